@@ -1,0 +1,1 @@
+"""Formats in and out, chat template -> tokens + loss mask, batches."""

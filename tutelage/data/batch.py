@@ -1,0 +1,150 @@
+"""Batches of token sequences, laid out flat: one sequence after the other, no padding.
+
+Every per-token field has one entry per token ([N, ...]), every per-unit field one entry per unit ([U, ...]).  A unit is
+what must stay together when a batch is cut into micro-batches: one sequence, or the two sequences of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One tokenised sequence: `ids` int32 [T]; `loss_mask` bool [T], True = trained on (entry t is about token t)."""
+
+    ids: np.ndarray
+    loss_mask: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """B sequences, flat.
+
+    ids: int64 [N], N = sum of lengths.  lengths: B integers.  loss_mask: bool [N], True = trained on.  rows: B indices
+    into the data set, so that an error can say which rows it is about.
+    """
+
+    ids: Tensor
+    lengths: tuple[int, ...]
+    loss_mask: Tensor
+    rows: tuple[int, ...]
+
+    sequences_per_unit: ClassVar[int] = 1
+    per_token: ClassVar[tuple[str, ...]] = ("ids", "loss_mask")
+    per_unit: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def collate(sequences: Sequence[Tokens], rows: Sequence[int] | None = None) -> TokenBatch:
+        """Lay sequences out one after the other."""
+        ids, loss_mask, lengths = flatten(sequences)
+        return TokenBatch(ids, lengths, loss_mask, tuple(rows) if rows is not None else tuple(range(len(sequences))))
+
+    @property
+    def device(self) -> torch.device:
+        return self.ids.device
+
+    def __len__(self) -> int:
+        """The number of units."""
+        return len(self.lengths) // self.sequences_per_unit
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device (itself when it is there already)."""
+        if self.device == torch.device(device):
+            return self
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def take(self, units: Sequence[int]) -> Self:
+        """The given units, in the given order."""
+        k = self.sequences_per_unit
+        chosen = [unit * k + j for unit in units for j in range(k)]
+        starts = [0, *accumulate(self.lengths)]
+        index = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in chosen]).to(self.device)
+        picked: dict[str, Any] = {name: self._pick(name, index) for name in self.per_token}
+        unit_index = torch.tensor(list(units), device=self.device)
+        picked |= {name: self._pick(name, unit_index) for name in self.per_unit}
+        lengths, rows = tuple(self.lengths[i] for i in chosen), tuple(self.rows[i] for i in chosen)
+        return replace(self, lengths=lengths, rows=rows, **picked)
+
+    def _pick(self, name: str, index: Tensor) -> Tensor | None:
+        value: Tensor | None = getattr(self, name)
+        return None if value is None else value[index]
+
+    def split(self, max_tokens: int) -> Iterator[Self]:
+        """Micro-batches of at most `max_tokens` tokens (always at least one unit), units sorted by length.
+
+        Sorting puts sequences of like length together, which is what attention per length bucket likes.  How a batch is
+        split changes no gradient: losses are sums, and `fit` divides once by the count of the whole batch.
+        """
+        if sum(self.lengths) <= max_tokens:
+            yield self
+            return
+        k = self.sequences_per_unit
+        sizes = [sum(self.lengths[unit * k : unit * k + k]) for unit in range(len(self))]
+        group: list[int] = []
+        total = 0
+        for unit in sorted(range(len(self)), key=lambda unit: (sizes[unit], unit)):
+            if group and total + sizes[unit] > max_tokens:
+                yield self.take(group)
+                group, total = [], 0
+            group.append(unit)
+            total += sizes[unit]
+        yield self.take(group)
+
+
+@dataclass(frozen=True)
+class PairBatch(TokenBatch):
+    """P pairs: sequence 2i is the chosen response of pair i, 2i+1 the rejected one (with their prompt in front).
+
+    p_chosen: float32 [P], probability that the chosen one is better.  margin: float32 [P], in score units.
+    ref_logprobs: float32 [P, 2] or None: the reference's log-probability of (chosen, rejected), summed over loss_mask.
+    """
+
+    p_chosen: Tensor
+    margin: Tensor
+    ref_logprobs: Tensor | None = None
+
+    sequences_per_unit: ClassVar[int] = 2
+    per_unit: ClassVar[tuple[str, ...]] = ("p_chosen", "margin", "ref_logprobs")
+
+
+@dataclass(frozen=True)
+class RolloutBatch(TokenBatch):
+    """B prompts with their responses (loss_mask True on the response), and what the policy update needs.
+
+    old_logprobs (nats), advantages, returns, values: float32 [N], zero where loss_mask is False.
+    """
+
+    old_logprobs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
+
+    per_token: ClassVar[tuple[str, ...]] = (
+        "ids",
+        "loss_mask",
+        "old_logprobs",
+        "advantages",
+        "returns",
+        "values",
+    )
+
+
+def flatten(sequences: Sequence[Tokens]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """(ids int64 [N], loss_mask bool [N], lengths) of sequences laid one after the other."""
+    ids = torch.from_numpy(np.concatenate([s.ids for s in sequences]).astype(np.int64))
+    loss_mask = torch.from_numpy(np.concatenate([s.loss_mask for s in sequences]).astype(bool))
+    return ids, loss_mask, tuple(len(s) for s in sequences)

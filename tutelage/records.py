@@ -1,0 +1,142 @@
+"""The nouns: plain, frozen, JSON-able. Text lives here and can be stored; tensors live in `data/batch.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+Finish = Literal["eos", "length"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.  Example: `Message("user", "How far is the moon?")`."""
+
+    role: str
+    content: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a response answers: plain text, or the conversation so far (which ends with a user's turn).
+
+    `reference` is whatever a gold standard needs in order to grade a response (JSON).  `id` is a hash of the
+    content and the reference, so that the same prompt has the same id in every file, store and run.
+    """
+
+    content: str | tuple[Message, ...]
+    task: str = ""
+    reference: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def is_chat(self) -> bool:
+        return not isinstance(self.content, str)
+
+    @cached_property
+    def id(self) -> str:
+        text = json.dumps([self.content_json(), self.reference], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def content_json(self) -> str | list[dict[str, str]]:
+        """The content in TRL's form: a string, or a list of {"role", "content"}."""
+        if isinstance(self.content, str):
+            return self.content
+        return [message.to_json() for message in self.content]
+
+    @staticmethod
+    def from_json(
+        content: str | list[dict[str, str]], task: str = "", reference: Mapping[str, Any] | None = None
+    ) -> Prompt:
+        """The inverse of `content_json`."""
+        if isinstance(content, str):
+            return Prompt(content, task, reference)
+        return Prompt(tuple(Message(m["role"], m["content"]) for m in content), task, reference)
+
+    def text(self) -> str:
+        """For people: the prompt as readable text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n\n".join(f"{message.role}: {message.content}" for message in self.content)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Text for language modelling: every token is trained."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Several turns; every assistant turn is trained."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A response that somebody showed to be good: the response is trained, the prompt is not."""
+
+    prompt: Prompt
+    response: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two responses to one prompt, and how strongly the first is preferred.
+
+    `p_chosen` is the probability (share of votes) that `chosen` is better: 1.0 for a plain preference, 0.5 for a
+    tie.  `margin` (in score units, 0 = none) is subtracted from the score difference in the reward model's loss.
+    """
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    p_chosen: float = 1.0
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a generator wrote.
+
+    `prompt_ids` and `ids` are token ids (`ids` ends with the end-of-sequence token if one was produced), `logprobs`
+    (nats) belong to `ids` at the sampling temperature, `version` says which weights wrote it.
+    """
+
+    prompt: Prompt
+    text: str
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish
+    sample_index: int = 0
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a judge says of one response: a value, and the named parts that it is made of."""
+
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One annotator's comparison of two responses, in canonical order (never in screen order).
+
+    `preference` runs from -3 (the first is much better) over 0 (a tie) to 3 (the second is much better);
+    `first_shown` is the response (0 or 1) that the annotator saw first.
+    """
+
+    annotator: str
+    preference: int
+    first_shown: int
