@@ -1,0 +1,29 @@
+"""What every test relies on: no network, one thread, no slow tests unless asked for, nothing written outside tmp folders."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Set before anything imports torch or a Hugging Face library: they read these once.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for _offline in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+    os.environ[_offline] = "1"
+os.environ["HF_HOME"] = os.path.join(tempfile.gettempdir(), f"tutelage-tests-hf-{os.getuid()}")
+os.environ["MPLBACKEND"] = "agg"
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow and not any("::" in arg for arg in config.args):  # a test asked for by name runs
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]

@@ -1,0 +1,221 @@
+"""The command line: one table from a command to its module and its settings; each is imported when it is used.
+
+Help and mistakes in settings answer without torch: only the settings are imported until a command really runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tutelage import __version__
+from tutelage.settings.base import Settings, load, rows
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main(settings, world, run)` does it, the class of its settings, and one line of help."""
+
+    name: str
+    module: str
+    settings: str
+    help: str
+    group: str
+
+
+COMMANDS = (
+    Command(
+        "world",
+        "tutelage.worlds.write",
+        "WorldSettings",
+        "Write the embedded world as plain files.",
+        "Data and first models",
+    ),
+    Command(
+        "pretrain",
+        "tutelage.train.pretrain",
+        "PretrainSettings",
+        "Train a language model on text.",
+        "Data and first models",
+    ),
+    Command(
+        "sft",
+        "tutelage.train.sft",
+        "SFTSettings",
+        "Fine-tune a model on demonstrations.",
+        "Data and first models",
+    ),
+    Command(
+        "sample",
+        "tutelage.rollout.sample",
+        "SampleSettings",
+        "Let a model answer prompts, into the store.",
+        "Feedback",
+    ),
+    Command(
+        "label",
+        "tutelage.feedback.label",
+        "LabelSettings",
+        "Let annotators vote on pairs of responses.",
+        "Feedback",
+    ),
+    Command(
+        "reward",
+        "tutelage.train.reward",
+        "RewardSettings",
+        "Train a reward model on comparisons.",
+        "Learning from feedback",
+    ),
+    Command(
+        "ppo",
+        "tutelage.train.ppo",
+        "PPOSettings",
+        "Optimise a policy against a reward model.",
+        "Learning from feedback",
+    ),
+    Command(
+        "dpo",
+        "tutelage.train.dpo",
+        "DPOSettings",
+        "Optimise a policy on comparisons directly.",
+        "Learning from feedback",
+    ),
+    Command(
+        "eval", "tutelage.evals.evaluate", "EvalSettings", "Measure models on held-out prompts.", "Results"
+    ),
+    Command(
+        "report", "tutelage.evals.report", "ReportSettings", "Write one HTML page about runs.", "Results"
+    ),
+    Command(
+        "run",
+        "tutelage.pipeline",
+        "RunPipelineSettings",
+        "Run a pipeline of stages; finished ones are skipped.",
+        "All together",
+    ),
+    Command("runs", "tutelage.evals.table", "RunsSettings", "Show a table of runs.", "All together"),
+    Command(
+        "demo",
+        "tutelage.demo",
+        "DemoSettings",
+        "The whole loop in the embedded world, in minutes.",
+        "All together",
+    ),
+)
+SETTINGS_MODULE = "tutelage.settings.stages"
+
+
+def settings_class(command: Command) -> type[Settings]:
+    """Import the class of a command's settings (and nothing that needs torch)."""
+    found: type[Settings] = getattr(import_module(SETTINGS_MODULE), command.settings)
+    return found
+
+
+def run_command(command: Command, args: Sequence[str]) -> int:
+    """Load the settings and run the command. Returns the exit code: 0, 1 after a user's mistake, 130 after Ctrl-C.
+
+    ValueError and OSError are mistakes or mishaps that a user can mend: one sentence, no traceback (with
+    TUTELAGE_TRACEBACK=1 they show it). Any other exception is a fault of the program and keeps its traceback.
+    """
+    try:
+        settings = load(settings_class(command), args)
+        import_module("tutelage.launch").launch(command.module, settings)
+    except KeyboardInterrupt:
+        _complain("interrupted", "")
+        return 130
+    except (ValueError, OSError) as error:
+        if os.environ.get("TUTELAGE_TRACEBACK"):
+            raise
+        _complain("error", _message(error))
+        return 1
+    return 0
+
+
+def print_help(command: Command) -> None:
+    """What a command does and a table of its settings, on standard output."""
+    console = Console(highlight=False)
+    console.print(
+        Text.assemble(("Usage: ", "bold"), f"tutelage {command.name} [FILE.yaml ...] [key=value ...]\n")
+    )
+    console.print(Text(f"{command.help}\n"))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column, style in (("setting", "cyan"), ("type", "green"), ("default", "yellow"), ("unit", "")):
+        table.add_column(column, style=style, overflow="fold", no_wrap=column == "setting")
+    table.add_column("what it is", ratio=1)
+    for row in rows(settings_class(command)):
+        table.add_row(*(Text(part) for part in row._replace(default=row.default or "must be given")))
+    console.print(table)
+
+
+def build_app(commands: Sequence[Command] = COMMANDS) -> typer.Typer:
+    """The typer application that offers `commands`, in this order and grouped."""
+    app = typer.Typer(
+        name="tutelage",
+        help="Teach a language model from feedback. Settings come from YAML files and key=value, which wins.",
+        epilog="`tutelage COMMAND --help` lists every setting of a command.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        ] = False,
+    ) -> None:
+        pass
+
+    for command in commands:
+        app.command(
+            command.name,
+            help=command.help,
+            rich_help_panel=command.group,
+            add_help_option=False,
+            context_settings={"ignore_unknown_options": True},
+        )(_runner(command))
+    return app
+
+
+def main() -> None:
+    """Entry point of the command `tutelage`."""
+    build_app()()
+
+
+def _runner(command: Command):  # type: ignore[no-untyped-def]  # typer reads the inner function's signature
+    def run(
+        args: Annotated[list[str] | None, typer.Argument(metavar="[FILE.yaml ...] [key=value ...]")] = None,
+    ) -> None:
+        given = args or []
+        if "--help" in given or "-h" in given:
+            print_help(command)
+        else:
+            raise typer.Exit(run_command(command, given))
+
+    return run
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tutelage {__version__}")
+        raise typer.Exit()
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def _complain(what: str, message: str) -> None:
+    """One line on standard error; never wrapped, so that a path can be copied from it."""
+    sys.stdout.flush()
+    text = Text.assemble((f"{what}: " if message else what, "bold red"), message)
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)

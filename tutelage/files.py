@@ -1,0 +1,133 @@
+"""Files that are either there and whole, or not there: written under another name, flushed to disk, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def write_text_atomic(path: str | Path, text: str) -> Path:
+    """Write `text` (UTF-8) to `path`: a reader, or a restart after a crash, sees the old file or the new one.
+
+    Missing parent folders are created. Raises OSError that names `path` when the disk is full or refuses.
+    """
+    return _write_atomic(Path(path), (text,))
+
+
+def write_json_atomic(path: str | Path, value: Any) -> Path:
+    """Write `value` as indented JSON to `path`, atomically."""
+    return write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl_atomic(path: str | Path, rows: Iterable[Any]) -> Path:
+    """Write one JSON value per line to `path`, atomically; `rows` may be a generator and is never held whole."""
+    return _write_atomic(Path(path), (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+@contextmanager
+def folder_atomic(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it is flushed to disk and takes the place of `path`.
+
+    When the body raises, the half-written folder is removed and `path` stays as it was. A process killed in the body
+    leaves `.NAME.partial`, which the next write to the same `path` clears; so one process at a time may write a folder.
+    Replacing an existing folder takes two renames: killed between them, `.NAME.old` holds the earlier content.
+    """
+    path = Path(path)
+    partial, old = path.parent / f".{path.name}.partial", path.parent / f".{path.name}.old"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        partial.mkdir()
+        yield partial
+        for folder, _, names in os.walk(partial):
+            for name in names:
+                _flush(Path(folder) / name)
+            _flush(Path(folder))
+        if path.exists():
+            _remove(old)
+            path.rename(old)
+        partial.rename(path)
+        _flush(path.parent)
+        _remove(old)
+    except OSError as error:
+        _remove(partial)
+        raise _named(error, path) from error
+    except BaseException as error:
+        refusal = _disk_refuses(partial) if isinstance(error, Exception) else None
+        _remove(partial)
+        if refusal:
+            raise OSError(refusal.errno, refusal.strerror, str(path)) from error
+        raise
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex sha256 of a file's bytes; of a folder: of the sorted (relative name, content hash) of every file below it.
+
+    Raises FileNotFoundError when there is nothing at `path`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_atomic(path: Path, pieces: Iterable[str]) -> Path:
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(pieces)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+        _flush(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise _named(error, path) from error
+    except BaseException:
+        _remove(partial)
+        raise
+    return path
+
+
+def _flush(path: Path) -> None:
+    """Flush a file or a folder's list of names to the disk: without it a rename can survive a power cut and the bytes not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _disk_refuses(folder: Path) -> OSError | None:
+    """Why `folder` takes no more bytes, if it does not: torch and safetensors report a full disk as errors of their own."""
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb") as stream:
+            stream.write(b"0" * 65536)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error
+    probe.unlink()
+    return None
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """A full disk is reported by write(), which does not know the file's name; a user needs it."""
+    return error if error.filename else OSError(error.errno, error.strerror or str(error), str(path))

@@ -1,0 +1,1 @@
+"""Settings: YAML files and `key=value` in, one frozen and checked object out."""

@@ -1,0 +1,282 @@
+"""The machinery of settings: declare them, load them from YAML and `key=value`, describe them, write them down.
+
+A command's settings are one frozen class:
+
+    class SFTSettings(Settings):
+        learning_rate: float = setting(1e-5, "Step size of AdamW.", gt=0)
+        max_tokens: int = setting(1024, "Longest sequence that is kept whole.", unit="tokens", ge=8)
+
+`load` reads them, `rows` describes them (the one source of `--help` and of the documentation) and `to_yaml` writes them.
+Every mistake is a ValueError of one sentence that says what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from tutelage.settings.yaml12 import Parsed, dump_yaml, parse_yaml, read_mapping
+
+
+class Settings(BaseModel):
+    """Base of every command's settings: frozen, complete, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Row(NamedTuple):
+    """One setting as a reader sees it. `default` is written as one would write it in YAML; "" when there is none."""
+
+    name: str
+    type: str
+    default: str
+    unit: str
+    sentence: str
+
+
+def setting(default: Any, help: str, unit: str = "", **constraints: Any) -> Any:
+    """Declare one setting: its default (`...` when it must be given), one sentence, its unit, and pydantic constraints
+    (`gt`, `ge`, `lt`, `le`, `min_length`, ...)."""
+    return Field(default, description=help, json_schema_extra={"unit": unit}, **constraints)
+
+
+def load(cls: type[S], args: Sequence[str] = ()) -> S:
+    """Settings from defaults, then YAML files in the order given, then `key=value` (values are YAML; `a.b=1` reaches inside).
+
+    Raises ValueError, in one sentence, for a missing or malformed file (with its line), an argument that is neither a
+    file nor `key=value`, a key given twice, an unknown key (with the nearest known one) and a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    paths, assignments = _sort(args)
+    for path in paths:
+        parsed: Parsed = read_mapping(path)
+        values.update(parsed.values)
+        sources.update({key: f"{path}, line {line}" for key, line in parsed.lines.items()})
+    for key, text in assignments.items():
+        first, *rest = key.split(".")
+        sources[first] = "command line"
+        if rest:
+            _assign(values, cls, key, parse_yaml(text, f"the value of {key}"))
+        else:
+            values[first] = text if _wants_text(cls, first, text) else parse_yaml(text, f"the value of {key}")
+    return build(cls, values, sources)
+
+
+def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> S:
+    """Settings from plain JSON-like `values`; `sources` says, per key, where a value was written, for the error's sake.
+
+    Types are checked strictly: "5", 5.0 and true are not whole numbers, a whole number is a number. Raises ValueError.
+    """
+    sources = sources or {}
+    known = cls.model_fields
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown setting {key!r}{_where(sources, key)}: {_hint(str(key), known)}")
+    try:
+        # Strict JSON mode is the one that takes a list for a tuple and text for a path, but not true for 1.
+        return cls.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise ValueError(_sentence(cls, error, sources)) from None
+
+
+def rows(cls: type[Settings]) -> list[Row]:
+    """Every setting of `cls` in the order declared, inherited groups first."""
+    return [
+        Row(name, type_name(field), _default(field), _unit(field), field.description or "")
+        for name, field in cls.model_fields.items()
+    ]
+
+
+def to_yaml(settings: Settings) -> str:
+    """Every setting with the value in force, as YAML that `load` reads back to an equal object."""
+    return dump_yaml(settings.model_dump(mode="json"))
+
+
+def type_name(field: FieldInfo) -> str:
+    """A setting's type and range in words, e.g. `number > 0`, `auto | bf16 | fp32`, `path or null`."""
+    limits = []
+    for item in field.metadata:
+        for symbol, name in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
+            if getattr(item, name, None) is not None:
+                limits.append(f"{symbol} {getattr(item, name):g}")
+    return " ".join([_type_words(field.annotation), " and ".join(limits)]).strip()
+
+
+def _type_words(annotation: Any) -> str:
+    words = {
+        int: "integer",
+        float: "number",
+        bool: "true | false",
+        str: "text",
+        Path: "path",
+        NoneType: "null",
+        Any: "anything",
+    }
+    if annotation in words:
+        return words[annotation]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in args)
+    if origin in (Union, UnionType):
+        return " or ".join(_type_words(arg) for arg in args)
+    if origin in (tuple, list):
+        parts = [arg for arg in args if arg is not Ellipsis]
+        if origin is tuple and len(args) == len(parts):
+            return f"[{', '.join(_type_words(part) for part in parts)}]"
+        return f"list of {_type_words(parts[0])}"
+    if origin is dict:
+        return f"map of {_type_words(args[0])} to {_type_words(args[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return f"map with {', '.join(annotation.model_fields)}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return "" if value is PydanticUndefined else _plain(value)
+
+
+def _unit(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+
+
+def _plain(value: Any) -> str:
+    """A value on one line, as it would stand in YAML; floats as people write them (0.0001, 1e-06)."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, Settings):
+        return _plain(value.model_dump(mode="json"))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_plain(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
+    return str(value) if str(value) else '""'
+
+
+def _sort(args: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Split arguments into YAML paths and `key=value` pairs."""
+    paths: list[str] = []
+    assignments: dict[str, str] = {}
+    for arg in args:
+        key, equals, text = arg.partition("=")
+        if equals and re.fullmatch(r"\w+(\.[\w-]+)*", key):
+            if key in assignments:
+                raise ValueError(
+                    f"setting {key!r} is given twice on the command line: keep one of {key}={assignments[key]} and {arg}"
+                )
+            assignments[key] = text
+        elif arg.startswith("-"):
+            option = re.sub("-", "_", key.lstrip("-")) or "key"
+            raise ValueError(
+                f"unknown option {arg!r}: settings are written without dashes, as {option}={text or 'VALUE'}"
+            )
+        elif arg.endswith((".yaml", ".yml")):
+            paths.append(arg)
+        else:
+            raise ValueError(
+                f"cannot read the argument {arg!r}: give a settings file that ends in .yaml, or key=value without spaces"
+            )
+    return paths, assignments
+
+
+def _assign(values: dict[str, Any], cls: type[Settings], key: str, value: Any) -> None:
+    """Set `a.b.c` inside nested mappings, on copies, starting from the default where no file has given `a`."""
+    first, *middle, last = key.split(".")
+    if first not in values and first in cls.model_fields:
+        default = cls.model_fields[first].get_default(call_default_factory=True)
+        values[first] = default.model_dump(mode="json") if isinstance(default, Settings) else default
+    place = values
+    for part in (first, *middle):
+        inner = place.get(part)
+        if inner is not None and not isinstance(inner, Mapping) and inner is not PydanticUndefined:
+            raise ValueError(
+                f"cannot set {key!r}: {part!r} is {_plain(inner)} and has nothing inside; set {part}=... instead"
+            )
+        place[part] = dict(inner) if isinstance(inner, Mapping) else {}
+        place = place[part]
+    place[last] = value
+
+
+def _wants_text(cls: type[Settings], key: str, text: str) -> bool:
+    """Whether `key=text` on the command line means the text itself, so that model=123 or out=1e5 need no quotes.
+
+    A quoted value, and `null` where nothing is allowed, are still YAML.
+    """
+    if key not in cls.model_fields:
+        return True
+    annotation = cls.model_fields[key].annotation
+    kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+    if text == "null" and NoneType in kinds:
+        return False
+    return bool(kinds & {str, Path}) and kinds <= {str, Path, NoneType} and not text.startswith(("'", '"'))
+
+
+def _where(sources: Mapping[str, str], key: str) -> str:
+    return f" ({sources[key]})" if key in sources else ""
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    near = nearest(key, known)
+    return f"did you mean {near!r}?" if near else f"known settings are {', '.join(sorted(known))}"
+
+
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """The known name that `key` most likely meant: by initials (lr), by likeness (kl_coeff), or as a part (rate)."""
+    names = list(known)
+    plain = key.lower().replace("-", "_")
+    for name in names:
+        if len(plain) > 1 and plain == "".join(part[0] for part in name.split("_") if part):
+            return name
+    close = difflib.get_close_matches(plain, names, n=1, cutoff=0.6)
+    parts = [name for name in names if plain and (plain in name.split("_") or name in plain.split("_"))]
+    return next(iter(close + parts), None)
+
+
+def _sentence(cls: type[Settings], error: ValidationError, sources: Mapping[str, str]) -> str:
+    """The first of pydantic's complaints, in one sentence of ours."""
+    problem = error.errors(include_url=False)[0]
+    reason = problem.get("ctx", {}).get("error")
+    message = str(reason) if isinstance(reason, Exception) else problem["msg"]
+    if not problem["loc"]:
+        return message
+    key = str(problem["loc"][0])
+    field = cls.model_fields[key]
+    where = _where(sources, key)
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing" and path == key:
+        return f"setting {key!r} must be given ({(field.description or type_name(field)).rstrip('.')}): add {key}=..."
+    if isinstance(reason, Exception):
+        return f"setting {key!r}{where}: {message}"
+    value = _plain(problem["input"])
+    if path == key:
+        return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}"
+    if problem["type"] == "extra_forbidden":
+        inside = (
+            field.annotation.model_fields
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+            else ()
+        )
+        return f"unknown setting {path!r}{where}: {_hint(str(problem['loc'][-1]), inside)}"
+    return f"setting {key!r} does not fit{where}: {path} is {value}, but {_lower(message)}; the whole must be: {type_name(field)}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
