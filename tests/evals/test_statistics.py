@@ -1,0 +1,170 @@
+"""Statistics against scipy, closed forms and the coverage of simulated intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from tutelage.evals import statistics
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (7, 10), (213, 300), (1, 3)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_wilson_is_scipys(k: int, n: int, confidence: float) -> None:
+    found = statistics.wilson(k, n, confidence)
+    expected = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+    assert (found.value, found.n) == (k / n, n)
+    assert found.low == pytest.approx(expected.low, abs=1e-12)
+    assert found.high == pytest.approx(expected.high, abs=1e-12)
+
+
+def test_wilson_of_nothing_is_nothing() -> None:
+    assert statistics.wilson(0, 0).n == 0
+    assert math.isnan(statistics.wilson(0, 0).value)
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (3, 3), (10, 2), (2, 10), (180, 120), (1, 0), (0, 40)])
+def test_sign_test_is_scipys(wins: int, losses: int) -> None:
+    expected = stats.binomtest(wins, wins + losses, 0.5).pvalue if wins + losses else 1.0
+    assert statistics.sign_test(wins, losses) == pytest.approx(expected, rel=1e-9)
+
+
+def test_bootstrap_of_a_mean_has_the_width_of_the_central_limit() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    found = statistics.bootstrap_mean(values, seed=1)
+    half = 1.959964 * values.std() / math.sqrt(values.size)
+    assert found.value == pytest.approx(values.mean())
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+    assert (found.high + found.low) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
+
+
+def test_bootstrap_depends_on_its_seed_only() -> None:
+    values = np.arange(50.0)
+    assert statistics.bootstrap_mean(values, seed=3) == statistics.bootstrap_mean(values, seed=3)
+    assert statistics.bootstrap_mean(values, seed=3) != statistics.bootstrap_mean(values, seed=4)
+
+
+def test_copies_of_a_prompt_do_not_narrow_the_interval() -> None:
+    values = np.random.default_rng(0).normal(size=100)
+    once = statistics.bootstrap_mean(values, seed=0)
+    keys = np.repeat([f"p{i:03}" for i in range(100)], 5)
+    five = statistics.bootstrap_mean(np.repeat(values, 5), keys, seed=0)
+    naive = statistics.bootstrap_mean(np.repeat(values, 5), seed=0)
+    assert (five.low, five.high) == pytest.approx((once.low, once.high))
+    assert naive.high - naive.low < 0.6 * (five.high - five.low)
+
+
+def test_clustered_intervals_cover_the_truth() -> None:
+    """95 % intervals of a mean of clustered data hold the true mean about 95 times in 100; unclustered ones do not."""
+    generator = np.random.default_rng(5)
+    keys = np.repeat(np.arange(60), 4)
+    clustered = plain = 0
+    rounds = 300
+    for seed in range(rounds):
+        values = np.repeat(generator.normal(size=60), 4) + 0.5 * generator.normal(size=240)
+        a = statistics.bootstrap_mean(values, keys, seed=seed, resamples=500)
+        b = statistics.bootstrap_mean(values, seed=seed, resamples=500)
+        clustered += a.low <= 0 <= a.high
+        plain += b.low <= 0 <= b.high
+    assert 0.90 <= clustered / rounds <= 0.98
+    assert plain / rounds < 0.80
+
+
+def test_bootstrap_ratio_is_a_ratio_of_sums() -> None:
+    found = statistics.bootstrap_ratio([2.0, 6.0], [1.0, 3.0], seed=0)
+    assert (found.value, found.low, found.high, found.n) == (2.0, 2.0, 2.0, 2)
+    assert statistics.bootstrap_ratio([0.0], [0.0]).n == 0
+    assert statistics.bootstrap_mean([]).n == 0
+
+
+def test_win_rate_counts_ties_as_one_half() -> None:
+    found = statistics.win_rate([1.0, 0.5, 0.2, 0.9], [0.0, 0.5, 0.4, 0.9], seed=0)
+    assert (found.wins, found.ties, found.losses) == (1, 2, 1)
+    assert found.interval.value == 0.5
+    swapped = statistics.win_rate([0.0, 0.5, 0.4, 0.9], [1.0, 0.5, 0.2, 0.9], seed=0)
+    assert swapped.interval.value == 1 - found.interval.value
+    assert swapped.p == found.p
+
+
+def test_win_rate_intervals_cover_the_truth() -> None:
+    generator = np.random.default_rng(9)
+    held = 0
+    for seed in range(300):
+        outcome = generator.choice([1.0, 0.0, -1.0], size=120, p=[0.6, 0.2, 0.2])
+        found = statistics.win_rate(outcome, np.zeros(120), seed=seed, resamples=500).interval
+        held += found.low <= 0.7 <= found.high
+    assert 0.91 <= held / 300 <= 0.985
+
+
+def test_a_clean_sweep_still_has_an_interval() -> None:
+    found = statistics.win_rate(np.ones(20), np.zeros(20)).interval
+    assert found == statistics.wilson(20, 20)
+    assert found.low < 0.9
+    assert statistics.win_rate([], []).interval.n == 0
+
+
+def test_accuracy_with_ties_and_soft_labels() -> None:
+    found = statistics.accuracy([1.0, -1.0, 0.0, 2.0])
+    assert (found.value, found.n) == (2.5 / 4, 4)
+    assert statistics.accuracy([1.0, -2.0], [0.75, 0.25]).value == 0.75
+
+
+def calibrated(n: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Margins times `scale`, and votes drawn from sigmoid of the unscaled margin."""
+    generator = np.random.default_rng(2)
+    margins = generator.normal(0, 1.2, n)
+    return scale * margins, (generator.random(n) < statistics.sigmoid(margins)).astype(float)
+
+
+def test_a_calibrated_model_is_calibrated() -> None:
+    margins, votes = calibrated(20_000)
+    assert statistics.expected_calibration_error(margins, votes) < 0.015
+    assert statistics.temperature(margins, votes) == pytest.approx(1.0, abs=0.05)
+    floor = statistics.calibration_floor(margins[:200], seed=0)
+    assert 0.02 < floor < 0.12  # 200 pairs in 10 bins: noise alone shows an error
+
+
+def test_an_overconfident_model_is_found_out_and_one_temperature_repairs_it() -> None:
+    """The reference value: logits times 3 have an ECE near 0.15, about 0.01 after fitting T near 3."""
+    margins, votes = calibrated(20_000, scale=3.0)
+    assert 0.12 < statistics.expected_calibration_error(margins, votes) < 0.2
+    fitted = statistics.temperature(margins, votes)
+    assert fitted == pytest.approx(3.0, abs=0.15)
+    assert statistics.expected_calibration_error(margins / fitted, votes) < 0.015
+
+
+def test_temperature_is_the_optimum_that_scipy_finds() -> None:
+    margins, votes = calibrated(500, scale=2.0)
+
+    def nll(t: float) -> float:
+        return float(
+            np.sum(np.logaddexp(0, -margins / t) * votes + np.logaddexp(0, margins / t) * (1 - votes))
+        )
+
+    expected = optimize.minimize_scalar(nll, bounds=(0.1, 50), method="bounded", options={"xatol": 1e-8}).x
+    assert statistics.temperature(margins, votes) == pytest.approx(expected, rel=1e-4)
+
+
+def test_temperature_of_separable_pairs_stays_in_bounds() -> None:
+    assert statistics.temperature([1.0, 2.0]) == 1e-3
+    assert statistics.temperature([-1.0, -2.0]) == 1e3
+
+
+def test_reliability_does_not_depend_on_the_order_of_a_pair() -> None:
+    margins, votes = calibrated(300)
+    assert statistics.reliability(margins, votes) == statistics.reliability(-margins, 1 - votes)
+    table = statistics.reliability(margins, votes)
+    assert [b.agreed.n for b in table] == [30] * 10
+    assert [b.confidence for b in table] == sorted(b.confidence for b in table)
+    assert statistics.reliability([], []) == []
+
+
+def test_distinct_and_copy() -> None:
+    assert statistics.distinct([["a", "b", "a"], ["a"]], 1) == 2 / 4
+    assert statistics.distinct([["a", "b", "a", "b"]], 2) == 2 / 3
+    assert math.isnan(statistics.distinct([["a"]], 2))
+    assert statistics.copied(list("abcde"), list("xbcdx"), 2) == (2, 4)
+    assert statistics.copied(["a"], ["a"], 2) == (0, 0)

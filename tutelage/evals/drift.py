@@ -1,0 +1,81 @@
+"""Drift: KL divergence from the reference, on what the model itself writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.evals import statistics
+from tutelage.evals.gold import by_task
+from tutelage.evals.rows import Row, row
+from tutelage.models.forward import response_logprobs
+from tutelage.records import Response
+
+
+def batch_of(responses: Sequence[Response]) -> TokenBatch:
+    """Prompts with their responses, laid out flat; loss_mask True on the response (with its EOS)."""
+    sequences = [
+        Tokens(
+            np.array([*r.prompt_ids, *r.ids], dtype=np.int32),
+            np.arange(len(r.prompt_ids) + len(r.ids)) >= len(r.prompt_ids),
+        )
+        for r in responses
+    ]
+    return TokenBatch.collate(sequences)
+
+
+@torch.no_grad()
+def sequence_logprobs(
+    model: PreTrainedModel, responses: Sequence[Response], *, temperature: float = 1.0, max_tokens: int = 8192
+) -> np.ndarray:
+    """log p(response | prompt) in nats, float64 [len(responses)], summed over the response's tokens."""
+    sums = np.zeros(len(responses))
+    device = next(model.parameters()).device
+    for part in batch_of(responses).split(max_tokens) if responses else ():
+        logprobs: Tensor = response_logprobs(model, part.to(device), temperature=temperature).logprobs
+        per_sequence = logprobs.double().cpu().split(list(part.lengths))
+        for number, values in zip(part.rows, per_sequence, strict=True):
+            sums[number] = values.sum().item()
+    return sums
+
+
+def log_ratios(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    responses: Sequence[Response],
+    *,
+    temperature: float = 1.0,
+    max_tokens: int = 8192,
+) -> np.ndarray:
+    """log pi(y|x) - log ref(y|x) in nats per response, float64 [n].
+
+    `responses` must be samples of `policy` at this `temperature`: only then is the mean the KL (estimator k1).
+    """
+    ours = sequence_logprobs(policy, responses, temperature=temperature, max_tokens=max_tokens)
+    return ours - sequence_logprobs(reference, responses, temperature=temperature, max_tokens=max_tokens)
+
+
+def evaluate(
+    model: str,
+    ratios: np.ndarray,
+    responses: Sequence[Response],
+    *,
+    seed: int = 0,
+    resamples: int = statistics.RESAMPLES,
+) -> list[Row]:
+    """Row kl: mean over responses of the summed log-ratio (`log_ratios`), nats per response; overall and per task.
+
+    Single-sample estimate k1: unbiased, so a small KL may come out below 0 within its interval.
+    """
+    keys = np.array([r.prompt.id for r in responses])
+    rows = []
+    for task, members in by_task(responses).items():
+        i = np.array(members, dtype=int)
+        found = statistics.bootstrap_mean(ratios[i], keys[i], seed=seed, resamples=resamples)
+        rows.append(row(model, "kl", task, found, "nats"))
+    return rows

@@ -1,0 +1,146 @@
+"""Reward model: does it order held-out pairs as people do, and does its confidence mean what it says?
+
+Arrays in, rows out: the caller scores the pairs, so the same figures hold for any judge that gives a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tutelage.evals import statistics
+from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.evals.statistics import Interval
+
+
+def evaluate(
+    model: str,
+    chosen: ArrayLike,
+    rejected: ArrayLike,
+    p_chosen: ArrayLike | None = None,
+    chosen_length: ArrayLike | None = None,
+    rejected_length: ArrayLike | None = None,
+    clusters: Sequence[str] | None = None,
+    *,
+    similar_length: float = 0.1,
+    bins: int = 10,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> list[Row]:
+    """Rows for n held-out pairs; all arrays are [n].
+
+    chosen, rejected: the scores. p_chosen: share of votes for the chosen response (default 1). chosen_length,
+    rejected_length: tokens; with them come accuracy_similar_length, accuracy_longer_wins (the baseline that always
+    prefers the longer response) and score_length_correlation. clusters: prompt ids; with them the interval of the
+    accuracy is a bootstrap over prompts, otherwise Wilson's. Raises ValueError when a score is not finite.
+    """
+    c, r = np.asarray(chosen, float), np.asarray(rejected, float)
+    bad = np.flatnonzero(~np.isfinite(c - r))
+    if bad.size:
+        raise ValueError(
+            f"Pair {bad[0]} has a score that is not a finite number; the reward model has diverged."
+        )
+    margins = c - r
+    p = np.ones_like(margins) if p_chosen is None else np.asarray(p_chosen, float)
+    agreed = statistics.correct(margins, p)
+    found = statistics.accuracy(margins, p)
+    if clusters is not None and len(set(clusters)) < len(clusters):
+        found = statistics.bootstrap_mean(agreed, clusters, seed=seed, resamples=resamples)
+    rows = [row(model, "accuracy", OVERALL, found, "share")]
+    rows += _calibration(model, margins, p, bins, seed, resamples)
+    rows += _margins(model, c, r)
+    if chosen_length is not None and rejected_length is not None:
+        rows += _lengths(
+            model,
+            c,
+            r,
+            p,
+            np.asarray(chosen_length, float),
+            np.asarray(rejected_length, float),
+            similar_length,
+        )
+    return rows
+
+
+def _plain(model: str, metric: str, value: float, n: int, unit: str, task: str = OVERALL) -> Row:
+    return row(model, metric, task, Interval(value, np.nan, np.nan, n), unit)
+
+
+def _calibration(
+    model: str, margins: np.ndarray, p: np.ndarray, bins: int, seed: int, resamples: int
+) -> list[Row]:
+    """ECE with its interval and floor, fitted temperature, and the reliability table as rows per bin."""
+
+    def ece(i: np.ndarray) -> float:
+        return statistics.expected_calibration_error(margins[i], p[i], bins)
+
+    n = margins.size
+    found = statistics.bootstrap(ece, n, seed=seed, resamples=min(resamples, 300))
+    fitted = statistics.temperature(margins, p) if n else np.nan
+    rows = [
+        row(model, "calibration_error", OVERALL, found, "share"),
+        _plain(
+            model,
+            "calibration_error_floor",
+            statistics.calibration_floor(margins, bins=bins, seed=seed),
+            n,
+            "share",
+        ),
+        _plain(model, "temperature_fitted", fitted, n, ""),
+        _plain(
+            model,
+            "calibration_error_fitted",
+            statistics.expected_calibration_error(margins / fitted, p, bins),
+            n,
+            "share",
+        ),
+    ]
+    for number, b in enumerate(statistics.reliability(margins, p, bins), 1):
+        rows.append(_plain(model, f"reliability/{number:02}/confidence", b.confidence, b.agreed.n, "share"))
+        rows.append(row(model, f"reliability/{number:02}/accuracy", OVERALL, b.agreed, "share"))
+    return rows
+
+
+def _margins(model: str, chosen: np.ndarray, rejected: np.ndarray) -> list[Row]:
+    """Mean and spread of the margins and of the scores; a pair with margin exactly 0 is a tie."""
+    margins, n = chosen - rejected, chosen.size
+    if n == 0:
+        return []
+    both = np.concatenate([chosen, rejected])
+    return [
+        row(model, "margin", OVERALL, statistics.bootstrap_mean(margins), "score"),
+        _plain(model, "margin_std", float(margins.std()), n, "score"),
+        _plain(model, "score_mean", float(both.mean()), 2 * n, "score"),
+        _plain(model, "score_std", float(both.std()), 2 * n, "score"),
+        _plain(model, "score_ties", float((margins == 0).mean()), n, "share"),
+    ]
+
+
+def _lengths(
+    model: str,
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    p: np.ndarray,
+    chosen_length: np.ndarray,
+    rejected_length: np.ndarray,
+    share: float,
+) -> list[Row]:
+    """How much of the accuracy could be length alone."""
+    difference = chosen_length - rejected_length
+    close = np.abs(difference) <= share * np.maximum(chosen_length, rejected_length)
+    both, lengths = np.concatenate([chosen, rejected]), np.concatenate([chosen_length, rejected_length])
+    varies = both.size and both.std() > 0 and lengths.std() > 0
+    correlation = float(np.corrcoef(both, lengths)[0, 1]) if varies else np.nan
+    return [
+        row(
+            model,
+            "accuracy_similar_length",
+            OVERALL,
+            statistics.accuracy((chosen - rejected)[close], p[close]),
+            "share",
+        ),
+        row(model, "accuracy_longer_wins", OVERALL, statistics.accuracy(difference, p), "share"),
+        _plain(model, "score_length_correlation", correlation, both.size, "correlation"),
+    ]

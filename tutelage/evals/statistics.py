@@ -1,0 +1,269 @@
+"""Intervals and rates behind every evaluation. numpy only; all randomness comes from the seed that is passed in.
+
+Intervals are 95 % unless another `confidence` is given. "Cluster" is what was drawn independently (a prompt): several
+responses or pairs of one prompt are resampled together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tutelage.seeds import rng
+
+Floats = NDArray[np.float64]
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, the bounds of its interval (NaN where there is none) and the number of things it is over."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+
+
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a rate (Wilson 1927). `successes` may hold halves (ties)."""
+    if n == 0:
+        return NOTHING
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At p = 0 and p = 1 the bound equals p exactly; rounding must not push it past.
+    return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)
+
+
+def clusters_of(keys: Sequence[str] | ArrayLike) -> NDArray[np.int64]:
+    """Cluster numbers 0..k-1, one per entry, from any hashable keys (prompt ids)."""
+    return np.unique(np.asarray(keys), return_inverse=True)[1].astype(np.int64)
+
+
+def _resampled(columns: Floats, clusters: NDArray[np.int64], seed: int, resamples: int) -> Floats:
+    """Column sums [resamples, C] of data drawn with replacement by cluster."""
+    k = int(clusters.max()) + 1
+    totals = np.stack([np.bincount(clusters, weights=c, minlength=k) for c in columns.T], axis=1)
+    generator = rng(seed, "bootstrap")
+    sums = np.empty((resamples, columns.shape[1]))
+    chunk = max(1, 2_000_000 // k)  # bounds the memory of the drawn counts
+    for start in range(0, resamples, chunk):
+        stop = min(start + chunk, resamples)
+        sums[start:stop] = generator.multinomial(k, np.full(k, 1 / k), size=stop - start) @ totals
+    return sums
+
+
+def bootstrap_ratio(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    clusters: Sequence[str] | ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+) -> Interval:
+    """Sum of `numerator` over sum of `denominator` with a percentile bootstrap interval over clusters.
+
+    Both are [n]; `clusters` [n] names the prompt of each entry (default: every entry is its own). n is the number of entries.
+    """
+    top, bottom = np.asarray(numerator, float), np.asarray(denominator, float)
+    if top.size == 0 or bottom.sum() == 0:
+        return NOTHING
+    numbers = np.arange(top.size) if clusters is None else clusters_of(clusters)
+    sums = _resampled(np.stack([top, bottom], axis=1), numbers, seed, resamples)
+    kept = sums[sums[:, 1] > 0]
+    low, high = np.quantile(kept[:, 0] / kept[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = float(top.sum() / bottom.sum())
+    return Interval(value, min(float(low), value), max(float(high), value), int(top.size))
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    clusters: Sequence[str] | ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+) -> Interval:
+    """Mean of `values` [n] with a percentile bootstrap interval over clusters (see `bootstrap_ratio`)."""
+    array = np.asarray(values, float)
+    return bootstrap_ratio(
+        array, np.ones_like(array), clusters, seed=seed, resamples=resamples, confidence=confidence
+    )
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float],
+    n: int,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Any statistic of row numbers, with a percentile bootstrap interval over the n rows."""
+    if n == 0:
+        return NOTHING
+    generator = rng(seed, "bootstrap")
+    drawn = [statistic(generator.integers(0, n, n)) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(statistic(np.arange(n))), float(low), float(high), n)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided p of the exact sign test: wins against losses, ties left out. 1.0 when there is neither."""
+    n = wins + losses
+    if n == 0:
+        return 1.0
+
+    def log_probability(k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
+
+    return min(1.0, 2 * math.fsum(math.exp(log_probability(k)) for k in range(min(wins, losses) + 1)))
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Wins, ties and losses over n pairs; `interval` is the win rate with ties as one half; `p` the sign test."""
+
+    wins: int
+    ties: int
+    losses: int
+    interval: Interval
+    p: float
+
+
+def win_rate(
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    clusters: Sequence[str] | ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    tie: float = 1e-9,
+) -> WinRate:
+    """How often `ours` [n] scores higher than `theirs` [n] on the same prompts; a difference of at most `tie` is a tie.
+
+    The bootstrap is paired: a prompt is drawn with both of its responses. When every pair has the same outcome the
+    bootstrap has no width, so the Wilson interval stands in for it.
+    """
+    difference = np.asarray(ours, float) - np.asarray(theirs, float)
+    outcome = np.where(np.abs(difference) <= tie, 0.5, (difference > 0).astype(float))
+    wins, losses = int((outcome == 1).sum()), int((outcome == 0).sum())
+    interval = bootstrap_mean(outcome, clusters, seed=seed, resamples=resamples)
+    if outcome.size and wins in (0, outcome.size) and losses in (0, outcome.size):
+        interval = wilson(float(outcome.sum()), outcome.size)
+    return WinRate(wins, outcome.size - wins - losses, losses, interval, sign_test(wins, losses))
+
+
+def correct(margins: ArrayLike, p_chosen: ArrayLike | None = None) -> Floats:
+    """Agreement [n] of the sign of the margins with the labels: 1, 0, or one half where the margin is exactly 0.
+
+    `p_chosen` [n] is the share of votes for the first response (default 1): a soft label counts with its share.
+    """
+    delta = np.asarray(margins, float)
+    p = np.ones_like(delta) if p_chosen is None else np.asarray(p_chosen, float)
+    return np.where(delta > 0, p, np.where(delta < 0, 1 - p, 0.5))
+
+
+def accuracy(margins: ArrayLike, p_chosen: ArrayLike | None = None) -> Interval:
+    """Pair accuracy with ties as one half, and its Wilson interval."""
+    agreed = correct(margins, p_chosen)
+    return wilson(float(agreed.sum()), agreed.size)
+
+
+def sigmoid(x: ArrayLike) -> Floats:
+    """1 / (1 + exp(-x)) that does not overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(x, float)))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pairs of similar confidence: mean confidence, share that agreed with the label (with Wilson interval), n."""
+
+    confidence: float
+    agreed: Interval
+
+
+def reliability(margins: ArrayLike, p_chosen: ArrayLike | None = None, bins: int = 10) -> list[Bin]:
+    """Reliability table of sigmoid(margin): `bins` bins with (nearly) equally many pairs, by rising confidence.
+
+    The confidence of a pair is sigmoid(|margin|), from 0.5 to 1, so the table does not depend on which response of a
+    pair is called the first.
+    """
+    confidence = sigmoid(np.abs(np.asarray(margins, float)))
+    agreed = correct(margins, p_chosen)
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if part.size]
+    return [Bin(float(confidence[i].mean()), wilson(float(agreed[i].sum()), i.size)) for i in parts]
+
+
+def expected_calibration_error(
+    margins: ArrayLike, p_chosen: ArrayLike | None = None, bins: int = 10
+) -> float:
+    """ECE = sum over bins of n_b / n * |agreed_b - confidence_b|; NaN when there are no pairs."""
+    table = reliability(margins, p_chosen, bins)
+    n = sum(b.agreed.n for b in table)
+    return sum(b.agreed.n * abs(b.agreed.value - b.confidence) for b in table) / n if n else math.nan
+
+
+def calibration_floor(margins: ArrayLike, *, bins: int = 10, seed: int = 0, resamples: int = 200) -> float:
+    """Mean ECE that a perfectly calibrated model with these margins would show at this n: labels drawn from it."""
+    delta = np.abs(np.asarray(margins, float))
+    generator = rng(seed, "calibration")
+    drawn = [(generator.random(delta.size) < sigmoid(delta)).astype(float) for _ in range(resamples)]
+    return float(np.mean([expected_calibration_error(delta, labels, bins) for labels in drawn]))
+
+
+def temperature(
+    margins: ArrayLike, p_chosen: ArrayLike | None = None, low: float = 1e-3, high: float = 1e3
+) -> float:
+    """The temperature T for which sigmoid(margin / T) has the least negative log-likelihood, within [low, high].
+
+    The likelihood is concave in 1/T, so bisection on its slope finds it. All pairs agreeing gives `low`, the opposite `high`.
+    """
+    delta = np.asarray(margins, float)
+    p = np.ones_like(delta) if p_chosen is None else np.asarray(p_chosen, float)
+
+    def slope(inverse: float) -> float:
+        return float(np.sum((sigmoid(inverse * delta) - p) * delta))
+
+    left, right = math.log(1 / high), math.log(1 / low)
+    if slope(math.exp(left)) >= 0:
+        return high
+    if slope(math.exp(right)) <= 0:
+        return low
+    for _ in range(80):
+        middle = (left + right) / 2
+        left, right = (middle, right) if slope(math.exp(middle)) < 0 else (left, middle)
+    return math.exp(-(left + right) / 2)
+
+
+def ngrams(words: Sequence, n: int) -> list[tuple]:
+    """All n-grams of a sequence, in order."""
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def distinct(texts: Sequence[Sequence], n: int) -> float:
+    """Distinct-n (Li et al. 2016): different n-grams over all n-grams of the texts together; NaN when there is none.
+
+    Falls with the amount of text: compare only figures over equally many responses of similar length.
+    """
+    grams = [gram for words in texts for gram in ngrams(words, n)]
+    return len(set(grams)) / len(grams) if grams else math.nan
+
+
+def copied(response: Sequence, source: Sequence, n: int) -> tuple[int, int]:
+    """(n-grams of the response that also stand in the source, n-grams of the response)."""
+    known = set(ngrams(source, n))
+    grams = ngrams(response, n)
+    return sum(gram in known for gram in grams), len(grams)

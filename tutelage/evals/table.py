@@ -1,0 +1,78 @@
+"""The command `runs`: a table of the run folders under a root. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tutelage.evals.folders import RunFolder, find, parents
+
+STATES = {"done": "green", "running": "cyan", "stopped": "yellow"}
+# The number that says most about a run of each command: (name in results.json or metrics.jsonl, what it is called here).
+MAIN = {
+    "pretrain": (("eval_loss", "loss"), "loss"),
+    "sft": (("eval_loss", "loss"), "loss"),
+    "reward": (("accuracy", "eval_accuracy", "loss"), "accuracy"),
+    "ppo": (("objective/scores", "score", "loss"), "score"),
+    "dpo": (("eval_rewards/accuracies", "rewards/accuracies", "loss"), "accuracy"),
+}
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say it: 8 s, 3 min 05 s, 2 h 10 min; a dash when unknown."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def main_number(run: RunFolder) -> str:
+    """The main number of a run, named: "loss 1.234", "win rate 83 % (ppo)"; empty when it has none yet."""
+    best = [r for r in run.results if r.metric == "win_rate" and r.task == "all" and r.value is not None]
+    if best:
+        return ", ".join(f"{r.model} win rate {100 * (r.value or 0):.0f} %" for r in best)
+    names, _ = MAIN.get(run.command, (("loss",), "loss"))
+    for name in names:
+        for r in run.results:
+            if r.metric == name and r.task == "all" and r.value is not None:
+                return f"{name} {r.value:.3f}"
+        values = [line[name] for line in run.metrics if isinstance(line.get(name), int | float)]
+        if values:
+            return f"{name} {values[-1]:.3f}"
+    return ""
+
+
+def table(runs: list[RunFolder], title: str) -> Table:
+    """The runs as a rich table, oldest first."""
+    out = Table(title=title, title_justify="left", header_style="bold")
+    for column in ("run", "command", "started", "state", "steps", "main number", "time", "from"):
+        out.add_column(column, justify="right" if column in ("steps", "time") else "left", overflow="fold")
+    for run in runs:
+        state = run.state
+        origin = dict.fromkeys(parent.name for parent, _ in parents(run, runs))
+        cells = [
+            run.name,
+            run.command,
+            str(run.lineage.get("started_at", ""))[:16].replace("T", " "),
+            f"[{STATES[state]}]{state}[/]",
+            str(run.steps or ""),
+            main_number(run),
+            duration(run.seconds),
+            ", ".join(origin),
+        ]
+        out.add_row(*(cell if i == 3 else escape(cell) for i, cell in enumerate(cells)))
+    return out
+
+
+def show(root: Path, console: Console | None = None) -> list[RunFolder]:
+    """Print the table of the runs under `root` and return them. Raises ValueError when there are none."""
+    runs = find([root])
+    (console or Console()).print(table(runs, f"Runs in {root}"))
+    return runs

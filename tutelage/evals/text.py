@@ -1,0 +1,57 @@
+"""What the responses look like: length, missing EOS, diversity, and how much is copied from the prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from tutelage.evals import statistics
+from tutelage.evals.gold import by_task
+from tutelage.evals.rows import Row, row
+from tutelage.evals.statistics import Interval
+from tutelage.records import Response
+
+COPY_NGRAM = 4  # words: shorter runs are shared by chance ("one of the")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and single punctuation marks; Unicode, so it works for every language that uses spaces."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def evaluate(
+    model: str, responses: Sequence[Response], *, seed: int = 0, resamples: int = statistics.RESAMPLES
+) -> list[Row]:
+    """Rows length (tokens, EOS counted), missing_eos, distinct_1, distinct_2, copy_rate; overall and per task.
+
+    `copy_rate` is the share of the responses' word 4-grams that also stand in their own prompt.
+    """
+    lengths = np.array([len(r.ids) for r in responses], float)
+    missing = np.array([r.finish != "eos" for r in responses], float)
+    texts = [words(r.text) for r in responses]
+    sources = [words(r.prompt.text()) for r in responses]
+    pairs = zip(texts, sources, strict=True)
+    copies = np.array([statistics.copied(text, source, COPY_NGRAM) for text, source in pairs], float)
+    keys = np.array([r.prompt.id for r in responses])
+    rows = []
+    for task, members in by_task(responses).items():
+        i = np.array(members, dtype=int)
+        settings = {"seed": seed, "resamples": resamples}
+        rows.append(
+            row(model, "length", task, statistics.bootstrap_mean(lengths[i], keys[i], **settings), "tokens")
+        )
+        rows.append(
+            row(model, "missing_eos", task, statistics.wilson(float(missing[i].sum()), i.size), "share")
+        )
+        for n in (1, 2):
+            value = statistics.distinct([texts[j] for j in i], n)
+            rows.append(row(model, f"distinct_{n}", task, Interval(value, np.nan, np.nan, i.size), "share"))
+        found = (
+            statistics.bootstrap_ratio(copies[i, 0], copies[i, 1], keys[i], **settings)
+            if i.size
+            else statistics.NOTHING
+        )
+        rows.append(row(model, "copy_rate", task, found, "share"))
+    return rows
