@@ -71,8 +71,7 @@ class TokenBatch:
         """The given units, in the given order."""
         k = self.sequences_per_unit
         chosen = [unit * k + j for unit in units for j in range(k)]
-        starts = [0, *accumulate(self.lengths)]
-        index = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in chosen]).to(self.device)
+        index = self.token_index(units)
         picked: dict[str, Any] = {name: self._pick(name, index) for name in self.per_token}
         unit_index = torch.tensor(list(units), device=self.device)
         picked |= {name: self._pick(name, unit_index) for name in self.per_unit}
@@ -83,26 +82,37 @@ class TokenBatch:
         value: Tensor | None = getattr(self, name)
         return None if value is None else value[index]
 
-    def split(self, max_tokens: int) -> Iterator[Self]:
-        """Micro-batches of at most `max_tokens` tokens (always at least one unit), units sorted by length.
+    def groups(self, max_tokens: int) -> list[list[int]]:
+        """The units of each micro-batch: at most `max_tokens` tokens (always at least one unit), sorted by length.
 
-        Sorting puts sequences of like length together, which is what attention per length bucket likes.  How a batch is
-        split changes no gradient: losses are sums, and `fit` divides once by the count of the whole batch.
+        Sorting puts sequences of like length together, which is what attention per length bucket likes.
         """
-        if sum(self.lengths) <= max_tokens:
-            yield self
-            return
         k = self.sequences_per_unit
         sizes = [sum(self.lengths[unit * k : unit * k + k]) for unit in range(len(self))]
-        group: list[int] = []
+        if sum(sizes) <= max_tokens:
+            return [list(range(len(self)))]
+        groups: list[list[int]] = [[]]
         total = 0
         for unit in sorted(range(len(self)), key=lambda unit: (sizes[unit], unit)):
-            if group and total + sizes[unit] > max_tokens:
-                yield self.take(group)
-                group, total = [], 0
-            group.append(unit)
+            if groups[-1] and total + sizes[unit] > max_tokens:
+                groups.append([])
+                total = 0
+            groups[-1].append(unit)
             total += sizes[unit]
-        yield self.take(group)
+        return groups
+
+    def split(self, max_tokens: int) -> Iterator[Self]:
+        """Micro-batches (see `groups`).  How a batch is split changes no gradient: losses are sums, and `fit` divides
+        once by the count of the whole batch."""
+        groups = self.groups(max_tokens)
+        return iter([self]) if len(groups) == 1 else (self.take(group) for group in groups)
+
+    def token_index(self, units: Sequence[int]) -> Tensor:
+        """int64 positions in the flat layout of all tokens of the given units, in order."""
+        k = self.sequences_per_unit
+        starts = [0, *accumulate(self.lengths)]
+        spans = [(starts[unit * k], starts[unit * k + k]) for unit in units]
+        return torch.cat([torch.arange(start, end) for start, end in spans]).to(self.device)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Anything that scores responses at once.  (People answer later, through the store.)"""

@@ -1,0 +1,31 @@
+"""The world that a run lives in: its device and arithmetic.  One process; every command gets one of these."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class World:
+    """device: where tensors live.  dtype: torch.bfloat16 (autocast; weights stay float32) or torch.float32.
+
+    `note` is the sentence that says which arithmetic was chosen, and why.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    note: str = ""
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """bfloat16 autocast where that was chosen, nothing otherwise."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    @property
+    def frozen_dtype(self) -> torch.dtype:
+        """The dtype to load a model in that is only read: no optimizer needs its float32 weights."""
+        return self.dtype

@@ -1,0 +1,1 @@
+"""THE loop (`fit.py`), and one file per algorithm."""

@@ -1,0 +1,47 @@
+"""The optimizer and its schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from tutelage.settings.stages import TrainSettings
+
+
+def make_optimizer(trained: Mapping[str, nn.Module], settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW over everything trainable; weight decay on matrices only (not on biases, norms, embeddings)."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for module in trained.values():
+        embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
+                (decayed if matrix else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        fused=True,
+    )
+
+
+def schedule(settings: TrainSettings, step: int, steps: int) -> float:
+    """The factor on the learning rate at `step` (from 0) of `steps`: linear warm-up, then constant, linear or cosine.
+
+    linear ends at 0 after the last step; cosine ends at `min_rate`.
+    """
+    warmup = round(settings.warmup * steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    share = (step - warmup) / max(steps - warmup, 1)
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "linear":
+        return 1.0 - share
+    return settings.min_rate + (1.0 - settings.min_rate) * 0.5 * (1.0 + math.cos(math.pi * share))

@@ -1,0 +1,107 @@
+"""The reward model: a scalar on the last token, trained on comparisons (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1).
+
+    loss = - p log sigmoid(d) - (1 - p) log sigmoid(-d) + center_coef * (r_chosen + r_rejected)^2,   d = r_chosen - r_rejected - margin
+
+After training, the mean and the standard deviation of the scores on the training responses are stored in config.json, so
+that whoever uses the model can normalise its scores; the weights themselves stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tutelage.data.batch import PairBatch
+from tutelage.data.order import rows_for_step
+from tutelage.evals.reward_model import evaluate_pairs
+from tutelage.files import write_json_atomic
+from tutelage.models.forward import sequence_scores
+from tutelage.models.loading import load_scalar, load_tokenizer, set_score_normalisation
+from tutelage.models.passes import sequence_pass
+from tutelage.ops.losses import bradley_terry
+from tutelage.parallel import World
+from tutelage.runs import Run, result_folder
+from tutelage.settings.stages import RewardSettings as Settings
+from tutelage.train.fit import Loss, fit
+from tutelage.train.stage import Pair, collate_pairs, export, prepare_pairs, steps_for
+
+
+class RewardModelling:
+    """The algorithm: pairs of a prompt's responses, the preferred one scored higher."""
+
+    def __init__(self, model: nn.Module, pairs: Sequence[Pair], settings: Settings) -> None:
+        self.trained: dict[str, nn.Module] = {"reward_model": model}
+        self._model, self._pairs, self._settings = model, pairs, settings
+
+    def batches(self, step: int) -> Iterator[PairBatch]:
+        """One batch of `batch_size` pairs."""
+        rows = rows_for_step(len(self._pairs), self._settings.batch_size, step, self._settings.seed)
+        yield collate_pairs([self._pairs[row] for row in rows], rows)
+
+    def loss(self, batch: PairBatch) -> Loss:
+        """Bradley-Terry loss, summed over pairs; all scores of a batch come from one forward pass."""
+        chosen, rejected = sequence_scores(self._model, batch).float().view(-1, 2).unbind(1)
+        smoothing = self._settings.label_smoothing
+        p_chosen = batch.p_chosen * (1 - smoothing) + (1 - batch.p_chosen) * smoothing
+        losses = bradley_terry(chosen - rejected, p_chosen=p_chosen, margin=batch.margin)
+        losses = losses + self._settings.center_coef * (chosen + rejected) ** 2
+        margins = (chosen - rejected).detach()
+        metrics = {
+            "accuracy": right(margins, batch.p_chosen).sum(),
+            "margin": margins.sum(),
+            "mean_reward": ((chosen + rejected) / 2).detach().sum(),
+        }
+        return Loss(losses.sum(), torch.tensor(len(batch)), metrics)
+
+
+def right(margins: torch.Tensor, p_chosen: torch.Tensor) -> torch.Tensor:
+    """float32 [P]: the share of the votes on each pair that a score difference agrees with; equal scores agree by half."""
+    first = torch.where(margins == 0, 0.5, (margins > 0).float())
+    return first * p_chosen + (1 - first) * (1 - p_chosen)
+
+
+def score_pairs(model: nn.Module, pairs: Sequence[Pair], settings: Settings, world: World) -> np.ndarray:
+    """float32 [P, 2]: the scores of (chosen, rejected)."""
+    batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
+    scores = sequence_pass(lambda part: sequence_scores(model, part), batch, settings.micro_batch_tokens, world)
+    return scores.view(-1, 2).cpu().numpy()
+
+
+def main(settings: Settings, world: World, run: Run) -> Path:
+    """Train the reward model; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
+    start = result_folder(settings.model)
+    run.input("model", start)
+    tokenizer = load_tokenizer(start)
+    model = load_scalar(start, device=world.device, seed=settings.seed)
+    pairs, held_out = prepare_pairs(settings, tokenizer, model, run)
+
+    def evaluate() -> dict[str, float]:
+        scores = torch.from_numpy(score_pairs(model, held_out, settings, world))
+        p_chosen = torch.tensor([pair.p_chosen for pair in held_out])
+        margins = scores[:, 0] - scores[:, 1]
+        return {
+            "eval_loss": bradley_terry(margins, p_chosen=p_chosen, margin=0.0).mean().item(),
+            "eval_accuracy": right(margins, p_chosen).mean().item(),
+            "eval_margin": margins.mean().item(),
+        }
+
+    fit(
+        RewardModelling(model, pairs, settings),
+        settings,
+        world,
+        run,
+        steps=steps_for(settings, len(pairs)),
+        tokenizer=tokenizer,
+        evaluate=evaluate if held_out else None,
+        best=("eval_accuracy", True),
+    )
+    scores = score_pairs(model, pairs, settings, world)
+    set_score_normalisation(model, float(scores.mean()), float(scores.std()))
+    if held_out:
+        rows = evaluate_pairs(score_pairs(model, held_out, settings, world), held_out)
+        write_json_atomic(run.folder / "results.json", rows)
+    return export(run, model, tokenizer)
