@@ -1,0 +1,213 @@
+"""How the store reaches its database: engines, transactions, migrations, and errors as sentences.
+
+SQLite is used as measured in docs/decisions/0005-store.md: WAL, `synchronous=FULL`, `BEGIN IMMEDIATE` for writes (a
+writer waits for its turn at the start, never fails in the middle), plain `BEGIN` for reads, foreign keys on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from tutelage.store.schema import REVISIONS
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+VERSION_TABLE = (
+    "tutelage_schema"  # a name of our own, so that another program's Alembic table is not mistaken for it
+)
+BUSY_SECONDS = 30.0  # how long a statement waits for another process's transaction to end
+
+_SENTENCES = (  # what SQLite says -> what is wrong and what to do
+    ("not a database", "{place} is not an SQLite database: choose another store=."),
+    ("malformed", "{place} is damaged ({said}): restore it from a backup, or choose another store=."),
+    (
+        "locked",
+        "{place} has been locked by another process for {busy:.0f} s: wait for that process, or end it.",
+    ),
+    ("full", "no space left to write {place}: free some and repeat the command; what was stored is safe."),
+    ("readonly", "{place} cannot be written: change its permissions, or choose another store=."),
+    ("unable to open", "{place} cannot be opened: check that the folder exists and can be written."),
+    ("disk i/o", "{place}: the disk reports an error ({said}): check the disk, then repeat the command."),
+)
+
+
+class Database:
+    """Two engines on one database: `read()` and `write()` give a connection inside a transaction.
+
+    `address` is the path of an SQLite file (made if missing, with its folder) or a database URL.  Raises ValueError
+    with one sentence for whatever is not a database of ours that this code can use.
+    """
+
+    def __init__(self, address: str | Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._busy = busy_seconds
+        self.place, path, url = _resolve(address)
+        if path is not None:
+            _check_path(path)
+            self._reader = _sqlite_engine(path, "BEGIN", busy_seconds)
+            self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", busy_seconds)
+        else:
+            self._reader = self._writer = _server_engine(url)
+        try:
+            self._prepare(path is not None)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in a transaction that sees one state of the database throughout."""
+        with self._explained(), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection in the one write transaction; committed, and on disk, when the block ends well."""
+        with self._explained(), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._reader.dispose()
+        self._writer.dispose()
+
+    def _prepare(self, sqlite: bool) -> None:
+        """Refuse foreign and newer databases untouched, then bring the schema up to date."""
+        with self.read() as connection:
+            version = self._version(connection)
+        if version == REVISIONS[-1]:
+            return
+        if sqlite and version is None:
+            self._enter_wal()
+        with self.write() as connection:
+            if self._version(connection) != REVISIONS[-1]:  # another process may have been faster
+                _upgrade(connection)
+
+    def _version(self, connection: Connection) -> str | None:
+        """The schema's revision, None for an empty database."""
+        tables = inspect(connection).get_table_names()
+        if VERSION_TABLE not in tables:
+            if tables:
+                raise ValueError(
+                    f"{self.place} is the database of another program (it has a table '{tables[0]}' but no "
+                    f"'{VERSION_TABLE}'): choose another store=."
+                )
+            return None
+        version = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+        if version is not None and version not in REVISIONS:
+            raise ValueError(
+                f"{self.place} was written by a newer Tutelage (schema {version}, this one knows up to "
+                f"{REVISIONS[-1]}): update Tutelage, or choose another store=."
+            )
+        return version
+
+    def _enter_wal(self) -> None:
+        """Switch the file to write-ahead logging (kept in the file); SQLite does not wait for others here, we do."""
+        deadline = time.monotonic() + self._busy
+        while True:
+            try:
+                with self._explained(), self._reader.connect() as connection:
+                    raw = (
+                        connection.connection.dbapi_connection
+                    )  # no transaction: SQLite refuses the switch in one
+                    assert raw is not None
+                    raw.cursor().execute("PRAGMA journal_mode=WAL")
+                return
+            except ValueError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the database says into one sentence, where we know what it means."""
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            said = str(error.orig if isinstance(error, DBAPIError) else error)
+            for sign, sentence in _SENTENCES:
+                if sign in said.lower():
+                    message = sentence.format(place=self.place, said=said, busy=self._busy)
+                    raise ValueError(message) from error
+            raise
+
+
+def migrations(connection: Connection) -> Config:
+    """The Alembic configuration that runs our migrations inside the transaction of `connection`."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+
+    command.upgrade(migrations(connection), REVISIONS[-1])
+
+
+def _resolve(address: str | Path) -> tuple[str, Path | None, URL]:
+    """The name to show, the file (SQLite only) and the URL that an address means."""
+    if "://" not in str(address):
+        path = Path(address).expanduser().absolute()
+        return str(address), path, URL.create("sqlite", database=str(path))
+    try:
+        url = make_url(str(address))
+        dialect = url.get_dialect().name
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ValueError(f"store={address} is no database URL that is known here ({error}).") from error
+    if dialect != "sqlite":
+        return url.render_as_string(hide_password=True), None, url
+    if not url.database or url.database == ":memory:":
+        raise ValueError(f"store={address} names no file: a store in memory would be lost, give it a path.")
+    path = Path(url.database).absolute()
+    return str(path), path, url
+
+
+def _check_path(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, but the store is one file: name a file in it, such as store.sqlite."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the folder {path.parent} for the store cannot be made: {error.strerror}."
+        ) from error
+
+
+def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
+    """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _server_engine(url: URL) -> Engine:
+    try:
+        return create_engine(url)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the driver for {url.drivername} is not installed (no module '{error.name}'): install it with pip."
+        ) from error

@@ -1,0 +1,83 @@
+"""What the store takes and gives besides `records`: plain values, no database objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tutelage.records import Prompt, Vote
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Who wrote responses: a path or hub name, and a hash of the weights ('' = not known)."""
+
+    name: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to one prompt in canonical slots, and the names of those who voted on them (sorted)."""
+
+    item_id: int
+    digest: str  # of prompt and texts: the same in every store
+    prompt: Prompt
+    texts: tuple[str, str]
+    voters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NewVote:
+    """A vote to store.
+
+    `client_key` is the sender's own name for this vote: sent twice, it is stored once.  `supersedes` is the id of
+    the vote that this one revises.
+    """
+
+    item_id: int
+    vote: Vote
+    client_key: str
+    supersedes: int | None = None
+
+
+@dataclass(frozen=True)
+class StoredVote:
+    """A vote as stored."""
+
+    id: int
+    item_id: int
+    vote: Vote
+    client_key: str
+    submitted_at: datetime
+    supersedes: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a project holds; votes are the current ones, without what was revised."""
+
+    prompts: int
+    responses: int
+    pairs: int
+    labelled_pairs: int
+    votes: int
+    ties: int
+    annotators: int
+
+
+@dataclass(frozen=True)
+class AnnotatorRow:
+    """One annotator's current votes in a project.
+
+    `chose_first` is the share of decided votes for what was shown first (None without decided votes; 0.5 = no
+    position bias).  `agreement` is the share of decided votes on the side of the other annotators' majority
+    (None where nobody else decided).
+    """
+
+    name: str
+    kind: str
+    votes: int
+    ties: int
+    chose_first: float | None
+    agreement: float | None

@@ -1,0 +1,217 @@
+"""The tables, as SQLAlchemy 2 typed models.  Times are UTC; ids are integers (docs/decisions/0005-store.md).
+
+    project -- prompt -- response -- item_response -- item -- vote -- annotator
+                            |
+               model_ref -- generation_run
+
+`digest` is the identity of a row's content: the first 16 hex digits of a sha256.  It is the same in every store, so
+that repeating an insert adds nothing and orders that matter do not depend on who wrote first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+REVISIONS = ("0001",)  # every migration this code knows, oldest first; the last one is what the code needs
+
+
+def digest(*parts: Any) -> str:
+    """16 hex digits that identify JSON content (as in `records.Prompt.id`)."""
+    content = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in time: aware datetimes in and out, UTC in the database (SQLite keeps no zone)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        assert value.tzinfo is not None, "times in the store carry a zone"
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    """The current time, UTC."""
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """The metadata that all tables share; every constraint has a name, so that a later migration can change it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {dict[str, Any]: JSON(none_as_null=True), datetime: UtcDateTime()}
+
+
+class Project(Base):
+    """A body of work with its own prompts: what `store:PROJECT` names."""
+
+    __tablename__ = "project"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelRef(Base):
+    """A model that wrote responses: its name (path or hub name) and a hash of its weights ('' = not known)."""
+
+    __tablename__ = "model_ref"
+    __table_args__ = (UniqueConstraint("name", "sha256"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class GenerationRun(Base):
+    """One way of writing responses: model, engine and sampling parameters with the seed."""
+
+    __tablename__ = "generation_run"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_ref_id: Mapped[int] = mapped_column(ForeignKey("model_ref.id"))
+    engine: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    digest: Mapped[str] = mapped_column(unique=True)
+    started_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class PromptRow(Base):
+    """A prompt of a project; `digest` is `records.Prompt.id`."""
+
+    __tablename__ = "prompt"
+    __table_args__ = (UniqueConstraint("project_id", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    content: Mapped[Any] = mapped_column(JSON)  # a string, or a list of {"role", "content"}
+    task: Mapped[str]
+    reference: Mapped[dict[str, Any] | None]
+    split: Mapped[str]
+    digest: Mapped[str]
+
+
+class ResponseRow(Base):
+    """A response with its provenance; `logprob` (nats) is the sum over its tokens at the sampling temperature."""
+
+    __tablename__ = "response"
+    __table_args__ = (UniqueConstraint("generation_run_id", "prompt_id", "sample_index"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
+    generation_run_id: Mapped[int] = mapped_column(ForeignKey("generation_run.id"))
+    sample_index: Mapped[int]
+    text: Mapped[str]
+    finish_reason: Mapped[str]
+    n_tokens: Mapped[int]
+    logprob: Mapped[float | None]
+    digest: Mapped[str]
+
+
+class Item(Base):
+    """A question put to annotators.  Type 'pair': which of two responses to the prompt is better?"""
+
+    __tablename__ = "item"
+    __table_args__ = (
+        UniqueConstraint("project_id", "digest"),
+        CheckConstraint("type IN ('pair')", name="item_type"),
+        CheckConstraint("overlap >= 1", name="item_overlap"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    type: Mapped[str]
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
+    overlap: Mapped[int]  # how many annotators are wanted
+    digest: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ItemResponse(Base):
+    """A response's canonical slot in an item; slots say nothing about sides on a screen."""
+
+    __tablename__ = "item_response"
+    __table_args__ = (UniqueConstraint("item_id", "response_id"),)
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    response_id: Mapped[int] = mapped_column(ForeignKey("response.id"), index=True)
+
+
+class Annotator(Base):
+    """Whoever votes; `profile` is what is known of a judge or a simulated person (JSON)."""
+
+    __tablename__ = "annotator"
+    __table_args__ = (
+        CheckConstraint("kind IN ('human', 'simulated', 'judge', 'rule')", name="annotator_kind"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    profile: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class VoteRow(Base):
+    """One vote in canonical slots.  Append-only: a revision is a new row that points at the one it supersedes.
+
+    The database itself refuses UPDATE and DELETE (trigger), a second first vote of an annotator on an item (partial
+    unique index) and two revisions of the same vote (unique `supersedes_id`).
+    """
+
+    __tablename__ = "vote"
+    __table_args__ = (
+        CheckConstraint("preference BETWEEN -3 AND 3", name="vote_preference"),
+        CheckConstraint("first_shown IN (0, 1)", name="vote_first_shown"),
+        Index(
+            "vote_once",
+            "item_id",
+            "annotator_id",
+            unique=True,
+            sqlite_where=text("supersedes_id IS NULL"),
+            postgresql_where=text("supersedes_id IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), index=True)
+    preference: Mapped[int]
+    first_shown: Mapped[int]
+    client_key: Mapped[str] = mapped_column(unique=True)
+    submitted_at: Mapped[datetime] = mapped_column(default=now)
+    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("vote.id"), unique=True)

@@ -1,0 +1,65 @@
+"""Small helpers around SQL that every writer of the store uses."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, insert, select
+
+from tutelage.records import Prompt
+from tutelage.store.schema import Base, Project
+
+CHUNK = 1000  # values in one IN (...): far below what any database takes
+T = TypeVar("T")
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces that fit into one statement."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
+
+
+def insert_rows(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    """Insert many rows at once."""
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def insert_one(connection: Connection, table: type[Base], **values: Any) -> int:
+    """Insert a row and return its id."""
+    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    assert key is not None
+    return key[0]
+
+
+def project_id(connection: Connection, name: str, place: str) -> int:
+    """The id of a project; raises ValueError naming the nearest one in the store at `place`."""
+    found = connection.scalar(select(Project.id).where(Project.name == name))
+    if found is not None:
+        return found
+    names = sorted(connection.scalars(select(Project.name)))
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(names) or 'none yet'}."
+    raise ValueError(f"{place} has no project '{name}': {hint}")
+
+
+def lock_project(connection: Connection, name: str, place: str, create: bool = False) -> int:
+    """The id of a project whose writers now take turns (SQLite has one writer anyway, PostgreSQL locks the row)."""
+    found = connection.scalar(select(Project.id).where(Project.name == name).with_for_update())
+    if found is not None:
+        return found
+    if not create:
+        return project_id(connection, name, place)
+    if not name or name != name.strip():
+        raise ValueError(
+            f"project='{name}' is no usable name: it must not be empty, nor begin or end with a space."
+        )
+    return insert_one(connection, Project, name=name)
+
+
+def shown(prompt: Prompt) -> str:
+    """The beginning of a prompt, for a message."""
+    text = " ".join(prompt.text().split())
+    return f"'{text[:57]}...'" if len(text) > 60 else f"'{text}'"

@@ -1,0 +1,214 @@
+"""The store: one method per question asked.
+
+    with Store("runs/store.sqlite") as store:
+        store.add_prompts("main", prompts)
+        ...
+        rows = store.comparisons("main")
+
+Every method is one transaction: what it wrote is on disk when it returns.  Adding is idempotent, so a command that
+was stopped anywhere is simply run again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+
+from tutelage.records import Comparison, Prompt, Response, Vote
+from tutelage.store.aggregate import Aggregation, Ties, comparison
+from tutelage.store.database import BUSY_SECONDS, Database
+from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
+from tutelage.store.pairing import insert_pairs, pair_query, read_pairs
+from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote
+from tutelage.store.schema import Annotator, Item, Project, PromptRow, ResponseRow, VoteRow
+from tutelage.store.sql import insert_one, lock_project, project_id
+from tutelage.store.tables import annotator_rows
+from tutelage.store.voting import insert_votes, read_votes
+
+
+class Store:
+    """A feedback database.  `address`: path of an SQLite file (made if missing), or a database URL.
+
+    `busy_seconds` is how long a statement waits for another process.  Raises ValueError with one sentence when the
+    address is no database of ours, a damaged or a locked one, or one of a newer version.
+    """
+
+    def __init__(self, address: str | Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._database = Database(address, busy_seconds)
+        self.place = self._database.place
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    # prompts and responses -------------------------------------------------------------------------------------
+
+    def add_prompts(self, project: str, prompts: Iterable[Prompt], split: str = "train") -> int:
+        """Add prompts to a project (made if missing); returns how many are new.
+
+        Raises ValueError when a prompt is already there in another split: it would leak into evaluation.
+        """
+        with self._database.write() as connection:
+            project_key = lock_project(connection, project, self.place, create=True)
+            return insert_prompts(connection, project_key, prompts, split)
+
+    def add_generation_run(self, model: ModelInfo, engine: str, params: Mapping[str, Any]) -> int:
+        """The id of the generation run with this model, engine and parameters (JSON, with the seed); made if new."""
+        with self._database.write() as connection:
+            return insert_generation_run(connection, model, engine, params)
+
+    def add_responses(self, project: str, run_id: int, responses: Sequence[Response]) -> int:
+        """Add what a generation run wrote; returns how many are new.
+
+        Raises ValueError for a prompt that the project does not have, and for a response whose run, prompt and
+        sample index are there with another text (the model behind the name has changed).
+        """
+        with self._database.write() as connection:
+            project_key = lock_project(connection, project, self.place)
+            return insert_responses(connection, project_key, run_id, responses)
+
+    def sampled(self, project: str, run_id: int) -> set[tuple[str, int]]:
+        """What a generation run has already written in a project: (`Prompt.id`, sample index)."""
+        with self._database.read() as connection:
+            query = (
+                select(PromptRow.digest, ResponseRow.sample_index)
+                .join(ResponseRow, ResponseRow.prompt_id == PromptRow.id)
+                .where(PromptRow.project_id == project_id(connection, project, self.place))
+                .where(ResponseRow.generation_run_id == run_id)
+            )
+            return {(row.digest, row.sample_index) for row in connection.execute(query)}
+
+    # pairs -----------------------------------------------------------------------------------------------------
+
+    def build_pairs(self, project: str, per_prompt: int, overlap: int) -> int:
+        """Make pairs of responses to the same prompt by the same generation run; returns how many are new.
+
+        `per_prompt` pairs at random (by content hash: the same on every machine, and fewer are a part of more), 0
+        for all of them; never of identical texts.  `overlap` (annotators wanted) is set for all pairs of the project.
+        """
+        assert per_prompt >= 0 and overlap >= 1
+        with self._database.write() as connection:
+            return insert_pairs(
+                connection, lock_project(connection, project, self.place), per_prompt, overlap
+            )
+
+    def pairs(self, project: str) -> list[Pair]:
+        """All pairs of a project, ordered by content."""
+        with self._database.read() as connection:
+            return read_pairs(connection, pair_query(project_id(connection, project, self.place)))
+
+    def unlabelled_pairs(
+        self, project: str, annotator: str | None = None, limit: int | None = None
+    ) -> list[Pair]:
+        """Pairs that want more votes (fewer annotators than `overlap`), ordered by content.
+
+        With `annotator`, only those that this annotator has not voted on.
+        """
+        firsts = select(func.count(VoteRow.id)).where(
+            VoteRow.item_id == Item.id, VoteRow.supersedes_id.is_(None)
+        )
+        conditions: list[ColumnElement[bool]] = [firsts.scalar_subquery() < Item.overlap]
+        if annotator is not None:
+            own = select(VoteRow.id).join(Annotator, Annotator.id == VoteRow.annotator_id)
+            conditions.append(~own.where(VoteRow.item_id == Item.id, Annotator.name == annotator).exists())
+        with self._database.read() as connection:
+            query = pair_query(project_id(connection, project, self.place)).where(*conditions)
+            return read_pairs(connection, query.limit(limit))
+
+    # votes -----------------------------------------------------------------------------------------------------
+
+    def add_annotator(self, name: str, kind: str, profile: Mapping[str, Any] | None = None) -> int:
+        """The id of an annotator; made if new.  `kind`: human, simulated, judge or rule; `profile` is JSON.
+
+        Raises ValueError when the name already belongs to an annotator of another kind or profile.
+        """
+        wanted = dict(profile or {})
+        with self._database.write() as connection:
+            columns = select(Annotator.id, Annotator.kind, Annotator.profile)
+            row = connection.execute(columns.where(Annotator.name == name)).one_or_none()
+            if row is None:
+                return insert_one(connection, Annotator, name=name, kind=kind, profile=wanted)
+        if (row.kind, row.profile) != (kind, wanted):
+            raise ValueError(
+                f"{self.place} already has an annotator '{name}' who is another one ({row.kind}, {row.profile}): "
+                "use the same settings (such as seed) as before, or another store."
+            )
+        return row.id
+
+    def add_votes(self, project: str, votes: Sequence[NewVote]) -> int:
+        """Store votes, all or none; returns how many are new.  A `client_key` that is there already adds nothing.
+
+        Raises ValueError for a pair that is not in the project, an unknown annotator, a key used for a different
+        vote, a second first vote of an annotator on a pair, and a revision of anything but their own latest vote.
+        """
+        with self._database.write() as connection:
+            return insert_votes(connection, lock_project(connection, project, self.place), votes)
+
+    def votes(self, project: str, revisions: bool = False) -> list[StoredVote]:
+        """The current votes of a project in the order of their ids; with `revisions` also the superseded ones."""
+        with self._database.read() as connection:
+            return read_votes(connection, project_id(connection, project, self.place), revisions)
+
+    # for trainers and reports ----------------------------------------------------------------------------------
+
+    def comparisons(
+        self, project: str, aggregation: Aggregation = "majority", ties: Ties = "keep"
+    ) -> list[Comparison]:
+        """One row per pair with votes, ordered by content: the same votes give the same list in any store.
+
+        `majority`: the sign of the summed preferences decides, p_chosen is 1.  `all`: p_chosen is the share of
+        votes, a tied vote counting half.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).
+        """
+        with self._database.read() as connection:
+            key = project_id(connection, project, self.place)
+            by_item: dict[int, list[Vote]] = defaultdict(list)
+            for stored in read_votes(connection, key, revisions=False):
+                by_item[stored.item_id].append(stored.vote)
+            pairs = read_pairs(connection, pair_query(key))
+        rows = (
+            comparison(pair.prompt, pair.texts, by_item[pair.item_id], aggregation, ties)
+            for pair in pairs
+            if pair.item_id in by_item
+        )
+        return [row for row in rows if row is not None]
+
+    def projects(self) -> list[str]:
+        """The names of all projects, sorted."""
+        with self._database.read() as connection:
+            return sorted(connection.scalars(select(Project.name)))
+
+    def counts(self, project: str) -> Counts:
+        """How much a project holds."""
+        with self._database.read() as connection:
+            key = project_id(connection, project, self.place)
+            current = read_votes(connection, key, revisions=False)
+            responses = select(func.count(ResponseRow.id)).join(
+                PromptRow, PromptRow.id == ResponseRow.prompt_id
+            )
+            return Counts(
+                prompts=connection.scalar(select(func.count(PromptRow.id)).where(PromptRow.project_id == key))
+                or 0,
+                responses=connection.scalar(responses.where(PromptRow.project_id == key)) or 0,
+                pairs=connection.scalar(select(func.count(Item.id)).where(Item.project_id == key)) or 0,
+                labelled_pairs=len({stored.item_id for stored in current}),
+                votes=len(current),
+                ties=sum(stored.vote.preference == 0 for stored in current),
+                annotators=len({stored.vote.annotator for stored in current}),
+            )
+
+    def annotator_table(self, project: str) -> list[AnnotatorRow]:
+        """One row per annotator with votes in the project, sorted by name."""
+        with self._database.read() as connection:
+            current = read_votes(connection, project_id(connection, project, self.place), revisions=False)
+            kinds = {row.name: row.kind for row in connection.execute(select(Annotator.name, Annotator.kind))}
+        return annotator_rows(current, kinds)

@@ -1,0 +1,139 @@
+"""Writing and reading votes.  They are append-only: nothing here (or anywhere) changes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import aliased
+
+from tutelage.records import Vote
+from tutelage.store.rows import NewVote, StoredVote
+from tutelage.store.schema import Annotator, Item, VoteRow, now
+from tutelage.store.sql import chunks, insert_rows
+
+CONTENT = ("item_id", "annotator_id", "preference", "first_shown", "supersedes_id")
+
+
+def insert_votes(connection: Connection, project_id: int, votes: Sequence[NewVote]) -> int:
+    """Insert the votes whose key is not there, all or none; see `Store.add_votes`."""
+    items = sorted({new.item_id for new in votes})
+    _check_items(connection, project_id, items)
+    annotators = _annotator_ids(connection, sorted({new.vote.annotator for new in votes}))
+    known = _contents(connection, [new.client_key for new in votes])
+    latest = _latest(connection, items)
+    at, rows = now(), []
+    for new in votes:
+        _check_range(new)
+        who = annotators[new.vote.annotator]
+        content = (new.item_id, who, new.vote.preference, new.vote.first_shown, new.supersedes)
+        if new.client_key in known:  # sent twice, stored once
+            if known[new.client_key] != content:
+                raise ValueError(
+                    f"client_key '{new.client_key}' is that of another vote: a new vote needs a new key."
+                )
+            continue
+        if latest.get((new.item_id, who)) != new.supersedes:
+            raise ValueError(_out_of_turn(new, latest.get((new.item_id, who))))
+        known[new.client_key] = content
+        latest[new.item_id, who] = -1  # it has no id yet, so that nothing in this call can revise it
+        rows.append(
+            dict(zip(CONTENT, content, strict=True)) | {"client_key": new.client_key, "submitted_at": at}
+        )
+    insert_rows(connection, VoteRow, rows)
+    return len(rows)
+
+
+def read_votes(connection: Connection, project_id: int, revisions: bool) -> list[StoredVote]:
+    """The votes of a project in the order of their ids; see `Store.votes`."""
+    query = (
+        select(
+            VoteRow.id,
+            VoteRow.item_id,
+            Annotator.name,
+            VoteRow.preference,
+            VoteRow.first_shown,
+            VoteRow.client_key,
+            VoteRow.submitted_at,
+            VoteRow.supersedes_id,
+        )
+        .join(Annotator, Annotator.id == VoteRow.annotator_id)
+        .join(Item, Item.id == VoteRow.item_id)
+        .where(Item.project_id == project_id)
+        .order_by(VoteRow.id)
+    )
+    if not revisions:
+        later = aliased(VoteRow)
+        query = query.where(~select(later.id).where(later.supersedes_id == VoteRow.id).exists())
+    return [
+        StoredVote(
+            id=row.id,
+            item_id=row.item_id,
+            vote=Vote(row.name, row.preference, row.first_shown),
+            client_key=row.client_key,
+            submitted_at=row.submitted_at,
+            supersedes=row.supersedes_id,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _check_range(new: NewVote) -> None:
+    if not -3 <= new.vote.preference <= 3 or new.vote.first_shown not in (0, 1):
+        raise ValueError(
+            f"vote '{new.client_key}': preference {new.vote.preference} must be -3 to 3 and first_shown "
+            f"{new.vote.first_shown} must be 0 or 1."
+        )
+
+
+def _out_of_turn(new: NewVote, latest: int | None) -> str:
+    who, item = new.vote.annotator, new.item_id
+    if new.supersedes is None:
+        return (
+            f"'{who}' has already voted on pair {item}: to revise, name the vote that the new one supersedes."
+        )
+    return f"vote {new.supersedes} is not the latest of '{who}' on pair {item} ({latest or 'none'} is): reload it."
+
+
+def _check_items(connection: Connection, project_id: int, items: Sequence[int]) -> None:
+    there: set[int] = set()
+    for some in chunks(items):
+        there |= set(
+            connection.scalars(select(Item.id).where(Item.project_id == project_id, Item.id.in_(some)))
+        )
+    for item in items:
+        if item not in there:
+            raise ValueError(
+                f"pair {item} is not in this project: nothing was stored, ask for its pairs again."
+            )
+
+
+def _annotator_ids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    query = select(Annotator.name, Annotator.id).where(Annotator.name.in_(names))
+    ids = {row.name: row.id for row in connection.execute(query)}
+    for name in names:
+        if name not in ids:
+            raise ValueError(f"there is no annotator '{name}': nothing was stored, add the annotator first.")
+    return ids
+
+
+def _contents(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[int | None, ...]]:
+    """What is stored under those of the keys that are there."""
+    contents: dict[str, tuple[int | None, ...]] = {}
+    columns = [getattr(VoteRow, name) for name in CONTENT]
+    for some in chunks(keys):
+        for key, *content in connection.execute(
+            select(VoteRow.client_key, *columns).where(VoteRow.client_key.in_(some))
+        ):
+            contents[key] = tuple(content)
+    return contents
+
+
+def _latest(connection: Connection, items: Sequence[int]) -> dict[tuple[int, int], int | None]:
+    """(item, annotator) -> the id of the current vote.  Ids grow, so the largest is the latest revision."""
+    latest: dict[tuple[int, int], int | None] = {}
+    for some in chunks(items):
+        query = select(VoteRow.id, VoteRow.item_id, VoteRow.annotator_id).where(VoteRow.item_id.in_(some))
+        for row in connection.execute(query.order_by(VoteRow.id)):
+            latest[row.item_id, row.annotator_id] = row.id
+    return latest
