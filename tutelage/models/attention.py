@@ -58,7 +58,7 @@ class Layout:
         assert lengths and min(lengths) > 0, "every sequence of a layout has at least one token"
         self.lengths = tuple(int(n) for n in lengths)
         self.device = torch.device(device)
-        self.calls = 0  # how often an attention function was handed this layout: load time checks it
+        self.watch: list[int | None] | None = None  # a list collects the window of every attention call
 
     @property
     def total(self) -> int:
@@ -162,7 +162,8 @@ def attention(
     elif query.dtype != value.dtype:
         query, key = query.to(value.dtype), key.to(value.dtype)
     if tutelage_layout is not None:
-        tutelage_layout.calls += 1
+        if tutelage_layout.watch is not None:
+            tutelage_layout.watch.append(sliding_window)
         return flat_attention(query, key, value, tutelage_layout, scaling, sliding_window, softcap), None
     return masked_attention(query, key, value, attention_mask, scaling, sliding_window, softcap), None
 

@@ -1,13 +1,44 @@
-"""Forward passes over flat batches: hidden states, log-probs of responses, values, scores."""
+"""Forward passes over flat batches: hidden states, log-probs of responses, values of states, scores of sequences.
+
+Every function takes the model as `loading` prepared it (plain, scalar or wrapped by peft) and a `TokenBatch`. The
+sequences run as one flat row without padding where the architecture allows it (`Traits.flat`), right-padded where not;
+what comes out is flat either way and agrees to 1e-5 in fp32.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tutelage.data.batch import TokenBatch
 from tutelage.models.attention import Layout
+from tutelage.ops.logprobs import linear_logprobs, shifted_index
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What load time found out about a model; kept on it as `tutelage_traits`.
+
+    flat: runs one flat row with attention per sequence; otherwise right-padded batches.
+    logit_scale: the model's logits are head(hidden) times this (Cohere, Granite scale them).
+    """
+
+    flat: bool
+    logit_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None."""
+
+    logprobs: Tensor
+    entropy: Tensor | None
 
 
 def plain(model: nn.Module) -> Any:
@@ -15,13 +46,87 @@ def plain(model: nn.Module) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+@lru_cache(maxsize=64)
+def layout_of(lengths: tuple[int, ...], device: torch.device) -> Layout:
+    """The layout of a batch, shared by the passes of several models over it."""
+    return Layout(lengths, device)
+
+
 def flat_inputs(ids: Tensor, layout: Layout) -> dict[str, Any]:
     """Keyword arguments of a flat forward: ids [N] -> one row [1, N] with positions that begin anew in every sequence.
 
-    The mask is a 1 x 1 x 1 x 1 marker: transformers hands a 4-D mask down as it is, so none is built."""
+    The mask is a 1 x 1 x 1 x 1 marker: transformers hands a 4-D mask down as it is, so none is built.
+    """
     return {
         "input_ids": ids[None],
         "position_ids": layout.positions[None],
         "attention_mask": ids.new_ones(1, 1, 1, 1, dtype=torch.bool),
         "tutelage_layout": layout,
     }
+
+
+def padded_inputs(model: nn.Module, ids: Tensor, lengths: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+    """Keyword arguments of a right-padded forward, and the mask [B, T] of real tokens."""
+    real = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    real = real.to(ids.device)
+    padded = ids.new_zeros(real.shape).masked_scatter_(real, ids)  # what a padding slot holds is never looked at
+    inputs = {"input_ids": padded, "attention_mask": real.long()}
+    if "position_ids" in signature(model.forward).parameters:
+        inputs["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
+    return inputs, real
+
+
+def hidden_states(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """[N, D]: the backbone's last hidden state after every token of the batch."""
+    host = plain(model)
+    backbone = host.base_model
+    if host.tutelage_traits.flat:
+        inputs = flat_inputs(batch.ids, layout_of(batch.lengths, batch.ids.device))
+        return backbone(**inputs, use_cache=False).last_hidden_state[0]
+    inputs, real = padded_inputs(backbone, batch.ids, batch.lengths)
+    return backbone(**inputs, use_cache=False).last_hidden_state[real]
+
+
+def response_logprobs(
+    model: nn.Module, batch: TokenBatch, temperature: float = 1.0, entropy: bool = False
+) -> TokenLogprobs:
+    """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t.
+
+    Logits are computed only where they predict a token of `loss_mask`. A trained token that is the first of its
+    sequence has no prediction and gets 0.
+    """
+    host = plain(model)
+    source, target = shifted_index(batch.lengths, batch.loss_mask)
+    hidden = hidden_states(model, batch)[source] * host.tutelage_traits.logit_scale
+    head = host.get_output_embeddings()
+    logprobs, entropies = linear_logprobs(hidden, head.weight, batch.ids[target], temperature, head.bias)
+    flat = logprobs.new_zeros(len(batch.ids))
+    return TokenLogprobs(
+        flat.index_copy(0, target, logprobs), flat.index_copy(0, target, entropies) if entropy else None
+    )
+
+
+def state_values(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """[N] fp32: the scalar head's value of the state before token t, at t; 0 where not `loss_mask`."""
+    source, target = shifted_index(batch.lengths, batch.loss_mask)
+    values = _score(model, hidden_states(model, batch)[source])
+    return values.new_zeros(len(batch.ids)).index_copy(0, target, values)
+
+
+def sequence_scores(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """[B] fp32: the scalar head at the last token of every sequence."""
+    last = layout_of(batch.lengths, batch.ids.device).last
+    return _score(model, hidden_states(model, batch)[last])
+
+
+def scalar_head(model: nn.Module) -> nn.Linear:
+    """The linear layer [D -> 1] of a scalar model."""
+    return plain(model).score
+
+
+def _score(model: nn.Module, hidden: Tensor) -> Tensor:
+    """[M, D] -> [M], in fp32 also under autocast: D products per score cost nothing, and scores are compared."""
+    head = scalar_head(model)
+    with torch.autocast(hidden.device.type, enabled=False):
+        bias = None if head.bias is None else head.bias.float()
+        return nn.functional.linear(hidden.float(), head.weight.float(), bias).squeeze(-1)

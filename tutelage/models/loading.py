@@ -1,0 +1,199 @@
+"""Models and tokenizers from a folder or the hub, ready for flat forwards, and back into a plain folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+from tutelage.files import folder_atomic
+from tutelage.models.forward import plain
+from tutelage.models.probe import find_traits
+from tutelage.seeds import torch_generator
+
+PAD = "<|pad|>"
+KNOWN_PADS = (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
+
+
+def load_policy(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """A causal language model by folder or hub name, dropout 0, prepared for flat forwards.
+
+    Raises ValueError (one sentence) when there is no model at `path`, when it is not a causal language model, or
+    when its logits are computed in a way that log-probs cannot follow.
+    """
+    model, info = _load(AutoModelForCausalLM, path, dtype)
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ValueError(f"The checkpoint at {path} lacks weights of a language model ({missing}); is it complete?")
+    return prepare(model.to(device), str(path))
+
+
+def load_scalar(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", seed: int = 0
+) -> PreTrainedModel:
+    """A model with one scalar output per token (reward model, critic), dropout 0, prepared for flat forwards.
+
+    A scalar checkpoint comes with its head. From a causal language model the backbone is taken and the head is fresh:
+    N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias.
+    """
+    model, info = _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
+    fresh = {name for name in info["missing_keys"] if name.startswith("score.")}
+    if info["missing_keys"] - fresh:
+        missing = ", ".join(sorted(info["missing_keys"] - fresh)[:3])
+        raise ValueError(f"The checkpoint at {path} lacks weights of the model ({missing}); is it complete?")
+    head = getattr(model, "score", None)
+    if not isinstance(head, nn.Linear):
+        raise ValueError(f"The model at {path} ({type(model).__name__}) has no linear head named score; use another one.")
+    if fresh:
+        std = (head.in_features + 1) ** -0.5
+        noise = torch.empty(head.weight.shape).normal_(0.0, std, generator=torch_generator(seed, "score head"))
+        with torch.no_grad():
+            head.weight.copy_(noise)
+    return prepare(model.to(device), str(path))
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model, with an EOS and a padding token of its own.
+
+    A tokenizer without padding token, or that pads with EOS, gets one: a known one of its vocabulary, else `<|pad|>`
+    is added (`fit_embeddings` makes room for it in the model). Raises ValueError when there is none or it has no EOS.
+    """
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(_source(path))
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ValueError(f"Cannot load a tokenizer from {path}: {_first_sentence(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"The tokenizer at {path} has no end-of-sequence token; set eos_token in its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        vocabulary = tokenizer.get_vocab()
+        tokenizer.add_special_tokens({"pad_token": next((p for p in KNOWN_PADS if p in vocabulary), PAD)})
+    return tokenizer
+
+
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, what: str) -> None:
+    """Raises ValueError when `what` (say "data.jsonl") holds chat messages but the tokenizer cannot write them."""
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"{what} holds chat messages, but the tokenizer of {tokenizer.name_or_path or 'the model'} has no chat "
+            "template; put a chat_template.jinja beside its tokenizer_config.json or use plain text rows."
+        )
+
+
+def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give every token of the tokenizer an embedding; new rows are the mean of the old ones. Sets the padding id."""
+    old = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > old:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            if layer is not None:
+                with torch.no_grad():
+                    layer.weight[old:] = layer.weight[:old].float().mean(0).to(layer.weight.dtype)
+    for config in (model.config, getattr(model, "generation_config", None)):
+        if config is not None:
+            config.pad_token_id = tokenizer.pad_token_id
+
+
+def prepare(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """Find out the model's traits (which sets its attention) and switch to eval mode. `name` is for error messages."""
+    model.eval()
+    model.tutelage_traits = find_traits(model, name)  # type: ignore[assignment]
+    return model
+
+
+def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+    """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template."""
+    with folder_atomic(folder) as partial, _quiet():
+        plain(model).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    return Path(folder)
+
+
+def score_normalisation(model: nn.Module) -> tuple[float, float]:
+    """(mean, standard deviation) of the scores on reference responses, from the model's config; (0, 1) when not set."""
+    config = plain(model).config
+    return float(getattr(config, "tutelage_score_mean", 0.0)), float(getattr(config, "tutelage_score_std", 1.0))
+
+
+def set_score_normalisation(model: nn.Module, mean: float, std: float) -> None:
+    """Store the scores' mean and standard deviation in the config, so that they travel with the checkpoint."""
+    assert std > 0, "the standard deviation of scores is positive"
+    config = plain(model).config
+    config.tutelage_score_mean, config.tutelage_score_std = float(mean), float(std)
+
+
+def _load(kind: Any, path: str | Path, dtype: torch.dtype, **options: Any) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    source = _source(path)
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(source, **options)
+            if kind is AutoModelForCausalLM:
+                _refuse_scalar(config, path)
+            without_dropout(config)
+            model, info = kind.from_pretrained(source, config=config, dtype=dtype, output_loading_info=True)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise ValueError(f"Cannot load a model from {path}: {_first_sentence(error)}") from error
+    return model, info
+
+
+def _refuse_scalar(config: Any, path: str | Path) -> None:
+    if any("ForSequenceClassification" in name for name in config.architectures or ()):
+        raise ValueError("it holds a scalar model (a reward model or critic), not a language model")
+
+
+def _source(path: str | Path) -> str:
+    """A folder as it is, or a hub name; a run folder stands for the model in it."""
+    folder = Path(path)
+    if (folder / "model" / "config.json").is_file():
+        return str(folder / "model")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"The folder {path} holds no model: there is no config.json in it or in its folder model.")
+    local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1 or folder.is_absolute()
+    if not folder.is_dir() and local:
+        raise ValueError(f"There is no folder {path}; give a folder with a model or the name of one on the hub.")
+    return str(path)
+
+
+def without_dropout(config: Any) -> None:
+    """Set every dropout rate of a config, and of the configs in it, to 0."""
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "to_dict"):
+            without_dropout(value)
+        elif "drop" in name and isinstance(value, float | int) and not isinstance(value, bool):
+            setattr(config, name, 0.0)
+
+
+def _first_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.split(". ")[0].rstrip(".") + "."
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers prints progress bars and advice while loading; what matters comes back as errors here."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

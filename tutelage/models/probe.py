@@ -1,0 +1,74 @@
+"""What an architecture can do, found out by trying when a model is loaded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tutelage.models import attention
+from tutelage.models.forward import Traits, flat_inputs
+
+LENGTHS = (3, 5, 2)
+
+
+@torch.no_grad()
+def find_traits(model: PreTrainedModel, name: str) -> Traits:
+    """Run a few tokens through `model`; where the flat layout gives the same, the model is left with our attention.
+
+    Raises ValueError when the model's logits are not a constant times head(hidden).
+    """
+    ids = torch.arange(sum(LENGTHS), device=model.device) % model.get_input_embeddings().weight.shape[0]
+    alone = [model.base_model(input_ids=part[None]).last_hidden_state[0] for part in ids.split(LENGTHS)]
+    scale = _logit_scale(model, ids[: LENGTHS[0]], alone[0], name)
+    return Traits(_takes_flat(model, ids, torch.cat(alone)), scale)
+
+
+def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
+    """Every layer can see the layout and its window, and sequences in one row give what each gives alone."""
+    usual = model.config._attn_implementation
+    if not model._can_set_attn_implementation():
+        return False
+    model.set_attn_implementation(attention.NAME)
+    layout = attention.Layout(LENGTHS, ids.device)
+    layout.watch = []
+    try:
+        flat = model.base_model(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0]
+        takes = layout.watch == _windows(model.config.get_text_config()) and _close(flat, alone)
+    except (TypeError, ValueError, RuntimeError, AssertionError):
+        takes = False
+    if not takes:
+        model.set_attn_implementation(usual)
+    return takes
+
+
+def _windows(config: PreTrainedConfig) -> list[int | None]:
+    """The window every layer's attention should be told of, in order: too long for a probe to feel."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return [window] * config.num_hidden_layers
+    return [{"full_attention": None, "sliding_attention": window}.get(kind, -1) for kind in kinds]
+
+
+def _logit_scale(model: PreTrainedModel, ids: Tensor, hidden: Tensor, name: str) -> float:
+    """c such that logits = c * head(hidden); 1 for a scalar model."""
+    head = model.get_output_embeddings()
+    if head is None:
+        return 1.0
+    logits = model(input_ids=ids[None]).logits[0].double()
+    before = head(hidden).double()
+    scale = float((logits * before).sum() / (before * before).sum())
+    scale = 1.0 if abs(scale - 1) < 1e-3 else scale
+    if not _close(logits, before * scale):
+        raise ValueError(
+            f"The model {name} ({type(model).__name__}) changes its logits after the output layer (soft-capping, say), "
+            "which log-probs here do not follow; use a model without it."
+        )
+    return scale
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Equal up to rounding, relative to the largest entry."""
+    tolerance = 1e-4 if a.dtype in (torch.float32, torch.float64) else 0.05
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) < tolerance

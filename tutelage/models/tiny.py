@@ -1,0 +1,100 @@
+"""The default model: a byte-level BPE trained on the corpus at hand, and a Llama of one to three million parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tutelage.models.loading import PAD, prepare
+from tutelage.seeds import torch_generator
+
+EOS = "<|eos|>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+
+# One template for training and generation: the generation marks say which tokens are the assistant's, EOS included.
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
+    "{{ raise_exception('Unknown role ' + message['role'] + '; known are system, user, assistant.') }}"
+    "{%- endif -%}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{%- generation -%}{{ message['content'] + eos_token }}{%- endgeneration -%}"
+    "{%- else -%}{{ message['content'] }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
+)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `vocab_size` tokens: any text survives encode and decode, digits stand alone.
+
+    Raises ValueError when `vocab_size` has no room for the 256 bytes and the special tokens.
+    """
+    special = [PAD, EOS, *ROLES]
+    least = 256 + len(special)
+    if vocab_size < least:
+        raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}: 256 bytes and the special tokens.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        additional_special_tokens=list(ROLES),
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def tiny_model(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    intermediate: int = 352,
+    context: int = 1024,
+    seed: int = 0,
+) -> LlamaForCausalLM:
+    """An untrained Llama with tied embeddings, about 1 M parameters as it stands, prepared like a loaded model.
+
+    Weights are N(0, 0.02), projections back into the residual stream times 1/sqrt(2 layers) (GPT-2's rule), drawn
+    from `seed` alone; the global random state stays as it was.
+    """
+    if hidden % heads or hidden // heads % 2:
+        raise ValueError(f"hidden is {hidden} and heads is {heads}; hidden / heads must be an even whole number.")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=intermediate,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 2:
+                into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                std = 0.02 / (2 * layers) ** 0.5 if into_residual else 0.02
+                weight.normal_(0.0, std, generator=torch_generator(seed, "tiny model", name))
+    return prepare(model, "tiny")
