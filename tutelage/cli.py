@@ -1,4 +1,4 @@
-"""The command line: one table from a command to its module and its settings; each is imported when it is used.
+"""The command line: settings from YAML files and key=value, then the command; each is imported when it is used.
 
 Help and mistakes in settings answer without torch: only the settings are imported until a command really runs.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,105 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage import __version__
-from tutelage.settings.base import Settings, load, rows
-
-
-class Command(NamedTuple):
-    """A command: the module whose `main(settings, world, run)` does it, the class of its settings, and one line of help."""
-
-    name: str
-    module: str
-    settings: str
-    help: str
-    group: str
-
-
-COMMANDS = (
-    Command(
-        "world",
-        "tutelage.worlds.write",
-        "WorldSettings",
-        "Write the embedded world as plain files.",
-        "Data and first models",
-    ),
-    Command(
-        "pretrain",
-        "tutelage.train.pretrain",
-        "PretrainSettings",
-        "Train a language model on text.",
-        "Data and first models",
-    ),
-    Command(
-        "sft",
-        "tutelage.train.sft",
-        "SFTSettings",
-        "Fine-tune a model on demonstrations.",
-        "Data and first models",
-    ),
-    Command(
-        "sample",
-        "tutelage.rollout.sample",
-        "SampleSettings",
-        "Let a model answer prompts, into the store.",
-        "Feedback",
-    ),
-    Command(
-        "label",
-        "tutelage.feedback.label",
-        "LabelSettings",
-        "Let annotators vote on pairs of responses.",
-        "Feedback",
-    ),
-    Command(
-        "reward",
-        "tutelage.train.reward",
-        "RewardSettings",
-        "Train a reward model on comparisons.",
-        "Learning from feedback",
-    ),
-    Command(
-        "ppo",
-        "tutelage.train.ppo",
-        "PPOSettings",
-        "Optimise a policy against a reward model.",
-        "Learning from feedback",
-    ),
-    Command(
-        "dpo",
-        "tutelage.train.dpo",
-        "DPOSettings",
-        "Optimise a policy on comparisons directly.",
-        "Learning from feedback",
-    ),
-    Command(
-        "eval", "tutelage.evals.evaluate", "EvalSettings", "Measure models on held-out prompts.", "Results"
-    ),
-    Command(
-        "report", "tutelage.evals.report", "ReportSettings", "Write one HTML page about runs.", "Results"
-    ),
-    Command(
-        "run",
-        "tutelage.pipeline",
-        "RunPipelineSettings",
-        "Run a pipeline of stages; finished ones are skipped.",
-        "All together",
-    ),
-    Command("runs", "tutelage.evals.table", "RunsSettings", "Show a table of runs.", "All together"),
-    Command(
-        "demo",
-        "tutelage.demo",
-        "DemoSettings",
-        "The whole loop in the embedded world, in minutes.",
-        "All together",
-    ),
-)
-SETTINGS_MODULE = "tutelage.settings.stages"
-
-
-def settings_class(command: Command) -> type[Settings]:
-    """Import the class of a command's settings (and nothing that needs torch)."""
-    found: type[Settings] = getattr(import_module(SETTINGS_MODULE), command.settings)
-    return found
+from tutelage.commands import COMMANDS, Command, settings_class
+from tutelage.settings.base import load, rows
 
 
 def run_command(command: Command, args: Sequence[str]) -> int:
@@ -126,7 +29,7 @@ def run_command(command: Command, args: Sequence[str]) -> int:
     """
     try:
         settings = load(settings_class(command), args)
-        import_module("tutelage.launch").launch(command.module, settings)
+        import_module("tutelage.launch").launch(command.name, settings)
     except KeyboardInterrupt:
         _complain("interrupted", "")
         return 130
@@ -189,7 +92,7 @@ def main() -> None:
     build_app()()
 
 
-def _runner(command: Command):  # type: ignore[no-untyped-def]  # typer reads the inner function's signature
+def _runner(command: Command) -> Callable[[list[str] | None], None]:
     def run(
         args: Annotated[list[str] | None, typer.Argument(metavar="[FILE.yaml ...] [key=value ...]")] = None,
     ) -> None:

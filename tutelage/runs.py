@@ -1,11 +1,11 @@
 """The run folder: settings, metrics, lineage, progress.  No torch here.
 
-    settings.yaml   resolved and complete; `tutelage COMMAND settings.yaml` repeats the run
-    lineage.json    command, inputs by content hash, code version, seed, machine, times, whether it is done
-    metrics.jsonl   one line per step: {"step": n, "loss": ..., ...}
-    tensorboard/    the same numbers
-    checkpoints/    step-00000100/ ...: all that an exact resume needs
-    model/          the result; plain transformers loads it
+settings.yaml   resolved and complete; `tutelage COMMAND settings.yaml` repeats the run
+lineage.json    command, inputs by content hash, code version, seed, machine, times, whether it is done
+metrics.jsonl   one line per step: {"step": n, "loss": ..., ...}
+tensorboard/    the same numbers
+checkpoints/    step-00000100/ ...: all that an exact resume needs
+model/          the result; plain transformers loads it
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from typing import IO, Any
 
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tutelage import __version__
 from tutelage.files import sha256_of, write_json_atomic, write_text_atomic
@@ -215,7 +222,9 @@ def _lock(folder: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise ValueError(f"another process is writing to {folder}: wait for it, or choose another out=.") from error
+        raise ValueError(
+            f"another process is writing to {folder}: wait for it, or choose another out=."
+        ) from error
     return lock
 
 
@@ -225,7 +234,11 @@ def _new_lineage(command: str, seed: int | None) -> dict[str, Any]:
         "state": "running",
         "seed": seed,
         "code": {"version": __version__, "commit": _git_commit()},
-        "machine": {"system": platform.platform(), "processor": platform.processor(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor(),
+            "cores": os.cpu_count(),
+        },
         "started_at": _now(),
         "inputs": [],
     }
@@ -238,7 +251,10 @@ def _git_commit() -> str | None:
         return None
     try:
         result = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
+            ["git", "-C", str(here), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

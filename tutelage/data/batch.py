@@ -48,7 +48,9 @@ class TokenBatch:
     def collate(sequences: Sequence[Tokens], rows: Sequence[int] | None = None) -> TokenBatch:
         """Lay sequences out one after the other."""
         ids, loss_mask, lengths = flatten(sequences)
-        return TokenBatch(ids, lengths, loss_mask, tuple(rows) if rows is not None else tuple(range(len(sequences))))
+        return TokenBatch(
+            ids, lengths, loss_mask, tuple(rows) if rows is not None else tuple(range(len(sequences)))
+        )
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +65,9 @@ class TokenBatch:
         if self.device == torch.device(device):
             return self
         moved: dict[str, Any] = {
-            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+            f.name: value.to(device)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
 

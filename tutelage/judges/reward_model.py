@@ -40,7 +40,9 @@ class RewardModelJudge:
     def score(self, responses: Sequence[Response]) -> list[Score]:
         """One score per response: the head's value at the last token, normalised."""
         batch = TokenBatch.collate([self._tokens(response) for response in responses]).to(self._world.device)
-        raw = sequence_pass(lambda part: sequence_scores(self._model, part), batch, self._max_tokens, self._world)
+        raw = sequence_pass(
+            lambda part: sequence_scores(self._model, part), batch, self._max_tokens, self._world
+        )
         return [Score((value - self._mean) / self._std) for value in raw.tolist()]
 
     def _tokens(self, response: Response) -> Tokens:

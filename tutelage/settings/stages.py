@@ -7,7 +7,7 @@ in settings must answer at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tutelage.settings.base import Settings, setting
 
@@ -314,8 +314,11 @@ class ReportSettings(RunSettings):
 class RunPipelineSettings(Settings):
     """Run the stages of a pipeline file; a stage whose inputs and settings are unchanged is skipped."""
 
-    stages: list[dict] = setting(..., "The stages in order: each has `command` and that command's settings.")
+    stages: list[dict[str, Any]] = setting(
+        ..., "The stages in order: each has `command` and that command's settings."
+    )
     out: Path = setting(Path("runs/pipeline"), "Folder of the pipeline: each stage's run folder is below it.")
+    seed: int = setting(0, "Seed of every stage that does not set its own.", ge=0)
 
 
 class RunsSettings(Settings):

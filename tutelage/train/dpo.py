@@ -34,7 +34,9 @@ from tutelage.train.stage import Pair, collate_pairs, export, prepare_pairs, sta
 class DPO:
     """The algorithm: the policy's own log-ratio to the reference is the score of a response."""
 
-    def __init__(self, policy: nn.Module, pairs: Sequence[Pair], ref_logprobs: Tensor, settings: Settings) -> None:
+    def __init__(
+        self, policy: nn.Module, pairs: Sequence[Pair], ref_logprobs: Tensor, settings: Settings
+    ) -> None:
         self.trained: dict[str, nn.Module] = {"policy": policy}
         self._policy, self._pairs, self._ref_logprobs, self._settings = policy, pairs, ref_logprobs, settings
 
@@ -50,7 +52,10 @@ class DPO:
         rewards = self._settings.beta * (logprobs - batch.ref_logprobs)
         h = (rewards[:, 0] - rewards[:, 1]) / self._settings.beta
         losses = dpo(
-            h, beta=self._settings.beta, label_smoothing=self._settings.label_smoothing, p_chosen=batch.p_chosen
+            h,
+            beta=self._settings.beta,
+            label_smoothing=self._settings.label_smoothing,
+            p_chosen=batch.p_chosen,
         )
         chosen, rejected = rewards.detach().unbind(1)
         metrics = {

@@ -84,7 +84,9 @@ def fit(
             rate = schedule(settings, step, steps)
             metrics = _step(algorithm, optimizer, settings, world, run, step, rate, state)
             seconds = time.perf_counter() - started
-            run.log({**metrics, "learning_rate": rate * settings.learning_rate, "num_tokens": state.num_tokens})
+            run.log(
+                {**metrics, "learning_rate": rate * settings.learning_rate, "num_tokens": state.num_tokens}
+            )
             run.log({"time/step_s": seconds, "tokens_per_second": (state.num_tokens - before) / seconds})
             state.step = step + 1
             if evaluate is not None and (state.step % settings.eval_every == 0 or state.step == steps):
@@ -141,7 +143,9 @@ def _step(
         for name, value in {"loss": total.sum, **total.metrics}.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         state.num_tokens += sum(batch.lengths)
-    return {name: value / max(counts, 1.0) for name, value in sums.items()} | {"grad_norm": norms / max(updates, 1.0)}
+    return {name: value / max(counts, 1.0) for name, value in sums.items()} | {
+        "grad_norm": norms / max(updates, 1.0)
+    }
 
 
 def update(
@@ -195,7 +199,9 @@ def _refuse(algorithm: Algorithm[B], batch: B, world: World, folder: Path, step:
         if not finite:
             culprits.extend(one.rows)
     path = folder / f"nonfinite-step-{step + 1}.pt"
-    torch.save({"ids": batch.ids, "lengths": batch.lengths, "loss_mask": batch.loss_mask, "rows": batch.rows}, path)
+    torch.save(
+        {"ids": batch.ids, "lengths": batch.lengths, "loss_mask": batch.loss_mask, "rows": batch.rows}, path
+    )
     rows = f"rows {sorted(set(culprits))[:20]}" if culprits else "no single row (the gradient overflowed)"
     raise ValueError(
         f"step {step + 1}: the loss or its gradient is not finite, caused by {rows}; the weights were not changed and "

@@ -21,7 +21,10 @@ def make_optimizer(trained: Mapping[str, nn.Module], settings: TrainSettings) ->
             if parameter.requires_grad:
                 matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
                 (decayed if matrix else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,

@@ -29,7 +29,16 @@ from tutelage.models.passes import token_pass
 from tutelage.ops.advantages import gae
 from tutelage.ops.kl import k1, k2
 from tutelage.ops.losses import clipped_policy, clipped_value
-from tutelage.ops.masked import last_index, mask_from_lengths, masked_mean, masked_sum, masked_var, pad, unpad, whiten
+from tutelage.ops.masked import (
+    last_index,
+    mask_from_lengths,
+    masked_mean,
+    masked_sum,
+    masked_var,
+    pad,
+    unpad,
+    whiten,
+)
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Generator, Sampling
@@ -78,7 +87,11 @@ class PPO:
         run: Run,
     ) -> None:
         self._controller = KLController(settings.kl_coef, settings.kl_target, settings.kl_horizon)
-        self.trained: dict[str, nn.Module] = {"policy": policy, "critic": critic, "kl_controller": self._controller}
+        self.trained: dict[str, nn.Module] = {
+            "policy": policy,
+            "critic": critic,
+            "kl_controller": self._controller,
+        }
         self._policy, self._critic, self._ref = policy, critic, ref
         self._value_mean, self._value_std = score_normalisation(critic)
         self._judge, self._generator, self._prompts = judge, generator, prompts
@@ -103,7 +116,9 @@ class PPO:
         settings, world = self._settings, self._world
         rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
         responses = self._generate([self._prompts[row] for row in rows], step)
-        batch = rollout_tokens(responses, [row for row in rows for _ in range(settings.samples)]).to(world.device)
+        batch = rollout_tokens(responses, [row for row in rows for _ in range(settings.samples)]).to(
+            world.device
+        )
         old = self._old_logprobs(responses, batch)
         limit = settings.micro_batch_tokens
         ref = token_pass(lambda part: self._logprobs(self._ref, part), batch, limit, world)
@@ -133,7 +148,9 @@ class PPO:
         policy_loss, clipped = clipped_policy(
             new.logprobs, batch.old_logprobs, batch.advantages, settings.clip_low, settings.clip_high
         )
-        value_loss, value_clipped = clipped_value(self._values(batch), batch.values, batch.returns, settings.value_clip)
+        value_loss, value_clipped = clipped_value(
+            self._values(batch), batch.values, batch.returns, settings.value_clip
+        )
         per_token = policy_loss + settings.value_coef * value_loss
         if new.entropy is not None:
             per_token = per_token - settings.entropy_coef * new.entropy
@@ -184,8 +201,12 @@ class PPO:
         """float32 [N]: the sampler's own log-probabilities in float32; taken again in the training arithmetic in
         bfloat16, where the sampler's rounding differs from the trainer's by more than an update should see."""
         if self._world.dtype == torch.float32:
-            sampled = torch.tensor([logprob for r in responses for logprob in r.logprobs], device=batch.device)
-            return torch.zeros(sum(batch.lengths), device=batch.device).masked_scatter(batch.loss_mask, sampled)
+            sampled = torch.tensor(
+                [logprob for r in responses for logprob in r.logprobs], device=batch.device
+            )
+            return torch.zeros(sum(batch.lengths), device=batch.device).masked_scatter(
+                batch.loss_mask, sampled
+            )
         limit = self._settings.micro_batch_tokens
         return token_pass(lambda part: self._logprobs(self._policy, part), batch, limit, self._world)
 
@@ -235,7 +256,9 @@ def token_rewards(
     `whiten_rewards` scales them to unit variance and leaves the mean where it is.
     """
     rewards = pad(-kl_coef * log_ratio, lengths)
-    rewards[torch.arange(len(lengths), device=rewards.device), torch.tensor(lengths, device=rewards.device) - 1] += scores
+    rewards[
+        torch.arange(len(lengths), device=rewards.device), torch.tensor(lengths, device=rewards.device) - 1
+    ] += scores
     if whiten_rewards:
         rewards = whiten(rewards, mask_from_lengths(lengths).to(rewards.device), shift_mean=False)
     return rewards
@@ -254,14 +277,21 @@ def score_with_ends(judge: Judge, responses: Sequence[Response], missing_eos_sco
     """float32 [B]: the judge's scores; a response that never ended gets `missing_eos_score` instead."""
     scores = judge.score(responses)
     return torch.tensor(
-        [missing_eos_score if r.finish == "length" else s.value for r, s in zip(responses, scores, strict=True)]
+        [
+            missing_eos_score if r.finish == "length" else s.value
+            for r, s in zip(responses, scores, strict=True)
+        ]
     )
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     policy_path, reward_path = result_folder(settings.model), result_folder(settings.reward_model)
-    for name, path in {"model": policy_path, "reward_model": reward_path, "prompts": settings.prompts}.items():
+    for name, path in {
+        "model": policy_path,
+        "reward_model": reward_path,
+        "prompts": settings.prompts,
+    }.items():
         run.input(name, path)
     tokenizer = load_tokenizer(policy_path)
     policy = load_policy(policy_path, device=world.device)
@@ -281,7 +311,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     evaluation = None
     if settings.eval_prompts:
         run.input("eval_prompts", settings.eval_prompts)
-        held_out = fitting(read_prompts(settings.eval_prompts)[: settings.max_eval_prompts], tokenizer, settings, run)
+        held_out = fitting(
+            read_prompts(settings.eval_prompts)[: settings.max_eval_prompts], tokenizer, settings, run
+        )
         evaluation = lambda: algorithm.evaluate(held_out)  # noqa: E731
     steps = steps_for(settings, len(prompts))
     fit(

@@ -67,7 +67,9 @@ def right(margins: torch.Tensor, p_chosen: torch.Tensor) -> torch.Tensor:
 def score_pairs(model: nn.Module, pairs: Sequence[Pair], settings: Settings, world: World) -> np.ndarray:
     """float32 [P, 2]: the scores of (chosen, rejected)."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
-    scores = sequence_pass(lambda part: sequence_scores(model, part), batch, settings.micro_batch_tokens, world)
+    scores = sequence_pass(
+        lambda part: sequence_scores(model, part), batch, settings.micro_batch_tokens, world
+    )
     return scores.view(-1, 2).cpu().numpy()
 
 

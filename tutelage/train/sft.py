@@ -30,7 +30,9 @@ from tutelage.train.stage import export, prepare_demonstrations, start_policy, s
 class LanguageModelling:
     """The algorithm: every row is one or several sequences, laid out flat, none seeing another."""
 
-    def __init__(self, model: nn.Module, rows: Sequence[Sequence[Tokens]], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, rows: Sequence[Sequence[Tokens]], batch_size: int, seed: int
+    ) -> None:
         self.trained: dict[str, nn.Module] = {"policy": model}
         self._model, self._rows, self._batch_size, self._seed = model, rows, batch_size, seed
 
@@ -51,7 +53,9 @@ def collate_rows(rows: Sequence[Sequence[Tokens]], chosen: Sequence[int]) -> Tok
     return TokenBatch.collate([sequence for sequence, _ in sequences], [row for _, row in sequences])
 
 
-def heldout_loss(model: nn.Module, rows: Sequence[Sequence[Tokens]], settings: TrainSettings, world: World) -> float:
+def heldout_loss(
+    model: nn.Module, rows: Sequence[Sequence[Tokens]], settings: TrainSettings, world: World
+) -> float:
     """Mean negative log-likelihood over the trained tokens of `rows`, in nats per token."""
     batch = collate_rows(rows, range(len(rows))).to(world.device)
     logprobs = token_pass(
@@ -76,6 +80,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run,
         steps=steps_for(settings, len(rows)),
         tokenizer=tokenizer,
-        evaluate=(lambda: {"eval_loss": heldout_loss(policy, held_out, settings, world)}) if held_out else None,
+        evaluate=(lambda: {"eval_loss": heldout_loss(policy, held_out, settings, world)})
+        if held_out
+        else None,
     )
     return export(run, policy, tokenizer)

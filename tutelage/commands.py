@@ -1,0 +1,114 @@
+"""The table of commands: name -> module and settings, imported when used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+from tutelage.settings.base import Settings
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main(settings, world, run)` does it, the class of its settings, and one line of help."""
+
+    name: str
+    module: str
+    settings: str
+    help: str
+    group: str
+
+
+COMMANDS = (
+    Command(
+        "world",
+        "tutelage.worlds.write",
+        "WorldSettings",
+        "Write the embedded world as plain files.",
+        "Data and first models",
+    ),
+    Command(
+        "pretrain",
+        "tutelage.train.pretrain",
+        "PretrainSettings",
+        "Train a language model on text.",
+        "Data and first models",
+    ),
+    Command(
+        "sft",
+        "tutelage.train.sft",
+        "SFTSettings",
+        "Fine-tune a model on demonstrations.",
+        "Data and first models",
+    ),
+    Command(
+        "sample",
+        "tutelage.rollout.sample",
+        "SampleSettings",
+        "Let a model answer prompts, into the store.",
+        "Feedback",
+    ),
+    Command(
+        "label",
+        "tutelage.feedback.label",
+        "LabelSettings",
+        "Let annotators vote on pairs of responses.",
+        "Feedback",
+    ),
+    Command(
+        "reward",
+        "tutelage.train.reward",
+        "RewardSettings",
+        "Train a reward model on comparisons.",
+        "Learning from feedback",
+    ),
+    Command(
+        "ppo",
+        "tutelage.train.ppo",
+        "PPOSettings",
+        "Optimise a policy against a reward model.",
+        "Learning from feedback",
+    ),
+    Command(
+        "dpo",
+        "tutelage.train.dpo",
+        "DPOSettings",
+        "Optimise a policy on comparisons directly.",
+        "Learning from feedback",
+    ),
+    Command(
+        "eval", "tutelage.evals.evaluate", "EvalSettings", "Measure models on held-out prompts.", "Results"
+    ),
+    Command(
+        "report", "tutelage.evals.report", "ReportSettings", "Write one HTML page about runs.", "Results"
+    ),
+    Command(
+        "run",
+        "tutelage.pipeline",
+        "RunPipelineSettings",
+        "Run a pipeline of stages; finished ones are skipped.",
+        "All together",
+    ),
+    Command("runs", "tutelage.evals.table", "RunsSettings", "Show a table of runs.", "All together"),
+    Command(
+        "demo",
+        "tutelage.demo",
+        "DemoSettings",
+        "The whole loop in the embedded world, in minutes.",
+        "All together",
+    ),
+)
+SETTINGS_MODULE = "tutelage.settings.stages"
+
+
+def settings_class(command: Command) -> type[Settings]:
+    """Import the class of a command's settings (and nothing that needs torch)."""
+    found: type[Settings] = getattr(import_module(SETTINGS_MODULE), command.settings)
+    return found
+
+
+def find(name: str) -> Command:
+    """The command of that name.  Raises ValueError that lists the commands there are."""
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    raise ValueError(f"there is no command '{name}': the commands are {', '.join(c.name for c in COMMANDS)}.")

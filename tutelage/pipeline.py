@@ -1,0 +1,145 @@
+"""A pipeline: stages in order, each a command with its settings; what is unchanged is skipped, what was stopped goes on.
+
+    out: runs/first
+    seed: 0
+    stages:
+      - {command: sft, model: some/model, data: demonstrations.jsonl}
+      - {command: sample, model: "@sft", prompts: prompts.jsonl}
+
+A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder.  `seed`
+and `store` (OUT/store.sqlite) are handed to every stage that has such a setting and does not give its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from tutelage.commands import find, settings_class
+from tutelage.files import sha256_of
+from tutelage.launch import launch
+from tutelage.settings.base import Settings, build, to_yaml
+from tutelage.settings.stages import RunPipelineSettings
+from tutelage.store import comparisons_digest, is_store_source
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, ready to run."""
+
+    name: str
+    command: str
+    settings: Settings
+
+    @property
+    def folder(self) -> Path:
+        folder: Path = self.settings.out  # type: ignore[attr-defined]
+        return folder
+
+
+def main(settings: RunPipelineSettings, console: Console) -> Path:
+    """Run the stages in order; returns the pipeline's folder.  Raises ValueError that names the stage at fault."""
+    stages = plan(settings)
+    for number, stage in enumerate(stages, 1):
+        console.rule(f"{number}/{len(stages)} {stage.name}", align="left")
+        reason = why_run(stage)
+        if reason is None:
+            console.print(f"{stage.folder}: unchanged, skipped.")
+            continue
+        if reason and stage.folder.exists():
+            console.print(f"{stage.folder}: {reason}; the earlier run is kept as {set_aside(stage.folder)}.")
+        launch(stage.command, stage.settings, console)
+        gc.collect()
+    return settings.out
+
+
+def plan(settings: RunPipelineSettings) -> list[Stage]:
+    """Check all stages before the first one runs.  Raises ValueError for an unknown command, name or setting."""
+    stages: list[Stage] = []
+    folders: dict[str, Path] = {}
+    for number, given in enumerate(settings.stages, 1):
+        where = f"stage {number}"
+        if "command" not in given:
+            raise ValueError(f"{where} has no 'command': say which command it runs.")
+        command = str(given["command"])
+        name = str(given.get("name", command))
+        if name in folders:
+            raise ValueError(
+                f"{where}: the name '{name}' is taken by an earlier stage: give it another 'name'."
+            )
+        folders[name] = settings.out / name
+        values = {
+            key: _resolve(value, folders, where)
+            for key, value in given.items()
+            if key not in ("command", "name")
+        }
+        stages.append(Stage(name, command, _stage_settings(command, values, settings, folders[name], where)))
+    return stages
+
+
+def why_run(stage: Stage) -> str | None:
+    """None when the stage is done and unchanged; "" when it has to start or to go on; else why an earlier run is stale."""
+    lineage_file = stage.folder / "lineage.json"
+    if not lineage_file.exists():
+        return ""
+    lineage = json.loads(lineage_file.read_text(encoding="utf-8"))
+    there = yaml.safe_load((stage.folder / "settings.yaml").read_text(encoding="utf-8"))
+    here = yaml.safe_load(to_yaml(stage.settings))
+    changed = sorted(key for key in here if here[key] != there.get(key))
+    if changed:
+        return f"{changed[0]} has changed"
+    for entry in lineage["inputs"]:
+        if "sha256" in entry and entry["sha256"] != _digest(entry["path"], stage.settings):
+            return f"its input {entry['path']} has changed"
+    return None if lineage.get("state") == "done" else ""
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a stale run folder to NAME.1, NAME.2, ...: hours of work are never deleted."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def _digest(path: str, settings: Settings) -> str | None:
+    if is_store_source(path):
+        store, aggregation, ties = (getattr(settings, key) for key in ("store", "aggregation", "ties"))
+        return comparisons_digest(path, store, aggregation=aggregation, ties=ties)
+    return sha256_of(path) if Path(path).exists() else None
+
+
+def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
+    """Replace "@NAME" by the folder of an earlier stage, in strings and in lists of strings."""
+    if isinstance(value, list):
+        return [_resolve(item, folders, where) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def folder(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in folders:
+            raise ValueError(f"{where}: '@{name}' names no earlier stage (there are {', '.join(folders)}).")
+        return str(folders[name])
+
+    return re.sub(r"@([\w.-]*\w)", folder, value)
+
+
+def _stage_settings(
+    command: str, values: dict[str, Any], pipeline: RunPipelineSettings, folder: Path, where: str
+) -> Settings:
+    cls = settings_class(find(command))
+    shared: dict[str, Any] = {"seed": pipeline.seed, "store": str(pipeline.out / "store.sqlite")}
+    known = {key: value for key, value in shared.items() if key in cls.model_fields}
+    try:
+        return build(cls, {**known, **values, "out": str(folder)})
+    except ValueError as error:
+        raise ValueError(f"{where} ({command}): {error}") from error
