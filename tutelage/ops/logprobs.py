@@ -1,0 +1,194 @@
+"""Log-probabilities and entropies of tokens. The shift between logits and tokens happens here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Elements of the float32 working space when the caller does not give `chunk_tokens`: a few MiB, which the cache holds.
+CHUNK_ELEMENTS = 2**19
+# In half precision the backward pass keeps [M, V] probabilities up to this many elements (64 MiB) and multiplies again
+# above it. In float32 it always multiplies again.
+KEPT_ELEMENTS = 2**25
+
+
+def shifted_index(lengths: Sequence[int], loss_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat positions (source [M], target [M]): the hidden state at source = target - 1 predicts the token at target.
+
+    One pair for every True of `loss_mask` [N], except at the first token of a sequence, which nothing predicts.
+    """
+    first = torch.tensor((0, *lengths), dtype=torch.long).cumsum(0)
+    assert first[-1] == loss_mask.shape[0], f"lengths add up to {int(first[-1])}, not to {loss_mask.shape[0]}"
+    predicted = loss_mask.clone()
+    predicted[first[:-1][torch.tensor(lengths, dtype=torch.long) > 0].to(loss_mask.device)] = False
+    target = predicted.nonzero().squeeze(1)
+    return target - 1, target
+
+
+def token_logprobs(
+    logits: Tensor, ids: Tensor, lengths: Sequence[int], loss_mask: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The plain form, from full logits [N, V]: (logprobs [N], entropy [N]), 0 where `loss_mask` is False.
+
+    Entry t is about token t. Keeps [N, V] float32; for small cases, for tests, and as the statement of what
+    `linear_logprobs` computes.
+    """
+    source, target = shifted_index(lengths, loss_mask)
+    wide = logits[source].to(torch.promote_types(logits.dtype, torch.float32))
+    logp_all = torch.log_softmax(wide / temperature, -1)
+    picked = logp_all.gather(1, ids[target][:, None]).squeeze(1)
+    entropy = -(logp_all.exp() * logp_all).sum(-1)
+    zeros = picked.new_zeros(ids.shape[0])
+    return zeros.index_copy(0, target, picked), zeros.index_copy(0, target, entropy)
+
+
+def linear_logprobs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: float = 1.0,
+    bias: Tensor | None = None,
+    chunk_tokens: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """log p(target) and entropy of softmax((hidden weight^T + bias) / temperature): ([M], [M]), both differentiable.
+
+    `hidden` [M, D], `weight` [V, D], `targets` [M] long, `bias` [V]. Works through `chunk_tokens` rows at a time, so that
+    float32 logits never exist for more rows than that. The products run in the dtype of `hidden` (under autocast: in
+    autocast's), softmax and sums in float32 (float64 for float64 input), which is also the dtype of the results;
+    the gradient of `weight` is summed in float32 and returned in the weight's dtype.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    if chunk_tokens is None:
+        chunk_tokens = max(CHUNK_ELEMENTS // weight.shape[0], 1)
+    differentiable = torch.is_grad_enabled()
+    logprobs, entropy = _LinearLogprobs.apply(
+        hidden, weight, bias, targets, temperature, chunk_tokens, differentiable
+    )
+    return logprobs, entropy
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    """With p the probabilities, q = p - onehot(target), z the logits over the temperature:
+
+    d logprob / dz = -q,   d entropy / dz = -p (log p + entropy).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        chunk_tokens: int,
+        differentiable: bool,
+    ) -> tuple[Tensor, Tensor]:
+        rows, vocabulary = hidden.shape[0], weight.shape[0]
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        logprobs, entropy = (torch.empty(rows, dtype=wide, device=hidden.device) for _ in range(2))
+        keep = differentiable and hidden.dtype != wide and rows * vocabulary <= KEPT_ELEMENTS
+        kept = hidden.new_empty(rows, vocabulary) if keep else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _head(weight, bias, hidden.dtype)
+            for part in _slices(rows, chunk_tokens):
+                z, p = _softmax(hidden[part], head, temperature)
+                target = targets[part, None]
+                normaliser = _normaliser(z, p)
+                logprobs[part] = z.gather(1, target).squeeze(1) - normaliser
+                entropy[part] = normaliser - torch.linalg.vecdot(p, z)
+                if kept is not None:
+                    kept[part] = _minus_onehot(p, target)
+        if differentiable:
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(hidden, weight, bias, targets, entropy, kept)
+            ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
+        return logprobs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, entropy, kept = ctx.saved_tensors
+        if grad_logprobs is None:
+            grad_logprobs = torch.zeros_like(entropy)
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=entropy.dtype) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=entropy.dtype) if needs_bias else None
+        whole = kept is not None and grad_entropy is None
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _head(weight, bias, hidden.dtype)
+            for part in _slices(hidden.shape[0], hidden.shape[0] if whole else ctx.chunk_tokens):
+                target, scale = targets[part, None], -grad_logprobs[part, None] / ctx.temperature
+                if whole:
+                    slope = kept
+                else:
+                    z, p = _softmax(hidden[part], head, ctx.temperature)
+                    if grad_entropy is None:
+                        slope = _minus_onehot(p, target)
+                    else:
+                        slope = _slope(
+                            z,
+                            p,
+                            target,
+                            entropy[part, None],
+                            grad_logprobs[part, None],
+                            grad_entropy[part, None],
+                        )
+                        scale = torch.full_like(scale, -1 / ctx.temperature)
+                slope = slope.to(hidden.dtype)
+                if grad_hidden is not None:
+                    torch.mul(slope @ head[0], scale, out=grad_hidden[part])
+                if grad_weight is not None:
+                    grad_weight += slope.t() @ (hidden[part] * scale).to(hidden.dtype)
+                if grad_bias is not None:
+                    grad_bias += (slope.t() @ scale.to(slope.dtype)).squeeze(1)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight.dtype)
+        if grad_bias is not None:
+            grad_bias = grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _head(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    return weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _slices(rows: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, rows, max(size, 1))]
+
+
+def _softmax(hidden: Tensor, head: tuple[Tensor, Tensor | None], temperature: float) -> tuple[Tensor, Tensor]:
+    """Logits over the temperature and probabilities, both [rows, V] in float32 (float64 for float64)."""
+    z = torch.nn.functional.linear(hidden, *head)
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    if temperature != 1.0:
+        z /= temperature
+    return z, torch.softmax(z, -1)
+
+
+def _minus_onehot(p: Tensor, target: Tensor) -> Tensor:
+    return p.scatter_add_(1, target, p.new_full((), -1.0).expand_as(target))
+
+
+def _slope(
+    z: Tensor, p: Tensor, target: Tensor, entropy: Tensor, grad_logprobs: Tensor, grad_entropy: Tensor
+) -> Tensor:
+    """grad_logprobs q + grad_entropy p (log p + entropy), [rows, V]: minus the gradient of z."""
+    log_p = z.sub_(_normaliser(z, p)[:, None])
+    return torch.addcmul(p * grad_logprobs, p, log_p.add_(entropy).mul_(grad_entropy)).scatter_add_(
+        1, target, -grad_logprobs
+    )
+
+
+def _normaliser(z: Tensor, p: Tensor) -> Tensor:
+    """logsumexp(z) [rows]: the largest probability is exp(largest z - logsumexp), so no further exponentials."""
+    return z.amax(1) - p.amax(1).log()
