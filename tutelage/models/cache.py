@@ -67,11 +67,10 @@ class StaticKV(Cache):
         else:
             self.used += 1
 
-    def mask(self, dtype: torch.dtype) -> Tensor:
-        """Additive mask [rows, 1, 1, used + 1] for the next one-token forward: -inf before each row's start."""
+    def mask(self) -> Tensor:
+        """Mask [rows, 1, 1, used + 1] for the next one-token forward, True where a row may look: from its start on."""
         columns = torch.arange(self.used + 1, device=self.starts.device)
-        hidden = columns < self.starts[:, None]
-        return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)[:, None, None]
+        return (columns >= self.starts[:, None])[:, None, None]
 
     def positions(self) -> Tensor:
         """[rows] position of the token that the next forward brings, within its own sequence."""

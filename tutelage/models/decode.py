@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,47 +17,127 @@ from tutelage.models.forward import flat_inputs, plain
 class Decoding:
     """A batch of sequences being continued by one model.
 
-    `prefill` reads the prompts and leaves the logits of each row's next token in `logits` [rows, V]; `step(tokens)`
-    appends one token to every row and renews them. `select` drops or reorders rows, `repeat` copies each of them.
-    Use under `torch.inference_mode()` with the model in eval mode. Logits are what the model's own forward returns.
+    Made from prompts (token ids, each at least one) and the most tokens that will be appended to each. `logits`
+    [rows, V] predict every row's next token; `step(tokens)` appends one token to every row and renews them; `select`
+    drops or reorders rows, `repeat` copies each of them. Use under `torch.inference_mode()` with a prepared model
+    (see `loading.prepare`). Logits are what the model's own forward returns, in its dtype.
     """
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-        self.model = plain(model)
-        device = next(self.model.parameters()).device
-        layout = Layout([len(p) for p in prompts], device)
-        self.cache = StaticKV(max(layout.lengths) + new_tokens)
-        self.cache.prefill(layout)
-        ids = torch.tensor([t for p in prompts for t in p], device=device)
-        out = self.model(
-            **flat_inputs(ids, layout), past_key_values=self.cache, use_cache=True, logits_to_keep=layout.last
-        )
-        self.cache.advance()
-        self.logits: Tensor = out.logits[0]
+        host = plain(model)
+        self._rows: _Rows = (_FlatRows if host.tutelage_traits.flat else _PaddedRows)(host)
+        self.logits = self._rows.prefill(prompts, new_tokens)
 
     @property
     def rows(self) -> int:
-        return self.cache.rows
+        return len(self.logits)
 
     def step(self, tokens: Tensor) -> Tensor:
         """tokens [rows] (LongTensor) -> logits [rows, V] of what follows them."""
-        out = self.model(
-            input_ids=tokens[:, None],
-            position_ids=self.cache.positions()[:, None],
-            attention_mask=self.cache.mask(self.logits.dtype),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.cache.advance()
-        self.logits = out.logits[:, 0]
+        self.logits = self._rows.step(tokens)
         return self.logits
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows (LongTensor), in this order."""
-        self.cache.select(rows)
+        self._rows.select(rows)
         self.logits = self.logits[rows]
 
     def repeat(self, times: int) -> None:
         """Each row `times` times, copies next to each other."""
+        if times > 1:
+            self._rows.repeat(times)
+            self.logits = self.logits.repeat_interleave(times, dim=0)
+
+
+def cache_bytes(model: nn.Module, rows: int, columns: int, itemsize: int | None = None) -> int:
+    """Memory of the keys and values of `rows` sequences of `columns` tokens; itemsize in bytes: that of the weights."""
+    host = plain(model)
+    config = host.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * rows * columns * heads * width * (itemsize or host.dtype.itemsize)
+
+
+class _Rows(Protocol):
+    """How a kind of model keeps its rows."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor: ...
+    def step(self, tokens: Tensor) -> Tensor: ...
+    def select(self, rows: Tensor) -> None: ...
+    def repeat(self, times: int) -> None: ...
+
+
+class _FlatRows:
+    """Prompts run flat, without padding, into a `StaticKV`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
+        layout = Layout([len(p) for p in prompts], self.model.device)
+        ids = torch.tensor([token for prompt in prompts for token in prompt], device=self.model.device)
+        self.cache = StaticKV(max(layout.lengths) + new_tokens)
+        self.cache.prefill(layout)
+        out = self.model(
+            **flat_inputs(ids, layout), past_key_values=self.cache, use_cache=True, logits_to_keep=layout.last
+        )
+        self.cache.advance()
+        return out.logits[0]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        out = self.model(
+            input_ids=tokens[:, None],
+            position_ids=self.cache.positions()[:, None],
+            attention_mask=self.cache.mask(),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.cache.advance()
+        return out.logits[:, 0]
+
+    def select(self, rows: Tensor) -> None:
+        self.cache.select(rows)
+
+    def repeat(self, times: int) -> None:
         self.cache.repeat(times)
-        self.logits = self.logits.repeat_interleave(times, dim=0)
+
+
+class _PaddedRows:
+    """Prompts padded on the left and transformers' own cache, for architectures that cannot run flat."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        known = signature(model.forward).parameters
+        self.positions, self.keeps = "position_ids" in known, "logits_to_keep" in known
+
+    def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
+        width = max(len(p) for p in prompts)
+        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=self.model.device)
+        starts = torch.tensor([width - len(p) for p in prompts], device=ids.device)
+        self.cache = None
+        self.mask = (torch.arange(width, device=ids.device) >= starts[:, None]).long()
+        return self._run(ids)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        return self._run(tokens[:, None])
+
+    def _run(self, ids: Tensor) -> Tensor:
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask, "past_key_values": self.cache}
+        if self.positions:
+            inputs["position_ids"] = (self.mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+        if self.keeps:
+            inputs["logits_to_keep"] = 1
+        out = self.model(**inputs, use_cache=True)
+        self.cache = getattr(out, "past_key_values", None)
+        if self.cache is None:
+            raise ValueError(f"{type(self.model).__name__} keeps no key/value cache, so it cannot generate here.")
+        return out.logits[:, -1]
+
+    def select(self, rows: Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+
+    def repeat(self, times: int) -> None:
+        self.cache.batch_repeat_interleave(times)
+        self.mask = self.mask.repeat_interleave(times, dim=0)
