@@ -30,7 +30,9 @@ from tutelage.settings.yaml12 import Parsed, dump_yaml, parse_yaml, read_mapping
 class Settings(BaseModel):
     """Base of every command's settings: frozen, complete, and closed to keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 S = TypeVar("S", bound=Settings)
@@ -71,7 +73,7 @@ def load(cls: type[S], args: Sequence[str] = ()) -> S:
         if rest:
             _assign(values, cls, key, parse_yaml(text, f"the value of {key}"))
         else:
-            values[first] = text if _wants_text(cls, first, text) else parse_yaml(text, f"the value of {key}")
+            values[key] = _read_value(cls, key, text)
     return build(cls, values, sources)
 
 
@@ -112,7 +114,9 @@ def type_name(field: FieldInfo) -> str:
         for symbol, name in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
             if getattr(item, name, None) is not None:
                 limits.append(f"{symbol} {getattr(item, name):g}")
-    return " ".join([_type_words(field.annotation), " and ".join(limits)]).strip()
+    words, limited = _type_words(field.annotation), " and ".join(limits)
+    body, null = (words.removesuffix(" or null"), " or null") if words.endswith(" or null") else (words, "")
+    return f"{body} {limited}".strip() + null
 
 
 def _type_words(annotation: Any) -> str:
@@ -122,6 +126,7 @@ def _type_words(annotation: Any) -> str:
         bool: "true | false",
         str: "text",
         Path: "path",
+        dict: "map",
         NoneType: "null",
         Any: "anything",
     }
@@ -215,18 +220,24 @@ def _assign(values: dict[str, Any], cls: type[Settings], key: str, value: Any) -
     place[last] = value
 
 
-def _wants_text(cls: type[Settings], key: str, text: str) -> bool:
-    """Whether `key=text` on the command line means the text itself, so that model=123 or out=1e5 need no quotes.
+def _read_value(cls: type[Settings], key: str, text: str) -> Any:
+    """The value that `key=text` means on the command line: YAML, except that text needs no quotes.
 
-    A quoted value, and `null` where nothing is allowed, are still YAML.
+    So model=123 and out=1e5 are text, and models=runs/sft,runs/ppo is a list (some shells take brackets for patterns).
     """
-    if key not in cls.model_fields:
-        return True
-    annotation = cls.model_fields[key].annotation
+    field = cls.model_fields.get(key)
+    annotation = field.annotation if field else str
     kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
-    if text == "null" and NoneType in kinds:
-        return False
-    return bool(kinds & {str, Path}) and kinds <= {str, Path, NoneType} and not text.startswith(("'", '"'))
+    quoted, nothing = text.startswith(("'", '"')), text == "null" and NoneType in kinds
+    if kinds <= {str, Path, NoneType} and not quoted and not nothing:
+        return text
+    if (
+        get_origin(annotation) in (list, tuple)
+        and {str, Path} & set(get_args(annotation))
+        and text[:1] not in ("[", "'", '"')
+    ):
+        return [part.strip() for part in text.split(",")] if text else []
+    return parse_yaml(text, f"the value of {key}")
 
 
 def _where(sources: Mapping[str, str], key: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -26,7 +26,7 @@ class Parsed(NamedTuple):
 
 
 class _Reader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's way: a class starts with the resolvers of YAML 1.1 unless it has its own
 
 
 class _Writer(yaml.SafeDumper):
@@ -34,6 +34,10 @@ class _Writer(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _decimal(reader: yaml.SafeLoader, node: Any) -> int:
+    return int(str(reader.construct_scalar(node)).replace("_", ""))
 
 
 _Reader.add_implicit_resolver(
@@ -44,9 +48,7 @@ _Reader.add_implicit_resolver(
 )
 _Reader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _Reader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-_Reader.add_constructor(
-    "tag:yaml.org,2002:int", lambda reader, node: int(reader.construct_scalar(node).replace("_", ""))
-)
+_Reader.add_constructor("tag:yaml.org,2002:int", _decimal)
 _Writer.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
