@@ -20,6 +20,8 @@ from tutelage import __version__
 from tutelage.commands import COMMANDS, Command, settings_class
 from tutelage.settings.base import load, rows
 
+WIDE = 110  # columns of a terminal below which a setting's facts go under its sentence
+
 
 def run_command(command: Command, args: Sequence[str]) -> int:
     """Load the settings and run the command. Returns the exit code: 0, 1 after a user's mistake, 130 after Ctrl-C.
@@ -48,12 +50,23 @@ def print_help(command: Command) -> None:
         Text.assemble(("Usage: ", "bold"), f"tutelage {command.name} [FILE.yaml ...] [key=value ...]\n")
     )
     console.print(Text(f"{command.help}\n"))
+    wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column, style in (("setting", "cyan"), ("type", "green"), ("default", "yellow"), ("unit", "")):
-        table.add_column(column, style=style, overflow="fold", no_wrap=column == "setting")
+    table.add_column("setting", style="cyan", no_wrap=True)
+    for column, style in (("type", "green"), ("default", "yellow"), ("unit", "")) if wide else ():
+        table.add_column(column, style=style, overflow="fold")
     table.add_column("what it is", ratio=1)
     for row in rows(settings_class(command)):
-        table.add_row(*(Text(part) for part in row._replace(default=row.default or "must be given")))
+        default = row.default or "must be given"
+        if wide:
+            table.add_row(row.name, *(Text(part) for part in (row.type, default, row.unit, row.sentence)))
+        else:
+            facts = [
+                Text(row.type, "green"),
+                Text(default, "yellow"),
+                *([Text(row.unit)] if row.unit else []),
+            ]
+            table.add_row(row.name, Text("\n").join([Text(row.sentence), Text("; ").join(facts)]))
     console.print(table)
 
 

@@ -95,10 +95,12 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
 
 
 def rows(cls: type[Settings]) -> list[Row]:
-    """Every setting of `cls` in the order declared, inherited groups first."""
+    """Every setting of `cls`: its own first, then those of the groups that it inherits, nearest first."""
+    declared = (name for group in cls.__mro__ for name in group.__dict__.get("__annotations__", ()))
     return [
         Row(name, type_name(field), _default(field), _unit(field), field.description or "")
-        for name, field in cls.model_fields.items()
+        for name in dict.fromkeys(declared)
+        if (field := cls.model_fields.get(name))
     ]
 
 
