@@ -31,7 +31,7 @@ _SENTENCES = (  # what SQLite says -> what is wrong and what to do
     ("malformed", "{place} is damaged ({said}): restore it from a backup, or choose another store=."),
     (
         "locked",
-        "{place} has been locked by another process for {busy:.0f} s: wait for that process, or end it.",
+        "{place} has been locked by another process for {busy:g} s: wait for that process, or end it.",
     ),
     ("full", "no space left to write {place}: free some and repeat the command; what was stored is safe."),
     ("readonly", "{place} cannot be written: change its permissions, or choose another store=."),

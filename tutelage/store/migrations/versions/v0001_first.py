@@ -100,7 +100,7 @@ def _prompts_and_responses() -> None:
         _text("text"),
         _text("finish_reason"),
         sa.Column("n_tokens", sa.Integer, nullable=False),
-        sa.Column("logprob", sa.Float, nullable=True),
+        sa.Column("logprob", sa.Double, nullable=True),
         _text("digest"),
         sa.UniqueConstraint("generation_run_id", "prompt_id", "sample_index"),
     )

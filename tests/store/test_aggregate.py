@@ -1,0 +1,79 @@
+"""Votes -> comparisons, against rows computed by hand; the side clicked is the side chosen, in both screen orders."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.store.making import new_vote
+from tutelage.records import Prompt, Vote
+from tutelage.store import Store
+from tutelage.store.aggregate import comparison, in_slots, share_of_first
+
+PREFERENCES = st.lists(st.integers(-3, 3), min_size=1, max_size=9)
+
+
+@pytest.mark.parametrize(
+    ("preferences", "majority", "share"),
+    [
+        ([-1], 1.0, 1.0),
+        ([2], 0.0, 0.0),
+        ([0], 0.5, 0.5),
+        ([-1, -1, 1], 1.0, 2 / 3),
+        ([-1, -1, 3], 0.0, 2 / 3),  # one strong vote outweighs two slight ones in the sum, not in the share
+        ([-2, 2], 0.5, 0.5),
+        ([-1, 0], 1.0, 0.75),
+        ([0, 0, 1], 0.0, 1 / 3),
+        ([-3, 1, 1, 1], 0.5, 0.25),
+    ],
+)
+def test_hand_computed(preferences: list[int], majority: float, share: float) -> None:
+    assert share_of_first(preferences, "majority") == majority
+    assert share_of_first(preferences, "all") == pytest.approx(share)
+
+
+@given(PREFERENCES)
+def test_swapping_the_slots_mirrors_the_comparison(preferences: list[int]) -> None:
+    """Slots are names: with the two responses (and all signs) exchanged, the same text wins by the same share."""
+    prompt = Prompt("p")
+    for aggregation in ("majority", "all"):
+        votes = [Vote("a", p, 0) for p in preferences]
+        mirrored = [Vote("a", -p, 1) for p in preferences]
+        one = comparison(prompt, ("x", "y"), votes, aggregation, "drop")
+        other = comparison(prompt, ("y", "x"), mirrored, aggregation, "drop")
+        if one is None or other is None:
+            assert one is other
+        else:
+            assert (one.chosen, one.rejected) == (other.chosen, other.rejected)
+            assert one.p_chosen == pytest.approx(other.p_chosen)
+            assert one.p_chosen > 0.5
+
+
+def test_ties_are_kept_or_dropped() -> None:
+    votes = [Vote("a", -2, 0), Vote("b", 2, 0)]
+    kept = comparison(Prompt("p"), ("x", "y"), votes, "majority", "keep")
+    assert kept is not None and kept.p_chosen == 0.5 and {kept.chosen, kept.rejected} == {"x", "y"}
+    assert comparison(Prompt("p"), ("x", "y"), votes, "majority", "drop") is None
+
+
+@given(st.integers(-3, 3), st.sampled_from([0, 1]))
+def test_screen_to_slots_is_its_own_inverse(preference: int, first_shown: int) -> None:
+    assert in_slots(in_slots(preference, first_shown), first_shown) == preference
+
+
+@pytest.mark.parametrize("first_shown", [0, 1])
+@pytest.mark.parametrize("clicked", ["left", "right"])
+def test_the_side_clicked_is_the_side_chosen(store: Store, first_shown: int, clicked: str) -> None:
+    """Through the whole store: screen -> slots -> votes -> comparison."""
+    pair = store.unlabelled_pairs("main", "ann")[0]
+    on_screen = {"left": pair.texts[first_shown], "right": pair.texts[1 - first_shown]}
+    preference = in_slots(-2 if clicked == "left" else 2, first_shown)
+    store.add_votes("main", [new_vote(pair.item_id, "ann", preference, first_shown)])
+    for aggregation in ("majority", "all"):
+        (row,) = store.comparisons("main", aggregation)
+        assert row.chosen == on_screen[clicked]
+        assert row.rejected != row.chosen and row.p_chosen == 1.0
+        assert row.prompt == pair.prompt
+    (line,) = store.annotator_table("main")
+    assert line.chose_first == (1.0 if clicked == "left" else 0.0)

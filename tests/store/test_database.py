@@ -1,0 +1,223 @@
+"""Migrations, append-only votes, and what is said of a database that cannot be used."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from tests.store.making import fill, new_vote
+from tutelage.store import Store
+from tutelage.store.database import VERSION_TABLE, Database, migrations
+from tutelage.store.pairing import pair_query
+from tutelage.store.schema import REVISIONS, Base
+
+
+@pytest.fixture
+def voted(path: Path) -> Path:
+    """The path of a closed store with data in every table, a revision included."""
+    with Store(path) as store:
+        fill(store)
+        item = store.pairs("main")[0].item_id
+        store.add_votes("main", [new_vote(item, "ann", 1)])
+        store.add_votes(
+            "main", [new_vote(item, "ann", -1, key="again", supersedes=store.votes("main")[0].id)]
+        )
+    return path
+
+
+def test_the_migrations_make_the_models(path: Path) -> None:
+    Store(path).close()
+    with create_engine(f"sqlite:///{path}").connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, Base.metadata) == []
+        made = {
+            (name, constraint["sqltext"])
+            for name in Base.metadata.tables
+            for constraint in inspect(connection).get_check_constraints(name)
+        }
+        indexes = {index["name"] for index in inspect(connection).get_indexes("vote")}
+    assert len(made) == 5 and {("vote", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+    assert "vote_once" in indexes
+
+
+def test_the_code_knows_every_migration(path: Path) -> None:
+    with Database(path).read() as connection:
+        script = ScriptDirectory.from_config(migrations(connection))
+        assert tuple(r.revision for r in script.walk_revisions())[::-1] == REVISIONS
+
+
+def test_down_and_up_with_data(voted: Path) -> None:
+    database = Database(voted)
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "base")
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == [VERSION_TABLE]
+    database.close()
+    with Store(voted) as store:  # opening migrates up again
+        fill(store)
+        assert store.counts("main").pairs == 18
+    assert [entry.name for entry in voted.parent.iterdir()] == [voted.name]  # no -wal, no -shm left behind
+
+
+def test_a_failed_migration_leaves_nothing_behind(voted: Path) -> None:
+    database = Database(voted)
+    with pytest.raises(RuntimeError, match="power cut"), database.write() as connection:
+        command.downgrade(migrations(connection), "base")
+        raise RuntimeError("power cut")
+    with Store(voted) as store:
+        assert len(store.votes("main", revisions=True)) == 2
+
+
+@pytest.mark.parametrize("statement", ["UPDATE vote SET preference = 3", "DELETE FROM vote"])
+def test_votes_are_append_only_for_every_program(voted: Path, statement: str) -> None:
+    raw = sqlite3.connect(voted)
+    with pytest.raises(sqlite3.IntegrityError, match="votes are append-only"):
+        raw.execute(statement)
+    raw.close()
+    with Store(voted) as store:
+        assert [v.vote.preference for v in store.votes("main", revisions=True)] == [1, -1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "1, 1, 1, 0, 'new', NULL",
+        "1, 2, 4, 0, 'new', NULL",
+        "1, 2, 1, 2, 'new', NULL",
+        "1, 2, 1, 0, 'again', NULL",
+    ],
+    ids=["second first vote", "preference", "first shown", "key"],
+)
+def test_the_database_itself_refuses(voted: Path, values: str) -> None:
+    raw = sqlite3.connect(voted)
+    raw.execute("PRAGMA foreign_keys=ON")
+    item = raw.execute("SELECT item_id FROM vote").fetchone()[0]
+    columns = "item_id, annotator_id, preference, first_shown, client_key, supersedes_id, submitted_at"
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute(f"INSERT INTO vote ({columns}) VALUES ({item}{values[1:]}, '2026-01-01')")
+    raw.execute(f"INSERT INTO vote ({columns}) VALUES ({item}, 2, 1, 0, 'fine', NULL, '2026-01-01')")
+    raw.close()
+
+
+def test_sqlite_is_set_up_for_safety(path: Path) -> None:
+    database = Database(path)
+    for transaction in (database.read, database.write):
+        with transaction() as connection:
+            modes = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in PRAGMAS]
+        assert modes == ["wal", 2, 1, 30_000]  # 2 = FULL
+    database.close()
+
+
+PRAGMAS = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+
+
+def test_postgresql_can_say_all_of_it() -> None:
+    """Compiled only: no column, index or query uses what SQLite alone has."""
+    dialect = postgresql.dialect()
+    script = [str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables]
+    script += [
+        str(CreateIndex(i).compile(dialect=dialect)) for t in Base.metadata.tables.values() for i in t.indexes
+    ]
+    assert "WHERE supersedes_id IS NULL" in "".join(script)
+    assert "JOIN" in str(pair_query(1).limit(3).compile(dialect=dialect))
+
+
+# databases that cannot be used: one sentence each, and the file is left as it was -----------------------------------
+
+
+def refused(path: Path | str, reason: str, busy_seconds: float = 1.0) -> None:
+    before = Path(path).read_bytes() if Path(path).is_file() else None
+    with pytest.raises(ValueError, match=reason) as caught:
+        Store(path, busy_seconds)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert before is None or Path(path).read_bytes() == before
+
+
+def test_a_file_that_is_no_database(path: Path) -> None:
+    path.write_text("prompt,chosen,rejected\n" * 100)
+    refused(path, "is not an SQLite database: choose another store=")
+
+
+def test_the_database_of_another_program(path: Path) -> None:
+    raw = sqlite3.connect(path)
+    raw.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    raw.close()
+    refused(path, "is the database of another program .*'alembic_version'")
+
+
+def test_a_newer_schema(voted: Path) -> None:
+    raw = sqlite3.connect(voted)
+    raw.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0099'")
+    raw.commit()
+    raw.close()
+    refused(voted, "written by a newer Tutelage .schema 0099, this one knows up to 0001.: update Tutelage")
+
+
+def test_a_folder_and_a_file_in_the_way(tmp_path: Path) -> None:
+    refused(tmp_path, "is a folder, but the store is one file")
+    (tmp_path / "file").write_text("x")
+    refused(tmp_path / "file" / "store.sqlite", "cannot be made")
+
+
+@pytest.mark.parametrize("cut", ["middle", "end"])
+def test_a_damaged_file(voted: Path, cut: str) -> None:
+    content = bytearray(voted.read_bytes())
+    if cut == "end":
+        content = content[: len(content) // 2]
+    else:
+        content[4096 : len(content) - 4096] = b"\xa5" * (len(content) - 8192)
+    voted.write_bytes(content)
+    with pytest.raises(
+        ValueError, match="is damaged .*: restore it from a backup, or choose another store=.$"
+    ):
+        with Store(voted) as store:
+            store.comparisons("main")
+
+
+def test_a_locked_database(voted: Path) -> None:
+    raw = sqlite3.connect(voted, isolation_level=None)
+    raw.execute("BEGIN IMMEDIATE")
+    with Store(voted, busy_seconds=0.1) as store:
+        assert len(store.votes("main")) == 1  # readers are not stopped by a writer
+        with pytest.raises(ValueError, match="has been locked by another process for 0.1 s: wait"):
+            store.add_prompts("main", [])
+    raw.execute("ROLLBACK")
+    raw.close()
+
+
+def test_a_full_disk(voted: Path) -> None:
+    with Store(voted) as store:
+        with store._database.write() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(ValueError, match="no space left to write .*: free some"):
+            fill(store, "another", prompts=500)
+        assert store.counts("main").votes == 1 and store.projects() == ["main"]
+
+
+def test_addresses_that_are_no_store(tmp_path: Path) -> None:
+    refused("sqlite://", "names no file")
+    refused("nonsense://x/y", "is no database URL that is known here")
+    refused("mysql+nodriver://x/y", "is no database URL|is not installed")
+
+
+def test_opening_needs_neither_torch_nor_alembic(voted: Path) -> None:
+    code = (
+        "import sys; from tutelage.store import Store; Store(sys.argv[1]).counts('main');"
+        "print([name for name in ('torch', 'alembic', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(voted)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
