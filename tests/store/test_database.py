@@ -178,11 +178,13 @@ def test_a_damaged_file(voted: Path, cut: str) -> None:
     else:
         content[4096 : len(content) - 4096] = b"\xa5" * (len(content) - 8192)
     voted.write_bytes(content)
-    with pytest.raises(
-        ValueError, match="is damaged .*: restore it from a backup, or choose another store=.$"
+    with (
+        pytest.raises(
+            ValueError, match=r"is damaged .*: restore it from a backup, or choose another store=.$"
+        ),
+        Store(voted) as store,
     ):
-        with Store(voted) as store:
-            store.comparisons("main")
+        store.comparisons("main")
 
 
 def test_a_locked_database(voted: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_locked_database(voted: Path) -> None:
     raw.execute("BEGIN IMMEDIATE")
     with Store(voted, busy_seconds=0.1) as store:
         assert len(store.votes("main")) == 1  # readers are not stopped by a writer
-        with pytest.raises(ValueError, match="has been locked by another process for 0.1 s: wait"):
+        with pytest.raises(ValueError, match=r"has been locked by another process for 0\.1 s: wait"):
             store.add_prompts("main", [])
     raw.execute("ROLLBACK")
     raw.close()
@@ -201,7 +203,7 @@ def test_a_full_disk(voted: Path) -> None:
         with store._database.write() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(ValueError, match="no space left to write .*: free some"):
+        with pytest.raises(ValueError, match=r"no space left to write .*: free some"):
             fill(store, "another", prompts=500)
         assert store.counts("main").votes == 1 and store.projects() == ["main"]
 

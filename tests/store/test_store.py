@@ -10,7 +10,15 @@ import pytest
 
 from tests.store.making import fill, new_vote, prompt, response
 from tutelage.records import Prompt
-from tutelage.store import Counts, ModelInfo, Store, comparisons_from, is_store_source
+from tutelage.store import (
+    Counts,
+    ModelInfo,
+    Store,
+    comparisons_digest,
+    comparisons_from,
+    is_store_source,
+    responses_digest,
+)
 
 
 def test_adding_everything_twice_adds_nothing(store: Store) -> None:
@@ -233,6 +241,27 @@ def test_sources(store: Store, path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "absent.sqlite").exists()
     with pytest.raises(ValueError, match="names no project"):
         comparisons_from("store:", path)
+
+
+def test_digests_change_with_their_content_only(store: Store, path: Path) -> None:
+    """A pipeline skips a stage while the digest of its input stays."""
+    assert comparisons_digest("store:main", path) is None and comparisons_digest("store:nope", path) is None
+    assert (
+        responses_digest("store:nope", path) is None
+        and responses_digest("store:main", path.parent / "no") is None
+    )
+    item = store.pairs("main")[0].item_id
+    before = responses_digest("store:main", path)
+    store.add_votes("main", [new_vote(item, "ann", 1), new_vote(item, "bob", 2)])
+    assert responses_digest("store:main", path) == before
+    votes = comparisons_digest("store:main", path)
+    assert votes is not None and votes == comparisons_digest("store:main", path, ties="drop")
+    store.add_votes("main", [new_vote(item, "cat", -1)])  # the majority stays, the share does not
+    assert comparisons_digest("store:main", path) == votes
+    assert comparisons_digest("store:main", path, "all") not in (votes, None)
+    run = store.add_generation_run(ModelInfo("m"), "local", {})
+    store.add_responses("main", run, [response(prompt(0), 0, "one more")])
+    assert responses_digest("store:main", path) != before
 
 
 def test_thousands_of_rows(path: Path) -> None:

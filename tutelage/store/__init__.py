@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tutelage.store.aggregate import Aggregation, Ties
 from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote
-from tutelage.store.source import comparisons_from, is_store_source
+from tutelage.store.source import comparisons_digest, comparisons_from, is_store_source, responses_digest
 from tutelage.store.store import Store
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "Store",
     "StoredVote",
     "Ties",
+    "comparisons_digest",
     "comparisons_from",
     "is_store_source",
+    "responses_digest",
 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tutelage.records import Comparison
@@ -23,18 +27,49 @@ def comparisons_from(
 
     Raises ValueError when the store does not exist, the project is not in it, or nobody has voted yet.
     """
-    assert is_store_source(source)
-    project = source.removeprefix(PREFIX)
-    if not project:
-        raise ValueError(f"data={source} names no project: write store:PROJECT.")
-    if "://" not in str(store) and not Path(store).exists():
-        raise ValueError(
-            f"data={source}: there is no store at {store}: set store= to the file that `label` wrote."
-        )
-    with Store(store) as opened:
+    with _open(source, store) as (opened, project):
         rows = opened.comparisons(project, aggregation, ties)
     if not rows:
         raise ValueError(
             f"data={source}: project '{project}' in {store} has no labelled pairs yet: run `label` first."
         )
     return rows
+
+
+def comparisons_digest(
+    source: str, store: str | Path, aggregation: Aggregation = "majority", ties: Ties = "keep"
+) -> str | None:
+    """A hash (sha256, hex) of what `comparisons_from` returns; None where it would raise."""
+    try:
+        rows = comparisons_from(source, store, aggregation, ties)
+    except ValueError:
+        return None
+    return _sha256([[row.prompt.id, row.chosen, row.rejected, row.p_chosen, row.margin] for row in rows])
+
+
+def responses_digest(source: str, store: str | Path) -> str | None:
+    """A hash (sha256, hex) of the prompts and responses that `store:PROJECT` holds; None without store or project."""
+    try:
+        with _open(source, store) as (opened, project):
+            return _sha256(opened.response_digests(project))
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _open(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
+    """The store and the project that a source names, without making a store where there is none."""
+    assert is_store_source(source)
+    project = source.removeprefix(PREFIX)
+    if not project:
+        raise ValueError(f"data={source} names no project: write store:PROJECT.")
+    if "://" not in str(store) and not Path(store).expanduser().exists():
+        raise ValueError(
+            f"data={source}: there is no store at {store}: set store= to the file that `label` wrote."
+        )
+    with Store(store) as opened:
+        yield opened, project
+
+
+def _sha256(rows: object) -> str:
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()

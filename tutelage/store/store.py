@@ -88,6 +88,16 @@ class Store:
             )
             return {(row.digest, row.sample_index) for row in connection.execute(query)}
 
+    def response_digests(self, project: str) -> list[tuple[str, str]]:
+        """What a project holds to compare: (`Prompt.id`, digest of the response's text), sorted."""
+        with self._database.read() as connection:
+            query = (
+                select(PromptRow.digest, ResponseRow.digest)
+                .join(ResponseRow, ResponseRow.prompt_id == PromptRow.id)
+                .where(PromptRow.project_id == project_id(connection, project, self.place))
+            )
+            return sorted((row[0], row[1]) for row in connection.execute(query))
+
     # pairs -----------------------------------------------------------------------------------------------------
 
     def build_pairs(self, project: str, per_prompt: int, overlap: int) -> int:
