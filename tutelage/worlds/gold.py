@@ -1,0 +1,40 @@
+"""The gold standard of the embedded world: it reads any response, whoever wrote it, and says how good it is and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tutelage.records import Prompt, Score
+
+from . import gold_conversation, gold_maths, gold_summary
+
+Parts = dict[str, float]
+
+
+class Standard(NamedTuple):
+    """How one task is graded: parts from (reference, response text), and the value made of the parts."""
+
+    grade: Callable[[dict, str], Parts]
+    value: Callable[[Parts], float]
+
+
+STANDARDS = {
+    "conversation": Standard(gold_conversation.grade, gold_conversation.value),
+    "summary": Standard(gold_summary.grade, gold_summary.value),
+    "maths": Standard(gold_maths.grade, gold_maths.value),
+}
+
+
+def grade(prompt: Prompt, response_text: str) -> Score:
+    """The score of a response: `value` in [0, 1] (1 = without fault) and its parts, each in [0, 1].
+
+    Any text is graded, however long or strange. Raises ValueError when the prompt is not one of this world's, that is when its task
+    or its reference is missing.
+    """
+    standard = STANDARDS.get(prompt.task)
+    if standard is None or prompt.reference is None:
+        known = ", ".join(STANDARDS)
+        raise ValueError(f"no gold standard for a prompt of task {prompt.task!r} (known: {known}) with reference {prompt.reference}")
+    parts = standard.grade(dict(prompt.reference), response_text)
+    return Score(round(standard.value(parts), 6), parts)

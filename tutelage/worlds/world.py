@@ -1,0 +1,80 @@
+"""Prompts, demonstrations and text of the embedded world. Number `index` of anything depends on (seed, index) alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tutelage.records import Demonstration, Message, Prompt
+from tutelage.seeds import rng
+
+from . import conversation, maths, summary
+from .words import pick
+
+HELDOUT_SHARE = 0.2  # of all possible prompts
+
+
+class Task(Protocol):
+    """A module that writes one task: a prompt with its reference, a faultless response, and flawed ones."""
+
+    make: object
+    write: object
+    flaws: object
+
+
+TASKS = {"conversation": conversation, "summary": summary, "maths": maths}
+
+
+class Written(NamedTuple):
+    """A response that somebody wrote, and the flaw in it ("" = none)."""
+
+    text: str
+    flaw: str
+
+
+def is_heldout(text: str) -> bool:
+    """The side of a prompt, by the hash of its text: the same in every world, whatever its seed."""
+    digest = hashlib.sha256(f"held out:{text}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") < HELDOUT_SHARE * 2**32
+
+
+def prompt_at(seed: int, name: str, index: int, *, heldout: bool = False) -> Prompt:
+    """Prompt number `index` of the file `name`, from one side of the split; its task is `index` modulo the tasks."""
+    task = list(TASKS)[index % len(TASKS)]
+    generator = rng(seed, "world", name, index)
+    while True:
+        text, reference = TASKS[task].make(generator)
+        if is_heldout(text) == heldout:
+            return Prompt((Message("user", text),), task, reference)
+
+
+def prompts(seed: int, name: str, count: int, *, heldout: bool = False) -> Iterator[Prompt]:
+    """`count` different prompts, the tasks in turn."""
+    seen: set[str] = set()
+    index = 0
+    while len(seen) < count:
+        prompt = prompt_at(seed, name, index, heldout=heldout)
+        index += 1
+        if prompt.text() not in seen:
+            seen.add(prompt.text())
+            yield prompt
+
+
+def write_response(prompt: Prompt, generator: np.random.Generator, careless: float) -> Written:
+    """A person's response: with probability `careless` it has a flaw, drawn from the task's catalogue."""
+    task, reference = TASKS[prompt.task], dict(prompt.reference or {})
+    if generator.random() >= careless:
+        return Written(task.write(reference, generator), "")
+    flaws = task.flaws(reference)
+    name = pick(generator, tuple(flaws), [weight for weight, _ in flaws.values()])
+    return Written(flaws[name][1](reference, generator), name)
+
+
+def demonstrations(seed: int, count: int, careless: float) -> Iterator[Demonstration]:
+    """What people of uneven care wrote: `careless` is the share of responses with a flaw."""
+    for index, prompt in enumerate(prompts(seed, "demonstrations", count)):
+        written = write_response(prompt, rng(seed, "world", "demonstrator", index), careless)
+        yield Demonstration(prompt, written.text)
