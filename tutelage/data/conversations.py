@@ -1,0 +1,107 @@
+"""Conversations of several turns -> one sequence in which every assistant turn is trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from tutelage.data.batch import Tokens
+from tutelage.data.encoding import Encoder, Unusable
+from tutelage.records import Conversation, Message
+
+
+def encode_conversations(tokenizer: Tokenizer, rows: Sequence[Conversation]) -> list[Tokens | Unusable]:
+    """`tokenize_conversation` for many."""
+    encoder = Encoder(tokenizer)
+    pieces = [_pieces(encoder, row) for row in rows]
+    usable = [row for row in pieces if not isinstance(row, Unusable)]
+    first = iter(encoder.encode([row[0][0] for row in usable]))
+    later = iter(encoder.encode([text for row in usable for text, _ in row[1:]], continued=True))
+    return [row if isinstance(row, Unusable) else _join(encoder, row, first, later) for row in pieces]
+
+
+Piece = tuple[str, bool]  # rendered text, and whether the assistant wrote it
+
+
+def _pieces(encoder: Encoder, row: Conversation) -> list[Piece] | Unusable:
+    """The rendered conversation in pieces, alternately not by the assistant and by it."""
+    last = max((i for i, message in enumerate(row.messages) if message.role == "assistant"), default=-1)
+    if last < 0:
+        return Unusable("no assistant turn")
+    messages = row.messages[: last + 1]
+    whole = encoder.render([messages])[0]
+    if isinstance(whole, Unusable):
+        return whole
+    spans = _marked_spans(encoder, messages) if _MARKS.search(encoder.tokenizer.chat_template) else None
+    found = spans or _prefix_spans(encoder, messages, whole)
+    if isinstance(found, Unusable):
+        return found
+    pieces: list[Piece] = []
+    position = 0
+    for start, stop in found:
+        pieces += [(whole[position:start], False), (whole[start:stop], True)]
+        position = stop
+    return [*pieces, (whole[position:], False)]
+
+
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+Spans = list[tuple[int, int]]
+
+
+def _marked_spans(encoder: Encoder, messages: Sequence[Message]) -> Spans:
+    """Where the template's own {% generation %} marks say that the assistant writes."""
+    chat = [{"role": message.role, "content": encoder.shield(message.content)} for message in messages]
+    _, spans = render_jinja_template(
+        conversations=[chat],
+        chat_template=encoder.tokenizer.chat_template,
+        return_assistant_tokens_mask=True,
+        **encoder.tokenizer.special_tokens_map,
+    )
+    return list(spans[0])
+
+
+def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str) -> Spans | Unusable:
+    """From where each answer's prompt ends to where the next message starts: each prefix rendered, and checked."""
+    spans: Spans = []
+    for i, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        if i == 0:
+            return Unusable(
+                "the conversation starts with the assistant, and the chat template has no generation marks"
+            )
+        before = encoder.render([messages[:i]], open_turn=True)[0]
+        after = encoder.render([messages[: i + 1]])[0]
+        if isinstance(before, Unusable) or isinstance(after, Unusable):
+            return before if isinstance(before, Unusable) else after  # type: ignore[return-value]
+        if not (after.startswith(before) and whole.startswith(after)):
+            return Unusable("the chat template rewrites earlier turns: give it {% generation %} marks")
+        spans.append((len(before), len(after)))
+    return spans
+
+
+def _join(
+    encoder: Encoder, row: list[Piece], first: Iterator[list[int]], later: Iterator[list[int]]
+) -> Tokens:
+    """Pieces -> one sequence.  An assistant's piece is trained up to its end token, wherever the template puts that."""
+    ids: list[int] = []
+    mask: list[bool] = []
+    awaits_end = False
+    for number, (_, by_assistant) in enumerate(row):
+        own = next(first) if number == 0 else next(later)
+        trained = len(own) if by_assistant else 0
+        if by_assistant and encoder.turn_end_id in own:
+            trained = own.index(encoder.turn_end_id) + 1
+        elif not by_assistant and awaits_end and own[:1] == [encoder.turn_end_id]:
+            trained = 1
+        awaits_end = by_assistant and own[trained - 1 : trained] != [encoder.turn_end_id]
+        ids += own
+        mask += [True] * trained + [False] * (len(own) - trained)
+    stop = len(mask) - mask[::-1].index(True)
+    if ids[stop - 1] != encoder.turn_end_id:
+        ids[stop:], mask[stop:], stop = [encoder.turn_end_id], [True], stop + 1
+    return Tokens(np.array(ids[:stop], dtype=np.int32), np.array(mask[:stop], dtype=bool))

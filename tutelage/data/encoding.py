@@ -1,0 +1,150 @@
+"""Text -> ids, with what must be known of a tokenizer worked out once: start, end, control tokens, prefix spaces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.records import Message
+
+BREAK = "\ufdd0"  # a Unicode noncharacter, which text never holds: tokens do not span it
+ANCHOR = "\n"  # put in front of a continued text where a tokenizer would add a space, and taken off again
+
+
+class Unusable(ValueError):
+    """One row that cannot be tokenised; the text is the reason, the caller knows the row."""
+
+
+class Encoder:
+    """A tokenizer seen from its data.  Cheap to make; everything is worked out when first needed."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer: Any = tokenizer
+
+    # ---- what the tokenizer puts around a sequence -----------------------------------------------------------------
+
+    @cached_property
+    def start_ids(self) -> list[int]:
+        """[BOS] where the tokenizer starts plain text with it, else [].  (A chat template writes its own.)"""
+        bos = self.tokenizer.bos_token_id
+        return [bos] if bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos] else []
+
+    @cached_property
+    def eos_id(self) -> int:
+        """The end-of-sequence token.  Raises ValueError where there is none."""
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError(
+                "the tokenizer has no end-of-sequence token, without which a model cannot learn to stop: set its "
+                "eos_token"
+            )
+        return int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def turn_end_id(self) -> int:
+        """What the chat template writes after an assistant's words (Llama 3: <|eot_id|>), else end-of-sequence."""
+        probe = [Message("user", "hello"), Message("assistant", "PROBE")]
+        after = self.render([probe], shield=False)[0]
+        if isinstance(after, Unusable):
+            return self.eos_id
+        ids = self._batch([after.rpartition("PROBE")[2]])[0]
+        return next((i for i in ids if i in self._special_ids), self.eos_id)
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        return {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | {
+            self.eos_id
+        }
+
+    def end_id(self, chat: bool) -> int:
+        return self.turn_end_id if chat else self.eos_id
+
+    # ---- text -> ids -----------------------------------------------------------------------------------------------
+
+    def encode(self, texts: Sequence[str], continued: bool = False) -> list[list[int]]:
+        """Ids of each text, nothing added.  `continued`: the text goes on after others, so no space is put before it."""
+        ids = self._continue(texts) if continued and self._prepends_space else self._batch(texts)
+        for i, text in enumerate(texts):
+            if BREAK in text:
+                first, *rest = text.split(BREAK)
+                parts = [self.encode([first], continued)[0], *(self.encode([part], True)[0] for part in rest)]
+                ids[i] = [token for part in parts for token in part]
+        return ids
+
+    def _batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        return list(encoded["input_ids"])
+
+    def _continue(self, texts: Sequence[str]) -> list[list[int]]:
+        anchor = self._batch([ANCHOR])[0]
+        alone = self._batch(texts)
+        joined = self._batch([ANCHOR + text for text in texts])
+        return [
+            whole[len(anchor) :] if text and whole[: len(anchor)] == anchor else ids
+            for text, ids, whole in zip(texts, alone, joined, strict=True)
+        ]
+
+    @cached_property
+    def _prepends_space(self) -> bool:
+        """SentencePiece-like tokenizers put a space before a text; in the middle of a sequence it would be a new one."""
+        first = self.tokenizer.convert_ids_to_tokens(self._batch(["a"])[0])[0]
+        return first.startswith(("▁", "Ġ"))
+
+    # ---- text that spells a control token --------------------------------------------------------------------------
+
+    def shield(self, text: str) -> str:
+        """The text with breaks inside whatever spells a control token, so that it is encoded as ordinary text."""
+        return self._control.sub(lambda found: found[0][0] + BREAK + found[0][1:], text.replace(BREAK, ""))
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        ids = self._special_ids | ({self.turn_end_id} if self.tokenizer.chat_template else set())
+        tokens = [token for token in self.tokenizer.convert_ids_to_tokens(sorted(ids)) if len(token) > 1]
+        return re.compile(
+            "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or "(?!)"
+        )
+
+    # ---- the chat template -----------------------------------------------------------------------------------------
+
+    def render(
+        self, chats: Sequence[Sequence[Message]], open_turn: bool = False, shield: bool = True
+    ) -> list[str | Unusable]:
+        """The template's text of each chat; `open_turn` adds the start of an assistant turn.
+
+        Raises ValueError when there is no template; a chat that the template refuses gives an `Unusable`.
+        """
+        if not self.tokenizer.chat_template:
+            raise ValueError(
+                "the data is conversational, but the tokenizer has no chat template: give it one "
+                "(tokenizer.chat_template) or use plain text prompts"
+            )
+        plain = [
+            [{"role": m.role, "content": self.shield(m.content) if shield else m.content} for m in chat]
+            for chat in chats
+        ]
+        try:
+            return list(self._apply(plain, open_turn))
+        except (TemplateError, ValueError):
+            return [self._render_one(chat, open_turn) for chat in plain]
+
+    def _render_one(self, chat: list[dict[str, str]], open_turn: bool) -> str | Unusable:
+        try:
+            return self._apply([chat], open_turn)[0]
+        except (TemplateError, ValueError) as error:
+            return Unusable(f"the chat template refuses it ({str(error).splitlines()[0]})")
+
+    def _apply(self, chats: list[list[dict[str, str]]], open_turn: bool) -> list[str]:
+        if not chats:
+            return []
+        texts: list[str] = self.tokenizer.apply_chat_template(
+            chats, tokenize=False, add_generation_prompt=open_turn
+        )
+        return texts

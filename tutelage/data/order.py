@@ -1,0 +1,34 @@
+"""In which order rows are visited.  A step's rows depend only on (step, seed), so that resume needs no iterator state."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from tutelage.seeds import rng
+
+
+@lru_cache(maxsize=8)
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of `n` rows in one epoch: an int64 permutation [n] (read-only, because it is cached)."""
+    order = rng(seed, "order", epoch).permutation(n)
+    order.setflags(write=False)
+    return order
+
+
+def rows_for_step(n: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """The rows of step 0, 1, 2...: epochs one after the other, each row once per epoch.
+
+    A batch that reaches the end of an epoch is filled up from the next one, so every batch has `batch_size` rows (and
+    may hold a row twice).  Raises ValueError when there are no rows.
+    """
+    if n < 1:
+        raise ValueError("there are no rows to train on")
+    assert batch_size >= 1 and step >= 0
+    rows: list[int] = []
+    position = step * batch_size
+    while len(rows) < batch_size:
+        epoch, offset = divmod(position + len(rows), n)
+        rows += epoch_order(n, seed, epoch)[offset : offset + batch_size - len(rows)].tolist()
+    return rows

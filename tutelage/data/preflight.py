@@ -1,0 +1,425 @@
+"""Preflight: the tokenised data set, and a report of what became of the rows, shown before training starts.
+
+What is dropped is counted by reason and never silent; when more than a set share would be dropped, training does not
+start.  The report shows one row as the model will see it, with the trained tokens marked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from tutelage.data.batch import Tokens
+from tutelage.data.encoding import Unusable
+from tutelage.data.template import (
+    Encoded,
+    PairTokens,
+    encode,
+    encode_conversations,
+    encode_documents,
+    encode_prompts,
+    truncate_prompt,
+)
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
+
+OPEN, CLOSE = "⟦", "⟧"  # around trained tokens, where there is no colour
+CHUNK = 500  # rows tokenised at once, between two moves of the progress bar
+PATIENCE = 2.0  # seconds until a progress bar appears
+E = TypeVar("E")
+R = TypeVar("R")
+
+
+@dataclass
+class Preflight:
+    """What became of a data set.  `to_json()` goes into the run folder, `show()` onto the screen."""
+
+    what: str  # "demonstrations" ...
+    source: str
+    rows: int = 0  # read, including those dropped
+    kept: int = 0
+    truncated: int = 0  # of the kept: prompts cut from the left
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
+    first_dropped: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # reason -> up to five row numbers, from 1
+    max_length: int | None = None  # tokens
+    tokens: int = 0
+    trained_tokens: int = 0  # that get a loss: all marked ones but a sequence's first
+    lengths: dict[str, int] = field(default_factory=dict)  # tokens per sequence: min, p5, median, p95, max
+    response_lengths: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    example: list[tuple[str, bool]] = field(
+        default_factory=list
+    )  # runs of text, and whether they are trained
+
+    @property
+    def dropped_share(self) -> float:
+        return sum(self.dropped.values()) / self.rows if self.rows else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"example": self.example_text(), "dropped_share": self.dropped_share}
+
+    def example_text(self) -> str:
+        """The example with ⟦trained⟧ text marked."""
+        return "".join(f"{OPEN}{text}{CLOSE}" if trained else text for text, trained in self.example)
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the report."""
+        (console or Console()).print(self)
+
+    def __rich__(self) -> Group:
+        title = f"Data: {self.what}" + (f" from {self.source}" if self.source else "")
+        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name, value in self._lines():
+            table.add_row(name, value)
+        example = Text()
+        for text, trained in self.example:
+            example.append(
+                f"{OPEN}{text}{CLOSE}" if trained else text, style="bold green" if trained else "dim"
+            )
+        caption = f"one row as the model sees it, trained tokens {OPEN}marked{CLOSE}"
+        return (
+            Group(table, Panel(example, title=caption, title_align="left")) if self.example else Group(table)
+        )
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield (
+            "rows",
+            f"{self.rows:,} read, {self.kept:,} kept"
+            + (f", {self.truncated:,} of them with a shortened prompt" if self.truncated else ""),
+        )
+        for reason, count in self.dropped.items():
+            numbers = ", ".join(map(str, self.first_dropped.get(reason, [])))
+            at = (
+                f" (row {numbers}{', ...' if count > len(self.first_dropped[reason]) else ''})"
+                if numbers
+                else ""
+            )
+            yield "dropped", f"{count:,} {reason}{at}"
+        yield (
+            "tokens",
+            f"{self.tokens:,}"
+            + (
+                f", {self.trained_tokens:,} trained ({self.trained_tokens / self.tokens:.0%})"
+                if self.trained_tokens
+                else ""
+            ),
+        )
+        for name, lengths in (("length", self.lengths), ("response", self.response_lengths)):
+            if lengths:
+                limit = f"; max_length {self.max_length}" if name == "length" and self.max_length else ""
+                yield name, ", ".join(f"{key} {value}" for key, value in lengths.items()) + f" tokens{limit}"
+
+    def check(self, max_dropped_share: float) -> None:
+        """Raises ValueError when no row is left, or when more than the given share was dropped."""
+        if self.kept and self.dropped_share <= max_dropped_share:
+            return
+        count = sum(self.dropped.values())
+        reasons = (
+            ", ".join(f"{number} {reason}" for reason, number in self.dropped.items()) or "there are none"
+        )
+        advice = "raise max_length, " if any("max_length" in reason for reason in self.dropped) else ""
+        where = f" from {self.source}" if self.source else ""
+        limit = (
+            f"more than max_dropped_share={max_dropped_share:g}"
+            if self.kept
+            else "so nothing is left to train on"
+        )
+        raise ValueError(
+            f"{count} of {self.rows} {self.what}{where} would be dropped, {limit}: {reasons}; {advice}correct these rows"
+            + (" or raise max_dropped_share" if self.kept else "")
+        )
+
+
+@dataclass
+class Prepared(Generic[E]):
+    """A data set ready for training: `examples`, and for each the index of its row among the records given."""
+
+    examples: list[E]
+    rows: list[int]
+    report: Preflight
+
+
+def prepare_documents(
+    tokenizer: Tokenizer,
+    documents: Sequence[Document | Conversation],
+    *,
+    source: str = "",
+    max_dropped_share: float = 0.1,
+    console: Console | None = None,
+) -> Prepared[Tokens]:
+    """Texts for language modelling, whole: `packing` cuts what is longer than a row."""
+    work = _Work[Tokens]("documents", source, documents, None, tokenizer, console)
+
+    def accept(row: Document | Conversation, tokens: Tokens) -> None:
+        work.keep(tokens, [tokens])
+
+    work.go(lambda rows: _encode_language(tokenizer, rows), accept, _why_not_document)
+    return work.finish(max_dropped_share)
+
+
+def prepare_demonstrations(
+    tokenizer: Tokenizer,
+    rows: Sequence[Demonstration | Conversation],
+    *,
+    max_length: int,
+    train_on_prompt: bool = False,
+    truncate_prompts: bool = True,
+    source: str = "",
+    max_dropped_share: float = 0.1,
+    console: Console | None = None,
+) -> Prepared[Tokens]:
+    """Responses to imitate, at most `max_length` tokens with their prompt.
+
+    A prompt that is too long is cut from the left (or its row dropped, without `truncate_prompts`); a response that
+    does not fit is never cut: its row is dropped.
+    """
+    work = _Work[Tokens]("demonstrations", source, rows, max_length, tokenizer, console)
+
+    def accept(row: Demonstration | Conversation, item: Encoded | Tokens) -> None:
+        if isinstance(row, Demonstration):
+            assert isinstance(item, Encoded)
+            [fitted] = work.fit(row.prompt, [item], truncate_prompts)
+            item = fitted.tokens(train_on_prompt)
+        assert isinstance(item, Tokens)
+        if len(item) > max_length:
+            raise Unusable(_too_long(max_length))
+        work.keep(item, [item])
+
+    work.go(lambda chunk: _encode_mixed(tokenizer, chunk), accept, _why_not_demonstration)
+    return work.finish(max_dropped_share)
+
+
+def prepare_comparisons(
+    tokenizer: Tokenizer,
+    rows: Sequence[Comparison],
+    *,
+    max_length: int,
+    truncate_prompts: bool = True,
+    source: str = "",
+    max_dropped_share: float = 0.1,
+    console: Console | None = None,
+) -> Prepared[PairTokens]:
+    """Pairs of responses; both keep the same prompt ids, cut by what the longer response needs."""
+    work = _Work[PairTokens]("comparisons", source, rows, max_length, tokenizer, console)
+
+    def accept(row: Comparison, pair: tuple[Encoded, Encoded]) -> None:
+        if pair[0].response == pair[1].response:
+            raise Unusable(IDENTICAL)
+        chosen, rejected = (item.tokens() for item in work.fit(row.prompt, pair, truncate_prompts))
+        work.keep(PairTokens(chosen, rejected, row.p_chosen, row.margin), [chosen, rejected])
+
+    work.go(lambda chunk: _encode_pairs(tokenizer, chunk), accept, _why_not_comparison)
+    return work.finish(max_dropped_share)
+
+
+def prepare_prompts(
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    *,
+    max_length: int,
+    truncate_prompts: bool = False,
+    source: str = "",
+    max_dropped_share: float = 0.1,
+    console: Console | None = None,
+) -> Prepared[Prompt]:
+    """Prompts to answer, of at most `max_length` tokens (the context less the room for a response).
+
+    With `truncate_prompts` longer ones are kept and counted: the generator cuts them, as `tokenize_prompt` does.
+    """
+    work = _Work[Prompt]("prompts", source, prompts, max_length, tokenizer, console)
+
+    def accept(prompt: Prompt, ids: list[int]) -> None:
+        if len(ids) > max_length:
+            if not truncate_prompts:
+                raise Unusable(f"prompt longer than max_length={max_length}")
+            ids = truncate_prompt(tokenizer, prompt, ids, max_length)
+            work.report.truncated += 1
+        work.keep(prompt, [Tokens(np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=bool))])
+
+    work.go(lambda chunk: encode_prompts(tokenizer, chunk), accept, lambda prompt: None)
+    return work.finish(max_dropped_share)
+
+
+IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
+
+
+def _too_long(max_length: int) -> str:
+    return f"longer than max_length={max_length}"
+
+
+def _why_not_document(row: Document | Conversation) -> str | None:
+    return "with no text" if isinstance(row, Document) and not row.text.strip() else None
+
+
+def _why_not_demonstration(row: Demonstration | Conversation) -> str | None:
+    return EMPTY if isinstance(row, Demonstration) and not row.response.strip() else None
+
+
+def _why_not_comparison(row: Comparison) -> str | None:
+    if row.chosen == row.rejected:
+        return IDENTICAL
+    return None if row.chosen.strip() and row.rejected.strip() else EMPTY
+
+
+def _encode_mixed(tokenizer: Tokenizer, rows: Sequence[Demonstration | Conversation]) -> list[Any]:
+    demonstrations = iter(
+        encode(tokenizer, [(r.prompt, r.response) for r in rows if isinstance(r, Demonstration)])
+    )
+    conversations = iter(encode_conversations(tokenizer, [r for r in rows if isinstance(r, Conversation)]))
+    return [next(demonstrations) if isinstance(row, Demonstration) else next(conversations) for row in rows]
+
+
+def _encode_language(tokenizer: Tokenizer, rows: Sequence[Document | Conversation]) -> list[Any]:
+    documents = iter(encode_documents(tokenizer, [row for row in rows if isinstance(row, Document)]))
+    conversations = iter(
+        encode_conversations(tokenizer, [row for row in rows if isinstance(row, Conversation)])
+    )
+    return [next(documents) if isinstance(row, Document) else next(conversations) for row in rows]
+
+
+def _encode_pairs(tokenizer: Tokenizer, rows: Sequence[Comparison]) -> list[Any]:
+    sides = encode(tokenizer, [(row.prompt, text) for row in rows for text in (row.chosen, row.rejected)])
+    return [
+        next((side for side in pair if isinstance(side, Unusable)), pair)
+        for pair in zip(sides[::2], sides[1::2], strict=True)
+    ]
+
+
+class _Work(Generic[E]):
+    """The rows of one data set on their way to examples: kept ones collected, dropped ones counted."""
+
+    def __init__(
+        self,
+        what: str,
+        source: str,
+        rows: Sequence[Any],
+        max_length: int | None,
+        tokenizer: Tokenizer,
+        console: Console | None,
+    ) -> None:
+        skipped: dict[str, int] = dict(getattr(rows, "skipped", {}))  # what the reader could not represent
+        self.report = Preflight(
+            what, source, len(rows) + sum(skipped.values()), max_length=max_length, dropped=skipped
+        )
+        self.report.first_dropped = {reason: [] for reason in skipped}
+        self.data, self.tokenizer, self.console = rows, tokenizer, console
+        self.examples: list[E] = []
+        self.rows: list[int] = []
+        self.lengths: list[int] = []
+        self.response_lengths: list[int] = []
+        self.shortened = False
+        self.started = time.monotonic()
+
+    def go(
+        self,
+        encode_rows: Callable[[list[Any]], Sequence[Any]],
+        accept: Callable[[Any, Any], None],
+        why_not: Callable[[Any], str | None],
+    ) -> None:
+        """Every row through `why_not` (a reason to drop it), `encode_rows` and `accept`."""
+        for start in self._chunks():
+            chunk = range(start, min(start + CHUNK, len(self.data)))
+            reasons = {i: why_not(self.data[i]) for i in chunk}
+            encoded = iter(encode_rows([self.data[i] for i in chunk if reasons[i] is None]))
+            for i in chunk:
+                try:
+                    if (reason := reasons[i]) is not None:
+                        raise Unusable(reason)
+                    item = next(encoded)
+                    if isinstance(item, Unusable):
+                        raise item
+                    self.row, self.shortened = i, False
+                    accept(self.data[i], item)
+                except Unusable as reason_to_drop:
+                    self._drop(i, str(reason_to_drop))
+
+    def fit(self, prompt: Prompt, items: Sequence[Encoded], truncate: bool) -> list[Encoded]:
+        """The items with their common prompt cut so that the longest fits into max_length."""
+        limit = self.report.max_length
+        assert limit is not None
+        room = limit - max(len(item.response) for item in items)
+        ids = items[0].prompt
+        if len(ids) <= room:
+            return list(items)
+        if room < 1:
+            raise Unusable(f"whose response alone is longer than max_length={limit}")
+        if not truncate:
+            raise Unusable(_too_long(limit))
+        ids = truncate_prompt(self.tokenizer, prompt, ids, room)
+        self.shortened = True
+        return [Encoded(ids, item.response) for item in items]
+
+    def keep(self, example: E, sequences: Sequence[Tokens]) -> None:
+        report = self.report
+        if not self.examples:
+            runs = [_runs(self.tokenizer, tokens) for tokens in sequences]
+            report.example = [
+                run for i, own in enumerate(runs) for run in ([("\n\n", False)] * (i > 0) + own)
+            ]
+        self.examples.append(example)
+        self.rows.append(self.row)
+        report.kept += 1
+        report.truncated += self.shortened
+        for tokens in sequences:
+            trained = int(tokens.loss_mask.sum())
+            report.tokens += len(tokens)
+            report.trained_tokens += trained - int(
+                tokens.loss_mask[0]
+            )  # nothing comes before the first token
+            self.lengths.append(len(tokens))
+            if 0 < trained < len(tokens):
+                self.response_lengths.append(trained)
+
+    def finish(self, max_dropped_share: float) -> Prepared[E]:
+        self.report.lengths = _percentiles(self.lengths)
+        self.report.response_lengths = _percentiles(self.response_lengths)
+        self.report.seconds = round(time.monotonic() - self.started, 3)
+        self.report.check(max_dropped_share)
+        return Prepared(self.examples, self.rows, self.report)
+
+    def _drop(self, row: int, reason: str) -> None:
+        self.report.dropped[reason] = self.report.dropped.get(reason, 0) + 1
+        first = self.report.first_dropped.setdefault(reason, [])
+        if len(first) < 5:
+            first.append(row + 1)
+
+    def _chunks(self) -> Iterator[int]:
+        """Starts of chunks, with a progress bar once it takes longer than `PATIENCE`."""
+        progress = Progress(console=self.console, transient=True)
+        task = progress.add_task(f"tokenising {self.report.what}", total=len(self.data))
+        try:
+            for start in range(0, len(self.data), CHUNK):
+                if time.monotonic() - self.started > PATIENCE:
+                    progress.start()
+                    progress.update(task, completed=start)
+                yield start
+        finally:
+            progress.stop()
+
+
+def _percentiles(lengths: Sequence[int]) -> dict[str, int]:
+    if not lengths:
+        return {}
+    names = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
+    values = np.percentile(lengths, list(names.values()), method="nearest")
+    return {name: int(value) for name, value in zip(names, values, strict=True)}
+
+
+def _runs(tokenizer: Tokenizer, tokens: Tokens) -> list[tuple[str, bool]]:
+    """The sequence as runs of text that are trained or not."""
+    edges = [0, *(np.flatnonzero(np.diff(tokens.loss_mask)) + 1).tolist(), len(tokens)]
+    return [
+        (str(tokenizer.decode(tokens.ids[start:stop].tolist())), bool(tokens.loss_mask[start]))
+        for start, stop in zip(edges, edges[1:], strict=False)
+    ]

@@ -1,0 +1,246 @@
+"""THE one tokenisation: prompt and response -> ids and loss mask, for training and for generation alike.
+
+The pieces of a sequence (prompt, response with its end token) are tokenised apart and joined, so that no token spans the
+boundary: training sees the very ids that generation starts from.  Nothing is ever decoded and encoded again.  Text that
+happens to spell a control token ("<|im_end|>") is encoded as ordinary text; only the template writes control tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal, TypeVar
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from tutelage.data.batch import Tokens
+from tutelage.data.conversations import encode_conversations
+from tutelage.data.encoding import Encoder, Unusable
+from tutelage.records import Conversation, Document, Message, Prompt
+
+TooLong = Literal["error", "truncate"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Ids of a prompt and of a response, which ends with its end token."""
+
+    prompt: list[int]
+    response: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+    def tokens(self, train_on_prompt: bool = False) -> Tokens:
+        """One sequence; trained are the response and its end token (and the prompt if asked)."""
+        mask = np.ones(len(self), dtype=bool)
+        mask[: len(self.prompt)] = train_on_prompt
+        return Tokens(np.array(self.prompt + self.response, dtype=np.int32), mask)
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """A tokenised comparison: two sequences that start with the same prompt ids, trained on the responses."""
+
+    chosen: Tokens
+    rejected: Tokens
+    p_chosen: float
+    margin: float
+
+
+# ---- one row ---------------------------------------------------------------------------------------------------------
+
+
+def tokenize_prompt(
+    tokenizer: Tokenizer, prompt: Prompt, max_length: int | None = None, too_long: TooLong = "error"
+) -> list[int]:
+    """The ids that generation starts from; a chat prompt ends with the template's start of an assistant turn.
+
+    A prompt of more than `max_length` tokens raises ValueError, unless `too_long` is "truncate": then its oldest text is
+    left out (see `truncate_prompt`).
+    """
+    ids = _usable(encode_prompts(tokenizer, [prompt])[0])
+    if max_length is None or len(ids) <= max_length:
+        return ids
+    if too_long == "truncate":
+        return truncate_prompt(tokenizer, prompt, ids, max_length)
+    start = " ".join(prompt.text().split())[:60]
+    raise Unusable(
+        f"the prompt that starts with {start!r} has {len(ids)} tokens, but only {max_length} fit: shorten it or truncate "
+        "prompts"
+    )
+
+
+def tokenize(tokenizer: Tokenizer, prompt: Prompt, response: str, train_on_prompt: bool = False) -> Tokens:
+    """Prompt + response + end token, trained on the response and its end token (and on the prompt if asked).
+
+    `ids[:P]` are `tokenize_prompt(tokenizer, prompt)` exactly, P being their number.
+    """
+    return _usable(encode(tokenizer, [(prompt, response)])[0]).tokens(train_on_prompt)
+
+
+def tokenize_conversation(tokenizer: Tokenizer, conversation: Conversation) -> Tokens:
+    """A conversation up to its last assistant turn; every assistant turn with its end token is trained."""
+    return _usable(encode_conversations(tokenizer, [conversation])[0])
+
+
+def tokenize_document(tokenizer: Tokenizer, document: Document) -> Tokens:
+    """The text and the end-of-sequence token, all of it trained."""
+    return encode_documents(tokenizer, [document])[0]
+
+
+def end_token_id(tokenizer: Tokenizer, chat: bool) -> int:
+    """The token that ends a response, where generation stops: the template's end of turn, else end-of-sequence."""
+    return Encoder(tokenizer).end_id(chat)
+
+
+def _usable(item: T | Unusable) -> T:
+    if isinstance(item, Unusable):
+        raise item
+    return item
+
+
+# ---- many rows at once: one call of the tokenizer for all --------------------------------------------------------------
+
+
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Tokens]:
+    """`tokenize_document` for many."""
+    encoder = Encoder(tokenizer)
+    texts = [encoder.shield(_without_ends(tokenizer, document.text)) for document in documents]
+    rows = [
+        np.array([*encoder.start_ids, *ids, encoder.eos_id], dtype=np.int32) for ids in encoder.encode(texts)
+    ]
+    return [Tokens(ids, np.ones(len(ids), dtype=bool)) for ids in rows]
+
+
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> list[list[int] | Unusable]:
+    """`tokenize_prompt` for many; in the place of a prompt that the template refuses stands its `Unusable`."""
+    encoder = Encoder(tokenizer)
+    return _encode_prompt_texts(encoder, prompts, _prompt_texts(encoder, prompts))
+
+
+def encode(tokenizer: Tokenizer, rows: Sequence[tuple[Prompt, str]]) -> list[Encoded | Unusable]:
+    """Prompts and responses as ids, apart; in the place of a row that cannot be tokenised stands its `Unusable`."""
+    encoder = Encoder(tokenizer)
+    prompts = list(dict.fromkeys(prompt for prompt, _ in rows))  # responses to one prompt share its ids
+    texts = _prompt_texts(encoder, prompts)
+    ids = dict(zip(prompts, _encode_prompt_texts(encoder, prompts, texts), strict=True))
+    responses = _encode_responses(encoder, rows, dict(zip(prompts, texts, strict=True)))
+    encoded: list[Encoded | Unusable] = []
+    for (prompt, _), response in zip(rows, responses, strict=True):
+        before = ids[prompt]
+        if isinstance(before, Unusable):
+            encoded.append(before)
+        else:
+            encoded.append(response if isinstance(response, Unusable) else Encoded(before, response))
+    return encoded
+
+
+def _prompt_texts(encoder: Encoder, prompts: Sequence[Prompt]) -> list[str | Unusable]:
+    """What of each prompt is tokenised: its text, or what the template makes of it, open for an answer."""
+    chats = [prompt.content for prompt in prompts if not isinstance(prompt.content, str)]
+    rendered = iter(encoder.render(chats, open_turn=True) if chats else [])
+    return [
+        encoder.shield(_without_ends(encoder.tokenizer, prompt.content, end=False))
+        if isinstance(prompt.content, str)
+        else next(rendered)
+        for prompt in prompts
+    ]
+
+
+def _encode_prompt_texts(
+    encoder: Encoder, prompts: Sequence[Prompt], texts: Sequence[str | Unusable]
+) -> list[list[int] | Unusable]:
+    """The template writes its own BOS, plain text gets the tokenizer's: BOS stands there once either way."""
+    ids = encoder.encode([text if isinstance(text, str) else "" for text in texts])
+    return [
+        text if isinstance(text, Unusable) else (own if prompt.is_chat else [*encoder.start_ids, *own])
+        for prompt, text, own in zip(prompts, texts, ids, strict=True)
+    ]
+
+
+def _encode_responses(
+    encoder: Encoder, rows: Sequence[tuple[Prompt, str]], prompt_texts: dict[Prompt, str | Unusable]
+) -> list[list[int] | Unusable]:
+    """Ids of what follows each prompt, up to and with its end token."""
+    texts: list[str | Unusable] = [""] * len(rows)
+    chats, where = [], []
+    for i, (prompt, response) in enumerate(rows):
+        if isinstance(prompt.content, str):
+            texts[i] = encoder.shield(_without_ends(encoder.tokenizer, response, start=False))
+        else:
+            chats.append([*prompt.content, Message("assistant", _without_turn_end(encoder, response))])
+            where.append(i)
+    for i, whole in zip(where, encoder.render(chats) if chats else [], strict=True):
+        texts[i] = _after(prompt_texts[rows[i][0]], whole)
+    ids = encoder.encode([text if isinstance(text, str) else "" for text in texts], continued=True)
+    return [
+        text if isinstance(text, Unusable) else close(own, encoder.end_id(prompt.is_chat))
+        for (prompt, _), text, own in zip(rows, texts, ids, strict=True)
+    ]
+
+
+def _after(prompt: str | Unusable, whole: str | Unusable) -> str | Unusable:
+    """What the template writes after the prompt; the check that a conversation extends its own prompt."""
+    if isinstance(prompt, Unusable) or isinstance(whole, Unusable):
+        return prompt if isinstance(prompt, Unusable) else whole
+    if not whole.startswith(prompt):
+        return Unusable(
+            "the chat template does not write an answered conversation as its prompt and what follows"
+        )
+    return whole[len(prompt) :]
+
+
+def close(ids: list[int], end: int) -> list[int]:
+    """The ids with exactly one end token, at the end: what a template writes after the end of turn is left out."""
+    return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
+
+
+def _without_ends(tokenizer: Tokenizer, text: str, start: bool = True, end: bool = True) -> str:
+    """Without the BOS and EOS that some data sets spell out: they are added as tokens, once."""
+    if start and tokenizer.bos_token:
+        text = text.removeprefix(tokenizer.bos_token)
+    if end and tokenizer.eos_token:
+        text = text.removesuffix(tokenizer.eos_token)
+    return text
+
+
+def _without_turn_end(encoder: Encoder, text: str) -> str:
+    return text.removesuffix(encoder.tokenizer.convert_ids_to_tokens(encoder.turn_end_id))
+
+
+# ---- prompts that are too long -----------------------------------------------------------------------------------------
+
+
+def truncate_prompt(tokenizer: Tokenizer, prompt: Prompt, ids: list[int], room: int) -> list[int]:
+    """The prompt's ids cut to `room` tokens by leaving out its oldest text.
+
+    What stands before that stays: BOS, and in a chat everything up to the words of the first user turn (a system
+    message, the turn's own start).  Raises `Unusable` when that alone does not fit with at least one more token.
+    """
+    if len(ids) <= room:
+        return ids
+    kept = _head(tokenizer, prompt, ids)
+    if kept >= room:
+        raise Unusable(
+            f"the prompt does not fit even when shortened ({kept} tokens of it cannot be left out)"
+        )
+    return ids[:kept] + ids[len(ids) - (room - kept) :]
+
+
+def _head(tokenizer: Tokenizer, prompt: Prompt, ids: list[int]) -> int:
+    """How many ids stand before the first words that may be left out: where the prompt and another part ways."""
+    if isinstance(prompt.content, str):
+        start = Encoder(tokenizer).start_ids
+        return len(start)
+    first_user = next((i for i, message in enumerate(prompt.content) if message.role == "user"), 0)
+    first = prompt.content[first_user]
+    other = Message(first.role, "B" if first.content.startswith("A") else "A")
+    shorter = encode_prompts(tokenizer, [Prompt((*prompt.content[:first_user], other))])[0]
+    if isinstance(shorter, Unusable):
+        return 1
+    pairs = zip(ids, shorter, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
