@@ -46,8 +46,14 @@ def _world(settings: RunSettings, console: Console) -> object:
     """The world of a command that runs models; None for the others, which need no torch."""
     if not isinstance(settings, DeviceSettings):
         return None
-    from tutelage.models.precision import make_world
+    import torch
 
-    world = make_world(settings.device, settings.precision)
-    console.print(world.note, style="dim")
-    return world
+    from tutelage.models.precision import choose
+    from tutelage.parallel import World
+
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto.")
+    device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    choice = choose(settings.precision, device)
+    console.print(choice.said, style="dim")
+    return World(torch.device(device), choice.dtype)

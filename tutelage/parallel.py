@@ -10,14 +10,10 @@ import torch
 
 @dataclass(frozen=True)
 class World:
-    """device: where tensors live.  dtype: torch.bfloat16 (autocast; weights stay float32) or torch.float32.
-
-    `note` is the sentence that says which arithmetic was chosen, and why.
-    """
+    """device: where tensors live.  dtype: torch.bfloat16 (autocast; weights stay float32) or torch.float32."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
-    note: str = ""
 
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 autocast where that was chosen, nothing otherwise."""

@@ -76,12 +76,11 @@ class Run:
         """Whether this run has ended well before."""
         return self.lineage.get("state") == "done"
 
-    def input(self, name: str, path: str | Path) -> None:
-        """Record an input by its content hash (a file, or a model folder); hub names are recorded as they are."""
-        place = Path(path)
+    def input(self, name: str, path: str | Path, sha256: str | None = None) -> None:
+        """Record an input by its content hash (a file, a model folder, or as given); hub names have none."""
         entry: dict[str, Any] = {"name": name, "path": str(path)}
-        if place.exists():
-            entry["sha256"] = sha256_of(place)
+        if sha256 is not None or Path(path).exists():
+            entry["sha256"] = sha256 or sha256_of(path)
         others = [known for known in self.lineage["inputs"] if known["name"] != name]
         self.lineage["inputs"] = [*others, entry]
         write_json_atomic(self.folder / "lineage.json", self.lineage)
@@ -137,6 +136,10 @@ class Run:
         if self._board is not None:
             self._board.close()
             self._board = None
+
+    def release(self) -> None:
+        """Let another run of this process have the folder."""
+        self._lock.close()
 
     # for people ---------------------------------------------------------------------------------------------------
 

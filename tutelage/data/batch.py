@@ -158,7 +158,12 @@ class RolloutBatch(TokenBatch):
 
 
 def flatten(sequences: Sequence[Tokens]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """(ids int64 [N], loss_mask bool [N], lengths) of sequences laid one after the other."""
+    """(ids int64 [N], loss_mask bool [N], lengths) of sequences laid one after the other.
+
+    Nothing comes before the first token of a sequence, so it cannot be predicted and is never trained.
+    """
     ids = torch.from_numpy(np.concatenate([s.ids for s in sequences]).astype(np.int64))
     loss_mask = torch.from_numpy(np.concatenate([s.loss_mask for s in sequences]).astype(bool))
-    return ids, loss_mask, tuple(len(s) for s in sequences)
+    lengths = tuple(len(s) for s in sequences)
+    loss_mask[torch.tensor([0, *accumulate(lengths)][:-1])] = False
+    return ids, loss_mask, lengths

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import PairBatch, TokenBatch
 from tutelage.data.order import rows_for_step
+from tutelage.data.template import PairTokens
 from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import sequence_pass
@@ -28,14 +29,14 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import DPOSettings as Settings
 from tutelage.train.fit import Loss, fit
 from tutelage.train.reward import right
-from tutelage.train.stage import Pair, collate_pairs, export, prepare_pairs, start_policy, steps_for
+from tutelage.train.stage import collate_pairs, export, prepare_pairs, start_policy, steps_for
 
 
 class DPO:
     """The algorithm: the policy's own log-ratio to the reference is the score of a response."""
 
     def __init__(
-        self, policy: nn.Module, pairs: Sequence[Pair], ref_logprobs: Tensor, settings: Settings
+        self, policy: nn.Module, pairs: Sequence[PairTokens], ref_logprobs: Tensor, settings: Settings
     ) -> None:
         self.trained: dict[str, nn.Module] = {"policy": policy}
         self._policy, self._pairs, self._ref_logprobs, self._settings = policy, pairs, ref_logprobs, settings
@@ -74,7 +75,7 @@ def sequence_logprobs(model: nn.Module, batch: TokenBatch) -> Tensor:
     return segment_sum(response_logprobs(model, batch).logprobs, batch.lengths)
 
 
-def reference_logprobs(model: nn.Module, pairs: Sequence[Pair], settings: Settings, world: World) -> Tensor:
+def reference_logprobs(model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World) -> Tensor:
     """float32 [P, 2] on the CPU: log-probabilities of (chosen, rejected) under the starting policy."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
     return (
@@ -89,20 +90,21 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
-    policy = start_policy(start, settings, world)
-    pairs, held_out = prepare_pairs(settings, tokenizer, policy, run)
-    algorithm = DPO(policy, pairs, reference_logprobs(policy, pairs, settings, world), settings)
+    policy = start_policy(start, tokenizer, settings, world)
+    train, held_out = prepare_pairs(settings, tokenizer, policy, run)
+    algorithm = DPO(policy, train.examples, reference_logprobs(policy, train.examples, settings, world), settings)
     evaluation = None
     if held_out:
-        ref = reference_logprobs(policy, held_out, settings, world)
-        batch = replace(collate_pairs(held_out, range(len(held_out))), ref_logprobs=ref).to(world.device)
+        pairs = held_out.examples
+        ref = reference_logprobs(policy, pairs, settings, world)
+        batch = replace(collate_pairs(pairs, range(len(pairs))), ref_logprobs=ref).to(world.device)
         evaluation = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
     fit(
         algorithm,
         settings,
         world,
         run,
-        steps=steps_for(settings, len(pairs)),
+        steps=steps_for(settings, len(train.examples)),
         tokenizer=tokenizer,
         evaluate=evaluation,
         best=("eval_rewards/accuracies", True),

@@ -47,7 +47,7 @@ from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.stages import PPOSettings as Settings
 from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import export, steps_for
+from tutelage.train.stage import export, fitting_prompts, steps_for
 
 
 class KLController(nn.Module):
@@ -306,14 +306,13 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             f"differs from that of {policy_path}: train the reward model from the same base."
         )
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype)
-    prompts = fitting(read_prompts(settings.prompts), tokenizer, settings, run)
+    prompts = fitting_prompts(read_prompts(settings.prompts), tokenizer, settings, run, settings.prompts)
     algorithm = PPO(policy, critic, ref, judge, generator, prompts, settings, world, run)
     evaluation = None
     if settings.eval_prompts:
         run.input("eval_prompts", settings.eval_prompts)
-        held_out = fitting(
-            read_prompts(settings.eval_prompts)[: settings.max_eval_prompts], tokenizer, settings, run
-        )
+        found = read_prompts(settings.eval_prompts)[: settings.max_eval_prompts]
+        held_out = fitting_prompts(found, tokenizer, settings, run, settings.eval_prompts)
         evaluation = lambda: algorithm.evaluate(held_out)  # noqa: E731
     steps = steps_for(settings, len(prompts))
     fit(

@@ -17,7 +17,9 @@ from torch import nn
 
 from tutelage.data.batch import PairBatch
 from tutelage.data.order import rows_for_step
-from tutelage.evals.reward_model import evaluate_pairs
+from tutelage.data.template import PairTokens
+from tutelage.evals import reward_model as reward_model_figures
+from tutelage.evals.rows import Row, to_json
 from tutelage.files import write_json_atomic
 from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import load_scalar, load_tokenizer, set_score_normalisation
@@ -27,13 +29,13 @@ from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import RewardSettings as Settings
 from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import Pair, collate_pairs, export, prepare_pairs, steps_for
+from tutelage.train.stage import collate_pairs, export, prepare_pairs, steps_for
 
 
 class RewardModelling:
     """The algorithm: pairs of a prompt's responses, the preferred one scored higher."""
 
-    def __init__(self, model: nn.Module, pairs: Sequence[Pair], settings: Settings) -> None:
+    def __init__(self, model: nn.Module, pairs: Sequence[PairTokens], settings: Settings) -> None:
         self.trained: dict[str, nn.Module] = {"reward_model": model}
         self._model, self._pairs, self._settings = model, pairs, settings
 
@@ -64,7 +66,7 @@ def right(margins: torch.Tensor, p_chosen: torch.Tensor) -> torch.Tensor:
     return first * p_chosen + (1 - first) * (1 - p_chosen)
 
 
-def score_pairs(model: nn.Module, pairs: Sequence[Pair], settings: Settings, world: World) -> np.ndarray:
+def score_pairs(model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World) -> np.ndarray:
     """float32 [P, 2]: the scores of (chosen, rejected)."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
     scores = sequence_pass(
@@ -79,31 +81,44 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.input("model", start)
     tokenizer = load_tokenizer(start)
     model = load_scalar(start, device=world.device, seed=settings.seed)
-    pairs, held_out = prepare_pairs(settings, tokenizer, model, run)
+    train, held_out = prepare_pairs(settings, tokenizer, model, run)
 
     def evaluate() -> dict[str, float]:
-        scores = torch.from_numpy(score_pairs(model, held_out, settings, world))
-        p_chosen = torch.tensor([pair.p_chosen for pair in held_out])
+        assert held_out is not None
+        scores = torch.from_numpy(score_pairs(model, held_out.examples, settings, world))
+        p_chosen = torch.tensor([pair.p_chosen for pair in held_out.examples])
         margins = scores[:, 0] - scores[:, 1]
         return {
-            "eval_loss": bradley_terry(margins, p_chosen=p_chosen, margin=0.0).mean().item(),
+            "eval_loss": bradley_terry(margins, p_chosen=p_chosen).mean().item(),
             "eval_accuracy": right(margins, p_chosen).mean().item(),
             "eval_margin": margins.mean().item(),
         }
 
     fit(
-        RewardModelling(model, pairs, settings),
+        RewardModelling(model, train.examples, settings),
         settings,
         world,
         run,
-        steps=steps_for(settings, len(pairs)),
+        steps=steps_for(settings, len(train.examples)),
         tokenizer=tokenizer,
         evaluate=evaluate if held_out else None,
         best=("eval_accuracy", True),
     )
-    scores = score_pairs(model, pairs, settings, world)
+    scores = score_pairs(model, train.examples, settings, world)
     set_score_normalisation(model, float(scores.mean()), float(scores.std()))
     if held_out:
-        rows = evaluate_pairs(score_pairs(model, held_out, settings, world), held_out)
-        write_json_atomic(run.folder / "results.json", rows)
+        figures = held_out_figures(held_out.examples, score_pairs(model, held_out.examples, settings, world))
+        write_json_atomic(run.folder / "results.json", to_json(figures))
     return export(run, model, tokenizer)
+
+
+def held_out_figures(pairs: Sequence[PairTokens], scores: np.ndarray) -> list[Row]:
+    """Accuracy with its interval, calibration, and how much of it could be length."""
+    return reward_model_figures.evaluate(
+        "reward_model",
+        scores[:, 0],
+        scores[:, 1],
+        [pair.p_chosen for pair in pairs],
+        [len(pair.chosen) for pair in pairs],
+        [len(pair.rejected) for pair in pairs],
+    )

@@ -7,13 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
-from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.data.batch import TokenBatch
+from tutelage.data.formats import read_demonstrations
 from tutelage.data.order import rows_for_step
+from tutelage.data.preflight import prepare_demonstrations
 from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import token_pass
@@ -24,22 +27,19 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import SFTSettings as Settings
 from tutelage.settings.stages import TrainSettings
 from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import export, prepare_demonstrations, start_policy, steps_for
+from tutelage.train.stage import context_limit, export, read_rows, show_preflight, start_policy, steps_for
 
 
 class LanguageModelling:
-    """The algorithm: every row is one or several sequences, laid out flat, none seeing another."""
+    """The algorithm: sequences laid out flat, none seeing another."""
 
-    def __init__(
-        self, model: nn.Module, rows: Sequence[Sequence[Tokens]], batch_size: int, seed: int
-    ) -> None:
+    def __init__(self, model: nn.Module, batch_at: Callable[[int], TokenBatch]) -> None:
         self.trained: dict[str, nn.Module] = {"policy": model}
-        self._model, self._rows, self._batch_size, self._seed = model, rows, batch_size, seed
+        self._model, self._batch_at = model, batch_at
 
     def batches(self, step: int) -> Iterator[TokenBatch]:
-        """One batch of `batch_size` rows."""
-        chosen = rows_for_step(len(self._rows), self._batch_size, step, self._seed)
-        yield collate_rows(self._rows, chosen)
+        """The one batch of this step."""
+        yield self._batch_at(step)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Negative log-likelihood, summed over the trained tokens."""
@@ -47,17 +47,8 @@ class LanguageModelling:
         return Loss(masked_sum(losses, batch.loss_mask), batch.loss_mask.sum())
 
 
-def collate_rows(rows: Sequence[Sequence[Tokens]], chosen: Sequence[int]) -> TokenBatch:
-    """The sequences of the chosen rows as one batch; `batch.rows` says which row each sequence came from."""
-    sequences = [(sequence, row) for row in chosen for sequence in rows[row]]
-    return TokenBatch.collate([sequence for sequence, _ in sequences], [row for _, row in sequences])
-
-
-def heldout_loss(
-    model: nn.Module, rows: Sequence[Sequence[Tokens]], settings: TrainSettings, world: World
-) -> float:
-    """Mean negative log-likelihood over the trained tokens of `rows`, in nats per token."""
-    batch = collate_rows(rows, range(len(rows))).to(world.device)
+def heldout_loss(model: nn.Module, batch: TokenBatch, settings: TrainSettings, world: World) -> float:
+    """Mean negative log-likelihood over the trained tokens of `batch`, in nats per token."""
     logprobs = token_pass(
         lambda part: response_logprobs(model, part).logprobs, batch, settings.micro_batch_tokens, world
     )
@@ -68,20 +59,34 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Fine-tune; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     start = result_folder(settings.model)
     run.input("model", start)
-    run.input("data", settings.data)
     tokenizer = load_tokenizer(start)
-    policy = start_policy(start, settings, world)
-    rows, held_out = prepare_demonstrations(settings, tokenizer, policy, run)
-    algorithm = LanguageModelling(policy, rows, settings.batch_size, settings.seed)
+    policy = start_policy(start, tokenizer, settings, world)
+    rows, held_out = read_rows(read_demonstrations, settings, run)
+    prepare = partial(
+        prepare_demonstrations,
+        tokenizer,
+        max_length=context_limit(settings.max_length, policy),
+        train_on_prompt=settings.train_on_prompt,
+        max_dropped_share=settings.max_dropped_share,
+        console=run.console,
+    )
+    prepared = show_preflight(prepare(rows, source=settings.data), run)
+    evaluate = None
+    if held_out:
+        batch = TokenBatch.collate(prepare(held_out).examples).to(world.device)
+        evaluate = lambda: {"eval_loss": heldout_loss(policy, batch, settings, world)}  # noqa: E731
+
+    def batch_at(step: int) -> TokenBatch:
+        chosen = rows_for_step(len(prepared.examples), settings.batch_size, step, settings.seed)
+        return TokenBatch.collate([prepared.examples[i] for i in chosen], [prepared.rows[i] for i in chosen])
+
     fit(
-        algorithm,
+        LanguageModelling(policy, batch_at),
         settings,
         world,
         run,
-        steps=steps_for(settings, len(rows)),
+        steps=steps_for(settings, len(prepared.examples)),
         tokenizer=tokenizer,
-        evaluate=(lambda: {"eval_loss": heldout_loss(policy, held_out, settings, world)})
-        if held_out
-        else None,
+        evaluate=evaluate,
     )
     return export(run, policy, tokenizer)

@@ -1,0 +1,92 @@
+"""Language modelling on text: every token trained, documents packed whole into rows, none seeing another.
+
+Without `model` the tiny model is made from scratch: a byte-level BPE tokenizer trained on the text at hand, and a Llama.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.data.formats import read_documents
+from tutelage.data.packing import Packing, Segment
+from tutelage.data.preflight import prepare_documents
+from tutelage.models.loading import fit_embeddings, load_policy, load_tokenizer
+from tutelage.models.tiny import tiny_model, train_tokenizer
+from tutelage.parallel import World
+from tutelage.records import Conversation, Document
+from tutelage.runs import Run, result_folder
+from tutelage.settings.stages import PretrainSettings as Settings
+from tutelage.train.fit import fit
+from tutelage.train.sft import LanguageModelling, heldout_loss
+from tutelage.train.stage import context_limit, export, read_rows, show_preflight, steps_for
+
+
+def main(settings: Settings, world: World, run: Run) -> Path:
+    """Pretrain; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
+    documents, held_out = read_rows(read_documents, settings, run)
+    model, tokenizer = start_model(settings, documents, run)
+    model.to(world.device)
+    prepare = partial(prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console)
+    texts = show_preflight(prepare(documents, source=settings.data), run).examples
+    packing = Packing([len(text) for text in texts], context_limit(settings.max_length, model), settings.seed)
+    run.console.print(f"{len(packing):,} rows of {packing.max_length} tokens, {packing.waste:.1%} of them empty.")
+    evaluate = None
+    if held_out:
+        kept = prepare(held_out).examples
+        pieces = Packing([len(text) for text in kept], packing.max_length).pieces
+        batch = segments_batch(kept, pieces).to(world.device)
+        evaluate = lambda: {"eval_loss": heldout_loss(model, batch, settings, world)}  # noqa: E731
+    fit(
+        LanguageModelling(model, lambda step: segments_batch(texts, packing.for_step(step, settings.batch_size))),
+        settings,
+        world,
+        run,
+        steps=steps_for(settings, len(packing)),
+        tokenizer=tokenizer,
+        evaluate=evaluate,
+    )
+    return export(run, model, tokenizer)
+
+
+def segments_batch(texts: Sequence[Tokens], segments: Sequence[Segment]) -> TokenBatch:
+    """Pieces of documents as one batch, each a sequence of its own."""
+    cut = [texts[s.document] for s in segments]
+    sequences = [Tokens(t.ids[s.start : s.stop], t.loss_mask[s.start : s.stop]) for t, s in zip(cut, segments, strict=True)]
+    return TokenBatch.collate(sequences, [s.document for s in segments])
+
+
+def start_model(
+    settings: Settings, documents: Sequence[Document | Conversation], run: Run
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to go on from, or the tiny model with a tokenizer of its own (kept in the run folder for a resume)."""
+    if settings.model:
+        path = result_folder(settings.model)
+        run.input("model", path)
+        tokenizer = load_tokenizer(path)
+        model = load_policy(path)
+        fit_embeddings(model, tokenizer)
+        return model, tokenizer
+    folder = run.folder / "tokenizer"
+    if not folder.exists():
+        texts = (d.text if isinstance(d, Document) else conversation_text(d) for d in documents)
+        train_tokenizer(texts, settings.vocab_size).save_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
+    model = tiny_model(
+        tokenizer,
+        hidden=settings.hidden_size,
+        layers=settings.layers,
+        heads=settings.heads,
+        context=settings.context,
+        seed=settings.seed,
+    )
+    return model, tokenizer
+
+
+def conversation_text(conversation: Conversation) -> str:
+    """What its people say: the text that a tokenizer learns from."""
+    return "\n".join(message.content for message in conversation.messages)

@@ -1,0 +1,137 @@
+"""What the training commands share around the loop: rows in, the starting policy, the result out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tutelage.data.batch import PairBatch, flatten
+from tutelage.data.formats import Record, Records, read_comparisons
+from tutelage.data.preflight import Prepared, prepare_comparisons, prepare_prompts
+from tutelage.data.split import split_by_prompt
+from tutelage.data.template import PairTokens
+from tutelage.files import write_json_atomic
+from tutelage.models.forward import plain
+from tutelage.models.loading import fit_embeddings, load_policy, save
+from tutelage.models.lora import add_lora, merged
+from tutelage.parallel import World
+from tutelage.records import Comparison, Prompt
+from tutelage.runs import Run
+from tutelage.settings.stages import (
+    DataSettings,
+    DPOSettings,
+    LoraSettings,
+    PPOSettings,
+    RewardSettings,
+    TrainSettings,
+)
+from tutelage.store import comparisons_digest, comparisons_from, is_store_source
+
+R = TypeVar("R", bound=Record)
+E = TypeVar("E")
+
+
+def steps_for(settings: TrainSettings, rows: int) -> int:
+    """The number of steps: `max_steps` if set, else as many as `epochs` passes over `rows` rows need."""
+    batch_size: int = settings.batch_size  # type: ignore[attr-defined]
+    return settings.max_steps or max(1, math.ceil(settings.epochs * rows / batch_size))
+
+
+def read_rows(
+    read: Callable[[str], Records[R]], settings: DataSettings, run: Run
+) -> tuple[Records[R], Records[R]]:
+    """(training rows, held-out rows): held out by file, or by a share of the prompts, or not at all."""
+    data: str = settings.data  # type: ignore[attr-defined]
+    rows = read(data)
+    run.input("data", data)
+    if settings.eval_data:
+        run.input("eval_data", settings.eval_data)
+        return rows, read(settings.eval_data)
+    return split_by_prompt(rows, settings.heldout_share)
+
+
+def context_limit(max_length: int, model: nn.Module) -> int:
+    """`max_length`, or what the model's context allows if that is less."""
+    context = getattr(plain(model).config, "max_position_embeddings", None)
+    return min(max_length, context) if context else max_length
+
+
+def show_preflight(prepared: Prepared[E], run: Run) -> Prepared[E]:
+    """Print what became of the rows, and keep it in the run folder."""
+    prepared.report.show(run.console)
+    write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())
+    return prepared
+
+
+def start_policy(
+    path: str, tokenizer: PreTrainedTokenizerBase, settings: LoraSettings, world: World
+) -> nn.Module:
+    """The policy to train: all weights in float32, or with a fresh LoRA adapter."""
+    model = load_policy(path, device=world.device)
+    fit_embeddings(model, tokenizer)
+    if not settings.lora_rank:
+        return model
+    seed: int = settings.seed  # type: ignore[attr-defined]
+    return add_lora(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=seed)
+
+
+def prepare_pairs(
+    settings: RewardSettings | DPOSettings, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, run: Run
+) -> tuple[Prepared[PairTokens], Prepared[PairTokens] | None]:
+    """(training pairs, held-out pairs or None) from the store or a file; split by prompt, never by pair."""
+    if is_store_source(settings.data):
+        options = {"aggregation": settings.aggregation, "ties": settings.ties}
+        rows: Records[Comparison] = Records(comparisons_from(settings.data, settings.store, **options))
+        run.input("data", settings.data, sha256=comparisons_digest(settings.data, settings.store, **options))
+        train, held_out = split_by_prompt(rows, settings.heldout_share)
+        if settings.eval_data:
+            train, held_out = rows, read_comparisons(settings.eval_data)
+    else:
+        train, held_out = read_rows(read_comparisons, settings, run)
+    prepare = partial(
+        prepare_comparisons,
+        tokenizer,
+        max_length=context_limit(settings.max_length, model),
+        max_dropped_share=settings.max_dropped_share,
+        console=run.console,
+    )
+    prepared = show_preflight(prepare(train, source=settings.data), run)
+    return prepared, prepare(held_out) if held_out else None
+
+
+def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> PairBatch:
+    """Pairs as a batch: chosen at 2i, rejected at 2i + 1."""
+    ids, loss_mask, lengths = flatten([tokens for pair in pairs for tokens in (pair.chosen, pair.rejected)])
+    return PairBatch(
+        ids,
+        lengths,
+        loss_mask,
+        tuple(row for row in rows for _ in range(2)),
+        p_chosen=torch.tensor([pair.p_chosen for pair in pairs]),
+        margin=torch.tensor([pair.margin for pair in pairs]),
+    )
+
+
+def fitting_prompts(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, settings: PPOSettings, run: Run, source: str
+) -> list[Prompt]:
+    """The prompts of at most `max_prompt_length` tokens; the others are counted and left out."""
+    prepared = prepare_prompts(
+        tokenizer, prompts, max_length=settings.max_prompt_length, source=source, console=run.console
+    )
+    prepared.report.show(run.console)
+    return prepared.examples
+
+
+def export(run: Run, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Write the result where plain `from_pretrained` loads it (an adapter merged in), and mark the run as done."""
+    folder = save(merged(model), tokenizer, run.folder / "model")
+    run.finish()
+    return folder
