@@ -13,7 +13,7 @@ Every mistake is a ValueError of one sentence that says what is wrong, where, an
 from __future__ import annotations
 
 import difflib
-import json
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_json
 
 from tutelage.settings.yaml12 import Parsed, dump_yaml, parse_yaml, read_mapping
 
@@ -87,16 +87,21 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
     for key in values:
         if key not in known:
             raise ValueError(f"unknown setting {key!r}{_where(sources, key)}: {_hint(str(key), known)}")
+    defaults = {
+        key: field.get_default(call_default_factory=True)
+        for key, field in known.items()
+        if not field.is_required()
+    }
     try:
         # Strict JSON mode is the one that takes a list for a tuple and text for a path, but not true for 1.
-        return cls.model_validate_json(json.dumps(values, default=str), strict=True)
+        return cls.model_validate_json(to_json({**defaults, **values}, inf_nan_mode="constants"), strict=True)
     except ValidationError as error:
         raise ValueError(_sentence(cls, error, sources)) from None
 
 
 def rows(cls: type[Settings]) -> list[Row]:
     """Every setting of `cls`: its own first, then those of the groups that it inherits, nearest first."""
-    declared = (name for group in cls.__mro__ for name in group.__dict__.get("__annotations__", ()))
+    declared = (name for group in cls.__mro__ for name in inspect.get_annotations(group))
     return [
         Row(name, type_name(field), _default(field), _unit(field), field.description or "")
         for name in dict.fromkeys(declared)
