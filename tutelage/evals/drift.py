@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import nn
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.evals import statistics
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
 from tutelage.models.forward import response_logprobs
+from tutelage.models.passes import token_pass
+from tutelage.parallel import World
 from tutelage.records import Response
 
 
@@ -29,25 +29,32 @@ def batch_of(responses: Sequence[Response]) -> TokenBatch:
     return TokenBatch.collate(sequences)
 
 
-@torch.no_grad()
 def sequence_logprobs(
-    model: PreTrainedModel, responses: Sequence[Response], *, temperature: float = 1.0, max_tokens: int = 8192
+    model: nn.Module,
+    responses: Sequence[Response],
+    world: World,
+    *,
+    temperature: float = 1.0,
+    max_tokens: int = 8192,
 ) -> np.ndarray:
     """log p(response | prompt) in nats, float64 [len(responses)], summed over the response's tokens."""
-    sums = np.zeros(len(responses))
-    device = next(model.parameters()).device
-    for part in batch_of(responses).split(max_tokens) if responses else ():
-        logprobs: Tensor = response_logprobs(model, part.to(device), temperature=temperature).logprobs
-        per_sequence = logprobs.double().cpu().split(list(part.lengths))
-        for number, values in zip(part.rows, per_sequence, strict=True):
-            sums[number] = values.sum().item()
-    return sums
+    if not responses:
+        return np.zeros(0)
+    batch = batch_of(responses).to(world.device)
+    logprobs = token_pass(
+        lambda part: response_logprobs(model, part, temperature=temperature).logprobs,
+        batch,
+        max_tokens,
+        world,
+    )
+    return np.array([part.double().sum().item() for part in logprobs.cpu().split(list(batch.lengths))])
 
 
 def log_ratios(
-    policy: PreTrainedModel,
-    reference: PreTrainedModel,
+    policy: nn.Module,
+    reference: nn.Module,
     responses: Sequence[Response],
+    world: World,
     *,
     temperature: float = 1.0,
     max_tokens: int = 8192,
@@ -56,8 +63,10 @@ def log_ratios(
 
     `responses` must be samples of `policy` at this `temperature`: only then is the mean the KL (estimator k1).
     """
-    ours = sequence_logprobs(policy, responses, temperature=temperature, max_tokens=max_tokens)
-    return ours - sequence_logprobs(reference, responses, temperature=temperature, max_tokens=max_tokens)
+    ours = sequence_logprobs(policy, responses, world, temperature=temperature, max_tokens=max_tokens)
+    return ours - sequence_logprobs(
+        reference, responses, world, temperature=temperature, max_tokens=max_tokens
+    )
 
 
 def evaluate(

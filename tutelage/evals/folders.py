@@ -119,7 +119,11 @@ def find(places: Sequence[str | Path]) -> list[RunFolder]:
 
 
 def parents(run: RunFolder, others: Sequence[RunFolder]) -> list[tuple[RunFolder, dict[str, Any]]]:
-    """The runs whose files this run read, each with the lineage entry of that input (name, path, sha256)."""
+    """The runs whose files this run read, each with the lineage entry of that input (name, path, sha256).
+
+    What is read from the feedback store came from the newest run that wrote to the same store before this one:
+    `label`, or `sample` where nothing was labelled.
+    """
     places = {other.path.resolve(): other for other in others if other is not run}
     found = []
     for entry in run.lineage.get("inputs", []):
@@ -127,7 +131,37 @@ def parents(run: RunFolder, others: Sequence[RunFolder]) -> list[tuple[RunFolder
         owner = next((places[p] for p in (path, *path.parents) if p in places), None)
         if owner is not None and owner.path.resolve() not in run.path.resolve().parents:
             found.append((owner, entry))
+    writer = _store_writer(run, others)
+    if writer is not None:
+        found.append((writer, _store_entry(run)))
     return found
+
+
+def _store_entry(run: RunFolder) -> dict[str, Any]:
+    """The lineage entry of what a run read from the store."""
+    entries = run.lineage.get("inputs", [])
+    return next((e for e in entries if str(e.get("path", "")).startswith("store:")), {"name": "store"})
+
+
+def _store_writer(run: RunFolder, others: Sequence[RunFolder]) -> RunFolder | None:
+    """The run that wrote what this run reads from the store; None when it reads none or nobody here wrote it."""
+    reads = str(run.settings.get("data", "")).startswith("store:") or run.command == "label"
+    if not reads:
+        return None
+    kinds = ("sample",) if run.command == "label" else ("label", "sample")
+    started = str(run.lineage.get("started_at", ""))
+    for kind in kinds:
+        wrote = [
+            other
+            for other in others
+            if other is not run
+            and other.command == kind
+            and other.settings.get("store") == run.settings.get("store")
+            and str(other.lineage.get("started_at", "")) <= started
+        ]
+        if wrote:
+            return max(wrote, key=lambda other: str(other.lineage.get("started_at", "")))
+    return None
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
@@ -14,13 +13,15 @@ from tutelage.evals import statistics
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.evals.statistics import Interval
 from tutelage.models.forward import response_logprobs
+from tutelage.models.passes import token_pass
+from tutelage.parallel import World
 
 
-@torch.no_grad()
 def losses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
+    world: World,
     *,
     max_tokens: int = 8192,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -32,21 +33,18 @@ def losses(
     """
     limit = getattr(model.config, "max_position_embeddings", None) or max_tokens
     encoded = [tokenizer(text, add_special_tokens=False)["input_ids"][:limit] for text in texts]
-    kept = [i for i, ids in enumerate(encoded) if len(ids) > 1]
     nats, tokens, size = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
+    kept = [i for i, ids in enumerate(encoded) if len(ids) > 1]
     if not kept:
         return nats, tokens, size
     sequences = [Tokens(np.array(encoded[i], np.int32), np.arange(len(encoded[i])) > 0) for i in kept]
-    device = next(model.parameters()).device
-    for part in TokenBatch.collate(sequences, kept).split(max_tokens):
-        logprobs = response_logprobs(model, part.to(device)).logprobs.double().cpu().split(list(part.lengths))
-        for number, values in zip(part.rows, logprobs, strict=True):
-            nats[number] = -values.sum().item()
-            tokens[number] = len(encoded[number]) - 1
-            whole, first = (
-                len(tokenizer.decode(ids).encode()) for ids in (encoded[number], encoded[number][:1])
-            )
-            size[number] = whole - first
+    batch = TokenBatch.collate(sequences, kept).to(world.device)
+    logprobs = token_pass(lambda part: response_logprobs(model, part).logprobs, batch, max_tokens, world)
+    for i, values in zip(kept, logprobs.cpu().split(list(batch.lengths)), strict=True):
+        nats[i] = -values.double().sum().item()
+        tokens[i] = len(encoded[i]) - 1
+        whole, first = (str(tokenizer.decode(ids)) for ids in (encoded[i], encoded[i][:1]))
+        size[i] = len(whole.encode()) - len(first.encode())
     return nats, tokens, size
 
 
@@ -62,7 +60,7 @@ def evaluate(
     """Rows eval_loss (nats/token), perplexity, bits_per_byte over n documents, bootstrapped by document."""
     loss = statistics.bootstrap_ratio(nats, tokens, seed=seed, resamples=resamples)
     bits = statistics.bootstrap_ratio(nats / math.log(2), size, seed=seed, resamples=resamples)
-    perplexity = Interval(*(math.exp(x) for x in (loss.value, loss.low, loss.high)), loss.n)
+    perplexity = Interval(math.exp(loss.value), math.exp(loss.low), math.exp(loss.high), loss.n)
     return [
         row(model, "eval_loss", OVERALL, loss, "nats/token"),
         row(model, "perplexity", OVERALL, perplexity, ""),

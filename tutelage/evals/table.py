@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from tutelage.evals.folders import RunFolder, find, parents
+from tutelage.settings.stages import RunsSettings as Settings
 
 STATES = {"done": "green", "running": "cyan", "stopped": "yellow"}
-# The number that says most about a run of each command: (name in results.json or metrics.jsonl, what it is called here).
+# The number that says most about a run of each command: the first of these in its results.json or metrics.jsonl.
 MAIN = {
-    "pretrain": (("eval_loss", "loss"), "loss"),
-    "sft": (("eval_loss", "loss"), "loss"),
-    "reward": (("accuracy", "eval_accuracy", "loss"), "accuracy"),
-    "ppo": (("objective/scores", "score", "loss"), "score"),
-    "dpo": (("eval_rewards/accuracies", "rewards/accuracies", "loss"), "accuracy"),
+    "reward": ("accuracy", "eval_accuracy", "loss"),
+    "ppo": ("eval_objective/scores", "objective/scores"),
+    "dpo": ("eval_rewards/accuracies", "rewards/accuracies", "loss"),
 }
+ANY = ("eval_loss", "loss")
 
 
 def duration(seconds: float | None) -> str:
@@ -34,12 +32,11 @@ def duration(seconds: float | None) -> str:
 
 
 def main_number(run: RunFolder) -> str:
-    """The main number of a run, named: "loss 1.234", "win rate 83 % (ppo)"; empty when it has none yet."""
+    """The main number of a run, named: "loss 1.234", "ppo win rate 83 %"; empty when it has none yet."""
     best = [r for r in run.results if r.metric == "win_rate" and r.task == "all" and r.value is not None]
     if best:
         return ", ".join(f"{r.model} win rate {100 * (r.value or 0):.0f} %" for r in best)
-    names, _ = MAIN.get(run.command, (("loss",), "loss"))
-    for name in names:
+    for name in MAIN.get(run.command, ANY):
         for r in run.results:
             if r.metric == name and r.task == "all" and r.value is not None:
                 return f"{name} {r.value:.3f}"
@@ -71,8 +68,6 @@ def table(runs: list[RunFolder], title: str) -> Table:
     return out
 
 
-def show(root: Path, console: Console | None = None) -> list[RunFolder]:
-    """Print the table of the runs under `root` and return them. Raises ValueError when there are none."""
-    runs = find([root])
-    (console or Console()).print(table(runs, f"Runs in {root}"))
-    return runs
+def main(settings: Settings, console: Console) -> None:
+    """Print the table of the runs under `root`. Raises ValueError when there are none."""
+    console.print(table(find([settings.root]), f"Runs in {settings.root}"))

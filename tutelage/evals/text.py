@@ -9,7 +9,7 @@ import numpy as np
 
 from tutelage.evals import statistics
 from tutelage.evals.gold import by_task
-from tutelage.evals.rows import Row, row
+from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.evals.statistics import Interval
 from tutelage.records import Response
 
@@ -19,6 +19,29 @@ COPY_NGRAM = 4  # words: shorter runs are shared by chance ("one of the")
 def words(text: str) -> list[str]:
     """Lower-case words and single punctuation marks; Unicode, so it works for every language that uses spaces."""
     return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def length_change(
+    model: str,
+    responses: Sequence[Response],
+    baseline: Sequence[Response],
+    *,
+    seed: int = 0,
+    resamples: int = statistics.RESAMPLES,
+) -> list[Row]:
+    """Row length_change: tokens of the model over tokens of the baseline on the same prompts, minus 1 (a share)."""
+    ours, theirs = ([len(r.ids) for r in some] for some in (responses, baseline))
+    keys = [r.prompt.id for r in responses]
+    ratio = statistics.bootstrap_ratio(ours, theirs, keys, seed=seed, resamples=resamples)
+    return [
+        row(
+            model,
+            "length_change",
+            OVERALL,
+            Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1, ratio.n),
+            "share",
+        )
+    ]
 
 
 def evaluate(
@@ -48,10 +71,8 @@ def evaluate(
         for n in (1, 2):
             value = statistics.distinct([texts[j] for j in i], n)
             rows.append(row(model, f"distinct_{n}", task, Interval(value, np.nan, np.nan, i.size), "share"))
-        found = (
-            statistics.bootstrap_ratio(copies[i, 0], copies[i, 1], keys[i], **settings)
-            if i.size
-            else statistics.NOTHING
+        copied = statistics.bootstrap_ratio(
+            copies[i, 0], copies[i, 1], keys[i], seed=seed, resamples=resamples
         )
-        rows.append(row(model, "copy_rate", task, found, "share"))
+        rows.append(row(model, "copy_rate", task, copied, "share"))
     return rows

@@ -1,0 +1,236 @@
+"""The command `eval`: the same held-out prompts to every model, one function per evaluation, tidy rows out.
+
+results.json     rows {model, metric, task, value, low, high, n, unit}
+samples.jsonl    one line per prompt: {"id", "task", "prompt", "responses": {MODEL: {"text", "gold", "parts", "finish", "tokens"}}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from tutelage.data.formats import read_documents, read_prompts
+from tutelage.evals import drift, gold, language, text, win_rate
+from tutelage.evals.findings import METRICS, display, number, one
+from tutelage.evals.rows import Row, to_json
+from tutelage.evals.samples import stratified
+from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.models.loading import load_policy, load_tokenizer
+from tutelage.parallel import World
+from tutelage.records import Document, Prompt, Response, Score
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.runs import Bar, Run, result_folder
+from tutelage.settings.stages import EvalSettings as Settings
+from tutelage.worlds.gold import grade
+
+CHUNK = 128  # prompts between two movements of the progress bar; no response depends on it
+SHOWN = (
+    "gold",
+    "win_rate",
+    "win_rate_similar_length",
+    "kl",
+    "length",
+    "missing_eos",
+    "distinct_2",
+    "copy_rate",
+    "eval_loss",
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's responses to the prompts, in their order; scores are empty where there is no gold standard."""
+
+    responses: list[Response]
+    scores: list[Score]
+
+
+def main(settings: Settings, world: World, run: Run) -> Path:
+    """Evaluate the models; writes results.json and samples.jsonl. Raises ValueError for unusable inputs."""
+    models = named(settings.models)
+    baseline = _baseline(settings, models)
+    prompts = _prompts(settings)
+    documents = _documents(settings)
+    run.input("prompts", settings.prompts)
+    for name, path in models.items():
+        run.input(name, path)
+    reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
+    run.note(baseline=baseline, reference=reference_path)
+    answers: dict[str, Answers] = {}
+    rows: list[Row] = []
+    with run.progress(len(prompts) * len(models), "evaluating") as bar:
+        # The baseline goes first, for the others are compared with it.
+        for name in sorted(models, key=lambda name: name != baseline):
+            answers[name], found = _evaluate(
+                name, models[name], prompts, documents, reference_path, settings, world, bar
+            )
+            rows += found + _compare(name, answers, baseline, settings)
+    order = {name: i for i, name in enumerate(models)}
+    rows.sort(key=lambda r: order[r.model])
+    write_jsonl_atomic(
+        run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in models})
+    )
+    write_json_atomic(run.folder / "results.json", to_json(rows))
+    run.console.print(table(rows, list(models), baseline))
+    run.finish()
+    return run.folder
+
+
+def named(models: Sequence[str]) -> dict[str, str]:
+    """Name -> checkpoint, from "name=path" or "path" (named after its last folder). Raises ValueError on a repeated name."""
+    found: dict[str, str] = {}
+    for given in models:
+        name, _, path = given.rpartition("=")
+        name = name or Path(path).name
+        if name in found:
+            raise ValueError(
+                f"models: two models are named '{name}'; give them names as in models=[first={path}, ...]."
+            )
+        found[name] = result_folder(path)
+    if not found:
+        raise ValueError(
+            "models is empty; give the checkpoints to evaluate, for example models=[sft=runs/sft, ppo=runs/ppo]."
+        )
+    return found
+
+
+def _baseline(settings: Settings, models: dict[str, str]) -> str:
+    baseline = settings.baseline or next(iter(models))
+    if baseline not in models:
+        raise ValueError(
+            f"baseline={baseline} is not among the models ({', '.join(models)}); name one of them."
+        )
+    return baseline
+
+
+def _prompts(settings: Settings) -> list[Prompt]:
+    """The held-out prompts, without repetitions, at most `max_prompts`."""
+    prompts = list({prompt.id: prompt for prompt in read_prompts(settings.prompts)}.values())
+    if not prompts:
+        raise ValueError(f"{settings.prompts} holds no prompts; give a file with held-out prompts.")
+    chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
+    return [prompts[i] for i in chosen]
+
+
+def _documents(settings: Settings) -> list[str]:
+    if not settings.documents:
+        return []
+    texts = [d.text for d in read_documents(settings.documents) if isinstance(d, Document)]
+    chosen = stratified([""] * len(texts), settings.max_documents or len(texts), settings.seed)
+    return [texts[i] for i in chosen]
+
+
+def _evaluate(
+    name: str,
+    path: str,
+    prompts: Sequence[Prompt],
+    documents: Sequence[str],
+    reference_path: str,
+    settings: Settings,
+    world: World,
+    bar: Bar,
+) -> tuple[Answers, list[Row]]:
+    """One model's responses, and the rows that need no other model's responses."""
+    model = load_policy(path, dtype=world.frozen_dtype, device=world.device).eval().requires_grad_(False)
+    tokenizer = load_tokenizer(path)
+    generator = LocalGenerator(model, tokenizer, dtype=world.dtype)
+    sampling = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed)
+    responses: list[Response] = []
+    for start in range(0, len(prompts), CHUNK):
+        responses += generator.generate(list(prompts[start : start + CHUNK]), sampling)
+        bar.advance(len(prompts[start : start + CHUNK]), status=name)
+    seeded = {"seed": settings.seed, "resamples": settings.resamples}
+    gradable = all(prompt.reference is not None for prompt in prompts)
+    scores = gold.grade_all(responses, grade) if gradable else []
+    rows = gold.evaluate(name, responses, scores, **seeded) if gradable else []
+    rows += text.evaluate(name, responses, **seeded)
+    if path == reference_path:
+        ratios = np.zeros(len(responses))
+    else:
+        # The KL is that of the distribution that was sampled from; a greedy response is no sample, so new ones are drawn.
+        if settings.temperature == 0:
+            responses_for_kl = generator.generate(
+                list(prompts), Sampling(settings.max_new_tokens, 1.0, seed=settings.seed)
+            )
+        else:
+            responses_for_kl = responses
+        reference = (
+            load_policy(reference_path, dtype=world.frozen_dtype, device=world.device)
+            .eval()
+            .requires_grad_(False)
+        )
+        ratios = drift.log_ratios(
+            model,
+            reference,
+            responses_for_kl,
+            world,
+            temperature=settings.temperature or 1.0,
+            max_tokens=settings.max_tokens,
+        )
+    rows += drift.evaluate(name, ratios, responses, **seeded)
+    if documents:
+        nats, tokens, size = language.losses(
+            model, tokenizer, documents, world, max_tokens=settings.max_tokens
+        )
+        rows += language.evaluate(name, nats, tokens, size, **seeded)
+    return Answers(responses, scores), rows
+
+
+def _compare(name: str, answers: dict[str, Answers], baseline: str, settings: Settings) -> list[Row]:
+    """The rows that compare a model with the baseline; none for the baseline itself."""
+    if name == baseline:
+        return []
+    ours, theirs = answers[name], answers[baseline]
+    seeded = {"seed": settings.seed, "resamples": settings.resamples}
+    rows = text.length_change(name, ours.responses, theirs.responses, **seeded)
+    if ours.scores:
+        rows += win_rate.evaluate(
+            name,
+            ours.responses,
+            ours.scores,
+            theirs.responses,
+            theirs.scores,
+            similar_length=settings.similar_length,
+            **seeded,
+        )
+    return rows
+
+
+def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]:
+    """The lines of samples.jsonl."""
+
+    def entry(found: Answers, i: int) -> dict:
+        response = found.responses[i]
+        graded = {"gold": found.scores[i].value, "parts": dict(found.scores[i].parts)} if found.scores else {}
+        return {"text": response.text, "finish": response.finish, "tokens": len(response.ids), **graded}
+
+    return [
+        {
+            "id": prompt.id,
+            "task": prompt.task,
+            "prompt": prompt.content_json(),
+            "responses": {name: entry(found, i) for name, found in answers.items()},
+        }
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def table(rows: Sequence[Row], models: Sequence[str], baseline: str) -> Table:
+    """The main numbers as a rich table: one line per measure, one column per model."""
+    out = Table(
+        title=f"Held-out prompts, compared with {display(baseline)} (95 % intervals)", title_justify="left"
+    )
+    out.add_column("measure")
+    for model in models:
+        out.add_column(display(model), justify="right")
+    for metric in SHOWN:
+        found = [one(rows, model, metric) for model in models]
+        if any(found):
+            shown = [number(r) if r is not None else None for r in found]
+            out.add_row(METRICS[metric][0], *(f"{n.text} {n.interval}".strip() if n else "–" for n in shown))
+    return out

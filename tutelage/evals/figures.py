@@ -1,0 +1,235 @@
+"""Figures as inline SVG that follow the page's theme: every colour becomes a CSS variable, text stays text.
+
+Each figure is small (a phone's width), so that a page can set several side by side or one below the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+P = ParamSpec("P")
+
+WIDTH, HEIGHT = 5.0, 3.1  # inches at 72 points: 360 x 223 units in the SVG
+SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet one
+# Stand-ins that matplotlib draws with; `_svg` puts the page's variables in their place.
+INK, MUTED, LINE = "#010101", "#020202", "#030303"
+VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
+VARIABLES |= {f"#0400{i:02x}": f"var(--s{i})" for i in range(SERIES + 1)}
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tutelage",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "grid.alpha": 0.6,
+    "text.color": INK,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6)."""
+
+    name: str
+    x: ArrayLike
+    y: ArrayLike
+    slot: int
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value with its interval on the row `group`, drawn in the colour `slot`."""
+
+    name: str
+    group: str
+    value: float
+    low: float
+    high: float
+    slot: int
+
+
+def colour(slot: int) -> str:
+    """The stand-in colour of a series."""
+    return f"#0400{slot:02x}"
+
+
+def _styled(draw: Callable[P, str]) -> Callable[P, str]:
+    """Draw with this module's style, whatever style the caller has set."""
+
+    @wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> str:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
+def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
+    """Curves over training, each with a name when there is more than one."""
+    figure, axes = _start(title)
+    for line in lines:
+        marker = "o" if np.size(line.x) < 3 else None
+        axes.plot(line.x, line.y, color=colour(line.slot), label=line.name, marker=marker, markersize=4)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(x=0.02, y=0.08)
+    _few_ticks(axes)
+    if len(lines) > 1:
+        axes.legend(loc="best", labelcolor=INK, handlelength=1.4)
+    return _svg(figure, title)
+
+
+@_styled
+def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle: float | None = None) -> str:
+    """Values with intervals, one row per group, models beside each other; `middle` draws a reference line."""
+    groups, names = list(dict.fromkeys(d.group for d in found)), list(dict.fromkeys(d.name for d in found))
+    height = max(1.7, 0.95 + 0.24 * len(groups) * len(names) + 0.16 * len(groups))
+    figure, axes = _start(title, height)
+    step = 0.62 / max(1, len(names))
+    for name in names:
+        mine = [d for d in found if d.name == name]
+        shift = (names.index(name) - (len(names) - 1) / 2) * step
+        y = [groups.index(d.group) + shift for d in mine]
+        x = np.array([d.value for d in mine])
+        reach = np.abs(np.array([[d.value - d.low, d.high - d.value] for d in mine]).T)
+        ink = colour(mine[0].slot)
+        axes.errorbar(
+            x, y, xerr=reach, fmt="o", color=ink, ecolor=ink, elinewidth=1.8, markersize=5.5, label=name
+        )
+    if middle is not None:
+        axes.axvline(middle, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=0.5)
+    axes.set_yticks(range(len(groups)), groups)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(x_label)
+    if share:
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    if len(names) > 1:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=4,
+            labelcolor=INK,
+            handlelength=1,
+            columnspacing=1.2,
+        )
+        axes.set_title(title, pad=22)
+    return _svg(figure, title)
+
+
+@_styled
+def frontier(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
+    """Paths of reward against KL; an open circle marks the start, a filled one the end."""
+    figure, axes = _start(title)
+    for line in lines:
+        ink = colour(line.slot)
+        axes.plot(line.x, line.y, color=ink, linewidth=1.1, alpha=0.75)
+        axes.plot(line.x, line.y, "o", color=ink, markersize=2.6, alpha=0.75)
+        x, y = np.asarray(line.x), np.asarray(line.y)
+        axes.plot(x[0], y[0], "o", markersize=7, markerfacecolor="none", markeredgecolor=ink)
+        axes.plot(x[-1], y[-1], "o", markersize=7, color=ink, label=line.name)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(0.06)
+    _few_ticks(axes)
+    if len(lines) > 1:
+        axes.legend(loc="lower right", labelcolor=INK, handlelength=1)
+    return _svg(figure, title)
+
+
+@_styled
+def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -> str:
+    """Share of pairs ordered right against the model's confidence; on the dashed line the two agree."""
+    figure, axes = _start(title)
+    y = np.array([d.value for d in found])
+    reach = np.abs(np.array([[d.value - d.low, d.high - d.value] for d in found]).T)
+    ink = colour(found[0].slot)
+    axes.plot([0.5, 1], [0.5, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
+    axes.errorbar(
+        confidence,
+        y,
+        yerr=reach,
+        fmt="o-",
+        color=ink,
+        ecolor=ink,
+        elinewidth=1.2,
+        linewidth=1.2,
+        markersize=5,
+    )
+    bottom = min(0.5, float((y - reach[0]).min()))
+    axes.set(xlim=(0.49, 1.01), ylim=(bottom - 0.02, 1.02))
+    ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1]
+    axes.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.set(xlabel="confidence of the reward model", ylabel="ordered as people did")
+    return _svg(figure, title)
+
+
+def _start(title: str, height: float = HEIGHT) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, pad=8)
+    return figure, axes
+
+
+def _few_ticks(axes: Any) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=False))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as an <svg> element: no prolog, no metadata, its own ids, the page's colours and font."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r" font-family: [^;\"]*;", "", text)
+    for stand_in, variable in VARIABLES.items():
+        text = text.replace(stand_in, variable)
+    mark = (
+        "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    )  # ids must be unique in a page with several figures
+    text = text.replace(' id="', f' id="{mark}-').replace('href="#', f'href="#{mark}-')
+    text = text.replace("url(#", f"url(#{mark}-")
+    head, body = text.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', head)
+    assert box is not None, "matplotlib writes a viewBox"
+    return f'<svg viewBox="{box[1]}" role="img" aria-label="{html.escape(label)}">{body.strip()}'

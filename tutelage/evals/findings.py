@@ -1,0 +1,219 @@
+"""What the numbers say, in plain language: names, formats, the headline and the warnings of a report.
+
+A sentence is a list of pieces, text or a `Number`; a page prints both, and `results.json` holds every number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tutelage.evals.rows import OVERALL, Row
+
+ACRONYMS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
+KL_LIMIT = 20.0  # nats per response: beyond it, models of this kind are often over-optimised
+LENGTH_DRIFT_LIMIT = 0.25
+CALIBRATION_LIMIT = 0.1
+
+# Metric -> (name on the page, what it is). The order is the order of the table.
+METRICS: dict[str, tuple[str, str]] = {
+    "win_rate": ("Win rate against the baseline", "ties count as one half"),
+    "win_rate_similar_length": ("Win rate, similar length", "only pairs of responses of similar length"),
+    "gold": ("Gold score", "mean grade by the gold standard, from 0 to 1"),
+    "kl": ("KL to the reference", "nats per response, on the model's own samples"),
+    "length": ("Response length", "mean, with the end token"),
+    "missing_eos": ("Missing EOS", "responses cut off at the longest length allowed"),
+    "copy_rate": ("Copied from the prompt", "share of word 4-grams"),
+    "distinct_1": ("Distinct-1", "different words over all words"),
+    "distinct_2": ("Distinct-2", "different word pairs over all word pairs"),
+    "eval_loss": ("Loss on held-out text", "per token"),
+    "perplexity": ("Perplexity", "on held-out text"),
+    "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
+    "sign_test_p": ("Sign test", "p that wins and losses are equally likely"),
+}
+REWARD_METRICS: dict[str, tuple[str, str]] = {
+    "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),
+    "ceiling": ("Ceiling of the accuracy", "siding with the majority of the votes each time"),
+    "accuracy_similar_length": ("Accuracy, similar length", "only pairs of responses of similar length"),
+    "accuracy_longer_wins": ("“Longer wins” baseline", "accuracy of always preferring the longer response"),
+    "calibration_error": ("Calibration error", "mean gap between confidence and accuracy (ECE, 10 bins)"),
+    "calibration_error_floor": ("… of a calibrated model", "what chance alone shows with as many pairs"),
+    "temperature_fitted": ("Fitted temperature", "above 1: over-confident, below 1: under-confident"),
+    "calibration_error_fitted": ("Calibration error when fitted", "after division by that temperature"),
+    "margin": ("Mean margin", "score of the chosen minus score of the rejected response"),
+    "score_mean": ("Mean score", "over all responses of the pairs"),
+    "score_std": ("Spread of scores", "standard deviation"),
+    "score_length_correlation": ("Correlation of score and length", ""),
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A row as it is printed: `text`, and the interval as "[79, 87]" or nothing."""
+
+    row: Row
+    text: str
+    interval: str
+
+
+Sentence = list["str | Number"]
+
+
+def display(model: str) -> str:
+    """A model's name as people write it: acronyms in capitals, everything else as it was given."""
+    return ACRONYMS.get(model.lower(), model)
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A value with as many digits as mean something in its unit, without the unit's name."""
+    if value is None:
+        return "–"
+    if unit == "share":
+        percent = 100 * value
+        return f"{percent:.1f}" if 0 < abs(percent) < 9.95 else f"{percent:.0f}"
+    if unit == "p":
+        return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+    if unit in ("pairs", "prompts", "responses", "steps"):
+        return f"{value:,.0f}"
+    if unit == "s":
+        return f"{value:.1f}"
+    size = abs(value)
+    return (
+        f"{value:,.0f}"
+        if size >= 1000
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+        if size >= 1
+        else f"{value:.3f}"
+    )
+
+
+def number(row: Row, text: str | None = None) -> Number:
+    """A row, ready to print."""
+    unit = {"share": " %", "nats": " nats", "tokens": " tokens", "s": " s"}.get(row.unit, "")
+    shown = (
+        text if text is not None else figure(row.value, row.unit) + (unit if row.value is not None else "")
+    )
+    bounds = (
+        ""
+        if row.low is None or row.high is None
+        else f"[{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]"
+    )
+    return Number(row, shown, bounds)
+
+
+def one(rows: Sequence[Row], model: str, metric: str, task: str = OVERALL) -> Row | None:
+    """The row of this model, metric and task when it has a value."""
+    return next(
+        (r for r in rows if (r.model, r.metric, r.task) == (model, metric, task) and r.value is not None),
+        None,
+    )
+
+
+def verdict(win_rate: Row) -> int:
+    """1: the interval is above one half; -1: below; 0: it includes one half."""
+    assert win_rate.low is not None and win_rate.high is not None, "a win rate has an interval"
+    return int(win_rate.low > 0.5) - int(win_rate.high < 0.5)
+
+
+def headline(rows: Sequence[Row], baseline: str) -> list[Sentence]:
+    """One sentence per model that was compared with the baseline, best first."""
+    found = [r for r in rows if r.metric == "win_rate" and r.task == OVERALL and r.value is not None]
+    sentences: list[Sentence] = []
+    for r in sorted(found, key=lambda r: -(r.value or 0)):
+        name, other, n = display(r.model), display(baseline or "the baseline"), f"{r.n:,} held-out prompts."
+        if verdict(r) > 0:
+            sentences.append([f"{name} is preferred to {other} on ", number(r), f" of {n}"])
+        elif verdict(r) < 0:
+            sentences.append(
+                [f"{name} is worse than {other}: it is preferred on only ", number(r), f" of {n}"]
+            )
+        else:
+            sentences.append(
+                [f"{name} and {other} cannot be told apart: {name} is preferred on ", number(r), f" of {n}"]
+            )
+    return sentences
+
+
+def reward_sentence(rows: Sequence[Row], model: str) -> Sentence:
+    """How well the reward model orders held-out pairs."""
+    r = one(rows, model, "accuracy")
+    if r is None:
+        return []
+    return ["The reward model orders ", number(r), f" of {r.n:,} held-out pairs as the annotators did."]
+
+
+def warnings(rows: Sequence[Row], models: Sequence[str], baseline: str) -> list[Sentence]:
+    """What a reader should not overlook."""
+    found: list[Sentence] = []
+    for model in models:
+        name, win = display(model), one(rows, model, "win_rate")
+        if win is not None and verdict(win) == 0:
+            found.append(
+                [
+                    f"{name}: the win rate of ",
+                    number(win),
+                    " is not distinguishable from 50 %; use more prompts.",
+                ]
+            )
+        eos = one(rows, model, "missing_eos")
+        if eos is not None and (eos.value or 0) > MISSING_EOS_LIMIT:
+            found.append(
+                [f"{name}: ", number(eos), " of the responses do not end by themselves (more than 5 %)."]
+            )
+        kl = one(rows, model, "kl")
+        if kl is not None and (kl.value or 0) > KL_LIMIT:
+            found.append(
+                [
+                    f"{name}: it is ",
+                    number(kl),
+                    " away from the reference; read its samples for over-optimisation.",
+                ]
+            )
+        drift = one(rows, model, "length_change")
+        if drift is not None and abs(drift.value or 0) > LENGTH_DRIFT_LIMIT:
+            more = "longer" if (drift.value or 0) > 0 else "shorter"
+            text = figure(abs(drift.value or 0), "share") + " %"
+            also = one(rows, model, "win_rate_similar_length")
+            rest: Sentence = (
+                [" among pairs of similar length the win rate is ", number(also), "."] if also else []
+            )
+            link = ";" if also else "."
+            other = display(baseline)
+            found.append(
+                [
+                    f"{name}: responses are ",
+                    number(drift, text),
+                    f" {more} than those of {other}{link}",
+                    *rest,
+                ]
+            )
+    return found
+
+
+def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:
+    """Warnings about a reward model."""
+    found: list[Sentence] = []
+    accuracy, longer = one(rows, model, "accuracy"), one(rows, model, "accuracy_longer_wins")
+    if accuracy is not None and accuracy.low is not None and accuracy.low <= 0.5:
+        found.append(
+            ["Reward model: an accuracy of ", number(accuracy), " is not distinguishable from guessing."]
+        )
+    if accuracy is not None and longer is not None and (accuracy.value or 0) <= (longer.value or 0):
+        found.append(
+            [
+                "Reward model: “the longer response wins” is right on ",
+                number(longer),
+                ", no less than the model.",
+            ]
+        )
+    error, floor = one(rows, model, "calibration_error"), one(rows, model, "calibration_error_floor")
+    if (
+        error is not None
+        and (error.value or 0) > CALIBRATION_LIMIT
+        and (floor is None or (error.value or 0) > 2 * (floor.value or 0))
+    ):
+        found.append(["Reward model: its confidence is off by ", number(error), " on average."])
+    return found

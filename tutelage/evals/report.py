@@ -1,0 +1,338 @@
+"""The command `report`: one self-contained HTML page about a set of runs, and beside it every number that it shows.
+
+report.html    figures (inline SVG), tables, samples, lineage; no external resource; light and dark
+results.json   rows {model, metric, task, value, low, high, n, unit}; points of curves are "METRIC@STEP"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tutelage.evals import curves, figures, findings, graph
+from tutelage.evals.findings import Number, Sentence, display, number, one
+from tutelage.evals.folders import RunFolder, find, parents
+from tutelage.evals.rows import OVERALL, Row, to_json
+from tutelage.evals.samples import Example, choose
+from tutelage.evals.table import duration
+from tutelage.files import write_json_atomic, write_text_atomic
+from tutelage.runs import Run
+from tutelage.settings.stages import ReportSettings as Settings
+
+NO_FIGURE = Markup("")
+SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5}
+
+
+@dataclass
+class Page:
+    """What the template prints. `rows` collects every number on the page."""
+
+    title: str
+    written: str
+    headline: list[Sentence] = field(default_factory=list)
+    warnings: list[Sentence] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    reward_models: list[RewardModel] = field(default_factory=list)
+    frontier: Markup = NO_FIGURE
+    training: list[tuple[str, list[Markup]]] = field(default_factory=list)
+    graph: Markup = NO_FIGURE
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    machines: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation run: its models side by side."""
+
+    name: str
+    models: list[tuple[str, int]]  # (name, colour slot)
+    baseline: str
+    setup: str
+    figures: list[Markup]
+    table: list[tuple[str, str, list[Number | None]]]
+    tasks: list[tuple[str, list[tuple[str, list[Number | None]]]]]
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """One reward model on held-out pairs."""
+
+    name: str
+    figure: Markup
+    table: list[tuple[str, str, Number]]
+
+
+def main(settings: Settings, world: None, run: Run) -> Path:
+    """Write the page into the run folder. Raises ValueError when there is no run to report on."""
+    found = [r for r in find(settings.runs) if r.path.resolve() != run.folder.resolve()]
+    for one_run in found:
+        run.input(one_run.name, one_run.path / "lineage.json")
+    path = write(found, run.folder, title=settings.title, samples=settings.samples, seed=settings.seed)
+    run.console.print(f"Report: {path}")
+    run.finish()
+    return run.folder
+
+
+def write(runs: Sequence[RunFolder], out: Path, *, title: str, samples: int = 6, seed: int = 0) -> Path:
+    """Write report.html and results.json into `out`; returns the path of the page."""
+    runs = [run for run in runs if run.command not in ("report", "run") and not _set_aside(run)]
+    page = build(runs, title=title, samples=samples, seed=seed)
+    write_json_atomic(out / "results.json", to_json(page.rows))
+    return write_text_atomic(out / "report.html", render(page))
+
+
+def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int = 0) -> Page:
+    """Read the runs and decide all that the page says. Raises ValueError when no run is left to report on."""
+    if not runs:
+        raise ValueError(
+            "None of the runs found can be reported on; give the folder of a training or evaluation run."
+        )
+    page = Page(title, datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"))
+    evaluations = [run for run in runs if run.command == "eval" and run.results]
+    several = len(evaluations) > 1
+    for run in evaluations:
+        _add_evaluation(page, run, f"{run.name}/" if several else "", samples, seed)
+    for run in runs:
+        if run.command == "reward" and run.results:
+            _add_reward_model(page, run)
+    _add_training(page, runs)
+    _add_lineage(page, runs)
+    return page
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Everything that comes from a run is escaped; only this package's own SVG is not."""
+    environment = Environment(
+        loader=PackageLoader("tutelage.evals"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["display"] = display
+    environment.tests["number"] = lambda piece: isinstance(piece, Number)
+    return environment.get_template("report.html").render(page=page)
+
+
+# ---- evaluations -----------------------------------------------------------------------------------------------------
+
+
+def slots_of(names: Sequence[str]) -> dict[str, int]:
+    """A colour for every model: the same for a name that is (or ends in) a command's, a free one for the others."""
+    slots: dict[str, int] = {}
+    for name in names:
+        known = SLOTS.get(re.split(r"[/\-_ ]", name.lower())[-1]) or SLOTS.get(
+            re.split(r"[/\-_ ]", name.lower())[0]
+        )
+        if known and known not in slots.values():
+            slots[name] = known
+    free = [slot for slot in range(figures.SERIES, 0, -1) if slot not in slots.values()]
+    for name in names:
+        if name not in slots:
+            slots[name] = free.pop(0) if free else 1 + len(slots) % figures.SERIES
+    return slots
+
+
+def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed: int) -> None:
+    rows = [Row(**{**vars(r), "model": prefix + r.model}) for r in run.results]
+    models = list(dict.fromkeys(r.model for r in rows))
+    slots = slots_of(models)
+    baseline = prefix + str(
+        run.lineage.get("baseline") or run.settings.get("baseline") or models[0].removeprefix(prefix)
+    )
+    page.rows += rows
+    page.headline += findings.headline(rows, baseline)
+    page.warnings += findings.warnings(rows, models, baseline)
+    examples, shown = choose(run.samples, baseline, prefix, slots, samples, seed)
+    page.rows += shown
+    page.evaluations.append(
+        Evaluation(
+            run.name,
+            [(model, slots[model]) for model in models],
+            baseline,
+            _setup(run),
+            _comparison_figures(rows, slots, baseline),
+            _table(rows, models),
+            _tasks(rows, models),
+            examples,
+        )
+    )
+
+
+def _comparison_figures(rows: Sequence[Row], slots: dict[str, int], baseline: str) -> list[Markup]:
+    drawn = []
+    win = _dots(rows, "win_rate", slots)
+    if win:
+        title = f"Preferred to {display(baseline)}, by the gold standard"
+        drawn.append(Markup(figures.dots(title, win, "win rate, ties as one half", share=True, middle=0.5)))
+    gold = _dots(rows, "gold", slots)
+    if gold:
+        drawn.append(Markup(figures.dots("Gold score", gold, "mean gold score", share=False)))
+    return drawn
+
+
+def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figures.Dot]:
+    found = []
+    for r in rows:
+        if r.metric == metric and r.value is not None:
+            low, high = (r.value if bound is None else bound for bound in (r.low, r.high))
+            group = "all tasks" if r.task == OVERALL else r.task
+            found.append(figures.Dot(display(r.model), group, r.value, low, high, slots[r.model]))
+    return found
+
+
+def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, list[Number | None]]]:
+    """(name, what it is, one cell per model) for every metric that some model has."""
+    parts = {
+        r.metric: (f"Gold: {r.metric.removeprefix('gold/')}", "")
+        for r in rows
+        if r.metric.startswith("gold/")
+    }
+    lines = []
+    for metric, (name, what) in {**findings.METRICS, **dict(sorted(parts.items()))}.items():
+        cells = _cells(rows, models, metric, OVERALL)
+        if any(cells):
+            lines.append((name, what, cells))
+    return lines
+
+
+def _tasks(
+    rows: Sequence[Row], models: Sequence[str]
+) -> list[tuple[str, list[tuple[str, list[Number | None]]]]]:
+    """(metric's name, [(task, one cell per model)]) for the metrics that differ by task."""
+    tasks = list(dict.fromkeys(r.task for r in rows if r.task != OVERALL))
+    tables = []
+    for metric in ("win_rate", "gold", "kl", "length", "missing_eos"):
+        lines = [(task, _cells(rows, models, metric, task)) for task in tasks]
+        if any(any(cells) for _, cells in lines):
+            tables.append((findings.METRICS[metric][0], lines))
+    return tables
+
+
+def _cells(rows: Sequence[Row], models: Sequence[str], metric: str, task: str) -> list[Number | None]:
+    found = [one(rows, model, metric, task) for model in models]
+    return [number(r) if r is not None else None for r in found]
+
+
+def _setup(run: RunFolder) -> str:
+    """How the responses were drawn, in one sentence; empty when the settings are not known."""
+    s = run.settings
+    if not {"temperature", "max_new_tokens"} <= set(s):
+        return ""
+    return (
+        f"Every model answered the same held-out prompts once, at temperature {s['temperature']:g}, with at most "
+        f"{s['max_new_tokens']} tokens (seed {s.get('seed', 0)})."
+    )
+
+
+# ---- reward model, training, lineage ---------------------------------------------------------------------------------
+
+
+def _add_reward_model(page: Page, run: RunFolder) -> None:
+    rows = [Row(**{**vars(r), "model": run.name}) for r in run.results]
+    page.rows += rows
+    sentence = findings.reward_sentence(rows, run.name)
+    if sentence:
+        page.headline.append(sentence)
+    page.warnings += findings.reward_warnings(rows, run.name)
+    table = []
+    for metric, (name, what) in findings.REWARD_METRICS.items():
+        r = one(rows, run.name, metric)
+        if r is not None:
+            table.append((name, what, number(r)))
+    confidence, found = [], []
+    for r in rows:
+        if r.metric.startswith("reliability/") and r.metric.endswith("/accuracy") and r.value is not None:
+            other = one(rows, run.name, r.metric.replace("/accuracy", "/confidence"))
+            if other is not None and other.value is not None and r.low is not None and r.high is not None:
+                confidence.append(other.value)
+                found.append(figures.Dot(run.name, "", r.value, r.low, r.high, SLOTS["reward"]))
+    figure = (
+        figures.reliability(f"{run.name}: calibration on held-out pairs", confidence, found) if found else ""
+    )
+    page.reward_models.append(RewardModel(run.name, Markup(figure), table))
+
+
+def _slot(run: RunFolder) -> int:
+    return SLOTS.get(run.command, figures.SERIES)
+
+
+def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
+    for run in runs:
+        drawn, rows = curves.draw(run, _slot(run))
+        if drawn:
+            page.training.append((run.name, [Markup(svg) for svg in drawn]))
+            page.rows += rows
+    same = [run for run in runs if run.command == "ppo"]
+    slots = slots_of([run.name for run in same])
+    figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
+    page.frontier = Markup(figure)
+    known = set(page.rows)
+    page.rows += [r for r in rows if r not in known]
+
+
+def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
+    page.graph = Markup(graph.draw(runs, {run.name: _slot(run) for run in runs if run.command in SLOTS}))
+    for run in runs:
+        cells: dict[str, Number | None] = {"time": None, "steps": None}
+        if run.seconds is not None:
+            r = Row(run.name, "time", OVERALL, run.seconds, n=1, unit="s")
+            cells["time"] = number(r, duration(run.seconds))
+            page.rows.append(r)
+        if run.steps:
+            r = Row(run.name, "steps", OVERALL, float(run.steps), n=1, unit="steps")
+            cells["steps"] = number(r)
+            page.rows.append(r)
+        page.lineage.append(cells | _facts(run, runs))
+        machine = _machine(run.lineage.get("machine"))
+        if machine and machine not in page.machines:
+            page.machines.append(machine)
+
+
+def _facts(run: RunFolder, runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """What the lineage table says of a run beside its numbers."""
+    owners = {str(entry.get("name")): parent.name for parent, entry in parents(run, runs)}
+    inputs = []
+    for entry in run.lineage.get("inputs", []):
+        name = str(entry.get("name", ""))
+        inputs.append(
+            (owners.get(name) or str(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])
+        )
+    code = run.lineage.get("code") or {}
+    version = (
+        " ".join(str(code[key]) for key in ("version", "commit") if code.get(key))
+        if isinstance(code, dict)
+        else str(code)
+    )
+    return {
+        "name": run.name,
+        "command": run.command,
+        "state": run.state,
+        "seed": run.lineage.get("seed"),
+        "code": version,
+        "inputs": inputs,
+        "slot": SLOTS.get(run.command, 0),
+    }
+
+
+def _machine(machine: Any) -> str:
+    if not isinstance(machine, dict):
+        return str(machine or "")
+    return ", ".join(
+        f"{key} {value}" if key == "cores" else str(value) for key, value in machine.items() if value
+    )
+
+
+def _set_aside(run: RunFolder) -> bool:
+    """Whether the pipeline put this run aside (NAME.1 beside NAME) for a newer one."""
+    base = re.sub(r"\.\d+$", "", run.path.name)
+    return base != run.path.name and (run.path.parent / base / "lineage.json").exists()
