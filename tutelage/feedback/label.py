@@ -25,6 +25,9 @@ from tutelage.worlds.annotators import Annotator, panel, vote
 from tutelage.worlds.gold import grade
 
 PAIRS_AT_ONCE = 200  # pairs per transaction: what a crash makes to do again
+RESAMPLES = (
+    1000  # of the bootstrap: enough for two digits, and the table should not take longer than the votes
+)
 MAJORITY = "majority"  # the name of the whole panel in tables
 
 
@@ -119,9 +122,8 @@ def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
         margins = [gold[item] for item, _ in votes]
         second = [0.5 if preference == 0 else float(preference > 0) for _, preference in votes]
         prompts = [pairs[item].prompt.id for item, _ in votes]
-        rows[name] = row(
-            name, "gold_agreement", OVERALL, bootstrap_mean(correct(margins, second), prompts), "share"
-        )
+        found = bootstrap_mean(correct(margins, second), prompts, resamples=RESAMPLES)
+        rows[name] = row(name, "gold_agreement", OVERALL, found, "share")
     return rows
 
 
