@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -55,13 +56,13 @@ Spans = list[tuple[int, int]]
 def _marked_spans(encoder: Encoder, messages: Sequence[Message]) -> Spans:
     """Where the template's own {% generation %} marks say that the assistant writes."""
     chat = [{"role": message.role, "content": encoder.shield(message.content)} for message in messages]
-    _, spans = render_jinja_template(
+    rendered: Any = render_jinja_template(
         conversations=[chat],
         chat_template=encoder.tokenizer.chat_template,
         return_assistant_tokens_mask=True,
         **encoder.tokenizer.special_tokens_map,
     )
-    return list(spans[0])
+    return list(rendered[1][0])
 
 
 def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str) -> Spans | Unusable:

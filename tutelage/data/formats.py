@@ -9,7 +9,6 @@ response), a demonstration also a prompt and a text.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +20,8 @@ from tutelage.data.sources import Row, Source, read_rows
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
 
 Record = Document | Conversation | Demonstration | Prompt | Comparison
+Content = str | tuple[Message, ...]
+Pair = tuple[Content, str, str]  # prompt, chosen, rejected
 T = TypeVar("T")
 
 
@@ -141,27 +142,36 @@ def _wrong_columns(row: Row, purpose: str, detail: str = "") -> ValueError:
 
 
 def _read_comparison(row: Row) -> Comparison:
-    chosen, rejected, prompt = (row.columns.get(name) for name in ("chosen", "rejected", "prompt"))
-    if type(chosen) is not type(rejected) or not isinstance(chosen, str | list):
-        raise _wrong_type(row, "chosen and rejected", "both text or both lists of messages", rejected)
-    if isinstance(chosen, list):
-        content, first, second = _split_turns(_messages(row, "chosen"), _messages(row, "rejected"))
-        if isinstance(prompt, list):
-            content = (*_messages(row, "prompt"), *content)
-        elif prompt is not None and not content:  # else `chosen` and `rejected` already start with the prompt
-            content = (Message("user", _text(row, "prompt")),)
-    elif prompt is not None:
-        content, first, second = _content(row), _text(row, "chosen"), _text(row, "rejected")
-    elif _is_hh(chosen) and _is_hh(rejected):
-        content, first, second = _split_turns(_parse_hh(row, chosen), _parse_hh(row, rejected))
+    chosen, rejected = row.columns["chosen"], row.columns["rejected"]
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        content, first, second = _chat_pair(row)
+    elif isinstance(chosen, str) and isinstance(rejected, str):
+        content, first, second = _text_pair(row, chosen, rejected)
     else:
-        content, first, second = _split_texts(chosen, rejected)
+        raise _wrong_type(row, "chosen and rejected", "both text or both lists of messages", rejected)
     if not content:
         raise _Skip("chosen and rejected have no shared start that could be the prompt")
     p_chosen = _number(row, "p_chosen", 1.0)
     if not 0.0 <= p_chosen <= 1.0:
         raise ValueError(f"{row.where}: p_chosen is {p_chosen}, but a probability lies between 0 and 1")
     return Comparison(_prompt(row, content), first, second, p_chosen, _number(row, "margin", 0.0))
+
+
+def _chat_pair(row: Row) -> Pair:
+    shared, chosen, rejected = _split_turns(_messages(row, "chosen"), _messages(row, "rejected"))
+    if isinstance(row.columns.get("prompt"), list):
+        return (*_messages(row, "prompt"), *shared), chosen, rejected
+    if "prompt" in row.columns and not shared:  # otherwise chosen and rejected hold the prompt already
+        return (Message("user", _text(row, "prompt")),), chosen, rejected
+    return shared, chosen, rejected
+
+
+def _text_pair(row: Row, chosen: str, rejected: str) -> Pair:
+    if "prompt" in row.columns:
+        return _content(row), chosen, rejected
+    if _is_hh(chosen) and _is_hh(rejected):
+        return _split_turns(_parse_hh(chosen), _parse_hh(rejected))
+    return _split_texts(chosen, rejected)
 
 
 def _read_completion(row: Row) -> Demonstration:
@@ -218,8 +228,6 @@ _USES = {
 
 # ---- cells -----------------------------------------------------------------------------------------------------------
 
-Content = str | tuple[Message, ...]
-
 
 def _prompt(row: Row, content: Content) -> Prompt:
     reference = row.columns.get("reference")
@@ -263,10 +271,11 @@ def _messages(row: Row, key: str, role: str = "role", content: str = "content") 
         raise _wrong_type(row, key, "a list of messages", value)
     messages = []
     for number, item in enumerate(value):
-        if not isinstance(item, dict) or not all(isinstance(item.get(name), str) for name in (role, content)):
+        who, said = (item.get(role), item.get(content)) if isinstance(item, dict) else (None, None)
+        if not isinstance(who, str) or not isinstance(said, str):
             shape = f'a message {{"{role}": text, "{content}": text}}'
             raise _wrong_type(row, f"{key}[{number}]", shape, item)
-        messages.append(Message(_ROLES.get(item[role], item[role]), item[content]))
+        messages.append(Message(_ROLES.get(who, who), said))
     return tuple(messages)
 
 
@@ -285,7 +294,7 @@ def _is_hh(text: str) -> bool:
     return text.lstrip().startswith("Human:") and "\n\nAssistant:" in text
 
 
-def _parse_hh(row: Row, text: str) -> tuple[Message, ...]:
+def _parse_hh(text: str) -> tuple[Message, ...]:
     """Anthropic's transcript: turns that start with two newlines and "Human:" or "Assistant:"."""
     parts = re.split(r"\n\n(Human|Assistant):", "\n\n" + text.lstrip())
     return tuple(
@@ -293,9 +302,7 @@ def _parse_hh(row: Row, text: str) -> tuple[Message, ...]:
     )
 
 
-def _split_turns(
-    chosen: tuple[Message, ...], rejected: tuple[Message, ...]
-) -> tuple[tuple[Message, ...], str, str]:
+def _split_turns(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> Pair:
     """(shared start, chosen's last turn, rejected's last turn).  Identical conversations share all but the last turn."""
     pairs = zip(chosen[:-1], rejected[:-1], strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -306,9 +313,10 @@ def _split_turns(
     return chosen[:shared], chosen[-1].content, rejected[-1].content
 
 
-def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
+def _split_texts(chosen: str, rejected: str) -> Pair:
     """Cut two texts where they part, but never inside a word: the cut goes back to before the last white space."""
-    shared = os.path.commonprefix([chosen, rejected])
+    pairs = zip(chosen, rejected, strict=False)
+    shared = chosen[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
     if chosen == rejected or not _ends_word(shared, chosen, rejected):
         shared = re.sub(r"\s*\S*$", "", shared)
     else:

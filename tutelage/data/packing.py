@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,69 +24,55 @@ class Segment(NamedTuple):
     start: int
     stop: int
 
-    def __len__(self) -> int:
-        return self.stop - self.start
 
-
-@dataclass(frozen=True)
 class Packing:
     """How documents of the given lengths (tokens) share rows.
 
     A document longer than `max_length` is cut; the next piece starts with the last token of the one before, as context,
     so that each token but a document's first is predicted exactly once.  How many rows there are, and how long the
     segments in each are, is the same in every epoch; which document of a length goes where is drawn from (seed, epoch).
+
+    pieces: all segments, document by document.  waste: the share of the rows' room that stays empty.
     """
 
-    lengths: Sequence[int]
-    max_length: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_length < 2:
-            raise ValueError(f"max_length is {self.max_length}, but a row needs room for at least 2 tokens")
-
-    @cached_property
-    def pieces(self) -> list[Segment]:
-        """All segments, in the order of the documents."""
-        return [
-            piece
-            for document, length in enumerate(self.lengths)
-            for piece in _cut(document, length, self.max_length)
+    def __init__(self, lengths: Sequence[int], max_length: int, seed: int = 0) -> None:
+        if max_length < 2:
+            raise ValueError(f"max_length is {max_length}, but a row needs room for at least 2 tokens")
+        self.max_length, self.seed = max_length, seed
+        self.pieces = [
+            piece for number, length in enumerate(lengths) for piece in _cut(number, length, max_length)
         ]
-
-    @cached_property
-    def _layout(self) -> list[list[int]]:
-        return _best_fit([len(piece) for piece in self.pieces], self.max_length)
+        self._sizes = np.array([piece.stop - piece.start for piece in self.pieces], dtype=np.int64)
+        self._layout = _best_fit(self._sizes.tolist(), max_length)
+        self.waste = 1.0 - int(self._sizes.sum()) / max(len(self._layout) * max_length, 1)
+        self._epochs: dict[int, list[list[Segment]]] = {}
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """The number of rows, the same in every epoch."""
         return len(self._layout)
 
-    @property
-    def waste(self) -> float:
-        """The share of the rows' room that stays empty."""
-        return 1.0 - sum(map(len, self.pieces)) / (len(self) * self.max_length) if len(self) else 0.0
-
-    @property
-    def cut(self) -> int:
-        """The number of documents that do not fit in one row."""
-        return sum(length > self.max_length for length in self.lengths)
-
     def rows(self, epoch: int) -> list[list[Segment]]:
-        """The rows of one epoch."""
-        return _fill(self.pieces, self._layout, self.seed, epoch)
+        """The rows of one epoch (in no particular order: `for_step` shuffles them)."""
+        if epoch not in self._epochs:
+            previous = {e: rows for e, rows in self._epochs.items() if e == epoch - 1}  # a step may span two
+            self._epochs = previous | {epoch: self._fill(epoch)}
+        return self._epochs[epoch]
 
     def for_step(self, step: int, rows_per_step: int) -> list[Segment]:
         """The segments of one step: `rows_per_step` rows, as `order.rows_for_step` walks them."""
         rows = rows_for_step(len(self), rows_per_step, step, self.seed)
         first = step * rows_per_step
-        return [
-            segment for i, row in enumerate(rows) for segment in self._epoch((first + i) // len(self))[row]
-        ]
+        return [segment for i, row in enumerate(rows) for segment in self.rows((first + i) // len(self))[row]]
 
-    @cached_property
-    def _epoch(self):  # type: ignore[no-untyped-def]
-        return lru_cache(maxsize=2)(self.rows)
+    def _fill(self, epoch: int) -> list[list[Segment]]:
+        """The layout, with pieces of equal length changing places."""
+        shuffled = rng(self.seed, "packing", epoch).permutation(len(self.pieces))
+        placed = np.empty(len(self.pieces), dtype=np.int64)
+        by_size = shuffled[
+            np.argsort(self._sizes[shuffled], kind="stable")
+        ]  # sorted, in random order within a size
+        placed[np.argsort(self._sizes, kind="stable")] = by_size
+        return [[self.pieces[placed[slot]] for slot in row] for row in self._layout]
 
 
 def _cut(document: int, length: int, max_length: int) -> list[Segment]:
@@ -118,14 +102,3 @@ def _best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
                 insort(rooms, left)
             with_room.setdefault(left, []).append(row)
     return rows
-
-
-def _fill(pieces: list[Segment], layout: list[list[int]], seed: int, epoch: int) -> list[list[Segment]]:
-    """The layout with pieces of equal length changing places."""
-    sizes = np.array([len(piece) for piece in pieces])
-    shuffled = rng(seed, "packing", epoch).permutation(len(pieces))
-    by_size = shuffled[np.argsort(sizes[shuffled], kind="stable")]  # grouped by length, random within
-    slots = np.argsort(sizes, kind="stable")
-    placed = np.empty(len(pieces), dtype=np.int64)
-    placed[slots] = by_size
-    return [[pieces[placed[slot]] for slot in row] for row in layout]
