@@ -37,8 +37,10 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
         return run.folder
     try:
         module.main(settings, _world(settings, console), run)
+        run.finish()
     finally:
         run.close()
+        run.release()
     return run.folder
 
 

@@ -30,11 +30,8 @@ from tutelage.ops.advantages import gae
 from tutelage.ops.kl import k1, k2
 from tutelage.ops.losses import clipped_policy, clipped_value
 from tutelage.ops.masked import (
-    last_index,
     mask_from_lengths,
-    masked_mean,
     masked_sum,
-    masked_var,
     pad,
     unpad,
     whiten,
@@ -146,10 +143,14 @@ class PPO:
         )
         log_ratio = new.logprobs - batch.old_logprobs
         policy_loss, clipped = clipped_policy(
-            new.logprobs, batch.old_logprobs, batch.advantages, settings.clip_low, settings.clip_high
+            new.logprobs,
+            batch.old_logprobs,
+            batch.advantages,
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
         )
         value_loss, value_clipped = clipped_value(
-            self._values(batch), batch.values, batch.returns, settings.value_clip
+            self._values(batch), batch.values, batch.returns, clip=settings.value_clip
         )
         per_token = policy_loss + settings.value_coef * value_loss
         if new.entropy is not None:

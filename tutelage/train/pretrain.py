@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.formats import read_documents
@@ -75,7 +75,7 @@ def start_model(
     if not folder.exists():
         texts = (d.text if isinstance(d, Document) else conversation_text(d) for d in documents)
         train_tokenizer(texts, settings.vocab_size).save_pretrained(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     model = tiny_model(
         tokenizer,
         hidden=settings.hidden_size,

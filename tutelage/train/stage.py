@@ -131,7 +131,5 @@ def fitting_prompts(
 
 
 def export(run: Run, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Path:
-    """Write the result where plain `from_pretrained` loads it (an adapter merged in), and mark the run as done."""
-    folder = save(merged(model), tokenizer, run.folder / "model")
-    run.finish()
-    return folder
+    """Write the result where plain `from_pretrained` loads it, an adapter merged in."""
+    return save(merged(model), tokenizer, run.folder / "model")

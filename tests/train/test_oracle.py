@@ -1,0 +1,205 @@
+"""Learners through the real loop reach the known optimum of an enumerable world (tests/oracle.py).
+
+The models are tables, but they offer what `models.forward` asks of a transformers model: a backbone whose hidden state
+says which prefix has been read, and a linear head on it. So the log-probabilities, values, rollouts, advantages, losses and
+the loop are the ones that every run uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.oracle import BETA, EOS, LENGTHS, SEQUENCES, STATES, VOCABULARY, TabularPolicy, divergence, oracle
+from tests.train.making import CPU, make_tokenizer
+from tutelage.data.batch import Tokens
+from tutelage.data.template import PairTokens
+from tutelage.models.forward import Traits
+from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.generator import Sampling
+from tutelage.runs import Run, read_metrics
+from tutelage.seeds import rng
+from tutelage.settings.stages import DPOSettings, PPOSettings
+from tutelage.train.dpo import DPO, reference_logprobs
+from tutelage.train.fit import fit
+from tutelage.train.ppo import PPO
+
+WORLD = oracle()
+PROMPT = Prompt("start")
+PROMPT_IDS = (0,)
+RANDOM_PER_SEQUENCE = 3
+
+
+class Table(nn.Module):
+    """A linear head on the one-hot prefix: logits (outputs = 3) or values (outputs = 1)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.score = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        self.score.weight = nn.Parameter(weight.contiguous().clone())
+        self.config = SimpleNamespace()
+        self.tutelage_traits = Traits(flat=True)
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.score
+
+    def base_model(self, input_ids: Tensor, tutelage_layout: Any, **_: Any) -> SimpleNamespace:
+        """One-hot of the prefix after every token of the flat row; the prompt's token leads to the empty prefix."""
+        ids, states = input_ids[0].tolist(), []
+        for position, within in zip(ids, tutelage_layout.positions.tolist(), strict=True):
+            prefix = () if within == 0 else (*prefix, position)  # noqa: F821
+            states.append(STATES.index(prefix) if prefix in STATES else 0)  # after the end nothing is read
+        return SimpleNamespace(last_hidden_state=nn.functional.one_hot(torch.tensor(states), len(STATES)).float()[None])
+
+
+class TableGenerator:
+    """Samples from a table by inverse CDF, keyed by (seed, step) as the real generator's are."""
+
+    def sync(self, policy: nn.Module, version: int) -> None:
+        self._policy = TabularPolicy(policy.score.weight.detach().T)  # type: ignore[union-attr]
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
+        uniforms = rng(sampling.seed, "oracle", sampling.step).random((len(prompts), RANDOM_PER_SEQUENCE))
+        drawn = self._policy.sample(torch.from_numpy(uniforms))
+        logprobs = self._policy.token_logprobs().detach()
+        return [self._response(int(i), logprobs[i]) for i in drawn]
+
+    def _response(self, number: int, logprobs: Tensor) -> Response:
+        ids = SEQUENCES[number]
+        finish = "eos" if ids[-1] == EOS else "length"
+        return Response(PROMPT, str(number), PROMPT_IDS, ids, tuple(logprobs[: len(ids)].tolist()), finish)  # type: ignore[arg-type]
+
+
+class TableJudge:
+    def score(self, responses: Sequence[Response]) -> list[Score]:
+        return [Score(float(WORLD.rewards[int(response.text)])) for response in responses]
+
+
+class EndsAreFree(TableGenerator):
+    """In this world the longest sequences are complete without an end token."""
+
+    def _response(self, number: int, logprobs: Tensor) -> Response:
+        response = super()._response(number, logprobs)
+        return Response(PROMPT, response.text, PROMPT_IDS, response.ids, response.logprobs, "eos")
+
+
+def policy_table() -> Table:
+    return Table(WORLD.theta_ref.T.float())
+
+
+def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
+    values: dict[str, Any] = dict(
+        prompts="-",
+        batch_size=256,
+        learning_rate=0.03,
+        warmup=0.0,
+        weight_decay=0.0,
+        kl_coef=BETA,
+        max_grad_norm=0.0,
+        ppo_epochs=1,
+        max_approx_kl=1.0,
+        value_coef=1.0,
+        value_clip=100.0,
+        tensorboard=False,
+        save_every=10_000,
+        micro_batch_tokens=100_000,
+    )
+    settings = PPOSettings(**{**values, **changes})
+    run = Run.open(folder, "ppo", settings)
+    policy, ref, critic = policy_table(), policy_table(), Table(torch.zeros(1, len(STATES)))
+    algorithm = PPO(policy, critic, ref, TableJudge(), EndsAreFree(), [PROMPT], settings, CPU, run)
+    fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
+    run.close()
+    return policy, run
+
+
+def distance(table: Table) -> float:
+    return WORLD.distance(TabularPolicy(table.score.weight.detach().T))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"ppo_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}])
+def test_ppo_reaches_the_optimum(tmp_path: Path, changes: dict[str, Any]) -> None:
+    policy, _ = run_ppo(tmp_path / "run", 600, **changes)
+    assert distance(policy_table()) > 0.3
+    assert distance(policy) < 1e-3
+
+
+def test_first_step_invariants(tmp_path: Path) -> None:
+    """Before the first update: ratio 1, KL 0, nothing clipped, and the policy loss of whitened advantages is 0."""
+    _, run = run_ppo(tmp_path / "run", 1)
+    line = read_metrics(run.folder)[0]
+    assert line["val/ratio"] == pytest.approx(1.0, abs=1e-6)
+    assert line["objective/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert line["policy/clipfrac_avg"] == 0.0 and line["policy/approxkl_avg"] == pytest.approx(0.0, abs=1e-10)
+    assert line["loss/policy_avg"] == pytest.approx(0.0, abs=1e-6)
+    assert line["objective/scores"] == pytest.approx(float(WORLD.rewards @ WORLD.ref_logprobs.exp()), abs=0.2)
+
+
+def test_larger_kl_coef_stays_nearer(tmp_path: Path) -> None:
+    kls = []
+    for kl_coef in (0.1, 2.0):
+        policy, _ = run_ppo(tmp_path / str(kl_coef), 60, kl_coef=kl_coef)
+        logprobs = TabularPolicy(policy.score.weight.detach().T).sequence_logprobs().detach().double()
+        kls.append(float(divergence(logprobs, WORLD.ref_logprobs)))
+    assert kls[0] > 2 * kls[1] > 0
+
+
+def all_pairs() -> list[PairTokens]:
+    """Every pair of different sequences, with the Bradley-Terry probability of the first as its label."""
+    pairs = []
+    for i, first in enumerate(SEQUENCES):
+        for j in range(i + 1, len(SEQUENCES)):
+            p = float(torch.sigmoid(WORLD.rewards[i] - WORLD.rewards[j]))
+            pairs.append(PairTokens(tokens(first), tokens(SEQUENCES[j]), p, 0.0))
+    return pairs
+
+
+def tokens(sequence: tuple[int, ...]) -> Tokens:
+    import numpy as np
+
+    ids = np.array(PROMPT_IDS + sequence, dtype=np.int32)
+    return Tokens(ids, np.arange(len(ids)) >= 1)
+
+
+def run_dpo(folder: Path, steps: int) -> tuple[Table, Run]:
+    pairs = all_pairs()
+    settings = DPOSettings(
+        learning_rate=0.05,
+        warmup=0.0,
+        batch_size=len(pairs),
+        beta=BETA,
+        max_grad_norm=0.0,
+        tensorboard=False,
+        save_every=10_000,
+        micro_batch_tokens=100_000,
+    )
+    run = Run.open(folder, "dpo", settings)
+    policy = policy_table()
+    algorithm = DPO(policy, pairs, reference_logprobs(policy, pairs, settings, CPU), settings)
+    fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
+    run.close()
+    return policy, run
+
+
+@pytest.mark.slow
+def test_dpo_reaches_the_optimum(tmp_path: Path) -> None:
+    policy, run = run_dpo(tmp_path / "run", 800)
+    assert distance(policy) < 1e-3
+
+
+def test_dpo_starts_at_ln_2(tmp_path: Path) -> None:
+    _, run = run_dpo(tmp_path / "run", 1)
+    line = read_metrics(run.folder)[0]
+    assert line["loss"] == pytest.approx(0.693147, abs=1e-6)
+    assert line["rewards/margins"] == 0.0 and line["rewards/accuracies"] == pytest.approx(0.5)
+
+
+def test_enumeration_is_the_world_of_these_tests() -> None:
+    assert len(SEQUENCES) == 15 and VOCABULARY == 3 and LENGTHS[0] == 3
