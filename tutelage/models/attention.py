@@ -13,13 +13,14 @@ On CPU both are plain batched matrix products with a softmax in between, which i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
@@ -30,8 +31,17 @@ NAME = "tutelage"
 BUCKETS = 4
 """At most so many length buckets per forward; more save padding but cost calls."""
 
-SCORES = 2**25
-"""Attention scores computed at once (elements): bounds memory for long sequences."""
+CANDIDATES = 24
+"""Lengths tried as borders between buckets: enough to come near the best cut in well under a millisecond."""
+
+# The CPU computes the scores of so many queries at once, for as many heads and sequences as fit these bytes: pieces of
+# this size stay in the second-level cache (measured best among 64 .. width queries and 0.1 .. 8 MiB).
+BLOCK_QUERIES = 64
+BLOCK_BYTES = 2**20
+BLOCK_BYTES_GPU = 2**28
+
+KEPT_ELEMENTS = 2**23
+"""Softmax weights (elements, of one layer) kept for the backward; more are computed again."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class Layout:
         assert lengths and min(lengths) > 0, "every sequence of a layout has at least one token"
         self.lengths = tuple(int(n) for n in lengths)
         self.device = torch.device(device)
+        self.masks: dict[tuple[object, ...], Tensor] = {}  # made by attention, shared by the layers
         self.watch: list[int | None] | None = None  # a list collects the window of every attention call
 
     @property
@@ -65,11 +76,13 @@ class Layout:
         return sum(self.lengths)
 
     @cached_property
+    @torch.inference_mode(False)  # inference tensors could not serve a later training pass
     def positions(self) -> Tensor:
         """[N] position of each token inside its own sequence."""
         return torch.cat([torch.arange(n) for n in self.lengths]).to(self.device)
 
     @cached_property
+    @torch.inference_mode(False)
     def last(self) -> Tensor:
         """[B] flat position of every sequence's last token."""
         return (torch.tensor(self.lengths).cumsum(0) - 1).to(self.device)
@@ -80,6 +93,7 @@ class Layout:
         return len(set(self.lengths)) == 1
 
     @cached_property
+    @torch.inference_mode(False)
     def buckets(self) -> tuple[Bucket, ...]:
         starts = (torch.tensor((0, *self.lengths)).cumsum(0)[:-1]).tolist()
         found = []
@@ -94,49 +108,47 @@ class Layout:
         return tuple(found)
 
     @cached_property
+    @torch.inference_mode(False)
     def inverse(self) -> Tensor:
         """[N] slot, counted through all buckets one after the other, of every flat token."""
         index = torch.cat([b.index for b in self.buckets])
-        padding = torch.cat([torch.zeros_like(b.index, dtype=torch.bool) if b.padding is None else b.padding for b in self.buckets])
+        padding = torch.cat(
+            [
+                torch.zeros_like(b.index, dtype=torch.bool) if b.padding is None else b.padding
+                for b in self.buckets
+            ]
+        )
         slots = torch.arange(len(index), device=self.device)[~padding]
         inverse = torch.empty(self.total, dtype=torch.long, device=self.device)
         inverse[index[~padding]] = slots
         return inverse
 
 
-def _groups(lengths: tuple[int, ...], most: int = BUCKETS) -> list[list[int]]:
-    """Sequence indices in at most `most` groups, cut where the padding is least (dynamic programme over sorted lengths)."""
+def _groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Sequence indices in at most BUCKETS groups of similar length, cut where the work is least.
+
+    A dynamic programme over sorted lengths; `best[p]` is (work, cuts) for the p shortest sequences.
+    """
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    values = sorted(set(lengths))
-    if len(values) == 1:
-        return [list(range(len(lengths)))]
-    counts = [0] * (len(values) + 1)  # sequences no longer than values[k - 1]
-    for n in lengths:
-        counts[values.index(n) + 1] += 1
-    for k in range(len(values)):
-        counts[k + 1] += counts[k]
-    if len(values) > 64:  # a coarse grid is as good: thin the candidate cuts
-        step = len(values) / 64
-        keep = sorted({min(len(values), round((j + 1) * step)) for j in range(64)})
-    else:
-        keep = list(range(1, len(values) + 1))
-    best = {0: (0.0, ())}
-    for _ in range(most):
-        following = dict(best)
-        for cut in keep:
-            cost, cuts = min(((c + (counts[cut] - counts[p]) * _cost(values[cut - 1]), s) for p, (c, s) in best.items() if p < cut), key=lambda t: t[0])
-            if cut not in following or cost < following[cut][0]:
-                following[cut] = (cost, (*cuts, cut))
-        best = following
-    groups, start = [], 0
-    for cut in best[len(values)][1]:
-        groups.append(order[start : counts[cut]])
-        start = counts[cut]
-    return groups
+    count = len(order)
+    steps = [p for p in range(1, count) if lengths[order[p - 1]] < lengths[order[p]]]
+    candidates = [*steps[:: -(-len(steps) // CANDIDATES) or 1], count]
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for _ in range(BUCKETS):
+        longer = dict(best)
+        for cut in candidates:
+            each = _work(lengths[order[cut - 1]])
+            found = min(
+                (work + (cut - p) * each, (*cuts, cut)) for p, (work, cuts) in best.items() if p < cut
+            )
+            longer[cut] = min(found, longer.get(cut, found))
+        best = longer
+    cuts = best[count][1]
+    return [order[low:high] for low, high in zip((0, *cuts), cuts, strict=False)]
 
 
-def _cost(width: int) -> float:
-    """Work per sequence of a bucket, up to a factor: copies grow with the width, scores with its square."""
+def _work(width: int) -> float:
+    """Work of one sequence in a bucket of this width, up to a factor: copies grow with the width, scores with its square."""
     return width * (width + 64.0)
 
 
@@ -185,68 +197,73 @@ def flat_attention(
     assert query.shape[0] == 1 and query.shape[2] == layout.total, "a flat row of the layout's total length"
     window = None if window is None or window >= max(layout.lengths) else window
     if query.device.type == "cpu" or softcap is not None:
-        return _FlatAttention.apply(query[0], key[0], value[0], layout, scaling, window, softcap)[None]
+        scores = _Scores(layout, scaling, window, softcap)
+        return _FlatAttention.apply(query[0], key[0], value[0], layout, scores)[None]
     return _sdpa_by_bucket(query[0], key[0], value[0], layout, scaling, window)[None]
 
 
 class _FlatAttention(torch.autograd.Function):
     """softmax(Q K^T) V with a hand-written backward: [H, N, d], [Hkv, N, d] x 2 -> [N, H, d].
 
-    Works through blocks of queries, so that the scores held at once are bounded; keeps the softmax of small
-    inputs for the backward and computes it again for large ones.
+    Works through blocks of queries that stay in the processor's cache and skips the keys after them, which is half of
+    all keys. Keeps the softmax of small inputs for the backward and computes it again for large ones.
     """
 
     @staticmethod
-    def forward(ctx, query, key, value, layout, scaling, window, softcap):  # type: ignore[override]
-        ctx.layout, ctx.options = layout, (scaling, window, softcap)
-        ctx.shared = query.shape[0] // key.shape[0]
-        weights: list[Tensor] = []
-        elements = query.shape[0] * sum(b.rows * b.width**2 for b in layout.buckets)
-        keep = weights if elements <= SCORES and softcap is None and any(ctx.needs_input_grad) else None
-        outputs = []
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scores: _Scores
+    ) -> Tensor:
+        heads, shared = query.shape[0], query.shape[0] // key.shape[0]
+        elements = heads * sum(b.rows * b.width**2 for b in layout.buckets)
+        keep = any(ctx.needs_input_grad) and scores.softcap is None and elements <= KEPT_ELEMENTS
+        weights, outputs = [], []
         for bucket in layout.buckets:
-            q, k, v = (_slots(t, layout, bucket, g) for t, g in _grouped(query, key, value, ctx.shared))
-            out = torch.empty(*q.shape[:2], v.shape[-1], dtype=v.dtype, device=v.device)
-            for rows, start, stop, first in _blocks(*q.shape[:2], window):
-                p, _ = _softmax(q[rows, start:stop], k[rows, first:stop], start - first, *ctx.options)
+            q, k, v = (
+                _slots(query, layout, bucket),
+                *(_slots(t, layout, bucket, shared) for t in (key, value)),
+            )
+            out = v.new_empty(*q.shape[:2], v.shape[-1])
+            for rows, start, stop, first in _blocks(q, scores.window):
+                p, _ = scores.softmax(q[rows, start:stop], k[rows, first:stop], start - first)
                 out[rows, start:stop] = torch.bmm(p, v[rows, first:stop])
-                if keep is not None:
-                    keep.append(p)
-            outputs.append(out.view(query.shape[0], -1, v.shape[-1]))
+                if keep:
+                    weights.append(p)
+            outputs.append(out.view(heads, -1, v.shape[-1]))
+        ctx.layout, ctx.scores = layout, scores
         ctx.save_for_backward(query, key, value, *weights)
         return _flat(outputs, layout).transpose(0, 1).contiguous()
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[override]
-        layout, (scaling, window, softcap), shared = ctx.layout, ctx.options, ctx.shared
-        query, key, value, *kept = ctx.saved_tensors
-        weights = iter(kept)
-        grads: list[tuple[Tensor, Tensor, Tensor]] = []
-        flat_grad = grad.transpose(0, 1)
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        layout, scores = ctx.layout, ctx.scores
+        query, key, value, *weights = ctx.saved_tensors
+        heads, shared = query.shape[0], query.shape[0] // key.shape[0]
+        kept = iter(weights)
+        grads = []
         for bucket in layout.buckets:
-            q, k, v = (_slots(t, layout, bucket, g) for t, g in _grouped(query, key, value, shared))
-            g = _slots(flat_grad, layout, bucket, 1, zero=True)
+            q, k, v = (
+                _slots(query, layout, bucket),
+                *(_slots(t, layout, bucket, shared) for t in (key, value)),
+            )
+            g = _slots(grad.transpose(0, 1), layout, bucket, zero=True)
             dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            for rows, start, stop, first in _blocks(*q.shape[:2], window):
+            for rows, start, stop, first in _blocks(q, scores.window):
                 here, seen = (rows, slice(start, stop)), (rows, slice(first, stop))
-                p, slope = (next(weights), None) if kept else _softmax(q[here], k[seen], start - first, scaling, window, softcap)
-                dv[seen] += torch.bmm(p.transpose(1, 2), g[here])
+                p, slope = (next(kept), None) if weights else scores.softmax(q[here], k[seen], start - first)
+                dv[seen].baddbmm_(p.transpose(1, 2), g[here])
                 ds = torch._softmax_backward_data(torch.bmm(g[here], v[seen].transpose(1, 2)), p, -1, p.dtype)
-                ds = ds.mul_(scaling) if slope is None else ds.mul_(slope).mul_(scaling)
+                ds = ds.mul_(scores.scaling if slope is None else slope.mul_(scores.scaling))
                 dq[here] = torch.bmm(ds, k[seen])
-                dk[seen] += torch.bmm(ds.transpose(1, 2), q[here])
-            grads.append(tuple(t.view(query.shape[0], -1, t.shape[-1]) for t in (dq, dk, dv)))  # type: ignore[arg-type]
-        gq, gk, gv = (_flat(list(parts), layout) for parts in zip(*grads, strict=True))
+                dk[seen].baddbmm_(ds.transpose(1, 2), q[here])
+            grads.append([t.view(heads, -1, t.shape[-1]) for t in (dq, dk, dv)])
+        dq, dk, dv = (_flat(parts, layout) for parts in zip(*grads, strict=True))
         if shared > 1:
-            gk, gv = (t.view(-1, shared, *t.shape[1:]).sum(1) for t in (gk, gv))
-        return gq, gk, gv, None, None, None, None
+            dk, dv = (t.view(-1, shared, *t.shape[1:]).sum(1) for t in (dk, dv))
+        return dq, dk, dv, None, None
 
 
-def _grouped(query: Tensor, key: Tensor, value: Tensor, shared: int) -> tuple[tuple[Tensor, int], ...]:
-    return (query, 1), (key, shared), (value, shared)
-
-
-def _slots(flat: Tensor, layout: Layout, bucket: Bucket, repeat: int, zero: bool = False) -> Tensor:
+def _slots(flat: Tensor, layout: Layout, bucket: Bucket, repeat: int = 1, zero: bool = False) -> Tensor:
     """[h, N, d] -> the bucket's right-padded [h * repeat * rows, width, d]; zero: padding slots hold 0."""
     if not layout.equal:
         flat = flat.index_select(1, bucket.index)
@@ -257,53 +274,80 @@ def _slots(flat: Tensor, layout: Layout, bucket: Bucket, repeat: int, zero: bool
     return flat.reshape(-1, bucket.width, flat.shape[-1])
 
 
-def _flat(slots: list[Tensor], layout: Layout) -> Tensor:
+def _flat(slots: Sequence[Tensor], layout: Layout) -> Tensor:
     """The buckets' [H, slots, d] -> [H, N, d]."""
-    return slots[0] if layout.equal else torch.cat(slots, dim=1).index_select(1, layout.inverse)
+    return slots[0] if layout.equal else torch.cat(list(slots), dim=1).index_select(1, layout.inverse)
 
 
-BLOCK = 256
+def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, int]]:
+    """(rows, first query, last query + 1, first key) of pieces of [n, width, d] whose scores take BLOCK_BYTES or less."""
+    count, width, _ = query.shape
+    step = min(width, BLOCK_QUERIES)
+    room = BLOCK_BYTES if query.device.type == "cpu" else BLOCK_BYTES_GPU
+    rows = max(1, room // (step * width * query.element_size()))
+    return [
+        (
+            slice(low, min(low + rows, count)),
+            start,
+            min(start + step, width),
+            max(0, start - window + 1) if window else 0,
+        )
+        for low in range(0, count, rows)
+        for start in range(0, width, step)
+    ]
 
 
-def _blocks(count: int, width: int, window: int | None) -> list[tuple[slice, int, int, int]]:
-    """(rows, first query, last query + 1, first key) of pieces with at most SCORES scores each."""
-    pieces = []
-    step = min(width, BLOCK)
-    rows = max(1, min(count, SCORES // (step * width)))
-    for low in range(0, count, rows):
-        for start in range(0, width, step):
-            stop = min(start + step, width)
-            first = 0 if window is None else max(0, start - window + 1)
-            pieces.append((slice(low, min(low + rows, count)), start, stop, first))
-    return pieces
+@dataclass(frozen=True)
+class _Scores:
+    """How scores come from queries and keys."""
+
+    layout: Layout
+    scaling: float
+    window: int | None
+    softcap: float | None
+
+    def softmax(self, query: Tensor, key: Tensor, offset: int) -> tuple[Tensor, Tensor | None]:
+        """Weights [n, q, k] of queries that stand `offset` keys after the first key, and the slope of the soft-capping."""
+        shape = (query.shape[1], key.shape[1], offset, self.window, query.dtype)
+        hidden = self.layout.masks.get(shape)
+        if hidden is None:
+            hidden = self.layout.masks[shape] = additive_mask(*shape, query.device)
+        if self.softcap is None:
+            return torch.softmax(
+                torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=self.scaling), dim=-1
+            ), None
+        squashed = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (self.scaling / self.softcap))
+        return torch.softmax(squashed * self.softcap + hidden, dim=-1), 1 - squashed**2
 
 
-def _softmax(
-    query: Tensor, key: Tensor, offset: int, scaling: float, window: int | None, softcap: float | None
-) -> tuple[Tensor, Tensor | None]:
-    """Weights [n, q, k] of queries that stand `offset` keys after the first key; with softcap also the slope of the squashing."""
-    hidden = _hidden(query.shape[1], key.shape[1], offset, window, query.dtype, query.device)
-    if softcap is None:
-        return torch.softmax(torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scaling), dim=-1), None
-    squashed = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scaling / softcap))
-    return torch.softmax(squashed * softcap + hidden, dim=-1), 1 - squashed**2
-
-
-def _hidden(queries: int, keys: int, offset: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Additive mask [1, q, k]: -inf where the key comes after the query or has left its window."""
+def additive_mask(
+    queries: int, keys: int, offset: int, window: int | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """[1, q, k]: -inf where the key comes after the query (which stands `offset` keys in) or has left its window."""
     distance = torch.arange(queries, device=device)[:, None] + offset - torch.arange(keys, device=device)
     hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
     return torch.zeros(1, queries, keys, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
 
 
-def _sdpa_by_bucket(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, window: int | None) -> Tensor:
+def _sdpa_by_bucket(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, window: int | None
+) -> Tensor:
     """The same on a GPU: [H, N, d], [Hkv, N, d] x 2 -> [N, H, d]."""
     outputs = []
     for b in layout.buckets:
-        q, k, v = (t.index_select(1, b.index).view(t.shape[0], b.rows, b.width, -1).transpose(0, 1) for t in (query, key, value))
-        mask = None if window is None else _hidden(b.width, b.width, 0, window, q.dtype, q.device)
+        q, k, v = (
+            t.index_select(1, b.index).view(t.shape[0], b.rows, b.width, -1).transpose(0, 1)
+            for t in (query, key, value)
+        )
+        mask = None if window is None else additive_mask(b.width, b.width, 0, window, q.dtype, q.device)
         out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
         )
         outputs.append(out.transpose(1, 2).reshape(b.rows * b.width, query.shape[0], -1))
     return torch.cat(outputs).index_select(0, layout.inverse)
@@ -329,9 +373,13 @@ def masked_attention(
         key, value = key[:, :, -window:], value[:, :, -window:]
         mask = None if mask is None else mask[..., -window:]
     if mask is None and queries > 1:
-        mask = _hidden(queries, key.shape[2], key.shape[2] - queries, window, query.dtype, query.device)[:, None]
+        mask = additive_mask(
+            queries, key.shape[2], key.shape[2] - queries, window, query.dtype, query.device
+        )[:, None]
     shared = heads // key.shape[1]
-    q = query.reshape(rows, key.shape[1], shared * queries, -1)  # heads that share keys are more queries of one head
+    q = query.reshape(
+        rows, key.shape[1], shared * queries, -1
+    )  # heads that share keys are more queries of one head
     scores = torch.matmul(q, key.transpose(2, 3)) * scaling
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
     if mask is not None:

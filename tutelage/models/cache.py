@@ -33,7 +33,9 @@ class StaticKV(Cache):
         """The next forward brings whole prompts, flat. Raises ValueError when the longest does not fit."""
         longest = max(layout.lengths)
         if longest > self.columns:
-            raise ValueError(f"a prompt of {longest} tokens does not fit a key/value cache of {self.columns} columns")
+            raise ValueError(
+                f"a prompt of {longest} tokens does not fit a key/value cache of {self.columns} columns"
+            )
         lengths = torch.tensor(layout.lengths)
         self.rows, self.used, self.starts = len(lengths), longest, (longest - lengths).to(layout.device)
         row = torch.arange(self.rows).repeat_interleave(lengths).to(layout.device)

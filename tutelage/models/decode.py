@@ -114,7 +114,7 @@ class _PaddedRows:
         width = max(len(p) for p in prompts)
         ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=self.model.device)
         starts = torch.tensor([width - len(p) for p in prompts], device=ids.device)
-        self.cache = None
+        self.cache: Any = None
         self.mask = (torch.arange(width, device=ids.device) >= starts[:, None]).long()
         return self._run(ids)
 
@@ -123,7 +123,11 @@ class _PaddedRows:
         return self._run(tokens[:, None])
 
     def _run(self, ids: Tensor) -> Tensor:
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask, "past_key_values": self.cache}
+        inputs: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": self.mask,
+            "past_key_values": self.cache,
+        }
         if self.positions:
             inputs["position_ids"] = (self.mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         if self.keeps:
@@ -131,7 +135,9 @@ class _PaddedRows:
         out = self.model(**inputs, use_cache=True)
         self.cache = getattr(out, "past_key_values", None)
         if self.cache is None:
-            raise ValueError(f"{type(self.model).__name__} keeps no key/value cache, so it cannot generate here.")
+            raise ValueError(
+                f"{type(self.model).__name__} keeps no key/value cache, so it cannot generate here."
+            )
         return out.logits[:, -1]
 
     def select(self, rows: Tensor) -> None:

@@ -43,7 +43,8 @@ class TokenLogprobs:
 
 def plain(model: nn.Module) -> Any:
     """The transformers model itself, without a peft wrapper (its adapters stay active: they live in the layers)."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    unwrap: Any = getattr(model, "get_base_model", None)
+    return unwrap() if unwrap else model
 
 
 @lru_cache(maxsize=64)
@@ -69,7 +70,9 @@ def padded_inputs(model: nn.Module, ids: Tensor, lengths: Sequence[int]) -> tupl
     """Keyword arguments of a right-padded forward, and the mask [B, T] of real tokens."""
     real = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
     real = real.to(ids.device)
-    padded = ids.new_zeros(real.shape).masked_scatter_(real, ids)  # what a padding slot holds is never looked at
+    padded = ids.new_zeros(real.shape).masked_scatter_(
+        real, ids
+    )  # what a padding slot holds is never looked at
     inputs = {"input_ids": padded, "attention_mask": real.long()}
     if "position_ids" in signature(model.forward).parameters:
         inputs["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)

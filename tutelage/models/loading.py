@@ -21,6 +21,7 @@ from transformers.utils import logging as hf_logging
 
 from tutelage.files import folder_atomic
 from tutelage.models.forward import plain
+from tutelage.models.lora import merged
 from tutelage.models.probe import find_traits
 from tutelage.seeds import torch_generator
 
@@ -39,8 +40,10 @@ def load_policy(
     model, info = _load(AutoModelForCausalLM, path, dtype)
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ValueError(f"The checkpoint at {path} lacks weights of a language model ({missing}); is it complete?")
-    return prepare(model.to(device), str(path))
+        raise ValueError(
+            f"The checkpoint at {path} lacks weights of a language model ({missing}); is it complete?"
+        )
+    return prepare(_moved(model, device), str(path))
 
 
 def load_scalar(
@@ -58,13 +61,17 @@ def load_scalar(
         raise ValueError(f"The checkpoint at {path} lacks weights of the model ({missing}); is it complete?")
     head = getattr(model, "score", None)
     if not isinstance(head, nn.Linear):
-        raise ValueError(f"The model at {path} ({type(model).__name__}) has no linear head named score; use another one.")
+        raise ValueError(
+            f"The model at {path} ({type(model).__name__}) has no linear head named score; use another one."
+        )
     if fresh:
         std = (head.in_features + 1) ** -0.5
-        noise = torch.empty(head.weight.shape).normal_(0.0, std, generator=torch_generator(seed, "score head"))
+        noise = torch.empty(head.weight.shape).normal_(
+            0.0, std, generator=torch_generator(seed, "score head")
+        )
         with torch.no_grad():
             head.weight.copy_(noise)
-    return prepare(model.to(device), str(path))
+    return prepare(_moved(model, device), str(path))
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
@@ -97,7 +104,7 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, what: str) -> None
         )
 
 
-def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give every token of the tokenizer an embedding; new rows are the mean of the old ones. Sets the padding id."""
     old = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > old:
@@ -119,9 +126,12 @@ def prepare(model: PreTrainedModel, name: str) -> PreTrainedModel:
 
 
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template."""
+    """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template.
+
+    An adapter is merged into a copy of the weights. Raises OSError naming the folder when it cannot be written.
+    """
     with folder_atomic(folder) as partial, _quiet():
-        plain(model).save_pretrained(partial)
+        merged(model).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return Path(folder)
 
@@ -129,7 +139,9 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Pat
 def score_normalisation(model: nn.Module) -> tuple[float, float]:
     """(mean, standard deviation) of the scores on reference responses, from the model's config; (0, 1) when not set."""
     config = plain(model).config
-    return float(getattr(config, "tutelage_score_mean", 0.0)), float(getattr(config, "tutelage_score_std", 1.0))
+    return float(getattr(config, "tutelage_score_mean", 0.0)), float(
+        getattr(config, "tutelage_score_std", 1.0)
+    )
 
 
 def set_score_normalisation(model: nn.Module, mean: float, std: float) -> None:
@@ -139,7 +151,13 @@ def set_score_normalisation(model: nn.Module, mean: float, std: float) -> None:
     config.tutelage_score_mean, config.tutelage_score_std = float(mean), float(std)
 
 
-def _load(kind: Any, path: str | Path, dtype: torch.dtype, **options: Any) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+def _moved(model: Any, device: torch.device | str) -> PreTrainedModel:
+    return model.to(device)
+
+
+def _load(
+    kind: Any, path: str | Path, dtype: torch.dtype, **options: Any
+) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     source = _source(path)
     with _quiet():
         try:
@@ -164,10 +182,14 @@ def _source(path: str | Path) -> str:
     if (folder / "model" / "config.json").is_file():
         return str(folder / "model")
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"The folder {path} holds no model: there is no config.json in it or in its folder model.")
+        raise ValueError(
+            f"The folder {path} holds no model: there is no config.json in it or in its folder model."
+        )
     local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1 or folder.is_absolute()
     if not folder.is_dir() and local:
-        raise ValueError(f"There is no folder {path}; give a folder with a model or the name of one on the hub.")
+        raise ValueError(
+            f"There is no folder {path}; give a folder with a model or the name of one on the hub."
+        )
     return str(path)
 
 

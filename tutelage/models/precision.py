@@ -43,4 +43,6 @@ def has_bf16(device: str = "cpu") -> tuple[bool, str]:
         return torch.cuda.is_bf16_supported(including_emulation=False), torch.cuda.get_device_name()
     # AVX512-BF16 and AMX multiply bf16; plain AVX512 only converts, and is slower than fp32 at it.
     abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16") or abilities.get("bf16")), "this processor"
+    return bool(
+        abilities.get("avx512_bf16") or abilities.get("amx_bf16") or abilities.get("bf16")
+    ), "this processor"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -18,7 +20,8 @@ def find_traits(model: PreTrainedModel, name: str) -> Traits:
 
     Raises ValueError when the model's logits are not a constant times head(hidden).
     """
-    ids = torch.arange(sum(LENGTHS), device=model.device) % model.get_input_embeddings().weight.shape[0]
+    table: Any = model.get_input_embeddings()
+    ids = torch.arange(sum(LENGTHS), device=model.device) % table.num_embeddings
     alone = [model.base_model(input_ids=part[None]).last_hidden_state[0] for part in ids.split(LENGTHS)]
     scale = _logit_scale(model, ids[: LENGTHS[0]], alone[0], name)
     return Traits(_takes_flat(model, ids, torch.cat(alone)), scale)
@@ -58,8 +61,13 @@ def _logit_scale(model: PreTrainedModel, ids: Tensor, hidden: Tensor, name: str)
         return 1.0
     logits = model(input_ids=ids[None]).logits[0].double()
     before = head(hidden).double()
-    scale = float((logits * before).sum() / (before * before).sum())
-    scale = 1.0 if abs(scale - 1) < 1e-3 else scale
+    measured = float((logits * before).sum() / (before * before).sum())
+    known = (
+        1.0,
+        getattr(model.config, "logit_scale", None),
+        1 / (getattr(model.config, "logits_scaling", None) or 1),
+    )
+    scale = next((c for c in known if c and abs(measured / c - 1) < 0.01), measured)
     if not _close(logits, before * scale):
         raise ValueError(
             f"The model {name} ({type(model).__name__}) changes its logits after the output layer (soft-capping, say), "

@@ -37,7 +37,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTo
     special = [PAD, EOS, *ROLES]
     least = 256 + len(special)
     if vocab_size < least:
-        raise ValueError(f"vocab_size is {vocab_size}; it must be at least {least}: 256 bytes and the special tokens.")
+        raise ValueError(
+            f"vocab_size is {vocab_size}; it must be at least {least}: 256 bytes and the special tokens."
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -65,7 +67,6 @@ def tiny_model(
     hidden: int = 128,
     layers: int = 4,
     heads: int = 4,
-    intermediate: int = 352,
     context: int = 1024,
     seed: int = 0,
 ) -> LlamaForCausalLM:
@@ -75,14 +76,16 @@ def tiny_model(
     from `seed` alone; the global random state stays as it was.
     """
     if hidden % heads or hidden // heads % 2:
-        raise ValueError(f"hidden is {hidden} and heads is {heads}; hidden / heads must be an even whole number.")
+        raise ValueError(
+            f"hidden is {hidden} and heads is {heads}; hidden / heads must be an even whole number."
+        )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        intermediate_size=intermediate,
+        intermediate_size=hidden * 11 // 4,
         max_position_embeddings=context,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -97,4 +100,5 @@ def tiny_model(
                 into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 std = 0.02 / (2 * layers) ** 0.5 if into_residual else 0.02
                 weight.normal_(0.0, std, generator=torch_generator(seed, "tiny model", name))
-    return prepare(model, "tiny")
+    prepare(model, "tiny")
+    return model
