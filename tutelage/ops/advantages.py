@@ -1,4 +1,4 @@
-"""From rewards and values to advantages and returns, on padded [B, T] tensors with the padding on the right."""
+"""From rewards and values to advantages and returns: padded tensors [B, T], padding on the right."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ def gae(
     """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
     delta_t = R_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  return_t = A_t + V_t.
-    The value after the last real token is 0 (terminal), also for a truncated response. V_t is the value of the state
-    before token t. All of shape [B, T]; `mask` is bool, True first and False after in every row. Returns (advantages,
-    returns), 0 at padding and without gradient; what stands at padding in `rewards` and `values` does not matter.
+
+    The value after the last real token is 0 (terminal), also for a truncated response. V_t is the value of the
+    state before token t. All of shape [B, T]; `mask` is bool, True first and False after in every row.
+    Returns (advantages, returns), 0 at padding and without gradient; what stands at padding in `rewards` and
+    `values` does not matter.
     """
     assert not (mask[:, 1:] & ~mask[:, :-1]).any(), "gae wants the padding on the right"
     rewards, values = rewards.masked_fill(~mask, 0.0), values.masked_fill(~mask, 0.0)
@@ -28,5 +30,5 @@ def gae(
 
 
 def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
-    """Reward to go, G_t = R_t + gamma G_{t+1}, [B, T], 0 at padding: `gae` without a critic and with lambda 1."""
+    """Reward to go, G_t = R_t + gamma G_{t+1}, [B, T], 0 at padding: `gae` with lambda 1 and no critic."""
     return gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, gae_lambda=1.0)[0]

@@ -1,9 +1,10 @@
-"""Kullback-Leibler divergence of the policy from the reference, KL(policy || ref), and its one-sample estimators.
+"""Kullback-Leibler divergence of the policy from the reference, KL(policy || ref), and its estimators.
 
-The estimators take logratio = log policy(y) - log ref(y) of tokens or sequences **drawn from the policy**
-(J. Schulman, "Approximating KL divergence", 2020). With samples from the reference they estimate something else.
-Where they may stand differs: as a penalty inside the reward use k1; as a term of the loss use k2. The gradient of k1 in
-the loss is zero in expectation, k3 in the loss has the gradient of KL(ref || policy), k2 and k3 in the reward fit neither.
+The estimators take logratio = log policy(y) - log ref(y) of tokens or sequences **drawn from the policy** (J.
+Schulman, "Approximating KL divergence", 2020). With samples from the reference they estimate something else.
+Where they may stand differs: as a penalty inside the reward use k1; as a term of the loss use k2. The
+gradient of k1 in the loss is zero in expectation, k3 in the loss has the gradient of KL(ref || policy), k2
+and k3 in the reward fit neither.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ def k2(logratio: Tensor) -> Tensor:
 
 
 def k3(logratio: Tensor) -> Tensor:
-    """exp(-logratio) - 1 + logratio: unbiased, never negative, low variance. For reports."""
+    """exp(-logratio) - 1 + logratio: unbiased, never negative, low variance while the two are close. For reports."""
     return torch.expm1(-logratio) + logratio
 
 
 def exact_kl(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """KL(policy || ref) over the last dimension, from normalised log-probabilities [..., V] of both.
 
-    Outcomes that the policy gives probability zero (-inf) add nothing; one that only the reference excludes gives inf.
+    Outcomes that the policy gives probability zero (-inf) add nothing; one that only the reference excludes
+    gives inf.
     """
     difference = torch.where(policy_logprobs > -torch.inf, policy_logprobs - ref_logprobs, 0.0)
     return (policy_logprobs.exp() * difference).sum(-1)

@@ -1,26 +1,27 @@
-"""Log-probabilities and entropies of tokens. The shift between logits and tokens happens here and nowhere else."""
+"""Log-probabilities and entropies of tokens. The shift from logits to tokens happens here, nowhere else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Elements of the float32 working space when the caller does not give `chunk_tokens`: a few MiB, which the cache holds.
-CHUNK_ELEMENTS = 2**19
-# In half precision the backward pass keeps [M, V] probabilities up to this many elements (64 MiB) and multiplies again
-# above it. In float32 it always multiplies again.
+# Working space when the caller does not give `chunk_tokens`: elements of [chunk, V]. On a CPU a few MiB,
+# which the cache holds; on a GPU enough to fill it. Never fewer rows than make a product worth its while.
+CHUNK_ELEMENTS_CPU, CHUNK_ELEMENTS_GPU, CHUNK_ROWS_MIN = 2**20, 2**26, 64
+# In half precision the backward pass keeps the [M, V] probabilities up to this many elements (64 MiB) and
+# computes them again above it. In float32 it always computes them again.
 KEPT_ELEMENTS = 2**25
 
 
 def shifted_index(lengths: Sequence[int], loss_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat positions (source [M], target [M]): the hidden state at source = target - 1 predicts the token at target.
+    """Flat positions (source [M], target [M]): the hidden state at source = target - 1 predicts the target.
 
-    One pair for every True of `loss_mask` [N], except at the first token of a sequence, which nothing predicts.
+    One pair for every True of `loss_mask` [N], except at the first token of a sequence, which nothing
+    predicts.
     """
     first = torch.tensor((0, *lengths), dtype=torch.long).cumsum(0)
     assert first[-1] == loss_mask.shape[0], f"lengths add up to {int(first[-1])}, not to {loss_mask.shape[0]}"
@@ -55,17 +56,19 @@ def linear_logprobs(
     bias: Tensor | None = None,
     chunk_tokens: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """log p(target) and entropy of softmax((hidden weight^T + bias) / temperature): ([M], [M]), both differentiable.
+    """log p(target) and entropy of softmax((hidden weight^T + bias) / temperature): [M] and [M].
 
-    `hidden` [M, D], `weight` [V, D], `targets` [M] long, `bias` [V]. Works through `chunk_tokens` rows at a time, so that
-    float32 logits never exist for more rows than that. The products run in the dtype of `hidden` (under autocast: in
-    autocast's), softmax and sums in float32 (float64 for float64 input), which is also the dtype of the results;
-    the gradient of `weight` is summed in float32 and returned in the weight's dtype.
+    `hidden` [M, D], `weight` [V, D], `targets` [M] long, `bias` [V]. Works through `chunk_tokens` rows at a
+    time, so that float32 logits never exist for more rows than that. The products run in the dtype of
+    `hidden` (under autocast: in autocast's), softmax and sums in float32 (float64 for float64 input), which
+    is also the dtype of the results; the gradient of `weight` is summed in float32 and returned in the
+    weight's dtype. Both results are differentiable.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     if chunk_tokens is None:
-        chunk_tokens = max(CHUNK_ELEMENTS // weight.shape[0], 1)
+        elements = CHUNK_ELEMENTS_CPU if hidden.device.type == "cpu" else CHUNK_ELEMENTS_GPU
+        chunk_tokens = max(elements // weight.shape[0], CHUNK_ROWS_MIN)
     differentiable = torch.is_grad_enabled()
     logprobs, entropy = _LinearLogprobs.apply(
         hidden, weight, bias, targets, temperature, chunk_tokens, differentiable
@@ -190,5 +193,5 @@ def _slope(
 
 
 def _normaliser(z: Tensor, p: Tensor) -> Tensor:
-    """logsumexp(z) [rows]: the largest probability is exp(largest z - logsumexp), so no further exponentials."""
+    """logsumexp(z) [rows], from the largest probability, exp(largest z - logsumexp)."""
     return z.amax(1) - p.amax(1).log()

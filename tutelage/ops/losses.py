@@ -1,6 +1,7 @@
-"""Losses, one value per unit (token, pair), not reduced: `train/fit.py` divides the sum once, by the global count.
+"""Losses, one value per unit (token, pair): the training loop divides their sum once, by the global count.
 
-Only `logsigmoid` is used, never log(sigmoid(x)) or log(1 + exp(x)): values and gradients stay finite for any input.
+Only `logsigmoid` is used, never log(sigmoid(x)) or log(1 + exp(x)): values and gradients stay finite for any
+input.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ def nll(logprobs: Tensor) -> Tensor:
 def bradley_terry(delta: Tensor, p_chosen: Tensor | float = 1.0, margin: Tensor | float = 0.0) -> Tensor:
     """-p logsigmoid(delta - margin) - (1 - p) logsigmoid(-delta - margin), per pair.
 
-    `delta` [P] is score(chosen) - score(rejected); `p_chosen` the share of people who prefer the chosen one (0.5 for a
-    tie; Bradley & Terry 1952, Christiano et al. 2017 eq. 1); `margin` >= 0 (Touvron et al. 2023, arXiv 2307.09288, eq. 2).
-    Swapping chosen and rejected (delta to -delta, p to 1 - p) leaves the loss as it is.
+    `delta` [P] is score(chosen) - score(rejected); `p_chosen` the share of people who prefer the chosen one
+    (0.5 for a tie; Bradley & Terry 1952, Christiano et al. 2017 eq. 1); `margin` >= 0 (Touvron et al. 2023,
+    arXiv 2307.09288, eq. 2). Swapping chosen and rejected (delta to -delta, p to 1 - p) leaves the loss as it
+    is.
     """
     return -p_chosen * F.logsigmoid(delta - margin) - (1 - p_chosen) * F.logsigmoid(-delta - margin)
 
 
 def dpo(h: Tensor, *, beta: float, label_smoothing: float = 0.0, p_chosen: Tensor | float = 1.0) -> Tensor:
-    """Direct preference optimisation, -logsigmoid(beta h), per pair (Rafailov et al. 2023, arXiv 2305.18290, eq. 7).
+    """Direct preference optimisation, -logsigmoid(beta h), per pair (Rafailov et al. 2023, eq. 7).
 
-    `h` [P] = [log policy(chosen) - log ref(chosen)] - [log policy(rejected) - log ref(rejected)], log-probabilities
-    summed over the response. `label_smoothing` is the assumed rate of flipped labels (conservative DPO: E. Mitchell,
-    "A note on DPO with noisy preferences", 2023, eq. 3); `p_chosen` the share that prefers the chosen one.
+    arXiv 2305.18290. `h` [P] = [log policy(chosen) - log ref(chosen)] - [log policy(rejected) - log
+    ref(rejected)], log-probabilities summed over the response. `label_smoothing` is the assumed rate of
+    flipped labels (conservative DPO: E. Mitchell, "A note on DPO with noisy preferences", 2023, eq. 3);
+    `p_chosen` the share that prefers the chosen one.
     """
     p_chosen = p_chosen * (1 - label_smoothing) + (1 - p_chosen) * label_smoothing
     return bradley_terry(beta * h, p_chosen)
@@ -39,11 +42,12 @@ def dpo(h: Tensor, *, beta: float, label_smoothing: float = 0.0, p_chosen: Tenso
 def clipped_policy(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
 ) -> tuple[Tensor, Tensor]:
-    """PPO's clipped surrogate, max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)) with r = exp(logprobs - old_logprobs).
+    """PPO's clipped surrogate, max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)).
 
-    Schulman et al. 2017, arXiv 1707.06347, eq. 7, with its sign turned round to be minimised. All per token, any shape.
-    Returns (loss, clipped); `clipped` is True where the clip holds, which is where the gradient is zero.
-    `old_logprobs` and `advantages` are constants: no gradient flows to them.
+    r = exp(logprobs - old_logprobs). Schulman et al. 2017, arXiv 1707.06347, eq. 7, with its sign turned
+    round to be minimised. All per token, any shape. Returns (loss, clipped); `clipped` is True where the clip
+    holds, which is where the gradient is zero. `old_logprobs` and `advantages` are constants: no gradient
+    flows to them.
     """
     ratio = torch.exp(logprobs - old_logprobs.detach())
     advantages = advantages.detach()
@@ -55,8 +59,8 @@ def clipped_policy(
 def clipped_value(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
     """max((V - G)^2, (clip(V, V_old - clip, V_old + clip) - G)^2) / 2, per token, any shape.
 
-    The critic's loss of the PPO implementations (OpenAI baselines; Huang et al. 2024, arXiv 2403.17031, detail 17).
-    `old_values` and `returns` are constants: no gradient flows to them.
+    The critic's loss of the PPO implementations (OpenAI baselines; Huang et al. 2024, arXiv 2403.17031,
+    detail 17). `old_values` and `returns` are constants: no gradient flows to them.
     """
     old_values, returns = old_values.detach(), returns.detach()
     near = old_values + (values - old_values).clamp(-clip, clip)

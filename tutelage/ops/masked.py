@@ -1,7 +1,7 @@
 """Reductions over masked tensors and over the flat layout (all sequences one after the other).
 
-A mask is a bool tensor, True = real. What stands under a False never counts, not even NaN or inf: values are selected
-with `torch.where`, because NaN x 0 is NaN. Masks come from lengths, never from `ids != pad`.
+A mask is a bool tensor, True = real. What stands under a False never counts, not even NaN or inf: values are
+selected with `torch.where`, because NaN x 0 is NaN. Masks come from lengths, never from `ids != pad`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WHITEN_EPS = 1e-8
 
 def masked_sum(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
     """Sum of `x` where `mask` is True; over everything, or over `dim`."""
-    kept = torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    kept = torch.where(mask, x, 0)
     return kept.sum() if dim is None else kept.sum(dim)
 
 
@@ -29,21 +29,23 @@ def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
 
 def masked_var(x: Tensor, mask: Tensor) -> Tensor:
     """Biased variance (divided by the count) of `x` where `mask` is True; 0 when nothing is."""
-    return masked_mean((x - masked_mean(x, mask)).square(), mask)
+    deviation = torch.where(mask, x, 0.0) - masked_mean(x, mask)
+    return masked_mean(deviation.square(), mask)
 
 
 def whiten(x: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
     """(x - mean) / sqrt(var + 1e-8) over the True places of `mask`, 0 at the others.
 
-    With `shift_mean=False` the mean is added back, so that only the scale changes. The moments are taken in float64:
-    a constant input gives zeros, not its rounding error divided by 1e-4. Detached: advantages are constants.
+    With `shift_mean=False` the mean is added back, so that only the scale changes. The moments are taken in
+    float64: a constant input gives zeros, not its rounding error divided by 1e-4. Detached: advantages are
+    constants.
     """
     wide = x.detach().double()
     mean = masked_mean(wide, mask)
     white = (wide - mean) * torch.rsqrt(masked_var(wide, mask) + WHITEN_EPS)
     if not shift_mean:
         white = white + mean
-    return torch.where(mask, white, torch.zeros_like(white)).to(x.dtype)
+    return torch.where(mask, white, 0.0).to(x.dtype)
 
 
 def mask_from_lengths(lengths: Sequence[int], device: torch.device | None = None) -> Tensor:
