@@ -36,6 +36,12 @@ class _Writer(yaml.SafeDumper):
         return True
 
 
+def _write_text(writer: yaml.SafeDumper, text: str) -> yaml.Node:
+    """PyYAML's plain styles lose U+0085 and its kin; double quotes escape them."""
+    style = None if text.isprintable() else '"'
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 def _decimal(reader: yaml.SafeLoader, node: Any) -> int:
     return int(str(reader.construct_scalar(node)).replace("_", ""))
 
@@ -49,6 +55,7 @@ _Reader.add_implicit_resolver(
 _Reader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _Reader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 _Reader.add_constructor("tag:yaml.org,2002:int", _decimal)
+_Writer.add_representer(str, _write_text)
 _Writer.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
