@@ -22,6 +22,7 @@ from tutelage.store import ModelInfo, NewVote, Store
 from tutelage.worlds.gold import grade
 from tutelage.worlds.world import prompts, write_response
 
+ROOT = Path(__file__).parents[2]
 COUNT = 20  # prompts; 3 responses each
 
 
@@ -85,6 +86,12 @@ def test_every_pair_gets_its_votes_from_different_people(sampled: Path) -> None:
     assert len(people) == 6 and max(people.values()) < 2 * min(people.values())
     first = [vote.first_shown for vote in found.values()]
     assert 0.35 < sum(first) / len(first) < 0.65
+    orders = {
+        digest: {vote.first_shown for (key, _), vote in found.items() if key == digest} for digest in per_pair
+    }
+    assert (
+        sum(len(shown) == 2 for shown in orders.values()) > len(orders) / 2
+    )  # each annotator draws their own
     with Store(sampled / "store.sqlite") as store:
         assert store.unlabelled_pairs("main") == []
     assert f"{len(found)} votes on {len(per_pair)} pairs" in printed and "sim-0-5" in printed
@@ -137,10 +144,10 @@ def slow_down(seconds: float) -> None:
 
 def test_kill_9_and_again(sampled: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, '.'); from pathlib import Path; from tests.feedback import test_label as t;"
+        "import sys; from pathlib import Path; from tests.feedback import test_label as t;"
         "t.label.PAIRS_AT_ONCE = 1; t.slow_down(0.05); t.run_label(t.settings(Path(sys.argv[1])))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(sampled)])
+    process = subprocess.Popen([sys.executable, "-c", code, str(sampled)], cwd=ROOT)
     with Store(sampled / "store.sqlite") as store:
         while process.poll() is None and not store.counts("main").votes:
             time.sleep(0.005)

@@ -220,6 +220,10 @@ def test_opening_needs_neither_torch_nor_alembic(voted: Path) -> None:
         "print([name for name in ('torch', 'alembic', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(voted)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(voted)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "[]"

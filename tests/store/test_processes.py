@@ -24,6 +24,7 @@ OPEN_AND_VOTE = PREPARE + (
 def start(path: Path, annotator: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", OPEN_AND_VOTE, str(path), annotator],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
