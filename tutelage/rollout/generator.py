@@ -1,0 +1,55 @@
+"""The contract of everything that writes responses: prompts and a `Sampling` in, `Response` records out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tutelage.records import Prompt, Response
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn.
+
+    max_new_tokens: longest response in tokens, end-of-sequence token included.
+    temperature: logits are divided by it before the softmax; 0 takes the likeliest token.
+    samples: responses per prompt.
+    seed, step: together with the prompt's id and the sample's number they fix the random draws, so the
+        same four always give the same response, whatever else is generated beside it.
+
+    The distribution is always the policy's whole softmax: no top-k, no top-p, no masked tokens, because what
+    is sampled must be exactly what is scored later. A pad or special token can therefore be drawn whenever the
+    policy gives it probability.
+
+    Raises ValueError when a value is out of range.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    samples: int = 1
+    seed: int = 0
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; give at least 1.")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; give 0 (likeliest token) or a positive number.")
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}; give at least 1 response per prompt.")
+
+
+class Generator(Protocol):
+    """Writes responses with the log-probabilities of their tokens; local or remote."""
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
+        """Responses in prompt-major order: all samples of the first prompt, then of the second, ..."""
+        ...
+
+    def sync(self, policy: nn.Module, version: int) -> None:
+        """Use the weights of `policy` from now on; responses carry `version`."""
+        ...

@@ -1,0 +1,197 @@
+"""The local generator: batched sampling from a transformers model in this process."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.data.template import end_token_id, tokenize_prompt
+from tutelage.models.decode import cache_bytes
+from tutelage.models.forward import plain
+from tutelage.records import Prompt, Response
+from tutelage.rollout.decode import Drawn, decode
+from tutelage.rollout.draw import row_uniforms
+from tutelage.rollout.generator import Sampling
+
+MAX_ROWS = 256
+"""More rows at once bring nothing: the caches of the processor are full by then."""
+
+Progress = Callable[[int, int], None]
+"""Called after every step with the tokens drawn and the responses finished in it."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts (numbers in the list) that are continued together, each with samples `first .. first + count - 1`."""
+
+    prompts: list[int]
+    first: int
+    count: int
+
+
+class LocalGenerator:
+    """Responses from a model held in this process, with the log-probabilities of their tokens.
+
+    model: a causal language model as `models.loading` prepares it, plain or wrapped by peft.
+    dtype: None or the dtype of its weights: the model is used as it is, and training it changes what is generated.
+        Another dtype: the generator keeps a copy in that dtype, which `sync` renews (fast decoding in bfloat16 beside
+        float32 weights for the optimizer).
+    memory_mib: keys, values and logits of a batch take at most so many MiB (a single response may take more).
+    progress: told the tokens and responses of every step.
+
+    What is drawn for a prompt depends on the weights, the prompt's id, the sampling's seed and step, and the number
+    of the sample; not on the other prompts, their order, or the batches they fall into (up to rounding: two tokens
+    can change places where a draw falls within about 1e-6 of the border between them). So the same prompt twice in
+    one call gives the same responses twice; ask for `samples=2` instead.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        dtype: torch.dtype | None = None,
+        memory_mib: int = 1024,
+        version: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._memory = memory_mib * 2**20
+        self._progress = progress or (lambda tokens, responses: None)
+        self._dtype = dtype or plain(model).dtype
+        self._model = self._weights_of(model)
+        self._version = version
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
+        """`sampling.samples` responses per prompt, prompt-major.
+
+        Raises ValueError when a prompt has no tokens, or too many to leave room for the response in the model's
+        context.
+        """
+        ids = [tokenize_prompt(self._tokenizer, prompt) for prompt in prompts]
+        self._check(prompts, ids, sampling.max_new_tokens)
+        drawn: dict[tuple[int, int], Drawn] = {}
+        training = self._model.training
+        self._model.eval()
+        try:
+            for batch in self._plan([len(row) for row in ids], sampling):
+                for key, row in zip(_keys(batch), self._run(batch, prompts, ids, sampling), strict=True):
+                    drawn[key] = row
+        finally:
+            self._model.train(training)
+        return self._responses(prompts, ids, drawn, sampling.samples)
+
+    def sync(self, policy: nn.Module, version: int) -> None:
+        """Generate from the weights of `policy` from now on.
+
+        By reference when the dtypes are equal, by copy otherwise. `policy` has the structure of the model given at
+        the start (same parameter names and shapes).
+        """
+        if self._model is not policy:
+            if plain(policy).dtype == self._dtype:
+                self._model = policy
+            else:
+                _copy_weights(policy, self._model)
+        self._version = version
+
+    def _weights_of(self, model: nn.Module) -> nn.Module:
+        if plain(model).dtype == self._dtype:
+            return model
+        own = copy.deepcopy(model).requires_grad_(False)
+        for parameter in own.parameters():  # not .to(): buffers such as rotary frequencies stay in float32
+            parameter.data = parameter.data.to(self._dtype)
+        return own.eval()
+
+    def _check(self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], new_tokens: int) -> None:
+        context = getattr(plain(self._model).config.get_text_config(), "max_position_embeddings", None)
+        for number, (prompt, row) in enumerate(zip(prompts, ids, strict=True)):
+            name = f"Prompt {number} ({' '.join(prompt.text().split())[:40]!r}, id {prompt.id})"
+            if not row:
+                raise ValueError(f"{name} has no tokens; give it some text.")
+            if context is not None and len(row) + new_tokens > context:
+                raise ValueError(
+                    f"{name} has {len(row)} tokens; with max_new_tokens={new_tokens} that exceeds the model's context "
+                    f"of {context}: shorten the prompt or lower max_new_tokens."
+                )
+
+    def _plan(self, lengths: Sequence[int], sampling: Sampling) -> list[_Batch]:
+        """Prompts of similar length together, longest first, as many as the memory holds."""
+        batches = []
+        waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+        while waiting:
+            rows = self._rows(lengths[waiting[0]] + sampling.max_new_tokens)
+            taken, waiting = np.split(waiting, [max(1, rows // sampling.samples)])
+            count = min(rows, sampling.samples)
+            for first in range(0, sampling.samples, count):
+                batches.append(_Batch(taken.tolist(), first, min(count, sampling.samples - first)))
+            waiting = waiting.tolist()
+        return batches
+
+    def _rows(self, columns: int) -> int:
+        """How many rows of so many tokens the memory holds; at least one."""
+        host = plain(self._model)
+        logits = host.config.get_text_config().vocab_size * (host.dtype.itemsize + 3 * 4)  # and three float32 copies
+        return max(1, min(MAX_ROWS, self._memory // (cache_bytes(host, 1, columns) + logits)))
+
+    def _run(
+        self, batch: _Batch, prompts: Sequence[Prompt], ids: Sequence[list[int]], sampling: Sampling
+    ) -> list[Drawn]:
+        uniforms = np.stack([row_uniforms(sampling, prompts[i].id, sample) for i, sample in _keys(batch)])
+        return decode(
+            self._model,
+            [ids[i] for i in batch.prompts],
+            torch.from_numpy(uniforms).to(plain(self._model).device),
+            sampling.temperature,
+            self._end_ids(),
+            self._progress,
+        )
+
+    def _end_ids(self) -> list[int]:
+        """Every token that ends a response: the tokenizer's, the chat template's and the model's."""
+        found = {end_token_id(self._tokenizer, chat=False)}
+        if self._tokenizer.chat_template:
+            found.add(end_token_id(self._tokenizer, chat=True))
+        host = plain(self._model)
+        for config in (host.config.get_text_config(), host.generation_config):
+            ids = getattr(config, "eos_token_id", None)
+            found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+        return sorted(found)
+
+    def _responses(
+        self, prompts: Sequence[Prompt], ids: Sequence[list[int]], drawn: dict[tuple[int, int], Drawn], samples: int
+    ) -> list[Response]:
+        keys = [(i, sample) for i in range(len(prompts)) for sample in range(samples)]
+        texts = self._tokenizer.batch_decode(
+            [drawn[key].ids for key in keys], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return [
+            Response(
+                prompt=prompts[i],
+                text=text,
+                prompt_ids=tuple(ids[i]),
+                ids=tuple(drawn[i, sample].ids),
+                logprobs=tuple(drawn[i, sample].logprobs),
+                finish="eos" if drawn[i, sample].ended else "length",
+                sample_index=sample,
+                version=self._version,
+            )
+            for (i, sample), text in zip(keys, texts, strict=True)
+        ]
+
+
+def _keys(batch: _Batch) -> list[tuple[int, int]]:
+    """(prompt, sample) of every row, samples of a prompt adjacent."""
+    return [(i, batch.first + k) for i in batch.prompts for k in range(batch.count)]
+
+
+@torch.no_grad()
+def _copy_weights(policy: nn.Module, own: nn.Module) -> None:
+    source = dict(policy.named_parameters())
+    for name, parameter in own.named_parameters():
+        parameter.copy_(source[name])
