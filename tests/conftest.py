@@ -10,10 +10,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for _offline in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ[_offline] = "1"
-os.environ["HF_HOME"] = os.path.join(tempfile.gettempdir(), f"tutelage-tests-hf-{os.getuid()}")
+os.environ["HF_HOME"] = f"{tempfile.gettempdir()}/tutelage-tests-hf-{os.getuid()}"
 os.environ["MPLBACKEND"] = "agg"
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, and no verdict on how fast the machine is.
+settings.register_profile("tutelage", derandomize=True, deadline=None, database=None)
+settings.load_profile("tutelage")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
