@@ -366,7 +366,7 @@ def masked_attention(
 
     mask: [B or 1, 1, Q, K], bool (True = may be seen) or additive; None: causal, the last query seeing every key.
     A single query also respects `window` (decoding: the mask only hides a row's unused columns); for several
-    queries transformers has put the window into the mask.
+    queries transformers has put the window into the mask. A row that may see nothing (padding) sees all, not NaN.
     """
     rows, heads, queries, _ = query.shape
     if window is not None and queries == 1 and key.shape[2] > window:
@@ -384,7 +384,7 @@ def masked_attention(
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
     if mask is not None:
         scores = scores.view(rows, heads, queries, -1)
-        scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+        scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores.add_(mask)
         scores = scores.view(rows, key.shape[1], shared * queries, -1)
     out = torch.matmul(torch.softmax(scores, dim=-1), value)
     return out.view(rows, heads, queries, -1).transpose(1, 2)

@@ -1,0 +1,50 @@
+"""Cached decoding against running every sequence anew."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.models.zoo import CONFIGS, build, sequences, twin
+from tutelage.models.decode import Decoding, cache_bytes
+from tutelage.models.loading import prepare
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+@torch.inference_mode()
+def test_logits_of_every_step_equal_a_fresh_forward(name: str) -> None:
+    """Ragged prompts, several samples of each, rows dropped and reordered on the way."""
+    model = build(name)
+    ours = prepare(twin(model), name)
+    rows = [part.tolist() for part in sequences()]
+    decoding = Decoding(ours, rows, 8)
+    decoding.repeat(2)
+    rows = [list(row) for row in rows for _ in range(2)]
+    kept = {1: [8, 1, 0, 6], 3: [1, 3], 5: [1]}  # the longest prompt goes at step 1: columns are dropped too
+    generator = torch.Generator().manual_seed(3)
+    for step in range(8):
+        tokens = torch.randint(2, 100, (decoding.rows,), generator=generator)
+        decoding.step(tokens)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            row.append(token)
+        if step in kept:
+            decoding.select(torch.tensor(kept[step]))
+            rows = [rows[i] for i in kept[step]]
+        wanted = torch.stack([model(input_ids=torch.tensor([row])).logits[0, -1] for row in rows])
+        assert (decoding.logits - wanted).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+@torch.inference_mode()
+def test_cache_holds_what_cache_bytes_says() -> None:
+    model = prepare(build("llama"), "llama")
+    decoding = Decoding(model, [part.tolist() for part in sequences()], 8)
+    stored = decoding._rows.cache.stored.values()  # type: ignore[attr-defined]
+    assert sum(t.numel() * t.element_size() for pair in stored for t in pair) == cache_bytes(model, 5, 12 + 8)
+
+
+def test_prompts_longer_than_the_cache_are_refused() -> None:
+    from tutelage.models.attention import Layout
+    from tutelage.models.cache import StaticKV
+
+    with pytest.raises(ValueError, match="prompt of 9 tokens"):
+        StaticKV(8).prefill(Layout([3, 9]))
