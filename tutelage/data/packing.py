@@ -44,7 +44,7 @@ class Packing:
         ]
         self._sizes = np.array([piece.stop - piece.start for piece in self.pieces], dtype=np.int64)
         self._layout = _best_fit(self._sizes.tolist(), max_length)
-        self.waste = 1.0 - int(self._sizes.sum()) / max(len(self._layout) * max_length, 1)
+        self.waste = 1.0 - int(self._sizes.sum()) / (len(self) * max_length) if len(self) else 0.0
         self._epochs: dict[int, list[list[Segment]]] = {}
 
     def __len__(self) -> int:

@@ -33,7 +33,6 @@ from tutelage.records import Comparison, Conversation, Demonstration, Document, 
 CHUNK = 500  # rows tokenised at once, between two moves of the progress bar
 PATIENCE = 2.0  # seconds until a progress bar appears
 E = TypeVar("E")
-R = TypeVar("R")
 
 
 @dataclass
@@ -300,4 +299,5 @@ class _Work(Generic[E]):
                     progress.update(task, completed=start)
                 yield start
         finally:
-            progress.stop()
+            if progress.live.is_started:
+                progress.stop()

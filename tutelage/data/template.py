@@ -219,28 +219,31 @@ def truncate_prompt(tokenizer: Tokenizer, prompt: Prompt, ids: list[int], room: 
     """The prompt's ids cut to `room` tokens by leaving out its oldest text.
 
     What stands before that stays: BOS, and in a chat everything up to the words of the first user turn (a system
-    message, the turn's own start).  Raises `Unusable` when that alone does not fit with at least one more token.
+    message, the turn's own start), and at the end the start of the answer.  Raises `Unusable` when this alone does not
+    fit together with at least one token of words.
     """
     if len(ids) <= room:
         return ids
-    kept = _head(tokenizer, prompt, ids)
-    if kept >= room:
-        raise Unusable(
-            f"the prompt does not fit even when shortened ({kept} tokens of it cannot be left out)"
-        )
-    return ids[:kept] + ids[len(ids) - (room - kept) :]
+    head, tail = _frame(tokenizer, prompt, ids)
+    if room <= head + tail:
+        raise Unusable("whose prompt does not fit even when shortened")
+    return ids[:head] + ids[len(ids) - (room - head) :]
 
 
-def _head(tokenizer: Tokenizer, prompt: Prompt, ids: list[int]) -> int:
-    """How many ids stand before the first words that may be left out: where the prompt and another part ways."""
+def _frame(tokenizer: Tokenizer, prompt: Prompt, ids: list[int]) -> tuple[int, int]:
+    """How many ids at the start and at the end are not words that may be left out: what another prompt has as well."""
     if isinstance(prompt.content, str):
-        start = Encoder(tokenizer).start_ids
-        return len(start)
+        return len(Encoder(tokenizer).start_ids), 0
     first_user = next((i for i, message in enumerate(prompt.content) if message.role == "user"), 0)
     first = prompt.content[first_user]
     other = Message(first.role, "B" if first.content.startswith("A") else "A")
     shorter = encode_prompts(tokenizer, [Prompt((*prompt.content[:first_user], other))])[0]
     if isinstance(shorter, Unusable):
-        return 1
-    pairs = zip(ids, shorter, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return 1, 0
+    head = _shared(ids, shorter)
+    return head, _shared(ids[head:][::-1], shorter[head:][::-1])
+
+
+def _shared(ids: list[int], others: list[int]) -> int:
+    """The length of the common start."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, others, strict=False)))

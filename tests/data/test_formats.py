@@ -1,0 +1,226 @@
+"""Every format, plain and conversational, and what is said of rows that fit none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.kit import ask, chat, write_jsonl
+from tutelage.data.formats import read_comparisons, read_demonstrations, read_documents, read_prompts
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+
+USER = {"role": "user", "content": "How many?"}
+ANSWER = {"role": "assistant", "content": "Three"}
+WORSE = {"role": "assistant", "content": "Nine"}
+QUESTION = ask("How many?")
+
+
+def read(reader: Any, tmp_path: Path, *rows: Any) -> Any:
+    return reader(write_jsonl(tmp_path / "rows.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"text": "The cat sat."}, Document("The cat sat.")),
+        ({"messages": [USER, ANSWER]}, Conversation(chat("How many?", "Three"))),
+        ({"prompt": "How many? ", "completion": "Three"}, Document("How many? Three")),
+        ({"prompt": [USER], "completion": [ANSWER]}, Document("How many?\nThree")),
+        ({"question": "How many?", "answer": "#### 3"}, Document("How many?\n#### 3")),
+    ],
+)
+def test_documents(tmp_path: Path, row: dict, expected: Any) -> None:
+    assert read(read_documents, tmp_path, row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "How many? ", "completion": "Three"}, Demonstration(Prompt("How many? "), "Three")),
+        ({"prompt": [USER], "completion": [ANSWER]}, Demonstration(QUESTION, "Three")),
+        ({"prompt": "How many?", "completion": [ANSWER]}, Demonstration(QUESTION, "Three")),
+        ({"prompt": [USER], "completion": "Three"}, Demonstration(QUESTION, "Three")),
+        ({"instruction": "How many?", "input": "", "output": "Three"}, Demonstration(QUESTION, "Three")),
+        ({"instruction": "Count", "input": "a b", "output": "2"}, Demonstration(ask("Count\n\na b"), "2")),
+        ({"instruction": "Count", "output": "2"}, Demonstration(ask("Count"), "2")),
+        (
+            {"question": "How many?", "answer": "48/2 = 24\n#### 24"},
+            Demonstration(
+                Prompt(chat("How many?"), "", {"answer": "48/2 = 24\n#### 24"}), "48/2 = 24\n#### 24"
+            ),
+        ),
+        ({"messages": [USER, ANSWER]}, Conversation(chat("How many?", "Three"))),
+        (
+            {"conversations": [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": "Three"}]},
+            Conversation(chat("How many?", "Three")),
+        ),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}, Demonstration(QUESTION, "Three")),
+    ],
+)
+def test_demonstrations(tmp_path: Path, row: dict, expected: Any) -> None:
+    assert read(read_demonstrations, tmp_path, row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "How many?"}, Prompt("How many?")),
+        (
+            {"prompt": [USER], "task": "maths", "reference": {"n": 3}},
+            Prompt(chat("How many?"), "maths", {"n": 3}),
+        ),
+        ({"prompt": [USER], "completion": [ANSWER], "task": "maths"}, Prompt(chat("How many?"), "maths")),
+        ({"messages": [USER, ANSWER, USER, ANSWER]}, ask("How many?", "Three", "How many?")),
+        ({"chosen": [USER, ANSWER], "rejected": [USER, WORSE]}, QUESTION),
+        ({"prompt": "How many?", "reference": None, "score": 1}, Prompt("How many?")),
+    ],
+)
+def test_prompts(tmp_path: Path, row: dict, expected: Prompt) -> None:
+    assert read(read_prompts, tmp_path, row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "Q: ", "chosen": "good", "rejected": "bad"}, Comparison(Prompt("Q: "), "good", "bad")),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}, Comparison(QUESTION, "Three", "Nine")),
+        ({"prompt": [USER], "chosen": "Three", "rejected": "Nine"}, Comparison(QUESTION, "Three", "Nine")),
+        (
+            {"prompt": "How many?", "chosen": [ANSWER], "rejected": [WORSE]},
+            Comparison(QUESTION, "Three", "Nine"),
+        ),
+        # UltraFeedback: the prompt as text, and again in chosen and rejected
+        (
+            {"prompt": "How many?", "chosen": [USER, ANSWER], "rejected": [USER, WORSE]},
+            Comparison(QUESTION, "Three", "Nine"),
+        ),
+        (
+            {"chosen": [USER, ANSWER], "rejected": [USER, WORSE], "margin": 2, "p_chosen": 0.75},
+            Comparison(QUESTION, "Three", "Nine", 0.75, 2.0),
+        ),
+        # implicit prompts in plain text part at a word, never inside one
+        ({"chosen": "It is good", "rejected": "It is great"}, Comparison(Prompt("It is"), " good", " great")),
+        ({"chosen": "It is good", "rejected": "It is bad"}, Comparison(Prompt("It is"), " good", " bad")),
+        ({"chosen": "It is go", "rejected": "It is good"}, Comparison(Prompt("It is"), " go", " good")),
+        ({"chosen": "It is so", "rejected": "It is"}, Comparison(Prompt("It is"), " so", "")),
+    ],
+)
+def test_comparisons(tmp_path: Path, row: dict, expected: Comparison) -> None:
+    assert read(read_comparisons, tmp_path, row) == [expected]
+
+
+HH = "\n\nHuman: Can I?\n\nAssistant: Maybe.\n\nIt depends.\n\nHuman: On what?\n\nAssistant:"
+
+
+def test_hh(tmp_path: Path) -> None:
+    rows = read(read_comparisons, tmp_path, {"chosen": HH + " On you.", "rejected": HH + " On the weather."})
+    prompt = ask("Can I?", "Maybe.\n\nIt depends.", "On what?")
+    assert rows == [Comparison(prompt, "On you.", "On the weather.")]
+
+
+def test_hh_identical_is_kept_for_preflight_to_count(tmp_path: Path) -> None:
+    [row] = read(read_comparisons, tmp_path, {"chosen": HH + " Yes.", "rejected": HH + " Yes."})
+    assert row.chosen == row.rejected == "Yes." and row.prompt.content[-1] == Message("user", "On what?")
+
+
+def test_rows_that_no_comparison_can_hold_are_counted(tmp_path: Path) -> None:
+    good = {"chosen": HH + " On you.", "rejected": HH + " On the weather."}
+    earlier = {"chosen": HH + " a", "rejected": HH.replace("Maybe", "Never") + " b"}
+    longer = {"chosen": HH + " a", "rejected": HH + " b\n\nHuman: So?\n\nAssistant: c"}
+    unrelated = {"chosen": "Yes, surely", "rejected": "No, never"}
+    rows = read(read_comparisons, tmp_path, earlier, good, longer, unrelated)
+    assert len(rows) == 1
+    assert rows.skipped == {
+        "chosen and rejected differ in more than one turn": 2,
+        "chosen and rejected have no shared start that could be the prompt": 1,
+    }
+
+
+def test_chosen_stays_chosen(tmp_path: Path) -> None:
+    """Bug table 25: responses of different lengths, columns in either order."""
+    for row in ({"rejected": "p bad one", "chosen": "p good"}, {"chosen": "p good", "rejected": "p bad one"}):
+        assert read(read_comparisons, tmp_path, row) == [Comparison(Prompt("p"), " good", " bad one")]
+
+
+# ---- what is wrong, where, and what is known -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reader", "row", "parts"),
+    [
+        (
+            read_comparisons,
+            {"foo": 1, "bar": 2},
+            ["rows.jsonl line 2", "columns foo, bar", "prompt+chosen+rejected"],
+        ),
+        (
+            read_comparisons,
+            {"question": "a", "answer": "b"},
+            [
+                "line 2",
+                "columns question, answer, which hold demonstrations; comparisons can be read from",
+                "chosen",
+            ],
+        ),
+        (
+            read_demonstrations,
+            {"text": "a"},
+            ["columns text, which hold plain text", "prompt+completion", "messages"],
+        ),
+        (read_prompts, {"text": "a"}, ["prompts can be read from the columns", "prompt"]),
+        (read_documents, {"prompt": "a"}, ["columns prompt, which hold prompts", "pretraining text", "text"]),
+        (read_documents, {"text": 3}, ["rows.jsonl line 2: text must be text, found int 3"]),
+        (read_prompts, {"prompt": 3}, ["line 2: prompt must be text or a list of messages, found int"]),
+        (read_prompts, {"prompt": []}, ["line 2: prompt must be a list of messages, found list []"]),
+        (read_prompts, {"prompt": [{"role": "user"}]}, ["line 2: prompt[0] must be a message", "found dict"]),
+        (read_prompts, {"prompt": [USER, ANSWER]}, ["line 2: prompt ends with an assistant message"]),
+        (read_prompts, {"prompt": "a", "reference": "b"}, ["reference must be a JSON object, found str 'b'"]),
+        (read_prompts, {"prompt": "a", "task": 1}, ["task must be text, found int 1"]),
+        (read_demonstrations, {"prompt": "a", "completion": 1.5}, ["completion must be", "found float 1.5"]),
+        (
+            read_demonstrations,
+            {"prompt": [USER], "completion": [ANSWER, USER]},
+            ["one assistant message", "messages"],
+        ),
+        (read_demonstrations, {"messages": "a"}, ["messages must be a list of messages, found str 'a'"]),
+        (
+            read_comparisons,
+            {"chosen": "a", "rejected": [ANSWER]},
+            ["chosen and rejected must be both text or both lists"],
+        ),
+        (
+            read_comparisons,
+            {"prompt": "a", "chosen": "b", "rejected": "c", "margin": "x"},
+            ["margin must be a finite"],
+        ),
+        (
+            read_comparisons,
+            {"prompt": "a", "chosen": "b", "rejected": "c", "margin": float("nan")},
+            ["margin", "nan"],
+        ),
+        (
+            read_comparisons,
+            {"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": 1.2},
+            ["p_chosen is 1.2"],
+        ),
+        (
+            read_comparisons,
+            {"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": True},
+            ["p_chosen", "bool"],
+        ),
+    ],
+)
+def test_bad_rows(tmp_path: Path, reader: Any, row: dict, parts: list[str]) -> None:
+    good = {
+        read_comparisons: {"prompt": "a", "chosen": "b", "rejected": "c"},
+        read_demonstrations: {"prompt": "a", "completion": "b"},
+        read_prompts: {"prompt": "a"},
+        read_documents: {"text": "a"},
+    }[reader]
+    with pytest.raises(ValueError) as caught:
+        read(reader, tmp_path, good, row)
+    message = str(caught.value)
+    assert [part for part in parts if part not in message] == [], message
+    assert "\n" not in message and len(message) < 400

@@ -1,0 +1,40 @@
+"""Order depends only on (step, seed): epochs without gaps or repeats, whatever the batch size."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.data.order import epoch_order, rows_for_step
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
+def test_every_epoch_holds_every_row_once(n: int, batch_size: int, seed: int) -> None:
+    steps = 3 * n // batch_size + 2
+    walked = [row for step in range(steps) for row in rows_for_step(n, batch_size, step, seed)]
+    assert len(walked) == steps * batch_size
+    for epoch in range(len(walked) // n):
+        assert Counter(walked[epoch * n : epoch * n + n]) == Counter(range(n))
+
+
+def test_same_rows_for_another_batch_size() -> None:
+    by_four = [row for step in range(6) for row in rows_for_step(10, 4, step, seed=3)]
+    by_six = [row for step in range(4) for row in rows_for_step(10, 6, step, seed=3)]
+    assert by_four == by_six
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    orders = [tuple(epoch_order(50, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4
+    epoch_order.cache_clear()
+    assert tuple(epoch_order(50, 1, 1)) == orders[3]
+    with pytest.raises(ValueError):
+        epoch_order(50, 0, 0)[0] = 1  # cached, so nobody may change it
+
+
+def test_no_rows() -> None:
+    with pytest.raises(ValueError, match="no rows to train on"):
+        rows_for_step(0, 4, 0, 0)

@@ -1,0 +1,183 @@
+"""Preflight: rows kept, cut and dropped are all counted, and the counts are those of the examples."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from tests.data.kit import STRICT, ask, byte_level, chat, tiny
+from tutelage.data import preflight
+from tutelage.data.formats import Records
+from tutelage.data.preflight import (
+    prepare_comparisons,
+    prepare_demonstrations,
+    prepare_documents,
+    prepare_prompts,
+)
+from tutelage.data.template import tokenize, tokenize_conversation, tokenize_document, tokenize_prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+
+LONG = " ".join(["sat"] * 70)
+
+
+def test_demonstrations() -> None:
+    rows = Records(
+        [
+            Demonstration(ask("How many?"), "Three cats"),
+            Demonstration(ask("How many?"), "  "),
+            Demonstration(ask(LONG), "Three"),
+            Demonstration(ask("How many?"), LONG),
+            Conversation(chat("How many?", "Three", "Sure?", "Yes")),
+            Conversation(chat(LONG, "Three")),
+            Conversation(chat("How many?")),
+        ],
+        skipped={"odd": 2},
+    )
+    ready = prepare_demonstrations(tiny(), rows, max_length=64, source="a.jsonl", max_dropped_share=0.9)
+    report = ready.report
+    assert ready.rows == [0, 2, 4]
+    assert (report.rows, report.kept, report.truncated) == (9, 3, 1)
+    assert report.dropped == {
+        "odd": 2,
+        "with an empty response": 1,
+        "whose response alone is longer than max_length=64": 1,
+        "longer than max_length=64": 1,
+        "no assistant turn": 1,
+    }
+    assert report.first_dropped["with an empty response"] == [2]
+    assert sum(report.dropped.values()) + report.kept == report.rows
+    first = tokenize(tiny(), rows[0].prompt, rows[0].response)
+    assert ready.examples[0].ids.tolist() == first.ids.tolist()
+    cut = ready.examples[1]
+    assert len(cut) == 64 and cut.ids[-1] == tiny().eos_token_id and cut.loss_mask[-1]
+    whole = tokenize(tiny(), rows[2].prompt, rows[2].response)
+    trained = int(whole.loss_mask.sum())
+    assert (
+        cut.ids[-trained:].tolist() == whole.ids[-trained:].tolist() and int(cut.loss_mask.sum()) == trained
+    )
+    assert ready.examples[2].ids.tolist() == tokenize_conversation(tiny(), rows[4]).ids.tolist()
+    assert report.tokens == sum(len(tokens) for tokens in ready.examples)
+    assert report.trained_tokens == sum(int(tokens.loss_mask.sum()) for tokens in ready.examples)
+    assert report.lengths["max"] == 64 and report.lengths["min"] == min(map(len, ready.examples))
+
+
+def test_without_truncation_long_rows_are_dropped() -> None:
+    rows = [Demonstration(ask(LONG), "Three"), Demonstration(ask("How many?"), "Three")]
+    ready = prepare_demonstrations(tiny(), rows, max_length=64, truncate_prompts=False, max_dropped_share=0.5)
+    assert ready.rows == [1] and ready.report.dropped == {"longer than max_length=64": 1}
+
+
+def test_comparisons_keep_one_prompt_for_both() -> None:
+    rows = [
+        Comparison(ask("How many?"), "Three", "Nine cats and a dog", p_chosen=0.75, margin=1.0),
+        Comparison(ask("How many?"), "same", "same"),
+        Comparison(ask("How many?"), "same", "same<|eos|>"),  # the same once tokenised
+        Comparison(ask(LONG), "Three", "Nine cats and a dog"),
+        Comparison(ask("How many?"), "Three", ""),
+        Comparison(ask("How many?"), "Three", LONG),
+    ]
+    ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.9)
+    assert ready.rows == [0, 3]
+    assert ready.report.dropped == {
+        "with identical chosen and rejected": 2,
+        "with an empty response": 1,
+        "whose response alone is longer than max_length=64": 1,
+    }
+    first, cut = ready.examples
+    assert (first.p_chosen, first.margin) == (0.75, 1.0)
+    assert first.chosen.ids.tolist() == tokenize(tiny(), rows[0].prompt, "Three").ids.tolist()
+    assert first.rejected.ids.tolist() == tokenize(tiny(), rows[0].prompt, "Nine cats and a dog").ids.tolist()
+    prompts = [side.ids[~side.loss_mask].tolist() for side in (cut.chosen, cut.rejected)]
+    assert prompts[0] == prompts[1] and len(cut.rejected) == 64 > len(cut.chosen)
+
+
+def test_documents_are_kept_whole() -> None:
+    rows = [
+        Document("The cat sat."),
+        Document(" \n"),
+        Document(LONG),
+        Conversation(chat("How many?", "Three")),
+    ]
+    ready = prepare_documents(tiny(), rows, max_dropped_share=0.5)
+    assert ready.rows == [0, 2, 3] and ready.report.dropped == {"with no text": 1}
+    assert ready.examples[1].ids.tolist() == tokenize_document(tiny(), rows[2]).ids.tolist()
+    every = sum(len(tokens) - 1 for tokens in ready.examples[:2]) + int(ready.examples[2].loss_mask.sum())
+    assert ready.report.trained_tokens == every  # nothing comes before a document's first token
+
+
+def test_prompts() -> None:
+    prompts = [ask("How many?"), ask(LONG), Prompt("plain")]
+    ready = prepare_prompts(tiny(), prompts, max_length=32, max_dropped_share=0.5)
+    assert ready.examples == [prompts[0], prompts[2]] and ready.report.dropped == {
+        "longer than max_length=32": 1
+    }
+    ready = prepare_prompts(tiny(), prompts, max_length=32, truncate_prompts=True)
+    assert ready.examples == prompts and ready.report.truncated == 1 and ready.report.lengths["max"] == 32
+    assert len(tokenize_prompt(tiny(), prompts[1], 32, "truncate")) == 32
+
+
+def test_rows_the_template_refuses_are_counted() -> None:
+    twice = Prompt((Message("user", "a"), Message("user", "b")))
+    rows = [Demonstration(ask("How many?"), "Three"), Demonstration(twice, "c")]
+    report = prepare_demonstrations(
+        byte_level(STRICT, bos=True), rows, max_length=64, max_dropped_share=0.5
+    ).report
+    assert report.dropped == {"the chat template refuses it (roles must alternate)": 1}
+
+
+def test_many_rows_are_the_same_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "CHUNK", 7)
+    monkeypatch.setattr(preflight, "PATIENCE", -1.0)  # so that the progress bar is drawn too
+    rows = [
+        Demonstration(ask(f"How many {i % 5}?") if i % 3 else Prompt(f"plain {i}"), f"answer {i}")
+        for i in range(40)
+    ]
+    console = Console(file=io.StringIO())
+    ready = prepare_demonstrations(tiny(), rows, max_length=64, console=console)
+    alone = [tokenize(tiny(), row.prompt, row.response) for row in rows]
+    assert [tokens.ids.tolist() for tokens in ready.examples] == [tokens.ids.tolist() for tokens in alone]
+
+
+def test_too_much_dropped_stops() -> None:
+    rows = [Comparison(ask("How many?"), "same", "same")] * 2 + [Comparison(ask("How many?"), LONG, "Nine")]
+    rows += [Comparison(ask("How many?"), "Three", "Nine")]
+    with pytest.raises(ValueError) as caught:
+        prepare_comparisons(tiny(), rows, max_length=32, source="pairs.jsonl")
+    assert str(caught.value) == (
+        "3 of 4 comparisons from pairs.jsonl would be dropped, more than max_dropped_share=0.1: 2 with identical chosen "
+        "and rejected, 1 whose response alone is longer than max_length=32; raise max_length, correct these rows or "
+        "raise max_dropped_share"
+    )
+    assert prepare_comparisons(tiny(), rows, max_length=32, max_dropped_share=0.75).rows == [3]
+
+
+def test_nothing_left_stops_whatever_the_share() -> None:
+    rows = [Comparison(ask("How many?"), "same", "same")]
+    with pytest.raises(
+        ValueError, match=r"1 of 1 comparisons would be dropped, so nothing is left.*identical"
+    ):
+        prepare_comparisons(tiny(), rows, max_length=32, max_dropped_share=1.0)
+
+
+def test_report_on_screen_and_in_the_run_folder() -> None:
+    rows = [Demonstration(ask("How many [b]cats[/b]?"), "Three"), Demonstration(ask("How many?"), "")]
+    report = prepare_demonstrations(
+        tiny(), rows, max_length=64, source="a.jsonl", max_dropped_share=0.5
+    ).report
+    stream = io.StringIO()
+    report.show(Console(file=stream, width=120))
+    text = stream.getvalue()
+    for part in (
+        "demonstrations from a.jsonl",
+        "2 read, 1 kept",
+        "1 with an empty response (row 2)",
+        "max_length 64",
+        "<|user|>How many [b]cats[/b]?<|assistant|>⟦Three<|eos|>⟧",
+    ):
+        assert part in text
+    saved = json.loads(json.dumps(report.to_json()))
+    assert saved["example"] == "<|user|>How many [b]cats[/b]?<|assistant|>⟦Three<|eos|>⟧"
+    assert saved["dropped_share"] == 0.5 and saved["dropped"] == {"with an empty response": 1}
