@@ -10,6 +10,7 @@ from .parse import LONGEST
 _STEP = re.compile(r"(\d{1,3}) ?([-+*]) ?(\d{1,3}) ?= ?(\d{1,4})(?!\d)")
 _LINE = re.compile(r"(\d)\. \d{1,3}[-+*]\d{1,3}=\d{1,4}\.")
 _ANSWER = re.compile(r"Answer: (\d{1,4})(?!\d)")
+_LAST_LINE = re.compile(r"Answer: \d{1,4}\.")
 
 
 def _same(found: tuple[int, str, int, int], step: list) -> bool:
@@ -35,7 +36,7 @@ def grade(reference: dict, text: str) -> dict[str, float]:
     lines = [line.strip() for line in read.splitlines() if line.strip()]
     numbers = [int(match[1]) for line in lines if (match := _LINE.fullmatch(line))]
     good = sum(number == place for place, number in enumerate(numbers, start=1))
-    good += bool(lines and _ANSWER.match(lines[-1]) and len(answers) == 1)
+    good += bool(lines and _LAST_LINE.fullmatch(lines[-1]) and len(answers) == 1)
     valid = sum(compute(a, op, b) == c for a, op, b, c in found)
     return {
         "answer": float(set(answers) == {str(reference["answer"])}),

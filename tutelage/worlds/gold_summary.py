@@ -65,5 +65,5 @@ def grade(reference: dict, text: str) -> dict[str, float]:
 def value(parts: dict[str, float]) -> float:
     """The key facts are worth two thirds; how they are told counts in the measure in which they are there."""
     facts = 0.4 * parts["event"] + 0.2 * parts["place"] + 0.4 * parts["ending"]
-    manner = 0.4 * parts["own words"] + 0.3 * parts["concise"] + 0.3 * parts["form"]
-    return parts["faithful"] * facts * (0.55 + 0.45 * manner)
+    manner = 0.3 * parts["own words"] + 0.3 * parts["concise"] + 0.4 * parts["form"]
+    return parts["faithful"] * facts * (0.4 + 0.6 * manner)

@@ -1,0 +1,75 @@
+"""The world's files: the same for a seed, split cleanly, and of the promised size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tutelage.worlds import corpus, world
+from tutelage.worlds.write import write_world
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("world")
+    write_world(path, 3, document_count=600, demonstration_count=300, careless=0.5, prompt_count=200, heldout_count=100)
+    return path
+
+
+def rows(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def question(row):
+    return row["prompt"][0]["content"]
+
+
+def test_same_seed_same_bytes(folder, tmp_path):
+    sizes = {"document_count": 600, "demonstration_count": 300, "careless": 0.5, "prompt_count": 200, "heldout_count": 100}
+    counts = write_world(tmp_path / "again", 3, **sizes)
+    write_world(tmp_path / "other", 4, **sizes)
+    for name, count in counts.items():
+        assert len(rows(folder, name)) == count
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+        assert (tmp_path / "other" / name).read_bytes() != (folder / name).read_bytes()
+
+
+def test_a_longer_file_begins_with_the_shorter_one():
+    short = [document.text for document in corpus.documents(0, 20)]
+    assert [document.text for document in corpus.documents(0, 50)][:20] == short
+
+
+def test_heldout_prompts_are_in_no_other_file(folder):
+    heldout = {question(row) for row in rows(folder, "prompts_heldout.jsonl")}
+    assert len(heldout) == 100
+    assert not heldout & {question(row) for row in rows(folder, "prompts_train.jsonl")}
+    assert not heldout & {question(row) for row in rows(folder, "demonstrations.jsonl")}
+    text = (folder / "pretrain.jsonl").read_text()
+    assert not any(prompt in text for prompt in heldout)
+    # The side of a prompt is its own, so that worlds of different seeds do not leak into each other either.
+    assert not any(world.is_heldout(question(row)) for row in rows(folder, "prompts_train.jsonl"))
+
+
+def test_prompts_differ_and_tasks_are_even(folder):
+    train = rows(folder, "prompts_train.jsonl")
+    assert len({question(row) for row in train}) == len(train)
+    shares = [sum(row["task"] == task for row in train) / len(train) for task in world.TASKS]
+    assert all(abs(share - 1 / 3) < 0.05 for share in shares)
+
+
+@pytest.mark.parametrize("careless", [0.0, 0.3, 1.0])
+def test_careless_is_the_share_of_flawed_demonstrations(careless):
+    written = [
+        world.write_response(prompt, world.rng(0, "test", i), careless)
+        for i, prompt in enumerate(world.prompts(0, "test", 600))
+    ]
+    share = sum(bool(response.flaw) for response in written) / len(written)
+    assert share == pytest.approx(careless, abs=0.06)
+
+
+def test_the_vocabulary_is_small_and_text_is_short():
+    texts = [document.text for document in corpus.documents(0, 3000)]
+    words = {word for text in texts for word in text.replace("\n", " ").split() if word.strip(".,:?'").isalpha()}
+    assert len({word.strip(".,:?'").removesuffix("'s").lower() for word in words}) < 300
+    assert max(len(text.split()) for text in texts) < 90
