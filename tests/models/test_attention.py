@@ -24,7 +24,13 @@ def close(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
 
 
 def definition(
-    q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], scaling: float, window: int | None, softcap: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: tuple[int, ...],
+    scaling: float,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
     """Sequence by sequence, query by query: [H, N, d], [Hkv, N, d] x 2 -> [N, H, d]."""
     rows, start, shared = [], 0, q.shape[0] // k.shape[0]
@@ -184,5 +190,11 @@ def test_a_prepared_model_still_serves_plain_transformers(name: str) -> None:
     ours = prepare(twin(model), name)
     ids = torch.stack([parts[0], torch.cat([torch.zeros(3, dtype=torch.long), parts[1]])])
     mask = torch.tensor([[1] * 6, [0] * 3 + [1] * 3])
-    options = dict(input_ids=ids, attention_mask=mask, max_new_tokens=8, do_sample=False, eos_token_id=None)
+    options = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "max_new_tokens": 8,
+        "do_sample": False,
+        "eos_token_id": None,
+    }
     assert torch.equal(ours.generate(**options), model.generate(**options))

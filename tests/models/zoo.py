@@ -14,21 +14,28 @@ from tutelage.data.batch import TokenBatch
 VOCABULARY = 100
 LENGTHS = (7, 3, 12, 1, 5)
 
-_LLAMA_LIKE = dict(
-    vocab_size=VOCABULARY,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=48,
-    max_position_embeddings=64,
-    initializer_range=0.2,
-    pad_token_id=0,
-    bos_token_id=None,
-    eos_token_id=1,
-)
+_LLAMA_LIKE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+}
 _GROUPED = dict(_LLAMA_LIKE, num_key_value_heads=2)
-_GPT = dict(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2)
-_ENDS = dict(pad_token_id=0, bos_token_id=None, eos_token_id=1)
+_GPT = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "initializer_range": 0.2,
+}
+_ENDS = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
 _MIXED = ["sliding_attention", "full_attention"]
 
 CONFIGS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
@@ -49,7 +56,9 @@ CONFIGS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
     ),
     "granite": lambda: hf.GraniteConfig(**_GROUPED, logits_scaling=8.0),
     "gptj": lambda: hf.GPTJConfig(**_GPT, **_ENDS, rotary_dim=4),
-    "bloom": lambda: hf.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2),
+    "bloom": lambda: hf.BloomConfig(
+        vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2
+    ),
 }
 FLAT = ("llama", "gpt2", "qwen2", "qwen3", "mistral", "gpt_neox", "gemma3", "gemma2", "granite")
 PADDED = ("gptj", "bloom")

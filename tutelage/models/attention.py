@@ -384,7 +384,11 @@ def masked_attention(
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
     if mask is not None:
         scores = scores.view(rows, heads, queries, -1)
-        scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores.add_(mask)
+        scores = (
+            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+            if mask.dtype == torch.bool
+            else scores.add_(mask)
+        )
         scores = scores.view(rows, key.shape[1], shared * queries, -1)
     out = torch.matmul(torch.softmax(scores, dim=-1), value)
     return out.view(rows, heads, queries, -1).transpose(1, 2)

@@ -80,9 +80,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     A tokenizer without padding token, or that pads with EOS, gets one: a known one of its vocabulary, else `<|pad|>`
     is added (`fit_embeddings` makes room for it in the model). Raises ValueError when there is none or it has no EOS.
     """
+    source = _source(path)
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(_source(path))
+            tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ValueError(f"Cannot load a tokenizer from {path}: {_first_sentence(error)}") from error
     if tokenizer.eos_token_id is None:
@@ -159,7 +160,14 @@ def _load(
     kind: Any, path: str | Path, dtype: torch.dtype, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     source = _source(path)
-    with _quiet():
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ValueError(
+            f"The folder {path} holds no model: there is no config.json in it or in its folder model."
+        )
+    with (
+        _quiet(),
+        torch.random.fork_rng(devices=[]),
+    ):  # transformers fills missing weights from the global state
         try:
             config = AutoConfig.from_pretrained(source, **options)
             if kind is AutoModelForCausalLM:
@@ -181,10 +189,6 @@ def _source(path: str | Path) -> str:
     folder = Path(path)
     if (folder / "model" / "config.json").is_file():
         return str(folder / "model")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"The folder {path} holds no model: there is no config.json in it or in its folder model."
-        )
     local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1 or folder.is_absolute()
     if not folder.is_dir() and local:
         raise ValueError(

@@ -1,0 +1,157 @@
+"""Log-probs, values and scores against transformers' own full forwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers as hf
+from torch import Tensor
+
+from tests.models.zoo import CONFIGS, batch_of, build, logits_alone, sequences, twin
+from tutelage.models.forward import (
+    hidden_states,
+    response_logprobs,
+    scalar_head,
+    sequence_scores,
+    state_values,
+)
+from tutelage.models.loading import prepare
+from tutelage.ops.logprobs import token_logprobs
+
+
+def masks(parts: list[Tensor]) -> list[Tensor]:
+    """The second half of every sequence is trained on."""
+    return [torch.arange(len(p)) >= len(p) // 2 for p in parts]
+
+
+def padded_twin(model: hf.PreTrainedModel) -> hf.PreTrainedModel:
+    """The same weights, run right-padded through transformers' eager attention."""
+    other = twin(model)
+    other.set_attn_implementation("eager")
+    other.tutelage_traits = replace(model.tutelage_traits, flat=False)
+    return other
+
+
+def scalar(name: str, seed: int = 0) -> hf.PreTrainedModel:
+    config = CONFIGS[name]()
+    config.num_labels = 1
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = hf.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_logprobs_equal_those_of_full_logits(name: str) -> None:
+    """Every architecture, flat or padded, scaled logits included, at a temperature; entropy too."""
+    model, parts = build(name), sequences()
+    batch = batch_of(parts, masks(parts))
+    wanted, entropy = token_logprobs(
+        logits_alone(model, parts), batch.ids, batch.lengths, batch.loss_mask, temperature=0.7
+    )
+    found = response_logprobs(prepare(twin(model), name), batch, temperature=0.7, entropy=True)
+    assert (found.logprobs - wanted).abs().max() < 2e-5
+    assert found.entropy is not None and (found.entropy - entropy).abs().max() < 2e-5
+    assert found.logprobs.dtype == torch.float32
+    assert not found.logprobs[~batch.loss_mask].any()
+
+
+def test_entropy_only_when_asked_and_nothing_at_a_first_token() -> None:
+    model, parts = prepare(build("llama"), "llama"), sequences()
+    found = response_logprobs(model, batch_of(parts))
+    assert found.entropy is None
+    starts = [0, 7, 10, 22, 23]
+    assert not found.logprobs[starts].any()
+    assert (found.logprobs != 0).sum() == 28 - len(starts)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
+def test_flat_and_padded_layouts_agree(name: str) -> None:
+    model = prepare(build(name), name)
+    batch = batch_of(sequences())
+    flat, padded = hidden_states(model, batch), hidden_states(padded_twin(model), batch)
+    assert (flat - padded).abs().max() < 1e-5 * flat.abs().max()
+
+
+def test_gradients_of_both_layouts_agree_in_double_precision() -> None:
+    model = prepare(build("gpt2").double(), "gpt2")
+    other = padded_twin(model)
+    parts = sequences()
+    batch = batch_of(parts, masks(parts))
+    for m in (model, other):
+        response_logprobs(m, batch).logprobs.sum().backward()
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert (mine.grad - theirs.grad).abs().max() < 1e-10 * max(1.0, float(theirs.grad.abs().max()))
+
+
+@pytest.mark.parametrize("amount", [0, 1, 5])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_amount_and_side_change_nothing(side: str, amount: int) -> None:
+    """GPT-2 learns absolute positions: a padded batch of transformers with mask and positions, against ours."""
+    model, parts = build("gpt2"), sequences()
+    width = max(map(len, parts)) + amount
+    rows, mask = torch.full((len(parts), width), 99), torch.zeros(len(parts), width, dtype=torch.long)
+    for row, part in enumerate(parts):
+        place = slice(width - len(part), width) if side == "left" else slice(0, len(part))
+        rows[row, place], mask[row, place] = part, 1
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    theirs = model.transformer(input_ids=rows, attention_mask=mask, position_ids=positions).last_hidden_state[
+        mask.bool()
+    ]
+    ours = hidden_states(prepare(twin(model), "gpt2"), batch_of(parts))
+    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "gptj", "qwen3"])
+def test_scores_equal_those_of_plain_sequence_classification(name: str) -> None:
+    model, parts = scalar(name), sequences()
+    wanted = torch.cat([model(input_ids=part[None]).logits[:, 0] for part in parts])
+    ours = prepare(twin(model), name)
+    found = sequence_scores(ours, batch_of(parts))
+    assert (found - wanted).abs().max() < 1e-5
+    alone = torch.cat([sequence_scores(ours, batch_of([part])) for part in parts])
+    shuffled = sequence_scores(ours, batch_of([parts[i] for i in (3, 0, 4, 2, 1)]))
+    assert (found - alone).abs().max() < 1e-5
+    assert (found[[3, 0, 4, 2, 1]] - shuffled).abs().max() < 1e-5
+
+
+def test_the_last_token_counts_even_when_it_is_the_padding_token() -> None:
+    model, parts = prepare(scalar("llama"), "llama"), sequences((6, 4))
+    parts[0][-1] = model.config.pad_token_id
+    scores = sequence_scores(model, batch_of(parts))
+    head = scalar_head(model)
+    assert torch.allclose(scores[0], head(hidden_states(model, batch_of(parts))[5])[0], atol=1e-6)
+
+
+def test_a_value_is_read_at_the_state_before_its_token() -> None:
+    """Changing the last token changes no value; changing the one before changes the last value only."""
+    model, parts = prepare(scalar("llama"), "llama"), sequences((8, 5))
+    mask = [torch.arange(8) >= 3, torch.arange(5) >= 2]
+    values = state_values(model, batch_of(parts, mask))
+    head, hidden = scalar_head(model), hidden_states(model, batch_of(parts, mask))
+    assert torch.allclose(values[3:8], head(hidden[2:7])[:, 0], atol=1e-6)
+    assert not values[[0, 1, 2, 8, 9]].any()
+    for changed, differs in ((7, []), (6, [7])):
+        other = parts[0].clone()
+        other[changed] = (other[changed] + 1) % 100
+        moved = (state_values(model, batch_of([other, parts[1]], mask)) - values).abs() > 1e-6
+        assert moved.nonzero().flatten().tolist() == differs
+
+
+def test_scores_are_float32_under_autocast() -> None:
+    model = prepare(scalar("llama"), "llama")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert sequence_scores(model, batch_of(sequences())).dtype == torch.float32
+
+
+def test_policy_and_reference_start_equal_even_with_dropout_in_the_config(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """GPT-2 as shipped has dropout 0.1: loaded twice, in train mode, the log-ratio is exactly 0."""
+    from tutelage.models.loading import load_policy
+
+    build("gpt2").save_pretrained(tmp_path)
+    policy, ref = load_policy(tmp_path).train(), load_policy(tmp_path).eval()
+    parts = sequences()
+    batch = batch_of(parts, masks(parts))
+    assert torch.equal(response_logprobs(policy, batch).logprobs, response_logprobs(ref, batch).logprobs)

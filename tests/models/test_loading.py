@@ -1,0 +1,227 @@
+"""Folders in and out: what loads, what is refused and how, and that nothing changes on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers as hf
+from torch import nn
+
+from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
+from tutelage.models.forward import hidden_states, scalar_head, sequence_scores
+from tutelage.models.loading import (
+    fit_embeddings,
+    load_policy,
+    load_scalar,
+    load_tokenizer,
+    prepare,
+    require_chat_template,
+    save,
+    score_normalisation,
+    set_score_normalisation,
+)
+from tutelage.models.tiny import tiny_model, train_tokenizer
+
+TEXT = "The cat sat on the mat and looked at 17 birds."
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> hf.PreTrainedTokenizerFast:
+    return train_tokenizer([TEXT], 280)
+
+
+def bare_tokenizer(folder: Path, **special: str) -> Path:
+    """A tokenizer as found in the wild: whatever special tokens are given, no chat template."""
+    inner = train_tokenizer([TEXT], 280)._tokenizer
+    hf.PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(folder)
+    return folder
+
+
+def logits(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=ids[None]).logits[0]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3", "gpt_neox"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_saved_model_loads_plainly_with_equal_logits(name, tied, tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    config = CONFIGS[name]()
+    config.tie_word_embeddings = tied
+    torch.manual_seed(0)
+    model = hf.AutoModelForCausalLM.from_config(config).eval()
+    (ids,) = sequences((9,))
+    model.save_pretrained(tmp_path / "a")
+    ours = load_policy(tmp_path / "a")
+    save(ours, tokenizer, tmp_path / "b")
+    assert list((tmp_path / "b").glob("*.safetensors")) and not list((tmp_path / "b").glob("*.bin"))
+    plain = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "b", attn_implementation="eager")
+    model.set_attn_implementation("eager")
+    assert torch.equal(logits(plain, ids), logits(model, ids))
+    assert plain.config.tie_word_embeddings == tied
+    assert (logits(load_policy(tmp_path / "b"), ids) - logits(model, ids)).abs().max() < 1e-5
+    assert "tutelage" not in json.loads((tmp_path / "b" / "config.json").read_text()).get(
+        "attn_implementation", ""
+    )
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox"])
+def test_a_fresh_scalar_head_follows_the_rule_and_the_seed(name, tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    build(name).save_pretrained(tmp_path / "lm")
+    before = torch.random.get_rng_state()
+    one, same, other = (load_scalar(tmp_path / "lm", seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    weight = scalar_head(one).weight
+    assert scalar_head(one).bias is None and weight.shape == (1, 32)
+    assert torch.equal(weight, scalar_head(same).weight) and not torch.equal(
+        weight, scalar_head(other).weight
+    )
+    assert 0.7 < float(weight.detach().std()) * 33**0.5 < 1.3
+    assert one.config.num_labels == 1
+    save(one, tokenizer, tmp_path / "rm")
+    plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
+    (ids,) = sequences((9,))
+    with torch.no_grad():
+        score = plain(input_ids=ids[None]).logits[0, 0]
+        assert (sequence_scores(load_scalar(tmp_path / "rm"), batch_of([ids]))[0] - score).abs() < 1e-5
+        assert torch.equal(scalar_head(plain).weight, weight)
+
+
+def test_score_normalisation_travels_with_the_checkpoint(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    build("llama").save_pretrained(tmp_path / "lm")
+    model = load_scalar(tmp_path / "lm")
+    assert score_normalisation(model) == (0.0, 1.0)
+    set_score_normalisation(model, -1.25, 2.5)
+    save(model, tokenizer, tmp_path / "rm")
+    assert score_normalisation(load_scalar(tmp_path / "rm")) == (-1.25, 2.5)
+
+
+def test_no_dropout_is_left_anywhere(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("gpt2", "gpt_neox"):
+        build(name).save_pretrained(tmp_path / name)
+        for model in (load_policy(tmp_path / name), load_scalar(tmp_path / name)):
+            model.train()
+            assert not [m for m in model.modules() if isinstance(m, nn.Dropout) and m.p > 0]
+            batch = batch_of(sequences())
+            assert torch.equal(hidden_states(model, batch), hidden_states(model, batch))
+
+
+def test_models_whose_logits_are_capped_are_refused() -> None:
+    config = hf.Gemma2Config(
+        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        intermediate_size=48, final_logit_softcapping=1.0, initializer_range=0.2,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="soft-capping"):
+        prepare(hf.AutoModelForCausalLM.from_config(config), "gemma")
+
+
+def test_scaled_logits_are_found() -> None:
+    assert prepare(build("granite"), "granite").tutelage_traits.logit_scale == 1 / 8
+
+
+def test_what_is_missing_is_said_in_one_sentence(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    CONFIGS["llama"]().save_pretrained(tmp_path / "half")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{not json")
+    cases = [
+        (load_policy, tmp_path / "nowhere", "There is no folder"),
+        (load_policy, tmp_path / "empty", "no config.json"),
+        (load_policy, tmp_path / "half", "Cannot load a model"),
+        (load_policy, tmp_path / "broken", "Cannot load a model"),
+        (load_scalar, tmp_path / "nowhere", "There is no folder"),
+        (load_tokenizer, tmp_path / "nowhere", "There is no folder"),
+        (load_tokenizer, tmp_path / "half", "Cannot load a tokenizer"),
+        (load_policy, "nobody/no-such-model", "Cannot load a model from nobody/no-such-model"),
+        (load_tokenizer, "nobody/no-such-model", "Cannot load a tokenizer from nobody/no-such-model"),
+    ]
+    for load, path, sentence in cases:
+        with pytest.raises(ValueError, match=sentence) as caught:
+            load(path)
+        message = str(caught.value)
+        assert str(path) in message and "\n" not in message and len(message) < 400, message
+
+
+def test_a_scalar_model_is_no_policy(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    build("llama").save_pretrained(tmp_path / "lm")
+    save(load_scalar(tmp_path / "lm"), tokenizer, tmp_path / "rm")
+    with pytest.raises(ValueError, match="scalar model"):
+        load_policy(tmp_path / "rm")
+
+
+def test_a_checkpoint_without_some_weights_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model = build("llama")
+    state = {name: value for name, value in model.state_dict().items() if "layers.1.mlp" not in name}
+    model.save_pretrained(tmp_path, state_dict=state)
+    for load in (load_policy, load_scalar):
+        with pytest.raises(ValueError, match=r"lacks weights .*layers\.1\.mlp"):
+            load(tmp_path)
+
+
+def test_tokenizers_get_a_padding_token_of_their_own(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    for number, special in enumerate(
+        ({"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"})
+    ):
+        tokenizer = load_tokenizer(bare_tokenizer(tmp_path / str(number), **special))
+        assert tokenizer.pad_token == "<|pad|>" and tokenizer.pad_token_id != tokenizer.eos_token_id
+    fine = load_tokenizer(bare_tokenizer(tmp_path / "fine", eos_token="<|eos|>", pad_token="a"))
+    assert fine.pad_token == "a"
+    with pytest.raises(ValueError, match="no end-of-sequence token"):
+        load_tokenizer(bare_tokenizer(tmp_path / "endless"))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_embeddings_grow_for_a_new_token_and_old_logits_stay(name: str, tmp_path: Path) -> None:
+    """A tokenizer whose pad is new (id = size of the vocabulary): room in the model, the rest as it was, also reloaded."""
+    inner = train_tokenizer([TEXT], 280)._tokenizer
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|eos|>")
+    tokenizer.add_special_tokens({"pad_token": "<|filler|>"})
+    config = CONFIGS[name]()
+    config.vocab_size = len(tokenizer) - 1
+    torch.manual_seed(0)
+    model = prepare(hf.AutoModelForCausalLM.from_config(config).eval(), name)
+    (ids,) = sequences((9,))
+    before = logits(model, ids)
+    fit_embeddings(model, tokenizer)
+    after = logits(model, ids)
+    assert after.shape[1] == len(tokenizer)
+    assert torch.allclose(after[:, :-1], before, atol=1e-6)
+    assert torch.allclose(after[:, -1], before.mean(1), atol=1e-5)  # never likelier than the average token
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    save(model, tokenizer, tmp_path)
+    assert torch.equal(logits(load_policy(tmp_path), ids), after)
+    assert load_tokenizer(tmp_path).pad_token == "<|filler|>"
+    fit_embeddings(model, tokenizer)  # nothing left to do
+    assert torch.equal(logits(model, ids), after)
+
+
+def test_a_missing_chat_template_is_an_error_only_for_chat(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = load_tokenizer(bare_tokenizer(tmp_path, eos_token="<|eos|>"))
+    with pytest.raises(ValueError, match=r"data\.jsonl holds chat messages.*chat_template\.jinja"):
+        require_chat_template(tokenizer, "data.jsonl")
+    require_chat_template(train_tokenizer([TEXT], 280), "data.jsonl")
+
+
+def test_a_run_folder_stands_for_the_model_in_it(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model = tiny_model(tokenizer, hidden=32, layers=1, heads=2)
+    save(model, tokenizer, tmp_path / "run" / "model")
+    (ids,) = sequences((9,))
+    assert torch.equal(logits(load_policy(tmp_path / "run"), ids), logits(model, ids))
+    assert load_tokenizer(tmp_path / "run").get_vocab() == tokenizer.get_vocab()
+
+
+def test_saving_replaces_a_folder_whole_or_not_at_all(tokenizer, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    model = prepare(twin(build("llama")), "llama")
+    save(model, tokenizer, tmp_path / "m")
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()}
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tokenizer, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(model, tokenizer, tmp_path / "m")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()} == kept
