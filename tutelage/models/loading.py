@@ -85,7 +85,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ValueError(f"Cannot load a tokenizer from {path}: {_first_sentence(error)}") from error
+            raise ValueError(_cannot_load("tokenizer", path, error)) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"The tokenizer at {path} has no end-of-sequence token; set eos_token in its tokenizer_config.json."
@@ -175,7 +175,7 @@ def _load(
             without_dropout(config)
             model, info = kind.from_pretrained(source, config=config, dtype=dtype, output_loading_info=True)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise ValueError(f"Cannot load a model from {path}: {_first_sentence(error)}") from error
+            raise ValueError(_cannot_load("model", path, error)) from error
     return model, info
 
 
@@ -206,9 +206,12 @@ def without_dropout(config: Any) -> None:
             setattr(config, name, 0.0)
 
 
-def _first_sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text.split(". ")[0].rstrip(".") + "."
+def _cannot_load(what: str, path: str | Path, error: Exception) -> str:
+    """One sentence from the first one of transformers' explanation."""
+    why = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+    if Path(path).is_dir():
+        return f"Cannot load a {what} from {path} ({why}); check that all its files are there and whole."
+    return f"There is no folder {path}, and no {what} of that name on the hub can be had ({why}); check the name."
 
 
 @contextmanager
