@@ -60,35 +60,45 @@ def response(prompt: Prompt, words: str, *, ended: bool = True) -> Response:
 def prompts(n: int) -> list[Prompt]:
     """n chat prompts, tasks in turn."""
     return [
-        Prompt((Message("user", f"Question {i}: Anna has {i} apples. How many?"),), TASKS[i % 3], {"answer": i})
+        Prompt(
+            (Message("user", f"Question {i}: Anna has {i} apples. How many?"),), TASKS[i % 3], {"answer": i}
+        )
         for i in range(n)
     ]
 
 
-def evaluation(folder: Path, *, n: int = 240, seed: int = 0, hostile: str = "", minute: int = 30, **inputs: Any) -> Path:
+def evaluation(
+    folder: Path, *, n: int = 150, seed: int = 0, hostile: str = "", minute: int = 30, **inputs: Any
+) -> Path:
     """An evaluation run of sft, ppo and dpo with numbers that have a known order."""
     generator = np.random.default_rng(seed)
     asked = prompts(n)
     base = generator.normal(0.5, 0.15, n)
     answers: dict[str, list[Response]] = {}
     scores: dict[str, list[Score]] = {}
-    for model, gain, length in (("sft", 0.0, 1.0), ("ppo", 0.2, 1.4), ("dpo", 0.12, 1.05)):
+    for model, gain, length in (("sft", 0.0, 1.0), ("ppo", 0.2, 2.0), ("dpo", 0.12, 1.05)):
         value = np.clip(base + gain + generator.normal(0, 0.15 if gain else 0, n), 0, 1)
-        scores[model] = [Score(float(v), {"facts": float(min(1, v + 0.1)), "form": float(max(0, v - 0.1))}) for v in value]
+        scores[model] = [
+            Score(float(v), {"facts": float(min(1, v + 0.1)), "form": float(max(0, v - 0.1))}) for v in value
+        ]
         answers[model] = [
-            response(p, hostile + f"{model} says that Anna has some apples . " * int(length * (1 + i % 3)), ended=i % 15 > 0)
+            response(
+                p,
+                hostile + f"{model} says that Anna has some apples . " * int(length * (1 + i % 3)),
+                ended=i % 15 > 0,
+            )
             for i, p in enumerate(asked)
         ]
     found: list[Row] = []
     for model in answers:
-        found += gold.evaluate(model, answers[model], scores[model], resamples=300)
-        found += text.evaluate(model, answers[model], resamples=300)
+        found += gold.evaluate(model, answers[model], scores[model], resamples=200)
+        found += text.evaluate(model, answers[model], resamples=200)
         kl = generator.normal({"sft": 0, "ppo": 6.5, "dpo": 3.2}[model], 0.0 if model == "sft" else 4, n)
-        found.append(rows.row(model, "kl", "all", statistics.bootstrap_mean(kl, resamples=300), "nats"))
+        found.append(rows.row(model, "kl", "all", statistics.bootstrap_mean(kl, resamples=200), "nats"))
         if model != "sft":
             both = answers[model], scores[model], answers["sft"], scores["sft"]
-            found += win_rate.evaluate(model, *both, resamples=300)
-            found += text.length_change(model, answers[model], answers["sft"], resamples=300)
+            found += win_rate.evaluate(model, *both, resamples=200)
+            found += text.length_change(model, answers[model], answers["sft"], resamples=200)
     settings = {"temperature": 1.0, "max_new_tokens": 96, "seed": 0, "baseline": ""}
     write_run(folder, "eval", minute=minute, inputs=inputs, settings=settings, baseline="sft")
     (folder / "results.json").write_text(json.dumps(rows.to_json(found)))
@@ -124,7 +134,11 @@ def reward(folder: Path, *, n: int = 600, **inputs: Any) -> Path:
     found = reward_model.evaluate("reward", chosen, rejected, None, lengths[:, 0], lengths[:, 1])
     metrics = [
         {"step": s, "loss": 0.69 * np.exp(-s / 60) + 0.45, "accuracy": 0.5 + 0.25 * (1 - np.exp(-s / 30))}
-        | ({"eval_loss": 0.7 * np.exp(-s / 60) + 0.48, "eval_accuracy": 0.73 - 0.2 * np.exp(-s / 30)} if s % 20 == 0 else {})
+        | (
+            {"eval_loss": 0.7 * np.exp(-s / 60) + 0.48, "eval_accuracy": 0.73 - 0.2 * np.exp(-s / 30)}
+            if s % 20 == 0
+            else {}
+        )
         for s in range(1, 121)
     ]
     settings = {"data": "store:main", "store": str(folder.parent / "store.sqlite")}
@@ -182,7 +196,11 @@ def demo(root: Path, hostile: str = "") -> Path:
         root / "ppo",
         "ppo",
         minute=18,
-        inputs={"model": sft / "model", "reward_model": rm / "model", "prompts": world / "prompts_train.jsonl"},
+        inputs={
+            "model": sft / "model",
+            "reward_model": rm / "model",
+            "prompts": world / "prompts_train.jsonl",
+        },
         metrics=ppo_metrics,
     )
     dpo_metrics = [
@@ -204,6 +222,11 @@ def demo(root: Path, hostile: str = "") -> Path:
     )
     heldout = world / "prompts_heldout.jsonl"
     evaluation(
-        root / "eval", hostile=hostile, prompts=heldout, sft=sft / "model", ppo=ppo / "model", dpo=dpo / "model"
+        root / "eval",
+        hostile=hostile,
+        prompts=heldout,
+        sft=sft / "model",
+        ppo=ppo / "model",
+        dpo=dpo / "model",
     )
     return root

@@ -62,11 +62,11 @@ def test_clustered_intervals_cover_the_truth() -> None:
     generator = np.random.default_rng(5)
     keys = np.repeat(np.arange(60), 4)
     clustered = plain = 0
-    rounds = 300
+    rounds = 200
     for seed in range(rounds):
         values = np.repeat(generator.normal(size=60), 4) + 0.5 * generator.normal(size=240)
-        a = statistics.bootstrap_mean(values, keys, seed=seed, resamples=500)
-        b = statistics.bootstrap_mean(values, seed=seed, resamples=500)
+        a = statistics.bootstrap_mean(values, keys, seed=seed, resamples=300)
+        b = statistics.bootstrap_mean(values, seed=seed, resamples=300)
         clustered += a.low <= 0 <= a.high
         plain += b.low <= 0 <= b.high
     assert 0.90 <= clustered / rounds <= 0.98
@@ -92,11 +92,11 @@ def test_win_rate_counts_ties_as_one_half() -> None:
 def test_win_rate_intervals_cover_the_truth() -> None:
     generator = np.random.default_rng(9)
     held = 0
-    for seed in range(300):
+    for seed in range(200):
         outcome = generator.choice([1.0, 0.0, -1.0], size=120, p=[0.6, 0.2, 0.2])
-        found = statistics.win_rate(outcome, np.zeros(120), seed=seed, resamples=500).interval
+        found = statistics.win_rate(outcome, np.zeros(120), seed=seed, resamples=300).interval
         held += found.low <= 0.7 <= found.high
-    assert 0.91 <= held / 300 <= 0.985
+    assert 0.91 <= held / 200 <= 0.985
 
 
 def test_a_clean_sweep_still_has_an_interval() -> None:

@@ -60,6 +60,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
 }
 OTHER = (Panel("loss", "", (("loss", "training"), ("eval_loss", "held out"))),)
 FRONTIER = ("objective/kl", "objective/scores")
+FRONTIER_POINTS = 25
 
 
 def series(lines: Sequence[dict[str, Any]], names: Sequence[str], points: int = POINTS) -> np.ndarray:
@@ -90,15 +91,15 @@ def draw(run: RunFolder, slot: int) -> tuple[list[str], list[Row]]:
 
 
 def draw_frontier(runs: Sequence[tuple[RunFolder, int]]) -> tuple[str, list[Row]]:
-    """Score against KL over the training of each run that has both; an empty string when none has."""
+    """Score against KL over the training of each run that has both ("" when none has), and its points as rows."""
     lines, rows = [], []
     for run, slot in runs:
-        found = series(run.metrics, FRONTIER)
+        found = series(run.metrics, FRONTIER, FRONTIER_POINTS)
         if len(found):
             lines.append(figures.Line(run.name, found[:, 2], found[:, 3], slot))
             for n, step, kl, score in found:
-                rows.append(_point(run, FRONTIER[0], n, step, kl, "nats per response"))
-                rows.append(_point(run, FRONTIER[1], n, step, score, "score"))
+                rows.append(_point(run, f"frontier/{FRONTIER[0]}", n, step, kl, "nats per response"))
+                rows.append(_point(run, f"frontier/{FRONTIER[1]}", n, step, score, "score"))
     if not lines:
         return "", []
     return figures.frontier(

@@ -1,7 +1,7 @@
 """The command `eval`: the same held-out prompts to every model, one function per evaluation, tidy rows out.
 
-results.json     rows {model, metric, task, value, low, high, n, unit}
-samples.jsonl    one line per prompt: {"id", "task", "prompt", "responses": {MODEL: {"text", "gold", "parts", "finish", "tokens"}}}
+results.json holds rows {model, metric, task, value, low, high, n, unit}.  samples.jsonl holds one line per prompt: id, task,
+prompt, and the response of every model with its text, finish, tokens, gold score and parts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from transformers import PreTrainedModel
 
 from tutelage.data.formats import read_documents, read_prompts
 from tutelage.evals import drift, gold, language, text, win_rate
@@ -77,6 +78,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     write_json_atomic(run.folder / "results.json", to_json(rows))
     run.console.print(table(rows, list(models), baseline))
+    if not gradable(prompts):
+        run.console.print(
+            f"{settings.prompts} has no gold standard (column 'reference'): no gold score, no win rate."
+        )
     run.finish()
     return run.folder
 
@@ -117,6 +122,11 @@ def _prompts(settings: Settings) -> list[Prompt]:
     return [prompts[i] for i in chosen]
 
 
+def gradable(prompts: Sequence[Prompt]) -> bool:
+    """Whether every prompt has what a gold standard needs."""
+    return all(prompt.reference is not None for prompt in prompts)
+
+
 def _documents(settings: Settings) -> list[str]:
     if not settings.documents:
         return []
@@ -136,49 +146,52 @@ def _evaluate(
     bar: Bar,
 ) -> tuple[Answers, list[Row]]:
     """One model's responses, and the rows that need no other model's responses."""
-    model = load_policy(path, dtype=world.frozen_dtype, device=world.device).eval().requires_grad_(False)
-    tokenizer = load_tokenizer(path)
+    model, tokenizer = _load(path, world), load_tokenizer(path)
     generator = LocalGenerator(model, tokenizer, dtype=world.dtype)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed)
     responses: list[Response] = []
     for start in range(0, len(prompts), CHUNK):
-        responses += generator.generate(list(prompts[start : start + CHUNK]), sampling)
-        bar.advance(len(prompts[start : start + CHUNK]), status=name)
+        chunk = list(prompts[start : start + CHUNK])
+        responses += generator.generate(chunk, sampling)
+        bar.advance(len(chunk), status=name)
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
-    gradable = all(prompt.reference is not None for prompt in prompts)
-    scores = gold.grade_all(responses, grade) if gradable else []
-    rows = gold.evaluate(name, responses, scores, **seeded) if gradable else []
+    scores = gold.grade_all(responses, grade) if gradable(prompts) else []
+    rows = gold.evaluate(name, responses, scores, **seeded) if scores else []
     rows += text.evaluate(name, responses, **seeded)
-    if path == reference_path:
-        ratios = np.zeros(len(responses))
-    else:
-        # The KL is that of the distribution that was sampled from; a greedy response is no sample, so new ones are drawn.
-        if settings.temperature == 0:
-            responses_for_kl = generator.generate(
-                list(prompts), Sampling(settings.max_new_tokens, 1.0, seed=settings.seed)
-            )
-        else:
-            responses_for_kl = responses
-        reference = (
-            load_policy(reference_path, dtype=world.frozen_dtype, device=world.device)
-            .eval()
-            .requires_grad_(False)
-        )
-        ratios = drift.log_ratios(
-            model,
-            reference,
-            responses_for_kl,
-            world,
-            temperature=settings.temperature or 1.0,
-            max_tokens=settings.max_tokens,
-        )
-    rows += drift.evaluate(name, ratios, responses, **seeded)
+    # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.
+    samples = responses
+    if settings.temperature == 0 and path != reference_path:
+        samples = generator.generate(list(prompts), Sampling(settings.max_new_tokens, seed=settings.seed))
+    ratios = _log_ratios(path, model, samples, reference_path, settings, world)
+    rows += drift.evaluate(name, ratios, samples, **seeded)
     if documents:
         nats, tokens, size = language.losses(
             model, tokenizer, documents, world, max_tokens=settings.max_tokens
         )
         rows += language.evaluate(name, nats, tokens, size, **seeded)
     return Answers(responses, scores), rows
+
+
+def _load(path: str, world: World) -> PreTrainedModel:
+    return load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)
+
+
+def _log_ratios(
+    path: str,
+    model: PreTrainedModel,
+    samples: Sequence[Response],
+    reference_path: str,
+    settings: Settings,
+    world: World,
+) -> np.ndarray:
+    """log model - log reference of each sample, in nats; zero for the reference itself."""
+    if path == reference_path:
+        return np.zeros(len(samples))
+    temperature = settings.temperature or 1.0
+    reference = _load(reference_path, world)
+    return drift.log_ratios(
+        model, reference, samples, world, temperature=temperature, max_tokens=settings.max_tokens
+    )
 
 
 def _compare(name: str, answers: dict[str, Answers], baseline: str, settings: Settings) -> list[Row]:

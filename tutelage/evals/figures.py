@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 
 P = ParamSpec("P")
 
-WIDTH, HEIGHT = 5.0, 3.1  # inches at 72 points: 360 x 223 units in the SVG
+WIDTH, HEIGHT = 4.2, 2.7  # inches at 72 points: 302 x 194 units in the SVG, a column of the page
+WIDE = 5.2  # for rows with names, two columns to the page
 SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet one
 # Stand-ins that matplotlib draws with; `_svg` puts the page's variables in their place.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
@@ -109,6 +110,9 @@ def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.02, y=0.08)
     _few_ticks(axes)
+    if y_label == "share":
+        axes.set_ylabel("")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     if len(lines) > 1:
         axes.legend(loc="best", labelcolor=INK, handlelength=1.4)
     return _svg(figure, title)
@@ -118,8 +122,8 @@ def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str
 def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle: float | None = None) -> str:
     """Values with intervals, one row per group, models beside each other; `middle` draws a reference line."""
     groups, names = list(dict.fromkeys(d.group for d in found)), list(dict.fromkeys(d.name for d in found))
-    height = max(1.7, 0.95 + 0.24 * len(groups) * len(names) + 0.16 * len(groups))
-    figure, axes = _start(title, height)
+    height = 1.2 + 0.55 * len(groups)
+    figure, axes = _start(title, height, WIDE)
     step = 0.62 / max(1, len(names))
     for name in names:
         mine = [d for d in found if d.name == name]
@@ -177,7 +181,7 @@ def frontier(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> s
 @_styled
 def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -> str:
     """Share of pairs ordered right against the model's confidence; on the dashed line the two agree."""
-    figure, axes = _start(title)
+    figure, axes = _start(title, 3.2, WIDE)
     y = np.array([d.value for d in found])
     reach = np.abs(np.array([[d.value - d.low, d.high - d.value] for d in found]).T)
     ink = colour(found[0].slot)
@@ -202,8 +206,8 @@ def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -
     return _svg(figure, title)
 
 
-def _start(title: str, height: float = HEIGHT) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, pad=8)
     return figure, axes

@@ -42,8 +42,6 @@ REWARD_METRICS: dict[str, tuple[str, str]] = {
     "temperature_fitted": ("Fitted temperature", "above 1: over-confident, below 1: under-confident"),
     "calibration_error_fitted": ("Calibration error when fitted", "after division by that temperature"),
     "margin": ("Mean margin", "score of the chosen minus score of the rejected response"),
-    "score_mean": ("Mean score", "over all responses of the pairs"),
-    "score_std": ("Spread of scores", "standard deviation"),
     "score_length_correlation": ("Correlation of score and length", ""),
 }
 
@@ -73,7 +71,9 @@ def figure(value: float | None, unit: str) -> str:
         percent = 100 * value
         return f"{percent:.1f}" if 0 < abs(percent) < 9.95 else f"{percent:.0f}"
     if unit == "p":
-        return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    if unit == "score":
+        return f"{value:.2f}"
     if unit in ("pairs", "prompts", "responses", "steps"):
         return f"{value:,.0f}"
     if unit == "s":
@@ -91,17 +91,16 @@ def figure(value: float | None, unit: str) -> str:
 
 
 def number(row: Row, text: str | None = None) -> Number:
-    """A row, ready to print."""
+    """A row, ready to print; `text` replaces the value as it would be written."""
+    if text is None and row.n == 1 and row.unit == "tokens" and row.value is not None:
+        text = f"{row.value:.0f} tokens"
     unit = {"share": " %", "nats": " nats", "tokens": " tokens", "s": " s"}.get(row.unit, "")
     shown = (
         text if text is not None else figure(row.value, row.unit) + (unit if row.value is not None else "")
     )
-    bounds = (
-        ""
-        if row.low is None or row.high is None
-        else f"[{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]"
-    )
-    return Number(row, shown, bounds)
+    if row.low is None or row.high is None or row.low == row.high:  # no interval, or a constant
+        return Number(row, shown, "")
+    return Number(row, shown, f"[{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]")
 
 
 def one(rows: Sequence[Row], model: str, metric: str, task: str = OVERALL) -> Row | None:

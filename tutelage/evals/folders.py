@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -115,7 +116,21 @@ def find(places: Sequence[str | Path]) -> list[RunFolder]:
         raise ValueError(
             f"No run found in {given}; a run folder holds lineage.json, which every tutelage command writes."
         )
-    return sorted(found.values(), key=lambda run: (str(run.lineage.get("started_at", "")), run.name))
+    return sorted(_apart(found.values()), key=lambda run: (str(run.lineage.get("started_at", "")), run.name))
+
+
+def _apart(runs: Iterable[RunFolder]) -> list[RunFolder]:
+    """The same runs under names that differ: runs that share one get as much of their path as it takes."""
+    named = list(runs)
+    for depth in range(2, 32):
+        often = Counter(run.name for run in named)
+        if max(often.values()) == 1:
+            break
+        named = [
+            replace(run, name="/".join(run.path.resolve().parts[-depth:])) if often[run.name] > 1 else run
+            for run in named
+        ]
+    return named
 
 
 def parents(run: RunFolder, others: Sequence[RunFolder]) -> list[tuple[RunFolder, dict[str, Any]]]:

@@ -41,7 +41,7 @@ class Page:
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
     frontier: Markup = NO_FIGURE
-    training: list[tuple[str, list[Markup]]] = field(default_factory=list)
+    training: list[Markup] = field(default_factory=list)
     graph: Markup = NO_FIGURE
     lineage: list[dict[str, Any]] = field(default_factory=list)
     machines: list[str] = field(default_factory=list)
@@ -191,14 +191,15 @@ def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figur
 
 
 def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, list[Number | None]]]:
-    """(name, what it is, one cell per model) for every metric that some model has."""
-    parts = {
-        r.metric: (f"Gold: {r.metric.removeprefix('gold/')}", "")
-        for r in rows
-        if r.metric.startswith("gold/")
-    }
+    """(name, what it is, one cell per model) for every metric that some model has; gold's parts come after gold."""
+    parts = sorted({r.metric for r in rows if r.metric.startswith("gold/")})
+    named: dict[str, tuple[str, str]] = {}
+    for metric, name_and_what in findings.METRICS.items():
+        named[metric] = name_and_what
+        if metric == "gold":
+            named |= {part: (f"Gold: {part.removeprefix('gold/').replace('_', ' ')}", "") for part in parts}
     lines = []
-    for metric, (name, what) in {**findings.METRICS, **dict(sorted(parts.items()))}.items():
+    for metric, (name, what) in named.items():
         cells = _cells(rows, models, metric, OVERALL)
         if any(cells):
             lines.append((name, what, cells))
@@ -247,7 +248,9 @@ def _add_reward_model(page: Page, run: RunFolder) -> None:
     table = []
     for metric, (name, what) in findings.REWARD_METRICS.items():
         r = one(rows, run.name, metric)
-        if r is not None:
+        if r is not None and not (
+            metric == "ceiling" and r.value == 1
+        ):  # 1 says nothing: no disagreement is known
             table.append((name, what, number(r)))
     confidence, found = [], []
     for r in rows:
@@ -269,15 +272,13 @@ def _slot(run: RunFolder) -> int:
 def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
     for run in runs:
         drawn, rows = curves.draw(run, _slot(run))
-        if drawn:
-            page.training.append((run.name, [Markup(svg) for svg in drawn]))
-            page.rows += rows
+        page.training += [Markup(svg) for svg in drawn]
+        page.rows += rows
     same = [run for run in runs if run.command == "ppo"]
     slots = slots_of([run.name for run in same])
     figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
     page.frontier = Markup(figure)
-    known = set(page.rows)
-    page.rows += [r for r in rows if r not in known]
+    page.rows += rows
 
 
 def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
@@ -300,9 +301,11 @@ def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
 
 def _facts(run: RunFolder, runs: Sequence[RunFolder]) -> dict[str, Any]:
     """What the lineage table says of a run beside its numbers."""
-    owners = {str(entry.get("name")): parent.name for parent, entry in parents(run, runs)}
+    owned = parents(run, runs)
+    owners = {str(entry.get("name")): parent.name for parent, entry in owned}
     inputs = []
-    for entry in run.lineage.get("inputs", []):
+    recorded = run.lineage.get("inputs", [])
+    for entry in [*recorded, *(entry for _, entry in owned if entry not in recorded)]:
         name = str(entry.get("name", ""))
         inputs.append(
             (owners.get(name) or str(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])

@@ -54,7 +54,8 @@ def choose(
     """Examples for the page from the lines of an evaluation's samples.jsonl, and a row for every number in them."""
     usable = [line for line in lines if isinstance(line.get("responses"), dict)]
     examples, rows = [], []
-    for i in stratified([str(line.get("task", "")) for line in usable], count, seed):
+    tasks = [str(line.get("task", "")) for line in usable]
+    for i in sorted(stratified(tasks, count, seed), key=lambda i: (tasks[i], i)):
         line = usable[i]
         answers = []
         reference = line["responses"].get(baseline.removeprefix(prefix), {}).get("gold")

@@ -16,6 +16,7 @@ MAIN = {
     "ppo": ("eval_objective/scores", "objective/scores"),
     "dpo": ("eval_rewards/accuracies", "rewards/accuracies", "loss"),
 }
+SHOWN_PARENTS = 2
 ANY = ("eval_loss", "loss")
 
 
@@ -32,10 +33,10 @@ def duration(seconds: float | None) -> str:
 
 
 def main_number(run: RunFolder) -> str:
-    """The main number of a run, named: "loss 1.234", "ppo win rate 83 %"; empty when it has none yet."""
+    """The main number of a run, named: "loss 1.234", "won ppo 83 %"; empty when it has none yet."""
     best = [r for r in run.results if r.metric == "win_rate" and r.task == "all" and r.value is not None]
     if best:
-        return ", ".join(f"{r.model} win rate {100 * (r.value or 0):.0f} %" for r in best)
+        return "won " + ", ".join(f"{r.model} {100 * (r.value or 0):.0f} %" for r in best)
     for name in MAIN.get(run.command, ANY):
         for r in run.results:
             if r.metric == name and r.task == "all" and r.value is not None:
@@ -53,7 +54,8 @@ def table(runs: list[RunFolder], title: str) -> Table:
         out.add_column(column, justify="right" if column in ("steps", "time") else "left", overflow="fold")
     for run in runs:
         state = run.state
-        origin = dict.fromkeys(parent.name for parent, _ in parents(run, runs))
+        origin = list(dict.fromkeys(parent.name for parent, _ in parents(run, runs)))
+        more = f" +{len(origin) - SHOWN_PARENTS}" if len(origin) > SHOWN_PARENTS else ""
         cells = [
             run.name,
             run.command,
@@ -62,7 +64,7 @@ def table(runs: list[RunFolder], title: str) -> Table:
             str(run.steps or ""),
             main_number(run),
             duration(run.seconds),
-            ", ".join(origin),
+            ", ".join(origin[:SHOWN_PARENTS]) + more,
         ]
         out.add_row(*(cell if i == 3 else escape(cell) for i, cell in enumerate(cells)))
     return out

@@ -1,0 +1,168 @@
+"""KL and held-out loss against independent truths, and the command `eval` on tiny models from prompts to rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tutelage.evals import drift, evaluate, language
+from tutelage.files import write_jsonl_atomic
+from tutelage.launch import launch
+from tutelage.models.loading import save
+from tutelage.models.tiny import tiny_model, train_tokenizer
+from tutelage.parallel import World
+from tutelage.records import Prompt
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.settings.stages import EvalSettings
+
+CPU = World(torch.device("cpu"))
+TEXTS = ["the cat sat on the mat.", "a dog ran to the cat.", "größer als 1 + 2 = 3."]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(TEXTS * 5, vocab_size=280)
+
+
+def model(tokenizer: PreTrainedTokenizerFast, seed: int, scale: float = 1.0) -> LlamaForCausalLM:
+    made = tiny_model(tokenizer, hidden=32, layers=2, heads=2, context=64, seed=seed)
+    with torch.no_grad():
+        made.get_input_embeddings().weight.mul_(scale)
+    return made
+
+
+def test_kl_is_that_of_the_whole_distribution(tokenizer: PreTrainedTokenizerFast) -> None:
+    """With one token per response the KL can be summed over the vocabulary; many samples must come out around it."""
+    policy, reference = model(tokenizer, 1, 12.0), model(tokenizer, 2, 12.0)
+    prompt, temperature = Prompt("the cat"), 0.8
+    generator = LocalGenerator(policy, tokenizer)
+    responses = generator.generate([prompt], Sampling(1, temperature, samples=3000, seed=0))
+    ratios = drift.log_ratios(policy, reference, responses, CPU, temperature=temperature, max_tokens=2000)
+    ids = torch.tensor([responses[0].prompt_ids])
+    p, q = (torch.log_softmax(m(ids).logits[0, -1].double() / temperature, -1) for m in (policy, reference))
+    exact = (p.exp() * (p - q)).sum().item()
+    assert exact > 0.1
+    (row,) = drift.evaluate("m", ratios, responses, resamples=200)
+    error = float(ratios.std() / math.sqrt(ratios.size))
+    assert row.value == pytest.approx(exact, abs=4 * error)
+    assert drift.log_ratios(policy, policy, responses, CPU) == pytest.approx(0.0, abs=0)
+
+
+def test_sequence_logprobs_are_those_of_plain_transformers(tokenizer: PreTrainedTokenizerFast) -> None:
+    policy = model(tokenizer, 1, 12.0)
+    prompts = [Prompt("the cat"), Prompt("a dog ran to")]
+    responses = LocalGenerator(policy, tokenizer).generate(prompts, Sampling(6, 1.0, samples=2, seed=0))
+    found = drift.sequence_logprobs(policy, responses, CPU, max_tokens=16)
+    for response, value in zip(responses, found, strict=True):
+        ids = torch.tensor([[*response.prompt_ids, *response.ids]])
+        logprobs = torch.log_softmax(policy(ids).logits[0].double(), -1)
+        start = len(response.prompt_ids)
+        expected = sum(logprobs[start + i - 1, token].item() for i, token in enumerate(response.ids))
+        assert value == pytest.approx(expected, abs=1e-4)
+        assert value == pytest.approx(sum(response.logprobs), abs=1e-4)
+
+
+def test_an_untrained_model_is_worth_the_vocabulary(tokenizer: PreTrainedTokenizerFast) -> None:
+    uniform = model(tokenizer, 0, 0.0)  # tied embeddings of zero: every token is equally likely
+    nats, tokens, size = language.losses(uniform, tokenizer, [*TEXTS, "x", ""], CPU, max_tokens=8)
+    lengths = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
+    assert tokens.tolist() == [*(n - 1 for n in lengths), 0, 0]
+    loss, perplexity, bits = language.evaluate("m", nats, tokens, size, resamples=200)
+    assert loss.value == pytest.approx(math.log(len(tokenizer)), rel=1e-5)
+    assert perplexity.value == pytest.approx(len(tokenizer), rel=1e-4)
+    firsts = [len(str(tokenizer.decode(tokenizer(text)["input_ids"][:1])).encode()) for text in TEXTS]
+    counted = sum(len(text.encode()) - first for text, first in zip(TEXTS, firsts, strict=True))
+    assert size.sum() == counted
+    assert bits.value == pytest.approx(tokens.sum() * math.log2(len(tokenizer)) / counted, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Two checkpoints, one in a run folder, with prompts and documents."""
+    root = tmp_path_factory.mktemp("eval")
+    save(model(tokenizer, 1, 12.0), tokenizer, root / "sft")
+    save(model(tokenizer, 2, 12.0), tokenizer, root / "ppo" / "model")
+    rows = [{"prompt": f"the cat {i}", "task": ("a", "b")[i % 2]} for i in range(6)]
+    write_jsonl_atomic(root / "prompts.jsonl", rows)
+    write_jsonl_atomic(root / "documents.jsonl", [{"text": text} for text in TEXTS])
+    return root
+
+
+def settings(folder: Path, **more: object) -> EvalSettings:
+    given = {
+        "models": [f"{folder}/sft", f"second={folder}/ppo"],
+        "prompts": str(folder / "prompts.jsonl"),
+        "max_new_tokens": 5,
+        "resamples": 100,
+        "precision": "fp32",
+        "out": folder / "out",
+    }
+    return EvalSettings(**{**given, **more})  # type: ignore[arg-type]
+
+
+def test_the_command_from_prompts_to_rows(folder: Path) -> None:
+    console = Console(width=160, record=True)
+    launch("eval", settings(folder, documents=str(folder / "documents.jsonl"), max_prompts=4), console)
+    rows = json.loads((folder / "out" / "results.json").read_text())
+    found = {(row["model"], row["metric"], row["task"]): row for row in rows}
+    assert len(found) == len(rows)
+    assert set(rows[0]) == {"model", "metric", "task", "value", "low", "high", "n", "unit"}
+    assert found["sft", "kl", "all"]["value"] == 0
+    assert found["second", "kl", "all"]["value"] != 0
+    assert found["second", "length", "a"]["n"] == 2
+    assert found["sft", "eval_loss", "all"]["n"] == 3
+    assert ("second", "length_change", "all") in found
+    assert not any(
+        metric in ("gold", "win_rate") for _, metric, _ in found
+    )  # these prompts have no gold standard
+    lines = [json.loads(line) for line in (folder / "out" / "samples.jsonl").read_text().splitlines()]
+    assert [line["task"] for line in lines].count("a") == 2 and len(lines) == 4
+    for line in lines:
+        assert set(line["responses"]) == {"sft", "second"}
+        assert line["responses"]["sft"]["tokens"] <= 5
+    lengths = [line["responses"]["sft"]["tokens"] for line in lines]
+    assert found["sft", "length", "all"]["value"] == pytest.approx(float(np.mean(lengths)))
+    text = console.export_text()
+    assert "KL to the reference" in text and "no gold standard" in text
+
+
+def test_greedy_responses_still_have_a_kl_of_samples(folder: Path) -> None:
+    launch("eval", settings(folder, temperature=0, out=folder / "greedy"), Console(quiet=True))
+    launch("eval", settings(folder, temperature=1, out=folder / "sampled"), Console(quiet=True))
+
+    def kl(name: str) -> float:
+        rows = json.loads((folder / name / "results.json").read_text())
+        return next(
+            r["value"] for r in rows if (r["model"], r["metric"], r["task"]) == ("second", "kl", "all")
+        )
+
+    assert kl("greedy") == pytest.approx(kl("sampled"), rel=1e-6)
+
+
+def test_the_checkpoints_load_with_plain_transformers(folder: Path) -> None:
+    assert AutoModelForCausalLM.from_pretrained(folder / "sft").config.model_type == "llama"
+
+
+def test_names_of_models() -> None:
+    assert evaluate.named(["runs/sft", "best=runs/ppo", "owner/gpt"]) == {
+        "sft": "runs/sft",
+        "best": "runs/ppo",
+        "gpt": "owner/gpt",
+    }
+    with pytest.raises(ValueError, match="two models are named 'sft'"):
+        evaluate.named(["a/sft", "b/sft"])
+    with pytest.raises(ValueError, match="models is empty"):
+        evaluate.named([])
+
+
+def test_an_unknown_baseline_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match="baseline=nobody is not among the models"):
+        launch("eval", settings(folder, baseline="nobody", out=folder / "wrong"), Console(quiet=True))

@@ -1,0 +1,153 @@
+"""The evaluations on hand-made responses, where the answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.evals.synthetic import prompts, response
+from tutelage.evals import gold, reward_model, text, win_rate
+from tutelage.evals.rows import Row
+from tutelage.records import Prompt, Score
+
+
+def value(rows: list[Row], metric: str, task: str = "all") -> float | None:
+    (found,) = [row for row in rows if (row.metric, row.task) == (metric, task)]
+    return found.value
+
+
+def test_gold_by_task_and_part() -> None:
+    asked = prompts(6)
+    answers = [response(p, "a b") for p in asked]
+
+    def grade(prompt: Prompt, words: str) -> Score:
+        i = dict(prompt.reference or {})["answer"]
+        return Score(i / 10, {"even": 1.0 - i % 2} | ({"rare": 1.0} if i == 4 else {}))
+
+    scores = gold.grade_all(answers, grade)
+    rows = gold.evaluate("m", answers, scores, resamples=200)
+    assert value(rows, "gold") == pytest.approx(0.25)
+    assert value(rows, "gold", "maths") == pytest.approx(0.25)  # prompts 1 and 4
+    assert value(rows, "gold/even") == pytest.approx(0.5)
+    rare = next(row for row in rows if row.metric == "gold/rare" and row.task == "all")
+    assert (rare.value, rare.n) == (1.0, 1)
+
+
+def test_a_prompt_that_cannot_be_graded_is_named() -> None:
+    asked = prompts(1)
+
+    def grade(prompt: Prompt, words: str) -> Score:
+        raise KeyError("facts")
+
+    with pytest.raises(ValueError, match=f"Prompt {asked[0].id} .*cannot be graded"):
+        gold.grade_all([response(asked[0], "x")], grade)
+
+
+def test_win_rate_against_known_outcomes() -> None:
+    asked = prompts(8)
+    ours = [response(p, "a b c d e f g h i j" if i < 4 else "a") for i, p in enumerate(asked)]
+    theirs = [response(p, "a b c d e f g h i j") for p in asked]
+    outcome = [1, 1, 1, 0.5, 0, 0, 0, 1]
+    scores = [Score(o) for o in outcome]
+    rows = win_rate.evaluate("m", ours, scores, theirs, [Score(0.5)] * 8, resamples=200)
+    assert value(rows, "win_rate") == pytest.approx(4.5 / 8)
+    assert (value(rows, "wins"), value(rows, "ties"), value(rows, "losses")) == (4, 1, 3)
+    assert value(rows, "win_rate_similar_length") == pytest.approx(3.5 / 4)
+    similar = next(row for row in rows if row.metric == "win_rate_similar_length" and row.task == "all")
+    assert similar.n == 4
+    per_task = [row for row in rows if row.metric == "win_rate" and row.task != "all"]
+    assert sum(row.value * row.n for row in per_task) == pytest.approx(4.5)
+
+
+def test_win_rate_refuses_other_prompts() -> None:
+    a, b = prompts(2)
+    with pytest.raises(ValueError, match="answered different prompts"):
+        win_rate.evaluate("m", [response(a, "x")], [Score(1)], [response(b, "x")], [Score(0)])
+
+
+def test_no_pair_of_similar_length_is_no_number() -> None:
+    (asked,) = prompts(1)
+    rows = win_rate.evaluate(
+        "m", [response(asked, "a")], [Score(1)], [response(asked, "a b c d")], [Score(0)]
+    )
+    assert value(rows, "win_rate_similar_length") is None
+
+
+def test_text_measures() -> None:
+    asked = [Prompt("one two three four five", "t"), Prompt("six", "t")]
+    answers = [response(asked[0], "one two three four seven"), response(asked[1], "seven seven", ended=False)]
+    rows = text.evaluate("m", answers, resamples=200)
+    assert value(rows, "length") == (6 + 2) / 2
+    assert value(rows, "missing_eos") == 0.5
+    assert value(rows, "distinct_1") == 5 / 7
+    assert value(rows, "distinct_2") == 1.0
+    assert value(rows, "copy_rate") == 0.5  # of "one two three four" and "two three four seven"
+    change = text.length_change("m", answers, [answers[1], answers[1]], resamples=200)
+    assert value(change, "length_change") == pytest.approx(8 / 4 - 1)
+
+
+def test_words_of_other_scripts_count() -> None:
+    assert text.words("Größe: 3 Äpfel!") == ["größe", ":", "3", "äpfel", "!"]
+
+
+def pairs(n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    chosen, rejected = generator.normal(0.7, 1, n), generator.normal(0, 1, n)
+    return chosen, rejected, generator.integers(5, 50, (n, 2))
+
+
+def test_reward_model_rows() -> None:
+    chosen, rejected, lengths = pairs()
+    rows = reward_model.evaluate("r", chosen, rejected, None, lengths[:, 0], lengths[:, 1])
+    assert value(rows, "accuracy") == pytest.approx(float((chosen > rejected).mean()))
+    longer = np.where(lengths[:, 0] == lengths[:, 1], 0.5, lengths[:, 0] > lengths[:, 1])
+    assert value(rows, "accuracy_longer_wins") == pytest.approx(float(longer.mean()))
+    assert value(rows, "margin") == pytest.approx(float((chosen - rejected).mean()))
+    assert value(rows, "ceiling") == 1.0
+    table = [row for row in rows if row.metric.startswith("reliability/")]
+    assert len(table) == 20 and sum(row.n for row in table) == 2 * 400
+    recovered = sum(row.n * (row.value or 0) for row in table if row.metric.endswith("/accuracy")) / 400
+    assert recovered == pytest.approx(value(rows, "accuracy"))
+
+
+def test_a_reward_model_of_length_is_seen_through() -> None:
+    _, _, lengths = pairs(600)
+    wins = lengths[:, 0] > lengths[:, 1]
+    lengths = np.where(wins[:, None], lengths, lengths[:, ::-1])
+    rows = reward_model.evaluate(
+        "r", lengths[:, 0] / 10, lengths[:, 1] / 10, None, lengths[:, 0], lengths[:, 1]
+    )
+    assert value(rows, "score_length_correlation") == pytest.approx(1.0)
+    assert (value(rows, "accuracy") or 0) <= (value(rows, "accuracy_longer_wins") or 0)
+
+
+def test_soft_labels_bound_the_accuracy() -> None:
+    rows = reward_model.evaluate("r", [2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.8, 0.4, 1.0])
+    assert value(rows, "accuracy") == pytest.approx((0.8 + 0.6 + 0.5) / 3)
+    assert value(rows, "ceiling") == pytest.approx((0.8 + 0.6 + 1.0) / 3)
+
+
+def test_pairs_of_one_prompt_widen_the_interval() -> None:
+    generator = np.random.default_rng(1)
+    right = np.repeat(generator.random(50) < 0.7, 6)
+    chosen = np.where(right, 1.0, -1.0)
+    keys = [f"p{i // 6}" for i in range(300)]
+
+    def width(**more: list[str]) -> float:
+        row = reward_model.evaluate("r", chosen, np.zeros(300), **more)[0]  # type: ignore[arg-type]
+        assert row.low is not None and row.high is not None
+        return row.high - row.low
+
+    assert width(clusters=keys) > 1.8 * width()
+
+
+def test_a_score_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ValueError, match="Pair 1 has a score that is not a finite number"):
+        reward_model.evaluate("r", [1.0, math.nan], [0.0, 0.0])
+
+
+def test_no_pairs_at_all() -> None:
+    rows = reward_model.evaluate("r", [], [])
+    assert value(rows, "accuracy") is None
