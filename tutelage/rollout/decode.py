@@ -48,9 +48,11 @@ def decode(
     draws = uniforms.t().contiguous()
     for step in range(limit):
         tokens, logprobs = draw_tokens(decoding.logits, draws[step, page.live], temperature)
-        finished = page.write(step, tokens, logprobs)
-        advanced(len(page.live) - page.idle + finished, finished)
-        if page.idle == len(page.live) or step + 1 == limit:
+        ended = page.write(step, tokens, logprobs)
+        going = len(page.live) - page.idle
+        last = going == 0 or step + 1 == limit
+        advanced(going + ended, going + ended if last else ended)
+        if last:
             break
         if page.idle >= COMPACT_SHARE * len(page.live):
             keep = page.compact()

@@ -18,7 +18,9 @@ def row_uniforms(sampling: Sampling, prompt_id: str, sample_index: int) -> np.nd
     Keyed by (seed, step, prompt, sample number). A longer `max_new_tokens` continues the same numbers, so a
     response does not depend on the limit until it reaches it.
     """
-    draws = rng(sampling.seed, "rollout", sampling.step, prompt_id, sample_index).random(sampling.max_new_tokens)
+    draws = rng(sampling.seed, "rollout", sampling.step, prompt_id, sample_index).random(
+        sampling.max_new_tokens
+    )
     return np.minimum(draws, _BELOW_ONE).astype(np.float32)
 
 

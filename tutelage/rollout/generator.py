@@ -38,7 +38,9 @@ class Sampling:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; give at least 1.")
         if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; give 0 (likeliest token) or a positive number.")
+            raise ValueError(
+                f"temperature is {self.temperature}; give 0 (likeliest token) or a positive number."
+            )
         if self.samples < 1:
             raise ValueError(f"samples is {self.samples}; give at least 1 response per prompt.")
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.template import end_token_id, tokenize_prompt
+from tutelage.data.encoding import Unusable
+from tutelage.data.template import encode_prompts, end_token_id
 from tutelage.models.decode import cache_bytes
 from tutelage.models.forward import plain
 from tutelage.records import Prompt, Response
@@ -61,9 +62,9 @@ class LocalGenerator:
         version: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        self.progress = progress
         self._memory = memory_mib * 2**20
-        self._progress = progress or (lambda tokens, responses: None)
         self._dtype = dtype or plain(model).dtype
         self._model = self._weights_of(model)
         self._version = version
@@ -74,8 +75,9 @@ class LocalGenerator:
         Raises ValueError when a prompt has no tokens, or too many to leave room for the response in the model's
         context.
         """
-        ids = [tokenize_prompt(self._tokenizer, prompt) for prompt in prompts]
-        self._check(prompts, ids, sampling.max_new_tokens)
+        if not prompts:
+            return []
+        ids = self._encode(prompts, sampling.max_new_tokens)
         drawn: dict[tuple[int, int], Drawn] = {}
         training = self._model.training
         self._model.eval()
@@ -86,6 +88,14 @@ class LocalGenerator:
         finally:
             self._model.train(training)
         return self._responses(prompts, ids, drawn, sampling.samples)
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens that a prompt and its response may have together; None where the model sets no limit."""
+        context: int | None = getattr(
+            plain(self._model).config.get_text_config(), "max_position_embeddings", None
+        )
+        return context
 
     def sync(self, policy: nn.Module, version: int) -> None:
         """Generate from the weights of `policy` from now on.
@@ -108,17 +118,24 @@ class LocalGenerator:
             parameter.data = parameter.data.to(self._dtype)
         return own.eval()
 
-    def _check(self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], new_tokens: int) -> None:
-        context = getattr(plain(self._model).config.get_text_config(), "max_position_embeddings", None)
-        for number, (prompt, row) in enumerate(zip(prompts, ids, strict=True)):
+    def _encode(self, prompts: list[Prompt], new_tokens: int) -> list[list[int]]:
+        """The ids of every prompt; raises ValueError naming the first that cannot be answered."""
+        encoded = []
+        for number, (prompt, ids) in enumerate(
+            zip(prompts, encode_prompts(self.tokenizer, prompts), strict=True)
+        ):
             name = f"Prompt {number} ({' '.join(prompt.text().split())[:40]!r}, id {prompt.id})"
-            if not row:
+            if isinstance(ids, Unusable):
+                raise ValueError(f"{name} cannot be tokenised: {ids}.")
+            if not ids:
                 raise ValueError(f"{name} has no tokens; give it some text.")
-            if context is not None and len(row) + new_tokens > context:
+            if self.context is not None and len(ids) + new_tokens > self.context:
                 raise ValueError(
-                    f"{name} has {len(row)} tokens; with max_new_tokens={new_tokens} that exceeds the model's context "
-                    f"of {context}: shorten the prompt or lower max_new_tokens."
+                    f"{name} has {len(ids)} tokens; with max_new_tokens={new_tokens} that exceeds the model's context "
+                    f"of {self.context}: shorten the prompt or lower max_new_tokens."
                 )
+            encoded.append(ids)
+        return encoded
 
     def _plan(self, lengths: Sequence[int], sampling: Sampling) -> list[_Batch]:
         """Prompts of similar length together, longest first, as many as the memory holds."""
@@ -126,17 +143,18 @@ class LocalGenerator:
         waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
         while waiting:
             rows = self._rows(lengths[waiting[0]] + sampling.max_new_tokens)
-            taken, waiting = np.split(waiting, [max(1, rows // sampling.samples)])
-            count = min(rows, sampling.samples)
+            count, fit = min(rows, sampling.samples), max(1, rows // sampling.samples)
+            taken, waiting = waiting[:fit], waiting[fit:]
             for first in range(0, sampling.samples, count):
-                batches.append(_Batch(taken.tolist(), first, min(count, sampling.samples - first)))
-            waiting = waiting.tolist()
+                batches.append(_Batch(taken, first, min(count, sampling.samples - first)))
         return batches
 
     def _rows(self, columns: int) -> int:
         """How many rows of so many tokens the memory holds; at least one."""
         host = plain(self._model)
-        logits = host.config.get_text_config().vocab_size * (host.dtype.itemsize + 3 * 4)  # and three float32 copies
+        logits = host.config.get_text_config().vocab_size * (
+            host.dtype.itemsize + 3 * 4
+        )  # and three float32 copies
         return max(1, min(MAX_ROWS, self._memory // (cache_bytes(host, 1, columns) + logits)))
 
     def _run(
@@ -149,14 +167,14 @@ class LocalGenerator:
             torch.from_numpy(uniforms).to(plain(self._model).device),
             sampling.temperature,
             self._end_ids(),
-            self._progress,
+            self.progress or (lambda tokens, responses: None),
         )
 
     def _end_ids(self) -> list[int]:
         """Every token that ends a response: the tokenizer's, the chat template's and the model's."""
-        found = {end_token_id(self._tokenizer, chat=False)}
-        if self._tokenizer.chat_template:
-            found.add(end_token_id(self._tokenizer, chat=True))
+        found = {end_token_id(self.tokenizer, chat=False)}
+        if self.tokenizer.chat_template:
+            found.add(end_token_id(self.tokenizer, chat=True))
         host = plain(self._model)
         for config in (host.config.get_text_config(), host.generation_config):
             ids = getattr(config, "eos_token_id", None)
@@ -164,10 +182,14 @@ class LocalGenerator:
         return sorted(found)
 
     def _responses(
-        self, prompts: Sequence[Prompt], ids: Sequence[list[int]], drawn: dict[tuple[int, int], Drawn], samples: int
+        self,
+        prompts: Sequence[Prompt],
+        ids: Sequence[list[int]],
+        drawn: dict[tuple[int, int], Drawn],
+        samples: int,
     ) -> list[Response]:
         keys = [(i, sample) for i in range(len(prompts)) for sample in range(samples)]
-        texts = self._tokenizer.batch_decode(
+        texts = self.tokenizer.batch_decode(
             [drawn[key].ids for key in keys], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [

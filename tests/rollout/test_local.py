@@ -1,0 +1,262 @@
+"""The local generator against plain transformers forwards, and against itself in other batches and orders."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from tests.rollout.conftest import CONTEXT, build, exact_logprobs, prepared
+from tutelage.models.decode import Decoding
+from tutelage.records import Prompt, Response
+from tutelage.rollout import local
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+
+KINDS = ("llama", "gpt2", "qwen", "neox")
+SAMPLING = Sampling(max_new_tokens=24, temperature=0.8, samples=3, seed=5)
+
+
+@pytest.fixture(scope="module")
+def generator(tokenizer):
+    return LocalGenerator(_often_ending(prepared("llama"), tokenizer), tokenizer)
+
+
+def _often_ending(model, tokenizer, bias: float = 4.0):
+    """Make the end token likely: rows end at different steps, so that finished ones are dropped all along."""
+    head = model.get_output_embeddings()
+    head.bias = torch.nn.Parameter(torch.zeros(head.out_features))
+    head.bias.data[tokenizer.eos_token_id] = bias
+    return model
+
+
+def _essence(response: Response) -> tuple:
+    return response.prompt, response.sample_index, response.ids, response.finish, response.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_a_plain_unpadded_forward(kind, temperature, tokenizer, prompts):
+    model = _often_ending(prepared(kind), tokenizer)
+    plain = _often_ending(build(kind), tokenizer)
+    sampling = Sampling(max_new_tokens=24, temperature=temperature, samples=3, seed=1)
+    responses = LocalGenerator(model, tokenizer).generate(prompts, sampling)
+    assert len({len(r.ids) for r in responses}) > 4, "rows end at different steps, so compaction was active"
+    for response in responses:
+        expected = exact_logprobs(plain, response.prompt_ids, response.ids, temperature)
+        torch.testing.assert_close(torch.tensor(response.logprobs).double(), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_is_transformers_greedy(kind, tokenizer, prompts):
+    plain = build(kind)
+    sampling = Sampling(max_new_tokens=16, temperature=0)
+    for response in LocalGenerator(prepared(kind), tokenizer).generate(prompts, sampling):
+        ids = torch.tensor([response.prompt_ids])
+        out = plain.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=16,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        assert list(response.ids) == out[0, ids.shape[1] :].tolist()
+        expected = exact_logprobs(plain, response.prompt_ids, response.ids, 1.0)
+        torch.testing.assert_close(torch.tensor(response.logprobs).double(), expected, atol=1e-4, rtol=0)
+
+
+def test_a_response_does_not_depend_on_its_batch_or_order(generator, tokenizer, prompts, monkeypatch):
+    together = generator.generate(prompts, SAMPLING)
+    assert [(r.prompt, r.sample_index) for r in together] == [(p, k) for p in prompts for k in range(3)]
+    backwards = generator.generate(prompts[::-1], SAMPLING)
+    alone = [r for p in prompts for r in generator.generate([p], SAMPLING)]
+    monkeypatch.setattr(
+        local, "MAX_ROWS", 2
+    )  # fewer rows than samples: those of one prompt fall into several batches
+    split = generator.generate(prompts, SAMPLING)
+    expected = [_essence(r) for r in together]
+    assert [_essence(r) for r in alone] == expected
+    assert [_essence(r) for r in split] == expected
+    assert sorted(map(_essence, backwards), key=str) == sorted(expected, key=str)
+
+
+def test_stopping_equals_truncating_a_response_of_full_length(generator, tokenizer, prompts, monkeypatch):
+    stopped = generator.generate(prompts, SAMPLING)
+    monkeypatch.setattr(LocalGenerator, "_end_ids", lambda self: [])
+    eos = tokenizer.eos_token_id
+    for short, full in zip(stopped, generator.generate(prompts, SAMPLING), strict=True):
+        assert len(full.ids) == 24 and full.finish == "length"
+        cut = full.ids.index(eos) + 1 if eos in full.ids else 24
+        assert short.ids == full.ids[:cut]
+        assert short.finish == ("eos" if eos in full.ids else "length")
+        assert short.logprobs == pytest.approx(full.logprobs[:cut], abs=1e-5)
+
+
+def test_a_longer_limit_continues_the_same_response(generator, prompts):
+    shorter = generator.generate(prompts, dataclasses.replace(SAMPLING, max_new_tokens=6))
+    for short, long in zip(shorter, generator.generate(prompts, SAMPLING), strict=True):
+        assert long.ids[: len(short.ids)] == short.ids
+
+
+@pytest.mark.parametrize("change", [{"seed": 6}, {"step": 1}])
+def test_other_seeds_and_steps_give_other_responses(generator, prompts, change):
+    before = generator.generate(prompts, SAMPLING)
+    after = generator.generate(prompts, dataclasses.replace(SAMPLING, **change))
+    assert sum(a.ids == b.ids for a, b in zip(before, after, strict=True)) < len(before) / 3
+
+
+def test_samples_of_a_prompt_differ(generator):
+    responses = generator.generate([Prompt("what")], dataclasses.replace(SAMPLING, samples=8))
+    assert len({r.ids for r in responses}) > 5
+
+
+def test_every_end_token_ends_a_response(tokenizer, prompts):
+    model = prepared("llama")
+    free = LocalGenerator(model, tokenizer).generate(prompts, SAMPLING)
+    other = free[0].ids[3]
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
+    for response, before in zip(
+        LocalGenerator(model, tokenizer).generate(prompts, SAMPLING), free, strict=True
+    ):
+        assert response.ids == before.ids[: before.ids.index(other) + 1 if other in before.ids else None]
+        assert response.finish == ("eos" if response.ids[-1] in (other, tokenizer.eos_token_id) else "length")
+
+
+def test_text_leaves_out_special_tokens_and_ids_keep_them(generator, tokenizer, prompts):
+    ended = [r for r in generator.generate(prompts, SAMPLING) if r.finish == "eos"]
+    assert ended and all(r.ids[-1] == tokenizer.eos_token_id for r in ended)
+    for response in ended:
+        words = [i for i in response.ids if i not in tokenizer.all_special_ids]
+        assert response.text == tokenizer.decode(words)
+
+
+def test_prompts_that_do_not_fit_are_named(tokenizer):
+    generator = LocalGenerator(
+        prepared("gpt2"), tokenizer
+    )  # learned positions: one too many would be an index error
+    fits, long = Prompt("what"), Prompt("0" * (CONTEXT - 23))
+    with pytest.raises(
+        ValueError, match=rf"Prompt 1 .*{long.id}.*has 73 tokens.*max_new_tokens=24.*context of 96"
+    ):
+        generator.generate([fits, long], SAMPLING)
+    with pytest.raises(ValueError, match=r"Prompt 0 .*no tokens"):
+        generator.generate([Prompt("")], SAMPLING)
+    longest = generator.generate([Prompt("0" * (CONTEXT - 24))], SAMPLING)
+    assert len(longest) == 3 and max(len(r.ids) for r in longest) == 24
+
+
+def test_no_prompts_no_responses(generator):
+    assert generator.generate([], SAMPLING) == []
+
+
+def test_memory_bounds_the_rows_of_a_batch(tokenizer, prompts, monkeypatch):
+    model = prepared("llama")
+    most = []
+    repeat = Decoding.repeat
+    monkeypatch.setattr(
+        Decoding, "repeat", lambda self, times: (repeat(self, times), most.append(self.rows))[0]
+    )
+    expected = LocalGenerator(model, tokenizer).generate(prompts, SAMPLING)
+    assert most == [18]
+    most.clear()
+    generator = LocalGenerator(model, tokenizer)
+    generator._memory = 120_000
+    assert [_essence(r) for r in generator.generate(prompts, SAMPLING)] == [_essence(r) for r in expected]
+    assert 1 <= max(most) < 18 and sum(most) == 18
+
+
+def test_prompts_are_computed_once_whatever_the_samples(tokenizer, prompts):
+    model = prepared("llama")
+    seen = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, out: seen.append(inputs[0].numel())
+    )
+    responses = LocalGenerator(model, tokenizer).generate(prompts, SAMPLING)
+    assert seen[0] == sum(len(r.prompt_ids) for r in responses if r.sample_index == 0)
+
+
+def test_same_dtype_shares_the_weights_and_another_copies_them(tokenizer, prompts):
+    policy = prepared("llama")
+    shared, copied = (
+        LocalGenerator(policy, tokenizer),
+        LocalGenerator(policy, tokenizer, dtype=torch.bfloat16),
+    )
+    other = prepared("llama")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)), alpha=0.2
+            )
+    before = shared.generate(prompts, SAMPLING), copied.generate(prompts, SAMPLING)
+    with torch.no_grad():  # train: the shared generator follows at once, the copy when it is told
+        for parameter, target in zip(policy.parameters(), other.parameters(), strict=True):
+            parameter.copy_(target)
+    assert [r.ids for r in shared.generate(prompts, SAMPLING)] != [r.ids for r in before[0]]
+    assert copied.generate(prompts, SAMPLING) == before[1]
+    copied.sync(policy, 7)
+    after = copied.generate(prompts, SAMPLING)
+    fresh = LocalGenerator(other, tokenizer, dtype=torch.bfloat16, version=7)
+    assert after == fresh.generate(prompts, SAMPLING) and after != before[1]
+    assert {r.version for r in after} == {7}
+    assert {p.dtype for p in policy.parameters()} == {torch.float32}, "the policy itself is left alone"
+    shared.sync(other, 8)
+    assert shared.generate(prompts, SAMPLING) == LocalGenerator(other, tokenizer, version=8).generate(
+        prompts, SAMPLING
+    )
+
+
+def test_bfloat16_copy_stays_close_to_the_float32_policy(tokenizer, prompts):
+    policy, plain = prepared("llama"), build("llama")
+    responses = LocalGenerator(policy, tokenizer, dtype=torch.bfloat16).generate(prompts, SAMPLING)
+    errors = [
+        torch.tensor(r.logprobs).double() - exact_logprobs(plain, r.prompt_ids, r.ids, 0.8) for r in responses
+    ]
+    assert torch.cat(errors).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lora_policies(tokenizer, prompts, dtype):
+    base = prepared("llama")
+    torch.manual_seed(0)
+    policy = get_peft_model(
+        base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    ).eval()
+    generator = LocalGenerator(policy, tokenizer, dtype=dtype)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.mul_(0.5)
+    generator.sync(policy, 1)
+    merged = copy.deepcopy(policy).merge_and_unload()
+    responses = generator.generate(prompts, SAMPLING)
+    errors = torch.cat(
+        [torch.tensor(r.logprobs).double() - exact_logprobs_of(merged, r) for r in responses]
+    ).abs()
+    assert errors.max() < 1e-4 if dtype == torch.float32 else errors.mean() < 0.1
+
+
+def exact_logprobs_of(model, response: Response):
+    model.set_attn_implementation("eager")
+    return exact_logprobs(model, response.prompt_ids, response.ids, SAMPLING.temperature)
+
+
+def test_progress_counts_the_tokens_and_responses(tokenizer, prompts):
+    told = []
+    model = _often_ending(prepared("llama"), tokenizer, bias=2.0)
+    generator = LocalGenerator(
+        model, tokenizer, progress=lambda tokens, responses: told.append((tokens, responses))
+    )
+    responses = generator.generate(prompts, SAMPLING)
+    assert {r.finish for r in responses} == {"eos", "length"}
+    assert sum(tokens for tokens, _ in told) == sum(len(r.ids) for r in responses)
+    assert sum(count for _, count in told) == len(responses)
+
+
+def test_training_mode_comes_back(tokenizer, prompts):
+    model = prepared("llama").train()
+    LocalGenerator(model, tokenizer).generate(prompts[:1], SAMPLING)
+    assert model.training

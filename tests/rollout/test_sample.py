@@ -1,0 +1,116 @@
+"""The command: provenance in the store, and a killed run that ends like one that was not."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from sqlalchemy import create_engine, text
+
+from tests.rollout.conftest import WORDS
+from tutelage.files import sha256_of
+from tutelage.models.loading import save
+from tutelage.models.tiny import tiny_model, train_tokenizer
+from tutelage.parallel import World
+from tutelage.rollout import sample
+from tutelage.runs import Run
+from tutelage.settings.stages import SampleSettings
+from tutelage.store import Store
+
+WORLD = World(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    tokenizer = train_tokenizer(WORDS, 280)
+    folder = tmp_path_factory.mktemp("sft")
+    save(tiny_model(tokenizer, hidden=16, layers=1, heads=2, context=40), tokenizer, folder / "model")
+    return folder
+
+
+@pytest.fixture
+def settings(checkpoint, tmp_path) -> SampleSettings:
+    rows = [{"prompt": f"question {i}", "task": "maths", "reference": {"answer": i}} for i in range(10)]
+    rows.append(rows[0])
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return SampleSettings(
+        out=tmp_path / "run",
+        model=str(checkpoint),
+        prompts=str(tmp_path / "prompts.jsonl"),
+        store=str(tmp_path / "store.sqlite"),
+        samples=3,
+        max_new_tokens=6,
+    )
+
+
+def _sample(settings: SampleSettings) -> str:
+    said = io.StringIO()
+    run = Run.open(settings.out, "sample", settings, Console(file=said, width=200))
+    try:
+        sample.main(settings, WORLD, run)
+    finally:
+        run.close()
+        run.release()
+    return " ".join(said.getvalue().split())
+
+
+def _rows(place: str, table: str, columns: str) -> list[tuple]:
+    engine = create_engine(f"sqlite:///{place}")
+    with engine.connect() as connection:
+        return sorted(tuple(row) for row in connection.execute(text(f"SELECT {columns} FROM {table}")))
+
+
+def _lines(settings: SampleSettings) -> list[dict]:
+    return [json.loads(line) for line in (settings.out / "samples.jsonl").read_text().splitlines()]
+
+
+def test_responses_are_in_the_store_with_where_they_came_from(settings, checkpoint):
+    said = _sample(settings)
+    with Store(settings.store) as store:
+        counts = store.counts("main")
+        assert (counts.prompts, counts.responses) == (10, 30), "the repeated prompt is answered once"
+        run_id = json.loads((settings.out / "lineage.json").read_text())["generation_run"]
+        assert len(store.sampled("main", run_id)) == 30
+        assert store.build_pairs("main", per_prompt=3, overlap=1) > 0
+    hashes = _rows(settings.store, "model_ref", "name, sha256")
+    assert hashes == [(str(checkpoint / "model"), sha256_of(checkpoint / "model"))]
+    lines = _lines(settings)
+    assert len({(line["prompt_id"], line["sample_index"]) for line in lines}) == len(lines) == 30
+    assert {line["task"] for line in lines} == {"maths"} and all(line["tokens"] <= 6 for line in lines)
+    assert "tokens_per_second" in said
+
+
+def test_a_stopped_run_goes_on_to_the_same_responses(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "GROUP", 4)
+    _sample(settings)
+    whole = _lines(settings)
+    broken = settings.model_copy(update={"out": tmp_path / "again", "store": str(tmp_path / "again.sqlite")})
+    add = Store.add_responses
+    calls = []
+
+    def dies(self, *args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return add(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_responses", dies)
+        with pytest.raises(KeyboardInterrupt):
+            _sample(broken)
+    assert len(_lines(broken)) == 24, "the second group is in the file and not in the store"
+    with (broken.out / "samples.jsonl").open("a") as stream:
+        stream.write('{"cut sh')
+    said = _sample(broken)
+    assert "12 of 30 responses were in the store already" in said
+    key = lambda line: (line["prompt_id"], line["sample_index"])  # noqa: E731
+    assert sorted(_lines(broken), key=key) == sorted(whole, key=key)
+
+
+def test_prompts_without_room_for_a_response_are_refused(settings):
+    with pytest.raises(ValueError, match=r"max_new_tokens=40 leaves no room .* context of 40"):
+        _sample(settings.model_copy(update={"max_new_tokens": 40}))
