@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -119,39 +119,18 @@ class _LinearLogprobs(torch.autograd.Function):
     def backward(
         ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, entropy, kept = ctx.saved_tensors
-        if grad_logprobs is None:
-            grad_logprobs = torch.zeros_like(entropy)
+        hidden, weight, bias, _, entropy, _ = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=entropy.dtype) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=entropy.dtype) if needs_bias else None
-        whole = kept is not None and grad_entropy is None
         with torch.autocast(hidden.device.type, enabled=False):
             head = _head(weight, bias, hidden.dtype)
-            for part in _slices(hidden.shape[0], hidden.shape[0] if whole else ctx.chunk_tokens):
-                target, scale = targets[part, None], -grad_logprobs[part, None] / ctx.temperature
-                if whole:
-                    slope = kept
-                else:
-                    z, p = _softmax(hidden[part], head, ctx.temperature)
-                    if grad_entropy is None:
-                        slope = _minus_onehot(p, target)
-                    else:
-                        slope = _slope(
-                            z,
-                            p,
-                            target,
-                            entropy[part, None],
-                            grad_logprobs[part, None],
-                            grad_entropy[part, None],
-                        )
-                        scale = torch.full_like(scale, -1 / ctx.temperature)
-                slope = slope.to(hidden.dtype)
+            for part, slope, scale in _slopes(ctx, head, grad_logprobs, grad_entropy):
                 if grad_hidden is not None:
                     torch.mul(slope @ head[0], scale, out=grad_hidden[part])
                 if grad_weight is not None:
-                    grad_weight += slope.t() @ (hidden[part] * scale).to(hidden.dtype)
+                    grad_weight += slope.t() @ (hidden[part] * scale).to(slope.dtype)
                 if grad_bias is not None:
                     grad_bias += (slope.t() @ scale.to(slope.dtype)).squeeze(1)
         if grad_weight is not None:
@@ -159,6 +138,33 @@ class _LinearLogprobs(torch.autograd.Function):
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _slopes(
+    ctx: Any, head: tuple[Tensor, Tensor | None], grad_logprobs: Tensor | None, grad_entropy: Tensor | None
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """(rows, slope [rows, V], scale [rows, 1]): slope x scale is the gradient of the undivided logits.
+
+    A factor for a whole row stays in `scale`, which is applied to [rows, D] instead of [rows, V].
+    """
+    hidden, _, _, targets, entropy, kept = ctx.saved_tensors
+    if grad_logprobs is None:
+        grad_logprobs = torch.zeros_like(entropy)
+    if kept is not None and grad_entropy is None:
+        yield slice(None), kept, -grad_logprobs[:, None] / ctx.temperature
+        return
+    for part in _slices(hidden.shape[0], ctx.chunk_tokens):
+        z, p = _softmax(hidden[part], head, ctx.temperature)
+        target, gain = targets[part, None], grad_logprobs[part, None]
+        if grad_entropy is None:
+            slope, scale = _minus_onehot(p, target), -gain / ctx.temperature
+        else:
+            # grad_logprobs q + grad_entropy p (log p + entropy)
+            log_p = z.sub_(_normaliser(z, p)[:, None])
+            surprise = log_p.add_(entropy[part, None]).mul_(grad_entropy[part, None])
+            slope = surprise.add_(gain).mul_(p).scatter_add_(1, target, -gain)
+            scale = torch.full_like(gain, -1 / ctx.temperature)
+        yield part, slope.to(hidden.dtype), scale
 
 
 def _head(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -180,16 +186,6 @@ def _softmax(hidden: Tensor, head: tuple[Tensor, Tensor | None], temperature: fl
 
 def _minus_onehot(p: Tensor, target: Tensor) -> Tensor:
     return p.scatter_add_(1, target, p.new_full((), -1.0).expand_as(target))
-
-
-def _slope(
-    z: Tensor, p: Tensor, target: Tensor, entropy: Tensor, grad_logprobs: Tensor, grad_entropy: Tensor
-) -> Tensor:
-    """grad_logprobs q + grad_entropy p (log p + entropy), [rows, V]: minus the gradient of z."""
-    log_p = z.sub_(_normaliser(z, p)[:, None])
-    return torch.addcmul(p * grad_logprobs, p, log_p.add_(entropy).mul_(grad_entropy)).scatter_add_(
-        1, target, -grad_logprobs
-    )
 
 
 def _normaliser(z: Tensor, p: Tensor) -> Tensor:
