@@ -120,7 +120,10 @@ def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str
 
 @_styled
 def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle: float | None = None) -> str:
-    """Values with intervals, one row per group, models beside each other; `middle` draws a reference line."""
+    """Values from 0 to 1 with intervals, one row per group, models beside each other.
+
+    `share` writes the axis in per cent; `middle` draws a reference line.
+    """
     groups, names = list(dict.fromkeys(d.group for d in found)), list(dict.fromkeys(d.name for d in found))
     height = 1.2 + 0.55 * len(groups)
     figure, axes = _start(title, height, WIDE)
@@ -143,9 +146,9 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(x_label)
-    if share:
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xlim(-0.02, 1.02)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_xticks(ticks, [f"{100 * t:.0f} %" if share else f"{t:g}" for t in ticks])
     if len(names) > 1:
         axes.legend(
             loc="lower left",

@@ -191,15 +191,9 @@ def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figur
 
 
 def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, list[Number | None]]]:
-    """(name, what it is, one cell per model) for every metric that some model has; gold's parts come after gold."""
-    parts = sorted({r.metric for r in rows if r.metric.startswith("gold/")})
-    named: dict[str, tuple[str, str]] = {}
-    for metric, name_and_what in findings.METRICS.items():
-        named[metric] = name_and_what
-        if metric == "gold":
-            named |= {part: (f"Gold: {part.removeprefix('gold/').replace('_', ' ')}", "") for part in parts}
+    """(name, what it is, one cell per model) for every metric that some model has."""
     lines = []
-    for metric, (name, what) in named.items():
+    for metric, (name, what) in findings.METRICS.items():
         cells = _cells(rows, models, metric, OVERALL)
         if any(cells):
             lines.append((name, what, cells))
@@ -209,14 +203,20 @@ def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, l
 def _tasks(
     rows: Sequence[Row], models: Sequence[str]
 ) -> list[tuple[str, list[tuple[str, list[Number | None]]]]]:
-    """(metric's name, [(task, one cell per model)]) for the metrics that differ by task."""
+    """(metric's name, [(task, one cell per model)]) for the metrics that differ by task, and the gold score's parts."""
     tasks = list(dict.fromkeys(r.task for r in rows if r.task != OVERALL))
     tables = []
     for metric in ("win_rate", "gold", "kl", "length", "missing_eos"):
         lines = [(task, _cells(rows, models, metric, task)) for task in tasks]
         if any(any(cells) for _, cells in lines):
             tables.append((findings.METRICS[metric][0], lines))
-    return tables
+    parts = dict.fromkeys((r.task, r.metric) for r in rows if r.metric.startswith("gold/"))
+    lines = []
+    for task, metric in parts:
+        if task != OVERALL or not tasks:  # parts of different tasks have no meaningful mean
+            name = metric.removeprefix("gold/").replace("_", " ")
+            lines.append((f"{task}: {name}" if tasks else name, _cells(rows, models, metric, task)))
+    return [*tables, ("Parts of the gold score", lines)] if lines else tables
 
 
 def _cells(rows: Sequence[Row], models: Sequence[str], metric: str, task: str) -> list[Number | None]:
