@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.files import folder_atomic, write_json_atomic
+from tutelage.models.forward import plain
 from tutelage.models.loading import save as save_model
 
 
@@ -39,7 +39,10 @@ def save(
     target = folder / f"step-{step:08d}"
     with folder_atomic(target) as part:
         for name, module in trained.items():
-            if isinstance(module, PreTrainedModel | PeftModel):
+            if plain(module) is not module:  # an adapter: only its weights change
+                module.save_pretrained(part / name)  # type: ignore[operator]
+                tokenizer.save_pretrained(part / name)
+            elif isinstance(module, PreTrainedModel):
                 save_model(module, tokenizer, part / name)
             else:
                 save_file(dict(module.state_dict()), part / f"{name}.safetensors")
@@ -72,7 +75,9 @@ def prune(folder: Path, keep: int, also: int | None) -> None:
 
 
 def _load_module(module: nn.Module, source: Path, name: str) -> None:
-    if isinstance(module, PeftModel):
+    if plain(module) is not module:
+        from peft import set_peft_model_state_dict
+
         set_peft_model_state_dict(module, load_file(source / name / "adapter_model.safetensors"))
     elif isinstance(module, PreTrainedModel):
         saved = type(module).from_pretrained(source / name, dtype=module.dtype)

@@ -20,8 +20,3 @@ class World:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
-
-    @property
-    def frozen_dtype(self) -> torch.dtype:
-        """The dtype to load a model in that is only read: no optimizer needs its float32 weights."""
-        return self.dtype

@@ -27,8 +27,8 @@ from tutelage.commands import find, settings_class
 from tutelage.files import sha256_of
 from tutelage.launch import launch
 from tutelage.settings.base import Settings, build, to_yaml
-from tutelage.settings.stages import RunPipelineSettings
-from tutelage.store import comparisons_digest, is_store_source
+from tutelage.settings.stages import FeedbackSettings, LabelSettings, RunPipelineSettings
+from tutelage.store import comparisons_digest, is_store_source, responses_digest
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,10 @@ def set_aside(folder: Path) -> Path:
 
 
 def _digest(path: str, settings: Settings) -> str | None:
-    if is_store_source(path):
-        store, aggregation, ties = (getattr(settings, key) for key in ("store", "aggregation", "ties"))
-        return comparisons_digest(path, store, aggregation=aggregation, ties=ties)
+    if is_store_source(path) and isinstance(settings, FeedbackSettings):
+        return comparisons_digest(path, settings.store, settings.aggregation, settings.ties)
+    if is_store_source(path) and isinstance(settings, LabelSettings):
+        return responses_digest(path, settings.store)
     return sha256_of(path) if Path(path).exists() else None
 
 

@@ -20,7 +20,7 @@ from tutelage.files import write_json_atomic
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.stages import LabelSettings as Settings
-from tutelage.store import AnnotatorRow, NewVote, Pair, Store
+from tutelage.store import AnnotatorRow, NewVote, Pair, Store, responses_digest
 from tutelage.worlds.annotators import Annotator, panel, vote
 from tutelage.worlds.gold import grade
 
@@ -46,9 +46,10 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         store.build_pairs(settings.project, settings.pairs_per_prompt, settings.votes_per_item)
         for annotator in annotators:
             store.add_annotator(annotator.name, "simulated", dataclasses.asdict(annotator))
+        source = f"store:{settings.project}"
+        run.input("responses", source, responses_digest(source, settings.store))
         _label(store, settings, annotators, run)
         _close(store, settings.project, run)
-    run.finish()
     return run.folder
 
 

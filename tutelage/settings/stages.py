@@ -206,7 +206,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     )
 
 
-class RLSettings(TrainSettings):
+class RLSettings(TrainSettings, LoraSettings):
     """What every on-policy command has."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
@@ -217,7 +217,7 @@ class RLSettings(TrainSettings):
     batch_size: int = setting(64, "Prompts per step.", unit="prompts", ge=1)
     samples: int = setting(1, "Responses per prompt and step.", unit="responses", ge=1)
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
-    max_prompt_length: int = setting(512, "Longer prompts are cut on the left.", unit="tokens", ge=1)
+    max_prompt_length: int = setting(512, "Longer prompts are left out, and counted.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; all log-probabilities are taken at it.", gt=0)
     kl_coef: float = setting(
         0.05, "Weight of the KL to the reference, in the reward.", unit="score per nat", ge=0

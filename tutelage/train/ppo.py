@@ -25,6 +25,7 @@ from tutelage.judges.judge import Judge
 from tutelage.judges.reward_model import RewardModelJudge
 from tutelage.models.forward import response_logprobs, state_values
 from tutelage.models.loading import load_policy, load_scalar, load_tokenizer, score_normalisation
+from tutelage.models.lora import reference
 from tutelage.models.passes import token_pass
 from tutelage.ops.advantages import gae
 from tutelage.ops.kl import k1, k2
@@ -44,7 +45,7 @@ from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.stages import PPOSettings as Settings
 from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import export, fitting_prompts, steps_for
+from tutelage.train.stage import export, fitting_prompts, start_policy, steps_for
 
 
 class KLController(nn.Module):
@@ -69,13 +70,16 @@ class KLController(nn.Module):
 
 
 class PPO:
-    """The algorithm: rollouts as batches, clipped policy and value losses."""
+    """The algorithm: rollouts as batches, clipped policy and value losses.
+
+    `ref` is the frozen reference; None when the policy is an adapter, which is its own reference when switched off.
+    """
 
     def __init__(
         self,
         policy: nn.Module,
         critic: nn.Module,
-        ref: nn.Module,
+        ref: nn.Module | None,
         judge: Judge,
         generator: Generator,
         prompts: Sequence[Prompt],
@@ -118,7 +122,7 @@ class PPO:
         )
         old = self._old_logprobs(responses, batch)
         limit = settings.micro_batch_tokens
-        ref = token_pass(lambda part: self._logprobs(self._ref, part), batch, limit, world)
+        ref = self._ref_logprobs(batch)
         values = token_pass(self._values, batch, limit, world)
         scores = score_with_ends(self._judge, responses, settings.missing_eos_score).to(world.device)
         mask, lengths = batch.loss_mask, [len(response.ids) for response in responses]
@@ -149,9 +153,8 @@ class PPO:
             clip_low=settings.clip_low,
             clip_high=settings.clip_high,
         )
-        value_loss, value_clipped = clipped_value(
-            self._values(batch), batch.values, batch.returns, clip=settings.value_clip
-        )
+        values = self._values(batch)
+        value_loss = clipped_value(values, batch.values, batch.returns, clip=settings.value_clip)
         per_token = policy_loss + settings.value_coef * value_loss
         if new.entropy is not None:
             per_token = per_token - settings.entropy_coef * new.entropy
@@ -161,7 +164,7 @@ class PPO:
             "loss/value_avg": value_loss,
             "policy/approxkl_avg": k2(log_ratio),
             "policy/clipfrac_avg": clipped.float(),
-            "val/clipfrac_avg": value_clipped.float(),
+            "val/clipfrac_avg": ((values - batch.values).abs() > settings.value_clip).float(),
             "val/ratio": log_ratio.exp(),
         }
         sums = {name: masked_sum(value.detach(), mask) for name, value in metrics.items()}
@@ -178,7 +181,7 @@ class PPO:
         batch = rollout_tokens(responses, range(len(responses))).to(self._world.device)
         limit = self._settings.micro_batch_tokens
         new = token_pass(lambda part: self._logprobs(self._policy, part), batch, limit, self._world)
-        ref = token_pass(lambda part: self._logprobs(self._ref, part), batch, limit, self._world)
+        ref = self._ref_logprobs(batch)
         scores = score_with_ends(self._judge, responses, self._settings.missing_eos_score)
         return {
             "eval_objective/scores": scores.mean().item(),
@@ -210,6 +213,14 @@ class PPO:
             )
         limit = self._settings.micro_batch_tokens
         return token_pass(lambda part: self._logprobs(self._policy, part), batch, limit, self._world)
+
+    def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
+        """float32 [N]: the reference's log-probabilities."""
+        limit = self._settings.micro_batch_tokens
+        if self._ref is not None:
+            return token_pass(lambda part: self._logprobs(self._ref, part), batch, limit, self._world)
+        with reference(self._policy) as ref:
+            return token_pass(lambda part: self._logprobs(ref, part), batch, limit, self._world)
 
     def _logprobs(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         return response_logprobs(model, batch, temperature=self._settings.temperature).logprobs
@@ -295,10 +306,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     }.items():
         run.input(name, path)
     tokenizer = load_tokenizer(policy_path)
-    policy = load_policy(policy_path, device=world.device)
-    ref = load_policy(policy_path, dtype=world.frozen_dtype, device=world.device).eval().requires_grad_(False)
+    policy = start_policy(policy_path, tokenizer, settings, world)
+    ref = None if settings.lora_rank else load_policy(policy_path, dtype=world.dtype, device=world.device)
     critic = load_scalar(reward_path, device=world.device)
-    reward_model = load_scalar(reward_path, dtype=world.frozen_dtype, device=world.device)
+    reward_model = load_scalar(reward_path, dtype=world.dtype, device=world.device)
     limit = settings.micro_batch_tokens
     judge = RewardModelJudge(reward_model, load_tokenizer(reward_path), tokenizer, world, limit)
     if load_tokenizer(reward_path).get_vocab() != tokenizer.get_vocab():

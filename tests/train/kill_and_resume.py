@@ -1,0 +1,100 @@
+"""Run each training stage twice, once left alone and once killed with -9 again and again, and compare the weights.
+
+A program of its own: it imports torch once and forks a process for every run, so that a kill costs no start-up.
+    python -m tests.train.kill_and_resume FOLDER SEED      prints one line per stage: name, kills, equal or different
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import tutelage.train.dpo
+import tutelage.train.ppo
+import tutelage.train.pretrain
+import tutelage.train.reward
+import tutelage.train.sft  # noqa: F401  (imported before the fork)
+from tutelage.commands import find, settings_class
+from tutelage.files import sha256_of
+from tutelage.launch import launch
+from tutelage.settings.base import build
+from tutelage.worlds.write import write_world
+
+KILLS = 3
+SHARED: dict[str, Any] = {"save_every": 2, "eval_every": 3, "tensorboard": False, "micro_batch_tokens": 700}
+
+
+def start(folder: Path, name: str, **values: Any) -> int:
+    """Fork a process that runs one command; returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    settings = build(settings_class(find(name)), {key: str(v) if isinstance(v, Path) else v for key, v in values.items()})
+    with (folder / "log.txt").open("a") as log:
+        try:
+            launch(name, settings, Console(file=log))
+        except BaseException as error:
+            log.write(f"{name}: {error!r}\n")
+            log.flush()
+            os._exit(1)
+    os._exit(0)
+
+
+def finish(pid: int, name: str) -> None:
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise SystemExit(f"{name} failed with status {status}; see log.txt")
+
+
+def killed_run(folder: Path, name: str, randomly: random.Random, **values: Any) -> int:
+    """Run a command, killing it KILLS times at random moments after some progress; returns how many kills hit."""
+    metrics = Path(values["out"]) / "metrics.jsonl"
+    hits = 0
+    for kill in range(KILLS):
+        pid = start(folder, name, **values)
+        wanted = 1 + 3 * kill  # lines of metrics to wait for: progress survives every kill
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if metrics.exists() and len(metrics.read_bytes().splitlines()) >= wanted:
+                time.sleep(randomly.random() * 0.3)
+                os.kill(pid, signal.SIGKILL)
+                hits += os.waitpid(pid, 0)[1] == signal.SIGKILL
+                break
+            time.sleep(0.005)
+    finish(start(folder, name, **values), name)
+    return hits
+
+
+def main(folder: Path, seed: int) -> None:
+    randomly = random.Random(seed)
+    world = folder / "world"
+    world.mkdir(parents=True)
+    write_world(world, seed, document_count=300, demonstration_count=80, prompt_count=60, heldout_count=12)
+    store = str(folder / "store.sqlite")
+    stages: list[tuple[str, dict[str, Any]]] = [
+        ("pretrain", {"data": f"{world}/pretrain.jsonl", "hidden_size": 32, "layers": 2, "heads": 2, "max_length": 128, "batch_size": 6, "max_steps": 14}),
+        ("sft", {"model": folder / "pretrain", "data": f"{world}/demonstrations.jsonl", "batch_size": 8, "max_steps": 14, "learning_rate": 1e-3}),
+        ("sample", {"model": folder / "sft", "prompts": f"{world}/prompts_train.jsonl", "store": store, "samples": 2, "max_new_tokens": 12}),
+        ("label", {"store": store}),
+        ("reward", {"model": folder / "sft", "store": store, "batch_size": 8, "max_steps": 14, "learning_rate": 1e-3}),
+        ("dpo", {"model": folder / "sft", "store": store, "batch_size": 8, "max_steps": 14, "learning_rate": 1e-3}),
+        ("ppo", {"model": folder / "sft", "reward_model": folder / "reward", "prompts": f"{world}/prompts_train.jsonl", "eval_prompts": f"{world}/prompts_heldout.jsonl", "batch_size": 8, "max_new_tokens": 12, "max_steps": 14, "ppo_epochs": 2, "kl_target": 1.0, "kl_horizon": 50.0, "learning_rate": 1e-3}),
+    ]  # fmt: skip
+    for name, values in stages:
+        trains = name not in ("sample", "label")
+        values = {**values, **(SHARED if trains else {})}
+        finish(start(folder, name, out=folder / name, **values), name)
+        if trains:
+            hits = killed_run(folder, name, randomly, out=folder / f"{name}-killed", **values)
+            same = sha256_of(folder / name / "model") == sha256_of(folder / f"{name}-killed" / "model")
+            print(name, hits, "equal" if same else "different", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
