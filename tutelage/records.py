@@ -102,6 +102,21 @@ class Comparison:
     p_chosen: float = 1.0
     margin: float = 0.0
 
+    def to_json(self) -> dict[str, Any]:
+        """A row of a preference file, readable as `data=` (TRL's columns, and ours beside them)."""
+        prompt = self.prompt
+        sides = {"chosen": self.chosen, "rejected": self.rejected}
+        if prompt.is_chat:
+            turns = {name: [Message("assistant", text).to_json()] for name, text in sides.items()}
+        return {
+            "prompt": prompt.content_json(),
+            **(turns if prompt.is_chat else sides),
+            "task": prompt.task,
+            "reference": prompt.reference,
+            "p_chosen": self.p_chosen,
+            "margin": self.margin,
+        }
+
 
 @dataclass(frozen=True)
 class Response:

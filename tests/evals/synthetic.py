@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tutelage.evals import gold, reward_model, rows, statistics, text, win_rate
+from tutelage import statistics
+from tutelage.evals import gold, reward_model, rows, text, win_rate
 from tutelage.evals.rows import Row
 from tutelage.records import Message, Prompt, Response, Score
 

@@ -7,26 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.evals import statistics
+from tutelage import statistics
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
 from tutelage.models.forward import response_logprobs
 from tutelage.models.passes import token_pass
 from tutelage.parallel import World
 from tutelage.records import Response
-
-
-def batch_of(responses: Sequence[Response]) -> TokenBatch:
-    """Prompts with their responses, laid out flat; loss_mask True on the response (with its EOS)."""
-    sequences = [
-        Tokens(
-            np.array([*r.prompt_ids, *r.ids], dtype=np.int32),
-            np.arange(len(r.prompt_ids) + len(r.ids)) >= len(r.prompt_ids),
-        )
-        for r in responses
-    ]
-    return TokenBatch.collate(sequences)
+from tutelage.rollout.batch import rollout_tokens
 
 
 def sequence_logprobs(
@@ -40,7 +28,7 @@ def sequence_logprobs(
     """log p(response | prompt) in nats, float64 [len(responses)], summed over the response's tokens."""
     if not responses:
         return np.zeros(0)
-    batch = batch_of(responses).to(world.device)
+    batch = rollout_tokens(responses).to(world.device)
     logprobs = token_pass(
         lambda part: response_logprobs(model, part, temperature=temperature).logprobs,
         batch,

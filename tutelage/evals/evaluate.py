@@ -82,7 +82,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run.console.print(
             f"{settings.prompts} has no gold standard (column 'reference'): no gold score, no win rate."
         )
-    run.finish()
     return run.folder
 
 

@@ -34,7 +34,7 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 REWARD_METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),
-    "ceiling": ("Ceiling of the accuracy", "siding with the majority of the votes each time"),
+    "ceiling": ("Ceiling of the accuracy", "a judge who knows the gold scores, against the same noisy votes"),
     "accuracy_similar_length": ("Accuracy, similar length", "only pairs of responses of similar length"),
     "accuracy_longer_wins": ("“Longer wins” baseline", "accuracy of always preferring the longer response"),
     "calibration_error": ("Calibration error", "mean gap between confidence and accuracy (ECE, 10 bins)"),

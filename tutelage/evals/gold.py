@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tutelage.evals import statistics
+from tutelage import statistics
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.records import Prompt, Response, Score
 

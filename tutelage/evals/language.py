@@ -9,9 +9,9 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.evals import statistics
+from tutelage import statistics
 from tutelage.evals.rows import OVERALL, Row, row
-from tutelage.evals.statistics import Interval
+from tutelage.statistics import Interval
 from tutelage.models.forward import response_logprobs
 from tutelage.models.passes import token_pass
 from tutelage.parallel import World

@@ -78,7 +78,6 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         run.input(one_run.name, one_run.path / "lineage.json")
     path = write(found, run.folder, title=settings.title, samples=settings.samples, seed=settings.seed)
     run.console.print(f"Report: {path}")
-    run.finish()
     return run.folder
 
 
@@ -248,9 +247,7 @@ def _add_reward_model(page: Page, run: RunFolder) -> None:
     table = []
     for metric, (name, what) in findings.REWARD_METRICS.items():
         r = one(rows, run.name, metric)
-        if r is not None and not (
-            metric == "ceiling" and r.value == 1
-        ):  # 1 says nothing: no disagreement is known
+        if r is not None:
             table.append((name, what, number(r)))
     confidence, found = [], []
     for r in rows:

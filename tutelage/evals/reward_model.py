@@ -5,36 +5,31 @@ Arrays in, rows out: the caller scores the pairs, so the same figures hold for a
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.evals import statistics
-from tutelage.evals.rows import OVERALL, Row, row, to_json
-from tutelage.evals.statistics import Interval
+from tutelage import statistics
+from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.records import Comparison
+from tutelage.statistics import Interval
+from tutelage.worlds.gold import grade
 
 
-class HeldOutPair(Protocol):
-    """What `evaluate_pairs` needs to know of a pair: its two token sequences and the share of votes for the first."""
+def ceiling(model: str, comparisons: Sequence[Comparison]) -> list[Row]:
+    """What the noise in the labels allows: the accuracy on these comparisons of a judge who knows the gold scores.
 
-    @property
-    def chosen(self) -> Sized: ...
-    @property
-    def rejected(self) -> Sized: ...
-    @property
-    def p_chosen(self) -> float: ...
-
-
-def evaluate_pairs(scores: np.ndarray, pairs: Sequence[HeldOutPair], model: str = "reward") -> list[dict]:
-    """The rows of `evaluate` as JSON, for scores [n, 2] of (chosen, rejected) and their pairs.
-
-    The lengths compared are those of prompt and response together; the prompt is the same on both sides.
+    Empty where a prompt has no reference to grade by.  The interval is a bootstrap over prompts.
     """
-    lengths = np.array([[len(pair.chosen), len(pair.rejected)] for pair in pairs], float).reshape(-1, 2)
-    p_chosen = [pair.p_chosen for pair in pairs]
-    return to_json(evaluate(model, scores[:, 0], scores[:, 1], p_chosen, lengths[:, 0], lengths[:, 1]))
+    if any(comparison.prompt.reference is None for comparison in comparisons):
+        return []
+    chosen = [grade(comparison.prompt, comparison.chosen).value for comparison in comparisons]
+    rejected = [grade(comparison.prompt, comparison.rejected).value for comparison in comparisons]
+    p_chosen = [comparison.p_chosen for comparison in comparisons]
+    agreed = statistics.correct(np.subtract(chosen, rejected), p_chosen)
+    found = statistics.bootstrap_mean(agreed, [comparison.prompt.id for comparison in comparisons])
+    return [row(model, "ceiling", OVERALL, found, "share")]
 
 
 def evaluate(
@@ -56,8 +51,7 @@ def evaluate(
     chosen, rejected: the scores. p_chosen: share of votes for the chosen response (default 1). chosen_length,
     rejected_length: tokens; with them come accuracy_similar_length, accuracy_longer_wins (the baseline that always
     prefers the longer response) and score_length_correlation. clusters: prompt ids; with them the interval of the
-    accuracy is a bootstrap over prompts, otherwise Wilson's. `ceiling` is the accuracy of always siding with the
-    majority of the votes: below 1 where annotators disagree and p_chosen says so. Raises ValueError when a score is not finite.
+    accuracy is a bootstrap over prompts, otherwise Wilson's. Raises ValueError when a score is not finite.
     """
     c, r = np.asarray(chosen, float), np.asarray(rejected, float)
     bad = np.flatnonzero(~np.isfinite(c - r))
@@ -71,11 +65,7 @@ def evaluate(
     found = statistics.accuracy(margins, p)
     if clusters is not None and len(set(clusters)) < len(clusters):
         found = statistics.bootstrap_mean(agreed, clusters, seed=seed, resamples=resamples)
-    ceiling = float(np.maximum(p, 1 - p).mean()) if p.size else np.nan
-    rows = [
-        row(model, "accuracy", OVERALL, found, "share"),
-        _plain(model, "ceiling", ceiling, p.size, "share"),
-    ]
+    rows = [row(model, "accuracy", OVERALL, found, "share")]
     rows += _calibration(model, margins, p, bins, seed, resamples)
     rows += _margins(model, c, r)
     if chosen_length is not None and rejected_length is not None:

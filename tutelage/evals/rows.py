@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from tutelage.evals.statistics import Interval
+from tutelage.statistics import Interval
 
 OVERALL = "all"
 

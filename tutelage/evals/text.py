@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tutelage.evals import statistics
+from tutelage import statistics
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import OVERALL, Row, row
-from tutelage.evals.statistics import Interval
+from tutelage.statistics import Interval
 from tutelage.records import Response
 
 COPY_NGRAM = 4  # words: shorter runs are shared by chance ("one of the")

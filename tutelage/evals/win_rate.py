@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tutelage.evals import statistics
+from tutelage import statistics
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
-from tutelage.evals.statistics import Interval
+from tutelage.statistics import Interval
 from tutelage.records import Response, Score
 
 

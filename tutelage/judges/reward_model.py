@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.data.template import tokenize
+from tutelage.data.batch import TokenBatch
+from tutelage.data.encoding import Unusable
+from tutelage.data.template import Encoded, encode
 from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import score_normalisation
 from tutelage.models.passes import sequence_pass
 from tutelage.parallel import World
 from tutelage.records import Response, Score
+from tutelage.rollout.batch import rollout_tokens
 
 
 class RewardModelJudge:
@@ -39,14 +40,17 @@ class RewardModelJudge:
 
     def score(self, responses: Sequence[Response]) -> list[Score]:
         """One score per response: the head's value at the last token, normalised."""
-        batch = TokenBatch.collate([self._tokens(response) for response in responses]).to(self._world.device)
+        batch = self._batch(responses).to(self._world.device)
         raw = sequence_pass(
             lambda part: sequence_scores(self._model, part), batch, self._max_tokens, self._world
         )
         return [Score((value - self._mean) / self._std) for value in raw.tolist()]
 
-    def _tokens(self, response: Response) -> Tokens:
+    def _batch(self, responses: Sequence[Response]) -> TokenBatch:
         if self._same_vocabulary:
-            ids = np.array(response.prompt_ids + response.ids, dtype=np.int32)
-            return Tokens(ids, np.ones(len(ids), dtype=bool))
-        return tokenize(self._tokenizer, response.prompt, response.text)
+            return rollout_tokens(responses)
+        rows = encode(self._tokenizer, [(response.prompt, response.text) for response in responses])
+        unusable = next((row for row in rows if isinstance(row, Unusable)), None)
+        if unusable is not None:
+            raise unusable
+        return TokenBatch.collate([row.tokens() for row in rows if isinstance(row, Encoded)])

@@ -91,20 +91,20 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.input("model", start)
     tokenizer = load_tokenizer(start)
     policy = start_policy(start, tokenizer, settings, world)
-    train, held_out = prepare_pairs(settings, tokenizer, policy, run)
-    algorithm = DPO(policy, train.examples, reference_logprobs(policy, train.examples, settings, world), settings)
+    pairs = prepare_pairs(settings, tokenizer, policy, run)
+    algorithm = DPO(policy, pairs.train, reference_logprobs(policy, pairs.train, settings, world), settings)
     evaluation = None
-    if held_out:
-        pairs = held_out.examples
-        ref = reference_logprobs(policy, pairs, settings, world)
-        batch = replace(collate_pairs(pairs, range(len(pairs))), ref_logprobs=ref).to(world.device)
+    if pairs.held_out:
+        ref = reference_logprobs(policy, pairs.held_out, settings, world)
+        batch = collate_pairs(pairs.held_out, range(len(pairs.held_out)))
+        batch = replace(batch, ref_logprobs=ref).to(world.device)
         evaluation = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
     fit(
         algorithm,
         settings,
         world,
         run,
-        steps=steps_for(settings, len(train.examples)),
+        steps=steps_for(settings, len(pairs.train)),
         tokenizer=tokenizer,
         evaluate=evaluation,
         best=("eval_rewards/accuracies", True),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tutelage.data.batch import RolloutBatch, TokenBatch, Tokens
+from tutelage.data.batch import RolloutBatch, TokenBatch
 from tutelage.data.formats import read_prompts
 from tutelage.data.order import rows_for_step
 from tutelage.judges.judge import Judge
@@ -39,6 +39,7 @@ from tutelage.ops.masked import (
 )
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
+from tutelage.rollout.batch import rollout_tokens
 from tutelage.rollout.generator import Generator, Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run, result_folder
@@ -274,15 +275,6 @@ def token_rewards(
     if whiten_rewards:
         rewards = whiten(rewards, mask_from_lengths(lengths).to(rewards.device), shift_mean=False)
     return rewards
-
-
-def rollout_tokens(responses: Sequence[Response], rows: Sequence[int]) -> TokenBatch:
-    """Prompts with their responses as a batch; loss_mask is True on the response (its end included)."""
-    sequences = []
-    for response in responses:
-        ids = np.array(response.prompt_ids + response.ids, dtype=np.int32)
-        sequences.append(Tokens(ids, np.arange(len(ids)) >= len(response.prompt_ids)))
-    return TokenBatch.collate(sequences, rows)
 
 
 def score_with_ends(judge: Judge, responses: Sequence[Response], missing_eos_score: float) -> Tensor:

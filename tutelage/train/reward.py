@@ -19,8 +19,8 @@ from tutelage.data.batch import PairBatch
 from tutelage.data.order import rows_for_step
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
-from tutelage.evals.rows import Row, to_json
-from tutelage.files import write_json_atomic
+from tutelage.evals.rows import to_json
+from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import load_scalar, load_tokenizer, set_score_normalisation
 from tutelage.models.passes import sequence_pass
@@ -29,7 +29,7 @@ from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import RewardSettings as Settings
 from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import collate_pairs, export, prepare_pairs, steps_for
+from tutelage.train.stage import Pairs, collate_pairs, export, prepare_pairs, steps_for
 
 
 class RewardModelling:
@@ -81,12 +81,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.input("model", start)
     tokenizer = load_tokenizer(start)
     model = load_scalar(start, device=world.device, seed=settings.seed)
-    train, held_out = prepare_pairs(settings, tokenizer, model, run)
+    pairs = prepare_pairs(settings, tokenizer, model, run)
 
     def evaluate() -> dict[str, float]:
-        assert held_out is not None
-        scores = torch.from_numpy(score_pairs(model, held_out.examples, settings, world))
-        p_chosen = torch.tensor([pair.p_chosen for pair in held_out.examples])
+        scores = torch.from_numpy(score_pairs(model, pairs.held_out, settings, world))
+        p_chosen = torch.tensor([pair.p_chosen for pair in pairs.held_out])
         margins = scores[:, 0] - scores[:, 1]
         return {
             "eval_loss": bradley_terry(margins, p_chosen=p_chosen).mean().item(),
@@ -95,30 +94,43 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         }
 
     fit(
-        RewardModelling(model, train.examples, settings),
+        RewardModelling(model, pairs.train, settings),
         settings,
         world,
         run,
-        steps=steps_for(settings, len(train.examples)),
+        steps=steps_for(settings, len(pairs.train)),
         tokenizer=tokenizer,
-        evaluate=evaluate if held_out else None,
+        evaluate=evaluate if pairs.held_out else None,
         best=("eval_accuracy", True),
     )
-    scores = score_pairs(model, train.examples, settings, world)
+    scores = score_pairs(model, pairs.train, settings, world)
     set_score_normalisation(model, float(scores.mean()), float(scores.std()))
-    if held_out:
-        figures = held_out_figures(held_out.examples, score_pairs(model, held_out.examples, settings, world))
-        write_json_atomic(run.folder / "results.json", to_json(figures))
+    if pairs.held_out:
+        report_held_out(pairs, score_pairs(model, pairs.held_out, settings, world), run)
     return export(run, model, tokenizer)
 
 
-def held_out_figures(pairs: Sequence[PairTokens], scores: np.ndarray) -> list[Row]:
-    """Accuracy with its interval, calibration, and how much of it could be length."""
-    return reward_model_figures.evaluate(
-        "reward_model",
+def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
+    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  scores: [P, 2]."""
+    figures = reward_model_figures.evaluate(
+        "reward",
         scores[:, 0],
         scores[:, 1],
-        [pair.p_chosen for pair in pairs],
-        [len(pair.chosen) for pair in pairs],
-        [len(pair.rejected) for pair in pairs],
+        [pair.p_chosen for pair in pairs.held_out],
+        [len(pair.chosen) for pair in pairs.held_out],
+        [len(pair.rejected) for pair in pairs.held_out],
+        clusters=[comparison.prompt.id for comparison in pairs.comparisons],
+    )
+    figures += reward_model_figures.ceiling("reward", pairs.comparisons)
+    write_json_atomic(run.folder / "results.json", to_json(figures))
+    write_jsonl_atomic(
+        run.folder / "heldout_pairs.jsonl",
+        (
+            comparison.to_json() | {"chosen_score": float(score[0]), "rejected_score": float(score[1])}
+            for comparison, score in zip(pairs.comparisons, scores, strict=True)
+        ),
+    )
+    accuracy = figures[0]
+    run.console.print(
+        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -82,10 +83,19 @@ def start_policy(
     return add_lora(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=seed)
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Tokenised pairs, and the comparisons that those held out were made of, in the same order."""
+
+    train: list[PairTokens]
+    held_out: list[PairTokens]
+    comparisons: list[Comparison]
+
+
 def prepare_pairs(
     settings: RewardSettings | DPOSettings, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, run: Run
-) -> tuple[Prepared[PairTokens], Prepared[PairTokens] | None]:
-    """(training pairs, held-out pairs or None) from the store or a file; split by prompt, never by pair."""
+) -> Pairs:
+    """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
     if is_store_source(settings.data):
         options = {"aggregation": settings.aggregation, "ties": settings.ties}
         rows: Records[Comparison] = Records(comparisons_from(settings.data, settings.store, **options))
@@ -103,7 +113,10 @@ def prepare_pairs(
         console=run.console,
     )
     prepared = show_preflight(prepare(train, source=settings.data), run)
-    return prepared, prepare(held_out) if held_out else None
+    if not held_out:
+        return Pairs(prepared.examples, [], [])
+    kept = prepare(held_out)
+    return Pairs(prepared.examples, kept.examples, [held_out[row] for row in kept.rows])
 
 
 def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> PairBatch:
