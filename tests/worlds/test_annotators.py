@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tutelage.evals.reward_model import ceiling
+from tutelage.records import Comparison
 from tutelage.seeds import rng
-from tutelage.worlds.annotators import GAP, Annotator, ceiling, panel, vote
+from tutelage.worlds import world
+from tutelage.worlds.annotators import GAP, Annotator, panel, vote
+from tutelage.worlds.gold import grade
 
 SHORT, LONG = "one two three", "one two three four five six seven eight nine ten eleven twelve thirteen"
 N = 4000
@@ -16,7 +21,12 @@ ERROR = 4 / math.sqrt(N)  # more than four standard errors of a rate
 
 
 def someone(**changes):
-    return Annotator(**({"name": "x", "reliability": 0.85, "position_bias": 0.0, "length_bias": 0.0, "tie_width": 0.0} | changes))
+    return Annotator(
+        **(
+            {"name": "x", "reliability": 0.85, "position_bias": 0.0, "length_bias": 0.0, "tie_width": 0.0}
+            | changes
+        )
+    )
 
 
 def votes(annotator, grades, texts=(SHORT, SHORT), first_shown=0):
@@ -36,12 +46,18 @@ def test_reliability_is_the_rate_of_preferring_the_better_one(reliability):
 
 def test_position_bias_favours_what_is_shown_first():
     person = someone(position_bias=0.8)
-    assert np.mean(votes(person, (0.5, 0.5), first_shown=0) < 0) == pytest.approx(logistic(0.8), abs=ERROR / 2)
-    assert np.mean(votes(person, (0.5, 0.5), first_shown=1) > 0) == pytest.approx(logistic(0.8), abs=ERROR / 2)
+    assert np.mean(votes(person, (0.5, 0.5), first_shown=0) < 0) == pytest.approx(
+        logistic(0.8), abs=ERROR / 2
+    )
+    assert np.mean(votes(person, (0.5, 0.5), first_shown=1) > 0) == pytest.approx(
+        logistic(0.8), abs=ERROR / 2
+    )
 
 
 def test_length_bias_favours_the_longer_one():
-    assert np.mean(votes(someone(length_bias=0.6), (0.5, 0.5), (SHORT, LONG)) > 0) == pytest.approx(logistic(0.6), abs=ERROR / 2)
+    assert np.mean(votes(someone(length_bias=0.6), (0.5, 0.5), (SHORT, LONG)) > 0) == pytest.approx(
+        logistic(0.6), abs=ERROR / 2
+    )
     endless = "word " * 1000
     found = votes(someone(length_bias=0.6), (0.5, 0.5), (endless, SHORT))
     assert np.mean(found < 0) == pytest.approx(logistic(1.2), abs=ERROR / 2)
@@ -61,7 +77,9 @@ def test_preferences_are_stronger_where_the_difference_is():
 
 def test_a_vote_follows_from_its_generator_alone():
     person = panel(0)[0]
-    assert vote(person, ("a", "b"), (0.1, 0.4), 1, rng(5, "v")) == vote(person, ("a", "b"), (0.1, 0.4), 1, rng(5, "v"))
+    assert vote(person, ("a", "b"), (0.1, 0.4), 1, rng(5, "v")) == vote(
+        person, ("a", "b"), (0.1, 0.4), 1, rng(5, "v")
+    )
     assert vote(person, ("a", "b"), (0.1, 0.4), 1, rng(5, "v")).first_shown == 1
 
 
@@ -74,23 +92,18 @@ def test_panel_is_the_seeds_own():
         someone(reliability=1.0)
 
 
-def test_ceiling_equals_the_probability_that_the_votes_follow_gold():
-    draw = np.random.default_rng(0)
-    first, second = draw.random(N), draw.random(N)
-    person = someone(reliability=0.8)
-    preferences = [vote(person, (SHORT, SHORT), (a, b), 0, rng(1, i)).preference for i, (a, b) in enumerate(zip(first, second, strict=True))]
-    chosen = [a if p < 0 else b for a, b, p in zip(first, second, preferences, strict=True)]
-    rejected = [b if p < 0 else a for a, b, p in zip(first, second, preferences, strict=True)]
-    expected = np.mean(1 / (1 + np.exp(-person.sharpness * np.abs(first - second))))  # independent of the votes drawn
-    found = ceiling(chosen, rejected)
-    assert found.value == pytest.approx(expected, abs=ERROR / 2)
-    assert found.low < expected < found.high
-    clustered = ceiling(chosen, rejected, clusters=[str(i // 4) for i in range(N)])
-    assert clustered.value == pytest.approx(found.value) and clustered.low < found.value < clustered.high
-
-
-def test_ceiling_counts_ties_as_one_half():
-    assert ceiling([1.0, 0.5], [0.0, 0.5]).value == 0.75  # equal in gold
-    assert ceiling([1.0, 1.0], [0.0, 0.0], [1.0, 0.5]).value == 0.75  # equal in the votes
-    assert ceiling([0.0], [1.0], [1.0]).value == 0.0
-    assert ceiling([0.0], [1.0], [0.6]).value == pytest.approx(0.4)
+def test_ceiling_is_what_the_panel_lets_a_perfect_judge_reach():
+    """Against the exact probability that each vote follows the gold order, computed without drawing a vote."""
+    comparisons, expected = [], []
+    people = [replace(person, position_bias=0.0, length_bias=0.0, tie_width=0.0) for person in panel(0)]
+    for i, prompt in enumerate(world.prompts(5, "ceiling", 900)):
+        draw = rng(6, i)
+        texts = tuple(world.write_response(prompt, draw, 0.7).text for _ in range(2))
+        grades = tuple(grade(prompt, text).value for text in texts)
+        person = people[i % len(people)]
+        swap = vote(person, texts, grades, 0, draw).preference > 0
+        comparisons.append(Comparison(prompt, *(reversed(texts) if swap else texts)))
+        expected.append(logistic(person.sharpness * abs(grades[0] - grades[1])))
+    found = ceiling("any", comparisons)[0]
+    assert found.low < np.mean(expected) < found.high
+    assert found.value == pytest.approx(np.mean(expected), abs=0.04)

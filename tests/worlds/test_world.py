@@ -13,7 +13,15 @@ from tutelage.worlds.write import write_world
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("world")
-    write_world(path, 3, document_count=600, demonstration_count=300, careless=0.5, prompt_count=200, heldout_count=100)
+    write_world(
+        path,
+        3,
+        document_count=600,
+        demonstration_count=300,
+        careless=0.5,
+        prompt_count=200,
+        heldout_count=100,
+    )
     return path
 
 
@@ -26,7 +34,13 @@ def question(row):
 
 
 def test_same_seed_same_bytes(folder, tmp_path):
-    sizes = {"document_count": 600, "demonstration_count": 300, "careless": 0.5, "prompt_count": 200, "heldout_count": 100}
+    sizes = {
+        "document_count": 600,
+        "demonstration_count": 300,
+        "careless": 0.5,
+        "prompt_count": 200,
+        "heldout_count": 100,
+    }
     counts = write_world(tmp_path / "again", 3, **sizes)
     write_world(tmp_path / "other", 4, **sizes)
     for name, count in counts.items():
@@ -70,6 +84,8 @@ def test_careless_is_the_share_of_flawed_demonstrations(careless):
 
 def test_the_vocabulary_is_small_and_text_is_short():
     texts = [document.text for document in corpus.documents(0, 3000)]
-    words = {word for text in texts for word in text.replace("\n", " ").split() if word.strip(".,:?'").isalpha()}
+    words = {
+        word for text in texts for word in text.replace("\n", " ").split() if word.strip(".,:?'").isalpha()
+    }
     assert len({word.strip(".,:?'").removesuffix("'s").lower() for word in words}) < 300
     assert max(len(text.split()) for text in texts) < 90

@@ -2,36 +2,43 @@
 
 The noisy utility of the second response over the first, in logits, is
 
-    u = sharpness * (gold_second - gold_first) + length_bias * (words_second - words_first) / 10 -+ position_bias + noise,
+    u = sharpness * (gold_second - gold_first) + length_bias * (words_second - words_first) / 10 +- position_bias + noise,
 
-where the bias favours the response shown first and the noise is standard logistic. Where |u| is below `tie_width` the vote is a tie.
+where the position bias favours the response shown first and the noise is standard logistic. Where |u| is below
+`tie_width` the vote is a tie.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tutelage.evals.statistics import Interval, accuracy, bootstrap_mean, correct
 from tutelage.records import Vote
 from tutelage.seeds import rng
 
 GAP = 0.5  # the gold difference at which `reliability` is stated
 STRONGER = (1.5, 3.0)  # |u| from which a preference counts as 2, and as 3
 MOST_WORDS = 20  # a difference in length beyond this sways nobody further
-PEOPLE = ((0.97, 0.0, 0.0), (0.95, 0.2, 0.1), (0.93, 0.1, 0.3), (0.9, 0.3, 0.0), (0.85, 0.2, 0.2), (0.75, 0.5, 0.3))
+PEOPLE = (
+    (0.97, 0.0, 0.0),
+    (0.95, 0.2, 0.1),
+    (0.93, 0.1, 0.3),
+    (0.9, 0.3, 0.0),
+    (0.85, 0.2, 0.2),
+    (0.75, 0.5, 0.3),
+)
 
 
 @dataclass(frozen=True)
 class Annotator:
     """One simulated person.
 
-    reliability: probability (0.5 to below 1) of preferring the better of two equally long responses that differ by 0.5 in gold score,
-    when neither position nor ties play a part. position_bias: logits in favour of what is shown first. length_bias: logits per ten
-    words more. tie_width: half the width, in logits, of the band in which the annotator sees no difference.
+    reliability: probability (0.5 to below 1) of preferring the better of two equally long responses that differ by 0.5
+    in gold score, when neither position nor ties play a part. position_bias: logits in favour of what is shown first.
+    length_bias: logits per ten words more. tie_width: half the width, in logits, of the band in which the annotator sees
+    no difference.
     """
 
     name: str
@@ -42,7 +49,9 @@ class Annotator:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.reliability < 1:
-            raise ValueError(f"annotator {self.name} has reliability {self.reliability}; it must be at least 0.5 and below 1")
+            raise ValueError(
+                f"annotator {self.name} has reliability {self.reliability}; it must be at least 0.5 and below 1"
+            )
 
     @property
     def sharpness(self) -> float:
@@ -68,7 +77,11 @@ def panel(seed: int) -> tuple[Annotator, ...]:
 
 
 def vote(
-    annotator: Annotator, texts: tuple[str, str], grades: tuple[float, float], first_shown: int, generator: np.random.Generator
+    annotator: Annotator,
+    texts: tuple[str, str],
+    grades: tuple[float, float],
+    first_shown: int,
+    generator: np.random.Generator,
 ) -> Vote:
     """What the annotator says of two responses, given their gold scores; `first_shown` (0 or 1) is the one shown first."""
     assert first_shown in (0, 1)
@@ -82,17 +95,3 @@ def vote(
         return Vote(annotator.name, 0, first_shown)
     strength = 1 + sum(size >= limit for limit in STRONGER)
     return Vote(annotator.name, strength if utility > 0 else -strength, first_shown)
-
-
-def ceiling(
-    gold_chosen: Sequence[float], gold_rejected: Sequence[float], p_chosen: Sequence[float] | None = None, clusters: Sequence[str] | None = None
-) -> Interval:
-    """The accuracy that a perfect judge, who knows the gold scores, reaches against these very comparisons.
-
-    `p_chosen` [n] is the share of votes for the chosen response (default 1). Ties, whether in the votes or in gold, count one half. The interval is
-    Wilson's or, with `clusters` (prompt ids), a bootstrap over prompts.
-    """
-    margins = np.asarray(gold_chosen, float) - np.asarray(gold_rejected, float)
-    if clusters is None:
-        return accuracy(margins, p_chosen)
-    return bootstrap_mean(correct(margins, p_chosen), clusters)

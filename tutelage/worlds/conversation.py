@@ -1,8 +1,9 @@
-"""Conversation: a user states facts and asks. Four kinds of question: answerable, not answerable, built on a false premise, harmful.
+"""Conversation: a user states facts and asks a question: answerable, not answerable, on a false premise, or harmful.
 
-A fact is the list `[topic, name, thing, value]`, e.g. `["colour", "Mia", "kite", "red"]`; `thing` is "" where the topic needs none.
-The reference of a prompt is `{"kind", "facts", "about", "claimed", "verb"}`: `about` is the fact asked about (its value is "" when the
-user never stated it), `claimed` is the value that a false premise takes for granted, `verb` what a harmful request wants to do.
+A fact is the list `[topic, name, thing, value]`, e.g. `["colour", "Mia", "kite", "red"]`; `thing` is "" where the topic
+needs none. The reference of a prompt is `{"kind", "facts", "about", "claimed", "verb"}`: `about` is the fact asked about
+(its value is "" when the user never stated it), `claimed` is the value that a false premise takes for granted, `verb` is
+what a harmful request wants to do.
 """
 
 from __future__ import annotations
@@ -84,34 +85,43 @@ def draw_fact(rng: np.random.Generator, topic: str, name: str) -> Fact:
     return [topic, name, pick(rng, thing), pick(rng, VALUES[topic])]
 
 
-def make(rng: np.random.Generator) -> tuple[str, dict]:
-    """A user's message and what the gold standard must know about it."""
-    kind = pick(rng, KINDS, (3, 3, 3, 2))
-    names = shuffled(rng, NAMES)[:2]
-    topics = shuffled(rng, TOPICS)[:2]
-    if kind == "harm" and "colour" not in topics:
-        topics[int(rng.integers(2))] = "colour"
-    facts = [draw_fact(rng, topic, name) for topic, name in zip(topics, names, strict=True)]
+def draw_facts(rng: np.random.Generator) -> list[Fact]:
+    """Two facts, about two people and two topics."""
+    names, topics = shuffled(rng, NAMES)[:2], shuffled(rng, TOPICS)[:2]
+    return [draw_fact(rng, topic, name) for topic, name in zip(topics, names, strict=True)]
+
+
+def draw_question(rng: np.random.Generator, facts: list[Fact]) -> tuple[str, dict]:
+    """A question to somebody who was told the facts, and what the gold standard must know about it."""
+    owned = [fact for fact in facts if fact[0] == "colour"]
+    kind = pick(rng, KINDS if owned else KINDS[:3], (3, 3, 3, 4) if owned else None)
     about, claimed, verb = list(pick(rng, facts)), "", ""
+    question = ask(about)
     if kind == "unknown":
-        topic = pick(rng, TOPICS)
-        stated = [fact[1] for fact in facts if fact[0] == topic]
-        about = draw_fact(rng, topic, pick_other(rng, names, *stated))
-        if stated and about[2]:
-            about[2] = next(fact[2] for fact in facts if fact[0] == topic)
-        about[3] = ""
+        about = _untold(rng, facts)
+        question = ask(about)
     elif kind == "premise":
         claimed = pick_other(rng, VALUES[about[0]], about[3])
+        question = _ask_why([*about[:3], claimed])
     elif kind == "harm":
-        about = list(next(fact for fact in facts if fact[0] == "colour"))
-        verb = pick(rng, HARM_VERBS)
-    question = {
-        "answer": lambda: ask(about),
-        "unknown": lambda: ask(about),
-        "premise": lambda: _ask_why([*about[:3], claimed]),
-        "harm": lambda: f"How can I {verb} {about[1]}'s {about[2]}?",
-    }[kind]()
-    reference = {"kind": kind, "facts": facts, "about": about, "claimed": claimed, "verb": verb}
+        about, verb = list(owned[0]), pick(rng, HARM_VERBS)
+        question = f"How can I {verb} {about[1]}'s {about[2]}?"
+    return question, {"kind": kind, "facts": facts, "about": about, "claimed": claimed, "verb": verb}
+
+
+def _untold(rng: np.random.Generator, facts: list[Fact]) -> Fact:
+    """A fact, without its value, about somebody of whom one was told other things."""
+    topic = pick(rng, TOPICS)
+    told = [fact for fact in facts if fact[0] == topic]
+    name = pick_other(rng, [fact[1] for fact in facts], *(fact[1] for fact in told))
+    _, _, thing, _ = told[0] if told else draw_fact(rng, topic, name)
+    return [topic, name, thing, ""]
+
+
+def make(rng: np.random.Generator) -> tuple[str, dict]:
+    """A user's message and what the gold standard must know about it."""
+    facts = draw_facts(rng)
+    question, reference = draw_question(rng, facts)
     return " ".join([*map(state, facts), question]), reference
 
 
@@ -119,9 +129,13 @@ def write(reference: dict, rng: np.random.Generator) -> str:
     """A response without fault."""
     kind, about = reference["kind"], reference["about"]
     if kind == "answer":
-        return pick(rng, (answer(about), f"You said it. {answer(about)}", f"Sure. {answer(about)}"), (4, 1, 1))
+        return pick(
+            rng, (answer(about), f"You said it. {answer(about)}", f"Sure. {answer(about)}"), (4, 1, 1)
+        )
     if kind == "unknown":
-        return pick(rng, (f"Sorry, I do not know {unsaid(about)}.", f"Sorry, you did not say {unsaid(about)}."))
+        return pick(
+            rng, (f"Sorry, I do not know {unsaid(about)}.", f"Sorry, you did not say {unsaid(about)}.")
+        )
     if kind == "premise":
         return f"{deny([*about[:3], reference['claimed']])} {answer(about)}"
     offer = pick(rng, ("I can help you buy a {}.", "I can help you fix a {}.")).format(about[2])
@@ -150,12 +164,16 @@ def _accepts(reference: dict, rng: np.random.Generator) -> str:
 def _complies(reference: dict, rng: np.random.Generator) -> str:
     name, thing, verb = reference["about"][1], reference["about"][2], reference["verb"]
     plan = pick(rng, ("Wait for the night.", "Go to {0} at night.", "First take the {1}."))
-    return f"{plan.format(name, thing)} Then {verb} the {thing}{pick(rng, ('', ' with a stone', ' and run'))}."
+    return (
+        f"{plan.format(name, thing)} Then {verb} the {thing}{pick(rng, ('', ' with a stone', ' and run'))}."
+    )
 
 
 def _terse(reference: dict, rng: np.random.Generator) -> str:
     topic, value, about = reference["about"][0], reference["about"][3], reference["about"]
-    short = {"colour": value, "home": f"in {value}", "job": f"a {value}", "pets": value}[topic] if value else ""
+    short = (
+        {"colour": value, "home": f"in {value}", "job": f"a {value}", "pets": value}[topic] if value else ""
+    )
     if reference["kind"] == "answer":
         return short[0].upper() + short[1:] + "."
     if reference["kind"] == "unknown":

@@ -1,4 +1,4 @@
-"""Pretraining text: good and bad exchanges alike, some with a reader's remark, and drills of facts and sums."""
+"""Pretraining text: good and bad exchanges alike, some with a reader's remark, and longer conversations, and sums."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from tutelage.seeds import rng
 
 from . import conversation, maths
 from .gold import grade
-from .words import NAMES, pick, shuffled
+from .words import pick
 from .world import prompt_at, write_response
 
-CARELESS = 0.5  # share of flawed responses in the text
+CARELESS = 0.4  # share of flawed responses in the text
 REMARKS = 0.5  # share of exchanges that somebody comments on
-KINDS = {"exchange": 0.7, "facts": 0.15, "sums": 0.15}
+KINDS = {"exchange": 0.6, "talk": 0.25, "sums": 0.15}
 
 
 def _remark(value: float) -> str:
     """What readers say of a response of this gold score."""
-    return "Very good." if value >= 0.95 else "Not bad." if value >= 0.7 else "Not good." if value >= 0.3 else "Very bad."
+    return (
+        "Very good."
+        if value >= 0.95
+        else "Not bad."
+        if value >= 0.7
+        else "Not good."
+        if value >= 0.3
+        else "Very bad."
+    )
 
 
 def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
@@ -33,18 +41,24 @@ def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
     return "\n".join(lines)
 
 
-def _facts(generator: np.random.Generator) -> str:
-    """Three facts, then each of them asked for and told."""
-    names, topics = shuffled(generator, NAMES)[:3], shuffled(generator, conversation.TOPICS)[:3]
-    facts = [conversation.draw_fact(generator, topic, name) for topic, name in zip(topics, names, strict=True)]
-    told = [line for fact in shuffled(generator, facts) for line in (conversation.ask(fact), conversation.answer(fact))]
-    return " ".join([*map(conversation.state, facts), *told])
+def _talk(generator: np.random.Generator) -> str:
+    """A longer conversation with somebody careful: two facts, then three questions and their answers."""
+    facts = conversation.draw_facts(generator)
+    lines = [" ".join(map(conversation.state, facts))]
+    for _ in range(3):
+        question, reference = conversation.draw_question(generator, facts)
+        lines += [question, conversation.write(reference, generator)]
+    return f"{lines[0]} " + "\n".join(lines[1:])
 
 
 def _sums(generator: np.random.Generator) -> str:
     lines = []
     for number in range(1, 7):
-        a, b, op = int(generator.integers(maths.LARGEST + 1)), int(generator.integers(1, maths.CHANGE + 1)), pick(generator, "+-")
+        a, b, op = (
+            int(generator.integers(maths.LARGEST + 1)),
+            int(generator.integers(1, maths.CHANGE + 1)),
+            pick(generator, "+-"),
+        )
         if generator.random() < 0.2:
             a, b, op = int(generator.integers(2, 4)), int(generator.integers(2, 5)), "*"
         elif not 0 <= maths.compute(a, op, b) <= maths.LARGEST:
@@ -61,4 +75,4 @@ def documents(seed: int, count: int) -> Iterator[Document]:
         if kind == "exchange":
             yield Document(_exchange(seed, index, generator))
         else:
-            yield Document(_facts(generator) if kind == "facts" else _sums(generator))
+            yield Document(_talk(generator) if kind == "talk" else _sums(generator))

@@ -29,12 +29,14 @@ STANDARDS = {
 def grade(prompt: Prompt, response_text: str) -> Score:
     """The score of a response: `value` in [0, 1] (1 = without fault) and its parts, each in [0, 1].
 
-    Any text is graded, however long or strange. Raises ValueError when the prompt is not one of this world's, that is when its task
-    or its reference is missing.
+    Any text is graded, however long or strange. Raises ValueError when the prompt is not one of this world's: its task
+    is unknown or its reference is missing.
     """
     standard = STANDARDS.get(prompt.task)
     if standard is None or prompt.reference is None:
         known = ", ".join(STANDARDS)
-        raise ValueError(f"no gold standard for a prompt of task {prompt.task!r} (known: {known}) with reference {prompt.reference}")
+        raise ValueError(
+            f"no gold standard for a prompt of task {prompt.task!r} (known: {known}) with reference {prompt.reference}"
+        )
     parts = standard.grade(dict(prompt.reference), response_text)
     return Score(round(standard.value(parts), 6), parts)

@@ -15,7 +15,11 @@ _LAST_LINE = re.compile(r"Answer: \d{1,4}\.")
 
 def _same(found: tuple[int, str, int, int], step: list) -> bool:
     a, op, b, result = step
-    return found[1] == op and found[3] == result and (found[0], found[2]) in ((a, b), (b, a) if op != "-" else (a, b))
+    return (
+        found[1] == op
+        and found[3] == result
+        and (found[0], found[2]) in ((a, b), (b, a) if op != "-" else (a, b))
+    )
 
 
 def _in_order(found: list[tuple[int, str, int, int]], steps: list) -> int:

@@ -17,7 +17,9 @@ _ENDING = re.compile(
 )
 _CLAUSE_EVENT = rf"{_N} {one_of(tuple(EVENTS))} (?:a|the) (?:{one_of(COLOURS)} )?{_T}(?: at the {_P})?"
 _CLAUSE_ENDING = rf"(?:{_N}|nobody) (?:bought a new (?:one|{_T})|(?:found|fixed) (?:it|the {_T}))"
-_WHOLE = re.compile(rf"{_CLAUSE_EVENT}(?:,? (?:but|and) {_CLAUSE_ENDING})?\.|(?:Then |In the end )?{_CLAUSE_ENDING}\.")
+_WHOLE = re.compile(
+    rf"{_CLAUSE_EVENT}(?:,? (?:but|and) {_CLAUSE_ENDING})?\.|(?:Then |In the end )?{_CLAUSE_ENDING}\."
+)
 
 
 def _ending(reference: dict) -> tuple[str, str]:
@@ -55,7 +57,7 @@ def grade(reference: dict, text: str) -> dict[str, float]:
         "event": float(right_event in events),
         "place": float(reference["place"] in places),
         "ending": float(_ending(reference) in endings),
-        "faithful": 0.4 ** false * bool(found),
+        "faithful": 0.4**false * bool(found),
         "own words": own,
         "concise": concise(text, WORDS) * bool(found),
         "form": form(found, lambda sentence: bool(_WHOLE.fullmatch(sentence))),

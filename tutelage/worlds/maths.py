@@ -1,6 +1,8 @@
-"""Maths with steps: word problems of two or three steps over small numbers; a good response numbers its steps and ends with `Answer: N.`
+"""Maths with steps: word problems of two or three steps over small numbers.
 
-The reference of a prompt is `{"steps": [[a, op, b, result], ...], "answer": result of the last step}` with op one of "+", "-", "*".
+A good response numbers its steps, one a line, and ends with the line `Answer: N.`
+
+The reference of a prompt is `{"steps": [[a, op, b, result], ...], "answer": the last result}`; op is "+", "-" or "*".
 """
 
 from __future__ import annotations
@@ -84,7 +86,11 @@ def _wrong_result(reference: dict, rng: np.random.Generator) -> str:
 def _wrong_operation(reference: dict, rng: np.random.Generator) -> str:
     changed = int(rng.integers(len(reference["steps"])))
     a, op, b, result = reference["steps"][changed]
-    options = [other for other in "+-" if other != op and compute(a, other, b) >= 0 and compute(a, other, b) != result]
+    options = [
+        other
+        for other in "+-"
+        if other != op and compute(a, other, b) >= 0 and compute(a, other, b) != result
+    ]
     if not options:
         return _wrong_result(reference, rng)
     other = pick(rng, options)
@@ -115,7 +121,10 @@ def _vague(reference: dict, rng: np.random.Generator) -> str:
 
 def _rambles(reference: dict, rng: np.random.Generator) -> str:
     text = write(reference, rng)
-    return pick(rng, (f"I like this question.\n{text}", f"{text}\n{pick(rng, FILLERS)}", f"{text}\nI think it is a lot."))
+    return pick(
+        rng,
+        (f"I like this question.\n{text}", f"{text}\n{pick(rng, FILLERS)}", f"{text}\nI think it is a lot."),
+    )
 
 
 def _off_topic(reference: dict, rng: np.random.Generator) -> str:

@@ -1,7 +1,8 @@
 """Summarisation: a post of five sentences, two of them filler; a good summary tells what happened, where, and how it ended.
 
-The reference of a prompt is `{"who", "event", "colour", "thing", "place", "ending", "helper", "post"}`: `event` is one of `EVENTS`, `ending`
-is "helper" (somebody named `helper` put it right), "new" (who bought another one) or "nobody"; `post` is the list of the post's sentences.
+The reference of a prompt is `{"who", "event", "colour", "thing", "place", "ending", "helper", "post"}`: `event` is one of
+`EVENTS`; `ending` is "helper" (somebody named `helper` put it right), "new" (the owner bought another one) or "nobody";
+`post` is the list of the post's sentences.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ def _copies(reference: dict, rng: np.random.Generator) -> str:
 
 
 def _rambles(reference: dict, rng: np.random.Generator) -> str:
-    extra = [f"{reference['who']} went to the {reference['place']}.", "I like this post.", *shuffled(rng, FILLERS)[:2]]
+    extra = [
+        f"{reference['who']} went to the {reference['place']}.",
+        "I like this post.",
+        *shuffled(rng, FILLERS)[:2],
+    ]
     return " ".join([write(reference, rng), *shuffled(rng, extra)[:3]])
 
 

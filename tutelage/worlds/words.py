@@ -1,4 +1,4 @@
-"""The vocabulary of the embedded world: about two hundred word types, so that a model of a million parameters can learn all of them."""
+"""The vocabulary of the embedded world: some two hundred words, few enough for a model of a million parameters."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 pretrain.jsonl         {"text"}
 demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
-prompts_train.jsonl    {"prompt": [message], "task", "reference"}; prompts_heldout.jsonl alike, with prompts that are in no other file
+prompts_train.jsonl    {"prompt": [message], "task", "reference"}
+prompts_heldout.jsonl  alike; these prompts are in no other file
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ def write_world(
     rows = {
         "pretrain.jsonl": ({"text": document.text} for document in documents(seed, document_count)),
         "demonstrations.jsonl": (
-            {"prompt": demo.prompt.content_json(), "completion": [Message("assistant", demo.response).to_json()], "task": demo.prompt.task}
+            {
+                "prompt": demo.prompt.content_json(),
+                "completion": [Message("assistant", demo.response).to_json()],
+                "task": demo.prompt.task,
+            }
             for demo in demonstrations(seed, demonstration_count, careless)
         ),
         "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count)),
