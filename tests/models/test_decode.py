@@ -6,14 +6,19 @@ import pytest
 import torch
 
 from tests.models.zoo import CONFIGS, build, sequences, twin
+from tutelage.models import cache
 from tutelage.models.decode import Decoding, cache_bytes
 from tutelage.models.loading import prepare
 
 
+@pytest.mark.parametrize("block", [3, 32])
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 @torch.inference_mode()
-def test_logits_of_every_step_equal_a_fresh_forward(name: str) -> None:
-    """Ragged prompts, several samples of each, rows dropped and reordered on the way."""
+def test_logits_of_every_step_equal_a_fresh_forward(
+    name: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ragged prompts, several samples of each, rows dropped and reordered on the way, a cache that grows."""
+    monkeypatch.setattr(cache, "BLOCK", block)
     model = build(name)
     ours = prepare(twin(model), name)
     rows = [part.tolist() for part in sequences()]

@@ -163,6 +163,7 @@ def attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     tutelage_layout: Layout | None = None,
+    tutelage_newest: int | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The function transformers calls: query [B, H, Q, d], key and value [B, Hkv, K, d] -> ([B, Q, H, d], None)."""
@@ -177,7 +178,8 @@ def attention(
         if tutelage_layout.watch is not None:
             tutelage_layout.watch.append(sliding_window)
         return flat_attention(query, key, value, tutelage_layout, scaling, sliding_window, softcap), None
-    return masked_attention(query, key, value, attention_mask, scaling, sliding_window, softcap), None
+    newest = key.shape[2] - 1 if tutelage_newest is None else tutelage_newest
+    return masked_attention(query, key, value, attention_mask, newest, scaling, sliding_window, softcap), None
 
 
 def flat_attention(
@@ -358,6 +360,7 @@ def masked_attention(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    newest: int,
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
@@ -365,13 +368,15 @@ def masked_attention(
     """Attention under a mask: query [B, H, Q, d], key and value [B, Hkv, K, d] -> [B, Q, H, d].
 
     mask: [B or 1, 1, Q, K], bool (True = may be seen) or additive; None: causal, the last query seeing every key.
-    A single query also respects `window` (decoding: the mask only hides a row's unused columns); for several
-    queries transformers has put the window into the mask. A row that may see nothing (padding) sees all, not NaN.
+    A single query, which stands at key `newest`, also respects `window` (decoding: the mask only hides unused columns);
+    for several queries transformers has put the window into the mask. A row that may see nothing under a boolean mask
+    (padding) sees everything, not NaN.
     """
     rows, heads, queries, _ = query.shape
-    if window is not None and queries == 1 and key.shape[2] > window:
-        key, value = key[:, :, -window:], value[:, :, -window:]
-        mask = None if mask is None else mask[..., -window:]
+    if window is not None and queries == 1 and newest >= window:
+        seen = slice(newest + 1 - window, newest + 1)
+        key, value = key[:, :, seen], value[:, :, seen]
+        mask = None if mask is None else mask[..., seen]
     if mask is None and queries > 1:
         mask = additive_mask(
             queries, key.shape[2], key.shape[2] - queries, window, query.dtype, query.device

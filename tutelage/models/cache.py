@@ -1,4 +1,4 @@
-"""The key/value cache of the local generator: allocated once, rows right-aligned, finished rows dropped in place."""
+"""The key/value cache of the local generator: rows right-aligned, grown by blocks, finished rows dropped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from transformers import Cache
 
 from tutelage.models.attention import Layout
 
+BLOCK = 32
+"""Columns are added so many at a time: a product over a part of a tensor's columns would copy them at every step."""
+
 
 class StaticKV(Cache):
     """Keys and values of a batch of sequences that grow together, one column per step.
 
     Every sequence ends in the same column: row b occupies columns `starts[b] .. used - 1`, so short prompts leave
-    unused columns on the left, which `mask()` hides. Storage is `[rows, Hkv, columns, d]` per layer, allocated when
-    a layer first writes, in the dtype of that write.
+    unused columns on the left; `mask()` hides those, and the ones on the right that nothing has been written to yet.
+    Storage is `[rows, Hkv, allocated columns, d]` per layer, in the dtype of the first write, never more than
+    `columns` wide.
 
     Filled in two ways: `prefill(layout)` switches to the flat form, where a layer writes the keys of all prompts at
     once; afterwards every forward appends one column, and `advance()` (once per forward) moves on to the next.
@@ -41,26 +45,31 @@ class StaticKV(Cache):
         row = torch.arange(self.rows).repeat_interleave(lengths).to(layout.device)
         self._slots = (row, self.starts[row] + layout.positions)
 
+    @property
+    def allocated(self) -> int:
+        """Columns of the storage: room for one more than are used, in whole blocks."""
+        return min(self.columns, (self.used // BLOCK + 1) * BLOCK)
+
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Called by every attention layer. Flat form: [1, Hkv, N, d] is stored and returned as it is. Step form:
-        [rows, Hkv, 1, d] is written to the current column, and all columns so far are returned (a view)."""
-        if layer_idx not in self.stored:
-            shape = (self.rows, key_states.shape[1], self.columns)
-            self.stored[layer_idx] = (  # zeros: a hidden column is multiplied by weight 0, and 0 * NaN is NaN
-                key_states.new_zeros(*shape, key_states.shape[-1]),
-                value_states.new_zeros(*shape, value_states.shape[-1]),
-            )
-        keys, values = self.stored[layer_idx]
+        [rows, Hkv, 1, d] is written to the current column, and all allocated columns are returned."""
+        keys, values = self.stored.get(layer_idx) or (
+            key_states.new_empty(self.rows, key_states.shape[1], 0, key_states.shape[-1]),
+            value_states.new_empty(self.rows, value_states.shape[1], 0, value_states.shape[-1]),
+        )
+        if keys.shape[2] < self.allocated:
+            keys, values = _widened(keys, self.allocated), _widened(values, self.allocated)
+            self.stored[layer_idx] = keys, values
         if self._slots is not None:
             row, column = self._slots
             keys[row, :, column] = key_states[0].transpose(0, 1)
             values[row, :, column] = value_states[0].transpose(0, 1)
             return key_states, value_states
-        keys[: self.rows, :, self.used] = key_states[:, :, 0].to(keys.dtype)
-        values[: self.rows, :, self.used] = value_states[:, :, 0].to(values.dtype)
-        return keys[: self.rows, :, : self.used + 1], values[: self.rows, :, : self.used + 1]
+        keys[:, :, self.used] = key_states[:, :, 0].to(keys.dtype)
+        values[:, :, self.used] = value_states[:, :, 0].to(values.dtype)
+        return keys, values
 
     def advance(self) -> None:
         """After a forward: a flat one is complete, or the column just written counts from now on."""
@@ -69,10 +78,14 @@ class StaticKV(Cache):
         else:
             self.used += 1
 
-    def mask(self) -> Tensor:
-        """Mask [rows, 1, 1, used + 1] for the next one-token forward, True where a row may look: from its start on."""
-        columns = torch.arange(self.used + 1, device=self.starts.device)
-        return (columns >= self.starts[:, None])[:, None, None]
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """Additive mask [rows, 1, 1, allocated] for the next one-token forward: 0 from a row's start to the column
+        about to be written, -inf elsewhere."""
+        columns = torch.arange(self.allocated, device=self.starts.device)
+        hidden = (columns < self.starts[:, None]) | (columns > self.used)
+        return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)[
+            :, None, None
+        ]
 
     def positions(self) -> Tensor:
         """[rows] position of the token that the next forward brings, within its own sequence."""
@@ -82,20 +95,17 @@ class StaticKV(Cache):
         """Keep `rows` (LongTensor of row numbers, in the new order); columns that no kept row uses are dropped."""
         starts = self.starts[rows]
         first = int(starts.min()) if len(starts) else 0
-        for keys, values in self.stored.values():
-            for stored in (keys, values):
-                stored[: len(rows), :, : self.used - first] = stored[rows, :, first : self.used]
         self.rows, self.used, self.starts = len(rows), self.used - first, starts - first
+        last = first + self.allocated
+        for layer, stored in self.stored.items():
+            keys, values = (t[rows, :, first:last] for t in stored)
+            self.stored[layer] = keys, values
 
     def repeat(self, times: int) -> None:
         """Each row `times` times, copies next to each other: several samples of one prompt after one prefill."""
-        if times == 1:
-            return
-        for layer, (keys, values) in self.stored.items():
-            self.stored[layer] = (
-                keys[: self.rows].repeat_interleave(times, dim=0),
-                values[: self.rows].repeat_interleave(times, dim=0),
-            )
+        for layer, stored in self.stored.items():
+            keys, values = (t.repeat_interleave(times, dim=0) for t in stored)
+            self.stored[layer] = keys, values
         self.rows, self.starts = self.rows * times, self.starts.repeat_interleave(times)
 
     # What transformers asks of a cache.
@@ -108,3 +118,11 @@ class StaticKV(Cache):
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
+
+
+def _widened(stored: Tensor, columns: int) -> Tensor:
+    """With zeros in the new columns: a hidden column is multiplied by weight 0, and 0 * NaN would be NaN."""
+    rows, heads, old, width = stored.shape
+    wide = stored.new_zeros(rows, heads, columns, width)
+    wide[:, :, :old] = stored
+    return wide

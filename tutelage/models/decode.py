@@ -88,7 +88,8 @@ class _FlatRows:
         out = self.model(
             input_ids=tokens[:, None],
             position_ids=self.cache.positions()[:, None],
-            attention_mask=self.cache.mask(),
+            attention_mask=self.cache.mask(self.model.dtype),
+            tutelage_newest=self.cache.used,
             past_key_values=self.cache,
             use_cache=True,
         )
