@@ -9,8 +9,10 @@ from torch.testing import assert_close
 
 from tests.models.zoo import FLAT, LENGTHS, PADDED, build, logits_alone, sequences, twin
 from tutelage.models import attention
-from tutelage.models.attention import Layout, flat_attention
+from tutelage.models import layout as layouts
+from tutelage.models.attention import flat_attention
 from tutelage.models.forward import flat_inputs
+from tutelage.models.layout import Layout
 from tutelage.models.loading import prepare
 
 
@@ -148,7 +150,7 @@ def test_scores_are_never_held_for_a_whole_long_sequence(monkeypatch: pytest.Mon
 )
 def test_buckets_hold_every_token_once(lengths: tuple[int, ...]) -> None:
     layout = Layout(lengths)
-    assert len(layout.buckets) <= attention.BUCKETS
+    assert len(layout.buckets) <= layouts.BUCKETS
     slots = torch.cat([bucket.index for bucket in layout.buckets])
     assert torch.equal(slots[layout.inverse], torch.arange(sum(lengths)))
     real = sum(b.rows * b.width if b.padding is None else int((~b.padding).sum()) for b in layout.buckets)

@@ -48,8 +48,8 @@ def test_cache_holds_what_cache_bytes_says() -> None:
 
 
 def test_prompts_longer_than_the_cache_are_refused() -> None:
-    from tutelage.models.attention import Layout
     from tutelage.models.cache import StaticKV
+    from tutelage.models.layout import Layout
 
     with pytest.raises(ValueError, match="prompt of 9 tokens"):
         StaticKV(8).prefill(Layout([3, 9]))

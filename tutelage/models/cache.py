@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from tutelage.models.attention import Layout
+from tutelage.models.layout import Layout
 
 BLOCK = 32
 """Columns are added so many at a time: a product over a part of a tensor's columns would copy them at every step."""

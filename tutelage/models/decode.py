@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tutelage.models.attention import Layout
 from tutelage.models.cache import StaticKV
 from tutelage.models.forward import flat_inputs, plain
+from tutelage.models.layout import Layout
 
 
 class Decoding:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.models.attention import Layout
+from tutelage.models.layout import Layout
 from tutelage.ops.logprobs import linear_logprobs, shifted_index
 
 

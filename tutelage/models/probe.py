@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tutelage.models import attention
 from tutelage.models.forward import Traits, flat_inputs
+from tutelage.models.layout import Layout
 
 LENGTHS = (3, 5, 2)
 
@@ -33,7 +34,7 @@ def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
     if not model._can_set_attn_implementation():
         return False
     model.set_attn_implementation(attention.NAME)
-    layout = attention.Layout(LENGTHS, ids.device)
+    layout = Layout(LENGTHS, ids.device)
     layout.watch = []
     try:
         flat = model.base_model(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0]
