@@ -35,15 +35,17 @@ def draw_tokens(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[T
     `u * total`. The softmax is float32 whatever the dtype of the weights.
     """
     logits = logits.float()
-    if temperature not in (0.0, 1.0):
-        logits = logits / temperature
-    weights = logits - logits.amax(-1, keepdim=True)
+    scale = temperature or 1.0
+    most = logits.amax(-1, keepdim=True)
+    weights = (logits - most).div_(scale).exp_()
     if temperature == 0.0:
-        tokens = weights.argmax(-1, keepdim=True)
-        return tokens.squeeze(-1), -weights.exp().sum(-1).log()
-    chosen_shift = weights
-    cumulative = weights.exp().cumsum(-1)
-    total = cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * total, right=True)
-    logprobs = chosen_shift.gather(-1, tokens) - total.log()
+        tokens = logits.argmax(-1, keepdim=True)
+        total = weights.sum(-1, keepdim=True)
+    else:
+        cumulative = weights.cumsum_(
+            -1
+        )  # in place: with a large vocabulary, fresh memory costs more than the sums
+        total = cumulative[:, -1:]
+        tokens = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * total, right=True)
+    logprobs = (logits.gather(-1, tokens) - most) / scale - total.log()
     return tokens.squeeze(-1), logprobs.squeeze(-1)
