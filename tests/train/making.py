@@ -25,7 +25,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
-    return tiny_model(tokenizer, hidden=32, layers=2, heads=2, intermediate=48, context=128, seed=seed)
+    return tiny_model(tokenizer, hidden=32, layers=2, heads=2, context=128, seed=seed)
 
 
 def make_rows(n: int, seed: int = 0, vocabulary: int = 260) -> list[list[Tokens]]:

@@ -22,7 +22,7 @@ from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.rows import to_json
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.forward import sequence_scores
-from tutelage.models.loading import load_scalar, load_tokenizer, set_score_normalisation
+from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
 from tutelage.models.passes import sequence_pass
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
@@ -81,6 +81,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.input("model", start)
     tokenizer = load_tokenizer(start)
     model = load_scalar(start, device=world.device, seed=settings.seed)
+    fit_embeddings(model, tokenizer)
     pairs = prepare_pairs(settings, tokenizer, model, run)
 
     def evaluate() -> dict[str, float]:

@@ -21,7 +21,7 @@ from tutelage.data.template import PairTokens
 from tutelage.files import write_json_atomic
 from tutelage.models.forward import plain
 from tutelage.models.loading import fit_embeddings, load_policy, save
-from tutelage.models.lora import add_lora, merged
+from tutelage.models.lora import add_lora
 from tutelage.parallel import World
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
@@ -145,4 +145,4 @@ def fitting_prompts(
 
 def export(run: Run, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Write the result where plain `from_pretrained` loads it, an adapter merged in."""
-    return save(merged(model), tokenizer, run.folder / "model")
+    return save(model, tokenizer, run.folder / "model")

@@ -1,0 +1,134 @@
+"""PPO's own pieces: token rewards, missing ends, the KL controller, and a real model that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.making import CPU, make_model, make_tokenizer
+from tutelage.models.loading import load_scalar, save
+from tutelage.models.lora import add_lora
+from tutelage.ops.advantages import gae
+from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.runs import Run, read_metrics
+from tutelage.settings.stages import PPOSettings
+from tutelage.train.fit import fit
+from tutelage.train.ppo import PPO, KLController, score_with_ends, token_rewards
+
+
+def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
+    """The published example: lambda .95, V = .4, score 1, four tokens -> the score reaches the end undiscounted."""
+    rewards = token_rewards(torch.zeros(4 + 2), torch.tensor([1.0, 1.0]), [4, 2], kl_coef=0.1)
+    assert rewards.tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    advantages, _ = gae(rewards, torch.full((2, 4), 0.4), mask, gamma=1.0, gae_lambda=0.95)
+    assert advantages[0].tolist() == pytest.approx([0.5144, 0.5415, 0.57, 0.6], abs=1e-4)
+    assert advantages[1].tolist() == pytest.approx([0.57, 0.6, 0, 0], abs=1e-4)
+
+
+def test_token_rewards_charge_the_kl_where_it_arises() -> None:
+    log_ratio = torch.tensor([0.5, -0.25, 1.0])
+    rewards = token_rewards(log_ratio, torch.tensor([2.0, -1.0]), [2, 1], kl_coef=0.2)
+    assert rewards.flatten().tolist() == pytest.approx([-0.1, 0.05 + 2.0, -0.2 - 1.0, 0.0])
+    assert rewards.sum().item() == pytest.approx(2.0 - 1.0 - 0.2 * float(log_ratio.sum()))
+
+
+def test_kl_controller_matches_the_published_step() -> None:
+    controller = KLController(0.2, target=6.0, horizon=10_000.0)
+    controller.update(12.0, episodes=512)
+    assert float(controller.kl_coef) == pytest.approx(0.202048)
+    controller.update(6.0, episodes=512)
+    assert float(controller.kl_coef) == pytest.approx(0.202048)
+    controller.update(0.0, episodes=512)
+    assert float(controller.kl_coef) < 0.202048
+    fixed = KLController(0.2, target=0.0, horizon=1.0)
+    fixed.update(100.0, episodes=512)
+    assert float(fixed.kl_coef) == 0.2
+
+
+class CountingJudge:
+    """Likes one token in four: the score is the share of the response that they make up."""
+
+    def score(self, responses: Sequence[Response]) -> list[Score]:
+        return [Score(sum(i % 4 == 3 for i in r.ids) / len(r.ids)) for r in responses]
+
+
+def test_missing_end_replaces_the_score() -> None:
+    ended = Response(Prompt("p"), "", (5,), (7, 7, 1), (0.0, 0.0, 0.0), "eos")
+    cut = Response(Prompt("p"), "", (5,), (7, 7, 7), (0.0, 0.0, 0.0), "length")
+    scores = score_with_ends(CountingJudge(), [ended, cut], -1.5)
+    assert scores.tolist() == pytest.approx([2 / 3, -1.5])
+
+
+def settings_for(**changes: object) -> PPOSettings:
+    values: dict[str, object] = dict(
+        prompts="-",
+        batch_size=32,
+        max_new_tokens=8,
+        learning_rate=1e-2,
+        kl_coef=0.01,
+        missing_eos_score=0.0,
+        tensorboard=False,
+        save_every=1000,
+        max_approx_kl=10.0,
+        warmup=0.0,
+    )
+    return PPOSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class Unending(LocalGenerator):
+    """Counts every response as complete, as in a task of fixed length."""
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
+        return [replace(response, finish="eos") for response in super().generate(prompts, sampling)]
+
+
+def train(tmp_path: Path, steps: int, lora: bool = False, free: bool = False, **changes: object) -> Run:
+    tokenizer = make_tokenizer()
+    save(make_model(tokenizer), tokenizer, tmp_path / "base")
+    policy, ref = make_model(tokenizer), make_model(tokenizer)
+    critic = load_scalar(tmp_path / "base", seed=1)
+    settings = settings_for(**changes)
+    run = Run.open(tmp_path / "run", "ppo", settings)
+    trained = add_lora(policy, rank=4, alpha=8.0, seed=0) if lora else policy
+    prompts = [Prompt("the cat"), Prompt("a dog ran"), Prompt("1 + 2 ="), Prompt("the mat is")]
+    judge = CountingJudge()
+    generator = (Unending if free else LocalGenerator)(trained, tokenizer)
+    algorithm = PPO(trained, critic, None if lora else ref, judge, generator, prompts, settings, CPU, run)
+    before = {name: p.clone() for name, p in ref.named_parameters()}
+    fit(algorithm, settings, CPU, run, steps=steps, tokenizer=tokenizer)
+    assert all(torch.equal(before[name], p) for name, p in ref.named_parameters()), "the reference is frozen"
+    run.close()
+    return run
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_step_0_invariants_on_a_real_model(tmp_path: Path, lora: bool) -> None:
+    """The sampler's log-probabilities are the trainer's: before the first update the ratio is 1 and the KL 0."""
+    line = read_metrics(train(tmp_path, 1, lora, ppo_epochs=1, missing_eos_score=0.3).folder)[0]
+    assert line["val/ratio"] == pytest.approx(1.0, abs=1e-4)
+    assert line["objective/kl"] == pytest.approx(0.0, abs=1e-4)
+    assert line["policy/clipfrac_avg"] == 0.0
+    assert line["loss/policy_avg"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_passes_end_early_when_the_policy_has_moved(tmp_path: Path) -> None:
+    tokens = [
+        read_metrics(train(tmp_path / name, 1, ppo_epochs=6, max_approx_kl=limit).folder)[0]["num_tokens"]
+        for name, limit in (("wide", 10.0), ("tight", 1e-9))
+    ]
+    assert tokens[1] * 3 == tokens[0]  # one quiet pass, one that moved, then no more
+
+
+@pytest.mark.slow
+def test_ppo_learns_to_write_what_is_liked(tmp_path: Path) -> None:
+    """Ziegler et al.'s smoke test: the reward is the share of certain tokens, and they come to rule."""
+    lines = read_metrics(train(tmp_path, 60, kl_coef=0.0, free=True).folder)
+    assert lines[0]["objective/scores"] == pytest.approx(0.25, abs=0.1)
+    assert lines[-1]["objective/scores"] > 0.9
