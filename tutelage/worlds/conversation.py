@@ -129,9 +129,7 @@ def write(reference: dict, rng: np.random.Generator) -> str:
     """A response without fault."""
     kind, about = reference["kind"], reference["about"]
     if kind == "answer":
-        return pick(
-            rng, (answer(about), f"You said it. {answer(about)}", f"Sure. {answer(about)}"), (4, 1, 1)
-        )
+        return pick(rng, (answer(about), f"Sure. {answer(about)}"), (3, 1))
     if kind == "unknown":
         return pick(
             rng, (f"Sorry, I do not know {unsaid(about)}.", f"Sorry, you did not say {unsaid(about)}.")

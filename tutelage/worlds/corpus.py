@@ -1,4 +1,4 @@
-"""Pretraining text: good and bad exchanges alike, some with a reader's remark, and longer conversations, and sums."""
+"""Pretraining text: exchanges good and bad, some with a reader's remark; longer conversations; accounts and sums."""
 
 from __future__ import annotations
 
@@ -11,29 +11,25 @@ from tutelage.seeds import rng
 
 from . import conversation, maths
 from .gold import grade
-from .words import pick
+from .words import ITEMS, NAMES, pick
 from .world import prompt_at, write_response
 
+TASKS = {"conversation": 0.5, "summary": 0.2, "maths": 0.3}  # of the exchanges
 CARELESS = 0.4  # share of flawed responses in the text
 REMARKS = 0.5  # share of exchanges that somebody comments on
-KINDS = {"exchange": 0.6, "talk": 0.25, "sums": 0.15}
+KINDS = {"exchange": 0.5, "talk": 0.25, "account": 0.15, "sums": 0.1}
 
 
 def _remark(value: float) -> str:
     """What readers say of a response of this gold score."""
-    return (
-        "Very good."
-        if value >= 0.95
-        else "Not bad."
-        if value >= 0.7
-        else "Not good."
-        if value >= 0.3
-        else "Very bad."
-    )
+    for least, remark in ((0.95, "Very good."), (0.7, "Not bad."), (0.3, "Not good.")):
+        if value >= least:
+            return remark
+    return "Very bad."
 
 
 def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
-    prompt = prompt_at(seed, "pretrain", index)
+    prompt = prompt_at(seed, "pretrain", index, pick(generator, tuple(TASKS), tuple(TASKS.values())))
     written = write_response(prompt, generator, CARELESS)
     lines = [prompt.text().removeprefix("user: "), written.text]
     if generator.random() < REMARKS:
@@ -51,20 +47,32 @@ def _talk(generator: np.random.Generator) -> str:
     return f"{lines[0]} " + "\n".join(lines[1:])
 
 
+def _account(generator: np.random.Generator) -> str:
+    """One person's things, counted after every change."""
+    name, item, value = pick(generator, NAMES), pick(generator, ITEMS), int(generator.integers(2, 10))
+    lines = [f"{name} has {value} {item}."]
+    for _ in range(5):
+        op, amount = maths.draw_change(generator, value)
+        result = maths.compute(value, op, amount)
+        lines.append(f"{maths.happens(generator, op, amount, name)} {value}{op}{amount}={result}.")
+        value = result
+    return "\n".join(lines)
+
+
 def _sums(generator: np.random.Generator) -> str:
+    """Sums of the kind that problems are made of, numbered."""
     lines = []
     for number in range(1, 7):
-        a, b, op = (
-            int(generator.integers(maths.LARGEST + 1)),
-            int(generator.integers(1, maths.CHANGE + 1)),
-            pick(generator, "+-"),
-        )
         if generator.random() < 0.2:
-            a, b, op = int(generator.integers(2, 4)), int(generator.integers(2, 5)), "*"
-        elif not 0 <= maths.compute(a, op, b) <= maths.LARGEST:
-            op = "-" if op == "+" else "+"
+            a, op, b = int(generator.integers(2, 4)), "*", int(generator.integers(2, 5))
+        else:
+            a = int(generator.integers(maths.LARGEST + 1))
+            op, b = maths.draw_change(generator, a)
         lines.append(f"{number}. {a}{op}{b}={maths.compute(a, op, b)}.")
     return "\n".join(lines)
+
+
+WRITERS = {"talk": _talk, "account": _account, "sums": _sums}
 
 
 def documents(seed: int, count: int) -> Iterator[Document]:
@@ -72,7 +80,4 @@ def documents(seed: int, count: int) -> Iterator[Document]:
     for index in range(count):
         generator = rng(seed, "world", "document", index)
         kind = pick(generator, tuple(KINDS), tuple(KINDS.values()))
-        if kind == "exchange":
-            yield Document(_exchange(seed, index, generator))
-        else:
-            yield Document(_talk(generator) if kind == "talk" else _sums(generator))
+        yield Document(WRITERS[kind](generator) if kind in WRITERS else _exchange(seed, index, generator))

@@ -26,7 +26,7 @@ _UNKNOWING = re.compile(r"(?:Sorry, )?(?:I do not know|you did not say|No idea)\
 _REFUSAL = re.compile(r"(?:Sorry, )?I cannot help\b")
 _OFFER = re.compile(rf"I can help you (?:buy|fix) a ({one_of(THINGS)})\.")
 _RUDE = re.compile(r"silly|Go away", re.IGNORECASE)
-_SMALL_TALK = ("Sure.", "You said it.")
+_SMALL_TALK = ("Sure.",)
 
 
 def _claims(sentence: str) -> list[Fact]:

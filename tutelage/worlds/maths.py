@@ -14,7 +14,7 @@ import numpy as np
 from .words import FILLERS, ITEMS, NAMES, pick, pick_other, shuffled
 
 Step = list  # [a, op, b, result]
-LARGEST = 15  # no result in a problem is larger
+LARGEST = 12  # no result in a problem is larger
 CHANGE = 4  # nothing is added or taken away more than this at a time
 
 
@@ -23,11 +23,16 @@ def compute(a: int, op: str, b: int) -> int:
     return {"+": a + b, "-": a - b, "*": a * b}[op]
 
 
-def _sentence(rng: np.random.Generator, op: str, amount: int, name: str, item: str) -> str:
-    other = pick_other(rng, NAMES, name)
-    if op == "+":
-        return pick(rng, (f"{name} finds {amount} more.", f"{other} gives {name} {amount} more."))
-    return pick(rng, (f"{name} loses {amount}.", f"{name} gives {amount} to {other}."))
+def happens(rng: np.random.Generator, op: str, amount: int, name: str) -> str:
+    """A sentence that calls for the operation."""
+    options = {"+": ("{} finds {} more.", "{} gets {} more."), "-": ("{} loses {}.", "{} gives away {}.")}[op]
+    return pick(rng, options).format(name, amount)
+
+
+def draw_change(rng: np.random.Generator, value: int) -> tuple[str, int]:
+    """An operation, "+" or "-", and an amount that keep the value between 0 and `LARGEST`."""
+    amount = int(rng.integers(1, CHANGE + 1))
+    return pick(rng, [op for op in "+-" if 0 <= compute(value, op, amount) <= LARGEST]), amount
 
 
 def make(rng: np.random.Generator) -> tuple[str, dict]:
@@ -40,15 +45,13 @@ def make(rng: np.random.Generator) -> tuple[str, dict]:
         steps.append([bags, "*", each, value])
         sentences = [f"{name} has {bags} bags with {each} {item} in each bag."]
     else:
-        value = int(rng.integers(2, 11))
+        value = int(rng.integers(2, 10))
         sentences = [f"{name} has {value} {item}."]
     count = 2 if steps or rng.random() < 0.6 else 3
     while len(steps) < count:
-        amount = int(rng.integers(1, CHANGE + 1))
-        fits = [op for op in "+-" if 0 <= compute(value, op, amount) <= LARGEST]
-        op = pick(rng, fits)
+        op, amount = draw_change(rng, value)
         result = compute(value, op, amount)
-        sentences.append(_sentence(rng, op, amount, name, item))
+        sentences.append(happens(rng, op, amount, name))
         steps.append([value, op, amount, result])
         value = result
     sentences.append(f"How many {item} does {name} have now?")

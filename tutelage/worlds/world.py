@@ -41,9 +41,8 @@ def is_heldout(text: str) -> bool:
     return int.from_bytes(digest[:4], "big") < HELDOUT_SHARE * 2**32
 
 
-def prompt_at(seed: int, name: str, index: int, *, heldout: bool = False) -> Prompt:
-    """Prompt number `index` of the file `name`, from one side of the split; its task is `index` modulo the tasks."""
-    task = list(TASKS)[index % len(TASKS)]
+def prompt_at(seed: int, name: str, index: int, task: str, *, heldout: bool = False) -> Prompt:
+    """Prompt number `index` of the file `name`, from one side of the split."""
     generator = rng(seed, "world", name, index)
     while True:
         text, reference = TASKS[task].make(generator)
@@ -56,7 +55,7 @@ def prompts(seed: int, name: str, count: int, *, heldout: bool = False) -> Itera
     seen: set[str] = set()
     index = 0
     while len(seen) < count:
-        prompt = prompt_at(seed, name, index, heldout=heldout)
+        prompt = prompt_at(seed, name, index, list(TASKS)[index % len(TASKS)], heldout=heldout)
         index += 1
         if prompt.text() not in seen:
             seen.add(prompt.text())
