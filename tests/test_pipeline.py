@@ -1,0 +1,103 @@
+"""Pipelines: references between stages, skipping, going on, and plans that are refused before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tutelage import pipeline
+from tutelage.runs import Run
+from tutelage.settings.stages import RunPipelineSettings
+
+WORLD = {
+    "command": "world",
+    "documents": 30,
+    "demonstrations": 10,
+    "prompts": 10,
+    "heldout_prompts": 4,
+}
+
+
+def settings(folder: Path, *stages: dict[str, Any], seed: int = 0) -> RunPipelineSettings:
+    return RunPipelineSettings(stages=list(stages), out=folder, seed=seed)
+
+
+def run(plan: RunPipelineSettings) -> str:
+    console = Console(record=True, width=200)
+    pipeline.main(plan, console)
+    return console.export_text()
+
+
+def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Path) -> None:
+    stages = pipeline.plan(
+        settings(
+            tmp_path,
+            WORLD,
+            {"command": "pretrain", "name": "base", "data": "@world/pretrain.jsonl"},
+            {"command": "sft", "model": "@base", "data": "@world/demonstrations.jsonl", "seed": 5},
+            {"command": "sample", "model": "@sft", "prompts": "@world/prompts_train.jsonl"},
+            {"command": "eval", "models": ["base=@base", "sft=@sft"], "prompts": "@world/prompts_heldout.jsonl"},
+            seed=3,
+        )
+    )
+    world, base, sft, sample, evaluation = (stage.settings for stage in stages)
+    assert base.data == f"{tmp_path}/world/pretrain.jsonl" and base.out == tmp_path / "base"  # type: ignore[attr-defined]
+    assert (world.seed, base.seed, sft.seed) == (3, 3, 5)  # type: ignore[attr-defined]
+    assert sample.store == f"{tmp_path}/store.sqlite"  # type: ignore[attr-defined]
+    assert evaluation.models == [f"base={tmp_path}/base", f"sft={tmp_path}/sft"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("stages", "sentence"),
+    [
+        ([{"name": "x"}], "stage 1 has no 'command'"),
+        ([{"command": "wrold"}], "no command 'wrold'"),
+        ([{"command": "world", "documnets": 3}], "stage 1 .world.: unknown setting 'documnets'.*documents"),
+        ([{"command": "sft", "data": "@world/x"}], "'@world' names no earlier stage"),
+        ([WORLD, WORLD], "stage 2: the name 'world' is taken"),
+    ],
+)
+def test_a_bad_plan_is_refused_before_anything_runs(
+    tmp_path: Path, stages: list[dict[str, Any]], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        pipeline.main(settings(tmp_path / "p", *stages), Console())
+    assert not (tmp_path / "p").exists()
+
+
+def test_unchanged_is_skipped_and_changed_runs_again(tmp_path: Path) -> None:
+    run(settings(tmp_path, WORLD))
+    before = (tmp_path / "world" / "lineage.json").read_text()
+    assert "unchanged, skipped" in run(settings(tmp_path, WORLD))
+    assert (tmp_path / "world" / "lineage.json").read_text() == before
+    assert "documents has changed" in run(settings(tmp_path, WORLD | {"documents": 31}))
+    assert len((tmp_path / "world" / "pretrain.jsonl").read_text().splitlines()) == 31
+    assert len((tmp_path / "world.1" / "pretrain.jsonl").read_text().splitlines()) == 30  # nothing is deleted
+
+
+def test_a_changed_input_makes_a_stage_stale(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "one"}\n')
+    plan = settings(tmp_path / "p", {"command": "pretrain", "data": str(data)})
+    [stage] = pipeline.plan(plan)
+    folder_run = Run.open(stage.folder, "pretrain", stage.settings)
+    folder_run.input("data", data)
+    assert pipeline.why_run(stage) == ""  # begun, not done
+    folder_run.finish()
+    folder_run.release()
+    assert pipeline.why_run(stage) is None
+    data.write_text('{"text": "two"}\n')
+    assert pipeline.why_run(stage) == f"its input {data} has changed"
+
+
+def test_a_stopped_stage_goes_on(tmp_path: Path) -> None:
+    run(settings(tmp_path, WORLD))
+    lineage = json.loads((tmp_path / "world" / "lineage.json").read_text())
+    (tmp_path / "world" / "lineage.json").write_text(json.dumps(lineage | {"state": "running"}))
+    run(settings(tmp_path, WORLD))
+    assert json.loads((tmp_path / "world" / "lineage.json").read_text())["state"] == "done"
+    assert not (tmp_path / "world.1").exists()
