@@ -1,0 +1,200 @@
+"""The work of every case, the same for both sides: shapes, rows, tokens and floating-point operations per step.
+
+Standard library only, because TRL's side reads it in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+WARMUP = 2
+"""Steps before the timed ones.  Ragged rows warm up for a whole epoch, so that another whole one is timed."""
+
+PPO_EPOCHS = 4
+SPECIAL = ("<pad>", "<eos>", "<unk>")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama with tied embeddings; `mlp` is the width of its feed-forward layers."""
+
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    vocabulary: int
+
+    @property
+    def block(self) -> int:
+        """Weights of the matrices in all layers: each is one multiply and one add per token."""
+        return self.layers * (4 * self.hidden**2 + 3 * self.hidden * self.mlp)
+
+
+SHAPES = {
+    "XS": Shape(32, 2, 2, 64, 256),
+    "S": Shape(128, 4, 4, 352, 512),
+    "M": Shape(320, 8, 5, 864, 4096),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """`rows` rows, pairs or prompts per step; `prompt` and `response` tokens each, the end of a trained response included."""
+
+    name: str
+    what: str
+    rows: int
+    prompt: int
+    response: int
+    ragged: bool = False
+
+    @property
+    def length(self) -> int:
+        return self.prompt + self.response
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("generation", "64 prompts of 32 tokens, 64 new tokens each", 64, 32, 64),
+        Case("sft", "16 rows of 256 tokens", 16, 4, 252),
+        Case("sft_ragged", "16 rows of log-normal lengths, 256 at most", 16, 4, 252, ragged=True),
+        Case("reward", "8 pairs of 256 + 256 tokens", 8, 128, 128),
+        Case("dpo", "8 pairs of 256 + 256 tokens, 128 of each trained", 8, 128, 128),
+        Case("ppo", f"64 prompts, 32 + 64 tokens, 4 models, {PPO_EPOCHS} epochs", 64, 32, 64),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One case at one size, for so many timed steps.  `folder` holds its models and rows."""
+
+    case: str
+    size: str
+    rounds: int
+    precision: str
+    threads: int
+    folder: str
+
+    @staticmethod
+    def from_json(text: str) -> Work:
+        return Work(**json.loads(text))
+
+    @property
+    def kind(self) -> Case:
+        return CASES[self.case]
+
+    @property
+    def shape(self) -> Shape:
+        return SHAPES[self.size]
+
+    @property
+    def warmup(self) -> int:
+        return self.rounds if self.kind.ragged else WARMUP
+
+    @property
+    def steps(self) -> int:
+        return self.warmup + self.rounds
+
+    @property
+    def data(self) -> Path:
+        return Path(self.folder) / f"{self.case}-{self.size}.jsonl"
+
+    @property
+    def policy(self) -> Path:
+        """The language model; its end and padding tokens are never sampled."""
+        return Path(self.folder) / f"policy-{self.size}"
+
+    @property
+    def scalar(self) -> Path:
+        """The reward model and critic."""
+        return Path(self.folder) / f"scalar-{self.size}"
+
+    def lengths(self) -> list[int]:
+        """Tokens of every row, for all timed steps (both sequences of a pair have the same)."""
+        count = self.kind.rows * self.rounds
+        return ragged_lengths(count, self.kind.length) if self.kind.ragged else [self.kind.length] * count
+
+    def tokens_per_step(self) -> float:
+        """Tokens in a step, the mean where rows are ragged; new tokens only where nothing is trained."""
+        if self.case == "generation":
+            return self.kind.rows * self.kind.response
+        sequences = 2 if self.case in ("reward", "dpo") else 1
+        return sequences * sum(self.lengths()) / self.rounds
+
+
+def ragged_lengths(count: int, most: int, seed: int = 1) -> list[int]:
+    """Skewed lengths as chat data has them: log-normal, about 0.4 of `most` on average, 16 at least."""
+    draw = random.Random(seed)
+    middle = math.log(0.4 * most) - 0.18
+    return [int(min(most, max(16, draw.lognormvariate(middle, 0.6)))) for _ in range(count)]
+
+
+def write_rows(work: Work) -> None:
+    """The rows of a case as JSONL; one word is one token, and text that is trained has room for its end token."""
+    with work.data.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in _rows(work))
+
+
+def _rows(work: Work) -> Iterator[dict[str, str]]:
+    draw, kind = random.Random(0), work.kind
+
+    def words(count: int) -> str:
+        first = len(SPECIAL)
+        return " ".join(f"w{draw.randrange(first, work.shape.vocabulary)}" for _ in range(count))
+
+    # An epoch is the timed steps where a whole one is timed; elsewhere no row comes twice.
+    repeats = 1 if kind.ragged else math.ceil(work.steps / work.rounds)
+    for length in work.lengths() * repeats:
+        if work.case in ("generation", "ppo"):
+            yield {"prompt": words(kind.prompt)}
+        elif work.case in ("reward", "dpo"):
+            response = length - kind.prompt - 1
+            yield {
+                "prompt": words(kind.prompt),
+                "chosen": " " + words(response),
+                "rejected": " " + words(response),
+            }
+        else:
+            yield {"prompt": words(kind.prompt), "completion": " " + words(length - kind.prompt - 1)}
+
+
+# ---- floating-point operations ---------------------------------------------------------------------------------------
+
+
+def flops_per_step(work: Work) -> float:
+    """Operations of the matrix products that a step cannot do without.
+
+    A backward pass costs two forward passes.  Causal attention is counted once, logits only where a token is predicted
+    or sampled, and nothing twice: DPO's reference is computed before the first step, and what PPO's sampling has
+    computed (its log-probabilities) is not counted again.
+    """
+    kind, shape = work.kind, work.shape
+    if work.case == "generation":
+        return _generate(shape, kind)
+    if work.case.startswith("sft"):
+        lengths = work.lengths()
+        return 3 * forward(shape, lengths, sum(lengths) - len(lengths)) / work.rounds
+    sequences = [kind.length] * kind.rows
+    if work.case == "ppo":
+        policy, scalar = forward(shape, sequences, kind.rows * kind.response), forward(shape, sequences, 0)
+        return _generate(shape, kind) + policy + 2 * scalar + PPO_EPOCHS * 3 * (policy + scalar)
+    predicted = 2 * kind.rows * kind.response if work.case == "dpo" else 0
+    return 3 * forward(shape, sequences * 2, predicted)
+
+
+def forward(shape: Shape, lengths: Sequence[int], predicted: int) -> float:
+    """One pass over sequences of these lengths, with logits at `predicted` positions."""
+    attention = 4 * shape.hidden * shape.layers * sum(length * (length + 1) / 2 for length in lengths)
+    return 2 * shape.block * sum(lengths) + attention + 2 * shape.hidden * shape.vocabulary * predicted
+
+
+def _generate(shape: Shape, kind: Case) -> float:
+    """Every token but the last goes through the model once; every sampled one had its logits computed."""
+    return forward(shape, [kind.length - 1] * kind.rows, kind.rows * kind.response)

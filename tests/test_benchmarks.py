@@ -1,0 +1,204 @@
+"""The benchmarks: every case does its work with a tiny model, and what they count is right."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.measure import _sum_up
+from benchmarks.models import write_models
+from benchmarks.ours import run
+from benchmarks.peers import peers_for
+from benchmarks.settings import BenchSettings
+from benchmarks.table import table
+from benchmarks.turns import Step, Worker
+from benchmarks.work import CASES, SHAPES, WARMUP, Work, flops_per_step, forward, write_rows
+from tutelage.models.loading import load_policy, load_tokenizer
+from tutelage.runs import read_metrics
+from tutelage.settings.base import load
+
+
+class Stop(Exception):
+    """No more turns."""
+
+
+class OneTurn:
+    """Ends the work after its first step."""
+
+    def wait(self) -> None:
+        raise Stop
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    write_models(work("sft", folder))
+    return folder
+
+
+def work(case: str, folder: Path, **changes: object) -> Work:
+    made = Work(case, "XS", rounds=2, precision="fp32", threads=0, folder=str(folder))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_our_side_does_the_work_of_every_case(case: str, folder: Path) -> None:
+    made = work(case, folder)
+    write_rows(made)
+    with pytest.raises(Stop):
+        run(made, OneTurn())
+    if case == "generation":
+        return
+    line = read_metrics(folder / f"run-{case}-XS")[0]
+    passes = 4 if case == "ppo" else 1
+    if CASES[case].ragged:
+        assert 16 * 16 <= line["num_tokens"] <= 16 * 256
+    else:
+        assert line["num_tokens"] == passes * made.tokens_per_step()
+    assert math.isfinite(line["loss"])
+
+
+@pytest.mark.parametrize("case", ["sft_ragged", "dpo"])
+def test_rows_have_the_tokens_that_are_counted(case: str, folder: Path) -> None:
+    made = work(case, folder)
+    write_rows(made)
+    tokenizer = load_tokenizer(made.policy)
+    rows = [json.loads(line) for line in made.data.read_text(encoding="utf-8").splitlines()]
+    answers = ("chosen", "rejected") if case == "dpo" else ("completion",)
+    tokens = [1 + len(tokenizer(row["prompt"] + row[key])["input_ids"]) for row in rows for key in answers]
+    assert sum(tokens) * made.rounds == len(rows) // made.kind.rows * made.tokens_per_step() * made.rounds
+    timed = made.rounds if made.kind.ragged else WARMUP + made.rounds
+    assert len(rows) >= timed * made.kind.rows
+
+
+def test_special_tokens_are_never_sampled(folder: Path) -> None:
+    model = load_policy(work("sft", folder).policy)
+    ids = torch.randint(3, SHAPES["XS"].vocabulary, (4, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        probabilities = model(ids).logits.softmax(-1)
+    assert probabilities[..., :2].max() == 0
+    assert probabilities.max() < 0.1
+
+
+def test_matrix_weights_of_a_shape() -> None:
+    for shape in SHAPES.values():
+        config = LlamaConfig(
+            vocab_size=shape.vocabulary,
+            hidden_size=shape.hidden,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            intermediate_size=shape.mlp,
+            tie_word_embeddings=True,
+        )
+        with torch.device("meta"):
+            model = LlamaForCausalLM(config)
+        matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name)
+        assert shape.block == matrices
+
+
+def test_operations_of_a_forward_pass_are_what_torch_counts() -> None:
+    """torch counts every product of a dense causal attention, twice as many as are needed (less the diagonal)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape, rows, length = SHAPES["XS"], 3, 10
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp,
+        attn_implementation="eager",
+    )
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        LlamaForCausalLM(config)(ids)
+    full = 4 * shape.hidden * shape.layers * rows * length**2
+    causal = 4 * shape.hidden * shape.layers * rows * length * (length + 1) / 2
+    rotary = length * (shape.hidden // shape.heads)  # positions times frequencies
+    counted = counter.get_total_flops() - rotary
+    assert forward(shape, [length] * rows, rows * length) - causal + full == pytest.approx(counted, rel=0.01)
+
+
+def test_operations_of_the_cases(tmp_path: Path) -> None:
+    """Hand-made sums at XS: 2 layers, width 32, MLP 64, 256 words: 20480 weights in the layers, 8192 in the head."""
+
+    def tokens(count: int, length: int) -> float:
+        return count * length * (2 * 20480 + 4 * 32 * 2 * (length + 1) / 2)
+
+    head = 2 * 8192
+    assert flops_per_step(work("reward", tmp_path)) == 3 * tokens(16, 256)
+    assert flops_per_step(work("dpo", tmp_path)) == 3 * (tokens(16, 256) + 16 * 128 * head)
+    assert flops_per_step(work("sft", tmp_path)) == 3 * (tokens(16, 256) + 16 * 255 * head)
+    generated = tokens(64, 95) + 64 * 64 * head
+    assert flops_per_step(work("generation", tmp_path)) == generated
+    policy, scalar = tokens(64, 96) + 64 * 64 * head, tokens(64, 96)
+    assert flops_per_step(work("ppo", tmp_path)) == generated + policy + 2 * scalar + 12 * (policy + scalar)
+
+
+def test_a_worker_runs_one_step_per_turn(tmp_path: Path) -> None:
+    script = (
+        "from benchmarks.turns import Turns\n"
+        "turns = Turns()\n"
+        "print('not for the channel')\n"
+        "while True:\n    turns.wait()\n"
+    )
+    worker = Worker([sys.executable, "-c", script], {}, tmp_path / "log")
+    worker.ready()
+    steps = [worker.turn() for _ in range(3)]
+    worker.close()
+    assert all(0 <= step.seconds < 5 and step.peak_mib > 1 for step in steps)
+    assert "not for the channel" in (tmp_path / "log").read_text()
+
+
+def test_a_worker_that_stops_early_says_why(tmp_path: Path) -> None:
+    worker = Worker([sys.executable, "-c", "raise SystemExit('no such model')"], {}, tmp_path / "log")
+    with pytest.raises(RuntimeError, match="no such model"):
+        worker.ready()
+    worker.close()
+
+
+def test_speedup_is_the_median_over_neighbouring_steps(tmp_path: Path) -> None:
+    ours = [Step(1.0, 10), Step(2.0, 10), Step(10.0, 10)]  # the last two were disturbed, and so were theirs
+    theirs = [Step(3.0, 20), Step(6.0, 20), Step(20.0, 20)]
+    result = _sum_up(work("sft", tmp_path, rounds=3), "TRL", theirs, ours, gflops=1.0)
+    assert (result.speedup, result.step_s, result.peak_mib) == (3.0, 6.0, 20)
+    assert result.tokens_per_s == 16 * 256 / 6.0
+    assert result.share == pytest.approx(flops_per_step(work("sft", tmp_path, rounds=3)) / 6e9)
+    ragged = _sum_up(work("sft_ragged", tmp_path, rounds=3), "TRL", theirs, ours, gflops=1.0)
+    assert ragged.speedup == pytest.approx(29 / 13)
+    console = Console(width=110, file=StringIO())
+    console.print(table([result]))
+    assert "3.00 x" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_trl_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TRL_PYTHON", raising=False)
+    peers, problem = peers_for("sft", BenchSettings(trl_python="/nowhere/python"))
+    assert peers == [] and "/nowhere/python does not run" in problem
+    new = tmp_path / "python"
+    new.write_text("#!/bin/sh\necho 1.16.0\n")
+    new.chmod(0o755)
+    settings = BenchSettings(trl_python=str(new))
+    peers, problem = peers_for("ppo", settings)
+    assert peers == [] and "no PPO trainer" in problem
+    peers, problem = peers_for("dpo", settings)
+    assert problem == "" and [peer.label for peer in peers] == [
+        "TRL 1.16.0",
+        "TRL 1.16.0, reference every step",
+    ]
+
+
+def test_settings_name_what_is_known() -> None:
+    assert load(BenchSettings, ["cases=sft,dpo", "sizes=S"]).cases == ["sft", "dpo"]
+    with pytest.raises(ValueError, match=r"no case 'grpo': choose from generation"):
+        load(BenchSettings, ["cases=grpo"])
