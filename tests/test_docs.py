@@ -1,16 +1,23 @@
-"""The documentation cannot fall behind: every command has a page, every setting stands in it, every example parses."""
+"""The documentation cannot fall behind: every command has a page, every setting and metric an entry, every example parses."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tools import docs
+from tutelage import pipeline
 from tutelage.commands import COMMANDS, Command, find, settings_class
-from tutelage.settings.base import load
+from tutelage.data import formats
+from tutelage.settings import stages
+from tutelage.settings.base import build, load
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -77,11 +84,20 @@ def test_every_setting_has_a_sentence(command: Command) -> None:
         assert field.description.endswith("."), f"{command.name}: the sentence of {name} does not end"
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        if not re.match(r"[a-z]+:", target):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        linked = page.parent / target if target else page
+        assert linked.exists(), f"{page.relative_to(ROOT)} links to {target}"
+        assert not anchor or anchor in anchors(linked), f"{page.relative_to(ROOT)} links to {target}#{anchor}"
 
 
 def test_prose_outside_the_markers_stays() -> None:
@@ -106,3 +122,196 @@ def test_examples_are_found_and_checked() -> None:
         check("tutelage wrld out=a")
     with pytest.raises(ValueError, match="no settings file"):
         check("tutelage world examples/there-is-none.yaml")
+
+
+# ---- Python, pipelines and rows in the documentation ------------------------------------------------------------------
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of one language in a page."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def in_pages(language: str) -> list[tuple[Path, str]]:
+    return [(page, block) for page in PAGES for block in blocks(page, language)]
+
+
+@pytest.mark.parametrize(
+    "page, block", in_pages("python"), ids=lambda v: v.name if isinstance(v, Path) else ""
+)
+def test_python_examples_name_settings_that_exist(page: Path, block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and name.endswith("Settings") and hasattr(stages, name):
+            values = {k.arg: k.value for k in node.keywords if k.arg}
+            known = {
+                k: ast.literal_eval(v) if isinstance(v, ast.Constant) else "x" for k, v in values.items()
+            }
+            getattr(stages, name)(**known)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tutelage"):
+            module = import_module(node.module or "")
+            assert all(hasattr(module, alias.name) for alias in node.names), (
+                f"{page.name}: {ast.unparse(node)}"
+            )
+
+
+@pytest.mark.parametrize("page, block", in_pages("yaml"), ids=lambda v: v.name if isinstance(v, Path) else "")
+def test_pipeline_examples_can_be_planned(page: Path, block: str) -> None:
+    assert pipeline.plan(build(stages.RunPipelineSettings, yaml.safe_load(block)))
+
+
+@pytest.mark.parametrize("row", blocks(ROOT / "docs" / "data.md", "jsonl"))
+def test_example_rows_are_readable(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row, encoding="utf-8")
+    read = []
+    for reader in (
+        formats.read_comparisons,
+        formats.read_demonstrations,
+        formats.read_prompts,
+        formats.read_documents,
+    ):
+        try:
+            read.append(reader(path))
+        except ValueError:
+            continue
+    assert read and all(len(rows) == 1 and not rows.skipped for rows in read)
+
+
+def test_every_format_has_an_example_row() -> None:
+    shown = [set(json.loads(row)) for row in blocks(ROOT / "docs" / "data.md", "jsonl")]
+    for layout in formats.LAYOUTS:
+        assert any(set(layout.columns) <= columns for columns in shown), (
+            f"docs/data.md: no row with {layout.columns}"
+        )
+
+
+# ---- the glossary of metrics -----------------------------------------------------------------------------------------
+
+LOGGING = ("train/*.py", "evals/*.py", "feedback/label.py", "rollout/sample.py")  # who writes metrics
+NAMED = {"metrics", "figures", "totals"}  # what dictionaries of metrics are called
+ROWS = {"Row", "row", "_plain"}  # makers of result rows: (model, metric, ...)
+PART = r"[^/@]+"  # what stands for a part of a name that is put together
+
+
+def keys(tree: ast.AST) -> set[str]:
+    """The constant keys of all dictionaries in a piece of code."""
+    found = {key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+    return {key.value for key in found if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+def logged(tree: ast.Module) -> set[str]:
+    """Metric names that a module writes to metrics.jsonl: keys of dictionaries that are logged, returned or named as metrics."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
+            names |= set().union(*map(keys, node.args))
+        if isinstance(node, ast.Lambda):
+            names |= keys(node.body)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if {ast.unparse(target) for target in targets} & NAMED:
+                names |= keys(node.value)
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.returns
+            and ast.unparse(node.returns) == "dict[str, float]"
+        ):
+            returned = [
+                inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return) and inner.value
+            ]
+            names |= set().union(*map(keys, returned))
+    return names
+
+
+def measured(tree: ast.Module) -> set[str]:
+    """Patterns of the metric names that a module writes to results.json: the second argument of a row."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ROWS and len(node.args) > 1:
+            names |= {re.escape(name) for name in text_of(node.args[1], tree)}
+    return {name.replace("\0", PART) for name in names}
+
+
+def text_of(node: ast.expr, tree: ast.Module) -> list[str]:
+    """The strings that an expression can be; NUL stands for what is only known when the program runs."""
+    if isinstance(node, ast.Constant):
+        return [str(node.value)]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)]
+    if isinstance(node, ast.Name):  # the variable of a loop over constants
+        loops = [
+            loop.iter
+            for loop in ast.walk(tree)
+            if isinstance(loop, ast.For) and ast.unparse(loop.target) == node.id
+        ]
+        items = [item for items in loops if isinstance(items, ast.Tuple) for item in items.elts]
+        return [text for item in items if not isinstance(item, ast.Starred) for text in text_of(item, tree)]
+    return []
+
+
+def modules() -> list[ast.Module]:
+    files = [file for pattern in LOGGING for file in sorted((ROOT / "tutelage").glob(pattern))]
+    return [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+
+
+def glossary() -> list[str]:
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+
+
+def test_every_metric_stands_in_the_glossary() -> None:
+    entries = glossary()
+    names = set().union(*map(logged, modules()))
+    pair_metrics = logged(ast.parse((ROOT / "tutelage" / "train" / "dpo.py").read_text(encoding="utf-8")))
+    names |= {f"eval_{name}" for name in pair_metrics}  # held-out twins, named as they are logged
+    assert {
+        "grad_norm",
+        "loss/policy_avg",
+        "eval_loss",
+        "eval_rewards/margins",
+        "gold_agreement",
+        "mean_length",
+    } <= names
+    assert not (missing := sorted(names - set(entries))), (
+        f"docs/metrics.md has no entry for {', '.join(missing)}"
+    )
+    patterns = set().union(*map(measured, modules()))
+    assert {"win_rate", "wins", "accuracy", "kl", "tie_rate", f"distinct_{PART}"} <= patterns
+    missing = sorted(p for p in patterns if not any(re.fullmatch(p, entry) for entry in entries))
+    assert not missing, f"docs/metrics.md has no entry for {', '.join(missing)}"
+
+
+def test_no_metric_in_the_glossary_that_is_gone() -> None:
+    """Every entry is a string of the package, or the held-out twin of one, or a name that is put together."""
+    constants = {
+        node.value
+        for tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    patterns = set().union(*map(measured, modules()))
+    gone = [
+        entry
+        for entry in glossary()
+        if entry not in constants | {"step"}
+        and entry.removeprefix("eval_") not in constants
+        and not entry.endswith(("@STEP", "/PART"))
+        and not any(re.fullmatch(pattern, entry) for pattern in patterns)
+    ]
+    assert not gone, f"docs/metrics.md explains what nothing writes: {', '.join(gone)}"
+
+
+def test_the_glossary_has_every_name_once() -> None:
+    entries = glossary()
+    assert len(entries) == len(set(entries))
+
+
+def test_metric_names_are_found_in_code() -> None:
+    code = 'def f() -> dict[str, float]:\n    return {"a": 1.0} | {"b": 2.0}\n'
+    code += 'run.log({"c": 1, **more})\nmetrics = {"d": 1}\nother = {"e": 1}\ng = lambda: {"h": 1}\n'
+    assert logged(ast.parse(code)) == {"a", "b", "c", "d", "h"}
+    code = 'row(m, "i", t)\nfor name in ("j", *more):\n    Row(m, name, t)\n_plain(m, f"k_{n}", v)\nprint(m, "l")\n'
+    assert measured(ast.parse(code)) == {"i", "j", f"k_{PART}"}
