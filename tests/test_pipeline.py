@@ -58,6 +58,7 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
         ([{"command": "wrold"}], "no command 'wrold'"),
         ([{"command": "world", "documnets": 3}], "stage 1 .world.: unknown setting 'documnets'.*documents"),
         ([{"command": "sft", "data": "@world/x"}], "'@world' names no earlier stage"),
+        ([WORLD | {"out": "elsewhere"}], "stage 1 has an 'out'"),
         ([WORLD, WORLD], "stage 2: the name 'world' is taken"),
     ],
 )

@@ -71,6 +71,8 @@ def plan(settings: RunPipelineSettings) -> list[Stage]:
             raise ValueError(f"{where} has no 'command': say which command it runs.")
         command = str(given["command"])
         name = str(given.get("name", command))
+        if "out" in given:
+            raise ValueError(f"{where} has an 'out', but its folder is OUT/NAME: give it a 'name' instead.")
         if name in folders:
             raise ValueError(
                 f"{where}: the name '{name}' is taken by an earlier stage: give it another 'name'."

@@ -26,14 +26,11 @@ class Panel:
 
 LOSS = Panel("loss", "nats per token", (("loss", "training"), ("eval_loss", "held out")))
 PAIR_LOSS = Panel("loss", "nats per pair", (("loss", "training"), ("eval_loss", "held out")))
-TOKENS = Panel(
-    "token accuracy", "share", (("mean_token_accuracy", "training"), ("eval_mean_token_accuracy", "held out"))
-)
 LENGTH = Panel("response length", "tokens", (("completions/mean_length", "response length"),))
 ENTROPY = Panel("entropy", "nats per token", (("objective/entropy", "entropy"),))
 PANELS: dict[str, tuple[Panel, ...]] = {
-    "pretrain": (LOSS, TOKENS),
-    "sft": (LOSS, TOKENS),
+    "pretrain": (LOSS,),
+    "sft": (LOSS,),
     "reward": (
         PAIR_LOSS,
         Panel("pair accuracy", "share", (("accuracy", "training"), ("eval_accuracy", "held out"))),

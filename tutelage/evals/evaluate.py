@@ -27,7 +27,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.stages import EvalSettings as Settings
-from tutelage.worlds.gold import grade
+from tutelage.worlds.gold import gradable, grade
 
 CHUNK = 128  # prompts between two movements of the progress bar; no response depends on it
 SHOWN = (
@@ -78,9 +78,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     write_json_atomic(run.folder / "results.json", to_json(rows))
     run.console.print(table(rows, list(models), baseline))
-    if not gradable(prompts):
+    if not all(map(gradable, prompts)):
         run.console.print(
-            f"{settings.prompts} has no gold standard (column 'reference'): no gold score, no win rate."
+            f"{settings.prompts} has prompts that the gold standard does not know: no gold score, no win rate."
         )
     return run.folder
 
@@ -121,11 +121,6 @@ def _prompts(settings: Settings) -> list[Prompt]:
     return [prompts[i] for i in chosen]
 
 
-def gradable(prompts: Sequence[Prompt]) -> bool:
-    """Whether every prompt has what a gold standard needs."""
-    return all(prompt.reference is not None for prompt in prompts)
-
-
 def _documents(settings: Settings) -> list[str]:
     if not settings.documents:
         return []
@@ -154,7 +149,7 @@ def _evaluate(
         responses += generator.generate(chunk, sampling)
         bar.advance(len(chunk), status=name)
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
-    scores = gold.grade_all(responses, grade) if gradable(prompts) else []
+    scores = gold.grade_all(responses, grade) if all(map(gradable, prompts)) else []
     rows = gold.evaluate(name, responses, scores, **seeded) if scores else []
     rows += text.evaluate(name, responses, **seeded)
     # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.

@@ -14,15 +14,15 @@ from tutelage import statistics
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.records import Comparison
 from tutelage.statistics import Interval
-from tutelage.worlds.gold import grade
+from tutelage.worlds.gold import gradable, grade
 
 
 def ceiling(model: str, comparisons: Sequence[Comparison]) -> list[Row]:
     """What the noise in the labels allows: the accuracy on these comparisons of a judge who knows the gold scores.
 
-    Empty where a prompt has no reference to grade by.  The interval is a bootstrap over prompts.
+    Empty where the gold standard cannot grade a prompt.  The interval is a bootstrap over prompts.
     """
-    if any(comparison.prompt.reference is None for comparison in comparisons):
+    if not all(gradable(comparison.prompt) for comparison in comparisons):
         return []
     chosen = [grade(comparison.prompt, comparison.chosen).value for comparison in comparisons]
     rejected = [grade(comparison.prompt, comparison.rejected).value for comparison in comparisons]

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.table import Table
 
 from tutelage.evals.rows import OVERALL, Row, row, to_json
-from tutelage.evals.statistics import bootstrap_mean, correct
+from tutelage.statistics import bootstrap_mean, correct
 from tutelage.files import write_json_atomic
 from tutelage.runs import Run
 from tutelage.seeds import rng

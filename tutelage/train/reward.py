@@ -105,7 +105,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         best=("eval_accuracy", True),
     )
     scores = score_pairs(model, pairs.train, settings, world)
-    set_score_normalisation(model, float(scores.mean()), float(scores.std()))
+    spread = float(scores.std())
+    if spread == 0:
+        run.console.print("Warning: the reward model gives every response the same score; it has learnt nothing.")
+    set_score_normalisation(model, float(scores.mean()), spread or 1.0)
     if pairs.held_out:
         report_held_out(pairs, score_pairs(model, pairs.held_out, settings, world), run)
     return export(run, model, tokenizer)

@@ -26,6 +26,11 @@ STANDARDS = {
 }
 
 
+def gradable(prompt: Prompt) -> bool:
+    """Whether this is a prompt of the world, with what grading needs."""
+    return prompt.task in STANDARDS and prompt.reference is not None
+
+
 def grade(prompt: Prompt, response_text: str) -> Score:
     """The score of a response: `value` in [0, 1] (1 = without fault) and its parts, each in [0, 1].
 
