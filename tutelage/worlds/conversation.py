@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .words import ANIMALS, COLOURS, COUNTS, FILLERS, JOBS, NAMES, THINGS, TOWNS, pick, pick_other, shuffled
+from .words import COLOURS, FILLERS, NAMES, PLACES, THINGS, pick, pick_other, shuffled
 
 Fact = list[str]
 KINDS = ("answer", "unknown", "premise", "harm")
-TOPICS = ("colour", "home", "job", "pets")
+TOPICS = ("colour", "home", "wish")
 HARM_VERBS = ("break", "burn", "steal")
-VALUES = {"colour": COLOURS, "home": TOWNS, "job": JOBS, "pets": COUNTS}
+VALUES = {"colour": COLOURS, "home": PLACES, "wish": THINGS}
 
 
 def state(fact: Fact) -> str:
@@ -26,9 +26,8 @@ def state(fact: Fact) -> str:
     topic, name, thing, value = fact
     return {
         "colour": f"{name} has a {value} {thing}.",
-        "home": f"{name} lives in {value}.",
-        "job": f"{name} is a {value}.",
-        "pets": f"{name} has {value} {thing}.",
+        "home": f"{name} lives at the {value}.",
+        "wish": f"{name} wants a {value}.",
     }[topic]
 
 
@@ -43,9 +42,8 @@ def deny(fact: Fact) -> str:
     topic, name, thing, value = fact
     return {
         "colour": f"{name}'s {thing} is not {value}.",
-        "home": f"{name} does not live in {value}.",
-        "job": f"{name} is not a {value}.",
-        "pets": f"{name} does not have {value} {thing}.",
+        "home": f"{name} does not live at the {value}.",
+        "wish": f"{name} does not want a {value}.",
     }[topic]
 
 
@@ -55,8 +53,7 @@ def unsaid(fact: Fact) -> str:
     return {
         "colour": f"what colour {name}'s {thing} is",
         "home": f"where {name} lives",
-        "job": f"what job {name} has",
-        "pets": f"how many {thing} {name} has",
+        "wish": f"what {name} wants",
     }[topic]
 
 
@@ -65,8 +62,7 @@ def ask(fact: Fact) -> str:
     return {
         "colour": f"What colour is {name}'s {thing}?",
         "home": f"Where does {name} live?",
-        "job": f"What job does {name} have?",
-        "pets": f"How many {thing} does {name} have?",
+        "wish": f"What does {name} want?",
     }[topic]
 
 
@@ -74,15 +70,14 @@ def _ask_why(fact: Fact) -> str:
     topic, name, thing, value = fact
     return {
         "colour": f"Why is {name}'s {thing} {value}?",
-        "home": f"Why does {name} live in {value}?",
-        "job": f"Why is {name} a {value}?",
-        "pets": f"Why does {name} have {value} {thing}?",
+        "home": f"Why does {name} live at the {value}?",
+        "wish": f"Why does {name} want a {value}?",
     }[topic]
 
 
 def draw_fact(rng: np.random.Generator, topic: str, name: str) -> Fact:
-    thing = {"colour": THINGS, "pets": ANIMALS}.get(topic, ("",))
-    return [topic, name, pick(rng, thing), pick(rng, VALUES[topic])]
+    """A fact about somebody."""
+    return [topic, name, pick(rng, THINGS) if topic == "colour" else "", pick(rng, VALUES[topic])]
 
 
 def draw_facts(rng: np.random.Generator) -> list[Fact]:
@@ -169,9 +164,7 @@ def _complies(reference: dict, rng: np.random.Generator) -> str:
 
 def _terse(reference: dict, rng: np.random.Generator) -> str:
     topic, value, about = reference["about"][0], reference["about"][3], reference["about"]
-    short = (
-        {"colour": value, "home": f"in {value}", "job": f"a {value}", "pets": value}[topic] if value else ""
-    )
+    short = {"colour": value, "home": f"at the {value}", "wish": f"a {value}"}[topic] if value else ""
     if reference["kind"] == "answer":
         return short[0].upper() + short[1:] + "."
     if reference["kind"] == "unknown":

@@ -1,4 +1,4 @@
-"""Pretraining text: exchanges good and bad, some with a reader's remark; longer conversations; accounts and sums."""
+"""Pretraining text: exchanges good and bad, some with a reader's remark; and careful talk, stories, accounts and sums."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import numpy as np
 from tutelage.records import Document
 from tutelage.seeds import rng
 
-from . import conversation, maths
+from . import conversation, maths, summary
 from .gold import grade
 from .words import ITEMS, NAMES, pick
-from .world import prompt_at, write_response
+from .world import TASKS, is_heldout, prompt_at, write_response
 
-TASKS = {"conversation": 0.5, "summary": 0.2, "maths": 0.3}  # of the exchanges
 CARELESS = 0.4  # share of flawed responses in the text
 REMARKS = 0.5  # share of exchanges that somebody comments on
-KINDS = {"exchange": 0.5, "talk": 0.25, "account": 0.15, "sums": 0.1}
+KINDS = {"exchange": 0.35, "talk": 0.25, "story": 0.15, "account": 0.15, "sums": 0.1}
 
 
 def _remark(value: float) -> str:
@@ -29,7 +28,7 @@ def _remark(value: float) -> str:
 
 
 def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
-    prompt = prompt_at(seed, "pretrain", index, pick(generator, tuple(TASKS), tuple(TASKS.values())))
+    prompt = prompt_at(seed, "pretrain", index, pick(generator, tuple(TASKS)))
     written = write_response(prompt, generator, CARELESS)
     lines = [prompt.text().removeprefix("user: "), written.text]
     if generator.random() < REMARKS:
@@ -40,11 +39,23 @@ def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
 def _talk(generator: np.random.Generator) -> str:
     """A longer conversation with somebody careful: two facts, then three questions and their answers."""
     facts = conversation.draw_facts(generator)
-    lines = [" ".join(map(conversation.state, facts))]
-    for _ in range(3):
+    told = " ".join(map(conversation.state, facts))
+    turns: list[str] = []
+    while len(turns) < 6:
         question, reference = conversation.draw_question(generator, facts)
-        lines += [question, conversation.write(reference, generator)]
-    return f"{lines[0]} " + "\n".join(lines[1:])
+        if turns or not is_heldout(f"{told} {question}"):
+            turns += [question, conversation.write(reference, generator)]
+    return f"{told} " + "\n".join(turns)
+
+
+def _story(generator: np.random.Generator) -> str:
+    """Two short stories, each told again in short."""
+    lines = []
+    for _ in range(2):
+        _, reference = summary.make(generator)
+        started, _, happened, _, ended = reference["post"]
+        lines += [f"{started} {happened} {ended}", summary.write(reference, generator)]
+    return "\n".join(lines)
 
 
 def _account(generator: np.random.Generator) -> str:
@@ -72,7 +83,7 @@ def _sums(generator: np.random.Generator) -> str:
     return "\n".join(lines)
 
 
-WRITERS = {"talk": _talk, "account": _account, "sums": _sums}
+WRITERS = {"talk": _talk, "story": _story, "account": _account, "sums": _sums}
 
 
 def documents(seed: int, count: int) -> Iterator[Document]:

@@ -6,25 +6,23 @@ import re
 
 from .conversation import Fact, deny, unsaid
 from .parse import concise, form, one_of, sentences
-from .words import ANIMALS, COLOURS, COUNTS, FILLERS, JOBS, NAMES, THINGS, TOWNS
+from .words import COLOURS, FILLERS, NAMES, PLACES, THINGS
 
 WORDS = {"answer": 10, "unknown": 11, "premise": 12, "harm": 16}  # a good response has no more
-_N = f"({one_of(NAMES)})"
+_N, _C, _P, _T = (f"({one_of(words)})" for words in (NAMES, COLOURS, PLACES, THINGS))
 _FACTS = (
-    ("colour", re.compile(rf"{_N}'s ({one_of(THINGS)}) is ({one_of(COLOURS)})\b")),
-    ("colour", re.compile(rf"{_N} has a ({one_of(COLOURS)}) ({one_of(THINGS)})\b")),
-    ("home", re.compile(rf"{_N} lives in ({one_of(TOWNS)})\b")),
-    ("job", re.compile(rf"{_N} is a ({one_of(JOBS)})\b")),
-    ("pets", re.compile(rf"{_N} has ({one_of(COUNTS)}) ({one_of(ANIMALS)})\b")),
+    ("colour", re.compile(rf"{_N}'s {_T} is {_C}\b")),
+    ("colour", re.compile(rf"{_N} has a {_C} {_T}\b")),
+    ("home", re.compile(rf"{_N} lives at the {_P}\b")),
+    ("wish", re.compile(rf"{_N} wants a {_T}\b")),
 )
 _DENIAL = re.compile(
-    rf"{_N}(?:'s {one_of(THINGS)} is not {one_of(COLOURS)}| does not live in {one_of(TOWNS)}| is not a {one_of(JOBS)}"
-    rf"| does not have {one_of(COUNTS)} {one_of(ANIMALS)})\.|That is not true\."
+    rf"{_N}(?:'s {_T} is not {_C}| does not live at the {_P}| does not want a {_T})\.|That is not true\."
 )
-_TERSE = re.compile(rf"(?i:(?:in |a )?({one_of(COLOURS + TOWNS + JOBS + COUNTS)}))\.")
+_TERSE = re.compile(rf"(?i:(?:at the |a )?({one_of(COLOURS + PLACES + THINGS)}))\.")
 _UNKNOWING = re.compile(r"(?:Sorry, )?(?:I do not know|you did not say|No idea)\b", re.IGNORECASE)
 _REFUSAL = re.compile(r"(?:Sorry, )?I cannot help\b")
-_OFFER = re.compile(rf"I can help you (?:buy|fix) a ({one_of(THINGS)})\.")
+_OFFER = re.compile(rf"I can help you (?:buy|fix) a {_T}\.")
 _RUDE = re.compile(r"silly|Go away", re.IGNORECASE)
 _SMALL_TALK = ("Sure.",)
 
@@ -34,13 +32,11 @@ def _claims(sentence: str) -> list[Fact]:
     claims = []
     for topic, pattern in _FACTS:
         for name, *rest in pattern.findall(sentence):
-            # "Mia has a red kite" says the value before the thing, as "Tom has two dogs" does.
-            thing, value = ("", rest[0]) if len(rest) == 1 else (rest[1], rest[0])
-            claims.append(
-                [topic, name, value, thing]
-                if "'s" in sentence and topic == "colour"
-                else [topic, name, thing, value]
-            )
+            if (
+                topic == "colour"
+            ):  # "Mia's kite is red" and "Mia has a red kite" name thing and value in turns
+                rest = sorted(rest, key=COLOURS.__contains__)
+            claims.append([topic, name, *["", *rest][-2:]])
     return claims
 
 
