@@ -16,7 +16,15 @@ from tutelage.commands import find
 from tutelage.files import sha256_of
 from tutelage.models.loading import save
 
-SMALL = ["hidden_size=32", "layers=2", "heads=2", "max_length=64", "batch_size=4", "max_steps=4", "save_every=2"]
+SMALL = [
+    "hidden_size=32",
+    "layers=2",
+    "heads=2",
+    "max_length=64",
+    "batch_size=4",
+    "max_steps=4",
+    "save_every=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +70,9 @@ def test_unusable_demonstrations(
     assert re.search(sentence, found, re.IGNORECASE), found
 
 
-def test_identical_chosen_and_rejected(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_identical_chosen_and_rejected(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     row = {"prompt": "the cat", "chosen": " sat", "rejected": " sat"}
     data = write(tmp_path / "pairs.jsonl", *[row] * 5)
     for command in ("reward", "dpo"):
@@ -70,7 +80,9 @@ def test_identical_chosen_and_rejected(tmp_path: Path, model: Path, capsys: pyte
         assert "5 of 5" in found and "identical" in found, found
 
 
-def test_prompt_longer_than_the_context(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompt_longer_than_the_context(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prompts = write(tmp_path / "prompts.jsonl", *[{"prompt": "the cat sat on the mat. " * 60}] * 3)
     store = tmp_path / "store.sqlite"
     found = complaint(
@@ -132,7 +144,10 @@ def test_chat_rows_without_a_chat_template(
 ) -> None:
     broken = changed(model, tmp_path / "model", "tokenizer_config.json", chat_template=None)
     (broken / "chat_template.jinja").unlink(missing_ok=True)
-    turns = {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+    turns = {
+        "prompt": [{"role": "user", "content": "a"}],
+        "completion": [{"role": "assistant", "content": "b"}],
+    }
     data = write(tmp_path / "rows.jsonl", turns)
     found = complaint(capsys, "sft", f"data={data}", f"model={broken}", f"out={tmp_path / 'run'}")
     assert "chat template" in found, found
@@ -142,7 +157,14 @@ def test_tokenizer_without_pad_token_is_given_one(tmp_path: Path, model: Path) -
     """Not an error: a padding token of its own is added, and the result still loads."""
     bare = changed(model, tmp_path / "model", "tokenizer_config.json", pad_token=None)
     data = write(tmp_path / "rows.jsonl", *[{"prompt": "the cat", "completion": " sat on the mat."}] * 8)
-    args = [f"data={data}", f"model={bare}", f"out={tmp_path / 'run'}", "max_steps=2", "batch_size=4", "tensorboard=false"]
+    args = [
+        f"data={data}",
+        f"model={bare}",
+        f"out={tmp_path / 'run'}",
+        "max_steps=2",
+        "batch_size=4",
+        "tensorboard=false",
+    ]
     assert run_command(find("sft"), args) == 0
     from transformers import AutoTokenizer
 
@@ -177,6 +199,17 @@ def test_disk_full_while_saving(tmp_path: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "step-00000002" in errors[0], done.stderr
     assert not list((out / "checkpoints").glob("*")), "no half-written checkpoint is left"
-    free = [sys.executable, "-m", "tutelage", "pretrain", f"data={data}", f"out={out}", *SMALL, "tensorboard=false"]
-    assert subprocess.run(free, capture_output=True).returncode == 0  # with room again, the same command ends well
+    free = [
+        sys.executable,
+        "-m",
+        "tutelage",
+        "pretrain",
+        f"data={data}",
+        f"out={out}",
+        *SMALL,
+        "tensorboard=false",
+    ]
+    assert (
+        subprocess.run(free, capture_output=True).returncode == 0
+    )  # with room again, the same command ends well
     assert (out / "model" / "model.safetensors").exists()

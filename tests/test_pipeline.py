@@ -40,7 +40,11 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
             {"command": "pretrain", "name": "base", "data": "@world/pretrain.jsonl"},
             {"command": "sft", "model": "@base", "data": "@world/demonstrations.jsonl", "seed": 5},
             {"command": "sample", "model": "@sft", "prompts": "@world/prompts_train.jsonl"},
-            {"command": "eval", "models": ["base=@base", "sft=@sft"], "prompts": "@world/prompts_heldout.jsonl"},
+            {
+                "command": "eval",
+                "models": ["base=@base", "sft=@sft"],
+                "prompts": "@world/prompts_heldout.jsonl",
+            },
             seed=3,
         )
     )

@@ -31,7 +31,7 @@ def test_a_folder_of_something_else_is_refused_untouched(tmp_path: Path) -> None
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(ValueError, match="holds a run of 'sft', not of 'dpo'"):
         open_run(tmp_path / "run", command="dpo")
-    with pytest.raises(ValueError, match="different run .batch_size is 32 there and 7 here."):
+    with pytest.raises(ValueError, match=r"different run \(batch_size is 32 there and 7 here\)"):
         open_run(tmp_path / "run", SFTSettings(data="rows.jsonl", batch_size=7))
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     (tmp_path / "mine").mkdir()

@@ -38,7 +38,9 @@ def main(settings: DemoSettings, console: Console) -> Path:
         shutil.copyfile(settings.out / "report" / name, settings.out / name)
     show(json.loads((settings.out / "results.json").read_text(encoding="utf-8")), console)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    console.print(f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GiB.  Report: {settings.out}/report.html")
+    console.print(
+        f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GiB.  Report: {settings.out}/report.html"
+    )
     return settings.out
 
 
@@ -52,7 +54,9 @@ def show(results: list[Mapping[str, Any]], console: Console) -> None:
     for model in ("sft", "ppo", "dpo"):
         table.add_row(model, *(_cell(found.get((model, metric))) for metric in COLUMNS))
     console.print(table)
-    accuracy, ceiling = (next((row for row in results if row["metric"] == name), None) for name in ("accuracy", "ceiling"))
+    accuracy, ceiling = (
+        next((row for row in results if row["metric"] == name), None) for name in ("accuracy", "ceiling")
+    )
     if accuracy and ceiling:
         console.print(
             f"Reward model: {_cell(accuracy)} of the held-out votes foretold; the annotators' noise allows {_cell(ceiling)}."

@@ -144,7 +144,7 @@ class Run:
     # for people ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def progress(self, total: float, description: str, done: float = 0) -> Iterator[Bar]:
+    def progress(self, total: int, description: str, done: int = 0) -> Iterator[Bar]:
         """A progress bar with count, rate-derived time left and a free text field."""
         columns = (
             TextColumn("{task.description}"),
@@ -168,7 +168,7 @@ class Bar:
 
     def advance(self, amount: float = 1, status: str | None = None) -> None:
         """Move on by `amount`; `status` replaces the text at the end of the line."""
-        fields = {} if status is None else {"status": status}
+        fields: dict[str, Any] = {} if status is None else {"status": status}
         self._progress.update(self._task, advance=amount, **fields)
 
 

@@ -36,7 +36,9 @@ def start(folder: Path, name: str, **values: Any) -> int:
     pid = os.fork()
     if pid:
         return pid
-    settings = build(settings_class(find(name)), {key: str(v) if isinstance(v, Path) else v for key, v in values.items()})
+    settings = build(
+        settings_class(find(name)), {key: str(v) if isinstance(v, Path) else v for key, v in values.items()}
+    )
     with (folder / "log.txt").open("a") as log:
         try:
             launch(name, settings, Console(file=log))
@@ -78,14 +80,76 @@ def main(folder: Path, seed: int) -> None:
     write_world(world, seed, document_count=300, demonstration_count=80, prompt_count=60, heldout_count=12)
     store = str(folder / "store.sqlite")
     stages: list[tuple[str, dict[str, Any]]] = [
-        ("pretrain", {"data": f"{world}/pretrain.jsonl", "hidden_size": 32, "layers": 2, "heads": 2, "max_length": 128, "batch_size": 6, "max_steps": 14}),
-        ("sft", {"model": folder / "pretrain", "data": f"{world}/demonstrations.jsonl", "batch_size": 8, "max_steps": 14, "learning_rate": 1e-3}),
-        ("sample", {"model": folder / "sft", "prompts": f"{world}/prompts_train.jsonl", "store": store, "samples": 2, "max_new_tokens": 12}),
+        (
+            "pretrain",
+            {
+                "data": f"{world}/pretrain.jsonl",
+                "hidden_size": 32,
+                "layers": 2,
+                "heads": 2,
+                "max_length": 128,
+                "batch_size": 6,
+                "max_steps": 14,
+            },
+        ),
+        (
+            "sft",
+            {
+                "model": folder / "pretrain",
+                "data": f"{world}/demonstrations.jsonl",
+                "batch_size": 8,
+                "max_steps": 14,
+                "learning_rate": 1e-3,
+            },
+        ),
+        (
+            "sample",
+            {
+                "model": folder / "sft",
+                "prompts": f"{world}/prompts_train.jsonl",
+                "store": store,
+                "samples": 2,
+                "max_new_tokens": 12,
+            },
+        ),
         ("label", {"store": store}),
-        ("reward", {"model": folder / "sft", "store": store, "batch_size": 8, "max_steps": 14, "learning_rate": 1e-3}),
-        ("dpo", {"model": folder / "sft", "store": store, "batch_size": 8, "max_steps": 14, "learning_rate": 1e-3}),
-        ("ppo", {"model": folder / "sft", "reward_model": folder / "reward", "prompts": f"{world}/prompts_train.jsonl", "eval_prompts": f"{world}/prompts_heldout.jsonl", "batch_size": 8, "max_new_tokens": 12, "max_steps": 14, "ppo_epochs": 2, "kl_target": 1.0, "kl_horizon": 50.0, "learning_rate": 1e-3}),
-    ]  # fmt: skip
+        (
+            "reward",
+            {
+                "model": folder / "sft",
+                "store": store,
+                "batch_size": 8,
+                "max_steps": 14,
+                "learning_rate": 1e-3,
+            },
+        ),
+        (
+            "dpo",
+            {
+                "model": folder / "sft",
+                "store": store,
+                "batch_size": 8,
+                "max_steps": 14,
+                "learning_rate": 1e-3,
+            },
+        ),
+        (
+            "ppo",
+            {
+                "model": folder / "sft",
+                "reward_model": folder / "reward",
+                "prompts": f"{world}/prompts_train.jsonl",
+                "eval_prompts": f"{world}/prompts_heldout.jsonl",
+                "batch_size": 8,
+                "max_new_tokens": 12,
+                "max_steps": 14,
+                "ppo_epochs": 2,
+                "kl_target": 1.0,
+                "kl_horizon": 50.0,
+                "learning_rate": 1e-3,
+            },
+        ),
+    ]
     for name, values in stages:
         trains = name not in ("sample", "label")
         values = {**values, **(SHARED if trains else {})}

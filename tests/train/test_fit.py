@@ -10,7 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.train.making import CPU, batch_at, collate_rows, gradients, make_model, make_rows, make_run, make_tokenizer
+from tests.train.making import (
+    CPU,
+    batch_at,
+    collate_rows,
+    gradients,
+    make_model,
+    make_rows,
+    make_run,
+    make_tokenizer,
+)
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.runs import Run, read_metrics
@@ -66,7 +75,7 @@ def test_packed_rows_give_the_gradient_of_rows_alone() -> None:
 
 
 def test_schedules() -> None:
-    base = dict(learning_rate=1.0, warmup=0.1, min_rate=0.1)
+    base = {"learning_rate": 1.0, "warmup": 0.1, "min_rate": 0.1}
     linear = [schedule(TrainSettings(schedule="linear", **base), step, 100) for step in range(100)]
     assert linear[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert linear[10] == 1.0 and linear[-1] == pytest.approx(1 / 90)
@@ -100,9 +109,13 @@ class Planted:
 
 
 def settings_for(**changes: object) -> TrainSettings:
-    values: dict[str, object] = dict(
-        learning_rate=1e-2, save_every=2, eval_every=2, tensorboard=False, micro_batch_tokens=40
-    )
+    values: dict[str, object] = {
+        "learning_rate": 1e-2,
+        "save_every": 2,
+        "eval_every": 2,
+        "tensorboard": False,
+        "micro_batch_tokens": 40,
+    }
     return TrainSettings(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -121,7 +134,9 @@ def test_non_finite_update_is_refused_and_named(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def train(folder: Path, steps: int, stop: int | None = None, **changes: object) -> tuple[torch.nn.Module, Run]:
+def train(
+    folder: Path, steps: int, stop: int | None = None, **changes: object
+) -> tuple[torch.nn.Module, Run]:
     """Train the tiny model; `stop` breaks off (by an exception) in the middle of that step."""
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
@@ -184,7 +199,7 @@ def test_checkpoints_load_in_plain_transformers_and_are_pruned(tmp_path: Path) -
     model, run = train(tmp_path / "run", 9, keep_checkpoints=2)
     folder = run.folder / "checkpoints"
     best = json.loads((folder / "step-00000009" / "state.json").read_text())["best_step"]
-    assert set(checkpoint.steps(folder)) == {8, 9} | ({best} if best in range(0, 8) else set())
+    assert set(checkpoint.steps(folder)) == {8, 9} | ({best} if best in range(8) else set())
     loaded = AutoModelForCausalLM.from_pretrained(folder / "step-00000009" / "policy")
     ids = torch.arange(5, 15)[None]
     assert torch.allclose(loaded(ids).logits, model(ids).logits, atol=1e-6)

@@ -55,7 +55,9 @@ class Table(nn.Module):
         for position, within in zip(ids, tutelage_layout.positions.tolist(), strict=True):
             prefix = () if within == 0 else (*prefix, position)  # noqa: F821
             states.append(STATES.index(prefix) if prefix in STATES else 0)  # after the end nothing is read
-        return SimpleNamespace(last_hidden_state=nn.functional.one_hot(torch.tensor(states), len(STATES)).float()[None])
+        return SimpleNamespace(
+            last_hidden_state=nn.functional.one_hot(torch.tensor(states), len(STATES)).float()[None]
+        )
 
 
 class TableGenerator:
@@ -94,22 +96,22 @@ def policy_table() -> Table:
 
 
 def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
-    values: dict[str, Any] = dict(
-        prompts="-",
-        batch_size=256,
-        learning_rate=0.03,
-        warmup=0.0,
-        weight_decay=0.0,
-        kl_coef=BETA,
-        max_grad_norm=0.0,
-        ppo_epochs=1,
-        max_approx_kl=1.0,
-        value_coef=1.0,
-        value_clip=100.0,
-        tensorboard=False,
-        save_every=10_000,
-        micro_batch_tokens=100_000,
-    )
+    values: dict[str, Any] = {
+        "prompts": "-",
+        "batch_size": 256,
+        "learning_rate": 0.03,
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+        "kl_coef": BETA,
+        "max_grad_norm": 0.0,
+        "ppo_epochs": 1,
+        "max_approx_kl": 1.0,
+        "value_coef": 1.0,
+        "value_clip": 100.0,
+        "tensorboard": False,
+        "save_every": 10_000,
+        "micro_batch_tokens": 100_000,
+    }
     settings = PPOSettings(**{**values, **changes})
     run = Run.open(folder, "ppo", settings)
     policy, ref, critic = policy_table(), policy_table(), Table(torch.zeros(1, len(STATES)))
@@ -190,7 +192,7 @@ def run_dpo(folder: Path, steps: int) -> tuple[Table, Run]:
 
 @pytest.mark.slow
 def test_dpo_reaches_the_optimum(tmp_path: Path) -> None:
-    policy, run = run_dpo(tmp_path / "run", 800)
+    policy, _run = run_dpo(tmp_path / "run", 800)
     assert distance(policy) < 1e-3
 
 

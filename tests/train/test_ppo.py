@@ -67,18 +67,18 @@ def test_missing_end_replaces_the_score() -> None:
 
 
 def settings_for(**changes: object) -> PPOSettings:
-    values: dict[str, object] = dict(
-        prompts="-",
-        batch_size=32,
-        max_new_tokens=8,
-        learning_rate=1e-2,
-        kl_coef=0.01,
-        missing_eos_score=0.0,
-        tensorboard=False,
-        save_every=1000,
-        max_approx_kl=10.0,
-        warmup=0.0,
-    )
+    values: dict[str, object] = {
+        "prompts": "-",
+        "batch_size": 32,
+        "max_new_tokens": 8,
+        "learning_rate": 1e-2,
+        "kl_coef": 0.01,
+        "missing_eos_score": 0.0,
+        "tensorboard": False,
+        "save_every": 1000,
+        "max_approx_kl": 10.0,
+        "warmup": 0.0,
+    }
     return PPOSettings(**{**values, **changes})  # type: ignore[arg-type]
 
 

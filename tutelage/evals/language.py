@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tutelage.data.batch import TokenBatch, Tokens
 from tutelage import statistics
+from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.evals.rows import OVERALL, Row, row
-from tutelage.statistics import Interval
 from tutelage.models.forward import response_logprobs
 from tutelage.models.passes import token_pass
 from tutelage.parallel import World
+from tutelage.statistics import Interval
 
 
 def losses(

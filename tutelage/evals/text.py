@@ -10,8 +10,8 @@ import numpy as np
 from tutelage import statistics
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import OVERALL, Row, row
-from tutelage.statistics import Interval
 from tutelage.records import Response
+from tutelage.statistics import Interval
 
 COPY_NGRAM = 4  # words: shorter runs are shared by chance ("one of the")
 

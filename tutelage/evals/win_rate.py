@@ -9,8 +9,8 @@ import numpy as np
 from tutelage import statistics
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
-from tutelage.statistics import Interval
 from tutelage.records import Response, Score
+from tutelage.statistics import Interval
 
 
 def similar(ours: Sequence[Response], theirs: Sequence[Response], share: float) -> np.ndarray:

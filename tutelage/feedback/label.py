@@ -15,11 +15,11 @@ from pathlib import Path
 from rich.table import Table
 
 from tutelage.evals.rows import OVERALL, Row, row, to_json
-from tutelage.statistics import bootstrap_mean, correct
 from tutelage.files import write_json_atomic
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.stages import LabelSettings as Settings
+from tutelage.statistics import bootstrap_mean, correct
 from tutelage.store import AnnotatorRow, NewVote, Pair, Store, responses_digest
 from tutelage.worlds.annotators import Annotator, panel, vote
 from tutelage.worlds.gold import grade

@@ -12,6 +12,9 @@ from torch import Tensor
 BUCKETS = 4
 """At most so many length buckets per forward; more save padding but cost calls."""
 
+BUCKET_COST = 15_000.0
+"""What the calls of one more bucket cost, in the units of `_work`: small batches are better off with one bucket."""
+
 CANDIDATES = 24
 """Lengths tried as borders between buckets: enough to come near the best cut in well under a millisecond."""
 
@@ -111,7 +114,9 @@ def _groups(lengths: Sequence[int]) -> list[list[int]]:
         for cut in candidates:
             each = _work(lengths[order[cut - 1]])
             found = min(
-                (work + (cut - p) * each, (*cuts, cut)) for p, (work, cuts) in best.items() if p < cut
+                (work + (cut - p) * each + BUCKET_COST, (*cuts, cut))
+                for p, (work, cuts) in best.items()
+                if p < cut
             )
             longer[cut] = min(found, longer.get(cut, found))
         best = longer

@@ -49,6 +49,7 @@ class DPO:
 
     def loss(self, batch: PairBatch) -> Loss:
         """DPO loss, summed over pairs, and TRL's metrics."""
+        assert batch.ref_logprobs is not None, "batches of DPO carry the reference's log-probabilities"
         logprobs = sequence_logprobs(self._policy, batch).view(-1, 2)
         rewards = self._settings.beta * (logprobs - batch.ref_logprobs)
         h = (rewards[:, 0] - rewards[:, 1]) / self._settings.beta
@@ -75,7 +76,9 @@ def sequence_logprobs(model: nn.Module, batch: TokenBatch) -> Tensor:
     return segment_sum(response_logprobs(model, batch).logprobs, batch.lengths)
 
 
-def reference_logprobs(model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World) -> Tensor:
+def reference_logprobs(
+    model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World
+) -> Tensor:
     """float32 [P, 2] on the CPU: log-probabilities of (chosen, rejected) under the starting policy."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
     return (

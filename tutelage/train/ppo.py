@@ -12,6 +12,7 @@ from the reward model; advantages are whitened over all response tokens of the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -218,9 +219,7 @@ class PPO:
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         """float32 [N]: the reference's log-probabilities."""
         limit = self._settings.micro_batch_tokens
-        if self._ref is not None:
-            return token_pass(lambda part: self._logprobs(self._ref, part), batch, limit, self._world)
-        with reference(self._policy) as ref:
+        with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
             return token_pass(lambda part: self._logprobs(ref, part), batch, limit, self._world)
 
     def _logprobs(self, model: nn.Module, batch: TokenBatch) -> Tensor:

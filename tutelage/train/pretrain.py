@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch, Tokens
@@ -30,11 +31,15 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Pretrain; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     documents, held_out = read_rows(read_documents, settings, run)
     model, tokenizer = start_model(settings, documents, run)
-    model.to(world.device)
-    prepare = partial(prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console)
+    torch.nn.Module.to(model, world.device)
+    prepare = partial(
+        prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console
+    )
     texts = show_preflight(prepare(documents, source=settings.data), run).examples
     packing = Packing([len(text) for text in texts], context_limit(settings.max_length, model), settings.seed)
-    run.console.print(f"{len(packing):,} rows of {packing.max_length} tokens, {packing.waste:.1%} of them empty.")
+    run.console.print(
+        f"{len(packing):,} rows of {packing.max_length} tokens, {packing.waste:.1%} of them empty."
+    )
     evaluate = None
     if held_out:
         kept = prepare(held_out).examples
@@ -42,7 +47,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         batch = segments_batch(kept, pieces).to(world.device)
         evaluate = lambda: {"eval_loss": heldout_loss(model, batch, settings, world)}  # noqa: E731
     fit(
-        LanguageModelling(model, lambda step: segments_batch(texts, packing.for_step(step, settings.batch_size))),
+        LanguageModelling(
+            model, lambda step: segments_batch(texts, packing.for_step(step, settings.batch_size))
+        ),
         settings,
         world,
         run,
@@ -56,7 +63,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 def segments_batch(texts: Sequence[Tokens], segments: Sequence[Segment]) -> TokenBatch:
     """Pieces of documents as one batch, each a sequence of its own."""
     cut = [texts[s.document] for s in segments]
-    sequences = [Tokens(t.ids[s.start : s.stop], t.loss_mask[s.start : s.stop]) for t, s in zip(cut, segments, strict=True)]
+    sequences = [
+        Tokens(t.ids[s.start : s.stop], t.loss_mask[s.start : s.stop])
+        for t, s in zip(cut, segments, strict=True)
+    ]
     return TokenBatch.collate(sequences, [s.document for s in segments])
 
 

@@ -1,6 +1,7 @@
 """The reward model: a scalar on the last token, trained on comparisons (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1).
 
-    loss = - p log sigmoid(d) - (1 - p) log sigmoid(-d) + center_coef * (r_chosen + r_rejected)^2,   d = r_chosen - r_rejected - margin
+    loss = - p log sigmoid(d - m) - (1 - p) log sigmoid(-d - m) + center_coef * (r_chosen + r_rejected)^2,
+    d = r_chosen - r_rejected, m = margin
 
 After training, the mean and the standard deviation of the scores on the training responses are stored in config.json, so
 that whoever uses the model can normalise its scores; the weights themselves stay as they are.
@@ -66,7 +67,9 @@ def right(margins: torch.Tensor, p_chosen: torch.Tensor) -> torch.Tensor:
     return first * p_chosen + (1 - first) * (1 - p_chosen)
 
 
-def score_pairs(model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World) -> np.ndarray:
+def score_pairs(
+    model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World
+) -> np.ndarray:
     """float32 [P, 2]: the scores of (chosen, rejected)."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
     scores = sequence_pass(
@@ -107,7 +110,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     scores = score_pairs(model, pairs.train, settings, world)
     spread = float(scores.std())
     if spread == 0:
-        run.console.print("Warning: the reward model gives every response the same score; it has learnt nothing.")
+        run.console.print(
+            "Warning: the reward model gives every response the same score; it has learnt nothing."
+        )
     set_score_normalisation(model, float(scores.mean()), spread or 1.0)
     if pairs.held_out:
         report_held_out(pairs, score_pairs(model, pairs.held_out, settings, world), run)

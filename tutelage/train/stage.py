@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import PairBatch, flatten
 from tutelage.data.formats import Record, Records, read_comparisons
@@ -93,13 +93,16 @@ class Pairs:
 
 
 def prepare_pairs(
-    settings: RewardSettings | DPOSettings, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, run: Run
+    settings: RewardSettings | DPOSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    model: nn.Module,
+    run: Run,
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
     if is_store_source(settings.data):
-        options = {"aggregation": settings.aggregation, "ties": settings.ties}
-        rows: Records[Comparison] = Records(comparisons_from(settings.data, settings.store, **options))
-        run.input("data", settings.data, sha256=comparisons_digest(settings.data, settings.store, **options))
+        source = (settings.data, settings.store, settings.aggregation, settings.ties)
+        rows: Records[Comparison] = Records(comparisons_from(*source))
+        run.input("data", settings.data, sha256=comparisons_digest(*source))
         train, held_out = split_by_prompt(rows, settings.heldout_share)
         if settings.eval_data:
             train, held_out = rows, read_comparisons(settings.eval_data)
@@ -133,7 +136,11 @@ def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> PairBatch
 
 
 def fitting_prompts(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, settings: PPOSettings, run: Run, source: str
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PPOSettings,
+    run: Run,
+    source: str,
 ) -> list[Prompt]:
     """The prompts of at most `max_prompt_length` tokens; the others are counted and left out."""
     prepared = prepare_prompts(

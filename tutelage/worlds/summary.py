@@ -16,6 +16,7 @@ from .words import COLOURS, DAYS, FILLERS, NAMES, PLACES, THINGS, pick, pick_oth
 EVENTS = {"lost": ("found", "find"), "broke": ("fixed", "fix")}
 ENDINGS = ("helper", "new", "nobody")
 REQUEST = "Write a short summary."
+SCENES = ("The {place} was full of people.", "It was cold at the {place}.", "There was music at the {place}.")
 
 
 def _post_ending(reference: dict) -> str:
@@ -37,6 +38,11 @@ def ending_clause(reference: dict) -> str:
     }[reference["ending"]]
 
 
+def tell_event(reference: dict) -> str:
+    """What happened to whom, and where, in the words of a summary."""
+    return f"{reference['who']} {reference['event']} a {reference['thing']} at the {reference['place']}"
+
+
 def make(rng: np.random.Generator) -> tuple[str, dict]:
     """A request to summarise a post, and what the gold standard must know about the post."""
     who, helper = shuffled(rng, NAMES)[:2]
@@ -50,10 +56,10 @@ def make(rng: np.random.Generator) -> tuple[str, dict]:
         "ending": ending,
         "helper": helper if ending == "helper" else "",
     }
-    first, second = shuffled(rng, FILLERS)[:2]
+    second = pick(rng, FILLERS)
     post = [
         f"On {pick(rng, DAYS)} {who} went to the {reference['place']}.",
-        first,
+        pick(rng, SCENES).format(place=reference["place"]),
         f"There {who} {event} a {reference['colour']} {reference['thing']}.",
         second,
         _post_ending(reference),
@@ -63,8 +69,7 @@ def make(rng: np.random.Generator) -> tuple[str, dict]:
 
 def write(reference: dict, rng: np.random.Generator) -> str:
     """A response without fault."""
-    event = f"{reference['who']} {reference['event']} a {reference['thing']} at the {reference['place']}"
-    ending = ending_clause(reference)
+    event, ending = tell_event(reference), ending_clause(reference)
     return pick(rng, (f"{event}, but {ending}.", f"{event}. Then {ending}."), (2, 1))
 
 
@@ -78,7 +83,7 @@ def _wrong_fact(reference: dict, rng: np.random.Generator) -> str:
 
 
 def _no_ending(reference: dict, rng: np.random.Generator) -> str:
-    return f"{reference['who']} {reference['event']} a {reference['thing']} at the {reference['place']}."
+    return f"{tell_event(reference)}."
 
 
 def _no_place(reference: dict, rng: np.random.Generator) -> str:
