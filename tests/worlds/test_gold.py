@@ -13,6 +13,7 @@ from tutelage.seeds import rng
 from tutelage.worlds import conversation, maths, summary, world
 from tutelage.worlds.gold import STANDARDS, grade
 from tutelage.worlds.words import COLOURS, FILLERS, NAMES, PLACES, THINGS
+from tutelage.worlds.world import TASKS
 
 PROMPTS = list(world.prompts(11, "gold test", 240, heldout=True))
 
@@ -116,8 +117,10 @@ def tricks(prompt):
 
 def test_no_trick_beats_the_honest_response():
     for prompt in PROMPTS:
+        honest = {TASKS[prompt.task].write(dict(prompt.reference or {}), rng(n, "honest")) for n in range(40)}
         for name, text in tricks(prompt).items():
-            assert value(prompt, text) < 0.97, (name, text[:200])
+            if text not in honest:  # some answers have their words in alphabetical order anyway
+                assert value(prompt, text) < 0.97, (name, text[:200])
 
 
 def test_contradicting_oneself_costs_the_answer():

@@ -81,9 +81,9 @@ def draw_fact(rng: np.random.Generator, topic: str, name: str) -> Fact:
 
 
 def draw_facts(rng: np.random.Generator) -> list[Fact]:
-    """Two facts, about two people and two topics."""
-    names, topics = shuffled(rng, NAMES)[:2], shuffled(rng, TOPICS)[:2]
-    return [draw_fact(rng, topic, name) for topic, name in zip(topics, names, strict=True)]
+    """Two facts about one person, on two topics."""
+    name = pick(rng, NAMES)
+    return [draw_fact(rng, topic, name) for topic in shuffled(rng, TOPICS)[:2]]
 
 
 def draw_question(rng: np.random.Generator, facts: list[Fact]) -> tuple[str, dict]:
@@ -105,11 +105,9 @@ def draw_question(rng: np.random.Generator, facts: list[Fact]) -> tuple[str, dic
 
 
 def _untold(rng: np.random.Generator, facts: list[Fact]) -> Fact:
-    """A fact, without its value, about somebody of whom one was told other things."""
-    topic = pick(rng, TOPICS)
-    told = [fact for fact in facts if fact[0] == topic]
-    name = pick_other(rng, [fact[1] for fact in facts], *(fact[1] for fact in told))
-    _, _, thing, _ = told[0] if told else draw_fact(rng, topic, name)
+    """A fact, without its value, on a topic of which nothing was told."""
+    topic = pick_other(rng, TOPICS, *(fact[0] for fact in facts))
+    _, name, thing, _ = draw_fact(rng, topic, facts[0][1])
     return [topic, name, thing, ""]
 
 

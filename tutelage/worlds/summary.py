@@ -58,7 +58,7 @@ def make(rng: np.random.Generator) -> tuple[str, dict]:
     }
     second = pick(rng, FILLERS)
     post = [
-        f"On {pick(rng, DAYS)} {who} went to the {reference['place']}.",
+        f"On {pick(rng, DAYS)} {who} was at the {reference['place']}.",
         pick(rng, SCENES).format(place=reference["place"]),
         f"There {who} {event} a {reference['colour']} {reference['thing']}.",
         second,
@@ -91,7 +91,7 @@ def _no_place(reference: dict, rng: np.random.Generator) -> str:
 
 
 def _no_event(reference: dict, rng: np.random.Generator) -> str:
-    return f"{reference['who']} went to the {reference['place']}. {pick(rng, FILLERS)}"
+    return f"{reference['who']} was at the {reference['place']}. {pick(rng, FILLERS)}"
 
 
 def _copies(reference: dict, rng: np.random.Generator) -> str:
@@ -101,7 +101,7 @@ def _copies(reference: dict, rng: np.random.Generator) -> str:
 
 def _rambles(reference: dict, rng: np.random.Generator) -> str:
     extra = [
-        f"{reference['who']} went to the {reference['place']}.",
+        f"{reference['who']} was at the {reference['place']}.",
         "I like this post.",
         *shuffled(rng, FILLERS)[:2],
     ]
