@@ -89,3 +89,10 @@ def test_the_vocabulary_is_small_and_text_is_short():
     }
     assert len({word.strip(".,:?'").removesuffix("'s").lower() for word in words}) < 300
     assert max(len(text.split()) for text in texts) < 90
+
+
+def test_every_kind_of_document_is_written_in_its_share():
+    assert set(corpus.KINDS) == {"exchange", *corpus.WRITERS}
+    texts = [document.text for document in corpus.documents(0, 2000)]
+    sums = sum(text.startswith("1. ") for text in texts) / len(texts)
+    assert sums == pytest.approx(corpus.KINDS["sums"], abs=0.02)

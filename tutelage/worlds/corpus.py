@@ -16,7 +16,6 @@ from .world import TASKS, is_heldout, prompt_at, write_response
 
 CARELESS = 0.3  # share of flawed responses in the text
 REMARKS = 0.5  # share of exchanges that somebody comments on
-KINDS = {"exchange": 0.6, "talk": 0.16, "echo": 0.08, "account": 0.1, "sums": 0.06}
 
 
 def _remark(value: float) -> str:
@@ -94,6 +93,7 @@ def _sums(generator: np.random.Generator) -> str:
     return "\n".join(lines)
 
 
+KINDS = {"exchange": 0.45, "note": 0.12, "talk": 0.2, "story": 0.05, "account": 0.12, "sums": 0.06}  # shares
 WRITERS = {"note": _note, "talk": _talk, "story": _story, "account": _account, "sums": _sums}
 
 
@@ -102,4 +102,5 @@ def documents(seed: int, count: int) -> Iterator[Document]:
     for index in range(count):
         generator = rng(seed, "world", "document", index)
         kind = pick(generator, tuple(KINDS), tuple(KINDS.values()))
-        yield Document(WRITERS[kind](generator) if kind in WRITERS else _exchange(seed, index, generator))
+        text = _exchange(seed, index, generator) if kind == "exchange" else WRITERS[kind](generator)
+        yield Document(text)
