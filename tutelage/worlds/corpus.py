@@ -53,7 +53,9 @@ def _note(generator: np.random.Generator) -> str:
         _, reference = summary.make(generator)
         started, _, happened, _, _ = reference["post"]
         return f"{started} {happened}\n{summary.tell_event(reference)}."
-    fact = conversation.draw_fact(generator, pick(generator, conversation.TOPICS), pick(generator, NAMES))
+    fact = conversation.draw_fact(
+        generator, pick(generator, conversation.TOPICS, (2, 1, 1)), pick(generator, NAMES)
+    )
     asked = pick(generator, ("", f" {conversation.ask(fact)}"))
     return f"{conversation.state(fact)}{asked}\n{conversation.answer(fact)}"
 
