@@ -32,7 +32,7 @@ class Result:
     """What one side took for one case.
 
     step_s: median seconds of a step; the mean for ragged rows, whose steps differ.  low_s, high_s: the fastest and the
-    slowest step.  share: of the rate at which the machine multiplied matrices meanwhile.  speedup: how many times faster
+    slowest step.  cpu_s: processor time of a step, the same kind of average; on a busy machine it moves less.  share: of the rate at which the machine multiplied matrices meanwhile.  speedup: how many times faster
     ours was than this side (median over pairs of steps next to each other), None for ours.
     """
 
@@ -42,6 +42,7 @@ class Result:
     step_s: float
     low_s: float
     high_s: float
+    cpu_s: float
     tokens_per_s: float
     peak_mib: float
     share: float
@@ -95,7 +96,8 @@ def _take_turns(commands: Mapping[str, list[str]], work: Work, logs: Path) -> di
 def _sum_up(work: Work, side: str, taken: Sequence[Step], ours: Sequence[Step], gflops: float) -> Result:
     seconds = [step.seconds for step in taken]
     base = [step.seconds for step in ours]
-    typical = fmean(seconds) if work.kind.ragged else median(seconds)
+    average = fmean if work.kind.ragged else median
+    typical = average(seconds)
     if work.kind.ragged:
         speedup = fmean(seconds) / fmean(base)
     else:
@@ -107,6 +109,7 @@ def _sum_up(work: Work, side: str, taken: Sequence[Step], ours: Sequence[Step], 
         step_s=typical,
         low_s=min(seconds),
         high_s=max(seconds),
+        cpu_s=average(step.cpu_seconds for step in taken),
         tokens_per_s=work.tokens_per_step() / typical,
         peak_mib=taken[-1].peak_mib,
         share=flops_per_step(work) / typical / (gflops * 1e9),

@@ -19,9 +19,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """seconds: wall time of the step.  peak_mib: the most memory that the process has had so far."""
+    """seconds: wall time of the step.  cpu_seconds: processor time of all threads.  peak_mib: the most memory that the
+    process has had so far."""
 
     seconds: float
+    cpu_seconds: float
     peak_mib: float
 
 
@@ -31,15 +33,15 @@ class Turns:
     def __init__(self) -> None:
         self._channel = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        self._started = time.perf_counter()
+        self._started, self._cpu = time.perf_counter(), time.process_time()
 
     def wait(self) -> None:
         """At the end of every step: report it and wait for the next turn.  Ends the process when there is none."""
-        step = Step(time.perf_counter() - self._started, peak_mib())
+        step = Step(time.perf_counter() - self._started, time.process_time() - self._cpu, peak_mib())
         self._channel.write(json.dumps(vars(step)) + "\n")
         if not sys.stdin.readline():
             raise SystemExit
-        self._started = time.perf_counter()
+        self._started, self._cpu = time.perf_counter(), time.process_time()
 
 
 class Worker:

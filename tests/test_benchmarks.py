@@ -168,10 +168,14 @@ def test_a_worker_that_stops_early_says_why(tmp_path: Path) -> None:
 
 
 def test_speedup_is_the_median_over_neighbouring_steps(tmp_path: Path) -> None:
-    ours = [Step(1.0, 10), Step(2.0, 10), Step(10.0, 10)]  # the last two were disturbed, and so were theirs
-    theirs = [Step(3.0, 20), Step(6.0, 20), Step(20.0, 20)]
+    ours = [
+        Step(1.0, 1.0, 10),
+        Step(2.0, 1.0, 10),
+        Step(10.0, 1.0, 10),
+    ]  # the last two were disturbed, and so were theirs
+    theirs = [Step(3.0, 2.0, 20), Step(6.0, 2.0, 20), Step(20.0, 3.0, 20)]
     result = _sum_up(work("sft", tmp_path, rounds=3), "TRL", theirs, ours, gflops=1.0)
-    assert (result.speedup, result.step_s, result.peak_mib) == (3.0, 6.0, 20)
+    assert (result.speedup, result.step_s, result.cpu_s, result.peak_mib) == (3.0, 6.0, 2.0, 20)
     assert result.tokens_per_s == 16 * 256 / 6.0
     assert result.share == pytest.approx(flops_per_step(work("sft", tmp_path, rounds=3)) / 6e9)
     ragged = _sum_up(work("sft_ragged", tmp_path, rounds=3), "TRL", theirs, ours, gflops=1.0)
