@@ -32,8 +32,9 @@ class Result:
     """What one side took for one case.
 
     step_s: median seconds of a step; the mean for ragged rows, whose steps differ.  low_s, high_s: the fastest and the
-    slowest step.  cpu_s: processor time of a step, the same kind of average; on a busy machine it moves less.  share: of the rate at which the machine multiplied matrices meanwhile.  speedup: how many times faster
-    ours was than this side (median over pairs of steps next to each other), None for ours.
+    slowest step.  cpu_s: processor time of a step, averaged alike; on a busy machine it moves less.  share: of the rate
+    at which the machine multiplied matrices meanwhile.  speedup: how many times faster ours was than this side (median
+    over pairs of steps next to each other), None for ours.
     """
 
     case: str
