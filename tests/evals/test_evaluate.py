@@ -35,7 +35,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def model(tokenizer: PreTrainedTokenizerFast, seed: int, scale: float = 1.0) -> LlamaForCausalLM:
     made = tiny_model(tokenizer, hidden=32, layers=2, heads=2, context=64, seed=seed)
     with torch.no_grad():
-        made.get_input_embeddings().weight.mul_(scale)
+        made.get_output_embeddings().weight.mul_(scale)
     return made
 
 
