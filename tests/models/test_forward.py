@@ -86,6 +86,33 @@ def test_gradients_of_both_layouts_agree_in_double_precision() -> None:
         assert (mine.grad - theirs.grad).abs().max() < 1e-10 * max(1.0, float(theirs.grad.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "mistral"])
+def test_leaving_out_what_nobody_reads_changes_no_gradient(name: str) -> None:
+    """The last layer's feed-forward part runs for few tokens of a batch that is trained on in few places."""
+    model = prepare(build(name).double(), name)
+    assert model.tutelage_traits.trims
+    whole = twin(model)
+    whole.tutelage_traits = replace(model.tutelage_traits, trims=False)
+    parts = sequences()
+    batch = batch_of(parts, masks(parts))
+    found, wanted = (response_logprobs(m, batch).logprobs for m in (model, whole))
+    assert torch.allclose(found, wanted, atol=1e-12)
+    for logprobs in (found, wanted):
+        logprobs.sum().backward()
+    for mine, theirs in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, atol=1e-10)
+
+
+def test_the_feed_forward_part_sees_only_what_is_read() -> None:
+    model, parts = prepare(scalar("llama"), "llama"), sequences()
+    seen: list[int] = []
+    model.model.layers[-1].mlp.act_fn.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
+    sequence_scores(model, batch_of(parts))
+    assert seen == [len(parts)]
+    hidden_states(model, batch_of(parts))
+    assert seen == [len(parts), sum(map(len, parts))]
+
+
 @pytest.mark.parametrize("amount", [0, 1, 5])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_amount_and_side_change_nothing(side: str, amount: int) -> None:

@@ -7,7 +7,8 @@ what comes out is flat either way and agrees to 1e-5 in fp32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -27,10 +28,16 @@ class Traits:
 
     flat: runs one flat row with attention per sequence; otherwise right-padded batches.
     logit_scale: the model's logits are head(hidden) times this (Cohere, Granite scale them).
+    trims: the last layer's feed-forward part can be left out where its result is not read (flat form only).
     """
 
     flat: bool
     logit_scale: float = 1.0
+    trims: bool = False
+
+
+TRIM_SHARE = 0.85
+"""Rows are left out when at most this share is read: taking rows out and putting them back costs copies."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +86,40 @@ def padded_inputs(model: nn.Module, ids: Tensor, lengths: Sequence[int]) -> tupl
     return inputs, real
 
 
-def hidden_states(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """[N, D]: the backbone's last hidden state after every token of the batch."""
+def hidden_states(model: nn.Module, batch: TokenBatch, read: Tensor | None = None) -> Tensor:
+    """[N, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M], none twice)."""
+    read = torch.arange(len(batch.ids), device=batch.ids.device) if read is None else read
     host = plain(model)
     backbone = host.base_model
     if host.tutelage_traits.flat:
         inputs = flat_inputs(batch.ids, layout_of(batch.lengths, batch.ids.device))
-        return backbone(**inputs, use_cache=False).last_hidden_state[0]
+        trims = host.tutelage_traits.trims and len(read) <= TRIM_SHARE * len(batch.ids)
+        with only_where_read(backbone, read, len(batch.ids)) if trims else nullcontext():
+            return backbone(**inputs, use_cache=False).last_hidden_state[0, read]
     inputs, real = padded_inputs(backbone, batch.ids, batch.lengths)
-    return backbone(**inputs, use_cache=False).last_hidden_state[real]
+    return backbone(**inputs, use_cache=False).last_hidden_state[real][read]
+
+
+@contextmanager
+def only_where_read(backbone: Any, read: Tensor, total: int) -> Iterator[None]:
+    """The last layer's feed-forward part runs only at positions `read` of the flat row.
+
+    Nothing after it looks at another position, so what is missing elsewhere is never seen.
+    """
+    mlp = backbone.layers[-1].mlp
+
+    def take(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return args[0][:, read], *args[1:]
+
+    def put_back(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output.new_zeros(1, total, output.shape[-1]).index_copy(1, read, output)
+
+    hooks = [mlp.register_forward_pre_hook(take), mlp.register_forward_hook(put_back)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def response_logprobs(
@@ -100,7 +132,7 @@ def response_logprobs(
     """
     host = plain(model)
     source, target = shifted_index(batch.lengths, batch.loss_mask)
-    hidden = hidden_states(model, batch)[source] * host.tutelage_traits.logit_scale
+    hidden = hidden_states(model, batch, source) * host.tutelage_traits.logit_scale
     head = host.get_output_embeddings()
     logprobs, entropies = linear_logprobs(hidden, head.weight, batch.ids[target], temperature, head.bias)
     flat = logprobs.new_zeros(len(batch.ids))
@@ -112,14 +144,14 @@ def response_logprobs(
 def state_values(model: nn.Module, batch: TokenBatch) -> Tensor:
     """[N] fp32: the scalar head's value of the state before token t, at t; 0 where not `loss_mask`."""
     source, target = shifted_index(batch.lengths, batch.loss_mask)
-    values = _score(model, hidden_states(model, batch)[source])
+    values = _score(model, hidden_states(model, batch, source))
     return values.new_zeros(len(batch.ids)).index_copy(0, target, values)
 
 
 def sequence_scores(model: nn.Module, batch: TokenBatch) -> Tensor:
     """[B] fp32: the scalar head at the last token of every sequence."""
     last = layout_of(batch.lengths, batch.ids.device).last
-    return _score(model, hidden_states(model, batch)[last])
+    return _score(model, hidden_states(model, batch, last))
 
 
 def scalar_head(model: nn.Module) -> nn.Linear:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tutelage.models import attention
-from tutelage.models.forward import Traits, flat_inputs
+from tutelage.models.forward import Traits, flat_inputs, only_where_read
 from tutelage.models.layout import Layout
 
 LENGTHS = (3, 5, 2)
@@ -25,7 +25,8 @@ def find_traits(model: PreTrainedModel, name: str) -> Traits:
     ids = torch.arange(sum(LENGTHS), device=model.device) % table.num_embeddings
     alone = [model.base_model(input_ids=part[None]).last_hidden_state[0] for part in ids.split(LENGTHS)]
     scale = _logit_scale(model, ids[: LENGTHS[0]], alone[0], name)
-    return Traits(_takes_flat(model, ids, torch.cat(alone)), scale)
+    flat = _takes_flat(model, ids, torch.cat(alone))
+    return Traits(flat, scale, flat and _trims(model, ids))
 
 
 def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
@@ -44,6 +45,19 @@ def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
     if not takes:
         model.set_attn_implementation(usual)
     return takes
+
+
+def _trims(model: PreTrainedModel, ids: Tensor) -> bool:
+    """The last layer has a feed-forward part `mlp` that treats every position by itself."""
+    layout, read = Layout(LENGTHS, ids.device), torch.tensor([1, 6, 9], device=ids.device)
+    backbone: Any = model.base_model
+    whole = backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0, read]
+    try:
+        with only_where_read(backbone, read, len(ids)):
+            part = backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0, read]
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):
+        return False
+    return _close(part, whole)
 
 
 def _windows(config: PreTrainedConfig) -> list[int | None]:
