@@ -129,12 +129,6 @@ def test_a_small_segment_after_a_large_one_loses_nothing():
     assert masked.segment_sum(flat, (2, 2))[1].item() == pytest.approx(3e-3, rel=1e-6)
 
 
-def test_last_index():
-    assert masked.last_index((3, 1, 2)).tolist() == [2, 3, 5]
-    with pytest.raises(AssertionError, match="empty sequence"):
-        masked.last_index((3, 0))
-
-
 def test_lengths_that_do_not_fit_are_refused():
     with pytest.raises(AssertionError, match="add up to 3, not to 4"):
         masked.pad(torch.zeros(4), (2, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,30 +10,25 @@ import torch
 
 @dataclass(frozen=True)
 class Precision:
-    """The choice (`dtype`), where it holds (`device`), and the sentence to print (`said`)."""
+    """The choice (`dtype`) and the sentence to print (`said`)."""
 
     dtype: torch.dtype
-    device: str
     said: str
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """A context in which matrix products run in `dtype`; does nothing for fp32."""
-        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device, self.dtype)
 
 
 def choose(precision: Literal["auto", "bf16", "fp32"] = "auto", device: str = "cpu") -> Precision:
     """`device` is "cpu" or "cuda". Raises ValueError when bf16 is asked for on a GPU that has none."""
     if precision == "fp32":
-        return Precision(torch.float32, device, "Computing in fp32, as asked.")
+        return Precision(torch.float32, "Computing in fp32, as asked.")
     able, what = has_bf16(device)
     if precision == "bf16":
         if not able and device == "cuda":
             raise ValueError(f"precision=bf16, but {what} has no bf16 arithmetic; use precision=fp32.")
         slow = "" if able else f", though {what} has no bf16 arithmetic and will be slow"
-        return Precision(torch.bfloat16, device, f"Computing in bf16, as asked{slow}.")
+        return Precision(torch.bfloat16, f"Computing in bf16, as asked{slow}.")
     if able:
-        return Precision(torch.bfloat16, device, f"Computing in bf16: {what} has it (weights stay fp32).")
-    return Precision(torch.float32, device, f"Computing in fp32: {what} has no bf16 arithmetic.")
+        return Precision(torch.bfloat16, f"Computing in bf16: {what} has it (weights stay fp32).")
+    return Precision(torch.float32, f"Computing in fp32: {what} has no bf16 arithmetic.")
 
 
 def has_bf16(device: str = "cpu") -> tuple[bool, str]:

@@ -78,9 +78,3 @@ def segment_sum(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     Summed in float64 over the padded form: the same bits whatever else is in the batch, on any device.
     """
     return pad(flat.double(), lengths).sum(1).to(flat.dtype)
-
-
-def last_index(lengths: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """[B] flat position of the last token of every sequence; no sequence may be empty."""
-    assert all(length > 0 for length in lengths), "an empty sequence has no last token"
-    return torch.tensor(lengths, dtype=torch.long, device=device).cumsum(0) - 1
