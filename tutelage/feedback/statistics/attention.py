@@ -17,10 +17,10 @@ from tutelage.feedback.statistics.estimate import (
     by_name,
     estimate,
     from_sums,
+    insufficient,
     row_weights,
     same_length,
     share,
-    withheld,
 )
 from tutelage.seeds import rng
 from tutelage.statistics import Floats, percentile_interval
@@ -54,7 +54,10 @@ def speed(
     clusters: ArrayLike | None = None,
     how: Resampling = DEFAULT,
 ) -> dict[object, Speed]:
-    """Median seconds per vote of each annotator and, with the `words` [n] to be read, the share of votes too fast to have read them."""
+    """Median seconds per vote of each annotator.
+
+    With the `words` [n] to be read for each vote, also the share of votes too fast to have read them (`fastest`: words per s).
+    """
     same_length(annotators=annotators, seconds=seconds, words=words, clusters=clusters)
     taken = np.asarray(seconds, float)
     if not np.all(taken >= 0):
@@ -108,7 +111,7 @@ def _entropy(counts: Floats) -> Floats:
 def _median(seconds: Floats, clusters: NDArray | None, how: Resampling) -> Estimate:
     """The (lower) median and its bootstrap: where the drawn weights, in order of time, pass one half."""
     if seconds.size < how.enough:
-        return withheld(seconds.size, "s", f"insufficient: {seconds.size} of at least {how.enough} votes")
+        return insufficient(seconds.size, "s", how, "votes")
     order = np.argsort(seconds, kind="stable")
     drawn = []
     for weight in row_weights(clusters, seconds.size, how):
@@ -126,7 +129,7 @@ def _median(seconds: Floats, clusters: NDArray | None, how: Resampling) -> Estim
 def _run(codes: NDArray, name: str, how: Resampling) -> Run:
     n = codes.size
     if n < how.enough:
-        return Run(withheld(n, "votes", f"insufficient: {n} of at least {how.enough} votes"), None)
+        return Run(insufficient(n, "votes", how, "votes"), None)
     generator = rng(how.seed, "straight lining", name)
     shuffled = longest_run(generator.permuted(np.tile(codes, (how.resamples, 1)), axis=1))
     mine = int(longest_run(codes[None])[0])

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tutelage.feedback.statistics.estimate import (
     DEFAULT,
+    FEWER,
     Estimate,
     Resampling,
     estimate,
@@ -24,7 +25,6 @@ from tutelage.feedback.statistics.estimate import (
 from tutelage.feedback.statistics.logit import Design, Ints, Outcomes, fit
 from tutelage.statistics import Floats, clusters_of, percentile_interval, sigmoid
 
-FEWER = Resampling(resamples=200)  # each resample is an EM of its own
 APART = "not comparable: no chain of comparisons joins all of them"
 
 
@@ -234,7 +234,8 @@ class _Meetings(Design):
 def _summed(cells: Ints, values: Floats, size: int) -> Floats:
     """Sums [r, size] of values [r, n] by cell."""
     places = cells + size * np.arange(len(values))[:, None]
-    return np.bincount(places.ravel(), weights=values.ravel(), minlength=size * len(values)).reshape(-1, size)
+    sums = np.bincount(places.ravel(), weights=values.ravel(), minlength=size * len(values))
+    return sums.reshape(-1, size).astype(float)
 
 
 class _Crowd:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, estimate, row_weights
+from tutelage.feedback.statistics.estimate import FEWER, Estimate, Resampling, estimate, row_weights
 from tutelage.feedback.statistics.votes import Votes, as_votes
 from tutelage.statistics import Floats, Interval, percentile_interval
 
@@ -47,7 +47,7 @@ def dawid_skene(
     trust: float = 0.7,
     iterations: int = 1000,
     tolerance: float = 1e-8,
-    how: Resampling = DEFAULT,
+    how: Resampling = FEWER,
 ) -> DawidSkene:
     """Fit the model to votes with gaps and repeats, of two or more categories.
 

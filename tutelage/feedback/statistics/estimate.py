@@ -18,9 +18,9 @@ ENOUGH = 30  # below so many items an interval says nothing that a number should
 class Estimate:
     """A value with its interval; `value` is None, and `note` says why, where the data do not give one.
 
-    `low` and `high` are None where no interval is computed; `n` is how many items (or votes, where the function says
-    so) the value is over; `unit` is what it is measured in: "share" (of 1), "coefficient" (1 is perfect, 0 is chance),
-    "logit", "bits", "s", "votes".
+    `low` and `high` are None where there is no interval (everybody agrees, one side always wins: `note` says so); `n` is
+    how many items (or votes, where the function says so) the value is over; `unit` is what it is measured in: "share" (of
+    1), "coefficient" (1 is perfect, 0 is chance), "logit", "bits", "s", "votes".
     """
 
     value: float | None
@@ -45,18 +45,25 @@ class Resampling:
 
 
 DEFAULT = Resampling()
+FEWER = Resampling(resamples=200)  # where every resample is an EM of its own
 
 
 def estimate(
     found: Interval, unit: str, how: Resampling, *, what: str = "items", undefined: str = ""
 ) -> Estimate:
     """The result for an interval: withheld below `how.enough`, and where the value is not a number (`undefined` says why)."""
-    if found.n < how.enough:
-        return withheld(found.n, unit, f"insufficient: {found.n} of at least {how.enough} {what}")
+    if found.n < max(1, how.enough):
+        return insufficient(found.n, unit, how, what)
     if not math.isfinite(found.value):
         return withheld(found.n, unit, undefined or f"not defined on these {what}")
-    low, high = (bound if math.isfinite(bound) else None for bound in (found.low, found.high))
-    return Estimate(found.value, low, high, found.n, unit)
+    if not found.low < found.high:  # also where they are no numbers: a width of nothing is not certainty
+        return Estimate(found.value, None, None, found.n, unit, "no interval: every resample gives the same")
+    return Estimate(found.value, found.low, found.high, found.n, unit)
+
+
+def insufficient(n: int, unit: str, how: Resampling, what: str) -> Estimate:
+    """No number, because there are too few of what it would be over."""
+    return withheld(n, unit, f"insufficient: {n} of at least {max(1, how.enough)} {what}")
 
 
 def withheld(n: int, unit: str, note: str) -> Estimate:
@@ -77,7 +84,7 @@ def from_sums(
 ) -> Estimate:
     """The estimate of a statistic of column sums (see `tutelage.statistics.bootstrap_sums`); n is told by the caller."""
     if n < max(1, how.enough):  # before the work of the bootstrap
-        return estimate(Interval(math.nan, math.nan, math.nan, n), unit, how, what=what, undefined=undefined)
+        return insufficient(n, unit, how, what)
     found = bootstrap_sums(
         statistic,
         columns,

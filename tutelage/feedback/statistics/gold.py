@@ -26,14 +26,16 @@ def gold_accuracy(
     right: ArrayLike,
     *,
     threshold: float = 0.7,
-    prior: tuple[float, float] = (1.0, 1.0),
+    prior: tuple[float, float] = (4.0, 1.0),
     sure: float = 0.95,
     confidence: float = 0.95,
 ) -> dict[object, GoldAccuracy]:
     """By annotator, from `right` [n]: 1 for a right answer to a gold item, 0 for a wrong one, between for partial credit.
 
     An alert is raised when the probability of an accuracy below `threshold` exceeds `sure`. `prior` holds the parameters of
-    the Beta prior (1, 1: every accuracy equally likely). Raises ValueError for values outside [0, 1] or a prior not above 0.
+    the Beta prior: as if each had met five gold items before and got four of them right, so that a wrong answer or two by
+    a newcomer raise no alarm; (1, 1) makes every accuracy equally likely.
+    Raises ValueError for values outside [0, 1] or a prior not above 0.
     """
     same_length(annotators=annotators, right=right)
     points = np.asarray(right, float)

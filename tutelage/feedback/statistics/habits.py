@@ -17,6 +17,7 @@ from tutelage.feedback.statistics.estimate import (
     Resampling,
     by_name,
     estimate,
+    insufficient,
     row_weights,
     same_length,
     share,
@@ -127,7 +128,7 @@ def _effect(
     """One effect of a logistic regression on the columns [n, Q], with its bootstrap interval."""
     n = won.size
     if n < how.enough:
-        return estimate(percentile_interval(np.nan, np.zeros(0), n), "logit", how, what="votes")
+        return insufficient(n, "logit", how, "votes")
     none = np.zeros(n, np.int64)
     design = Design(none, none, 0, columns)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.statistics import Floats, sigmoid
+from tutelage.statistics import Floats
 
 Ints = NDArray[np.int64]
 
@@ -59,7 +59,7 @@ class Design:
             return np.zeros((rows, 0))
         cell = who + self.players * np.arange(rows)[:, None]
         sums = np.bincount(cell.ravel(), weights=values.ravel(), minlength=rows * self.players)
-        return sums.reshape(rows, self.players)
+        return sums.reshape(rows, self.players).astype(float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,30 +92,30 @@ def fit(
     model = _Davidson(design, outcomes) if davidson else _HalfWins(design, outcomes)
     penalty = np.broadcast_to(np.asarray(ridge, float), (rows, size))
     scale = 1 + np.sum(outcomes.win + outcomes.tie + outcomes.loss, axis=1, keepdims=True)
+    value, slope, curvature = _penalised(model, parameters, penalty)
     for _ in range(steps):
-        value, slope, curvature = model.at(parameters)
-        value = value - np.sum(penalty * parameters**2, axis=1) / 2
-        slope = slope - penalty * parameters
         if np.all(np.abs(slope) < tolerance * scale):
             break
         step = _solve(model, curvature, penalty, slope)
-        parameters = _climb(model, parameters, step, penalty, value)
+        length = np.ones((rows, 1))
+        for _ in range(20):  # halved, row by row, until the objective does not fall
+            reached = parameters + length * step
+            found, slope, curvature = _penalised(model, reached, penalty)
+            worse = found < value - 1e-9 * np.abs(value)
+            if not worse.any():
+                break
+            length[worse] /= 2
+        parameters, value = reached, found
     return parameters
 
 
-def _climb(
-    model: _HalfWins | _Davidson, start: Floats, step: Floats, penalty: Floats, value: Floats
-) -> Floats:
-    """A step that does not lower the objective: halved, row by row, until it does not."""
-    size = np.ones((len(start), 1))
-    for _ in range(20):
-        parameters = start + size * step
-        reached = model.at(parameters)[0] - np.sum(penalty * parameters**2, axis=1) / 2
-        worse = reached < value - 1e-9 * np.abs(value)
-        if not worse.any():
-            return parameters
-        size[worse] /= 2
-    return np.where(worse[:, None], start, parameters)
+def _penalised(
+    model: _HalfWins | _Davidson, parameters: Floats, penalty: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The objective [r], its slope [r, D], and the curvature of the likelihood."""
+    value, slope, curvature = model.at(parameters)
+    value = value - np.sum(penalty * parameters**2, axis=1) / 2
+    return value, slope - penalty * parameters, curvature
 
 
 class _HalfWins:
@@ -124,15 +124,15 @@ class _HalfWins:
     def __init__(self, design: Design, outcomes: Outcomes) -> None:
         self.design = design
         self.won = outcomes.win + outcomes.tie / 2
-        self.lost = outcomes.loss + outcomes.tie / 2
+        self.n = outcomes.win + outcomes.tie + outcomes.loss
 
     def at(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
         """Log-likelihood [r], its slope [r, D] and the curvature of each comparison [r, n]."""
         margin = self.design.margins(parameters)
-        p = sigmoid(margin)
-        value = -np.sum(self.won * np.logaddexp(0, -margin) + self.lost * np.logaddexp(0, margin), axis=1)
-        n = self.won + self.lost
-        return value, self.design.collect(self.won - n * p), n * p * (1 - p)
+        small = np.exp(-np.abs(margin))  # one exponential serves the probability and the logarithm
+        p = np.where(margin >= 0, 1, small) / (1 + small)
+        value = np.sum(self.won * margin - self.n * (np.maximum(margin, 0) + np.log1p(small)), axis=1)
+        return value, self.design.collect(self.won - self.n * p), self.n * p * (1 - p)
 
     def times(self, curvature: Floats, vector: Floats) -> Floats:
         """The negative Hessian times a vector [r, D]."""

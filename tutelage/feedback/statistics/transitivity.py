@@ -39,7 +39,7 @@ def three_cycles(
     same_length(groups=groups, winners=winners, losers=losers)
     won, lost = np.asarray(winners), np.asarray(losers)
     counts = np.array([_count(won[rows], lost[rows]) for _, rows in by_name(groups)], float).reshape(-1, 2)
-    cycles, triples = (int(round(total)) for total in counts.sum(axis=0))
+    cycles, triples = (round(total) for total in counts.sum(axis=0).tolist())
     found = bootstrap_ratio(
         counts[:, 0], counts[:, 1], seed=how.seed, resamples=how.resamples, confidence=how.confidence
     )
