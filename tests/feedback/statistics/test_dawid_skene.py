@@ -69,10 +69,18 @@ def likelihood(found: DawidSkene, votes: Votes) -> float:
     return total
 
 
-def test_the_objective_is_the_likelihood() -> None:
+@pytest.mark.parametrize("strength", [0.0, 3.0])
+def test_the_objective_is_likelihood_and_prior(strength) -> None:
+    """The prior as imagined votes: 3 per true label, 70 % right, the others spread over three wrong labels."""
     votes = anaesthetists()
-    found = dawid_skene(votes, strength=0, tolerance=1e-12, how=FEW)
-    assert found.objective[-1] == pytest.approx(likelihood(found, votes), abs=1e-6)
+    found = dawid_skene(votes, strength=strength, tolerance=1e-12, how=FEW)
+    expected = likelihood(found, votes)
+    if strength:
+        imagined = np.where(np.eye(4) == 1, 0.7 * strength, 0.1 * strength)
+        expected += np.sum(imagined * np.log(found.confusion)) + strength / 4 * np.sum(
+            np.log(found.prevalence)
+        )
+    assert found.objective[-1] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("strength", "size"), list(product([0, 0.5, 2, 20], [2, 3, 7])))
