@@ -1,0 +1,277 @@
+"""Agreement against published worked examples, independent libraries, and what must hold whatever the data."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from tutelage.feedback.statistics import (
+    Resampling,
+    Votes,
+    cohen_kappa,
+    fleiss_kappa,
+    gwet_ac,
+    krippendorff_alpha,
+    pairwise_kappa,
+    percent_agreement,
+)
+from tutelage.statistics import bootstrap
+
+ANY = Resampling(resamples=50, enough=0)
+N = None
+# Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", example C; also Gwet's (irrCAC's) cac.raw4raters.
+KRIPPENDORFF = [[1, 1, N, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4],
+                [1, 1, 2, 1], [2, 2, 2, 2], [N, 5, 5, 5], [N, N, 1, 1], [N, N, 3, N]]  # fmt: skip
+# Fleiss (1971): 30 patients, 6 psychiatrists each; one digit per diagnosis.
+FLEISS = """444444 222555 233335 555555 222444 113333 333355 113334 114444 555555 144444 124444 222333 144444 224445
+            333335 111455 111112 224444 133555 555555 244444 224555 114444 144445 222224 111155 224444 133333 555555"""
+COHEN = [[88, 14, 18], [10, 40, 10], [2, 6, 12]]  # Cohen (1968), counts of 200 patients
+ANXIETY = (  # ratings of 20 people by two psychologists, from the R package irr
+    [3, 6, 4, 6, 2, 4, 2, 4, 3, 3, 2, 3, 3, 3, 2, 2, 1, 3, 3, 4],
+    [2, 1, 4, 4, 3, 2, 1, 6, 1, 1, 1, 2, 3, 3, 1, 1, 3, 3, 2, 2],
+)
+MEASURES = [percent_agreement, fleiss_kappa, gwet_ac, krippendorff_alpha]
+
+
+def spread(table: list[list[int]]) -> tuple[list[int], list[int]]:
+    """A table of counts as two lists of votes."""
+    cells = [(i, j) for i, row in enumerate(table) for j, count in enumerate(row) for _ in range(count)]
+    return [i for i, _ in cells], [j for _, j in cells]
+
+
+@pytest.mark.parametrize(
+    ("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)]
+)
+def test_alpha_is_krippendorffs(level, published) -> None:
+    found = krippendorff_alpha(KRIPPENDORFF, level, how=ANY)
+    assert found.value == pytest.approx(published, abs=5e-4)
+    assert found.n == 11  # the item with one vote is left out
+
+
+def test_fleiss_is_fleisss() -> None:
+    table = [[int(digit) for digit in item] for item in FLEISS.split()]
+    found = fleiss_kappa(table)
+    assert found.value == pytest.approx(0.4302445, abs=1e-7)
+    assert found.n == 30 and found.low < found.value < found.high
+
+
+def test_gwets_coefficients_are_gwets() -> None:
+    """Printed in the documentation of irrCAC for the data of Gwet's Handbook."""
+    assert percent_agreement(KRIPPENDORFF, how=ANY).value == pytest.approx(0.8181818, abs=1e-7)
+    assert gwet_ac(KRIPPENDORFF, how=ANY).value == pytest.approx(0.77544, abs=5e-6)
+    assert fleiss_kappa(KRIPPENDORFF, how=ANY).value == pytest.approx(0.76117, abs=5e-6)
+    assert gwet_ac(KRIPPENDORFF, weights="quadratic", how=ANY).value == pytest.approx(0.914, abs=5e-5)
+    assert percent_agreement(KRIPPENDORFF, weights="quadratic", how=ANY).value == pytest.approx(
+        0.97538, abs=5e-6
+    )
+
+
+def test_kappa_is_cohens() -> None:
+    first, second = spread(COHEN)
+    assert cohen_kappa(first, second).value == pytest.approx(0.492, abs=5e-4)
+    costs = [[0, 1, 3], [1, 0, 6], [3, 6, 0]]  # Cohen's own, of 1968
+    assert cohen_kappa(first, second, weights=costs).value == pytest.approx(0.348, abs=5e-4)
+
+
+def test_weighted_kappa_is_that_of_sas() -> None:
+    first, second = spread([[0, 4, 1], [0, 8, 0], [0, 1, 5]])
+    assert cohen_kappa(first, second, how=ANY).value == pytest.approx(0.4842, abs=5e-5)
+    assert cohen_kappa(first, second, weights="linear", how=ANY).value == pytest.approx(0.4701, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "published"), [("none", -0.006289308), ("linear", 0.1459075), ("quadratic", 0.2520325)]
+)
+def test_weighted_kappa_is_that_of_irr(weights, published) -> None:
+    """irr ranks only the categories that occur (1, 2, 3, 4 and 6), as we do when none are given."""
+    assert cohen_kappa(*ANXIETY, weights=weights, how=ANY).value == pytest.approx(published, abs=1e-7)
+
+
+@pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
+def test_kappa_is_scikit_learns_on_random_votes(weights) -> None:
+    generator = np.random.default_rng(0)
+    for size in (2, 3, 7):
+        first, second = generator.integers(0, size, (2, 200))
+        second = np.where(generator.random(200) < 0.4, first, second)
+        expected = cohen_kappa_score(first, second, weights=None if weights == "none" else weights)
+        assert cohen_kappa(first, second, weights=weights, how=ANY).value == pytest.approx(
+            expected, abs=1e-12
+        )
+
+
+def test_kappa_leaves_out_items_of_one_vote() -> None:
+    first, second = spread(COHEN)
+    gaps = cohen_kappa([*first, 0, N, math.nan], [*second, N, 2, 1])
+    assert gaps == cohen_kappa(first, second)
+
+
+def test_every_two_annotators() -> None:
+    table = np.random.default_rng(1).integers(0, 3, (40, 3))
+    found = pairwise_kappa(table)
+    assert set(found) == {(0, 1), (0, 2), (1, 2)}
+    assert found[0, 2] == cohen_kappa(table[:, 0], table[:, 2])
+
+
+def naive_alpha(table, difference) -> float:
+    """Alpha from its definition: pairs within items against pairs of all votes."""
+    items = [[v for v in row if v is not None] for row in table]
+    items = [row for row in items if len(row) >= 2]
+    votes = [v for row in items for v in row]
+    within = sum(difference(a, b) / (len(row) - 1) for row in items for a in row for b in row) / len(votes)
+    between = sum(difference(a, b) for a in votes for b in votes) / (len(votes) * (len(votes) - 1))
+    return 1 - within / between
+
+
+def test_alpha_with_gaps_is_its_definition() -> None:
+    generator = np.random.default_rng(2)
+    for _ in range(5):
+        table = generator.integers(-3, 4, (15, 4)).astype(object)
+        table[generator.random((15, 4)) < 0.3] = None
+        nominal, interval = (
+            naive_alpha(table, lambda a, b: a != b),
+            naive_alpha(table, lambda a, b: (a - b) ** 2),
+        )
+        assert krippendorff_alpha(table, "nominal", how=ANY).value == pytest.approx(nominal)
+        assert krippendorff_alpha(table, "interval", how=ANY).value == pytest.approx(interval)
+
+
+def test_the_bootstrap_of_sums_is_the_bootstrap_of_items() -> None:
+    """Against the plain way: draw items, and compute kappa from the drawn ones."""
+    table = np.array([[int(digit) for digit in item] for item in FLEISS.split()])
+    counts = np.stack([(table == label).sum(axis=1) for label in range(1, 6)], axis=1)
+
+    def kappa(rows: np.ndarray) -> float:
+        drawn = counts[rows]
+        observed = (np.sum(drawn * (drawn - 1), axis=1) / 30).mean()
+        chance = np.sum((drawn.sum(axis=0) / drawn.sum()) ** 2)
+        return (observed - chance) / (1 - chance)
+
+    plain, found = bootstrap(kappa, 30, resamples=4000), fleiss_kappa(table, how=Resampling(resamples=4000))
+    assert found.value == pytest.approx(plain.value)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.015)
+
+
+tables = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(0, 4, (40, 3)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(table=tables, seed=st.integers(0, 100))
+def test_names_of_labels_annotators_and_the_order_of_items_do_not_matter(table, seed) -> None:
+    generator = np.random.default_rng(seed)
+    renamed = np.array(["d", "a", "c", "b"])[table]
+    shuffled = table[generator.permutation(40)][:, generator.permutation(3)]
+    for measure in MEASURES:
+        value = measure(table, how=ANY).value
+        assert measure(renamed, how=ANY).value == pytest.approx(value)
+        assert measure(shuffled, how=ANY).value == pytest.approx(value)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_perfect_agreement_is_one_and_independence_is_chance(measure) -> None:
+    generator = np.random.default_rng(3)
+    column = generator.integers(0, 4, 5000)
+    assert measure(np.stack([column] * 3, axis=1), how=ANY).value == pytest.approx(1.0)
+    chance = measure(generator.integers(0, 4, (5000, 3)), how=Resampling(resamples=200))
+    expected = 0.25 if measure is percent_agreement else 0.0
+    assert chance.value == pytest.approx(expected, abs=0.02)
+    assert chance.low < expected < chance.high
+
+
+def test_ordinal_alpha_forgives_neighbours_more_than_nominal() -> None:
+    truth = np.random.default_rng(4).integers(0, 7, 300)
+    near = np.stack([truth, np.minimum(truth + 1, 6)], axis=1)
+    assert krippendorff_alpha(near, "nominal", how=ANY).value < 0.2
+    assert krippendorff_alpha(near, "ordinal", how=ANY).value > 0.8
+
+
+def test_ac1_survives_skewed_labels() -> None:
+    """The paradox of kappa: 98 % agreement, one common label; kappa falls to zero and AC1 does not."""
+    votes = [[0, 0]] * 98 + [[0, 1], [1, 0]]
+    assert fleiss_kappa(votes).value == pytest.approx(-0.01, abs=0.01)
+    assert gwet_ac(votes).value > 0.97
+
+
+def test_possible_categories_count_for_ac1() -> None:
+    table = np.where(np.random.default_rng(5).random((50, 2)) < 0.9, "yes", "no")
+    two, three = gwet_ac(table, how=ANY), gwet_ac(Votes.from_matrix(table, ["yes", "no", "tie"]), how=ANY)
+    assert three.value > two.value
+
+
+def test_intervals_cover_the_truth() -> None:
+    """95 % intervals of alpha hold the value of a huge sample about 95 times in 100."""
+
+    def draw(n: int, generator: np.random.Generator) -> np.ndarray:
+        truth = generator.integers(0, 3, n)
+        return np.where(generator.random((n, 3)) < 0.6, truth[:, None], generator.integers(0, 3, (n, 3)))
+
+    true = krippendorff_alpha(draw(200_000, np.random.default_rng(0)), how=Resampling(resamples=2)).value
+    held = 0
+    for seed in range(200):
+        found = krippendorff_alpha(draw(100, np.random.default_rng(seed + 1)), how=Resampling(resamples=300))
+        held += found.low <= true <= found.high
+    assert 0.90 <= held / 200 <= 0.985
+
+
+def test_items_of_one_prompt_are_drawn_together() -> None:
+    table = np.random.default_rng(6).integers(0, 2, (60, 3))
+    five = Votes.from_matrix(np.repeat(table, 5, axis=0), clusters=np.repeat(np.arange(60), 5))
+    once, together = fleiss_kappa(table), fleiss_kappa(five)
+    naive = fleiss_kappa(np.repeat(table, 5, axis=0))
+    assert (together.low, together.high) == pytest.approx((once.low, once.high))
+    assert naive.high - naive.low < 0.6 * (once.high - once.low)
+
+
+def test_too_few_items_give_no_number() -> None:
+    table = np.random.default_rng(7).integers(0, 2, (29, 2))
+    for measure in MEASURES:
+        found = measure(table)
+        assert (found.value, found.low, found.high, found.n) == (None, None, None, 29)
+        assert found.note == "insufficient: 29 of at least 30 items with two votes or more"
+    assert cohen_kappa(table[:, 0], table[:, 1]).value is None
+    assert fleiss_kappa(np.vstack([table, [[0, 1]]])).value is not None
+
+
+def test_votes_that_are_all_the_same_have_no_kappa() -> None:
+    same = np.ones((40, 3))
+    assert "all votes are the same" in krippendorff_alpha(same).note
+    assert fleiss_kappa(same).value is None and cohen_kappa(same[:, 0], same[:, 1]).value is None
+    agreed = percent_agreement(same)
+    assert agreed.value == agreed.high == 1.0
+    assert agreed.low == pytest.approx(0.912, abs=1e-3)  # Wilson: 40 of 40 is not proof of always
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    table = np.random.default_rng(8).integers(0, 3, (50, 3))
+    assert fleiss_kappa(table) == fleiss_kappa(table)
+    assert fleiss_kappa(table).low != fleiss_kappa(table, how=Resampling(seed=1)).low
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cohen_kappa([0, 1], [1, 0], weights="cubic"), "weights='cubic' is none of none, linear, quadratic"),
+        (lambda: cohen_kappa([0, 1], [1, 0], weights=[[0, 1, 2]]), "must be 2 x 2 disagreements"),
+        (lambda: krippendorff_alpha([["a", "b"]], "interval"), "categories that are numbers"),
+        (lambda: fleiss_kappa(Votes.from_triplets([1, 1], ["ann", "ann"], [0, 1])), "ann votes twice on item 1"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_thousand_resamples_of_a_large_project_take_no_time() -> None:
+    generator = np.random.default_rng(9)
+    table = generator.integers(-3, 4, (2000, 10)).astype(float)
+    table[generator.random(table.shape) < 0.3] = np.nan
+    votes = Votes.from_matrix(table)
+    began = time.perf_counter()
+    found = krippendorff_alpha(votes, "ordinal", how=Resampling(resamples=1000))
+    assert time.perf_counter() - began < 5  # about 0.1 s; the bound leaves room for a busy machine
+    assert found.n == 2000
