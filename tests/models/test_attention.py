@@ -153,7 +153,7 @@ def test_buckets_hold_every_token_once(lengths: tuple[int, ...]) -> None:
     assert len(layout.buckets) <= layouts.BUCKETS
     slots = torch.cat([bucket.index for bucket in layout.buckets])
     assert torch.equal(slots[layout.inverse], torch.arange(sum(lengths)))
-    real = sum(b.rows * b.width if b.padding is None else int((~b.padding).sum()) for b in layout.buckets)
+    real = sum(b.rows * b.width if b.unread is None else int((~b.unread).sum()) for b in layout.buckets)
     assert real == sum(lengths)
     assert torch.equal(layout.positions, torch.cat([torch.arange(n) for n in lengths]))
     assert layout.last.tolist() == [sum(lengths[: i + 1]) - 1 for i in range(len(lengths))]
@@ -161,7 +161,7 @@ def test_buckets_hold_every_token_once(lengths: tuple[int, ...]) -> None:
 
 def test_equal_lengths_need_no_padding_and_ragged_ones_little() -> None:
     (bucket,) = Layout((6, 6, 6)).buckets
-    assert bucket.padding is None and (bucket.rows, bucket.width) == (3, 6)
+    assert bucket.unread is None and (bucket.rows, bucket.width) == (3, 6)
     lengths = torch.randint(1, 257, (64,), generator=torch.Generator().manual_seed(0)).tolist()
     slots = sum(b.rows * b.width for b in Layout(lengths).buckets)
     assert slots < 1.3 * sum(lengths) < 64 * max(lengths)

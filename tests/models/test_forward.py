@@ -103,6 +103,42 @@ def test_leaving_out_what_nobody_reads_changes_no_gradient(name: str) -> None:
         assert torch.allclose(mine.grad, theirs.grad, atol=1e-10)
 
 
+def related() -> tuple[list[Tensor], tuple[int, ...]]:
+    """Sequences that begin like the one before them, and how many tokens they share with it: a chain, a pair, a copy."""
+    a, b = sequences((14, 9), seed=4)
+    parts = [a, torch.cat([a[:8], b[:3]]), torch.cat([a[:5], b[:4]]), b, torch.cat([b[:6], a[:7]]), b[:6]]
+    return parts, (0, 8, 5, 0, 6, 6)
+
+
+@pytest.mark.parametrize("read", ["everything", "responses"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt2"])
+def test_shared_beginnings_computed_once_change_nothing(name: str, read: str) -> None:
+    """States and gradients, with grouped heads, windows, soft-capping and learned positions.
+
+    All in float64, but the RMS norms of transformers compute in float32 whatever they are given.
+    """
+    exact = 1e-10 if name == "gpt2" else 1e-4
+    parts, shared = related()
+    mask = [torch.arange(len(p)) >= (1 if read == "everything" else 5) for p in parts]
+    batch = batch_of(parts, mask)
+    assert batch.shared_prefixes == shared
+    alone = batch_of(parts, mask)
+    alone.__dict__["shared_prefixes"] = None
+    model = prepare(build(name).double(), name)
+    other = twin(model)
+    seen: list[int] = []
+    model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    found, wanted = hidden_states(model, batch), hidden_states(other, alone)
+    assert seen == [sum(map(len, parts)) - sum(shared)]
+    assert torch.allclose(found, wanted, atol=exact)
+    for m, b in ((model, batch), (other, alone)):
+        (response_logprobs(m, b).logprobs * torch.arange(1.0, len(b.ids) + 1).cos()).sum().backward()
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, atol=exact)
+
+
 def test_the_feed_forward_part_sees_only_what_is_read() -> None:
     model, parts = prepare(scalar("llama"), "llama"), sequences()
     seen: list[int] = []

@@ -21,6 +21,7 @@ from tests.train.making import CPU, make_tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.template import PairTokens
 from tutelage.models.forward import Traits
+from tutelage.models.layout import Layout
 from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run, read_metrics
@@ -49,15 +50,18 @@ class Table(nn.Module):
     def get_output_embeddings(self) -> nn.Linear:
         return self.score
 
-    def base_model(self, input_ids: Tensor, tutelage_layout: Any, **_: Any) -> SimpleNamespace:
-        """One-hot of the prefix after every token of the flat row; the prompt's token leads to the empty prefix."""
-        ids, states = input_ids[0].tolist(), []
-        for position, within in zip(ids, tutelage_layout.positions.tolist(), strict=True):
-            prefix = () if within == 0 else (*prefix, position)  # noqa: F821
-            states.append(STATES.index(prefix) if prefix in STATES else 0)  # after the end nothing is read
-        return SimpleNamespace(
-            last_hidden_state=nn.functional.one_hot(torch.tensor(states), len(STATES)).float()[None]
-        )
+    def base_model(self, input_ids: Tensor, tutelage_layout: Layout, **_: Any) -> SimpleNamespace:
+        """One-hot of the prefix after every token of the row; the prompt's token leads to the empty prefix."""
+        layout, ids = tutelage_layout, input_ids[0]
+        whole = ids if layout.place is None else ids[layout.place]
+        states = []
+        for sequence in whole.split(layout.lengths):
+            prefixes = (tuple(sequence[1 : n + 1].tolist()) for n in range(len(sequence)))
+            states += [
+                STATES.index(p) if p in STATES else 0 for p in prefixes
+            ]  # after the end nothing is read
+        hidden = nn.functional.one_hot(torch.tensor(states), len(STATES)).float()
+        return SimpleNamespace(last_hidden_state=hidden[layout.kept][None])
 
 
 class TableGenerator:

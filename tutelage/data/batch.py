@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+SHARED_SHARE = 0.1
+"""Share of a batch's tokens that neighbours must have in common before it is worth computing those once."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,14 @@ class TokenBatch:
     @property
     def device(self) -> torch.device:
         return self.ids.device
+
+    @cached_property
+    def shared_prefixes(self) -> tuple[int, ...] | None:
+        """How many tokens each sequence has in common with the one before it, at the start: what a causal model need
+        compute only once.  None where that is not worth the trouble."""
+        ids = np.split(self.ids.cpu().numpy(), list(accumulate(self.lengths))[:-1])
+        shared = [0, *(_common(one, other) for one, other in pairwise(ids))]
+        return tuple(shared) if sum(shared) >= SHARED_SHARE * sum(self.lengths) else None
 
     def __len__(self) -> int:
         """The number of units."""
@@ -155,6 +167,13 @@ class RolloutBatch(TokenBatch):
         "returns",
         "values",
     )
+
+
+def _common(one: np.ndarray, other: np.ndarray) -> int:
+    """The length of the prefix that two sequences have in common."""
+    short = min(len(one), len(other))
+    same = one[:short] == other[:short]
+    return short if same.all() else int(same.argmin())
 
 
 def flatten(sequences: Sequence[Tokens]) -> tuple[Tensor, Tensor, tuple[int, ...]]:

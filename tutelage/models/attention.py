@@ -147,17 +147,19 @@ class _FlatAttention(torch.autograd.Function):
                 dk[seen].baddbmm_(ds.transpose(1, 2), q[here])
             grads.append([t.view(heads, -1, t.shape[-1]) for t in (dq, dk, dv)])
         dq, dk, dv = (_flat(parts, layout) for parts in zip(*grads, strict=True))
+        _add_copies(dk, [parts[1] for parts in grads], layout)
+        _add_copies(dv, [parts[2] for parts in grads], layout)
         if shared > 1:
             dk, dv = (t.view(-1, shared, *t.shape[1:]).sum(1) for t in (dk, dv))
         return dq, dk, dv, None, None
 
 
 def _slots(flat: Tensor, layout: Layout, bucket: Bucket, repeat: int = 1, zero: bool = False) -> Tensor:
-    """[h, N, d] -> the bucket's right-padded [h * repeat * rows, width, d]; zero: padding slots hold 0."""
+    """[h, N, d] -> the bucket's right-padded [h * repeat * rows, width, d]; zero: slots that nobody reads hold 0."""
     if not layout.equal:
         flat = flat.index_select(1, bucket.index)
-        if zero and bucket.padding is not None:
-            flat[:, bucket.padding] = 0
+        if zero and bucket.unread is not None:
+            flat[:, bucket.unread] = 0
     if repeat > 1:
         flat = flat.repeat_interleave(repeat, dim=0)
     return flat.reshape(-1, bucket.width, flat.shape[-1])
@@ -166,6 +168,16 @@ def _slots(flat: Tensor, layout: Layout, bucket: Bucket, repeat: int = 1, zero: 
 def _flat(slots: Sequence[Tensor], layout: Layout) -> Tensor:
     """The buckets' [H, slots, d] -> [H, N, d]."""
     return slots[0] if layout.equal else torch.cat(list(slots), dim=1).index_select(1, layout.inverse)
+
+
+def _add_copies(flat: Tensor, slots: Sequence[Tensor], layout: Layout) -> None:
+    """Add to `flat` [H, N, d] what the further copies of shared tokens, in the buckets' [H, slots, d], contribute."""
+    if not layout.copies:
+        return
+    everywhere = torch.cat(list(slots), dim=1)
+    for places, copies in layout.copies:
+        total = flat.index_select(1, places).add_(everywhere.index_select(1, copies))
+        flat.index_copy_(1, places, total)
 
 
 def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, int]]:

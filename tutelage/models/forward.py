@@ -1,8 +1,8 @@
 """Forward passes over flat batches: hidden states, log-probs of responses, values of states, scores of sequences.
 
 Every function takes the model as `loading` prepared it (plain, scalar or wrapped by peft) and a `TokenBatch`. The
-sequences run as one flat row without padding where the architecture allows it (`Traits.flat`), right-padded where not;
-what comes out is flat either way and agrees to 1e-5 in fp32.
+sequences run as one row without padding where the architecture allows it (`Traits.flat`), what they share at their
+start once, and right-padded where not; what comes out is flat either way and agrees to 1e-5 in fp32.
 """
 
 from __future__ import annotations
@@ -55,9 +55,13 @@ def plain(model: nn.Module) -> Any:
 
 
 @lru_cache(maxsize=64)
-def layout_of(lengths: tuple[int, ...], device: torch.device) -> Layout:
-    """The layout of a batch, shared by the passes of several models over it."""
-    return Layout(lengths, device)
+def _layout(lengths: tuple[int, ...], device: torch.device, shared: tuple[int, ...] | None) -> Layout:
+    return Layout(lengths, device, shared)
+
+
+def layout_of(batch: TokenBatch) -> Layout:
+    """The layout of a batch, the same object for the passes of several models over it."""
+    return _layout(batch.lengths, batch.device, batch.shared_prefixes)
 
 
 def flat_inputs(ids: Tensor, layout: Layout) -> dict[str, Any]:
@@ -87,26 +91,29 @@ def padded_inputs(model: nn.Module, ids: Tensor, lengths: Sequence[int]) -> tupl
 
 
 def hidden_states(model: nn.Module, batch: TokenBatch, read: Tensor | None = None) -> Tensor:
-    """[N, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M], none twice)."""
-    read = torch.arange(len(batch.ids), device=batch.ids.device) if read is None else read
+    """[T, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M])."""
     host = plain(model)
     backbone = host.base_model
-    if host.tutelage_traits.flat:
-        inputs = flat_inputs(batch.ids, layout_of(batch.lengths, batch.ids.device))
-        trims = host.tutelage_traits.trims and len(read) <= TRIM_SHARE * len(batch.ids)
-        with only_where_read(backbone, read, len(batch.ids)) if trims else nullcontext():
-            return backbone(**inputs, use_cache=False).last_hidden_state[0, read]
-    inputs, real = padded_inputs(backbone, batch.ids, batch.lengths)
-    return backbone(**inputs, use_cache=False).last_hidden_state[real][read]
+    if not host.tutelage_traits.flat:
+        inputs, real = padded_inputs(backbone, batch.ids, batch.lengths)
+        hidden = backbone(**inputs, use_cache=False).last_hidden_state[real]
+        return hidden if read is None else hidden[read]
+    layout = layout_of(batch)
+    ids = batch.ids if layout.place is None else batch.ids[layout.kept]
+    wanted = torch.arange(len(batch.ids), device=batch.device) if read is None else read
+    wanted = wanted if layout.place is None else layout.place[wanted]
+    few = host.tutelage_traits.trims and len(wanted) <= TRIM_SHARE * layout.total
+    with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
+        return backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0, wanted]
 
 
 @contextmanager
 def only_where_read(backbone: Any, read: Tensor, total: int) -> Iterator[None]:
-    """The last layer's feed-forward part runs only at positions `read` of the flat row.
+    """The last layer's feed-forward part runs only at positions `read` of the row of `total` tokens.
 
     Nothing after it looks at another position, so what is missing elsewhere is never seen.
     """
-    mlp = backbone.layers[-1].mlp
+    mlp, read = backbone.layers[-1].mlp, torch.unique(read)
 
     def take(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return args[0][:, read], *args[1:]
@@ -150,7 +157,7 @@ def state_values(model: nn.Module, batch: TokenBatch) -> Tensor:
 
 def sequence_scores(model: nn.Module, batch: TokenBatch) -> Tensor:
     """[B] fp32: the scalar head at the last token of every sequence."""
-    last = layout_of(batch.lengths, batch.ids.device).last
+    last = layout_of(batch).last
     return _score(model, hidden_states(model, batch, last))
 
 

@@ -23,38 +23,76 @@ CANDIDATES = 24
 class Bucket:
     """Sequences of similar length, padded on the right to the longest of them.
 
-    `index` [b * width]: flat position of every slot (padding slots point at the sequence's first token);
-    `padding` [b * width] bool, True at padding slots, or None when there are none.
+    `index` [b * width]: row position of every slot (padding slots point at the sequence's first token);
+    `unread` [b * width] bool, True at slots whose result nobody reads, which are padding and second copies of shared
+    tokens; None when there are none.
     """
 
     rows: int
     width: int
     index: Tensor
-    padding: Tensor | None
+    unread: Tensor | None
 
 
 class Layout:
-    """Where each sequence lies in a flat row.
+    """Where the tokens of each sequence lie in one row that is computed in one go.
 
-    lengths: tokens of each sequence, all >= 1, in flat order; device: where the forward runs.
+    lengths: tokens of each sequence, all >= 1; device: where the forward runs.
+    shared: how many tokens at the start of each sequence are those of the sequence before it.  In a causal model the same
+    tokens at the same places have the same states: they lie in the row once.  None: every token lies there by itself.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device | str = "cpu",
+        shared: Sequence[int] | None = None,
+    ) -> None:
         assert lengths and min(lengths) > 0, "every sequence of a layout has at least one token"
         self.lengths = tuple(int(n) for n in lengths)
+        self.shared = tuple(shared) if shared is not None and any(shared) else (0,) * len(self.lengths)
         self.device = torch.device(device)
         self.masks: dict[tuple[object, ...], Tensor] = {}  # made by attention, shared by the layers
         self.watch: list[int | None] | None = None  # a list collects the window of every attention call
 
     @property
     def total(self) -> int:
-        return sum(self.lengths)
+        """Tokens in the row."""
+        return sum(self.lengths) - sum(self.shared)
+
+    @cached_property
+    def _own(self) -> Tensor:
+        """[T] bool: True where a token of the sequences lies in the row by itself, False where it is a shared copy."""
+        pieces = zip(self.lengths, self.shared, strict=True)
+        return torch.cat([torch.arange(n) >= shared for n, shared in pieces])
+
+    @cached_property
+    def _place(self) -> Tensor:
+        """`place`, on the CPU."""
+        own = self._own.cumsum(0) - 1
+        pieces = list(own.split(self.lengths))
+        for i, shared in enumerate(self.shared):
+            if shared:
+                pieces[i] = torch.cat([pieces[i - 1][:shared], pieces[i][shared:]])
+        return torch.cat(pieces)
 
     @cached_property
     @torch.inference_mode(False)  # inference tensors could not serve a later training pass
+    def place(self) -> Tensor | None:
+        """[T] row position of every token of the sequences; None when that is its flat position."""
+        return self._place.to(self.device) if any(self.shared) else None
+
+    @cached_property
+    @torch.inference_mode(False)
+    def kept(self) -> Tensor:
+        """[N] flat position of every token of the row."""
+        return self._own.nonzero().squeeze(1).to(self.device)
+
+    @cached_property
+    @torch.inference_mode(False)
     def positions(self) -> Tensor:
-        """[N] position of each token inside its own sequence."""
-        return torch.cat([torch.arange(n) for n in self.lengths]).to(self.device)
+        """[N] position of each token of the row inside its own sequence."""
+        return torch.cat([torch.arange(n) for n in self.lengths])[self._own].to(self.device)
 
     @cached_property
     @torch.inference_mode(False)
@@ -64,39 +102,69 @@ class Layout:
 
     @cached_property
     def equal(self) -> bool:
-        """All sequences have one length: buckets are plain reshapes."""
-        return len(set(self.lengths)) == 1
+        """All sequences have one length and share nothing: buckets are plain reshapes."""
+        return len(set(self.lengths)) == 1 and not any(self.shared)
 
     @cached_property
     @torch.inference_mode(False)
     def buckets(self) -> tuple[Bucket, ...]:
-        starts = (torch.tensor((0, *self.lengths)).cumsum(0)[:-1]).tolist()
+        places = self._place.split(self.lengths)
+        shared = torch.tensor(self.shared)
         found = []
-        for group in _groups(self.lengths):
+        for group in self._grouped:
             width = max(self.lengths[i] for i in group)
             slots = torch.arange(width)
+            index = torch.stack(
+                [torch.cat([places[i], places[i][:1].expand(width - len(places[i]))]) for i in group]
+            )
             lengths = torch.tensor([self.lengths[i] for i in group])[:, None]
-            real = slots < lengths
-            index = torch.tensor([starts[i] for i in group])[:, None] + torch.where(real, slots, 0)
-            padding = None if bool(real.all()) else ~real.flatten().to(self.device)
-            found.append(Bucket(len(group), width, index.flatten().to(self.device), padding))
+            read = (slots < lengths) & (slots >= shared[group, None])
+            unread = None if bool(read.all()) else ~read.flatten().to(self.device)
+            found.append(Bucket(len(group), width, index.flatten().to(self.device), unread))
         return tuple(found)
 
     @cached_property
     @torch.inference_mode(False)
     def inverse(self) -> Tensor:
-        """[N] slot, counted through all buckets one after the other, of every flat token."""
-        index = torch.cat([b.index for b in self.buckets])
-        padding = torch.cat(
-            [
-                torch.zeros_like(b.index, dtype=torch.bool) if b.padding is None else b.padding
-                for b in self.buckets
-            ]
+        """[N] slot, counted through all buckets one after the other, of every token of the row."""
+        return self._slots_of_tokens[self._own].to(self.device)
+
+    @cached_property
+    @torch.inference_mode(False)
+    def copies(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Second, third, ... copies of shared tokens: (row positions, none twice; their slots) for each."""
+        places = self._place.split(self.lengths)
+        slots = self._slots_of_tokens.split(self.lengths)
+        seen: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        depth = 0
+        for i, shared in enumerate(self.shared):
+            depth = depth + 1 if shared else 0
+            if shared:
+                seen.setdefault(depth, []).append((places[i][:shared], slots[i][:shared]))
+        return tuple(
+            (
+                torch.cat([p for p, _ in parts]).to(self.device),
+                torch.cat([s for _, s in parts]).to(self.device),
+            )
+            for parts in seen.values()
         )
-        slots = torch.arange(len(index), device=self.device)[~padding]
-        inverse = torch.empty(self.total, dtype=torch.long, device=self.device)
-        inverse[index[~padding]] = slots
-        return inverse
+
+    @cached_property
+    def _grouped(self) -> list[list[int]]:
+        return _groups(self.lengths)
+
+    @cached_property
+    def _slots_of_tokens(self) -> Tensor:
+        """[T] slot of every token of the sequences, shared copies included, counted through all buckets."""
+        pieces: list[Tensor] = [torch.empty(0)] * len(self.lengths)
+        start = 0
+        for group in self._grouped:
+            width = max(self.lengths[i] for i in group)
+            for row, i in enumerate(group):
+                first = start + row * width
+                pieces[i] = torch.arange(first, first + self.lengths[i])
+            start += len(group) * width
+        return torch.cat(pieces)
 
 
 def _groups(lengths: Sequence[int]) -> list[list[int]]:
