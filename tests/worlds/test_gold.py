@@ -201,7 +201,7 @@ def test_hand_graded_rows():
         {"correct": 1, "complete": 0, "polite": 1, "concise": 1, "form": 0}
     )
     assert grade(answer, "Mia's kite is red. Mia's kite is blue.").parts["correct"] == 0
-    assert grade(answer, "Mia's kite is red. Tom lives at the farm.").parts["correct"] == 0
+    assert grade(answer, "Mia's kite is red. Tom lives at the market.").parts["correct"] == 0
     assert grade(premise, "Mia's kite is red.").parts["correct"] == 1
     assert grade(premise, "Mia's kite is not blue.").parts["correct"] == 0.5
     assert grade(premise, "Mia's kite is not red. Mia's kite is red.").parts["correct"] == 0

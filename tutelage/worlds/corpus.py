@@ -1,4 +1,4 @@
-"""Pretraining text: exchanges good and bad, some with a reader's remark; and careful talk, stories, accounts and sums."""
+"""Pretraining text: exchanges good and bad, each with a reader's remark; and careful talk, stories, accounts and sums."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from .words import ITEMS, NAMES, pick
 from .world import TASKS, is_heldout, prompt_at, write_response
 
 CARELESS = 0.3  # share of flawed responses in the text
-REMARKS = 0.5  # share of exchanges that somebody comments on
 
 
 def _remark(value: float) -> str:
@@ -29,10 +28,8 @@ def _remark(value: float) -> str:
 def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
     prompt = prompt_at(seed, "pretrain", index, pick(generator, tuple(TASKS)))
     written = write_response(prompt, generator, CARELESS)
-    lines = [prompt.text().removeprefix("user: "), written.text]
-    if generator.random() < REMARKS:
-        lines.append(f"Reader: {_remark(grade(prompt, written.text).value)}")
-    return "\n".join(lines)
+    remark = _remark(grade(prompt, written.text).value)
+    return "\n".join([prompt.text().removeprefix("user: "), written.text, f"Reader: {remark}"])
 
 
 def _talk(generator: np.random.Generator) -> str:
@@ -72,7 +69,7 @@ def _story(generator: np.random.Generator) -> str:
 
 def _account(generator: np.random.Generator) -> str:
     """One person's things, counted after every change."""
-    name, item, value = pick(generator, NAMES), pick(generator, ITEMS), int(generator.integers(2, 10))
+    name, item, value = pick(generator, NAMES), pick(generator, ITEMS), int(generator.integers(2, maths.LARGEST))
     lines = [f"{name} has {value} {item}."]
     for _ in range(5):
         op, amount = maths.draw_change(generator, value)
@@ -87,7 +84,7 @@ def _sums(generator: np.random.Generator) -> str:
     lines = []
     for number in range(1, 7):
         if generator.random() < 0.2:
-            a, op, b = int(generator.integers(2, 4)), "*", int(generator.integers(2, 5))
+            (a, b), op = maths.draw_product(generator), "*"
         else:
             a = int(generator.integers(maths.LARGEST + 1))
             op, b = maths.draw_change(generator, a)

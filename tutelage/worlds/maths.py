@@ -14,8 +14,8 @@ import numpy as np
 from .words import FILLERS, ITEMS, NAMES, pick, pick_other, shuffled
 
 Step = list  # [a, op, b, result]
-LARGEST = 12  # no result in a problem is larger
-CHANGE = 4  # nothing is added or taken away more than this at a time
+LARGEST = 9  # no result in a problem is larger
+CHANGE = 3  # nothing is added or taken away more than this at a time
 
 
 def compute(a: int, op: str, b: int) -> int:
@@ -35,17 +35,22 @@ def draw_change(rng: np.random.Generator, value: int) -> tuple[str, int]:
     return pick(rng, [op for op in "+-" if 0 <= compute(value, op, amount) <= LARGEST]), amount
 
 
+def draw_product(rng: np.random.Generator) -> tuple[int, int]:
+    """Two factors of a product that is no larger than `LARGEST`."""
+    return pick(rng, ((2, 2), (2, 3), (2, 4), (3, 2), (3, 3)))
+
+
 def make(rng: np.random.Generator) -> tuple[str, dict]:
     """A word problem, and its steps and answer."""
     name, item = pick(rng, NAMES), pick(rng, ITEMS)
     steps: list[Step] = []
     if rng.random() < 0.3:
-        bags, each = int(rng.integers(2, 4)), int(rng.integers(2, 5))
+        bags, each = draw_product(rng)
         value = bags * each
         steps.append([bags, "*", each, value])
         sentences = [f"{name} has {bags} bags with {each} {item} in each bag."]
     else:
-        value = int(rng.integers(2, 10))
+        value = int(rng.integers(2, LARGEST + 1))
         sentences = [f"{name} has {value} {item}."]
     count = 2 if steps or rng.random() < 0.6 else 3
     while len(steps) < count:

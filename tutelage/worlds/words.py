@@ -1,4 +1,4 @@
-"""The vocabulary of the embedded world: some hundred and thirty words, few enough for a model of a million parameters."""
+"""The vocabulary of the embedded world: about a hundred and twenty words, few enough for a model of a million parameters."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 
-NAMES = ("Mia", "Tom", "Anna", "Ben", "Leo", "Sara", "Max", "Zoe")
-COLOURS = ("red", "blue", "green", "black", "white", "brown")
-THINGS = ("kite", "hat", "bike", "cup", "lamp", "book")
-PLACES = ("park", "beach", "market", "school", "farm", "station")
+NAMES = ("Mia", "Tom", "Anna", "Ben", "Leo", "Sara")
+COLOURS = ("red", "blue", "green", "black")
+THINGS = ("kite", "hat", "bike", "cup", "lamp")
+PLACES = ("park", "beach", "market", "school")
 DAYS = ("Monday", "Friday", "Sunday")
-ITEMS = ("apples", "eggs", "coins", "cards")
+ITEMS = ("apples", "eggs", "coins")
 
 FILLERS = (
     "The sun was warm.",
