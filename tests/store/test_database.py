@@ -46,9 +46,11 @@ def test_the_migrations_make_the_models(path: Path) -> None:
             for name in Base.metadata.tables
             for constraint in inspect(connection).get_check_constraints(name)
         }
-        indexes = {index["name"] for index in inspect(connection).get_indexes("vote")}
-    assert len(made) == 5 and {("vote", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
-    assert "vote_once" in indexes
+        indexes = {index["name"] for index in inspect(connection).get_indexes("annotation")}
+    assert (
+        len(made) == 13 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+    )
+    assert {"annotation_once", "annotation_settled_once"} <= indexes
 
 
 def test_the_code_knows_every_migration(path: Path) -> None:
@@ -79,10 +81,10 @@ def test_a_failed_migration_leaves_nothing_behind(voted: Path) -> None:
         assert len(store.votes("main", revisions=True)) == 2
 
 
-@pytest.mark.parametrize("statement", ["UPDATE vote SET preference = 3", "DELETE FROM vote"])
+@pytest.mark.parametrize("statement", ["UPDATE annotation SET preference = 3", "DELETE FROM annotation"])
 def test_votes_are_append_only_for_every_program(voted: Path, statement: str) -> None:
     raw = sqlite3.connect(voted)
-    with pytest.raises(sqlite3.IntegrityError, match="votes are append-only"):
+    with pytest.raises(sqlite3.IntegrityError, match="annotation are append-only"):
         raw.execute(statement)
     raw.close()
     with Store(voted) as store:
@@ -102,11 +104,11 @@ def test_votes_are_append_only_for_every_program(voted: Path, statement: str) ->
 def test_the_database_itself_refuses(voted: Path, values: str) -> None:
     raw = sqlite3.connect(voted)
     raw.execute("PRAGMA foreign_keys=ON")
-    item = raw.execute("SELECT item_id FROM vote").fetchone()[0]
+    item = raw.execute("SELECT item_id FROM annotation").fetchone()[0]
     columns = "item_id, annotator_id, preference, first_shown, client_key, supersedes_id, submitted_at"
     with pytest.raises(sqlite3.IntegrityError):
-        raw.execute(f"INSERT INTO vote ({columns}) VALUES ({item}{values[1:]}, '2026-01-01')")
-    raw.execute(f"INSERT INTO vote ({columns}) VALUES ({item}, 2, 1, 0, 'fine', NULL, '2026-01-01')")
+        raw.execute(f"INSERT INTO annotation ({columns}) VALUES ({item}{values[1:]}, '2026-01-01')")
+    raw.execute(f"INSERT INTO annotation ({columns}) VALUES ({item}, 2, 1, 0, 'fine', NULL, '2026-01-01')")
     raw.close()
 
 
@@ -161,7 +163,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0099'")
     raw.commit()
     raw.close()
-    refused(voted, "written by a newer Tutelage .schema 0099, this one knows up to 0001.: update Tutelage")
+    refused(voted, "written by a newer Tutelage .schema 0099, this one knows up to 0002.: update Tutelage")
 
 
 def test_a_folder_and_a_file_in_the_way(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
 from tutelage.store.schema import REVISIONS
 
 if TYPE_CHECKING:

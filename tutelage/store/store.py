@@ -24,7 +24,7 @@ from tutelage.store.database import BUSY_SECONDS, Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
 from tutelage.store.pairing import insert_pairs, pair_query, read_pairs
 from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote
-from tutelage.store.schema import Annotator, Item, Project, PromptRow, ResponseRow, VoteRow
+from tutelage.store.schema import Annotation, Annotator, Item, Project, PromptRow, ResponseRow
 from tutelage.store.sql import insert_one, lock_project, project_id
 from tutelage.store.tables import annotator_rows
 from tutelage.store.voting import insert_votes, read_votes
@@ -124,13 +124,14 @@ class Store:
 
         With `annotator`, only those that this annotator has not voted on.
         """
-        firsts = select(func.count(VoteRow.id)).where(
-            VoteRow.item_id == Item.id, VoteRow.supersedes_id.is_(None)
-        )
-        conditions: list[ColumnElement[bool]] = [firsts.scalar_subquery() < Item.overlap]
+        conditions: list[ColumnElement[bool]] = [
+            Item.n_done < Item.overlap,
+            Item.closed.is_(False),
+            Item.owner_id.is_(None),
+        ]
         if annotator is not None:
-            own = select(VoteRow.id).join(Annotator, Annotator.id == VoteRow.annotator_id)
-            conditions.append(~own.where(VoteRow.item_id == Item.id, Annotator.name == annotator).exists())
+            own = select(Annotation.id).join(Annotator, Annotator.id == Annotation.annotator_id)
+            conditions.append(~own.where(Annotation.item_id == Item.id, Annotator.name == annotator).exists())
         with self._database.read() as connection:
             query = pair_query(project_id(connection, project, self.place)).where(*conditions)
             return read_pairs(connection, query.limit(limit))
@@ -209,7 +210,10 @@ class Store:
                 prompts=connection.scalar(select(func.count(PromptRow.id)).where(PromptRow.project_id == key))
                 or 0,
                 responses=connection.scalar(responses.where(PromptRow.project_id == key)) or 0,
-                pairs=connection.scalar(select(func.count(Item.id)).where(Item.project_id == key)) or 0,
+                pairs=connection.scalar(
+                    select(func.count(Item.id)).where(Item.project_id == key, Item.type == "pair")
+                )
+                or 0,
                 labelled_pairs=len({stored.item_id for stored in current}),
                 votes=len(current),
                 ties=sum(stored.vote.preference == 0 for stored in current),
