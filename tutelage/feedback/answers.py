@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from tutelage.feedback.access import Member
 from tutelage.feedback.payloads import Answer, Receipt, Submission, Task
-from tutelage.feedback.projects import Member
 from tutelage.store.database import Database
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tutelage.feedback.access import Member
 from tutelage.feedback.payloads import Model
-from tutelage.feedback.projects import Member
 from tutelage.store.database import Database
 
 Format = Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"]

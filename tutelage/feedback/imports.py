@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tutelage.feedback.projects import Member
+from tutelage.feedback.access import Member
 from tutelage.store.database import Database
 
 Kind = Literal["prompts", "responses", "preference", "scores", "raw"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tutelage.feedback.projects import Member
+from tutelage.feedback.access import Member
 from tutelage.store.database import Database
 
 

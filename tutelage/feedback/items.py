@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from tutelage.feedback.access import Member
 from tutelage.feedback.payloads import Answer, ItemType, Shown, Strategy, Turn
-from tutelage.feedback.projects import Member
 from tutelage.store.database import Database
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tutelage.feedback.access import Member
 from tutelage.feedback.payloads import Candidate, Receipt, Submission, Task
-from tutelage.feedback.projects import Member
 from tutelage.records import Prompt
 from tutelage.store.database import Database
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tutelage.feedback.access import Member
 from tutelage.feedback.payloads import FlagCode, SkipReason, Task
-from tutelage.feedback.projects import Member
 from tutelage.store.database import Database
 
 
