@@ -55,6 +55,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "serve",
+        "tutelage.web.serve",
+        "ServeSettings",
+        "Serve the web app in which people give feedback.",
+        "Feedback",
+    ),
+    Command(
         "reward",
         "tutelage.train.reward",
         "RewardSettings",
