@@ -7,7 +7,7 @@ responses or pairs of one prompt are resampled together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -50,17 +50,50 @@ def clusters_of(keys: Sequence[str] | ArrayLike) -> NDArray[np.int64]:
     return np.unique(np.asarray(keys), return_inverse=True)[1].astype(np.int64)
 
 
+def resample_counts(k: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
+    """How often each of k clusters is drawn in each bootstrap resample, in blocks [r, k] that bound the memory."""
+    generator = rng(seed, "bootstrap")
+    block = max(1, 2_000_000 // k)
+    for start in range(0, resamples, block):
+        yield generator.multinomial(k, np.full(k, 1 / k), size=min(block, resamples - start))
+
+
+def percentile_interval(value: float, drawn: Floats, n: int, confidence: float = 0.95) -> Interval:
+    """The central `confidence` of the drawn values, NaN left out, widened where needed to hold the value itself."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not drawn.size:
+        return Interval(value, math.nan, math.nan, n)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, min(float(low), value), max(float(high), value), n)
+
+
 def _resampled(columns: Floats, clusters: NDArray[np.int64], seed: int, resamples: int) -> Floats:
     """Column sums [resamples, C] of data drawn with replacement by cluster."""
     k = int(clusters.max()) + 1
     totals = np.stack([np.bincount(clusters, weights=c, minlength=k) for c in columns.T], axis=1)
-    generator = rng(seed, "bootstrap")
-    sums = np.empty((resamples, columns.shape[1]))
-    chunk = max(1, 2_000_000 // k)  # bounds the memory of the drawn counts
-    for start in range(0, resamples, chunk):
-        stop = min(start + chunk, resamples)
-        sums[start:stop] = generator.multinomial(k, np.full(k, 1 / k), size=stop - start) @ totals
-    return sums
+    return np.concatenate([counts @ totals for counts in resample_counts(k, seed, resamples)])
+
+
+def bootstrap_sums(
+    statistic: Callable[[Floats], Floats],
+    columns: ArrayLike,
+    clusters: Sequence[str] | ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+) -> Interval:
+    """Any statistic of column sums, with a percentile bootstrap interval over clusters: all resamples at once.
+
+    `columns` is [n, C]; `statistic` maps sums [..., C] to values [...], NaN where it is not defined (such resamples are
+    left out). Ratios, kappas and entropies have this form.
+    """
+    data = np.asarray(columns, float)
+    if data.shape[0] == 0:
+        return NOTHING
+    numbers = np.arange(data.shape[0]) if clusters is None else clusters_of(clusters)
+    drawn = statistic(_resampled(data, numbers, seed, resamples))
+    return percentile_interval(float(statistic(data.sum(axis=0))), drawn, data.shape[0], confidence)
 
 
 def bootstrap_ratio(
@@ -82,9 +115,8 @@ def bootstrap_ratio(
     numbers = np.arange(top.size) if clusters is None else clusters_of(clusters)
     sums = _resampled(np.stack([top, bottom], axis=1), numbers, seed, resamples)
     kept = sums[sums[:, 1] > 0]
-    low, high = np.quantile(kept[:, 0] / kept[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2])
     value = float(top.sum() / bottom.sum())
-    return Interval(value, min(float(low), value), max(float(high), value), int(top.size))
+    return percentile_interval(value, kept[:, 0] / kept[:, 1], int(top.size), confidence)
 
 
 def bootstrap_mean(

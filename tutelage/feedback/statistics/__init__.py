@@ -1,0 +1,57 @@
+"""How far to trust feedback: agreement, reliability, strengths and habits, from plain arrays. numpy only."""
+
+from __future__ import annotations
+
+from tutelage.feedback.statistics.agreement import (
+    cohen_kappa,
+    fleiss_kappa,
+    gwet_ac,
+    krippendorff_alpha,
+    pairwise_kappa,
+    percent_agreement,
+)
+from tutelage.feedback.statistics.attention import Run, Speed, answer_entropy, speed, straight_lining
+from tutelage.feedback.statistics.bradley_terry import (
+    CrowdStrengths,
+    Strengths,
+    bradley_terry,
+    crowd_bradley_terry,
+)
+from tutelage.feedback.statistics.dawid_skene import DawidSkene, dawid_skene
+from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling
+from tutelage.feedback.statistics.gold import GoldAccuracy, gold_accuracy
+from tutelage.feedback.statistics.habits import PositionBias, consistency, length_bias, position_bias
+from tutelage.feedback.statistics.transitivity import Cycles, three_cycles
+from tutelage.feedback.statistics.votes import Votes
+
+__all__ = [
+    "ENOUGH",
+    "CrowdStrengths",
+    "Cycles",
+    "DawidSkene",
+    "Estimate",
+    "GoldAccuracy",
+    "PositionBias",
+    "Resampling",
+    "Run",
+    "Speed",
+    "Strengths",
+    "Votes",
+    "answer_entropy",
+    "bradley_terry",
+    "cohen_kappa",
+    "consistency",
+    "crowd_bradley_terry",
+    "dawid_skene",
+    "fleiss_kappa",
+    "gold_accuracy",
+    "gwet_ac",
+    "krippendorff_alpha",
+    "length_bias",
+    "pairwise_kappa",
+    "percent_agreement",
+    "position_bias",
+    "speed",
+    "straight_lining",
+    "three_cycles",
+]

@@ -1,0 +1,273 @@
+"""Agreement between annotators, and how much of it is more than chance.
+
+All measures are functions of sums over items, so their bootstrap over items is one matrix product. Every function takes
+`Votes` or a table [items, annotators] with None or NaN for missing votes, and leaves out items that too few people saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums, share
+from tutelage.feedback.statistics.votes import Votes, as_votes
+from tutelage.statistics import Floats
+
+Weights = Literal["none", "linear", "quadratic"] | ArrayLike
+Level = Literal["nominal", "ordinal", "interval"]
+ALIKE = "not defined: all votes are the same, so chance alone would agree as much"
+OVERLAP = "items with two votes or more"
+
+
+def percent_agreement(
+    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
+) -> Estimate:
+    """The share of pairs of votes on an item that agree, mean over items with two votes or more.
+
+    `weights` give partial credit (see `fleiss_kappa`). When every item agrees, or none does, the bootstrap has no width
+    and the Wilson interval over the items stands in for it.
+    """
+    agreed, clusters, _ = _item_agreement(as_votes(votes), weights)
+    if np.all(agreed == 1) or np.all(agreed == 0):
+        return share(agreed, how, what=OVERLAP)
+    columns = np.stack([agreed, np.ones_like(agreed)], axis=1)
+    return from_sums(_ratio, columns, clusters, agreed.size, "share", how, what=OVERLAP)
+
+
+def cohen_kappa(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    weights: Weights = "none",
+    categories: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    how: Resampling = DEFAULT,
+) -> Estimate:
+    """Cohen's kappa of two annotators (or a judge and people) on the same items: 1 - observed / expected disagreement.
+
+    `first` and `second` [items] hold None or NaN where one of them did not vote. `weights` say how bad a disagreement is:
+    "none" (all alike), "linear" or "quadratic" in the distance of the categories' ranks, or a matrix [C, C] of
+    disagreements with a zero diagonal (Cohen 1960, 1968).
+    """
+    pair = np.stack([np.asarray(first, object), np.asarray(second, object)], axis=1)
+    votes = Votes.from_matrix(pair, categories, clusters)
+    return _cohen(votes, 0, 1, weights, how)
+
+
+def pairwise_kappa(
+    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
+) -> dict[tuple, Estimate]:
+    """Cohen's kappa of every two annotators, by their names."""
+    found = as_votes(votes)
+    found.require_one_each()
+    names = found.annotators.tolist()
+    return {
+        (names[a], names[b]): _cohen(found, a, b, weights, how) for a, b in combinations(range(len(names)), 2)
+    }
+
+
+def fleiss_kappa(
+    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
+) -> Estimate:
+    """Fleiss's kappa (1971) for any number of annotators, who need not be the same from item to item.
+
+    With numbers of votes that differ from item to item, an item counts as one whatever its number (Gwet 2014, chapter 2).
+    `weights` as in `cohen_kappa`; the largest disagreement counts as none agreed.
+    """
+    return _beyond_chance(votes, weights, how, lambda p, agree: np.einsum("...k,kl,...l->...", p, agree, p))
+
+
+def gwet_ac(votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT) -> Estimate:
+    """Gwet's AC1, or AC2 with `weights` (as in `fleiss_kappa`): agreement beyond chance that stays meaningful on skewed labels.
+
+    Chance depends on how many categories are possible: give `Votes` with its `categories` when not all of them occur
+    (Gwet 2008; 2014, chapters 2 and 5).
+    """
+
+    def chance(p: Floats, agree: Floats) -> Floats:
+        size = agree.shape[0]
+        return agree.sum() / max(1, size * (size - 1)) * np.sum(p * (1 - p), axis=-1)
+
+    return _beyond_chance(votes, weights, how, chance)
+
+
+def krippendorff_alpha(
+    votes: Votes | ArrayLike, level: Level = "nominal", *, how: Resampling = DEFAULT
+) -> Estimate:
+    """Krippendorff's alpha: 1 - observed / expected disagreement, with missing votes as they are.
+
+    `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between), "interval"
+    (the squared difference of the categories, which must be numbers). Krippendorff 2011.
+    """
+    found = as_votes(votes)
+    found.require_one_each()
+    counts = found.counts()
+    kept = counts.sum(axis=1) >= 2
+    columns, statistic = _ALPHA[level](counts[kept], found.categories)
+    clusters = found.cluster[kept]
+    return from_sums(
+        statistic, columns, clusters, int(kept.sum()), "coefficient", how, what=OVERLAP, undefined=ALIKE
+    )
+
+
+def disagreement(weights: Weights, size: int) -> Floats:
+    """The matrix [size, size] of what a disagreement costs, 0 on the diagonal; ValueError for a wrong matrix."""
+    ranks = np.arange(size)
+    distance = np.abs(ranks[:, None] - ranks[None, :]).astype(float)
+    if isinstance(weights, str):
+        known = {"none": np.sign(distance), "linear": distance, "quadratic": distance**2}
+        if weights not in known:
+            raise ValueError(
+                f"weights={weights!r} is none of {', '.join(known)}; or give a matrix of disagreements."
+            )
+        return known[weights]
+    matrix = np.asarray(weights, float)
+    if matrix.shape != (size, size) or np.any(np.diag(matrix) != 0) or np.any(matrix < 0):
+        raise ValueError(
+            f"the weights must be {size} x {size} disagreements, not below 0 and 0 on the diagonal, for the {size} "
+            "categories of these votes."
+        )
+    return matrix
+
+
+def _ratio(sums: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[..., 0] / sums[..., 1]
+
+
+def _one_minus(top: Floats, bottom: Floats) -> Floats:
+    """1 - top / bottom, NaN where bottom is 0 but for rounding."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(bottom > 1e-12, 1 - top / bottom, np.nan)
+
+
+def _cohen(votes: Votes, a: int, b: int, weights: Weights, how: Resampling) -> Estimate:
+    size = len(votes.categories)
+    said = np.full((2, len(votes.items)), -1)
+    for row, annotator in enumerate((a, b)):
+        mine = votes.annotator == annotator
+        said[row, votes.item[mine]] = votes.label[mine]
+    both = np.all(said >= 0, axis=0)
+    table = np.eye(size * size)[said[0, both] * size + said[1, both]]
+    cost = disagreement(weights, size)
+
+    def kappa(sums: Floats) -> Floats:
+        cells = sums.reshape(*sums.shape[:-1], size, size)
+        n = cells.sum(axis=(-2, -1))
+        expected = np.einsum("...k,kl,...l->...", cells.sum(axis=-1), cost, cells.sum(axis=-2))
+        return _one_minus(n * np.sum(cells * cost, axis=(-2, -1)), expected)
+
+    clusters = votes.cluster[both]
+    what = "items that both voted on"
+    return from_sums(kappa, table, clusters, int(both.sum()), "coefficient", how, what=what, undefined=ALIKE)
+
+
+def _item_agreement(votes: Votes, weights: Weights) -> tuple[Floats, np.ndarray, Floats]:
+    """Per item with two votes or more: the share of pairs that agree; its cluster; and the matrix of agreements."""
+    votes.require_one_each()
+    counts = votes.counts()
+    size = counts.shape[1]
+    cost = disagreement(weights, size)
+    agree = 1 - cost / (cost.max() or 1)
+    kept = counts.sum(axis=1) >= 2
+    mine = counts[kept]
+    n = mine.sum(axis=1)
+    return np.sum(mine * (mine @ agree - 1), axis=1) / (n * (n - 1)), votes.cluster[kept], agree
+
+
+def _beyond_chance(
+    votes: Votes | ArrayLike, weights: Weights, how: Resampling, chance: Callable[[Floats, Floats], Floats]
+) -> Estimate:
+    """(observed - chance) / (1 - chance), with chance from the mean shares of the categories over all items with a vote."""
+    found = as_votes(votes)
+    agreed, _, agree = _item_agreement(found, weights)
+    counts = found.counts()
+    n = counts.sum(axis=1)
+    seen = n >= 1
+    columns = np.zeros((int(seen.sum()), counts.shape[1] + 3))
+    columns[n[seen] >= 2, 0] = agreed
+    columns[:, 1] = n[seen] >= 2
+    columns[:, 2] = 1
+    columns[:, 3:] = counts[seen] / n[seen, None]
+
+    def coefficient(sums: Floats) -> Floats:
+        by_chance = chance(sums[..., 3:] / sums[..., 2:3], agree)
+        return _one_minus(1 - _ratio(sums), 1 - by_chance)
+
+    return from_sums(
+        coefficient,
+        columns,
+        found.cluster[seen],
+        agreed.size,
+        "coefficient",
+        how,
+        what=OVERLAP,
+        undefined=ALIKE,
+    )
+
+
+# ---- alpha: columns whose sums give the observed and the expected disagreement, per level ------------------------------
+
+Parts = tuple[Floats, Callable[[Floats], Floats]]
+
+
+def _nominal(counts: Floats, _: np.ndarray) -> Parts:
+    n = counts.sum(axis=1)
+    apart = np.sum(counts * (n[:, None] - counts), axis=1) / np.maximum(n - 1, 1)
+
+    def alpha(sums: Floats) -> Floats:
+        total = sums[..., 1:].sum(axis=-1)
+        return _one_minus((total - 1) * sums[..., 0], total**2 - np.sum(sums[..., 1:] ** 2, axis=-1))
+
+    return np.column_stack([apart, counts]), alpha
+
+
+def _interval(counts: Floats, categories: np.ndarray) -> Parts:
+    try:
+        values = categories.astype(float)
+    except ValueError:
+        raise ValueError(
+            "alpha with level=interval needs categories that are numbers; use nominal or ordinal."
+        ) from None
+    n = counts.sum(axis=1)
+    values = values - (counts @ values).sum() / max(n.sum(), 1)  # centred: less is lost to rounding
+    first, second = counts @ values, counts @ values**2
+    apart = (n * second - first**2) / np.maximum(n - 1, 1)
+
+    def alpha(sums: Floats) -> Floats:
+        total, mean, square = sums[..., 1], sums[..., 2], sums[..., 3]
+        return _one_minus((total - 1) * sums[..., 0], total * square - mean**2)
+
+    return np.column_stack([apart, n, first, second]), alpha
+
+
+def _ordinal(counts: Floats, _: np.ndarray) -> Parts:
+    """The cost depends on how often the categories between occur, so the whole table of coincidences is kept."""
+    size = counts.shape[1]
+    n = counts.sum(axis=1)
+    coincide = counts[:, :, None] * counts[:, None, :]
+    coincide[:, np.arange(size), np.arange(size)] -= counts
+    coincide /= np.maximum(n - 1, 1)[:, None, None]
+
+    def alpha(sums: Floats) -> Floats:
+        totals = sums[..., :size]
+        cells = sums[..., size:].reshape(*sums.shape[:-1], size, size)
+        rank = np.cumsum(totals, axis=-1) - totals / 2
+        rank = rank - (np.sum(totals * rank, axis=-1) / totals.sum(axis=-1))[..., None]
+        square = np.sum(totals * rank**2, axis=-1)
+        observed = square - np.sum(rank * np.einsum("...kl,...l->...k", cells, rank), axis=-1)
+        expected = totals.sum(axis=-1) * square - np.sum(totals * rank, axis=-1) ** 2
+        return _one_minus((totals.sum(axis=-1) - 1) * observed, expected)
+
+    return np.column_stack([counts, coincide.reshape(len(counts), size * size)]), alpha
+
+
+_ALPHA: dict[str, Callable[[Floats, np.ndarray], Parts]] = {
+    "nominal": _nominal,
+    "ordinal": _ordinal,
+    "interval": _interval,
+}

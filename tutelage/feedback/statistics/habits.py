@@ -1,0 +1,142 @@
+"""Habits of annotators: which side they favour, whether they favour length, whether they agree with themselves.
+
+Rows are votes as they stood on the screen: `first_won` is 1 where the response shown first won, 0 where the other did,
+one half for a tie. All answers are by annotator; give one name to all rows for everybody together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tutelage.feedback.statistics.estimate import (
+    DEFAULT,
+    Estimate,
+    Resampling,
+    by_name,
+    estimate,
+    row_weights,
+    same_length,
+    share,
+)
+from tutelage.feedback.statistics.logit import Design, Outcomes, fit
+from tutelage.statistics import Floats, percentile_interval
+
+RIDGE = 0.01  # keeps a slope finite where the votes are perfectly separated
+DECIDED = "votes that are no ties"
+
+
+@dataclass(frozen=True)
+class PositionBias:
+    """`rate`: share of decided votes for what was shown first (0.5 is fair), with Wilson interval. `side`: logits in favour
+    of it (0 is fair), ties as half wins, with `advantage` taken into account."""
+
+    rate: Estimate
+    side: Estimate
+
+
+def position_bias(
+    annotators: ArrayLike,
+    first_won: ArrayLike,
+    *,
+    advantage: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    how: Resampling = DEFAULT,
+) -> dict[object, PositionBias]:
+    """Whether each annotator favours what is shown first.
+
+    `advantage` [n] is how much better the first shown response is by another measure (a reward model, others' votes), in
+    any unit: with it the side is told apart from having been shown better responses first. `clusters` [n]: drawn together.
+    """
+    n = same_length(annotators=annotators, first_won=first_won, advantage=advantage, clusters=clusters)
+    won = _shares(first_won)
+    columns = [np.ones(n)] if advantage is None else [np.ones(n), _standard(advantage, "advantage")]
+    found = {}
+    for name, rows in by_name(annotators):
+        mine = won[rows]
+        rate = share(mine[mine != 0.5] > 0.5, how, what=DECIDED)
+        side = _effect(0, np.stack(columns, axis=1)[rows], mine, _some(clusters, rows), how)
+        found[name] = PositionBias(rate, side)
+    return found
+
+
+def length_bias(
+    annotators: ArrayLike,
+    first_won: ArrayLike,
+    length_difference: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    how: Resampling = DEFAULT,
+) -> dict[object, Estimate]:
+    """Logits by which each annotator favours a response that is longer by one standard deviation (of all the differences).
+
+    `length_difference` [n] is the length of the first shown response less that of the second, in any unit. A side term is
+    fitted beside it. Longer responses may be better ones: compare people with each other, or with gold.
+    """
+    n = same_length(
+        annotators=annotators, first_won=first_won, length_difference=length_difference, clusters=clusters
+    )
+    won = _shares(first_won)
+    columns = np.stack([_standard(length_difference, "length_difference"), np.ones(n)], axis=1)
+    return {
+        name: _effect(0, columns[rows], won[rows], _some(clusters, rows), how)
+        for name, rows in by_name(annotators)
+    }
+
+
+def consistency(
+    annotators: ArrayLike, before: ArrayLike, again: ArrayLike, *, how: Resampling = DEFAULT
+) -> dict[object, Estimate]:
+    """The share of repeated items that each annotator answers as before, with Wilson interval.
+
+    `before` and `again` [n] are the two answers to the same item, in terms of the item (not of the screen, whose sides
+    are swapped when it is shown again).
+    """
+    same_length(annotators=annotators, before=before, again=again)
+    same = np.asarray(before) == np.asarray(again)
+    return {name: share(same[rows], how, what="repeated items") for name, rows in by_name(annotators)}
+
+
+def _shares(first_won: ArrayLike) -> Floats:
+    won = np.asarray(first_won, float)
+    if not np.all((won >= 0) & (won <= 1)):
+        raise ValueError(
+            "first_won must lie between 0 (the second shown won) and 1 (the first did); 0.5 is a tie."
+        )
+    return won
+
+
+def _standard(values: ArrayLike, name: str) -> Floats:
+    """In standard deviations from zero: no difference stays no difference."""
+    array = np.asarray(values, float)
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} holds values that are not numbers: leave those votes out.")
+    spread = float(np.sqrt(np.mean(array**2))) if array.size else 0.0
+    return array / spread if spread > 0 else array
+
+
+def _some(values: ArrayLike | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else np.asarray(values)[rows]
+
+
+def _effect(
+    number: int, columns: Floats, won: Floats, clusters: ArrayLike | None, how: Resampling
+) -> Estimate:
+    """One effect of a logistic regression on the columns [n, Q], with its bootstrap interval."""
+    n = won.size
+    if n < how.enough:
+        return estimate(percentile_interval(np.nan, np.zeros(0), n), "logit", how, what="votes")
+    none = np.zeros(n, np.int64)
+    design = Design(none, none, 0, columns)
+
+    def effects(weight: Floats, start: Floats | None) -> Floats:
+        outcomes = Outcomes(weight * won, np.zeros_like(weight), weight * (1 - won))
+        return fit(design, outcomes, RIDGE, start=start)
+
+    value = effects(np.ones((1, n)), None)
+    drawn = np.concatenate([effects(weight, value)[:, number] for weight in row_weights(clusters, n, how)])
+    return estimate(
+        percentile_interval(float(value[0, number]), drawn, n, how.confidence), "logit", how, what="votes"
+    )

@@ -1,0 +1,138 @@
+"""Votes as plain numbers: who said what of which item. Made from a table with gaps or from triplets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tutelage.statistics import Floats, clusters_of
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """N votes on I items by A annotators, each one of C categories.
+
+    `item`, `annotator` and `label` [N] are positions in `items` [I], `annotators` [A] and `categories` [C]. The order of
+    the categories is their rank where a measure is ordinal. `cluster` [I] says which items are drawn together in a
+    bootstrap (pairs of one prompt).
+    """
+
+    items: NDArray
+    annotators: NDArray
+    categories: NDArray
+    item: Ints
+    annotator: Ints
+    label: Ints
+    cluster: Ints
+
+    @classmethod
+    def from_matrix(
+        cls, labels: ArrayLike, categories: ArrayLike | None = None, clusters: ArrayLike | None = None
+    ) -> Votes:
+        """From a table [items, annotators]; None and NaN are missing votes.
+
+        `categories` lists all possible labels in rank order (default: those that occur, sorted). `clusters` [items].
+        Raises ValueError when the table is not two-dimensional or a label is none of the categories.
+        """
+        table = np.asarray(labels, dtype=object)
+        if table.ndim != 2:
+            raise ValueError(
+                f"the votes have the shape {table.shape}: give one row per item and one column per annotator, "
+                "with None for a missing vote."
+            )
+        rows, columns = np.nonzero(~_missing(table))
+        values = np.array(table[rows, columns].tolist())
+        possible, label = _coded(values, categories)
+        items, annotators = (np.arange(size) for size in table.shape)
+        return cls(items, annotators, possible, rows, columns, label, _clusters(clusters, table.shape[0]))
+
+    @classmethod
+    def from_triplets(
+        cls,
+        items: ArrayLike,
+        annotators: ArrayLike,
+        labels: ArrayLike,
+        categories: ArrayLike | None = None,
+        clusters: ArrayLike | None = None,
+    ) -> Votes:
+        """From three lists [N], one entry per vote; `clusters` [N] names the cluster of the vote's item.
+
+        Raises ValueError when the lists differ in length, an item lies in two clusters, or a label is no category.
+        """
+        arrays = [np.asarray(values) for values in (items, annotators, labels)]
+        if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+            raise ValueError(
+                "items, annotators and labels must be three lists of one length, one entry per vote, "
+                f"but have the shapes {', '.join(str(array.shape) for array in arrays)}."
+            )
+        keys, item = np.unique(arrays[0], return_inverse=True)
+        names, annotator = np.unique(arrays[1], return_inverse=True)
+        possible, label = _coded(arrays[2], categories)
+        of_item = None
+        if clusters is not None:
+            numbers = _clusters(clusters, item.size)
+            of_item = np.zeros(keys.size, int)
+            of_item[item] = numbers
+            if np.any(of_item[item] != numbers):
+                worst = keys[item[np.flatnonzero(of_item[item] != numbers)[0]]]
+                raise ValueError(f"item {worst!s} lies in two clusters: give every vote on it the same one.")
+        return cls(keys, names, possible, item, annotator, label, _clusters(of_item, keys.size))
+
+    def counts(self) -> Floats:
+        """How many votes each item has in each category [I, C]."""
+        size = len(self.categories)
+        cells = np.bincount(self.item * size + self.label, minlength=len(self.items) * size)
+        return cells.reshape(-1, size).astype(float)
+
+    def require_one_each(self) -> None:
+        """ValueError when somebody votes twice on an item: agreement is between people."""
+        pairs = self.item * len(self.annotators) + self.annotator
+        where = np.flatnonzero(np.bincount(pairs) > 1) if pairs.size else pairs
+        if where.size:
+            item, annotator = divmod(int(where[0]), len(self.annotators))
+            raise ValueError(
+                f"annotator {self.annotators[annotator]!s} votes twice on item {self.items[item]!s}: keep one vote "
+                "for agreement; repeats are what `consistency` is for."
+            )
+
+
+def as_votes(votes: Votes | ArrayLike) -> Votes:
+    """Votes as they are, or from a table [items, annotators]."""
+    return votes if isinstance(votes, Votes) else Votes.from_matrix(votes)
+
+
+def _missing(table: NDArray) -> NDArray[np.bool_]:
+    """True where a vote is None or NaN (the only value that differs from itself)."""
+    return np.array([value is None or value != value for value in table.flat], bool).reshape(table.shape)
+
+
+def _coded(values: NDArray, categories: ArrayLike | None) -> tuple[NDArray, Ints]:
+    """The categories, and the position of each value among them."""
+    if categories is None:
+        possible, label = np.unique(values, return_inverse=True)
+        return possible, label.astype(np.int64)
+    possible = np.asarray(categories)
+    order = np.argsort(possible, kind="stable")
+    if not values.size:
+        return possible, np.zeros(0, np.int64)
+    label = order[np.minimum(np.searchsorted(possible, values, sorter=order), possible.size - 1)]
+    wrong = np.flatnonzero(possible[label] != values)
+    if wrong.size:
+        known = ", ".join(map(str, possible.tolist()))
+        raise ValueError(
+            f"label {values[wrong[0]]!s} is none of the categories {known}: correct the vote or add it."
+        )
+    return possible, label.astype(np.int64)
+
+
+def _clusters(keys: ArrayLike | None, n: int) -> Ints:
+    if keys is None:
+        return np.arange(n)
+    numbers = clusters_of(keys)
+    if numbers.shape != (n,):
+        raise ValueError(f"clusters names {numbers.size} clusters for {n} entries: give one per entry.")
+    return numbers
