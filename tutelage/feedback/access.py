@@ -78,7 +78,7 @@ def find_member(connection: Connection, user: User, project: str) -> Member:
         .outerjoin(Membership, (Membership.project_id == Project.id) & (Membership.account_id == user.id))
         .where(Project.name == project)
     ).one_or_none()
-    role = None if row is None else "owner" if user.administrator else row.role
+    role: Any = None if row is None else "owner" if user.administrator else row.role
     if row is None or role is None:
         raise Refused(
             "not-found", f"there is no project '{project}' for you: check its name, or ask to be invited."

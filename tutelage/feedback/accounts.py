@@ -11,7 +11,7 @@ import secrets
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -317,7 +317,16 @@ def tokens(database: Database, user: User) -> list[TokenInfo]:
             .order_by(Credential.id.desc())
         )
         return [
-            TokenInfo(*row[:3], tuple(row.scopes), *row[4:7], revoked=row.revoked_at is not None)
+            TokenInfo(
+                row.id,
+                row.name,
+                row.prefix or "",
+                tuple(row.scopes),
+                row.created_at,
+                row.expires_at,
+                row.last_used_at,
+                row.revoked_at is not None,
+            )
             for row in rows
         ]
 
@@ -462,7 +471,7 @@ def _new_invitation(
     return secret
 
 
-def _open_invitation(connection: Connection, secret: str) -> InvitationRow:
+def _open_invitation(connection: Connection, secret: str) -> Any:
     columns = (
         InvitationRow.id,
         InvitationRow.project_id,
@@ -473,7 +482,7 @@ def _open_invitation(connection: Connection, secret: str) -> InvitationRow:
     row = connection.execute(select(*columns).where(InvitationRow.secret_hash == _sha(secret))).one_or_none()
     if row is None or row.used_at is not None or row.expires_at <= now():
         raise _gone()
-    return row  # type: ignore[return-value]
+    return row
 
 
 def _gone() -> Refused:

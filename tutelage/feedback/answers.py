@@ -13,7 +13,7 @@ from tutelage.feedback.access import Member
 from tutelage.feedback.checking import check_answer
 from tutelage.feedback.conflicts import unsettled
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import Answer, Receipt, Submission, Task
+from tutelage.feedback.payloads import Answer, PairAnswer, RankAnswer, Receipt, Submission, Task
 from tutelage.feedback.projects import schema_at
 from tutelage.feedback.slots import to_positions, to_slots
 from tutelage.feedback.stored import normal, read_answers, write_answer
@@ -68,8 +68,10 @@ def submit(database: Database, who: Member, assignment_id: int, submission: Subm
         return submit_in(connection, who, hold(connection, who, assignment_id), submission)
 
 
-def submit_in(connection: Connection, who: Member, held: Held, submission: Submission) -> Receipt:
-    """`submit` inside a transaction that holds the item."""
+def submit_in(
+    connection: Connection, who: Member, held: Held, submission: Submission, position: int | None = None
+) -> Receipt:
+    """`submit` inside a transaction that holds the item; `position` as in `live.choose`."""
     known = _known(connection, who, held, submission)
     if known is not None:
         return known
@@ -81,7 +83,7 @@ def submit_in(connection: Connection, who: Member, held: Held, submission: Submi
         }
         raise Refused("conflict", said[held.status])
     role = "answer" if is_counted(connection, held.item_id) else "extra"
-    key = _store(connection, who, held, submission, role, None)
+    key = _store(connection, who, held, submission, role, None, position)
     connection.execute(update(Assignment).where(Assignment.id == held.id).values(status="done"))
     recount(connection, [held.item_id])
     return Receipt(annotation_id=key, assignment_id=held.id, extra=role == "extra")
@@ -94,20 +96,30 @@ def revise(database: Database, who: Member, annotation_id: int, submission: Subm
     """
     who.require("label")
     with _once(), database.write() as connection:
-        own = (Annotation.id == annotation_id, Annotation.annotator_id == who.annotator_id)
-        columns = (Annotation.assignment_id, Annotation.role)
-        row = connection.execute(select(*columns).where(*own)).one_or_none()
-        if row is None or row.assignment_id is None or row.role == "adjudication":
-            raise Refused("not-found", f"answer {annotation_id} is not yours: there is nothing to revise.")
-        held = hold(connection, who, row.assignment_id)
-        known = _known(connection, who, held, submission)
-        if known is not None:
-            return known
-        if latest_answer(connection, held.item_id, who.annotator_id) != annotation_id:
-            raise Refused("conflict", "this answer was revised meanwhile (in another tab?): reload it.")
-        _refuse_after_choice(connection, held)
-        key = _store(connection, who, held, submission, row.role, annotation_id)
-        return Receipt(annotation_id=key, assignment_id=held.id, extra=row.role == "extra")
+        return revise_in(connection, who, annotation_id, submission)
+
+
+def revise_in(
+    connection: Connection,
+    who: Member,
+    annotation_id: int,
+    submission: Submission,
+    position: int | None = None,
+) -> Receipt:
+    """`revise` inside a transaction; `position` as in `live.choose`."""
+    own = (Annotation.id == annotation_id, Annotation.annotator_id == who.annotator_id)
+    columns = (Annotation.assignment_id, Annotation.role)
+    row = connection.execute(select(*columns).where(*own)).one_or_none()
+    if row is None or row.assignment_id is None or row.role == "adjudication":
+        raise Refused("not-found", f"answer {annotation_id} is not yours: there is nothing to revise.")
+    held = hold(connection, who, row.assignment_id)
+    known = _known(connection, who, held, submission)
+    if known is not None:
+        return known
+    if latest_answer(connection, held.item_id, who.annotator_id) != annotation_id:
+        raise Refused("conflict", "this answer was revised meanwhile (in another tab?): reload it.")
+    key = _store(connection, who, held, submission, row.role, annotation_id, position)
+    return Receipt(annotation_id=key, assignment_id=held.id, extra=row.role == "extra")
 
 
 # conflicts ------------------------------------------------------------------------------------------------------------
@@ -210,15 +222,20 @@ def _store(
     submission: Submission,
     role: str,
     supersedes: int | None,
+    position: int | None = None,
 ) -> int:
     _, schema = schema_at(connection, held.schema_version_id)
     texts = texts_of(connection, held.item_id)
     steps = steps_shown(held.type, schema, texts[0]) if texts else ()
     check_answer(submission.answer, held.type, schema, texts, len(steps))
+    answer = to_slots(submission.answer, held.order)
+    if held.type == "chat":
+        _check_talked(connection, held)
+    _continue_with(connection, held, answer, position)
     connection.execute(delete(Draft).where(Draft.assignment_id == held.id))
     return write_answer(
         connection,
-        to_slots(submission.answer, held.order),
+        answer,
         steps,
         first_shown=held.order[0] if held.order else 0,
         item_id=held.item_id,
@@ -232,18 +249,47 @@ def _store(
     )
 
 
-def _refuse_after_choice(connection: Connection, held: Held) -> None:
-    """A turn of a chat stays as it is once a later turn builds on it."""
-    n = connection.scalar(select(ChatTurn.n).where(ChatTurn.item_id == held.item_id))
+def _check_talked(connection: Connection, held: Held) -> None:
+    turns = (
+        select(ChatTurn.item_id)
+        .join(Item, Item.id == ChatTurn.item_id)
+        .where(Item.parent_id == held.item_id, Item.owner_id == held.annotator_id)
+    )
+    if connection.scalar(turns.where(ChatTurn.chosen_slot.is_not(None)).limit(1)) is None:
+        raise Refused("invalid", "nothing was said in this chat yet: choose a response, or skip the item.")
+
+
+def _continue_with(connection: Connection, held: Held, answer: Answer, position: int | None) -> None:
+    """In a turn of a chat the best response goes on with the conversation; among equals the one at `position`.
+
+    Refused: conflict once a later turn builds on it; invalid when `position` is not (one of) the best.
+    """
+    turn = (ChatTurn.item_id == held.item_id,)
+    n = connection.scalar(select(ChatTurn.n).where(*turn))
     if n is None:
         return
     later = (
         select(ChatTurn.item_id)
         .join(Item, Item.id == ChatTurn.item_id)
-        .where(Item.parent_id == held.parent_id, ChatTurn.n > n)
+        .where(Item.parent_id == held.parent_id, Item.owner_id == held.owner_id, ChatTurn.n > n)
     )
     if connection.scalar(later.limit(1)) is not None:
         raise Refused("conflict", "the conversation has gone on from this turn: it can no longer be changed.")
+    best = best_slots(answer)
+    wanted = next(slot for slot in held.order if slot in best)  # the first shown of the best
+    if position is not None:
+        if not 0 <= position < len(held.order) or held.order[position] not in best:
+            raise Refused("invalid", "the conversation goes on with the best response: choose that one.")
+        wanted = held.order[position]
+    connection.execute(update(ChatTurn).where(*turn).values(chosen_slot=wanted))
+
+
+def best_slots(answer: Answer) -> set[int]:
+    """The slots of the best responses by a pair or rank answer (in slots)."""
+    if isinstance(answer, PairAnswer):
+        return {0, 1} if answer.preference == 0 else {int(answer.preference > 0)}
+    assert isinstance(answer, RankAnswer)
+    return {slot for slot, rank in enumerate(answer.ranks) if rank == min(answer.ranks)}
 
 
 def _require_adjudicate(who: Member) -> None:

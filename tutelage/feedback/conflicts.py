@@ -12,10 +12,13 @@ from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, Ste
 APART = 0.5  # share of the scale that ratings lie apart to be a conflict
 
 
-def conflicts(connection: Connection, project_id: int) -> dict[int, float]:
-    """item -> how disputed it is, in (0, 1]; see `answers.next_conflict` for what is a conflict."""
+def conflicts(connection: Connection, project_id: int, full: bool = True) -> dict[int, float]:
+    """item -> how disputed it is, in (0, 1]; see `answers.next_conflict` for what is a conflict.
+
+    Without `full` also items that still want answers.
+    """
     sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0).group_by(Item.id)
+    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full).group_by(Item.id)
     found = {item: float(span) for item, span in connection.execute(pairs) if span}
     for type, table, value, unit, widest in (
         ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
@@ -23,7 +26,7 @@ def conflicts(connection: Connection, project_id: int) -> dict[int, float]:
         ("rate", Rating, Rating.value, (Rating.slot, Rating.criterion), _widest(connection, project_id)),
     ):
         spread: Any = (func.max(value) - func.min(value)) / widest
-        query = _answers(project_id, type, spread).join(table, table.annotation_id == Annotation.id)
+        query = _answers(project_id, type, spread, full).join(table, table.annotation_id == Annotation.id)
         for item, share in connection.execute(query.group_by(Item.id, *unit)):
             if share > 0 and (type != "rate" or share >= APART):
                 found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
@@ -47,8 +50,8 @@ def unsettled(connection: Connection, project_id: int) -> list[int]:
     return sorted(found, key=lambda item: (-found[item], item))
 
 
-def _answers(project_id: int, type: str, spread: Any) -> Select[Any]:
-    """Current counted answers to the full items of one type; the caller groups them by item."""
+def _answers(project_id: int, type: str, spread: Any, full: bool) -> Select[Any]:
+    """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
     later = select(Annotation.supersedes_id).where(Annotation.supersedes_id.is_not(None))
     return (
         select(Item.id, spread)
@@ -56,7 +59,7 @@ def _answers(project_id: int, type: str, spread: Any) -> Select[Any]:
         .where(
             Item.project_id == project_id,
             Item.type == type,
-            Item.n_done >= Item.overlap,
+            Item.n_done >= (Item.overlap if full else 2),
             Item.n_done >= 2,
             Annotation.role == "answer",
             Annotation.id.not_in(later),

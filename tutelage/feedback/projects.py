@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, func, select, update
 
+from tutelage.feedback.access import Action as Action
 from tutelage.feedback.access import Member, User, find_member, note
 from tutelage.feedback.accounts import LOCAL
 from tutelage.feedback.errors import Refused

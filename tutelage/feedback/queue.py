@@ -322,7 +322,7 @@ def _own_answers(connection: Connection, who: Member) -> list[LastAnswer]:
         .order_by(Annotation.id.desc())
         .limit(PACE_OVER)
     )
-    return [LastAnswer(*row) for row in rows]
+    return [LastAnswer(row.id, row.assignment_id, row.item_id, row.type, row.submitted_at) for row in rows]
 
 
 def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]) -> int:

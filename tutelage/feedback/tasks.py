@@ -29,6 +29,7 @@ class Held:
 
     id: int
     item_id: int
+    annotator_id: int
     status: str
     lease_expires_at: datetime
     order: list[int]
@@ -47,6 +48,7 @@ def hold(connection: Connection, who: Member, assignment_id: int) -> Held:
     columns = (
         Assignment.id,
         Assignment.item_id,
+        Assignment.annotator_id,
         Assignment.status,
         Assignment.lease_expires_at,
         Assignment.presented_order,

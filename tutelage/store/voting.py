@@ -46,7 +46,7 @@ def insert_votes(connection: Connection, project_id: int, votes: Sequence[NewVot
             dict(zip(CONTENT, content, strict=True)) | {"client_key": new.client_key, "submitted_at": at}
         )
     insert_rows(connection, Annotation, rows)
-    recount(connection, sorted({row["item_id"] for row in rows}))
+    recount(connection, items)
     return len(rows)
 
 
