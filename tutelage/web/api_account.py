@@ -15,9 +15,9 @@ from tutelage.feedback.payloads import Model, Role
 from tutelage.web.access import Labelling, Managing, Reader, TheSite
 from tutelage.web.fields import Id, Name, Secret
 from tutelage.web.site import Site
+from tutelage.web.strict import StrictRoute
 
-public = APIRouter(tags=["account"])
-router = APIRouter(tags=["account"])
+router = APIRouter(tags=["account"], route_class=StrictRoute)
 
 SESSION_SECONDS = 14 * 24 * 3600  # the longest that a session lives, as `accounts.session` says
 
@@ -121,7 +121,7 @@ def place_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-@public.post("/auth/login")
+@router.post("/auth/login")
 def login(site: TheSite, request: Request, response: Response, body: Login) -> LoggedIn:
     """Open a session; the answer sets its cookie."""
     user = accounts.check_password(site.database, body.name, body.password, place_of(request))

@@ -15,8 +15,9 @@ from tutelage.feedback.imports import Kind
 from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Shown, Strategy, Turn
 from tutelage.web.access import Manager, TheSite, Viewer
 from tutelage.web.fields import Id
+from tutelage.web.strict import StrictRoute
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], route_class=StrictRoute)
 
 State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
 

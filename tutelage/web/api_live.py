@@ -15,9 +15,10 @@ from tutelage.feedback.projects import Member
 from tutelage.web.access import Annotator, Reader, TheSite
 from tutelage.web.fields import Id
 from tutelage.web.site import Site
+from tutelage.web.strict import StrictRoute
 from tutelage.web.views import Rendered, TaskView, rendered, task_view
 
-router = APIRouter(tags=["live"])
+router = APIRouter(tags=["live"], route_class=StrictRoute)
 
 
 class Availability(Model):

@@ -15,8 +15,9 @@ from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Tex
 from tutelage.web.access import AnyMember, Manager, Managing, Reader, TheSite
 from tutelage.web.fields import Name
 from tutelage.web.render import markdown
+from tutelage.web.strict import StrictRoute
 
-router = APIRouter(tags=["projects"])
+router = APIRouter(tags=["projects"], route_class=StrictRoute)
 
 
 class NewProject(Model):

@@ -15,8 +15,10 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import ExportSpec
 from tutelage.feedback.payloads import Model
 from tutelage.web.access import Exporter, TheSite, Viewer
+from tutelage.web.figures import Insight, insight
+from tutelage.web.strict import StrictRoute
 
-router = APIRouter(tags=["results"])
+router = APIRouter(tags=["results"], route_class=StrictRoute)
 
 ExportName = Annotated[str, InPath(min_length=1, max_length=64)]
 
@@ -50,6 +52,12 @@ class ExportedView(Model):
 def totals(site: TheSite, who: Viewer) -> TotalsView:
     """The project in numbers."""
     return TotalsView(**asdict(insights.totals(site.database, who)))
+
+
+@router.get("/projects/{project}/stats")
+def stats(site: TheSite, who: Viewer) -> Insight:
+    """Agreement, annotators, biases and models, each with interval and n."""
+    return insight(site.database, who)
 
 
 @router.post("/projects/{project}/exports/preview")

@@ -15,9 +15,10 @@ from tutelage.feedback.projects import Member
 from tutelage.web.access import Adjudicator, Annotator, TheSite
 from tutelage.web.fields import BodyId, Id
 from tutelage.web.site import Site
+from tutelage.web.strict import StrictRoute
 from tutelage.web.views import ConflictView, TaskView, conflict_view, task_view
 
-router = APIRouter(tags=["work"])
+router = APIRouter(tags=["work"], route_class=StrictRoute)
 
 
 class Next(Model):

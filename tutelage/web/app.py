@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
-from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from tutelage import __version__
@@ -50,23 +48,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class StrictRoute(APIRoute):
-    """A route whose JSON body holds only text that every database can keep: no NUL, no half characters."""
-
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
-        handle = super().get_route_handler()
-
-        async def checked(request: Request) -> Response:
-            body = await request.body()
-            if b"\\u" in body and not _storable(body):
-                raise Refused(
-                    "invalid", "The text holds a NUL or half a character (a lone surrogate): take it out."
-                )
-            return await handle(request)
-
-        return checked
-
-
 def build_app(site: Site) -> FastAPI:
     """The whole app on a site."""
     app = FastAPI(
@@ -79,31 +60,13 @@ def build_app(site: Site) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.site = site
-    api = APIRouter(prefix=API, route_class=StrictRoute, responses=_REFUSALS)
     for module in (api_account, api_projects, api_work, api_live, api_items, api_results):
-        _include(api, module.router)
-    _include(api, api_account.public)
-    app.include_router(api)
+        app.include_router(module.router, prefix=API, responses=_REFUSALS)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     _handle_errors(app)
     app.add_middleware(Shield, hosts=site.hosts, https=site.https)
     return app
-
-
-def _include(api: APIRouter, router: APIRouter) -> None:
-    """Include a router with our kind of route."""
-    for route in router.routes:
-        if isinstance(route, APIRoute):
-            api.add_api_route(
-                route.path,
-                route.endpoint,
-                methods=list(route.methods),
-                status_code=route.status_code,
-                response_class=route.response_class,
-                tags=route.tags,
-                openapi_extra=route.openapi_extra,
-            )
 
 
 @asynccontextmanager
@@ -115,17 +78,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await site.generator.stop()
         site.exports.close()
-
-
-def _storable(body: bytes) -> bool:
-    try:
-        text = json.dumps(json.loads(body), ensure_ascii=False)
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    except (ValueError, RecursionError):
-        return True  # not JSON: the route says so
-    return "\\u0000" not in text.replace("\\\\", "")
 
 
 def _handle_errors(app: FastAPI) -> None:

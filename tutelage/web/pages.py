@@ -30,13 +30,14 @@ from tutelage.web.access import (
     Viewer,
     caller,
     segment,
-    site_of,
 )
 from tutelage.web.api_account import begin_session, place_of
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
+from tutelage.web.figures import insight
 from tutelage.web.render import markdown, plain
 from tutelage.web.site import Site
+from tutelage.web.views import summary
 
 router = APIRouter()
 
@@ -184,6 +185,21 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
     )
 
 
+@router.get("/p/{project}/insights")
+def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) -> Response:
+    """How far to trust the answers, and what they say."""
+    return page(
+        request,
+        "insights.html",
+        who=person,
+        member=who,
+        info=projects.info(site.database, who),
+        totals=insights.totals(site.database, who),
+        found=insight(site.database, who),
+        conflicts=items.browse(site.database, who, items.Query(state="conflict", limit=12)),
+    )
+
+
 @router.get("/new")
 def new_project(request: Request, site: TheSite, who: Reader) -> Response:
     """A new project."""
@@ -320,8 +336,5 @@ def _environment() -> jinja2.Environment:
         "asdict": asdict,
         "quoted": quote,
     }
-    environment.globals["version"] = __version__
+    environment.globals |= {"version": __version__, "summary": summary}
     return environment
-
-
-__all__ = ["error_page", "page", "router", "site_of"]

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tutelage.feedback.answers import Conflict
-from tutelage.feedback.payloads import Model, Task
+from tutelage.feedback.payloads import (
+    Answer,
+    Model,
+    PairAnswer,
+    RankAnswer,
+    RateAnswer,
+    RewriteAnswer,
+    StepAnswer,
+    Task,
+)
 from tutelage.web.render import markdown, plain
 
 
@@ -70,3 +79,30 @@ def conflict_view(conflict: Conflict, as_markdown: bool) -> ConflictView:
         ),
         settled=conflict.settled,
     )
+
+
+def summary(answer: Answer) -> str:
+    """An answer in canonical slots, in a few words."""
+    match answer:
+        case PairAnswer(preference=0):
+            return "equal"
+        case PairAnswer():
+            words = ("slightly better", "better", "much better")[abs(answer.preference) - 1]
+            return f"{int(answer.preference > 0)} {words}"
+        case RankAnswer():
+            tiers = [
+                " = ".join(str(slot) for slot, own in enumerate(answer.ranks) if own == rank)
+                for rank in sorted(set(answer.ranks))
+            ]
+            return " > ".join(tiers)
+        case RateAnswer():
+            rated = answer.ratings.items()
+            return ", ".join(
+                f"{name} {'/'.join('n/a' if v is None else str(v) for v in values)}" for name, values in rated
+            )
+        case StepAnswer():
+            marks = {1: "+", 0: "0", -1: "-"}
+            return " ".join(f"{mark.step + 1}{marks[mark.label]}" for mark in answer.marks)
+        case RewriteAnswer():
+            return f"a text of {len(answer.text)} characters"
+    return "the end of a chat"
