@@ -257,7 +257,7 @@ def _counts(
 ) -> dict[int, int]:
     query = select(table.item_id, func.count()).where(table.item_id.in_(ids), *conditions)
     counts: dict[int, int] = defaultdict(int)
-    counts.update({item: count for item, count in connection.execute(query.group_by(table.item_id))})
+    counts.update({row[0]: row[1] for row in connection.execute(query.group_by(table.item_id))})
     return counts
 
 

@@ -55,9 +55,10 @@ class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    aggregation: Literal["majority", "all"] = setting(
+    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
         "majority",
-        "How votes on a pair become one comparison: majority, or all (vote share as a soft label).",
+        "How votes become one comparison: majority; all (vote share as a soft label); dawid-skene (votes weighed by "
+        "how right their annotators are, as a soft label); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
@@ -140,7 +141,8 @@ class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
     out: Path = setting(Path("runs/sft"), "Run folder; the same command with the same settings resumes it.")
-    data: str = setting(..., "Demonstrations: a file, a glob, or hub:OWNER/NAME.")
+    data: str = setting(..., "Demonstrations: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.")
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
@@ -190,10 +192,13 @@ class ServeSettings(DeviceSettings):
     certificate: str = setting("", "Certificate file (PEM) to speak TLS with; needs certificate_key.")
     certificate_key: str = setting("", "Private key file (PEM) of the certificate.")
     models: list[str] = setting(
-        [], "Models that write in chats and regenerate steps: run folders or hub names, each optionally name=path."
+        [],
+        "Models that write in chats and regenerate steps: run folders or hub names, each optionally name=path.",
     )
     max_new_tokens: int = setting(128, "Longest text that a model writes at once.", unit="tokens", ge=1)
-    temperature: float = setting(1.0, "Sampling temperature of the models; 0 takes the likeliest token.", ge=0)
+    temperature: float = setting(
+        1.0, "Sampling temperature of the models; 0 takes the likeliest token.", ge=0
+    )
 
 
 class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
