@@ -75,7 +75,7 @@ class Build(Model):
     type: ItemType
     strategy: Strategy = "random"
     per_prompt: Annotated[int, Field(ge=0, le=1000)] = 1
-    size: Annotated[int, Field(ge=0, le=9)] = 2
+    size: Annotated[int, Field(ge=0, le=9)] | None = None
     across_runs: bool = True
 
 

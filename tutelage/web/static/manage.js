@@ -20,11 +20,9 @@ const criteria = document.getElementById("criteria");
 
 function criterionRow(criterion) {
   const field = (name, label, value) => h("label", { class: "field" }, h("span", { class: "label" }, label), h("input", { type: "text", value, dataset: { part: name }, oninput: preview }));
-  const row = h("div", { class: "card criterion-row" },
-    h("div", { class: "columns" }, field("name", "Name in the data", criterion.name), field("title", "Title", criterion.title)),
-    field("description", "Question", criterion.description),
-    h("div", { class: "columns" }, field("low", "1 means", criterion.low), field("high", "The highest means", criterion.high)),
-    h("button", { type: "button", class: "quiet", onclick: () => { row.remove(); preview(); } }, "Remove"));
+  const row = h("div", { class: "criterion-row" }, field("name", "Name in the data", criterion.name), field("title", "Title", criterion.title),
+    field("description", "Question", criterion.description), field("low", "1 means", criterion.low), field("high", "The highest means", criterion.high),
+    h("button", { type: "button", class: "quiet", "aria-label": `Remove ${criterion.title}`, onclick: () => { row.remove(); preview(); } }, "Remove"));
   return row;
 }
 
@@ -38,6 +36,7 @@ function readSchema() {
 function preview() {
   const schema = readSchema();
   for (const element of questions.querySelectorAll("[data-for]")) element.hidden = !element.dataset.for.split(" ").includes(schema.type);
+  document.getElementById("criteria-part").hidden = !(schema.type === "rate" || (schema.type === "pair" && schema.compare_criteria));
   const texts = SAMPLE.slice(0, SHOWN[schema.type]);
   const rendered = (text) => ({ html: null, raw: text });
   const view = {

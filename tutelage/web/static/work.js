@@ -162,7 +162,7 @@ function drawBar() {
   const hint = h("span", { class: "hint", id: "hint", role: "status" });
   const button = h("button", { class: "primary right", type: "button", id: "submit", onclick: submit, "aria-describedby": "hint" },
     adjudicating ? "Settle" : now.revising ? "Revise" : "Submit", h("kbd", { "aria-hidden": "true" }, "Enter"));
-  const quiet = (words, key, act, title) => h("button", { class: "quiet", type: "button", onclick: act, title }, words, h("kbd", { "aria-hidden": "true" }, key));
+  const quiet = (words, key, act, title) => h("button", { class: key === "?" ? "quiet keys-help" : "quiet", type: "button", onclick: act, title }, words, h("kbd", { "aria-hidden": "true" }, key));
   bar.replaceChildren(h("div", { class: "inner" }, now.screen.bar,
     h("div", { class: "actions" },
       adjudicating ? quiet("Next conflict", "s", advance) : now.revising ? quiet("Leave as it was", "s", leaveRevision) : quiet("Skip", "s", skip),

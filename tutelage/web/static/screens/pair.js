@@ -1,7 +1,7 @@
 // Compare two: how much better is one, is each acceptable, and what else the project asks.
 
 import { diffElement } from "../diff.js";
-import { h, segments, setHtml, textOf } from "../dom.js";
+import { h, segments, textOf } from "../dom.js";
 import { Remarks, Seen, acceptable, promptPart, questionText, responseCard, stepThrough } from "./parts.js";
 
 const DEGREES = { 1: ["better"], 2: ["slightly better", "much better"], 3: ["slightly better", "better", "much better"] };
@@ -51,6 +51,7 @@ export function pairScreen(view, ctx) {
   }
 
   const keys = { d: toggleDiff, j: () => stepThrough(groups, 1), k: () => stepThrough(groups, -1), ...remarks.keys };
+  ["a", "b"].forEach((key, i) => { if (cards[i].accept) keys[key] = () => cards[i].accept.choose(cards[i].accept.value !== true); });
   steps.forEach(([value], i) => { keys[String(i + 1)] = () => main.choose(value); });
   if (quick) Object.assign(keys, { f: () => main.choose(-1), j: () => main.choose(1) });
 
@@ -84,6 +85,7 @@ export function pairScreen(view, ctx) {
     help: [
       [`1 to ${steps.length}`, `from “${steps[0][1]}” to “${steps.at(-1)[1]}”`],
       ...(quick ? [["f or j", "A better, B better"]] : [["j or k", "next, previous question"]]),
+      ...(questions.acceptable ? [["a or b", "response A, B: acceptable; again: not"]] : []),
       ["d", "mark the words that differ"], ...remarks.help,
     ],
   };

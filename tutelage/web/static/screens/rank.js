@@ -46,6 +46,7 @@ export function rankScreen(view, ctx) {
     cards.forEach((card) => card.card.classList.toggle("picked", card.rank.value === best));
   }
   const keys = { j: () => move(1), k: () => move(-1), ...remarks.keys };
+  if (questions.acceptable) keys.a = () => { const { accept } = cards[current()]; accept.choose(accept.value !== true); };
   for (let rank = 1; rank <= count; rank++) keys[String(rank)] = () => give(rank);
 
   return {
@@ -69,6 +70,6 @@ export function rankScreen(view, ctx) {
     },
     stop() { seen?.stop(); },
     keys,
-    help: [[`1 to ${count}`, "rank of the focused response (or the first one without)"], ["j or k", "next, previous response"], ...remarks.help],
+    help: [[`1 to ${count}`, "rank of the focused response (or the first one without)"], ["j or k", "next, previous response"], ...(questions.acceptable ? [["a", "the focused response: acceptable; again: not"]] : []), ...remarks.help],
   };
 }

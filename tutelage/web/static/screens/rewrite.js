@@ -25,7 +25,7 @@ export function rewriteScreen(view, ctx) {
   const edit = h("div", { class: "card" }, label, editor);
   return {
     stage: [promptPart(view, ctx),
-      original === null ? edit : h("div", { class: "columns" }, responseCard(view, 0, ctx).card, edit),
+      original === null ? edit : h("div", { class: "columns" }, responseCard(view, 0, ctx, { head: [h("h2", { class: "label" }, "As it is")] }).card, edit),
       original === null ? null : changes, remarks.element],
     bar: [],
     read() {
