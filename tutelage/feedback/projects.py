@@ -118,7 +118,7 @@ def create_project(
         who = Member(by, key, name, "owner")
         if by.account_id is not None:
             insert_one(connection, Membership, project_id=key, account_id=by.id, role="owner")
-        _add_schema(connection, who, schema or Schema())
+        insert_schema(connection, key, schema or Schema(), by.account_id)
         note(connection, by, "create-project", name, key)
     return who
 
@@ -192,7 +192,9 @@ def set_schema(database: Database, who: Member, schema: Schema) -> int:
     who.require("manage")
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
-        return _add_schema(connection, who, schema)
+        version = insert_schema(connection, who.project_id, schema, who.user.account_id)
+        note(connection, who.user, "questions", str(version.n), who.project_id)
+        return version.n
 
 
 def set_guideline(database: Database, who: Member, markdown: str) -> int:
@@ -202,22 +204,9 @@ def set_guideline(database: Database, who: Member, markdown: str) -> int:
         raise Refused("invalid", f"guidelines have at most {MAX_TEXT} characters.")
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
-        newest = _newest(connection, GuidelineVersion, who.project_id)
-        identity = hashlib.sha256(markdown.encode()).hexdigest()
-        if newest is not None and newest.sha256 == identity:
-            return newest.n
-        n = 1 if newest is None else newest.n + 1
-        insert_one(
-            connection,
-            GuidelineVersion,
-            project_id=who.project_id,
-            n=n,
-            markdown=markdown,
-            sha256=identity,
-            by_id=who.user.account_id,
-        )
-        note(connection, who.user, "guidelines", str(n), who.project_id)
-        return n
+        version = insert_guideline(connection, who.project_id, markdown, who.user.account_id)
+        note(connection, who.user, "guidelines", str(version.n), who.project_id)
+        return version.n
 
 
 def guidelines(database: Database, who: Member) -> list[Guideline]:
@@ -283,8 +272,39 @@ def current_versions(connection: Connection, key: int) -> tuple[int, int | None]
     """Row ids of the current questions (made, with the defaults, in a project without any) and guidelines."""
     schema = _newest(connection, SchemaVersion, key)
     guideline = _newest(connection, GuidelineVersion, key)
-    schema_id = _insert_schema(connection, key, 1, Schema(), None) if schema is None else schema.id
+    schema_id = insert_schema(connection, key, Schema(), None).id if schema is None else schema.id
     return schema_id, None if guideline is None else guideline.id
+
+
+def insert_schema(connection: Connection, key: int, schema: Schema, by: int | None) -> Any:
+    """The newest version if its content is the same, else a new one; a row with `id` and `n`."""
+    identity = schema_sha(schema)
+    newest = _newest(connection, SchemaVersion, key)
+    if newest is None or newest.sha256 != identity:
+        n = 1 if newest is None else newest.n + 1
+        content = schema.model_dump(mode="json")
+        insert_one(connection, SchemaVersion, project_id=key, n=n, content=content, sha256=identity, by_id=by)
+        newest = _newest(connection, SchemaVersion, key)
+    return newest
+
+
+def insert_guideline(connection: Connection, key: int, markdown: str, by: int | None) -> Any:
+    """The newest version if its content is the same, else a new one; a row with `id` and `n`."""
+    identity = guideline_sha(markdown)
+    newest = _newest(connection, GuidelineVersion, key)
+    if newest is None or newest.sha256 != identity:
+        n = 1 if newest is None else newest.n + 1
+        insert_one(
+            connection,
+            GuidelineVersion,
+            project_id=key,
+            n=n,
+            markdown=markdown,
+            sha256=identity,
+            by_id=by,
+        )
+        newest = _newest(connection, GuidelineVersion, key)
+    return newest
 
 
 def schema_at(connection: Connection, schema_version_id: int) -> tuple[int, Schema]:
@@ -321,23 +341,12 @@ def _newest(
     return connection.execute(query).one_or_none()
 
 
-def _add_schema(connection: Connection, who: Member, schema: Schema) -> int:
-    newest = _newest(connection, SchemaVersion, who.project_id)
-    if newest is not None and newest.sha256 == _sha(schema):
-        return newest.n
-    n = 1 if newest is None else newest.n + 1
-    _insert_schema(connection, who.project_id, n, schema, who.user.account_id)
-    note(connection, who.user, "questions", str(n), who.project_id)
-    return n
-
-
-def _insert_schema(connection: Connection, key: int, n: int, schema: Schema, by: int | None) -> int:
-    content = schema.model_dump(mode="json")
-    return insert_one(
-        connection, SchemaVersion, project_id=key, n=n, content=content, sha256=_sha(schema), by_id=by
-    )
-
-
-def _sha(schema: Schema) -> str:
+def schema_sha(schema: Schema) -> str:
+    """The identity of questions."""
     content = json.dumps(schema.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def guideline_sha(markdown: str) -> str:
+    """The identity of guidelines."""
+    return hashlib.sha256(markdown.encode()).hexdigest()

@@ -18,6 +18,16 @@ from tutelage.store.schema_feedback import Assignment, RankEntry, Rewrite, Schem
 from tutelage.store.voting import read_votes
 
 
+class ItemContent(NamedTuple):
+    """An item with its prompt and the texts in its slots."""
+
+    item_id: int
+    type: str
+    digest: str
+    prompt: Prompt
+    texts: tuple[str, ...]
+
+
 class _Written(NamedTuple):
     """A current rewrite or demonstration."""
 
@@ -81,7 +91,7 @@ def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
     for row in answers:
         by_item[row.item_id].append(row)
     found = {}
-    for item_id, prompt, item_digest, texts in _items(connection, project_id, "rank"):
+    for item_id, _, item_digest, prompt, texts in read_items(connection, project_id, "rank"):
         for i, j in itertools.combinations(range(len(texts)), 2):
             votes = tuple(
                 Vote(row.name, _sign(ranks[row.id], i, j), _first_shown(row.presented_order, i, j))
@@ -117,14 +127,14 @@ def _written(connection: Connection, project_id: int) -> list[_Written]:
     }
     schemas = select(SchemaVersion.id, SchemaVersion.content).where(SchemaVersion.project_id == project_id)
     pairs = {row.id: bool(row.content["rewrite_makes_pair"]) for row in connection.execute(schemas)}
-    items = {item[0]: item[1:] for item in _items(connection, project_id, "rewrite")}
+    items = {item.item_id: item for item in read_items(connection, project_id, "rewrite")}
     written = []
     for row in answers:
-        prompt, item_digest, shown = items[row.item_id]
-        original = shown[0] if shown else None
+        item = items[row.item_id]
+        original = item.texts[0] if item.texts else None
         makes_pair = pairs[row.schema_version_id]
         written.append(
-            _Written(row.item_id, item_digest, prompt, original, texts[row.id], row.name, makes_pair)
+            _Written(item.item_id, item.digest, item.prompt, original, texts[row.id], row.name, makes_pair)
         )
     return written
 
@@ -155,11 +165,9 @@ def _current(connection: Connection, project_id: int, type: str, role: str) -> S
     return connection.execute(query).all()
 
 
-def _items(
-    connection: Connection, project_id: int, type: str
-) -> list[tuple[int, Prompt, str, tuple[str, ...]]]:
-    """(item, prompt, digest, texts by slot) of the items of one type."""
-    of_type = (Item.project_id == project_id, Item.type == type)
+def read_items(connection: Connection, project_id: int, *types: str) -> list[ItemContent]:
+    """The items of some types with their contents, ordered by content."""
+    of_type = (Item.project_id == project_id, Item.type.in_(types))
     texts: dict[int, list[str]] = defaultdict(list)
     shown = (
         select(ItemResponse.item_id, ResponseRow.text)
@@ -171,12 +179,19 @@ def _items(
     for item_id, text in connection.execute(shown):
         texts[item_id].append(text)
     prompts = (
-        select(Item.id, Item.digest, PromptRow.content, PromptRow.task, PromptRow.reference)
+        select(Item.id, Item.type, Item.digest, PromptRow.content, PromptRow.task, PromptRow.reference)
         .join(PromptRow, PromptRow.id == Item.prompt_id)
         .where(*of_type)
+        .order_by(Item.digest)
     )
     return [
-        (row.id, Prompt.from_json(row.content, row.task, row.reference), row.digest, tuple(texts[row.id]))
+        ItemContent(
+            row.id,
+            row.type,
+            row.digest,
+            Prompt.from_json(row.content, row.task, row.reference),
+            tuple(texts[row.id]),
+        )
         for row in connection.execute(prompts)
     ]
 
