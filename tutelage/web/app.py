@@ -112,7 +112,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _answer(request: Request, status: int, sentence: str, reason: str, headers: Any = None) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
-    path = request.url.path
+    path, sentence = request.url.path, sentence[:1].upper() + sentence[1:]
     if path.startswith(("/api/", "/static/")):
         extra = dict(headers or {})
         if status == 401:

@@ -87,7 +87,7 @@ async def login(request: Request, site: TheSite) -> Response:
     except Refused as error:
         status = 429 if error.reason == "too-many" else 401
         name = form.get("name", "")[:200]
-        return page(request, "login.html", status, next=wanted, error=str(error), name=name)
+        return page(request, "login.html", status, next=wanted, error=_capital(error), name=name)
     answer = RedirectResponse(wanted, 303)
     await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
@@ -111,7 +111,7 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
     except Refused as error:
         if error.reason == "gone":
             raise
-        return page(request, "join.html", 422, invitation=found, error=str(error), name=name[:200])
+        return page(request, "join.html", 422, invitation=found, error=_capital(error), name=name[:200])
     answer = RedirectResponse("/", 303)
     await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
@@ -307,6 +307,10 @@ def local_path(wanted: str) -> str:
     """A path on this server; anything else becomes the home page."""
     safe = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
     return wanted if safe else "/"
+
+
+def _capital(error: Refused) -> str:
+    return str(error)[:1].upper() + str(error)[1:]
 
 
 async def _form(request: Request) -> dict[str, str]:
