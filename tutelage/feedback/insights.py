@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, literal, select
+from sqlalchemy import Connection, Select, case, func, literal, select
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.access import Member
@@ -94,6 +94,59 @@ class OwnAgreement:
     agreed: int
     compared: int
     by_kind: dict[str, tuple[int, int]]  # kind -> (agreed, compared)
+
+
+@dataclass(frozen=True)
+class AnnotatorTotals:
+    """One annotator's work in a project."""
+
+    name: str
+    kind: str
+    answers: int
+    skips: int
+    last: datetime | None
+
+
+def annotators(database: Database, who: Member) -> list[AnnotatorTotals]:
+    """Everybody who has had an item of the project or answered one, by name.  Needs view."""
+    who.require("view")
+    with database.read() as connection:
+        first = Annotation.supersedes_id.is_(None) & (Annotation.role != "adjudication")
+        answered = (
+            select(
+                Annotation.annotator_id,
+                func.count().label("n"),
+                func.max(Annotation.submitted_at).label("last"),
+            )
+            .join(Item, Item.id == Annotation.item_id)
+            .where(Item.project_id == who.project_id, first)
+            .group_by(Annotation.annotator_id)
+            .subquery()
+        )
+        skipped = (
+            select(
+                Assignment.annotator_id,
+                func.sum(case((Assignment.status == "skipped", 1), else_=0)).label("n"),
+            )
+            .join(Item, Item.id == Assignment.item_id)
+            .where(Item.project_id == who.project_id)
+            .group_by(Assignment.annotator_id)
+            .subquery()
+        )
+        rows = connection.execute(
+            select(
+                Annotator.name,
+                Annotator.kind,
+                func.coalesce(answered.c.n, 0),
+                func.coalesce(skipped.c.n, 0),
+                answered.c.last,
+            )
+            .outerjoin(answered, answered.c.annotator_id == Annotator.id)
+            .outerjoin(skipped, skipped.c.annotator_id == Annotator.id)
+            .where(answered.c.n.is_not(None) | skipped.c.n.is_not(None))
+            .order_by(Annotator.name)
+        )
+        return [AnnotatorTotals(*row) for row in rows]
 
 
 def totals(database: Database, who: Member) -> Totals:

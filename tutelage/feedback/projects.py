@@ -90,6 +90,12 @@ def projects_of(database: Database, user: User) -> list[ProjectInfo]:
         return [_info(connection, find_member(connection, user, name)) for name in connection.scalars(names)]
 
 
+def names(database: Database) -> list[str]:
+    """The names of all projects, sorted: for the command line."""
+    with database.read() as connection:
+        return list(connection.scalars(select(Project.name).order_by(Project.name)))
+
+
 def info(database: Database, who: Member) -> ProjectInfo:
     """The project with its current settings, questions and guidelines."""
     with database.read() as connection:

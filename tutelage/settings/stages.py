@@ -201,6 +201,64 @@ class ServeSettings(DeviceSettings):
     )
 
 
+class StoreSettings(Settings):
+    """Which store, for commands that work on it directly."""
+
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+
+
+class FeedbackImportSettings(StoreSettings):
+    """Take JSONL into a project, line by line: good lines are stored, bad ones listed, nothing is stored twice."""
+
+    project: str = setting("main", "Project that receives the lines; made if missing.")
+    file: Path = setting(..., "JSONL file to read.")
+    kind: Literal["prompts", "responses", "preference", "scores", "raw"] = setting(
+        "responses", "What the lines hold; raw is what an export with format=raw wrote."
+    )
+
+
+class FeedbackExportSettings(StoreSettings):
+    """Write the answers of a project as JSONL, with a manifest beside it."""
+
+    project: str = setting("main", "Project whose answers are written.")
+    out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
+    format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
+        "preference", "Which rows to write."
+    )
+    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+        "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
+    )
+    ties: Literal["keep", "drop"] = setting(
+        "drop", "An exact tie becomes a row with probability 0.5, or no row."
+    )
+    labels_from: Literal["acceptable", "rating", "pairs"] = setting(
+        "acceptable", "unpaired: where good and bad come from."
+    )
+    neutral: Literal["true", "false", "drop"] = setting(
+        "drop", "stepwise: what a neutral step becomes; drop leaves its row out."
+    )
+    names: bool = setting(False, "raw and ratings: write annotators' real names instead of numbers.")
+    gold: bool = setting(True, "Also write gold items.")
+
+
+class FeedbackStatusSettings(StoreSettings):
+    """Show how much of the work in a store is done, by project."""
+
+    project: str = setting("", "Show only this project, and its annotators; empty shows all.")
+
+
+class FeedbackBackupSettings(StoreSettings):
+    """Copy a store (SQLite) as it is at one moment, verify the copy, and write its hash beside it."""
+
+    out: Path = setting(..., "File to write; it must not be there yet. Its hash goes to OUT.sha256.")
+
+
+class FeedbackDoctorSettings(StoreSettings):
+    """Check that everything in a store fits together; changes nothing unless told to."""
+
+    repair: bool = setting(False, "Recount the answers of items whose count is wrong.")
+
+
 class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     """Train a reward model on comparisons (Bradley-Terry)."""
 
