@@ -33,6 +33,7 @@ _UNSEEN = re.compile(
     # Joiners belong into some scripts and into emoji; beside ASCII, or at an end, they only hide.
     "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
 )
+_ABSOLUTE = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 _HTML_TAGS = {
@@ -108,9 +109,15 @@ def _sanitised(html: str) -> str:
         attributes={**_HTML_ATTRIBUTES, **_MATH_ATTRIBUTES},
         allowed_classes=_CLASSES,
         url_schemes={"http", "https", "mailto"},
+        attribute_filter=_outward,
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
+
+
+def _outward(_tag: str, attribute: str, value: str) -> str | None:
+    """Links lead away, never into this server: a relative one is dropped."""
+    return None if attribute == "href" and not _ABSOLUTE.match(value) else value
 
 
 def _formula(tex: str, display: bool) -> str:
