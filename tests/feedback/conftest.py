@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import fresh_database, postgres_server
+from tests.databases import fresh_database, postgres_server, template_database
 from tests.feedback.kit import _cheap_passwords as _cheap_passwords
 from tutelage.store import Store
 from tutelage.store.database import Database
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str | None]:
+def postgres() -> Iterator[tuple[str | None, str]]:
+    """A server, and the name of a database with our tables on it."""
     with postgres_server() as server:
-        yield server
+        yield server, template_database(server) if server else ""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -24,7 +25,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(tmp_path / "store.sqlite")
         return
-    with fresh_database(request.getfixturevalue("postgres")) as url:
+    server, template = request.getfixturevalue("postgres")
+    with fresh_database(server, template) as url:
         yield url
 
 

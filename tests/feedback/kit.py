@@ -38,6 +38,7 @@ def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with the least work, so that a test with ten users does not take a second for their passwords."""
     cheap = accounts.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr(accounts, "HASHER", cheap)
+    monkeypatch.setattr(accounts, "NOBODY", cheap.hash("nobody"))
 
 
 def owner(database: Database, name: str = "olga") -> accounts.User:

@@ -173,7 +173,7 @@ def check_password(database: Database, name: str, password: str, place: str = ""
         with database.write() as connection:
             connection.execute(delete(LoginFailure).where(LoginFailure.at < now() - WINDOW))
             for key in keys:
-                insert_one(connection, LoginFailure, key=key)
+                insert_one(connection, LoginFailure, key=key, at=now())
         raise Refused("unauthenticated", WRONG)
     if HASHER.check_needs_rehash(stored):
         _store_password(database, user, HASHER.hash(password))

@@ -153,7 +153,8 @@ def members(database: Database, who: Member) -> list[MemberRow]:
 def set_role(database: Database, who: Member, user_name: str, role: Role | None) -> None:
     """Add or change a member; None removes the membership, never the answers.
 
-    Refused: forbidden (only owners make and unmake owners), not-found, conflict (the last owner).
+    A project whose owners are gone is the administrators'.  Refused: forbidden (only owners make and unmake owners),
+    not-found.
     """
     who.require("manage")
     with database.write() as connection:
@@ -165,13 +166,6 @@ def set_role(database: Database, who: Member, user_name: str, role: Role | None)
         old = connection.scalar(select(Membership.role).where(place))
         if "owner" in (old, role) and old != role:
             who.require("own")
-        owners = select(func.count()).where(
-            Membership.project_id == who.project_id, Membership.role == "owner"
-        )
-        if old == "owner" != role and connection.scalar(owners) == 1:
-            raise Refused(
-                "conflict", f"'{user_name}' is the last owner of the project: make another one first."
-            )
         connection.execute(delete(Membership).where(place))
         if role is not None:
             insert_one(connection, Membership, project_id=who.project_id, account_id=account, role=role)
