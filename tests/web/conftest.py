@@ -30,7 +30,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def site(world: World) -> Iterator[Site]:
     free = Limits(**{name: Limit(100_000, 0.001) for name in ("generate", "export", "token", "invite")})
-    made = Site(world.database, generator=Parrots(), limits=free, hosts=("localhost", "127.0.0.1", "testserver"))
+    made = Site(
+        world.database, generator=Parrots(), limits=free, hosts=("localhost", "127.0.0.1", "testserver")
+    )
     yield made
     made.exports.close()
 

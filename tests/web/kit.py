@@ -28,7 +28,11 @@ PROMPTS = (
     "Give me three names for a grey cat.",
 )
 ANSWERS = (
-    ("Tom sold his red ball to Mary for three coins.", "Tom went to the market.", "Mary has a ball now, and Tom has coins."),
+    (
+        "Tom sold his red ball to Mary for three coins.",
+        "Tom went to the market.",
+        "Mary has a ball now, and Tom has coins.",
+    ),
     (
         "Find a common denominator: 6.\n\n$\\frac{3}{6} + \\frac{2}{6} = \\frac{5}{6}$.\n\nSo it is $$\\frac{5}{6}$$",
         "Add the tops, add the bottoms.\n\nSo it is $\\frac{2}{5}$.",
@@ -69,7 +73,11 @@ class Parrots(LiveGenerator):
         said = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
         words = ["I heard", "You said", "Indeed", "So"]
         if begun is not None:
-            return [Candidate(text="\n\nThen add the numerators.\n\nThat gives five sixths.", model="red", n_tokens=9)]
+            return [
+                Candidate(
+                    text="\n\nThen add the numerators.\n\nThat gives five sixths.", model="red", n_tokens=9
+                )
+            ]
         return [
             Candidate(text=f"{words[n % 4]}: {said}", model=self.models[n % 2].name, n_tokens=4 + n)
             for n in range(count)
@@ -129,7 +137,9 @@ class World:
 def fill(path: Path, project: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
     """Put prompts and responses into a project: one generation run per model."""
     nouns = [
-        Prompt((Message("user", "Hello."), Message("assistant", "Hello! How can I help?"), Message("user", text)))
+        Prompt(
+            (Message("user", "Hello."), Message("assistant", "Hello! How can I help?"), Message("user", text))
+        )
         if text.startswith("Explain")
         else Prompt(text)
         for text in prompts

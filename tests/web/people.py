@@ -14,7 +14,9 @@ PHONE = {"width": 390, "height": 844}
 
 
 @contextmanager
-def visitor(browser: Any, url: str, name: str = "", viewport: dict[str, int] | None = None, **options: Any) -> Iterator[Any]:
+def visitor(
+    browser: Any, url: str, name: str = "", viewport: dict[str, int] | None = None, **options: Any
+) -> Iterator[Any]:
     """A page of a fresh visitor, logged in as `name` if given; whatever goes wrong in it ends the test.
 
     `page.faults` collects errors of scripts, refusals by the security policy, and requests to other servers.
@@ -66,10 +68,17 @@ def item_of(page: Any) -> str:
 
 
 def _note(page: Any, message: Any) -> None:
-    if message.type == "error" and "Failed to load resource" not in message.text and "net::ERR" not in message.text:
+    if (
+        message.type == "error"
+        and "Failed to load resource" not in message.text
+        and "net::ERR" not in message.text
+    ):
         page.faults.append(f"console: {message.text}")
 
 
 def _abroad(page: Any, request: Any, url: str) -> None:
-    if urlsplit(request.url).scheme in ("http", "https", "ws", "wss") and urlsplit(request.url).netloc != urlsplit(url).netloc:
+    if (
+        urlsplit(request.url).scheme in ("http", "https", "ws", "wss")
+        and urlsplit(request.url).netloc != urlsplit(url).netloc
+    ):
         page.faults.append(f"foreign request: {request.url}")

@@ -49,7 +49,10 @@ def tokens(world: World) -> dict[str, str]:
     world.project("elsewhere")
     people = {role: world.user(f"the-{role}", "main", role) for role in ROLES}
     people["outsider"] = world.user("outsider", "elsewhere")
-    return {name: accounts.create_token(world.database, user, "test", ("manage",)) for name, user in people.items()}
+    return {
+        name: accounts.create_token(world.database, user, "test", ("manage",))
+        for name, user in people.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ def test_every_route_refuses_the_roles_that_it_is_not_for(
         assert wanted, f"{way.path} declares no need"
         if not wanted <= ALLOWED[role]:
             answer = client.request(way.method, path_of(way.path), json={}, headers=headers)
-            assert answer.status_code == 403, f"{role}: {way.method} {way.path}: {answer.status_code} {answer.text[:200]}"
+            assert answer.status_code == 403, (
+                f"{role}: {way.method} {way.path}: {answer.status_code} {answer.text[:200]}"
+            )
             refused += 1
     assert (refused > 10) == (role in ("annotator", "adjudicator", "viewer"))
 
@@ -147,7 +152,9 @@ def test_outsiders_do_not_even_learn_that_a_project_exists(
     for way in ways(app):
         if "{project}" in way.path:
             there = client.request(way.method, path_of(way.path), json={}, headers=headers)
-            missing = client.request(way.method, path_of(way.path, "no-such-project"), json={}, headers=headers)
+            missing = client.request(
+                way.method, path_of(way.path, "no-such-project"), json={}, headers=headers
+            )
             assert there.status_code == missing.status_code == 404, f"{way.method} {way.path}"
 
 
@@ -161,14 +168,20 @@ def test_tokens_do_no_more_than_their_scope(
     for way in ways(app):
         _, needed = needs(way.route)
         if needed and order.index(needed) > order.index(scope):
-            answer = client.request(way.method, path_of(way.path), json={}, headers={"Authorization": f"Bearer {token}"})
+            answer = client.request(
+                way.method, path_of(way.path), json={}, headers={"Authorization": f"Bearer {token}"}
+            )
             assert answer.status_code == 403, f"{way.method} {way.path}: {answer.status_code}"
             refused.append(way.path)
     assert "/api/v1/projects/{project}/members/{name}" in refused
 
 
 def test_every_change_needs_more_than_the_scope_read(app: FastAPI) -> None:
-    harmless = {"/api/v1/auth/logout", "/api/v1/projects/{project}/exports", "/api/v1/projects/{project}/exports/preview"}
+    harmless = {
+        "/api/v1/auth/logout",
+        "/api/v1/projects/{project}/exports",
+        "/api/v1/projects/{project}/exports/preview",
+    }
     for way in ways(app):
         if way.method != "GET" and way.path not in PUBLIC | harmless:
             assert needs(way.route)[1] in ("label", "manage"), f"{way.method} {way.path}"
@@ -203,15 +216,22 @@ def test_a_session_without_its_csrf_token_changes_nothing(app: FastAPI, client: 
         {"Origin": "http://testserver:81"},
     ],
 )
-def test_pages_of_other_sites_are_refused_even_with_the_token(client: TestClient, headers: dict[str, str]) -> None:
+def test_pages_of_other_sites_are_refused_even_with_the_token(
+    client: TestClient, headers: dict[str, str]
+) -> None:
     csrf = log_in(client)
     body = {"name": "stolen", "scopes": ["read"], "days": 1}
     refused = client.post("/api/v1/me/tokens", json=body, headers={"X-CSRF-Token": csrf, **headers})
     assert refused.status_code == 403
-    taken = client.post("/api/v1/me/tokens", json=body, headers={"X-CSRF-Token": csrf, "Origin": "http://testserver"})
+    taken = client.post(
+        "/api/v1/me/tokens", json=body, headers={"X-CSRF-Token": csrf, "Origin": "http://testserver"}
+    )
     assert taken.status_code == 201
     assert client.post("/login", content="name=a&password=b", headers={**FORM, **headers}).status_code == 403
-    assert client.post("/api/v1/auth/login", json={"name": "a", "password": "b"}, headers=headers).status_code == 403
+    assert (
+        client.post("/api/v1/auth/login", json={"name": "a", "password": "b"}, headers=headers).status_code
+        == 403
+    )
 
 
 def test_a_login_form_that_no_browser_sent_is_refused(client: TestClient) -> None:
@@ -251,7 +271,9 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(world: World, htt
     with TestClient(build_app(Site(world.database, https=https)), base_url="https://testserver") as client:
         answer = client.post("/api/v1/auth/login", json={"name": "ann", "password": PASSWORD})
     (morsel,) = SimpleCookie(answer.headers["set-cookie"]).values()
-    assert morsel["httponly"] and morsel["samesite"] == "lax" and morsel["path"] == "/" and not morsel["domain"]
+    assert (
+        morsel["httponly"] and morsel["samesite"] == "lax" and morsel["path"] == "/" and not morsel["domain"]
+    )
     assert bool(morsel["secure"]) == https
     assert morsel.key.startswith("__Host-") == https
     assert ("strict-transport-security" in answer.headers) == https
@@ -272,7 +294,9 @@ def test_passwords_cannot_be_tried_for_ever(client: TestClient, world: World) ->
     assert codes[0] == 401 and codes[-1] == 429
     right = client.post("/api/v1/auth/login", json={"name": "victim", "password": PASSWORD})
     assert right.status_code == 429
-    form = client.post("/login", content="name=victim&password=x", headers={**FORM, "Origin": "http://testserver"})
+    form = client.post(
+        "/login", content="name=victim&password=x", headers={**FORM, "Origin": "http://testserver"}
+    )
     assert form.status_code == 429 and "victim" in form.text
 
 
@@ -283,7 +307,10 @@ def test_wrong_names_and_wrong_passwords_look_alike(client: TestClient) -> None:
     assert unknown.json() == known.json()
 
 
-@pytest.mark.parametrize("wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: y"])
+@pytest.mark.parametrize(
+    "wanted",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: y"],
+)
 def test_login_leads_nowhere_else(client: TestClient, wanted: str) -> None:
     from urllib.parse import urlencode
 
@@ -307,7 +334,16 @@ def test_an_invitation_works_once(client: TestClient, world: World) -> None:
 def test_every_answer_carries_the_policy(app: FastAPI, client: TestClient) -> None:
     log_in(client)
     seen = set()
-    for path in ("/", "/login", "/p/main/work", "/p/main/manage", "/nothing", "/static/style.css", "/static/nothing", "/api/v1/me"):
+    for path in (
+        "/",
+        "/login",
+        "/p/main/work",
+        "/p/main/manage",
+        "/nothing",
+        "/static/style.css",
+        "/static/nothing",
+        "/api/v1/me",
+    ):
         answer = client.get(path)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy, path
@@ -323,22 +359,40 @@ def test_every_answer_carries_the_policy(app: FastAPI, client: TestClient) -> No
 def test_other_host_names_are_refused(world: World) -> None:
     site = Site(world.database, hosts=("localhost", "127.0.0.1", "::1"))
     with TestClient(build_app(site), base_url="http://localhost:8000") as client:
-        for host, status in [("localhost:8000", 200), ("LOCALHOST", 200), ("[::1]:8000", 200), ("evil.example", 421), ("localhost.evil.example", 421), ("", 421)]:
+        for host, status in [
+            ("localhost:8000", 200),
+            ("LOCALHOST", 200),
+            ("[::1]:8000", 200),
+            ("evil.example", 421),
+            ("localhost.evil.example", 421),
+            ("", 421),
+        ]:
             assert client.get("/healthz", headers={"Host": host}).status_code == status, host
 
 
 def test_long_bodies_are_refused(client: TestClient, tokens: dict[str, str]) -> None:
     headers = {"Authorization": f"Bearer {tokens['annotator']}"}
-    stated = client.post("/api/v1/projects/main/next", content=b"x", headers={**headers, "Content-Length": str(2**40)})
+    stated = client.post(
+        "/api/v1/projects/main/next", content=b"x", headers={**headers, "Content-Length": str(2**40)}
+    )
     assert stated.status_code == 413
-    assert client.post("/api/v1/projects/main/next", content=b"x", headers={**headers, "Content-Length": "-5"}).status_code in (400, 413)
+    assert client.post(
+        "/api/v1/projects/main/next", content=b"x", headers={**headers, "Content-Length": "-5"}
+    ).status_code in (400, 413)
 
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"draft": {"a": "\\u0000"}}', b'{"draft": {"a": "\\ud800"}}', b'{"draft": {"\\udc00": 1}}', b'{"draft": {"a": "x\\\\\\u0000"}}'],
+    [
+        b'{"draft": {"a": "\\u0000"}}',
+        b'{"draft": {"a": "\\ud800"}}',
+        b'{"draft": {"\\udc00": 1}}',
+        b'{"draft": {"a": "x\\\\\\u0000"}}',
+    ],
 )
-def test_text_that_no_database_keeps_is_refused(client: TestClient, tokens: dict[str, str], body: bytes) -> None:
+def test_text_that_no_database_keeps_is_refused(
+    client: TestClient, tokens: dict[str, str], body: bytes
+) -> None:
     headers = {"Authorization": f"Bearer {tokens['annotator']}", "Content-Type": "application/json"}
     answer = client.put("/api/v1/projects/main/assignments/1/draft", content=body, headers=headers)
     assert answer.status_code == 422 and "NUL" in answer.json()["detail"]

@@ -37,11 +37,11 @@ SEEDS = [
     f"[click](data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==)",
     f"[click](vbscript:{CALL}) <javascript:{CALL}>",
     f"![picture]({FAR}.png)",
-    f"![picture](x\"onerror=\"{CALL})",
+    f'![picture](x"onerror="{CALL})',
     f"[x]: javascript:{CALL}\n\n[x]",
-    f"[a]({FAR} \"onmouseover={CALL}\")",
+    f'[a]({FAR} "onmouseover={CALL}")',
     f"```html\n</code></pre><script>{CALL}</script>\n```",
-    f"```\"><img src=x onerror={CALL}>\nx\n```",
+    f'```"><img src=x onerror={CALL}>\nx\n```',
     f"`</code><script>{CALL}</script>`",
     f"| a | <img src=x onerror={CALL}> |\n|---|---|\n| [x](javascript:{CALL}) | 2 |",
     f"$\\href{{javascript:{CALL}}}{{x}}$",
@@ -64,7 +64,7 @@ SEEDS = [
     "| a " * 300 + "|\n" + "|---" * 300 + "|",
     f"{{{{ 7*7 }}}} {{% raw %}} ${{7*7}} <%= 7*7 %> </script><!--<script>{CALL}//-->",
     f"</textarea></title></style><script>{CALL}</script>",
-    f"\"'><img src=x onerror={CALL}><a href=\"javascript:{CALL}",
+    f'"\'><img src=x onerror={CALL}><a href="javascript:{CALL}',
 ]
 WRAPS = ["{}", "Sure! Here you go:\n\n{}", "- {}\n- end", "> {}"]
 
@@ -82,17 +82,23 @@ def zoo(world: World) -> list[str]:
     asked = [f"{n}: {text}" for n, text in enumerate(islice(cycle(SEEDS), 100))]
     prompts = [text.replace("\x00", "\ufffd") for text in asked]
     pairs = [(texts[2 * n], texts[2 * n + 1]) for n in range(100)]
-    world.project("zoo", {"acceptable": False}, {"overlap": 5, "require_scroll": False}, prompts=prompts, answers=pairs)
+    world.project(
+        "zoo", {"acceptable": False}, {"overlap": 5, "require_scroll": False}, prompts=prompts, answers=pairs
+    )
     return texts
 
 
 @pytest.mark.slow
-def test_two_hundred_hostile_texts_stay_text(world: World, server: Running, browser: Any, zoo: list[str]) -> None:
+def test_two_hundred_hostile_texts_stay_text(
+    world: World, server: Running, browser: Any, zoo: list[str]
+) -> None:
     """Walk through all of them; `visitor` fails on an error, a violation of the policy, or a foreign request."""
     world.user("zoe", "zoo")
     seen = 0
     with visitor(browser, server.url, "zoe") as page:
-        page.add_init_script("addEventListener('securitypolicyviolation', e => console.error('policy: ' + e.blockedURI))")
+        page.add_init_script(
+            "addEventListener('securitypolicyviolation', e => console.error('policy: ' + e.blockedURI))"
+        )
         open_work(page, "zoo")
         while page.locator("#submit").count():
             bad = page.evaluate(
@@ -123,7 +129,9 @@ def test_two_hundred_hostile_texts_stay_text(world: World, server: Running, brow
 
 
 @pytest.mark.slow
-def test_they_stay_text_on_the_other_pages(world: World, server: Running, browser: Any, zoo: list[str]) -> None:
+def test_they_stay_text_on_the_other_pages(
+    world: World, server: Running, browser: Any, zoo: list[str]
+) -> None:
     member = world.member("zoo")
     projects.set_guideline(world.database, member, "\n\n".join(SEEDS))
     rows = items.browse(world.database, member, items.Query(limit=30))
@@ -132,7 +140,12 @@ def test_they_stay_text_on_the_other_pages(world: World, server: Running, browse
         for path in [*paths, *(f"/p/zoo/data/{row.item_id}" for row in rows)]:
             page.goto(path)
             assert page.evaluate("window.hurt") is None, path
-            assert page.evaluate("document.querySelectorAll('main script, main img, main iframe, main object').length") == 0
+            assert (
+                page.evaluate(
+                    "document.querySelectorAll('main script, main img, main iframe, main object').length"
+                )
+                == 0
+            )
 
 
 def test_the_policy_alone_would_hold(server: Running, browser: Any) -> None:

@@ -97,7 +97,9 @@ def test_keys_are_dead_while_one_types_or_composes(world: World, server: Running
         assert page.locator("dialog[open]").count() == 0
         assert page.locator("#bar input:checked").count() == 0
         page.keyboard.press("Escape")
-        page.evaluate("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', isComposing: true, bubbles: true}))")
+        page.evaluate(
+            "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', isComposing: true, bubbles: true}))"
+        )
         assert page.locator("#bar input:checked").count() == 0
         page.keyboard.press("1")
         assert page.locator("#bar input:checked").count() == 1
@@ -117,7 +119,9 @@ def test_rank_with_ties(world: World, server: Running, browser: Any, shots: Path
         ready(page)
         page.screenshot(path=shots / "rank.png")
         page.keyboard.press("Enter")
-        page.wait_for_function("old => document.querySelector('.response .body').innerText.trim() !== old", arg=on_screen[0])
+        page.wait_for_function(
+            "old => document.querySelector('.response .body').innerText.trim() !== old", arg=on_screen[0]
+        )
         saved(page)
     (answer,) = answers_of(world, "ranks")
     by_screen = [answer.answer.ranks[slot] for slot in answer.shown_order]
@@ -138,13 +142,22 @@ def test_rate_every_criterion(world: World, server: Running, browser: Any, shots
         saved(page)
     (answer,) = answers_of(world, "rates")
     first, second = answer.shown_order
-    assert [answer.answer.ratings[name][first] for name in ("overall", "accuracy", "coverage", "coherence")] == [1, 2, 3, 4]
-    assert [answer.answer.ratings[name][second] for name in ("overall", "accuracy", "coverage", "coherence")] == [5, 6, 7, None]
+    assert [
+        answer.answer.ratings[name][first] for name in ("overall", "accuracy", "coverage", "coherence")
+    ] == [1, 2, 3, 4]
+    assert [
+        answer.answer.ratings[name][second] for name in ("overall", "accuracy", "coverage", "coherence")
+    ] == [5, 6, 7, None]
 
 
-def test_steps_with_rewrite_and_regeneration(world: World, server: Running, browser: Any, shots: Path) -> None:
+def test_steps_with_rewrite_and_regeneration(
+    world: World, server: Running, browser: Any, shots: Path
+) -> None:
     """A wrong step gets a reason and a better text, the model goes on from it, and its steps come next."""
-    prompt, answer = "What is 1/2 + 1/3?", "Take six as denominator.\n\nThen it is 3/6 + 1/6.\n\nSo four sixths."
+    prompt, answer = (
+        "What is 1/2 + 1/3?",
+        "Take six as denominator.\n\nThen it is 3/6 + 1/6.\n\nSo four sixths.",
+    )
     world.project("steps", {"type": "step"}, prompts=[prompt], answers=[[answer]])
     world.user("sam", "steps")
     with visitor(browser, server.url, "sam") as page:
@@ -259,7 +272,9 @@ def test_undo_opens_the_last_answer_as_a_revision(world: World, server: Running,
         page.keyboard.press("r")
         page.keyboard.type("first thought")
         page.keyboard.press("Control+Enter")
-        page.wait_for_function("old => document.querySelector('.response .body').innerText.trim() !== old", arg=first[0])
+        page.wait_for_function(
+            "old => document.querySelector('.response .body').innerText.trim() !== old", arg=first[0]
+        )
         saved(page)
         second = shown(page)
         page.keyboard.press("4")
@@ -269,7 +284,9 @@ def test_undo_opens_the_last_answer_as_a_revision(world: World, server: Running,
         assert page.get_by_label("Reason").input_value() == "first thought"
         page.keyboard.press("7")
         page.keyboard.press("Enter")
-        page.wait_for_function("old => document.querySelector('.response .body').innerText.trim() !== old", arg=first[0])
+        page.wait_for_function(
+            "old => document.querySelector('.response .body').innerText.trim() !== old", arg=first[0]
+        )
         assert shown(page) == second
         assert page.locator("#bar input:checked").get_attribute("value") == "0"
         saved(page)
@@ -423,14 +440,18 @@ def test_skip_with_a_reason_and_flag(world: World, server: Running, browser: Any
         page.keyboard.press("s")
         page.get_by_label("Not my field").check()
         page.keyboard.press("Enter")
-        page.wait_for_function("old => document.querySelector('.response .body').innerText.trim() !== old", arg=before[0])
+        page.wait_for_function(
+            "old => document.querySelector('.response .body').innerText.trim() !== old", arg=before[0]
+        )
     rows = items.browse(world.database, world.member("skips"), items.Query(state="flagged"))
     assert [(row.skips, row.flags) for row in rows] == [(1, 1)]
 
 
 def test_dwell_and_scroll_hold_a_submit_back(world: World, server: Running, browser: Any) -> None:
     long = "\n\n".join(f"Line {n} of a long text." for n in range(80))
-    world.project("slow", {"acceptable": False}, {"dwell_seconds": 1.5}, prompts=["Talk."], answers=[[long, "Short."]])
+    world.project(
+        "slow", {"acceptable": False}, {"dwell_seconds": 1.5}, prompts=["Talk."], answers=[[long, "Short."]]
+    )
     world.user("lou", "slow")
     with visitor(browser, server.url, "lou") as page:
         open_work(page, "slow")
@@ -447,7 +468,9 @@ def test_dwell_and_scroll_hold_a_submit_back(world: World, server: Running, brow
 
 
 def test_adjudicating_a_conflict(world: World, server: Running, browser: Any, shots: Path) -> None:
-    world.project("court", {"acceptable": False}, {"overlap": 2}, prompts=["Pick."], answers=[["Left", "Right"]])
+    world.project(
+        "court", {"acceptable": False}, {"overlap": 2}, prompts=["Pick."], answers=[["Left", "Right"]]
+    )
     for name, wanted in (("ada", "Left"), ("abe", "Right")):
         world.user(name, "court")
         with visitor(browser, server.url, name) as page:
@@ -473,7 +496,9 @@ def test_adjudicating_a_conflict(world: World, server: Running, browser: Any, sh
 
 
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 640, "height": 400}], ids=["phone", "200 % zoom"])
-def test_small_screens(world: World, server: Running, browser: Any, shots: Path, viewport: dict[str, int]) -> None:
+def test_small_screens(
+    world: World, server: Running, browser: Any, shots: Path, viewport: dict[str, int]
+) -> None:
     """One column, nothing cut off sideways, and the whole way to an answer by touch."""
     world.project(f"small-{viewport['width']}")
     world.user("phil", f"small-{viewport['width']}")
@@ -487,7 +512,9 @@ def test_small_screens(world: World, server: Running, browser: Any, shots: Path,
         ready(page)
         page.screenshot(path=shots / f"small-{viewport['width']}.png")
         page.locator("#submit").tap()
-        page.wait_for_function("old => document.querySelector('.response .body').innerText.trim() !== old", arg=before[0])
+        page.wait_for_function(
+            "old => document.querySelector('.response .body').innerText.trim() !== old", arg=before[0]
+        )
         saved(page)
     assert len(answers_of(world, f"small-{viewport['width']}")) == 1
 
@@ -501,7 +528,9 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         page.get_by_role("heading", name="Manage").wait_for()
         rows = '{"prompt": "Say a number.", "response": "One."}\n{"prompt": "Say a number.", "response": "Two."}\nnonsense\n'
         page.get_by_label("Lines hold").select_option("responses")
-        page.get_by_label("JSONL file").set_input_files({"name": "rows.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
+        page.get_by_label("JSONL file").set_input_files(
+            {"name": "rows.jsonl", "mimeType": "text/plain", "buffer": rows.encode()}
+        )
         page.get_by_role("button", name="Import").click()
         page.get_by_text("Line 3:").wait_for()
         page.get_by_role("button", name="Build").click()

@@ -40,7 +40,15 @@ def test_markdown_shows(text: str, wanted: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "mark"),
-    [("a\u202eb", "U+202E"), ("a\x1bb", "U+001B"), ("a\u200bb", "U+200B"), ("\u2066a", "U+2066"), ("a\u00adb", "U+00AD"), ("a\U000e0041", "U+E0041"), ("a\u200db", "U+200D")],
+    [
+        ("a\u202eb", "U+202E"),
+        ("a\x1bb", "U+001B"),
+        ("a\u200bb", "U+200B"),
+        ("\u2066a", "U+2066"),
+        ("a\u00adb", "U+00AD"),
+        ("a\U000e0041", "U+E0041"),
+        ("a\u200db", "U+200D"),
+    ],
 )
 def test_unseen_characters_are_seen(text: str, mark: str) -> None:
     for shown in (plain(text), markdown(text), markdown(f"`{text}`"), markdown(f"```\n{text}\n```")):
@@ -55,7 +63,13 @@ def test_joiners_stay_where_a_script_or_an_emoji_needs_them() -> None:
 
 @pytest.mark.parametrize(
     "tex",
-    [r"\href{javascript:alert(1)}{x}", r"\text{<img src=x onerror=alert(1)>}", r"\text{</math><script>alert(1)</script>}", r"\style{x:expression(1)}{y}", r"\class{a}{b}"],
+    [
+        r"\href{javascript:alert(1)}{x}",
+        r"\text{<img src=x onerror=alert(1)>}",
+        r"\text{</math><script>alert(1)</script>}",
+        r"\style{x:expression(1)}{y}",
+        r"\class{a}{b}",
+    ],
 )
 def test_formulas_bring_nothing_along(tex: str) -> None:
     shown = markdown(f"${tex}$")
@@ -71,12 +85,18 @@ def test_a_formula_that_is_none_shows_its_source(tex: str) -> None:
 @given(st.text(max_size=300))
 def test_plain_text_is_text(text: str) -> None:
     """Without the marks, and unescaped, it is what was written."""
-    shown = re.sub(r'<span class="unseen" title="[^"]*">U\+([0-9A-F]+)</span>', lambda m: chr(int(m[1], 16)), plain(text))
+    shown = re.sub(
+        r'<span class="unseen" title="[^"]*">U\+([0-9A-F]+)</span>', lambda m: chr(int(m[1], 16)), plain(text)
+    )
     assert "<" not in shown
     assert html.unescape(shown) == re.sub("[\ud800-\udfff]", "\ufffd", text.replace("\r\n", "\n"))
 
 
-@given(st.text(alphabet=st.sampled_from(list("<>\"'&/\\[](){}$*_`#!-|=:;^~\n \tabx1javscriptonerhfm")), max_size=200))
+@given(
+    st.text(
+        alphabet=st.sampled_from(list("<>\"'&/\\[](){}$*_`#!-|=:;^~\n \tabx1javscriptonerhfm")), max_size=200
+    )
+)
 def test_markdown_holds_nothing_but_harmless_tags(text: str) -> None:
     left = HARMLESS.sub("", markdown(text))
     assert "<" not in left, left
@@ -93,7 +113,9 @@ def test_templates_mark_nothing_as_safe() -> None:
         assert not re.search(r"\son[a-z]+=|\sstyle=|javascript:|https?://", text), template.name
     for script in (folder / "static").rglob("*.js"):
         text = script.read_text(encoding="utf-8")
-        assert not re.search(r"\beval\(|new Function|document\.write|outerHTML|insertAdjacentHTML", text), script.name
+        assert not re.search(r"\beval\(|new Function|document\.write|outerHTML|insertAdjacentHTML", text), (
+            script.name
+        )
         assert ("innerHTML" in text) == (script.name == "dom.js"), script.name
     makers = [path.name for path in folder.glob("*.py") if "Markup(" in path.read_text(encoding="utf-8")]
     assert makers == ["render.py"]

@@ -34,7 +34,7 @@ export function chatScreen(view, ctx) {
       thread.replaceChildren();
       done = 0;
       open = null;
-      place.replaceChildren(compose);
+      if (place.firstChild !== compose) place.replaceChildren(compose); // moving it would take the focus away
       for (const turn of turns) {
         thread.append(bubble("user", turn.message));
         if (turn.chosen) { thread.append(bubble("assistant", turn.chosen)); done++; }
