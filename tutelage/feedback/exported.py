@@ -264,10 +264,10 @@ def _rated_well(given: Given, slot: int) -> bool | None:
     """Above the middle of the scale by the criterion `overall` (or the first one there is); the middle says nothing."""
     if not isinstance(given.answer, RateAnswer):
         return None
-    by_criterion = given.answer.ratings
-    values = by_criterion.get("overall") or next(iter(by_criterion.values()))
+    names = [criterion["name"] for criterion in given.questions["criteria"]]
+    values = given.answer.ratings.get("overall" if "overall" in names else names[0])
     middle = (1 + given.questions["scale"]) / 2
-    value = values[slot]
+    value = None if values is None else values[slot]
     return None if value is None or value == middle else value > middle
 
 

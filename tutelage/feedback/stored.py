@@ -35,8 +35,11 @@ SATISFIED = {True: "satisfied", False: "not-satisfied", None: None}
 
 
 def normal(answer: Answer) -> Answer:
-    """The answer as it will be read back: ranks without gaps, all-unsaid acceptance left out."""
+    """The answer as it will be read back: ranks without gaps, nothing that was not said of any response."""
     update: dict[str, Any] = {}
+    if isinstance(answer, RateAnswer):
+        said = {name: values for name, values in answer.ratings.items() if any(v is not None for v in values)}
+        update["ratings"] = said
     if isinstance(answer, RankAnswer):
         update["ranks"] = dense(answer.ranks)
     if isinstance(answer, PairAnswer | RankAnswer | RateAnswer) and not any(

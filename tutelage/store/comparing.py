@@ -105,17 +105,15 @@ def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
 
 
 def _rewritten(connection: Connection, project_id: int) -> dict[str, VotedPair]:
-    return {
-        digest("rewritten", row.item_digest, row.annotator): VotedPair(
-            row.item_digest,
-            row.item_id,
-            row.prompt,
-            (row.text, row.original),
-            (Vote(row.annotator, -1, 1),),  # the original was there first
-        )
-        for row in _written(connection, project_id)
-        if row.original is not None and row.makes_pair
-    }
+    """Each rewrite with its original; its writers (two may write the same) prefer it, having seen the original first."""
+    found: dict[str, VotedPair] = {}
+    for row in _written(connection, project_id):
+        if row.original is None or not row.makes_pair:
+            continue
+        key = digest("rewritten", row.item_digest, row.text)
+        votes = (*(found[key].votes if key in found else ()), Vote(row.annotator, -1, 1))
+        found[key] = VotedPair(row.item_digest, row.item_id, row.prompt, (row.text, row.original), votes)
+    return found
 
 
 def _written(connection: Connection, project_id: int) -> list[_Written]:
