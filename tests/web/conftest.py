@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import uvicorn
-from tests.web.kit import Parrots, World, make_world
 
+from tests.web.kit import Parrots, World, make_world
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
 from tutelage.web.serve import listen

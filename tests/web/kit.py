@@ -88,7 +88,7 @@ class Parrots(LiveGenerator):
 class World:
     """A served store: its database, everybody's user by name, and a way to make more."""
 
-    path: Path
+    path: str | Path
     database: Database
     owner: User
     users: dict[str, User] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class World:
         self.database.close()
 
 
-def fill(path: Path, project: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
+def fill(path: str | Path, project: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
     """Put prompts and responses into a project: one generation run per model."""
     nouns = [
         Prompt(
@@ -157,7 +157,7 @@ def fill(path: Path, project: str, prompts: Sequence[str], answers: Sequence[Seq
             store.add_responses(project, run, responses)
 
 
-def make_world(path: Path) -> World:
+def make_world(path: str | Path) -> World:
     """A new store with its owner ("ann", `PASSWORD`)."""
     database = Database(path)
     secret = accounts.first_owner_invitation(database)

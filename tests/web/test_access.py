@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
-from tests.web.kit import PASSWORD, ROLES, World
 
+from tests.web.kit import PASSWORD, ROLES, World
 from tutelage.feedback import accounts
 from tutelage.web.access import Acting, Known
 from tutelage.web.app import build_app

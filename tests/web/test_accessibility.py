@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import visitor
@@ -51,14 +52,23 @@ FAULTS = """() => {
 def screens(world: World) -> dict[str, str]:
     """Every screen by name."""
     for kind in KINDS:
-        world.project(f"see-{kind}", {"type": kind, "confidence": True, "compare_criteria": True}, items_of={"size": 3} if kind in ("rank", "rate") else {})
-    project = [(name, f"/p/see-pair/{name}") for name in ("manage", "insights", "data", "guidelines", "adjudicate", "export")]
+        world.project(
+            f"see-{kind}",
+            {"type": kind, "confidence": True, "compare_criteria": True},
+            items_of={"size": 3} if kind in ("rank", "rate") else {},
+        )
+    project = [
+        (name, f"/p/see-pair/{name}")
+        for name in ("manage", "insights", "data", "guidelines", "adjudicate", "export")
+    ]
     work = [(f"work-{kind}", f"/p/see-{kind}/work") for kind in KINDS]
     return dict([("home", "/"), ("account", "/account"), ("new", "/new"), *project, *work])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_screen(world: World, server: Running, browser: Any, shots: Path, screens: dict[str, str], scheme: str) -> None:
+def test_every_screen(
+    world: World, server: Running, browser: Any, shots: Path, screens: dict[str, str], scheme: str
+) -> None:
     with visitor(browser, server.url, "ann", color_scheme=scheme) as page:
         for name, path in screens.items():
             page.goto(path)
@@ -67,7 +77,9 @@ def test_every_screen(world: World, server: Running, browser: Any, shots: Path, 
             page.screenshot(path=shots / f"{name}-{scheme}.png", full_page=not name.startswith("work"))
 
 
-def test_every_screen_fits_a_phone(world: World, server: Running, browser: Any, shots: Path, screens: dict[str, str]) -> None:
+def test_every_screen_fits_a_phone(
+    world: World, server: Running, browser: Any, shots: Path, screens: dict[str, str]
+) -> None:
     with visitor(browser, server.url, "ann", {"width": 390, "height": 844}) as page:
         for name, path in screens.items():
             page.goto(path)
@@ -84,7 +96,9 @@ def test_strangers_pages(server: Running, browser: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_controls_are_reached_by_tab_and_show_it(world: World, server: Running, browser: Any, screens: dict[str, str], kind: str) -> None:
+def test_all_controls_are_reached_by_tab_and_show_it(
+    world: World, server: Running, browser: Any, screens: dict[str, str], kind: str
+) -> None:
     """Tab walks from the prompt to the submit button; whatever has the focus is drawn with an outline."""
     with visitor(browser, server.url, "ann") as page:
         page.goto(screens[f"work-{kind}"])
@@ -97,7 +111,9 @@ def test_all_controls_are_reached_by_tab_and_show_it(world: World, server: Runni
             )
             if drawn == "submit":
                 return
-            assert drawn not in ("none", "body"), page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+            assert drawn not in ("none", "body"), page.evaluate(
+                "document.activeElement.outerHTML.slice(0, 200)"
+            )
     pytest.fail("Tab never came to the submit button")
 
 

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from tests.web.conftest import Running
 from tests.web.kit import World
-
 from tutelage.feedback import accounts
 from tutelage.web.client import ApiRefused, Client, Unreachable
 

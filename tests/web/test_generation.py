@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rollout.conftest import CONTEXT, WORDS, build, exact_logprobs, prepared
 
+from tests.rollout.conftest import CONTEXT, WORDS, build, exact_logprobs, prepared
 from tutelage.feedback.errors import Refused
 from tutelage.files import sha256_of
 from tutelage.models.tiny import train_tokenizer
@@ -67,7 +67,10 @@ def test_the_worker_writes_with_every_model_and_says_where_from(folders: list[Na
     async def work() -> None:
         candidates = await generator.write(Prompt("what is it"), 3)
         assert sorted({candidate.model for candidate in candidates}) == ["first", "second"]
-        shas = {model.name: sha256_of(Path(model.path) / "model" if model.name == "first" else model.path) for model in folders}
+        shas = {
+            model.name: sha256_of(Path(model.path) / "model" if model.name == "first" else model.path)
+            for model in folders
+        }
         for candidate in candidates:
             assert candidate.model_sha256 == shas[candidate.model]
             assert 1 <= candidate.n_tokens <= 6 and candidate.logprob < 0

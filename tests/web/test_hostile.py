@@ -6,10 +6,10 @@ from itertools import cycle, islice
 from typing import Any
 
 import pytest
+
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import open_work, ready, visitor
-
 from tutelage.feedback import items, projects
 
 CALL = "window.hurt=(window.hurt||0)+1"
@@ -34,7 +34,7 @@ SEEDS = [
     f"[click](javascript:{CALL})",
     f"[click](JaVaScRiPt:{CALL})",
     f"[click](java&#x0A;script:{CALL})",
-    f"[click](data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==)",
+    "[click](data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==)",
     f"[click](vbscript:{CALL}) <javascript:{CALL}>",
     f"![picture]({FAR}.png)",
     f'![picture](x"onerror="{CALL})',

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import DESKTOP, PHONE, open_work, ready, saved, visitor
-
 from tutelage.feedback import items, queue
 from tutelage.feedback.items import AnswerRow
 

@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from tests.web.kit import Parrots, World, make_world
 
+from tests.web.kit import Parrots, World, make_world
 from tutelage.feedback import accounts
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
@@ -48,7 +48,11 @@ def client(app: Any, own: World) -> Any:
         yield made
 
 
-HARMFUL = {"/api/v1/users/{name}/active", "/api/v1/me/password", "/api/v1/me/tokens/{token_id}"}  # would lock the test out
+HARMFUL = {
+    "/api/v1/users/{name}/active",
+    "/api/v1/me/password",
+    "/api/v1/me/tokens/{token_id}",
+}  # would lock the test out
 
 
 PROJECTS = ("main", "rank", "step", "chat")
@@ -64,13 +68,21 @@ def test_no_answer_is_the_servers_fault(app: Any, client: TestClient) -> None:
             continue
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
 
-            @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+            @settings(
+                max_examples=12,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+                derandomize=True,
+            )
             @given(case=operation.as_strategy(generation_mode=mode), real=st.sampled_from([*PROJECTS, None]))
             def send(case: Any, real: str | None) -> None:
                 if real and "project" in (case.path_parameters or {}):
                     case.path_parameters["project"] = real
                 arguments = case.as_transport_kwargs(base_url="http://testserver")
-                arguments["headers"] = {k: v for k, v in dict(arguments["headers"]).items() if k.lower() != "authorization"}
+                arguments["headers"] = {
+                    k: v for k, v in dict(arguments["headers"]).items() if k.lower() != "authorization"
+                }
                 arguments.pop("cookies", None)
                 if isinstance(arguments.get("data"), bytes | str):
                     arguments["content"] = arguments.pop("data")
@@ -79,7 +91,12 @@ def test_no_answer_is_the_servers_fault(app: Any, client: TestClient) -> None:
                 except (UnicodeError, TypeError, httpx2.InvalidURL):
                     return  # not even a client would send this
                 sent[answer.status_code] += 1
-                assert answer.status_code < 500, (case.method, case.operation.path, answer.status_code, answer.text[:300])
+                assert answer.status_code < 500, (
+                    case.method,
+                    case.operation.path,
+                    answer.status_code,
+                    answer.text[:300],
+                )
 
             with suppress(Unsatisfiable):  # a route without parameters cannot be called wrongly
                 send()
@@ -89,13 +106,21 @@ def test_no_answer_is_the_servers_fault(app: Any, client: TestClient) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["prompt", "response", "chosen", "rejected", "score", "model", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["prompt", "response", "chosen", "rejected", "score", "model", "x"]), inner
+        )
+    ),
     max_leaves=8,
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rows=st.lists(JSON.map(json.dumps) | st.text(max_size=30), max_size=4), kind=st.sampled_from(["prompts", "responses", "preference", "scores", "raw"]))
+@given(
+    rows=st.lists(JSON.map(json.dumps) | st.text(max_size=30), max_size=4),
+    kind=st.sampled_from(["prompts", "responses", "preference", "scores", "raw"]),
+)
 def test_an_import_takes_anything_or_says_which_line(client: TestClient, rows: list[str], kind: str) -> None:
     body = "\n".join(rows).encode("utf-8", "surrogatepass")
     answer = client.post(f"/api/v1/projects/main/import?kind={kind}", content=body)
@@ -105,9 +130,24 @@ def test_an_import_takes_anything_or_says_which_line(client: TestClient, rows: l
         assert all(1 <= bad["line"] <= lines and bad["why"] for bad in answer.json()["bad"])
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", '"x"', "1e999", '{"besides": [1e400]}', '{"besides": [99999999999999999999]}', '{"besides": ' + "[" * 3000 + "]" * 3000 + "}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"x"',
+        "1e999",
+        '{"besides": [1e400]}',
+        '{"besides": [99999999999999999999]}',
+        '{"besides": ' + "[" * 3000 + "]" * 3000 + "}",
+    ],
+)
 def test_bodies_that_are_none(client: TestClient, body: str) -> None:
-    answer = client.post("/api/v1/projects/main/next", content=body, headers={"Content-Type": "application/json"})
+    answer = client.post(
+        "/api/v1/projects/main/next", content=body, headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code in (200, 400, 422), answer.text
     assert isinstance(answer.json().get("detail", ""), str)
 
