@@ -272,8 +272,10 @@ def current_versions(connection: Connection, key: int) -> tuple[int, int | None]
     """Row ids of the current questions (made, with the defaults, in a project without any) and guidelines."""
     schema = _newest(connection, SchemaVersion, key)
     guideline = _newest(connection, GuidelineVersion, key)
-    schema_id = insert_schema(connection, key, Schema(), None).id if schema is None else schema.id
-    return schema_id, None if guideline is None else guideline.id
+    if schema is None:
+        connection.execute(select(Project.id).where(Project.id == key).with_for_update(key_share=True))
+        schema = insert_schema(connection, key, Schema(), None)  # or what somebody else has made meanwhile
+    return schema.id, None if guideline is None else guideline.id
 
 
 def insert_schema(connection: Connection, key: int, schema: Schema, by: int | None) -> Any:

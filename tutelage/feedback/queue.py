@@ -19,14 +19,13 @@ from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.insights import gold_counts
 from tutelage.feedback.payloads import MAX_TEXT, FlagCode, SkipReason, Task
-from tutelage.feedback.projects import settings_of
+from tutelage.feedback.projects import current_versions, settings_of
 from tutelage.feedback.tasks import (
     Held,
     has_room,
     hold,
     lease,
     leases_of_others,
-    lock_item,
     read_task,
     untouched,
 )
@@ -80,6 +79,7 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
     _require_label(who)
     at = now()
     with database.write() as connection:
+        current_versions(connection, who.project_id)  # made, where there are none, before any item is locked
         held = _in_hand(connection, who, at)
         for assignment_id in held:
             if assignment_id not in besides:
@@ -262,19 +262,29 @@ def _is_gold_turn(connection: Connection, who: Member) -> bool:
 def _claim(
     connection: Connection, who: Member, at: datetime, besides: Sequence[int], gold: bool
 ) -> int | None:
-    """An item, locked, that really has room.  Under PostgreSQL others may be faster between looking and locking."""
+    """An item, locked, that really has room.
+
+    Under PostgreSQL others may be faster between looking and locking: what turns out to be full is let go again (so
+    that nobody ever waits while holding a second item).  Items that others hold at this moment are passed over, and
+    waited for only when there is nothing else.
+    """
     is_gold = select(Gold.item_id).where(Gold.item_id == Item.id).exists()
     conditions = [*untouched(who, besides), is_gold] if gold else [*_open_items(who, at, besides), ~is_gold]
     taken: list[int] = []
-    while True:
-        query = select(Item.id).where(*conditions, Item.id.not_in(taken))
-        found = connection.scalar(query.order_by(Item.priority.desc(), Item.digest.desc()).limit(1))
-        if found is None:
-            return None
-        lock_item(connection, found)
-        if has_room(connection, found, who.annotator_id, at):
-            return found
-        taken.append(found)
+    query = select(Item.id).order_by(Item.priority.desc(), Item.digest.desc()).limit(1)
+    for patient in (False, True) if connection.dialect.name == "postgresql" else (True,):
+        locked = query.with_for_update(of=Item, key_share=True, skip_locked=not patient)
+        while True:
+            savepoint = connection.begin_nested()
+            found = connection.scalar(locked.where(*conditions, Item.id.not_in(taken)))
+            if found is not None and has_room(connection, found, who.annotator_id, at):
+                savepoint.commit()
+                return found
+            savepoint.rollback()
+            if found is None:
+                break
+            taken.append(found)
+    return None
 
 
 def _open_items(who: Member, at: datetime, besides: Sequence[int]) -> list[ColumnElement[bool]]:

@@ -78,7 +78,7 @@ def hold(connection: Connection, who: Member, assignment_id: int) -> Held:
 
 def lock_item(connection: Connection, item_id: int) -> None:
     """Take the item's row: claims and answers of one item come one after the other (SQLite has one writer anyway)."""
-    connection.execute(select(Item.id).where(Item.id == item_id).with_for_update())
+    connection.execute(select(Item.id).where(Item.id == item_id).with_for_update(key_share=True))
 
 
 def has_room(connection: Connection, item_id: int, annotator_id: int, at: datetime) -> bool:
