@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,18 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from tests.databases import fresh_database, postgres_server
 from tests.store.making import fill, new_vote
 from tutelage.store import Store
 from tutelage.store.database import VERSION_TABLE, Database, migrations
 from tutelage.store.pairing import pair_query
-from tutelage.store.schema import REVISIONS, Base
+from tutelage.store.schema import REVISIONS, Annotation, Base, Item
+from tutelage.store.sql import insert_one
 
 
 @pytest.fixture
@@ -229,3 +233,123 @@ def test_opening_needs_neither_torch_nor_alembic(voted: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+# 0001 and 0002 ------------------------------------------------------------------------------------------------------
+
+
+def contents(database: Database, *tables: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of some tables, in the columns that 0001 knows."""
+    with database.read() as connection:
+        return {
+            table: [
+                tuple(row)
+                for row in connection.exec_driver_sql(f"SELECT {COLUMNS[table]} FROM {table} ORDER BY 1")
+            ]
+            for table in tables
+        }
+
+
+COLUMNS = {
+    "project": "id, name, created_at",
+    "item": "id, project_id, type, prompt_id, overlap, digest, created_at",
+    "item_response": "item_id, slot, response_id",
+    "vote": "id, item_id, annotator_id, preference, first_shown, client_key, submitted_at, supersedes_id",
+    "annotation": "id, item_id, annotator_id, preference, first_shown, client_key, submitted_at, supersedes_id",
+}
+SHARED = ("project", "item", "item_response")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(path)
+        return
+    with postgres_server() as server, fresh_database(server) as url:
+        yield url
+
+
+def test_0001_becomes_0002_and_0001_again(either: str) -> None:
+    """An old store keeps all it has; what 0001 knows of a new one is kept on the way down."""
+    with Store(either) as store:
+        fill(store)
+        item = store.pairs("main")[0].item_id
+        store.add_votes("main", [new_vote(item, "ann", 1), new_vote(item, "bob", 0)])
+        store.add_votes(
+            "main", [new_vote(item, "ann", -1, key="again", supersedes=store.votes("main")[0].id)]
+        )
+        votes = store.votes("main", revisions=True)
+    database = Database(either)
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "0001")
+    old = contents(database, *SHARED, "vote")
+    assert [row[0] for row in old["vote"]] == [vote.id for vote in votes] and len(old["item"]) == 18
+    database.close()
+    upgraded = Database(either)  # opening migrates
+    new = contents(upgraded, *SHARED, "annotation")
+    assert new["annotation"] == old["vote"] and [new[t] for t in SHARED] == [old[t] for t in SHARED]
+    with upgraded.read() as connection:
+        counts = select(Item.n_done).where(Item.n_done > 0)
+        assert list(connection.scalars(counts)) == [2]  # the revision is no second answer
+        if upgraded.is_sqlite:
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    upgraded.close()
+    with Store(either) as store:
+        assert store.votes("main", revisions=True) == votes
+        store.add_votes("main", [new_vote(item, "cat", 1)])  # ids go on where they were
+        assert store.votes("main")[-1].id > votes[-1].id
+
+
+def test_down_keeps_counted_pair_answers_only(either: str) -> None:
+    with Store(either) as store:
+        fill(store)
+        store.add_votes("main", [new_vote(store.pairs("main")[0].item_id, "ann", 1)])
+    database = Database(either)
+    with database.write() as connection:
+        item = connection.scalar(select(Annotation.item_id))
+        common = {"item_id": item, "preference": 1, "first_shown": 0}
+        insert_one(connection, Annotation, **common, annotator_id=2, role="extra", client_key="extra")
+        insert_one(
+            connection, Annotation, **common, annotator_id=3, role="adjudication", client_key="settled"
+        )
+        prompt_id = connection.scalar(select(Item.prompt_id))
+        chat = insert_one(
+            connection, Item, project_id=1, type="chat", prompt_id=prompt_id, overlap=1, digest="chat"
+        )
+        below = insert_one(
+            connection,
+            Item,
+            project_id=1,
+            type="pair",
+            prompt_id=prompt_id,
+            overlap=1,
+            digest="t",
+            parent_id=chat,
+        )
+        insert_one(connection, Annotation, item_id=chat, annotator_id=1, client_key="chat")
+        command.downgrade(migrations(connection), "0001")
+    after = contents(database, *SHARED, "vote")
+    assert [row[5] for row in after["vote"]] == [f"ann/{item}"]
+    assert [row[0] for row in after["item"] if row[0] > 18] == [below]
+    database.close()
+    Database(either).close()
+
+
+def test_the_migrations_make_the_models_on_postgresql() -> None:
+    with postgres_server() as server, fresh_database(server) as url:
+        database = Database(url)
+        with database.read() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            assert compare_metadata(context, Base.metadata) == []
+        for statement in ("UPDATE annotation SET preference = 3", "DELETE FROM annotation"):
+            with database.write() as connection:
+                connection.exec_driver_sql(statement)  # no rows: nothing to refuse
+        with Store(url) as store:
+            fill(store)
+            store.add_votes("main", [new_vote(store.pairs("main")[0].item_id, "ann", 1)])
+        with (
+            pytest.raises(DBAPIError, match="rows of annotation are append-only"),
+            database.write() as connection,
+        ):
+            connection.exec_driver_sql("UPDATE annotation SET preference = 3")
+        database.close()
