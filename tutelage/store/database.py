@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
 from tutelage.store.schema import REVISIONS
+from tutelage.store.turns import Turns
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,6 +29,7 @@ VERSION_TABLE = (
     "tutelage_schema"  # a name of our own, so that another program's Alembic table is not mistaken for it
 )
 BUSY_SECONDS = 30.0  # how long a statement waits for another process's transaction to end
+CONNECTIONS = 48  # of one engine at most: more than a web server has threads, so that none waits for a connection
 
 # File systems over a network: the locks and the shared memory that WAL needs cannot be relied on there.
 NETWORKS = frozenset(
@@ -66,6 +68,7 @@ class Database:
 
     def __init__(self, address: str | Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self._busy = busy_seconds
+        self._turns = Turns()
         self.place, path, url = _resolve(address)
         if path is not None:
             _check_path(path)
@@ -89,13 +92,27 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection in the one write transaction; committed, and on disk, when the block ends well."""
-        with self._explained(), self._writer.begin() as connection:
+        with self._explained(), self._turn(), self._writer.begin() as connection:
             yield connection
 
     @property
     def is_sqlite(self) -> bool:
         """Whether the database is a file of SQLite."""
         return self._reader.dialect.name == "sqlite"
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Before SQLite's own lock, a fair queue of this process's writers; a server has better locks of its own."""
+        if not self.is_sqlite:
+            yield
+            return
+        try:
+            with self._turns.turn(self._busy):
+                yield
+        except TimeoutError as error:
+            raise ValueError(
+                f"{self.place} has been busy with other writers for {self._busy:g} s: try again in a moment."
+            ) from error
 
     def copy_into(self, path: Path) -> None:
         """Write a compact copy of an SQLite database, as it is at one moment, to a file that is not there yet."""
@@ -243,7 +260,7 @@ def filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
 def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None})
+    engine = create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None}, max_overflow=CONNECTIONS - 5)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -262,7 +279,7 @@ def _server_engine(url: URL, isolation: IsolationLevel) -> Engine:
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(url, isolation_level=isolation, pool_pre_ping=True)
+        return create_engine(url, isolation_level=isolation, pool_pre_ping=True, max_overflow=CONNECTIONS - 5)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"the driver for {url.drivername} is not installed (no module '{error.name}'): "

@@ -48,7 +48,12 @@ class Caller:
             raise Refused("forbidden", f"This token may not do that: it needs the scope '{scope}'.")
 
 
-def site_of(request: Request) -> Site:
+async def site_of(request: Request) -> Site:
+    """What the app runs on.  (Async, like all here that waits for nothing: FastAPI gives the others to a thread.)"""
+    return site(request)
+
+
+def site(request: Request) -> Site:
     """What the app runs on."""
     found: Site = request.app.state.site
     return found
@@ -56,15 +61,15 @@ def site_of(request: Request) -> Site:
 
 def caller(request: Request) -> Caller:
     """The caller, by bearer token or else by session cookie; with a cookie, a change needs the CSRF token, too."""
-    site = site_of(request)
+    found = site(request)
     authorization = request.headers.get("authorization", "")
     if authorization:
         kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer":
             raise Refused("unauthenticated", "Only 'Authorization: Bearer TOKEN' is understood.")
-        user, scopes = accounts.token_user(site.database, token.strip())
+        user, scopes = accounts.token_user(found.database, token.strip())
         return Caller(user, None, scopes)
-    session = accounts.session(site.database, request.cookies.get(site.cookie, ""))
+    session = accounts.session(found.database, request.cookies.get(found.cookie, ""))
     if request.method not in SAFE_METHODS:
         check_csrf(session, request.headers.get("x-csrf-token", ""))
     return Caller(session.user, session, ALL_SCOPES)
@@ -82,7 +87,7 @@ class Known:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
         who.require(self.scope)
         return who
 
@@ -100,7 +105,7 @@ class Acting:
         project: Annotated[str, Path(max_length=600)],
     ) -> Member:
         who.require(self.scope)
-        found = projects.member(site_of(request).database, who.user, unquote(project))
+        found = projects.member(site(request).database, who.user, unquote(project))
         if self.need != "member":
             found.require(self.need)
         return found
