@@ -148,6 +148,7 @@ class ResponseRow(Base):
 
 ITEM_TYPES = ("pair", "rank", "rate", "step", "rewrite", "chat")
 FIRST_ANSWER = "supersedes_id IS NULL AND role <> 'adjudication'"
+REVISION = "supersedes_id IS NOT NULL"
 FIRST_ADJUDICATION = "supersedes_id IS NULL AND role = 'adjudication'"
 
 
@@ -215,8 +216,7 @@ class Annotation(Base):
     `extra` one came when the item was full already; an `adjudication` settles a conflict and is no vote.
 
     The database itself refuses UPDATE and DELETE (trigger), a second first answer of an annotator to an item, a
-    second adjudication of an item (partial unique indexes) and two revisions of the same answer (unique
-    `supersedes_id`).
+    second adjudication of an item and two revisions of the same answer (partial unique indexes).
     """
 
     __tablename__ = "annotation"
@@ -225,6 +225,7 @@ class Annotation(Base):
         CheckConstraint("first_shown IN (0, 1)", name="annotation_first_shown"),
         CheckConstraint("(preference IS NULL) = (first_shown IS NULL)", name="annotation_sides"),
         CheckConstraint("role IN ('answer', 'extra', 'adjudication')", name="annotation_role"),
+        Index("ix_annotation_item_id_annotator_id", "item_id", "annotator_id"),
         Index(
             "annotation_once",
             "item_id",
@@ -232,6 +233,13 @@ class Annotation(Base):
             unique=True,
             sqlite_where=text(FIRST_ANSWER),
             postgresql_where=text(FIRST_ANSWER),
+        ),
+        Index(  # without the rows that revise nothing: SQLite would look those up by it, one by one
+            "annotation_revised_once",
+            "supersedes_id",
+            unique=True,
+            sqlite_where=text(REVISION),
+            postgresql_where=text(REVISION),
         ),
         Index(
             "annotation_settled_once",
@@ -250,7 +258,7 @@ class Annotation(Base):
     first_shown: Mapped[int | None]
     client_key: Mapped[str] = mapped_column(unique=True)
     submitted_at: Mapped[datetime] = mapped_column(default=now)
-    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("annotation.id"), unique=True)
+    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("annotation.id"))
     # What only people's answers have: programs answer without an assignment.
     assignment_id: Mapped[int | None] = mapped_column(ForeignKey("assignment.id"), index=True)
     confidence: Mapped[int | None]

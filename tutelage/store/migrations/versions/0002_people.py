@@ -520,17 +520,18 @@ def _annotations() -> None:
         _whole("active_ms", nullable=True),
         _text("ui_version", nullable=True),
         sa.UniqueConstraint("client_key"),
-        sa.UniqueConstraint("supersedes_id"),
         sa.CheckConstraint("preference BETWEEN -3 AND 3", name="annotation_preference"),
         sa.CheckConstraint("first_shown IN (0, 1)", name="annotation_first_shown"),
         sa.CheckConstraint("(preference IS NULL) = (first_shown IS NULL)", name="annotation_sides"),
         sa.CheckConstraint("role IN ('answer', 'extra', 'adjudication')", name="annotation_role"),
     )
     op.create_index("ix_annotation_annotator_id", "annotation", ["annotator_id"])
+    op.create_index("ix_annotation_item_id_annotator_id", "annotation", ["item_id", "annotator_id"])
     op.create_index("ix_annotation_assignment_id", "annotation", ["assignment_id"])
     answer = "supersedes_id IS NULL AND role <> 'adjudication'"
     settled = "supersedes_id IS NULL AND role = 'adjudication'"
     _partial("annotation_once", "annotation", ["item_id", "annotator_id"], answer)
+    _partial("annotation_revised_once", "annotation", ["supersedes_id"], "supersedes_id IS NOT NULL")
     _partial("annotation_settled_once", "annotation", ["item_id"], settled)
 
 
