@@ -28,6 +28,7 @@ from tutelage.feedback.payloads import (
     Submission,
     Task,
 )
+from tutelage.feedback.reading import read_export
 from tutelage.feedback.source import comparisons_from, demonstrations_from
 from tutelage.feedback.upkeep import examine
 from tutelage.files import sha256_of
@@ -226,10 +227,10 @@ def test_ratings_become_a_wide_table(store: Store, database: Database) -> None:
             return RateAnswer(ratings={"overall": overall, "accuracy": (None,) * 2})
 
         answer_all(database, who, "rate", rate)
-    found = {row["response"]: row["overall"] for row in rows(database, olga, format="ratings")}
+    found = {row["response"]: row["values"]["overall"] for row in rows(database, olga, format="ratings")}
     assert found == {item.responses[0]: 4.5, item.responses[1]: 1.5}
     each = rows(database, olga, format="ratings", aggregation="all", names=True)
-    assert {(row["annotator"], row["overall"]) for row in each} == {
+    assert {(row["annotator"], row["values"]["overall"]) for row in each} == {
         ("olga", 6),
         ("olga", 1),
         ("ben", 3),
@@ -349,3 +350,28 @@ def test_exports_write_nothing_half(store: Store, database: Database, tmp_path: 
             database, olga, ExportSpec(format="ratings", aggregation="dawid-skene"), tmp_path / "x.jsonl"
         )
     assert sorted(path.name for path in tmp_path.iterdir() if "sqlite" not in path.name) == ["file"]
+
+
+def test_exports_are_read_back(store: Store, database: Database, busy: Member, tmp_path: Path) -> None:
+    found = {}
+    for format in ("unpaired", "ranked", "stepwise", "ratings"):
+        spec = ExportSpec(format=format, aggregation="all", neutral="true")
+        done = exports.export(database, busy, spec, tmp_path / f"{format}.jsonl")
+        found[format] = read_export(done.file)
+        assert len(found[format]) == done.rows > 0
+        assert {row.prompt for row in found[format]} <= {pair.prompt for pair in store.pairs("main")}
+    texts = {text for pair in store.pairs("main") for text in pair.texts}
+    assert all(row.label is True and row.response in texts for row in found["unpaired"])
+    assert all(row.ranks == (1, 2, 2, 3) or sorted(row.ranks) == [1, 2, 2, 3] for row in found["ranked"])
+    assert all("".join(row.steps) in texts and row.labels == (False,) for row in found["stepwise"])
+    assert all(
+        row.n == 1 and set(row.values) == {"overall", "accuracy", "coverage", "coherence"}
+        for row in found["ratings"]
+    )
+    file = tmp_path / "ranked.jsonl"
+    file.write_text(file.read_text().replace("1", "2", 1))
+    with pytest.raises(ValueError, match=r"is not the file that ranked.jsonl.manifest.json describes"):
+        read_export(file)
+    (tmp_path / "ratings.jsonl.manifest.json").unlink()
+    with pytest.raises(ValueError, match="has no manifest"):
+        read_export(tmp_path / "ratings.jsonl")

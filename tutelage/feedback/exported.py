@@ -5,55 +5,24 @@ Each function returns its rows and counts in `left_out` what has no place in the
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from tutelage.feedback.checking import dense
 from tutelage.feedback.consensus import soft_labels
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import Answer, PairAnswer, RankAnswer, RateAnswer, StepAnswer
+from tutelage.feedback.given import Given, RowDict, Source, aliases, given_to, items_of
+from tutelage.feedback.payloads import PairAnswer, RankAnswer, RateAnswer, StepAnswer
 from tutelage.feedback.source import aggregate
-from tutelage.feedback.specs import ExportSpec
-from tutelage.feedback.stored import read_answers
 from tutelage.records import Comparison, Message, Prompt
-from tutelage.store.comparing import ItemContent, read_demonstrations, read_items, read_voted_pairs
-from tutelage.store.schema import Annotation, Annotator, Item
-from tutelage.store.schema_feedback import Assignment, Gold, SchemaVersion, StepMarkRow
+from tutelage.store.comparing import ItemContent, read_demonstrations, read_voted_pairs
+from tutelage.store.schema import Annotation, Item
+from tutelage.store.schema_feedback import StepMarkRow
 
-RowDict = dict[str, Any]
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh-rlhf)
-
-
-class Source(NamedTuple):
-    """Where rows come from: an open transaction and the project in it."""
-
-    connection: Connection
-    project_id: int
-    spec: ExportSpec
-    left_out: Counter[str]
-
-    def gold_items(self) -> set[int]:
-        """Items to leave out because they are gold."""
-        if self.spec.gold:
-            return set()
-        query = select(Gold.item_id).join(Item, Item.id == Gold.item_id)
-        return set(self.connection.scalars(query.where(Item.project_id == self.project_id)))
-
-
-@dataclass(frozen=True)
-class Given:
-    """A current answer (in slots) of a person, or an adjudication."""
-
-    annotation_id: int
-    item_id: int
-    annotator: str
-    role: str
-    answer: Answer
-    questions: dict[str, Any]  # the questions it answers
 
 
 def preference(source: Source) -> Iterator[RowDict]:
@@ -85,8 +54,8 @@ def unpaired(source: Source) -> Iterator[RowDict]:
         yield from _unpaired_from_pairs(source)
         return
     labels = _acceptable if source.spec.labels_from == "acceptable" else _rated_well
-    given = _given(source, "pair", "rank", "rate")
-    for item in _items(source, "pair", "rank", "rate"):
+    given = given_to(source, "pair", "rank", "rate")
+    for item in items_of(source, "pair", "rank", "rate"):
         for slot, text in enumerate(item.texts):
             votes = [
                 (g.annotator, g.role, label)
@@ -100,8 +69,8 @@ def ranked(source: Source) -> Iterator[RowDict]:
     """{prompt, responses, ranks}: 1 = best, equal ranks are ties.  majority: in the order of the mean rank."""
     if source.spec.aggregation == "dawid-skene":
         raise Refused("invalid", "aggregation=dawid-skene is for labels, not for ranks: choose another.")
-    given = _given(source, "rank")
-    for item in _items(source, "rank"):
+    given = given_to(source, "rank")
+    for item in items_of(source, "rank"):
         answers = given[item.item_id]
         votes = [g.answer.ranks for g in answers if g.role == "answer" and isinstance(g.answer, RankAnswer)]
         settled = [
@@ -117,10 +86,10 @@ def ranked(source: Source) -> Iterator[RowDict]:
 
 def stepwise(source: Source) -> Iterator[RowDict]:
     """{prompt, completions: steps, labels}: TRL's stepwise rows; after a first wrong step nothing need follow."""
-    given = _given(source, "step")
+    given = given_to(source, "step")
     soft = _step_skills(given) if source.spec.aggregation == "dawid-skene" else {}
     steps = _step_texts(source)
-    for item in _items(source, "step"):
+    for item in items_of(source, "step"):
         answers = given[item.item_id]
         for group in _one_or_all(source, answers):
             labels = _step_labels(source, item, group, soft)
@@ -143,29 +112,28 @@ def sft(source: Source) -> Iterator[RowDict]:
 
 
 def ratings(source: Source) -> Iterator[RowDict]:
-    """A wide table: {prompt, response, n, CRITERION...}; majority: the mean over annotators; all: one row each."""
+    """{prompt, response, n, values: {criterion: value}}; majority: means over n annotators; all: one row each."""
     if source.spec.aggregation not in ("majority", "all"):
         raise Refused(
             "invalid",
             f"aggregation={source.spec.aggregation} is not for ratings: use majority (means) or all.",
         )
-    given, alias = _given(source, "rate"), aliases(source)
-    for item in _items(source, "rate"):
+    given, alias = given_to(source, "rate"), aliases(source)
+    for item in items_of(source, "rate"):
         answers = [g for g in given[item.item_id] if g.role == "answer"]
         for slot, text in enumerate(item.texts):
-            start = {
-                "prompt": item.prompt.content_json(),
-                "response": text,
-                "item": item.digest,
-                "slot": slot,
-            }
+            start = _prompt_columns(item.prompt) | {"response": text, "item": item.digest, "slot": slot}
             if source.spec.aggregation == "all":
                 for g in answers:
                     assert isinstance(g.answer, RateAnswer)
-                    values = {name: by_slot[slot] for name, by_slot in g.answer.ratings.items()}
-                    yield start | {"annotator": alias[g.annotator], "n": 1} | values
+                    values = {
+                        name: by_slot[slot]
+                        for name, by_slot in g.answer.ratings.items()
+                        if by_slot[slot] is not None
+                    }
+                    yield start | {"annotator": alias[g.annotator], "n": 1, "values": values}
             elif answers:
-                yield start | {"n": len(answers)} | _means(answers, slot)
+                yield start | {"n": len(answers), "values": _means(answers, slot)}
 
 
 # comparisons ----------------------------------------------------------------------------------------------------------
@@ -365,47 +333,6 @@ def _means(answers: Sequence[Given], slot: int) -> dict[str, float]:
             if by_slot[slot] is not None:
                 values[name].append(by_slot[slot])  # type: ignore[arg-type]
     return {name: round(sum(some) / len(some), 6) for name, some in values.items()}
-
-
-# reading --------------------------------------------------------------------------------------------------------------
-
-
-def aliases(source: Source) -> dict[str, str]:
-    """What to call annotators: their names if the specification says so, else numbers in the order of their making."""
-    query = select(Annotator.id, Annotator.name).order_by(Annotator.id)
-    names = [row.name for row in source.connection.execute(query)]
-    return {name: name if source.spec.names else f"annotator-{n}" for n, name in enumerate(names, start=1)}
-
-
-def _items(source: Source, *types: str) -> list[ItemContent]:
-    gold = source.gold_items()
-    items = read_items(source.connection, source.project_id, *types)
-    source.left_out["gold"] += sum(item.item_id in gold for item in items)
-    return [item for item in items if item.item_id not in gold]
-
-
-def _given(source: Source, *types: str) -> dict[int, list[Given]]:
-    """item -> people's current answers and the adjudication, in the order of their making."""
-    later = select(Annotation.supersedes_id).where(Annotation.supersedes_id.is_not(None))
-    rows = source.connection.execute(
-        select(Annotation.id, Annotation.item_id, Annotator.name, Annotation.role, SchemaVersion.content)
-        .join(Item, Item.id == Annotation.item_id)
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .join(Assignment, Assignment.id == Annotation.assignment_id)
-        .join(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
-        .where(
-            Item.project_id == source.project_id,
-            Item.type.in_(types),
-            Annotation.role.in_(("answer", "adjudication")),
-            Annotation.id.not_in(later),
-        )
-        .order_by(Annotation.id)
-    ).all()
-    stored = read_answers(source.connection, [row.id for row in rows])
-    found: dict[int, list[Given]] = defaultdict(list)
-    for row in rows:
-        found[row.item_id].append(Given(row.id, row.item_id, row.name, row.role, stored[row.id], row.content))
-    return found
 
 
 def _turns(prompt: Prompt) -> tuple[Message, ...]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tutelage import __version__
 from tutelage.feedback.access import Member, note
-from tutelage.feedback.exported import WRITERS, Source
+from tutelage.feedback.exported import WRITERS
+from tutelage.feedback.given import Source
 from tutelage.feedback.insights import totals
 from tutelage.feedback.projects import current_schema, guidelines
 from tutelage.feedback.raw import raw

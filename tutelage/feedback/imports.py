@@ -7,17 +7,28 @@ file with mistakes is mended and imported once more as a whole.
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy import Connection, select
 
 from tutelage.feedback.access import Member, note
-from tutelage.feedback.payloads import Answer, Model, PairAnswer, Schema
+from tutelage.feedback.incoming import Kind as Kind
+from tutelage.feedback.incoming import (
+    PreferenceLine,
+    PromptColumns,
+    PromptLine,
+    RawAnswer,
+    RawGuidelines,
+    RawQuestions,
+    RawResponse,
+    ResponseLine,
+    ScoreLine,
+    parse_line,
+    why_not,
+)
+from tutelage.feedback.payloads import Answer, PairAnswer, Schema
 from tutelage.feedback.projects import guideline_sha, insert_guideline, insert_schema, schema_sha
 from tutelage.feedback.raw import IMPORTED
 from tutelage.feedback.slots import to_positions
@@ -41,11 +52,8 @@ from tutelage.store.schema_feedback import Assignment, GuidelineVersion, Respons
 from tutelage.store.sql import insert_one, lock_project
 from tutelage.store.voting import insert_votes, recount
 
-Kind = Literal["prompts", "responses", "preference", "scores", "raw"]
 AT_ONCE = 500  # lines per transaction: what a crash makes to do again
-LONGEST = 4_000_000  # characters in one line
 VOTER = "import"  # whose votes the comparisons of a preference file are
-ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True)
@@ -63,107 +71,6 @@ class Imported:
     new: int
     there: int
     bad: list[BadLine] = field(default_factory=list)
-
-
-class _Row(Model):
-    """What every row about a prompt has."""
-
-    prompt: str | list[dict[str, str]]
-    task: str = ""
-    reference: dict[str, Any] | None = None
-    split: str = "train"
-
-    def to_prompt(self) -> Prompt:
-        if isinstance(self.prompt, list):
-            if not self.prompt or self.prompt[-1].get("role") == "assistant":
-                raise ValueError("prompt must be messages that end with what is to be answered")
-            if any(set(message) != {"role", "content"} for message in self.prompt):
-                raise ValueError("each message of prompt must have role and content")
-        return Prompt.from_json(self.prompt, self.task, self.reference)
-
-
-class PromptLine(_Row):
-    """kind=prompts."""
-
-
-class ResponseLine(_Row):
-    """kind=responses: a response with as much of its provenance as is known."""
-
-    response: str
-    model: str = "imported"
-    model_sha256: str = ""
-    engine: str = "imported"
-    params: dict[str, Any] = Field(default_factory=dict)
-    sample_index: int | None = Field(None, ge=0)
-    finish: Literal["eos", "length"] = "eos"
-    n_tokens: int = Field(0, ge=0)
-    logprob: float | None = None
-
-
-class PreferenceLine(_Row):
-    """kind=preference: TRL's columns, ours beside them; a tie has p_chosen 0.5."""
-
-    chosen: Any
-    rejected: Any
-    p_chosen: float = Field(1.0, ge=0, le=1)
-    margin: float = 0.0
-    item: str = ""
-
-
-class ScoreLine(_Row):
-    """kind=scores: what a reward model says of a response that is in the project."""
-
-    response: str
-    score: float
-    source: str = "imported"
-
-
-class _RawResponse(Model):
-    text: str
-    sample_index: int
-    finish: str
-    n_tokens: int
-    logprob: float | None
-    model: str
-    model_sha256: str
-    engine: str
-    params: dict[str, Any]
-
-
-class _Questions(Model):
-    kind: Literal["questions"]
-    n: int
-    content: Schema
-
-
-class _Guidelines(Model):
-    kind: Literal["guidelines"]
-    n: int
-    markdown: str
-
-
-class _RawAnswer(_Row):
-    kind: Literal["answer"]
-    item: str
-    type: str
-    overlap: int = Field(ge=1)
-    responses: list[_RawResponse]
-    annotator: str = Field(min_length=1, max_length=200)
-    annotator_kind: Literal["human", "simulated", "judge", "rule"]
-    role: Literal["answer", "extra", "adjudication"]
-    answer: Answer
-    shown_order: list[int]
-    key: str = Field(min_length=8, max_length=200)
-    supersedes: str | None
-    submitted_at: datetime
-    active_ms: int | None
-    questions: int | None
-    guidelines: int | None
-
-
-RawLine: TypeAdapter[_Questions | _Guidelines | _RawAnswer] = TypeAdapter(
-    _Questions | _Guidelines | _RawAnswer
-)
 
 
 def import_lines(database: Database, who: Member, kind: Kind, lines: Iterable[str | bytes]) -> Imported:
@@ -200,9 +107,9 @@ class _Importer:
         parsed, bad = [], []
         for number, line in lines:
             try:
-                parsed.append((number, _parse(self._kind, line)))
+                parsed.append((number, parse_line(self._kind, line)))
             except ValueError as error:
-                bad.append(BadLine(number, _why(error)))
+                bad.append(BadLine(number, why_not(error)))
         new = there = 0
         with self._database.write() as connection:
             lock_project(connection, self._who.project, self._database.place)
@@ -211,7 +118,7 @@ class _Importer:
                     with connection.begin_nested():
                         added = self._store(connection, row)
                 except ValueError as error:
-                    bad.append(BadLine(number, _why(error)))
+                    bad.append(BadLine(number, why_not(error)))
                 else:
                     new, there = new + added, there + (not added)
         return Imported(new, there, sorted(bad, key=lambda entry: entry.line))
@@ -227,19 +134,19 @@ class _Importer:
             return _store_preference(connection, key, row)
         if isinstance(row, ScoreLine):
             return _store_score(connection, key, row)
-        if isinstance(row, _RawAnswer):
+        if isinstance(row, RawAnswer):
             return _store_answer(connection, key, row, self._versions)
-        if isinstance(row, _Questions):
+        if isinstance(row, RawQuestions):
             return self._store_questions(connection, row)
         return self._store_guidelines(connection, row)
 
-    def _store_questions(self, connection: Connection, row: _Questions) -> bool:
+    def _store_questions(self, connection: Connection, row: RawQuestions) -> bool:
         there = self._version(connection, SchemaVersion, schema_sha(row.content))
         found = there or insert_schema(connection, self._who.project_id, row.content, None).id
         self._versions["questions", row.n] = found
         return there is None
 
-    def _store_guidelines(self, connection: Connection, row: _Guidelines) -> bool:
+    def _store_guidelines(self, connection: Connection, row: RawGuidelines) -> bool:
         there = self._version(connection, GuidelineVersion, guideline_sha(row.markdown))
         found = there or insert_guideline(connection, self._who.project_id, row.markdown, None).id
         self._versions["guidelines", row.n] = found
@@ -253,56 +160,10 @@ class _Importer:
         return connection.scalar(select(table.id).where(*same).limit(1))
 
 
-# lines ----------------------------------------------------------------------------------------------------------------
-
-
-def _parse(kind: Kind, line: str | bytes) -> Any:
-    if len(line) > LONGEST:
-        raise ValueError(f"the line is longer than {LONGEST:,} characters")
-    text = line.decode("utf-8") if isinstance(line, bytes) else line
-    value = json.loads(text, parse_constant=_no_constant)
-    if not isinstance(value, dict):
-        raise ValueError("a line must be a JSON object")
-    if kind == "raw":
-        return RawLine.validate_python(value)
-    if kind == "preference":
-        value = {name: value[name] for name in value if name in PreferenceLine.model_fields}
-        return PreferenceLine.model_validate(_explicit(value))
-    cls: Callable[..., Any] = {"prompts": PromptLine, "responses": ResponseLine, "scores": ScoreLine}[kind]
-    return cls(**value)
-
-
-def _explicit(value: dict[str, Any]) -> dict[str, Any]:
-    """Preference rows of full conversations without a prompt: the turns before the last are the prompt."""
-    chosen, rejected = value.get("chosen"), value.get("rejected")
-    if "prompt" in value or not isinstance(chosen, list) or not isinstance(rejected, list):
-        return value
-    if chosen[:-1] != rejected[:-1]:
-        raise ValueError("chosen and rejected differ in more than the last turn")
-    return {**value, "prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number that JSON knows")
-
-
-def _why(error: ValueError) -> str:
-    """One sentence for a person."""
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("_"))
-        return f"{place}: {problem['msg']}" if place else str(problem["msg"])
-    if isinstance(error, json.JSONDecodeError):
-        return f"not JSON: {error.msg} at character {error.pos + 1}"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8 text"
-    return str(error)
-
-
 # storing --------------------------------------------------------------------------------------------------------------
 
 
-def _ensure_prompt(connection: Connection, key: int, row: _Row) -> Prompt:
+def _ensure_prompt(connection: Connection, key: int, row: PromptColumns) -> Prompt:
     """The prompt of a line, in the project, in whatever split it is there."""
     prompt = row.to_prompt()
     there = select(PromptRow.id).where(PromptRow.project_id == key, PromptRow.digest == prompt.id)
@@ -395,7 +256,7 @@ def _store_score(connection: Connection, key: int, row: ScoreLine) -> bool:
 
 
 def _store_answer(
-    connection: Connection, key: int, row: _RawAnswer, versions: dict[tuple[str, int], int]
+    connection: Connection, key: int, row: RawAnswer, versions: dict[tuple[str, int], int]
 ) -> bool:
     client_key = IMPORTED + row.key
     known = connection.execute(
@@ -432,7 +293,7 @@ def _store_answer(
     return True
 
 
-def _ensure_raw_item(connection: Connection, key: int, row: _RawAnswer) -> int:
+def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
     if row.type not in ITEM_TYPES or row.answer.type != row.type:
         raise ValueError(f"an item of type '{row.type}' cannot have an answer of type '{row.answer.type}'")
     if sorted(row.shown_order) != list(range(len(row.responses))) and row.shown_order:
@@ -457,7 +318,7 @@ def _check_shape(answer: Answer, slots: int) -> None:
         raise ValueError(f"a pair has two responses, not {slots}")
 
 
-def _renamed(response: _RawResponse) -> dict[str, Any]:
+def _renamed(response: RawResponse) -> dict[str, Any]:
     content = response.model_dump()
     content["response"] = content.pop("text")
     return content
@@ -509,7 +370,7 @@ def _ensure_annotator(connection: Connection, name: str, kind: str) -> int:
     return row.id
 
 
-def _superseded(connection: Connection, row: _RawAnswer) -> int | None:
+def _superseded(connection: Connection, row: RawAnswer) -> int | None:
     if row.supersedes is None:
         return None
     found = connection.scalar(select(Annotation.id).where(Annotation.client_key == IMPORTED + row.supersedes))
@@ -519,7 +380,7 @@ def _superseded(connection: Connection, row: _RawAnswer) -> int | None:
 
 
 def _refuse_second(
-    connection: Connection, item_id: int, annotator_id: int, row: _RawAnswer, supersedes: int | None
+    connection: Connection, item_id: int, annotator_id: int, row: RawAnswer, supersedes: int | None
 ) -> None:
     """What the database would refuse, in words."""
     if supersedes is not None:
@@ -540,7 +401,7 @@ def _ensure_assignment(
     connection: Connection,
     item_id: int,
     annotator_id: int,
-    row: _RawAnswer,
+    row: RawAnswer,
     versions: dict[tuple[str, int], int],
 ) -> int | None:
     """What the annotator was shown; None for programs, which are shown nothing."""
@@ -567,7 +428,7 @@ def _ensure_assignment(
     )
 
 
-def _steps(connection: Connection, assignment_id: int | None, row: _RawAnswer) -> Sequence[str]:
+def _steps(connection: Connection, assignment_id: int | None, row: RawAnswer) -> Sequence[str]:
     content = connection.scalar(
         select(SchemaVersion.content)
         .join(Assignment, Assignment.schema_version_id == SchemaVersion.id)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from tutelage.feedback.exported import RowDict, Source, aliases
+from tutelage.feedback.given import RowDict, Source, aliases
 from tutelage.feedback.stored import read_answers
 from tutelage.store.schema import (
     Annotation,
