@@ -29,7 +29,9 @@ VERSION_TABLE = (
     "tutelage_schema"  # a name of our own, so that another program's Alembic table is not mistaken for it
 )
 BUSY_SECONDS = 30.0  # how long a statement waits for another process's transaction to end
-CONNECTIONS = 48  # of one engine at most: more than a web server has threads, so that none waits for a connection
+CONNECTIONS = (
+    48  # of one engine at most: more than a web server has threads, so that none waits for a connection
+)
 
 # File systems over a network: the locks and the shared memory that WAL needs cannot be relied on there.
 NETWORKS = frozenset(
@@ -260,7 +262,9 @@ def filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
 def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None}, max_overflow=CONNECTIONS - 5)
+    engine = create_engine(
+        url, connect_args={"timeout": busy_seconds, "isolation_level": None}, max_overflow=CONNECTIONS - 5
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
