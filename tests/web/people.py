@@ -22,7 +22,7 @@ def visitor(
     `page.faults` collects errors of scripts, refusals by the security policy, and requests to other servers.
     """
     context = browser.new_context(base_url=url, viewport=viewport or DESKTOP, **options)
-    context.set_default_timeout(8_000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(f"error: {error}"))

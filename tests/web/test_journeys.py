@@ -319,7 +319,7 @@ def test_offline_and_back_loses_nothing(world: World, server: Running, browser: 
         page.screenshot(path=shots / "offline.png")
         assert answers_of(world, "train") == []
         page.context.set_offline(False)
-        page.locator("#submit").wait_for(timeout=15_000)
+        page.locator("#submit").wait_for(timeout=60_000)
         saved(page)
     stored = answers_of(world, "train")
     assert len(stored) == 2
@@ -363,7 +363,7 @@ def test_server_stopped_in_mid_submit(world: World, server: Running, browser: An
             page.locator('#status[data-state="offline"]').wait_for()
         finally:
             server.start()
-        page.locator('#status[data-state="saved"]').wait_for(timeout=20_000)
+        page.locator('#status[data-state="saved"]').wait_for(timeout=60_000)
     assert len(answers_of(world, "crash")) == 1
 
 
@@ -386,7 +386,7 @@ def test_lost_reply_is_stored_once(world: World, server: Running, browser: Any) 
         ready(page)
         page.keyboard.press("Enter")
         page.locator('#status[data-state="offline"]').wait_for()
-        page.locator('#status[data-state="saved"]').wait_for(timeout=15_000)
+        page.locator('#status[data-state="saved"]').wait_for(timeout=60_000)
         assert lost == [1]
     assert len(answers_of(world, "reply")) == 1
 

@@ -25,9 +25,9 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> World:
+def own(memory_folder: Path) -> World:
     """A store of its own: what is sent here may change anything."""
-    world = make_world(Path(tmp_path_factory.mktemp("schema")) / "store.sqlite")
+    world = make_world(memory_folder / "schema.sqlite")
     world.project("main")
     for kind in ("rank", "step", "chat"):
         world.project(kind, {"type": kind})
