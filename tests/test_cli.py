@@ -51,7 +51,7 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
 @pytest.mark.parametrize("columns", [80, 160])
 def test_help_lists_every_setting(command: Any, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    shown = run(command.name, "--help").stdout
+    shown = run(*command.name.split(), "--help").stdout
     assert max(map(len, shown.splitlines())) <= columns
     words = " ".join(shown.split())
     for name, field in settings_class(command).model_fields.items():

@@ -37,6 +37,8 @@ def examples(text: str) -> list[str]:
 def check(line: str) -> None:
     """Load the settings of an example as the command would, without running it."""
     name, *args = shlex.split(line, comments=True)[1:]
+    if args and f"{name} {args[0]}" in {command.name for command in COMMANDS}:
+        name, *args = f"{name} {args[0]}", *args[1:]
     if name.startswith("--") or "--help" in args:
         return
     load(
@@ -60,7 +62,7 @@ def test_every_example_parses(page: Path, line: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_setting_stands_in_the_page_of_its_command(command: Command) -> None:
-    text = (ROOT / "docs" / "commands" / f"{command.name}.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "commands" / f"{command.page}.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(settings_class(command).model_fields)
 
@@ -73,7 +75,7 @@ def test_pages_are_up_to_date() -> None:
 
 
 def test_no_page_of_a_command_that_is_gone() -> None:
-    names = {command.name for command in COMMANDS} | {"README"}
+    names = {command.page for command in COMMANDS} | {"README"}
     assert {path.stem for path in (ROOT / "docs" / "commands").glob("*.md")} == names
 
 

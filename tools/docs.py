@@ -29,7 +29,7 @@ def table(command: Command) -> str:
 def index() -> str:
     """All commands as a Markdown table, in the order of the work."""
     lines = ["| command | what it does | |", "|---|---|---|"]
-    lines += [f"| [`{c.name}`]({c.name}.md) | {_cell(c.help)} | {_cell(c.group)} |" for c in COMMANDS]
+    lines += [f"| [`{c.name}`]({c.page}.md) | {_cell(c.help)} | {_cell(c.group)} |" for c in COMMANDS]
     return "\n".join(lines)
 
 
@@ -37,13 +37,13 @@ def page(command: Command, text: str | None) -> str:
     """The page of a command with its table brought up to date; a new page when `text` is None."""
     if text is None:
         text = f"# tutelage {command.name}\n\n{command.help}\n\n## Settings\n\n{BEGIN}\n{END}\n"
-    return _replace(text, BEGIN, table(command), END, f"docs/commands/{command.name}.md")
+    return _replace(text, BEGIN, table(command), END, f"docs/commands/{command.page}.md")
 
 
 def pages(folder: Path = FOLDER) -> dict[Path, str]:
     """Every page as it should be, by its path."""
     wanted = {
-        folder / f"{command.name}.md": page(command, _read(folder / f"{command.name}.md"))
+        folder / f"{command.page}.md": page(command, _read(folder / f"{command.page}.md"))
         for command in COMMANDS
     }
     overview = folder / "README.md"

@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from tutelage import __version__
 from tutelage.commands import COMMANDS, Command, settings_class
@@ -73,6 +74,7 @@ def print_help(command: Command) -> None:
 def build_app(commands: Sequence[Command] = COMMANDS) -> typer.Typer:
     """The typer application that offers `commands`, in this order and grouped."""
     app = typer.Typer(
+        cls=TwoWords,
         name="tutelage",
         help="Teach a language model from feedback. Settings come from YAML files and key=value, which wins.",
         epilog="`tutelage COMMAND --help` lists every setting of a command.",
@@ -98,6 +100,19 @@ def build_app(commands: Sequence[Command] = COMMANDS) -> typer.Typer:
             context_settings={"ignore_unknown_options": True},
         )(_runner(command))
     return app
+
+
+class TwoWords(TyperGroup):
+    """A group whose commands may have names of two words, such as `feedback export`: listed and found like any other."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        second = {name.partition(" ")[2] for name in self.commands if name.startswith(f"{args[0]} ")}
+        if second and (len(args) < 2 or args[1] not in second):
+            found = f"'{args[1]}' is not" if len(args) > 1 and not args[1].startswith("-") else "give"
+            ctx.fail(f"{found} one of: {', '.join(f'{args[0]} {word}' for word in sorted(second))}.")
+        if second:
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
 
 
 def main() -> None:

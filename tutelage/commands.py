@@ -9,13 +9,19 @@ from tutelage.settings.base import Settings
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main(settings, world, run)` does it, the class of its settings, and one line of help."""
+    """A command: its name of one word or two, the module whose `main(settings, world, run)` does it, the class of its
+    settings, and one line of help."""
 
     name: str
     module: str
     settings: str
     help: str
     group: str
+
+    @property
+    def page(self) -> str:
+        """The name of its page in docs/commands, without the ending."""
+        return self.name.replace(" ", "-")
 
 
 COMMANDS = (
@@ -52,6 +58,48 @@ COMMANDS = (
         "tutelage.feedback.label",
         "LabelSettings",
         "Let annotators vote on pairs of responses.",
+        "Feedback",
+    ),
+    Command(
+        "serve",
+        "tutelage.web.serve",
+        "ServeSettings",
+        "Serve the web app in which people give feedback.",
+        "Feedback",
+    ),
+    Command(
+        "feedback import",
+        "tutelage.feedback.commands.importing",
+        "FeedbackImportSettings",
+        "Take prompts, responses, comparisons or scores from a file.",
+        "Feedback",
+    ),
+    Command(
+        "feedback export",
+        "tutelage.feedback.commands.exporting",
+        "FeedbackExportSettings",
+        "Write answers as a file that trainers read.",
+        "Feedback",
+    ),
+    Command(
+        "feedback status",
+        "tutelage.feedback.commands.status",
+        "FeedbackStatusSettings",
+        "Show how far the work in a store is.",
+        "Feedback",
+    ),
+    Command(
+        "feedback backup",
+        "tutelage.feedback.commands.backup",
+        "FeedbackBackupSettings",
+        "Copy a store while it is in use, and verify the copy.",
+        "Feedback",
+    ),
+    Command(
+        "feedback doctor",
+        "tutelage.feedback.commands.doctor",
+        "FeedbackDoctorSettings",
+        "Check that everything in a store fits together.",
         "Feedback",
     ),
     Command(

@@ -24,11 +24,16 @@ import yaml
 from rich.console import Console
 
 from tutelage.commands import find, settings_class
+from tutelage.feedback.source import (
+    comparisons_digest,
+    demonstrations_digest,
+    is_store_source,
+    responses_digest,
+)
 from tutelage.files import sha256_of
 from tutelage.launch import launch
 from tutelage.settings.base import Settings, build, to_yaml
-from tutelage.settings.stages import FeedbackSettings, LabelSettings, RunPipelineSettings
-from tutelage.store import comparisons_digest, is_store_source, responses_digest
+from tutelage.settings.stages import FeedbackSettings, LabelSettings, RunPipelineSettings, SFTSettings
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ def set_aside(folder: Path) -> Path:
 def _digest(path: str, settings: Settings) -> str | None:
     if is_store_source(path) and isinstance(settings, FeedbackSettings):
         return comparisons_digest(path, settings.store, settings.aggregation, settings.ties)
+    if is_store_source(path) and isinstance(settings, SFTSettings):
+        return demonstrations_digest(path, settings.store)
     if is_store_source(path) and isinstance(settings, LabelSettings):
         return responses_digest(path, settings.store)
     return sha256_of(path) if Path(path).exists() else None

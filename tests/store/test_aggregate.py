@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 
 from tests.store.making import new_vote
 from tutelage.records import Prompt, Vote
-from tutelage.store import Store
-from tutelage.store.aggregate import comparison, in_slots, share_of_first
+from tutelage.store import Store, VotedPair
+from tutelage.store.aggregate import comparisons, in_slots, share_of_first
+
+
+def voted(first: str, second: str, votes: list[Vote], settled: int | None = None) -> VotedPair:
+    return VotedPair("item", 1, Prompt("p"), (first, second), tuple(votes), settled)
+
 
 PREFERENCES = st.lists(st.integers(-3, 3), min_size=1, max_size=9)
 
@@ -36,15 +41,13 @@ def test_hand_computed(preferences: list[int], majority: float, share: float) ->
 @given(PREFERENCES)
 def test_swapping_the_slots_mirrors_the_comparison(preferences: list[int]) -> None:
     """Slots are names: with the two responses (and all signs) exchanged, the same text wins by the same share."""
-    prompt = Prompt("p")
     for aggregation in ("majority", "all"):
         votes = [Vote("a", p, 0) for p in preferences]
         mirrored = [Vote("a", -p, 1) for p in preferences]
-        one = comparison(prompt, ("x", "y"), votes, aggregation, "drop")
-        other = comparison(prompt, ("y", "x"), mirrored, aggregation, "drop")
-        if one is None or other is None:
-            assert one is other
-        else:
+        found = comparisons([voted("x", "y", votes)], aggregation, "drop")
+        others = comparisons([voted("y", "x", mirrored)], aggregation, "drop")
+        assert len(found) == len(others)
+        for one, other in zip(found, others, strict=True):
             assert (one.chosen, one.rejected) == (other.chosen, other.rejected)
             assert one.p_chosen == pytest.approx(other.p_chosen)
             assert one.p_chosen > 0.5
@@ -52,9 +55,20 @@ def test_swapping_the_slots_mirrors_the_comparison(preferences: list[int]) -> No
 
 def test_ties_are_kept_or_dropped() -> None:
     votes = [Vote("a", -2, 0), Vote("b", 2, 0)]
-    kept = comparison(Prompt("p"), ("x", "y"), votes, "majority", "keep")
-    assert kept is not None and kept.p_chosen == 0.5 and {kept.chosen, kept.rejected} == {"x", "y"}
-    assert comparison(Prompt("p"), ("x", "y"), votes, "majority", "drop") is None
+    (kept,) = comparisons([voted("x", "y", votes)], "majority", "keep")
+    assert kept.p_chosen == 0.5 and {kept.chosen, kept.rejected} == {"x", "y"}
+    assert comparisons([voted("x", "y", votes)], "majority", "drop") == []
+
+
+def test_adjudicated_leaves_open_disputes_out() -> None:
+    split, agreed = [Vote("a", -2, 0), Vote("b", 1, 0)], [Vote("a", 2, 0), Vote("b", 1, 0)]
+    assert comparisons([voted("x", "y", split)], "adjudicated", "keep") == []
+    assert comparisons([voted("x", "y", [Vote("a", 0, 0), Vote("b", 1, 0)])], "adjudicated", "keep") == []
+    assert [row.chosen for row in comparisons([voted("x", "y", agreed)], "adjudicated", "keep")] == ["y"]
+    for settled, chosen in ((-1, "x"), (3, "y")):
+        (row,) = comparisons([voted("x", "y", split, settled)], "adjudicated", "keep")
+        assert (row.chosen, row.p_chosen) == (chosen, 1.0)
+    assert comparisons([voted("x", "y", agreed, 0)], "adjudicated", "drop") == []  # settled as a tie
 
 
 @given(st.integers(-3, 3), st.sampled_from([0, 1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,18 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from tests.databases import fresh_database, postgres_server
 from tests.store.making import fill, new_vote
 from tutelage.store import Store
 from tutelage.store.database import VERSION_TABLE, Database, migrations
 from tutelage.store.pairing import pair_query
-from tutelage.store.schema import REVISIONS, Base
+from tutelage.store.schema import REVISIONS, Annotation, Base, Item
+from tutelage.store.sql import insert_one
 
 
 @pytest.fixture
@@ -46,9 +50,11 @@ def test_the_migrations_make_the_models(path: Path) -> None:
             for name in Base.metadata.tables
             for constraint in inspect(connection).get_check_constraints(name)
         }
-        indexes = {index["name"] for index in inspect(connection).get_indexes("vote")}
-    assert len(made) == 5 and {("vote", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
-    assert "vote_once" in indexes
+        indexes = {index["name"] for index in inspect(connection).get_indexes("annotation")}
+    assert (
+        len(made) == 13 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+    )
+    assert {"annotation_once", "annotation_settled_once"} <= indexes
 
 
 def test_the_code_knows_every_migration(path: Path) -> None:
@@ -79,10 +85,10 @@ def test_a_failed_migration_leaves_nothing_behind(voted: Path) -> None:
         assert len(store.votes("main", revisions=True)) == 2
 
 
-@pytest.mark.parametrize("statement", ["UPDATE vote SET preference = 3", "DELETE FROM vote"])
+@pytest.mark.parametrize("statement", ["UPDATE annotation SET preference = 3", "DELETE FROM annotation"])
 def test_votes_are_append_only_for_every_program(voted: Path, statement: str) -> None:
     raw = sqlite3.connect(voted)
-    with pytest.raises(sqlite3.IntegrityError, match="votes are append-only"):
+    with pytest.raises(sqlite3.IntegrityError, match="annotation are append-only"):
         raw.execute(statement)
     raw.close()
     with Store(voted) as store:
@@ -102,11 +108,11 @@ def test_votes_are_append_only_for_every_program(voted: Path, statement: str) ->
 def test_the_database_itself_refuses(voted: Path, values: str) -> None:
     raw = sqlite3.connect(voted)
     raw.execute("PRAGMA foreign_keys=ON")
-    item = raw.execute("SELECT item_id FROM vote").fetchone()[0]
+    item = raw.execute("SELECT item_id FROM annotation").fetchone()[0]
     columns = "item_id, annotator_id, preference, first_shown, client_key, supersedes_id, submitted_at"
     with pytest.raises(sqlite3.IntegrityError):
-        raw.execute(f"INSERT INTO vote ({columns}) VALUES ({item}{values[1:]}, '2026-01-01')")
-    raw.execute(f"INSERT INTO vote ({columns}) VALUES ({item}, 2, 1, 0, 'fine', NULL, '2026-01-01')")
+        raw.execute(f"INSERT INTO annotation ({columns}) VALUES ({item}{values[1:]}, '2026-01-01')")
+    raw.execute(f"INSERT INTO annotation ({columns}) VALUES ({item}, 2, 1, 0, 'fine', NULL, '2026-01-01')")
     raw.close()
 
 
@@ -161,7 +167,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0099'")
     raw.commit()
     raw.close()
-    refused(voted, "written by a newer Tutelage .schema 0099, this one knows up to 0001.: update Tutelage")
+    refused(voted, "written by a newer Tutelage .schema 0099, this one knows up to 0002.: update Tutelage")
 
 
 def test_a_folder_and_a_file_in_the_way(tmp_path: Path) -> None:
@@ -227,3 +233,123 @@ def test_opening_needs_neither_torch_nor_alembic(voted: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+# 0001 and 0002 ------------------------------------------------------------------------------------------------------
+
+
+def contents(database: Database, *tables: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of some tables, in the columns that 0001 knows."""
+    with database.read() as connection:
+        return {
+            table: [
+                tuple(row)
+                for row in connection.exec_driver_sql(f"SELECT {COLUMNS[table]} FROM {table} ORDER BY 1")
+            ]
+            for table in tables
+        }
+
+
+COLUMNS = {
+    "project": "id, name, created_at",
+    "item": "id, project_id, type, prompt_id, overlap, digest, created_at",
+    "item_response": "item_id, slot, response_id",
+    "vote": "id, item_id, annotator_id, preference, first_shown, client_key, submitted_at, supersedes_id",
+    "annotation": "id, item_id, annotator_id, preference, first_shown, client_key, submitted_at, supersedes_id",
+}
+SHARED = ("project", "item", "item_response")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(path)
+        return
+    with postgres_server() as server, fresh_database(server) as url:
+        yield url
+
+
+def test_0001_becomes_0002_and_0001_again(either: str) -> None:
+    """An old store keeps all it has; what 0001 knows of a new one is kept on the way down."""
+    with Store(either) as store:
+        fill(store)
+        item = store.pairs("main")[0].item_id
+        store.add_votes("main", [new_vote(item, "ann", 1), new_vote(item, "bob", 0)])
+        store.add_votes(
+            "main", [new_vote(item, "ann", -1, key="again", supersedes=store.votes("main")[0].id)]
+        )
+        votes = store.votes("main", revisions=True)
+    database = Database(either)
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "0001")
+    old = contents(database, *SHARED, "vote")
+    assert [row[0] for row in old["vote"]] == [vote.id for vote in votes] and len(old["item"]) == 18
+    database.close()
+    upgraded = Database(either)  # opening migrates
+    new = contents(upgraded, *SHARED, "annotation")
+    assert new["annotation"] == old["vote"] and [new[t] for t in SHARED] == [old[t] for t in SHARED]
+    with upgraded.read() as connection:
+        counts = select(Item.n_done).where(Item.n_done > 0)
+        assert list(connection.scalars(counts)) == [2]  # the revision is no second answer
+        if upgraded.is_sqlite:
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    upgraded.close()
+    with Store(either) as store:
+        assert store.votes("main", revisions=True) == votes
+        store.add_votes("main", [new_vote(item, "cat", 1)])  # ids go on where they were
+        assert store.votes("main")[-1].id > votes[-1].id
+
+
+def test_down_keeps_counted_pair_answers_only(either: str) -> None:
+    with Store(either) as store:
+        fill(store)
+        store.add_votes("main", [new_vote(store.pairs("main")[0].item_id, "ann", 1)])
+    database = Database(either)
+    with database.write() as connection:
+        item = connection.scalar(select(Annotation.item_id))
+        common = {"item_id": item, "preference": 1, "first_shown": 0}
+        insert_one(connection, Annotation, **common, annotator_id=2, role="extra", client_key="extra")
+        insert_one(
+            connection, Annotation, **common, annotator_id=3, role="adjudication", client_key="settled"
+        )
+        prompt_id = connection.scalar(select(Item.prompt_id))
+        chat = insert_one(
+            connection, Item, project_id=1, type="chat", prompt_id=prompt_id, overlap=1, digest="chat"
+        )
+        below = insert_one(
+            connection,
+            Item,
+            project_id=1,
+            type="pair",
+            prompt_id=prompt_id,
+            overlap=1,
+            digest="t",
+            parent_id=chat,
+        )
+        insert_one(connection, Annotation, item_id=chat, annotator_id=1, client_key="chat")
+        command.downgrade(migrations(connection), "0001")
+    after = contents(database, *SHARED, "vote")
+    assert [row[5] for row in after["vote"]] == [f"ann/{item}"]
+    assert [row[0] for row in after["item"] if row[0] > 18] == [below]
+    database.close()
+    Database(either).close()
+
+
+def test_the_migrations_make_the_models_on_postgresql() -> None:
+    with postgres_server() as server, fresh_database(server) as url:
+        database = Database(url)
+        with database.read() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            assert compare_metadata(context, Base.metadata) == []
+        for statement in ("UPDATE annotation SET preference = 3", "DELETE FROM annotation"):
+            with database.write() as connection:
+                connection.exec_driver_sql(statement)  # no rows: nothing to refuse
+        with Store(url) as store:
+            fill(store)
+            store.add_votes("main", [new_vote(store.pairs("main")[0].item_id, "ann", 1)])
+        with (
+            pytest.raises(DBAPIError, match="rows of annotation are append-only"),
+            database.write() as connection,
+        ):
+            connection.exec_driver_sql("UPDATE annotation SET preference = 3")
+        database.close()

@@ -15,12 +15,13 @@ from pathlib import Path
 from rich.table import Table
 
 from tutelage.evals.rows import OVERALL, Row, row, to_json
+from tutelage.feedback.source import responses_digest
 from tutelage.files import write_json_atomic
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.stages import LabelSettings as Settings
 from tutelage.statistics import bootstrap_mean, correct
-from tutelage.store import AnnotatorRow, NewVote, Pair, Store, responses_digest
+from tutelage.store import AnnotatorRow, NewVote, Pair, Store
 from tutelage.worlds.annotators import Annotator, panel, vote
 from tutelage.worlds.gold import grade
 
@@ -108,7 +109,8 @@ def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
 
     Ties, in the votes or in gold, count one half; the intervals are bootstrapped over prompts.
     """
-    pairs = {pair.item_id: pair for pair in store.pairs(project) if pair.voters}
+    graded = (pair for pair in store.pairs(project) if pair.voters and pair.prompt.reference is not None)
+    pairs = {pair.item_id: pair for pair in graded}  # turns of chats have no reference to be graded by
     gold = {
         item: values[1] - values[0]
         for item, values in ((item, gold_values(pair)) for item, pair in pairs.items())
@@ -116,8 +118,9 @@ def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
     cast: dict[str, list[tuple[int, int]]] = defaultdict(list)  # name -> (pair, preference)
     totals: dict[int, int] = defaultdict(int)
     for stored in store.votes(project):
-        cast[stored.vote.annotator].append((stored.item_id, stored.vote.preference))
-        totals[stored.item_id] += stored.vote.preference
+        if stored.item_id in pairs:
+            cast[stored.vote.annotator].append((stored.item_id, stored.vote.preference))
+            totals[stored.item_id] += stored.vote.preference
     rows = {}
     for name, votes in [*sorted(cast.items()), (MAJORITY, sorted(totals.items()))]:
         margins = [gold[item] for item, _ in votes]

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.encoding import Unusable
-from tutelage.data.template import encode_prompts, end_token_id
+from tutelage.data.template import encode, encode_prompts, end_token_id
 from tutelage.models.decode import cache_bytes
 from tutelage.models.forward import plain
 from tutelage.records import Prompt, Response
@@ -88,6 +88,24 @@ class LocalGenerator:
         finally:
             self._model.train(training)
         return self._responses(prompts, ids, drawn, sampling.samples)
+
+    def continue_from(self, prompt: Prompt, begun: str, sampling: Sampling) -> list[Response]:
+        """`sampling.samples` responses to one prompt that go on from `begun`; their text is what was added to it.
+
+        `prompt_ids` of these responses hold the beginning, too.  Raises ValueError when there is no room for more.
+        """
+        encoded = encode(self.tokenizer, [(prompt, begun)])[0]
+        if isinstance(encoded, Unusable):
+            raise ValueError(f"The prompt cannot be tokenised: {encoded}.")
+        ids = [*encoded.prompt, *encoded.response[:-1]]  # without the end token
+        if self.context is not None and len(ids) + sampling.max_new_tokens > self.context:
+            raise ValueError(
+                f"Prompt and beginning have {len(ids)} tokens; with max_new_tokens={sampling.max_new_tokens} that "
+                f"exceeds the model's context of {self.context}: shorten them or lower max_new_tokens."
+            )
+        rows = self._run(_Batch([0], 0, sampling.samples), [prompt], [ids], sampling)
+        drawn = {(0, sample): row for sample, row in enumerate(rows)}
+        return self._responses([prompt], [ids], drawn, sampling.samples)
 
     @property
     def context(self) -> int | None:

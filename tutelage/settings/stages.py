@@ -55,9 +55,10 @@ class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    aggregation: Literal["majority", "all"] = setting(
+    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
         "majority",
-        "How votes on a pair become one comparison: majority, or all (vote share as a soft label).",
+        "How votes become one comparison: majority; all (vote share as a soft label); dawid-skene (votes weighed by "
+        "how right their annotators are, as a soft label); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
@@ -140,7 +141,8 @@ class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
     out: Path = setting(Path("runs/sft"), "Run folder; the same command with the same settings resumes it.")
-    data: str = setting(..., "Demonstrations: a file, a glob, or hub:OWNER/NAME.")
+    data: str = setting(..., "Demonstrations: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.")
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
@@ -176,6 +178,85 @@ class LabelSettings(RunSettings):
         ge=0,
     )
     votes_per_item: int = setting(3, "Different annotators who vote on each pair.", unit="votes", ge=1)
+
+
+class ServeSettings(DeviceSettings):
+    """Serve the web app: people give feedback in a browser, programs over the API."""
+
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in.")
+    port: int = setting(8000, "Port to listen on; 0 takes a free one.", ge=0, le=65535)
+    url: str = setting(
+        "", "Address that people use when a proxy stands in front, such as https://labels.example.org."
+    )
+    certificate: str = setting("", "Certificate file (PEM) to speak TLS with; needs certificate_key.")
+    certificate_key: str = setting("", "Private key file (PEM) of the certificate.")
+    models: list[str] = setting(
+        [],
+        "Models that write in chats and regenerate steps: run folders or hub names, each optionally name=path.",
+    )
+    max_new_tokens: int = setting(128, "Longest text that a model writes at once.", unit="tokens", ge=1)
+    temperature: float = setting(
+        1.0, "Sampling temperature of the models; 0 takes the likeliest token.", ge=0
+    )
+
+
+class StoreSettings(Settings):
+    """Which store, for commands that work on it directly."""
+
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+
+
+class FeedbackImportSettings(StoreSettings):
+    """Take JSONL into a project, line by line: good lines are stored, bad ones listed, nothing is stored twice."""
+
+    project: str = setting("main", "Project that receives the lines; made if missing.")
+    file: Path = setting(..., "JSONL file to read.")
+    kind: Literal["prompts", "responses", "preference", "scores", "raw"] = setting(
+        "responses", "What the lines hold; raw is what an export with format=raw wrote."
+    )
+
+
+class FeedbackExportSettings(StoreSettings):
+    """Write the answers of a project as JSONL, with a manifest beside it."""
+
+    project: str = setting("main", "Project whose answers are written.")
+    out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
+    format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
+        "preference", "Which rows to write."
+    )
+    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+        "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
+    )
+    ties: Literal["keep", "drop"] = setting(
+        "drop", "An exact tie becomes a row with probability 0.5, or no row."
+    )
+    labels_from: Literal["acceptable", "rating", "pairs"] = setting(
+        "acceptable", "unpaired: where good and bad come from."
+    )
+    neutral: Literal["true", "false", "drop"] = setting(
+        "drop", "stepwise: what a neutral step becomes; drop leaves its row out."
+    )
+    names: bool = setting(False, "raw and ratings: write annotators' real names instead of numbers.")
+    gold: bool = setting(True, "Also write gold items.")
+
+
+class FeedbackStatusSettings(StoreSettings):
+    """Show how much of the work in a store is done, by project."""
+
+    project: str = setting("", "Show only this project, and its annotators; empty shows all.")
+
+
+class FeedbackBackupSettings(StoreSettings):
+    """Copy a store (SQLite) as it is at one moment, verify the copy, and write its hash beside it."""
+
+    out: Path = setting(..., "File to write; it must not be there yet. Its hash goes to OUT.sha256.")
+
+
+class FeedbackDoctorSettings(StoreSettings):
+    """Check that everything in a store fits together; changes nothing unless told to."""
+
+    repair: bool = setting(False, "Recount the answers of items whose count is wrong.")
 
 
 class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):

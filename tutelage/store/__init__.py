@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tutelage.store.aggregate import Aggregation, Ties
-from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote
-from tutelage.store.source import comparisons_digest, comparisons_from, is_store_source, responses_digest
+from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, VotedPair
 from tutelage.store.store import Store
 
 __all__ = [
@@ -17,8 +16,5 @@ __all__ = [
     "Store",
     "StoredVote",
     "Ties",
-    "comparisons_digest",
-    "comparisons_from",
-    "is_store_source",
-    "responses_digest",
+    "VotedPair",
 ]

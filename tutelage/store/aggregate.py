@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from tutelage.records import Comparison, Prompt, Vote
+from tutelage.records import Comparison
+from tutelage.store.rows import VotedPair
 
-Aggregation = Literal["majority", "all"]
+Aggregation = Literal["majority", "all", "adjudicated"]
 Ties = Literal["keep", "drop"]
 
 
-def share_of_first(preferences: Sequence[int], aggregation: Aggregation) -> float:
+def share_of_first(preferences: Sequence[int], aggregation: Literal["majority", "all"]) -> float:
     """The probability that the first response is better, in [0, 1].
 
     `majority`: the sign of the summed preferences (1.0, 0.0, or 0.5 for an exact tie); a strong preference counts
@@ -25,19 +26,39 @@ def share_of_first(preferences: Sequence[int], aggregation: Aggregation) -> floa
     return halves / (2 * len(preferences))
 
 
-def comparison(
-    prompt: Prompt, texts: tuple[str, str], votes: Sequence[Vote], aggregation: Aggregation, ties: Ties
-) -> Comparison | None:
-    """One pair with its votes as a training row; None for an exact tie when `ties` is 'drop'.
+def share_of(pair: VotedPair, aggregation: Aggregation) -> float | None:
+    """The probability that the first response of a pair is better; None where `adjudicated` leaves the pair out.
+
+    `adjudicated`: what was settled as it was settled, what nobody disputes by its majority, disputed pairs that nobody
+    has settled not at all.
+    """
+    preferences = [vote.preference for vote in pair.votes]
+    if aggregation != "adjudicated":
+        return share_of_first(preferences, aggregation)
+    if pair.settled is not None:
+        return share_of_first([pair.settled], "majority")
+    if len({(p > 0) - (p < 0) for p in preferences}) > 1:
+        return None
+    return share_of_first(preferences, "majority")
+
+
+def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
+    """A pair as a training row, given the probability that its first response is better; None for a dropped tie.
 
     A kept tie has p_chosen 0.5 and the first response as `chosen` (which means nothing then).
     """
-    first = share_of_first([vote.preference for vote in votes], aggregation)
     if first == 0.5 and ties == "drop":
         return None
     if first >= 0.5:
-        return Comparison(prompt, texts[0], texts[1], p_chosen=first)
-    return Comparison(prompt, texts[1], texts[0], p_chosen=1 - first)
+        return Comparison(pair.prompt, pair.texts[0], pair.texts[1], p_chosen=first)
+    return Comparison(pair.prompt, pair.texts[1], pair.texts[0], p_chosen=1 - first)
+
+
+def comparisons(pairs: Iterable[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
+    """One row per pair, in their order."""
+    shares = ((pair, share_of(pair, aggregation)) for pair in pairs)
+    rows = (oriented(pair, share, ties) for pair, share in shares if share is not None)
+    return [row for row in rows if row is not None]
 
 
 def in_slots(screen_preference: int, first_shown: int) -> int:

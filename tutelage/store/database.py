@@ -6,6 +6,7 @@ writer waits for its turn at the start, never fails in the middle), plain `BEGIN
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
 from tutelage.store.schema import REVISIONS
+from tutelage.store.turns import Turns
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,6 +29,15 @@ VERSION_TABLE = (
     "tutelage_schema"  # a name of our own, so that another program's Alembic table is not mistaken for it
 )
 BUSY_SECONDS = 30.0  # how long a statement waits for another process's transaction to end
+CONNECTIONS = (
+    48  # of one engine at most: more than a web server has threads, so that none waits for a connection
+)
+
+# File systems over a network: the locks and the shared memory that WAL needs cannot be relied on there.
+NETWORKS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "glusterfs"}
+    | {f"fuse.{name}" for name in ("sshfs", "glusterfs", "s3fs", "rclone", "ceph")}
+)
 
 _SENTENCES = (  # what SQLite says -> what is wrong and what to do
     ("not a database", "{place} is not an SQLite database: choose another store=."),
@@ -36,6 +49,14 @@ _SENTENCES = (  # what SQLite says -> what is wrong and what to do
     ("full", "no space left to write {place}: free some and repeat the command; what was stored is safe."),
     ("readonly", "{place} cannot be written: change its permissions, or choose another store=."),
     ("unable to open", "{place} cannot be opened: check that the folder exists and can be written."),
+    ("connection refused", "no server answers at {place}: start it, or correct store=."),
+    ("password authentication failed", "{place} refuses the name or the password: correct store=."),
+    ("could not translate host name", "the host of {place} is not known: correct store=."),
+    ("failed to resolve host", "the host of {place} is not known: correct store=."),
+    (
+        "no space left",
+        "no space left to write {place}: free some and repeat the command; what was stored is safe.",
+    ),
     ("disk i/o", "{place}: the disk reports an error ({said}): check the disk, then repeat the command."),
 )
 
@@ -49,13 +70,15 @@ class Database:
 
     def __init__(self, address: str | Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self._busy = busy_seconds
+        self._turns = Turns()
         self.place, path, url = _resolve(address)
         if path is not None:
             _check_path(path)
             self._reader = _sqlite_engine(path, "BEGIN", busy_seconds)
             self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", busy_seconds)
         else:
-            self._reader = self._writer = _server_engine(url)
+            self._reader = _server_engine(url, "REPEATABLE READ")
+            self._writer = _server_engine(url, "READ COMMITTED")
         try:
             self._prepare(path is not None)
         except BaseException:
@@ -71,8 +94,35 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection in the one write transaction; committed, and on disk, when the block ends well."""
-        with self._explained(), self._writer.begin() as connection:
+        with self._explained(), self._turn(), self._writer.begin() as connection:
             yield connection
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file of SQLite."""
+        return self._reader.dialect.name == "sqlite"
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Before SQLite's own lock, a fair queue of this process's writers; a server has better locks of its own."""
+        if not self.is_sqlite:
+            yield
+            return
+        try:
+            with self._turns.turn(self._busy):
+                yield
+        except TimeoutError as error:
+            raise ValueError(
+                f"{self.place} has been busy with other writers for {self._busy:g} s: try again in a moment."
+            ) from error
+
+    def copy_into(self, path: Path) -> None:
+        """Write a compact copy of an SQLite database, as it is at one moment, to a file that is not there yet."""
+        assert self.is_sqlite
+        with self._explained(str(path)), self._reader.connect() as connection:
+            raw = connection.connection.dbapi_connection  # no transaction: SQLite refuses VACUUM in one
+            assert raw is not None
+            raw.cursor().execute("VACUUM INTO ?", (str(path),))
 
     def close(self) -> None:
         """Close all connections."""
@@ -127,15 +177,15 @@ class Database:
                 time.sleep(0.02)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what the database says into one sentence, where we know what it means."""
+    def _explained(self, place: str = "") -> Iterator[None]:
+        """Turn what the database says into one sentence, where we know what it means; `place`: what it is about."""
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
             said = str(error.orig if isinstance(error, DBAPIError) else error)
             for sign, sentence in _SENTENCES:
                 if sign in said.lower():
-                    message = sentence.format(place=self.place, said=said, busy=self._busy)
+                    message = sentence.format(place=place or self.place, said=said, busy=self._busy)
                     raise ValueError(message) from error
             raise
 
@@ -179,6 +229,12 @@ def _check_path(path: Path) -> None:
         raise ValueError(
             f"{path} is a folder, but the store is one file: name a file in it, such as store.sqlite."
         )
+    kind = filesystem(path)
+    if kind in NETWORKS:
+        raise ValueError(
+            f"{path} is on a network file system ({kind}), where SQLite can lose answers: "
+            "put the store on a local disk, or use store=postgresql://..."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -187,10 +243,28 @@ def _check_path(path: Path) -> None:
         ) from error
 
 
+def filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that a path lies on, such as ext4; '' where the system does not tell."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    real = Path(os.path.realpath(path))
+    best, kind = "", ""
+    for line in lines:
+        before, _, after = line.partition(" - ")  # the format is described in proc(5)
+        point = before.split()[4].encode().decode("unicode_escape")  # spaces are written as \\040
+        if real.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return kind
+
+
 def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None})
+    engine = create_engine(
+        url, connect_args={"timeout": busy_seconds, "isolation_level": None}, max_overflow=CONNECTIONS - 5
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -204,10 +278,14 @@ def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     return engine
 
 
-def _server_engine(url: URL) -> Engine:
+def _server_engine(url: URL, isolation: IsolationLevel) -> Engine:
+    """Reads see one state throughout; a write that waited for a lock sees what was written before it."""
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(url)
+        return create_engine(url, isolation_level=isolation, pool_pre_ping=True, max_overflow=CONNECTIONS - 5)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"the driver for {url.drivername} is not installed (no module '{error.name}'): install it with pip."
+            f"the driver for {url.drivername} is not installed (no module '{error.name}'): "
+            'install it with pip install "tutelage[postgres]".'
         ) from error

@@ -13,8 +13,10 @@ from sqlalchemy.orm import aliased
 
 from tutelage.records import Prompt
 from tutelage.store.rows import Pair
-from tutelage.store.schema import Annotator, Item, ItemResponse, PromptRow, ResponseRow, VoteRow, digest
+from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.sql import chunks, insert_rows
+
+LIVE = "live"  # the split of prompts that arose in a chat: their responses are compared there and then
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def insert_pairs(connection: Connection, project_id: int, per_prompt: int, overl
         for slot, candidate in enumerate(pair)
     ]
     insert_rows(connection, ItemResponse, slots)
-    connection.execute(update(Item).where(in_project, Item.overlap != overlap).values(overlap=overlap))
+    plain = (in_project, Item.type == "pair", Item.owner_id.is_(None))
+    connection.execute(update(Item).where(*plain, Item.overlap != overlap).values(overlap=overlap))
     return len(new)
 
 
@@ -95,9 +98,13 @@ def read_pairs(connection: Connection, query: Select[Any]) -> list[Pair]:
     voters: dict[int, list[str]] = defaultdict(list)
     for some in chunks([row.id for row in rows]):
         voted = (
-            select(VoteRow.item_id, Annotator.name)
-            .join(Annotator, Annotator.id == VoteRow.annotator_id)
-            .where(VoteRow.item_id.in_(some), VoteRow.supersedes_id.is_(None))
+            select(Annotation.item_id, Annotator.name)
+            .join(Annotator, Annotator.id == Annotation.annotator_id)
+            .where(
+                Annotation.item_id.in_(some),
+                Annotation.role == "answer",
+                Annotation.supersedes_id.is_(None),
+            )
         )
         for item_id, name in connection.execute(voted):
             voters[item_id].append(name)
@@ -123,7 +130,7 @@ def _candidates(connection: Connection, project_id: int) -> list[Candidate]:
             ResponseRow.digest,
         )
         .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .where(PromptRow.project_id == project_id)
+        .where(PromptRow.project_id == project_id, PromptRow.split != LIVE)
         .order_by(ResponseRow.generation_run_id, ResponseRow.prompt_id, ResponseRow.sample_index)
     )
     return [Candidate(*row) for row in connection.execute(query)]

@@ -28,6 +28,22 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class VotedPair:
+    """Two responses with everybody's current votes on them, wherever they come from.
+
+    Besides pairs these are ranked responses, two at a time, and rewrites beside their originals.  `group` is the
+    digest of the item; `settled` is what an adjudicator said.
+    """
+
+    group: str
+    item_id: int
+    prompt: Prompt
+    texts: tuple[str, str]
+    votes: tuple[Vote, ...]
+    settled: int | None = None
+
+
+@dataclass(frozen=True)
 class NewVote:
     """A vote to store.
 

@@ -1,8 +1,8 @@
 """The tables, as SQLAlchemy 2 typed models.  Times are UTC; ids are integers (docs/decisions/0005-store.md).
 
-    project -- prompt -- response -- item_response -- item -- vote -- annotator
-                            |
-               model_ref -- generation_run
+    project -- prompt -- response -- item_response -- item -- annotation -- annotator
+                            |                           |          |            |
+               model_ref -- generation_run          assignment   answers     account     (schema_feedback.py)
 
 `digest` is the identity of a row's content: the first 16 hex digits of a sha256.  It is the same in every store, so
 that repeating an insert adds nothing and orders that matter do not depend on who wrote first.
@@ -24,12 +24,16 @@ from sqlalchemy import (
     Index,
     MetaData,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISIONS = ("0001",)  # every migration this code knows, oldest first; the last one is what the code needs
+REVISIONS = (
+    "0001",
+    "0002",
+)  # every migration this code knows, oldest first; the last one is what the code needs
 
 
 def digest(*parts: Any) -> str:
@@ -82,6 +86,7 @@ class Project(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
 
 
 class ModelRef(Base):
@@ -141,14 +146,26 @@ class ResponseRow(Base):
     digest: Mapped[str]
 
 
+ITEM_TYPES = ("pair", "rank", "rate", "step", "rewrite", "chat")
+FIRST_ANSWER = "supersedes_id IS NULL AND role <> 'adjudication'"
+REVISION = "supersedes_id IS NOT NULL"
+FIRST_ADJUDICATION = "supersedes_id IS NULL AND role = 'adjudication'"
+
+
 class Item(Base):
-    """A question put to annotators.  Type 'pair': which of two responses to the prompt is better?"""
+    """A question put to annotators about the responses in its slots.
+
+    `n_done` counts the annotators with a counted answer; it only makes the queue fast, whoever adds answers recounts
+    it, and `doctor` compares.  An item with an `owner_id` is for that annotator only (a turn of a chat, a step
+    written again) and stands below `parent_id`.
+    """
 
     __tablename__ = "item"
     __table_args__ = (
         UniqueConstraint("project_id", "digest"),
-        CheckConstraint("type IN ('pair')", name="item_type"),
+        CheckConstraint(f"type IN {ITEM_TYPES}", name="item_type"),
         CheckConstraint("overlap >= 1", name="item_overlap"),
+        Index("ix_item_queue", "project_id", "priority", "digest"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -158,6 +175,11 @@ class Item(Base):
     overlap: Mapped[int]  # how many annotators are wanted
     digest: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
+    priority: Mapped[float] = mapped_column(default=0.0, server_default="0")  # high comes first
+    n_done: Mapped[int] = mapped_column(default=0, server_default="0")
+    closed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("item.id"), index=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("annotator.id"))
 
 
 class ItemResponse(Base):
@@ -172,7 +194,7 @@ class ItemResponse(Base):
 
 
 class Annotator(Base):
-    """Whoever votes; `profile` is what is known of a judge or a simulated person (JSON)."""
+    """Whoever answers; `profile` is what is known of a judge or a simulated person (JSON)."""
 
     __tablename__ = "annotator"
     __table_args__ = (
@@ -186,32 +208,61 @@ class Annotator(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class VoteRow(Base):
-    """One vote in canonical slots.  Append-only: a revision is a new row that points at the one it supersedes.
+class Annotation(Base):
+    """One answer of one annotator to one item.  Append-only: a revision is a new row that points at the one it supersedes.
 
-    The database itself refuses UPDATE and DELETE (trigger), a second first vote of an annotator on an item (partial
-    unique index) and two revisions of the same vote (unique `supersedes_id`).
+    For a pair, `preference` (-3 the first slot is much better .. 3 the second) and `first_shown` stand here, whoever
+    answered; what other item types ask stands in the tables of schema_feedback.py.  `role`: an `answer` counts; an
+    `extra` one came when the item was full already; an `adjudication` settles a conflict and is no vote.
+
+    The database itself refuses UPDATE and DELETE (trigger), a second first answer of an annotator to an item, a
+    second adjudication of an item and two revisions of the same answer (partial unique indexes).
     """
 
-    __tablename__ = "vote"
+    __tablename__ = "annotation"
     __table_args__ = (
-        CheckConstraint("preference BETWEEN -3 AND 3", name="vote_preference"),
-        CheckConstraint("first_shown IN (0, 1)", name="vote_first_shown"),
+        CheckConstraint("preference BETWEEN -3 AND 3", name="annotation_preference"),
+        CheckConstraint("first_shown IN (0, 1)", name="annotation_first_shown"),
+        CheckConstraint("(preference IS NULL) = (first_shown IS NULL)", name="annotation_sides"),
+        CheckConstraint("role IN ('answer', 'extra', 'adjudication')", name="annotation_role"),
+        Index("ix_annotation_item_id_annotator_id", "item_id", "annotator_id"),
         Index(
-            "vote_once",
+            "annotation_once",
             "item_id",
             "annotator_id",
             unique=True,
-            sqlite_where=text("supersedes_id IS NULL"),
-            postgresql_where=text("supersedes_id IS NULL"),
+            sqlite_where=text(FIRST_ANSWER),
+            postgresql_where=text(FIRST_ANSWER),
+        ),
+        Index(  # without the rows that revise nothing: SQLite would look those up by it, one by one
+            "annotation_revised_once",
+            "supersedes_id",
+            unique=True,
+            sqlite_where=text(REVISION),
+            postgresql_where=text(REVISION),
+        ),
+        Index(
+            "annotation_settled_once",
+            "item_id",
+            unique=True,
+            sqlite_where=text(FIRST_ADJUDICATION),
+            postgresql_where=text(FIRST_ADJUDICATION),
         ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
     annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), index=True)
-    preference: Mapped[int]
-    first_shown: Mapped[int]
+    role: Mapped[str] = mapped_column(default="answer", server_default="answer")
+    preference: Mapped[int | None]
+    first_shown: Mapped[int | None]
     client_key: Mapped[str] = mapped_column(unique=True)
     submitted_at: Mapped[datetime] = mapped_column(default=now)
-    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("vote.id"), unique=True)
+    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("annotation.id"))
+    # What only people's answers have: programs answer without an assignment.
+    assignment_id: Mapped[int | None] = mapped_column(ForeignKey("assignment.id"), index=True)
+    confidence: Mapped[int | None]
+    reason: Mapped[str | None]
+    verdict: Mapped[str | None]  # step: how it finished; chat: satisfied or not
+    active_ms: Mapped[int | None]
+    ui_version: Mapped[str | None]

@@ -46,8 +46,11 @@ def project_id(connection: Connection, name: str, place: str) -> int:
 
 
 def lock_project(connection: Connection, name: str, place: str, create: bool = False) -> int:
-    """The id of a project whose writers now take turns (SQLite has one writer anyway, PostgreSQL locks the row)."""
-    found = connection.scalar(select(Project.id).where(Project.name == name).with_for_update())
+    """The id of a project whose writers now take turns (SQLite has one writer anyway, PostgreSQL locks the row).
+
+    Rows that point at the project can still be inserted: that is what `key_share` allows.
+    """
+    found = connection.scalar(select(Project.id).where(Project.name == name).with_for_update(key_share=True))
     if found is not None:
         return found
     if not create:

@@ -11,20 +11,20 @@ was stopped anywhere is simply run again.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 
-from tutelage.records import Comparison, Prompt, Response, Vote
-from tutelage.store.aggregate import Aggregation, Ties, comparison
+from tutelage.records import Comparison, Demonstration, Prompt, Response
+from tutelage.store.aggregate import Aggregation, Ties, comparisons
+from tutelage.store.comparing import read_demonstrations, read_voted_pairs
 from tutelage.store.database import BUSY_SECONDS, Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
-from tutelage.store.pairing import insert_pairs, pair_query, read_pairs
-from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote
-from tutelage.store.schema import Annotator, Item, Project, PromptRow, ResponseRow, VoteRow
+from tutelage.store.pairing import LIVE, insert_pairs, pair_query, read_pairs
+from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, VotedPair
+from tutelage.store.schema import Annotation, Annotator, Item, Project, PromptRow, ResponseRow
 from tutelage.store.sql import insert_one, lock_project, project_id
 from tutelage.store.tables import annotator_rows
 from tutelage.store.voting import insert_votes, read_votes
@@ -95,6 +95,7 @@ class Store:
                 select(PromptRow.digest, ResponseRow.digest)
                 .join(ResponseRow, ResponseRow.prompt_id == PromptRow.id)
                 .where(PromptRow.project_id == project_id(connection, project, self.place))
+                .where(PromptRow.split != LIVE)
             )
             return sorted((row[0], row[1]) for row in connection.execute(query))
 
@@ -124,13 +125,14 @@ class Store:
 
         With `annotator`, only those that this annotator has not voted on.
         """
-        firsts = select(func.count(VoteRow.id)).where(
-            VoteRow.item_id == Item.id, VoteRow.supersedes_id.is_(None)
-        )
-        conditions: list[ColumnElement[bool]] = [firsts.scalar_subquery() < Item.overlap]
+        conditions: list[ColumnElement[bool]] = [
+            Item.n_done < Item.overlap,
+            Item.closed.is_(False),
+            Item.owner_id.is_(None),
+        ]
         if annotator is not None:
-            own = select(VoteRow.id).join(Annotator, Annotator.id == VoteRow.annotator_id)
-            conditions.append(~own.where(VoteRow.item_id == Item.id, Annotator.name == annotator).exists())
+            own = select(Annotation.id).join(Annotator, Annotator.id == Annotation.annotator_id)
+            conditions.append(~own.where(Annotation.item_id == Item.id, Annotator.name == annotator).exists())
         with self._database.read() as connection:
             query = pair_query(project_id(connection, project, self.place)).where(*conditions)
             return read_pairs(connection, query.limit(limit))
@@ -171,26 +173,29 @@ class Store:
 
     # for trainers and reports ----------------------------------------------------------------------------------
 
+    def voted_pairs(self, project: str) -> list[VotedPair]:
+        """All that people and programs have compared, ordered by content: the same votes give the same list in any store.
+
+        Pairs; ranked responses, two at a time; rewrites beside their originals, where the questions say so.
+        """
+        with self._database.read() as connection:
+            return read_voted_pairs(connection, project_id(connection, project, self.place))
+
     def comparisons(
         self, project: str, aggregation: Aggregation = "majority", ties: Ties = "keep"
     ) -> list[Comparison]:
-        """One row per pair with votes, ordered by content: the same votes give the same list in any store.
+        """One row per voted pair, ordered by content.
 
         `majority`: the sign of the summed preferences decides, p_chosen is 1.  `all`: p_chosen is the share of
-        votes, a tied vote counting half.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).
+        votes, a tied vote counting half.  `adjudicated`: as an adjudicator settled it, undisputed pairs by majority,
+        disputed ones left out.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).
         """
+        return comparisons(self.voted_pairs(project), aggregation, ties)
+
+    def demonstrations(self, project: str) -> list[Demonstration]:
+        """What people have rewritten or written, ordered by content."""
         with self._database.read() as connection:
-            key = project_id(connection, project, self.place)
-            by_item: dict[int, list[Vote]] = defaultdict(list)
-            for stored in read_votes(connection, key, revisions=False):
-                by_item[stored.item_id].append(stored.vote)
-            pairs = read_pairs(connection, pair_query(key))
-        rows = (
-            comparison(pair.prompt, pair.texts, by_item[pair.item_id], aggregation, ties)
-            for pair in pairs
-            if pair.item_id in by_item
-        )
-        return [row for row in rows if row is not None]
+            return read_demonstrations(connection, project_id(connection, project, self.place))
 
     def projects(self) -> list[str]:
         """The names of all projects, sorted."""
@@ -209,7 +214,10 @@ class Store:
                 prompts=connection.scalar(select(func.count(PromptRow.id)).where(PromptRow.project_id == key))
                 or 0,
                 responses=connection.scalar(responses.where(PromptRow.project_id == key)) or 0,
-                pairs=connection.scalar(select(func.count(Item.id)).where(Item.project_id == key)) or 0,
+                pairs=connection.scalar(
+                    select(func.count(Item.id)).where(Item.project_id == key, Item.type == "pair")
+                )
+                or 0,
                 labelled_pairs=len({stored.item_id for stored in current}),
                 votes=len(current),
                 ties=sum(stored.vote.preference == 0 for stored in current),

@@ -1,15 +1,20 @@
-"""Writing and reading votes.  They are append-only: nothing here (or anywhere) changes one."""
+"""Writing and reading votes, that is, answers to pairs.  They are append-only: nothing here (or anywhere) changes one.
+
+Programs vote in bulk through `insert_votes`; people's answers to pairs come through `feedback.answers` into the same
+table, and everybody's are read by `read_votes`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.records import Vote
 from tutelage.store.rows import NewVote, StoredVote
-from tutelage.store.schema import Annotator, Item, VoteRow, now
+from tutelage.store.schema import Annotation, Annotator, Item, now
 from tutelage.store.sql import chunks, insert_rows
 
 CONTENT = ("item_id", "annotator_id", "preference", "first_shown", "supersedes_id")
@@ -40,31 +45,47 @@ def insert_votes(connection: Connection, project_id: int, votes: Sequence[NewVot
         rows.append(
             dict(zip(CONTENT, content, strict=True)) | {"client_key": new.client_key, "submitted_at": at}
         )
-    insert_rows(connection, VoteRow, rows)
+    insert_rows(connection, Annotation, rows)
+    recount(connection, items)
     return len(rows)
+
+
+def recount(connection: Connection, items: Sequence[int]) -> None:
+    """Bring `Item.n_done` up to date; whoever adds answers calls it in the same transaction."""
+    for some in chunks(items):
+        connection.execute(update(Item).where(Item.id.in_(some)).values(n_done=answers_of(Item.id)))
+
+
+def answers_of(item_id: Any) -> Any:
+    """How many annotators have a counted answer to an item (a scalar subquery)."""
+    return (
+        select(func.count(Annotation.id))
+        .where(Annotation.item_id == item_id, Annotation.role == "answer", Annotation.supersedes_id.is_(None))
+        .scalar_subquery()
+    )
 
 
 def read_votes(connection: Connection, project_id: int, revisions: bool) -> list[StoredVote]:
     """The votes of a project in the order of their ids; see `Store.votes`."""
     query = (
         select(
-            VoteRow.id,
-            VoteRow.item_id,
+            Annotation.id,
+            Annotation.item_id,
             Annotator.name,
-            VoteRow.preference,
-            VoteRow.first_shown,
-            VoteRow.client_key,
-            VoteRow.submitted_at,
-            VoteRow.supersedes_id,
+            Annotation.preference,
+            Annotation.first_shown,
+            Annotation.client_key,
+            Annotation.submitted_at,
+            Annotation.supersedes_id,
         )
-        .join(Annotator, Annotator.id == VoteRow.annotator_id)
-        .join(Item, Item.id == VoteRow.item_id)
-        .where(Item.project_id == project_id)
-        .order_by(VoteRow.id)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project_id, Annotation.role == "answer", Annotation.preference.is_not(None))
+        .order_by(Annotation.id)
     )
     if not revisions:
-        later = aliased(VoteRow)
-        query = query.where(~select(later.id).where(later.supersedes_id == VoteRow.id).exists())
+        later = aliased(Annotation)
+        query = query.where(~select(later.id).where(later.supersedes_id == Annotation.id).exists())
     return [
         StoredVote(
             id=row.id,
@@ -99,7 +120,9 @@ def _check_items(connection: Connection, project_id: int, items: Sequence[int]) 
     there: set[int] = set()
     for some in chunks(items):
         there |= set(
-            connection.scalars(select(Item.id).where(Item.project_id == project_id, Item.id.in_(some)))
+            connection.scalars(
+                select(Item.id).where(Item.project_id == project_id, Item.type == "pair", Item.id.in_(some))
+            )
         )
     for item in items:
         if item not in there:
@@ -120,10 +143,10 @@ def _annotator_ids(connection: Connection, names: Sequence[str]) -> dict[str, in
 def _contents(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[int | None, ...]]:
     """What is stored under those of the keys that are there."""
     contents: dict[str, tuple[int | None, ...]] = {}
-    columns = [getattr(VoteRow, name) for name in CONTENT]
+    columns = [getattr(Annotation, name) for name in CONTENT]
     for some in chunks(keys):
         for key, *content in connection.execute(
-            select(VoteRow.client_key, *columns).where(VoteRow.client_key.in_(some))
+            select(Annotation.client_key, *columns).where(Annotation.client_key.in_(some))
         ):
             contents[key] = tuple(content)
     return contents
@@ -133,7 +156,9 @@ def _latest(connection: Connection, items: Sequence[int]) -> dict[tuple[int, int
     """(item, annotator) -> the id of the current vote.  Ids grow, so the largest is the latest revision."""
     latest: dict[tuple[int, int], int | None] = {}
     for some in chunks(items):
-        query = select(VoteRow.id, VoteRow.item_id, VoteRow.annotator_id).where(VoteRow.item_id.in_(some))
-        for row in connection.execute(query.order_by(VoteRow.id)):
+        query = select(Annotation.id, Annotation.item_id, Annotation.annotator_id).where(
+            Annotation.item_id.in_(some), Annotation.role != "adjudication"
+        )
+        for row in connection.execute(query.order_by(Annotation.id)):
             latest[row.item_id, row.annotator_id] = row.id
     return latest

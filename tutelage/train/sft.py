@@ -14,20 +14,25 @@ from pathlib import Path
 from torch import nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import read_demonstrations
+from tutelage.data.formats import Records, read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.split import split_by_prompt
+from tutelage.feedback.source import demonstrations_digest, demonstrations_from, is_store_source
 from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import token_pass
 from tutelage.ops.losses import nll
 from tutelage.ops.masked import masked_sum
 from tutelage.parallel import World
+from tutelage.records import Conversation, Demonstration
 from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import SFTSettings as Settings
 from tutelage.settings.stages import TrainSettings
 from tutelage.train.fit import Loss, fit
 from tutelage.train.stage import context_limit, export, read_rows, show_preflight, start_policy, steps_for
+
+Example = Demonstration | Conversation
 
 
 class LanguageModelling:
@@ -55,13 +60,25 @@ def heldout_loss(model: nn.Module, batch: TokenBatch, settings: TrainSettings, w
     return (-masked_sum(logprobs, batch.loss_mask) / batch.loss_mask.sum().clamp(min=1)).item()
 
 
+def _rows(settings: Settings, run: Run) -> tuple[Records[Example], Records[Example]]:
+    """(training rows, held-out rows) from files, or what people have written in the store."""
+    if not is_store_source(settings.data):
+        return read_rows(read_demonstrations, settings, run)
+    rows: Records[Example] = Records(demonstrations_from(settings.data, settings.store))
+    run.input("data", settings.data, sha256=demonstrations_digest(settings.data, settings.store))
+    if settings.eval_data:
+        run.input("eval_data", settings.eval_data)
+        return rows, read_demonstrations(settings.eval_data)
+    return split_by_prompt(rows, settings.heldout_share)
+
+
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Fine-tune; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
     policy = start_policy(start, tokenizer, settings, world)
-    rows, held_out = read_rows(read_demonstrations, settings, run)
+    rows, held_out = _rows(settings, run)
     prepare = partial(
         prepare_demonstrations,
         tokenizer,

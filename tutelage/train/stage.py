@@ -18,6 +18,7 @@ from tutelage.data.formats import Record, Records, read_comparisons
 from tutelage.data.preflight import Prepared, prepare_comparisons, prepare_prompts
 from tutelage.data.split import split_by_prompt
 from tutelage.data.template import PairTokens
+from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
 from tutelage.files import write_json_atomic
 from tutelage.models.forward import plain
 from tutelage.models.loading import fit_embeddings, load_policy, save
@@ -33,7 +34,6 @@ from tutelage.settings.stages import (
     RewardSettings,
     TrainSettings,
 )
-from tutelage.store import comparisons_digest, comparisons_from, is_store_source
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E")

@@ -1,17 +1,20 @@
-"""`data=store:PROJECT`: comparisons from the store, where a file name could stand."""
+"""`data=store:PROJECT`: rows for trainers from the store, where a file name could stand."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from tutelage.records import Comparison
-from tutelage.store.aggregate import Aggregation, Ties
-from tutelage.store.store import Store
+from tutelage.feedback.consensus import comparisons_by_skill
+from tutelage.records import Comparison, Demonstration
+from tutelage.store import Store, Ties, VotedPair
+from tutelage.store.aggregate import comparisons
 
+Aggregation = Literal["majority", "all", "dawid-skene", "adjudicated"]
 PREFIX = "store:"
 
 
@@ -20,18 +23,40 @@ def is_store_source(text: str) -> bool:
     return text.startswith(PREFIX)
 
 
+def aggregate(pairs: Sequence[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
+    """One row per voted pair; see `Store.comparisons`, and `consensus` for dawid-skene."""
+    if aggregation == "dawid-skene":
+        return comparisons_by_skill(pairs, ties)
+    return comparisons(pairs, aggregation, ties)
+
+
 def comparisons_from(
     source: str, store: str | Path, aggregation: Aggregation = "majority", ties: Ties = "keep"
 ) -> list[Comparison]:
-    """The comparisons of `store:PROJECT`; see `Store.comparisons`.
+    """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated.
 
     Raises ValueError when the store does not exist, the project is not in it, or nobody has voted yet.
     """
     with _open(source, store) as (opened, project):
-        rows = opened.comparisons(project, aggregation, ties)
+        rows = aggregate(opened.voted_pairs(project), aggregation, ties)
     if not rows:
         raise ValueError(
             f"data={source}: project '{project}' in {store} has no labelled pairs yet: run `label` first."
+        )
+    return rows
+
+
+def demonstrations_from(source: str, store: str | Path) -> list[Demonstration]:
+    """The demonstrations and rewrites that people wrote in `store:PROJECT`.
+
+    Raises ValueError when the store does not exist, the project is not in it, or nobody has written anything yet.
+    """
+    with _open(source, store) as (opened, project):
+        rows = opened.demonstrations(project)
+    if not rows:
+        raise ValueError(
+            f"data={source}: nobody has rewritten or written a response in project '{project}' of {store} yet: "
+            "build items of type rewrite and let people answer them."
         )
     return rows
 
@@ -45,6 +70,15 @@ def comparisons_digest(
     except ValueError:
         return None
     return _sha256([[row.prompt.id, row.chosen, row.rejected, row.p_chosen, row.margin] for row in rows])
+
+
+def demonstrations_digest(source: str, store: str | Path) -> str | None:
+    """A hash (sha256, hex) of what `demonstrations_from` returns; None where it would raise."""
+    try:
+        rows = demonstrations_from(source, store)
+    except ValueError:
+        return None
+    return _sha256([[row.prompt.id, row.response] for row in rows])
 
 
 def responses_digest(source: str, store: str | Path) -> str | None:

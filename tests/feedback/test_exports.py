@@ -1,0 +1,377 @@
+"""Exports: the rows by hand, a reader for each, and a raw file that makes the same project again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.feedback.kit import hand_in, join, keys, start, take, text_by_slot
+from tests.store.making import new_vote
+from tutelage.data.formats import read_comparisons, read_demonstrations
+from tutelage.feedback import answers, exports, imports, items, projects, queue
+from tutelage.feedback.access import Member
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.exports import ExportSpec
+from tutelage.feedback.payloads import (
+    Answer,
+    Criterion,
+    PairAnswer,
+    RankAnswer,
+    RateAnswer,
+    RewriteAnswer,
+    Schema,
+    StepAnswer,
+    StepMark,
+    Submission,
+    Task,
+)
+from tutelage.feedback.reading import read_export
+from tutelage.feedback.source import comparisons_from, demonstrations_from
+from tutelage.feedback.upkeep import examine
+from tutelage.files import sha256_of
+from tutelage.records import Prompt, Response
+from tutelage.store import ModelInfo, Store
+from tutelage.store.database import Database
+
+
+def rows(database: Database, who: Member, **spec: object) -> list[dict]:
+    return list(exports.rows(database, who, ExportSpec(**spec)))
+
+
+def answer_all(database: Database, who: Member, type: str, make) -> None:
+    """Answer every item of a type; `make(task)` gives the answer in positions."""
+    while (task := queue.next_task(database, who)) is not None:
+        if task.type == type:
+            hand_in(database, who, task, make(task))
+        else:
+            queue.skip(database, who, task.assignment_id, "other")
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_preference_and_hh_read_back_as_what_was_clicked(
+    store: Store, database: Database, tmp_path: Path, address: str, side: int
+) -> None:
+    """Screen -> store -> file -> the trainer's reader, for both orders on the screen."""
+    olga = start(store, database, prompts=2)
+    liked = set()
+    while (task := queue.next_task(database, olga)) is not None:
+        hand_in(database, olga, task, PairAnswer(preference=-1 if side == 0 else 1))
+        liked.add((task.responses[side].text, task.responses[1 - side].text))
+    for format in ("preference", "hh"):
+        done = exports.export(database, olga, ExportSpec(format=format), tmp_path / f"{format}.jsonl")
+        read = read_comparisons(str(done.file))
+        assert {(row.chosen, row.rejected) for row in read} == liked and done.rows == 12
+    assert read_comparisons(str(tmp_path / "preference.jsonl")) == comparisons_from("store:main", address)
+
+
+def test_the_manifest_tells_what_the_file_is(store: Store, database: Database, tmp_path: Path) -> None:
+    olga = start(store, database, prompts=1)
+    pairs = store.pairs("main")
+    store.add_votes("main", [new_vote(pairs[0].item_id, "ann", 1), new_vote(pairs[1].item_id, "ann", 0)])
+    done = exports.export(database, olga, ExportSpec(), tmp_path / "deep" / "out.jsonl")
+    manifest = json.loads(done.manifest.read_text())
+    assert manifest["sha256"] == done.sha256 == sha256_of(done.file) and manifest["rows"] == done.rows == 1
+    assert manifest["left_out"] == {"tie or unsettled dispute": 1} and manifest["project"] == "main"
+    assert manifest["spec"]["aggregation"] == "majority" and manifest["totals"]["answers"] == 2
+    assert projects.audit(database, olga)[0]["what"] == "export"
+    assert exports.preview(database, olga, ExportSpec()) == [json.loads(done.file.read_text())]
+    vic = join(database, olga.user, "main", "vic", "viewer")
+    with pytest.raises(Refused, match="does not include to export"):
+        exports.preview(database, vic, ExportSpec())
+
+
+def test_what_transcripts_cannot_say_is_left_out_and_counted(database: Database, store: Store) -> None:
+    olga = start(store, database, prompts=1)
+    asked = [Prompt("fine"), Prompt("talk\n\nAssistant: of marks"), Prompt("space ")]
+    store.add_prompts("main", asked)
+    run = store.add_generation_run(ModelInfo("m"), "local", {})
+    store.add_responses(
+        "main", run, [Response(p, f"r{n}", (), (1,), (), "eos", n) for p in asked for n in (0, 1)]
+    )
+    store.build_pairs("main", 0, 1)
+    store.add_votes(
+        "main", [new_vote(pair.item_id, "ann", 1) for pair in store.pairs("main") if not pair.prompt.is_chat]
+    )
+    left: Counter[str] = Counter()
+    found = list(exports.rows(database, olga, ExportSpec(format="hh"), left))
+    assert found[0]["chosen"].startswith("\n\nHuman: fine\n\nAssistant: r") and len(found) == 1
+    assert (sum(left.values()) == 2 and len(left) == 3 - left["gold"] - 0) or len(
+        [k for k in left if left[k]]
+    ) == 2
+
+
+def test_ranks_become_rows_and_every_pair_of_them(store: Store, database: Database) -> None:
+    olga = start(store, database, prompts=1, overlap=2, schema=Schema(type="rank"))
+    ben = join(database, olga.user, "main", "ben")
+    assert items.build(database, olga, "rank", size=3) == items.Built(1, 0, 0)
+    assert items.build(database, olga, "rank", size=3) == items.Built(0, 1, 0)
+    (row,) = items.browse(database, olga, items.Query(type="rank"))
+    best, middle, worst = sorted(row.responses)
+    for who, ranks in ((olga, (1, 2, 5)), (ben, (1, 1, 2))):
+        said = dict(zip((best, middle, worst), ranks, strict=True))
+        answer_all(
+            database,
+            who,
+            "rank",
+            lambda task, said=said: RankAnswer(ranks=tuple(said[r.text] for r in task.responses)),
+        )
+    (mean,) = rows(database, olga, format="ranked")
+    assert dict(zip([c[0]["content"] for c in mean["responses"]], mean["ranks"], strict=True)) == {
+        best: 1,
+        middle: 2,
+        worst: 3,
+    }
+    both = rows(database, olga, format="ranked", aggregation="all")
+    assert sorted(sorted(row["ranks"]) for row in both) == [[1, 1, 2], [1, 2, 3]]
+    assert rows(database, olga, format="ranked", aggregation="adjudicated") == []
+    pairs = {(c.chosen, c.rejected): c.p_chosen for c in store.comparisons("main", "all")}
+    assert pairs == {(best, middle): 0.75, (best, worst): 1.0, (middle, worst): 1.0}
+    with pytest.raises(Refused, match="not for ranks"):
+        rows(database, olga, format="ranked", aggregation="dawid-skene")
+
+
+def test_acceptable_responses_become_unpaired_rows(store: Store, database: Database) -> None:
+    olga = start(store, database, prompts=1, overlap=3)
+    people = [olga, *(join(database, olga.user, "main", name) for name in ("ben", "cy"))]
+    item = take(database, olga).item_id
+    first, second = text_by_slot(store, item)
+    for who, good in zip(people, ((True, None), (True, False), (False, True)), strict=True):
+        task = take(database, who)
+        assert task.item_id == item
+        said = dict(zip((first, second), good, strict=True))
+        acceptable = tuple(said[shown.text] for shown in task.responses)
+        hand_in(database, who, task, PairAnswer(preference=1, acceptable=acceptable))
+    labels = {
+        row["completion"][0]["content"]: row["label"] for row in rows(database, olga, format="unpaired")
+    }
+    assert labels == {first: True}  # two of three; the second is one against one
+    everything = [
+        (r["completion"][0]["content"], r["label"])
+        for r in rows(database, olga, format="unpaired", aggregation="all")
+    ]
+    assert sorted(everything) == sorted(
+        [(first, True), (first, True), (first, False), (second, False), (second, True)]
+    )
+    halves = rows(database, olga, format="unpaired", labels_from="pairs")
+    assert sorted(row["label"] for row in halves) in ([False, True], [])
+
+
+def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
+    olga = start(
+        store,
+        database,
+        prompts=1,
+        overlap=3,
+        schema=Schema(type="step", splitter="sentences", first_error=True),
+    )
+    store.add_prompts("main", [asked := Prompt("sum")])
+    run = store.add_generation_run(ModelInfo("m"), "local", {})
+    store.add_responses("main", run, [Response(asked, "One. Two. Three.", (), (1,), (), "eos", 0)])
+    items.build(database, olga, "step")
+    item = next(
+        r
+        for r in items.browse(database, olga, items.Query(type="step"))
+        if r.responses == ("One. Two. Three.",)
+    )
+    items.set_priority(database, olga, {item.item_id: 1.0})
+    people = [olga, *(join(database, olga.user, "main", name) for name in ("ben", "cy"))]
+    for who, labels in zip(people, ((1, 1, -1), (1, -1), (1, 1, 1)), strict=True):
+        task = take(database, who)
+        marks = tuple(StepMark(step=n, label=label) for n, label in enumerate(labels))
+        hand_in(database, who, task, StepAnswer(marks=marks))
+    (row,) = rows(database, olga, format="stepwise", neutral="false")
+    assert (row["completions"], row["labels"]) == (["One. ", "Two. ", "Three."], [True, True, False])
+    assert rows(database, olga, format="stepwise") == []  # the third step is one against one: neutral
+    lengths = [len(row["labels"]) for row in rows(database, olga, format="stepwise", aggregation="all")]
+    assert sorted(lengths) == [2, 3, 3]
+    assert answers.conflicts_left(database, olga) == 1
+    by_skill = rows(database, olga, format="stepwise", aggregation="dawid-skene", neutral="true")
+    assert len(by_skill) == 1 and by_skill[0]["labels"][0] is True
+
+
+def test_demonstrations_and_rewrites_become_sft_rows(
+    store: Store, database: Database, tmp_path: Path, address: str
+) -> None:
+    olga = start(store, database, prompts=2, schema=Schema(type="rewrite", rewrite_makes_pair=False))
+    with pytest.raises(ValueError, match="nobody has rewritten or written"):
+        demonstrations_from("store:main", address)
+    items.build(database, olga, "rewrite", size=0)
+    answer_all(
+        database, olga, "rewrite", lambda task: RewriteAnswer(text=f"my answer to {task.thread[-1].content}")
+    )
+    done = exports.export(database, olga, ExportSpec(format="sft"), tmp_path / "sft.jsonl")
+    assert read_demonstrations(str(done.file)) == demonstrations_from("store:main", address)
+    assert {row.response for row in demonstrations_from("store:main", address)} == {
+        "my answer to question 0",
+        "my answer to question 1",
+    }
+    assert store.voted_pairs("main") == []
+
+
+def test_ratings_become_a_wide_table(store: Store, database: Database) -> None:
+    criteria = tuple(Criterion(name=name, title=name) for name in ("overall", "accuracy"))
+    olga = start(store, database, prompts=1, overlap=2, schema=Schema(type="rate", criteria=criteria))
+    ben = join(database, olga.user, "main", "ben")
+    items.build(database, olga, "rate", size=2)
+    (item,) = items.browse(database, olga, items.Query(type="rate"))
+    for who, values in (
+        (olga, {item.responses[0]: 6, item.responses[1]: 1}),
+        (ben, {item.responses[0]: 3, item.responses[1]: 2}),
+    ):
+
+        def rate(task, values=values) -> RateAnswer:
+            overall = tuple(values[shown.text] for shown in task.responses)
+            return RateAnswer(ratings={"overall": overall, "accuracy": (None,) * 2})
+
+        answer_all(database, who, "rate", rate)
+    found = {row["response"]: row["values"]["overall"] for row in rows(database, olga, format="ratings")}
+    assert found == {item.responses[0]: 4.5, item.responses[1]: 1.5}
+    each = rows(database, olga, format="ratings", aggregation="all", names=True)
+    assert {(row["annotator"], row["values"]["overall"]) for row in each} == {
+        ("olga", 6),
+        ("olga", 1),
+        ("ben", 3),
+        ("ben", 2),
+    }
+    labels = {
+        r["completion"][0]["content"]: r["label"]
+        for r in rows(database, olga, format="unpaired", labels_from="rating")
+    }
+    assert labels == {item.responses[1]: False}  # 6 and 3 lie on both sides of the middle
+
+
+def test_dawid_skene_weighs_by_skill(store: Store, database: Database, address: str) -> None:
+    """Two who are always right outvote three who press at random, where the majority would not always."""
+    start(store, database, prompts=30, overlap=5)
+    pairs = store.pairs("main")
+    truth = {pair.item_id: -1 if int(pair.digest, 16) % 2 else 1 for pair in pairs}
+    for name in ("good1", "good2", "noise1", "noise2", "noise3"):
+        store.add_annotator(name, "simulated")
+        noisy = name.startswith("noise")
+        cast = [
+            truth[p.item_id] * (-1 if noisy and int(p.digest[4:], 16) % int(name[-1] + "7") < 8 else 1)
+            for p in pairs
+        ]
+        store.add_votes(
+            "main",
+            [
+                new_vote(p.item_id, name, v, key=f"{name}{p.item_id}")
+                for p, v in zip(pairs, cast, strict=True)
+            ],
+        )
+
+    def right(aggregation: str) -> float:
+        found = comparisons_from("store:main", address, aggregation)  # type: ignore[arg-type]
+        chosen = {(row.prompt.id, row.chosen, row.rejected) for row in found if row.p_chosen > 0.5}
+        want = [(p.prompt.id, *(p.texts if truth[p.item_id] < 0 else p.texts[::-1])) for p in pairs]
+        return sum(row in chosen for row in want) / len(want)
+
+    assert right("dawid-skene") > 0.99 >= right("majority")
+
+
+# raw: everything, and back -------------------------------------------------------------------------------------------
+
+
+def some_answer(task: Task, name: str, number: int) -> Answer:
+    """An answer of the task's type."""
+    k = len(task.responses)
+    if task.type == "pair":
+        return PairAnswer(preference=-1, acceptable=(True, None))
+    if task.type == "rank":
+        return RankAnswer(ranks=(1, 2, 2, 3)[:k], confidence=7)
+    if task.type == "rate":
+        return RateAnswer(ratings={c.name: (number % 7 + 1,) * k for c in task.questions.criteria})
+    if task.type == "step":
+        steps = range(len(task.responses[0].steps))
+        return StepAnswer(marks=tuple(StepMark(step=n, label=-1, rewrite="better") for n in steps))
+    return RewriteAnswer(text=f"{name[::-1]} writes {number}", reason="more polite")
+
+
+@pytest.fixture
+def busy(store: Store, database: Database) -> Member:
+    """A project with every type of item, revisions, an extra answer and an adjudication."""
+    olga = start(store, database, prompts=2, overlap=2, schema=Schema(acceptable=True, confidence=True))
+    ben = join(database, olga.user, "main", "ben")
+    store.add_votes("main", [new_vote(pair.item_id, "ann", 1) for pair in store.pairs("main")[:3]])
+    projects.set_guideline(database, olga, "# Be fair")
+    for type in ("rank", "rate", "step", "rewrite"):
+        items.build(database, olga, type)  # type: ignore[arg-type]
+    for who in (olga, ben):
+        for number in range(14):
+            if (task := queue.next_task(database, who)) is None:
+                break
+            receipt = hand_in(database, who, task, some_answer(task, who.user.name, number))
+            if task.type == "pair" and number % 3 == 0:
+                again = Submission(
+                    client_key=next(keys), answer=PairAnswer(preference=2, reason="second thoughts")
+                )
+                answers.revise(database, who, receipt.annotation_id, again)
+    conflict = answers.next_conflict(database, olga)
+    assert conflict is not None
+    settled = some_answer(conflict.task, "", 0)
+    answers.adjudicate(
+        database, olga, conflict.task.assignment_id, Submission(client_key=next(keys), answer=settled)
+    )
+    return olga
+
+
+def test_a_raw_file_makes_the_same_project_again(
+    store: Store, database: Database, busy: Member, tmp_path: Path
+) -> None:
+    done = exports.export(database, busy, ExportSpec(format="raw"), tmp_path / "raw.jsonl")
+    assert "olga" not in done.file.read_text() and done.rows > 25
+    lines = done.file.read_bytes().splitlines()
+    other = Database(tmp_path / "other.sqlite")
+    there = projects.local_member(other, "copy", create=True)
+    taken = imports.import_lines(other, there, "raw", lines)
+    assert (taken.new, taken.there, taken.bad) == (done.rows, 0, [])
+    again = imports.import_lines(other, there, "raw", lines)
+    assert (again.new, again.there, again.bad) == (0, done.rows, [])
+
+    assert rows(other, there, format="raw", names=True) == rows(database, busy, format="raw")
+    with Store(tmp_path / "other.sqlite") as copied:
+        for aggregation in ("majority", "all", "adjudicated"):
+            assert copied.comparisons("copy", aggregation) == store.comparisons("main", aggregation)
+        assert copied.demonstrations("copy") == store.demonstrations("main")
+    assert [finding for finding in examine(other) if finding.wrong] == []
+    other.close()
+
+
+def test_exports_write_nothing_half(store: Store, database: Database, tmp_path: Path) -> None:
+    olga = start(store, database)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        exports.export(database, olga, ExportSpec(format="raw"), tmp_path / "file" / "out.jsonl")
+    with pytest.raises(Refused):
+        exports.export(
+            database, olga, ExportSpec(format="ratings", aggregation="dawid-skene"), tmp_path / "x.jsonl"
+        )
+    assert sorted(path.name for path in tmp_path.iterdir() if "sqlite" not in path.name) == ["file"]
+
+
+def test_exports_are_read_back(store: Store, database: Database, busy: Member, tmp_path: Path) -> None:
+    found = {}
+    for format in ("unpaired", "ranked", "stepwise", "ratings"):
+        spec = ExportSpec(format=format, aggregation="all", neutral="true")
+        done = exports.export(database, busy, spec, tmp_path / f"{format}.jsonl")
+        found[format] = read_export(done.file)
+        assert len(found[format]) == done.rows > 0
+        assert {row.prompt for row in found[format]} <= {pair.prompt for pair in store.pairs("main")}
+    texts = {text for pair in store.pairs("main") for text in pair.texts}
+    assert all(row.label is True and row.response in texts for row in found["unpaired"])
+    assert all(row.ranks == (1, 2, 2, 3) or sorted(row.ranks) == [1, 2, 2, 3] for row in found["ranked"])
+    assert all("".join(row.steps) in texts and row.labels == (False,) for row in found["stepwise"])
+    assert all(
+        row.n == 1 and set(row.values) == {"overall", "accuracy", "coverage", "coherence"}
+        for row in found["ratings"]
+    )
+    file = tmp_path / "ranked.jsonl"
+    file.write_text(file.read_text().replace("1", "2", 1))
+    with pytest.raises(ValueError, match=r"is not the file that ranked.jsonl.manifest.json describes"):
+        read_export(file)
+    (tmp_path / "ratings.jsonl.manifest.json").unlink()
+    with pytest.raises(ValueError, match="has no manifest"):
+        read_export(tmp_path / "ratings.jsonl")

@@ -1,0 +1,98 @@
+"""From people to trainers without files: `data=store:PROJECT` in sft and reward reads what was answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.feedback.kit import hand_in, start
+from tests.train.making import make_model, make_tokenizer
+from tutelage.cli import run_command
+from tutelage.commands import find
+from tutelage.feedback import items, queue
+from tutelage.feedback.payloads import PairAnswer, RankAnswer, RewriteAnswer, Schema
+from tutelage.feedback.source import comparisons_digest, demonstrations_digest
+from tutelage.models.loading import save
+from tutelage.store import Store
+from tutelage.store.database import Database
+
+SMALL = ["max_length=64", "batch_size=4", "max_steps=2", "save_every=2", "eval_every=2", "device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = make_tokenizer()
+    return save(make_model(tokenizer), tokenizer, tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture
+def answered(tmp_path: Path) -> str:
+    """A store in which one person has answered pairs, ranks and rewrites."""
+    path = str(tmp_path / "store.sqlite")
+    with Store(path) as store:
+        database = Database(path)
+        olga = start(store, database, prompts=4, schema=Schema(rewrite_makes_pair=False))
+        items.build(database, olga, "rank", size=3)
+        items.build(database, olga, "rewrite")
+        while (task := queue.next_task(database, olga)) is not None:
+            answer = {
+                "pair": PairAnswer(preference=-1),
+                "rank": RankAnswer(ranks=(1, 2, 3)),
+                "rewrite": RewriteAnswer(text="better"),
+            }[task.type]
+            hand_in(database, olga, task, answer)
+        database.close()
+    return path
+
+
+def trained(out: Path) -> tuple[int, dict[str, str]]:
+    """(rows that were prepared, hash of each input by its path) of a finished run."""
+    lineage = json.loads((out / "lineage.json").read_text())
+    rows = json.loads((out / "preflight.json").read_text())
+    assert lineage["state"] == "done"
+    return rows["rows"], {entry["path"]: entry.get("sha256", "") for entry in lineage["inputs"]}
+
+
+def test_sft_learns_from_rewrites(answered: str, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sft"
+    args = ["data=store:main", f"store={answered}", f"model={model}", f"out={out}", "heldout_share=0", *SMALL]
+    assert run_command(find("sft"), args) == 0
+    rows, inputs = trained(out)
+    assert rows == 4 and inputs["store:main"] == demonstrations_digest("store:main", answered)
+
+
+@pytest.mark.parametrize("aggregation", ["majority", "dawid-skene", "adjudicated"])
+def test_reward_learns_from_pairs_and_ranks(
+    answered: str, model: Path, tmp_path: Path, aggregation: str
+) -> None:
+    out = tmp_path / "reward"
+    args = [
+        "data=store:main",
+        f"store={answered}",
+        f"model={model}",
+        f"out={out}",
+        f"aggregation={aggregation}",
+    ]
+    assert run_command(find("reward"), [*args, "heldout_share=0", *SMALL]) == 0
+    rows, inputs = trained(out)
+    assert rows == 4 * 6 + 4 * 3  # all pairs of four responses, and of the three that were ranked
+    assert inputs["store:main"] == comparisons_digest("store:main", answered, aggregation)  # type: ignore[arg-type]
+
+
+def test_sft_without_anything_written(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        start(store, Database(tmp_path / "store.sqlite"))
+    args = [
+        "data=store:main",
+        f"store={tmp_path / 'store.sqlite'}",
+        f"model={model}",
+        f"out={tmp_path / 'sft'}",
+    ]
+    assert run_command(find("sft"), args) == 1
+    assert "nobody has rewritten or written a response in project 'main'" in " ".join(
+        capsys.readouterr().err.split()
+    )

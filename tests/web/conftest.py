@@ -1,0 +1,99 @@
+"""One store, one server and one browser for all tests of the web app; each test has a project of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tests.web.kit import Parrots, World, make_world
+from tutelage.web.app import build_app
+from tutelage.web.limits import Limit
+from tutelage.web.serve import listen
+from tutelage.web.site import Limits, Site
+
+
+@pytest.fixture(scope="session")
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where there is one: on a busy disk, waiting for every write would be most of these tests."""
+    shared = Path("/dev/shm")
+    usable = shared.is_dir() and os.access(shared, os.W_OK)
+    with tempfile.TemporaryDirectory(prefix="tutelage-tests-", dir=shared if usable else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def world(memory_folder: Path) -> Iterator[World]:
+    made = make_world(memory_folder / "store.sqlite")
+    made.project("main")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def site(world: World) -> Iterator[Site]:
+    free = Limits(**{name: Limit(100_000, 0.001) for name in ("generate", "export", "token", "invite")})
+    made = Site(
+        world.database, generator=Parrots(), limits=free, hosts=("localhost", "127.0.0.1", "testserver")
+    )
+    yield made
+    made.exports.close()
+
+
+class Running:
+    """A server in a thread of this process; `stop` and `start` keep its address."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.port = site, 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def start(self) -> None:
+        listener = listen("127.0.0.1", self.port)
+        self.port = listener.getsockname()[1]
+        config = uvicorn.Config(build_app(self.site), log_level="error", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def server(site: Site) -> Iterator[Running]:
+    running = Running(site)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def shots(request: pytest.FixtureRequest) -> Path:
+    """Where screenshots are kept: below the cache folder of pytest."""
+    return request.config.cache.mkdir("screenshots")

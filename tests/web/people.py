@@ -1,0 +1,84 @@
+"""What people do in a browser: come in, open a project, press keys; and everything that a page must never do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.web.kit import PASSWORD
+
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+
+@contextmanager
+def visitor(
+    browser: Any, url: str, name: str = "", viewport: dict[str, int] | None = None, **options: Any
+) -> Iterator[Any]:
+    """A page of a fresh visitor, logged in as `name` if given; whatever goes wrong in it ends the test.
+
+    `page.faults` collects errors of scripts, refusals by the security policy, and requests to other servers.
+    """
+    context = browser.new_context(base_url=url, viewport=viewport or DESKTOP, **options)
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(f"error: {error}"))
+    page.on("console", lambda message: _note(page, message))
+    page.on("request", lambda request: _abroad(page, request, url))
+    try:
+        if name:
+            log_in(page, name)
+        yield page
+        assert page.faults == []
+    finally:
+        context.close()
+
+
+def log_in(page: Any, name: str) -> None:
+    """Through the form, as people do."""
+    page.goto("/login")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/")
+
+
+def open_work(page: Any, project: str) -> None:
+    """The labelling page with an item on it."""
+    page.goto(f"/p/{project}/work")
+    page.locator("#submit").wait_for()
+
+
+def ready(page: Any) -> None:
+    """Wait until a submit would be taken."""
+    page.locator('#submit[aria-disabled="false"]').wait_for()
+
+
+def saved(page: Any) -> None:
+    """Wait until the server has everything."""
+    page.locator('#status[data-state="saved"]').wait_for()
+
+
+def item_of(page: Any) -> str:
+    """What the page announced last: the item on the screen."""
+    return page.evaluate("document.querySelector('#stage .response .body')?.innerText ?? ''")
+
+
+def _note(page: Any, message: Any) -> None:
+    if (
+        message.type == "error"
+        and "Failed to load resource" not in message.text
+        and "net::ERR" not in message.text
+    ):
+        page.faults.append(f"console: {message.text}")
+
+
+def _abroad(page: Any, request: Any, url: str) -> None:
+    if (
+        urlsplit(request.url).scheme in ("http", "https", "ws", "wss")
+        and urlsplit(request.url).netloc != urlsplit(url).netloc
+    ):
+        page.faults.append(f"foreign request: {request.url}")

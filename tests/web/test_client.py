@@ -1,0 +1,79 @@
+"""The client against a served store: label, read, import, build, export; and what it does when the server is away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.web.conftest import Running
+from tests.web.kit import World
+from tutelage.feedback import accounts
+from tutelage.web.client import ApiRefused, Client, Unreachable
+
+
+@pytest.fixture
+def client(world: World, server: Running) -> Iterator[Client]:
+    token = accounts.create_token(world.database, world.owner, "client", ("manage",))
+    with Client(server.url, token) as made:
+        yield made
+
+
+def test_from_rows_to_answers(client: Client, world: World) -> None:
+    """A project made, filled, labelled and read through the API alone."""
+    client.create_project("by-client", {"acceptable": False}, {"dwell_seconds": 0})
+    rows = [{"prompt": f"Say {n}.", "response": text} for n in range(5) for text in (f"{n}", f"no {n}")]
+    assert client.import_lines("by-client", "responses", rows)["new"] == 10
+    assert client.import_lines("by-client", "responses", rows)["new"] == 0
+    assert client.build("by-client", "pair")["new"] == 5
+    chosen = {}
+    while task := client.next("by-client"):
+        texts = [shown["text"] for shown in task["responses"]]
+        short = min(range(2), key=lambda position: len(texts[position]))
+        chosen[task["thread"][0]["content"]] = texts[short]
+        receipt = client.submit(task, {"type": "pair", "preference": 3 if short else -3}, active_ms=900)
+        assert not receipt["repeated"]
+    assert len(chosen) == 5
+    exported = client.export("by-client", format="preference")
+    assert {row["prompt"]: row["chosen"] for row in exported} == chosen
+    assert client.project("by-client")["name"] == "by-client"
+    assert [item["answers"] for item in client.items("by-client", state="complete")] == [1] * 5
+    assert client.stats("by-client")["people"][0]["votes"] == 5
+
+
+def test_the_same_key_is_stored_once_and_a_revision_follows(client: Client, world: World) -> None:
+    world.project("keys", {"acceptable": False})
+    task = client.next("keys")
+    assert task is not None
+    first = client.submit(task, {"type": "pair", "preference": 1}, key="my-own-key")
+    again = client.submit(task, {"type": "pair", "preference": 1}, key="my-own-key")
+    assert again == {**first, "repeated": True}
+    revised = client.revise("keys", first["annotation_id"], {"type": "pair", "preference": -1})
+    assert revised["annotation_id"] != first["annotation_id"]
+    with pytest.raises(ApiRefused) as refused:
+        client.submit(task, {"type": "pair", "preference": 2}, key="another-key")
+    assert (refused.value.status, refused.value.reason) == (409, "conflict")
+
+
+def test_refusals_are_sentences(client: Client) -> None:
+    with pytest.raises(ApiRefused, match="(?i)project") as refused:
+        client.next("no-such-project")
+    assert refused.value.status == 404
+    with pytest.raises(ValueError, match="write it like"):
+        Client("localhost:8000", "token")
+
+
+def test_a_server_that_comes_back_is_waited_for(client: Client, server: Running) -> None:
+    assert client.me()["name"] == "ann"
+    server.stop()
+    timer = threading.Timer(0.6, server.start)
+    timer.start()
+    assert client.me()["name"] == "ann"
+    timer.join()
+
+
+def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tutelage.web.client.FIRST_PAUSE", 0.001)
+    with Client("http://127.0.0.1:9", "token") as client, pytest.raises(Unreachable, match="does not answer"):
+        client.me()

@@ -1,0 +1,114 @@
+"""Text written on the spot: the worker process with real (tiny) models, and what happens when it goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rollout.conftest import CONTEXT, WORDS, build, exact_logprobs, prepared
+from tutelage.feedback.errors import Refused
+from tutelage.files import sha256_of
+from tutelage.models.tiny import train_tokenizer
+from tutelage.records import Prompt
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.web.generation import Drawing, GenerationFailed, LiveGenerator, NamedModel
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[NamedModel]:
+    """Two saved models, one of them as a run folder."""
+    tokenizer = train_tokenizer(WORDS, 280)
+    found = []
+    for name, kind, inside in (("first", "llama", "model"), ("second", "gpt2", "")):
+        folder = tmp_path_factory.mktemp(name)
+        target = folder / inside if inside else folder
+        build(kind).save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        found.append(NamedModel(name, str(folder)))
+    return found
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run it in a thread of its own: Playwright's loop may be at work in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def test_a_response_goes_on_from_its_beginning() -> None:
+    """The ids begin with prompt and beginning, and the log-probabilities are those of a plain forward over all of it."""
+    tokenizer = train_tokenizer(WORDS, 280)
+    model = prepared("llama")
+    generator = LocalGenerator(model, tokenizer)
+    prompt, begun = Prompt("one two"), " three one"
+    sampling = Sampling(max_new_tokens=9, temperature=0.9, samples=3, seed=4)
+    responses = generator.continue_from(prompt, begun, sampling)
+    whole = generator.generate([Prompt(prompt.content)], Sampling(max_new_tokens=1))[0].prompt_ids
+    assert len({response.ids for response in responses}) > 1
+    for response in responses:
+        assert response.prompt_ids[: len(whole)] == whole
+        assert tokenizer.decode(response.prompt_ids[len(whole) :]) == begun
+        exact = exact_logprobs(build("llama"), response.prompt_ids, response.ids, 0.9)
+        assert list(response.logprobs) == pytest.approx(exact.tolist(), abs=2e-5)
+
+
+def test_no_room_to_go_on_is_said() -> None:
+    generator = LocalGenerator(prepared("llama"), train_tokenizer(WORDS, 280))
+    with pytest.raises(ValueError, match="exceeds the model's context"):
+        generator.continue_from(Prompt("one"), "two " * CONTEXT, Sampling(max_new_tokens=8))
+
+
+@pytest.mark.slow
+def test_the_worker_writes_with_every_model_and_says_where_from(folders: list[NamedModel]) -> None:
+    generator = LiveGenerator(folders, Drawing(max_new_tokens=6, device="cpu"))
+
+    async def work() -> None:
+        candidates = await generator.write(Prompt("what is it"), 3)
+        assert sorted({candidate.model for candidate in candidates}) == ["first", "second"]
+        shas = {
+            model.name: sha256_of(Path(model.path) / "model" if model.name == "first" else model.path)
+            for model in folders
+        }
+        for candidate in candidates:
+            assert candidate.model_sha256 == shas[candidate.model]
+            assert 1 <= candidate.n_tokens <= 6 and candidate.logprob < 0
+            assert candidate.params["max_new_tokens"] == 6 and candidate.params["seed"] >= 0
+        (continued,) = await generator.write(Prompt("what is it"), 1, begun="a small town")
+        assert not continued.text.startswith("a small town")
+        with pytest.raises(Refused, match="context") as refused:
+            await generator.write(Prompt("what " * 500), 1)
+        assert refused.value.reason == "invalid"
+        several = await asyncio.gather(*(generator.write(Prompt(str(n)), 2) for n in range(4)))
+        assert [len(found) for found in several] == [2, 2, 2, 2]
+        process = generator._process
+        process.kill()
+        await process.wait()
+        with pytest.raises(GenerationFailed, match="try again"):
+            await generator.write(Prompt("one"), 1)
+        assert len(await generator.write(Prompt("one"), 1)) == 1
+        await generator.stop()
+        assert generator._process is None
+
+    run(work())
+
+
+def test_a_worker_without_its_models_says_so() -> None:
+    generator = LiveGenerator([NamedModel("gone", "/nonexistent/model")], Drawing(device="cpu"))
+
+    async def work() -> None:
+        with pytest.raises(GenerationFailed, match="has ended"):
+            await generator.write(Prompt("one"), 1)
+
+    run(work())
+
+
+def test_without_a_model_it_says_why() -> None:
+    generator = LiveGenerator(())
+    assert "models=" in (generator.why_off or "")
+    with pytest.raises(Refused, match="models="):
+        run(generator.write(Prompt("one"), 1))

@@ -1,0 +1,135 @@
+"""Nothing lost over HTTP: eight annotators at full speed, the server killed with -9 ten times in between."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from tests.databases import fresh_database, postgres_server
+from tests.web.kit import make_world
+from tutelage.feedback import accounts
+from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Item
+from tutelage.web.client import Client, Unreachable
+
+PEOPLE = 8
+KILLS = 10
+
+
+class Served:
+    """A server process that is killed and started again on the same port."""
+
+    def __init__(self, store: str, port: int) -> None:
+        self._command = [sys.executable, "-m", "tutelage", "serve", f"store={store}", f"port={port}"]
+        self.kills = 0
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert "serves" in self._process.stdout.readline()
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
+        self.kills += 1
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(tmp_path / "store.sqlite")
+        return
+    with postgres_server() as server, fresh_database(server) as url:
+        yield url
+
+
+def annotate(port: int, token: str, done: multiprocessing.Queue[list[tuple[int, int]]]) -> None:
+    """Answer until nothing is left; what the server said it stored goes into `done`: (item, annotation)."""
+    acknowledged: list[tuple[int, int]] = []
+    empty = 0
+    with Client(f"http://127.0.0.1:{port}", token) as client:
+        while empty < 8:
+            try:
+                task = client.next("load")
+                if task is None:
+                    empty += 1
+                    time.sleep(0.25)
+                    continue
+                empty = 0
+                answer = {"type": "pair", "preference": 1 + task["item_id"] % 3}
+                receipt = client.submit(task, answer, key=f"{token[-8:]}/{task['assignment_id']}")
+                acknowledged.append((task["item_id"], receipt["annotation_id"]))
+            except Unreachable:
+                time.sleep(0.2)
+    done.put(acknowledged)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_every_acknowledged_answer_is_there_once(store: str, pytestconfig: pytest.Config) -> None:
+    """5,000 answers on SQLite, and on PostgreSQL: each acknowledged one is stored, none twice, every overlap exact."""
+    overlap, wanted = 2, 5_000
+    world = make_world(store)
+    prompts = [f"Question {n}?" for n in range(wanted // overlap)]
+    answers = [(f"Yes {n}.", f"No {n}.") for n in range(wanted // overlap)]
+    world.project("load", {"acceptable": False}, {"overlap": overlap, "lease_seconds": 60}, prompts, answers)
+    people = [world.user(f"worker-{n}", "load") for n in range(PEOPLE)]
+    tokens = [accounts.create_token(world.database, user, "load", ("label",)) for user in people]
+    world.close()
+
+    port = free_port()
+    server = Served(store, port)
+    context = multiprocessing.get_context("spawn")
+    done: multiprocessing.Queue[list[tuple[int, int]]] = context.Queue()
+    workers = [context.Process(target=annotate, args=(port, token, done)) for token in tokens]
+    over = threading.Event()
+
+    def murder() -> None:
+        """Ten kills while answers come in, the first soon, the others a few seconds apart."""
+        for _ in range(KILLS):
+            if over.wait(2.0):
+                return
+            server.kill()
+            server.start()
+
+    for worker in workers:
+        worker.start()
+    murderer = threading.Thread(target=murder)
+    murderer.start()
+    acknowledged = [pair for _ in workers for pair in done.get(timeout=600)]
+    over.set()
+    for worker in workers:
+        worker.join(30)
+    murderer.join(60)
+    server.kill()
+
+    database = Database(store)
+    with database.read() as connection:
+        rows = connection.execute(
+            select(Annotation.id, Annotation.item_id, Annotation.annotator_id, Annotation.role)
+        ).all()
+        overlaps = {row.id: row.overlap for row in connection.execute(select(Item.id, Item.overlap))}
+    database.close()
+    assert server.kills == KILLS + 1
+    assert len(acknowledged) == len(set(acknowledged)) == wanted
+    assert set(acknowledged) <= {(row.item_id, row.id) for row in rows}
+    assert len({(row.item_id, row.annotator_id) for row in rows}) == len(rows) == wanted
+    assert Counter(row.item_id for row in rows if row.role == "answer") == Counter(overlaps)

@@ -1,0 +1,190 @@
+"""Managing a project in a browser: what the forms say is what the services hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.web.conftest import Running
+from tests.web.kit import PASSWORD, World
+from tests.web.people import open_work, visitor
+
+from tutelage.feedback import accounts, answers, items, projects, queue
+from tutelage.feedback.payloads import PairAnswer, Submission
+
+
+def vote(world: World, project: str, name: str, preference: int, times: int = 1) -> None:
+    """Answer items of a project without a browser."""
+    member = world.member(project, world.user(name, project))
+    for n in range(times):
+        task = queue.next_task(world.database, member)
+        assert task is not None
+        submission = Submission(
+            client_key=f"{project}/{name}/{n:06d}", answer=PairAnswer(preference=preference)
+        )
+        answers.submit(world.database, member, task.assignment_id, submission)
+
+
+def test_settings_questions_and_guidelines(world: World, server: Running, browser: Any) -> None:
+    member = world.project("shape")
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/shape/manage")
+        page.get_by_label("Annotators per item").fill("3")
+        page.get_by_label("Share of gold items handed out").fill("0.25")
+        page.get_by_label("Show texts as Markdown").uncheck()
+        page.locator("#settings-form").get_by_role("button", name="Save").click()
+        page.get_by_text("Open pages take it over").wait_for()
+        page.locator("#questions-form").get_by_label("What annotators do").select_option("rate")
+        page.locator("#preview").get_by_text("Coherence").first.wait_for()
+        page.get_by_role("button", name="Remove Coherence").click()
+        page.locator("#questions-form").get_by_label("Ratings run from 1 to").fill("5")
+        page.locator("#questions-form").get_by_role("button", name="Save").click()
+        page.get_by_text("These are version 2 of the questions").wait_for()
+        page.get_by_label("What annotators should know").fill("# Be *fair*")
+        page.locator("#guidelines-form").get_by_role("button", name="Save").click()
+        page.get_by_text("These are version 1 of the guidelines").wait_for()
+        page.goto("/p/shape/guidelines")
+        page.get_by_role("heading", name="Be fair").wait_for()
+    info = projects.info(world.database, member)
+    assert (info.settings.overlap, info.settings.gold_rate, info.settings.markdown) == (3, 0.25, False)
+    assert (info.schema.type, info.schema.scale) == ("rate", 5)
+    assert [criterion.name for criterion in info.schema.criteria] == ["overall", "accuracy", "coverage"]
+    assert info.guideline.markdown == "# Be *fair*"
+
+
+def test_people(world: World, server: Running, browser: Any) -> None:
+    member = world.project("team")
+    world.user("joe", "main")
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/team/manage")
+        page.locator("#member-form").get_by_label("Name").fill("joe")
+        page.locator("#member-form").get_by_role("button", name="Add").click()
+        page.get_by_label("Role of joe").wait_for()
+        page.wait_for_load_state("networkidle")
+        with page.expect_response(lambda answer: answer.url.endswith("/members/joe")):
+            page.get_by_label("Role of joe").select_option("viewer")
+        roles = {row.name: row.role for row in projects.members(world.database, member)}
+        assert roles["joe"] == "viewer"
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.locator("tr", has_text="joe").get_by_role("button", name="Take out").click()
+        page.locator("#people tr", has_text="joe").wait_for(state="detached")
+    assert "joe" not in {row.name for row in projects.members(world.database, member)}
+
+
+def test_gold_closing_and_the_browser(world: World, server: Running, browser: Any, shots: Path) -> None:
+    world.project("golden", {"acceptable": False})
+    vote(world, "golden", "gus", 2)
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/golden/data")
+        page.get_by_label("State").select_option("complete")
+        page.get_by_role("button", name="Look").click()
+        page.locator("tbody a").first.click()
+        page.get_by_role("button", name="Make this the gold answer").click()
+        page.get_by_role("heading", name="Gold answer").wait_for()
+        page.screenshot(path=shots / "item.png")
+        page.get_by_role("button", name="Take out of the queue").click()
+        page.get_by_role("button", name="Back into the queue").wait_for()
+    (row,) = items.browse(world.database, world.member("golden"), items.Query(state="gold"))
+    found = items.detail(world.database, world.member("golden"), row.item_id)
+    assert found.gold_answer is not None and found.row.closed
+    assert found.gold_answer.preference == found.answers[0].answer.preference
+
+
+def test_export_is_what_was_previewed(world: World, server: Running, browser: Any, shots: Path) -> None:
+    world.project("files", {"acceptable": False})
+    vote(world, "files", "fay", -3, times=6)
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/files/export")
+        page.locator("#rows pre").first.wait_for()
+        previewed = json.loads(page.locator("#rows pre").first.inner_text())
+        page.get_by_role("button", name="Write the files").click()
+        with page.expect_download() as waiting:
+            page.get_by_role("link", name="Download the rows").click()
+        rows = [json.loads(line) for line in Path(waiting.value.path()).read_text().splitlines()]
+        page.screenshot(path=shots / "export.png", full_page=True)
+        assert rows[0] == previewed and len(rows) == 6
+        with page.expect_download() as waiting:
+            page.get_by_role("link", name="Manifest").click()
+        assert json.loads(Path(waiting.value.path()).read_text())["rows"] == 6
+
+
+def test_insights_tell_numbers_only_where_there_are_enough(
+    world: World, server: Running, browser: Any, shots: Path
+) -> None:
+    few = world.project("few", {"acceptable": False}, {"overlap": 2})
+    vote(world, "few", "fran", 1, times=3)
+    prompts = [f"Question {n}?" for n in range(60)]
+    said = [(f"Yes {n}, gladly and at length.", f"No {n}.", f"Maybe {n}.") for n in range(60)]
+    world.project("many", {"acceptable": False}, {"overlap": 3}, prompts, said)
+    for name, preference in (("mia", 2), ("moe", -1), ("max", 2)):
+        vote(world, "many", name, preference, times=60)
+    assert few is not None
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/few/insights")
+        assert page.get_by_text("insufficient").count() > 3
+        page.goto("/p/many/insights")
+        page.get_by_role("heading", name="Annotators").wait_for()
+        page.screenshot(path=shots / "insights.png", full_page=True)
+        agreement = page.locator("tr", has_text="Share of pairs of answers").locator("strong").inner_text()
+        assert float(agreement) == _agreement(world, "many")
+        assert page.locator("svg.figure circle").count() == 3
+        page.locator("section", has_text="Disagreements").locator("tbody a").first.click()
+        page.get_by_role("heading", name="Answers").wait_for()
+
+
+def _agreement(world: World, project: str) -> float:
+    """The share of pairs of answers with the same winner, counted here, to two digits."""
+    who = world.member(project)
+    shares = []
+    for row in items.browse(world.database, who, items.Query(limit=500)):
+        said = [
+            answer.answer.preference > 0 for answer in items.detail(world.database, who, row.item_id).answers
+        ]
+        pairs = [(a, b) for i, a in enumerate(said) for b in said[:i]]
+        shares.append(sum(a == b for a, b in pairs) / len(pairs))
+    return round(sum(shares) / len(shares), 2)
+
+
+def test_own_password_and_tokens(world: World, server: Running, browser: Any) -> None:
+    world.user("pat", "main")
+    with visitor(browser, server.url, "pat") as page, visitor(browser, server.url, "pat") as elsewhere:
+        page.goto("/account")
+        page.locator("#token-form").get_by_label("Name").fill("my script")
+        page.get_by_role("button", name="Make a token").click()
+        token = page.locator(".secret").inner_text()
+        request = urllib.request.Request(
+            f"{server.url}/api/v1/me", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert json.load(urllib.request.urlopen(request))["name"] == "pat"
+        page.get_by_label("Now").fill(PASSWORD)
+        page.get_by_label("New").fill("an entirely new password")
+        page.get_by_role("button", name="Change the password").click()
+        page.get_by_text("Every other session has ended").wait_for()
+        elsewhere.goto("/account")
+        elsewhere.get_by_role("heading", name="Log in").wait_for()
+        page.reload()
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_role("heading", name="Log in").wait_for()
+    assert accounts.check_password(world.database, "pat", "an entirely new password").name == "pat"
+
+
+def test_a_session_that_ended_keeps_the_answer(world: World, server: Running, browser: Any) -> None:
+    """Logged out in the middle: the answer stays in the browser, and is sent after logging in again."""
+    world.project("expired", {"acceptable": False})
+    world.user("exa", "expired")
+    with visitor(browser, server.url, "exa") as page:
+        open_work(page, "expired")
+        page.wait_for_timeout(500)
+        page.context.clear_cookies()
+        page.keyboard.press("1")
+        page.locator('#submit[aria-disabled="false"]').wait_for()
+        page.keyboard.press("Enter")
+        page.get_by_text("Logged out, 1 kept here").wait_for()
+        page.goto("/login?next=/p/expired/work")
+        page.get_by_label("Name").fill("exa")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        page.locator('#status[data-state="saved"]').wait_for()
+    assert queue.progress(world.database, world.member("expired", world.users["exa"])).answered == 1

@@ -1,0 +1,1 @@
+"""The commands `tutelage feedback ...`, each with a `main(settings, console)`.  No torch."""

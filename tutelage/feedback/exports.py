@@ -1,0 +1,121 @@
+"""Exports: answers as files for trainers and for keeping, each with a manifest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage import __version__
+from tutelage.feedback.access import Member, note
+from tutelage.feedback.exported import WRITERS
+from tutelage.feedback.given import Source
+from tutelage.feedback.insights import totals
+from tutelage.feedback.projects import current_schema, guidelines
+from tutelage.feedback.raw import raw
+from tutelage.feedback.source import Aggregation as Aggregation
+from tutelage.feedback.specs import ExportSpec as ExportSpec
+from tutelage.feedback.specs import Format as Format
+from tutelage.files import sha256_of, write_json_atomic, write_jsonl_atomic
+from tutelage.store.database import Database
+from tutelage.store.schema import REVISIONS, now
+from tutelage.store.schema_feedback import ExportRow
+from tutelage.store.sql import insert_one
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export: the data file, its manifest beside it, and what the manifest says."""
+
+    file: Path
+    manifest: Path
+    rows: int
+    left_out: dict[str, int]  # reason -> items
+    sha256: str
+
+
+def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> list[dict[str, Any]]:
+    """The first rows exactly as they would be written.  Needs export.  Refused: invalid (the specification)."""
+    return list(itertools.islice(rows(database, who, spec), limit))
+
+
+def rows(
+    database: Database, who: Member, spec: ExportSpec, left_out: Counter[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """All rows, for a streamed download; they see one state of the store.  Needs export.
+
+    `left_out` collects what has no place in the format, by reason.
+    """
+    who.require("export")
+    writer = raw if spec.format == "raw" else WRITERS[spec.format]
+    with database.read() as connection:
+        counted = Counter() if left_out is None else left_out
+        yield from writer(Source(connection, who.project_id, spec, counted))
+
+
+def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Exported:
+    """Write `out` (JSONL) and `out`.manifest.json, and note it in the store.  Needs export.
+
+    Each file is there whole or not at all; the manifest comes last.  Raises OSError when the disk refuses.
+    """
+    who.require("export")
+    left_out: Counter[str] = Counter()
+    count = itertools.count()
+    numbered = (row for row, _ in zip(rows(database, who, spec, left_out), count, strict=False))
+    write_jsonl_atomic(out, numbered)
+    n, sha256 = next(count), sha256_of(out)
+    found = {reason: number for reason, number in left_out.items() if number}
+    manifest = write_json_atomic(
+        out.with_name(f"{out.name}.manifest.json"), _manifest(database, who, spec, out, n, found, sha256)
+    )
+    with database.write() as connection:
+        content = spec.model_dump(mode="json")
+        insert_one(
+            connection,
+            ExportRow,
+            project_id=who.project_id,
+            account_id=who.user.account_id,
+            spec=content,
+            rows=n,
+            sha256=sha256,
+        )
+        note(connection, who.user, "export", spec.format, who.project_id, rows=n, sha256=sha256)
+    return Exported(out, manifest, n, found, sha256)
+
+
+def dumps(row: dict[str, Any]) -> str:
+    """A row as its line in the file, without the line's end."""
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _manifest(
+    database: Database,
+    who: Member,
+    spec: ExportSpec,
+    out: Path,
+    n: int,
+    left_out: dict[str, int],
+    sha256: str,
+) -> dict[str, Any]:
+    with database.read() as connection:
+        version, questions = current_schema(connection, who.project_id)
+    written = guidelines(database, who)
+    return {
+        "file": out.name,
+        "sha256": sha256,
+        "bytes": out.stat().st_size,
+        "rows": n,
+        "left_out": left_out,
+        "spec": spec.model_dump(mode="json"),
+        "project": who.project,
+        "totals": asdict(totals(database, who)),
+        "questions": {"n": version, "content": questions.model_dump(mode="json")},
+        "guidelines": written[0].n if written else 0,
+        "store_schema": REVISIONS[-1],
+        "tutelage": __version__,
+        "made_at": now().isoformat(),
+    }

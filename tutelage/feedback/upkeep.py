@@ -1,0 +1,277 @@
+"""Keeping a store: verified backups, and a check that everything in it fits together."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.orm import aliased
+
+from tutelage.feedback.payloads import Schema
+from tutelage.feedback.projects import guideline_sha, schema_sha
+from tutelage.files import sha256_of, write_text_atomic
+from tutelage.records import Prompt
+from tutelage.store.database import VERSION_TABLE, Database
+from tutelage.store.schema import REVISIONS, Annotation, Item, ItemResponse, PromptRow, ResponseRow, digest
+from tutelage.store.schema_feedback import (
+    APPEND_ONLY,
+    Account,
+    Assignment,
+    GuidelineVersion,
+    RankEntry,
+    Rewrite,
+    SchemaVersion,
+)
+from tutelage.store.voting import answers_of
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A verified copy."""
+
+    file: Path
+    sha256: str
+    bytes: int
+    answers: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: how many things are wrong, and the first of them."""
+
+    check: str
+    wrong: int
+    example: str = ""
+
+
+def backup(database: Database, out: Path) -> Backup:
+    """Copy an SQLite store as it is at one moment to `out`, verify the copy, and write `out`.sha256.
+
+    People may go on working meanwhile.  The copy appears under its name only when it is whole.  Raises ValueError
+    when there is something at `out`, when the store is no SQLite file, when the disk is full, or when the copy does
+    not verify.
+    """
+    if not database.is_sqlite:
+        raise ValueError(f"{database.place} is on a server: use the server's own tool, such as pg_dump.")
+    if out.exists():
+        raise ValueError(f"{out} is there already: a backup never replaces anything, name another file.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    before = _answers(database)
+    try:
+        database.copy_into(partial)
+        answers = _verify(partial)
+        if not before <= answers <= _answers(database):
+            raise ValueError(
+                f"the copy of {database.place} holds {answers} answers, but {before} were there."
+            )
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        sha256, size = sha256_of(partial), partial.stat().st_size
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    write_text_atomic(out.with_name(f"{out.name}.sha256"), f"{sha256}  {out.name}\n")
+    return Backup(out, sha256, size, answers)
+
+
+def examine(database: Database) -> list[Finding]:
+    """Run every check, in one state of the database."""
+    with database.read() as connection:
+        checks = dict(CHECKS)
+        if database.is_sqlite:
+            checks = {**SQLITE_CHECKS, **checks}
+        return [_finding(name, check(connection)) for name, check in checks.items()]
+
+
+def recount_all(database: Database) -> int:
+    """Bring every item's count of answers up to date; returns how many were wrong."""
+    with database.write() as connection:
+        wrong = Item.n_done != answers_of(Item.id)
+        return connection.execute(update(Item).where(wrong).values(n_done=answers_of(Item.id))).rowcount
+
+
+# backup ---------------------------------------------------------------------------------------------------------------
+
+
+def _answers(database: Database) -> int:
+    with database.read() as connection:
+        return connection.scalar(select(func.count(Annotation.id))) or 0
+
+
+def _verify(path: Path) -> int:
+    """How many answers a copy holds.  Raises ValueError when it is not sound."""
+    with closing(sqlite3.connect(path)) as copy:
+        said = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        version = copy.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0]
+        stray = copy.execute("PRAGMA foreign_key_check").fetchone()
+        if said != "ok" or stray is not None or version != REVISIONS[-1]:
+            raise ValueError(
+                f"the copy does not verify ({said}): run `tutelage feedback doctor` on the store."
+            )
+        return int(copy.execute("SELECT count(*) FROM annotation").fetchone()[0])
+
+
+# checks: each yields what is wrong, one sentence each -------------------------------------------------------------
+
+
+def _finding(name: str, wrong: Iterator[str]) -> Finding:
+    found = list(wrong)
+    return Finding(name, len(found), found[0] if found else "")
+
+
+def _integrity(connection: Connection) -> Iterator[str]:
+    yield from (row[0] for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok")
+
+
+def _references(connection: Connection) -> Iterator[str]:
+    for row in connection.execute(text("PRAGMA foreign_key_check")):
+        yield f"row {row[1]} of {row[0]} points at nothing in {row[2]}"
+
+
+def _triggers(connection: Connection) -> Iterator[str]:
+    there = set(connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")))
+    for table in APPEND_ONLY:
+        for event in ("update", "delete"):
+            if f"{table}_no_{event}" not in there:
+                yield f"the trigger against {event} on {table} is gone"
+
+
+def _counts(connection: Connection) -> Iterator[str]:
+    answers = answers_of(Item.id)
+    rows = connection.execute(select(Item.id, Item.n_done, answers.label("n")).where(Item.n_done != answers))
+    yield from (f"item {row.id} is counted as having {row.n_done} answers but has {row.n}" for row in rows)
+
+
+def _single_answers(connection: Connection) -> Iterator[str]:
+    later = aliased(Annotation)
+    current = ~select(later.id).where(later.supersedes_id == Annotation.id).exists()
+    query = (
+        select(Annotation.item_id, Annotation.annotator_id)
+        .where(current, Annotation.role != "adjudication")
+        .group_by(Annotation.item_id, Annotation.annotator_id)
+        .having(func.count() > 1)
+    )
+    for row in connection.execute(query):
+        yield f"annotator {row.annotator_id} has two current answers to item {row.item_id}"
+
+
+def _revisions(connection: Connection) -> Iterator[str]:
+    earlier = aliased(Annotation)
+    strange = (
+        (Annotation.item_id != earlier.item_id)
+        | (Annotation.role != earlier.role)
+        | ((Annotation.annotator_id != earlier.annotator_id) & (Annotation.role != "adjudication"))
+        | (Annotation.id <= earlier.id)
+    )
+    query = select(Annotation.id, earlier.id).join(earlier, earlier.id == Annotation.supersedes_id)
+    for row in connection.execute(query.where(strange)):
+        yield f"answer {row[0]} revises answer {row[1]}, which is not its predecessor"
+
+
+def _slots(connection: Connection) -> Iterator[str]:
+    highest, n = func.max(ItemResponse.slot), func.count()
+    query = select(ItemResponse.item_id).group_by(ItemResponse.item_id).having(highest != n - 1)
+    yield from (f"the slots of item {item} have gaps" for item in connection.scalars(query))
+    sizes = (
+        select(Item.id, Item.type, func.count(ItemResponse.slot).label("n"))
+        .outerjoin(ItemResponse, ItemResponse.item_id == Item.id)
+        .group_by(Item.id, Item.type)
+    )
+    most = {"pair": (2, 2), "rank": (2, 9), "rate": (1, 9), "step": (1, 1), "rewrite": (0, 1), "chat": (0, 0)}
+    for row in connection.execute(sizes):
+        low, high = most[row.type]
+        if not low <= row.n <= high:
+            yield f"item {row.id} of type {row.type} has {row.n} responses"
+
+
+def _shapes(connection: Connection) -> Iterator[str]:
+    """Every answer has what its type asks for."""
+    pairs = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    without = (Item.type == "pair") != Annotation.preference.is_not(None)
+    for key in connection.scalars(pairs.where(without)):
+        yield f"answer {key} has a preference without a pair, or the other way round"
+    slots = select(func.count()).where(ItemResponse.item_id == Item.id).correlate(Item).scalar_subquery()
+    entries = select(func.count()).where(RankEntry.annotation_id == Annotation.id).scalar_subquery()
+    for key in connection.scalars(pairs.where(Item.type == "rank", entries != slots)):
+        yield f"answer {key} does not rank every response"
+    texts = select(Rewrite.annotation_id).where(Rewrite.annotation_id == Annotation.id)
+    for key in connection.scalars(pairs.where(Item.type == "rewrite", ~texts.exists())):
+        yield f"answer {key} has no text"
+
+
+def _orders(connection: Connection) -> Iterator[str]:
+    """What an assignment says was shown fits the item and the answer."""
+    slots = select(ItemResponse.item_id, func.count().label("n")).group_by(ItemResponse.item_id).subquery()
+    query = select(Assignment.id, Assignment.presented_order, func.coalesce(slots.c.n, 0).label("n"))
+    for row in connection.execute(query.outerjoin(slots, slots.c.item_id == Assignment.item_id)):
+        if sorted(row.presented_order) != list(range(row.n)):
+            yield f"assignment {row.id} shows {row.presented_order} of {row.n} responses"
+    shown = select(Annotation.id, Annotation.first_shown, Assignment.presented_order).join(
+        Assignment, Assignment.id == Annotation.assignment_id
+    )
+    for row in connection.execute(shown.where(Annotation.first_shown.is_not(None))):
+        if row.presented_order[0] != row.first_shown:
+            yield f"answer {row.id} says slot {row.first_shown} was first, its assignment {row.presented_order[0]}"
+
+
+def _assignments(connection: Connection) -> Iterator[str]:
+    own = (Annotation.item_id == Assignment.item_id) & (Annotation.annotator_id == Assignment.annotator_id)
+    strangers = select(Annotation.id).join(Assignment, Assignment.id == Annotation.assignment_id)
+    for key in connection.scalars(strangers.where(~own)):
+        yield f"answer {key} belongs to an assignment of another item or annotator"
+    answered = select(Annotation.id).where(Annotation.assignment_id == Assignment.id).exists()
+    done = select(Assignment.id).where(Assignment.status == "done", ~answered)
+    for key in connection.scalars(done):
+        yield f"assignment {key} is done but has no answer"
+
+
+def _contents(connection: Connection) -> Iterator[str]:
+    """Digests are those of the contents."""
+    responses = select(ResponseRow.id, ResponseRow.text, ResponseRow.digest)
+    for row in connection.execute(responses):
+        if digest(row.text) != row.digest:
+            yield f"the text of response {row.id} is not what was stored"
+    prompts = select(PromptRow.id, PromptRow.content, PromptRow.reference, PromptRow.digest)
+    for row in connection.execute(prompts):
+        if Prompt.from_json(row.content, "", row.reference).id != row.digest:
+            yield f"prompt {row.id} is not what was stored"
+    for row in connection.execute(select(SchemaVersion.id, SchemaVersion.content, SchemaVersion.sha256)):
+        if schema_sha(Schema.model_validate(row.content)) != row.sha256:
+            yield f"version {row.id} of the questions is not what was stored: {json.dumps(row.content)[:80]}"
+    for row in connection.execute(
+        select(GuidelineVersion.id, GuidelineVersion.markdown, GuidelineVersion.sha256)
+    ):
+        if guideline_sha(row.markdown) != row.sha256:
+            yield f"version {row.id} of the guidelines is not what was stored"
+
+
+def _owners(connection: Connection) -> Iterator[str]:
+    accounts = connection.scalar(select(func.count(Account.id)))
+    active = connection.scalar(select(Account.id).where(Account.administrator, Account.active).limit(1))
+    if accounts and active is None:
+        yield "there are users, but no active administrator"
+
+
+SQLITE_CHECKS: dict[str, Callable[[Connection], Iterator[str]]] = {
+    "the file is sound": _integrity,
+    "every reference leads somewhere": _references,
+    "answers are protected against change": _triggers,
+}
+CHECKS: dict[str, Callable[[Connection], Iterator[str]]] = {
+    "counts of answers are right": _counts,
+    "nobody has two answers to one item": _single_answers,
+    "revisions form lines": _revisions,
+    "items have the responses that their type wants": _slots,
+    "answers have what their type asks for": _shapes,
+    "what was shown fits what was answered": _orders,
+    "assignments and answers belong together": _assignments,
+    "contents are what was stored": _contents,
+    "somebody is in charge": _owners,
+}

@@ -1,0 +1,338 @@
+"""The tables of people's feedback: accounts, versions of questions, assignments, and answers that are more than a pair's.
+
+`answers` are rows below an `annotation`: append-only like it, in canonical slots.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tutelage.store.schema import Base, now
+
+APPEND_ONLY = (  # tables in which the database refuses UPDATE and DELETE
+    "annotation",
+    "criterion_preference",
+    "rank_entry",
+    "rating",
+    "acceptance",
+    "step_mark",
+    "rewrite",
+    "schema_version",
+    "guideline_version",
+    "audit_event",
+)
+
+# who ----------------------------------------------------------------------------------------------------------------
+
+
+class Account(Base):
+    """A person (or their program) who may come in.  Never deleted: their answers stay under `annotator_id`."""
+
+    __tablename__ = "account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), unique=True)
+    administrator: Mapped[bool]
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Credential(Base):
+    """A password (Argon2id) or a token (SHA-256 of 32 random bytes, found by its visible prefix)."""
+
+    __tablename__ = "credential"
+    __table_args__ = (CheckConstraint("kind IN ('password', 'token')", name="credential_kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), index=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+    prefix: Mapped[str | None] = mapped_column(unique=True)
+    hash: Mapped[str]
+    scopes: Mapped[Any] = mapped_column(JSON)  # list of text
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class SessionRow(Base):
+    """An open session: the hash of the cookie's secret, and what must come back with every change (`csrf`)."""
+
+    __tablename__ = "session"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), index=True)
+    csrf: Mapped[str]
+    place_hash: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    used_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+
+
+class InvitationRow(Base):
+    """A single-use invitation to a project, or (without one) for an administrator."""
+
+    __tablename__ = "invitation"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"))
+    role: Mapped[str | None]
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class LoginFailure(Base):
+    """One failed login; `key` is a hash of the name or of the place that it came from."""
+
+    __tablename__ = "login_failure"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(index=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Membership(Base):
+    """An account's role in a project."""
+
+    __tablename__ = "membership"
+    __table_args__ = (
+        CheckConstraint(
+            "role IN ('owner', 'manager', 'adjudicator', 'annotator', 'viewer')", name="membership_role"
+        ),
+    )
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    role: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+# what is asked --------------------------------------------------------------------------------------------------------
+
+
+class SchemaVersion(Base):
+    """One version of a project's questions; assignments point at the one that was shown."""
+
+    __tablename__ = "schema_version"
+    __table_args__ = (UniqueConstraint("project_id", "n"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    n: Mapped[int]
+    content: Mapped[dict[str, Any]]
+    sha256: Mapped[str]
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class GuidelineVersion(Base):
+    """One version of a project's guidelines."""
+
+    __tablename__ = "guideline_version"
+    __table_args__ = (UniqueConstraint("project_id", "n"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    n: Mapped[int]
+    markdown: Mapped[str]
+    sha256: Mapped[str]
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Gold(Base):
+    """An item whose right answer is known (JSON of an answer, in canonical slots)."""
+
+    __tablename__ = "gold"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True)
+    answer: Mapped[dict[str, Any]]
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ResponseScore(Base):
+    """What a reward model or a judge (`source`) said of a response: for choosing what to ask people."""
+
+    __tablename__ = "response_score"
+
+    response_id: Mapped[int] = mapped_column(ForeignKey("response.id"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class ChatTurn(Base):
+    """One turn of a chat: a child item (n-th below the chat's item), and the response that continued it."""
+
+    __tablename__ = "chat_turn"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True)
+    n: Mapped[int]
+    message: Mapped[str]
+    chosen_slot: Mapped[int | None]
+
+
+# who has what ---------------------------------------------------------------------------------------------------------
+
+
+class Assignment(Base):
+    """An item in one annotator's hands.  Whether a lease lives is a comparison of `lease_expires_at` with the clock.
+
+    `presented_order[position]` is the slot shown at that position, drawn from `order_seed`; with the versions it is
+    all that is needed to show again what the annotator saw.
+    """
+
+    __tablename__ = "assignment"
+    __table_args__ = (
+        UniqueConstraint("item_id", "annotator_id"),
+        CheckConstraint(
+            "status IN ('leased', 'done', 'skipped', 'released', 'review')", name="assignment_status"
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), index=True)
+    status: Mapped[str]  # review: opened by an adjudicator, holds no place in the overlap
+    lease_expires_at: Mapped[datetime]
+    presented_order: Mapped[Any] = mapped_column(JSON)
+    order_seed: Mapped[int]
+    schema_version_id: Mapped[int] = mapped_column(ForeignKey("schema_version.id"))
+    guideline_version_id: Mapped[int | None] = mapped_column(ForeignKey("guideline_version.id"))
+    assigned_at: Mapped[datetime] = mapped_column(default=now)
+    skip_reason: Mapped[str | None]
+    skip_text: Mapped[str | None]
+
+
+class Draft(Base):
+    """What an annotator has typed so far; gone once it is submitted."""
+
+    __tablename__ = "draft"
+
+    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"), primary_key=True)
+    content: Mapped[dict[str, Any]]
+    saved_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Flag(Base):
+    """Something wrong with an item, as an annotator says."""
+
+    __tablename__ = "flag"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
+    code: Mapped[str]
+    text: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+# answers: rows below an annotation ----------------------------------------------------------------------------------
+
+
+class CriterionPreference(Base):
+    """Pairs: which slot is better by one criterion, -3 to 3 like `Annotation.preference`."""
+
+    __tablename__ = "criterion_preference"
+    __table_args__ = (CheckConstraint("preference BETWEEN -3 AND 3", name="criterion_preference_range"),)
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    criterion: Mapped[str] = mapped_column(primary_key=True)
+    preference: Mapped[int]
+
+
+class RankEntry(Base):
+    """Ranks: 1 = best, without gaps; equal ranks are ties."""
+
+    __tablename__ = "rank_entry"
+    __table_args__ = (CheckConstraint("rank >= 1", name="rank_entry_rank"),)
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    rank: Mapped[int]
+
+
+class Rating(Base):
+    """Ratings: a value per slot and criterion; not applicable = no row."""
+
+    __tablename__ = "rating"
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    criterion: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+class Acceptance(Base):
+    """Whether the response in a slot is acceptable on its own; not said = no row."""
+
+    __tablename__ = "acceptance"
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    acceptable: Mapped[bool]
+
+
+class StepMarkRow(Base):
+    """Steps: the step's text as it was shown, and 1 correct, 0 neutral, -1 wrong."""
+
+    __tablename__ = "step_mark"
+    __table_args__ = (CheckConstraint("label IN (-1, 0, 1)", name="step_mark_label"),)
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str]
+    label: Mapped[int]
+    reason: Mapped[str]
+    rewrite: Mapped[str | None]
+    flagged: Mapped[bool]
+
+
+class Rewrite(Base):
+    """Rewrites and demonstrations: the new text (the original, if any, is the item's slot 0)."""
+
+    __tablename__ = "rewrite"
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    text: Mapped[str]
+
+
+# what happened ----------------------------------------------------------------------------------------------------
+
+
+class AuditEvent(Base):
+    """Who did what to what."""
+
+    __tablename__ = "audit_event"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    what: Mapped[str]
+    object: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ExportRow(Base):
+    """An export that was made: its specification and the hash of its file."""
+
+    __tablename__ = "export"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    spec: Mapped[dict[str, Any]]
+    rows: Mapped[int]
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)

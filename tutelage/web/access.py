@@ -1,0 +1,128 @@
+"""Who is asking, and may they: sessions for browsers, bearer tokens for programs, one dependency per route.
+
+A route says what it needs by the parameter that it declares: `Reader` (anybody who is known), or `Acting("manage")`
+(a member of the project in the path whose role allows it).  A test walks all routes and reads the same declarations.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import quote, unquote
+
+from fastapi import Depends, Path, Request
+
+from tutelage.feedback import accounts, projects
+from tutelage.feedback.accounts import Scope, Session, User
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.projects import Action, Member
+from tutelage.web.security import SAFE_METHODS
+from tutelage.web.site import Site
+
+Need = Literal["member"] | Action
+SCOPE_OF: dict[Need, Scope] = {
+    "member": "read",
+    "view": "read",
+    "export": "read",
+    "label": "label",
+    "adjudicate": "label",
+    "manage": "manage",
+    "own": "manage",
+}
+ALL_SCOPES: tuple[Scope, ...] = ("read", "label", "manage")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes this request.  `session` is None for a program with a token."""
+
+    user: User
+    session: Session | None
+    scopes: tuple[Scope, ...]
+
+    def require(self, scope: Scope) -> None:
+        """Refused: forbidden when a token does not have the scope (manage includes label, label includes read)."""
+        best = max((ALL_SCOPES.index(held) for held in self.scopes), default=-1)
+        if best < ALL_SCOPES.index(scope):
+            raise Refused("forbidden", f"This token may not do that: it needs the scope '{scope}'.")
+
+
+async def site_of(request: Request) -> Site:
+    """What the app runs on.  (Async, like all here that waits for nothing: FastAPI gives the others to a thread.)"""
+    return site(request)
+
+
+def site(request: Request) -> Site:
+    """What the app runs on."""
+    found: Site = request.app.state.site
+    return found
+
+
+def caller(request: Request) -> Caller:
+    """The caller, by bearer token or else by session cookie; with a cookie, a change needs the CSRF token, too."""
+    found = site(request)
+    authorization = request.headers.get("authorization", "")
+    if authorization:
+        kind, _, token = authorization.partition(" ")
+        if kind.lower() != "bearer":
+            raise Refused("unauthenticated", "Only 'Authorization: Bearer TOKEN' is understood.")
+        user, scopes = accounts.token_user(found.database, token.strip())
+        return Caller(user, None, scopes)
+    session = accounts.session(found.database, request.cookies.get(found.cookie, ""))
+    if request.method not in SAFE_METHODS:
+        check_csrf(session, request.headers.get("x-csrf-token", ""))
+    return Caller(session.user, session, ALL_SCOPES)
+
+
+def check_csrf(session: Session, given: str) -> None:
+    """Refused: forbidden, unless `given` is the session's own CSRF token."""
+    if not hmac.compare_digest(session.csrf.encode(), given.encode("utf-8", "replace")):
+        raise Refused("forbidden", "The page is older than this session: reload it and try again.")
+
+
+class Known:
+    """Dependency: anybody who is known, with a token of at least this scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
+        who.require(self.scope)
+        return who
+
+
+class Acting:
+    """Dependency: a member of the project in the path, whose role allows `need` ("member" = any role)."""
+
+    def __init__(self, need: Need) -> None:
+        self.need, self.scope = need, SCOPE_OF[need]
+
+    def __call__(
+        self,
+        request: Request,
+        who: Annotated[Caller, Depends(caller)],
+        project: Annotated[str, Path(max_length=600)],
+    ) -> Member:
+        who.require(self.scope)
+        found = projects.member(site(request).database, who.user, unquote(project))
+        if self.need != "member":
+            found.require(self.need)
+        return found
+
+
+def segment(project: str) -> str:
+    """A project's name as one segment of a path; a slash in it stays part of the name."""
+    return quote(project.replace("%", "%25").replace("/", "%2F"), safe="")
+
+
+TheSite = Annotated[Site, Depends(site_of)]
+Reader = Annotated[Caller, Depends(Known("read"))]
+Labelling = Annotated[Caller, Depends(Known("label"))]
+Managing = Annotated[Caller, Depends(Known("manage"))]
+AnyMember = Annotated[Member, Depends(Acting("member"))]
+Annotator = Annotated[Member, Depends(Acting("label"))]
+Adjudicator = Annotated[Member, Depends(Acting("adjudicate"))]
+Viewer = Annotated[Member, Depends(Acting("view"))]
+Exporter = Annotated[Member, Depends(Acting("export"))]
+Manager = Annotated[Member, Depends(Acting("manage"))]

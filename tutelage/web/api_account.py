@@ -1,0 +1,188 @@
+"""API: logging in and out, one's own account and tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from tutelage.feedback import accounts, projects
+from tutelage.feedback.accounts import Scope, User
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.payloads import Model, Role
+from tutelage.web.access import Labelling, Managing, Reader, TheSite
+from tutelage.web.fields import Id, Name, Secret
+from tutelage.web.site import Site
+from tutelage.web.strict import StrictRoute
+
+router = APIRouter(tags=["account"], route_class=StrictRoute)
+
+SESSION_SECONDS = 14 * 24 * 3600  # the longest that a session lives, as `accounts.session` says
+
+
+class Login(Model):
+    """Name and password."""
+
+    name: Name
+    password: Secret
+
+
+class LoggedIn(Model):
+    """`csrf` must be sent back as X-CSRF-Token with everything that changes something."""
+
+    name: str
+    csrf: str
+    expires_at: datetime
+
+
+class Membership(Model):
+    """A project and one's role in it."""
+
+    name: str
+    title: str
+    role: Role
+
+
+class Me(Model):
+    """Who one is; `csrf` only for browsers."""
+
+    name: str
+    administrator: bool
+    csrf: str | None
+    projects: tuple[Membership, ...]
+
+
+class PasswordChange(Model):
+    """The password as it is and as it shall be."""
+
+    old: Secret
+    new: Secret
+
+
+class NewToken(Model):
+    """A token to make; `days` until it expires, null = never."""
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=3)] = ("label",)
+    days: Annotated[float, Field(gt=0, le=3650)] | None = 90
+
+
+class TokenSecret(Model):
+    """The token itself: this is the only time it is told."""
+
+    token: str
+
+
+class TokenView(Model):
+    """A token as it can be seen later."""
+
+    id: int
+    name: str
+    prefix: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked: bool
+
+
+class Activity(Model):
+    """Whether a user may come in."""
+
+    active: bool
+
+
+def begin_session(site: Site, request: Request, response: Response, user: User) -> accounts.Session:
+    """Open a fresh session, close the one that the browser came with, and set the cookie."""
+    accounts.close_session(site.database, request.cookies.get(site.cookie, ""))
+    secret, session = accounts.open_session(site.database, user, place_of(request))
+    response.set_cookie(
+        site.cookie,
+        secret,
+        max_age=SESSION_SECONDS,
+        path="/",
+        secure=site.https,
+        httponly=True,
+        samesite="lax",
+    )
+    return session
+
+
+def end_session(site: Site, request: Request, response: Response) -> None:
+    """Close the browser's session and take its cookie back."""
+    accounts.close_session(site.database, request.cookies.get(site.cookie, ""))
+    response.delete_cookie(site.cookie, path="/", secure=site.https, httponly=True, samesite="lax")
+
+
+def place_of(request: Request) -> str:
+    """The address that a request comes from."""
+    return request.client.host if request.client else ""
+
+
+@router.post("/auth/login")
+def login(site: TheSite, request: Request, response: Response, body: Login) -> LoggedIn:
+    """Open a session; the answer sets its cookie."""
+    user = accounts.check_password(site.database, body.name, body.password, place_of(request))
+    session = begin_session(site, request, response, user)
+    return LoggedIn(name=user.name, csrf=session.csrf, expires_at=session.expires_at)
+
+
+@router.post("/auth/logout", status_code=204)
+def logout(site: TheSite, request: Request, response: Response, who: Reader) -> None:
+    """Close the session."""
+    end_session(site, request, response)
+
+
+@router.get("/me")
+def me(site: TheSite, who: Reader) -> Me:
+    """The caller and their projects."""
+    own = projects.projects_of(site.database, who.user)
+    return Me(
+        name=who.user.name,
+        administrator=who.user.administrator,
+        csrf=who.session.csrf if who.session else None,
+        projects=tuple(Membership(name=p.name, title=p.settings.title, role=p.role) for p in own),
+    )
+
+
+@router.post("/me/password", status_code=204)
+def change_password(
+    site: TheSite, request: Request, response: Response, who: Managing, body: PasswordChange
+) -> None:
+    """Change one's own password; every other session ends, and this one gets a new cookie."""
+    accounts.set_password(site.database, who.user, body.old, body.new)
+    if who.session is not None:
+        begin_session(site, request, response, who.user)
+
+
+@router.get("/me/tokens")
+def list_tokens(site: TheSite, who: Reader) -> list[TokenView]:
+    """One's own tokens, newest first."""
+    return [TokenView(**vars(token)) for token in accounts.tokens(site.database, who.user)]
+
+
+@router.post("/me/tokens", status_code=201)
+def make_token(site: TheSite, who: Labelling, body: NewToken) -> TokenSecret:
+    """A new token, with no more scope than the caller has."""
+    for scope in body.scopes:
+        who.require(scope)
+    wait = site.limits.token.wait(who.user.name)
+    if wait:
+        raise Refused("too-many", f"That were many tokens: try again in {wait:.0f} s.")
+    return TokenSecret(
+        token=accounts.create_token(site.database, who.user, body.name, body.scopes, body.days)
+    )
+
+
+@router.delete("/me/tokens/{token_id}", status_code=204)
+def revoke_token(site: TheSite, who: Labelling, token_id: Id) -> None:
+    """Revoke a token at once."""
+    accounts.revoke_token(site.database, who.user, token_id)
+
+
+@router.put("/users/{name}/active", status_code=204)
+def set_active(site: TheSite, who: Managing, name: Name, body: Activity) -> None:
+    """Let a user in, or keep them out; their answers stay either way."""
+    accounts.set_active(site.database, who.user, name, body.active)

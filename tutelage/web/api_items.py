@@ -1,0 +1,213 @@
+"""API: items: looking through them, building them, gold, priority; and importing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from tutelage.feedback import imports, items
+from tutelage.feedback.imports import Kind
+from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Shown, Strategy, Turn
+from tutelage.web.access import Manager, TheSite, Viewer
+from tutelage.web.fields import Id
+from tutelage.web.strict import StrictRoute
+
+router = APIRouter(tags=["items"], route_class=StrictRoute)
+
+State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
+
+
+class ItemView(Model):
+    """One line of the data browser; responses are in canonical slots."""
+
+    item_id: int
+    type: ItemType
+    prompt: str
+    task: str
+    responses: tuple[str, ...]
+    models: tuple[str, ...]
+    answers: int
+    extra: int
+    overlap: int
+    skips: int
+    flags: int
+    gold: bool
+    conflict: bool
+    settled: bool
+    closed: bool
+    priority: float
+
+
+class AnswerView(Model):
+    """One stored answer in canonical slots."""
+
+    annotation_id: int
+    annotator: str
+    kind: str
+    role: Literal["answer", "extra", "adjudication"]
+    answer: Answer
+    shown_order: tuple[int, ...]
+    submitted_at: datetime
+    active_ms: int
+    schema_version: int | None
+    current: bool
+
+
+class DetailView(Model):
+    """Everything about one item."""
+
+    row: ItemView
+    thread: tuple[Turn, ...]
+    responses: tuple[Shown, ...]
+    answers: tuple[AnswerView, ...]
+    flags: tuple[dict[str, Any], ...]
+    gold_answer: Answer | None
+
+
+class Build(Model):
+    """Which items to make from the project's responses (see `items.build`)."""
+
+    type: ItemType
+    strategy: Strategy = "random"
+    per_prompt: Annotated[int, Field(ge=0, le=1000)] = 1
+    size: Annotated[int, Field(ge=0, le=9)] | None = None
+    across_runs: bool = True
+
+
+class BuiltView(Model):
+    """New items, items that were there already, prompts with too few different responses."""
+
+    new: int
+    there: int
+    short: int
+
+
+class Gold(Model):
+    """The right answer (positions are canonical slots), or null to make the item an ordinary one."""
+
+    answer: Answer | None
+
+
+class Closed(Model):
+    """Whether the item is out of the queue."""
+
+    closed: bool
+
+
+class Priority(Model):
+    """By which rule items come first."""
+
+    by: Literal["none", "uncertainty", "disagreement"]
+
+
+class Count(Model):
+    """How many."""
+
+    count: int
+
+
+class BadLineView(Model):
+    """A line that was not taken."""
+
+    line: int
+    why: str
+
+
+class ImportedView(Model):
+    """What an import did; all good lines are in."""
+
+    new: int
+    there: int
+    bad: tuple[BadLineView, ...]
+
+
+@router.get("/projects/{project}/items")
+def browse(
+    site: TheSite,
+    who: Viewer,
+    text: Annotated[Short, Query()] = "",
+    type: Annotated[ItemType | None, Query()] = None,
+    state: Annotated[State, Query()] = "any",
+    model: Annotated[Short, Query()] = "",
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[ItemView]:
+    """A page of items; `after` is the last item of the page before."""
+    query = items.Query(text=text, type=type, state=state, model=model, after=after, limit=limit)
+    return [ItemView(**asdict(row)) for row in items.browse(site.database, who, query)]
+
+
+@router.get("/projects/{project}/items/{item_id}")
+def detail(site: TheSite, who: Viewer, item_id: Id) -> DetailView:
+    """One item with all its answers."""
+    found = items.detail(site.database, who, item_id)
+    return DetailView(
+        row=ItemView(**asdict(found.row)),
+        thread=found.thread,
+        responses=found.responses,
+        answers=tuple(AnswerView(**vars(answer)) for answer in found.answers),
+        flags=found.flags,
+        gold_answer=found.gold_answer,
+    )
+
+
+@router.post("/projects/{project}/items/build")
+def build(site: TheSite, who: Manager, body: Build) -> BuiltView:
+    """Make items from stored responses; repeating it makes none twice."""
+    built = items.build(
+        site.database, who, body.type, body.strategy, body.per_prompt, body.size, body.across_runs
+    )
+    return BuiltView(**asdict(built))
+
+
+@router.put("/projects/{project}/items/{item_id}/gold", status_code=204)
+def set_gold(site: TheSite, who: Manager, item_id: Id, body: Gold) -> None:
+    """Give an item its right answer, or take it away."""
+    items.set_gold(site.database, who, item_id, body.answer)
+
+
+@router.put("/projects/{project}/items/{item_id}/closed", status_code=204)
+def set_closed(site: TheSite, who: Manager, item_id: Id, body: Closed) -> None:
+    """Take an item out of the queue, or back in."""
+    items.set_closed(site.database, who, item_id, body.closed)
+
+
+@router.put("/projects/{project}/items/priority")
+def set_priority(site: TheSite, who: Manager, body: Priority) -> Count:
+    """Order the queue by rule."""
+    return Count(count=items.set_priority(site.database, who, body.by))
+
+
+@router.get("/projects/{project}/models")
+def models(site: TheSite, who: Viewer) -> list[str]:
+    """Names of the models that wrote the project's responses."""
+    return list(items.models_of(site.database, who))
+
+
+@router.post(
+    "/projects/{project}/import",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def import_lines(
+    site: TheSite, who: Manager, request: Request, kind: Annotated[Kind, Query()]
+) -> ImportedView:
+    """Take JSONL, one row per line; bad lines are listed and left out, the others are in."""
+    lines = (await request.body()).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    done = await run_in_threadpool(imports.import_lines, site.database, who, kind, lines)
+    return ImportedView(
+        new=done.new,
+        there=done.there,
+        bad=tuple(BadLineView(line=bad.line, why=bad.why) for bad in done.bad),
+    )

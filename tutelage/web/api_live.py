@@ -1,0 +1,118 @@
+"""API: text that a model writes on the spot: turns of a chat, and steps written again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from tutelage.feedback import live, projects
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.payloads import Model, Receipt, Submission, Text
+from tutelage.feedback.projects import Member
+from tutelage.web.access import Annotator, Reader, TheSite
+from tutelage.web.fields import Id
+from tutelage.web.site import Site
+from tutelage.web.strict import StrictRoute
+from tutelage.web.views import Rendered, TaskView, rendered, task_view
+
+router = APIRouter(tags=["live"], route_class=StrictRoute)
+
+
+class Availability(Model):
+    """Whether models can write here, and if not, why."""
+
+    available: bool
+    why_off: str | None
+
+
+class Message(Model):
+    """The annotator's next message."""
+
+    message: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
+class Choice(Model):
+    """The answer to a turn; `position` continues the conversation where several are equally good."""
+
+    submission: Submission
+    position: Annotated[int, Field(ge=0, le=8)] | None = None
+
+
+class Correction(Model):
+    """A step, counted from 0, and its better text."""
+
+    step: Annotated[int, Field(ge=0, le=10_000)]
+    rewrite: Text
+
+
+class TurnView(Model):
+    """One turn of a chat: the message, its candidates, and the chosen one when there is one."""
+
+    message: Rendered
+    view: TaskView
+    chosen: Rendered | None
+
+
+@router.get("/generation")
+def availability(site: TheSite, who: Reader) -> Availability:
+    """Whether models can write here."""
+    return Availability(available=site.generator.why_off is None, why_off=site.generator.why_off)
+
+
+@router.get("/projects/{project}/assignments/{assignment_id}/turns")
+def turns(site: TheSite, who: Annotator, assignment_id: Id) -> list[TurnView]:
+    """The chat so far, oldest turn first."""
+    as_markdown = _markdown(site, who)
+    return [
+        TurnView(
+            message=rendered(turn["message"], as_markdown),
+            view=task_view(turn["task"], as_markdown),
+            chosen=None if turn["chosen"] is None else rendered(turn["chosen"], as_markdown),
+        )
+        for turn in live.turns(site.database, who, assignment_id)
+    ]
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/turns", status_code=201)
+async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Message) -> TaskView:
+    """Say something; models answer with candidates to choose from."""
+    _limit(site, who)
+    prompt = await run_in_threadpool(live.chat_prompt, site.database, who, assignment_id, body.message)
+    info = await run_in_threadpool(projects.info, site.database, who)
+    candidates = await site.generator.write(prompt, info.settings.candidates)
+    task = await run_in_threadpool(live.add_turn, site.database, who, assignment_id, body.message, candidates)
+    return await run_in_threadpool(task_view, task, info.settings.markdown)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/choose")
+def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice) -> Receipt:
+    """Answer a turn (the assignment is the turn's own); the best candidate continues the conversation."""
+    return live.choose(site.database, who, assignment_id, body.submission, body.position)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/regenerate", status_code=201)
+async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Correction) -> TaskView:
+    """Let a model go on from the corrected step; returns the new steps as a task of their own."""
+    _limit(site, who)
+    prompt, begun = await run_in_threadpool(
+        live.regeneration_prefix, site.database, who, assignment_id, body.step, body.rewrite
+    )
+    info = await run_in_threadpool(projects.info, site.database, who)
+    candidate = (await site.generator.write(prompt, 1, begun))[0]
+    task = await run_in_threadpool(
+        live.add_regeneration, site.database, who, assignment_id, body.step, body.rewrite, candidate
+    )
+    return await run_in_threadpool(task_view, task, info.settings.markdown)
+
+
+def _limit(site: Site, who: Member) -> None:
+    wait = site.limits.generate.wait(who.user.name)
+    if wait:
+        raise Refused("too-many", f"The model needs a pause: try again in {wait:.0f} s.")
+
+
+def _markdown(site: Site, who: Member) -> bool:
+    return projects.info(site.database, who).settings.markdown

@@ -1,0 +1,192 @@
+"""API: projects, their settings, questions, guidelines and people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from tutelage.feedback import accounts, projects
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Text
+from tutelage.web.access import AnyMember, Manager, Managing, Reader, TheSite
+from tutelage.web.fields import Name
+from tutelage.web.render import markdown
+from tutelage.web.strict import StrictRoute
+
+router = APIRouter(tags=["projects"], route_class=StrictRoute)
+
+
+class NewProject(Model):
+    """A project to make."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    settings: ProjectSettings = ProjectSettings()
+    questions: Schema = Schema()
+
+
+class GuidelineView(Model):
+    """One version of the guidelines; `html` is safe to insert."""
+
+    n: int
+    markdown: str
+    html: str
+    created_at: datetime | None
+    by: str | None
+
+
+class ProjectView(Model):
+    """A project as its members see it."""
+
+    name: str
+    role: Role
+    settings: ProjectSettings
+    questions: Schema
+    schema_version: int
+    guideline: GuidelineView
+
+
+class NewSettings(Model):
+    """Settings in full; `apply_overlap` gives every item there is the new overlap."""
+
+    settings: ProjectSettings
+    apply_overlap: bool = False
+
+
+class NewGuideline(Model):
+    """Guidelines in Markdown."""
+
+    markdown: Text
+
+
+class Version(Model):
+    """The number of a version, counted from 1."""
+
+    n: int
+
+
+class MemberView(Model):
+    """A member of a project."""
+
+    name: str
+    role: Role
+    active: bool
+    answers: int
+
+
+class NewRole(Model):
+    """A member's role."""
+
+    role: Role
+
+
+class NewInvitation(Model):
+    """A single-use invitation."""
+
+    role: Role = "annotator"
+    hours: Annotated[float, Field(gt=0, le=24 * 30)] = 72
+
+
+class Link(Model):
+    """Where the invited person goes, told once: a path on this server."""
+
+    path: str
+
+
+@router.get("/projects")
+def list_projects(site: TheSite, who: Reader) -> list[ProjectView]:
+    """The caller's projects by name."""
+    return [view(found) for found in projects.projects_of(site.database, who.user)]
+
+
+@router.post("/projects", status_code=201)
+def create_project(site: TheSite, who: Managing, body: NewProject) -> ProjectView:
+    """Make a project; administrators may."""
+    made = projects.create_project(site.database, who.user, body.name, body.settings, body.questions)
+    return view(projects.info(site.database, made))
+
+
+@router.get("/projects/{project}")
+def read_project(site: TheSite, who: AnyMember) -> ProjectView:
+    """Settings, questions and guidelines as they are now."""
+    return view(projects.info(site.database, who))
+
+
+@router.put("/projects/{project}/settings", status_code=204)
+def replace_settings(site: TheSite, who: Manager, body: NewSettings) -> None:
+    """Replace the settings."""
+    projects.set_settings(site.database, who, body.settings, body.apply_overlap)
+
+
+@router.put("/projects/{project}/questions")
+def replace_questions(site: TheSite, who: Manager, body: Schema) -> Version:
+    """Store a new version of the questions; answers keep pointing at the version they were given under."""
+    return Version(n=projects.set_schema(site.database, who, body))
+
+
+@router.get("/projects/{project}/guidelines")
+def list_guidelines(site: TheSite, who: AnyMember) -> list[GuidelineView]:
+    """All versions, newest first."""
+    return [guideline_view(found) for found in projects.guidelines(site.database, who)]
+
+
+@router.put("/projects/{project}/guidelines")
+def replace_guideline(site: TheSite, who: Manager, body: NewGuideline) -> Version:
+    """Store a new version of the guidelines."""
+    return Version(n=projects.set_guideline(site.database, who, body.markdown))
+
+
+@router.get("/projects/{project}/members")
+def list_members(site: TheSite, who: Manager) -> list[MemberView]:
+    """All members by name."""
+    return [MemberView(**asdict(row)) for row in projects.members(site.database, who)]
+
+
+@router.put("/projects/{project}/members/{name}", status_code=204)
+def set_role(site: TheSite, who: Manager, name: Name, body: NewRole) -> None:
+    """Add a user to the project, or change their role."""
+    projects.set_role(site.database, who, name, body.role)
+
+
+@router.delete("/projects/{project}/members/{name}", status_code=204)
+def remove_member(site: TheSite, who: Manager, name: Name) -> None:
+    """End a membership; answers stay."""
+    projects.set_role(site.database, who, name, None)
+
+
+@router.post("/projects/{project}/invitations", status_code=201)
+def invite(site: TheSite, who: Manager, body: NewInvitation) -> Link:
+    """A link that lets one person join, once."""
+    wait = site.limits.invite.wait(who.user.name)
+    if wait:
+        raise Refused("too-many", f"That were many invitations: try again in {wait:.0f} s.")
+    secret = accounts.invite(site.database, who.user, who.project, body.role, body.hours)
+    return Link(path=f"/join/{secret}")
+
+
+@router.get("/projects/{project}/audit")
+def audit(
+    site: TheSite, who: Manager, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+) -> list[dict[str, Any]]:
+    """Who did what, newest first."""
+    return projects.audit(site.database, who, limit)
+
+
+def view(found: projects.ProjectInfo) -> ProjectView:
+    """A project for JSON."""
+    return ProjectView(
+        name=found.name,
+        role=found.role,
+        settings=found.settings,
+        questions=found.schema,
+        schema_version=found.schema_version,
+        guideline=guideline_view(found.guideline),
+    )
+
+
+def guideline_view(found: projects.Guideline) -> GuidelineView:
+    """Guidelines for JSON."""
+    return GuidelineView(**asdict(found), html=str(markdown(found.markdown)))

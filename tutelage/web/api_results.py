@@ -1,0 +1,92 @@
+"""API: what came of the work: numbers and exports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse
+
+from tutelage.feedback import exports, insights
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.exports import ExportSpec
+from tutelage.feedback.payloads import Model
+from tutelage.web.access import Exporter, TheSite, Viewer
+from tutelage.web.figures import Insight, insight
+from tutelage.web.strict import StrictRoute
+
+router = APIRouter(tags=["results"], route_class=StrictRoute)
+
+ExportName = Annotated[str, InPath(min_length=1, max_length=64)]
+
+
+class TotalsView(Model):
+    """A project in numbers."""
+
+    items: int
+    complete: int
+    answers: int
+    extra: int
+    revisions: int
+    skips: int
+    flags: int
+    gold_items: int
+    conflicts: int
+    settled: int
+    annotators: int
+
+
+class ExportedView(Model):
+    """A finished export; fetch `file` and `manifest` beside this address."""
+
+    name: str
+    rows: int
+    left_out: dict[str, int]
+    sha256: str
+
+
+@router.get("/projects/{project}/stats/totals")
+def totals(site: TheSite, who: Viewer) -> TotalsView:
+    """The project in numbers."""
+    return TotalsView(**asdict(insights.totals(site.database, who)))
+
+
+@router.get("/projects/{project}/stats")
+def stats(site: TheSite, who: Viewer) -> Insight:
+    """Agreement, annotators, biases and models, each with interval and n."""
+    return insight(site.database, who)
+
+
+@router.post("/projects/{project}/exports/preview")
+def preview(site: TheSite, who: Exporter, body: ExportSpec) -> list[dict[str, Any]]:
+    """The first rows exactly as they would be written."""
+    return exports.preview(site.database, who, body)
+
+
+@router.post("/projects/{project}/exports", status_code=201)
+def export(site: TheSite, who: Exporter, body: ExportSpec) -> ExportedView:
+    """Write an export."""
+    wait = site.limits.export.wait(who.user.name)
+    if wait:
+        raise Refused("too-many", f"That were many exports: try again in {wait:.0f} s.")
+    name, done = site.exports.write(site.database, who, body)
+    return ExportedView(name=name, rows=done.rows, left_out=done.left_out, sha256=done.sha256)
+
+
+@router.get("/projects/{project}/exports/{name}/file", response_class=FileResponse)
+def export_file(site: TheSite, who: Exporter, name: ExportName) -> FileResponse:
+    """The rows, one JSON object per line."""
+    return _download(site.exports.find(who, name).file)
+
+
+@router.get("/projects/{project}/exports/{name}/manifest", response_class=FileResponse)
+def export_manifest(site: TheSite, who: Exporter, name: ExportName) -> FileResponse:
+    """What was written, from what, by which rule, with its hash."""
+    return _download(site.exports.find(who, name).manifest)
+
+
+def _download(path: Path) -> FileResponse:
+    return FileResponse(path, filename=path.name, media_type="application/octet-stream")

@@ -1,0 +1,198 @@
+"""API: the work itself: the next item, drafts, answers, revisions, and settling conflicts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from tutelage.feedback import answers, insights, projects, queue
+from tutelage.feedback.payloads import FlagCode, Model, Receipt, Short, SkipReason, Submission
+from tutelage.feedback.projects import Member
+from tutelage.web.access import Adjudicator, Annotator, TheSite
+from tutelage.web.fields import BodyId, Id
+from tutelage.web.site import Site
+from tutelage.web.strict import StrictRoute
+from tutelage.web.views import ConflictView, TaskView, conflict_view, task_view
+
+router = APIRouter(tags=["work"], route_class=StrictRoute)
+
+
+class Next(Model):
+    """`besides`: assignments that the caller has in hand, so that another one comes (for fetching ahead)."""
+
+    besides: Annotated[tuple[BodyId, ...], Field(max_length=10)] = ()
+
+
+class Handed(Model):
+    """The next item, or null when nothing is left."""
+
+    view: TaskView | None
+
+
+class LastView(Model):
+    """One of the caller's latest answers."""
+
+    annotation_id: int
+    assignment_id: int
+    item_id: int
+    type: str
+    submitted_at: datetime
+
+
+class ProgressView(Model):
+    """The caller's own numbers; fields that the project hides are null."""
+
+    answered: int
+    skipped: int
+    left: int
+    project_items: int
+    project_complete: int
+    per_hour: float | None
+    gold_right: int | None
+    gold_answered: int | None
+    last: tuple[LastView, ...]
+
+
+class Agreement(Model):
+    """How often the caller took the side of the others' majority; null where the project hides it."""
+
+    agreed: int
+    compared: int
+    by_kind: dict[str, tuple[int, int]]
+
+
+class Draft(Model):
+    """What is typed so far, as the page likes to keep it."""
+
+    draft: dict[str, Any]
+
+
+class Lease(Model):
+    """Until when the item is kept for the caller."""
+
+    lease_expires_at: datetime
+
+
+class Skip(Model):
+    """Why an item is given back."""
+
+    reason: SkipReason
+    text: Short = ""
+
+
+class Flag(Model):
+    """What is wrong with an item."""
+
+    code: FlagCode
+    text: Short = ""
+
+
+class Flagged(Model):
+    """The flag as stored."""
+
+    flag_id: int
+
+
+class NextConflict(Model):
+    """`after_item`: the conflict that was seen last."""
+
+    after_item: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class Conflicts(Model):
+    """The next unsettled conflict, and how many there are."""
+
+    conflict: ConflictView | None
+    left: int
+
+
+@router.post("/projects/{project}/next")
+def next_task(site: TheSite, who: Annotator, body: Next) -> Handed:
+    """The next item, leased to the caller; one already in hand comes again unless it is in `besides`."""
+    task = queue.next_task(site.database, who, body.besides)
+    return Handed(view=None if task is None else task_view(task, _markdown(site, who)))
+
+
+@router.get("/projects/{project}/progress")
+def progress(site: TheSite, who: Annotator) -> ProgressView:
+    """The caller's own numbers."""
+    return ProgressView(**asdict(queue.progress(site.database, who)))
+
+
+@router.get("/projects/{project}/agreement")
+def agreement(site: TheSite, who: Annotator) -> Agreement | None:
+    """The caller's agreement with the others, where the project shows it."""
+    found = insights.own_agreement(site.database, who)
+    return None if found is None else Agreement(**asdict(found))
+
+
+@router.get("/projects/{project}/assignments/{assignment_id}")
+def read_task(site: TheSite, who: Annotator, assignment_id: Id) -> TaskView:
+    """An own assignment again, with the answer when there is one."""
+    return task_view(queue.task(site.database, who, assignment_id), _markdown(site, who))
+
+
+@router.put("/projects/{project}/assignments/{assignment_id}/draft", status_code=204)
+def save_draft(site: TheSite, who: Annotator, assignment_id: Id, body: Draft) -> None:
+    """Keep what is typed so far, and the item for longer."""
+    queue.save_draft(site.database, who, assignment_id, body.draft)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/heartbeat")
+def heartbeat(site: TheSite, who: Annotator, assignment_id: Id) -> Lease:
+    """Keep the item for longer."""
+    return Lease(lease_expires_at=queue.heartbeat(site.database, who, assignment_id))
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/submit")
+def submit(site: TheSite, who: Annotator, assignment_id: Id, body: Submission) -> Receipt:
+    """Store an answer; it is on disk when this returns.  The same `client_key` again gives the same receipt."""
+    return answers.submit(site.database, who, assignment_id, body)
+
+
+@router.post("/projects/{project}/annotations/{annotation_id}/revise")
+def revise(site: TheSite, who: Annotator, annotation_id: Id, body: Submission) -> Receipt:
+    """Store a revision of one's own latest answer; what was answered before is kept beside it."""
+    return answers.revise(site.database, who, annotation_id, body)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/skip", status_code=204)
+def skip(site: TheSite, who: Annotator, assignment_id: Id, body: Skip) -> None:
+    """Give the item back for good."""
+    queue.skip(site.database, who, assignment_id, body.reason, body.text)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/release", status_code=204)
+def release(site: TheSite, who: Annotator, assignment_id: Id) -> None:
+    """Give the item back; it may come again."""
+    queue.release(site.database, who, assignment_id)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/flag", status_code=201)
+def flag(site: TheSite, who: Annotator, assignment_id: Id, body: Flag) -> Flagged:
+    """Tell the managers about an item."""
+    return Flagged(flag_id=queue.flag(site.database, who, assignment_id, body.code, body.text))
+
+
+@router.post("/projects/{project}/conflicts/next")
+def next_conflict(site: TheSite, who: Adjudicator, body: NextConflict) -> Conflicts:
+    """The next item that its annotators do not agree on."""
+    found = answers.next_conflict(site.database, who, body.after_item)
+    return Conflicts(
+        conflict=None if found is None else conflict_view(found, _markdown(site, who)),
+        left=answers.conflicts_left(site.database, who),
+    )
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/adjudicate")
+def adjudicate(site: TheSite, who: Adjudicator, assignment_id: Id, body: Submission) -> Receipt:
+    """Settle a conflict with an answer that is not a vote."""
+    return answers.adjudicate(site.database, who, assignment_id, body)
+
+
+def _markdown(site: Site, who: Member) -> bool:
+    return projects.info(site.database, who).settings.markdown

@@ -1,0 +1,200 @@
+"""A thin client of the API, standard library only.
+
+    from tutelage.web.client import Client
+
+    with Client("http://localhost:8000", token="tut_...") as client:
+        while task := client.next("main"):
+            client.submit(task, {"type": "pair", "preference": -2})
+
+What it takes and gives is JSON as the API has it (see /api/v1/openapi.json).  A request whose reply was lost is sent
+again where repeating it changes nothing: reading, and answers, which carry their own key.  One connection, so one
+thread.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+RETRIES = 6
+FIRST_PAUSE = 0.2  # seconds; doubled every time
+
+
+class Unreachable(OSError):
+    """The server did not answer, after several tries."""
+
+
+class ApiRefused(ValueError):
+    """What the server refused, in its own sentence; `status` is HTTP's, `reason` is for programs."""
+
+    def __init__(self, status: int, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.status, self.reason = status, reason
+
+
+class Client:
+    """One user's token at one server.  Raises ApiRefused for what is refused, Unreachable when nobody answers."""
+
+    def __init__(self, url: str, token: str, timeout: float = 60.0) -> None:
+        self._url = urlsplit(url)
+        if self._url.scheme not in ("http", "https") or not self._url.hostname:
+            raise ValueError(f"{url} is no address of a server: write it like http://localhost:8000.")
+        self._token, self._timeout = token, timeout
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # work ---------------------------------------------------------------------------------------------------------
+
+    def me(self) -> dict[str, Any]:
+        """Who the token belongs to, and their projects."""
+        return self.request("GET", "/me")
+
+    def next(self, project: str, besides: Iterable[int] = ()) -> dict[str, Any] | None:
+        """The next task, or None; `besides` are assignments in hand."""
+        body = {"besides": list(besides)}
+        found = self.request("POST", f"{_project(project)}/next", body, repeatable=True)["view"]
+        return None if found is None else found["task"]
+
+    def submit(
+        self, task: Mapping[str, Any], answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
+    ) -> dict[str, Any]:
+        """Answer a task; returns the receipt once the answer is on the server's disk.  `key`: this answer's own name."""
+        path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/submit"
+        return self.request("POST", path, _submission(answer, active_ms, key), repeatable=True)
+
+    def revise(
+        self, project: str, annotation_id: int, answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
+    ) -> dict[str, Any]:
+        """Revise one's own latest answer."""
+        path = f"{_project(project)}/annotations/{annotation_id}/revise"
+        return self.request("POST", path, _submission(answer, active_ms, key), repeatable=True)
+
+    def skip(self, task: Mapping[str, Any], reason: str, text: str = "") -> None:
+        """Give a task back for good."""
+        path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/skip"
+        self.request("POST", path, {"reason": reason, "text": text}, repeatable=True)
+
+    def release(self, task: Mapping[str, Any]) -> None:
+        """Give a task back; it may come again."""
+        path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/release"
+        self.request("POST", path, repeatable=True)
+
+    # projects -----------------------------------------------------------------------------------------------------
+
+    def project(self, project: str) -> dict[str, Any]:
+        """Settings, questions and guidelines."""
+        return self.request("GET", _project(project))
+
+    def create_project(
+        self, name: str, questions: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make a project."""
+        body = {"name": name, "questions": dict(questions or {}), "settings": dict(settings or {})}
+        return self.request("POST", "/projects", body)
+
+    def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """Import rows (kind: prompts, responses, preference, scores, raw); bad ones are listed in the result."""
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path = f"{_project(project)}/import?{urlencode({'kind': kind})}"
+        return self.request("POST", path, lines.encode(), repeatable=True)
+
+    def build(self, project: str, type: str, **how: Any) -> dict[str, Any]:
+        """Make items from stored responses (strategy, per_prompt, size, across_runs)."""
+        body = {"type": type, **how}
+        return self.request("POST", f"{_project(project)}/items/build", body, repeatable=True)
+
+    def items(self, project: str, **query: Any) -> list[dict[str, Any]]:
+        """A page of items (text, type, state, model, after, limit)."""
+        found: list[dict[str, Any]] = self.request("GET", f"{_project(project)}/items?{urlencode(query)}")
+        return found
+
+    def stats(self, project: str) -> dict[str, Any]:
+        """Agreement, annotators, biases and models."""
+        return self.request("GET", f"{_project(project)}/stats")
+
+    def export(self, project: str, **spec: Any) -> list[dict[str, Any]]:
+        """The rows of an export (format, aggregation, ties, neutral, names, gold)."""
+        made = self.request("POST", f"{_project(project)}/exports", spec)
+        lines = self._send("GET", f"/api/v1{_project(project)}/exports/{made['name']}/file", None, True)
+        return [json.loads(line) for line in lines.splitlines() if line]
+
+    # the wire -----------------------------------------------------------------------------------------------------
+
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, repeatable: bool = False
+    ) -> Any:
+        """Any request of the API (`path` below /api/v1); returns the parsed answer.
+
+        `repeatable`: sending it twice does what sending it once does, so a lost reply is no reason to give up.
+        """
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        answer = self._send(method, f"/api/v1{path}", data, repeatable or method in ("GET", "PUT", "DELETE"))
+        return json.loads(answer) if answer else None
+
+    def _send(self, method: str, path: str, data: bytes | None, repeatable: bool) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        pause = FIRST_PAUSE
+        for attempt in range(RETRIES):
+            last = attempt == RETRIES - 1
+            try:
+                status, answer = self._once(method, path, data, headers)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                if last or not repeatable:
+                    raise Unreachable(f"{self._url.geturl()} does not answer: {error}.") from error
+            else:
+                if status < 400:
+                    return answer
+                if last or not (status == 429 or (status >= 500 and repeatable)):
+                    raise _refusal(status, answer)
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(
+        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        if self._connection is None:
+            secure = self._url.scheme == "https"
+            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+            assert self._url.hostname is not None
+            self._connection = kind(self._url.hostname, self._url.port, timeout=self._timeout)
+        self._connection.request(method, self._url.path.rstrip("/") + path, data, dict(headers))
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+
+def _submission(answer: Mapping[str, Any], active_ms: int, key: str) -> dict[str, Any]:
+    return {"client_key": key or uuid.uuid4().hex, "answer": dict(answer), "active_ms": active_ms}
+
+
+def _project(name: str) -> str:
+    """The path of a project; a slash in its name stays part of the name."""
+    return f"/projects/{quote(name.replace('%', '%25').replace('/', '%2F'), safe='')}"
+
+
+def _refusal(status: int, answer: bytes) -> ApiRefused:
+    try:
+        said = json.loads(answer)
+        return ApiRefused(status, said["detail"], said.get("reason", ""))
+    except (ValueError, KeyError, TypeError):
+        return ApiRefused(status, f"The server answered with {status}.", "")

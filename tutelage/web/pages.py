@@ -1,0 +1,344 @@
+"""The pages: HTML around the same services; whatever changes something goes through the API, but for coming in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+import jinja2
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from tutelage import __version__
+from tutelage.feedback import accounts, exports, insights, items, projects, queue
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
+from tutelage.feedback.projects import Member, ProjectInfo
+from tutelage.web.access import (
+    Adjudicator,
+    Annotator,
+    AnyMember,
+    Caller,
+    Exporter,
+    Manager,
+    Reader,
+    TheSite,
+    Viewer,
+    caller,
+    segment,
+)
+from tutelage.web.api_account import begin_session, place_of
+from tutelage.web.api_projects import guideline_view
+from tutelage.web.fields import Id
+from tutelage.web.figures import insight
+from tutelage.web.render import markdown, plain
+from tutelage.web.site import Site
+from tutelage.web.views import summary
+
+router = APIRouter()
+
+LONGEST_FORM = 10_000  # bytes of the forms here
+PAGE = 40  # lines of the data browser
+
+
+@router.get("/")
+def home(request: Request, site: TheSite, who: Reader) -> Response:
+    """My projects, and what waits in them."""
+    cards = [_card(site, who, found) for found in projects.projects_of(site.database, who.user)]
+    return page(request, "home.html", who=who, cards=cards)
+
+
+def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
+    member = projects.member(site.database, who.user, found.name)
+    labels = member.may("label")
+    seen = projects.guideline_seen(site.database, member) if labels else found.guideline.n
+    return {
+        "info": found,
+        "member": member,
+        "progress": queue.progress(site.database, member) if labels else None,
+        "agreement": insights.own_agreement(site.database, member) if labels else None,
+        "new_guideline": 0 < seen < found.guideline.n,
+    }
+
+
+@router.get("/login")
+def login_form(request: Request, site: TheSite, next: str = "/") -> Response:
+    """The form to come in."""
+    return page(request, "login.html", next=local_path(next), error="", name="")
+
+
+@router.post("/login")
+async def login(request: Request, site: TheSite) -> Response:
+    """Come in with name and password."""
+    form = await _form(request)
+    wanted = local_path(form.get("next", "/"))
+    try:
+        user = await run_in_threadpool(
+            accounts.check_password,
+            site.database,
+            form.get("name", ""),
+            form.get("password", ""),
+            place_of(request),
+        )
+    except Refused as error:
+        status = 429 if error.reason == "too-many" else 401
+        name = form.get("name", "")[:200]
+        return page(request, "login.html", status, next=wanted, error=_capital(error), name=name)
+    answer = RedirectResponse(wanted, 303)
+    await run_in_threadpool(begin_session, site, request, answer, user)
+    return answer
+
+
+@router.get("/join/{secret}")
+def join_form(request: Request, site: TheSite, secret: str) -> Response:
+    """What an invitation leads to."""
+    found = accounts.invitation(site.database, secret)
+    return page(request, "join.html", invitation=found, error="", name="")
+
+
+@router.post("/join/{secret}")
+async def join(request: Request, site: TheSite, secret: str) -> Response:
+    """Accept an invitation."""
+    form = await _form(request)
+    name, password = form.get("name", "").strip(), form.get("password", "")
+    found = await run_in_threadpool(accounts.invitation, site.database, secret)
+    try:
+        user = await run_in_threadpool(accounts.accept_invitation, site.database, secret, name, password)
+    except Refused as error:
+        if error.reason == "gone":
+            raise
+        return page(request, "join.html", 422, invitation=found, error=_capital(error), name=name[:200])
+    answer = RedirectResponse("/", 303)
+    await run_in_threadpool(begin_session, site, request, answer, user)
+    return answer
+
+
+@router.get("/account")
+def account(request: Request, site: TheSite, who: Reader) -> Response:
+    """Password, tokens, appearance."""
+    return page(request, "account.html", who=who, tokens=accounts.tokens(site.database, who.user))
+
+
+@router.get("/p/{project}/work")
+def work(request: Request, site: TheSite, who: Annotator, person: Reader) -> Response:
+    """Where annotators work; the items come over the API."""
+    info = projects.info(site.database, who)
+    data = _work_data(site, who, info, "work")
+    return page(request, "work.html", who=person, member=who, info=info, data=data)
+
+
+@router.get("/p/{project}/adjudicate")
+def adjudicate(request: Request, site: TheSite, who: Adjudicator, person: Reader) -> Response:
+    """Where conflicts are settled."""
+    info = projects.info(site.database, who)
+    data = _work_data(site, who, info, "adjudicate")
+    return page(request, "work.html", who=person, member=who, info=info, data=data)
+
+
+def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "project": who.project,
+        "base": f"/api/v1/projects/{segment(who.project)}",
+        "home": "/",
+        "user": who.user.name,
+        "settings": info.settings.model_dump(mode="json"),
+        "generation": site.generator.why_off,
+        "version": __version__,
+    }
+
+
+@router.get("/p/{project}/guidelines")
+def guidelines(request: Request, site: TheSite, who: AnyMember, person: Reader) -> Response:
+    """The guidelines, and what they were before."""
+    found = [guideline_view(version) for version in projects.guidelines(site.database, who)]
+    info = projects.info(site.database, who)
+    return page(request, "guidelines.html", who=person, member=who, info=info, versions=found)
+
+
+@router.get("/p/{project}/manage")
+def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Response:
+    """Questions, settings, guidelines, people, items."""
+    info = projects.info(site.database, who)
+    data = {
+        "base": f"/api/v1/projects/{segment(who.project)}",
+        "schema": info.schema.model_dump(mode="json"),
+        "settings": info.settings.model_dump(mode="json"),
+        "default_criteria": [criterion.model_dump() for criterion in DEFAULT_CRITERIA],
+    }
+    return page(
+        request,
+        "manage.html",
+        who=person,
+        member=who,
+        info=info,
+        data=data,
+        members=projects.members(site.database, who),
+        versions=projects.guidelines(site.database, who),
+        audit=projects.audit(site.database, who, 50),
+        totals=insights.totals(site.database, who),
+        generation=site.generator,
+    )
+
+
+@router.get("/p/{project}/insights")
+def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) -> Response:
+    """How far to trust the answers, and what they say."""
+    return page(
+        request,
+        "insights.html",
+        who=person,
+        member=who,
+        info=projects.info(site.database, who),
+        totals=insights.totals(site.database, who),
+        found=insight(site.database, who),
+        conflicts=items.browse(site.database, who, items.Query(state="conflict", limit=12)),
+    )
+
+
+@router.get("/new")
+def new_project(request: Request, site: TheSite, who: Reader) -> Response:
+    """A new project."""
+    if not who.user.administrator:
+        raise Refused("forbidden", "Only administrators make projects.")
+    return page(request, "new.html", who=who, settings=ProjectSettings(), schema=Schema())
+
+
+@router.get("/p/{project}/data")
+def data_browser(
+    request: Request,
+    site: TheSite,
+    who: Viewer,
+    person: Reader,
+    text: Annotated[str, Query(max_length=2_000)] = "",
+    type: Annotated[str, Query(max_length=20)] = "",
+    state: Annotated[str, Query(max_length=20)] = "any",
+    model: Annotated[str, Query(max_length=2_000)] = "",
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+) -> Response:
+    """Look through the items."""
+    query = items.Query(text, type or None, state, model, after, PAGE + 1)  # type: ignore[arg-type]
+    rows = items.browse(site.database, who, query)
+    asked = {"text": text, "type": type, "state": state, "model": model}
+    more = urlencode({**asked, "after": rows[PAGE - 1].item_id}) if len(rows) > PAGE else ""
+    return page(
+        request,
+        "data.html",
+        who=person,
+        member=who,
+        info=projects.info(site.database, who),
+        rows=rows[:PAGE],
+        asked=asked,
+        more=more,
+        models=items.models_of(site.database, who),
+        totals=insights.totals(site.database, who),
+    )
+
+
+@router.get("/p/{project}/data/{item_id}")
+def item_page(request: Request, site: TheSite, who: Viewer, person: Reader, item_id: Id) -> Response:
+    """One item with all its answers."""
+    found = items.detail(site.database, who, item_id)
+    data = {"base": f"/api/v1/projects/{segment(who.project)}", "item": item_id}
+    info = projects.info(site.database, who)
+    return page(request, "item.html", who=person, member=who, info=info, detail=found, data=data)
+
+
+@router.get("/p/{project}/export")
+def export_page(request: Request, site: TheSite, who: Exporter, person: Reader) -> Response:
+    """Make files."""
+    data = {
+        "base": f"/api/v1/projects/{segment(who.project)}",
+        "defaults": exports.ExportSpec().model_dump(),
+    }
+    info = projects.info(site.database, who)
+    return page(request, "export.html", who=person, member=who, info=info, data=data)
+
+
+@router.get("/api/v1/openapi.json")
+def openapi(request: Request, who: Reader) -> JSONResponse:
+    """The API in OpenAPI's form."""
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/healthz")
+def health() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def ready(site: TheSite) -> dict[str, str]:
+    """The database answers, too."""
+    with site.database.read():
+        return {"status": "ready"}
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page; `who` among the values (the caller) draws the navigation."""
+    who: Caller | None = values.get("who")
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            nonce=request.state.nonce,
+            csrf=who.session.csrf if who and who.session else "",
+            path=request.url.path,
+            **{"who": None, "member": None, "info": None, **values},
+        )
+    )
+    return HTMLResponse(html, status)
+
+
+def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
+    """A refusal as a page, with the navigation where the visitor is known."""
+    try:
+        who = caller(request) if request.method == "GET" else None
+    except ValueError:
+        who = None
+    return page(request, "error.html", status, who=who, sentence=sentence, status_code=status)
+
+
+def local_path(wanted: str) -> str:
+    """A path on this server; anything else becomes the home page."""
+    safe = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
+    return wanted if safe else "/"
+
+
+def _capital(error: Refused) -> str:
+    return str(error)[:1].upper() + str(error)[1:]
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a plain form.  Browsers say where a form comes from; one that does not is refused."""
+    if "origin" not in request.headers and "sec-fetch-site" not in request.headers:
+        raise Refused("forbidden", "This form was not sent by a browser: programs log in over the API.")
+    body = await request.body()
+    if len(body) > LONGEST_FORM:
+        raise Refused("invalid", "The form is too long.")
+    fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: value.replace("\0", "\ufffd") for name, value in fields}
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "markdown": markdown,
+        "plain": plain,
+        "segment": segment,
+        "asdict": asdict,
+        "quoted": quote,
+    }
+    environment.globals |= {"version": __version__, "summary": summary}
+    return environment

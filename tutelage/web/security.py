@@ -1,0 +1,133 @@
+"""What guards every request before any route sees it, and what every answer carries.
+
+`Shield` refuses hosts that are not ours (a page elsewhere cannot reach a server on loopback by pointing its own name
+there), bodies that are too long, and state-changing requests that another site's page made.  It gives every answer a
+strict content security policy with a fresh nonce.  Sessions, tokens and roles are checked in `access.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LONGEST_BODY = 32 * 2**20  # bytes; an import in one request
+_STATIC = "no-cache"  # asked for again each time, answered with 304
+
+
+@dataclass(frozen=True)
+class Shield:
+    """ASGI middleware.  `hosts`: the names this server answers to (empty = any); `https`: it is reached over TLS."""
+
+    app: App
+    hosts: tuple[str, ...] = ()
+    https: bool = False
+    longest_body: int = LONGEST_BODY
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        nonce = secrets.token_urlsafe(16)
+        scope.setdefault("state", {})["nonce"] = nonce
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        send = _with_headers(send, self._headers(nonce, scope["path"]))
+        refusal = self._refusal(scope["method"], headers)
+        if refusal:
+            status, sentence = refusal
+            await _refuse(send, status, sentence)
+            return
+        guarded = _Guarded(receive, self.longest_body)
+        await self.app(scope, guarded.receive, send)
+
+    def _refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if self.hosts and host_name(host) not in self.hosts:
+            return 421, "This server does not answer to that host name: use the address that it printed."
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self.longest_body:
+            return 413, f"The request is too long: send at most {self.longest_body // 2**20} MiB at once."
+        if method not in SAFE_METHODS and from_elsewhere(headers):
+            return 403, "This request came from a page of another site, so it was refused."
+        return None
+
+    def _headers(self, nonce: str, path: str) -> Iterable[tuple[str, str]]:
+        yield "content-security-policy", policy(nonce)
+        yield "x-content-type-options", "nosniff"
+        yield "x-frame-options", "DENY"
+        yield "referrer-policy", "same-origin"
+        yield "cross-origin-opener-policy", "same-origin"
+        yield "cross-origin-resource-policy", "same-origin"
+        yield "permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+        yield "cache-control", _STATIC if path.startswith("/static/") else "no-store"
+        if self.https:
+            yield "strict-transport-security", "max-age=31536000"
+
+
+def policy(nonce: str) -> str:
+    """The content security policy: scripts with this answer's nonce, our stylesheet, our own server; nothing else."""
+    return (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types tutelage"
+    )
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets, in lower case."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def from_elsewhere(headers: dict[str, str]) -> bool:
+    """Whether a browser says that another site's page made this request; programs send neither header."""
+    site = headers.get("sec-fetch-site")
+    if site is not None and site not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+class _Guarded:
+    """A request body that ends the request when it grows beyond what was allowed (a body without a stated length)."""
+
+    def __init__(self, receive: Receive, longest: int) -> None:
+        self._receive, self._left = receive, longest
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self._left < 0 else message
+
+
+def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:
+    added = [(name.encode(), value.encode()) for name, value in headers]
+
+    async def wrapped(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            own = {name.lower() for name, _ in message.get("headers", [])}
+            extra = [item for item in added if item[0] not in own]
+            message = {**message, "headers": [*message.get("headers", []), *extra]}
+        await send(message)
+
+    return wrapped
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    body = json.dumps({"detail": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,37 @@
+"""What one running server has: its database, its generator, its limits, and how it is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tutelage.store.database import Database
+from tutelage.web.exporting import Exports
+from tutelage.web.generation import LiveGenerator
+from tutelage.web.limits import Limit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a user may ask for what costs much."""
+
+    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3))
+    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10))
+    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60))
+    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20))
+
+
+@dataclass(frozen=True)
+class Site:
+    """`https`: the server is reached over TLS, so cookies are marked for it; `hosts`: names it answers to, empty = any."""
+
+    database: Database
+    generator: LiveGenerator = field(default_factory=lambda: LiveGenerator(()))
+    exports: Exports = field(default_factory=Exports)
+    limits: Limits = field(default_factory=Limits)
+    https: bool = False
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def cookie(self) -> str:
+        """The name of the session cookie; the prefix makes browsers hold it to this host and to TLS."""
+        return "__Host-tutelage" if self.https else "tutelage"

@@ -1,0 +1,79 @@
+// The keyboard: single keys that work anywhere but in text fields, dialogs, and while an input method composes.
+
+import { h } from "./dom.js";
+
+const TYPING = 'textarea, select, [contenteditable], input:not([type="radio"]):not([type="checkbox"]):not([type="button"])';
+const OWN_ENTER = "button, a, summary, [role=button]";
+
+export class Keys {
+  constructor() {
+    this.common = {};
+    this.screen = {};
+    document.addEventListener("keydown", (event) => this.handle(event));
+  }
+
+  handle(event) {
+    if (event.isComposing || event.keyCode === 229 || event.defaultPrevented) return;
+    if (document.querySelector("dialog[open]")) return;
+    const target = event.target instanceof Element ? event.target : document.body;
+    const typing = target.closest(TYPING);
+    if (typing) {
+      if (event.key === "Escape") { typing.blur(); event.preventDefault(); }
+      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.run("Enter", event);
+      return;
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter" && (event.repeat || target.closest(OWN_ENTER))) return;
+    if (event.key === " " ) return; // the browser's own: press, scroll
+    this.run(event.key, event);
+  }
+
+  run(key, event) {
+    const action = this.screen[key] ?? this.common[key];
+    if (action && action(event) !== false) event.preventDefault();
+  }
+}
+
+/** The help overlay: `groups` of [title, [[keys, what], ...]]. */
+export function helpDialog(groups) {
+  const dialog = h("dialog", { class: "wide", "aria-labelledby": "help-title" });
+  dialog.append(
+    h("h2", { id: "help-title" }, "Keys"),
+    ...groups.map(([title, rows]) => h("section", {},
+      h("h3", { class: "soft" }, title),
+      h("dl", { class: "keys" }, rows.flatMap(([keys, what]) => [
+        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", key === "to" || key === "or" ? key : h("kbd", {}, key)])),
+        h("dd", {}, what),
+      ])))),
+    h("p", { class: "soft small" }, "Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it."),
+    h("form", { method: "dialog", class: "foot" }, h("button", {}, "Close")),
+  );
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.showModal();
+}
+
+/** Ask for one of several reasons and, if wanted, a few words. Resolves to {choice, text}, or null. */
+export function ask({ title, intro, options, action }) {
+  return new Promise((resolve) => {
+    const text = h("textarea", { "aria-label": "In your own words, if you like", placeholder: "In your own words, if you like" });
+    const radios = options.map(([value, label], i) =>
+      h("label", { class: "check" }, h("input", { type: "radio", name: "reason", value, required: true, checked: i === 0 }), label));
+    const form = h("form", { method: "dialog" },
+      h("h2", { id: "ask-title" }, title), intro ? h("p", { class: "soft" }, intro) : null,
+      h("fieldset", {}, h("legend", { class: "visually-hidden" }, title), radios), text,
+      h("div", { class: "foot" }, h("button", { value: "", formnovalidate: true }, "Cancel"), h("button", { class: "primary", value: "ok" }, action)));
+    const dialog = h("dialog", { "aria-labelledby": "ask-title" }, form);
+    document.body.append(dialog);
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.isComposing && event.target.type === "radio") { event.preventDefault(); dialog.close("ok"); }
+    });
+    dialog.addEventListener("close", () => {
+      const choice = new FormData(form).get("reason");
+      dialog.remove();
+      resolve(dialog.returnValue === "ok" ? { choice, text: text.value } : null);
+    });
+    dialog.showModal();
+    form.querySelector('input[type="radio"]').focus();
+  });
+}

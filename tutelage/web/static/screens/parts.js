@@ -1,0 +1,92 @@
+// What several screens share: the prompt, the cards of responses, and the questions beside the main one.
+
+import { h, letter, segments, textOf, uid } from "../dom.js";
+
+/** The prompt or conversation, foldable, always on top. */
+export function promptPart(view, ctx) {
+  const turns = view.task.thread.map((turn, i) => {
+    const many = view.task.thread.length > 1 || !view.task.plain_prompt;
+    return h("div", { class: `turn ${turn.role === "user" ? "user" : "assistant"}` },
+      many ? h("div", { class: "who" }, turn.role) : null, textOf(view.thread[i], ctx.raw));
+  });
+  return h("details", { class: "prompt", open: true },
+    h("summary", {}, view.task.thread.length > 1 ? "Conversation" : "Prompt"), h("div", { class: "turns" }, turns));
+}
+
+/** One response in a card; `footer` and `below` are what a screen asks about it. */
+export function responseCard(view, position, ctx, { footer = [], below = [], head = [] } = {}) {
+  const shown = view.task.responses[position];
+  const end = h("div", { class: "end", dataset: { end: String(position) } });
+  const body = h("div", { class: "body" }, textOf(view.responses[position], ctx.raw), end);
+  const single = view.task.responses.length === 1;
+  const words = ctx.settings.show_word_counts ? h("span", { class: "soft small" }, `${shown.text.split(/\s+/).filter(Boolean).length} words`) : null;
+  const card = h("article", { class: "response", "aria-label": single ? "Response" : `Response ${letter(position)}` },
+    single && !head.length && !words ? null : h("header", {}, single ? null : h("h2", { class: "letter" }, letter(position)), words, head),
+    body, below, footer.length ? h("footer", {}, footer) : null);
+  return { card, body, end };
+}
+
+/** Watches until the end of every response has been on the screen. */
+export class Seen {
+  constructor(ends, changed) {
+    this.missing = new Set(ends.map((end) => end.dataset.end));
+    this.observer = new IntersectionObserver((entries) => {
+      for (const entry of entries) if (entry.isIntersecting) this.missing.delete(entry.target.dataset.end);
+      changed();
+    });
+    for (const end of ends) this.observer.observe(end);
+  }
+  stop() { this.observer.disconnect(); }
+  get problem() {
+    if (!this.missing.size) return null;
+    const names = [...this.missing].map((name) => letter(Number(name)));
+    return names.length === 1 ? `Scroll to the end of response ${names[0]}.` : `Scroll to the ends of responses ${names.join(", ")}.`;
+  }
+}
+
+/** "Acceptable on its own?" for one response. */
+export function acceptable(position, ctx) {
+  return segments({
+    legend: `Is ${ctx.single ? "the response" : `response ${letter(position)}`} acceptable?`, css: "compact fit",
+    options: [[true, "Acceptable"], [false, "Not acceptable"]], onchange: ctx.changed, hideLegend: true,
+  });
+}
+
+/** Confidence and reason, as far as the project asks for them. `extra` fields come first. */
+export class Remarks {
+  constructor(questions, ctx) {
+    this.questions = questions;
+    this.confidence = questions.confidence
+      ? segments({ legend: "How sure are you? (1 = guessing, 9 = certain)", css: "compact", options: Array.from({ length: 9 }, (_, i) => [i + 1, String(i + 1)]), onchange: ctx.changed })
+      : null;
+    const id = uid("reason");
+    this.text = questions.reason === "off" ? null : h("textarea", { id, oninput: ctx.changed, maxlength: 100_000, rows: 2 });
+    this.element = h("div", { class: "more" }, this.confidence?.element, this.text
+      ? h("div", {}, h("label", { class: "label", for: id }, "Reason ", h("span", { class: "soft small" }, questions.reason === "required" ? "(required)" : "(if you like)")), this.text) : null);
+  }
+  get problem() {
+    if (this.confidence && this.confidence.value === undefined) return "Say how sure you are.";
+    if (this.questions.reason === "required" && !this.text.value.trim()) return "Write a reason.";
+    return null;
+  }
+  read() { return { confidence: this.confidence?.value ?? null, reason: this.text?.value ?? "" }; }
+  restore(answer) {
+    if (this.confidence && answer.confidence) this.confidence.value = answer.confidence;
+    if (this.text) this.text.value = answer.reason ?? "";
+  }
+  get keys() { return this.text ? { r: () => { this.text.focus(); this.text.scrollIntoView({ block: "center" }); } } : {}; }
+  get help() { return this.text ? [["r", "write a reason"]] : []; }
+}
+
+/** Moves the focus among `groups` (fieldsets): to the checked control, or the first one. */
+export function stepThrough(groups, by) {
+  const elements = groups.map((group) => group.element ?? group);
+  const at = elements.findIndex((element) => element.contains(document.activeElement));
+  const next = elements[at < 0 ? (by > 0 ? 0 : elements.length - 1) : (at + by + elements.length) % elements.length];
+  const control = next?.querySelector("input:checked") ?? next?.querySelector("input, textarea");
+  control?.focus();
+  control?.closest("fieldset, article, li")?.scrollIntoView({ block: "nearest" });
+}
+
+/** The question of the project, as its author put it. */
+export const questionText = (questions) => questions.question || "Which response is better?";

@@ -1,0 +1,41 @@
+"""Routes of the API: what they take can be kept by every database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from tutelage.feedback.errors import Refused
+
+
+class StrictRoute(APIRoute):
+    """A route whose JSON body holds only text that every database can keep: no NUL, no half characters."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            body = await request.body()
+            if b"\\u" in body and not storable(body):
+                raise Refused(
+                    "invalid", "The text holds a NUL or half a character (a lone surrogate): take it out."
+                )
+            return await handle(request)
+
+        return checked
+
+
+def storable(body: bytes) -> bool:
+    """Whether the texts in a JSON body have no NUL and no lone surrogate; what is no JSON is somebody else's business."""
+    try:
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    except (ValueError, RecursionError):
+        return True
+    return "\\u0000" not in text.replace("\\\\", "")

@@ -1,0 +1,108 @@
+"""Tasks as pages show them: the payload of the services, and its texts as HTML that is safe to insert."""
+
+from __future__ import annotations
+
+from tutelage.feedback.answers import Conflict
+from tutelage.feedback.payloads import (
+    Answer,
+    Model,
+    PairAnswer,
+    RankAnswer,
+    RateAnswer,
+    RewriteAnswer,
+    StepAnswer,
+    Task,
+)
+from tutelage.web.render import markdown, plain
+
+
+class Rendered(Model):
+    """One text, twice: `html` as sanitised Markdown (null where the project shows text as written), `raw` as written."""
+
+    html: str | None
+    raw: str
+
+
+class TaskView(Model):
+    """A task with its texts rendered, in the same order; `steps` by response."""
+
+    task: Task
+    thread: tuple[Rendered, ...]
+    responses: tuple[Rendered, ...]
+    steps: tuple[tuple[Rendered, ...], ...]
+
+
+class OpinionView(Model):
+    """One answer to an item in conflict, its author hidden."""
+
+    label: str
+    kind: str
+    answer: dict
+    submitted_at: str
+
+
+class ConflictView(Model):
+    """An item in conflict."""
+
+    view: TaskView
+    opinions: tuple[OpinionView, ...]
+    settled: bool
+
+
+def rendered(text: str, as_markdown: bool) -> Rendered:
+    """A text in both ways."""
+    return Rendered(html=str(markdown(text)) if as_markdown else None, raw=str(plain(text)))
+
+
+def task_view(task: Task, as_markdown: bool) -> TaskView:
+    """The task with rendered texts."""
+    return TaskView(
+        task=task,
+        thread=tuple(rendered(turn.content, as_markdown) for turn in task.thread),
+        responses=tuple(rendered(shown.text, as_markdown) for shown in task.responses),
+        steps=tuple(tuple(rendered(step, as_markdown) for step in shown.steps) for shown in task.responses),
+    )
+
+
+def conflict_view(conflict: Conflict, as_markdown: bool) -> ConflictView:
+    """The conflict with rendered texts."""
+    return ConflictView(
+        view=task_view(conflict.task, as_markdown),
+        opinions=tuple(
+            OpinionView(
+                label=opinion.label,
+                kind=opinion.kind,
+                answer=opinion.answer.model_dump(),
+                submitted_at=opinion.submitted_at.isoformat(),
+            )
+            for opinion in conflict.opinions
+        ),
+        settled=conflict.settled,
+    )
+
+
+def summary(answer: Answer) -> str:
+    """An answer in canonical slots, in a few words."""
+    match answer:
+        case PairAnswer(preference=0):
+            return "equal"
+        case PairAnswer():
+            words = ("slightly better", "better", "much better")[abs(answer.preference) - 1]
+            return f"{int(answer.preference > 0)} {words}"
+        case RankAnswer():
+            tiers = [
+                " = ".join(str(slot) for slot, own in enumerate(answer.ranks) if own == rank)
+                for rank in sorted(set(answer.ranks))
+            ]
+            return " > ".join(tiers)
+        case RateAnswer():
+            rated = answer.ratings.items()
+            return ", ".join(
+                f"{name} {'/'.join('n/a' if v is None else str(v) for v in values)}" for name, values in rated
+            )
+        case StepAnswer():
+            marks = {1: "+", 0: "0", -1: "-"}
+            return " ".join(f"{mark.step + 1}{marks[mark.label]}" for mark in answer.marks)
+        case RewriteAnswer():
+            return f"a text of {len(answer.text)} characters"
+    return "the end of a chat"
