@@ -69,7 +69,11 @@ def _story(generator: np.random.Generator) -> str:
 
 def _account(generator: np.random.Generator) -> str:
     """One person's things, counted after every change."""
-    name, item, value = pick(generator, NAMES), pick(generator, ITEMS), int(generator.integers(2, maths.LARGEST))
+    name, item, value = (
+        pick(generator, NAMES),
+        pick(generator, ITEMS),
+        int(generator.integers(2, maths.LARGEST)),
+    )
     lines = [f"{name} has {value} {item}."]
     for _ in range(5):
         op, amount = maths.draw_change(generator, value)
