@@ -28,7 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--slow"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
+    slow = [item for item in items if _is_slow(item)]
     if slow and not any("::" in arg for arg in config.args):  # a test asked for by name runs
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not _is_slow(item)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    """Marked so, or in need of a browser or of a database server."""
+    needs: tuple[str, ...] = getattr(item, "fixturenames", ())
+    return bool(item.get_closest_marker("slow")) or "browser" in needs or "postgresql" in item.nodeid
