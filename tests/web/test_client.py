@@ -57,7 +57,7 @@ def test_the_same_key_is_stored_once_and_a_revision_follows(client: Client, worl
 
 
 def test_refusals_are_sentences(client: Client) -> None:
-    with pytest.raises(ApiRefused, match="(?i)project") as refused:
+    with pytest.raises(ApiRefused, match=r"(?i)project") as refused:
         client.next("no-such-project")
     assert refused.value.status == 404
     with pytest.raises(ValueError, match="write it like"):

@@ -10,7 +10,6 @@ from typing import Any
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
 from tests.web.people import open_work, visitor
-
 from tutelage.feedback import accounts, answers, items, projects, queue
 from tutelage.feedback.payloads import PairAnswer, Submission
 

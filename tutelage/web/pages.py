@@ -287,7 +287,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
         .render(
             nonce=request.state.nonce,
             csrf=who.session.csrf if who and who.session else "",
-            path=request.url.path,
+            path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],
             **{"who": None, "member": None, "info": None, **values},
         )
     )

@@ -19,10 +19,11 @@ function ranking(ranks) {
   return order.map((rank) => ranks.flatMap((own, i) => (own === rank ? [letter(i)] : [])).join(" = ")).join(" > ");
 }
 
+// The services call opinions A, B, ...; on this screen letters are responses, so they become numbers.
 function opinion(one) {
   const accept = (one.answer.acceptable ?? []).map((value, i) => value === null ? null : `${letter(i)} ${value ? "acceptable" : "not acceptable"}`).filter(Boolean);
   return h("div", { class: "opinion" },
-    h("div", { class: "row" }, h("strong", {}, `${one.kind === "human" ? "Annotator" : one.kind[0].toUpperCase() + one.kind.slice(1)} ${one.label}`),
+    h("div", { class: "row" }, h("strong", {}, `${one.kind === "human" ? "Annotator" : one.kind[0].toUpperCase() + one.kind.slice(1)} ${one.label.charCodeAt(0) - 64}`),
       h("span", {}, summary(one.answer)), accept.length ? h("span", { class: "soft small" }, accept.join(", ")) : null,
       one.answer.confidence ? h("span", { class: "soft small" }, `sure: ${one.answer.confidence}/9`) : null),
     one.answer.reason ? h("p", { class: "asis small" }, seen(one.answer.reason)) : null);

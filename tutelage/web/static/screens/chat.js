@@ -40,6 +40,7 @@ export function chatScreen(view, ctx) {
         if (turn.chosen) { thread.append(bubble("assistant", turn.chosen)); done++; }
         else offer(turn.view);
       }
+      remarks.element.hidden = open !== null; // one question at a time
       ctx.changed();
     } catch (error) { note.textContent = error.message; }
   }
