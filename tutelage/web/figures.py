@@ -21,6 +21,7 @@ from tutelage.store.database import Database
 
 HOW = statistics.Resampling(resamples=400)  # two digits are shown
 EVERYBODY = "everybody"
+NO_SIDES = Estimate(None, None, None, 0, "share", "ties only")
 
 
 class Value(Model):
@@ -109,9 +110,10 @@ def _people(labels: Sequence[PairLabel]) -> tuple[Person, ...]:
     names = [label.annotator for label in labels]
     clusters = [label.prompt_id for label in labels]
     first, longer = [_first_won(label) for label in labels], [_longer(label) for label in labels]
-    reliable = statistics.dawid_skene(
-        _votes(labels, lambda label: _sign(label.preference), [-1, 0, 1]), how=HOW
-    ).accuracy
+    # Without the ties: as a label of its own a tie takes in every pair that people see differently, and nobody looks reliable.
+    decided = [label for label in labels if label.preference]
+    sides = _votes(decided, lambda label: _sign(label.preference), [-1, 1])
+    reliable = statistics.dawid_skene(sides, how=HOW).accuracy if decided else {}
     position = statistics.position_bias(names, first, clusters=clusters, how=HOW)
     length = statistics.length_bias(names, first, longer, clusters=clusters, how=HOW)
     runs = statistics.straight_lining(names, [_as_clicked(label) for label in labels], how=HOW)
@@ -125,7 +127,7 @@ def _people(labels: Sequence[PairLabel]) -> tuple[Person, ...]:
             kind=own[0].kind,
             votes=len(own),
             ties=sum(label.preference == 0 for label in own),
-            reliability=_value(reliable[name]),
+            reliability=_value(reliable.get(name, NO_SIDES)),
             gold=_value(gold[name].accuracy) if name in gold else None,
             gold_alert=name in gold and gold[name].alert,
             first=_value(position[name].rate),
