@@ -93,7 +93,7 @@ def test_without_tls_it_warns(tmp_path: Path) -> None:
     try:
         assert any("without TLS" in line for line in lines_until(process, "url=https"))
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.communicate(timeout=20)
 
 
