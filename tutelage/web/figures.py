@@ -19,7 +19,7 @@ from tutelage.feedback.projects import Member
 from tutelage.feedback.statistics import Estimate
 from tutelage.store.database import Database
 
-HOW = statistics.Resampling(resamples=400)  # two digits are shown
+HOW = statistics.Resampling(resamples=200)  # two digits are shown, and people wait for them
 EVERYBODY = "everybody"
 NO_SIDES = Estimate(None, None, None, 0, "share", "ties only")
 
