@@ -25,7 +25,18 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What these parts may import from outside the standard library, at any depth of the code.
 ONLY = {"ops": {"torch"}, "records": set(), "settings": {"pydantic", "pydantic_core", "yaml"}, "files": set()}
 # These parts answer at once: nothing that they import, directly or through ours, is one of HEAVY.
-LIGHT = ("records", "settings", "files", "seeds", "statistics", "store", "feedback", "commands", "cli", "__main__")
+LIGHT = (
+    "records",
+    "settings",
+    "files",
+    "seeds",
+    "statistics",
+    "store",
+    "feedback",
+    "commands",
+    "cli",
+    "__main__",
+)
 HEAVY = {
     "torch",
     "transformers",
