@@ -27,6 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--slow"):
+        # The longest first, so that no process is left with one of them at the end.
+        items.sort(key=lambda item: "test_load" not in item.nodeid)
         return
     slow = [item for item in items if _is_slow(item)]
     if slow and not any("::" in arg for arg in config.args):  # a test asked for by name runs

@@ -20,7 +20,7 @@ from tutelage.feedback.upkeep import examine
 from tutelage.store import Store
 from tutelage.store.database import Database
 
-PROCESSES, SUBMISSIONS, OVERLAP, KILLS = 8, 5_000, 2, 10
+PROCESSES, SUBMISSIONS, OVERLAP, KILLS = 8, 2_000, 2, 10
 WORK = """
 import sys
 from tutelage.feedback import accounts, answers, projects, queue
