@@ -29,8 +29,3 @@ class Limit:
                 return excess
             self._free_at[name] = free
             return 0.0
-
-    def forgive(self, name: str) -> None:
-        """Give a name its full allowance back."""
-        with self._lock:
-            self._free_at.pop(name, None)

@@ -1,0 +1,51 @@
+"""Rate limits: a burst, then one at a time, each name on its own."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.web.kit import Parrots, World
+from tutelage.feedback import accounts
+from tutelage.web import limits
+from tutelage.web.app import build_app
+from tutelage.web.limits import Limit
+from tutelage.web.site import Limits, Site
+
+
+def test_a_burst_then_one_every_so_often() -> None:
+    now = [100.0]
+    limit = Limit(burst=3, seconds=10, clock=lambda: now[0])
+    assert [limit.wait("ann") for _ in range(3)] == [0, 0, 0]
+    assert limit.wait("ann") == pytest.approx(10)
+    assert limit.wait("ben") == 0
+    now[0] += 4
+    assert limit.wait("ann") == pytest.approx(6)
+    now[0] += 6
+    assert limit.wait("ann") == 0
+    assert limit.wait("ann") == pytest.approx(10)
+
+
+def test_names_at_rest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(limits, "MOST_NAMES", 10)
+    limit = Limit(burst=1, seconds=1, clock=lambda: now[0])
+    for number in range(11):
+        limit.wait(str(number))
+    now[0] = 5
+    limit.wait("late")
+    assert len(limit._free_at) == 1
+
+
+def test_tokens_and_generation_are_limited(world: World) -> None:
+    world.project("hasty", {"type": "chat"})
+    tight = Limits(generate=Limit(1, 60), token=Limit(2, 60))
+    token = accounts.create_token(world.database, world.owner, "limits", ("manage",))
+    with TestClient(build_app(Site(world.database, generator=Parrots(), limits=tight))) as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        made = [client.post("/api/v1/me/tokens", json={"name": "x", "scopes": ["read"]}) for _ in range(3)]
+        assert [answer.status_code for answer in made] == [201, 201, 429]
+        task = client.post("/api/v1/projects/hasty/next", json={}).json()["view"]["task"]
+        url = f"/api/v1/projects/hasty/assignments/{task['assignment_id']}/turns"
+        said = [client.post(url, json={"message": "Hello"}).status_code for _ in range(2)]
+        assert said == [201, 429]
