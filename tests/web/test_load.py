@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -59,11 +60,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def annotate(port: int, token: str, done: multiprocessing.Queue[list[tuple[int, int]]]) -> None:
     """Answer until nothing is left; what the server said it stored goes into `done`: (item, annotation)."""
     acknowledged: list[tuple[int, int]] = []
+    task: dict[str, Any] | None = None  # in hand until its answer is acknowledged
     empty = 0
     with Client(f"http://127.0.0.1:{port}", token) as client:
         while empty < 8:
             try:
-                task = client.next("load")
+                task = task or client.next("load")
                 if task is None:
                     empty += 1
                     time.sleep(0.25)
@@ -72,6 +74,7 @@ def annotate(port: int, token: str, done: multiprocessing.Queue[list[tuple[int, 
                 answer = {"type": "pair", "preference": 1 + task["item_id"] % 3}
                 receipt = client.submit(task, answer, key=f"{token[-8:]}/{task['assignment_id']}")
                 acknowledged.append((task["item_id"], receipt["annotation_id"]))
+                task = None
             except Unreachable:
                 time.sleep(0.2)
     done.put(acknowledged)
