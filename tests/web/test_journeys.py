@@ -163,7 +163,7 @@ def test_steps_with_rewrite_and_regeneration(
         page.keyboard.type("One third is two sixths.")
         page.locator(".step").nth(1).get_by_label("A better step").fill("Then it is 3/6 + 2/6.")
         page.locator(".step").nth(1).get_by_role("button", name="Regenerate from here").click()
-        page.get_by_text("the new steps come next").wait_for()
+        page.get_by_role("list", name="Steps").get_by_text("the new steps come next").wait_for()
         page.locator(".step").nth(2).get_by_role("radio", name="Step 3: wrong").check(force=True)
         page.screenshot(path=shots / "steps.png")
         page.keyboard.press("Escape")
