@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
+from tutelage.models import llama
 from tutelage.models.layout import Layout
 from tutelage.ops.logprobs import linear_logprobs, shifted_index
 
@@ -102,9 +103,18 @@ def hidden_states(model: nn.Module, batch: TokenBatch, read: Tensor | None = Non
     ids = batch.ids if layout.place is None else batch.ids[layout.kept]
     wanted = torch.arange(len(batch.ids), device=batch.device) if read is None else read
     wanted = wanted if layout.place is None else layout.place[wanted]
+    if llama.by_hand(backbone):
+        return _by_hand(backbone, ids, layout, wanted)
     few = host.tutelage_traits.trims and len(wanted) <= TRIM_SHARE * layout.total
     with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
         return backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0, wanted]
+
+
+def _by_hand(backbone: Any, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
+    if len(wanted) > TRIM_SHARE * layout.total:
+        return llama.states(backbone, ids, layout)[wanted]
+    read, place = torch.unique(wanted, return_inverse=True)
+    return llama.states(backbone, ids, layout, read)[place]
 
 
 @contextmanager
