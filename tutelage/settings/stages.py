@@ -30,23 +30,31 @@ class DeviceSettings(Settings):
     )
 
 
-class DataSettings(Settings):
-    """Where rows come from and what happens to long ones."""
+class DroppingSettings(Settings):
+    """What happens when rows cannot be used."""
 
-    max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
     max_dropped_share: float = setting(
         0.1,
-        "Stop before training when more than this share of the rows would be dropped.",
+        "Stop before the work starts when more than this share of the rows would be dropped.",
         unit="share",
         ge=0,
         le=1,
     )
+
+
+class DataSettings(DroppingSettings):
+    """Where rows come from and what happens to long ones."""
+
+    max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
     heldout_share: float = setting(
         0.05,
         "Share of the prompts held out for evaluation when there is no eval_data.",
         unit="share",
         ge=0,
         lt=1,
+    )
+    split_seed: int = setting(
+        0, "Which prompts are held out; another number gives another split. Not touched by seed.", ge=0
     )
     eval_data: str = setting("", "Rows for evaluation, same formats as data; empty holds out heldout_share.")
 
@@ -148,7 +156,7 @@ class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
 
 
-class SampleSettings(RunSettings, DeviceSettings):
+class SampleSettings(RunSettings, DroppingSettings, DeviceSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = setting(
@@ -287,7 +295,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     )
 
 
-class RLSettings(TrainSettings, LoraSettings):
+class RLSettings(TrainSettings, DroppingSettings, LoraSettings):
     """What every on-policy command has."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
@@ -405,6 +413,7 @@ class RunPipelineSettings(Settings):
     )
     out: Path = setting(Path("runs/pipeline"), "Folder of the pipeline: each stage's run folder is below it.")
     seed: int = setting(0, "Seed of every stage that does not set its own.", ge=0)
+    split_seed: int = setting(0, "Which prompts are held out, in every stage that does not say.", ge=0)
 
 
 class RunsSettings(Settings):

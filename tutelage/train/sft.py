@@ -17,7 +17,6 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import Records, read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
-from tutelage.data.split import split_by_prompt
 from tutelage.feedback.source import demonstrations_digest, demonstrations_from, is_store_source
 from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import load_tokenizer
@@ -30,7 +29,15 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import SFTSettings as Settings
 from tutelage.settings.stages import TrainSettings
 from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import context_limit, export, read_rows, show_preflight, start_policy, steps_for
+from tutelage.train.stage import (
+    context_limit,
+    export,
+    hold_out,
+    read_rows,
+    show_preflight,
+    start_policy,
+    steps_for,
+)
 
 Example = Demonstration | Conversation
 
@@ -66,10 +73,7 @@ def _rows(settings: Settings, run: Run) -> tuple[Records[Example], Records[Examp
         return read_rows(read_demonstrations, settings, run)
     rows: Records[Example] = Records(demonstrations_from(settings.data, settings.store))
     run.input("data", settings.data, sha256=demonstrations_digest(settings.data, settings.store))
-    if settings.eval_data:
-        run.input("eval_data", settings.eval_data)
-        return rows, read_demonstrations(settings.eval_data)
-    return split_by_prompt(rows, settings.heldout_share)
+    return hold_out(rows, read_demonstrations, settings, run)
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
