@@ -34,7 +34,7 @@ from rich.progress import (
 )
 
 from tutelage import __version__
-from tutelage.files import sha256_of, write_json_atomic, write_text_atomic
+from tutelage.files import recover, sha256_of, write_json_atomic, write_text_atomic
 from tutelage.settings.base import Settings, to_yaml
 
 
@@ -188,7 +188,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def result_folder(path: str | Path) -> str:
     """The model that a path means: a run folder means its result, anything else is taken as it is."""
-    model = Path(path) / "model"
+    model = recover(Path(path) / "model")
     return str(model) if model.is_dir() else str(path)
 
 

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from tutelage.files import folder_atomic
+from tutelage.files import folder_atomic, recover
 from tutelage.hub import hub
 from tutelage.models.forward import plain
 from tutelage.models.lora import merged
@@ -188,8 +188,8 @@ def _refuse_scalar(config: Any, path: str | Path) -> None:
 
 def _source(path: str | Path) -> str:
     """A folder as it is, or a hub name; a run folder stands for the model in it."""
-    folder = Path(path)
-    if (folder / "model" / "config.json").is_file():
+    folder = recover(path)
+    if (recover(folder / "model") / "config.json").is_file():
         return str(folder / "model")
     local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1 or folder.is_absolute()
     if not folder.is_dir() and local:
