@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -119,32 +119,32 @@ def test_killed_at_any_moment_what_is_there_is_whole(tmp_path: Path, moment: flo
     assert whole(folder / "a") == whole(folder / "b")
 
 
-CHANGES = ("rename", "mkdir", "rmdir", "unlink", "fsync")
+class Killed(BaseException):
+    """Stands for a process that is no more."""
 
 
-def killed_before(change: int, work: Callable[[], object]) -> bool:
-    """Run `work` in a process that dies before its `change`-th change to the disk (from 0); False when it ended well."""
-    child = os.fork()
-    if child == 0:
-        count = 0
+@contextmanager
+def killed_before(change: int) -> Iterator[list[bool]]:
+    """From its `change`-th change to the disk on (from 0) nothing that the body does, or what cleans up after it, takes
+    place any more.  The list tells afterwards whether it came so far."""
+    count, died = 0, [False]
 
-        def counted(real: Callable[..., object]) -> Callable[..., object]:
-            def call(*args: object, **kwargs: object) -> object:
-                nonlocal count
-                if count == change:
-                    os._exit(9)
-                count += 1
-                return real(*args, **kwargs)
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal count
+            if count == change:
+                died[0] = True
+                raise Killed
+            count += 1
+            return real(*args, **kwargs)
 
-            return call
+        return call
 
-        for name in CHANGES:
-            setattr(os, name, counted(getattr(os, name)))
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "mkdir", "rmdir", "unlink", "fsync"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        with suppress(Killed):
+            yield died
 
 
 def put(path: Path, content: str) -> None:
@@ -157,12 +157,16 @@ def test_a_folder_is_never_lost_whenever_its_writer_dies(tmp_path: Path) -> None
     path, seen = tmp_path / "model", []
     for change in range(100):
         put(path, "old")
-        if not killed_before(change, lambda: put(path, "new")):
+        with killed_before(change) as died:
+            put(path, "new")
+        if not died[0]:
             break
         states = sorted(p.name for p in tmp_path.iterdir())
         contents = {(recover(path) / part).read_text() for part in "ab"}
         assert len(contents) == 1 and contents <= {"old", "new"}, (change, states)
-        assert not killed_before(99, lambda: recover(path))  # a second time: nothing to do
+        with killed_before(0) as died:
+            recover(path)
+        assert not died[0]  # a second time there is nothing to do
         seen.append((states, contents.pop()))
         put(path, "next")
         assert [(p.name, (p / "b").read_text()) for p in tmp_path.iterdir()] == [("model", "next")]
@@ -173,14 +177,13 @@ def test_a_folder_is_never_lost_whenever_its_writer_dies(tmp_path: Path) -> None
 
 
 def test_a_recovery_that_dies_loses_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "model"
     for change in range(20):
+        path = tmp_path / str(change) / "model"
         for name, content in ((".model.old", "old"), (".model.partial", "new")):
-            put(tmp_path / name, content)
-        killed_before(change, lambda: put(path, "newer"))
+            put(path.parent / name, content)
+        with killed_before(change):
+            put(path, "newer")
         assert (recover(path) / "b").read_text() in ("new", "newer")
-        for leftover in tmp_path.iterdir():
-            shutil.rmtree(leftover)
 
 
 def test_a_refused_second_rename_brings_the_earlier_folder_back(

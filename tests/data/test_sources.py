@@ -155,8 +155,8 @@ def test_hub_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ValueError) as caught:
         list(read_rows("hub:owner/name"))
     assert str(caught.value) == (
-        "the hub data set owner/name (split train) cannot be loaded: Couldn't reach the Hub; check the name and the "
-        "network, or download it and name the files"
+        "the hub data set owner/name (split train) cannot be loaded: Couldn't reach the Hub, and HF_HUB_OFFLINE is "
+        "set; check the name and the network, or download it and name the files"
     )
     with pytest.raises(ValueError, match="names no data set"):
         list(read_rows("hub:"))

@@ -196,7 +196,8 @@ def _read_hub(source: str) -> Iterator[Row]:
         except (
             Exception
         ) as error:  # the library raises many kinds: no such data set, no such split, no network
-            reason = unreachable or (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason += f", and {unreachable}" if unreachable else ""
             raise ValueError(
                 f"the hub data set {name} (split {split}) cannot be loaded: {reason}; check the name and the network, "
                 "or download it and name the files"

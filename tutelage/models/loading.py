@@ -218,7 +218,7 @@ def _cannot_load(what: str, path: str | Path, error: Exception, unreachable: str
     why = " ".join(str(error).split()).split(". ")[0].rstrip(".")
     if Path(path).is_dir():
         return f"Cannot load a {what} from {path} ({why}); check that all its files are there and whole."
-    if unreachable:
+    if unreachable and isinstance(error, OSError):
         return (
             f"There is no folder {path}, no {what} of that name was downloaded before, and the hub cannot be asked "
             f"({unreachable}); check the name and the network, or give a folder."
