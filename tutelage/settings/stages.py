@@ -131,18 +131,27 @@ class PretrainSettings(TrainSettings, DataSettings):
     model: str = setting(
         "", "Checkpoint or hub model to go on from; empty starts the tiny model from scratch."
     )
-    vocab_size: int = setting(512, "Vocabulary of the tiny model's own tokenizer.", unit="tokens", ge=300)
+    vocab_size: int = setting(1024, "Vocabulary of the tiny model's own tokenizer.", unit="tokens", ge=300)
     hidden_size: int = setting(128, "Width of the tiny model.", ge=8)
     layers: int = setting(4, "Layers of the tiny model.", unit="layers", ge=1)
     heads: int = setting(4, "Attention heads of the tiny model.", unit="heads", ge=1)
     context: int = setting(1024, "Context of the tiny model.", unit="tokens", ge=16)
-    batch_size: int = setting(16, "Rows of max_length tokens per step.", unit="rows", ge=1)
+    batch_size: int = setting(2, "Rows of max_length tokens per step.", unit="rows", ge=1)
     max_length: int = setting(
         256, "Tokens per row: documents are packed into rows, longer ones are cut.", unit="tokens", ge=2
     )
-    learning_rate: float = setting(1e-3, "Peak learning rate of AdamW.", gt=0)
+    learning_rate: float = setting(2e-3, "Peak learning rate of AdamW.", gt=0)
     schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
     weight_decay: float = setting(0.1, "Decoupled weight decay on matrices.", ge=0)
+    heldout_share: float = setting(
+        0.02,
+        "Share of the documents held out for evaluation when there is no eval_data.",
+        unit="share",
+        ge=0,
+        lt=1,
+    )
+    eval_every: int = setting(500, "Evaluate every so many steps, and at both ends.", unit="steps", ge=1)
+    save_every: int = setting(1000, "Checkpoint every so many steps, and at the end.", unit="steps", ge=1)
 
 
 class SFTSettings(TrainSettings, DataSettings, LoraSettings):
