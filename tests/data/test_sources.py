@@ -90,7 +90,7 @@ def test_lines_are_read_lazily(tmp_path: Path) -> None:
         ("a.jsonl.gz", b"not gzip", ["a.jsonl.gz is not a complete gzip file", "download it again"]),
         (
             "a.jsonl.gz",
-            gzip.compress(b'{"text": "a"}\n' * 99)[:-9],
+            gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:-9],
             ["a.jsonl.gz is not a complete gzip file"],
         ),
         ("a.parquet", b"not parquet", ["a.parquet is not a readable parquet file"]),
