@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tutelage.data.batch import TokenBatch
 from tutelage.models import llama
 from tutelage.models.layout import Layout
-from tutelage.ops.logprobs import linear_logprobs, shifted_index
+from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ TRIM_SHARE = 0.85
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None."""
+    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
+    fp32 [N], 1 where no other token is as likely (1/2 where one is)."""
 
     logprobs: Tensor
     entropy: Tensor | None
+    hits: Tensor
 
 
 def plain(model: nn.Module) -> Any:
@@ -151,10 +153,14 @@ def response_logprobs(
     source, target = shifted_index(batch.lengths, batch.loss_mask)
     hidden = hidden_states(model, batch, source) * host.tutelage_traits.logit_scale
     head = host.get_output_embeddings()
-    logprobs, entropies = linear_logprobs(hidden, head.weight, batch.ids[target], temperature, head.bias)
+    logprobs, entropies, hits = linear_logprobs_hits(
+        hidden, head.weight, batch.ids[target], temperature, head.bias
+    )
     flat = logprobs.new_zeros(len(batch.ids))
     return TokenLogprobs(
-        flat.index_copy(0, target, logprobs), flat.index_copy(0, target, entropies) if entropy else None
+        flat.index_copy(0, target, logprobs),
+        flat.index_copy(0, target, entropies) if entropy else None,
+        flat.index_copy(0, target, hits),
     )
 
 
