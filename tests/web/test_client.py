@@ -10,6 +10,8 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tutelage.feedback import accounts
+from tutelage.records import Vote
+from tutelage.store import NewVote, Store
 from tutelage.web.client import ApiRefused, Client, Unreachable
 
 
@@ -40,6 +42,21 @@ def test_from_rows_to_answers(client: Client, world: World) -> None:
     assert client.project("by-client")["name"] == "by-client"
     assert [item["answers"] for item in client.items("by-client", state="complete")] == [1] * 5
     assert client.stats("by-client")["people"][0]["votes"] == 5
+
+
+def test_an_item_that_programs_answered_is_shown_in_full(client: Client, world: World) -> None:
+    """A program takes no time and is asked no questions: both are null, and items below the item are listed."""
+    world.project("simulated", {"acceptable": False})
+    with Store(world.path) as store:
+        store.add_annotator("robot", "simulated")
+        item = store.pairs("simulated")[0].item_id
+        store.add_votes("simulated", [NewVote(item, Vote("robot", -2, 1), "robot/simulated")])
+    found = client.request("GET", f"/projects/simulated/items/{item}")
+    assert found["children"] == [] and found["row"]["answers"] == 1
+    (answer,) = found["answers"]
+    assert (answer["annotator"], answer["active_ms"], answer["schema_version"]) == ("robot", None, None)
+    assert answer["answer"]["preference"] == -2 and answer["shown_order"] == [1, 0]
+    assert [row["item_id"] for row in client.items("simulated", state="complete")] == [item]
 
 
 def test_the_same_key_is_stored_once_and_a_revision_follows(client: Client, world: World) -> None:
