@@ -218,12 +218,15 @@ class FeedbackImportSettings(StoreSettings):
 
 
 class FeedbackExportSettings(StoreSettings):
-    """Write the answers of a project as JSONL, with a manifest beside it."""
+    """Write the answers of a project as JSONL, Parquet or CSV, with a manifest beside it."""
 
     project: str = setting("main", "Project whose answers are written.")
     out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
     format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
         "preference", "Which rows to write."
+    )
+    file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
+        "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
     )
     aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
         "majority", "How several answers become one row; all keeps vote shares, or one row per answer."

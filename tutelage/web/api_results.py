@@ -46,7 +46,7 @@ def stats(site: TheSite, who: Viewer) -> Insight:
 
 @router.post("/projects/{project}/exports/preview")
 def preview(site: TheSite, who: Exporter, body: ExportSpec) -> list[dict[str, Any]]:
-    """The first rows exactly as they would be written."""
+    """The first rows as they would be written."""
     return exports.preview(site.database, who, body)
 
 
@@ -62,7 +62,7 @@ def export(site: TheSite, who: Exporter, body: ExportSpec) -> ExportedView:
 
 @router.get("/projects/{project}/exports/{name}/file", response_class=FileResponse)
 def export_file(site: TheSite, who: Exporter, name: ExportName) -> FileResponse:
-    """The rows, one JSON object per line."""
+    """The rows: one JSON object per line, Parquet or CSV, as was asked for."""
     return _download(site.exports.find(who, name).file)
 
 
