@@ -200,7 +200,7 @@ def _indices(connection: Connection, key: int, prompt: Prompt, run_id: int) -> d
 
 
 def _store_preference(connection: Connection, key: int, row: PreferenceLine) -> bool:
-    """A pair and a vote on it.  Soft labels become a preference: only their side is a vote."""
+    """A pair and a vote on it: the side by p_chosen, the strength by the margin (1 is as strong as can be)."""
     sides = [_side(row.chosen, "chosen"), _side(row.rejected, "rejected")]
     prompt = _ensure_prompt(connection, key, row)
     if sides[0] == sides[1]:
@@ -213,7 +213,8 @@ def _store_preference(connection: Connection, key: int, row: PreferenceLine) -> 
         connection, key, "pair", prompt, texts, digest("pair", prompt.id, *map(digest, texts)), overlap=1
     )
     side = (row.p_chosen > 0.5) - (row.p_chosen < 0.5)
-    preference = side * (1 if texts[1] == sides[0] else -1)
+    strength = max(1, min(3, round(3 * row.margin)))
+    preference = side * strength * (1 if texts[1] == sides[0] else -1)
     annotator_id = _ensure_annotator(connection, VOTER, "rule")
     assert annotator_id
     vote = NewVote(item_id, Vote(VOTER, preference, 0), f"{VOTER}/{item_id}")

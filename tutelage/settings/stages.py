@@ -281,6 +281,9 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     center_coef: float = setting(
         0.01, "Weight of the squared sum of a pair's scores, which centres them.", ge=0
     )
+    margin_coef: float = setting(
+        0.0, "Score difference that a margin of 1 asks for: times the row's margin, off its scores.", ge=0
+    )
     heldout_share: float = setting(
         0.1,
         "Share of the prompts held out for evaluation when there is no eval_data.",
