@@ -136,8 +136,14 @@ def test_ranks_become_rows_and_every_pair_of_them(store: Store, database: Databa
     assert rows(database, olga, format="ranked", aggregation="adjudicated") == []
     pairs = {(c.chosen, c.rejected): c.p_chosen for c in store.comparisons("main", "all")}
     assert pairs == {(best, middle): 0.75, (best, worst): 1.0, (middle, worst): 1.0}
-    with pytest.raises(Refused, match="not for ranks"):
-        rows(database, olga, format="ranked", aggregation="dawid-skene")
+    for aggregation in ("dawid-skene", "crowd-bt"):
+        with pytest.raises(Refused, match=f"{aggregation} is not for ranks"):
+            rows(database, olga, format="ranked", aggregation=aggregation)
+    for format in ("stepwise", "unpaired", "ratings"):
+        with pytest.raises(Refused, match="aggregation=crowd-bt"):
+            rows(database, olga, format=format, aggregation="crowd-bt")
+    by_skill = rows(database, olga, aggregation="crowd-bt", ties="keep")
+    assert {row["chosen"][0]["content"] for row in by_skill} == {best, middle}
 
 
 def test_acceptable_responses_become_unpaired_rows(store: Store, database: Database) -> None:
@@ -277,6 +283,7 @@ def test_dawid_skene_weighs_by_skill(store: Store, database: Database, address: 
         return sum(row in chosen for row in want) / len(want)
 
     assert right("dawid-skene") > 0.99 >= right("majority")
+    assert right("crowd-bt") > 0.95
 
 
 # raw: everything, and back -------------------------------------------------------------------------------------------

@@ -55,10 +55,11 @@ class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
         "majority",
         "How votes become one comparison: majority; all (vote share as a soft label); dawid-skene (votes weighed by "
-        "how right their annotators are, as a soft label); adjudicated (as settled, disputed pairs left out).",
+        "how right their annotators are, as a soft label); crowd-bt (the share of careful annotators, as a soft "
+        "label); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
@@ -228,7 +229,7 @@ class FeedbackExportSettings(StoreSettings):
     file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
         "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
     )
-    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
         "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
     )
     ties: Literal["keep", "drop"] = setting(
