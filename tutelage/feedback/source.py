@@ -25,7 +25,7 @@ def is_store_source(text: str) -> bool:
 
 def aggregate(pairs: Sequence[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
     """One row per voted pair; see `Store.comparisons`, and `consensus` for dawid-skene and crowd-bt."""
-    if aggregation in ("dawid-skene", "crowd-bt"):
+    if aggregation == "dawid-skene" or aggregation == "crowd-bt":
         return [row for row in comparisons_by_skill(pairs, aggregation, ties) if row is not None]
     return comparisons(pairs, aggregation, ties)
 

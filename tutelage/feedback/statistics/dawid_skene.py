@@ -116,7 +116,7 @@ class _Model:
         """From soft labels [P, C] and how often each item counts [I]: the final state, the objective, whether it settled."""
         trace: list[float] = []
         enough = tolerance * len(weight)
-        weight = np.bincount(self.pattern, weights=weight)
+        weight = np.bincount(self.pattern, weights=weight).astype(float)
         while True:
             prevalence, confusion = self._maximise(soft * weight[:, None])
             soft, evidence = self._expect(prevalence, confusion)
