@@ -52,7 +52,7 @@ def crowd_pairs(
     `prior` is the Beta prior of a reliability, worth (a - 1) votes like a careful annotator's and (b - 1) against; its mean
     above one half says which way is up.  `spread` counts like ten pairs when the spread is learnt: with one vote a pair,
     which says nothing about it, it stays.  Raises ValueError for no votes, lists of different lengths, other
-    values, and parameters of the prior below 1.
+    values of `won`, and a prior that is not a sensible one.
     """
     n = same_length(pairs=pairs, annotators=annotators, won=won)
     shares = np.asarray(won, float)
@@ -96,9 +96,7 @@ class _Model:
         self.names, who = np.unique(np.asarray(annotators), return_inverse=True)
         order = np.argsort(pair, kind="stable")
         self.pair, self.who = pair[order], who[order]
-        self.row = 2 * self.who + (
-            won[order] == 0
-        )  # of the table of everybody's possible votes [A * 2, nodes]
+        self.row = 2 * self.who + (won[order] == 0)  # of the table of all possible votes [A * 2, nodes]
         self.first = np.searchsorted(self.pair, np.arange(self.keys.size))  # where each pair's votes begin
         self.prior, self.spread = prior, spread
         self.nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
