@@ -31,6 +31,28 @@ def write_jsonl_atomic(path: str | Path, rows: Iterable[Any]) -> Path:
 
 
 @contextmanager
+def file_atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a name to write a file under; on success it is flushed to disk and takes the place of `path`.
+
+    When the body raises, what it wrote is removed and `path` stays as it was. Missing parent folders are created.
+    """
+    path = Path(path)
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _flush(partial)
+        os.replace(partial, path)
+        _flush(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise _named(error, path) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+@contextmanager
 def folder_atomic(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it is flushed to disk and takes the place of `path`.
 
@@ -101,21 +123,8 @@ def sha256_of(path: str | Path) -> str:
 
 
 def _write_atomic(path: Path, pieces: Iterable[str]) -> Path:
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(pieces)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        _flush(path.parent)
-    except OSError as error:
-        _remove(partial)
-        raise _named(error, path) from error
-    except BaseException:
-        _remove(partial)
-        raise
+    with file_atomic(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(pieces)
     return path
 
 

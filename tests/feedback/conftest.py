@@ -9,6 +9,8 @@ import pytest
 
 from tests.databases import fresh_database, fresh_sqlite, postgres_server, template_database
 from tests.feedback.kit import _cheap_passwords as _cheap_passwords
+from tests.feedback.kit import make_busy
+from tutelage.feedback.access import Member
 from tutelage.store import Store
 from tutelage.store.database import Database
 
@@ -41,3 +43,9 @@ def database(address: str) -> Iterator[Database]:
     opened = Database(address)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def busy(store: Store, database: Database) -> Member:
+    """A project with every type of item, revisions, an extra answer and an adjudication."""
+    return make_busy(store, database)

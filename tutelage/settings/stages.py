@@ -63,10 +63,11 @@ class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
         "majority",
         "How votes become one comparison: majority; all (vote share as a soft label); dawid-skene (votes weighed by "
-        "how right their annotators are, as a soft label); adjudicated (as settled, disputed pairs left out).",
+        "how right their annotators are, as a soft label); crowd-bt (the share of careful annotators, as a soft "
+        "label); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
@@ -235,14 +236,17 @@ class FeedbackImportSettings(StoreSettings):
 
 
 class FeedbackExportSettings(StoreSettings):
-    """Write the answers of a project as JSONL, with a manifest beside it."""
+    """Write the answers of a project as JSONL, Parquet or CSV, with a manifest beside it."""
 
     project: str = setting("main", "Project whose answers are written.")
     out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
     format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
         "preference", "Which rows to write."
     )
-    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+    file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
+        "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
+    )
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
         "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
     )
     ties: Literal["keep", "drop"] = setting(
@@ -294,6 +298,9 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     )
     center_coef: float = setting(
         0.01, "Weight of the squared sum of a pair's scores, which centres them.", ge=0
+    )
+    margin_coef: float = setting(
+        0.0, "Score difference that a margin of 1 asks for: times the row's margin, off its scores.", ge=0
     )
     heldout_share: float = setting(
         0.1,

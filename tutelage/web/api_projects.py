@@ -12,6 +12,7 @@ from pydantic import Field
 from tutelage.feedback import accounts, projects
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Text
+from tutelage.feedback.projects import MemberRow
 from tutelage.web.access import AnyMember, Manager, Managing, Reader, TheSite
 from tutelage.web.fields import Name
 from tutelage.web.render import markdown
@@ -66,15 +67,6 @@ class Version(Model):
     """The number of a version, counted from 1."""
 
     n: int
-
-
-class MemberView(Model):
-    """A member of a project."""
-
-    name: str
-    role: Role
-    active: bool
-    answers: int
 
 
 class NewRole(Model):
@@ -140,9 +132,9 @@ def replace_guideline(site: TheSite, who: Manager, body: NewGuideline) -> Versio
 
 
 @router.get("/projects/{project}/members")
-def list_members(site: TheSite, who: Manager) -> list[MemberView]:
+def list_members(site: TheSite, who: Manager) -> list[MemberRow]:
     """All members by name."""
-    return [MemberView(**asdict(row)) for row in projects.members(site.database, who)]
+    return projects.members(site.database, who)
 
 
 @router.put("/projects/{project}/members/{name}", status_code=204)
