@@ -212,5 +212,5 @@ def flaws(reference: dict) -> dict[str, tuple[float, Writer]]:
     serious = SERIOUS[reference["kind"]]
     first = next(iter(serious))
     table = {name: (1.0, writer) for name, writer in MILD.items()}
-    table |= {name: (3.0 if name == first else 0.7, writer) for name, writer in serious.items()}
+    table |= {name: (1.5 if name == first else 0.7, writer) for name, writer in serious.items()}
     return table

@@ -96,7 +96,7 @@ def _sums(generator: np.random.Generator) -> str:
     return "\n".join(lines)
 
 
-KINDS = {"exchange": 0.45, "note": 0.12, "talk": 0.2, "story": 0.05, "account": 0.12, "sums": 0.06}  # shares
+KINDS = {"exchange": 0.45, "note": 0.12, "talk": 0.14, "story": 0.05, "account": 0.12, "sums": 0.12}  # shares
 WRITERS = {"note": _note, "talk": _talk, "story": _story, "account": _account, "sums": _sums}
 
 

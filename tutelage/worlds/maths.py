@@ -145,8 +145,8 @@ Writer = Callable[[dict, np.random.Generator], str]
 def flaws(reference: dict) -> dict[str, tuple[float, Writer]]:
     """The flaws that a solution may have: name -> (how common it is among flawed texts, its writer)."""
     return {
-        "wrong result": (1.5, _wrong_result),
-        "wrong operation": (0.7, _wrong_operation),
+        "wrong result": (0.5, _wrong_result),
+        "wrong operation": (0.4, _wrong_operation),
         "answer only": (1.5, _answer_only),
         "guess": (1.0, _guess),
         "missing step": (1.0, _missing_step),

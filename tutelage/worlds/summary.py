@@ -126,7 +126,7 @@ Writer = Callable[[dict, np.random.Generator], str]
 def flaws(reference: dict) -> dict[str, tuple[float, Writer]]:
     """The flaws that a summary of this post may have: name -> (how common it is among flawed texts, its writer)."""
     return {
-        "wrong fact": (1.0, _wrong_fact),
+        "wrong fact": (0.4, _wrong_fact),
         "no ending": (1.5, _no_ending),
         "no place": (1.0, _no_place),
         "no event": (1.0, _no_event),
