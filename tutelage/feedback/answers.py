@@ -213,7 +213,7 @@ def _known(connection: Connection, who: Member, held: Held, submission: Submissi
         to_slots(submission.answer, held.order)
     )
     if not same:
-        raise Refused("conflict", "this client_key belongs to another answer: a new answer needs a new key.")
+        raise Refused("conflict", "this key belongs to another answer: a new answer needs a new key.")
     return Receipt(annotation_id=row.id, assignment_id=held.id, extra=row.role == "extra", repeated=True)
 
 

@@ -216,20 +216,25 @@ Answer = Annotated[
 ]
 
 
-class Submission(Model):
-    """An answer on its way in.  `client_key` is the sender's own name for it: sent twice, it is stored once."""
+class Given(Model):
+    """An answer as it is given, and how."""
 
-    client_key: Annotated[str, Field(min_length=8, max_length=200)]
     answer: Answer
     active_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
     ui_version: Annotated[str, Field(max_length=40)] = ""
+
+
+class Submission(Given):
+    """An answer on its way in.  `client_key` is the sender's own name for it: sent twice, it is stored once."""
+
+    client_key: Annotated[str, Field(min_length=8, max_length=200)]
 
 
 class Receipt(Model):
     """What a submit returns, once it is on disk.
 
     `extra`: stored, but not counted, because the lease had run out and others had filled the item's overlap.
-    `repeated`: this client_key was there already.
+    `repeated`: an answer under this key was there already.
     """
 
     annotation_id: int

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from tutelage.feedback import live, projects
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import Model, Receipt, Submission, Text
+from tutelage.feedback.payloads import Given, Model, Receipt, Text
 from tutelage.feedback.projects import Member
 from tutelage.web.access import Annotator, Reader, TheSite
-from tutelage.web.fields import Id
+from tutelage.web.api_work import submission
+from tutelage.web.fields import Id, Key
 from tutelage.web.site import Site
 from tutelage.web.strict import StrictRoute
 from tutelage.web.views import Rendered, TaskView, rendered, task_view
@@ -34,10 +35,9 @@ class Message(Model):
     message: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
-class Choice(Model):
+class Choice(Given):
     """The answer to a turn; `position` continues the conversation where several are equally good."""
 
-    submission: Submission
     position: Annotated[int, Field(ge=0, le=8)] | None = None
 
 
@@ -88,9 +88,9 @@ async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Messa
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/choose")
-def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice) -> Receipt:
+def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice, key: Key) -> Receipt:
     """Answer a turn (the assignment is the turn's own); the best candidate continues the conversation."""
-    return live.choose(site.database, who, assignment_id, body.submission, body.position)
+    return live.choose(site.database, who, assignment_id, submission(body, key), body.position)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/regenerate", status_code=201)

@@ -127,6 +127,6 @@ def _answer(request: Request, status: int, sentence: str, reason: str, headers: 
 def _sentence(error: RequestValidationError) -> str:
     """The first thing that does not fit, in one sentence, without what was sent."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     message = str(first["msg"]).encode("utf-8", "replace").decode()
     return f"{where}: {message}." if where else f"{message}."

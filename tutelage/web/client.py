@@ -79,14 +79,14 @@ class Client:
     ) -> dict[str, Any]:
         """Answer a task; returns the receipt once the answer is on the server's disk.  `key`: this answer's own name."""
         path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/submit"
-        return self.request("POST", path, _submission(answer, active_ms, key), repeatable=True)
+        return self.request("POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex)
 
     def revise(
         self, project: str, annotation_id: int, answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
     ) -> dict[str, Any]:
         """Revise one's own latest answer."""
         path = f"{_project(project)}/annotations/{annotation_id}/revise"
-        return self.request("POST", path, _submission(answer, active_ms, key), repeatable=True)
+        return self.request("POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex)
 
     def skip(self, task: Mapping[str, Any], reason: str, text: str = "") -> None:
         """Give a task back for good."""
@@ -134,24 +134,33 @@ class Client:
     def export(self, project: str, **spec: Any) -> list[dict[str, Any]]:
         """The rows of an export (format, aggregation, ties, neutral, names, gold)."""
         made = self.request("POST", f"{_project(project)}/exports", spec)
-        lines = self._send("GET", f"/api/v1{_project(project)}/exports/{made['name']}/file", None, True)
+        lines = self._send("GET", f"/api/v1{_project(project)}/exports/{made['name']}/file", None, True, {})
         return [json.loads(line) for line in lines.splitlines() if line]
 
     # the wire -----------------------------------------------------------------------------------------------------
 
     def request(
-        self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, repeatable: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | None = None,
+        repeatable: bool = False,
+        key: str = "",
     ) -> Any:
         """Any request of the API (`path` below /api/v1); returns the parsed answer.
 
         `repeatable`: sending it twice does what sending it once does, so a lost reply is no reason to give up.
+        `key` goes with it as Idempotency-Key.
         """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        answer = self._send(method, f"/api/v1{path}", data, repeatable or method in ("GET", "PUT", "DELETE"))
+        repeatable = repeatable or method in ("GET", "PUT", "DELETE")
+        answer = self._send(method, f"/api/v1{path}", data, repeatable, {"Idempotency-Key": key} if key else {})
         return json.loads(answer) if answer else None
 
-    def _send(self, method: str, path: str, data: bytes | None, repeatable: bool) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+    def _send(
+        self, method: str, path: str, data: bytes | None, repeatable: bool, extra: Mapping[str, str]
+    ) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **extra}
         pause = FIRST_PAUSE
         for attempt in range(RETRIES):
             last = attempt == RETRIES - 1
@@ -183,8 +192,8 @@ class Client:
         return answer.status, answer.read()
 
 
-def _submission(answer: Mapping[str, Any], active_ms: int, key: str) -> dict[str, Any]:
-    return {"client_key": key or uuid.uuid4().hex, "answer": dict(answer), "active_ms": active_ms}
+def _given(answer: Mapping[str, Any], active_ms: int) -> dict[str, Any]:
+    return {"answer": dict(answer), "active_ms": active_ms}
 
 
 def _project(name: str) -> str:
