@@ -7,6 +7,7 @@ stored as Argon2id.  Users are never deleted, only made inactive: their answers 
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import unicodedata
 from dataclasses import dataclass
@@ -411,13 +412,16 @@ def _password_hash(connection: Connection, account_id: int) -> str | None:
 
 
 def _refuse_too_many(connection: Connection, keys: dict[str, int]) -> None:
+    """Refused: too-many, until the oldest of the `most` latest failures has left the window."""
+    at = now()
     for key, most in keys.items():
-        since = select(func.count(LoginFailure.id)).where(
-            LoginFailure.key == key, LoginFailure.at > now() - WINDOW
-        )
-        if (connection.scalar(since) or 0) >= most:
-            minutes = int(WINDOW.total_seconds() // 60)
-            raise Refused("too-many", f"too many failed logins: wait {minutes} minutes, then try again.")
+        failures = select(LoginFailure.at).where(LoginFailure.key == key).order_by(LoginFailure.at.desc())
+        oldest = connection.scalar(failures.offset(most - 1).limit(1))
+        if oldest is not None and oldest + WINDOW > at:
+            wait = (oldest + WINDOW - at).total_seconds()
+            raise Refused(
+                "too-many", f"too many failed logins: try again in {math.ceil(wait / 60)} minutes.", wait
+            )
 
 
 def _user(connection: Connection, which: object) -> User | None:

@@ -9,7 +9,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tutelage.feedback import live, projects
-from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Given, Model, Receipt, Text
 from tutelage.feedback.projects import Member
 from tutelage.web.access import Annotator, Reader, TheSite
@@ -79,7 +78,7 @@ def turns(site: TheSite, who: Annotator, assignment_id: Id) -> list[TurnView]:
 @router.post("/projects/{project}/assignments/{assignment_id}/turns", status_code=201)
 async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Message) -> TaskView:
     """Say something; models answer with candidates to choose from."""
-    _limit(site, who)
+    site.limits.generate.take(who.user.name)
     prompt = await run_in_threadpool(live.chat_prompt, site.database, who, assignment_id, body.message)
     info = await run_in_threadpool(projects.info, site.database, who)
     candidates = await site.generator.write(prompt, info.settings.candidates)
@@ -96,7 +95,7 @@ def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice, key: 
 @router.post("/projects/{project}/assignments/{assignment_id}/regenerate", status_code=201)
 async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Correction) -> TaskView:
     """Let a model go on from the corrected step; returns the new steps as a task of their own."""
-    _limit(site, who)
+    site.limits.generate.take(who.user.name)
     prompt, begun = await run_in_threadpool(
         live.regeneration_prefix, site.database, who, assignment_id, body.step, body.rewrite
     )
@@ -106,12 +105,6 @@ async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Cor
         live.add_regeneration, site.database, who, assignment_id, body.step, body.rewrite, candidate
     )
     return await run_in_threadpool(task_view, task, info.settings.markdown)
-
-
-def _limit(site: Site, who: Member) -> None:
-    wait = site.limits.generate.wait(who.user.name)
-    if wait:
-        raise Refused("too-many", f"The model needs a pause: try again in {wait:.0f} s.")
 
 
 def _markdown(site: Site, who: Member) -> bool:

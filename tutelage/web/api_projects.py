@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from tutelage.feedback import accounts, projects
-from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Text
 from tutelage.web.access import AnyMember, Manager, Managing, Reader, TheSite
 from tutelage.web.fields import Name
@@ -160,9 +159,7 @@ def remove_member(site: TheSite, who: Manager, name: Name) -> None:
 @router.post("/projects/{project}/invitations", status_code=201)
 def invite(site: TheSite, who: Manager, body: NewInvitation) -> Link:
     """A link that lets one person join, once."""
-    wait = site.limits.invite.wait(who.user.name)
-    if wait:
-        raise Refused("too-many", f"That were many invitations: try again in {wait:.0f} s.")
+    site.limits.invite.take(who.user.name)
     secret = accounts.invite(site.database, who.user, who.project, body.role, body.hours)
     return Link(path=f"/join/{secret}")
 

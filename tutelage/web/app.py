@@ -17,6 +17,7 @@ from tutelage import __version__
 from tutelage.feedback.errors import Refused
 from tutelage.web import api_account, api_items, api_live, api_projects, api_results, api_work, pages
 from tutelage.web.generation import GenerationFailed
+from tutelage.web.limits import retry_after
 from tutelage.web.security import Shield
 from tutelage.web.site import Site
 
@@ -83,7 +84,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> Response:
-        return _answer(request, STATUS[error.reason], str(error), error.reason)
+        return _answer(request, STATUS[error.reason], str(error), error.reason, retry_after(error))
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:
@@ -121,7 +122,9 @@ def _answer(request: Request, status: int, sentence: str, reason: str, headers: 
     if status == 401 and request.method in ("GET", "HEAD"):
         wanted = path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" if path == "/" else f"/login?next={quote(wanted)}", 303)
-    return pages.error_page(request, status, sentence)
+    shown = pages.error_page(request, status, sentence)
+    shown.headers.update(headers or {})
+    return shown
 
 
 def _sentence(error: RequestValidationError) -> str:

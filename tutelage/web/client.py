@@ -24,6 +24,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 RETRIES = 6
 FIRST_PAUSE = 0.2  # seconds; doubled every time
+LONGEST_PAUSE = 60.0  # a server that says to wait for longer is asked again all the same
 
 
 class Unreachable(OSError):
@@ -163,9 +164,9 @@ class Client:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **extra}
         pause = FIRST_PAUSE
         for attempt in range(RETRIES):
-            last = attempt == RETRIES - 1
+            last, wait = attempt == RETRIES - 1, 0.0
             try:
-                status, answer = self._once(method, path, data, headers)
+                status, answer, wait = self._once(method, path, data, headers)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if last or not repeatable:
@@ -175,13 +176,13 @@ class Client:
                     return answer
                 if last or not (status == 429 or (status >= 500 and repeatable)):
                     raise _refusal(status, answer)
-            time.sleep(pause)
+            time.sleep(max(pause, min(wait, LONGEST_PAUSE)))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
     def _once(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, float]:
         if self._connection is None:
             secure = self._url.scheme == "https"
             kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -189,7 +190,8 @@ class Client:
             self._connection = kind(self._url.hostname, self._url.port, timeout=self._timeout)
         self._connection.request(method, self._url.path.rstrip("/") + path, data, dict(headers))
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        wait = answer.headers.get("Retry-After", "")
+        return answer.status, answer.read(), float(wait) if wait.isdecimal() else 0.0
 
 
 def _given(answer: Mapping[str, Any], active_ms: int) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from tutelage.web.api_account import begin_session, place_of
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.figures import insight
+from tutelage.web.limits import retry_after
 from tutelage.web.render import markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import summary
@@ -85,9 +86,7 @@ async def login(request: Request, site: TheSite) -> Response:
             place_of(request),
         )
     except Refused as error:
-        status = 429 if error.reason == "too-many" else 401
-        name = form.get("name", "")[:200]
-        return page(request, "login.html", status, next=wanted, error=_capital(error), name=name)
+        return _refused(request, "login.html", 401, error, form, next=wanted)
     answer = RedirectResponse(wanted, 303)
     await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
@@ -107,11 +106,13 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
     name, password = form.get("name", "").strip(), form.get("password", "")
     found = await run_in_threadpool(accounts.invitation, site.database, secret)
     try:
-        user = await run_in_threadpool(accounts.accept_invitation, site.database, secret, name, password)
+        user = await run_in_threadpool(
+            accounts.accept_invitation, site.database, secret, name, password, place_of(request)
+        )
     except Refused as error:
         if error.reason == "gone":
             raise
-        return page(request, "join.html", 422, invitation=found, error=_capital(error), name=name[:200])
+        return _refused(request, "join.html", 422, error, form, invitation=found)
     answer = RedirectResponse("/", 303)
     await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
@@ -309,8 +310,17 @@ def local_path(wanted: str) -> str:
     return wanted if safe else "/"
 
 
-def _capital(error: Refused) -> str:
-    return str(error)[:1].upper() + str(error)[1:]
+def _refused(
+    request: Request, template: str, status: int, error: Refused, form: dict[str, str], **values: Any
+) -> Response:
+    """A form again, with what was wrong; `status` unless it came too often."""
+    said = str(error)[:1].upper() + str(error)[1:]
+    wait = retry_after(error)
+    shown = page(
+        request, template, 429 if wait else status, error=said, name=form.get("name", "")[:200], **values
+    )
+    shown.headers.update(wait)
+    return shown
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -12,12 +12,12 @@ from tutelage.web.limits import Limit
 
 @dataclass(frozen=True)
 class Limits:
-    """How often a user may ask for what costs much."""
+    """How often a user may ask for what costs much (docs/serve.md lists these)."""
 
-    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3))
-    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10))
-    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60))
-    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20))
+    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3, of="texts by models"))
+    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10, of="exports"))
+    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60, of="new tokens"))
+    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20, of="invitations"))
 
 
 @dataclass(frozen=True)
