@@ -82,13 +82,15 @@ def check_csrf(session: Session, given: str) -> None:
 
 
 class Known:
-    """Dependency: anybody who is known, with a token of at least this scope."""
+    """Dependency: anybody who is known, with a token of at least this scope; `administrator`: only those."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
+    def __init__(self, scope: Scope, administrator: bool = False) -> None:
+        self.scope, self.administrator = scope, administrator
 
     async def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
         who.require(self.scope)
+        if self.administrator and not who.user.administrator:
+            raise Refused("forbidden", "Only administrators may see this.")
         return who
 
 
@@ -120,6 +122,7 @@ TheSite = Annotated[Site, Depends(site_of)]
 Reader = Annotated[Caller, Depends(Known("read"))]
 Labelling = Annotated[Caller, Depends(Known("label"))]
 Managing = Annotated[Caller, Depends(Known("manage"))]
+Administrator = Annotated[Caller, Depends(Known("read", administrator=True))]
 AnyMember = Annotated[Member, Depends(Acting("member"))]
 Annotator = Annotated[Member, Depends(Acting("label"))]
 Adjudicator = Annotated[Member, Depends(Acting("adjudicate"))]

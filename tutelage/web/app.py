@@ -18,6 +18,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.web import api_account, api_items, api_live, api_projects, api_results, api_work, pages
 from tutelage.web.generation import GenerationFailed
 from tutelage.web.limits import retry_after
+from tutelage.web.metrics import API, Meter
 from tutelage.web.security import Shield
 from tutelage.web.site import Site
 
@@ -30,7 +31,7 @@ STATUS = {
     "gone": 410,
     "too-many": 429,
 }
-API = "/api/v1"
+PROBES = ("/healthz", "/readyz", "/metrics")  # for programs, like the API
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": sentence}
     for status, sentence in (
@@ -67,6 +68,7 @@ def build_app(site: Site) -> FastAPI:
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     _handle_errors(app)
     app.add_middleware(Shield, hosts=site.hosts, https=site.https)
+    app.add_middleware(Meter, requests=site.requests)
     return app
 
 
@@ -114,7 +116,7 @@ def _handle_errors(app: FastAPI) -> None:
 def _answer(request: Request, status: int, sentence: str, reason: str, headers: Any = None) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
     path, sentence = request.url.path, sentence[:1].upper() + sentence[1:]
-    if path.startswith(("/api/", "/static/")):
+    if path.startswith(("/api/", "/static/")) or path in PROBES:
         extra = dict(headers or {})
         if status == 401:
             extra["WWW-Authenticate"] = "Bearer"

@@ -12,14 +12,18 @@ import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from sqlalchemy import select
 
 from tutelage import __version__
 from tutelage.feedback import accounts, exports, insights, items, projects, queue
+from tutelage.feedback.census import census
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
 from tutelage.feedback.projects import Member, ProjectInfo
+from tutelage.store.schema import Project
 from tutelage.web.access import (
     Adjudicator,
+    Administrator,
     Annotator,
     AnyMember,
     Caller,
@@ -36,6 +40,7 @@ from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.figures import insight
 from tutelage.web.limits import retry_after
+from tutelage.web.metrics import CONTENT_TYPE, exposition
 from tutelage.web.render import markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import summary
@@ -275,8 +280,15 @@ def health() -> dict[str, str]:
 @router.get("/readyz")
 def ready(site: TheSite) -> dict[str, str]:
     """The database answers, too."""
-    with site.database.read():
-        return {"status": "ready"}
+    with site.database.read() as connection:
+        connection.execute(select(Project.id).limit(1)).all()
+    return {"status": "ready"}
+
+
+@router.get("/metrics")
+def metrics(site: TheSite, who: Administrator) -> Response:
+    """Numbers for a monitor."""
+    return Response(exposition(site.requests, census(site.database)), media_type=CONTENT_TYPE)
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:

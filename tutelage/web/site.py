@@ -1,4 +1,4 @@
-"""What one running server has: its database, its generator, its limits, and how it is reached."""
+"""What one running server has: its database, its generator, its limits, its counters, and how it is reached."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tutelage.store.database import Database
 from tutelage.web.exporting import Exports
 from tutelage.web.generation import LiveGenerator
 from tutelage.web.limits import Limit
+from tutelage.web.metrics import Requests
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Site:
     generator: LiveGenerator = field(default_factory=lambda: LiveGenerator(()))
     exports: Exports = field(default_factory=Exports)
     limits: Limits = field(default_factory=Limits)
+    requests: Requests = field(default_factory=Requests)
     https: bool = False
     hosts: tuple[str, ...] = ()
 
