@@ -124,6 +124,61 @@ def test_rank_with_ties(world: World, server: Running, browser: Any, shots: Path
     assert by_screen == [2, 1, 1]
 
 
+def drag(page: Any, what: Any, onto: Any) -> None:
+    """Press, move in steps, let go, as a hand does."""
+    here, there = what.bounding_box(), onto.bounding_box()
+    page.mouse.move(here["x"] + here["width"] / 2, here["y"] + here["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(there["x"] + there["width"] / 2, there["y"] + there["height"] / 2, steps=5)
+    page.mouse.up()
+
+
+def test_rank_by_dragging(world: World, server: Running, browser: Any) -> None:
+    """Letters of the bar or of the cards onto numbers: ties where two share one, swaps where the project has no ties."""
+    world.project("dragged", {"type": "rank", "acceptable": False}, items_of={"size": 3})
+    world.user("dot", "dragged")
+    with visitor(browser, server.url, "dot") as page:
+        open_work(page, "dragged")
+        chip, place = page.locator(".chip-letter"), page.locator(".place:not(.tray)")
+        letters = page.locator(".response .letter")
+        said = page.locator("output")
+        drag(page, page.locator(".tray .chip-letter", has_text="C"), place.nth(0))
+        assert said.inner_text() == "C"
+        drag(page, letters.nth(0), place.nth(1))
+        drag(page, chip.filter(has_text="B"), place.nth(1))
+        assert said.inner_text() == "C > A = B"
+        page.keyboard.press("j")  # the keys go on from there
+        page.keyboard.press("3")
+        assert place.nth(2).locator(".chip-letter").count() == 1
+        drag(page, chip.filter(has_text="C"), page.locator(".tray"))
+        assert page.locator("#submit").get_attribute("aria-disabled") == "true"
+        page.mouse.move(*(letters.nth(2).bounding_box()[side] + 8 for side in "xy"))
+        page.mouse.down()
+        page.mouse.move(700, 700, steps=3)
+        page.keyboard.press("Escape")  # a drag that is given up changes nothing
+        page.mouse.up()
+        assert page.locator(".tray .chip-letter").inner_text() == "C"
+        drag(page, chip.filter(has_text="C"), place.nth(0))
+        ranks = [int(x) for x in page.locator(".response input:checked").evaluate_all("e => e.map(i => i.value)")]
+        ready(page)
+        page.keyboard.press("Enter")
+        saved(page)
+    (answer,) = answers_of(world, "dragged")
+    assert [answer.answer.ranks[slot] for slot in answer.shown_order] == ranks
+    assert sorted(ranks) == [1, 2, 3]
+
+    world.project("no-ties", {"type": "rank", "acceptable": False, "ties": False}, items_of={"size": 3})
+    world.user("noa", "no-ties")
+    with visitor(browser, server.url, "noa", PHONE, has_touch=True) as page:
+        open_work(page, "no-ties")
+        for key in "123":
+            page.keyboard.press(key)
+        chip, place = page.locator(".chip-letter"), page.locator(".place:not(.tray)")
+        drag(page, chip.filter(has_text="A"), place.nth(2))
+        assert page.locator("output").inner_text() == "C > B > A"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_rate_every_criterion(world: World, server: Running, browser: Any, shots: Path) -> None:
     world.project("rates", {"type": "rate", "acceptable": False}, items_of={"size": 2})
     world.user("ria", "rates")
