@@ -53,6 +53,7 @@ HARMFUL = {
     "/api/v1/me/password",
     "/api/v1/me/tokens/{token_id}",
 }  # would lock the test out
+DELETION = {"/api/v1/projects/{project}", "/api/v1/projects/{project}/purge"}  # would take the projects away
 
 
 PROJECTS = ("main", "rank", "step", "chat")
@@ -64,6 +65,8 @@ def test_no_answer_is_the_servers_fault(app: Any, client: TestClient) -> None:
     sent: Counter[int] = Counter()
     for found in schemathesis.openapi.from_dict(app.openapi()).get_all_operations():
         operation = found.ok()
+        if operation.path in DELETION and operation.method.upper() != "GET":
+            continue
         if operation.path in HARMFUL or operation.path.endswith("/import"):
             continue
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):

@@ -483,8 +483,9 @@ def _open_invitation(connection: Connection, secret: str) -> Any:
         InvitationRow.expires_at,
         InvitationRow.used_at,
     )
-    row = connection.execute(select(*columns).where(InvitationRow.secret_hash == _sha(secret))).one_or_none()
-    if row is None or row.used_at is not None or row.expires_at <= now():
+    query = select(*columns, Project.deleted_at).outerjoin(Project, Project.id == InvitationRow.project_id)
+    row = connection.execute(query.where(InvitationRow.secret_hash == _sha(secret))).one_or_none()
+    if row is None or row.used_at is not None or row.expires_at <= now() or row.deleted_at is not None:
         raise _gone()
     return row
 

@@ -31,10 +31,10 @@ def census(database: Database) -> list[ProjectCensus]:
         open_items = (Item.owner_id.is_(None), Item.closed.is_(False), Item.n_done < Item.overlap)
         wanted = select(Item.project_id, func.sum(Item.overlap - Item.n_done)).where(*open_items)
         left = {key: n for key, n in connection.execute(wanted.group_by(Item.project_id))}
-        projects = connection.execute(select(Project.id, Project.name).order_by(Project.name))
+        there = select(Project.id, Project.name).where(Project.deleted_at.is_(None))
         return [
             ProjectCensus(name, answers.get(key, 0), leases.get(key, 0), int(left.get(key, 0)))
-            for key, name in projects
+            for key, name in connection.execute(there.order_by(Project.name))
         ]
 
 

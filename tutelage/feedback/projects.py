@@ -61,16 +61,17 @@ class MemberRow:
     answers: int
 
 
-def member(database: Database, user: User, project: str) -> Member:
-    """The user's place in a project.  Refused: not-found (also when the project is there but the user is not in it)."""
+def member(database: Database, user: User, project: str, deleted: bool = False) -> Member:
+    """The user's place in a project, also in a deleted one if asked for.  Refused: not-found (also to strangers)."""
     with database.read() as connection:
-        return find_member(connection, user, project)
+        return find_member(connection, user, project, deleted)
 
 
-def local_member(database: Database, project: str, create: bool = False) -> Member:
+def local_member(database: Database, project: str, create: bool = False, deleted: bool = False) -> Member:
     """Whoever works on the store's own machine, as the project's owner: for the command line.
 
-    Raises ValueError naming the nearest project when there is none of that name (unless `create`).
+    Raises ValueError naming the nearest project when there is none of that name (unless `create`), and for a deleted
+    one (unless `deleted`).
     """
     if create:
         with database.write() as connection:
@@ -78,14 +79,15 @@ def local_member(database: Database, project: str, create: bool = False) -> Memb
                 LOCAL, lock_project(connection, project, database.place, create=True), project, "owner"
             )
     with database.read() as connection:
-        return Member(LOCAL, project_id(connection, project, database.place), project, "owner")
+        key = project_id(connection, project, database.place, deleted)
+        return Member(LOCAL, key, project, "owner")
 
 
 def projects_of(database: Database, user: User) -> list[ProjectInfo]:
     """The projects of a user (all, for an administrator), by name."""
     with database.read() as connection:
         own = select(Membership.project_id).where(Membership.account_id == user.id)
-        names = select(Project.name).order_by(Project.name)
+        names = select(Project.name).where(Project.deleted_at.is_(None)).order_by(Project.name)
         names = names if user.administrator else names.where(Project.id.in_(own))
         return [_info(connection, find_member(connection, user, name)) for name in connection.scalars(names)]
 
@@ -93,7 +95,8 @@ def projects_of(database: Database, user: User) -> list[ProjectInfo]:
 def names(database: Database) -> list[str]:
     """The names of all projects, sorted: for the command line."""
     with database.read() as connection:
-        return list(connection.scalars(select(Project.name).order_by(Project.name)))
+        there = select(Project.name).where(Project.deleted_at.is_(None))
+        return list(connection.scalars(there.order_by(Project.name)))
 
 
 def info(database: Database, who: Member) -> ProjectInfo:
@@ -117,8 +120,11 @@ def create_project(
             "invalid", "a project's name has 1 to 100 printable characters, no '/', no space at its ends."
         )
     with database.write() as connection:
-        if connection.scalar(select(Project.id).where(Project.name == name)) is not None:
-            raise Refused("conflict", f"there is a project '{name}' already: choose another name.")
+        there = select(Project.id, Project.deleted_at).where(Project.name == name)
+        row = connection.execute(there).one_or_none()
+        if row is not None:
+            was = "was a project" if row.deleted_at else "is a project"
+            raise Refused("conflict", f"there {was} '{name}' already: choose another name.")
         content = (settings or ProjectSettings()).model_dump(mode="json")
         key = insert_one(connection, Project, name=name, settings=content)
         who = Member(by, key, name, "owner")

@@ -253,6 +253,25 @@ class FeedbackBackupSettings(StoreSettings):
     out: Path = setting(..., "File to write; it must not be there yet. Its hash goes to OUT.sha256.")
 
 
+class FeedbackDeleteSettings(StoreSettings):
+    """Hide a project from everybody, in the web app, from commands and from trainers; everything in it is kept."""
+
+    project: str = setting(..., "Project to hide.")
+
+
+class FeedbackRestoreSettings(StoreSettings):
+    """Bring a deleted project back as it was."""
+
+    project: str = setting(..., "Project to bring back.")
+
+
+class FeedbackPurgeSettings(StoreSettings):
+    """Delete a deleted project for good: prompts, responses, answers, history. Nothing brings it back but a backup."""
+
+    project: str = setting(..., "Deleted project to purge.")
+    confirm: str = setting(..., "The project's name once more.")
+
+
 class FeedbackDoctorSettings(StoreSettings):
     """Check that everything in a store fits together; changes nothing unless told to."""
 

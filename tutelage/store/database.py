@@ -124,6 +124,16 @@ class Database:
             assert raw is not None
             raw.cursor().execute("VACUUM INTO ?", (str(path),))
 
+    def vacuum(self) -> None:
+        """Leave nothing of deleted rows in an SQLite file and its log; what a server keeps is the server's business."""
+        if not self.is_sqlite:
+            return
+        with self._explained(), self._turn(), self._writer.connect() as connection:
+            raw = connection.connection.dbapi_connection  # no transaction: SQLite refuses VACUUM in one
+            assert raw is not None
+            raw.cursor().execute("VACUUM")
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Close all connections."""
         self._reader.dispose()

@@ -200,7 +200,7 @@ class Store:
     def projects(self) -> list[str]:
         """The names of all projects, sorted."""
         with self._database.read() as connection:
-            return sorted(connection.scalars(select(Project.name)))
+            return sorted(connection.scalars(select(Project.name).where(Project.deleted_at.is_(None))))
 
     def counts(self, project: str) -> Counts:
         """How much a project holds."""

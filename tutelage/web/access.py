@@ -95,10 +95,13 @@ class Known:
 
 
 class Acting:
-    """Dependency: a member of the project in the path, whose role allows `need` ("member" = any role)."""
+    """Dependency: a member of the project in the path, whose role allows `need` ("member" = any role).
 
-    def __init__(self, need: Need) -> None:
-        self.need, self.scope = need, SCOPE_OF[need]
+    `deleted`: the project may be a deleted one.
+    """
+
+    def __init__(self, need: Need, deleted: bool = False) -> None:
+        self.need, self.scope, self.deleted = need, SCOPE_OF[need], deleted
 
     def __call__(
         self,
@@ -107,7 +110,7 @@ class Acting:
         project: Annotated[str, Path(max_length=600)],
     ) -> Member:
         who.require(self.scope)
-        found = projects.member(site(request).database, who.user, unquote(project))
+        found = projects.member(site(request).database, who.user, unquote(project), self.deleted)
         if self.need != "member":
             found.require(self.need)
         return found
@@ -129,3 +132,5 @@ Adjudicator = Annotated[Member, Depends(Acting("adjudicate"))]
 Viewer = Annotated[Member, Depends(Acting("view"))]
 Exporter = Annotated[Member, Depends(Acting("export"))]
 Manager = Annotated[Member, Depends(Acting("manage"))]
+Owner = Annotated[Member, Depends(Acting("own"))]
+FormerOwner = Annotated[Member, Depends(Acting("own", deleted=True))]  # of a deleted project

@@ -112,6 +112,18 @@ class Client:
         body = {"name": name, "questions": dict(questions or {}), "settings": dict(settings or {})}
         return self.request("POST", "/projects", body)
 
+    def delete_project(self, project: str) -> None:
+        """Hide a project; everything in it stays."""
+        self.request("DELETE", _project(project))
+
+    def restore_project(self, project: str) -> None:
+        """Bring a deleted project back."""
+        self.request("POST", f"{_project(project)}/restore")
+
+    def purge_project(self, project: str) -> dict[str, Any]:
+        """Delete a deleted project for good; says how much it was."""
+        return self.request("POST", f"{_project(project)}/purge", {"confirm": project})
+
     def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Import rows (kind: prompts, responses, preference, scores, raw); bad ones are listed in the result."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

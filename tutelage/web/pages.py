@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from sqlalchemy import select
 
 from tutelage import __version__
-from tutelage.feedback import accounts, exports, insights, items, projects, queue
+from tutelage.feedback import accounts, deletion, exports, insights, items, projects, queue
 from tutelage.feedback.census import census
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
@@ -55,7 +55,8 @@ PAGE = 40  # lines of the data browser
 def home(request: Request, site: TheSite, who: Reader) -> Response:
     """My projects, and what waits in them."""
     cards = [_card(site, who, found) for found in projects.projects_of(site.database, who.user)]
-    return page(request, "home.html", who=who, cards=cards)
+    deleted = deletion.deleted_projects(site.database, who.user)
+    return page(request, "home.html", who=who, cards=cards, deleted=deleted)
 
 
 def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:

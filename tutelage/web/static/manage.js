@@ -89,6 +89,12 @@ for (const element of document.querySelectorAll("[data-active]"))
   button(element, () => api("PUT", `/api/v1/users/${encodeURIComponent(element.dataset.active)}/active`, { active: element.dataset.to === "yes" }),
     element.dataset.to === "yes" ? null : `Lock ${element.dataset.active} out of this server? Their answers stay.`);
 
+const remove = document.getElementById("delete-project");
+remove?.addEventListener("click", async () => {
+  if (!confirm(`Delete “${remove.dataset.title}”? It can be restored.`)) return;
+  try { await api("DELETE", remove.dataset.url); location.assign("/"); } catch (error) { alert(error.message); }
+});
+
 // ---- items -----------------------------------------------------------------------------------------------------------
 
 const build = document.getElementById("build-form");
