@@ -63,6 +63,9 @@ class FeedbackSettings(Settings):
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
     )
+    annotators: list[str] = setting(
+        [], "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's."
+    )
 
 
 class TrainSettings(RunSettings, DeviceSettings):
