@@ -19,6 +19,7 @@ Splitter = Literal["numbered", "paragraphs", "lines", "sentences"]
 Strategy = Literal["random", "all", "round-robin", "best-worst", "uncertainty"]
 
 MAX_TEXT = 100_000  # characters of anything that a person writes
+MOST_ANNOTATORS = 100  # of one item
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Short = Annotated[str, Field(max_length=2_000)]
 
@@ -80,7 +81,7 @@ class ProjectSettings(Model):
     """What a manager may change at any time without changing what an answer means."""
 
     title: Short = ""
-    overlap: Annotated[int, Field(ge=1, le=100)] = 1  # annotators wanted per new item
+    overlap: Annotated[int, Field(ge=1, le=MOST_ANNOTATORS)] = 1  # annotators wanted per new item
     lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = (
         900  # how long an item is kept for whoever has it
     )

@@ -15,9 +15,9 @@ from tutelage.feedback.access import Action as Action
 from tutelage.feedback.access import Member, User, find_member, note
 from tutelage.feedback.accounts import LOCAL
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import MAX_TEXT, ProjectSettings, Role, Schema
+from tutelage.feedback.payloads import MAX_TEXT, MOST_ANNOTATORS, ProjectSettings, Role, Schema
 from tutelage.store.database import Database
-from tutelage.store.schema import Annotation, Item, Project
+from tutelage.store.schema import Annotation, Annotator, Item, Project
 from tutelage.store.schema_feedback import (
     Account,
     Assignment,
@@ -191,6 +191,40 @@ def set_settings(
             shared = (Item.project_id == who.project_id, Item.owner_id.is_(None))
             connection.execute(update(Item).where(*shared).values(overlap=settings.overlap))
         note(connection, who.user, "settings", who.project, who.project_id, **content)
+
+
+def answered_by_programs_only(database: Database, who: Member) -> bool:
+    """Whether there are answers, and none of them by a person: what a store is like after `label`."""
+    with database.read() as connection:
+        query = select(Annotator.kind).join(Annotation, Annotation.annotator_id == Annotator.id)
+        query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == who.project_id)
+        programs = Annotator.kind != "human"
+        return (
+            connection.scalar(query.where(programs).limit(1)) is not None
+            and connection.scalar(query.where(~programs).limit(1)) is None
+        )
+
+
+def ask_one_more(database: Database, who: Member) -> int:
+    """Every shared item that is not closed wants one annotator more; annotators see their agreement with the others.
+
+    Returns how many items that are.  Needs manage.
+    """
+    who.require("manage")
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        wanted = (
+            Item.project_id == who.project_id,
+            Item.owner_id.is_(None),
+            Item.closed.is_(False),
+            Item.overlap < MOST_ANNOTATORS,
+        )
+        count = connection.execute(update(Item).where(*wanted).values(overlap=Item.overlap + 1)).rowcount
+        settings = settings_of(connection, who.project_id).model_copy(update={"show_agreement": True})
+        content = settings.model_dump(mode="json")
+        connection.execute(update(Project).where(Project.id == who.project_id).values(settings=content))
+        note(connection, who.user, "one-more", who.project, who.project_id, items=count)
+        return count
 
 
 def set_schema(database: Database, who: Member, schema: Schema) -> int:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from tutelage.feedback import imports, items
+from tutelage.feedback import imports, items, projects
 from tutelage.feedback.imports import Kind
 from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Shown, Strategy, Turn
 from tutelage.web.access import Manager, TheSite, Viewer
@@ -175,6 +175,12 @@ def set_gold(site: TheSite, who: Manager, item_id: Id, body: Gold) -> None:
 def set_closed(site: TheSite, who: Manager, item_id: Id, body: Closed) -> None:
     """Take an item out of the queue, or back in."""
     items.set_closed(site.database, who, item_id, body.closed)
+
+
+@router.post("/projects/{project}/items/one-more")
+def ask_one_more(site: TheSite, who: Manager) -> Count:
+    """Every item wants one annotator more, whoever has answered it so far; annotators then see their agreement."""
+    return Count(count=projects.ask_one_more(site.database, who))
 
 
 @router.put("/projects/{project}/items/priority")

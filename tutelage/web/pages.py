@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -63,13 +65,37 @@ def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
     member = projects.member(site.database, who.user, found.name)
     labels = member.may("label")
     seen = projects.guideline_seen(site.database, member) if labels else found.guideline.n
+    progress = queue.progress(site.database, member) if labels else None
     return {
         "info": found,
         "member": member,
-        "progress": queue.progress(site.database, member) if labels else None,
+        "progress": progress,
         "agreement": insights.own_agreement(site.database, member) if labels else None,
         "new_guideline": 0 < seen < found.guideline.n,
+        "offer": _offer(site, member),
+        "training": training_command(site, member, progress) if progress and progress.answered else None,
     }
+
+
+def _offer(site: Site, who: Member) -> bool:
+    """Whether to offer that people label, too, what only programs have labelled."""
+    return who.may("manage") and projects.answered_by_programs_only(site.database, who)
+
+
+def training_command(site: Site, who: Member, progress: queue.Progress) -> str | None:
+    """The command that trains a reward model on the caller's own answers; None where they are no comparisons."""
+    if not who.may("manage") or not {last.type for last in progress.last} & {"pair", "rank", "rewrite"}:
+        return None
+    models = items.models_of(site.database, who)
+    out = f"runs/reward-{re.sub(r'[^a-z0-9]+', '-', who.user.name.lower()).strip('-') or 'mine'}"
+    settings = {
+        "model": models[0] if len(models) == 1 else "runs/sft",
+        "store": site.database.place,
+        "data": f"store:{who.project}",
+        "annotators": who.user.name,
+        "out": out,
+    }
+    return " ".join(["tutelage reward", *(shlex.quote(f"{key}={value}") for key, value in settings.items())])
 
 
 @router.get("/login")
@@ -156,6 +182,7 @@ def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[st
         "settings": info.settings.model_dump(mode="json"),
         "generation": site.generator.why_off,
         "version": __version__,
+        "offer": mode == "work" and _offer(site, who),
     }
 
 

@@ -130,10 +130,20 @@ function finished() {
   keys.screen = {};
   stage.replaceChildren(h("div", { class: "empty card" },
     h("h2", {}, adjudicating ? "No conflicts left" : "Nothing left for you here"),
-    h("p", { class: "soft" }, adjudicating ? "Everything that annotators disagreed on is settled." : "Everything is answered, or others are working on the rest. Thank you."),
+    h("p", { class: "soft" }, adjudicating ? "Everything that annotators disagreed on is settled."
+      : data.offer ? "Only programs have answered so far. Every item can have one annotator more: you."
+      : "Everything is answered, or others are working on the rest. Thank you."),
     h("div", { class: "row" }, h("a", { class: "button primary", href: data.home }, "Back to the queue"),
+      data.offer ? h("button", { type: "button", onclick: oneMore, title: "One annotator more for every item" }, "Label these yourself") : null,
       h("button", { type: "button", onclick: start }, "Look again"), lastDone ? h("button", { type: "button", onclick: undo }, "Undo the last answer") : null)));
   announce("Nothing left.");
+}
+
+/** What only programs have answered gets room for a person. */
+async function oneMore() {
+  try { await api("POST", `${data.base}/items/one-more`); } catch (error) { return announce(error.message); }
+  data.offer = false;
+  start();
 }
 
 function unreachable(error) {
@@ -231,6 +241,7 @@ function submit() {
 }
 
 function onSent(entry, receipt) {
+  data.offer = false; // no longer answered by programs only
   if (receipt.extra) announce("Stored as an extra: others had filled this item meanwhile.");
 }
 
