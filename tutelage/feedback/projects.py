@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from tutelage.feedback.access import Action as Action
 from tutelage.feedback.access import Member, User, find_member, note
@@ -27,6 +27,25 @@ from tutelage.store.schema_feedback import (
     SchemaVersion,
 )
 from tutelage.store.sql import insert_one, lock_project, project_id
+
+
+PARSED_AT_MOST = 1000  # versions of questions in memory
+_parsed: dict[str, Schema] = {}
+_SCHEMA = select(SchemaVersion.n, SchemaVersion.content, SchemaVersion.sha256).where(
+    SchemaVersion.id == bindparam("version")
+)
+_STANDING = select(
+    Project.settings,
+    *(
+        select(table.id)
+        .where(table.project_id == Project.id)
+        .order_by(table.n.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label(name)
+        for name, table in (("schema_id", SchemaVersion), ("guideline_id", GuidelineVersion))
+    ),
+).where(Project.id == bindparam("project"))
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,12 @@ def info(database: Database, who: Member) -> ProjectInfo:
     """The project with its current settings, questions and guidelines."""
     with database.read() as connection:
         return _info(connection, who)
+
+
+def settings(database: Database, who: Member) -> ProjectSettings:
+    """The settings in force."""
+    with database.read() as connection:
+        return settings_of(connection, who.project_id)
 
 
 def create_project(
@@ -298,7 +323,11 @@ def audit(database: Database, who: Member, limit: int = 200) -> list[dict[str, A
 
 def settings_of(connection: Connection, key: int) -> ProjectSettings:
     """The settings in force; what an older version wrote and this one does not know is left out."""
-    stored = connection.scalar(select(Project.settings).where(Project.id == key)) or {}
+    return _settings(connection.scalar(select(Project.settings).where(Project.id == key)))
+
+
+def _settings(stored: dict[str, Any] | None) -> ProjectSettings:
+    stored = stored or {}
     known = {name: value for name, value in stored.items() if name in ProjectSettings.model_fields}
     try:
         return ProjectSettings.model_validate(known)
@@ -308,14 +337,23 @@ def settings_of(connection: Connection, key: int) -> ProjectSettings:
         ) from error
 
 
-def current_versions(connection: Connection, key: int) -> tuple[int, int | None]:
-    """Row ids of the current questions (made, with the defaults, in a project without any) and guidelines."""
-    schema = _newest(connection, SchemaVersion, key)
-    guideline = _newest(connection, GuidelineVersion, key)
-    if schema is None:
+@dataclass(frozen=True)
+class Standing:
+    """What is in force in a project: its settings, and the rows of its newest questions and guidelines."""
+
+    settings: ProjectSettings
+    schema_id: int
+    guideline_id: int | None
+
+
+def standing(connection: Connection, key: int) -> Standing:
+    """What is in force now; questions are made, with the defaults, in a project without any."""
+    row = connection.execute(_STANDING, {"project": key}).one()
+    schema_id = row.schema_id
+    if schema_id is None:
         connection.execute(select(Project.id).where(Project.id == key).with_for_update(key_share=True))
-        schema = insert_schema(connection, key, Schema(), None)  # or what somebody else has made meanwhile
-    return schema.id, None if guideline is None else guideline.id
+        schema_id = insert_schema(connection, key, Schema(), None).id  # or what somebody else has made meanwhile
+    return Standing(_settings(row.settings), schema_id, row.guideline_id)
 
 
 def insert_schema(connection: Connection, key: int, schema: Schema, by: int | None) -> Any:
@@ -351,10 +389,17 @@ def insert_guideline(connection: Connection, key: int, markdown: str, by: int | 
 
 def schema_at(connection: Connection, schema_version_id: int) -> tuple[int, Schema]:
     """(n, questions) of one version."""
-    row = connection.execute(
-        select(SchemaVersion.n, SchemaVersion.content).where(SchemaVersion.id == schema_version_id)
-    ).one()
-    return row.n, Schema.model_validate(row.content)
+    row = connection.execute(_SCHEMA, {"version": schema_version_id}).one()
+    return row.n, parsed_schema(row.sha256, row.content)
+
+
+def parsed_schema(sha256: str, content: dict[str, Any]) -> Schema:
+    """The questions of a stored version; versions never change, so each is parsed once."""
+    if sha256 not in _parsed:
+        if len(_parsed) >= PARSED_AT_MOST:
+            _parsed.clear()
+        _parsed[sha256] = Schema.model_validate(content)
+    return _parsed[sha256]
 
 
 def current_schema(connection: Connection, key: int) -> tuple[int, Schema]:

@@ -29,9 +29,14 @@ def insert_rows(connection: Connection, table: type[Base], rows: list[dict[str, 
 
 def insert_one(connection: Connection, table: type[Base], **values: Any) -> int:
     """Insert a row and return its id."""
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(insert(table), values).inserted_primary_key
     assert key is not None
     return key[0]
+
+
+def takes_turns(connection: Connection) -> bool:
+    """Whether writers of this database come one after the other anyway (SQLite): then no row needs a lock of its own."""
+    return connection.dialect.name == "sqlite"
 
 
 def project_id(connection: Connection, name: str, place: str, deleted: bool = False) -> int:

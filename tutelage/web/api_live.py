@@ -80,10 +80,10 @@ async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Messa
     """Say something; models answer with candidates to choose from."""
     site.limits.generate.take(who.user.name)
     prompt = await run_in_threadpool(live.chat_prompt, site.database, who, assignment_id, body.message)
-    info = await run_in_threadpool(projects.info, site.database, who)
-    candidates = await site.generator.write(prompt, info.settings.candidates)
+    settings = await run_in_threadpool(projects.settings, site.database, who)
+    candidates = await site.generator.write(prompt, settings.candidates)
     task = await run_in_threadpool(live.add_turn, site.database, who, assignment_id, body.message, candidates)
-    return await run_in_threadpool(task_view, task, info.settings.markdown)
+    return await run_in_threadpool(task_view, task, settings.markdown)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/choose")
@@ -99,13 +99,13 @@ async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Cor
     prompt, begun = await run_in_threadpool(
         live.regeneration_prefix, site.database, who, assignment_id, body.step, body.rewrite
     )
-    info = await run_in_threadpool(projects.info, site.database, who)
+    settings = await run_in_threadpool(projects.settings, site.database, who)
     candidate = (await site.generator.write(prompt, 1, begun))[0]
     task = await run_in_threadpool(
         live.add_regeneration, site.database, who, assignment_id, body.step, body.rewrite, candidate
     )
-    return await run_in_threadpool(task_view, task, info.settings.markdown)
+    return await run_in_threadpool(task_view, task, settings.markdown)
 
 
 def _markdown(site: Site, who: Member) -> bool:
-    return projects.info(site.database, who).settings.markdown
+    return projects.settings(site.database, who).markdown

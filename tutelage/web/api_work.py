@@ -202,4 +202,4 @@ def submission(given: Given, key: str) -> Submission:
 
 
 def _markdown(site: Site, who: Member) -> bool:
-    return projects.info(site.database, who).settings.markdown
+    return projects.settings(site.database, who).markdown
