@@ -273,7 +273,10 @@ def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(
-        url, connect_args={"timeout": busy_seconds, "isolation_level": None}, max_overflow=CONNECTIONS - 5
+        url,
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+        pool_size=CONNECTIONS,  # all kept: opening a file anew costs more than most requests
+        max_overflow=0,
     )
 
     @event.listens_for(engine, "connect")
