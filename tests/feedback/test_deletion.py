@@ -144,9 +144,7 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
             deletion.purge_project(database, private, typed)
     with refused("forbidden"):
         ben = accounts.check_password(database, "ben", PASSWORD)
-        deletion.purge_project(
-            database, projects.member(database, ben, "private", deleted=True), "private"
-        )
+        deletion.purge_project(database, projects.member(database, ben, "private", deleted=True), "private")
     done = deletion.purge_project(database, private, "private")
     assert done.answers == 5 and done.responses == 6
     after = contents(database)
@@ -205,7 +203,6 @@ def test_there_and_back_by_command(tmp_path: Path) -> None:
 def test_every_table_is_either_purged_or_kept() -> None:
     """Whoever adds a table decides what a purge does with it."""
     purged = {
-        table.__tablename__
-        for table in (*deletion.OF_ANSWERS, *deletion.OF_ITEMS, *deletion.OF_PROJECTS)
+        table.__tablename__ for table in (*deletion.OF_ANSWERS, *deletion.OF_ITEMS, *deletion.OF_PROJECTS)
     } | {"draft", "item", "response_score", "response", "prompt", "project"}
     assert purged | KEPT == set(Base.metadata.tables)

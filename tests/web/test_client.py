@@ -63,10 +63,10 @@ def test_an_answer_without_a_usable_key_is_refused(client: Client, world: World)
     path = f"/projects/keyless/assignments/{task['assignment_id']}/submit"
     answer = {"type": "pair", "preference": 1}
     for key in ("", "short", "with a space", "x" * 201):
-        with pytest.raises(ApiRefused, match="^Idempotency-Key: ") as refused:
+        with pytest.raises(ApiRefused, match=r"^Idempotency-Key: ") as refused:
             client.request("POST", path, {"answer": answer}, key=key)
         assert refused.value.status == 422
-    with pytest.raises(ApiRefused, match="(?i)client_key"):  # the header is the only way
+    with pytest.raises(ApiRefused, match=r"(?i)client_key"):  # the header is the only way
         client.request("POST", path, {"answer": answer, "client_key": "in-the-body"}, key="in-the-header")
 
 

@@ -159,7 +159,9 @@ def test_rank_by_dragging(world: World, server: Running, browser: Any) -> None:
         page.mouse.up()
         assert page.locator(".tray .chip-letter").inner_text() == "C"
         drag(page, chip.filter(has_text="C"), place.nth(0))
-        ranks = [int(x) for x in page.locator(".response input:checked").evaluate_all("e => e.map(i => i.value)")]
+        ranks = [
+            int(x) for x in page.locator(".response input:checked").evaluate_all("e => e.map(i => i.value)")
+        ]
         ready(page)
         page.keyboard.press("Enter")
         saved(page)

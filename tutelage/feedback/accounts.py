@@ -244,7 +244,7 @@ def session(database: Database, secret: str) -> Session:
     """The session of a cookie.  Refused: unauthenticated (unknown, closed, idle for 12 h, older than 14 days)."""
     at = now()
     with database.read() as connection:
-        row = connection.execute(_SESSION, {"hash": _sha(secret)}).one_or_none()
+        row: Any = connection.execute(_SESSION, {"hash": _sha(secret)}).one_or_none()
     if row is None or not row.active or at >= min(row.expires_at, row.used_at + SESSION_IDLE):
         raise Refused("unauthenticated", "you are not logged in, or were away for too long: log in again.")
     if at - row.used_at > TOUCH:
@@ -292,7 +292,7 @@ def token_user(database: Database, token: str) -> tuple[User, tuple[Scope, ...]]
     prefix, _, secret = token.strip().removeprefix("tut_").partition("_")
     at = now()
     with database.read() as connection:
-        row = connection.execute(_TOKEN, {"prefix": f"tut_{prefix}"}).one_or_none()
+        row: Any = connection.execute(_TOKEN, {"prefix": f"tut_{prefix}"}).one_or_none()
     fits = row is not None and secrets.compare_digest(row.hash, _sha(secret))
     dead = row is not None and (row.revoked_at is not None or (row.expires_at or at) < at)
     if row is None or not fits or dead or not row.active:

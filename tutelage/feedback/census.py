@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, Project, now
@@ -30,7 +30,7 @@ def census(database: Database) -> list[ProjectCensus]:
         leases = _per_project(connection, Assignment, func.count(Assignment.id), live)
         open_items = (Item.owner_id.is_(None), Item.closed.is_(False), Item.n_done < Item.overlap)
         wanted = select(Item.project_id, func.sum(Item.overlap - Item.n_done)).where(*open_items)
-        left = {key: n for key, n in connection.execute(wanted.group_by(Item.project_id))}
+        left = _by_key(connection, wanted)
         there = select(Project.id, Project.name).where(Project.deleted_at.is_(None))
         return [
             ProjectCensus(name, answers.get(key, 0), leases.get(key, 0), int(left.get(key, 0)))
@@ -45,4 +45,8 @@ def _per_project(
     conditions: Sequence[ColumnElement[bool]] = (),
 ) -> dict[int, int]:
     query = select(Item.project_id, count).select_from(table).join(Item, Item.id == table.item_id)
-    return {key: n for key, n in connection.execute(query.where(*conditions).group_by(Item.project_id))}
+    return _by_key(connection, query.where(*conditions))
+
+
+def _by_key(connection: Connection, query: Select[int, int]) -> dict[int, int]:
+    return {row[0]: row[1] for row in connection.execute(query.group_by(Item.project_id))}

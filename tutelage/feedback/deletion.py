@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import Connection, Select, delete, func, select, text, update
 
 from tutelage.feedback.access import Member, User, note
 from tutelage.feedback.errors import Refused
@@ -35,9 +36,16 @@ from tutelage.store.schema_feedback import (
     StepMarkRow,
 )
 
-OF_ANSWERS = (CriterionPreference, RankEntry, Rating, Acceptance, StepMarkRow, Rewrite)
-OF_ITEMS = (Annotation, Assignment, Flag, Gold, ChatTurn, ItemResponse)
-OF_PROJECTS = (SchemaVersion, GuidelineVersion, Membership, InvitationRow, AuditEvent, ExportRow)
+OF_ANSWERS: tuple[Any, ...] = (CriterionPreference, RankEntry, Rating, Acceptance, StepMarkRow, Rewrite)
+OF_ITEMS: tuple[Any, ...] = (Annotation, Assignment, Flag, Gold, ChatTurn, ItemResponse)
+OF_PROJECTS: tuple[Any, ...] = (
+    SchemaVersion,
+    GuidelineVersion,
+    Membership,
+    InvitationRow,
+    AuditEvent,
+    ExportRow,
+)
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,7 @@ def restore_project(database: Database, who: Member) -> None:
 
 def deleted_projects(database: Database, user: User) -> list[DeletedProject]:
     """The deleted projects that the user may restore, by name."""
-    owned = select(Membership.project_id).where(
-        Membership.account_id == user.id, Membership.role == "owner"
-    )
+    owned = select(Membership.project_id).where(Membership.account_id == user.id, Membership.role == "owner")
     answers = (
         select(func.count(Annotation.id))
         .join(Item, Item.id == Annotation.item_id)
@@ -152,8 +158,8 @@ def _purge(connection: Connection, project_id: int) -> Purged:
     return purged
 
 
-def _count(connection: Connection, rows: object) -> int:
-    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0  # type: ignore[attr-defined]
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from tutelage.store.schema_feedback import (
 )
 from tutelage.store.sql import insert_one, lock_project, project_id
 
-
 PARSED_AT_MOST = 1000  # versions of questions in memory
 _parsed: dict[str, Schema] = {}
 _SCHEMA = select(SchemaVersion.n, SchemaVersion.content, SchemaVersion.sha256).where(
@@ -352,7 +351,9 @@ def standing(connection: Connection, key: int) -> Standing:
     schema_id = row.schema_id
     if schema_id is None:
         connection.execute(select(Project.id).where(Project.id == key).with_for_update(key_share=True))
-        schema_id = insert_schema(connection, key, Schema(), None).id  # or what somebody else has made meanwhile
+        schema_id = insert_schema(
+            connection, key, Schema(), None
+        ).id  # or what somebody else has made meanwhile
     return Standing(_settings(row.settings), schema_id, row.guideline_id)
 
 

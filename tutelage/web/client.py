@@ -80,14 +80,18 @@ class Client:
     ) -> dict[str, Any]:
         """Answer a task; returns the receipt once the answer is on the server's disk.  `key`: this answer's own name."""
         path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/submit"
-        return self.request("POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex)
+        return self.request(
+            "POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex
+        )
 
     def revise(
         self, project: str, annotation_id: int, answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
     ) -> dict[str, Any]:
         """Revise one's own latest answer."""
         path = f"{_project(project)}/annotations/{annotation_id}/revise"
-        return self.request("POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex)
+        return self.request(
+            "POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex
+        )
 
     def skip(self, task: Mapping[str, Any], reason: str, text: str = "") -> None:
         """Give a task back for good."""
@@ -167,7 +171,9 @@ class Client:
         """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         repeatable = repeatable or method in ("GET", "PUT", "DELETE")
-        answer = self._send(method, f"/api/v1{path}", data, repeatable, {"Idempotency-Key": key} if key else {})
+        answer = self._send(
+            method, f"/api/v1{path}", data, repeatable, {"Idempotency-Key": key} if key else {}
+        )
         return json.loads(answer) if answer else None
 
     def _send(

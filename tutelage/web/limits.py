@@ -34,9 +34,7 @@ class Limit:
         """Count one try.  Refused: too-many."""
         wait = self.wait(name)
         if wait:
-            raise Refused(
-                "too-many", f"too many {self._of} at once: try again in {math.ceil(wait)} s.", wait
-            )
+            raise Refused("too-many", f"too many {self._of} at once: try again in {math.ceil(wait)} s.", wait)
 
     def wait(self, name: str) -> float:
         """Count one try; 0 when it may be made, otherwise the seconds until the next one may (not counted then)."""

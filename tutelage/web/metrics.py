@@ -49,8 +49,8 @@ class Requests:
         yield from _head(name, "histogram", "Time from a request's arrival to the end of its answer.")
         for (method, route), values in times:
             below = 0.0
-            for bound, n in zip((*SECONDS, "+Inf"), values, strict=False):
-                below += n
+            for bound, inside in zip((*SECONDS, "+Inf"), values, strict=False):
+                below += inside
                 yield _line(f"{name}_bucket", below, method=method, route=route, le=bound)
             yield _line(f"{name}_sum", values[-1], method=method, route=route)
             yield _line(f"{name}_count", below, method=method, route=route)
@@ -67,7 +67,8 @@ class Meter:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began = time.perf_counter()
+        status = 500
 
         async def watched(message: MutableMapping[str, Any]) -> None:
             nonlocal status

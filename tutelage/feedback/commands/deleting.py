@@ -16,4 +16,6 @@ def main(settings: Settings, console: Console) -> None:
     """Hide a project from everybody, with everything in it kept.  Raises ValueError when there is no such project."""
     with closing(open_existing(settings.store)) as database:
         delete_project(database, local_member(database, settings.project))
-    console.print(f"Project '{settings.project}' is hidden; `tutelage feedback restore` brings it back.", markup=False)
+    console.print(
+        f"Project '{settings.project}' is hidden; `tutelage feedback restore` brings it back.", markup=False
+    )
