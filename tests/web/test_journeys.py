@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.web.conftest import Running
 from tests.web.kit import World
@@ -13,6 +14,8 @@ from tests.web.people import DESKTOP, PHONE, open_work, ready, saved, visitor
 from tutelage.feedback import items, queue
 from tutelage.feedback.items import AnswerRow
 from tutelage.store import Store
+from tutelage.store.schema import Item
+from tutelage.store.schema_feedback import Assignment
 
 
 def answers_of(world: World, project: str) -> list[AnswerRow]:
@@ -378,6 +381,33 @@ def test_offline_and_back_loses_nothing(world: World, server: Running, browser: 
     stored = answers_of(world, "train")
     assert len(stored) == 2
     assert queue.progress(world.database, world.member("train", who)).answered == 2
+
+
+def test_leaving_gives_back_what_nobody_has_seen(world: World, server: Running, browser: Any) -> None:
+    """The item on the screen stays one's own; the one that was fetched ahead is free for others at once."""
+    member = world.project("leaving")
+    who = world.member("leaving", world.user("lea", "leaving"))
+    held = select(Assignment.status).join(Item, Item.id == Assignment.item_id)
+    held = held.where(Item.project_id == member.project_id).order_by(Assignment.id)
+
+    def states() -> list[str]:
+        with world.database.read() as connection:
+            return list(connection.scalars(held))
+
+    with visitor(browser, server.url, "lea") as page:
+        open_work(page, "leaving")
+        before = shown(page)
+        page.wait_for_timeout(300)
+        assert states() == ["leased", "leased"]
+        page.goto("/")
+        for _ in range(50):  # the request outlives its page
+            if states() == ["leased", "released"]:
+                break
+            page.wait_for_timeout(100)
+        assert states() == ["leased", "released"]
+        open_work(page, "leaving")
+        assert shown(page) == before
+    assert queue.progress(world.database, who).left == 6
 
 
 def test_drafts_come_back_after_a_reload_and_elsewhere(world: World, server: Running, browser: Any) -> None:

@@ -17,6 +17,7 @@ from hypothesis.errors import Unsatisfiable
 
 from tests.web.kit import Parrots, World, make_world
 from tutelage.feedback import accounts
+from tutelage.web.api_items import MOST_LINES
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
 from tutelage.web.site import Limits, Site
@@ -131,6 +132,11 @@ def test_an_import_takes_anything_or_says_which_line(client: TestClient, rows: l
     if answer.status_code == 200:
         lines = body.count(b"\n") + 1
         assert all(1 <= bad["line"] <= lines and bad["why"] for bad in answer.json()["bad"])
+
+
+def test_an_import_of_too_many_lines_is_refused(client: TestClient) -> None:
+    refused = client.post("/api/v1/projects/main/import?kind=prompts", content=b"\n" * (MOST_LINES + 1))
+    assert refused.status_code == 422 and "too many at once" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tutelage.feedback import imports, items, projects
+from tutelage.feedback.errors import Refused
 from tutelage.feedback.imports import Kind
 from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Shown, Strategy, Turn
 from tutelage.web.access import Manager, TheSite, Viewer
@@ -18,6 +19,8 @@ from tutelage.web.fields import Id
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["items"], route_class=StrictRoute)
+
+MOST_LINES = 100_000  # of one import; its bytes are limited for every request
 
 State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
 
@@ -211,6 +214,8 @@ async def import_lines(
     lines = (await request.body()).split(b"\n")
     if not lines[-1]:
         lines.pop()
+    if len(lines) > MOST_LINES:
+        raise Refused("invalid", f"{len(lines):,} lines are too many at once: send at most {MOST_LINES:,}.")
     done = await run_in_threadpool(imports.import_lines, site.database, who, kind, lines)
     return ImportedView(
         new=done.new,
