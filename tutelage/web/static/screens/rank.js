@@ -65,7 +65,7 @@ export function rankScreen(view, ctx) {
 
   return {
     stage: [promptPart(view, ctx), h("div", { class: `responses ${count === 2 || count === 4 ? "two" : ""}` }, cards.map((card) => card.card)), remarks.element],
-    bar: [h("div", { class: "question row" }, h("strong", {}, questionText(questions)), h("span", { class: "soft small" }, questions.ties ? "1 is best; equal numbers are ties" : "1 is best, each number once"), order, places.element)],
+    bar: [h("div", { class: "question row" }, h("strong", {}, questionText(questions)), h("span", { class: "soft small" }, questions.ties ? "1 is best; equal numbers are ties" : "1 is best, each number once"), places.element, order)],
     read() {
       const ranks = cards.map((card) => card.rank.value ?? null);
       const said = cards.map((card) => card.accept?.value ?? null);
