@@ -18,7 +18,7 @@ from benchmarks.turns import Turns
 from benchmarks.work import PPO_EPOCHS, Work
 from tutelage.commands import find, settings_class
 from tutelage.models.loading import load_policy, load_tokenizer
-from tutelage.parallel import World
+from tutelage.parallel import World, keep_freed_memory
 from tutelage.records import Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
@@ -52,6 +52,7 @@ def run(work: Work, turns: Waits) -> None:
     """Do the steps of `work`; `turns.wait()` is called after each of them and may raise to stop."""
     if work.threads:
         torch.set_num_threads(work.threads)
+    keep_freed_memory()
     world = World(torch.device("cpu"), torch.bfloat16 if work.precision == "bf16" else torch.float32)
     if work.case == "generation":
         _generate(work, world, turns)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from pathlib import Path
+
+# Most of what tests write is waited for until it is on the disk, and on a busy disk that is most of their time: they write
+# to memory where there is enough of it.
+_memory = Path("/dev/shm")
+if "TMPDIR" not in os.environ and os.access(_memory, os.W_OK) and shutil.disk_usage(_memory).free > 2 * 2**30:
+    os.environ["TMPDIR"] = str(_memory)
+    tempfile.tempdir = None  # look again
 
 # Set before anything imports torch or a Hugging Face library: they read these once.
 os.environ["OMP_NUM_THREADS"] = "1"

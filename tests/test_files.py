@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tutelage.files import (
     folder_atomic,
+    recover,
     sha256_of,
     write_json_atomic,
     write_jsonl_atomic,
     write_text_atomic,
 )
+from tutelage.runs import result_folder
 
 
 def test_text_json_and_lines(tmp_path: Path) -> None:
@@ -111,8 +115,99 @@ def test_killed_at_any_moment_what_is_there_is_whole(tmp_path: Path, moment: flo
         return lines[0]
 
     assert int(whole(tmp_path / "file")) >= 2
-    folder = tmp_path / "folder" if (tmp_path / "folder").exists() else tmp_path / ".folder.old"
+    folder = recover(tmp_path / "folder")
     assert whole(folder / "a") == whole(folder / "b")
+
+
+class Killed(BaseException):
+    """Stands for a process that is no more."""
+
+
+@contextmanager
+def killed_before(change: int) -> Iterator[list[bool]]:
+    """From its `change`-th change to the disk on (from 0) nothing that the body does, or what cleans up after it, takes
+    place any more.  The list tells afterwards whether it came so far."""
+    count, died = 0, [False]
+
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal count
+            if count == change:
+                died[0] = True
+                raise Killed
+            count += 1
+            return real(*args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "mkdir", "rmdir", "unlink", "fsync"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        with suppress(Killed):
+            yield died
+
+
+def put(path: Path, content: str) -> None:
+    with folder_atomic(path) as folder:
+        for part in "ab":
+            (folder / part).write_text(content)
+
+
+def test_a_folder_is_never_lost_whenever_its_writer_dies(tmp_path: Path) -> None:
+    path, seen = tmp_path / "model", []
+    for change in range(100):
+        put(path, "old")
+        with killed_before(change) as died:
+            put(path, "new")
+        if not died[0]:
+            break
+        states = sorted(p.name for p in tmp_path.iterdir())
+        contents = {(recover(path) / part).read_text() for part in "ab"}
+        assert len(contents) == 1 and contents <= {"old", "new"}, (change, states)
+        with killed_before(0) as died:
+            recover(path)
+        assert not died[0]  # a second time there is nothing to do
+        seen.append((states, contents.pop()))
+        put(path, "next")
+        assert [(p.name, (p / "b").read_text()) for p in tmp_path.iterdir()] == [("model", "next")]
+    assert (path / "a").read_text() == "new" and 10 < change < 99
+    assert ([".model.old", ".model.partial"], "new") in seen  # between the two renames
+    contents_in_order = [content for _, content in seen]
+    assert contents_in_order == sorted(contents_in_order, reverse=True)  # old up to a point, new from there
+
+
+def test_a_recovery_that_dies_loses_nothing(tmp_path: Path) -> None:
+    for change in range(20):
+        path = tmp_path / str(change) / "model"
+        for name, content in ((".model.old", "old"), (".model.partial", "new")):
+            put(path.parent / name, content)
+        with killed_before(change):
+            put(path, "newer")
+        assert (recover(path) / "b").read_text() in ("new", "newer")
+
+
+def test_a_refused_second_rename_brings_the_earlier_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "model", os.rename
+    put(path, "old")
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).name == ".model.partial":
+            raise PermissionError(13, "Permission denied", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(PermissionError):
+        put(path, "new")
+    assert [(p.name, (p / "a").read_text()) for p in tmp_path.iterdir()] == [("model", "old")]
+
+
+def test_models_are_found_where_a_killed_writer_left_them(tmp_path: Path) -> None:
+    put(tmp_path / "run" / ".model.old", "old")
+    put(tmp_path / "run" / ".model.partial", "new")
+    assert result_folder(tmp_path / "run") == str(tmp_path / "run" / "model")
+    assert (tmp_path / "run" / "model" / "a").read_text() == "new"
 
 
 @pytest.fixture

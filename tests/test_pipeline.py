@@ -22,8 +22,8 @@ WORLD = {
 }
 
 
-def settings(folder: Path, *stages: dict[str, Any], seed: int = 0) -> RunPipelineSettings:
-    return RunPipelineSettings(stages=list(stages), out=folder, seed=seed)
+def settings(folder: Path, *stages: dict[str, Any], **shared: int) -> RunPipelineSettings:
+    return RunPipelineSettings.model_validate({"stages": list(stages), "out": folder, **shared})
 
 
 def run(plan: RunPipelineSettings) -> str:
@@ -46,11 +46,13 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
                 "prompts": "@world/prompts_heldout.jsonl",
             },
             seed=3,
+            split_seed=2,
         )
     )
     world, base, sft, sample, evaluation = (stage.settings for stage in stages)
     assert base.data == f"{tmp_path}/world/pretrain.jsonl" and base.out == tmp_path / "base"  # type: ignore[attr-defined]
     assert (world.seed, base.seed, sft.seed) == (3, 3, 5)  # type: ignore[attr-defined]
+    assert (base.split_seed, sft.split_seed) == (2, 2)  # type: ignore[attr-defined]
     assert sample.store == f"{tmp_path}/store.sqlite"  # type: ignore[attr-defined]
     assert evaluation.models == [f"base={tmp_path}/base", f"sft={tmp_path}/sft"]  # type: ignore[attr-defined]
 

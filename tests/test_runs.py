@@ -25,6 +25,17 @@ def test_settings_are_complete_and_repeat_the_run(tmp_path: Path) -> None:
     assert load(SFTSettings, [str(tmp_path / "run" / "settings.yaml")]) == SETTINGS
 
 
+def test_a_setting_that_an_older_run_does_not_know_counts_as_its_default(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    open_run(folder).release()
+    text = (folder / "settings.yaml").read_text()
+    assert "split_seed: 0\n" in text
+    (folder / "settings.yaml").write_text(text.replace("split_seed: 0\n", ""))
+    open_run(folder).release()
+    with pytest.raises(ValueError, match=r"different run \(split_seed is 0 there and 1 here\)"):
+        open_run(folder, SFTSettings(data="rows.jsonl", split_seed=1))
+
+
 def test_a_folder_of_something_else_is_refused_untouched(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run")
     run.release()

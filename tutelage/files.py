@@ -31,18 +31,41 @@ def write_jsonl_atomic(path: str | Path, rows: Iterable[Any]) -> Path:
 
 
 @contextmanager
+def file_atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a name to write a file under; on success it is flushed to disk and takes the place of `path`.
+
+    When the body raises, what it wrote is removed and `path` stays as it was. Missing parent folders are created.
+    """
+    path = Path(path)
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _flush(partial)
+        os.replace(partial, path)
+        _flush(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise _named(error, path) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+@contextmanager
 def folder_atomic(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it is flushed to disk and takes the place of `path`.
 
     When the body raises, the half-written folder is removed and `path` stays as it was. A process killed in the body
     leaves `.NAME.partial`, which the next write to the same `path` clears; so one process at a time may write a folder.
-    Replacing an existing folder takes two renames: killed between them, `.NAME.old` holds the earlier content.
+    Replacing an existing folder takes two renames: killed between them, `recover` takes the second one.
     """
     path = Path(path)
-    partial, old = path.parent / f".{path.name}.partial", path.parent / f".{path.name}.old"
+    partial, old = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
+        recover(path)
+        _clear(path)
         partial.mkdir()
         yield partial
         for folder, _, names in os.walk(partial):
@@ -50,20 +73,38 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
                 _flush(Path(folder) / name)
             _flush(Path(folder))
         if path.exists():
-            _remove(old)
             path.rename(old)
-        partial.rename(path)
+            _flush(path.parent)
+        recover(path) if old.exists() else partial.rename(path)
         _flush(path.parent)
-        _remove(old)
+        _clear(path)
     except OSError as error:
-        _remove(partial)
+        _give_up(path)
         raise _named(error, path) from error
     except BaseException as error:
         refusal = _disk_refuses(partial) if isinstance(error, Exception) else None
-        _remove(partial)
+        _give_up(path)
         if refusal:
             raise OSError(refusal.errno, refusal.strerror, str(path)) from error
         raise
+
+
+def recover(path: str | Path) -> Path:
+    """`path`, put back if a `folder_atomic` was killed while it replaced it: whoever reads such a folder calls this first.
+
+    `.NAME.old` without NAME is what is left between the two renames, when the new folder was already whole and flushed:
+    it takes its place now (a reader may do that while the writer lives: both want the same). Where it is gone, the earlier
+    folder comes back.
+    """
+    path = Path(path)
+    partial, old = _beside(path)
+    if old.exists() and not path.exists():
+        try:
+            (partial if partial.exists() else old).rename(path)
+        except OSError:
+            if not path.exists():  # else another process was quicker
+                raise
+    return path
 
 
 def sha256_of(path: str | Path) -> str:
@@ -82,22 +123,32 @@ def sha256_of(path: str | Path) -> str:
 
 
 def _write_atomic(path: Path, pieces: Iterable[str]) -> Path:
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(pieces)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        _flush(path.parent)
-    except OSError as error:
-        _remove(partial)
-        raise _named(error, path) from error
-    except BaseException:
-        _remove(partial)
-        raise
+    with file_atomic(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(pieces)
     return path
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """(where the new folder is filled, where the earlier one waits): the second one is always whole."""
+    return path.parent / f".{path.name}.partial", path.parent / f".{path.name}.old"
+
+
+def _clear(path: Path) -> None:
+    """Remove what is left beside `path`; the earlier folder gets the other's name first, so that no half of it is taken
+    for a whole."""
+    partial, old = _beside(path)
+    _remove(partial)
+    if path.exists() and old.exists():
+        with suppress(OSError):
+            old.rename(partial)
+        _remove(partial)
+
+
+def _give_up(path: Path) -> None:
+    """Leave `path` as it was."""
+    _remove(_beside(path)[0])
+    with suppress(OSError):
+        recover(path)
 
 
 def _flush(path: Path) -> None:

@@ -51,11 +51,12 @@ def _world(settings: RunSettings, console: Console) -> object:
     import torch
 
     from tutelage.models.precision import choose
-    from tutelage.parallel import World
+    from tutelage.parallel import World, keep_freed_memory
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto.")
     device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
     choice = choose(settings.precision, device)
     console.print(choice.said, style="dim")
+    keep_freed_memory()
     return World(torch.device(device), choice.dtype)

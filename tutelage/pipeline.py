@@ -6,8 +6,8 @@
       - {command: sft, model: some/model, data: demonstrations.jsonl}
       - {command: sample, model: "@sft", prompts: prompts.jsonl}
 
-A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder.  `seed`
-and `store` (OUT/store.sqlite) are handed to every stage that has such a setting and does not give its own.
+A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder.  `seed`,
+`split_seed` and `store` (OUT/store.sqlite) are handed to every stage that has such a setting and does not give its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from tutelage.commands import find, settings_class
@@ -32,7 +31,8 @@ from tutelage.feedback.source import (
 )
 from tutelage.files import sha256_of
 from tutelage.launch import launch
-from tutelage.settings.base import Settings, build, to_yaml
+from tutelage.runs import changed_settings
+from tutelage.settings.base import Settings, build
 from tutelage.settings.stages import FeedbackSettings, LabelSettings, RunPipelineSettings, SFTSettings
 
 
@@ -98,9 +98,7 @@ def why_run(stage: Stage) -> str | None:
     if not lineage_file.exists():
         return ""
     lineage = json.loads(lineage_file.read_text(encoding="utf-8"))
-    there = yaml.safe_load((stage.folder / "settings.yaml").read_text(encoding="utf-8"))
-    here = yaml.safe_load(to_yaml(stage.settings))
-    changed = sorted(key for key in here if here[key] != there.get(key))
+    changed = sorted(changed_settings(stage.folder, stage.settings))
     if changed:
         return f"{changed[0]} has changed"
     for entry in lineage["inputs"]:
@@ -149,7 +147,11 @@ def _stage_settings(
     command: str, values: dict[str, Any], pipeline: RunPipelineSettings, folder: Path, where: str
 ) -> Settings:
     cls = settings_class(find(command))
-    shared: dict[str, Any] = {"seed": pipeline.seed, "store": str(pipeline.out / "store.sqlite")}
+    shared: dict[str, Any] = {
+        "seed": pipeline.seed,
+        "split_seed": pipeline.split_seed,
+        "store": str(pipeline.out / "store.sqlite"),
+    }
     known = {key: value for key, value in shared.items() if key in cls.model_fields}
     try:
         return build(cls, {**known, **values, "out": str(folder)})

@@ -93,7 +93,8 @@ class Comparison:
     """Two responses to one prompt, and how strongly the first is preferred.
 
     `p_chosen` is the probability (share of votes) that `chosen` is better: 1.0 for a plain preference, 0.5 for a
-    tie.  `margin` (in score units, 0 = none) is subtracted from the score difference in the reward model's loss.
+    tie.  `margin` says by how much it is better, 0 (not said) to 1 (as much as can be said) where people voted; the
+    reward model can be trained to keep it (`margin_coef`).
     """
 
     prompt: Prompt

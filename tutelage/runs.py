@@ -34,7 +34,7 @@ from rich.progress import (
 )
 
 from tutelage import __version__
-from tutelage.files import sha256_of, write_json_atomic, write_text_atomic
+from tutelage.files import recover, sha256_of, write_json_atomic, write_text_atomic
 from tutelage.settings.base import Settings, to_yaml
 
 
@@ -188,8 +188,19 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def result_folder(path: str | Path) -> str:
     """The model that a path means: a run folder means its result, anything else is taken as it is."""
-    model = Path(path) / "model"
+    model = recover(Path(path) / "model")
     return str(model) if model.is_dir() else str(path)
+
+
+def changed_settings(folder: Path, settings: Settings) -> dict[str, tuple[Any, Any]]:
+    """Settings whose value in the run `folder` is not the one in `settings`: {name: (there, here)}.
+
+    A setting that a run of an older version does not have counts as its default.
+    """
+    there = type(settings).model_construct().model_dump(mode="json")
+    there |= yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+    here = yaml.safe_load(to_yaml(settings))
+    return {key: (there.get(key), value) for key, value in here.items() if there.get(key) != value}
 
 
 def _refuse_foreign(folder: Path, command: str, settings: Settings) -> None:
@@ -203,13 +214,9 @@ def _refuse_foreign(folder: Path, command: str, settings: Settings) -> None:
         raise ValueError(
             f"{folder} holds a run of '{lineage['command']}', not of '{command}': choose another out= or remove it."
         )
-    there = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
-    here = yaml.safe_load(to_yaml(settings))
-    differ = [key for key in here if here.get(key) != there.get(key)]
-    if differ:
-        key = differ[0]
+    for key, (there, here) in changed_settings(folder, settings).items():
         raise ValueError(
-            f"{folder} holds a different run ({key} is {there.get(key)!r} there and {here[key]!r} here): "
+            f"{folder} holds a different run ({key} is {there!r} there and {here!r} here): "
             "choose another out= or remove that folder."
         )
 

@@ -75,6 +75,7 @@ def test_demonstrations(tmp_path: Path, row: dict, expected: Any) -> None:
         ({"messages": [USER, ANSWER, USER, ANSWER]}, ask("How many?", "Three", "How many?")),
         ({"chosen": [USER, ANSWER], "rejected": [USER, WORSE]}, QUESTION),
         ({"prompt": "How many?", "reference": None, "score": 1}, Prompt("How many?")),
+        ({"prompt": "How many?", "reference": '{"n": [3]}'}, Prompt("How many?", "", {"n": [3]})),
     ],
 )
 def test_prompts(tmp_path: Path, row: dict, expected: Prompt) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import fresh_database, postgres_server, template_database
+from tests.databases import fresh_database, fresh_sqlite, postgres_server, template_database
 from tests.feedback.kit import _cheap_passwords as _cheap_passwords
+from tests.feedback.kit import make_busy
+from tutelage.feedback.access import Member
 from tutelage.store import Store
 from tutelage.store.database import Database
 
@@ -23,7 +25,7 @@ def postgres() -> Iterator[tuple[str | None, str]]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        yield str(tmp_path / "store.sqlite")
+        yield str(fresh_sqlite(tmp_path / "store.sqlite"))
         return
     server, template = request.getfixturevalue("postgres")
     with fresh_database(server, template) as url:
@@ -41,3 +43,9 @@ def database(address: str) -> Iterator[Database]:
     opened = Database(address)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def busy(store: Store, database: Database) -> Member:
+    """A project with every type of item, revisions, an extra answer and an adjudication."""
+    return make_busy(store, database)

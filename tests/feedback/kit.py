@@ -10,16 +10,21 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from tests.store.making import fill
-from tutelage.feedback import accounts, answers, projects, queue
+from tests.store.making import fill, new_vote
+from tutelage.feedback import accounts, answers, items, projects, queue
 from tutelage.feedback.access import Member
 from tutelage.feedback.payloads import (
     Answer,
     PairAnswer,
     ProjectSettings,
+    RankAnswer,
+    RateAnswer,
     Receipt,
+    RewriteAnswer,
     Role,
     Schema,
+    StepAnswer,
+    StepMark,
     Submission,
     Task,
 )
@@ -107,3 +112,45 @@ def text_by_slot(store: Store, item_id: int) -> tuple[str, str]:
 def ask(number: int, text: str = "") -> Prompt:
     """A plain prompt."""
     return Prompt(text or f"plain question {number}")
+
+
+def some_answer(task: Task, name: str, number: int) -> Answer:
+    """An answer of the task's type."""
+    k = len(task.responses)
+    if task.type == "pair":
+        return PairAnswer(preference=-1, acceptable=(True, None))
+    if task.type == "rank":
+        return RankAnswer(ranks=(1, 2, 2, 3)[:k], confidence=7)
+    if task.type == "rate":
+        return RateAnswer(ratings={c.name: (number % 7 + 1,) * k for c in task.questions.criteria})
+    if task.type == "step":
+        steps = range(len(task.responses[0].steps))
+        return StepAnswer(marks=tuple(StepMark(step=n, label=-1, rewrite="better") for n in steps))
+    return RewriteAnswer(text=f"{name[::-1]} writes {number}", reason="more polite")
+
+
+def make_busy(store: Store, database: Database) -> Member:
+    """A project with every type of item, revisions, an extra answer and an adjudication."""
+    olga = start(store, database, prompts=2, overlap=2, schema=Schema(acceptable=True, confidence=True))
+    ben = join(database, olga.user, "main", "ben")
+    store.add_votes("main", [new_vote(pair.item_id, "ann", 1) for pair in store.pairs("main")[:3]])
+    projects.set_guideline(database, olga, "# Be fair")
+    for type in ("rank", "rate", "step", "rewrite"):
+        items.build(database, olga, type)  # type: ignore[arg-type]
+    for who in (olga, ben):
+        for number in range(14):
+            if (task := queue.next_task(database, who)) is None:
+                break
+            receipt = hand_in(database, who, task, some_answer(task, who.user.name, number))
+            if task.type == "pair" and number % 3 == 0:
+                again = Submission(
+                    client_key=next(keys), answer=PairAnswer(preference=2, reason="second thoughts")
+                )
+                answers.revise(database, who, receipt.annotation_id, again)
+    conflict = answers.next_conflict(database, olga)
+    assert conflict is not None
+    settled = some_answer(conflict.task, "", 0)
+    answers.adjudicate(
+        database, olga, conflict.task.assignment_id, Submission(client_key=next(keys), answer=settled)
+    )
+    return olga

@@ -91,7 +91,8 @@ def test_unusable_names_and_passwords(store: Store, database: Database, name: st
     secret = accounts.invite(database, olga.user, "main", "annotator")
     with refused("invalid"):
         accounts.accept_invitation(database, secret, name, password)
-    accounts.accept_invitation(database, secret, "fine", PASSWORD)  # the invitation was not used up
+    user = accounts.accept_invitation(database, secret, "fine", PASSWORD)
+    assert user.name == "fine"  # the invitation was not used up
 
 
 def test_a_name_is_its_owners(store: Store, database: Database) -> None:
@@ -174,7 +175,7 @@ def test_a_new_password_ends_sessions_and_somebody_kept_out_is_out(store: Store,
     accounts.set_password(database, ben, PASSWORD, "a new password")
     with refused("unauthenticated"):
         accounts.session(database, secret)
-    accounts.check_password(database, "ben", "a new password")
+    assert accounts.check_password(database, "ben", "a new password").id == ben.id
     secret, _ = accounts.open_session(database, ben)
     token = accounts.create_token(database, ben, "script", ("label",))
     accounts.set_active(database, olga.user, "ben", False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.feedback.kit import hand_in, join, keys, start, take, text_by_slot
+from tests.feedback.kit import hand_in, join, start, take, text_by_slot
 from tests.store.making import new_vote
 from tutelage.data.formats import read_comparisons, read_demonstrations
 from tutelage.feedback import answers, exports, imports, items, projects, queue
@@ -16,7 +16,6 @@ from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import ExportSpec
 from tutelage.feedback.payloads import (
-    Answer,
     Criterion,
     PairAnswer,
     RankAnswer,
@@ -25,8 +24,6 @@ from tutelage.feedback.payloads import (
     Schema,
     StepAnswer,
     StepMark,
-    Submission,
-    Task,
 )
 from tutelage.feedback.reading import read_export
 from tutelage.feedback.source import comparisons_from, demonstrations_from
@@ -65,6 +62,16 @@ def test_preference_and_hh_read_back_as_what_was_clicked(
         read = read_comparisons(str(done.file))
         assert {(row.chosen, row.rejected) for row in read} == liked and done.rows == 12
     assert read_comparisons(str(tmp_path / "preference.jsonl")) == comparisons_from("store:main", address)
+
+
+@pytest.mark.parametrize(("strength", "pressed", "margin"), [(3, 2, 2 / 3), (2, 2, 1.0), (1, 1, 0.0)])
+def test_margins_are_shares_of_the_scale_that_was_asked_for(
+    store: Store, database: Database, strength: int, pressed: int, margin: float
+) -> None:
+    olga = start(store, database, prompts=1, schema=Schema(strength=strength))
+    hand_in(database, olga, take(database, olga), PairAnswer(preference=pressed))
+    (row,) = rows(database, olga)
+    assert row["margin"] == pytest.approx(margin, abs=1e-6)
 
 
 def test_the_manifest_tells_what_the_file_is(store: Store, database: Database, tmp_path: Path) -> None:
@@ -129,8 +136,14 @@ def test_ranks_become_rows_and_every_pair_of_them(store: Store, database: Databa
     assert rows(database, olga, format="ranked", aggregation="adjudicated") == []
     pairs = {(c.chosen, c.rejected): c.p_chosen for c in store.comparisons("main", "all")}
     assert pairs == {(best, middle): 0.75, (best, worst): 1.0, (middle, worst): 1.0}
-    with pytest.raises(Refused, match="not for ranks"):
-        rows(database, olga, format="ranked", aggregation="dawid-skene")
+    for aggregation in ("dawid-skene", "crowd-bt"):
+        with pytest.raises(Refused, match=f"{aggregation} is not for ranks"):
+            rows(database, olga, format="ranked", aggregation=aggregation)
+    for format in ("stepwise", "unpaired", "ratings"):
+        with pytest.raises(Refused, match="aggregation=crowd-bt"):
+            rows(database, olga, format=format, aggregation="crowd-bt")
+    by_skill = rows(database, olga, aggregation="crowd-bt", ties="keep")
+    assert {row["chosen"][0]["content"] for row in by_skill} == {best, middle}
 
 
 def test_acceptable_responses_become_unpaired_rows(store: Store, database: Database) -> None:
@@ -270,52 +283,10 @@ def test_dawid_skene_weighs_by_skill(store: Store, database: Database, address: 
         return sum(row in chosen for row in want) / len(want)
 
     assert right("dawid-skene") > 0.99 >= right("majority")
+    assert right("crowd-bt") > 0.95
 
 
 # raw: everything, and back -------------------------------------------------------------------------------------------
-
-
-def some_answer(task: Task, name: str, number: int) -> Answer:
-    """An answer of the task's type."""
-    k = len(task.responses)
-    if task.type == "pair":
-        return PairAnswer(preference=-1, acceptable=(True, None))
-    if task.type == "rank":
-        return RankAnswer(ranks=(1, 2, 2, 3)[:k], confidence=7)
-    if task.type == "rate":
-        return RateAnswer(ratings={c.name: (number % 7 + 1,) * k for c in task.questions.criteria})
-    if task.type == "step":
-        steps = range(len(task.responses[0].steps))
-        return StepAnswer(marks=tuple(StepMark(step=n, label=-1, rewrite="better") for n in steps))
-    return RewriteAnswer(text=f"{name[::-1]} writes {number}", reason="more polite")
-
-
-@pytest.fixture
-def busy(store: Store, database: Database) -> Member:
-    """A project with every type of item, revisions, an extra answer and an adjudication."""
-    olga = start(store, database, prompts=2, overlap=2, schema=Schema(acceptable=True, confidence=True))
-    ben = join(database, olga.user, "main", "ben")
-    store.add_votes("main", [new_vote(pair.item_id, "ann", 1) for pair in store.pairs("main")[:3]])
-    projects.set_guideline(database, olga, "# Be fair")
-    for type in ("rank", "rate", "step", "rewrite"):
-        items.build(database, olga, type)  # type: ignore[arg-type]
-    for who in (olga, ben):
-        for number in range(14):
-            if (task := queue.next_task(database, who)) is None:
-                break
-            receipt = hand_in(database, who, task, some_answer(task, who.user.name, number))
-            if task.type == "pair" and number % 3 == 0:
-                again = Submission(
-                    client_key=next(keys), answer=PairAnswer(preference=2, reason="second thoughts")
-                )
-                answers.revise(database, who, receipt.annotation_id, again)
-    conflict = answers.next_conflict(database, olga)
-    assert conflict is not None
-    settled = some_answer(conflict.task, "", 0)
-    answers.adjudicate(
-        database, olga, conflict.task.assignment_id, Submission(client_key=next(keys), answer=settled)
-    )
-    return olga
 
 
 def test_a_raw_file_makes_the_same_project_again(

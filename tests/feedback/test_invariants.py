@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.databases import fresh_sqlite
 from tests.feedback.kit import expire, hand_in, join, keys, start
 from tests.store.making import new_vote
 from tutelage.feedback import accounts, answers, queue
@@ -32,7 +33,7 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         accounts.HASHER = accounts.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name) / "store.sqlite"
+        path = fresh_sqlite(Path(self.folder.name) / "store.sqlite")
         self.store, self.database = Store(path), Database(path)
         olga = start(self.store, self.database, prompts=1, overlap=OVERLAP, lease_seconds=60)
         self.people = [olga, *(join(self.database, olga.user, "main", name) for name in ("ben", "cy"))]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import fresh_sqlite
 from tests.store.making import fill, new_vote, prompt, response
 from tutelage.feedback.source import (
     comparisons_digest,
@@ -20,7 +21,7 @@ from tutelage.store import ModelInfo, Store
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "store.sqlite"
+    return fresh_sqlite(tmp_path / "store.sqlite")
 
 
 @pytest.fixture

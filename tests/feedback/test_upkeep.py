@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.databases import fresh_sqlite
 from tests.feedback.kit import hand_in, join, start, take, vote
 from tests.feedback.test_load import begin, collect
 from tests.store.making import new_vote
@@ -37,7 +38,7 @@ from tutelage.store.database import NETWORKS, Database, filesystem
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "store.sqlite"
+    return fresh_sqlite(tmp_path / "store.sqlite")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical
 
 from tutelage.ops import logprobs as module
-from tutelage.ops.logprobs import linear_logprobs, shifted_index, token_logprobs
+from tutelage.ops.logprobs import linear_logprobs, linear_logprobs_hits, shifted_index, token_logprobs
 from tutelage.ops.masked import mask_from_lengths, pad
 
 
@@ -107,6 +107,30 @@ def test_against_a_categorical(temperature, chunk_tokens):
     expected = Categorical(logits=(hidden @ weight.T + bias) / temperature)
     torch.testing.assert_close(logprobs, expected.log_prob(targets))
     torch.testing.assert_close(entropy, expected.entropy())
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 3, None])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_hit_is_the_argmax(chunk_tokens, grad):
+    hidden, weight, bias, targets = _case(200, 4, 7)
+    likeliest = (hidden @ weight.T + bias).argmax(1)
+    assert 0 < (likeliest == targets).sum() < 200
+    with torch.set_grad_enabled(grad):
+        logprobs, entropy, hits = linear_logprobs_hits(hidden, weight, targets, 0.7, bias, chunk_tokens)
+        plain = linear_logprobs(hidden, weight, targets, 0.7, bias, chunk_tokens)
+    assert torch.equal(hits, (likeliest == targets).to(hits.dtype)) and not hits.requires_grad
+    assert torch.equal(logprobs, plain[0]) and torch.equal(entropy, plain[1])
+
+
+def test_a_hit_among_equals_counts_one_half():
+    weight = torch.tensor([[2.0], [2.0], [2.0], [1.0]])
+    targets = torch.tensor([0, 1, 2, 3])
+    _, _, hits = linear_logprobs_hits(torch.ones(4, 1), weight, targets)
+    assert hits.tolist() == [0.5, 0.5, 0.5, 0.0]
+    _, _, low = linear_logprobs_hits(-torch.ones(4, 1), weight, targets)
+    assert low.tolist() == [0.0, 0.0, 0.0, 1.0]
+    _, _, alone = linear_logprobs_hits(torch.ones(1, 1), torch.ones(1, 1), torch.tensor([0]))
+    assert alone.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

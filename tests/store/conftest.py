@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import fresh_sqlite
 from tests.store.making import fill
 from tutelage.store import Store
 
@@ -18,6 +19,6 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    with Store(path) as opened:
+    with Store(fresh_sqlite(path)) as opened:
         fill(opened)
         yield opened

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,40 @@ def test_swapping_the_slots_mirrors_the_comparison(preferences: list[int]) -> No
             assert (one.chosen, one.rejected) == (other.chosen, other.rejected)
             assert one.p_chosen == pytest.approx(other.p_chosen)
             assert one.p_chosen > 0.5
+
+
+@pytest.mark.parametrize(
+    ("preferences", "scale", "margin"),
+    [
+        ([-1], 3, 1 / 3),  # "slightly better", "better", "much better"
+        ([2], 3, 2 / 3),
+        ([-3], 3, 1.0),
+        ([-1], 2, 0.5),
+        ([2], 2, 1.0),
+        ([-1], 1, 0.0),  # nobody was asked by how much
+        ([0], 3, 0.0),
+        ([-3, -1, 1], 3, 2 / 3),  # those who agree with the sum: (3 + 1) / 2 of 3
+        ([-1, -1, 3], 3, 1.0),
+        ([-2, 0], 3, 2 / 3),  # a tie says nothing about how much
+        ([3, 3], 2, 1.0),  # programs may use the longest scale on any item
+    ],
+)
+def test_the_margin_is_how_strongly_the_side_that_won_was_preferred(
+    preferences: list[int], scale: int, margin: float
+) -> None:
+    votes = [Vote("a", p, 0) for p in preferences]
+    (row,) = comparisons([replace(voted("x", "y", votes), scale=scale)], "majority", "keep")
+    assert row.margin == pytest.approx(margin, abs=1e-6)
+    (mirrored,) = comparisons(
+        [replace(voted("y", "x", [Vote("a", -p, 0) for p in preferences]), scale=scale)], "majority", "keep"
+    )
+    assert mirrored.margin == row.margin
+
+
+def test_what_settled_a_dispute_gives_its_margin() -> None:
+    votes = [Vote("a", -3, 0), Vote("b", 3, 0)]
+    (row,) = comparisons([voted("x", "y", votes, settled=1)], "adjudicated", "keep")
+    assert (row.chosen, row.margin) == ("y", pytest.approx(1 / 3, abs=1e-6))
 
 
 def test_ties_are_kept_or_dropped() -> None:

@@ -142,7 +142,7 @@ def test_postgresql_can_say_all_of_it() -> None:
 # databases that cannot be used: one sentence each, and the file is left as it was -----------------------------------
 
 
-def refused(path: Path | str, reason: str, busy_seconds: float = 1.0) -> None:
+def assert_refused(path: Path | str, reason: str, busy_seconds: float = 1.0) -> None:
     before = Path(path).read_bytes() if Path(path).is_file() else None
     with pytest.raises(ValueError, match=reason) as caught:
         Store(path, busy_seconds)
@@ -152,14 +152,14 @@ def refused(path: Path | str, reason: str, busy_seconds: float = 1.0) -> None:
 
 def test_a_file_that_is_no_database(path: Path) -> None:
     path.write_text("prompt,chosen,rejected\n" * 100)
-    refused(path, "is not an SQLite database: choose another store=")
+    assert_refused(path, "is not an SQLite database: choose another store=")
 
 
 def test_the_database_of_another_program(path: Path) -> None:
     raw = sqlite3.connect(path)
     raw.execute("CREATE TABLE alembic_version (version_num TEXT)")
     raw.close()
-    refused(path, "is the database of another program .*'alembic_version'")
+    assert_refused(path, "is the database of another program .*'alembic_version'")
 
 
 def test_a_newer_schema(voted: Path) -> None:
@@ -167,13 +167,15 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0099'")
     raw.commit()
     raw.close()
-    refused(voted, "written by a newer Tutelage .schema 0099, this one knows up to 0003.: update Tutelage")
+    assert_refused(
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0003.: update Tutelage"
+    )
 
 
 def test_a_folder_and_a_file_in_the_way(tmp_path: Path) -> None:
-    refused(tmp_path, "is a folder, but the store is one file")
+    assert_refused(tmp_path, "is a folder, but the store is one file")
     (tmp_path / "file").write_text("x")
-    refused(tmp_path / "file" / "store.sqlite", "cannot be made")
+    assert_refused(tmp_path / "file" / "store.sqlite", "cannot be made")
 
 
 @pytest.mark.parametrize("cut", ["middle", "end"])
@@ -215,9 +217,9 @@ def test_a_full_disk(voted: Path) -> None:
 
 
 def test_addresses_that_are_no_store(tmp_path: Path) -> None:
-    refused("sqlite://", "names no file")
-    refused("nonsense://x/y", "is no database URL that is known here")
-    refused("mysql+nodriver://x/y", "is no database URL|is not installed")
+    assert_refused("sqlite://", "names no file")
+    assert_refused("nonsense://x/y", "is no database URL that is known here")
+    assert_refused("mysql+nodriver://x/y", "is no database URL|is not installed")
 
 
 def test_opening_needs_neither_torch_nor_alembic(voted: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -24,12 +26,12 @@ from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.runs import Run, read_metrics
 from tutelage.settings.stages import TrainSettings
-from tutelage.train.fit import Loss, accumulate, fit
+from tutelage.train.fit import Loss, accumulate, fit, heldout_metrics
 from tutelage.train.optim import make_optimizer, schedule
 from tutelage.train.sft import LanguageModelling
 
 
-def close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float) -> None:
+def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float) -> None:
     scale = max(float(value.abs().max()) for value in a.values())
     assert scale > 0 and a.keys() == b.keys()
     for name, value in a.items():
@@ -48,11 +50,11 @@ def test_gradient_does_not_depend_on_micro_batches_or_order(dtype: torch.dtype, 
     for units in (1, 2, 4, 8):  # micro-batches of so many sequences
         limit = {1: 1, 2: 30, 4: 60, 8: 10**6}[units]
         part = accumulate(algorithm, whole, limit, CPU)
-        close(expected, gradients(model), tolerance)
+        assert_close(expected, gradients(model), tolerance)
         assert int(part.count) == int(total.count)
         assert float(part.sum) == pytest.approx(float(total.sum), rel=tolerance)
     shuffled = accumulate(algorithm, whole.take([3, 1, 7, 0, 2, 6, 5, 4]), 10**6, CPU)
-    close(expected, gradients(model), tolerance)
+    assert_close(expected, gradients(model), tolerance)
     assert float(shuffled.sum) == pytest.approx(float(total.sum), rel=tolerance)
 
 
@@ -71,7 +73,33 @@ def test_packed_rows_give_the_gradient_of_rows_alone() -> None:
         logits = plain(input_ids=ids).logits[0, :-1].log_softmax(-1)
         chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
         (-(chosen[torch.from_numpy(row[0].loss_mask)[1:]]).sum()).backward()
-    close(gradients(plain), found, 1e-6)  # transformers' RMSNorm and eager softmax compute in float32
+    assert_close(gradients(plain), found, 1e-6)  # transformers' RMSNorm and eager softmax compute in float32
+
+
+def test_token_accuracy_and_loss_are_those_of_plain_transformers_in_any_micro_batches() -> None:
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    plain = AutoModelForCausalLM.from_config(deepcopy(model.config), attn_implementation="eager")
+    plain.load_state_dict(model.state_dict())
+    rows = make_rows(40)
+    right, losses = [], []
+    for number, (row,) in enumerate(rows):
+        row.loss_mask[:-2] = False
+        ids, mask = torch.from_numpy(row.ids).long(), torch.from_numpy(row.loss_mask)[1:]
+        with torch.no_grad():
+            logits = plain(input_ids=ids[None]).logits[0, :-1]
+        if number % 2:  # an untrained model is hardly ever right: let some rows end in what it says
+            row.ids[-1] = ids[-1] = logits[-1].argmax()
+        right += (logits.argmax(-1) == ids[1:])[mask].tolist()
+        losses += torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")[mask].tolist()
+    assert 0.1 < np.mean(right) < 0.9
+    algorithm = LanguageModelling(model, batch_at(rows, 5))
+    batch = collate_rows(rows, range(40))
+    for limit in (10**6, 60):
+        found = heldout_metrics(algorithm, batch, settings_for(micro_batch_tokens=limit), CPU)
+        assert found["eval_mean_token_accuracy"] == pytest.approx(np.mean(right), abs=1e-9)
+        assert found["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+        assert set(found) == {"eval_loss", "eval_mean_token_accuracy"}
 
 
 def test_schedules() -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.web.conftest import Running
 from tests.web.kit import World
+from tutelage.data.formats import read_comparisons
 from tutelage.feedback import accounts
+from tutelage.files import sha256_of
+from tutelage.records import Vote
+from tutelage.store import NewVote, Store
 from tutelage.web.client import ApiRefused, Client, Unreachable
 
 
@@ -20,7 +25,7 @@ def client(world: World, server: Running) -> Iterator[Client]:
         yield made
 
 
-def test_from_rows_to_answers(client: Client, world: World) -> None:
+def test_from_rows_to_answers(client: Client, world: World, tmp_path: Path) -> None:
     """A project made, filled, labelled and read through the API alone."""
     client.create_project("by-client", {"acceptable": False}, {"dwell_seconds": 0})
     rows = [{"prompt": f"Say {n}.", "response": text} for n in range(5) for text in (f"{n}", f"no {n}")]
@@ -37,9 +42,31 @@ def test_from_rows_to_answers(client: Client, world: World) -> None:
     assert len(chosen) == 5
     exported = client.export("by-client", format="preference")
     assert {row["prompt"]: row["chosen"] for row in exported} == chosen
+    for kind in ("jsonl", "parquet"):
+        told = client.export_file("by-client", tmp_path / f"rows.{kind}", file_format=kind)
+        assert told["rows"] == 5 and told["sha256"] == sha256_of(tmp_path / f"rows.{kind}")
+        read = read_comparisons(str(tmp_path / f"rows.{kind}"))
+        assert {row.prompt.content: row.chosen for row in read} == chosen
+    with pytest.raises(ApiRefused, match="lists in every row"):
+        client.export_file("by-client", tmp_path / "no.csv", format="ranked", file_format="csv")
     assert client.project("by-client")["name"] == "by-client"
     assert [item["answers"] for item in client.items("by-client", state="complete")] == [1] * 5
     assert client.stats("by-client")["people"][0]["votes"] == 5
+
+
+def test_an_item_that_programs_answered_is_shown_in_full(client: Client, world: World) -> None:
+    """A program takes no time and is asked no questions: both are null, and items below the item are listed."""
+    world.project("simulated", {"acceptable": False})
+    with Store(world.path) as store:
+        store.add_annotator("robot", "simulated")
+        item = store.pairs("simulated")[0].item_id
+        store.add_votes("simulated", [NewVote(item, Vote("robot", -2, 1), "robot/simulated")])
+    found = client.request("GET", f"/projects/simulated/items/{item}")
+    assert found["children"] == [] and found["row"]["answers"] == 1
+    (answer,) = found["answers"]
+    assert (answer["annotator"], answer["active_ms"], answer["schema_version"]) == ("robot", None, None)
+    assert answer["answer"]["preference"] == -2 and answer["shown_order"] == [1, 0]
+    assert [row["item_id"] for row in client.items("simulated", state="complete")] == [item]
 
 
 def test_the_same_key_is_stored_once_and_a_revision_follows(client: Client, world: World) -> None:

@@ -107,6 +107,12 @@ def test_export_is_what_was_previewed(world: World, server: Running, browser: An
         with page.expect_download() as waiting:
             page.get_by_role("link", name="Manifest").click()
         assert json.loads(Path(waiting.value.path()).read_text())["rows"] == 6
+        page.get_by_label("Kind of file").select_option("csv")
+        page.get_by_role("button", name="Write the files").click()
+        page.locator("a[href*=exports]", has_text="Download the rows").wait_for()
+        with page.expect_download() as waiting:
+            page.get_by_role("link", name="Download the rows").click()
+        assert waiting.value.suggested_filename == "preference.csv"
 
 
 def test_insights_tell_numbers_only_where_there_are_enough(

@@ -8,10 +8,12 @@ response), a demonstration also a prompt and a text.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -230,10 +232,18 @@ _USES = {
 
 
 def _prompt(row: Row, content: Content) -> Prompt:
-    reference = row.columns.get("reference")
-    if reference is not None and not isinstance(reference, dict):
-        raise _wrong_type(row, "reference", "a JSON object", reference)
-    return Prompt(content, _text(row, "task") if "task" in row.columns else "", reference)
+    return Prompt(content, _text(row, "task") if "task" in row.columns else "", _reference(row))
+
+
+def _reference(row: Row) -> dict[str, Any] | None:
+    """An object, or its JSON as text: in Parquet, objects of different shapes have no common type."""
+    found = value = row.columns.get("reference")
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if value is not None and not isinstance(value, dict):
+        raise _wrong_type(row, "reference", "a JSON object", found)
+    return value
 
 
 def _content(row: Row) -> Content:

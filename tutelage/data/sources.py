@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tutelage.hub import hub
+
 Source = str | Path | Sequence[str | Path]
 
 HUB = "hub:"
@@ -188,16 +190,18 @@ def _read_hub(source: str) -> Iterator[Row]:
         )
     import datasets
 
-    try:
-        rows = datasets.load_dataset(name, config or None, split=split)
-    except (
-        Exception
-    ) as error:  # the library raises many kinds for no network, no such data set, no such split
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"the hub data set {name} (split {split}) cannot be loaded: {reason}; check the name and the network, "
-            "or download it and name the files"
-        ) from error
+    with hub() as unreachable:
+        try:
+            rows = datasets.load_dataset(name, config or None, split=split)
+        except (
+            Exception
+        ) as error:  # the library raises many kinds: no such data set, no such split, no network
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason += f", and {unreachable}" if unreachable else ""
+            raise ValueError(
+                f"the hub data set {name} (split {split}) cannot be loaded: {reason}; check the name and the network, "
+                "or download it and name the files"
+            ) from error
     count = 0
     for count, value in enumerate(rows, 1):
         yield _row(f"{HUB}{name}:{split} row {count}", dict(value))

@@ -1,17 +1,19 @@
-"""From several people's labels to one, by Dawid and Skene: whoever is right more often counts for more.
+"""From several people's labels to one, by skill: whoever is right more often counts for more.
 
-The one place that calls `statistics.dawid_skene` for training data.
+The one place that calls `statistics.dawid_skene` and `statistics.crowd_pairs` for training data.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from tutelage.records import Comparison
 from tutelage.store import Ties, VotedPair
 from tutelage.store.aggregate import oriented
 
+BySkill = Literal["dawid-skene", "crowd-bt"]
 Label = tuple[str, str, int]  # unit, annotator, value
 
 
@@ -35,16 +37,39 @@ def soft_labels(labels: Sequence[Label], categories: Sequence[int]) -> dict[str,
     }
 
 
-def comparisons_by_skill(pairs: Sequence[VotedPair], ties: Ties) -> list[Comparison]:
-    """One row per pair; p_chosen is the probability by Dawid and Skene, a true tie counting half."""
-    labels = [
-        (str(number), vote.annotator, (vote.preference > 0) - (vote.preference < 0))
+def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -> list[Comparison | None]:
+    """One row per pair, None for a dropped tie; p_chosen is a probability.
+
+    dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
+    near one half where the pair is close.  In both, skill is learnt from the votes for a side, and then each tied vote
+    counts half for either, as with `aggregation=all`.  (As a label of its own a tie takes in every pair that people see
+    differently; docs/LOG.md has the numbers.)
+    """
+    decided = [
+        (str(number), vote.annotator, int(vote.preference > 0))
         for number, pair in enumerate(pairs)
         for vote in pair.votes
+        if vote.preference
     ]
-    soft = soft_labels(labels, (-1, 0, 1))
+    second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
     rows = []
     for number, pair in enumerate(pairs):
-        by_side = soft[str(number)]
-        rows.append(oriented(pair, round(by_side[-1] + by_side[0] / 2, 6), ties))
-    return [row for row in rows if row is not None]
+        tied = sum(vote.preference == 0 for vote in pair.votes) / len(pair.votes)
+        first = (1 - second.get(str(number), 0.5)) * (1 - tied) + tied / 2
+        rows.append(oriented(pair, round(first, 6), ties))
+    return rows
+
+
+def _dawid_skene(decided: Sequence[Label]) -> dict[str, float]:
+    """pair -> probability that the second response is better."""
+    return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1)).items()}
+
+
+def _crowd(decided: Sequence[Label]) -> dict[str, float]:
+    """pair -> probability that a careful annotator prefers the second response."""
+    from tutelage.feedback.statistics import crowd_pairs
+
+    if not decided:
+        return {}
+    found = crowd_pairs(*(list(column) for column in zip(*decided, strict=True)))
+    return {str(pair): float(share) for pair, share in zip(found.pairs, found.share, strict=True)}

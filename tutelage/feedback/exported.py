@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from tutelage.feedback.checking import dense
-from tutelage.feedback.consensus import soft_labels
+from tutelage.feedback.consensus import comparisons_by_skill, soft_labels
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.given import Given, RowDict, Source, aliases, given_to, items_of
 from tutelage.feedback.payloads import PairAnswer, RankAnswer, RateAnswer, StepAnswer
@@ -67,8 +67,8 @@ def unpaired(source: Source) -> Iterator[RowDict]:
 
 def ranked(source: Source) -> Iterator[RowDict]:
     """{prompt, responses, ranks}: 1 = best, equal ranks are ties.  majority: in the order of the mean rank."""
-    if source.spec.aggregation == "dawid-skene":
-        raise Refused("invalid", "aggregation=dawid-skene is for labels, not for ranks: choose another.")
+    if source.spec.aggregation in ("dawid-skene", "crowd-bt"):
+        raise Refused("invalid", f"aggregation={source.spec.aggregation} is not for ranks: choose another.")
     given = given_to(source, "rank")
     for item in items_of(source, "rank"):
         answers = given[item.item_id]
@@ -86,6 +86,8 @@ def ranked(source: Source) -> Iterator[RowDict]:
 
 def stepwise(source: Source) -> Iterator[RowDict]:
     """{prompt, completions: steps, labels}: TRL's stepwise rows; after a first wrong step nothing need follow."""
+    if source.spec.aggregation == "crowd-bt":
+        raise Refused("invalid", "aggregation=crowd-bt is for pairs, not for steps: use dawid-skene.")
     given = given_to(source, "step")
     soft = _step_skills(given) if source.spec.aggregation == "dawid-skene" else {}
     steps = _step_texts(source)
@@ -153,10 +155,9 @@ def _aggregated(source: Source, gold: set[int]) -> Iterator[tuple[str, Compariso
     spec = source.spec
     pairs = [p for p in read_voted_pairs(source.connection, source.project_id) if p.item_id not in gold]
     source.left_out["gold"] += len({p.item_id for p in pairs} & gold)
-    if spec.aggregation == "dawid-skene":
-        rows = aggregate(pairs, spec.aggregation, "keep")
-        for pair, row in zip(pairs, rows, strict=True):
-            yield pair.group, None if spec.ties == "drop" and row.p_chosen == 0.5 else row
+    if spec.aggregation in ("dawid-skene", "crowd-bt"):
+        rows = comparisons_by_skill(pairs, spec.aggregation, spec.ties)
+        yield from ((pair.group, row) for pair, row in zip(pairs, rows, strict=True))
         return
     for pair in pairs:
         found = aggregate([pair], spec.aggregation, spec.ties)
@@ -201,9 +202,10 @@ def _unpaired_rows(
         for _, label in answers:
             yield _unpaired_row(item.prompt, text, label, item.digest)
         return
-    if source.spec.aggregation == "dawid-skene":
+    if source.spec.aggregation in ("dawid-skene", "crowd-bt"):
         raise Refused(
-            "invalid", "aggregation=dawid-skene needs labels_from=pairs here: choose that, or majority."
+            "invalid",
+            f"aggregation={source.spec.aggregation} needs labels_from=pairs here: choose that, or majority.",
         )
     if source.spec.aggregation == "adjudicated":
         labels = settled or ([answers[0][1]] if answers and len({label for _, label in answers}) == 1 else [])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import select
 
 from tutelage import __version__
 from tutelage.feedback.access import Member, note
@@ -19,11 +20,13 @@ from tutelage.feedback.projects import current_schema, guidelines
 from tutelage.feedback.raw import raw
 from tutelage.feedback.source import Aggregation as Aggregation
 from tutelage.feedback.specs import ExportSpec as ExportSpec
+from tutelage.feedback.specs import FileFormat as FileFormat
 from tutelage.feedback.specs import Format as Format
-from tutelage.files import sha256_of, write_json_atomic, write_jsonl_atomic
+from tutelage.feedback.writing import as_written, require_room, write_rows
+from tutelage.files import sha256_of, write_json_atomic
 from tutelage.store.database import Database
 from tutelage.store.schema import REVISIONS, now
-from tutelage.store.schema_feedback import ExportRow
+from tutelage.store.schema_feedback import ExportRow, SchemaVersion
 from tutelage.store.sql import insert_one
 
 
@@ -39,8 +42,10 @@ class Exported:
 
 
 def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> list[dict[str, Any]]:
-    """The first rows exactly as they would be written.  Needs export.  Refused: invalid (the specification)."""
-    return list(itertools.islice(rows(database, who, spec), limit))
+    """The first rows as they would be written.  Needs export.  Refused: invalid (the specification)."""
+    require_room(spec)
+    first = list(itertools.islice(rows(database, who, spec), limit))
+    return as_written(first, spec, _criteria(database, who))
 
 
 def rows(
@@ -58,16 +63,15 @@ def rows(
 
 
 def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Exported:
-    """Write `out` (JSONL) and `out`.manifest.json, and note it in the store.  Needs export.
+    """Write `out` and `out`.manifest.json, and note it in the store.  Needs export.
 
     Each file is there whole or not at all; the manifest comes last.  Raises OSError when the disk refuses.
     """
     who.require("export")
+    require_room(spec)
     left_out: Counter[str] = Counter()
-    count = itertools.count()
-    numbered = (row for row, _ in zip(rows(database, who, spec, left_out), count, strict=False))
-    write_jsonl_atomic(out, numbered)
-    n, sha256 = next(count), sha256_of(out)
+    n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
+    sha256 = sha256_of(out)
     found = {reason: number for reason, number in left_out.items() if number}
     manifest = write_json_atomic(
         out.with_name(f"{out.name}.manifest.json"), _manifest(database, who, spec, out, n, found, sha256)
@@ -87,9 +91,13 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
     return Exported(out, manifest, n, found, sha256)
 
 
-def dumps(row: dict[str, Any]) -> str:
-    """A row as its line in the file, without the line's end."""
-    return json.dumps(row, ensure_ascii=False)
+def _criteria(database: Database, who: Member) -> list[str]:
+    """The names of all criteria that the project ever asked for, oldest questions first."""
+    query = select(SchemaVersion.content).where(SchemaVersion.project_id == who.project_id)
+    with database.read() as connection:
+        contents = connection.scalars(query.order_by(SchemaVersion.n)).all()
+    names = (criterion["name"] for content in contents for criterion in content["criteria"])
+    return list(dict.fromkeys(names))
 
 
 def _manifest(

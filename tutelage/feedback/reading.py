@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tutelage.feedback.writing import RATING
 from tutelage.files import sha256_of
 from tutelage.records import Prompt
 
@@ -59,7 +61,7 @@ def read_export(path: Path) -> list[Row]:
     """The rows of an export of format unpaired, ranked, stepwise or ratings.
 
     Raises ValueError when the manifest is missing or of another format, when the file is not the one it describes
-    (by hash), and for a row of the wrong shape, with its line.
+    (by hash), for CSV, and for a row of the wrong shape, with its number.
     """
     manifest = path.with_name(f"{path.name}.manifest.json")
     if not manifest.exists():
@@ -72,16 +74,44 @@ def read_export(path: Path) -> list[Row]:
         raise ValueError(
             f"{path} holds rows of format {told['spec']['format']}: read it as data=, or import it."
         )
-    return list(_rows(path, reader))
+    kind = told["spec"].get("file_format", "jsonl")
+    if kind == "csv":
+        raise ValueError(
+            f"{path} is CSV, which is for spreadsheets: export it as jsonl or parquet to read it."
+        )
+    return list(_rows(path, _parquet(path) if kind == "parquet" else _lines(path), reader))
 
 
-def _rows(path: Path, reader: Callable[[dict[str, Any]], Row]) -> Iterator[Row]:
+def _rows(
+    path: Path, found: Iterable[Callable[[], dict[str, Any]]], reader: Callable[[dict[str, Any]], Row]
+) -> Iterator[Row]:
+    for number, row in enumerate(found, start=1):
+        try:
+            yield reader(row())
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, row {number}: not a row of this format ({error}).") from error
+
+
+def _lines(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield reader(json.loads(line))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: not a row of this format ({error}).") from error
+        for line in stream:
+            yield partial(json.loads, line)
+
+
+def _parquet(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Rows as JSON lines would have them."""
+    import pyarrow.parquet
+
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        for row in batch.to_pylist():
+            yield partial(_from_columns, row)
+
+
+def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
+    if row["reference"] is not None:
+        row["reference"] = json.loads(row["reference"])
+    rated = {name: value for name, value in row.items() if name.startswith(RATING) and value is not None}
+    return row | {"values": {name.removeprefix(RATING): value for name, value in rated.items()}}
 
 
 def _unpaired(row: dict[str, Any]) -> Unpaired:

@@ -16,7 +16,7 @@ from tutelage.records import Comparison, Demonstration
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import comparisons
 
-Aggregation = Literal["majority", "all", "dawid-skene", "adjudicated"]
+Aggregation = Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
 PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
 
@@ -27,9 +27,9 @@ def is_store_source(text: str) -> bool:
 
 
 def aggregate(pairs: Sequence[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
-    """One row per voted pair; see `Store.comparisons`, and `consensus` for dawid-skene."""
-    if aggregation == "dawid-skene":
-        return comparisons_by_skill(pairs, ties)
+    """One row per voted pair; see `Store.comparisons`, and `consensus` for dawid-skene and crowd-bt."""
+    if aggregation == "dawid-skene" or aggregation == "crowd-bt":
+        return [row for row in comparisons_by_skill(pairs, aggregation, ties) if row is not None]
     return comparisons(pairs, aggregation, ties)
 
 

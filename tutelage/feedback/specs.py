@@ -8,12 +8,14 @@ from tutelage.feedback.payloads import Model
 from tutelage.feedback.source import Aggregation
 
 Format = Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"]
+FileFormat = Literal["jsonl", "parquet", "csv"]
 
 
 class ExportSpec(Model):
     """What to write."""
 
     format: Format = "preference"
+    file_format: FileFormat = "jsonl"
     aggregation: Aggregation = "majority"
     ties: Literal["keep", "drop"] = "drop"
     labels_from: Literal["acceptable", "rating", "pairs"] = "acceptable"  # unpaired: where labels come from

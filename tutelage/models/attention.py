@@ -86,72 +86,86 @@ def flat_attention(
     assert query.shape[0] == 1 and query.shape[2] == layout.total, "a flat row of the layout's total length"
     window = None if window is None or window >= max(layout.lengths) else window
     if query.device.type == "cpu" or softcap is not None:
-        scores = _Scores(layout, scaling, window, softcap)
-        return _FlatAttention.apply(query[0], key[0], value[0], layout, scores)[None]
+        scores = Scores(layout, scaling, window, softcap)
+        return _FlatAttention.apply(query[0], key[0], value[0], scores)[None]
     return _sdpa_by_bucket(query[0], key[0], value[0], layout, scaling, window)[None]
 
 
 class _FlatAttention(torch.autograd.Function):
-    """softmax(Q K^T) V with a hand-written backward: [H, N, d], [Hkv, N, d] x 2 -> [N, H, d].
-
-    Works through blocks of queries that stay in the processor's cache and skips the keys after them, which is half of
-    all keys. Keeps the softmax of small inputs for the backward and computes it again for large ones.
-    """
+    """softmax(Q K^T) V with a hand-written backward: [H, N, d], [Hkv, N, d] x 2 -> [N, H, d]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scores: _Scores
-    ) -> Tensor:
-        heads, shared = query.shape[0], query.shape[0] // key.shape[0]
-        elements = heads * sum(b.rows * b.width**2 for b in layout.buckets)
-        keep = any(ctx.needs_input_grad) and scores.softcap is None and elements <= KEPT_ELEMENTS
-        weights, outputs = [], []
-        for bucket in layout.buckets:
-            q, k, v = (
-                _slots(query, layout, bucket),
-                *(_slots(t, layout, bucket, shared) for t in (key, value)),
-            )
-            out = v.new_empty(*q.shape[:2], v.shape[-1])
-            for rows, start, stop, first in _blocks(q, scores.window):
-                p, _ = scores.softmax(q[rows, start:stop], k[rows, first:stop], start - first)
-                out[rows, start:stop] = torch.bmm(p, v[rows, first:stop])
-                if keep:
-                    weights.append(p)
-            outputs.append(out.view(heads, -1, v.shape[-1]))
-        ctx.layout, ctx.scores = layout, scores
-        ctx.save_for_backward(query, key, value, *weights)
-        return _flat(outputs, layout).transpose(0, 1).contiguous()
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        out, kept = attend(query, key, value, scores, keep=any(ctx.needs_input_grad))
+        ctx.scores = scores
+        ctx.save_for_backward(query, key, value, *kept)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        layout, scores = ctx.layout, ctx.scores
-        query, key, value, *weights = ctx.saved_tensors
-        heads, shared = query.shape[0], query.shape[0] // key.shape[0]
-        kept = iter(weights)
-        grads = []
-        for bucket in layout.buckets:
-            q, k, v = (
-                _slots(query, layout, bucket),
-                *(_slots(t, layout, bucket, shared) for t in (key, value)),
-            )
-            g = _slots(grad.transpose(0, 1), layout, bucket, zero=True)
-            dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            for rows, start, stop, first in _blocks(q, scores.window):
-                here, seen = (rows, slice(start, stop)), (rows, slice(first, stop))
-                p, slope = (next(kept), None) if weights else scores.softmax(q[here], k[seen], start - first)
-                dv[seen].baddbmm_(p.transpose(1, 2), g[here])
-                ds = torch._softmax_backward_data(torch.bmm(g[here], v[seen].transpose(1, 2)), p, -1, p.dtype)
-                ds = ds.mul_(scores.scaling if slope is None else slope.mul_(scores.scaling))
-                dq[here] = torch.bmm(ds, k[seen])
-                dk[seen].baddbmm_(ds.transpose(1, 2), q[here])
-            grads.append([t.view(heads, -1, t.shape[-1]) for t in (dq, dk, dv)])
-        dq, dk, dv = (_flat(parts, layout) for parts in zip(*grads, strict=True))
-        _add_copies(dk, [parts[1] for parts in grads], layout)
-        _add_copies(dv, [parts[2] for parts in grads], layout)
-        if shared > 1:
-            dk, dv = (t.view(-1, shared, *t.shape[1:]).sum(1) for t in (dk, dv))
-        return dq, dk, dv, None, None
+        query, key, value, *kept = ctx.saved_tensors
+        return *attend_backward(grad, query, key, value, ctx.scores, kept), None
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """softmax(Q K^T) V, [H, N, d], [Hkv, N, d] x 2 -> [N, H, d], and the softmax weights that the backward may use.
+
+    Works through blocks of queries that stay in the processor's cache and skips the keys after them, which is half of
+    all keys.  With `keep` the softmax of small inputs is kept for the backward; that of large ones is computed again.
+    """
+    layout = scores.layout
+    heads, shared = query.shape[0], query.shape[0] // key.shape[0]
+    elements = heads * sum(b.rows * b.width**2 for b in layout.buckets)
+    keep = keep and scores.softcap is None and elements <= KEPT_ELEMENTS
+    weights, outputs = [], []
+    for bucket in layout.buckets:
+        q, k, v = (
+            _slots(query, layout, bucket),
+            *(_slots(t, layout, bucket, shared) for t in (key, value)),
+        )
+        out = v.new_empty(*q.shape[:2], v.shape[-1])
+        for rows, start, stop, first in _blocks(q, scores.window):
+            p, _ = scores.softmax(q[rows, start:stop], k[rows, first:stop], start - first)
+            out[rows, start:stop] = torch.bmm(p, v[rows, first:stop])
+            if keep:
+                weights.append(p)
+        outputs.append(out.view(heads, -1, v.shape[-1]))
+    return _flat(outputs, layout).transpose(0, 1).contiguous(), weights
+
+
+def attend_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scores: Scores, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value of `attend`; grad [N, H, d], `weights` as it returned them."""
+    layout = scores.layout
+    heads, shared = query.shape[0], query.shape[0] // key.shape[0]
+    kept = iter(weights)
+    grads = []
+    for bucket in layout.buckets:
+        q, k, v = (
+            _slots(query, layout, bucket),
+            *(_slots(t, layout, bucket, shared) for t in (key, value)),
+        )
+        g = _slots(grad.transpose(0, 1), layout, bucket, zero=True)
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for rows, start, stop, first in _blocks(q, scores.window):
+            here, seen = (rows, slice(start, stop)), (rows, slice(first, stop))
+            p, slope = (next(kept), None) if weights else scores.softmax(q[here], k[seen], start - first)
+            dv[seen].baddbmm_(p.transpose(1, 2), g[here])
+            ds = torch._softmax_backward_data(torch.bmm(g[here], v[seen].transpose(1, 2)), p, -1, p.dtype)
+            ds = ds.mul_(scores.scaling if slope is None else slope.mul_(scores.scaling))
+            dq[here] = torch.bmm(ds, k[seen])
+            dk[seen].baddbmm_(ds.transpose(1, 2), q[here])
+        grads.append([t.view(heads, -1, t.shape[-1]) for t in (dq, dk, dv)])
+    dq, dk, dv = (_flat(parts, layout) for parts in zip(*grads, strict=True))
+    _add_copies(dk, [parts[1] for parts in grads], layout)
+    _add_copies(dv, [parts[2] for parts in grads], layout)
+    if shared > 1:
+        dk, dv = (t.view(-1, shared, *t.shape[1:]).sum(1) for t in (dk, dv))
+    return dq, dk, dv
 
 
 def _slots(flat: Tensor, layout: Layout, bucket: Bucket, repeat: int = 1, zero: bool = False) -> Tensor:
@@ -199,7 +213,7 @@ def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, in
 
 
 @dataclass(frozen=True)
-class _Scores:
+class Scores:
     """How scores come from queries and keys."""
 
     layout: Layout
@@ -214,11 +228,16 @@ class _Scores:
         if hidden is None:
             hidden = self.layout.masks[shape] = additive_mask(*shape, query.device)
         if self.softcap is None:
-            return torch.softmax(
-                torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=self.scaling), dim=-1
-            ), None
+            return _softmax(torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=self.scaling)), None
         squashed = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (self.scaling / self.softcap))
-        return torch.softmax(squashed * self.softcap + hidden, dim=-1), 1 - squashed**2
+        return _softmax(squashed * self.softcap + hidden), 1 - squashed**2
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Over the last dimension.  The CPU's bf16 kernel takes three times as long where rows are not whole vectors."""
+    if scores.dtype == torch.bfloat16 and scores.device.type == "cpu" and scores.shape[-1] % 32 > 4:
+        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+    return torch.softmax(scores, dim=-1)
 
 
 def additive_mask(

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
+from tutelage.models import llama
 from tutelage.models.layout import Layout
-from tutelage.ops.logprobs import linear_logprobs, shifted_index
+from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ TRIM_SHARE = 0.85
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None."""
+    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
+    fp32 [N], 1 where no other token is as likely (1/2 where one is)."""
 
     logprobs: Tensor
     entropy: Tensor | None
+    hits: Tensor
 
 
 def plain(model: nn.Module) -> Any:
@@ -102,9 +105,18 @@ def hidden_states(model: nn.Module, batch: TokenBatch, read: Tensor | None = Non
     ids = batch.ids if layout.place is None else batch.ids[layout.kept]
     wanted = torch.arange(len(batch.ids), device=batch.device) if read is None else read
     wanted = wanted if layout.place is None else layout.place[wanted]
+    if llama.by_hand(backbone):
+        return _by_hand(backbone, ids, layout, wanted)
     few = host.tutelage_traits.trims and len(wanted) <= TRIM_SHARE * layout.total
     with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
         return backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0, wanted]
+
+
+def _by_hand(backbone: Any, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
+    if len(wanted) > TRIM_SHARE * layout.total:
+        return llama.states(backbone, ids, layout)[wanted]
+    read, place = torch.unique(wanted, return_inverse=True)
+    return llama.states(backbone, ids, layout, read)[place]
 
 
 @contextmanager
@@ -141,10 +153,14 @@ def response_logprobs(
     source, target = shifted_index(batch.lengths, batch.loss_mask)
     hidden = hidden_states(model, batch, source) * host.tutelage_traits.logit_scale
     head = host.get_output_embeddings()
-    logprobs, entropies = linear_logprobs(hidden, head.weight, batch.ids[target], temperature, head.bias)
+    logprobs, entropies, hits = linear_logprobs_hits(
+        hidden, head.weight, batch.ids[target], temperature, head.bias
+    )
     flat = logprobs.new_zeros(len(batch.ids))
     return TokenLogprobs(
-        flat.index_copy(0, target, logprobs), flat.index_copy(0, target, entropies) if entropy else None
+        flat.index_copy(0, target, logprobs),
+        flat.index_copy(0, target, entropies) if entropy else None,
+        flat.index_copy(0, target, hits),
     )
 
 

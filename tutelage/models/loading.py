@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from tutelage.files import folder_atomic
+from tutelage.files import folder_atomic, recover
+from tutelage.hub import hub
 from tutelage.models.forward import plain
 from tutelage.models.lora import merged
 from tutelage.models.probe import find_traits
@@ -81,11 +82,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     is added (`fit_embeddings` makes room for it in the model). Raises ValueError when there is none or it has no EOS.
     """
     source = _source(path)
-    with _quiet():
+    with _quiet(), _reaching(source) as unreachable:
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ValueError(_cannot_load("tokenizer", path, error)) from error
+            raise ValueError(_cannot_load("tokenizer", path, error, unreachable)) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"The tokenizer at {path} has no end-of-sequence token; set eos_token in its tokenizer_config.json."
@@ -166,8 +167,9 @@ def _load(
         )
     with (
         _quiet(),
-        torch.random.fork_rng(devices=[]),
-    ):  # transformers fills missing weights from the global state
+        _reaching(source) as unreachable,
+        torch.random.fork_rng(devices=[]),  # transformers fills missing weights from the global state
+    ):
         try:
             config = AutoConfig.from_pretrained(source, **options)
             if kind is AutoModelForCausalLM:
@@ -175,7 +177,7 @@ def _load(
             without_dropout(config)
             model, info = kind.from_pretrained(source, config=config, dtype=dtype, output_loading_info=True)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise ValueError(_cannot_load("model", path, error)) from error
+            raise ValueError(_cannot_load("model", path, error, unreachable)) from error
     return model, info
 
 
@@ -186,8 +188,8 @@ def _refuse_scalar(config: Any, path: str | Path) -> None:
 
 def _source(path: str | Path) -> str:
     """A folder as it is, or a hub name; a run folder stands for the model in it."""
-    folder = Path(path)
-    if (folder / "model" / "config.json").is_file():
+    folder = recover(path)
+    if (recover(folder / "model") / "config.json").is_file():
         return str(folder / "model")
     local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1 or folder.is_absolute()
     if not folder.is_dir() and local:
@@ -206,11 +208,21 @@ def without_dropout(config: Any) -> None:
             setattr(config, name, 0.0)
 
 
-def _cannot_load(what: str, path: str | Path, error: Exception) -> str:
-    """One sentence from the first one of transformers' explanation."""
+def _reaching(source: str) -> AbstractContextManager[str]:
+    """Why the hub cannot be asked for `source`; "" when it can, or when `source` is a folder."""
+    return nullcontext("") if Path(source).is_dir() else hub()
+
+
+def _cannot_load(what: str, path: str | Path, error: Exception, unreachable: str) -> str:
+    """One sentence: why the hub cannot be asked, or the first one of transformers' explanation."""
     why = " ".join(str(error).split()).split(". ")[0].rstrip(".")
     if Path(path).is_dir():
         return f"Cannot load a {what} from {path} ({why}); check that all its files are there and whole."
+    if unreachable and isinstance(error, OSError):
+        return (
+            f"There is no folder {path}, no {what} of that name was downloaded before, and the hub cannot be asked "
+            f"({unreachable}); check the name and the network, or give a folder."
+        )
     return f"There is no folder {path}, and no {what} of that name on the hub can be had ({why}); check the name."
 
 

@@ -64,16 +64,29 @@ def linear_logprobs(
     is also the dtype of the results; the gradient of `weight` is summed in float32 and returned in the
     weight's dtype. Both results are differentiable.
     """
+    logprobs, entropy, _ = linear_logprobs_hits(hidden, weight, targets, temperature, bias, chunk_tokens)
+    return logprobs, entropy
+
+
+def linear_logprobs_hits(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: float = 1.0,
+    bias: Tensor | None = None,
+    chunk_tokens: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, and whether the target is the likeliest token: 1, 0, or 1/2 where another is as likely, [M]."""
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     if chunk_tokens is None:
         elements = CHUNK_ELEMENTS_CPU if hidden.device.type == "cpu" else CHUNK_ELEMENTS_GPU
         chunk_tokens = max(elements // weight.shape[0], CHUNK_ROWS_MIN)
     differentiable = torch.is_grad_enabled()
-    logprobs, entropy = _LinearLogprobs.apply(
+    logprobs, entropy, hits = _LinearLogprobs.apply(
         hidden, weight, bias, targets, temperature, chunk_tokens, differentiable
     )
-    return logprobs, entropy
+    return logprobs, entropy, hits
 
 
 class _LinearLogprobs(torch.autograd.Function):
@@ -92,10 +105,10 @@ class _LinearLogprobs(torch.autograd.Function):
         temperature: float,
         chunk_tokens: int,
         differentiable: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         rows, vocabulary = hidden.shape[0], weight.shape[0]
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        logprobs, entropy = (torch.empty(rows, dtype=wide, device=hidden.device) for _ in range(2))
+        logprobs, entropy, hits = (torch.empty(rows, dtype=wide, device=hidden.device) for _ in range(3))
         keep = differentiable and hidden.dtype != wide and rows * vocabulary <= KEPT_ELEMENTS
         kept = hidden.new_empty(rows, vocabulary) if keep else None
         with torch.autocast(hidden.device.type, enabled=False):
@@ -103,21 +116,24 @@ class _LinearLogprobs(torch.autograd.Function):
             for part in _slices(rows, chunk_tokens):
                 z, p = _softmax(hidden[part], head, temperature)
                 target = targets[part, None]
-                normaliser = _normaliser(z, p)
-                logprobs[part] = z.gather(1, target).squeeze(1) - normaliser
+                normaliser, picked = _normaliser(z, p), z.gather(1, target)
+                logprobs[part] = picked.squeeze(1) - normaliser
                 entropy[part] = normaliser - torch.linalg.vecdot(p, z)
+                others = z.scatter_(1, target, float("-inf")).amax(1, keepdim=True)  # the last use of z
+                hits[part] = ((picked > others).to(wide) + (picked >= others).to(wide)).squeeze(1) / 2
                 if kept is not None:
                     kept[part] = _minus_onehot(p, target)
+        ctx.mark_non_differentiable(hits)
         if differentiable:
             ctx.set_materialize_grads(False)
             ctx.save_for_backward(hidden, weight, bias, targets, entropy, kept)
             ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
-        return logprobs, entropy
+        return logprobs, entropy, hits
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None
+        ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, _, entropy, _ = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]

@@ -129,7 +129,12 @@ def _prompts(settings: Settings, generator: LocalGenerator, run: Run) -> list[Pr
             f"{generator.context} tokens: lower it."
         )
     prepared = prepare_prompts(
-        generator.tokenizer, found, max_length=room, source=settings.prompts, console=run.console
+        generator.tokenizer,
+        found,
+        max_length=room,
+        source=settings.prompts,
+        max_dropped_share=settings.max_dropped_share,
+        console=run.console,
     )
     prepared.report.show(run.console)
     write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())

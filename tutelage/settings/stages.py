@@ -30,23 +30,31 @@ class DeviceSettings(Settings):
     )
 
 
-class DataSettings(Settings):
-    """Where rows come from and what happens to long ones."""
+class DroppingSettings(Settings):
+    """What happens when rows cannot be used."""
 
-    max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
     max_dropped_share: float = setting(
         0.1,
-        "Stop before training when more than this share of the rows would be dropped.",
+        "Stop before the work starts when more than this share of the rows would be dropped.",
         unit="share",
         ge=0,
         le=1,
     )
+
+
+class DataSettings(DroppingSettings):
+    """Where rows come from and what happens to long ones."""
+
+    max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
     heldout_share: float = setting(
         0.05,
         "Share of the prompts held out for evaluation when there is no eval_data.",
         unit="share",
         ge=0,
         lt=1,
+    )
+    split_seed: int = setting(
+        0, "Which prompts are held out; another number gives another split. Not touched by seed.", ge=0
     )
     eval_data: str = setting("", "Rows for evaluation, same formats as data; empty holds out heldout_share.")
 
@@ -55,10 +63,11 @@ class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
         "majority",
         "How votes become one comparison: majority; all (vote share as a soft label); dawid-skene (votes weighed by "
-        "how right their annotators are, as a soft label); adjudicated (as settled, disputed pairs left out).",
+        "how right their annotators are, as a soft label); crowd-bt (the share of careful annotators, as a soft "
+        "label); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
@@ -126,18 +135,27 @@ class PretrainSettings(TrainSettings, DataSettings):
     model: str = setting(
         "", "Checkpoint or hub model to go on from; empty starts the tiny model from scratch."
     )
-    vocab_size: int = setting(512, "Vocabulary of the tiny model's own tokenizer.", unit="tokens", ge=300)
+    vocab_size: int = setting(1024, "Vocabulary of the tiny model's own tokenizer.", unit="tokens", ge=300)
     hidden_size: int = setting(128, "Width of the tiny model.", ge=8)
     layers: int = setting(4, "Layers of the tiny model.", unit="layers", ge=1)
     heads: int = setting(4, "Attention heads of the tiny model.", unit="heads", ge=1)
     context: int = setting(1024, "Context of the tiny model.", unit="tokens", ge=16)
-    batch_size: int = setting(16, "Rows of max_length tokens per step.", unit="rows", ge=1)
+    batch_size: int = setting(2, "Rows of max_length tokens per step.", unit="rows", ge=1)
     max_length: int = setting(
         256, "Tokens per row: documents are packed into rows, longer ones are cut.", unit="tokens", ge=2
     )
-    learning_rate: float = setting(1e-3, "Peak learning rate of AdamW.", gt=0)
+    learning_rate: float = setting(2e-3, "Peak learning rate of AdamW.", gt=0)
     schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
     weight_decay: float = setting(0.1, "Decoupled weight decay on matrices.", ge=0)
+    heldout_share: float = setting(
+        0.02,
+        "Share of the documents held out for evaluation when there is no eval_data.",
+        unit="share",
+        ge=0,
+        lt=1,
+    )
+    eval_every: int = setting(500, "Evaluate every so many steps, and at both ends.", unit="steps", ge=1)
+    save_every: int = setting(1000, "Checkpoint every so many steps, and at the end.", unit="steps", ge=1)
 
 
 class SFTSettings(TrainSettings, DataSettings, LoraSettings):
@@ -151,7 +169,7 @@ class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
 
 
-class SampleSettings(RunSettings, DeviceSettings):
+class SampleSettings(RunSettings, DroppingSettings, DeviceSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = setting(
@@ -221,14 +239,17 @@ class FeedbackImportSettings(StoreSettings):
 
 
 class FeedbackExportSettings(StoreSettings):
-    """Write the answers of a project as JSONL, with a manifest beside it."""
+    """Write the answers of a project as JSONL, Parquet or CSV, with a manifest beside it."""
 
     project: str = setting("main", "Project whose answers are written.")
     out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
     format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
         "preference", "Which rows to write."
     )
-    aggregation: Literal["majority", "all", "dawid-skene", "adjudicated"] = setting(
+    file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
+        "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
+    )
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
         "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
     )
     ties: Literal["keep", "drop"] = setting(
@@ -300,6 +321,9 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     center_coef: float = setting(
         0.01, "Weight of the squared sum of a pair's scores, which centres them.", ge=0
     )
+    margin_coef: float = setting(
+        0.0, "Score difference that a margin of 1 asks for: times the row's margin, off its scores.", ge=0
+    )
     heldout_share: float = setting(
         0.1,
         "Share of the prompts held out for evaluation when there is no eval_data.",
@@ -309,7 +333,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     )
 
 
-class RLSettings(TrainSettings, LoraSettings):
+class RLSettings(TrainSettings, DroppingSettings, LoraSettings):
     """What every on-policy command has."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
@@ -427,6 +451,7 @@ class RunPipelineSettings(Settings):
     )
     out: Path = setting(Path("runs/pipeline"), "Folder of the pipeline: each stage's run folder is below it.")
     seed: int = setting(0, "Seed of every stage that does not set its own.", ge=0)
+    split_seed: int = setting(0, "Which prompts are held out, in every stage that does not say.", ge=0)
 
 
 class RunsSettings(Settings):

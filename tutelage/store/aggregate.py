@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from tutelage.records import Comparison
+from tutelage.records import Comparison, Vote
 from tutelage.store.rows import VotedPair
 
 Aggregation = Literal["majority", "all", "adjudicated"]
@@ -26,20 +27,26 @@ def share_of_first(preferences: Sequence[int], aggregation: Literal["majority", 
     return halves / (2 * len(preferences))
 
 
-def share_of(pair: VotedPair, aggregation: Aggregation) -> float | None:
-    """The probability that the first response of a pair is better; None where `adjudicated` leaves the pair out.
-
-    `adjudicated`: what was settled as it was settled, what nobody disputes by its majority, disputed pairs that nobody
-    has settled not at all.
-    """
-    preferences = [vote.preference for vote in pair.votes]
-    if aggregation != "adjudicated":
-        return share_of_first(preferences, aggregation)
+def undisputed(pair: VotedPair) -> VotedPair | None:
+    """The pair with what settled it as its only vote, or as it is where nobody disputes it; None for an open dispute."""
     if pair.settled is not None:
-        return share_of_first([pair.settled], "majority")
-    if len({(p > 0) - (p < 0) for p in preferences}) > 1:
-        return None
-    return share_of_first(preferences, "majority")
+        return replace(pair, votes=(Vote("adjudicator", pair.settled, 0),))
+    sides = {(vote.preference > 0) - (vote.preference < 0) for vote in pair.votes}
+    return pair if len(sides) == 1 else None
+
+
+def margin_of(pair: VotedPair, first: float) -> float:
+    """How much better the better response is by those who say so, from 0 to 1 (the end of their scale).
+
+    The mean strength of the votes on the side that `first`, the probability that the first response is better, is on:
+    with seven steps 1/3, 2/3 and 1 are "slightly better", "better" and "much better", the margins of Llama 2 (Touvron
+    et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.
+    """
+    side = (first < 0.5) - (first > 0.5)
+    strengths = [abs(vote.preference) for vote in pair.votes if vote.preference * side > 0]
+    if pair.scale < 2 or not strengths:
+        return 0.0
+    return round(min(1.0, sum(strengths) / len(strengths) / pair.scale), 6)
 
 
 def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
@@ -49,15 +56,19 @@ def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
     """
     if first == 0.5 and ties == "drop":
         return None
+    margin = margin_of(pair, first)
     if first >= 0.5:
-        return Comparison(pair.prompt, pair.texts[0], pair.texts[1], p_chosen=first)
-    return Comparison(pair.prompt, pair.texts[1], pair.texts[0], p_chosen=1 - first)
+        return Comparison(pair.prompt, pair.texts[0], pair.texts[1], first, margin)
+    return Comparison(pair.prompt, pair.texts[1], pair.texts[0], 1 - first, margin)
 
 
 def comparisons(pairs: Iterable[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
-    """One row per pair, in their order."""
-    shares = ((pair, share_of(pair, aggregation)) for pair in pairs)
-    rows = (oriented(pair, share, ties) for pair, share in shares if share is not None)
+    """One row per pair, in their order; `adjudicated` leaves open disputes out, and goes by the majority elsewhere."""
+    if aggregation == "adjudicated":
+        pairs = (found for found in map(undisputed, pairs) if found is not None)
+    share_by: Literal["majority", "all"] = "all" if aggregation == "all" else "majority"
+    shares = ((pair, share_of_first([vote.preference for vote in pair.votes], share_by)) for pair in pairs)
+    rows = (oriented(pair, share, ties) for pair, share in shares)
     return [row for row in rows if row is not None]
 
 

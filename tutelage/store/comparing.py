@@ -17,6 +17,8 @@ from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, Pro
 from tutelage.store.schema_feedback import Assignment, RankEntry, Rewrite, SchemaVersion
 from tutelage.store.voting import read_votes
 
+LONGEST_SCALE = 3  # steps to each side: how far a preference goes
+
 
 class ItemContent(NamedTuple):
     """An item with its prompt and the texts in its slots."""
@@ -61,6 +63,7 @@ def _pairs(connection: Connection, project_id: int) -> dict[str, VotedPair]:
     for stored in read_votes(connection, project_id, revisions=False):
         by_item[stored.item_id].append(stored.vote)
     settled = {row.item_id: row.preference for row in _settled(connection, project_id)}
+    scales = _scales(connection, project_id)
     return {
         row.digest: VotedPair(
             row.digest,
@@ -69,6 +72,7 @@ def _pairs(connection: Connection, project_id: int) -> dict[str, VotedPair]:
             (row.first, row.second),
             tuple(by_item[row.id]),
             settled.get(row.id),
+            scales.get(row.id, LONGEST_SCALE),
         )
         for row in connection.execute(pair_query(project_id))
         if row.id in by_item
@@ -100,7 +104,7 @@ def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
             said = _sign(ranks[settled[item_id]], i, j) if item_id in settled else None
             if votes:
                 key = digest("ranked", item_digest, i, j)
-                found[key] = VotedPair(item_digest, item_id, prompt, (texts[i], texts[j]), votes, said)
+                found[key] = VotedPair(item_digest, item_id, prompt, (texts[i], texts[j]), votes, said, 1)
     return found
 
 
@@ -112,7 +116,9 @@ def _rewritten(connection: Connection, project_id: int) -> dict[str, VotedPair]:
             continue
         key = digest("rewritten", row.item_digest, row.text)
         votes = (*(found[key].votes if key in found else ()), Vote(row.annotator, -1, 1))
-        found[key] = VotedPair(row.item_digest, row.item_id, row.prompt, (row.text, row.original), votes)
+        found[key] = VotedPair(
+            row.item_digest, row.item_id, row.prompt, (row.text, row.original), votes, None, 1
+        )
     return found
 
 
@@ -135,6 +141,25 @@ def _written(connection: Connection, project_id: int) -> list[_Written]:
             _Written(item.item_id, item.digest, item.prompt, original, texts[row.id], row.name, makes_pair)
         )
     return written
+
+
+def _scales(connection: Connection, project_id: int) -> dict[int, int]:
+    """item -> steps to each side of the (longest) scale that people answered it on; programs use them all."""
+    versions = select(SchemaVersion.id, SchemaVersion.content).where(SchemaVersion.project_id == project_id)
+    steps = {row.id: int(row.content["strength"]) for row in connection.execute(versions)}
+    if set(steps.values()) <= {LONGEST_SCALE}:
+        return {}
+    answered = (
+        select(Annotation.item_id, Assignment.schema_version_id)
+        .join(Assignment, Assignment.id == Annotation.assignment_id)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project_id, Item.type == "pair")
+        .distinct()
+    )
+    scales: dict[int, int] = {}
+    for row in connection.execute(answered):
+        scales[row.item_id] = max(scales.get(row.item_id, 1), steps[row.schema_version_id])
+    return scales
 
 
 def _settled(connection: Connection, project_id: int) -> Sequence[Any]:

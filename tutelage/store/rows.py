@@ -32,7 +32,8 @@ class VotedPair:
     """Two responses with everybody's current votes on them, wherever they come from.
 
     Besides pairs these are ranked responses, two at a time, and rewrites beside their originals.  `group` is the
-    digest of the item; `settled` is what an adjudicator said.
+    digest of the item; `settled` is what an adjudicator said; `scale` is how far preferences could go to either side
+    (1: votes say which is better, and not by how much).
     """
 
     group: str
@@ -41,6 +42,7 @@ class VotedPair:
     texts: tuple[str, str]
     votes: tuple[Vote, ...]
     settled: int | None = None
+    scale: int = 3
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import DPOSettings as Settings
-from tutelage.train.fit import Loss, fit
+from tutelage.train.fit import Loss, fit, heldout_metrics
 from tutelage.train.reward import right
 from tutelage.train.stage import collate_pairs, export, prepare_pairs, start_policy, steps_for
 
@@ -113,15 +113,3 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         best=("eval_rewards/accuracies", True),
     )
     return export(run, policy, tokenizer)
-
-
-@torch.no_grad()
-def heldout_metrics(algorithm: DPO, batch: PairBatch, settings: Settings, world: World) -> dict[str, float]:
-    """The loss and its metrics on held-out pairs, as means per pair."""
-    sums: dict[str, float] = {}
-    for part in batch.split(settings.micro_batch_tokens):
-        with world.autocast():
-            loss = algorithm.loss(part)
-        for name, value in {"loss": loss.sum, **loss.metrics}.items():
-            sums[f"eval_{name}"] = sums.get(f"eval_{name}", 0.0) + value.item()
-    return {name: value / len(batch) for name, value in sums.items()}

@@ -189,6 +189,22 @@ def accumulate(algorithm: Algorithm[B], batch: B, max_tokens: int, world: World)
     return total
 
 
+@torch.no_grad()
+def heldout_metrics(
+    algorithm: Algorithm[B], batch: B, settings: TrainSettings, world: World
+) -> dict[str, float]:
+    """The loss and its metrics on held-out data, averaged over its units; each with `eval_` before its name."""
+    sums: dict[str, float] = {}
+    count = 0.0
+    for part in batch.split(settings.micro_batch_tokens):
+        with world.autocast():
+            loss = algorithm.loss(part)
+        count += loss.count.item()
+        for name, value in {"loss": loss.sum, **loss.metrics}.items():
+            sums[f"eval_{name}"] = sums.get(f"eval_{name}", 0.0) + value.item()
+    return {name: value / max(count, 1.0) for name, value in sums.items()}
+
+
 def _refuse(algorithm: Algorithm[B], batch: B, world: World, folder: Path, step: int) -> None:
     """Stop before a non-finite update: keep the batch, and say which rows of the data cause it."""
     culprits: list[int] = []

@@ -22,8 +22,8 @@ from tutelage.parallel import World
 from tutelage.records import Conversation, Document
 from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import PretrainSettings as Settings
-from tutelage.train.fit import fit
-from tutelage.train.sft import LanguageModelling, heldout_loss
+from tutelage.train.fit import fit, heldout_metrics
+from tutelage.train.sft import LanguageModelling
 from tutelage.train.stage import context_limit, export, read_rows, show_preflight, steps_for
 
 
@@ -40,16 +40,17 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.console.print(
         f"{len(packing):,} rows of {packing.max_length} tokens, {packing.waste:.1%} of them empty."
     )
+    algorithm = LanguageModelling(
+        model, lambda step: segments_batch(texts, packing.for_step(step, settings.batch_size))
+    )
     evaluate = None
     if held_out:
         kept = prepare(held_out).examples
         pieces = Packing([len(text) for text in kept], packing.max_length).pieces
         batch = segments_batch(kept, pieces).to(world.device)
-        evaluate = lambda: {"eval_loss": heldout_loss(model, batch, settings, world)}  # noqa: E731
+        evaluate = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
     fit(
-        LanguageModelling(
-            model, lambda step: segments_batch(texts, packing.for_step(step, settings.batch_size))
-        ),
+        algorithm,
         settings,
         world,
         run,

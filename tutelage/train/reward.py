@@ -1,7 +1,7 @@
 """The reward model: a scalar on the last token, trained on comparisons (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1).
 
     loss = - p log sigmoid(d - m) - (1 - p) log sigmoid(-d - m) + center_coef * (r_chosen + r_rejected)^2,
-    d = r_chosen - r_rejected, m = margin
+    d = r_chosen - r_rejected, m = margin_coef * margin (Touvron et al. 2023, arXiv 2307.09288, eq. 2)
 
 After training, the mean and the standard deviation of the scores on the training responses are stored in config.json, so
 that whoever uses the model can normalise its scores; the weights themselves stay as they are.
@@ -21,6 +21,7 @@ from tutelage.data.order import rows_for_step
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.rows import to_json
+from tutelage.feedback.source import is_store_source
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
@@ -50,7 +51,8 @@ class RewardModelling:
         chosen, rejected = sequence_scores(self._model, batch).float().view(-1, 2).unbind(1)
         smoothing = self._settings.label_smoothing
         p_chosen = batch.p_chosen * (1 - smoothing) + (1 - batch.p_chosen) * smoothing
-        losses = bradley_terry(chosen - rejected, p_chosen=p_chosen, margin=batch.margin)
+        margin = self._settings.margin_coef * batch.margin
+        losses = bradley_terry(chosen - rejected, p_chosen=p_chosen, margin=margin)
         losses = losses + self._settings.center_coef * (chosen + rejected) ** 2
         margins = (chosen - rejected).detach()
         metrics = {
@@ -86,6 +88,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     model = load_scalar(start, device=world.device, seed=settings.seed)
     fit_embeddings(model, tokenizer)
     pairs = prepare_pairs(settings, tokenizer, model, run)
+    if not is_store_source(settings.data) and not settings.margin_coef and any(p.margin for p in pairs.train):
+        run.console.print("The data have margins, which margin_coef=0 leaves unused.")
 
     def evaluate() -> dict[str, float]:
         scores = torch.from_numpy(score_pairs(model, pairs.held_out, settings, world))

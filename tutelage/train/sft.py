@@ -17,20 +17,25 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import Records, read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
-from tutelage.data.split import split_by_prompt
 from tutelage.feedback.source import demonstrations_digest, demonstrations_from, is_store_source
 from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import load_tokenizer
-from tutelage.models.passes import token_pass
 from tutelage.ops.losses import nll
 from tutelage.ops.masked import masked_sum
 from tutelage.parallel import World
 from tutelage.records import Conversation, Demonstration
 from tutelage.runs import Run, result_folder
 from tutelage.settings.stages import SFTSettings as Settings
-from tutelage.settings.stages import TrainSettings
-from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import context_limit, export, read_rows, show_preflight, start_policy, steps_for
+from tutelage.train.fit import Loss, fit, heldout_metrics
+from tutelage.train.stage import (
+    context_limit,
+    export,
+    hold_out,
+    read_rows,
+    show_preflight,
+    start_policy,
+    steps_for,
+)
 
 Example = Demonstration | Conversation
 
@@ -47,17 +52,10 @@ class LanguageModelling:
         yield self._batch_at(step)
 
     def loss(self, batch: TokenBatch) -> Loss:
-        """Negative log-likelihood, summed over the trained tokens."""
-        losses = nll(response_logprobs(self._model, batch).logprobs)
-        return Loss(masked_sum(losses, batch.loss_mask), batch.loss_mask.sum())
-
-
-def heldout_loss(model: nn.Module, batch: TokenBatch, settings: TrainSettings, world: World) -> float:
-    """Mean negative log-likelihood over the trained tokens of `batch`, in nats per token."""
-    logprobs = token_pass(
-        lambda part: response_logprobs(model, part).logprobs, batch, settings.micro_batch_tokens, world
-    )
-    return (-masked_sum(logprobs, batch.loss_mask) / batch.loss_mask.sum().clamp(min=1)).item()
+        """Negative log-likelihood and how often the next token was the likeliest, summed over the trained tokens."""
+        mask, found = batch.loss_mask, response_logprobs(self._model, batch)
+        metrics = {"mean_token_accuracy": masked_sum(found.hits, mask)}
+        return Loss(masked_sum(nll(found.logprobs), mask), mask.sum(), metrics)
 
 
 def _rows(settings: Settings, run: Run) -> tuple[Records[Example], Records[Example]]:
@@ -66,10 +64,7 @@ def _rows(settings: Settings, run: Run) -> tuple[Records[Example], Records[Examp
         return read_rows(read_demonstrations, settings, run)
     rows: Records[Example] = Records(demonstrations_from(settings.data, settings.store))
     run.input("data", settings.data, sha256=demonstrations_digest(settings.data, settings.store))
-    if settings.eval_data:
-        run.input("eval_data", settings.eval_data)
-        return rows, read_demonstrations(settings.eval_data)
-    return split_by_prompt(rows, settings.heldout_share)
+    return hold_out(rows, read_demonstrations, settings, run)
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -88,17 +83,18 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         console=run.console,
     )
     prepared = show_preflight(prepare(rows, source=settings.data), run)
-    evaluate = None
-    if held_out:
-        batch = TokenBatch.collate(prepare(held_out).examples).to(world.device)
-        evaluate = lambda: {"eval_loss": heldout_loss(policy, batch, settings, world)}  # noqa: E731
 
     def batch_at(step: int) -> TokenBatch:
         chosen = rows_for_step(len(prepared.examples), settings.batch_size, step, settings.seed)
         return TokenBatch.collate([prepared.examples[i] for i in chosen], [prepared.rows[i] for i in chosen])
 
+    algorithm = LanguageModelling(policy, batch_at)
+    evaluate = None
+    if held_out:
+        batch = TokenBatch.collate(prepare(held_out).examples).to(world.device)
+        evaluate = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
     fit(
-        LanguageModelling(policy, batch_at),
+        algorithm,
         settings,
         world,
         run,

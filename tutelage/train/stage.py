@@ -30,8 +30,8 @@ from tutelage.settings.stages import (
     DataSettings,
     DPOSettings,
     LoraSettings,
-    PPOSettings,
     RewardSettings,
+    RLSettings,
     TrainSettings,
 )
 
@@ -52,10 +52,17 @@ def read_rows(
     data: str = settings.data  # type: ignore[attr-defined]
     rows = read(data)
     run.input("data", data)
+    return hold_out(rows, read, settings, run)
+
+
+def hold_out(
+    rows: Records[R], read: Callable[[str], Records[R]], settings: DataSettings, run: Run
+) -> tuple[Records[R], Records[R]]:
+    """(training rows, held-out rows): `rows` and what `eval_data` holds, or `rows` split by prompt."""
     if settings.eval_data:
         run.input("eval_data", settings.eval_data)
         return rows, read(settings.eval_data)
-    return split_by_prompt(rows, settings.heldout_share)
+    return split_by_prompt(rows, settings.heldout_share, settings.split_seed)
 
 
 def context_limit(max_length: int, model: nn.Module) -> int:
@@ -103,9 +110,7 @@ def prepare_pairs(
         source = (settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators)
         rows: Records[Comparison] = Records(comparisons_from(*source))
         run.input("data", settings.data, sha256=comparisons_digest(*source))
-        train, held_out = split_by_prompt(rows, settings.heldout_share)
-        if settings.eval_data:
-            train, held_out = rows, read_comparisons(settings.eval_data)
+        train, held_out = hold_out(rows, read_comparisons, settings, run)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)
     prepare = partial(
@@ -138,13 +143,18 @@ def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> PairBatch
 def fitting_prompts(
     prompts: Sequence[Prompt],
     tokenizer: PreTrainedTokenizerBase,
-    settings: PPOSettings,
+    settings: RLSettings,
     run: Run,
     source: str,
 ) -> list[Prompt]:
     """The prompts of at most `max_prompt_length` tokens; the others are counted and left out."""
     prepared = prepare_prompts(
-        tokenizer, prompts, max_length=settings.max_prompt_length, source=source, console=run.console
+        tokenizer,
+        prompts,
+        max_length=settings.max_prompt_length,
+        source=source,
+        max_dropped_share=settings.max_dropped_share,
+        console=run.console,
     )
     prepared.report.show(run.console)
     return prepared.examples

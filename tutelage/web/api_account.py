@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from tutelage.feedback import accounts, projects
-from tutelage.feedback.accounts import Scope, User
+from tutelage.feedback.accounts import Scope, TokenInfo, User
 from tutelage.feedback.payloads import Model, Role
 from tutelage.web.access import Labelling, Managing, Reader, TheSite
 from tutelage.web.fields import Id, Name, Secret
@@ -72,19 +72,6 @@ class TokenSecret(Model):
     """The token itself: this is the only time it is told."""
 
     token: str
-
-
-class TokenView(Model):
-    """A token as it can be seen later."""
-
-    id: int
-    name: str
-    prefix: str
-    scopes: tuple[Scope, ...]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked: bool
 
 
 class Activity(Model):
@@ -157,9 +144,9 @@ def change_password(
 
 
 @router.get("/me/tokens")
-def list_tokens(site: TheSite, who: Reader) -> list[TokenView]:
+def list_tokens(site: TheSite, who: Reader) -> list[TokenInfo]:
     """One's own tokens, newest first."""
-    return [TokenView(**vars(token)) for token in accounts.tokens(site.database, who.user)]
+    return accounts.tokens(site.database, who.user)
 
 
 @router.post("/me/tokens", status_code=201)

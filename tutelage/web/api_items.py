@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tutelage.feedback import imports, items, projects
+from tutelage.feedback.browsing import State
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.imports import Kind
-from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Shown, Strategy, Turn
+from tutelage.feedback.imports import Imported, Kind
+from tutelage.feedback.items import Built, ItemDetail, ItemRow
+from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Strategy
 from tutelage.web.access import Manager, TheSite, Viewer
 from tutelage.web.fields import Id
 from tutelage.web.strict import StrictRoute
@@ -21,55 +21,6 @@ from tutelage.web.strict import StrictRoute
 router = APIRouter(tags=["items"], route_class=StrictRoute)
 
 MOST_LINES = 100_000  # of one import; its bytes are limited for every request
-
-State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
-
-
-class ItemView(Model):
-    """One line of the data browser; responses are in canonical slots."""
-
-    item_id: int
-    type: ItemType
-    prompt: str
-    task: str
-    responses: tuple[str, ...]
-    models: tuple[str, ...]
-    answers: int
-    extra: int
-    overlap: int
-    skips: int
-    flags: int
-    gold: bool
-    conflict: bool
-    settled: bool
-    closed: bool
-    priority: float
-
-
-class AnswerView(Model):
-    """One stored answer in canonical slots."""
-
-    annotation_id: int
-    annotator: str
-    kind: str
-    role: Literal["answer", "extra", "adjudication"]
-    answer: Answer
-    shown_order: tuple[int, ...]
-    submitted_at: datetime
-    active_ms: int
-    schema_version: int | None
-    current: bool
-
-
-class DetailView(Model):
-    """Everything about one item."""
-
-    row: ItemView
-    thread: tuple[Turn, ...]
-    responses: tuple[Shown, ...]
-    answers: tuple[AnswerView, ...]
-    flags: tuple[dict[str, Any], ...]
-    gold_answer: Answer | None
 
 
 class Build(Model):
@@ -80,14 +31,6 @@ class Build(Model):
     per_prompt: Annotated[int, Field(ge=0, le=1000)] = 1
     size: Annotated[int, Field(ge=0, le=9)] | None = None
     across_runs: bool = True
-
-
-class BuiltView(Model):
-    """New items, items that were there already, prompts with too few different responses."""
-
-    new: int
-    there: int
-    short: int
 
 
 class Gold(Model):
@@ -114,21 +57,6 @@ class Count(Model):
     count: int
 
 
-class BadLineView(Model):
-    """A line that was not taken."""
-
-    line: int
-    why: str
-
-
-class ImportedView(Model):
-    """What an import did; all good lines are in."""
-
-    new: int
-    there: int
-    bad: tuple[BadLineView, ...]
-
-
 @router.get("/projects/{project}/items")
 def browse(
     site: TheSite,
@@ -139,33 +67,24 @@ def browse(
     model: Annotated[Short, Query()] = "",
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> list[ItemView]:
+) -> list[ItemRow]:
     """A page of items; `after` is the last item of the page before."""
     query = items.Query(text=text, type=type, state=state, model=model, after=after, limit=limit)
-    return [ItemView(**asdict(row)) for row in items.browse(site.database, who, query)]
+    return items.browse(site.database, who, query)
 
 
 @router.get("/projects/{project}/items/{item_id}")
-def detail(site: TheSite, who: Viewer, item_id: Id) -> DetailView:
+def detail(site: TheSite, who: Viewer, item_id: Id) -> ItemDetail:
     """One item with all its answers."""
-    found = items.detail(site.database, who, item_id)
-    return DetailView(
-        row=ItemView(**asdict(found.row)),
-        thread=found.thread,
-        responses=found.responses,
-        answers=tuple(AnswerView(**vars(answer)) for answer in found.answers),
-        flags=found.flags,
-        gold_answer=found.gold_answer,
-    )
+    return items.detail(site.database, who, item_id)
 
 
 @router.post("/projects/{project}/items/build")
-def build(site: TheSite, who: Manager, body: Build) -> BuiltView:
+def build(site: TheSite, who: Manager, body: Build) -> Built:
     """Make items from stored responses; repeating it makes none twice."""
-    built = items.build(
+    return items.build(
         site.database, who, body.type, body.strategy, body.per_prompt, body.size, body.across_runs
     )
-    return BuiltView(**asdict(built))
 
 
 @router.put("/projects/{project}/items/{item_id}/gold", status_code=204)
@@ -209,16 +128,11 @@ def models(site: TheSite, who: Viewer) -> list[str]:
 )
 async def import_lines(
     site: TheSite, who: Manager, request: Request, kind: Annotated[Kind, Query()]
-) -> ImportedView:
+) -> Imported:
     """Take JSONL, one row per line; bad lines are listed and left out, the others are in."""
     lines = (await request.body()).split(b"\n")
     if not lines[-1]:
         lines.pop()
     if len(lines) > MOST_LINES:
         raise Refused("invalid", f"{len(lines):,} lines are too many at once: send at most {MOST_LINES:,}.")
-    done = await run_in_threadpool(imports.import_lines, site.database, who, kind, lines)
-    return ImportedView(
-        new=done.new,
-        there=done.there,
-        bad=tuple(BadLineView(line=bad.line, why=bad.why) for bad in done.bad),
-    )
+    return await run_in_threadpool(imports.import_lines, site.database, who, kind, lines)

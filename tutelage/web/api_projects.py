@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tutelage.feedback import accounts, deletion, projects
 from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Text
+from tutelage.feedback.projects import MemberRow
 from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
 from tutelage.web.fields import Name
 from tutelage.web.render import markdown
@@ -65,15 +66,6 @@ class Version(Model):
     """The number of a version, counted from 1."""
 
     n: int
-
-
-class MemberView(Model):
-    """A member of a project."""
-
-    name: str
-    role: Role
-    active: bool
-    answers: int
 
 
 class NewRole(Model):
@@ -162,9 +154,9 @@ def replace_guideline(site: TheSite, who: Manager, body: NewGuideline) -> Versio
 
 
 @router.get("/projects/{project}/members")
-def list_members(site: TheSite, who: Manager) -> list[MemberView]:
+def list_members(site: TheSite, who: Manager) -> list[MemberRow]:
     """All members by name."""
-    return [MemberView(**asdict(row)) for row in projects.members(site.database, who)]
+    return projects.members(site.database, who)
 
 
 @router.put("/projects/{project}/members/{name}", status_code=204)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from fastapi.responses import FileResponse
 
 from tutelage.feedback import exports, insights
 from tutelage.feedback.exports import ExportSpec
+from tutelage.feedback.insights import Totals
 from tutelage.feedback.payloads import Model
 from tutelage.web.access import Exporter, TheSite, Viewer
 from tutelage.web.figures import Insight, insight
@@ -20,22 +20,6 @@ from tutelage.web.strict import StrictRoute
 router = APIRouter(tags=["results"], route_class=StrictRoute)
 
 ExportName = Annotated[str, InPath(min_length=1, max_length=64)]
-
-
-class TotalsView(Model):
-    """A project in numbers."""
-
-    items: int
-    complete: int
-    answers: int
-    extra: int
-    revisions: int
-    skips: int
-    flags: int
-    gold_items: int
-    conflicts: int
-    settled: int
-    annotators: int
 
 
 class ExportedView(Model):
@@ -48,9 +32,9 @@ class ExportedView(Model):
 
 
 @router.get("/projects/{project}/stats/totals")
-def totals(site: TheSite, who: Viewer) -> TotalsView:
+def totals(site: TheSite, who: Viewer) -> Totals:
     """The project in numbers."""
-    return TotalsView(**asdict(insights.totals(site.database, who)))
+    return insights.totals(site.database, who)
 
 
 @router.get("/projects/{project}/stats")
@@ -61,7 +45,7 @@ def stats(site: TheSite, who: Viewer) -> Insight:
 
 @router.post("/projects/{project}/exports/preview")
 def preview(site: TheSite, who: Exporter, body: ExportSpec) -> list[dict[str, Any]]:
-    """The first rows exactly as they would be written."""
+    """The first rows as they would be written."""
     return exports.preview(site.database, who, body)
 
 
@@ -75,7 +59,7 @@ def export(site: TheSite, who: Exporter, body: ExportSpec) -> ExportedView:
 
 @router.get("/projects/{project}/exports/{name}/file", response_class=FileResponse)
 def export_file(site: TheSite, who: Exporter, name: ExportName) -> FileResponse:
-    """The rows, one JSON object per line."""
+    """The rows: one JSON object per line, Parquet or CSV, as was asked for."""
     return _download(site.exports.find(who, name).file)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,8 +9,10 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback import answers, insights, projects, queue
+from tutelage.feedback.insights import OwnAgreement
 from tutelage.feedback.payloads import FlagCode, Given, Model, Receipt, Short, SkipReason, Submission
 from tutelage.feedback.projects import Member
+from tutelage.feedback.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
 from tutelage.web.fields import BodyId, Id, Key
 from tutelage.web.site import Site
@@ -31,38 +32,6 @@ class Handed(Model):
     """The next item, or null when nothing is left."""
 
     view: TaskView | None
-
-
-class LastView(Model):
-    """One of the caller's latest answers."""
-
-    annotation_id: int
-    assignment_id: int
-    item_id: int
-    type: str
-    submitted_at: datetime
-
-
-class ProgressView(Model):
-    """The caller's own numbers; fields that the project hides are null."""
-
-    answered: int
-    skipped: int
-    left: int
-    project_items: int
-    project_complete: int
-    per_hour: float | None
-    gold_right: int | None
-    gold_answered: int | None
-    last: tuple[LastView, ...]
-
-
-class Agreement(Model):
-    """How often the caller took the side of the others' majority; null where the project hides it."""
-
-    agreed: int
-    compared: int
-    by_kind: dict[str, tuple[int, int]]
 
 
 class Draft(Model):
@@ -118,16 +87,15 @@ def next_task(site: TheSite, who: Annotator, body: Next) -> Handed:
 
 
 @router.get("/projects/{project}/progress")
-def progress(site: TheSite, who: Annotator) -> ProgressView:
+def progress(site: TheSite, who: Annotator) -> Progress:
     """The caller's own numbers."""
-    return ProgressView(**asdict(queue.progress(site.database, who)))
+    return queue.progress(site.database, who)
 
 
 @router.get("/projects/{project}/agreement")
-def agreement(site: TheSite, who: Annotator) -> Agreement | None:
+def agreement(site: TheSite, who: Annotator) -> OwnAgreement | None:
     """The caller's agreement with the others, where the project shows it."""
-    found = insights.own_agreement(site.database, who)
-    return None if found is None else Agreement(**asdict(found))
+    return insights.own_agreement(site.database, who)
 
 
 @router.get("/projects/{project}/assignments/{assignment_id}")

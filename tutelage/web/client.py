@@ -18,6 +18,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -149,10 +150,24 @@ class Client:
         return self.request("GET", f"{_project(project)}/stats")
 
     def export(self, project: str, **spec: Any) -> list[dict[str, Any]]:
-        """The rows of an export (format, aggregation, ties, neutral, names, gold)."""
-        made = self.request("POST", f"{_project(project)}/exports", spec)
-        lines = self._send("GET", f"/api/v1{_project(project)}/exports/{made['name']}/file", None, True, {})
+        """The rows of an export (format, aggregation, ties, labels_from, neutral, names, gold)."""
+        at = self._exported(project, {**spec, "file_format": "jsonl"})
+        lines = self._send("GET", f"/api/v1{at}/file", None, True, {})
         return [json.loads(line) for line in lines.splitlines() if line]
+
+    def export_file(self, project: str, path: str | Path, **spec: Any) -> dict[str, Any]:
+        """Write an export (as `export`, and file_format: jsonl, parquet, csv) to `path`, its manifest beside it; returns that."""
+        at, path = self._exported(project, spec), Path(path)
+        path.write_bytes(self._send("GET", f"/api/v1{at}/file", None, True, {}))
+        manifest = self._send("GET", f"/api/v1{at}/manifest", None, True, {})
+        path.with_name(f"{path.name}.manifest.json").write_bytes(manifest)
+        found: dict[str, Any] = json.loads(manifest)
+        return found
+
+    def _exported(self, project: str, spec: Mapping[str, Any]) -> str:
+        """Make an export; returns where its files are."""
+        made = self.request("POST", f"{_project(project)}/exports", spec)
+        return f"{_project(project)}/exports/{made['name']}"
 
     # the wire -----------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Exports:
         folder = self._root() / name
         folder.mkdir()
         try:
-            done = export(database, who, spec, folder / f"{spec.format}.jsonl")
+            done = export(database, who, spec, folder / f"{spec.format}.{spec.file_format}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -7,14 +7,17 @@ from contextlib import closing
 from rich.console import Console
 
 from tutelage.feedback.commands.opening import open_existing
-from tutelage.feedback.exports import ExportSpec, export
+from tutelage.feedback.exports import ExportSpec, FileFormat, export
 from tutelage.feedback.projects import local_member
 from tutelage.settings.stages import FeedbackExportSettings as Settings
+
+ENDINGS: dict[str, FileFormat] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
 
 
 def main(settings: Settings, console: Console) -> None:
     """Write the file.  Raises ValueError for no such store or project, and where there is nothing to write."""
-    spec = ExportSpec(**settings.model_dump(include=set(ExportSpec.model_fields)))
+    chosen = settings.model_dump(include=set(ExportSpec.model_fields))
+    spec = ExportSpec(**chosen | {"file_format": _file_format(settings)})
     with closing(open_existing(settings.store)) as database:
         who = local_member(database, settings.project)
         done = export(database, who, spec, settings.out)
@@ -22,7 +25,20 @@ def main(settings: Settings, console: Console) -> None:
         console.print(f"left out: {number} ({reason})", style="yellow", markup=False)
     if not done.rows:
         raise ValueError(
-            f"nothing in project '{settings.project}' fits format={spec.format}: {done.file} is empty; "
+            f"nothing in project '{settings.project}' fits format={spec.format}: {done.file} holds no rows; "
             "look at `tutelage feedback status`, or choose another format."
         )
     console.print(f"{done.rows} rows in {done.file}, described in {done.manifest}.", markup=False)
+
+
+def _file_format(settings: Settings) -> FileFormat:
+    """The kind of file, which the ending of its name may not contradict."""
+    ending = settings.out.suffix.lower()
+    by_ending = ENDINGS.get(ending)
+    if settings.file_format == "auto":
+        return by_ending or "jsonl"
+    if by_ending not in (None, settings.file_format):
+        raise ValueError(
+            f"out={settings.out} ends in {ending}, but file_format={settings.file_format}: change one of the two."
+        )
+    return settings.file_format

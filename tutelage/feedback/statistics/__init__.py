@@ -17,6 +17,7 @@ from tutelage.feedback.statistics.bradley_terry import (
     bradley_terry,
     crowd_bradley_terry,
 )
+from tutelage.feedback.statistics.crowd_pairs import CrowdPairs, crowd_pairs
 from tutelage.feedback.statistics.dawid_skene import DawidSkene, dawid_skene
 from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling
 from tutelage.feedback.statistics.gold import GoldAccuracy, gold_accuracy
@@ -26,6 +27,7 @@ from tutelage.feedback.statistics.votes import Votes
 
 __all__ = [
     "ENOUGH",
+    "CrowdPairs",
     "CrowdStrengths",
     "Cycles",
     "DawidSkene",
@@ -42,6 +44,7 @@ __all__ = [
     "cohen_kappa",
     "consistency",
     "crowd_bradley_terry",
+    "crowd_pairs",
     "dawid_skene",
     "fleiss_kappa",
     "gold_accuracy",

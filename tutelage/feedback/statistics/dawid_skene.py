@@ -67,13 +67,13 @@ def dawid_skene(
     model = _Model(found, strength, trust)
     counts = found.counts()
     n = counts.sum(axis=1, keepdims=True)
-    start = np.where(n > 0, counts / np.maximum(n, 1), 1 / counts.shape[1])
-    state, objective, converged = model.run(start, np.ones(len(start)), iterations, tolerance)
+    start = np.where(n > 0, counts / np.maximum(n, 1), 1 / counts.shape[1])[model.first]
+    state, objective, converged = model.run(start, np.ones(len(counts)), iterations, tolerance)
     return DawidSkene(
         items=found.items,
         annotators=found.annotators,
         categories=found.categories,
-        soft=state.soft,
+        soft=state.soft[model.pattern],
         prevalence=state.prevalence,
         confusion=state.confusion,
         accuracy=_accuracy(found, model, state, iterations, how),
@@ -86,7 +86,7 @@ def dawid_skene(
 class _State:
     prevalence: Floats  # [C]
     confusion: Floats  # [A, C, C]
-    soft: Floats  # [I, C]
+    soft: Floats  # [P, C]
 
     @property
     def accuracy(self) -> Floats:
@@ -94,14 +94,18 @@ class _State:
 
 
 class _Model:
-    """EM on counts: an item's votes are one row [A * C], so that both steps are matrix products."""
+    """EM on counts: an item's votes are one row [A * C], so that both steps are matrix products.
+
+    Items with the same votes by the same people are one of P patterns: `pattern` [I], and `first` [P], an item of each.
+    """
 
     def __init__(self, votes: Votes, strength: float, trust: float) -> None:
         people, size = len(votes.annotators), len(votes.categories)
         self.shape = (people, size, size)
         cell = (votes.item * people + votes.annotator) * size + votes.label
         said = np.bincount(cell, minlength=len(votes.items) * people * size)
-        self.said = said.reshape(len(votes.items), people * size).astype(float)
+        rows = said.reshape(len(votes.items), people * size).astype(float)
+        self.said, self.first, self.pattern = np.unique(rows, axis=0, return_index=True, return_inverse=True)
         wrong = (1 - trust) / max(1, size - 1)
         self.prior = strength * (wrong + (trust - wrong) * np.eye(size))
         self.prior_prevalence = strength / size
@@ -109,15 +113,17 @@ class _Model:
     def run(
         self, soft: Floats, weight: Floats, iterations: int, tolerance: float
     ) -> tuple[_State, Floats, bool]:
-        """From soft labels [I, C] and how often each item counts [I]: the final state, the objective, whether it settled."""
+        """From soft labels [P, C] and how often each item counts [I]: the final state, the objective, whether it settled."""
         trace: list[float] = []
+        enough = tolerance * len(weight)
+        weight = np.bincount(self.pattern, weights=weight).astype(float)
         while True:
             prevalence, confusion = self._maximise(soft * weight[:, None])
             soft, evidence = self._expect(prevalence, confusion)
             prior = np.sum(self.prior * np.log(np.maximum(confusion, TINY)))
             prior += self.prior_prevalence * np.sum(np.log(np.maximum(prevalence, TINY)))
             trace.append(float(weight @ evidence + prior))
-            settled = len(trace) > 1 and trace[-1] - trace[-2] < tolerance * len(soft)
+            settled = len(trace) > 1 and trace[-1] - trace[-2] < enough
             if settled or len(trace) >= iterations:
                 return _State(prevalence, confusion, soft), np.array(trace), settled
 
@@ -130,7 +136,7 @@ class _Model:
         return prevalence / prevalence.sum(), confusion
 
     def _expect(self, prevalence: Floats, confusion: Floats) -> tuple[Floats, Floats]:
-        """Soft labels, and the log-probability of each item's votes."""
+        """Soft labels, and the log-probability of each pattern's votes."""
         people, size, _ = self.shape
         logs = np.log(np.maximum(confusion, TINY)).transpose(0, 2, 1).reshape(people * size, size)
         joint = self.said @ logs + np.log(np.maximum(prevalence, TINY))

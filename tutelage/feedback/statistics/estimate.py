@@ -116,7 +116,7 @@ def row_weights(clusters: ArrayLike | None, n: int, how: Resampling) -> Iterator
     """How often each of n rows is drawn, in blocks [r, n]: rows of one cluster together."""
     numbers = np.arange(n) if clusters is None else clusters_of(clusters)
     for counts in resample_counts(int(numbers.max()) + 1, how.seed, how.resamples):
-        yield counts[:, numbers].astype(float)
+        yield counts.astype(float)[:, numbers]
 
 
 def same_length(**arrays: ArrayLike | None) -> int:

@@ -23,7 +23,7 @@ from tutelage.feedback.statistics.estimate import (
     share,
 )
 from tutelage.feedback.statistics.logit import Design, Outcomes, fit
-from tutelage.statistics import Floats, percentile_interval
+from tutelage.statistics import Floats, clusters_of, percentile_interval
 
 RIDGE = 0.01  # keeps a slope finite where the votes are perfectly separated
 DECIDED = "votes that are no ties"
@@ -129,15 +129,21 @@ def _effect(
     n = won.size
     if n < how.enough:
         return insufficient(n, "logit", how, "votes")
-    none = np.zeros(n, np.int64)
-    design = Design(none, none, 0, columns)
+    # Votes that the model cannot tell apart are added up first: a resample then costs what there are different ones.
+    rows, cells = np.unique(columns, axis=0, return_inverse=True)
+    order = np.argsort(cells, kind="stable")
+    begin = np.searchsorted(cells[order], np.arange(len(rows)))
+    numbers = np.arange(n) if clusters is None else clusters_of(clusters)
+    none = np.zeros(len(rows), np.int64)
+    design = Design(none, none, 0, rows)
 
     def effects(weight: Floats, start: Floats | None) -> Floats:
-        outcomes = Outcomes(weight * won, np.zeros_like(weight), weight * (1 - won))
-        return fit(design, outcomes, RIDGE, start=start)
+        win, loss = (np.add.reduceat(weight * part, begin, axis=1) for part in (won[order], 1 - won[order]))
+        return fit(design, Outcomes(win, np.zeros_like(win), loss), RIDGE, start=start)
 
     value = effects(np.ones((1, n)), None)
-    drawn = np.concatenate([effects(weight, value)[:, number] for weight in row_weights(clusters, n, how)])
+    blocks = row_weights(numbers[order], n, how)
+    drawn = np.concatenate([effects(weight, value)[:, number] for weight in blocks])
     return estimate(
         percentile_interval(float(value[0, number]), drawn, n, how.confidence), "logit", how, what="votes"
     )

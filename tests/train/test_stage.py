@@ -1,0 +1,85 @@
+"""Around the loop: which rows are held out, and when unusable ones stop the work, by the settings of each command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.train.making import make_model, make_tokenizer
+from tutelage.data.formats import read_demonstrations
+from tutelage.data.split import split_by_prompt
+from tutelage.feedback import source
+from tutelage.records import Comparison, Prompt
+from tutelage.runs import Run
+from tutelage.settings.stages import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from tutelage.train import sft, stage
+from tutelage.train.stage import fitting_prompts, prepare_pairs, read_rows
+
+PROMPTS = [f"the cat {number}" for number in range(60)]
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def demonstrations(tmp_path: Path) -> str:
+    return write(tmp_path / "d.jsonl", [{"prompt": p, "completion": " sat."} for p in PROMPTS])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.open(tmp_path / "run", "sft", SFTSettings(data="-"))
+
+
+def held_out(data: str, run: Run, **changes: object) -> set[object]:
+    settings = SFTSettings.model_validate({"data": data, "heldout_share": 0.3, **changes})
+    train, held = read_rows(read_demonstrations, settings, run)
+    assert {row.prompt for row in train}.isdisjoint(row.prompt for row in held)  # type: ignore[union-attr]
+    return {row.prompt.content for row in held}  # type: ignore[union-attr]
+
+
+def test_split_seed_chooses_the_prompts_that_are_held_out_and_seed_does_not(
+    demonstrations: str, run: Run, tmp_path: Path
+) -> None:
+    usual = held_out(demonstrations, run)
+    rows = read_demonstrations(demonstrations)
+    assert usual == {row.prompt.content for row in split_by_prompt(rows, 0.3)[1]}  # type: ignore[union-attr]
+    assert usual == held_out(demonstrations, run, seed=7)
+    others = [held_out(demonstrations, run, split_seed=seed) for seed in (1, 2)]
+    assert usual != others[0] != others[1] != usual
+    file = write(tmp_path / "e.jsonl", [{"prompt": "a dog", "completion": " ran."}])
+    assert held_out(demonstrations, run, split_seed=1, eval_data=file) == {"a dog"}
+
+
+def test_rows_from_the_store_are_split_alike(
+    demonstrations: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = list(read_demonstrations(demonstrations))
+    pairs = [Comparison(Prompt(text), " sat.", " ran.") for text in PROMPTS]
+    for module, kind, found in ((sft, "demonstrations", rows), (stage, "comparisons", pairs)):
+        monkeypatch.setattr(module, f"{kind}_from", lambda *args, found=found: found)
+        monkeypatch.setattr(module, f"{kind}_digest", lambda *args: "0")
+    assert source.is_store_source("store:main")
+    tokenizer = make_tokenizer()
+    for seed in (0, 1):
+        wanted = held_out(demonstrations, run, split_seed=seed)
+        chosen = {"data": "store:main", "heldout_share": 0.3, "split_seed": seed}
+        _, held = sft._rows(SFTSettings.model_validate(chosen), run)
+        assert {row.prompt.content for row in held} == wanted  # type: ignore[union-attr]
+        for settings in (RewardSettings.model_validate(chosen), DPOSettings.model_validate(chosen)):
+            found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), run)
+            assert {row.prompt.content for row in found_pairs.comparisons} == wanted
+
+
+def test_prompts_that_are_too_long_stop_the_work_when_they_are_more_than_allowed(run: Run) -> None:
+    prompts = [Prompt("the cat"), Prompt("a dog"), Prompt("the cat sat on the mat. " * 20)]
+    settings = PPOSettings(prompts="p.jsonl", max_prompt_length=16)
+    with pytest.raises(ValueError, match=r"1 of 3 prompts from p.jsonl .* more than max_dropped_share=0\.1"):
+        fitting_prompts(prompts, make_tokenizer(), settings, run, "p.jsonl")
+    lenient = settings.model_copy(update={"max_dropped_share": 0.5})
+    assert fitting_prompts(prompts, make_tokenizer(), lenient, run, "p.jsonl") == prompts[:2]

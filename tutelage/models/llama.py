@@ -1,0 +1,195 @@
+"""Llama's decoder on a CPU, forward and backward by hand.
+
+What transformers' modules do in some sixty calls per layer, and autograd in a hundred on the way back, is done here in a
+third of them: query, key and value in one product, gate and up in another, the rotation as one complex product, sums in
+place.  At a million parameters most of a step is such calls, not arithmetic.  Weights stay where transformers keeps
+them; what comes out agrees with its modules to rounding (tests/models/test_llama.py).
+
+Residual stream and norms are float32 (float64 for float64 weights), products run in autocast's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from transformers import LlamaModel
+
+from tutelage.models.attention import Scores, attend, attend_backward
+from tutelage.models.layout import Layout
+
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
+
+
+def by_hand(backbone: Any) -> bool:
+    """Whether `states` can run this backbone: a plain Llama on a CPU, without biases, adapters or checkpointing."""
+    if type(backbone) is not LlamaModel or backbone.device.type != "cpu" or backbone.gradient_checkpointing:
+        return False
+    return backbone.config.hidden_act == "silu" and all(map(_plain, backbone.layers))
+
+
+def _plain(layer: Any) -> bool:
+    parts = [(layer.self_attn, name) for name in LINEARS[0]] + [(layer.mlp, name) for name in LINEARS[1]]
+    return all(type(linear := getattr(*part)) is nn.Linear and linear.bias is None for part in parts)
+
+
+def states(backbone: Any, ids: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
+    """Last hidden states [N, D] of the row `ids` [N]; [M, D] at row positions `read` (int64 [M], none twice)."""
+    table = backbone.embed_tokens.weight
+    wide = torch.promote_types(table.dtype, torch.float32)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else table.dtype
+    with torch.autocast("cpu", enabled=False):
+        x = F.embedding(ids, table).to(wide)
+        cos, sin = (t[0, :, None] for t in backbone.rotary_emb(x, layout.positions[None]))
+        half = cos.shape[-1] // 2
+        turn = torch.complex(cos[..., :half], sin[..., :half])
+        for layer in backbone.layers:
+            here = read if layer is backbone.layers[-1] else None
+            x = _Layer.apply(x, _call(layer, layout, turn, dtype, here), *_weights(layer))
+        last: Tensor = backbone.norm(x.to(table.dtype))
+        return last
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a layer needs besides its input and its weights.
+
+    turn: complex [N, 1, d / 2], the rotation of every token.  read: row positions that go on, None = all.
+    """
+
+    heads: int
+    shared_heads: int
+    eps: float
+    turn: Tensor
+    dtype: torch.dtype
+    scores: Scores
+    read: Tensor | None
+
+
+def _call(layer: Any, layout: Layout, turn: Tensor, dtype: torch.dtype, read: Tensor | None) -> _Call:
+    attn, size = layer.self_attn, layer.self_attn.head_dim
+    heads, shared = attn.q_proj.out_features // size, attn.k_proj.out_features // size
+    scores = Scores(layout, attn.scaling, None, None)
+    return _Call(heads, shared, layer.input_layernorm.variance_epsilon, turn, dtype, scores, read)
+
+
+def _weights(layer: Any) -> tuple[Tensor, ...]:
+    linears = [getattr(layer.self_attn, name).weight for name in LINEARS[0]]
+    linears += [getattr(layer.mlp, name).weight for name in LINEARS[1]]
+    return layer.input_layernorm.weight, layer.post_attention_layernorm.weight, *linears
+
+
+class _Layer(torch.autograd.Function):
+    """One decoder layer: [N, D] -> [N, D], or [M, D] at `call.read`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: _Call, *weights: Tensor) -> Tensor:
+        norm1, norm2, q, k, v, o, gate, up, down = weights
+        heads, shared = call.heads, call.shared_heads
+        size = q.shape[0] // heads
+        w_in = torch.cat([_pairs(q, heads), _pairs(k, shared), v]).to(call.dtype)
+        w_out, w_down, w_up = o.to(call.dtype), down.to(call.dtype), torch.cat([gate, up]).to(call.dtype)
+
+        scale1 = _scale(x, call.eps)
+        n1 = _normed(x, scale1, norm1).to(call.dtype)
+        qkv = n1 @ w_in.t()
+        turned = _turn(qkv[:, : (heads + shared) * size], call.turn)
+        value = qkv[:, (heads + shared) * size :].unflatten(1, (shared, size)).transpose(0, 1)
+        query, key = turned[:, :heads].transpose(0, 1), turned[:, heads:].transpose(0, 1)
+        mixed, kept = attend(query, key, value, call.scores, keep=any(ctx.needs_input_grad))
+        mixed = mixed.flatten(1)
+
+        seen = mixed if call.read is None else mixed[call.read]
+        x2 = (x if call.read is None else x[call.read]) + seen @ w_out.t()
+        scale2 = _scale(x2, call.eps)
+        n2 = _normed(x2, scale2, norm2).to(call.dtype)
+        both = n2 @ w_up.t()
+        opened = F.silu(both[:, : len(gate)])
+        inner = opened * both[:, len(gate) :]
+        ctx.call = call
+        ctx.save_for_backward(
+            x, scale1, n1, query, key, value, seen, x2, scale2, n2, both, opened, inner,
+            norm1, norm2, w_in, w_out, w_up, w_down, *kept,
+        )  # fmt: skip
+        return x2 + inner @ w_down.t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        x, scale1, n1, query, key, value, seen, x2, scale2, n2, both, opened, inner, *rest = ctx.saved_tensors
+        norm1, norm2, w_in, w_out, w_up, w_down, *kept = rest
+        wide, heads, shared = x.dtype, call.heads, call.shared_heads
+
+        out = grad.to(call.dtype)
+        d_down, d_inner = out.t() @ inner, out @ w_down
+        width = inner.shape[1]
+        d_both = torch.empty_like(both)
+        torch.mul(d_inner, opened, out=d_both[:, width:])
+        d_opened = d_inner.mul_(both[:, width:])
+        torch.ops.aten.silu_backward.grad_input(d_opened, both[:, :width], grad_input=d_both[:, :width])
+        d_up = d_both.t() @ n2
+        dx2, d_norm2 = _norm_backward(d_both @ w_up, x2, scale2, norm2)
+        dx2 += grad
+
+        out = dx2.to(call.dtype)
+        d_out, d_mixed = out.t() @ seen, out @ w_out
+        if call.read is not None:
+            d_mixed = d_mixed.new_zeros(len(x), d_mixed.shape[1]).index_copy_(0, call.read, d_mixed)
+        size = query.shape[2]
+        d_query, d_key, d_value = attend_backward(
+            d_mixed.unflatten(1, (heads, size)), query, key, value, call.scores, kept
+        )
+        d_qkv = n1.new_empty(len(x), len(w_in))
+        d_turned = torch.cat([d_query, d_key]).transpose(0, 1).flatten(1)
+        d_qkv[:, : d_turned.shape[1]] = _turn(d_turned, call.turn.conj()).flatten(1)
+        d_qkv[:, d_turned.shape[1] :].unflatten(1, (shared, size)).copy_(d_value.transpose(0, 1))
+        d_in = d_qkv.t() @ n1
+        dx, d_norm1 = _norm_backward(d_qkv @ w_in, x, scale1, norm1)
+        if call.read is None:
+            dx += dx2
+        else:
+            dx.index_add_(0, call.read, dx2)
+
+        d_q, d_k, d_v = d_in.split([heads * size, shared * size, shared * size])
+        matrices = _halves(d_q, heads), _halves(d_k, shared), d_v, d_out, d_up[:width], d_up[width:], d_down
+        return dx, None, d_norm1, d_norm2, *(m.to(wide) for m in matrices)
+
+
+def _pairs(weight: Tensor, heads: int) -> Tensor:
+    """Rows [heads * d, D] in another order: what the rotation pairs, i and i + d / 2, side by side."""
+    return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).flatten(0, 2)
+
+
+def _halves(weight: Tensor, heads: int) -> Tensor:
+    """The order before `_pairs`."""
+    return weight.view(heads, -1, 2, weight.shape[1]).transpose(1, 2).flatten(0, 2)
+
+
+def _turn(flat: Tensor, turn: Tensor) -> Tensor:
+    """[N, h * d] -> [N, h, d], every pair of numbers turned by its angle."""
+    wide = flat.to(torch.promote_types(flat.dtype, torch.float32), memory_format=torch.contiguous_format)
+    pairs = torch.view_as_complex(wide.view(len(flat), -1, turn.shape[-1], 2))
+    return torch.view_as_real(pairs * turn).flatten(2).to(flat.dtype)
+
+
+def _scale(x: Tensor, eps: float) -> Tensor:
+    """[N, 1]: one over the root of the mean square."""
+    return (torch.linalg.vecdot(x, x)[:, None] / x.shape[1]).add_(eps).rsqrt_()
+
+
+def _normed(x: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
+    return (x * scale).mul_(weight)
+
+
+def _norm_backward(grad: Tensor, x: Tensor, scale: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the weight.  With h = x scale, g = grad weight: scale (g - h mean(g h)), sum(grad h)."""
+    hat = x * scale
+    grad = grad.to(x.dtype)
+    product = grad * hat
+    mean = (product @ weight.to(x.dtype))[:, None] / x.shape[1]
+    return (grad * weight).addcmul_(hat, mean, value=-1).mul_(scale), product.sum(0).to(weight.dtype)
