@@ -96,6 +96,27 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "feedback delete",
+        "tutelage.feedback.commands.deleting",
+        "FeedbackDeleteSettings",
+        "Hide a project; everything in it is kept.",
+        "Feedback",
+    ),
+    Command(
+        "feedback restore",
+        "tutelage.feedback.commands.restoring",
+        "FeedbackRestoreSettings",
+        "Bring a deleted project back.",
+        "Feedback",
+    ),
+    Command(
+        "feedback purge",
+        "tutelage.feedback.commands.purging",
+        "FeedbackPurgeSettings",
+        "Delete a deleted project for good.",
+        "Feedback",
+    ),
+    Command(
         "feedback doctor",
         "tutelage.feedback.commands.doctor",
         "FeedbackDoctorSettings",

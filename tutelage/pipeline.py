@@ -117,7 +117,9 @@ def set_aside(folder: Path) -> Path:
 
 def _digest(path: str, settings: Settings) -> str | None:
     if is_store_source(path) and isinstance(settings, FeedbackSettings):
-        return comparisons_digest(path, settings.store, settings.aggregation, settings.ties)
+        return comparisons_digest(
+            path, settings.store, settings.aggregation, settings.ties, settings.annotators
+        )
     if is_store_source(path) and isinstance(settings, SFTSettings):
         return demonstrations_digest(path, settings.store)
     if is_store_source(path) and isinstance(settings, LabelSettings):

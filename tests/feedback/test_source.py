@@ -15,6 +15,7 @@ from tutelage.feedback.source import (
     is_store_source,
     responses_digest,
 )
+from tutelage.records import Comparison
 from tutelage.store import ModelInfo, Store
 
 
@@ -46,6 +47,34 @@ def test_sources(store: Store, path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "absent.sqlite").exists()
     with pytest.raises(ValueError, match="names no project"):
         comparisons_from("store:", path)
+
+
+def test_only_some_annotators_votes(store: Store, path: Path) -> None:
+    """By name and by kind; what they did not vote on is not there, and the digest is that of what is."""
+    first, second = (pair.item_id for pair in store.pairs("main")[:2])
+    store.add_annotator("hal", "judge")
+    votes = [(first, "ann", 1), (first, "bob", 1), (first, "hal", -1), (second, "bob", 2)]
+    store.add_votes("main", [new_vote(item, name, preference) for item, name, preference in votes])
+
+    def read(*annotators: str) -> list[Comparison]:
+        return comparisons_from("store:main", path, annotators=annotators)
+
+    everybody = comparisons_from("store:main", path)
+    assert read("ann", "bob") == everybody and len(everybody) == 2
+    (hal,) = read("judge")
+    assert (hal.chosen, hal.rejected) == (everybody[0].rejected, everybody[0].chosen)
+    assert read("hal") == [hal]
+    kind = store.annotator_kinds()["ann"]
+    assert read(kind) == read("ann", "bob")
+    assert read("ann") == everybody[:1]
+    with pytest.raises(ValueError, match=r"annotators=bobb: nobody .* did you mean 'bob'\?"):
+        read("bobb")
+    with pytest.raises(ValueError, match="none of annotators=rule has voted"):
+        read("rule")
+    assert comparisons_digest("store:main", path, annotators=["hal"]) not in (
+        None,
+        comparisons_digest("store:main", path),
+    )
 
 
 def test_digests_change_with_their_content_only(store: Store, path: Path) -> None:

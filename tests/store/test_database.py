@@ -13,7 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, select
+from sqlalchemy import create_engine, inspect, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -23,7 +23,7 @@ from tests.store.making import fill, new_vote
 from tutelage.store import Store
 from tutelage.store.database import VERSION_TABLE, Database, migrations
 from tutelage.store.pairing import pair_query
-from tutelage.store.schema import REVISIONS, Annotation, Base, Item
+from tutelage.store.schema import REVISIONS, Annotation, Base, Item, Project, now
 from tutelage.store.sql import insert_one
 
 
@@ -168,7 +168,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.commit()
     raw.close()
     assert_refused(
-        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0002.: update Tutelage"
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0003.: update Tutelage"
     )
 
 
@@ -335,6 +335,26 @@ def test_down_keeps_counted_pair_answers_only(either: str) -> None:
     assert [row[0] for row in after["item"] if row[0] > 18] == [below]
     database.close()
     Database(either).close()
+
+
+def test_0002_knows_no_tombstones(either: str) -> None:
+    """Down and up again a deleted project is an ordinary one; every other row is as it was."""
+    with Store(either) as store:
+        fill(store)
+        store.add_votes("main", [new_vote(store.pairs("main")[0].item_id, "ann", 1)])
+    database = Database(either)
+    before = contents(database, *SHARED, "annotation")
+    with database.write() as connection:
+        connection.execute(update(Project).values(deleted_at=now()))
+        command.downgrade(migrations(connection), "0002")
+        columns = {column["name"] for column in inspect(connection).get_columns("project")}
+    assert columns == {"id", "name", "created_at", "settings"}
+    database.close()
+    upgraded = Database(either)
+    assert contents(upgraded, *SHARED, "annotation") == before
+    upgraded.close()
+    with Store(either) as store:
+        assert store.projects() == ["main"]
 
 
 def test_the_migrations_make_the_models_on_postgresql() -> None:

@@ -94,6 +94,17 @@ def needs(route: APIRoute) -> tuple[set[str], str]:
     return found, strongest
 
 
+def only_administrators(route: APIRoute) -> bool:
+    """Whether a route is closed to everybody else."""
+    queue = [route.dependant]
+    while queue:
+        dependant = queue.pop()
+        if isinstance(dependant.call, Known) and dependant.call.administrator:
+            return True
+        queue.extend(dependant.dependencies)
+    return False
+
+
 def path_of(path: str, project: str = "main") -> str:
     values = {"project": project, "name": "nobody", "secret": "x"}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda part: values.get(part[1], "1"), path)
@@ -109,7 +120,7 @@ def test_strangers_are_refused_everywhere(app: FastAPI, client: TestClient) -> N
             continue
         answer = client.request(way.method, path_of(way.path), json={})
         where = f"{way.method} {way.path}: {answer.status_code}"
-        if way.path.startswith("/api/"):
+        if way.path.startswith("/api/") or way.path == "/metrics":
             assert answer.status_code == 401, where
         else:
             assert answer.status_code == 303 and answer.headers["location"].startswith("/login"), where
@@ -156,6 +167,25 @@ def test_outsiders_do_not_even_learn_that_a_project_exists(
                 way.method, path_of(way.path, "no-such-project"), json={}, headers=headers
             )
             assert there.status_code == missing.status_code == 404, f"{way.method} {way.path}"
+
+
+def test_what_is_for_administrators_refuses_even_owners_of_projects(
+    app: FastAPI, client: TestClient, world: World, tokens: dict[str, str]
+) -> None:
+    closed = [way for way in ways(app) if only_administrators(way.route)]
+    assert "/metrics" in {way.path for way in closed}
+    admin = accounts.create_token(world.database, world.owner, "monitor", ("read",))
+    for way in closed:
+        for token in (tokens["owner"], tokens["outsider"]):
+            refused = client.request(
+                way.method, path_of(way.path), headers={"Authorization": f"Bearer {token}"}
+            )
+            assert refused.status_code == 403, f"{way.method} {way.path}"
+        allowed = client.request(way.method, path_of(way.path), headers={"Authorization": f"Bearer {admin}"})
+        assert allowed.status_code == 200
+    for token in ("", "Bearer tut_00000000_x"):  # a monitor is told in its own language, not sent to a form
+        answer = client.get("/metrics", headers={"Authorization": token} if token else {})
+        assert (answer.status_code, answer.json()["reason"]) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("scope", ["read", "label"])

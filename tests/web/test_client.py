@@ -83,6 +83,20 @@ def test_the_same_key_is_stored_once_and_a_revision_follows(client: Client, worl
     assert (refused.value.status, refused.value.reason) == (409, "conflict")
 
 
+def test_an_answer_without_a_usable_key_is_refused(client: Client, world: World) -> None:
+    world.project("keyless", {"acceptable": False})
+    task = client.next("keyless")
+    assert task is not None
+    path = f"/projects/keyless/assignments/{task['assignment_id']}/submit"
+    answer = {"type": "pair", "preference": 1}
+    for key in ("", "short", "with a space", "x" * 201):
+        with pytest.raises(ApiRefused, match=r"^Idempotency-Key: ") as refused:
+            client.request("POST", path, {"answer": answer}, key=key)
+        assert refused.value.status == 422
+    with pytest.raises(ApiRefused, match=r"(?i)client_key"):  # the header is the only way
+        client.request("POST", path, {"answer": answer, "client_key": "in-the-body"}, key="in-the-header")
+
+
 def test_refusals_are_sentences(client: Client) -> None:
     with pytest.raises(ApiRefused, match=r"(?i)project") as refused:
         client.next("no-such-project")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.web.conftest import Running
 from tests.web.kit import World
@@ -13,6 +14,8 @@ from tests.web.people import DESKTOP, PHONE, open_work, ready, saved, visitor
 from tutelage.feedback import items, queue
 from tutelage.feedback.items import AnswerRow
 from tutelage.store import Store
+from tutelage.store.schema import Item
+from tutelage.store.schema_feedback import Assignment
 
 
 def answers_of(world: World, project: str) -> list[AnswerRow]:
@@ -122,6 +125,63 @@ def test_rank_with_ties(world: World, server: Running, browser: Any, shots: Path
     (answer,) = answers_of(world, "ranks")
     by_screen = [answer.answer.ranks[slot] for slot in answer.shown_order]
     assert by_screen == [2, 1, 1]
+
+
+def drag(page: Any, what: Any, onto: Any) -> None:
+    """Press, move in steps, let go, as a hand does."""
+    here, there = what.bounding_box(), onto.bounding_box()
+    page.mouse.move(here["x"] + here["width"] / 2, here["y"] + here["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(there["x"] + there["width"] / 2, there["y"] + there["height"] / 2, steps=5)
+    page.mouse.up()
+
+
+def test_rank_by_dragging(world: World, server: Running, browser: Any) -> None:
+    """Letters of the bar or of the cards onto numbers: ties where two share one, swaps where the project has no ties."""
+    world.project("dragged", {"type": "rank", "acceptable": False}, items_of={"size": 3})
+    world.user("dot", "dragged")
+    with visitor(browser, server.url, "dot") as page:
+        open_work(page, "dragged")
+        chip, place = page.locator(".chip-letter"), page.locator(".place:not(.tray)")
+        letters = page.locator(".response .letter")
+        said = page.locator("output")
+        drag(page, page.locator(".tray .chip-letter", has_text="C"), place.nth(0))
+        assert said.inner_text() == "C"
+        drag(page, letters.nth(0), place.nth(1))
+        drag(page, chip.filter(has_text="B"), place.nth(1))
+        assert said.inner_text() == "C > A = B"
+        page.keyboard.press("j")  # the keys go on from there
+        page.keyboard.press("3")
+        assert place.nth(2).locator(".chip-letter").count() == 1
+        drag(page, chip.filter(has_text="C"), page.locator(".tray"))
+        assert page.locator("#submit").get_attribute("aria-disabled") == "true"
+        page.mouse.move(*(letters.nth(2).bounding_box()[side] + 8 for side in "xy"))
+        page.mouse.down()
+        page.mouse.move(700, 700, steps=3)
+        page.keyboard.press("Escape")  # a drag that is given up changes nothing
+        page.mouse.up()
+        assert page.locator(".tray .chip-letter").inner_text() == "C"
+        drag(page, chip.filter(has_text="C"), place.nth(0))
+        ranks = [
+            int(x) for x in page.locator(".response input:checked").evaluate_all("e => e.map(i => i.value)")
+        ]
+        ready(page)
+        page.keyboard.press("Enter")
+        saved(page)
+    (answer,) = answers_of(world, "dragged")
+    assert [answer.answer.ranks[slot] for slot in answer.shown_order] == ranks
+    assert sorted(ranks) == [1, 2, 3]
+
+    world.project("no-ties", {"type": "rank", "acceptable": False, "ties": False}, items_of={"size": 3})
+    world.user("noa", "no-ties")
+    with visitor(browser, server.url, "noa", PHONE, has_touch=True) as page:
+        open_work(page, "no-ties")
+        for key in "123":
+            page.keyboard.press(key)
+        chip, place = page.locator(".chip-letter"), page.locator(".place:not(.tray)")
+        drag(page, chip.filter(has_text="A"), place.nth(2))
+        assert page.locator("output").inner_text() == "C > B > A"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_rate_every_criterion(world: World, server: Running, browser: Any, shots: Path) -> None:
@@ -321,6 +381,33 @@ def test_offline_and_back_loses_nothing(world: World, server: Running, browser: 
     stored = answers_of(world, "train")
     assert len(stored) == 2
     assert queue.progress(world.database, world.member("train", who)).answered == 2
+
+
+def test_leaving_gives_back_what_nobody_has_seen(world: World, server: Running, browser: Any) -> None:
+    """The item on the screen stays one's own; the one that was fetched ahead is free for others at once."""
+    member = world.project("leaving")
+    who = world.member("leaving", world.user("lea", "leaving"))
+    held = select(Assignment.status).join(Item, Item.id == Assignment.item_id)
+    held = held.where(Item.project_id == member.project_id).order_by(Assignment.id)
+
+    def states() -> list[str]:
+        with world.database.read() as connection:
+            return list(connection.scalars(held))
+
+    with visitor(browser, server.url, "lea") as page:
+        open_work(page, "leaving")
+        before = shown(page)
+        page.wait_for_timeout(300)
+        assert states() == ["leased", "leased"]
+        page.goto("/")
+        for _ in range(50):  # the request outlives its page
+            if states() == ["leased", "released"]:
+                break
+            page.wait_for_timeout(100)
+        assert states() == ["leased", "released"]
+        open_work(page, "leaving")
+        assert shown(page) == before
+    assert queue.progress(world.database, who).left == 6
 
 
 def test_drafts_come_back_after_a_reload_and_elsewhere(world: World, server: Running, browser: Any) -> None:

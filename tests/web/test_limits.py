@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.web.kit import Parrots, World
+from tests.web.kit import PASSWORD, Parrots, World
 from tutelage.feedback import accounts
 from tutelage.web import limits
 from tutelage.web.app import build_app
@@ -39,13 +39,39 @@ def test_names_at_rest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tokens_and_generation_are_limited(world: World) -> None:
     world.project("hasty", {"type": "chat"})
-    tight = Limits(generate=Limit(1, 60), token=Limit(2, 60))
+    tight = Limits(
+        generate=Limit(1, 60), token=Limit(2, 60, "new tokens"), export=Limit(1, 60), invite=Limit(1, 60)
+    )
     token = accounts.create_token(world.database, world.owner, "limits", ("manage",))
     with TestClient(build_app(Site(world.database, generator=Parrots(), limits=tight))) as client:
         client.headers["Authorization"] = f"Bearer {token}"
         made = [client.post("/api/v1/me/tokens", json={"name": "x", "scopes": ["read"]}) for _ in range(3)]
         assert [answer.status_code for answer in made] == [201, 201, 429]
+        assert 1 <= int(made[-1].headers["Retry-After"]) <= 60
+        assert made[-1].json()["detail"].startswith("Too many new tokens at once: try again in ")
         task = client.post("/api/v1/projects/hasty/next", json={}).json()["view"]["task"]
         url = f"/api/v1/projects/hasty/assignments/{task['assignment_id']}/turns"
-        said = [client.post(url, json={"message": "Hello"}).status_code for _ in range(2)]
-        assert said == [201, 429]
+        said = [client.post(url, json={"message": "Hello"}) for _ in range(2)]
+        assert [answer.status_code for answer in said] == [201, 429]
+        assert "Retry-After" in said[-1].headers
+        exported = [client.post("/api/v1/projects/main/exports", json={}) for _ in range(2)]
+        assert [answer.status_code for answer in exported] == [201, 429]
+        invited = [client.post("/api/v1/projects/main/invitations", json={}) for _ in range(2)]
+        assert [answer.status_code for answer in invited] == [201, 429]
+
+
+def test_guessing_at_an_invitation_counts_as_logging_in(world: World) -> None:
+    """The form that joins also takes the password of an account that is there: it must not be a way round the limit."""
+    world.user("wanted", "main")
+    secret = accounts.invite(world.database, world.owner, "main", "annotator")
+    with TestClient(build_app(Site(world.database))) as client:
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "http://testserver"}
+        tried = [
+            client.post(f"/join/{secret}", content="name=wanted&password=guess", headers=form)
+            for _ in range(accounts.FAILURES_PER_NAME + 1)
+        ]
+        assert [answer.status_code for answer in tried] == [422] * accounts.FAILURES_PER_NAME + [429]
+        shut = client.post("/login", content=f"name=wanted&password={PASSWORD}", headers=form)
+        for answer in (tried[-1], shut):
+            assert answer.status_code == 429 and "Too many failed logins" in answer.text
+            assert 0 < int(answer.headers["Retry-After"]) <= 900

@@ -56,6 +56,21 @@ def test_unseen_characters_are_seen(text: str, mark: str) -> None:
         assert not any(character in shown for character in "\u202e\x1b\u200b\u2066\u00ad\U000e0041\u200d")
 
 
+def test_letters_of_another_script_that_pass_for_latin_ones_are_seen() -> None:
+    for text, script in (("p\u0430ypal", "Cyrillic"), ("\u0391pple", "Greek")):
+        for shown in (plain(f"See {text}, now."), markdown(f"See {text}, now.")):
+            assert (
+                f'title="Latin letters mixed with {script} ones that look like them">{text}</span>, now.'
+                in shown
+            )
+    for fine in ("\u0430\u0440\u0435\u0430", "\u0394x", "x\u03b1", "na\u00efve", "\u03bf and o"):
+        assert "mixed" not in plain(fine)
+    assert ">U+3164<" in plain("p\u0430\u3164y")  # a filler counts as a letter, and is marked all the same
+    assert (
+        len(plain("a" * 100_000 + " " + "\u0430" * 100_000)) == 200_001
+    )  # and no time is lost on long words
+
+
 def test_joiners_stay_where_a_script_or_an_emoji_needs_them() -> None:
     assert "\u200c" in plain("می\u200cخواهم")
     assert "\u200d" in plain("👩\u200d💻")

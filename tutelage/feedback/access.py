@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Role
@@ -71,15 +71,23 @@ class Member:
             )
 
 
-def find_member(connection: Connection, user: User, project: str) -> Member:
-    """The user's place in a project.  Refused: not-found, the same for no such project and for not being in it."""
-    row = connection.execute(
-        select(Project.id, Membership.role)
-        .outerjoin(Membership, (Membership.project_id == Project.id) & (Membership.account_id == user.id))
-        .where(Project.name == project)
-    ).one_or_none()
+_MEMBER = (
+    select(Project.id, Project.deleted_at, Membership.role)
+    .outerjoin(
+        Membership, (Membership.project_id == Project.id) & (Membership.account_id == bindparam("account"))
+    )
+    .where(Project.name == bindparam("project"))
+)
+
+
+def find_member(connection: Connection, user: User, project: str, deleted: bool = False) -> Member:
+    """The user's place in a project, also in a deleted one if asked for.
+
+    Refused: not-found, the same for no such project, a deleted one, and for not being in it.
+    """
+    row = connection.execute(_MEMBER, {"project": project, "account": user.id}).one_or_none()
     role: Any = None if row is None else "owner" if user.administrator else row.role
-    if row is None or role is None:
+    if row is None or role is None or (row.deleted_at is not None and not deleted):
         raise Refused(
             "not-found", f"there is no project '{project}' for you: check its name, or ask to be invited."
         )

@@ -7,6 +7,7 @@ stored as Argon2id.  Users are never deleted, only made inactive: their answers 
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import unicodedata
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from tutelage.feedback.access import User, find_member, note
 from tutelage.feedback.errors import Refused
@@ -45,6 +46,34 @@ NAME_LENGTH = 64
 HASHER = PasswordHasher()  # Argon2id with the library's defaults (RFC 9106, low memory)
 NOBODY = HASHER.hash(secrets.token_urlsafe())  # checked for unknown names, so that time does not tell them
 LOCAL = User(0, "whoever works on this machine", True, True, datetime.fromtimestamp(0, UTC), 0)
+
+# what every request asks first, built once; the user comes last in each row
+_USER = (
+    Account.id,
+    Account.name,
+    Account.administrator,
+    Account.active,
+    Account.created_at,
+    Account.annotator_id,
+)
+_SESSION = (
+    select(SessionRow.id.label("key"), SessionRow.csrf, SessionRow.used_at, SessionRow.expires_at, *_USER)
+    .join(Account, Account.id == SessionRow.account_id)
+    .where(SessionRow.secret_hash == bindparam("hash"))
+)
+_TOKEN = (
+    select(
+        Credential.id.label("key"),
+        Credential.hash,
+        Credential.scopes,
+        Credential.expires_at,
+        Credential.revoked_at,
+        Credential.last_used_at,
+        *_USER,
+    )
+    .join(Account, Account.id == Credential.account_id)
+    .where(Credential.prefix == bindparam("prefix"), Credential.kind == "token")
+)
 
 # one sentence for every way to fail a login, so that it tells nothing
 WRONG = "name and password do not fit together: check both, or ask an owner for a new invitation."
@@ -215,27 +244,13 @@ def session(database: Database, secret: str) -> Session:
     """The session of a cookie.  Refused: unauthenticated (unknown, closed, idle for 12 h, older than 14 days)."""
     at = now()
     with database.read() as connection:
-        row = connection.execute(
-            select(
-                SessionRow.id,
-                SessionRow.account_id,
-                SessionRow.csrf,
-                SessionRow.used_at,
-                SessionRow.expires_at,
-            ).where(SessionRow.secret_hash == _sha(secret))
-        ).one_or_none()
-        user = None if row is None else _user(connection, Account.id == row.account_id)
-    if (
-        row is None
-        or user is None
-        or not user.active
-        or at >= min(row.expires_at, row.used_at + SESSION_IDLE)
-    ):
+        row: Any = connection.execute(_SESSION, {"hash": _sha(secret)}).one_or_none()
+    if row is None or not row.active or at >= min(row.expires_at, row.used_at + SESSION_IDLE):
         raise Refused("unauthenticated", "you are not logged in, or were away for too long: log in again.")
     if at - row.used_at > TOUCH:
         with database.write() as connection:
-            connection.execute(update(SessionRow).where(SessionRow.id == row.id).values(used_at=at))
-    return Session(user, row.csrf, row.expires_at)
+            connection.execute(update(SessionRow).where(SessionRow.id == row.key).values(used_at=at))
+    return Session(User(*row[-len(_USER) :]), row.csrf, row.expires_at)
 
 
 def close_session(database: Database, secret: str) -> None:
@@ -277,26 +292,15 @@ def token_user(database: Database, token: str) -> tuple[User, tuple[Scope, ...]]
     prefix, _, secret = token.strip().removeprefix("tut_").partition("_")
     at = now()
     with database.read() as connection:
-        row = connection.execute(
-            select(
-                Credential.id,
-                Credential.account_id,
-                Credential.hash,
-                Credential.scopes,
-                Credential.expires_at,
-                Credential.revoked_at,
-                Credential.last_used_at,
-            ).where(Credential.prefix == f"tut_{prefix}", Credential.kind == "token")
-        ).one_or_none()
-        user = None if row is None else _user(connection, Account.id == row.account_id)
+        row: Any = connection.execute(_TOKEN, {"prefix": f"tut_{prefix}"}).one_or_none()
     fits = row is not None and secrets.compare_digest(row.hash, _sha(secret))
     dead = row is not None and (row.revoked_at is not None or (row.expires_at or at) < at)
-    if row is None or user is None or not fits or dead or not user.active:
+    if row is None or not fits or dead or not row.active:
         raise Refused("unauthenticated", "this token is unknown, revoked or expired: make a new one.")
     if row.last_used_at is None or at - row.last_used_at > TOUCH:
         with database.write() as connection:
-            connection.execute(update(Credential).where(Credential.id == row.id).values(last_used_at=at))
-    return user, tuple(row.scopes)
+            connection.execute(update(Credential).where(Credential.id == row.key).values(last_used_at=at))
+    return User(*row[-len(_USER) :]), tuple(row.scopes)
 
 
 def tokens(database: Database, user: User) -> list[TokenInfo]:
@@ -411,26 +415,20 @@ def _password_hash(connection: Connection, account_id: int) -> str | None:
 
 
 def _refuse_too_many(connection: Connection, keys: dict[str, int]) -> None:
+    """Refused: too-many, until the oldest of the `most` latest failures has left the window."""
+    at = now()
     for key, most in keys.items():
-        since = select(func.count(LoginFailure.id)).where(
-            LoginFailure.key == key, LoginFailure.at > now() - WINDOW
-        )
-        if (connection.scalar(since) or 0) >= most:
-            minutes = int(WINDOW.total_seconds() // 60)
-            raise Refused("too-many", f"too many failed logins: wait {minutes} minutes, then try again.")
+        failures = select(LoginFailure.at).where(LoginFailure.key == key).order_by(LoginFailure.at.desc())
+        oldest = connection.scalar(failures.offset(most - 1).limit(1))
+        if oldest is not None and oldest + WINDOW > at:
+            wait = (oldest + WINDOW - at).total_seconds()
+            raise Refused(
+                "too-many", f"too many failed logins: try again in {math.ceil(wait / 60)} minutes.", wait
+            )
 
 
 def _user(connection: Connection, which: object) -> User | None:
-    row = connection.execute(
-        select(
-            Account.id,
-            Account.name,
-            Account.administrator,
-            Account.active,
-            Account.created_at,
-            Account.annotator_id,
-        ).where(which)  # type: ignore[arg-type]
-    ).one_or_none()
+    row = connection.execute(select(*_USER).where(which)).one_or_none()  # type: ignore[arg-type]
     return None if row is None else User(*row)
 
 
@@ -479,8 +477,9 @@ def _open_invitation(connection: Connection, secret: str) -> Any:
         InvitationRow.expires_at,
         InvitationRow.used_at,
     )
-    row = connection.execute(select(*columns).where(InvitationRow.secret_hash == _sha(secret))).one_or_none()
-    if row is None or row.used_at is not None or row.expires_at <= now():
+    query = select(*columns, Project.deleted_at).outerjoin(Project, Project.id == InvitationRow.project_id)
+    row = connection.execute(query.where(InvitationRow.secret_hash == _sha(secret))).one_or_none()
+    if row is None or row.used_at is not None or row.expires_at <= now() or row.deleted_at is not None:
         raise _gone()
     return row
 

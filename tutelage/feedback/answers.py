@@ -14,7 +14,7 @@ from tutelage.feedback.checking import check_answer
 from tutelage.feedback.conflicts import unsettled
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Answer, PairAnswer, RankAnswer, Receipt, Submission, Task
-from tutelage.feedback.projects import current_versions, schema_at
+from tutelage.feedback.projects import schema_at, standing
 from tutelage.feedback.slots import to_positions, to_slots
 from tutelage.feedback.stored import normal, read_answers, write_answer
 from tutelage.feedback.tasks import (
@@ -134,7 +134,7 @@ def next_conflict(database: Database, who: Member, after_item: int = 0) -> Confl
     """
     _require_adjudicate(who)
     with database.write() as connection:
-        current_versions(connection, who.project_id)
+        standing(connection, who.project_id)  # before any item is locked: it may make questions
         waiting = unsettled(connection, who.project_id)
         start = waiting.index(after_item) + 1 if after_item in waiting else 0
         for item_id in waiting[start:]:
@@ -146,7 +146,7 @@ def conflict(database: Database, who: Member, item_id: int) -> Conflict:
     """One item for settling (or settling again), in conflict or not.  Needs adjudicate.  Refused: not-found."""
     _require_adjudicate(who)
     with database.write() as connection:
-        current_versions(connection, who.project_id)
+        standing(connection, who.project_id)  # before any item is locked: it may make questions
         own = (Item.id == item_id, Item.project_id == who.project_id, Item.type.not_in(("rewrite", "chat")))
         if connection.scalar(select(Item.id).where(*own)) is None:
             raise Refused("not-found", f"there is no item {item_id} to settle in this project.")
@@ -213,7 +213,7 @@ def _known(connection: Connection, who: Member, held: Held, submission: Submissi
         to_slots(submission.answer, held.order)
     )
     if not same:
-        raise Refused("conflict", "this client_key belongs to another answer: a new answer needs a new key.")
+        raise Refused("conflict", "this key belongs to another answer: a new answer needs a new key.")
     return Receipt(annotation_id=row.id, assignment_id=held.id, extra=row.role == "extra", repeated=True)
 
 
@@ -266,6 +266,8 @@ def _continue_with(connection: Connection, held: Held, answer: Answer, position:
 
     Refused: conflict once a later turn builds on it; invalid when `position` is not (one of) the best.
     """
+    if held.parent_id is None:
+        return
     turn = (ChatTurn.item_id == held.item_id,)
     n = connection.scalar(select(ChatTurn.n).where(*turn))
     if n is None:

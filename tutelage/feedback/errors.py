@@ -12,9 +12,9 @@ class Refused(ValueError):
 
     invalid: the content cannot be (422); unauthenticated: nobody is known by that (401); forbidden: known, but not
     allowed (403); not-found (404); conflict: it contradicts what is stored (409); gone: it was there and is used up
-    or has ended (410); too-many: try again later (429).
+    or has ended (410); too-many: try again later (429), in `wait` seconds.
     """
 
-    def __init__(self, reason: Reason, sentence: str) -> None:
+    def __init__(self, reason: Reason, sentence: str, wait: float = 0.0) -> None:
         super().__init__(sentence)
-        self.reason = reason
+        self.reason, self.wait = reason, wait

@@ -19,6 +19,7 @@ Splitter = Literal["numbered", "paragraphs", "lines", "sentences"]
 Strategy = Literal["random", "all", "round-robin", "best-worst", "uncertainty"]
 
 MAX_TEXT = 100_000  # characters of anything that a person writes
+MOST_ANNOTATORS = 100  # of one item
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Short = Annotated[str, Field(max_length=2_000)]
 
@@ -80,7 +81,7 @@ class ProjectSettings(Model):
     """What a manager may change at any time without changing what an answer means."""
 
     title: Short = ""
-    overlap: Annotated[int, Field(ge=1, le=100)] = 1  # annotators wanted per new item
+    overlap: Annotated[int, Field(ge=1, le=MOST_ANNOTATORS)] = 1  # annotators wanted per new item
     lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = (
         900  # how long an item is kept for whoever has it
     )
@@ -216,20 +217,25 @@ Answer = Annotated[
 ]
 
 
-class Submission(Model):
-    """An answer on its way in.  `client_key` is the sender's own name for it: sent twice, it is stored once."""
+class Given(Model):
+    """An answer as it is given, and how."""
 
-    client_key: Annotated[str, Field(min_length=8, max_length=200)]
     answer: Answer
     active_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
     ui_version: Annotated[str, Field(max_length=40)] = ""
+
+
+class Submission(Given):
+    """An answer on its way in.  `client_key` is the sender's own name for it: sent twice, it is stored once."""
+
+    client_key: Annotated[str, Field(min_length=8, max_length=200)]
 
 
 class Receipt(Model):
     """What a submit returns, once it is on disk.
 
     `extra`: stored, but not counted, because the lease had run out and others had filled the item's overlap.
-    `repeated`: this client_key was there already.
+    `repeated`: an answer under this key was there already.
     """
 
     annotation_id: int

@@ -9,15 +9,15 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from tutelage.feedback.access import Action as Action
 from tutelage.feedback.access import Member, User, find_member, note
 from tutelage.feedback.accounts import LOCAL
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import MAX_TEXT, ProjectSettings, Role, Schema
+from tutelage.feedback.payloads import MAX_TEXT, MOST_ANNOTATORS, ProjectSettings, Role, Schema
 from tutelage.store.database import Database
-from tutelage.store.schema import Annotation, Item, Project
+from tutelage.store.schema import Annotation, Annotator, Item, Project
 from tutelage.store.schema_feedback import (
     Account,
     Assignment,
@@ -27,6 +27,24 @@ from tutelage.store.schema_feedback import (
     SchemaVersion,
 )
 from tutelage.store.sql import insert_one, lock_project, project_id
+
+PARSED_AT_MOST = 1000  # versions of questions in memory
+_parsed: dict[str, Schema] = {}
+_SCHEMA = select(SchemaVersion.n, SchemaVersion.content, SchemaVersion.sha256).where(
+    SchemaVersion.id == bindparam("version")
+)
+_STANDING = select(
+    Project.settings,
+    *(
+        select(table.id)
+        .where(table.project_id == Project.id)
+        .order_by(table.n.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label(name)
+        for name, table in (("schema_id", SchemaVersion), ("guideline_id", GuidelineVersion))
+    ),
+).where(Project.id == bindparam("project"))
 
 
 @dataclass(frozen=True)
@@ -61,16 +79,17 @@ class MemberRow:
     answers: int
 
 
-def member(database: Database, user: User, project: str) -> Member:
-    """The user's place in a project.  Refused: not-found (also when the project is there but the user is not in it)."""
+def member(database: Database, user: User, project: str, deleted: bool = False) -> Member:
+    """The user's place in a project, also in a deleted one if asked for.  Refused: not-found (also to strangers)."""
     with database.read() as connection:
-        return find_member(connection, user, project)
+        return find_member(connection, user, project, deleted)
 
 
-def local_member(database: Database, project: str, create: bool = False) -> Member:
+def local_member(database: Database, project: str, create: bool = False, deleted: bool = False) -> Member:
     """Whoever works on the store's own machine, as the project's owner: for the command line.
 
-    Raises ValueError naming the nearest project when there is none of that name (unless `create`).
+    Raises ValueError naming the nearest project when there is none of that name (unless `create`), and for a deleted
+    one (unless `deleted`).
     """
     if create:
         with database.write() as connection:
@@ -78,14 +97,15 @@ def local_member(database: Database, project: str, create: bool = False) -> Memb
                 LOCAL, lock_project(connection, project, database.place, create=True), project, "owner"
             )
     with database.read() as connection:
-        return Member(LOCAL, project_id(connection, project, database.place), project, "owner")
+        key = project_id(connection, project, database.place, deleted)
+        return Member(LOCAL, key, project, "owner")
 
 
 def projects_of(database: Database, user: User) -> list[ProjectInfo]:
     """The projects of a user (all, for an administrator), by name."""
     with database.read() as connection:
         own = select(Membership.project_id).where(Membership.account_id == user.id)
-        names = select(Project.name).order_by(Project.name)
+        names = select(Project.name).where(Project.deleted_at.is_(None)).order_by(Project.name)
         names = names if user.administrator else names.where(Project.id.in_(own))
         return [_info(connection, find_member(connection, user, name)) for name in connection.scalars(names)]
 
@@ -93,13 +113,20 @@ def projects_of(database: Database, user: User) -> list[ProjectInfo]:
 def names(database: Database) -> list[str]:
     """The names of all projects, sorted: for the command line."""
     with database.read() as connection:
-        return list(connection.scalars(select(Project.name).order_by(Project.name)))
+        there = select(Project.name).where(Project.deleted_at.is_(None))
+        return list(connection.scalars(there.order_by(Project.name)))
 
 
 def info(database: Database, who: Member) -> ProjectInfo:
     """The project with its current settings, questions and guidelines."""
     with database.read() as connection:
         return _info(connection, who)
+
+
+def settings(database: Database, who: Member) -> ProjectSettings:
+    """The settings in force."""
+    with database.read() as connection:
+        return settings_of(connection, who.project_id)
 
 
 def create_project(
@@ -117,8 +144,11 @@ def create_project(
             "invalid", "a project's name has 1 to 100 printable characters, no '/', no space at its ends."
         )
     with database.write() as connection:
-        if connection.scalar(select(Project.id).where(Project.name == name)) is not None:
-            raise Refused("conflict", f"there is a project '{name}' already: choose another name.")
+        there = select(Project.id, Project.deleted_at).where(Project.name == name)
+        row = connection.execute(there).one_or_none()
+        if row is not None:
+            was = "was a project" if row.deleted_at else "is a project"
+            raise Refused("conflict", f"there {was} '{name}' already: choose another name.")
         content = (settings or ProjectSettings()).model_dump(mode="json")
         key = insert_one(connection, Project, name=name, settings=content)
         who = Member(by, key, name, "owner")
@@ -185,6 +215,40 @@ def set_settings(
             shared = (Item.project_id == who.project_id, Item.owner_id.is_(None))
             connection.execute(update(Item).where(*shared).values(overlap=settings.overlap))
         note(connection, who.user, "settings", who.project, who.project_id, **content)
+
+
+def answered_by_programs_only(database: Database, who: Member) -> bool:
+    """Whether there are answers, and none of them by a person: what a store is like after `label`."""
+    with database.read() as connection:
+        query = select(Annotator.kind).join(Annotation, Annotation.annotator_id == Annotator.id)
+        query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == who.project_id)
+        programs = Annotator.kind != "human"
+        return (
+            connection.scalar(query.where(programs).limit(1)) is not None
+            and connection.scalar(query.where(~programs).limit(1)) is None
+        )
+
+
+def ask_one_more(database: Database, who: Member) -> int:
+    """Every shared item that is not closed wants one annotator more; annotators see their agreement with the others.
+
+    Returns how many items that are.  Needs manage.
+    """
+    who.require("manage")
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        wanted = (
+            Item.project_id == who.project_id,
+            Item.owner_id.is_(None),
+            Item.closed.is_(False),
+            Item.overlap < MOST_ANNOTATORS,
+        )
+        count = connection.execute(update(Item).where(*wanted).values(overlap=Item.overlap + 1)).rowcount
+        settings = settings_of(connection, who.project_id).model_copy(update={"show_agreement": True})
+        content = settings.model_dump(mode="json")
+        connection.execute(update(Project).where(Project.id == who.project_id).values(settings=content))
+        note(connection, who.user, "one-more", who.project, who.project_id, items=count)
+        return count
 
 
 def set_schema(database: Database, who: Member, schema: Schema) -> int:
@@ -258,7 +322,11 @@ def audit(database: Database, who: Member, limit: int = 200) -> list[dict[str, A
 
 def settings_of(connection: Connection, key: int) -> ProjectSettings:
     """The settings in force; what an older version wrote and this one does not know is left out."""
-    stored = connection.scalar(select(Project.settings).where(Project.id == key)) or {}
+    return _settings(connection.scalar(select(Project.settings).where(Project.id == key)))
+
+
+def _settings(stored: dict[str, Any] | None) -> ProjectSettings:
+    stored = stored or {}
     known = {name: value for name, value in stored.items() if name in ProjectSettings.model_fields}
     try:
         return ProjectSettings.model_validate(known)
@@ -268,14 +336,25 @@ def settings_of(connection: Connection, key: int) -> ProjectSettings:
         ) from error
 
 
-def current_versions(connection: Connection, key: int) -> tuple[int, int | None]:
-    """Row ids of the current questions (made, with the defaults, in a project without any) and guidelines."""
-    schema = _newest(connection, SchemaVersion, key)
-    guideline = _newest(connection, GuidelineVersion, key)
-    if schema is None:
+@dataclass(frozen=True)
+class Standing:
+    """What is in force in a project: its settings, and the rows of its newest questions and guidelines."""
+
+    settings: ProjectSettings
+    schema_id: int
+    guideline_id: int | None
+
+
+def standing(connection: Connection, key: int) -> Standing:
+    """What is in force now; questions are made, with the defaults, in a project without any."""
+    row = connection.execute(_STANDING, {"project": key}).one()
+    schema_id = row.schema_id
+    if schema_id is None:
         connection.execute(select(Project.id).where(Project.id == key).with_for_update(key_share=True))
-        schema = insert_schema(connection, key, Schema(), None)  # or what somebody else has made meanwhile
-    return schema.id, None if guideline is None else guideline.id
+        schema_id = insert_schema(
+            connection, key, Schema(), None
+        ).id  # or what somebody else has made meanwhile
+    return Standing(_settings(row.settings), schema_id, row.guideline_id)
 
 
 def insert_schema(connection: Connection, key: int, schema: Schema, by: int | None) -> Any:
@@ -311,10 +390,17 @@ def insert_guideline(connection: Connection, key: int, markdown: str, by: int | 
 
 def schema_at(connection: Connection, schema_version_id: int) -> tuple[int, Schema]:
     """(n, questions) of one version."""
-    row = connection.execute(
-        select(SchemaVersion.n, SchemaVersion.content).where(SchemaVersion.id == schema_version_id)
-    ).one()
-    return row.n, Schema.model_validate(row.content)
+    row = connection.execute(_SCHEMA, {"version": schema_version_id}).one()
+    return row.n, parsed_schema(row.sha256, row.content)
+
+
+def parsed_schema(sha256: str, content: dict[str, Any]) -> Schema:
+    """The questions of a stored version; versions never change, so each is parsed once."""
+    if sha256 not in _parsed:
+        if len(_parsed) >= PARSED_AT_MOST:
+            _parsed.clear()
+        _parsed[sha256] = Schema.model_validate(content)
+    return _parsed[sha256]
 
 
 def current_schema(connection: Connection, key: int) -> tuple[int, Schema]:

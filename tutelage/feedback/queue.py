@@ -13,27 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
 
 from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.insights import gold_counts
 from tutelage.feedback.payloads import MAX_TEXT, FlagCode, SkipReason, Task
-from tutelage.feedback.projects import current_versions, settings_of
-from tutelage.feedback.tasks import (
-    Held,
-    has_room,
-    hold,
-    lease,
-    leases_of_others,
-    read_task,
-    untouched,
-)
+from tutelage.feedback.projects import settings_of, standing
+from tutelage.feedback.tasks import IS_GOLD, LEASES_OF_OTHERS, Held, has_room, hold, lease, read_task
 from tutelage.seeds import rng
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, now
-from tutelage.store.schema_feedback import Assignment, Draft, Flag, Gold
-from tutelage.store.sql import insert_one
+from tutelage.store.schema_feedback import Assignment, Draft, Flag
+from tutelage.store.sql import insert_one, takes_turns
 
 IN_HAND = 10  # live leases that one annotator may hold in a project
 DRAFT_BYTES = 300_000
@@ -79,19 +71,19 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
     _require_label(who)
     at = now()
     with database.write() as connection:
-        current_versions(connection, who.project_id)  # made, where there are none, before any item is locked
+        rules = standing(connection, who.project_id)  # before any item is locked: it may make questions
         held = _in_hand(connection, who, at)
         for assignment_id in held:
             if assignment_id not in besides:
                 return read_task(connection, who, hold(connection, who, assignment_id))
         if len(held) >= IN_HAND:
             raise Refused("conflict", f"you hold {len(held)} items already: answer or release some first.")
-        gold = _is_gold_turn(connection, who)
+        gold = _is_gold_turn(connection, who, rules.settings.gold_rate)
         item_id = _claim(connection, who, at, besides, gold=True) if gold else None
         item_id = item_id or _claim(connection, who, at, besides, gold=False)
         if item_id is None:
             return None
-        return read_task(connection, who, hold(connection, who, lease(connection, who, item_id)))
+        return read_task(connection, who, hold(connection, who, lease(connection, who, item_id, rules=rules)))
 
 
 def task(database: Database, who: Member, assignment_id: int) -> Task:
@@ -187,8 +179,6 @@ def progress(database: Database, who: Member) -> Progress:
     with database.read() as connection:
         shared = (Item.project_id == who.project_id, Item.owner_id.is_(None), Item.closed.is_(False))
         complete = (*shared, Item.n_done >= Item.overlap)
-        ordinary = ~select(Gold.item_id).where(Gold.item_id == Item.id).exists()
-        left = [*_open_items(who, at, ()), ordinary]
         skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
         own = _own_answers(connection, who)
         right = (
@@ -199,7 +189,7 @@ def progress(database: Database, who: Member) -> Progress:
         return Progress(
             answered=_count(connection, Annotation.id, *_first_answers(who)),
             skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
-            left=connection.scalar(select(func.count(Item.id)).where(*left)) or 0,
+            left=connection.scalar(_LEFT, _claiming(who, at, ())) or 0,
             project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
             project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
             per_hour=pace([answer.submitted_at for answer in own]),
@@ -230,24 +220,12 @@ def _require_label(who: Member) -> None:
 
 def _in_hand(connection: Connection, who: Member, at: datetime) -> list[int]:
     """The annotator's live leases in the project, oldest first."""
-    query = (
-        select(Assignment.id)
-        .join(Item, Item.id == Assignment.item_id)
-        .where(
-            Assignment.annotator_id == who.annotator_id,
-            Assignment.status == "leased",
-            Assignment.lease_expires_at > at,
-            Item.project_id == who.project_id,
-            Item.owner_id.is_(None),
-        )
-        .order_by(Assignment.id)
-    )
-    return list(connection.scalars(query))
+    mine = {"annotator": who.annotator_id, "project": who.project_id, "at": at}
+    return list(connection.scalars(_IN_HAND, mine))
 
 
-def _is_gold_turn(connection: Connection, who: Member) -> bool:
-    """Whether this claim is one of the `gold_rate` share; drawn by how many items the annotator has had."""
-    rate = settings_of(connection, who.project_id).gold_rate
+def _is_gold_turn(connection: Connection, who: Member, rate: float) -> bool:
+    """Whether this claim is one of the share `rate` of gold items; drawn by how many items the annotator has had."""
     if rate == 0:
         return False
     had = _count(
@@ -268,29 +246,33 @@ def _claim(
     that nobody ever waits while holding a second item).  Items that others hold at this moment are passed over, and
     waited for only when there is nothing else.
     """
-    is_gold = select(Gold.item_id).where(Gold.item_id == Item.id).exists()
-    conditions = [*untouched(who, besides), is_gold] if gold else [*_open_items(who, at, besides), ~is_gold]
     taken: list[int] = []
-    query = select(Item.id).order_by(Item.priority.desc(), Item.digest.desc()).limit(1)
-    for patient in (False, True) if connection.dialect.name == "postgresql" else (True,):
-        locked = query.with_for_update(of=Item, key_share=True, skip_locked=not patient)
+    values = _claiming(who, at, besides) | {"taken": taken}
+    alone = takes_turns(connection)
+    for patient in (True,) if alone else (False, True):
         while True:
-            savepoint = connection.begin_nested()
-            found = connection.scalar(locked.where(*conditions, Item.id.not_in(taken)))
+            savepoint = None if alone else connection.begin_nested()
+            found = connection.scalar(_CLAIMS[gold, patient], values)
             if found is not None and has_room(connection, found, who.annotator_id, at):
-                savepoint.commit()
+                if savepoint is not None:
+                    savepoint.commit()
                 return found
-            savepoint.rollback()
+            if savepoint is not None:
+                savepoint.rollback()
             if found is None:
                 break
             taken.append(found)
     return None
 
 
-def _open_items(who: Member, at: datetime, besides: Sequence[int]) -> list[ColumnElement[bool]]:
-    """Conditions on `Item`: untouched by this annotator, and with room.  `n_done` spares counting what is full."""
-    room = Item.n_done + leases_of_others(who.annotator_id, at) < Item.overlap
-    return [*untouched(who, besides), Item.n_done < Item.overlap, room]
+def _claiming(who: Member, at: datetime, besides: Sequence[int]) -> dict[str, Any]:
+    """Values of the statements that look for items."""
+    return {
+        "project": who.project_id,
+        "annotator": who.annotator_id,
+        "at": at,
+        "besides": list(besides),
+    }
 
 
 def _extend(connection: Connection, who: Member, held: Held) -> bool:
@@ -340,3 +322,54 @@ def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]
     table = column.class_
     query = select(func.count(column)).join(Item, Item.id == table.item_id).where(*conditions)
     return connection.scalar(query) or 0
+
+
+# statements: built once (see tasks.py) ------------------------------------------------------------------------------
+
+_IN_HAND = (
+    select(Assignment.id)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(
+        Assignment.annotator_id == bindparam("annotator"),
+        Assignment.status == "leased",
+        Assignment.lease_expires_at > bindparam("at"),
+        Item.project_id == bindparam("project"),
+        Item.owner_id.is_(None),
+    )
+    .order_by(Assignment.id)
+)
+_MINE = select(Assignment.id).where(
+    Assignment.item_id == Item.id,
+    Assignment.annotator_id == bindparam("annotator"),
+    Assignment.status.in_(("done", "skipped", "review"))
+    | Assignment.id.in_(bindparam("besides", expanding=True)),
+)
+_ANSWERED = select(Annotation.id).where(
+    Annotation.item_id == Item.id,
+    Annotation.annotator_id == bindparam("annotator"),
+    Annotation.role != "adjudication",
+)
+_UNTOUCHED = (  # not answered, not declined and not in hand by this annotator
+    Item.project_id == bindparam("project"),
+    Item.owner_id.is_(None),
+    Item.closed.is_(False),
+    ~_MINE.exists(),
+    ~_ANSWERED.exists(),
+)
+_OPEN = (  # untouched, ordinary, and with room; `n_done` spares counting what is full
+    *_UNTOUCHED,
+    ~IS_GOLD,
+    Item.n_done < Item.overlap,
+    Item.n_done + LEASES_OF_OTHERS < Item.overlap,
+)
+_LEFT = select(func.count(Item.id)).where(*_OPEN)
+_CLAIMS = {
+    (gold, patient): select(Item.id)
+    .where(*((*_UNTOUCHED, IS_GOLD) if gold else _OPEN))
+    .where(Item.id.not_in(bindparam("taken", expanding=True)))
+    .order_by(Item.priority.desc(), Item.digest.desc())
+    .limit(1)
+    .with_for_update(of=Item, key_share=True, skip_locked=not patient)
+    for gold in (False, True)
+    for patient in (False, True)
+}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ from tutelage.store.aggregate import comparisons
 
 Aggregation = Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
 PREFIX = "store:"
+KINDS = ("human", "simulated", "judge", "rule")
 
 
 def is_store_source(text: str) -> bool:
@@ -30,15 +33,49 @@ def aggregate(pairs: Sequence[VotedPair], aggregation: Aggregation, ties: Ties) 
     return comparisons(pairs, aggregation, ties)
 
 
+def votes_by(
+    pairs: Sequence[VotedPair], annotators: Sequence[str], kinds: Mapping[str, str]
+) -> list[VotedPair]:
+    """The pairs with the votes of some annotators only (names, or kinds), those without any left out.
+
+    Raises ValueError for a name under which nobody has voted.
+    """
+    there = {vote.annotator for pair in pairs for vote in pair.votes}
+    for name in annotators:
+        if name not in there and name not in KINDS:
+            near = difflib.get_close_matches(name, there, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"give names, or {', '.join(KINDS)}."
+            raise ValueError(f"annotators={name}: nobody of that name has voted here: {hint}")
+    wanted = {name for name in there if name in annotators or kinds[name] in annotators}
+    found = []
+    for pair in pairs:
+        votes = tuple(vote for vote in pair.votes if vote.annotator in wanted)
+        if votes:
+            found.append(replace(pair, votes=votes))
+    return found
+
+
 def comparisons_from(
-    source: str, store: str | Path, aggregation: Aggregation = "majority", ties: Ties = "keep"
+    source: str,
+    store: str | Path,
+    aggregation: Aggregation = "majority",
+    ties: Ties = "keep",
+    annotators: Sequence[str] = (),
 ) -> list[Comparison]:
     """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated.
 
-    Raises ValueError when the store does not exist, the project is not in it, or nobody has voted yet.
+    `annotators`: as `votes_by`; none given are all.  Raises ValueError when the store does not exist, the project is
+    not in it, or nobody (of them) has voted yet.
     """
     with _open(source, store) as (opened, project):
-        rows = aggregate(opened.voted_pairs(project), aggregation, ties)
+        pairs = opened.voted_pairs(project)
+        if pairs and annotators:
+            pairs = votes_by(pairs, annotators, opened.annotator_kinds())
+            if not pairs:
+                raise ValueError(
+                    f"data={source}: none of annotators={','.join(annotators)} has voted in it yet."
+                )
+        rows = aggregate(pairs, aggregation, ties)
     if not rows:
         raise ValueError(
             f"data={source}: project '{project}' in {store} has no labelled pairs yet: run `label` first."
@@ -62,11 +99,15 @@ def demonstrations_from(source: str, store: str | Path) -> list[Demonstration]:
 
 
 def comparisons_digest(
-    source: str, store: str | Path, aggregation: Aggregation = "majority", ties: Ties = "keep"
+    source: str,
+    store: str | Path,
+    aggregation: Aggregation = "majority",
+    ties: Ties = "keep",
+    annotators: Sequence[str] = (),
 ) -> str | None:
     """A hash (sha256, hex) of what `comparisons_from` returns; None where it would raise."""
     try:
-        rows = comparisons_from(source, store, aggregation, ties)
+        rows = comparisons_from(source, store, aggregation, ties, annotators)
     except ValueError:
         return None
     return _sha256([[row.prompt.id, row.chosen, row.rejected, row.p_chosen, row.margin] for row in rows])

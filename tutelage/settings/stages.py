@@ -72,6 +72,9 @@ class FeedbackSettings(Settings):
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row."
     )
+    annotators: list[str] = setting(
+        [], "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's."
+    )
 
 
 class TrainSettings(RunSettings, DeviceSettings):
@@ -272,6 +275,25 @@ class FeedbackBackupSettings(StoreSettings):
     """Copy a store (SQLite) as it is at one moment, verify the copy, and write its hash beside it."""
 
     out: Path = setting(..., "File to write; it must not be there yet. Its hash goes to OUT.sha256.")
+
+
+class FeedbackDeleteSettings(StoreSettings):
+    """Hide a project from everybody, in the web app, from commands and from trainers; everything in it is kept."""
+
+    project: str = setting(..., "Project to hide.")
+
+
+class FeedbackRestoreSettings(StoreSettings):
+    """Bring a deleted project back as it was."""
+
+    project: str = setting(..., "Project to bring back.")
+
+
+class FeedbackPurgeSettings(StoreSettings):
+    """Delete a deleted project for good: prompts, responses, answers, history. Nothing brings it back but a backup."""
+
+    project: str = setting(..., "Deleted project to purge.")
+    confirm: str = setting(..., "The project's name once more.")
 
 
 class FeedbackDoctorSettings(StoreSettings):

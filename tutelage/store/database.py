@@ -124,6 +124,16 @@ class Database:
             assert raw is not None
             raw.cursor().execute("VACUUM INTO ?", (str(path),))
 
+    def vacuum(self) -> None:
+        """Leave nothing of deleted rows in an SQLite file and its log; what a server keeps is the server's business."""
+        if not self.is_sqlite:
+            return
+        with self._explained(), self._turn(), self._writer.connect() as connection:
+            raw = connection.connection.dbapi_connection  # no transaction: SQLite refuses VACUUM in one
+            assert raw is not None
+            raw.cursor().execute("VACUUM")
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Close all connections."""
         self._reader.dispose()
@@ -263,7 +273,10 @@ def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(
-        url, connect_args={"timeout": busy_seconds, "isolation_level": None}, max_overflow=CONNECTIONS - 5
+        url,
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+        pool_size=CONNECTIONS,  # all kept: opening a file anew costs more than most requests
+        max_overflow=0,
     )
 
     @event.listens_for(engine, "connect")

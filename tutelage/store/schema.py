@@ -33,6 +33,7 @@ from sqlalchemy.types import TypeDecorator
 REVISIONS = (
     "0001",
     "0002",
+    "0003",
 )  # every migration this code knows, oldest first; the last one is what the code needs
 
 
@@ -79,7 +80,7 @@ class Base(DeclarativeBase):
 
 
 class Project(Base):
-    """A body of work with its own prompts: what `store:PROJECT` names."""
+    """A body of work with its own prompts: what `store:PROJECT` names.  With `deleted_at` it is hidden everywhere."""
 
     __tablename__ = "project"
 
@@ -87,6 +88,7 @@ class Project(Base):
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    deleted_at: Mapped[datetime | None]
 
 
 class ModelRef(Base):

@@ -29,17 +29,30 @@ def insert_rows(connection: Connection, table: type[Base], rows: list[dict[str, 
 
 def insert_one(connection: Connection, table: type[Base], **values: Any) -> int:
     """Insert a row and return its id."""
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(insert(table), values).inserted_primary_key
     assert key is not None
     return key[0]
 
 
-def project_id(connection: Connection, name: str, place: str) -> int:
-    """The id of a project; raises ValueError naming the nearest one in the store at `place`."""
-    found = connection.scalar(select(Project.id).where(Project.name == name))
-    if found is not None:
-        return found
-    names = sorted(connection.scalars(select(Project.name)))
+def takes_turns(connection: Connection) -> bool:
+    """Whether writers of this database come one after the other anyway (SQLite): then no row needs a lock of its own."""
+    return connection.dialect.name == "sqlite"
+
+
+def project_id(connection: Connection, name: str, place: str, deleted: bool = False) -> int:
+    """The id of a project, also of a deleted one if asked for.
+
+    Raises ValueError that names the nearest one in the store at `place`, or says that it was deleted.
+    """
+    row = connection.execute(select(Project.id, Project.deleted_at).where(Project.name == name)).one_or_none()
+    if row is not None and (row.deleted_at is None or deleted):
+        return row.id
+    if row is not None:
+        raise ValueError(
+            f"project '{name}' of {place} was deleted: bring it back with `tutelage feedback restore`, or take "
+            "another name."
+        )
+    names = sorted(connection.scalars(select(Project.name).where(Project.deleted_at.is_(None))))
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(names) or 'none yet'}."
     raise ValueError(f"{place} has no project '{name}': {hint}")
@@ -50,10 +63,11 @@ def lock_project(connection: Connection, name: str, place: str, create: bool = F
 
     Rows that point at the project can still be inserted: that is what `key_share` allows.
     """
-    found = connection.scalar(select(Project.id).where(Project.name == name).with_for_update(key_share=True))
-    if found is not None:
-        return found
-    if not create:
+    locked = select(Project.id, Project.deleted_at).where(Project.name == name)
+    row = connection.execute(locked.with_for_update(key_share=True)).one_or_none()
+    if row is not None and row.deleted_at is None:
+        return row.id
+    if row is not None or not create:
         return project_id(connection, name, place)
     if not name or name != name.strip():
         raise ValueError(

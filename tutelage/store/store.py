@@ -157,6 +157,12 @@ class Store:
             )
         return row.id
 
+    def annotator_kinds(self) -> dict[str, str]:
+        """The kind (human, simulated, judge or rule) of every annotator by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(Annotator.name, Annotator.kind))
+            return {row.name: row.kind for row in rows}
+
     def add_votes(self, project: str, votes: Sequence[NewVote]) -> int:
         """Store votes, all or none; returns how many are new.  A `client_key` that is there already adds nothing.
 
@@ -200,7 +206,7 @@ class Store:
     def projects(self) -> list[str]:
         """The names of all projects, sorted."""
         with self._database.read() as connection:
-            return sorted(connection.scalars(select(Project.name)))
+            return sorted(connection.scalars(select(Project.name).where(Project.deleted_at.is_(None))))
 
     def counts(self, project: str) -> Counts:
         """How much a project holds."""
@@ -228,5 +234,4 @@ class Store:
         """One row per annotator with votes in the project, sorted by name."""
         with self._database.read() as connection:
             current = read_votes(connection, project_id(connection, project, self.place), revisions=False)
-            kinds = {row.name: row.kind for row in connection.execute(select(Annotator.name, Annotator.kind))}
-        return annotator_rows(current, kinds)
+        return annotator_rows(current, self.annotator_kinds())

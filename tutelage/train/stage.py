@@ -107,7 +107,7 @@ def prepare_pairs(
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
     if is_store_source(settings.data):
-        source = (settings.data, settings.store, settings.aggregation, settings.ties)
+        source = (settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators)
         rows: Records[Comparison] = Records(comparisons_from(*source))
         run.input("data", settings.data, sha256=comparisons_digest(*source))
         train, held_out = hold_out(rows, read_comparisons, settings, run)

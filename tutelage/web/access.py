@@ -82,21 +82,26 @@ def check_csrf(session: Session, given: str) -> None:
 
 
 class Known:
-    """Dependency: anybody who is known, with a token of at least this scope."""
+    """Dependency: anybody who is known, with a token of at least this scope; `administrator`: only those."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
+    def __init__(self, scope: Scope, administrator: bool = False) -> None:
+        self.scope, self.administrator = scope, administrator
 
     async def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
         who.require(self.scope)
+        if self.administrator and not who.user.administrator:
+            raise Refused("forbidden", "Only administrators may see this.")
         return who
 
 
 class Acting:
-    """Dependency: a member of the project in the path, whose role allows `need` ("member" = any role)."""
+    """Dependency: a member of the project in the path, whose role allows `need` ("member" = any role).
 
-    def __init__(self, need: Need) -> None:
-        self.need, self.scope = need, SCOPE_OF[need]
+    `deleted`: the project may be a deleted one.
+    """
+
+    def __init__(self, need: Need, deleted: bool = False) -> None:
+        self.need, self.scope, self.deleted = need, SCOPE_OF[need], deleted
 
     def __call__(
         self,
@@ -105,7 +110,7 @@ class Acting:
         project: Annotated[str, Path(max_length=600)],
     ) -> Member:
         who.require(self.scope)
-        found = projects.member(site(request).database, who.user, unquote(project))
+        found = projects.member(site(request).database, who.user, unquote(project), self.deleted)
         if self.need != "member":
             found.require(self.need)
         return found
@@ -120,9 +125,12 @@ TheSite = Annotated[Site, Depends(site_of)]
 Reader = Annotated[Caller, Depends(Known("read"))]
 Labelling = Annotated[Caller, Depends(Known("label"))]
 Managing = Annotated[Caller, Depends(Known("manage"))]
+Administrator = Annotated[Caller, Depends(Known("read", administrator=True))]
 AnyMember = Annotated[Member, Depends(Acting("member"))]
 Annotator = Annotated[Member, Depends(Acting("label"))]
 Adjudicator = Annotated[Member, Depends(Acting("adjudicate"))]
 Viewer = Annotated[Member, Depends(Acting("view"))]
 Exporter = Annotated[Member, Depends(Acting("export"))]
 Manager = Annotated[Member, Depends(Acting("manage"))]
+Owner = Annotated[Member, Depends(Acting("own"))]
+FormerOwner = Annotated[Member, Depends(Acting("own", deleted=True))]  # of a deleted project

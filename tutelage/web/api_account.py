@@ -10,7 +10,6 @@ from pydantic import Field
 
 from tutelage.feedback import accounts, projects
 from tutelage.feedback.accounts import Scope, TokenInfo, User
-from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Model, Role
 from tutelage.web.access import Labelling, Managing, Reader, TheSite
 from tutelage.web.fields import Id, Name, Secret
@@ -155,9 +154,7 @@ def make_token(site: TheSite, who: Labelling, body: NewToken) -> TokenSecret:
     """A new token, with no more scope than the caller has."""
     for scope in body.scopes:
         who.require(scope)
-    wait = site.limits.token.wait(who.user.name)
-    if wait:
-        raise Refused("too-many", f"That were many tokens: try again in {wait:.0f} s.")
+    site.limits.token.take(who.user.name)
     return TokenSecret(
         token=accounts.create_token(site.database, who.user, body.name, body.scopes, body.days)
     )

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from tutelage.feedback import imports, items
+from tutelage.feedback import imports, items, projects
 from tutelage.feedback.browsing import State
+from tutelage.feedback.errors import Refused
 from tutelage.feedback.imports import Imported, Kind
 from tutelage.feedback.items import Built, ItemDetail, ItemRow
 from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Strategy
@@ -18,6 +19,8 @@ from tutelage.web.fields import Id
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["items"], route_class=StrictRoute)
+
+MOST_LINES = 100_000  # of one import; its bytes are limited for every request
 
 
 class Build(Model):
@@ -96,6 +99,12 @@ def set_closed(site: TheSite, who: Manager, item_id: Id, body: Closed) -> None:
     items.set_closed(site.database, who, item_id, body.closed)
 
 
+@router.post("/projects/{project}/items/one-more")
+def ask_one_more(site: TheSite, who: Manager) -> Count:
+    """Every item wants one annotator more, whoever has answered it so far; annotators then see their agreement."""
+    return Count(count=projects.ask_one_more(site.database, who))
+
+
 @router.put("/projects/{project}/items/priority")
 def set_priority(site: TheSite, who: Manager, body: Priority) -> Count:
     """Order the queue by rule."""
@@ -124,4 +133,6 @@ async def import_lines(
     lines = (await request.body()).split(b"\n")
     if not lines[-1]:
         lines.pop()
+    if len(lines) > MOST_LINES:
+        raise Refused("invalid", f"{len(lines):,} lines are too many at once: send at most {MOST_LINES:,}.")
     return await run_in_threadpool(imports.import_lines, site.database, who, kind, lines)

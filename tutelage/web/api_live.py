@@ -9,11 +9,11 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tutelage.feedback import live, projects
-from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import Model, Receipt, Submission, Text
+from tutelage.feedback.payloads import Given, Model, Receipt, Text
 from tutelage.feedback.projects import Member
 from tutelage.web.access import Annotator, Reader, TheSite
-from tutelage.web.fields import Id
+from tutelage.web.api_work import submission
+from tutelage.web.fields import Id, Key
 from tutelage.web.site import Site
 from tutelage.web.strict import StrictRoute
 from tutelage.web.views import Rendered, TaskView, rendered, task_view
@@ -34,10 +34,9 @@ class Message(Model):
     message: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
-class Choice(Model):
+class Choice(Given):
     """The answer to a turn; `position` continues the conversation where several are equally good."""
 
-    submission: Submission
     position: Annotated[int, Field(ge=0, le=8)] | None = None
 
 
@@ -79,40 +78,34 @@ def turns(site: TheSite, who: Annotator, assignment_id: Id) -> list[TurnView]:
 @router.post("/projects/{project}/assignments/{assignment_id}/turns", status_code=201)
 async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Message) -> TaskView:
     """Say something; models answer with candidates to choose from."""
-    _limit(site, who)
+    site.limits.generate.take(who.user.name)
     prompt = await run_in_threadpool(live.chat_prompt, site.database, who, assignment_id, body.message)
-    info = await run_in_threadpool(projects.info, site.database, who)
-    candidates = await site.generator.write(prompt, info.settings.candidates)
+    settings = await run_in_threadpool(projects.settings, site.database, who)
+    candidates = await site.generator.write(prompt, settings.candidates)
     task = await run_in_threadpool(live.add_turn, site.database, who, assignment_id, body.message, candidates)
-    return await run_in_threadpool(task_view, task, info.settings.markdown)
+    return await run_in_threadpool(task_view, task, settings.markdown)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/choose")
-def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice) -> Receipt:
+def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice, key: Key) -> Receipt:
     """Answer a turn (the assignment is the turn's own); the best candidate continues the conversation."""
-    return live.choose(site.database, who, assignment_id, body.submission, body.position)
+    return live.choose(site.database, who, assignment_id, submission(body, key), body.position)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/regenerate", status_code=201)
 async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Correction) -> TaskView:
     """Let a model go on from the corrected step; returns the new steps as a task of their own."""
-    _limit(site, who)
+    site.limits.generate.take(who.user.name)
     prompt, begun = await run_in_threadpool(
         live.regeneration_prefix, site.database, who, assignment_id, body.step, body.rewrite
     )
-    info = await run_in_threadpool(projects.info, site.database, who)
+    settings = await run_in_threadpool(projects.settings, site.database, who)
     candidate = (await site.generator.write(prompt, 1, begun))[0]
     task = await run_in_threadpool(
         live.add_regeneration, site.database, who, assignment_id, body.step, body.rewrite, candidate
     )
-    return await run_in_threadpool(task_view, task, info.settings.markdown)
-
-
-def _limit(site: Site, who: Member) -> None:
-    wait = site.limits.generate.wait(who.user.name)
-    if wait:
-        raise Refused("too-many", f"The model needs a pause: try again in {wait:.0f} s.")
+    return await run_in_threadpool(task_view, task, settings.markdown)
 
 
 def _markdown(site: Site, who: Member) -> bool:
-    return projects.info(site.database, who).settings.markdown
+    return projects.settings(site.database, who).markdown

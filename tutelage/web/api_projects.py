@@ -9,11 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from tutelage.feedback import accounts, projects
-from tutelage.feedback.errors import Refused
+from tutelage.feedback import accounts, deletion, projects
 from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Text
 from tutelage.feedback.projects import MemberRow
-from tutelage.web.access import AnyMember, Manager, Managing, Reader, TheSite
+from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
 from tutelage.web.fields import Name
 from tutelage.web.render import markdown
 from tutelage.web.strict import StrictRoute
@@ -88,6 +87,29 @@ class Link(Model):
     path: str
 
 
+class DeletedView(Model):
+    """A deleted project."""
+
+    name: str
+    title: str
+    deleted_at: datetime
+    answers: int
+
+
+class Purge(Model):
+    """The project's name, typed once more."""
+
+    confirm: Name
+
+
+class PurgedView(Model):
+    """What is gone for good."""
+
+    items: int
+    responses: int
+    answers: int
+
+
 @router.get("/projects")
 def list_projects(site: TheSite, who: Reader) -> list[ProjectView]:
     """The caller's projects by name."""
@@ -152,11 +174,35 @@ def remove_member(site: TheSite, who: Manager, name: Name) -> None:
 @router.post("/projects/{project}/invitations", status_code=201)
 def invite(site: TheSite, who: Manager, body: NewInvitation) -> Link:
     """A link that lets one person join, once."""
-    wait = site.limits.invite.wait(who.user.name)
-    if wait:
-        raise Refused("too-many", f"That were many invitations: try again in {wait:.0f} s.")
+    site.limits.invite.take(who.user.name)
     secret = accounts.invite(site.database, who.user, who.project, body.role, body.hours)
     return Link(path=f"/join/{secret}")
+
+
+@router.delete("/projects/{project}", status_code=204)
+def delete_project(site: TheSite, who: Owner) -> None:
+    """Hide the project from everybody; all its data stay, and it can be restored."""
+    deletion.delete_project(site.database, who)
+
+
+@router.get("/deleted")
+def deleted_projects(site: TheSite, who: Reader) -> list[DeletedView]:
+    """The deleted projects that the caller may restore or purge."""
+    return [DeletedView(**asdict(found)) for found in deletion.deleted_projects(site.database, who.user)]
+
+
+@router.post("/projects/{project}/restore", status_code=204)
+def restore_project(site: TheSite, who: FormerOwner) -> None:
+    """Bring a deleted project back as it was."""
+    deletion.restore_project(site.database, who)
+
+
+@router.post("/projects/{project}/purge")
+def purge_project(site: TheSite, who: FormerOwner, body: Purge) -> PurgedView:
+    """Delete a deleted project for good: prompts, responses, answers, history."""
+    done = deletion.purge_project(site.database, who, body.confirm)
+    site.exports.forget(who.project_id)
+    return PurgedView(**asdict(done))
 
 
 @router.get("/projects/{project}/audit")

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from tutelage.feedback import answers, insights, projects, queue
 from tutelage.feedback.insights import OwnAgreement
-from tutelage.feedback.payloads import FlagCode, Model, Receipt, Short, SkipReason, Submission
+from tutelage.feedback.payloads import FlagCode, Given, Model, Receipt, Short, SkipReason, Submission
 from tutelage.feedback.projects import Member
 from tutelage.feedback.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
-from tutelage.web.fields import BodyId, Id
+from tutelage.web.fields import BodyId, Id, Key
 from tutelage.web.site import Site
 from tutelage.web.strict import StrictRoute
 from tutelage.web.views import ConflictView, TaskView, conflict_view, task_view
@@ -117,15 +117,15 @@ def heartbeat(site: TheSite, who: Annotator, assignment_id: Id) -> Lease:
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/submit")
-def submit(site: TheSite, who: Annotator, assignment_id: Id, body: Submission) -> Receipt:
-    """Store an answer; it is on disk when this returns.  The same `client_key` again gives the same receipt."""
-    return answers.submit(site.database, who, assignment_id, body)
+def submit(site: TheSite, who: Annotator, assignment_id: Id, body: Given, key: Key) -> Receipt:
+    """Store an answer; it is on disk when this returns.  The same key again gives the same receipt."""
+    return answers.submit(site.database, who, assignment_id, submission(body, key))
 
 
 @router.post("/projects/{project}/annotations/{annotation_id}/revise")
-def revise(site: TheSite, who: Annotator, annotation_id: Id, body: Submission) -> Receipt:
+def revise(site: TheSite, who: Annotator, annotation_id: Id, body: Given, key: Key) -> Receipt:
     """Store a revision of one's own latest answer; what was answered before is kept beside it."""
-    return answers.revise(site.database, who, annotation_id, body)
+    return answers.revise(site.database, who, annotation_id, submission(body, key))
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/skip", status_code=204)
@@ -157,10 +157,17 @@ def next_conflict(site: TheSite, who: Adjudicator, body: NextConflict) -> Confli
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/adjudicate")
-def adjudicate(site: TheSite, who: Adjudicator, assignment_id: Id, body: Submission) -> Receipt:
+def adjudicate(site: TheSite, who: Adjudicator, assignment_id: Id, body: Given, key: Key) -> Receipt:
     """Settle a conflict with an answer that is not a vote."""
-    return answers.adjudicate(site.database, who, assignment_id, body)
+    return answers.adjudicate(site.database, who, assignment_id, submission(body, key))
+
+
+def submission(given: Given, key: str) -> Submission:
+    """What the services take: the answer under its key."""
+    return Submission(
+        client_key=key, answer=given.answer, active_ms=given.active_ms, ui_version=given.ui_version
+    )
 
 
 def _markdown(site: Site, who: Member) -> bool:
-    return projects.info(site.database, who).settings.markdown
+    return projects.settings(site.database, who).markdown

@@ -17,6 +17,8 @@ from tutelage import __version__
 from tutelage.feedback.errors import Refused
 from tutelage.web import api_account, api_items, api_live, api_projects, api_results, api_work, pages
 from tutelage.web.generation import GenerationFailed
+from tutelage.web.limits import retry_after
+from tutelage.web.metrics import API, Meter
 from tutelage.web.security import Shield
 from tutelage.web.site import Site
 
@@ -29,7 +31,7 @@ STATUS = {
     "gone": 410,
     "too-many": 429,
 }
-API = "/api/v1"
+PROBES = ("/healthz", "/readyz", "/metrics")  # for programs, like the API
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": sentence}
     for status, sentence in (
@@ -66,6 +68,7 @@ def build_app(site: Site) -> FastAPI:
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     _handle_errors(app)
     app.add_middleware(Shield, hosts=site.hosts, https=site.https)
+    app.add_middleware(Meter, requests=site.requests)
     return app
 
 
@@ -83,7 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> Response:
-        return _answer(request, STATUS[error.reason], str(error), error.reason)
+        return _answer(request, STATUS[error.reason], str(error), error.reason, retry_after(error))
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:
@@ -113,7 +116,7 @@ def _handle_errors(app: FastAPI) -> None:
 def _answer(request: Request, status: int, sentence: str, reason: str, headers: Any = None) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
     path, sentence = request.url.path, sentence[:1].upper() + sentence[1:]
-    if path.startswith(("/api/", "/static/")):
+    if path.startswith(("/api/", "/static/")) or path in PROBES:
         extra = dict(headers or {})
         if status == 401:
             extra["WWW-Authenticate"] = "Bearer"
@@ -121,12 +124,14 @@ def _answer(request: Request, status: int, sentence: str, reason: str, headers: 
     if status == 401 and request.method in ("GET", "HEAD"):
         wanted = path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" if path == "/" else f"/login?next={quote(wanted)}", 303)
-    return pages.error_page(request, status, sentence)
+    shown = pages.error_page(request, status, sentence)
+    shown.headers.update(headers or {})
+    return shown
 
 
 def _sentence(error: RequestValidationError) -> str:
     """The first thing that does not fit, in one sentence, without what was sent."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     message = str(first["msg"]).encode("utf-8", "replace").decode()
     return f"{where}: {message}." if where else f"{message}."

@@ -25,6 +25,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 RETRIES = 6
 FIRST_PAUSE = 0.2  # seconds; doubled every time
+LONGEST_PAUSE = 60.0  # a server that says to wait for longer is asked again all the same
 
 
 class Unreachable(OSError):
@@ -80,14 +81,18 @@ class Client:
     ) -> dict[str, Any]:
         """Answer a task; returns the receipt once the answer is on the server's disk.  `key`: this answer's own name."""
         path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/submit"
-        return self.request("POST", path, _submission(answer, active_ms, key), repeatable=True)
+        return self.request(
+            "POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex
+        )
 
     def revise(
         self, project: str, annotation_id: int, answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
     ) -> dict[str, Any]:
         """Revise one's own latest answer."""
         path = f"{_project(project)}/annotations/{annotation_id}/revise"
-        return self.request("POST", path, _submission(answer, active_ms, key), repeatable=True)
+        return self.request(
+            "POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex
+        )
 
     def skip(self, task: Mapping[str, Any], reason: str, text: str = "") -> None:
         """Give a task back for good."""
@@ -112,6 +117,18 @@ class Client:
         body = {"name": name, "questions": dict(questions or {}), "settings": dict(settings or {})}
         return self.request("POST", "/projects", body)
 
+    def delete_project(self, project: str) -> None:
+        """Hide a project; everything in it stays."""
+        self.request("DELETE", _project(project))
+
+    def restore_project(self, project: str) -> None:
+        """Bring a deleted project back."""
+        self.request("POST", f"{_project(project)}/restore")
+
+    def purge_project(self, project: str) -> dict[str, Any]:
+        """Delete a deleted project for good; says how much it was."""
+        return self.request("POST", f"{_project(project)}/purge", {"confirm": project})
+
     def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Import rows (kind: prompts, responses, preference, scores, raw); bad ones are listed in the result."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -135,14 +152,14 @@ class Client:
     def export(self, project: str, **spec: Any) -> list[dict[str, Any]]:
         """The rows of an export (format, aggregation, ties, labels_from, neutral, names, gold)."""
         at = self._exported(project, {**spec, "file_format": "jsonl"})
-        lines = self._send("GET", f"/api/v1{at}/file", None, True)
+        lines = self._send("GET", f"/api/v1{at}/file", None, True, {})
         return [json.loads(line) for line in lines.splitlines() if line]
 
     def export_file(self, project: str, path: str | Path, **spec: Any) -> dict[str, Any]:
         """Write an export (as `export`, and file_format: jsonl, parquet, csv) to `path`, its manifest beside it; returns that."""
         at, path = self._exported(project, spec), Path(path)
-        path.write_bytes(self._send("GET", f"/api/v1{at}/file", None, True))
-        manifest = self._send("GET", f"/api/v1{at}/manifest", None, True)
+        path.write_bytes(self._send("GET", f"/api/v1{at}/file", None, True, {}))
+        manifest = self._send("GET", f"/api/v1{at}/manifest", None, True, {})
         path.with_name(f"{path.name}.manifest.json").write_bytes(manifest)
         found: dict[str, Any] = json.loads(manifest)
         return found
@@ -155,23 +172,34 @@ class Client:
     # the wire -----------------------------------------------------------------------------------------------------
 
     def request(
-        self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, repeatable: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | None = None,
+        repeatable: bool = False,
+        key: str = "",
     ) -> Any:
         """Any request of the API (`path` below /api/v1); returns the parsed answer.
 
         `repeatable`: sending it twice does what sending it once does, so a lost reply is no reason to give up.
+        `key` goes with it as Idempotency-Key.
         """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        answer = self._send(method, f"/api/v1{path}", data, repeatable or method in ("GET", "PUT", "DELETE"))
+        repeatable = repeatable or method in ("GET", "PUT", "DELETE")
+        answer = self._send(
+            method, f"/api/v1{path}", data, repeatable, {"Idempotency-Key": key} if key else {}
+        )
         return json.loads(answer) if answer else None
 
-    def _send(self, method: str, path: str, data: bytes | None, repeatable: bool) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+    def _send(
+        self, method: str, path: str, data: bytes | None, repeatable: bool, extra: Mapping[str, str]
+    ) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **extra}
         pause = FIRST_PAUSE
         for attempt in range(RETRIES):
-            last = attempt == RETRIES - 1
+            last, wait = attempt == RETRIES - 1, 0.0
             try:
-                status, answer = self._once(method, path, data, headers)
+                status, answer, wait = self._once(method, path, data, headers)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if last or not repeatable:
@@ -181,13 +209,13 @@ class Client:
                     return answer
                 if last or not (status == 429 or (status >= 500 and repeatable)):
                     raise _refusal(status, answer)
-            time.sleep(pause)
+            time.sleep(max(pause, min(wait, LONGEST_PAUSE)))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
     def _once(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, float]:
         if self._connection is None:
             secure = self._url.scheme == "https"
             kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -195,11 +223,12 @@ class Client:
             self._connection = kind(self._url.hostname, self._url.port, timeout=self._timeout)
         self._connection.request(method, self._url.path.rstrip("/") + path, data, dict(headers))
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        wait = answer.headers.get("Retry-After", "")
+        return answer.status, answer.read(), float(wait) if wait.isdecimal() else 0.0
 
 
-def _submission(answer: Mapping[str, Any], active_ms: int, key: str) -> dict[str, Any]:
-    return {"client_key": key or uuid.uuid4().hex, "answer": dict(answer), "active_ms": active_ms}
+def _given(answer: Mapping[str, Any], active_ms: int) -> dict[str, Any]:
+    return {"answer": dict(answer), "active_ms": active_ms}
 
 
 def _project(name: str) -> str:

@@ -56,6 +56,13 @@ class Exports:
             raise Refused("gone", "This export is no longer here: make it again.")
         return found.exported
 
+    def forget(self, project_id: int) -> None:
+        """Remove the files of a project that is gone."""
+        with self._lock:
+            for name in [name for name, kept in self._kept.items() if kept.project_id == project_id]:
+                del self._kept[name]
+                shutil.rmtree(self._root_locked() / name, ignore_errors=True)
+
     def close(self) -> None:
         """Remove all files."""
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Header, Path
 from pydantic import Field
 
 LARGEST_ID = 2**31 - 1  # of a PostgreSQL integer
@@ -12,4 +12,12 @@ LARGEST_ID = 2**31 - 1  # of a PostgreSQL integer
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 BodyId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{8,200}$",
+        description="This answer's own name (8 to 200 visible ASCII characters): sent twice, it is stored once.",
+    ),
+]
 Secret = Annotated[str, Field(min_length=1, max_length=1_000)]

@@ -95,7 +95,9 @@ class LiveGenerator:
         if self.why_off:
             raise Refused("conflict", self.why_off)
         if self._waiting >= WAITING:
-            raise Refused("too-many", "Others are waiting for the model already: try again in a moment.")
+            raise Refused(
+                "too-many", "Others are waiting for the model already: try again in a moment.", wait=5
+            )
         self._waiting += 1
         try:
             async with self._turn:

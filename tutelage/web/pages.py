@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -12,14 +14,18 @@ import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from sqlalchemy import select
 
 from tutelage import __version__
-from tutelage.feedback import accounts, exports, insights, items, projects, queue
+from tutelage.feedback import accounts, deletion, exports, insights, items, projects, queue
+from tutelage.feedback.census import census
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
 from tutelage.feedback.projects import Member, ProjectInfo
+from tutelage.store.schema import Project
 from tutelage.web.access import (
     Adjudicator,
+    Administrator,
     Annotator,
     AnyMember,
     Caller,
@@ -35,6 +41,8 @@ from tutelage.web.api_account import begin_session, place_of
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.figures import insight
+from tutelage.web.limits import retry_after
+from tutelage.web.metrics import CONTENT_TYPE, exposition
 from tutelage.web.render import markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import summary
@@ -49,20 +57,45 @@ PAGE = 40  # lines of the data browser
 def home(request: Request, site: TheSite, who: Reader) -> Response:
     """My projects, and what waits in them."""
     cards = [_card(site, who, found) for found in projects.projects_of(site.database, who.user)]
-    return page(request, "home.html", who=who, cards=cards)
+    deleted = deletion.deleted_projects(site.database, who.user)
+    return page(request, "home.html", who=who, cards=cards, deleted=deleted)
 
 
 def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
     member = projects.member(site.database, who.user, found.name)
     labels = member.may("label")
     seen = projects.guideline_seen(site.database, member) if labels else found.guideline.n
+    progress = queue.progress(site.database, member) if labels else None
     return {
         "info": found,
         "member": member,
-        "progress": queue.progress(site.database, member) if labels else None,
+        "progress": progress,
         "agreement": insights.own_agreement(site.database, member) if labels else None,
         "new_guideline": 0 < seen < found.guideline.n,
+        "offer": _offer(site, member),
+        "training": training_command(site, member, progress) if progress and progress.answered else None,
     }
+
+
+def _offer(site: Site, who: Member) -> bool:
+    """Whether to offer that people label, too, what only programs have labelled."""
+    return who.may("manage") and projects.answered_by_programs_only(site.database, who)
+
+
+def training_command(site: Site, who: Member, progress: queue.Progress) -> str | None:
+    """The command that trains a reward model on the caller's own answers; None where they are no comparisons."""
+    if not who.may("manage") or not {last.type for last in progress.last} & {"pair", "rank", "rewrite"}:
+        return None
+    models = items.models_of(site.database, who)
+    out = f"runs/reward-{re.sub(r'[^a-z0-9]+', '-', who.user.name.lower()).strip('-') or 'mine'}"
+    settings = {
+        "model": models[0] if len(models) == 1 else "runs/sft",
+        "store": site.database.place,
+        "data": f"store:{who.project}",
+        "annotators": who.user.name,
+        "out": out,
+    }
+    return " ".join(["tutelage reward", *(shlex.quote(f"{key}={value}") for key, value in settings.items())])
 
 
 @router.get("/login")
@@ -85,9 +118,7 @@ async def login(request: Request, site: TheSite) -> Response:
             place_of(request),
         )
     except Refused as error:
-        status = 429 if error.reason == "too-many" else 401
-        name = form.get("name", "")[:200]
-        return page(request, "login.html", status, next=wanted, error=_capital(error), name=name)
+        return _refused(request, "login.html", 401, error, form, next=wanted)
     answer = RedirectResponse(wanted, 303)
     await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
@@ -107,11 +138,13 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
     name, password = form.get("name", "").strip(), form.get("password", "")
     found = await run_in_threadpool(accounts.invitation, site.database, secret)
     try:
-        user = await run_in_threadpool(accounts.accept_invitation, site.database, secret, name, password)
+        user = await run_in_threadpool(
+            accounts.accept_invitation, site.database, secret, name, password, place_of(request)
+        )
     except Refused as error:
         if error.reason == "gone":
             raise
-        return page(request, "join.html", 422, invitation=found, error=_capital(error), name=name[:200])
+        return _refused(request, "join.html", 422, error, form, invitation=found)
     answer = RedirectResponse("/", 303)
     await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
@@ -149,6 +182,7 @@ def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[st
         "settings": info.settings.model_dump(mode="json"),
         "generation": site.generator.why_off,
         "version": __version__,
+        "offer": mode == "work" and _offer(site, who),
     }
 
 
@@ -274,8 +308,15 @@ def health() -> dict[str, str]:
 @router.get("/readyz")
 def ready(site: TheSite) -> dict[str, str]:
     """The database answers, too."""
-    with site.database.read():
-        return {"status": "ready"}
+    with site.database.read() as connection:
+        connection.execute(select(Project.id).limit(1)).all()
+    return {"status": "ready"}
+
+
+@router.get("/metrics")
+def metrics(site: TheSite, who: Administrator) -> Response:
+    """Numbers for a monitor."""
+    return Response(exposition(site.requests, census(site.database)), media_type=CONTENT_TYPE)
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -309,8 +350,17 @@ def local_path(wanted: str) -> str:
     return wanted if safe else "/"
 
 
-def _capital(error: Refused) -> str:
-    return str(error)[:1].upper() + str(error)[1:]
+def _refused(
+    request: Request, template: str, status: int, error: Refused, form: dict[str, str], **values: Any
+) -> Response:
+    """A form again, with what was wrong; `status` unless it came too often."""
+    said = str(error)[:1].upper() + str(error)[1:]
+    wait = retry_after(error)
+    shown = page(
+        request, template, 429 if wait else status, error=said, name=form.get("name", "")[:200], **values
+    )
+    shown.headers.update(wait)
+    return shown
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 What a model writes is hostile until shown otherwise.  `plain` escapes everything; `markdown` parses with raw HTML off,
 turns TeX into MathML, and passes the result through an allow-list (nh3).  Characters that one cannot see or that
-reorder the line (controls, bidirectional overrides, zero-width ones) are drawn as visible marks in both.  Only these
+reorder the line (controls, bidirectional overrides, zero-width ones) are drawn as visible marks in both, and words in
+which letters of another script pass for Latin ones are marked.  Only these
 two functions make `Markup` that templates print unescaped.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +34,12 @@ _UNSEEN = re.compile(
     # Joiners belong into some scripts and into emoji; beside ASCII, or at an end, they only hide.
     "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
 )
+# Cyrillic and Greek letters that cannot be told from Latin ones: a word that has both is hardly written by accident.
+_LOOK_ALIKE = (
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420"
+    "\u0421\u0422\u0425\u0406\u0408\u0405\u03bf\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7"
+)
+_BORROWED = re.compile(rf"(?<!\w)(?=\w*[A-Za-z])(?=\w*[{_LOOK_ALIKE}])\w+")
 _ABSOLUTE = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -66,7 +73,7 @@ _MATH_ATTRIBUTES = {
     "mtd": {"columnalign"},
 }
 _HTML_ATTRIBUTES = {"a": {"href"}, "span": {"title"}, "ol": {"start"}}
-_CLASSES = {"span": {"unseen"}, "code": {"formula"}, "a": {"outside"}}
+_CLASSES = {"span": {"unseen", "mixed"}, "code": {"formula"}, "a": {"outside"}}
 
 
 def plain(text: str) -> Markup:
@@ -83,13 +90,29 @@ def markdown(text: str) -> Markup:
 
 
 def _marked(text: str) -> str:
-    """HTML: the escaped text with a visible mark in place of every unseen character."""
+    """HTML: the escaped text, every unseen character and every word with borrowed letters marked visibly."""
+    return _replaced(
+        _BORROWED, _mark_word, _whole(text), lambda rest: _replaced(_UNSEEN, _mark, rest, escape)
+    )
+
+
+def _replaced(
+    pattern: re.Pattern[str], mark: Callable[[str], str], text: str, between: Callable[[str], str]
+) -> str:
+    """What fits the pattern through `mark`, what is between through `between`."""
     found, done = [], 0
-    text = _whole(text)
-    for match in _UNSEEN.finditer(text):
-        found += [str(escape(text[done : match.start()])), _mark(match.group())]
+    for match in pattern.finditer(text):
+        found += [str(between(text[done : match.start()])), mark(match.group())]
         done = match.end()
-    return "".join([*found, str(escape(text[done:]))])
+    return "".join([*found, str(between(text[done:]))])
+
+
+def _mark_word(word: str) -> str:
+    foreign = sorted(
+        {unicodedata.name(letter).split()[0].title() for letter in word if letter in _LOOK_ALIKE}
+    )
+    why = f"Latin letters mixed with {' and '.join(foreign)} ones that look like them"
+    return f'<span class="mixed" title="{why}">{_replaced(_UNSEEN, _mark, word, escape)}</span>'
 
 
 def _mark(character: str) -> str:

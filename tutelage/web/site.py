@@ -1,4 +1,4 @@
-"""What one running server has: its database, its generator, its limits, and how it is reached."""
+"""What one running server has: its database, its generator, its limits, its counters, and how it is reached."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from tutelage.store.database import Database
 from tutelage.web.exporting import Exports
 from tutelage.web.generation import LiveGenerator
 from tutelage.web.limits import Limit
+from tutelage.web.metrics import Requests
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How often a user may ask for what costs much."""
+    """How often a user may ask for what costs much (docs/serve.md lists these)."""
 
-    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3))
-    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10))
-    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60))
-    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20))
+    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3, of="texts by models"))
+    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10, of="exports"))
+    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60, of="new tokens"))
+    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20, of="invitations"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Site:
     generator: LiveGenerator = field(default_factory=lambda: LiveGenerator(()))
     exports: Exports = field(default_factory=Exports)
     limits: Limits = field(default_factory=Limits)
+    requests: Requests = field(default_factory=Requests)
     https: bool = False
     hosts: tuple[str, ...] = ()
 

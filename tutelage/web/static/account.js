@@ -20,7 +20,7 @@ bind(document.getElementById("token-form"), {
   done: "Made.",
 });
 for (const element of document.querySelectorAll("[data-revoke]"))
-  button(element, () => api("DELETE", `/api/v1/me/tokens/${element.dataset.revoke}`), "Revoke this token? Programs that use it stop working.");
+  button(element, () => api("DELETE", `/api/v1/me/tokens/${element.dataset.revoke}`), { question: "Revoke this token? Programs that use it stop working." });
 document.getElementById("logout").addEventListener("click", async () => {
   try { await api("POST", "/api/v1/auth/logout"); } finally { location.assign("/login"); }
 });

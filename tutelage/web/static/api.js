@@ -13,10 +13,12 @@ export class ApiError extends Error {
 const meta = document.querySelector('meta[name="csrf"]');
 const LONGEST_WAIT = 30_000;
 
-async function send(method, url, body, { signal, wait = LONGEST_WAIT, keepalive = false, type = "application/json" } = {}) {
+/** `key`: an answer's own name; `wait`: patience in ms; `keepalive`: the request may outlive the page. */
+async function send(method, url, body, { signal, wait = LONGEST_WAIT, keepalive = false, type = "application/json", key } = {}) {
   const timeout = AbortSignal.timeout(wait);
   const headers = { "X-CSRF-Token": meta?.content ?? "" };
   if (body !== undefined) headers["Content-Type"] = type;
+  if (key) headers["Idempotency-Key"] = key;
   const payload = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
   try {
     return await fetch(url, {

@@ -48,12 +48,12 @@ export function bind(form, { method = form.dataset.method ?? "POST", url = form.
   });
 }
 
-/** A button that does one thing over the API, then reloads. Asks first where `question` is given. */
-export function button(element, act, question) {
+/** A button that does one thing over the API, then reloads (or `then`). Asks first where `question` is given. */
+export function button(element, act, { question, then = () => location.reload() } = {}) {
   element.addEventListener("click", async () => {
     if (question && !confirm(question)) return;
     element.disabled = true;
-    try { await act(); location.reload(); }
+    try { await act(); then(); }
     catch (error) { alert(error.message); element.disabled = false; }
   });
 }

@@ -84,10 +84,13 @@ for (const select of document.querySelectorAll("select[data-member]")) {
   });
 }
 for (const element of document.querySelectorAll("[data-remove]"))
-  button(element, () => api("DELETE", `${data.base}/members/${encodeURIComponent(element.dataset.remove)}`), `Take ${element.dataset.remove} out of the project? Their answers stay.`);
+  button(element, () => api("DELETE", `${data.base}/members/${encodeURIComponent(element.dataset.remove)}`), { question: `Take ${element.dataset.remove} out of the project? Their answers stay.` });
 for (const element of document.querySelectorAll("[data-active]"))
   button(element, () => api("PUT", `/api/v1/users/${encodeURIComponent(element.dataset.active)}/active`, { active: element.dataset.to === "yes" }),
-    element.dataset.to === "yes" ? null : `Lock ${element.dataset.active} out of this server? Their answers stay.`);
+    { question: element.dataset.to === "yes" ? null : `Lock ${element.dataset.active} out of this server? Their answers stay.` });
+
+const remove = document.getElementById("delete-project");
+if (remove) button(remove, () => api("DELETE", remove.dataset.url), { question: `Delete “${remove.dataset.title}”? It can be restored.`, then: () => location.assign("/") });
 
 // ---- items -----------------------------------------------------------------------------------------------------------
 

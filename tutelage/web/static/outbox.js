@@ -45,7 +45,7 @@ export class Outbox {
   }
   has(key) { return this.entries().some((entry) => entry.key === key); }
 
-  /** Take an answer in; it is safe from here on. `entry`: {url, wrap, body (without client_key), assignment, ...}. */
+  /** Take an answer in; it is safe from here on. `entry`: {url, body, assignment, ...}. */
   add(entry) {
     const key = randomKey();
     const whole = { ...entry, key, at: Date.now() };
@@ -67,8 +67,7 @@ export class Outbox {
     for (let next = this.waiting()[0]; next; next = this.waiting()[0]) {
       this.on.state("saving", "Saving…");
       try {
-        const submission = { ...next.body, client_key: next.key };
-        const receipt = await api("POST", next.url, next.wrap ? { ...next.wrap, submission } : submission);
+        const receipt = await api("POST", next.url, next.body, { key: next.key });
         this.tries = 0;
         this.drop(next.key);
         this.on.sent(next, receipt);

@@ -24,6 +24,7 @@ const outbox = new Outbox(data.user, `${data.project}:${data.mode}`, { state: dr
 
 let now = null; // what is on the screen: {view, screen, revising, shown, active, ...}
 let ahead = null; // promise of the next view
+let aheadTask = null; // ... its task once it is here
 let waitingViews = []; // views to show before asking for another: put aside by undo, or written by a model
 let lastDone = null; // for undo
 let raw = false;
@@ -65,7 +66,7 @@ async function advance() {
   if (waitingViews.length) return show(waitingViews.shift());
   try {
     let found = ahead ? await ahead : null;
-    ahead = null;
+    ahead = aheadTask = null;
     if (!found || !found.view) {
       await outbox.flush();
       found = await fetchNext();
@@ -77,7 +78,9 @@ async function advance() {
 
 function prefetch() {
   if (adjudicating || ahead || waitingViews.length) return; // conflicts are few and change with every answer
-  ahead = fetchNext().catch(() => null);
+  const fetched = fetchNext().catch(() => null);
+  ahead = fetched;
+  fetched.then((found) => { if (ahead === fetched) aheadTask = found?.view?.task ?? null; });
 }
 
 function show(view, conflict = null, left = null) {
@@ -118,7 +121,7 @@ function build(kept) {
 /** What was fetched ahead is not wanted now (a model's text comes first): it waits behind. */
 async function giveBackAhead() {
   const found = await ahead;
-  ahead = null;
+  ahead = aheadTask = null;
   if (found?.view) waitingViews.push(found.view);
 }
 
@@ -130,10 +133,20 @@ function finished() {
   keys.screen = {};
   stage.replaceChildren(h("div", { class: "empty card" },
     h("h2", {}, adjudicating ? "No conflicts left" : "Nothing left for you here"),
-    h("p", { class: "soft" }, adjudicating ? "Everything that annotators disagreed on is settled." : "Everything is answered, or others are working on the rest. Thank you."),
-    h("div", { class: "row" }, h("a", { class: "button primary", href: data.home }, "Back to the queue"),
+    h("p", { class: "soft" }, adjudicating ? "Everything that annotators disagreed on is settled."
+      : data.offer ? "Only programs have answered so far. Every item can have one annotator more: you."
+      : "Everything is answered, or others are working on the rest. Thank you."),
+    h("div", { class: "row" }, data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: "One annotator more for every item" }, "Label these yourself") : null,
+      h("a", { class: data.offer ? "button" : "button primary", href: data.home }, "Back to the queue"),
       h("button", { type: "button", onclick: start }, "Look again"), lastDone ? h("button", { type: "button", onclick: undo }, "Undo the last answer") : null)));
   announce("Nothing left.");
+}
+
+/** What only programs have answered gets room for a person. */
+async function oneMore() {
+  try { await api("POST", `${data.base}/items/one-more`); } catch (error) { return announce(error.message); }
+  data.offer = false;
+  start();
 }
 
 function unreachable(error) {
@@ -231,6 +244,7 @@ function submit() {
 }
 
 function onSent(entry, receipt) {
+  data.offer = false; // no longer answered by programs only
   if (receipt.extra) announce("Stored as an extra: others had filled this item meanwhile.");
 }
 
@@ -381,7 +395,12 @@ function expiredNotice() {
   return h("div", { class: "notice warn", role: "status" }, h("p", {}, "Others have filled this item while you were away. Your answer will be kept as an extra."));
 }
 
-addEventListener("pagehide", () => drafts.push(true));
+addEventListener("pagehide", () => {
+  drafts.push(true);
+  if (!aheadTask) return; // nobody has seen it: others need not wait until its lease has run out
+  api("POST", `${data.base}/assignments/${aheadTask.assignment_id}/release`, undefined, { keepalive: true }).catch(() => {});
+  ahead = aheadTask = null;
+});
 document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") drafts.push(true); else outbox.flush(); });
 addEventListener("pageshow", (event) => { if (event.persisted) start(); });
 addEventListener("beforeunload", (event) => { if (outbox.memory.size) event.preventDefault(); });

@@ -75,8 +75,8 @@ export function chatScreen(view, ctx) {
       if (now) return announce(now);
       choose.setAttribute("aria-disabled", "true");
       try {
-        const submission = { answer, client_key: key, active_ms: Math.min(86_400_000, Math.round(performance.now() - started)), ui_version: ctx.version };
-        await api("POST", `${ctx.base}/assignments/${turn.task.assignment_id}/choose`, { submission, position: null });
+        const given = { answer, active_ms: Math.min(86_400_000, Math.round(performance.now() - started)), ui_version: ctx.version };
+        await api("POST", `${ctx.base}/assignments/${turn.task.assignment_id}/choose`, given, { key });
         announce("Chosen. Go on, or finish.");
         await load();
         message.focus();

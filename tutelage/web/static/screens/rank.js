@@ -1,7 +1,8 @@
-// Rank K: a number per card, equal numbers are ties.
+// Rank K: a number per card, by keys, buttons or dragging; equal numbers are ties.
 
 import { h, letter, segments } from "../dom.js";
 import { Remarks, Seen, acceptable, promptPart, questionText, responseCard } from "./parts.js";
+import { rankPlaces } from "./places.js";
 
 export function rankScreen(view, ctx) {
   const questions = view.task.questions;
@@ -17,6 +18,8 @@ export function rankScreen(view, ctx) {
     const accept = questions.acceptable ? acceptable(position, { ...ctx, single: false }) : null;
     return { rank, accept, ...responseCard(view, position, ctx, { head: [h("span", { class: "right" }, rank.element)], footer: accept ? [accept.element] : [] }) };
   });
+  const places = rankPlaces(count, { give: put, pick: focus });
+  for (const [position, { card }] of cards.entries()) places.grabbable(card.querySelector(".letter"), position);
   const seen = ctx.settings.require_scroll && !ctx.preview ? new Seen(cards.map((card) => card.end), ctx.changed) : null;
 
   function current() {
@@ -38,20 +41,31 @@ export function rankScreen(view, ctx) {
     const next = cards.findIndex((card) => card.rank.value === undefined);
     if (next >= 0) focus(next);
   }
+  /** A letter was dropped on a rank; where there are no ties, whoever was there takes the place that it left. */
+  function put(position, rank) {
+    const { rank: own } = cards[position];
+    const there = questions.ties || !rank ? undefined : cards.find((card) => card.rank.value === rank);
+    if (there) there.rank.value = own.value;
+    own.value = rank;
+    draw();
+    ctx.changed();
+  }
   function draw() {
+    places.draw(cards.map((card) => card.rank.value));
     const groups = new Map();
     cards.forEach((card, i) => { if (card.rank.value) groups.set(card.rank.value, [...(groups.get(card.rank.value) ?? []), letter(i)]); });
     order.textContent = [...groups.keys()].sort((a, b) => a - b).map((rank) => groups.get(rank).join(" = ")).join("  >  ");
     const best = Math.min(...groups.keys());
     cards.forEach((card) => card.card.classList.toggle("picked", card.rank.value === best));
   }
+  draw();
   const keys = { j: () => move(1), k: () => move(-1), ...remarks.keys };
   if (questions.acceptable) keys.a = () => { const { accept } = cards[current()]; accept.choose(accept.value !== true); };
   for (let rank = 1; rank <= count; rank++) keys[String(rank)] = () => give(rank);
 
   return {
     stage: [promptPart(view, ctx), h("div", { class: `responses ${count === 2 || count === 4 ? "two" : ""}` }, cards.map((card) => card.card)), remarks.element],
-    bar: [h("div", { class: "question row" }, h("strong", {}, questionText(questions)), h("span", { class: "soft small" }, questions.ties ? "1 is best; equal numbers are ties" : "1 is best, each number once"), order)],
+    bar: [h("div", { class: "question row" }, h("strong", {}, questionText(questions)), h("span", { class: "soft small" }, questions.ties ? "1 is best; equal numbers are ties" : "1 is best, each number once"), places.element, order)],
     read() {
       const ranks = cards.map((card) => card.rank.value ?? null);
       const said = cards.map((card) => card.accept?.value ?? null);
@@ -70,6 +84,6 @@ export function rankScreen(view, ctx) {
     },
     stop() { seen?.stop(); },
     keys,
-    help: [[`1 to ${count}`, "rank of the focused response (or the first one without)"], ["j or k", "next, previous response"], ...(questions.acceptable ? [["a", "the focused response: acceptable; again: not"]] : []), ...remarks.help],
+    help: [[`1 to ${count}`, "rank of the focused response (or the first one without)"], ["j or k", "next, previous response"], ["mouse", "drag a letter onto a number"], ...(questions.acceptable ? [["a", "the focused response: acceptable; again: not"]] : []), ...remarks.help],
   };
 }

@@ -1,0 +1,208 @@
+"""A deleted project is hidden and whole; a purged one is gone to the last row, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from tests.feedback.kit import PASSWORD, hand_in, join, start, take, vote
+from tests.feedback.test_accounts import refused
+from tests.feedback.test_upkeep import run
+from tests.store.making import fill
+from tutelage.feedback import accounts, deletion, items, projects, queue
+from tutelage.feedback.access import Member
+from tutelage.feedback.census import census
+from tutelage.feedback.payloads import (
+    Criterion,
+    PairAnswer,
+    ProjectSettings,
+    RankAnswer,
+    RateAnswer,
+    RewriteAnswer,
+    Schema,
+    StepAnswer,
+    StepMark,
+)
+from tutelage.feedback.upkeep import examine
+from tutelage.records import Prompt, Response
+from tutelage.settings.stages import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackRestoreSettings
+from tutelage.store import ModelInfo, Store
+from tutelage.store.database import Database
+from tutelage.store.schema import Base
+
+SECRET = "the whale sings at midnight"
+KEPT = {"account", "annotator", "credential", "session", "login_failure", "model_ref", "generation_run"}
+
+
+def contents(database: Database) -> dict[str, list[Any]]:
+    """Every row of every table."""
+    with database.read() as connection:
+        return {
+            name: sorted(map(tuple, connection.execute(select(table))), key=repr)
+            for name, table in Base.metadata.tables.items()
+        }
+
+
+def full_project(store: Store, database: Database, olga: Member) -> Member:
+    """A second project with a row in as many tables as possible, all about the secret."""
+    who = projects.create_project(database, olga.user, "private", ProjectSettings(title=SECRET))
+    prompts = [Prompt(f"{SECRET} {n}?") for n in range(3)]
+    store.add_prompts("private", prompts)
+    run = store.add_generation_run(ModelInfo("model"), "local", {"seed": 1})
+    texts = [f"{SECRET}: {word}.\n\nYes." for word in ("one", "two")]
+    store.add_responses(
+        "private",
+        run,
+        [Response(p, t, (1,), (2,), (-1.0,), "eos", i) for p in prompts for i, t in enumerate(texts)],
+    )
+    projects.set_guideline(database, who, SECRET)
+    ben = join(database, olga.user, "private", "ben")
+    schema = {"acceptable": False, "criteria": (Criterion(name="tone", title="Tone"),)}
+    for kind, answer in (
+        ("pair", PairAnswer(preference=1, reason=SECRET, acceptable=(True, None))),
+        ("rank", RankAnswer(ranks=(1, 2))),
+        ("rate", RateAnswer(ratings={"tone": (3, None)})),
+        ("step", StepAnswer(marks=(StepMark(step=0, label=1), StepMark(step=1, label=-1, reason=SECRET)))),
+        ("rewrite", RewriteAnswer(text=f"No, {SECRET}!")),
+    ):
+        asks = Schema(**{**schema, "type": kind, "acceptable": kind == "pair"})
+        projects.set_schema(database, who, asks)
+        size = {"rank": 2, "rate": 2, "rewrite": 1}.get(kind)
+        items.build(database, who, kind, "random", 1, size)
+        task = take(database, ben)
+        while task.type != kind:
+            queue.skip(database, ben, task.assignment_id, "other", SECRET)
+            task = take(database, ben)
+        if kind == "pair":
+            answer = answer.model_copy(update={"acceptable": (True, False)})
+        hand_in(database, ben, task, answer)
+    open_task = take(database, ben)
+    queue.save_draft(database, ben, open_task.assignment_id, {"reason": SECRET})
+    queue.flag(database, ben, open_task.assignment_id, "unsafe", SECRET)
+    accounts.invite(database, olga.user, "private", "viewer")
+    return who
+
+
+def test_a_deleted_project_is_hidden_and_comes_back_whole(store: Store, database: Database) -> None:
+    olga = start(store, database)
+    ben = join(database, olga.user, "main", "ben")
+    vote(database, ben)
+    secret = accounts.invite(database, olga.user, "main", "annotator")
+    before = contents(database)
+    with refused("forbidden"):
+        deletion.delete_project(database, ben)
+    deletion.delete_project(database, olga)
+    with refused("conflict"):
+        deletion.delete_project(database, olga)
+    for user in (olga.user, ben.user):
+        with refused("not-found"):
+            projects.member(database, user, "main")
+        assert projects.projects_of(database, user) == []
+    assert projects.names(database) == [] == store.projects() == census(database)
+    with refused("gone"):
+        accounts.accept_invitation(database, secret, "cat", PASSWORD)
+    with refused("conflict"):
+        projects.create_project(database, olga.user, "main")
+    for use in (
+        lambda: store.comparisons("main"),
+        lambda: store.add_prompts("main", [Prompt("new")]),
+        lambda: projects.local_member(database, "main", create=True),
+        lambda: projects.local_member(database, "main"),
+    ):
+        with pytest.raises(ValueError, match="was deleted: bring it back"):
+            use()
+    assert [found.name for found in deletion.deleted_projects(database, olga.user)] == ["main"]
+    assert deletion.deleted_projects(database, ben.user) == []
+    deletion.restore_project(database, projects.member(database, olga.user, "main", deleted=True))
+    after = contents(database)
+    events = [row[3] for row in after.pop("audit_event")]
+    before.pop("audit_event")
+    assert after == before
+    assert {"delete-project", "restore-project"} <= set(events)
+    with refused("conflict"):
+        deletion.restore_project(database, olga)
+
+
+def test_a_purge_takes_everything_of_one_project(store: Store, database: Database, address: str) -> None:
+    olga = start(store, database)
+    vote(database, join(database, olga.user, "main", "dora"))
+    main = projects.member(database, olga.user, "main")
+    before = contents(database)
+    private = full_project(store, database, olga)
+    full = contents(database)
+    for name in Base.metadata.tables.keys() - KEPT - {"gold", "chat_turn", "export", "response_score"}:
+        if name not in ("criterion_preference",):
+            assert len(full[name]) > len(before[name]), f"the test has nothing in {name}"
+    with refused("conflict"):
+        deletion.purge_project(database, private, "private")
+    deletion.delete_project(database, private)
+    for typed in ("", "Private", "main"):
+        with refused("invalid"):
+            deletion.purge_project(database, private, typed)
+    with refused("forbidden"):
+        ben = accounts.check_password(database, "ben", PASSWORD)
+        deletion.purge_project(database, projects.member(database, ben, "private", deleted=True), "private")
+    done = deletion.purge_project(database, private, "private")
+    assert done.answers == 5 and done.responses == 6
+    after = contents(database)
+    for name in Base.metadata.tables.keys() - KEPT:
+        if name != "audit_event":
+            assert after[name] == before[name], name
+    gone = [row for row in after["audit_event"] if row not in before["audit_event"]]
+    assert "purge-project" in str(gone) and SECRET not in str(after)
+    assert all(finding.wrong == 0 for finding in examine(database))
+    assert projects.members(database, main)
+    with pytest.raises(Exception, match="append-only"), database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM annotation")  # the guards stand again
+    with database.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(Base.metadata.tables["annotation"])) == 1
+    with refused("gone"):
+        deletion.purge_project(database, private, "private")
+    if database.is_sqlite:
+        for path in Path(address).parent.glob(f"{Path(address).name}*"):
+            assert SECRET.encode() not in path.read_bytes(), f"{path.name} still holds what was purged"
+
+
+def test_a_purge_that_fails_leaves_everything_guarded(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    olga = start(store, database)
+    vote(database, join(database, olga.user, "main", "ben"))
+    deletion.delete_project(database, olga)
+    before = contents(database)
+    monkeypatch.setattr(deletion, "note", lambda *_args, **_more: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        deletion.purge_project(database, olga, "main")
+    assert contents(database) == before
+    with pytest.raises(Exception, match="append-only"), database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM annotation")
+
+
+def test_there_and_back_by_command(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        fill(store)
+    main = {"store": str(path), "project": "main"}
+    with pytest.raises(ValueError, match="is in use: delete it first"):
+        run("feedback purge", FeedbackPurgeSettings(**main, confirm="main"))
+    assert "`tutelage feedback restore`" in run("feedback delete", FeedbackDeleteSettings(**main))
+    with pytest.raises(ValueError, match="was deleted: bring it back"):
+        run("feedback delete", FeedbackDeleteSettings(**main))
+    assert "is back" in run("feedback restore", FeedbackRestoreSettings(**main))
+    run("feedback delete", FeedbackDeleteSettings(**main))
+    with pytest.raises(ValueError, match=r"type the project's name exactly"):
+        run("feedback purge", FeedbackPurgeSettings(**main, confirm="yes"))
+    assert "is gone: 18 items" in run("feedback purge", FeedbackPurgeSettings(**main, confirm="main"))
+    with pytest.raises(ValueError, match="has no project 'main'"):
+        run("feedback restore", FeedbackRestoreSettings(**main))
+
+
+def test_every_table_is_either_purged_or_kept() -> None:
+    """Whoever adds a table decides what a purge does with it."""
+    purged = {
+        table.__tablename__ for table in (*deletion.OF_ANSWERS, *deletion.OF_ITEMS, *deletion.OF_PROJECTS)
+    } | {"draft", "item", "response_score", "response", "prompt", "project"}
+    assert purged | KEPT == set(Base.metadata.tables)
