@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tutelage.data.batch import TokenBatch
 from tutelage.models import llama
 from tutelage.models.layout import Layout
 from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
+from tutelage.ops.shapes import round_up
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ def plain(model: nn.Module) -> Any:
 
 @lru_cache(maxsize=64)
 def _layout(lengths: tuple[int, ...], device: torch.device, shared: tuple[int, ...] | None) -> Layout:
-    return Layout(lengths, device, shared)
+    """A sequence that nobody reads fills ragged rows up to a size that comes again."""
+    shared = shared or (0,) * len(lengths)
+    total = sum(lengths) - sum(shared)
+    filling = round_up(total, device.type) - total
+    if not filling or (len(set(lengths)) == 1 and not any(shared)):
+        return Layout(lengths, device, shared)
+    return Layout((*lengths, filling), device, (*shared, 0))
 
 
 def layout_of(batch: TokenBatch) -> Layout:
@@ -102,7 +110,9 @@ def hidden_states(model: nn.Module, batch: TokenBatch, read: Tensor | None = Non
         hidden = backbone(**inputs, use_cache=False).last_hidden_state[real]
         return hidden if read is None else hidden[read]
     layout = layout_of(batch)
-    ids = batch.ids if layout.place is None else batch.ids[layout.kept]
+    filling = sum(layout.lengths) - len(batch.ids)
+    ids = F.pad(batch.ids, (0, filling))
+    ids = ids if layout.place is None else ids[layout.kept]
     wanted = torch.arange(len(batch.ids), device=batch.device) if read is None else read
     wanted = wanted if layout.place is None else layout.place[wanted]
     if llama.by_hand(backbone):
@@ -116,6 +126,8 @@ def _by_hand(backbone: Any, ids: Tensor, layout: Layout, wanted: Tensor) -> Tens
     if len(wanted) > TRIM_SHARE * layout.total:
         return llama.states(backbone, ids, layout)[wanted]
     read, place = torch.unique(wanted, return_inverse=True)
+    others = torch.ones(layout.total, dtype=torch.bool).index_fill_(0, read, False).nonzero().squeeze(1)
+    read = torch.cat([read, others[: round_up(len(read)) - len(read)]])
     return llama.states(backbone, ids, layout, read)[place]
 
 
@@ -173,7 +185,7 @@ def state_values(model: nn.Module, batch: TokenBatch) -> Tensor:
 
 def sequence_scores(model: nn.Module, batch: TokenBatch) -> Tensor:
     """[B] fp32: the scalar head at the last token of every sequence."""
-    last = layout_of(batch).last
+    last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
     return _score(model, hidden_states(model, batch, last))
 
 

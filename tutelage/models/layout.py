@@ -19,6 +19,10 @@ CANDIDATES = 24
 """Lengths tried as borders between buckets: enough to come near the best cut in well under a millisecond."""
 
 
+WIDTHS = 32
+"""On a CPU the widths of buckets are multiples of this: shapes that come again (`ops/shapes.py`), and whole vectors."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Sequences of similar length, padded on the right to the longest of them.
@@ -112,7 +116,7 @@ class Layout:
         shared = torch.tensor(self.shared)
         found = []
         for group in self._grouped:
-            width = max(self.lengths[i] for i in group)
+            width = self._slots(max(self.lengths[i] for i in group))
             slots = torch.arange(width)
             index = torch.stack(
                 [torch.cat([places[i], places[i][:1].expand(width - len(places[i]))]) for i in group]
@@ -151,7 +155,12 @@ class Layout:
 
     @cached_property
     def _grouped(self) -> list[list[int]]:
-        return _groups(self.lengths)
+        return _groups([self._slots(n) for n in self.lengths])
+
+    def _slots(self, length: int) -> int:
+        """The slots for a sequence of so many tokens."""
+        exact = self.equal or self.device.type != "cpu"
+        return length if exact else -(-length // WIDTHS) * WIDTHS
 
     @cached_property
     def _slots_of_tokens(self) -> Tensor:
@@ -159,7 +168,7 @@ class Layout:
         pieces: list[Tensor] = [torch.empty(0)] * len(self.lengths)
         start = 0
         for group in self._grouped:
-            width = max(self.lengths[i] for i in group)
+            width = self._slots(max(self.lengths[i] for i in group))
             for row, i in enumerate(group):
                 first = start + row * width
                 pieces[i] = torch.arange(first, first + self.lengths[i])

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from tutelage.ops.shapes import round_up
 
 # Working space when the caller does not give `chunk_tokens`: elements of [chunk, V]. On a CPU a few MiB,
 # which the cache holds; on a GPU enough to fill it. Never fewer rows than make a product worth its while.
@@ -82,10 +85,14 @@ def linear_logprobs_hits(
     if chunk_tokens is None:
         elements = CHUNK_ELEMENTS_CPU if hidden.device.type == "cpu" else CHUNK_ELEMENTS_GPU
         chunk_tokens = max(elements // weight.shape[0], CHUNK_ROWS_MIN)
-    differentiable = torch.is_grad_enabled()
-    logprobs, entropy, hits = _LinearLogprobs.apply(
-        hidden, weight, bias, targets, temperature, chunk_tokens, differentiable
+    rows = len(hidden)
+    filling = round_up(rows, hidden.device.type) - rows
+    if filling:
+        hidden, targets = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
+    found: tuple[Tensor, Tensor, Tensor] = _LinearLogprobs.apply(
+        hidden, weight, bias, targets, temperature, chunk_tokens, torch.is_grad_enabled()
     )
+    logprobs, entropy, hits = (each[:rows] for each in found) if filling else found
     return logprobs, entropy, hits
 
 
