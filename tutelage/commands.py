@@ -71,7 +71,7 @@ COMMANDS = (
         "feedback import",
         "tutelage.feedback.commands.importing",
         "FeedbackImportSettings",
-        "Take prompts, responses, comparisons or scores from a file.",
+        "Take prompts, responses, votes or scores from a file.",
         "Feedback",
     ),
     Command(

@@ -200,7 +200,7 @@ def test_there_and_back_through_the_commands(used: Database, path: Path, tmp_pat
         ("feedback status", FeedbackStatusSettings(store="{dir}/none.sqlite"), "there is no store at"),
         ("feedback status", FeedbackStatusSettings(store="{path}", project="mian"), "did you mean 'main'"),
         ("feedback export", FeedbackExportSettings(store="{path}", project="nope"), "has no project 'nope'"),
-        ("feedback export", FeedbackExportSettings(store="{path}", format="stepwise", out="{dir}/x"), "is empty"),
+        ("feedback export", FeedbackExportSettings(store="{path}", format="stepwise", out="{dir}/x"), "holds no rows"),
         ("feedback doctor", FeedbackDoctorSettings(store="{dir}/text"), "is not an SQLite database"),
         ("feedback backup", FeedbackBackupSettings(store="{dir}/none", out="{dir}/b"), "there is no store at"),
         ("feedback status", FeedbackStatusSettings(store="postgresql://u@127.0.0.1:9/x"), "no server answers|is not installed"),

@@ -45,8 +45,9 @@ class Page:
     client: TestClient
     csrf: str
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self.client.post(f"/api/v1{path}", json=body, headers={"X-CSRF-Token": self.csrf})
+    def post(self, path: str, body: dict[str, Any], key: str | None = None) -> Any:
+        headers = {"X-CSRF-Token": self.csrf} | ({"Idempotency-Key": key} if key else {})
+        answer = self.client.post(f"/api/v1{path}", json=body, headers=headers)
         assert answer.status_code < 300, answer.text
         return answer.json()
 
@@ -82,8 +83,9 @@ def label(page: Page, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, s
         preference = -STRENGTH if side == 0 else STRENGTH
         answer = {"type": "pair", "preference": preference, "criteria": {}, "acceptable": [], "reason": ""}
         answer["confidence"] = None
-        body = {"answer": answer, "active_ms": 900, "ui_version": "test", "client_key": f"page-{number:04d}"}
-        page.post(f"/projects/main/assignments/{view['task']['assignment_id']}/submit", body)
+        body = {"answer": answer, "active_ms": 900, "ui_version": "test"}
+        at = f"/projects/main/assignments/{view['task']['assignment_id']}/submit"
+        page.post(at, body, key=f"page-{number:04d}")
         pressed[view["task"]["thread"][-1]["content"]] = (texts[side], texts[1 - side])
     assert page.post("/projects/main/next", {"besides": []})["view"] is None
     return pressed
