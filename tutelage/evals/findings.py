@@ -137,11 +137,12 @@ def headline(rows: Sequence[Row], baseline: str) -> list[Sentence]:
 
 
 def reward_sentence(rows: Sequence[Row], model: str) -> Sentence:
-    """How well the reward model orders held-out pairs."""
-    r = one(rows, model, "accuracy")
+    """How well the reward model foretells the labels of held-out pairs, and how well one can."""
+    r, most = one(rows, model, "accuracy"), one(rows, model, "ceiling")
     if r is None:
         return []
-    return ["The reward model orders ", number(r), f" of {r.n:,} held-out pairs as the annotators did."]
+    found: Sentence = ["The reward model agrees with ", number(r), f" of the labels of {r.n:,} held-out pairs"]
+    return [*found, "; their noise allows ", number(most), "."] if most else [*found, "."]
 
 
 def warnings(rows: Sequence[Row], models: Sequence[str], baseline: str) -> list[Sentence]:
