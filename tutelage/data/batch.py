@@ -101,16 +101,17 @@ class TokenBatch:
     def groups(self, max_tokens: int) -> list[list[int]]:
         """The units of each micro-batch: at most `max_tokens` tokens (always at least one unit), sorted by length.
 
-        Sorting puts sequences of like length together, which is what attention per length bucket likes.
+        Sorting puts sequences of like length together, which is what attention per length bucket likes.  All hold about
+        as much: a small rest would cost as many calls as a full one.
         """
         k = self.sequences_per_unit
         sizes = [sum(self.lengths[unit * k : unit * k + k]) for unit in range(len(self))]
         if sum(sizes) <= max_tokens:
             return [list(range(len(self)))]
         groups: list[list[int]] = [[]]
-        total = 0
+        total, fair = 0, sum(sizes) / -(-sum(sizes) // max_tokens)
         for unit in sorted(range(len(self)), key=lambda unit: (sizes[unit], unit)):
-            if groups[-1] and total + sizes[unit] > max_tokens:
+            if groups[-1] and (total >= fair or total + sizes[unit] > max_tokens):
                 groups.append([])
                 total = 0
             groups[-1].append(unit)

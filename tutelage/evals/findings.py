@@ -141,7 +141,11 @@ def reward_sentence(rows: Sequence[Row], model: str) -> Sentence:
     r, most = one(rows, model, "accuracy"), one(rows, model, "ceiling")
     if r is None:
         return []
-    found: Sentence = ["The reward model agrees with ", number(r), f" of the labels of {r.n:,} held-out pairs"]
+    found: Sentence = [
+        "The reward model agrees with ",
+        number(r),
+        f" of the labels of {r.n:,} held-out pairs",
+    ]
     return [*found, "; their noise allows ", number(most), "."] if most else [*found, "."]
 
 
