@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/python -m tools.docs --check
 
 fast: setup
-	$(PYTEST)
+	$(PYTEST) --dist worksteal
 
 format: setup
 	$(BIN)/ruff format .
