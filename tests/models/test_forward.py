@@ -219,3 +219,13 @@ def test_policy_and_reference_start_equal_even_with_dropout_in_the_config(tmp_pa
     parts = sequences()
     batch = batch_of(parts, masks(parts))
     assert torch.equal(response_logprobs(policy, batch).logprobs, response_logprobs(ref, batch).logprobs)
+
+
+def test_what_fills_a_row_fits_the_model_too() -> None:
+    """A long row of short sequences through learned positions: no filling is longer than what is there."""
+    model = prepare(build("gpt2"), "gpt2")
+    parts = [torch.arange(2 + n % 3) % 100 for n in range(1500)]
+    batch = batch_of(parts)
+    assert round_up(len(batch.ids)) - len(batch.ids) > 64  # more than the model has positions
+    found = hidden_states(model, batch)
+    assert torch.allclose(found[:2], hidden_states(model, batch_of(parts[:1])), atol=1e-5)

@@ -61,13 +61,14 @@ def plain(model: nn.Module) -> Any:
 
 @lru_cache(maxsize=64)
 def _layout(lengths: tuple[int, ...], device: torch.device, shared: tuple[int, ...] | None) -> Layout:
-    """A sequence that nobody reads fills ragged rows up to a size that comes again."""
+    """Sequences that nobody reads, none longer than the others, fill ragged rows up to a size that comes again."""
     shared = shared or (0,) * len(lengths)
-    total = sum(lengths) - sum(shared)
-    filling = round_up(total, device.type) - total
-    if not filling or (len(set(lengths)) == 1 and not any(shared)):
+    if len(set(lengths)) == 1 and not any(shared):
         return Layout(lengths, device, shared)
-    return Layout((*lengths, filling), device, (*shared, 0))
+    total, longest = sum(lengths) - sum(shared), max(lengths)
+    whole, rest = divmod(round_up(total, device.type) - total, longest)
+    filling = (longest,) * whole + (rest,) * (rest > 0)
+    return Layout((*lengths, *filling), device, (*shared, *(0 for _ in filling)))
 
 
 def layout_of(batch: TokenBatch) -> Layout:
