@@ -224,8 +224,9 @@ def test_policy_and_reference_start_equal_even_with_dropout_in_the_config(tmp_pa
 def test_what_fills_a_row_fits_the_model_too() -> None:
     """A long row of short sequences through learned positions: no filling is longer than what is there."""
     model = prepare(build("gpt2"), "gpt2")
-    parts = [torch.arange(2 + n % 3) % 100 for n in range(1500)]
+    parts = [(torch.arange(2 + n % 3) + n) % 100 for n in range(1500)]  # neighbours share nothing
     batch = batch_of(parts)
+    assert batch.shared_prefixes is None
     assert round_up(len(batch.ids)) - len(batch.ids) > 64  # more than the model has positions
     found = hidden_states(model, batch)
     assert torch.allclose(found[:2], hidden_states(model, batch_of(parts[:1])), atol=1e-5)
