@@ -18,7 +18,6 @@ from benchmarks.work import Work, flops_per_step
 OURS = "Tutelage"
 METER = "meter"
 ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "passive",  # threads that wait must not keep a core busy: another process has its turn
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
