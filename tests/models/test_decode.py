@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tests.models.zoo import CONFIGS, build, sequences, twin
-from tutelage.models import cache
+from tutelage.models import cache, decode
 from tutelage.models.decode import Decoding, cache_bytes
+from tutelage.models.llama_rows import LlamaRows
 from tutelage.models.loading import prepare
 
 
@@ -53,3 +55,21 @@ def test_prompts_longer_than_the_cache_are_refused() -> None:
 
     with pytest.raises(ValueError, match="prompt of 9 tokens"):
         StaticKV(8).prefill(Layout([3, 9]))
+
+
+@torch.inference_mode()
+def test_a_plain_llama_decodes_by_hand_and_others_through_their_modules() -> None:
+    """Llama by hand equals the modules' cached decoding, too; with an adapter it goes through the modules."""
+    model = prepare(build("llama"), "llama")
+    rows = [part.tolist() for part in sequences()]
+    by_hand, by_modules = Decoding(model, rows, 4), Decoding(model, rows, 4)
+    by_modules._rows = decode._FlatRows(model)
+    by_modules.logits = by_modules._rows.prefill(rows, 4)
+    assert type(by_hand._rows) is LlamaRows
+    for step in range(4):
+        assert (by_hand.logits - by_modules.logits).abs().max() < 1e-5
+        tokens = torch.arange(len(rows)) + step
+        by_hand.step(tokens)
+        by_modules.step(tokens)
+    adapted = get_peft_model(build("llama"), LoraConfig(target_modules="all-linear"))
+    assert type(Decoding(prepare(adapted, "llama"), rows, 4)._rows) is decode._FlatRows

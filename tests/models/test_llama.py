@@ -51,7 +51,7 @@ def test_gradient_against_finite_differences() -> None:
     turn = torch.complex(cos[..., :4], sin[..., :4])
     for read in (None, torch.tensor([1, 4])):
         call = llama._call(layer, layout, turn, torch.float64, read)
-        weights = [w.detach().clone().requires_grad_() for w in llama._weights(layer)]
+        weights = [w.detach().clone().requires_grad_() for w in llama.weights_of(layer)]
         assert torch.autograd.gradcheck(
             lambda x, *w, call=call: llama._Layer.apply(x, call, *w), (x, *weights), fast_mode=True
         )

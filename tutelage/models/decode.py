@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers import LlamaForCausalLM
 
+from tutelage.models import llama
 from tutelage.models.cache import StaticKV
 from tutelage.models.forward import flat_inputs, plain
 from tutelage.models.layout import Layout
+from tutelage.models.llama_rows import LlamaRows
 
 
 class Decoding:
@@ -25,7 +28,7 @@ class Decoding:
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         host = plain(model)
-        self._rows: _Rows = (_FlatRows if host.tutelage_traits.flat else _PaddedRows)(host)
+        self._rows: _Rows = _kind(host)(host)
         self.logits = self._rows.prefill(prompts, new_tokens)
 
     @property
@@ -65,6 +68,12 @@ class _Rows(Protocol):
     def step(self, tokens: Tensor) -> Tensor: ...
     def select(self, rows: Tensor) -> None: ...
     def repeat(self, times: int) -> None: ...
+
+
+def _kind(model: Any) -> Callable[[Any], _Rows]:
+    if type(model) is LlamaForCausalLM and llama.by_hand(model.model):
+        return LlamaRows
+    return _FlatRows if model.tutelage_traits.flat else _PaddedRows
 
 
 class _FlatRows:

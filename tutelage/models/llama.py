@@ -10,8 +10,10 @@ Residual stream and norms are float32 (float64 for float64 weights), products ru
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from torch.nn import functional as F
 from transformers import LlamaModel
 
 from tutelage.models.attention import Scores, attend, attend_backward
+from tutelage.models.cache import StaticKV
 from tutelage.models.layout import Layout
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
@@ -37,21 +40,64 @@ def _plain(layer: Any) -> bool:
     return all(type(linear := getattr(*part)) is nn.Linear and linear.bias is None for part in parts)
 
 
-def states(backbone: Any, ids: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
-    """Last hidden states [N, D] of the row `ids` [N]; [M, D] at row positions `read` (int64 [M], none twice)."""
+def states(
+    backbone: Any, ids: Tensor, layout: Layout, read: Tensor | None = None, cache: StaticKV | None = None
+) -> Tensor:
+    """Last hidden states [N, D] of the row `ids` [N]; [M, D] at row positions `read` (int64 [M], none twice).
+
+    Keys and values are written to `cache`, too, where one is given.
+    """
     table = backbone.embed_tokens.weight
     wide = torch.promote_types(table.dtype, torch.float32)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else table.dtype
     with torch.autocast("cpu", enabled=False):
-        x = F.embedding(ids, table).to(wide)
-        cos, sin = (t[0, :, None] for t in backbone.rotary_emb(x, layout.positions[None]))
-        half = cos.shape[-1] // 2
-        turn = torch.complex(cos[..., :half], sin[..., :half])
-        for layer in backbone.layers:
+        x = backbone.embed_tokens(ids).to(wide)
+        by = rotation(backbone, x, layout.positions)
+        for number, layer in enumerate(backbone.layers):
             here = read if layer is backbone.layers[-1] else None
-            x = _Layer.apply(x, _call(layer, layout, turn, dtype, here), *_weights(layer))
+            store = None if cache is None else partial(cache.update, layer_idx=number)
+            x = _Layer.apply(x, _call(layer, layout, by, dtype, here, store), *weights_of(layer))
         last: Tensor = backbone.norm(x.to(table.dtype))
         return last
+
+
+def rotation(backbone: Any, like: Tensor, positions: Tensor) -> Tensor:
+    """Complex [N, 1, d / 2]: by how much tokens at `positions` int64 [N] are turned."""
+    cos, sin = (t[0, :, None] for t in backbone.rotary_emb(like, positions[None]))
+    half = cos.shape[-1] // 2
+    return torch.complex(cos[..., :half], sin[..., :half])
+
+
+def heads_of(layer: Any) -> tuple[int, int]:
+    """Heads of the queries, and of keys and values."""
+    attn = layer.self_attn
+    return attn.q_proj.out_features // attn.head_dim, attn.k_proj.out_features // attn.head_dim
+
+
+def weights_of(layer: Any) -> tuple[Tensor, ...]:
+    """Both norms, q, k, v, o, gate, up, down."""
+    linears = [getattr(layer.self_attn, name).weight for name in LINEARS[0]]
+    linears += [getattr(layer.mlp, name).weight for name in LINEARS[1]]
+    return layer.input_layernorm.weight, layer.post_attention_layernorm.weight, *linears
+
+
+class Products(NamedTuple):
+    """The four matrices of a layer, in the dtype of its products: into attention and out, up to the wide part and down.
+
+    Queries and keys have the numbers that the rotation pairs side by side.
+    """
+
+    into: Tensor
+    out: Tensor
+    up: Tensor
+    down: Tensor
+
+
+def products(weights: Sequence[Tensor], heads: int, shared: int, dtype: torch.dtype) -> Products:
+    """From `weights_of` a layer."""
+    _, _, q, k, v, o, gate, up, down = weights
+    into = torch.cat([_pairs(q, heads), _pairs(k, shared), v]).to(dtype)
+    return Products(into, o.to(dtype), torch.cat([gate, up]).to(dtype), down.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -59,6 +105,7 @@ class _Call:
     """What a layer needs besides its input and its weights.
 
     turn: complex [N, 1, d / 2], the rotation of every token.  read: row positions that go on, None = all.
+    store: is given the keys and values [1, h, N, d].
     """
 
     heads: int
@@ -68,19 +115,20 @@ class _Call:
     dtype: torch.dtype
     scores: Scores
     read: Tensor | None
+    store: Callable[[Tensor, Tensor], object] | None
 
 
-def _call(layer: Any, layout: Layout, turn: Tensor, dtype: torch.dtype, read: Tensor | None) -> _Call:
-    attn, size = layer.self_attn, layer.self_attn.head_dim
-    heads, shared = attn.q_proj.out_features // size, attn.k_proj.out_features // size
-    scores = Scores(layout, attn.scaling, None, None)
-    return _Call(heads, shared, layer.input_layernorm.variance_epsilon, turn, dtype, scores, read)
-
-
-def _weights(layer: Any) -> tuple[Tensor, ...]:
-    linears = [getattr(layer.self_attn, name).weight for name in LINEARS[0]]
-    linears += [getattr(layer.mlp, name).weight for name in LINEARS[1]]
-    return layer.input_layernorm.weight, layer.post_attention_layernorm.weight, *linears
+def _call(
+    layer: Any,
+    layout: Layout,
+    turn: Tensor,
+    dtype: torch.dtype,
+    read: Tensor | None,
+    store: Callable[[Tensor, Tensor], object] | None = None,
+) -> _Call:
+    scores = Scores(layout, layer.self_attn.scaling, None, None)
+    eps = layer.input_layernorm.variance_epsilon
+    return _Call(*heads_of(layer), eps, turn, dtype, scores, read, store)
 
 
 class _Layer(torch.autograd.Function):
@@ -88,18 +136,19 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: _Call, *weights: Tensor) -> Tensor:
-        norm1, norm2, q, k, v, o, gate, up, down = weights
+        norm1, norm2, q, *_, gate, _, _ = weights
         heads, shared = call.heads, call.shared_heads
         size = q.shape[0] // heads
-        w_in = torch.cat([_pairs(q, heads), _pairs(k, shared), v]).to(call.dtype)
-        w_out, w_down, w_up = o.to(call.dtype), down.to(call.dtype), torch.cat([gate, up]).to(call.dtype)
+        w_in, w_out, w_up, w_down = products(weights, heads, shared, call.dtype)
 
         scale1 = _scale(x, call.eps)
         n1 = _normed(x, scale1, norm1).to(call.dtype)
         qkv = n1 @ w_in.t()
-        turned = _turn(qkv[:, : (heads + shared) * size], call.turn)
+        turned = turn(qkv[:, : (heads + shared) * size], call.turn)
         value = qkv[:, (heads + shared) * size :].unflatten(1, (shared, size)).transpose(0, 1)
         query, key = turned[:, :heads].transpose(0, 1), turned[:, heads:].transpose(0, 1)
+        if call.store is not None:
+            call.store(key[None], value[None])
         mixed, kept = attend(query, key, value, call.scores, keep=any(ctx.needs_input_grad))
         mixed = mixed.flatten(1)
 
@@ -146,7 +195,7 @@ class _Layer(torch.autograd.Function):
         )
         d_qkv = n1.new_empty(len(x), len(w_in))
         d_turned = torch.cat([d_query, d_key]).transpose(0, 1).flatten(1)
-        d_qkv[:, : d_turned.shape[1]] = _turn(d_turned, call.turn.conj()).flatten(1)
+        d_qkv[:, : d_turned.shape[1]] = turn(d_turned, call.turn.conj()).flatten(1)
         d_qkv[:, d_turned.shape[1] :].unflatten(1, (shared, size)).copy_(d_value.transpose(0, 1))
         d_in = d_qkv.t() @ n1
         dx, d_norm1 = _norm_backward(d_qkv @ w_in, x, scale1, norm1)
@@ -170,11 +219,11 @@ def _halves(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, -1, 2, weight.shape[1]).transpose(1, 2).flatten(0, 2)
 
 
-def _turn(flat: Tensor, turn: Tensor) -> Tensor:
+def turn(flat: Tensor, by: Tensor) -> Tensor:
     """[N, h * d] -> [N, h, d], every pair of numbers turned by its angle."""
     wide = flat.to(torch.promote_types(flat.dtype, torch.float32), memory_format=torch.contiguous_format)
-    pairs = torch.view_as_complex(wide.view(len(flat), -1, turn.shape[-1], 2))
-    return torch.view_as_real(pairs * turn).flatten(2).to(flat.dtype)
+    pairs = torch.view_as_complex(wide.view(len(flat), -1, by.shape[-1], 2))
+    return torch.view_as_real(pairs * by).flatten(2).to(flat.dtype)
 
 
 def _scale(x: Tensor, eps: float) -> Tensor:

@@ -1,0 +1,91 @@
+"""Cached decoding of a plain Llama on a CPU by hand, for the reasons that `llama` gives: at 64 rows of one token most of
+a step is calls, not arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tutelage.models import llama
+from tutelage.models.attention import newest_attention
+from tutelage.models.cache import StaticKV
+from tutelage.models.layout import Layout
+
+
+class LlamaRows:
+    """How a plain Llama keeps its rows: `decode.Decoding` says what each method does.
+
+    The matrices are put together once, when the rows are made: the weights must not change before they are finished.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._backbone, self._dtype = model.model, model.dtype
+        self._wide = torch.promote_types(model.dtype, torch.float32)
+        self._head = model.get_output_embeddings()
+        self._layers = [_Layer(layer, model.dtype, self._wide) for layer in model.model.layers]
+        self._norm = _Norm(model.model.norm, model.dtype, self._wide)
+
+    def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
+        layout = Layout([len(prompt) for prompt in prompts])
+        ids = torch.tensor([token for prompt in prompts for token in prompt])
+        self.cache = StaticKV(max(layout.lengths) + new_tokens)
+        self.cache.prefill(layout)
+        hidden = llama.states(self._backbone, ids, layout, layout.last, self.cache)
+        self.cache.advance()
+        logits: Tensor = self._head(hidden)
+        return logits
+
+    def step(self, tokens: Tensor) -> Tensor:
+        x = self._backbone.embed_tokens(tokens).to(self._wide)
+        by = llama.rotation(self._backbone, x, self.cache.positions())
+        mask = self.cache.mask(self._dtype)[:, 0]
+        heads = self._layers[0].shared
+        hidden = mask.expand(-1, heads, -1).reshape(len(tokens) * heads, 1, -1)
+        for number, layer in enumerate(self._layers):
+            x = layer(x, by, hidden, self.cache, number)
+        self.cache.advance()
+        logits: Tensor = self._head(self._norm(x))
+        return logits
+
+    def select(self, rows: Tensor) -> None:
+        self.cache.select(rows)
+
+    def repeat(self, times: int) -> None:
+        self.cache.repeat(times)
+
+
+class _Norm:
+    """The root-mean-square norm: wide in, the products' dtype out."""
+
+    def __init__(self, norm: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
+        self._weight, self._eps, self._dtype = norm.weight.to(wide), norm.variance_epsilon, dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self._weight.shape, self._weight, self._eps).to(self._dtype)
+
+
+class _Layer:
+    """One decoder layer for the newest token of every row: [R, D] -> [R, D], in place."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
+        self.heads, self.shared = llama.heads_of(layer)
+        matrices = llama.products(llama.weights_of(layer), self.heads, self.shared, dtype)
+        self._into, self._out, self._up, self._down = (matrix.t() for matrix in matrices)
+        self._before = _Norm(layer.input_layernorm, dtype, wide)
+        self._between = _Norm(layer.post_attention_layernorm, dtype, wide)
+        self._scaling, self._size = layer.self_attn.scaling, layer.self_attn.head_dim
+
+    def __call__(self, x: Tensor, by: Tensor, hidden: Tensor, cache: StaticKV, number: int) -> Tensor:
+        heads, both = self.heads, self.heads + self.shared
+        qkv = self._before(x) @ self._into
+        turned = llama.turn(qkv[:, : both * self._size], by)
+        value = qkv[:, both * self._size :].view(len(x), self.shared, 1, self._size)
+        keys, values = cache.update(turned[:, heads:, None], value, number)
+        x = x + newest_attention(turned[:, :heads], keys, values, hidden, self._scaling) @ self._out
+        gate, up = (self._between(x) @ self._up).chunk(2, dim=1)
+        x += (F.silu(gate) * up) @ self._down
+        return x
