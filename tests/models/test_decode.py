@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 
 from tests.models.zoo import CONFIGS, build, sequences, twin
 from tutelage.models import cache, decode
 from tutelage.models.decode import Decoding, cache_bytes
 from tutelage.models.llama_rows import LlamaRows
 from tutelage.models.loading import prepare
+from tutelage.models.lora import add_lora
 
 
 @pytest.mark.parametrize("block", [3, 32])
@@ -71,5 +71,5 @@ def test_a_plain_llama_decodes_by_hand_and_others_through_their_modules() -> Non
         tokens = torch.arange(len(rows)) + step
         by_hand.step(tokens)
         by_modules.step(tokens)
-    adapted = get_peft_model(build("llama"), LoraConfig(target_modules="all-linear"))
-    assert type(Decoding(prepare(adapted, "llama"), rows, 4)._rows) is decode._FlatRows
+    adapted = add_lora(model, rank=2, alpha=8.0)
+    assert type(Decoding(adapted, rows, 4)._rows) is decode._FlatRows

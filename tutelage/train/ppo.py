@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from tutelage.data.formats import read_prompts
 from tutelage.data.order import rows_for_step
 from tutelage.judges.judge import Judge
 from tutelage.judges.reward_model import RewardModelJudge
-from tutelage.models.forward import response_logprobs, state_values
+from tutelage.models.forward import TokenLogprobs, response_logprobs, state_values
 from tutelage.models.loading import load_policy, load_scalar, load_tokenizer, score_normalisation
 from tutelage.models.lora import reference
 from tutelage.models.passes import token_pass
@@ -71,6 +72,15 @@ class KLController(nn.Module):
             self.kl_coef *= 1.0 + error * episodes / self._horizon
 
 
+@dataclass(frozen=True)
+class _Forward:
+    """What policy and critic say about the response tokens of a micro-batch; differentiable."""
+
+    batch: TokenBatch
+    policy: TokenLogprobs
+    values: Tensor
+
+
 class PPO:
     """The algorithm: rollouts as batches, clipped policy and value losses.
 
@@ -100,6 +110,7 @@ class PPO:
         self._judge, self._generator, self._prompts = judge, generator, prompts
         self._settings, self._world, self._run = settings, world, run
         self._moved = (0.0, 0.0)
+        self._ahead: _Forward | None = None
 
     def batches(self, step: int) -> Iterator[RolloutBatch]:
         """Rollouts of the current policy, `ppo_epochs` times, in `minibatches` parts; fewer when it has moved too far."""
@@ -122,10 +133,9 @@ class PPO:
         batch = rollout_tokens(responses, [row for row in rows for _ in range(settings.samples)]).to(
             world.device
         )
-        old = self._old_logprobs(responses, batch)
-        limit = settings.micro_batch_tokens
+        self._look_ahead(batch)
+        old, values = self._old_logprobs(responses, batch), self._old_values(batch)
         ref = self._ref_logprobs(batch)
-        values = token_pass(self._values, batch, limit, world)
         scores = score_with_ends(self._judge, responses, settings.missing_eos_score).to(world.device)
         mask, lengths = batch.loss_mask, [len(response.ids) for response in responses]
         kl_coef = float(self._controller.kl_coef)
@@ -144,9 +154,9 @@ class PPO:
     def loss(self, batch: RolloutBatch) -> Loss:
         """Clipped policy loss + value_coef * clipped value loss - entropy_coef * entropy, summed over response tokens."""
         settings, mask = self._settings, batch.loss_mask
-        new = response_logprobs(
-            self._policy, batch, temperature=settings.temperature, entropy=settings.entropy_coef > 0
-        )
+        forward = self._ahead_of(batch) or self._forward(batch)
+        self._ahead = None  # from here on the weights change
+        new, values = forward.policy, forward.values
         log_ratio = new.logprobs - batch.old_logprobs
         policy_loss, clipped = clipped_policy(
             new.logprobs,
@@ -155,7 +165,6 @@ class PPO:
             clip_low=settings.clip_low,
             clip_high=settings.clip_high,
         )
-        values = self._values(batch)
         value_loss = clipped_value(values, batch.values, batch.returns, clip=settings.value_clip)
         per_token = policy_loss + settings.value_coef * value_loss
         if new.entropy is not None:
@@ -203,6 +212,31 @@ class PPO:
         )
         return self._generator.generate(list(prompts), sampling)
 
+    def _look_ahead(self, batch: TokenBatch) -> None:
+        """Make the first forward of the first update now, if that update is about the whole batch.
+
+        Its numbers are those before the update, which `collect` needs; `loss` goes on from it instead of making it again.
+        Only one micro-batch: each that waits takes as much memory as an update does at a time.
+        """
+        self._ahead = None
+        if self._settings.minibatches == 1:
+            with self._world.autocast():
+                self._ahead = self._forward(next(batch.split(self._settings.micro_batch_tokens)))
+
+    def _ahead_of(self, batch: TokenBatch) -> _Forward | None:
+        """The forward that was made ahead, if it is about these very tokens."""
+        ahead = self._ahead
+        if ahead is None or ahead.batch.lengths != batch.lengths:
+            return None
+        return ahead if torch.equal(ahead.batch.ids, batch.ids) else None
+
+    def _forward(self, batch: TokenBatch) -> _Forward:
+        settings = self._settings
+        policy = response_logprobs(
+            self._policy, batch, temperature=settings.temperature, entropy=settings.entropy_coef > 0
+        )
+        return _Forward(batch, policy, self._values(batch))
+
     def _old_logprobs(self, responses: Sequence[Response], batch: TokenBatch) -> Tensor:
         """float32 [N]: the sampler's own log-probabilities in float32; taken again in the training arithmetic in
         bfloat16, where the sampler's rounding differs from the trainer's by more than an update should see."""
@@ -213,8 +247,21 @@ class PPO:
             return torch.zeros(sum(batch.lengths), device=batch.device).masked_scatter(
                 batch.loss_mask, sampled
             )
-        limit = self._settings.micro_batch_tokens
-        return token_pass(lambda part: self._logprobs(self._policy, part), batch, limit, self._world)
+
+        def logprobs(part: TokenBatch) -> Tensor:
+            ahead = self._ahead_of(part)
+            return ahead.policy.logprobs if ahead else self._logprobs(self._policy, part)
+
+        return token_pass(logprobs, batch, self._settings.micro_batch_tokens, self._world)
+
+    def _old_values(self, batch: TokenBatch) -> Tensor:
+        """float32 [N]: the critic's values before the update."""
+
+        def values(part: TokenBatch) -> Tensor:
+            ahead = self._ahead_of(part)
+            return ahead.values if ahead else self._values(part)
+
+        return token_pass(values, batch, self._settings.micro_batch_tokens, self._world)
 
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         """float32 [N]: the reference's log-probabilities."""
