@@ -47,8 +47,7 @@ def test_gradient_against_finite_differences() -> None:
     layout = Layout((4, 3), shared=(0, 2))
     layer = model.layers[0]
     x = torch.randn(layout.total, 32, dtype=torch.float64, requires_grad=True)
-    cos, sin = (t[0, :, None] for t in model.rotary_emb(x, layout.positions[None]))
-    turn = torch.complex(cos[..., :4], sin[..., :4])
+    turn = llama.rotation(model, x, layout.positions)
     for read in (None, torch.tensor([1, 4])):
         call = llama._call(layer, layout, turn, torch.float64, read)
         weights = [w.detach().clone().requires_grad_() for w in llama.weights_of(layer)]

@@ -62,8 +62,8 @@ def states(
 
 
 def rotation(backbone: Any, like: Tensor, positions: Tensor) -> Tensor:
-    """Complex [N, 1, d / 2]: by how much tokens at `positions` int64 [N] are turned."""
-    cos, sin = (t[0, :, None] for t in backbone.rotary_emb(like, positions[None]))
+    """Complex [N, d / 2]: by how much tokens at `positions` int64 [N] are turned."""
+    cos, sin = (t[0] for t in backbone.rotary_emb(like, positions[None]))
     half = cos.shape[-1] // 2
     return torch.complex(cos[..., :half], sin[..., :half])
 
@@ -104,7 +104,7 @@ def products(weights: Sequence[Tensor], heads: int, shared: int, dtype: torch.dt
 class _Call:
     """What a layer needs besides its input and its weights.
 
-    turn: complex [N, 1, d / 2], the rotation of every token.  read: row positions that go on, None = all.
+    turn: complex [N, d / 2], the rotation of every token.  read: row positions that go on, None = all.
     store: is given the keys and values [1, h, N, d].
     """
 
@@ -144,9 +144,9 @@ class _Layer(torch.autograd.Function):
         scale1 = _scale(x, call.eps)
         n1 = _normed(x, scale1, norm1).to(call.dtype)
         qkv = n1 @ w_in.t()
-        turned = turn(qkv[:, : (heads + shared) * size], call.turn)
-        value = qkv[:, (heads + shared) * size :].unflatten(1, (shared, size)).transpose(0, 1)
-        query, key = turned[:, :heads].transpose(0, 1), turned[:, heads:].transpose(0, 1)
+        parts = qkv.unflatten(1, (-1, size)).transpose(0, 1)
+        turned, value = turn(parts[: heads + shared], call.turn), parts[heads + shared :]
+        query, key = turned[:heads], turned[heads:]
         if call.store is not None:
             call.store(key[None], value[None])
         mixed, kept = attend(query, key, value, call.scores, keep=any(ctx.needs_input_grad))
@@ -194,9 +194,9 @@ class _Layer(torch.autograd.Function):
             d_mixed.unflatten(1, (heads, size)), query, key, value, call.scores, kept
         )
         d_qkv = n1.new_empty(len(x), len(w_in))
-        d_turned = torch.cat([d_query, d_key]).transpose(0, 1).flatten(1)
-        d_qkv[:, : d_turned.shape[1]] = turn(d_turned, call.turn.conj()).flatten(1)
-        d_qkv[:, d_turned.shape[1] :].unflatten(1, (shared, size)).copy_(d_value.transpose(0, 1))
+        parts = d_qkv.unflatten(1, (-1, size))
+        _turn_back((d_query, d_key), call.turn, parts[:, : heads + shared])
+        parts[:, heads + shared :] = d_value.transpose(0, 1)
         d_in = d_qkv.t() @ n1
         dx, d_norm1 = _norm_backward(d_qkv @ w_in, x, scale1, norm1)
         if call.read is None:
@@ -219,11 +219,25 @@ def _halves(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, -1, 2, weight.shape[1]).transpose(1, 2).flatten(0, 2)
 
 
-def turn(flat: Tensor, by: Tensor) -> Tensor:
-    """[N, h * d] -> [N, h, d], every pair of numbers turned by its angle."""
-    wide = flat.to(torch.promote_types(flat.dtype, torch.float32), memory_format=torch.contiguous_format)
-    pairs = torch.view_as_complex(wide.view(len(flat), -1, by.shape[-1], 2))
-    return torch.view_as_real(pairs * by).flatten(2).to(flat.dtype)
+def turn(x: Tensor, by: Tensor) -> Tensor:
+    """[..., d], contiguous: every pair of numbers next to each other in `x` turned by its angle in `by` [..., d / 2]."""
+    wide = x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, torch.float32)).copy_(x)
+    _complex(wide).mul_(by)
+    return wide.to(x.dtype)
+
+
+def _turn_back(gradients: Sequence[Tensor], by: Tensor, out: Tensor) -> None:
+    """From the gradients [h, N, d] of what was turned to those [N, sum of h, d] of what it was before, in `out`."""
+    wide = out.new_empty(out.shape, dtype=torch.promote_types(out.dtype, torch.float32))
+    for part, gradient in zip(wide.split([len(g) for g in gradients], dim=1), gradients, strict=True):
+        part.copy_(gradient.transpose(0, 1))
+    _complex(wide).mul_(by.conj()[:, None])
+    out.copy_(wide)
+
+
+def _complex(wide: Tensor) -> Tensor:
+    """[..., d] -> a complex view [..., d / 2] of it."""
+    return torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
 
 
 def _scale(x: Tensor, eps: float) -> Tensor:

@@ -41,7 +41,7 @@ class LlamaRows:
 
     def step(self, tokens: Tensor) -> Tensor:
         x = self._backbone.embed_tokens(tokens).to(self._wide)
-        by = llama.rotation(self._backbone, x, self.cache.positions())
+        by = llama.rotation(self._backbone, x, self.cache.positions())[:, None]
         mask = self.cache.mask(self._dtype)[:, 0]
         heads = self._layers[0].shared
         hidden = mask.expand(-1, heads, -1).reshape(len(tokens) * heads, 1, -1)
@@ -81,10 +81,9 @@ class _Layer:
 
     def __call__(self, x: Tensor, by: Tensor, hidden: Tensor, cache: StaticKV, number: int) -> Tensor:
         heads, both = self.heads, self.heads + self.shared
-        qkv = self._before(x) @ self._into
-        turned = llama.turn(qkv[:, : both * self._size], by)
-        value = qkv[:, both * self._size :].view(len(x), self.shared, 1, self._size)
-        keys, values = cache.update(turned[:, heads:, None], value, number)
+        parts = (self._before(x) @ self._into).unflatten(1, (-1, self._size))
+        turned = llama.turn(parts[:, :both], by)
+        keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
         x = x + newest_attention(turned[:, :heads], keys, values, hidden, self._scaling) @ self._out
         gate, up = (self._between(x) @ self._up).chunk(2, dim=1)
         x += (F.silu(gate) * up) @ self._down
