@@ -250,9 +250,9 @@ def _normed(x: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
 
 
 def _norm_backward(grad: Tensor, x: Tensor, scale: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of x and of the weight.  With h = x scale, g = grad weight: scale (g - h mean(g h)), sum(grad h)."""
-    hat = x * scale
+    """Gradients of x and of the weight.  With g = grad weight: scale (g - x scale^2 mean(g x)), sum(grad x scale)."""
     grad = grad.to(x.dtype)
-    product = grad * hat
-    mean = (product @ weight.to(x.dtype))[:, None] / x.shape[1]
-    return (grad * weight).addcmul_(hat, mean, value=-1).mul_(scale), product.sum(0).to(weight.dtype)
+    product = grad * x
+    along = (product @ weight.to(x.dtype))[:, None] * scale.square() / -x.shape[1]
+    d_weight = (scale[:, 0] @ product).to(weight.dtype)
+    return (grad * weight).addcmul_(x, along).mul_(scale), d_weight

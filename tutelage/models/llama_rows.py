@@ -3,7 +3,7 @@ a step is calls, not arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,17 +74,30 @@ class _Layer:
     def __init__(self, layer: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
         self.heads, self.shared = llama.heads_of(layer)
         matrices = llama.products(llama.weights_of(layer), self.heads, self.shared, dtype)
-        self._into, self._out, self._up, self._down = (matrix.t() for matrix in matrices)
+        self._into, self._out, self._up, self._down = map(_product, matrices)
         self._before = _Norm(layer.input_layernorm, dtype, wide)
         self._between = _Norm(layer.post_attention_layernorm, dtype, wide)
         self._scaling, self._size = layer.self_attn.scaling, layer.self_attn.head_dim
 
     def __call__(self, x: Tensor, by: Tensor, hidden: Tensor, cache: StaticKV, number: int) -> Tensor:
         heads, both = self.heads, self.heads + self.shared
-        parts = (self._before(x) @ self._into).unflatten(1, (-1, self._size))
+        parts = self._into(self._before(x)).unflatten(1, (-1, self._size))
         turned = llama.turn(parts[:, :both], by)
         keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
-        x = x + newest_attention(turned[:, :heads], keys, values, hidden, self._scaling) @ self._out
-        gate, up = (self._between(x) @ self._up).chunk(2, dim=1)
-        x += (F.silu(gate) * up) @ self._down
+        x = x + self._out(newest_attention(turned[:, :heads], keys, values, hidden, self._scaling))
+        gate, up = self._up(self._between(x)).chunk(2, dim=1)
+        x += self._down(F.silu(gate).mul_(up))
         return x
+
+
+def _product(matrix: Tensor) -> Callable[[Tensor], Tensor]:
+    """x [R, in] -> x matrix^T [R, out].
+
+    For few rows oneDNN takes half of the time to bring the matrix into the order that it likes; torch's compiler has it
+    do that once, by operators that are not part of its public interface: without them every product does it again.
+    """
+    known = matrix.dtype in (torch.bfloat16, torch.float32) and torch.backends.mkldnn.is_available()
+    if not (known and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return lambda x: x @ matrix.t()
+    packed = torch.ops.mkldnn._reorder_linear_weight(matrix)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")

@@ -361,6 +361,13 @@ class PPOSettings(RLSettings):
     learning_rate: float = setting(3e-6, "Peak learning rate of AdamW, policy and critic.", gt=0)
     adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", gt=0)
     epochs: float = setting(1.0, "Passes over the prompts.", unit="epochs", gt=0)
+    micro_batch_tokens: int = setting(
+        8192,
+        "Tokens per forward pass; changes memory and speed, never a gradient. The first pass over rollouts that fit into one "
+        "is made only once.",
+        unit="tokens",
+        ge=1,
+    )
     ppo_epochs: int = setting(4, "Passes over each step's rollouts.", unit="epochs", ge=1)
     minibatches: int = setting(1, "Updates per pass.", unit="updates", ge=1)
     clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", gt=0, lt=1)
