@@ -10,14 +10,18 @@ import pytest
 import torch
 
 from tests.train.making import CPU, make_model, make_tokenizer
+from tutelage.data.batch import TokenBatch
+from tutelage.models.forward import state_values
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.lora import add_lora
 from tutelage.ops.advantages import gae
+from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run, read_metrics
 from tutelage.settings.stages import PPOSettings
+from tutelage.train import ppo
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO, KLController, score_with_ends, token_rewards
 
@@ -89,7 +93,9 @@ class Unending(LocalGenerator):
         return [replace(response, finish="eos") for response in super().generate(prompts, sampling)]
 
 
-def train(tmp_path: Path, steps: int, lora: bool = False, free: bool = False, **changes: object) -> Run:
+def train(
+    tmp_path: Path, steps: int, lora: bool = False, free: bool = False, world: World = CPU, **changes: object
+) -> Run:
     tokenizer = make_tokenizer()
     save(make_model(tokenizer), tokenizer, tmp_path / "base")
     policy, ref = make_model(tokenizer), make_model(tokenizer)
@@ -100,9 +106,9 @@ def train(tmp_path: Path, steps: int, lora: bool = False, free: bool = False, **
     prompts = [Prompt("the cat"), Prompt("a dog ran"), Prompt("1 + 2 ="), Prompt("the mat is")]
     judge = CountingJudge()
     generator = (Unending if free else LocalGenerator)(trained, tokenizer)
-    algorithm = PPO(trained, critic, None if lora else ref, judge, generator, prompts, settings, CPU, run)
+    algorithm = PPO(trained, critic, None if lora else ref, judge, generator, prompts, settings, world, run)
     before = {name: p.clone() for name, p in ref.named_parameters()}
-    fit(algorithm, settings, CPU, run, steps=steps, tokenizer=tokenizer)
+    fit(algorithm, settings, world, run, steps=steps, tokenizer=tokenizer)
     assert all(torch.equal(before[name], p) for name, p in ref.named_parameters()), "the reference is frozen"
     run.close()
     return run
@@ -124,6 +130,54 @@ def test_passes_end_early_when_the_policy_has_moved(tmp_path: Path) -> None:
         for name, limit in (("wide", 10.0), ("tight", 1e-9))
     ]
     assert tokens[1] * 3 == tokens[0]  # one quiet pass, one that moved, then no more
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tokens", "minibatches", "ahead"),
+    [
+        (torch.bfloat16, 4096, 1, 1),
+        (torch.bfloat16, 150, 1, 1),
+        (torch.float32, 150, 1, 1),
+        (torch.bfloat16, 4096, 2, 0),
+    ],
+)
+def test_the_first_forward_is_made_once_and_changes_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    tokens: int,
+    minibatches: int,
+    ahead: int,
+) -> None:
+    """Two steps of two passes, in one micro-batch, in several, and in two updates per pass: the same bits as without."""
+    calls: list[int] = []
+
+    def counted(model: torch.nn.Module, batch: TokenBatch) -> torch.Tensor:
+        calls.append(len(batch))
+        return state_values(model, batch)
+
+    monkeypatch.setattr(ppo, "state_values", counted)
+    found = []
+    for name in ("ahead", "plain"):
+        if name == "plain":
+            monkeypatch.setattr(PPO, "_look_ahead", lambda self, batch: None)
+        calls.clear()
+        run = train(
+            tmp_path / name,
+            2,
+            world=World(torch.device("cpu"), dtype),
+            ppo_epochs=2,
+            minibatches=minibatches,
+            micro_batch_tokens=tokens,
+        )
+        lines = [
+            {key: value for key, value in line.items() if "time" not in key and "per_second" not in key}
+            for line in read_metrics(run.folder)
+        ]
+        found.append((lines, len(calls)))
+    (lines, count), (plain, plain_count) = found
+    assert lines == plain and plain[1]["objective/kl"] > 0
+    assert plain_count - count == 2 * ahead
 
 
 @pytest.mark.slow
