@@ -63,21 +63,15 @@ def test_a_later_start_prints_no_link_and_does_not_let_the_old_one_in(tmp_path: 
     assert "/join/" not in rest
 
 
-def test_it_starts_fast_and_without_torch(tmp_path: Path) -> None:
-    """Processor time, not wall time: other work on the machine must not fail this."""
+def test_it_starts_without_what_is_slow_to_import(tmp_path: Path) -> None:
     script = (
-        "import sys, time; import tutelage.cli, tutelage.launch, tutelage.web.serve as s; "
+        "import sys; import tutelage.cli, tutelage.launch, tutelage.web.serve as s; "
         "from tutelage.web.app import build_app; from tutelage.store.database import Database; "
         f"from tutelage.web.site import Site; build_app(Site(Database({str(tmp_path / 's.sqlite')!r}))); "
-        "heavy = {'torch', 'transformers', 'pandas', 'datasets', 'matplotlib', 'scipy'} & set(sys.modules); "
-        "print(time.process_time(), sorted(heavy))"
+        "print({'torch', 'transformers', 'pandas', 'datasets', 'matplotlib', 'scipy'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    seconds, heavy = said.split(maxsplit=1)
-    assert heavy.strip() == "[]"
-    assert (
-        float(seconds) < 4
-    )  # 1.3 s on the machine this was written on; the target of 2 s is measured in benchmarks/
+    assert said == "set()\n"
 
 
 def test_other_machines_are_let_in_only_once_there_is_an_owner(tmp_path: Path) -> None:
