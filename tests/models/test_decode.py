@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.models.zoo import CONFIGS, build, sequences, twin
-from tutelage.models import cache, decode
+from tutelage.models import cache, decode, llama_rows
 from tutelage.models.decode import Decoding, cache_bytes
 from tutelage.models.llama_rows import LlamaRows
 from tutelage.models.loading import prepare
@@ -57,9 +57,14 @@ def test_prompts_longer_than_the_cache_are_refused() -> None:
         StaticKV(8).prefill(Layout([3, 9]))
 
 
+@pytest.mark.parametrize("packs", [True, False])
 @torch.inference_mode()
-def test_a_plain_llama_decodes_by_hand_and_others_through_their_modules() -> None:
-    """Llama by hand equals the modules' cached decoding, too; with an adapter it goes through the modules."""
+def test_a_plain_llama_decodes_by_hand_and_others_through_their_modules(
+    packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal, with and without oneDNN's own order of the matrices; with an adapter it goes through the modules."""
+    if not packs:
+        monkeypatch.setattr(llama_rows, "_packs", lambda dtype: False)
     model = prepare(build("llama"), "llama")
     rows = [part.tolist() for part in sequences()]
     by_hand, by_modules = Decoding(model, rows, 4), Decoding(model, rows, 4)

@@ -69,7 +69,7 @@ class _Norm:
 
 
 class _Layer:
-    """One decoder layer for the newest token of every row: [R, D] -> [R, D], in place."""
+    """One decoder layer for the newest token of every row: [R, D] -> [R, D]."""
 
     def __init__(self, layer: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
         self.heads, self.shared = llama.heads_of(layer)
@@ -96,8 +96,16 @@ def _product(matrix: Tensor) -> Callable[[Tensor], Tensor]:
     For few rows oneDNN takes half of the time to bring the matrix into the order that it likes; torch's compiler has it
     do that once, by operators that are not part of its public interface: without them every product does it again.
     """
-    known = matrix.dtype in (torch.bfloat16, torch.float32) and torch.backends.mkldnn.is_available()
-    if not (known and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not _packs(matrix.dtype):
         return lambda x: x @ matrix.t()
     packed = torch.ops.mkldnn._reorder_linear_weight(matrix)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    needed = "_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported"
+    if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in needed)):
+        return False
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
