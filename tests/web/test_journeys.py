@@ -575,6 +575,7 @@ def test_adjudicating_a_conflict(world: World, server: Running, browser: Any, sh
         ready(page)
         page.keyboard.press("Enter")
         page.get_by_text("No conflicts left").wait_for()
+        saved(page)
     (verdict,) = [answer for answer in answers_of(world, "court") if answer.role == "adjudication"]
     assert verdict.annotator == "judy"
 
