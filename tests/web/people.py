@@ -40,10 +40,17 @@ def visitor(
 def log_in(page: Any, name: str) -> None:
     """Through the form, as people do."""
     page.goto("/login")
-    page.get_by_label("Name").fill(name)
+    assert page.evaluate("document.activeElement.name") == "name"
+    page.keyboard.type(name)
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url("**/")
+    follow(page, page.get_by_role("button", name="Log in"))
+    assert page.url.endswith("/")
+
+
+def follow(page: Any, link: Any) -> None:
+    """Click on what leads to another page, and wait until that page is there."""
+    with page.expect_navigation():
+        link.click()
 
 
 def open_work(page: Any, project: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tests.web.conftest import Running
 from tests.web.kit import World
-from tests.web.people import DESKTOP, PHONE, open_work, ready, saved, visitor
+from tests.web.people import DESKTOP, PHONE, follow, open_work, ready, saved, visitor
 from tutelage.feedback import items, queue
 from tutelage.feedback.items import AnswerRow
 from tutelage.store import Store
@@ -609,7 +609,7 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
     with visitor(browser, server.url, "ann", DESKTOP) as page:
         page.goto("/new")
         page.get_by_label("Name").fill("fresh one")
-        page.get_by_role("button", name="Make the project").click()
+        follow(page, page.get_by_role("button", name="Make the project"))
         page.get_by_role("heading", name="Manage").wait_for()
         rows = '{"prompt": "Say a number.", "response": "One."}\n{"prompt": "Say a number.", "response": "Two."}\nnonsense\n'
         page.get_by_label("Lines hold").select_option("responses")
@@ -627,6 +627,6 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         page.goto(link)
         page.get_by_label("Name").fill("newcomer")
         page.get_by_label("Password").fill("a long enough password")
-        page.get_by_role("button", name="Join").click()
-        page.get_by_role("link", name="Start").click()
+        follow(page, page.get_by_role("button", name="Join"))
+        follow(page, page.get_by_role("link", name="Start"))
         page.get_by_text("Say a number.").wait_for()

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
-from tests.web.people import open_work, visitor
+from tests.web.people import follow, open_work, visitor
 from tutelage.feedback import accounts, answers, items, projects, queue
 from tutelage.feedback.payloads import PairAnswer, Submission
 
@@ -78,12 +78,12 @@ def test_gold_closing_and_the_browser(world: World, server: Running, browser: An
     with visitor(browser, server.url, "ann") as page:
         page.goto("/p/golden/data")
         page.get_by_label("State").select_option("complete")
-        page.get_by_role("button", name="Look").click()
-        page.locator("tbody a").first.click()
-        page.get_by_role("button", name="Make this the gold answer").click()
+        follow(page, page.get_by_role("button", name="Look"))
+        follow(page, page.locator("tbody a").first)
+        follow(page, page.get_by_role("button", name="Make this the gold answer"))
         page.get_by_role("heading", name="Gold answer").wait_for()
         page.screenshot(path=shots / "item.png")
-        page.get_by_role("button", name="Take out of the queue").click()
+        follow(page, page.get_by_role("button", name="Take out of the queue"))
         page.get_by_role("button", name="Back into the queue").wait_for()
     (row,) = items.browse(world.database, world.member("golden"), items.Query(state="gold"))
     found = items.detail(world.database, world.member("golden"), row.item_id)
@@ -135,7 +135,7 @@ def test_insights_tell_numbers_only_where_there_are_enough(
         agreement = page.locator("tr", has_text="Share of pairs of answers").locator("strong").inner_text()
         assert float(agreement) == _agreement(world, "many")
         assert page.locator("svg.figure circle").count() == 3
-        page.locator("section", has_text="Disagreements").locator("tbody a").first.click()
+        follow(page, page.locator("section", has_text="Disagreements").locator("tbody a").first)
         page.get_by_role("heading", name="Answers").wait_for()
 
 
@@ -170,9 +170,36 @@ def test_own_password_and_tokens(world: World, server: Running, browser: Any) ->
         elsewhere.goto("/account")
         elsewhere.get_by_role("heading", name="Log in").wait_for()
         page.reload()
-        page.get_by_role("button", name="Log out").click()
+        follow(page, page.get_by_role("button", name="Log out"))
         page.get_by_role("heading", name="Log in").wait_for()
     assert accounts.check_password(world.database, "pat", "an entirely new password").name == "pat"
+
+
+def test_a_page_takes_nothing_until_its_scripts_listen(world: World, server: Running, browser: Any) -> None:
+    """A form that the browser sent alone would write the passwords into the address."""
+    world.user("eve", "main")
+    with visitor(browser, server.url, "eve") as page:
+        held: list[Any] = []
+        page.route("**/static/account.js", lambda route: held.append(route))
+        page.goto("/account", wait_until="commit")
+        button = page.get_by_role("button", name="Change the password")
+        button.wait_for()
+        page.evaluate(
+            "for (const field of document.querySelectorAll('[type=password]')) field.value = 'x'.repeat(12)"
+        )
+        place = button.bounding_box()
+        page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(200)
+        assert page.url.endswith("/account")
+        held[0].continue_()
+        page.wait_for_load_state()
+        button.click()
+        page.get_by_text(
+            "name and password do not fit together: check both, or ask an owner for a new invitation."
+        ).wait_for()
+        assert page.url.endswith("/account")
 
 
 def test_a_session_that_ended_keeps_the_answer(world: World, server: Running, browser: Any) -> None:
@@ -190,6 +217,6 @@ def test_a_session_that_ended_keeps_the_answer(world: World, server: Running, br
         page.goto("/login?next=/p/expired/work")
         page.get_by_label("Name").fill("exa")
         page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
+        follow(page, page.get_by_role("button", name="Log in"))
         page.locator('#status[data-state="saved"]').wait_for()
     assert queue.progress(world.database, world.member("expired", world.users["exa"])).answered == 1
