@@ -172,8 +172,8 @@ def flops_per_step(work: Work) -> float:
     """Operations of the matrix products that a step cannot do without.
 
     A backward pass costs two forward passes.  Causal attention is counted once, logits only where a token is predicted
-    or sampled, and nothing twice: DPO's reference is computed before the first step, and what PPO's sampling has
-    computed (its log-probabilities) is not counted again.
+    or sampled, and nothing twice: DPO's reference is computed before the first step, a pair's prompt is read once for
+    both responses, and what PPO's sampling has computed (its log-probabilities) is not counted again.
     """
     kind, shape = work.kind, work.shape
     if work.case == "generation":
@@ -186,7 +186,8 @@ def flops_per_step(work: Work) -> float:
         policy, scalar = forward(shape, sequences, kind.rows * kind.response), forward(shape, sequences, 0)
         return _generate(shape, kind) + policy + 2 * scalar + PPO_EPOCHS * 3 * (policy + scalar)
     predicted = 2 * kind.rows * kind.response if work.case == "dpo" else 0
-    return 3 * forward(shape, sequences * 2, predicted)
+    prompts = forward(shape, [kind.prompt] * kind.rows, 0)
+    return 3 * (forward(shape, sequences * 2, predicted) - prompts)
 
 
 def forward(shape: Shape, lengths: Sequence[int], predicted: int) -> float:

@@ -136,8 +136,9 @@ def test_operations_of_the_cases(tmp_path: Path) -> None:
         return count * length * (2 * 20480 + 4 * 32 * 2 * (length + 1) / 2)
 
     head = 2 * 8192
-    assert flops_per_step(work("reward", tmp_path)) == 3 * tokens(16, 256)
-    assert flops_per_step(work("dpo", tmp_path)) == 3 * (tokens(16, 256) + 16 * 128 * head)
+    pairs = tokens(16, 256) - tokens(8, 128)  # a pair's prompt is read once
+    assert flops_per_step(work("reward", tmp_path)) == 3 * pairs
+    assert flops_per_step(work("dpo", tmp_path)) == 3 * (pairs + 16 * 128 * head)
     assert flops_per_step(work("sft", tmp_path)) == 3 * (tokens(16, 256) + 16 * 255 * head)
     generated = tokens(64, 95) + 64 * 64 * head
     assert flops_per_step(work("generation", tmp_path)) == generated
