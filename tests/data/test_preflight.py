@@ -17,7 +17,7 @@ from tutelage.data.preflight import (
     prepare_documents,
     prepare_prompts,
 )
-from tutelage.data.template import tokenize, tokenize_conversation, tokenize_document, tokenize_prompt
+from tutelage.data.template import tokenize, tokenize_conversation, tokenize_document
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
 
 LONG = " ".join(["sat"] * 70)
@@ -110,13 +110,13 @@ def test_documents_are_kept_whole() -> None:
 
 def test_prompts() -> None:
     prompts = [ask("How many?"), ask(LONG), Prompt("plain")]
-    ready = prepare_prompts(tiny(), prompts, max_length=32, max_dropped_share=0.5)
-    assert ready.examples == [prompts[0], prompts[2]] and ready.report.dropped == {
-        "longer than max_length=32": 1
-    }
-    ready = prepare_prompts(tiny(), prompts, max_length=32, truncate_prompts=True)
-    assert ready.examples == prompts and ready.report.truncated == 1 and ready.report.lengths["max"] == 32
-    assert len(tokenize_prompt(tiny(), prompts[1], 32, "truncate")) == 32
+    given = {"max_length": 32, "too_long": "longer than the 32 tokens that max_new_tokens=8 leaves"}
+    ready = prepare_prompts(tiny(), prompts, **given, max_dropped_share=0.5)
+    assert ready.examples == [prompts[0], prompts[2]] and ready.report.dropped == {given["too_long"]: 1}
+    with pytest.raises(
+        ValueError, match="lower max_new_tokens, correct these rows or raise max_dropped_share"
+    ):
+        prepare_prompts(tiny(), prompts, **given)
 
 
 def test_rows_the_template_refuses_are_counted() -> None:
@@ -174,7 +174,7 @@ def test_report_on_screen_and_in_the_run_folder() -> None:
         "demonstrations from a.jsonl",
         "2 read, 1 kept",
         "1 with an empty response (row 2)",
-        "max_length 64",
+        "at most 64",
         "<|user|>How many [b]cats[/b]?<|assistant|>⟦Three<|eos|>⟧",
     ):
         assert part in text

@@ -134,6 +134,37 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     assert "KL to the reference" in text and "no gold score" in text
 
 
+def test_prompts_without_room_in_any_model_are_asked_of_none(
+    folder: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """One model of three has a shorter context: what does not fit there is left out for all, and said."""
+    small = tiny_model(tokenizer, hidden=32, layers=2, heads=2, context=32, seed=3)
+    save(small, tokenizer, folder / "small")
+    long = " ".join(["the cat sat on the mat."] * 3)
+    assert 32 - 5 < len(tokenizer(long)["input_ids"]) < 64 - 8
+    rows = [{"prompt": text} for text in ("the cat", long, "a dog", "the mat")]
+    write_jsonl_atomic(folder / "long.jsonl", rows)
+    given = {"prompts": str(folder / "long.jsonl"), "out": folder / "long"}
+    console = Console(width=160, record=True)
+    models = [f"{folder}/sft", f"{folder}/small"]
+    launch("eval", settings(folder, **given, models=models, max_dropped_share=0.25), console)
+    lines = [json.loads(line) for line in (folder / "long" / "samples.jsonl").read_text().splitlines()]
+    assert sorted(line["prompt"] for line in lines) == ["a dog", "the cat", "the mat"]
+    assert "leaves small room" in console.export_text()
+    with pytest.raises(ValueError, match=r"1 of 4 prompts .* would be dropped"):
+        launch(
+            "eval", settings(folder, **{**given, "out": folder / "few"}, models=models), Console(quiet=True)
+        )
+    launch("eval", settings(folder, **{**given, "out": folder / "all"}), Console(quiet=True))
+    assert len((folder / "all" / "samples.jsonl").read_text().splitlines()) == 4
+    with pytest.raises(ValueError, match="max_new_tokens=32 leaves no room"):
+        launch(
+            "eval",
+            settings(folder, models=models, max_new_tokens=32, out=folder / "none"),
+            Console(quiet=True),
+        )
+
+
 def test_greedy_responses_still_have_a_kl_of_samples(folder: Path) -> None:
     launch("eval", settings(folder, temperature=0, out=folder / "greedy"), Console(quiet=True))
     launch("eval", settings(folder, temperature=1, out=folder / "sampled"), Console(quiet=True))

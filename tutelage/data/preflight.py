@@ -87,7 +87,7 @@ def prepare_demonstrations(
             item = fitted.tokens(train_on_prompt)
         assert isinstance(item, Tokens)
         if len(item) > max_length:
-            raise Unusable(_too_long(max_length))
+            raise Unusable(f"longer than max_length={max_length}")
         work.keep(item, [item])
 
     work.go(lambda chunk: _encode_mixed(tokenizer, chunk), accept, _why_not_demonstration)
@@ -122,23 +122,20 @@ def prepare_prompts(
     prompts: Sequence[Prompt],
     *,
     max_length: int,
-    truncate_prompts: bool = False,
+    too_long: str,
     source: str = "",
     max_dropped_share: float = 0.1,
     console: Console | None = None,
 ) -> Prepared[Prompt]:
     """Prompts to answer, of at most `max_length` tokens (the context less the room for a response).
 
-    With `truncate_prompts` longer ones are kept and counted: the generator cuts them, as `tokenize_prompt` does.
+    `too_long` says in the report what is wrong with a longer one, in the words of the command's settings.
     """
     work = _Work[Prompt]("prompts", source, prompts, max_length, tokenizer, console)
 
     def accept(prompt: Prompt, ids: list[int]) -> None:
         if len(ids) > max_length:
-            if not truncate_prompts:
-                raise Unusable(_too_long(max_length))
-            ids = truncate_prompt(tokenizer, prompt, ids, max_length)
-            work.report.truncated += 1
+            raise Unusable(too_long)
         work.keep(prompt, [Tokens(np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=bool))])
 
     work.go(lambda chunk: encode_prompts(tokenizer, chunk), accept, lambda prompt: None)
@@ -146,10 +143,6 @@ def prepare_prompts(
 
 
 IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
-
-
-def _too_long(max_length: int) -> str:
-    return f"longer than max_length={max_length}"
 
 
 def _why_not_document(row: Document | Conversation) -> str | None:
@@ -249,7 +242,7 @@ class _Work(Generic[E]):
         if room < 1:
             raise Unusable(f"whose response alone is longer than max_length={limit}")
         if not truncate:
-            raise Unusable(_too_long(limit))
+            raise Unusable(f"longer than max_length={limit}")
         ids = truncate_prompt(self.tokenizer, prompt, ids, room)
         self.shortened = True
         return [Encoded(ids, item.response) for item in items]

@@ -16,6 +16,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import Tokens
 
+# What to do about rows that are too long, by the setting that the reason names.
+REMEDIES = {
+    "max_length": "raise max_length",
+    "max_prompt_length": "raise max_prompt_length",
+    "max_new_tokens": "lower max_new_tokens",
+}
 OPEN, CLOSE = "⟦", "⟧"  # around trained tokens, where there is no colour
 
 
@@ -97,7 +103,7 @@ class Preflight:
         )
         for name, lengths in (("length", self.lengths), ("response", self.response_lengths)):
             if lengths:
-                limit = f"; max_length {self.max_length}" if name == "length" and self.max_length else ""
+                limit = f"; at most {self.max_length}" if name == "length" and self.max_length else ""
                 yield name, ", ".join(f"{key} {value}" for key, value in lengths.items()) + f" tokens{limit}"
 
     def check(self, max_dropped_share: float) -> None:
@@ -108,13 +114,13 @@ class Preflight:
         reasons = (
             ", ".join(f"{number} {reason}" for reason, number in self.dropped.items()) or "there are none"
         )
-        advice = "raise max_length, " if any("max_length" in reason for reason in self.dropped) else ""
-        where = f" from {self.source}" if self.source else ""
-        limit = (
-            f"more than max_dropped_share={max_dropped_share:g}"
-            if self.kept
-            else "so nothing is left to train on"
+        advice = "".join(
+            f"{remedy}, "
+            for setting, remedy in REMEDIES.items()
+            if any(f" {setting}=" in reason for reason in self.dropped)
         )
+        where = f" from {self.source}" if self.source else ""
+        limit = f"more than max_dropped_share={max_dropped_share:g}" if self.kept else "so nothing is left"
         raise ValueError(
             f"{count} of {self.rows} {self.what}{where} would be dropped, {limit}: {reasons}; {advice}correct these rows"
             + (" or raise max_dropped_share" if self.kept else "")

@@ -20,11 +20,12 @@ from tutelage.evals.findings import METRICS, display, number, one
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
 from tutelage.files import write_json_atomic, write_jsonl_atomic
-from tutelage.models.loading import load_policy, load_tokenizer
+from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.prompts import answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.stages import EvalSettings as Settings
 from tutelage.worlds.gold import gradable, grade
@@ -55,7 +56,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Evaluate the models; writes results.json and samples.jsonl. Raises ValueError for unusable inputs."""
     models = named(settings.models)
     baseline = _baseline(settings, models)
-    prompts = _prompts(settings)
+    prompts = _answerable(_prompts(settings), models, settings, run)
     documents = _documents(settings)
     run.input("prompts", settings.prompts)
     for name, path in models.items():
@@ -119,6 +120,27 @@ def _prompts(settings: Settings) -> list[Prompt]:
         raise ValueError(f"{settings.prompts} holds no prompts; give a file with held-out prompts.")
     chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
     return [prompts[i] for i in chosen]
+
+
+def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Settings, run: Run) -> list[Prompt]:
+    """The prompts that every model has room to answer; what is left out is said."""
+    for name, path in models.items():
+        prepared = answerable(
+            prompts,
+            load_tokenizer(path),
+            context_at(path),
+            settings.max_new_tokens,
+            source=settings.prompts,
+            max_dropped_share=settings.max_dropped_share,
+            console=run.console,
+        )
+        if prepared.report.dropped:
+            run.console.print(
+                f"Not every prompt leaves {name} room for a response; no model is asked the others."
+            )
+            prepared.report.show(run.console)
+        prompts = prepared.examples
+    return prompts
 
 
 def _documents(settings: Settings) -> list[str]:

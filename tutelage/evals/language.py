@@ -12,6 +12,7 @@ from tutelage import statistics
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.models.forward import response_logprobs
+from tutelage.models.loading import context_of
 from tutelage.models.passes import token_pass
 from tutelage.parallel import World
 from tutelage.statistics import Interval
@@ -31,7 +32,7 @@ def losses(
     are those of the text that the counted tokens spell, so that tokenizers can be compared. Documents longer than the
     model's context are cut to it.
     """
-    limit = getattr(model.config, "max_position_embeddings", None) or max_tokens
+    limit = context_of(model) or max_tokens
     encoded = [tokenizer(text, add_special_tokens=False)["input_ids"][:limit] for text in texts]
     nats, tokens, size = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     kept = [i for i, ids in enumerate(encoded) if len(ids) > 1]

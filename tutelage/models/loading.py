@@ -106,6 +106,16 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, what: str) -> None
         )
 
 
+def context_of(model: nn.Module) -> int | None:
+    """The most tokens that the model takes at once; None where it sets no limit."""
+    return _context(plain(model).config)
+
+
+def context_at(path: str | Path) -> int | None:
+    """`context_of` the model at `path`, without its weights. Raises ValueError when there is no model."""
+    return _context(_config(path))
+
+
 def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give every token of the tokenizer an embedding; new rows are the mean of the old ones. Sets the padding id."""
     old = model.get_input_embeddings().weight.shape[0]
@@ -161,17 +171,13 @@ def _load(
     kind: Any, path: str | Path, dtype: torch.dtype, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     source = _source(path)
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise ValueError(
-            f"The folder {path} holds no model: there is no config.json in it or in its folder model."
-        )
+    config = _config(path, **options)
     with (
         _quiet(),
         _reaching(source) as unreachable,
         torch.random.fork_rng(devices=[]),  # transformers fills missing weights from the global state
     ):
         try:
-            config = AutoConfig.from_pretrained(source, **options)
             if kind is AutoModelForCausalLM:
                 _refuse_scalar(config, path)
             without_dropout(config)
@@ -179,6 +185,24 @@ def _load(
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ValueError(_cannot_load("model", path, error, unreachable)) from error
     return model, info
+
+
+def _config(path: str | Path, **options: Any) -> Any:
+    source = _source(path)
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ValueError(
+            f"The folder {path} holds no model: there is no config.json in it or in its folder model."
+        )
+    with _quiet(), _reaching(source) as unreachable:
+        try:
+            return AutoConfig.from_pretrained(source, **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ValueError(_cannot_load("model", path, error, unreachable)) from error
+
+
+def _context(config: Any) -> int | None:
+    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit
 
 
 def _refuse_scalar(config: Any, path: str | Path) -> None:

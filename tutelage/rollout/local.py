@@ -15,6 +15,7 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.template import encode, encode_prompts, end_token_id
 from tutelage.models.decode import cache_bytes
 from tutelage.models.forward import plain
+from tutelage.models.loading import context_of
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, decode
 from tutelage.rollout.draw import row_uniforms
@@ -110,10 +111,7 @@ class LocalGenerator:
     @property
     def context(self) -> int | None:
         """The most tokens that a prompt and its response may have together; None where the model sets no limit."""
-        context: int | None = getattr(
-            plain(self._model).config.get_text_config(), "max_position_embeddings", None
-        )
-        return context
+        return context_of(self._model)
 
     def sync(self, policy: nn.Module, version: int) -> None:
         """Generate from the weights of `policy` from now on.

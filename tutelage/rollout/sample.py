@@ -7,7 +7,6 @@ had not stored, and ends with the same responses.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +14,13 @@ from pathlib import Path
 from rich.table import Table
 
 from tutelage.data.formats import read_prompts
-from tutelage.data.preflight import prepare_prompts
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.prompts import answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.stages import SampleSettings as Settings
 from tutelage.store import ModelInfo, Store
@@ -122,16 +121,11 @@ def _prompts(settings: Settings, generator: LocalGenerator, run: Run) -> list[Pr
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
     found = list(dict.fromkeys(read_prompts(settings.prompts)))
     found = found[: settings.max_prompts or None]
-    room = (generator.context or sys.maxsize) - settings.max_new_tokens
-    if room < 1:
-        raise ValueError(
-            f"max_new_tokens={settings.max_new_tokens} leaves no room for a prompt in the model's context of "
-            f"{generator.context} tokens: lower it."
-        )
-    prepared = prepare_prompts(
-        generator.tokenizer,
+    prepared = answerable(
         found,
-        max_length=room,
+        generator.tokenizer,
+        generator.context,
+        settings.max_new_tokens,
         source=settings.prompts,
         max_dropped_share=settings.max_dropped_share,
         console=run.console,

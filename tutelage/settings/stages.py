@@ -406,7 +406,7 @@ class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings):
     )
 
 
-class EvalSettings(RunSettings, DeviceSettings):
+class EvalSettings(RunSettings, DroppingSettings, DeviceSettings):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
     out: Path = setting(Path("runs/eval"), "Run folder; the same command with the same settings resumes it.")

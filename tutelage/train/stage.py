@@ -20,8 +20,7 @@ from tutelage.data.split import split_by_prompt
 from tutelage.data.template import PairTokens
 from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
 from tutelage.files import write_json_atomic
-from tutelage.models.forward import plain
-from tutelage.models.loading import fit_embeddings, load_policy, save
+from tutelage.models.loading import context_of, fit_embeddings, load_policy, save
 from tutelage.models.lora import add_lora
 from tutelage.parallel import World
 from tutelage.records import Comparison, Prompt
@@ -67,7 +66,7 @@ def hold_out(
 
 def context_limit(max_length: int, model: nn.Module) -> int:
     """`max_length`, or what the model's context allows if that is less."""
-    context = getattr(plain(model).config, "max_position_embeddings", None)
+    context = context_of(model)
     return min(max_length, context) if context else max_length
 
 
@@ -152,6 +151,7 @@ def fitting_prompts(
         tokenizer,
         prompts,
         max_length=settings.max_prompt_length,
+        too_long=f"longer than max_prompt_length={settings.max_prompt_length}",
         source=source,
         max_dropped_share=settings.max_dropped_share,
         console=run.console,
