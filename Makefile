@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Small tensors: threads inside torch cost more than they give, and the tests run in two processes.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .PHONY: setup demo test check lint fast format docs floors bench clean
 
@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/python -m tools.docs --check
 
 fast: setup
-	$(PYTEST) --dist worksteal
+	$(PYTEST)
 
 format: setup
 	$(BIN)/ruff format .

@@ -8,6 +8,7 @@ the loop are the ones that every run uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,13 @@ PROMPT_IDS = (0,)
 RANDOM_PER_SEQUENCE = 3
 
 
+@cache
+def states_after(sequence: tuple[int, ...]) -> list[int]:
+    """The number of the prefix after every token of a sequence (the first is the prompt's); after the end nothing is read."""
+    prefixes = [sequence[1 : n + 1] for n in range(len(sequence))]
+    return [STATES.index(prefix) if prefix in STATES else 0 for prefix in prefixes]
+
+
 class Table(nn.Module):
     """A linear head on the one-hot prefix: logits (outputs = 3) or values (outputs = 1)."""
 
@@ -54,12 +62,8 @@ class Table(nn.Module):
         """One-hot of the prefix after every token of the row; the prompt's token leads to the empty prefix."""
         layout, ids = tutelage_layout, input_ids[0]
         whole = ids if layout.place is None else ids[layout.place]
-        states = []
-        for sequence in whole.split(layout.lengths):
-            prefixes = (tuple(sequence[1 : n + 1].tolist()) for n in range(len(sequence)))
-            states += [
-                STATES.index(p) if p in STATES else 0 for p in prefixes
-            ]  # after the end nothing is read
+        sequences = (tuple(sequence.tolist()) for sequence in whole.split(layout.lengths))
+        states = [state for sequence in sequences for state in states_after(sequence)]
         hidden = nn.functional.one_hot(torch.tensor(states), len(STATES)).float()
         return SimpleNamespace(last_hidden_state=hidden[layout.kept][None])
 

@@ -293,7 +293,9 @@ def test_chat_goes_on_with_what_was_chosen(world: World, server: Running, browse
 
 
 def test_two_annotators_at_once_never_hold_the_same_item(world: World, server: Running, browser: Any) -> None:
-    world.project("pairwork", settings={"overlap": 1})
+    prompts = [f"Question {n}?" for n in range(12)]  # enough for what the pages fetch ahead
+    said = [(f"Yes, {n}.", f"No, {n}.") for n in range(12)]
+    world.project("pairwork", settings={"overlap": 1}, prompts=prompts, answers=said)
     world.user("tom", "pairwork"), world.user("una", "pairwork")
     with visitor(browser, server.url, "tom") as tom, visitor(browser, server.url, "una") as una:
         open_work(tom, "pairwork")
