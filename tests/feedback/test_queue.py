@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Engine, event
 
 from tests.feedback.kit import expire, hand_in, join, start, take, text_by_slot, vote
 from tutelage.feedback import items, queue
@@ -125,6 +127,27 @@ def test_priority_and_closing(store: Store, database: Database) -> None:
         order.append(task.item_id)
         hand_in(database, olga, task, PairAnswer(preference=1))
     assert order[0] == pairs[4] and order[-1] == pairs[1] and pairs[9] not in order and len(order) == 17
+
+
+def test_a_claim_walks_the_queue_and_sorts_nothing(store: Store, database: Database) -> None:
+    """Else each `next` looks at all open items, which takes seconds where a project has 100,000 of them."""
+    plans: list[str] = []
+
+    def explain(connection: Connection, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if "ORDER BY item.priority" in statement:
+            own = connection.connection.cursor()  # of the same transaction: its settings hold
+            how = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+            plans.append("\n".join(str(row) for row in own.execute(f"{how} {statement}", values).fetchall()))
+
+    olga = start(store, database)
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        take(database, olga)
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
+    assert plans
+    assert not any("Sort" in plan or "TEMP B-TREE" in plan for plan in plans)
+    assert all("ix_item_queue" in plan for plan in plans)
 
 
 def test_gold_comes_at_its_rate_and_has_no_overlap(store: Store, database: Database) -> None:

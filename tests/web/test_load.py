@@ -49,9 +49,9 @@ class Served:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def store(request: pytest.FixtureRequest, memory_folder: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        yield str(tmp_path / "store.sqlite")
+        yield str(memory_folder / "load.sqlite")
         return
     with postgres_server() as server, fresh_database(server) as url:
         yield url
@@ -106,9 +106,9 @@ def test_every_acknowledged_answer_is_there_once(store: str, pytestconfig: pytes
     over = threading.Event()
 
     def murder() -> None:
-        """Ten kills while answers come in, the first soon, the others a few seconds apart."""
+        """Ten kills while answers come in, the first soon, the others some seconds apart."""
         for _ in range(KILLS):
-            if over.wait(2.0):
+            if over.wait(1.0):
                 return
             server.kill()
             server.start()

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
@@ -77,8 +76,7 @@ class Database:
             self._reader = _sqlite_engine(path, "BEGIN", busy_seconds)
             self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", busy_seconds)
         else:
-            self._reader = _server_engine(url, "REPEATABLE READ")
-            self._writer = _server_engine(url, "READ COMMITTED")
+            self._reader, self._writer = _server_engines(url)
         try:
             self._prepare(path is not None)
         except BaseException:
@@ -291,14 +289,19 @@ def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     return engine
 
 
-def _server_engine(url: URL, isolation: IsolationLevel) -> Engine:
-    """Reads see one state throughout; a write that waited for a lock sees what was written before it."""
+def _server_engines(url: URL) -> tuple[Engine, Engine]:
+    """For reads, which see one state throughout, and for writes, where one that waited for a lock sees what was
+    written before it; both take connections from one pool that keeps them (a new one is a process of the server)."""
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(url, isolation_level=isolation, pool_pre_ping=True, max_overflow=CONNECTIONS - 5)
+        engine = create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"the driver for {url.drivername} is not installed (no module '{error.name}'): "
             'install it with pip install "tutelage[postgres]".'
         ) from error
+    return (
+        engine.execution_options(isolation_level="REPEATABLE READ"),
+        engine.execution_options(isolation_level="READ COMMITTED"),
+    )
