@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -146,4 +147,4 @@ class Queue(RuleBasedStateMachine):
 
 
 Queue.TestCase.settings = settings(max_examples=12, stateful_step_count=40, deadline=None)
-TestQueue = Queue.TestCase
+TestQueue = pytest.mark.slow(Queue.TestCase)

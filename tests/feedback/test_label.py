@@ -142,6 +142,7 @@ def slow_down(seconds: float) -> None:
     Store.add_votes = slowly  # type: ignore[method-assign, assignment]
 
 
+@pytest.mark.slow
 def test_kill_9_and_again(sampled: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.feedback import test_label as t;"

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tutelage.store import Store
 
 PREPARE = "import sys; from tests.store.making import fill, new_vote; from tutelage.store import Store; "
@@ -31,6 +33,7 @@ def start(path: Path, annotator: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_three_processes_make_one_store_and_lose_no_vote(path: Path) -> None:
     """They also create the file, migrate it and add the same prompts at the same time."""
     processes = [start(path, name) for name in ("ann", "bob", "cat")]
@@ -43,6 +46,7 @@ def test_three_processes_make_one_store_and_lose_no_vote(path: Path) -> None:
         assert all(pair.voters == ("ann", "bob", "cat") for pair in store.pairs("main"))
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing_that_was_acknowledged(path: Path) -> None:
     moments = random.Random(5)
     acknowledged: set[str] = set()

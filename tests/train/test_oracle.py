@@ -152,6 +152,7 @@ def test_first_step_invariants(tmp_path: Path) -> None:
     assert line["objective/scores"] == pytest.approx(float(WORLD.rewards @ WORLD.ref_logprobs.exp()), abs=0.2)
 
 
+@pytest.mark.slow
 def test_larger_kl_coef_stays_nearer(tmp_path: Path) -> None:
     kls = []
     for kl_coef in (0.1, 2.0):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,17 +20,8 @@ from tutelage.web.site import Limits, Site
 
 
 @pytest.fixture(scope="session")
-def memory_folder() -> Iterator[Path]:
-    """A folder in memory where there is one: on a busy disk, waiting for every write would be most of these tests."""
-    shared = Path("/dev/shm")
-    usable = shared.is_dir() and os.access(shared, os.W_OK)
-    with tempfile.TemporaryDirectory(prefix="tutelage-tests-", dir=shared if usable else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def world(memory_folder: Path) -> Iterator[World]:
-    made = make_world(memory_folder / "store.sqlite")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = make_world(tmp_path_factory.mktemp("world") / "store.sqlite")
     made.project("main")
     yield made
     made.close()

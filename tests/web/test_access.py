@@ -317,6 +317,7 @@ def test_a_token_makes_cookies_unimportant(client: TestClient, tokens: dict[str,
     assert client.post("/api/v1/projects/main/next", json={}, headers=headers).status_code == 200
 
 
+@pytest.mark.slow
 def test_passwords_cannot_be_tried_for_ever(client: TestClient, world: World) -> None:
     world.user("victim", "main")
     wrong = {"name": "victim", "password": "wrong wrong wrong"}

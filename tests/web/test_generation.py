@@ -97,6 +97,7 @@ def test_the_worker_writes_with_every_model_and_says_where_from(folders: list[Na
     run(work())
 
 
+@pytest.mark.slow
 def test_a_worker_without_its_models_says_so() -> None:
     generator = LiveGenerator([NamedModel("gone", "/nonexistent/model")], Drawing(device="cpu"))
 

@@ -60,6 +60,7 @@ def test_tokens_and_generation_are_limited(world: World) -> None:
         assert [answer.status_code for answer in invited] == [201, 429]
 
 
+@pytest.mark.slow
 def test_guessing_at_an_invitation_counts_as_logging_in(world: World) -> None:
     """The form that joins also takes the password of an account that is there: it must not be a way round the limit."""
     world.user("wanted", "main")

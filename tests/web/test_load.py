@@ -49,9 +49,9 @@ class Served:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, memory_folder: Path) -> Iterator[str]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        yield str(memory_folder / "load.sqlite")
+        yield str(tmp_path / "store.sqlite")
         return
     with postgres_server() as server, fresh_database(server) as url:
         yield url

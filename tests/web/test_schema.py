@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -26,9 +25,9 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 
 
 @pytest.fixture(scope="module")
-def own(memory_folder: Path) -> World:
+def own(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A store of its own: what is sent here may change anything."""
-    world = make_world(memory_folder / "schema.sqlite")
+    world = make_world(tmp_path_factory.mktemp("schema") / "schema.sqlite")
     world.project("main")
     for kind in ("rank", "step", "chat"):
         world.project(kind, {"type": kind})

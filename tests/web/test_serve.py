@@ -48,6 +48,7 @@ def test_first_start_prints_a_link_that_makes_the_owner(tmp_path: Path) -> None:
         assert process.wait(20) in (0, 130)
 
 
+@pytest.mark.slow
 def test_a_later_start_prints_no_link_and_does_not_let_the_old_one_in(tmp_path: Path) -> None:
     make_world(tmp_path / "store.sqlite").close()
     process = started(f"store={tmp_path / 'store.sqlite'}")
@@ -74,6 +75,7 @@ def test_it_starts_without_what_is_slow_to_import(tmp_path: Path) -> None:
     assert said == "set()\n"
 
 
+@pytest.mark.slow
 def test_other_machines_are_let_in_only_once_there_is_an_owner(tmp_path: Path) -> None:
     process = started(f"store={tmp_path / 'store.sqlite'}", "host=0.0.0.0")
     said, _ = process.communicate(timeout=30)
@@ -81,6 +83,7 @@ def test_other_machines_are_let_in_only_once_there_is_an_owner(tmp_path: Path) -
     assert "nobody owns this store yet" in said
 
 
+@pytest.mark.slow
 def test_without_tls_it_warns(tmp_path: Path) -> None:
     make_world(tmp_path / "store.sqlite").close()
     process = started(f"store={tmp_path / 'store.sqlite'}", "host=0.0.0.0")
@@ -149,6 +152,7 @@ def test_models_may_be_named() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_tls(tmp_path: Path) -> None:
     """With a certificate the server speaks TLS, and its cookie says so."""
     import ssl

@@ -172,6 +172,7 @@ def test_names_and_order_do_not_matter() -> None:
     assert turned.accuracy[0].value == pytest.approx(found.accuracy[2].value, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth() -> None:
     accuracy = [0.9, 0.8, 0.7, 0.6]
     held = []
