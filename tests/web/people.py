@@ -19,12 +19,16 @@ def visitor(
 ) -> Iterator[Any]:
     """A page of a fresh visitor, logged in as `name` if given; whatever goes wrong in it ends the test.
 
-    `page.faults` collects errors of scripts, refusals by the security policy, and requests to other servers.
+    `page.faults` collects errors of scripts, refusals by the security policy, and requests to other servers;
+    `page.asking` holds the requests under way.
     """
     context = browser.new_context(base_url=url, viewport=viewport or DESKTOP, **options)
     context.set_default_timeout(30_000)
     page = context.new_page()
-    page.faults = []
+    page.faults, page.asking = [], set()
+    page.on("request", lambda request: page.asking.add(request))
+    for event in ("requestfinished", "requestfailed"):
+        page.on(event, lambda request: page.asking.discard(request))
     page.on("pageerror", lambda error: page.faults.append(f"error: {error}"))
     page.on("console", lambda message: _note(page, message))
     page.on("request", lambda request: _abroad(page, request, url))
@@ -51,6 +55,16 @@ def follow(page: Any, link: Any) -> None:
     """Click on what leads to another page, and wait until that page is there."""
     with page.expect_navigation():
         link.click()
+
+
+def settled(page: Any) -> None:
+    """Wait until the page is loaded and has what its scripts asked for."""
+    page.wait_for_load_state()
+    while page.asking:
+        page.wait_for_timeout(20)
+    page.wait_for_timeout(60)  # to draw it, and to ask again
+    if page.asking:
+        settled(page)
 
 
 def open_work(page: Any, project: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.web.conftest import Running
 from tests.web.kit import World
-from tests.web.people import visitor
+from tests.web.people import settled, visitor
 
 KINDS = ("pair", "rank", "rate", "step", "rewrite", "chat")
 FAULTS = (Path(__file__).parent / "faults.js").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_every_screen(
     with visitor(browser, server.url, "ann", color_scheme=scheme) as page:
         for name, path in screens.items():
             page.goto(path)
-            page.wait_for_load_state("networkidle")
+            settled(page)
             assert page.evaluate(FAULTS) == [], name
             page.screenshot(path=shots / f"{name}-{scheme}.png", full_page=not name.startswith("work"))
 
@@ -50,7 +50,7 @@ def test_every_screen_fits_a_phone(
     with visitor(browser, server.url, "ann", {"width": 390, "height": 844}) as page:
         for name, path in screens.items():
             page.goto(path)
-            page.wait_for_load_state("networkidle")
+            settled(page)
             assert page.evaluate(FAULTS) == [], name
             page.screenshot(path=shots / f"{name}-phone.png", full_page=not name.startswith("work"))
 

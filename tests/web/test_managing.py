@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
-from tests.web.people import follow, open_work, visitor
+from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback import accounts, answers, items, projects, queue
 from tutelage.feedback.payloads import PairAnswer, Submission
 
@@ -61,7 +61,7 @@ def test_people(world: World, server: Running, browser: Any) -> None:
         page.locator("#member-form").get_by_label("Name").fill("joe")
         page.locator("#member-form").get_by_role("button", name="Add").click()
         page.get_by_label("Role of joe").wait_for()
-        page.wait_for_load_state("networkidle")
+        settled(page)
         with page.expect_response(lambda answer: answer.url.endswith("/members/joe")):
             page.get_by_label("Role of joe").select_option("viewer")
         roles = {row.name: row.role for row in projects.members(world.database, member)}
