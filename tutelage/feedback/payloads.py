@@ -118,7 +118,7 @@ class Task(Model):
 
     `thread` is the prompt as turns (a plain prompt is one user's turn).  `answer` is the annotator's own latest
     answer in positions when the item is opened for revision, `annotation_id` its id.  `draft` is what was autosaved.
-    `previous` are earlier turns below the same item (chat, regenerated steps), oldest first.
+    `markdown`: the project shows texts as Markdown, not as they were written.
     """
 
     assignment_id: int
@@ -132,6 +132,7 @@ class Task(Model):
     schema_version: int
     guideline_version: int
     questions: Schema
+    markdown: bool
     lease_expires_at: datetime
     draft: dict[str, Any] | None = None
     answer: Answer | None = None

@@ -322,10 +322,10 @@ def audit(database: Database, who: Member, limit: int = 200) -> list[dict[str, A
 
 def settings_of(connection: Connection, key: int) -> ProjectSettings:
     """The settings in force; what an older version wrote and this one does not know is left out."""
-    return _settings(connection.scalar(select(Project.settings).where(Project.id == key)))
+    return parsed_settings(connection.scalar(select(Project.settings).where(Project.id == key)))
 
 
-def _settings(stored: dict[str, Any] | None) -> ProjectSettings:
+def parsed_settings(stored: dict[str, Any] | None) -> ProjectSettings:
     stored = stored or {}
     known = {name: value for name, value in stored.items() if name in ProjectSettings.model_fields}
     try:
@@ -354,7 +354,7 @@ def standing(connection: Connection, key: int) -> Standing:
         schema_id = insert_schema(
             connection, key, Schema(), None
         ).id  # or what somebody else has made meanwhile
-    return Standing(_settings(row.settings), schema_id, row.guideline_id)
+    return Standing(parsed_settings(row.settings), schema_id, row.guideline_id)
 
 
 def insert_schema(connection: Connection, key: int, schema: Schema, by: int | None) -> Any:

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import ItemType, Schema, Shown, Task, Turn
-from tutelage.feedback.projects import Standing, parsed_schema, standing
+from tutelage.feedback.projects import Standing, parsed_schema, parsed_settings, standing
 from tutelage.feedback.slots import draw_order, to_positions
 from tutelage.feedback.steps import split_steps
 from tutelage.feedback.stored import read_answers
-from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, now
+from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, ResponseRow, now
 from tutelage.store.schema_feedback import Assignment, Draft, Gold, GuidelineVersion, SchemaVersion
 from tutelage.store.sql import insert_one, takes_turns
 from tutelage.store.voting import answers_of
@@ -142,6 +142,7 @@ def read_task(connection: Connection, who: Member, held: Held, blank: bool = Fal
         schema_version=found.n,
         guideline_version=found.guideline or 0,
         questions=schema,
+        markdown=parsed_settings(found.settings).markdown,
         lease_expires_at=held.lease_expires_at,
         draft=found.draft,
         answer=answer,
@@ -231,6 +232,7 @@ _TASK = (
         SchemaVersion.n,
         SchemaVersion.sha256,
         SchemaVersion.content.label("schema"),
+        Project.settings,
         GuidelineVersion.n.label("guideline"),
         PromptRow.content.label("prompt"),
         PromptRow.task,
@@ -247,6 +249,7 @@ _TASK = (
     )
     .select_from(Assignment)
     .join(Item, Item.id == Assignment.item_id)
+    .join(Project, Project.id == Item.project_id)
     .join(PromptRow, PromptRow.id == Item.prompt_id)
     .join(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
     .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)

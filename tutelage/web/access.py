@@ -106,9 +106,9 @@ class Acting:
     def __call__(
         self,
         request: Request,
-        who: Annotated[Caller, Depends(caller)],
         project: Annotated[str, Path(max_length=600)],
     ) -> Member:
+        who = caller(request)  # here, not as a dependency: that would be a second trip to a thread
         who.require(self.scope)
         found = projects.member(site(request).database, who.user, unquote(project), self.deleted)
         if self.need != "member":

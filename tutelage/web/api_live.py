@@ -10,11 +10,9 @@ from pydantic import Field
 
 from tutelage.feedback import live, projects
 from tutelage.feedback.payloads import Given, Model, Receipt, Text
-from tutelage.feedback.projects import Member
 from tutelage.web.access import Annotator, Reader, TheSite
 from tutelage.web.api_work import submission
 from tutelage.web.fields import Id, Key
-from tutelage.web.site import Site
 from tutelage.web.strict import StrictRoute
 from tutelage.web.views import Rendered, TaskView, rendered, task_view
 
@@ -64,12 +62,11 @@ def availability(site: TheSite, who: Reader) -> Availability:
 @router.get("/projects/{project}/assignments/{assignment_id}/turns")
 def turns(site: TheSite, who: Annotator, assignment_id: Id) -> list[TurnView]:
     """The chat so far, oldest turn first."""
-    as_markdown = _markdown(site, who)
     return [
         TurnView(
-            message=rendered(turn["message"], as_markdown),
-            view=task_view(turn["task"], as_markdown),
-            chosen=None if turn["chosen"] is None else rendered(turn["chosen"], as_markdown),
+            message=rendered(turn["message"], turn["task"].markdown),
+            view=task_view(turn["task"]),
+            chosen=None if turn["chosen"] is None else rendered(turn["chosen"], turn["task"].markdown),
         )
         for turn in live.turns(site.database, who, assignment_id)
     ]
@@ -83,7 +80,7 @@ async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Messa
     settings = await run_in_threadpool(projects.settings, site.database, who)
     candidates = await site.generator.write(prompt, settings.candidates)
     task = await run_in_threadpool(live.add_turn, site.database, who, assignment_id, body.message, candidates)
-    return await run_in_threadpool(task_view, task, settings.markdown)
+    return await run_in_threadpool(task_view, task)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/choose")
@@ -99,13 +96,8 @@ async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Cor
     prompt, begun = await run_in_threadpool(
         live.regeneration_prefix, site.database, who, assignment_id, body.step, body.rewrite
     )
-    settings = await run_in_threadpool(projects.settings, site.database, who)
     candidate = (await site.generator.write(prompt, 1, begun))[0]
     task = await run_in_threadpool(
         live.add_regeneration, site.database, who, assignment_id, body.step, body.rewrite, candidate
     )
-    return await run_in_threadpool(task_view, task, settings.markdown)
-
-
-def _markdown(site: Site, who: Member) -> bool:
-    return projects.settings(site.database, who).markdown
+    return await run_in_threadpool(task_view, task)

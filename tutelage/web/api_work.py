@@ -8,14 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from tutelage.feedback import answers, insights, projects, queue
+from tutelage.feedback import answers, insights, queue
 from tutelage.feedback.insights import OwnAgreement
 from tutelage.feedback.payloads import FlagCode, Given, Model, Receipt, Short, SkipReason, Submission
-from tutelage.feedback.projects import Member
 from tutelage.feedback.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
 from tutelage.web.fields import BodyId, Id, Key
-from tutelage.web.site import Site
 from tutelage.web.strict import StrictRoute
 from tutelage.web.views import ConflictView, TaskView, conflict_view, task_view
 
@@ -83,7 +81,7 @@ class Conflicts(Model):
 def next_task(site: TheSite, who: Annotator, body: Next) -> Handed:
     """The next item, leased to the caller; one already in hand comes again unless it is in `besides`."""
     task = queue.next_task(site.database, who, body.besides)
-    return Handed(view=None if task is None else task_view(task, _markdown(site, who)))
+    return Handed(view=None if task is None else task_view(task))
 
 
 @router.get("/projects/{project}/progress")
@@ -101,7 +99,7 @@ def agreement(site: TheSite, who: Annotator) -> OwnAgreement | None:
 @router.get("/projects/{project}/assignments/{assignment_id}")
 def read_task(site: TheSite, who: Annotator, assignment_id: Id) -> TaskView:
     """An own assignment again, with the answer when there is one."""
-    return task_view(queue.task(site.database, who, assignment_id), _markdown(site, who))
+    return task_view(queue.task(site.database, who, assignment_id))
 
 
 @router.put("/projects/{project}/assignments/{assignment_id}/draft", status_code=204)
@@ -151,7 +149,7 @@ def next_conflict(site: TheSite, who: Adjudicator, body: NextConflict) -> Confli
     """The next item that its annotators do not agree on."""
     found = answers.next_conflict(site.database, who, body.after_item)
     return Conflicts(
-        conflict=None if found is None else conflict_view(found, _markdown(site, who)),
+        conflict=None if found is None else conflict_view(found),
         left=answers.conflicts_left(site.database, who),
     )
 
@@ -167,7 +165,3 @@ def submission(given: Given, key: str) -> Submission:
     return Submission(
         client_key=key, answer=given.answer, active_ms=given.active_ms, ui_version=given.ui_version
     )
-
-
-def _markdown(site: Site, who: Member) -> bool:
-    return projects.settings(site.database, who).markdown

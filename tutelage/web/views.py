@@ -54,20 +54,20 @@ def rendered(text: str, as_markdown: bool) -> Rendered:
     return Rendered(html=str(markdown(text)) if as_markdown else None, raw=str(plain(text)))
 
 
-def task_view(task: Task, as_markdown: bool) -> TaskView:
+def task_view(task: Task) -> TaskView:
     """The task with rendered texts."""
     return TaskView(
         task=task,
-        thread=tuple(rendered(turn.content, as_markdown) for turn in task.thread),
-        responses=tuple(rendered(shown.text, as_markdown) for shown in task.responses),
-        steps=tuple(tuple(rendered(step, as_markdown) for step in shown.steps) for shown in task.responses),
+        thread=tuple(rendered(turn.content, task.markdown) for turn in task.thread),
+        responses=tuple(rendered(shown.text, task.markdown) for shown in task.responses),
+        steps=tuple(tuple(rendered(step, task.markdown) for step in shown.steps) for shown in task.responses),
     )
 
 
-def conflict_view(conflict: Conflict, as_markdown: bool) -> ConflictView:
+def conflict_view(conflict: Conflict) -> ConflictView:
     """The conflict with rendered texts."""
     return ConflictView(
-        view=task_view(conflict.task, as_markdown),
+        view=task_view(conflict.task),
         opinions=tuple(
             OpinionView(
                 label=opinion.label,
