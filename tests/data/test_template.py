@@ -262,24 +262,14 @@ def test_truncation_keeps_start_and_newest() -> None:
     tokenizer = byte_level(CHATML, bos=True)
     prompt = Prompt("one two three four five six")
     ids = tokenize_prompt(tokenizer, prompt)
-    short = tokenize_prompt(tokenizer, prompt, max_length=6, too_long="truncate")
+    short = truncate_prompt(tokenizer, prompt, ids, 6)
     assert short == [1, *ids[-5:]]
     chatty = ask("one two three four five six seven", system="Be brief.")
-    short = tokenize_prompt(
-        tokenizer, chatty, max_length=len(tokenize_prompt(tokenizer, chatty)) - 4, too_long="truncate"
-    )
+    ids = tokenize_prompt(tokenizer, chatty)
+    short = truncate_prompt(tokenizer, chatty, ids, len(ids) - 4)
     text = decoded(tokenizer, short)
     assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
     assert text.endswith("seven<|im_end|>\n<|im_start|>assistant\n") and "one" not in text
-
-
-def test_a_prompt_that_does_not_fit_is_an_error_for_generation() -> None:
-    prompt = ask("one two three four five")
-    with pytest.raises(
-        ValueError, match=r"prompt that starts with 'user: one two.*has \d+ tokens, but only 5 fit"
-    ):
-        tokenize_prompt(tiny(), prompt, max_length=5)
-    assert tokenize_prompt(tiny(), prompt, max_length=1000) == tokenize_prompt(tiny(), prompt)
 
 
 def test_at_least_one_word_and_the_start_of_the_answer_stay() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -20,7 +20,6 @@ from tutelage.data.conversations import encode_conversations
 from tutelage.data.encoding import Encoder, Unusable
 from tutelage.records import Conversation, Document, Message, Prompt
 
-TooLong = Literal["error", "truncate"]
 T = TypeVar("T")
 
 
@@ -54,24 +53,9 @@ class PairTokens:
 # ---- one row ---------------------------------------------------------------------------------------------------------
 
 
-def tokenize_prompt(
-    tokenizer: Tokenizer, prompt: Prompt, max_length: int | None = None, too_long: TooLong = "error"
-) -> list[int]:
-    """The ids that generation starts from; a chat prompt ends with the template's start of an assistant turn.
-
-    A prompt of more than `max_length` tokens raises ValueError, unless `too_long` is "truncate": then its oldest text is
-    left out (see `truncate_prompt`).
-    """
-    ids = _usable(encode_prompts(tokenizer, [prompt])[0])
-    if max_length is None or len(ids) <= max_length:
-        return ids
-    if too_long == "truncate":
-        return truncate_prompt(tokenizer, prompt, ids, max_length)
-    start = " ".join(prompt.text().split())[:60]
-    raise Unusable(
-        f"the prompt that starts with {start!r} has {len(ids)} tokens, but only {max_length} fit: shorten it or truncate "
-        "prompts"
-    )
+def tokenize_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    """The ids that generation starts from; a chat prompt ends with the template's start of an assistant turn."""
+    return _usable(encode_prompts(tokenizer, [prompt])[0])
 
 
 def tokenize(tokenizer: Tokenizer, prompt: Prompt, response: str, train_on_prompt: bool = False) -> Tokens:
