@@ -1,9 +1,9 @@
 """`python -m benchmarks.web [key=value ...]`: how long annotators wait for the next item and for their answer to be stored.
 
-A server of its own on a store of its own; each annotator is a thread with a connection: next, a pause (exponential, so
-that they do not march in step), submit.  Times are whole requests over loopback, from the client's side.  Also how long
-`tutelage serve` takes from the command to its first answer, and how much processor time the server spends per answer
-(a `next` and a `submit`), which a busy machine changes less than the times.
+A server of its own on a store of its own; each annotator is a thread with a connection: next, a pause, submit.  They come
+one by one, too: pauses are exponential, so that nobody marches in step.  Times are whole requests over loopback, from the
+client's side.  Also how long `tutelage serve` takes from the command to its first answer, and how much processor time the
+server spends per answer (a `next` and a `submit`), which a busy machine changes less than the times.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class WebBenchSettings(Settings):
 
     annotators: int = setting(20, "Annotators at work at the same time.", ge=1)
     answers: int = setting(50, "Answers per annotator.", unit="answers", ge=1)
-    pause: float = setting(0.5, "Mean pause before an answer; 0 = as fast as it goes.", unit="s", ge=0)
+    pause: float = setting(
+        0.5, "Mean pause before coming and before an answer; 0 = as fast as it goes.", unit="s", ge=0
+    )
     items: int = setting(2000, "Items in the project.", unit="items", ge=1)
     store: str = setting("", "Store to use, such as a database URL; empty makes an SQLite file.")
 
@@ -91,7 +93,8 @@ def annotate(
     url: str, token: str, number: int, settings: WebBenchSettings, times: dict[str, list[float]]
 ) -> None:
     """One annotator at work."""
-    pauses = rng(0, "web benchmark", str(number)).exponential(settings.pause, settings.answers)
+    come, *pauses = rng(0, "web benchmark", str(number)).exponential(settings.pause, settings.answers + 1)
+    time.sleep(come)
     with Client(url, token) as client:
         for pause in pauses:
             began = time.monotonic()

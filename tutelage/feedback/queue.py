@@ -20,7 +20,16 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.insights import gold_counts
 from tutelage.feedback.payloads import MAX_TEXT, FlagCode, SkipReason, Task
 from tutelage.feedback.projects import settings_of, standing
-from tutelage.feedback.tasks import IS_GOLD, LEASES_OF_OTHERS, Held, has_room, hold, lease, read_task
+from tutelage.feedback.tasks import (
+    IS_GOLD,
+    LEASES_OF_OTHERS,
+    Held,
+    has_room,
+    hold,
+    lease,
+    own_assignment,
+    read_task,
+)
 from tutelage.seeds import rng
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, now
@@ -83,7 +92,8 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
         item_id = item_id or _claim(connection, who, at, besides, gold=False)
         if item_id is None:
             return None
-        return read_task(connection, who, hold(connection, who, lease(connection, who, item_id, rules=rules)))
+        leased = lease(connection, who, item_id, rules=rules)
+        return read_task(connection, who, own_assignment(connection, who, leased))
 
 
 def task(database: Database, who: Member, assignment_id: int) -> Task:

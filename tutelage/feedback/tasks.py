@@ -43,16 +43,22 @@ class Held:
 
 def hold(connection: Connection, who: Member, assignment_id: int) -> Held:
     """An own assignment; from here on nobody else claims, answers or settles its item.  Refused: not-found."""
+    held = own_assignment(connection, who, assignment_id)
+    if takes_turns(connection):
+        return held
+    lock_item(connection, held.item_id)
+    return own_assignment(connection, who, assignment_id)  # again: it may have changed while we waited
+
+
+def own_assignment(connection: Connection, who: Member, assignment_id: int) -> Held:
+    """`hold` for whoever has the item's lock already.  Refused: not-found."""
     mine = {"assignment": assignment_id, "annotator": who.annotator_id, "project": who.project_id}
     found = connection.execute(_HELD, mine).one_or_none()
     if found is None:
         raise Refused(
             "not-found", f"assignment {assignment_id} is not yours in this project: ask for the next item."
         )
-    if takes_turns(connection):
-        return Held(*found)
-    lock_item(connection, found.item_id)
-    return Held(*connection.execute(_HELD, mine).one())  # again: it may have changed while we waited
+    return Held(*found)
 
 
 def lock_item(connection: Connection, item_id: int) -> None:
