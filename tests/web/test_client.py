@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,34 @@ def test_a_server_that_comes_back_is_waited_for(client: Client, server: Running)
     timer.start()
     assert client.me()["name"] == "ann"
     timer.join()
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_made_anew() -> None:
+    """Servers close what was silent for some seconds; what cannot be sent twice must not meet such a connection."""
+    asked = []
+
+    class Forgetful(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            self.close_connection = True  # without having said so
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_address[1]}", "token") as client:
+            for number in range(3):
+                assert client.request("POST", "/anything", {"number": number}) == {}
+                time.sleep(0.05)  # until the end of the connection is here
+        server.shutdown()
+    assert asked == [b'{"number": 0}', b'{"number": 1}', b'{"number": 2}']
 
 
 def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

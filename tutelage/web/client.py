@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import selectors
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -216,6 +217,8 @@ class Client:
     def _once(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes, float]:
+        if self._connection is not None and _was_closed(self._connection):
+            self.close()
         if self._connection is None:
             secure = self._url.scheme == "https"
             kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -225,6 +228,15 @@ class Client:
         answer = self._connection.getresponse()
         wait = answer.headers.get("Retry-After", "")
         return answer.status, answer.read(), float(wait) if wait.isdecimal() else 0.0
+
+
+def _was_closed(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server has closed a connection that was silent for long: all that can arrive unasked is its end."""
+    if connection.sock is None:
+        return True
+    with selectors.DefaultSelector() as watch:
+        watch.register(connection.sock, selectors.EVENT_READ)
+        return bool(watch.select(timeout=0))
 
 
 def _given(answer: Mapping[str, Any], active_ms: int) -> dict[str, Any]:
