@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,13 +59,13 @@ def follow(page: Any, link: Any) -> None:
 
 
 def settled(page: Any) -> None:
-    """Wait until the page is loaded and has what its scripts asked for."""
+    """Wait until the page is loaded and has what its scripts asked for: nothing is under way for 60 ms."""
     page.wait_for_load_state()
-    while page.asking:
+    deadline, quiet = time.monotonic() + 30, 0
+    while quiet < 3:
+        assert time.monotonic() < deadline, f"no answer to {[request.url for request in page.asking]}"
         page.wait_for_timeout(20)
-    page.wait_for_timeout(60)  # to draw it, and to ask again
-    if page.asking:
-        settled(page)
+        quiet = 0 if page.asking else quiet + 1
 
 
 def open_work(page: Any, project: str) -> None:

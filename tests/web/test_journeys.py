@@ -11,7 +11,7 @@ from sqlalchemy import select
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import DESKTOP, PHONE, follow, open_work, ready, saved, visitor
-from tutelage.feedback import items, queue
+from tutelage.feedback import items, projects, queue
 from tutelage.feedback.items import AnswerRow
 from tutelage.store import Store
 from tutelage.store.schema import Item
@@ -632,3 +632,10 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         follow(page, page.get_by_role("button", name="Join"))
         follow(page, page.get_by_role("link", name="Start"))
         page.get_by_text("Say a number.").wait_for()
+    member = world.member("fresh one")
+    assert {row.name: row.role for row in projects.members(world.database, member)} == {
+        "ann": "owner",
+        "newcomer": "annotator",
+    }
+    (row,) = items.browse(world.database, member, items.Query())
+    assert (row.type, row.answers) == ("pair", 0)

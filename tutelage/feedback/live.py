@@ -19,7 +19,16 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import MAX_TEXT, Candidate, ItemType, Receipt, Submission, Task
 from tutelage.feedback.projects import schema_at
 from tutelage.feedback.steps import split_steps
-from tutelage.feedback.tasks import Held, hold, latest_answer, lease, lock_item, read_task, texts_of
+from tutelage.feedback.tasks import (
+    Held,
+    hold,
+    latest_answer,
+    lease,
+    lock_item,
+    own_assignment,
+    read_task,
+    texts_of,
+)
 from tutelage.records import Message, Prompt
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run
@@ -273,7 +282,7 @@ def _child(
     for slot, response_id in enumerate(responses):
         insert_one(connection, ItemResponse, item_id=item_id, slot=slot, response_id=response_id)
     lock_item(connection, item_id)
-    return hold(connection, who, lease(connection, who, item_id))
+    return own_assignment(connection, who, lease(connection, who, item_id))
 
 
 def _prefix(connection: Connection, held: Held, step: int, rewrite: str) -> str:

@@ -118,7 +118,7 @@ def heartbeat(database: Database, who: Member, assignment_id: int) -> datetime:
             raise Refused(
                 "gone", "your time for this item ran out and others have taken it: submit, or go on."
             )
-        return hold(connection, who, assignment_id).lease_expires_at
+        return own_assignment(connection, who, assignment_id).lease_expires_at
 
 
 def save_draft(database: Database, who: Member, assignment_id: int, draft: dict[str, Any]) -> None:
