@@ -16,8 +16,8 @@ from tools import docs
 from tutelage import pipeline
 from tutelage.commands import COMMANDS, Command, find, settings_class
 from tutelage.data import formats
-from tutelage.settings import stages
 from tutelage.settings.base import build, load
+from tutelage.settings.pipeline import RunPipelineSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -136,6 +136,9 @@ def blocks(page: Path, language: str) -> list[str]:
     )
 
 
+SETTINGS = {cls.__name__: cls for cls in map(settings_class, COMMANDS)}
+
+
 def in_pages(language: str) -> list[tuple[Path, str]]:
     return [(page, block) for page in PAGES for block in blocks(page, language)]
 
@@ -146,12 +149,12 @@ def in_pages(language: str) -> list[tuple[Path, str]]:
 def test_python_examples_name_settings_that_exist(page: Path, block: str) -> None:
     for node in ast.walk(ast.parse(block)):
         name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-        if isinstance(node, ast.Call) and name.endswith("Settings") and hasattr(stages, name):
+        if isinstance(node, ast.Call) and name in SETTINGS:
             values = {k.arg: k.value for k in node.keywords if k.arg}
             known = {
                 k: ast.literal_eval(v) if isinstance(v, ast.Constant) else "x" for k, v in values.items()
             }
-            getattr(stages, name)(**known)
+            SETTINGS[name](**known)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tutelage"):
             module = import_module(node.module or "")
             assert all(hasattr(module, alias.name) for alias in node.names), (
@@ -161,7 +164,7 @@ def test_python_examples_name_settings_that_exist(page: Path, block: str) -> Non
 
 @pytest.mark.parametrize("page, block", in_pages("yaml"), ids=lambda v: v.name if isinstance(v, Path) else "")
 def test_pipeline_examples_can_be_planned(page: Path, block: str) -> None:
-    assert pipeline.plan(build(stages.RunPipelineSettings, yaml.safe_load(block)))
+    assert pipeline.plan(build(RunPipelineSettings, yaml.safe_load(block)))
 
 
 @pytest.mark.parametrize("row", blocks(ROOT / "docs" / "data.md", "jsonl"))

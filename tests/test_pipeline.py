@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tutelage import pipeline
 from tutelage.runs import Run
-from tutelage.settings.stages import RunPipelineSettings
+from tutelage.settings.pipeline import RunPipelineSettings
 
 WORLD = {
     "command": "world",

@@ -11,7 +11,7 @@ import pytest
 
 from tutelage.runs import Run, read_metrics
 from tutelage.settings.base import load
-from tutelage.settings.stages import SFTSettings
+from tutelage.settings.train import SFTSettings
 
 SETTINGS = SFTSettings(data="rows.jsonl")
 

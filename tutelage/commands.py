@@ -10,7 +10,7 @@ from tutelage.settings.base import Settings
 
 class Command(NamedTuple):
     """A command: its name of one word or two, the module whose `main(settings, world, run)` does it, the class of its
-    settings, and one line of help."""
+    settings (below `tutelage.settings`), and one line of help."""
 
     name: str
     module: str
@@ -28,150 +28,158 @@ COMMANDS = (
     Command(
         "world",
         "tutelage.worlds.write",
-        "WorldSettings",
+        "worlds.WorldSettings",
         "Write the embedded world as plain files.",
         "Data and first models",
     ),
     Command(
         "pretrain",
         "tutelage.train.pretrain",
-        "PretrainSettings",
+        "train.PretrainSettings",
         "Train a language model on text.",
         "Data and first models",
     ),
     Command(
         "sft",
         "tutelage.train.sft",
-        "SFTSettings",
+        "train.SFTSettings",
         "Fine-tune a model on demonstrations.",
         "Data and first models",
     ),
     Command(
         "sample",
         "tutelage.rollout.sample",
-        "SampleSettings",
+        "rollout.SampleSettings",
         "Let a model answer prompts, into the store.",
         "Feedback",
     ),
     Command(
         "label",
         "tutelage.feedback.label",
-        "LabelSettings",
+        "feedback.LabelSettings",
         "Let annotators vote on pairs of responses.",
         "Feedback",
     ),
     Command(
         "serve",
         "tutelage.web.serve",
-        "ServeSettings",
+        "web.ServeSettings",
         "Serve the web app in which people give feedback.",
         "Feedback",
     ),
     Command(
         "feedback import",
         "tutelage.feedback.commands.importing",
-        "FeedbackImportSettings",
+        "feedback.FeedbackImportSettings",
         "Take prompts, responses, votes or scores from a file.",
         "Feedback",
     ),
     Command(
         "feedback export",
         "tutelage.feedback.commands.exporting",
-        "FeedbackExportSettings",
+        "feedback.FeedbackExportSettings",
         "Write answers as a file that trainers read.",
         "Feedback",
     ),
     Command(
         "feedback status",
         "tutelage.feedback.commands.status",
-        "FeedbackStatusSettings",
+        "feedback.FeedbackStatusSettings",
         "Show how far the work in a store is.",
         "Feedback",
     ),
     Command(
         "feedback backup",
         "tutelage.feedback.commands.backup",
-        "FeedbackBackupSettings",
+        "feedback.FeedbackBackupSettings",
         "Copy a store while it is in use, and verify the copy.",
         "Feedback",
     ),
     Command(
         "feedback delete",
         "tutelage.feedback.commands.deleting",
-        "FeedbackDeleteSettings",
+        "feedback.FeedbackDeleteSettings",
         "Hide a project; everything in it is kept.",
         "Feedback",
     ),
     Command(
         "feedback restore",
         "tutelage.feedback.commands.restoring",
-        "FeedbackRestoreSettings",
+        "feedback.FeedbackRestoreSettings",
         "Bring a deleted project back.",
         "Feedback",
     ),
     Command(
         "feedback purge",
         "tutelage.feedback.commands.purging",
-        "FeedbackPurgeSettings",
+        "feedback.FeedbackPurgeSettings",
         "Delete a deleted project for good.",
         "Feedback",
     ),
     Command(
         "feedback doctor",
         "tutelage.feedback.commands.doctor",
-        "FeedbackDoctorSettings",
+        "feedback.FeedbackDoctorSettings",
         "Check that everything in a store fits together.",
         "Feedback",
     ),
     Command(
         "reward",
         "tutelage.train.reward",
-        "RewardSettings",
+        "train.RewardSettings",
         "Train a reward model on comparisons.",
         "Learning from feedback",
     ),
     Command(
         "ppo",
         "tutelage.train.ppo",
-        "PPOSettings",
+        "train.PPOSettings",
         "Optimise a policy against a reward model.",
         "Learning from feedback",
     ),
     Command(
         "dpo",
         "tutelage.train.dpo",
-        "DPOSettings",
+        "train.DPOSettings",
         "Optimise a policy on comparisons directly.",
         "Learning from feedback",
     ),
     Command(
-        "eval", "tutelage.evals.evaluate", "EvalSettings", "Measure models on held-out prompts.", "Results"
+        "eval",
+        "tutelage.evals.evaluate",
+        "evals.EvalSettings",
+        "Measure models on held-out prompts.",
+        "Results",
     ),
     Command(
-        "report", "tutelage.evals.report", "ReportSettings", "Write one HTML page about runs.", "Results"
+        "report",
+        "tutelage.evals.report",
+        "evals.ReportSettings",
+        "Write one HTML page about runs.",
+        "Results",
     ),
     Command(
         "run",
         "tutelage.pipeline",
-        "RunPipelineSettings",
+        "pipeline.RunPipelineSettings",
         "Run a pipeline of stages; finished ones are skipped.",
         "All together",
     ),
-    Command("runs", "tutelage.evals.table", "RunsSettings", "Show a table of runs.", "All together"),
+    Command("runs", "tutelage.evals.table", "evals.RunsSettings", "Show a table of runs.", "All together"),
     Command(
         "demo",
         "tutelage.demo",
-        "DemoSettings",
+        "pipeline.DemoSettings",
         "The whole loop in the embedded world, in minutes.",
         "All together",
     ),
 )
-SETTINGS_MODULE = "tutelage.settings.stages"
 
 
 def settings_class(command: Command) -> type[Settings]:
     """Import the class of a command's settings (and nothing that needs torch)."""
-    found: type[Settings] = getattr(import_module(SETTINGS_MODULE), command.settings)
+    module, _, name = command.settings.partition(".")
+    found: type[Settings] = getattr(import_module(f"tutelage.settings.{module}"), name)
     return found
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tutelage import pipeline
 from tutelage.settings.base import build
-from tutelage.settings.stages import DemoSettings, RunPipelineSettings
+from tutelage.settings.pipeline import DemoSettings, RunPipelineSettings
 
 COLUMNS = {
     "gold": "gold score (0 to 1)",

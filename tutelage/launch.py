@@ -1,7 +1,7 @@
 """From a command and its settings to a run: the device and arithmetic are chosen, the run folder opened, `main` called.
 
 from tutelage.launch import launch
-from tutelage.settings.stages import SFTSettings
+from tutelage.settings.train import SFTSettings
 
 launch("sft", SFTSettings(data="demonstrations.jsonl", model="runs/pretrain", out="runs/sft"))
 """
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tutelage.commands import find
 from tutelage.settings.base import Settings
-from tutelage.settings.stages import DeviceSettings, RunSettings
+from tutelage.settings.groups import DeviceSettings, RunSettings
 
 
 def launch(name: str, settings: Settings, console: Console | None = None) -> Path | None:

@@ -33,7 +33,10 @@ from tutelage.files import sha256_of
 from tutelage.launch import launch
 from tutelage.runs import changed_settings
 from tutelage.settings.base import Settings, build
-from tutelage.settings.stages import FeedbackSettings, LabelSettings, RunPipelineSettings, SFTSettings
+from tutelage.settings.feedback import LabelSettings
+from tutelage.settings.groups import FeedbackSettings
+from tutelage.settings.pipeline import RunPipelineSettings
+from tutelage.settings.train import SFTSettings
 
 
 @dataclass(frozen=True)

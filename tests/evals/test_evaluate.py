@@ -21,7 +21,7 @@ from tutelage.parallel import World
 from tutelage.records import Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.settings.stages import EvalSettings
+from tutelage.settings.evals import EvalSettings
 
 CPU = World(torch.device("cpu"))
 TEXTS = ["the cat sat on the mat.", "a dog ran to the cat.", "größer als 1 + 2 = 3."]

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.evals import synthetic
 from tutelage.evals import table
 from tutelage.evals.folders import find
-from tutelage.settings.stages import RunsSettings
+from tutelage.settings.evals import RunsSettings
 
 
 def printed(root: Path) -> str:

@@ -28,7 +28,7 @@ from tutelage.feedback.payloads import (
 )
 from tutelage.feedback.upkeep import examine
 from tutelage.records import Prompt, Response
-from tutelage.settings.stages import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackRestoreSettings
+from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackRestoreSettings
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Base

@@ -17,7 +17,7 @@ from tutelage.feedback import label
 from tutelage.records import Prompt, Response, Vote
 from tutelage.runs import Run
 from tutelage.seeds import rng
-from tutelage.settings.stages import LabelSettings
+from tutelage.settings.feedback import LabelSettings
 from tutelage.store import ModelInfo, NewVote, Store
 from tutelage.worlds.gold import grade
 from tutelage.worlds.world import prompts, write_response

@@ -25,7 +25,7 @@ from tutelage.feedback.payloads import PairAnswer
 from tutelage.feedback.upkeep import backup, examine, recount_all
 from tutelage.launch import launch
 from tutelage.settings.base import Settings
-from tutelage.settings.stages import (
+from tutelage.settings.feedback import (
     FeedbackBackupSettings,
     FeedbackDoctorSettings,
     FeedbackExportSettings,

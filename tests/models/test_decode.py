@@ -7,8 +7,8 @@ import torch
 
 from tests.models.zoo import CONFIGS, build, sequences, twin
 from tutelage.models import cache, decode, llama_rows
+from tutelage.models.cpu.rows import LlamaRows
 from tutelage.models.decode import Decoding, cache_bytes
-from tutelage.models.llama_rows import LlamaRows
 from tutelage.models.loading import prepare
 from tutelage.models.lora import add_lora
 

@@ -8,7 +8,7 @@ import transformers as hf
 from peft import LoraConfig, get_peft_model
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
-from tutelage.models import llama
+from tutelage.models.cpu import llama
 from tutelage.models.forward import hidden_states, response_logprobs, sequence_scores
 from tutelage.models.layout import Layout
 from tutelage.models.loading import prepare

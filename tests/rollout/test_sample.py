@@ -18,7 +18,7 @@ from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.rollout import sample
 from tutelage.runs import Run
-from tutelage.settings.stages import SampleSettings
+from tutelage.settings.rollout import SampleSettings
 from tutelage.store import Store
 
 WORLD = World(torch.device("cpu"), torch.float32)

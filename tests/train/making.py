@@ -14,7 +14,7 @@ from tutelage.data.order import rows_for_step
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.runs import Run
-from tutelage.settings.stages import TrainSettings
+from tutelage.settings.train import TrainSettings
 
 CPU = World(torch.device("cpu"))
 TEXT = ["the cat sat on the mat.", "a dog ran to the cat.", "1 + 2 = 3.", "the mat is red."] * 5

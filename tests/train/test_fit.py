@@ -25,7 +25,7 @@ from tests.train.making import (
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.runs import Run, read_metrics
-from tutelage.settings.stages import TrainSettings
+from tutelage.settings.train import TrainSettings
 from tutelage.train.fit import Loss, accumulate, fit, heldout_metrics
 from tutelage.train.optim import make_optimizer, schedule
 from tutelage.train.sft import LanguageModelling

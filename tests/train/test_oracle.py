@@ -27,7 +27,7 @@ from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run, read_metrics
 from tutelage.seeds import rng
-from tutelage.settings.stages import DPOSettings, PPOSettings
+from tutelage.settings.train import DPOSettings, PPOSettings
 from tutelage.train.dpo import DPO, reference_logprobs
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO

@@ -20,7 +20,7 @@ from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run, read_metrics
-from tutelage.settings.stages import PPOSettings
+from tutelage.settings.train import PPOSettings
 from tutelage.train import ppo
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO, KLController, score_with_ends, token_rewards

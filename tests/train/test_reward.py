@@ -11,7 +11,7 @@ import torch
 from tests.train.making import make_model, make_tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.template import PairTokens
-from tutelage.settings.stages import RewardSettings
+from tutelage.settings.train import RewardSettings
 from tutelage.train import reward
 from tutelage.train.reward import RewardModelling
 

@@ -14,7 +14,7 @@ from tutelage.data.split import split_by_prompt
 from tutelage.feedback import source
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
-from tutelage.settings.stages import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.train import DPOSettings, PPOSettings, RewardSettings, SFTSettings
 from tutelage.train import sft, stage
 from tutelage.train.stage import fitting_prompts, prepare_pairs, read_rows
 

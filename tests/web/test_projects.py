@@ -14,7 +14,7 @@ from tutelage.feedback import accounts, deletion, insights, projects
 from tutelage.feedback.source import comparisons_from
 from tutelage.records import Vote
 from tutelage.settings.base import load
-from tutelage.settings.stages import RewardSettings
+from tutelage.settings.train import RewardSettings
 from tutelage.store import NewVote, Store
 from tutelage.web.client import ApiRefused, Client
 

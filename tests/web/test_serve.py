@@ -17,7 +17,7 @@ import pytest
 
 from tests.web.kit import make_world
 from tutelage.settings.base import build
-from tutelage.settings.stages import ServeSettings
+from tutelage.settings.web import ServeSettings
 from tutelage.web.serve import address, check, host_names, is_loopback, listen, named_models
 
 

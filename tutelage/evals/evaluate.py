@@ -27,7 +27,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Bar, Run, result_folder
-from tutelage.settings.stages import EvalSettings as Settings
+from tutelage.settings.evals import EvalSettings as Settings
 from tutelage.worlds.gold import gradable, grade
 
 CHUNK = 128  # prompts between two movements of the progress bar; no response depends on it

@@ -24,7 +24,7 @@ from tutelage.evals.samples import Example, choose
 from tutelage.evals.table import duration
 from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.runs import Run
-from tutelage.settings.stages import ReportSettings as Settings
+from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5}

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tutelage.evals.folders import RunFolder, find, parents
-from tutelage.settings.stages import RunsSettings as Settings
+from tutelage.settings.evals import RunsSettings as Settings
 
 STATES = {"done": "green", "running": "cyan", "stopped": "yellow"}
 # The number that says most about a run of each command: the first of these in its results.json or metrics.jsonl.

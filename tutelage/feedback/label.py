@@ -19,7 +19,7 @@ from tutelage.feedback.source import responses_digest
 from tutelage.files import write_json_atomic
 from tutelage.runs import Run
 from tutelage.seeds import rng
-from tutelage.settings.stages import LabelSettings as Settings
+from tutelage.settings.feedback import LabelSettings as Settings
 from tutelage.statistics import bootstrap_mean, correct
 from tutelage.store import AnnotatorRow, NewVote, Pair, Store
 from tutelage.worlds.annotators import Annotator, panel, vote

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from tutelage.models import llama
 from tutelage.models.cache import StaticKV
+from tutelage.models.cpu import llama
+from tutelage.models.cpu.rows import LlamaRows
 from tutelage.models.forward import flat_inputs, plain
 from tutelage.models.layout import Layout
-from tutelage.models.llama_rows import LlamaRows
 
 
 class Decoding:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutelage.data.batch import TokenBatch
-from tutelage.models import llama
+from tutelage.models.cpu import llama
 from tutelage.models.layout import Layout
 from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
 from tutelage.ops.shapes import round_up

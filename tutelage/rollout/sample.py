@@ -22,7 +22,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Bar, Run, result_folder
-from tutelage.settings.stages import SampleSettings as Settings
+from tutelage.settings.rollout import SampleSettings as Settings
 from tutelage.store import ModelInfo, Store
 
 GROUP = 256

@@ -26,7 +26,7 @@ from tutelage.ops.losses import dpo
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
-from tutelage.settings.stages import DPOSettings as Settings
+from tutelage.settings.train import DPOSettings as Settings
 from tutelage.train.fit import Loss, fit, heldout_metrics
 from tutelage.train.reward import right
 from tutelage.train.stage import collate_pairs, export, prepare_pairs, start_policy, steps_for

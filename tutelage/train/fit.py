@@ -22,7 +22,7 @@ from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.parallel import World
 from tutelage.runs import Run
-from tutelage.settings.stages import TrainSettings
+from tutelage.settings.train import TrainSettings
 from tutelage.train.optim import make_optimizer, schedule
 
 B = TypeVar("B", bound=TokenBatch)

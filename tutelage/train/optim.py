@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from tutelage.settings.stages import TrainSettings
+from tutelage.settings.train import TrainSettings
 
 
 def make_optimizer(trained: Mapping[str, nn.Module], settings: TrainSettings) -> torch.optim.Optimizer:

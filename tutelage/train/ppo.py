@@ -46,7 +46,7 @@ from tutelage.rollout.generator import Generator, Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
-from tutelage.settings.stages import PPOSettings as Settings
+from tutelage.settings.train import PPOSettings as Settings
 from tutelage.train.fit import Loss, fit
 from tutelage.train.stage import export, fitting_prompts, start_policy, steps_for
 

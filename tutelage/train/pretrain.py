@@ -21,7 +21,7 @@ from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Conversation, Document
 from tutelage.runs import Run, result_folder
-from tutelage.settings.stages import PretrainSettings as Settings
+from tutelage.settings.train import PretrainSettings as Settings
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.sft import LanguageModelling
 from tutelage.train.stage import context_limit, export, read_rows, show_preflight, steps_for

@@ -29,7 +29,7 @@ from tutelage.models.passes import sequence_pass
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
-from tutelage.settings.stages import RewardSettings as Settings
+from tutelage.settings.train import RewardSettings as Settings
 from tutelage.train.fit import Loss, fit
 from tutelage.train.stage import Pairs, collate_pairs, export, prepare_pairs, steps_for
 

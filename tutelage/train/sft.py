@@ -25,7 +25,7 @@ from tutelage.ops.masked import masked_sum
 from tutelage.parallel import World
 from tutelage.records import Conversation, Demonstration
 from tutelage.runs import Run, result_folder
-from tutelage.settings.stages import SFTSettings as Settings
+from tutelage.settings.train import SFTSettings as Settings
 from tutelage.train.fit import Loss, fit, heldout_metrics
 from tutelage.train.stage import (
     context_limit,

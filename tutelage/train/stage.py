@@ -25,14 +25,8 @@ from tutelage.models.lora import add_lora
 from tutelage.parallel import World
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
-from tutelage.settings.stages import (
-    DataSettings,
-    DPOSettings,
-    LoraSettings,
-    RewardSettings,
-    RLSettings,
-    TrainSettings,
-)
+from tutelage.settings.groups import DataSettings
+from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, RLSettings, TrainSettings
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E")

@@ -12,7 +12,7 @@ import uvicorn
 from rich.console import Console
 
 from tutelage.feedback import accounts
-from tutelage.settings.stages import ServeSettings as Settings
+from tutelage.settings.web import ServeSettings as Settings
 from tutelage.store.database import Database
 from tutelage.web.app import build_app
 from tutelage.web.generation import Drawing, LiveGenerator, NamedModel

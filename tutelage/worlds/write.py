@@ -14,7 +14,7 @@ from tutelage.files import write_jsonl_atomic
 from tutelage.parallel import World
 from tutelage.records import Message, Prompt
 from tutelage.runs import Run
-from tutelage.settings.stages import WorldSettings as Settings
+from tutelage.settings.worlds import WorldSettings as Settings
 
 from .corpus import documents
 from .world import demonstrations, prompts

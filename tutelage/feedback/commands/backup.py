@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.upkeep import backup
-from tutelage.settings.stages import FeedbackBackupSettings as Settings
+from tutelage.settings.feedback import FeedbackBackupSettings as Settings
 
 
 def main(settings: Settings, console: Console) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.upkeep import examine, recount_all
-from tutelage.settings.stages import FeedbackDoctorSettings as Settings
+from tutelage.settings.feedback import FeedbackDoctorSettings as Settings
 
 
 def main(settings: Settings, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tutelage.feedback.imports import Imported, import_lines, numbered_lines
 from tutelage.feedback.projects import local_member
-from tutelage.settings.stages import FeedbackImportSettings as Settings
+from tutelage.settings.feedback import FeedbackImportSettings as Settings
 from tutelage.store.database import Database
 
 SHOWN = 20  # bad lines in the table

@@ -9,7 +9,7 @@ from rich.console import Console
 from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.deletion import purge_project
 from tutelage.feedback.projects import local_member
-from tutelage.settings.stages import FeedbackPurgeSettings as Settings
+from tutelage.settings.feedback import FeedbackPurgeSettings as Settings
 
 
 def main(settings: Settings, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.deletion import restore_project
 from tutelage.feedback.projects import local_member
-from tutelage.settings.stages import FeedbackRestoreSettings as Settings
+from tutelage.settings.feedback import FeedbackRestoreSettings as Settings
 
 
 def main(settings: Settings, console: Console) -> None:

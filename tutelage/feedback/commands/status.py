@@ -11,7 +11,7 @@ from rich.table import Table
 from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.insights import Totals, annotators, totals
 from tutelage.feedback.projects import local_member, names
-from tutelage.settings.stages import FeedbackStatusSettings as Settings
+from tutelage.settings.feedback import FeedbackStatusSettings as Settings
 from tutelage.store.database import Database
 
 

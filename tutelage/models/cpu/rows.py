@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tutelage.models import llama
 from tutelage.models.attention import newest_attention
 from tutelage.models.cache import StaticKV
+from tutelage.models.cpu import llama
 from tutelage.models.layout import Layout
 
 

@@ -1,0 +1,58 @@
+"""The settings of `eval`, `report` and `runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tutelage.settings.base import Settings, setting
+from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings
+
+
+class EvalSettings(RunSettings, DroppingSettings, DeviceSettings):
+    """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
+
+    out: Path = setting(Path("runs/eval"), "Run folder; the same command with the same settings resumes it.")
+    models: list[str] = setting(
+        ..., "Checkpoints to evaluate: run folders or hub names, each optionally as name=path."
+    )
+    baseline: str = setting("", "Name of the model that the others are compared with; empty = the first.")
+    reference: str = setting(
+        "", "Name or path of the model that the KL is measured to; empty = the baseline."
+    )
+    prompts: str = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
+    max_prompts: int = setting(
+        300, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0
+    )
+    max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
+    temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
+    documents: str = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
+    max_documents: int = setting(200, "At most so many held-out documents; 0 = all.", unit="documents", ge=0)
+    similar_length: float = setting(
+        0.1,
+        "Two responses are of similar length when they differ by at most this share of the longer.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    resamples: int = setting(10000, "Bootstrap resamples behind each interval.", ge=100)
+    max_tokens: int = setting(8192, "Most tokens in one forward pass.", unit="tokens", ge=1)
+
+
+class ReportSettings(RunSettings):
+    """Write one self-contained HTML page about a set of runs."""
+
+    out: Path = setting(Path("runs/report"), "Folder that receives report.html and results.json.")
+    runs: list[str] = setting(["runs"], "Run folders to report on, or folders that hold run folders.")
+    title: str = setting("Training report", "Title at the top of the page.")
+    samples: int = setting(
+        6,
+        "Held-out prompts shown with each model's response, drawn by seed in equal shares per task.",
+        unit="prompts",
+        ge=0,
+    )
+
+
+class RunsSettings(Settings):
+    """List the runs below a folder."""
+
+    root: Path = setting(Path("runs"), "Folder in which run folders are looked for.")

@@ -1,0 +1,98 @@
+"""The settings of `label` and of the commands that work on a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tutelage.settings.base import setting
+from tutelage.settings.groups import RunSettings, StoreSettings
+
+
+class LabelSettings(RunSettings):
+    """Let the simulated annotators vote on the unlabelled pairs of a project."""
+
+    out: Path = setting(Path("runs/label"), "Run folder; the same command with the same settings resumes it.")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    project: str = setting("main", "Project in the store whose responses are compared.")
+    pairs_per_prompt: int = setting(
+        3,
+        "Random pairs of different responses per prompt and generation run; 0 = all pairs.",
+        unit="pairs",
+        ge=0,
+    )
+    votes_per_item: int = setting(3, "Different annotators who vote on each pair.", unit="votes", ge=1)
+
+
+class FeedbackImportSettings(StoreSettings):
+    """Take JSONL into a project, line by line: good lines are stored, bad ones listed, nothing is stored twice."""
+
+    project: str = setting("main", "Project that receives the lines; made if missing.")
+    file: Path = setting(..., "JSONL file to read.")
+    kind: Literal["prompts", "responses", "preference", "scores", "raw"] = setting(
+        "responses", "What the lines hold; raw is what an export with format=raw wrote."
+    )
+
+
+class FeedbackExportSettings(StoreSettings):
+    """Write the answers of a project as JSONL, Parquet or CSV, with a manifest beside it."""
+
+    project: str = setting("main", "Project whose answers are written.")
+    out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
+    format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
+        "preference", "Which rows to write."
+    )
+    file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
+        "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
+    )
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
+        "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
+    )
+    ties: Literal["keep", "drop"] = setting(
+        "drop", "An exact tie becomes a row with probability 0.5, or no row."
+    )
+    labels_from: Literal["acceptable", "rating", "pairs"] = setting(
+        "acceptable", "unpaired: where good and bad come from."
+    )
+    neutral: Literal["true", "false", "drop"] = setting(
+        "drop", "stepwise: what a neutral step becomes; drop leaves its row out."
+    )
+    names: bool = setting(False, "raw and ratings: write annotators' real names instead of numbers.")
+    gold: bool = setting(True, "Also write gold items.")
+
+
+class FeedbackStatusSettings(StoreSettings):
+    """Show how much of the work in a store is done, by project."""
+
+    project: str = setting("", "Show only this project, and its annotators; empty shows all.")
+
+
+class FeedbackBackupSettings(StoreSettings):
+    """Copy a store (SQLite) as it is at one moment, verify the copy, and write its hash beside it."""
+
+    out: Path = setting(..., "File to write; it must not be there yet. Its hash goes to OUT.sha256.")
+
+
+class FeedbackDeleteSettings(StoreSettings):
+    """Hide a project from everybody, in the web app, from commands and from trainers; everything in it is kept."""
+
+    project: str = setting(..., "Project to hide.")
+
+
+class FeedbackRestoreSettings(StoreSettings):
+    """Bring a deleted project back as it was."""
+
+    project: str = setting(..., "Project to bring back.")
+
+
+class FeedbackPurgeSettings(StoreSettings):
+    """Delete a deleted project for good: prompts, responses, answers, history. Nothing brings it back but a backup."""
+
+    project: str = setting(..., "Deleted project to purge.")
+    confirm: str = setting(..., "The project's name once more.")
+
+
+class FeedbackDoctorSettings(StoreSettings):
+    """Check that everything in a store fits together; changes nothing unless told to."""
+
+    repair: bool = setting(False, "Recount the answers of items whose count is wrong.")

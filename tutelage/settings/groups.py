@@ -1,0 +1,82 @@
+"""What the settings of several commands have in common.
+
+No torch anywhere in the settings: `--help` and mistakes in them must answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tutelage.settings.base import Settings, setting
+
+
+class RunSettings(Settings):
+    """What every command that writes a run folder has."""
+
+    out: Path = setting(Path("runs/run"), "Run folder; the same command with the same settings resumes it.")
+    seed: int = setting(0, "Seed of everything random.", ge=0)
+
+
+class DeviceSettings(Settings):
+    """Where and in which arithmetic models run."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where to compute; auto takes a GPU when there is one."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = setting(
+        "auto", "Arithmetic of the models; auto takes bf16 where the processor has it (weights stay fp32)."
+    )
+
+
+class DroppingSettings(Settings):
+    """What happens when rows cannot be used."""
+
+    max_dropped_share: float = setting(
+        0.1,
+        "Stop before the work starts when more than this share of the rows would be dropped.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+
+
+class DataSettings(DroppingSettings):
+    """Where rows come from and what happens to long ones."""
+
+    max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
+    heldout_share: float = setting(
+        0.05,
+        "Share of the prompts held out for evaluation when there is no eval_data.",
+        unit="share",
+        ge=0,
+        lt=1,
+    )
+    split_seed: int = setting(
+        0, "Which prompts are held out; another number gives another split. Not touched by seed.", ge=0
+    )
+    eval_data: str = setting("", "Rows for evaluation, same formats as data; empty holds out heldout_share.")
+
+
+class StoreSettings(Settings):
+    """Which store, for commands that work on it directly."""
+
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+
+
+class FeedbackSettings(Settings):
+    """How votes in the store become comparisons."""
+
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
+        "majority",
+        "How votes become one comparison: majority; all (vote share as a soft label); dawid-skene (votes weighed by "
+        "how right their annotators are, as a soft label); crowd-bt (the share of careful annotators, as a soft "
+        "label); adjudicated (as settled, disputed pairs left out).",
+    )
+    ties: Literal["keep", "drop"] = setting(
+        "keep", "An exact tie becomes a row with probability 0.5, or no row."
+    )
+    annotators: list[str] = setting(
+        [], "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's."
+    )
