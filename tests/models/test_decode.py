@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.models.zoo import CONFIGS, build, sequences, twin
-from tutelage.models import cache, decode, llama_rows
+from tutelage.models import cache, decode
+from tutelage.models.cpu import rows as llama_rows
 from tutelage.models.cpu.rows import LlamaRows
 from tutelage.models.decode import Decoding, cache_bytes
 from tutelage.models.loading import prepare
