@@ -63,7 +63,7 @@ def load(
     source = folder / f"step-{step:08d}"
     for name, module in trained.items():
         _load_module(module, source, name)
-    optimizer.load_state_dict(torch.load(source / "optimizer.pt", weights_only=True))
+    optimizer.load_state_dict(torch.load(source / "optimizer.pt", map_location="cpu", weights_only=True))
     return json.loads((source / "state.json").read_text(encoding="utf-8"))
 
 

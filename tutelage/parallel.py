@@ -1,26 +1,73 @@
-"""The world that a run lives in: its device and arithmetic.  One process; every command gets one of these."""
+"""The world that a run lives in: its device, its arithmetic, and the ranks that share the work."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import Tensor, distributed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class World:
-    """device: where tensors live.  dtype: torch.bfloat16 (autocast; weights stay float32) or torch.float32."""
+    """device: where tensors live.  dtype: torch.bfloat16 (autocast; weights stay float32) or torch.float32.
+
+    `size` processes run the same `main` on the same batches; each computes its own share of every batch, and what is
+    summed is summed over all of them.  Files, metrics and progress are the business of rank 0 alone (`leads`).
+    """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 autocast where that was chosen, nothing otherwise."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This rank's part of what the ranks share; over all ranks every item once."""
+        return items if self.size == 1 else items[self.rank :: self.size]
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Add every tensor up over the ranks, in place; all ranks must call it, with the same shapes."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
+
+    def sum_of(self, numbers: Sequence[float]) -> list[float]:
+        """The same for plain numbers, in float64."""
+        if self.size == 1:
+            return list(numbers)
+        together = torch.tensor(list(numbers), dtype=torch.float64, device=self.device)
+        self.sum([together])
+        return list(together.tolist())
+
+    def wait(self) -> None:
+        """Go on when every rank has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def ranks() -> tuple[int, int]:
+    """(rank, size) of this process, as `torchrun` says in the environment; joins the others the first time."""
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+    return rank, size
 
 
 def keep_freed_memory() -> None:

@@ -139,10 +139,14 @@ class Response:
 
 @dataclass(frozen=True)
 class Score:
-    """What a judge says of one response: a value, and the named parts that it is made of."""
+    """What a judge says of one response: a value, and the named parts that it is made of.
+
+    `at`: (token of the response, value) for judges that score places in it, such as the ends of steps.
+    """
 
     value: float
     parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    at: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_sequence_logprobs_are_those_of_plain_transformers(tokenizer: PreTrained
     policy = model(tokenizer, 1, 12.0)
     prompts = [Prompt("the cat"), Prompt("a dog ran to")]
     responses = LocalGenerator(policy, tokenizer).generate(prompts, Sampling(6, 1.0, samples=2, seed=0))
-    found = drift.sequence_logprobs(policy, responses, CPU, max_tokens=16)
+    found = drift.response_sums(policy, responses, CPU, max_tokens=16)
     for response, value in zip(responses, found, strict=True):
         ids = torch.tensor([[*response.prompt_ids, *response.ids]])
         logprobs = torch.log_softmax(policy(ids).logits[0].double(), -1)

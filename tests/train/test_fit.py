@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.runs import Run, read_metrics
 from tutelage.settings.train import TrainSettings
-from tutelage.train.fit import Loss, accumulate, fit, heldout_metrics
+from tutelage.train.algorithm import Loss, Term, Updates
+from tutelage.train.fit import accumulate, fit, heldout_metrics
 from tutelage.train.optim import make_optimizer, schedule
 from tutelage.train.sft import LanguageModelling
 
@@ -45,17 +45,19 @@ def test_gradient_does_not_depend_on_micro_batches_or_order(dtype: torch.dtype, 
     rows = make_rows(8)
     algorithm = LanguageModelling(model, batch_at(rows, 8))
     whole = collate_rows(rows, range(8))
-    total = accumulate(algorithm, whole, 10**6, CPU)
+    total = accumulate(algorithm, [whole], 10**6, CPU).means()
     expected = gradients(model)
     for units in (1, 2, 4, 8):  # micro-batches of so many sequences
         limit = {1: 1, 2: 30, 4: 60, 8: 10**6}[units]
-        part = accumulate(algorithm, whole, limit, CPU)
+        part = accumulate(algorithm, [whole], limit, CPU).means()
         assert_close(expected, gradients(model), tolerance)
-        assert int(part.count) == int(total.count)
-        assert float(part.sum) == pytest.approx(float(total.sum), rel=tolerance)
-    shuffled = accumulate(algorithm, whole.take([3, 1, 7, 0, 2, 6, 5, 4]), 10**6, CPU)
+        assert part == pytest.approx(total, rel=tolerance)
+    shuffled = accumulate(algorithm, [whole.take([3, 1, 7, 0, 2, 6, 5, 4])], 10**6, CPU).means()
     assert_close(expected, gradients(model), tolerance)
-    assert float(shuffled.sum) == pytest.approx(float(total.sum), rel=tolerance)
+    assert shuffled == pytest.approx(total, rel=tolerance)
+    parts = [whole.take([3, 1, 7]), whole.take([0, 2, 6, 5, 4])]  # one update of two batches
+    assert accumulate(algorithm, parts, 10**6, CPU).means() == pytest.approx(total, rel=tolerance)
+    assert_close(expected, gradients(model), tolerance)
 
 
 def test_packed_rows_give_the_gradient_of_rows_alone() -> None:
@@ -64,7 +66,7 @@ def test_packed_rows_give_the_gradient_of_rows_alone() -> None:
     model = make_model(tokenizer).double()
     rows = make_rows(5)
     packed = [[sequence for row in rows for sequence in row]]
-    accumulate(LanguageModelling(model, batch_at(packed, 1)), collate_rows(packed, [0]), 10**6, CPU)
+    accumulate(LanguageModelling(model, batch_at(packed, 1)), [collate_rows(packed, [0])], 10**6, CPU)
     found = gradients(model)
     plain = AutoModelForCausalLM.from_config(model.config, attn_implementation="eager").double()
     plain.load_state_dict(model.state_dict())
@@ -72,7 +74,8 @@ def test_packed_rows_give_the_gradient_of_rows_alone() -> None:
         ids = torch.from_numpy(row[0].ids).long()[None]
         logits = plain(input_ids=ids).logits[0, :-1].log_softmax(-1)
         chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
-        (-(chosen[torch.from_numpy(row[0].loss_mask)[1:]]).sum()).backward()
+        loss = -chosen[torch.from_numpy(row[0].loss_mask)[1:]].sum()
+        (loss / sum(int(r[0].loss_mask[1:].sum()) for r in rows)).backward()
     assert_close(gradients(plain), found, 1e-6)  # transformers' RMSNorm and eager softmax compute in float32
 
 
@@ -127,13 +130,13 @@ class Planted:
     def __init__(self, inner: LanguageModelling, row: int) -> None:
         self.trained, self._inner, self._row = inner.trained, inner, row
 
-    def batches(self, step: int) -> Iterator[TokenBatch]:
+    def batches(self, step: int) -> Updates:
         return self._inner.batches(step)
 
     def loss(self, batch: TokenBatch) -> Loss:
-        loss = self._inner.loss(batch)
+        term = self._inner.loss(batch).terms["nll"]
         factor = float("nan") if self._row in batch.rows else 1.0
-        return Loss(loss.sum * factor, loss.count)
+        return Loss({"nll": Term(term.sum * factor, "tokens")})
 
 
 def settings_for(**changes: object) -> TrainSettings:
@@ -157,7 +160,7 @@ def test_non_finite_update_is_refused_and_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"step 1: .*not finite.*rows \[5\]"):
         fit(algorithm, settings, CPU, run, steps=3, tokenizer=tokenizer)
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
-    kept = torch.load(tmp_path / "run" / "nonfinite-step-1.pt", weights_only=True)
+    [kept] = torch.load(tmp_path / "run" / "nonfinite-step-1.pt", weights_only=True)
     assert set(kept["rows"]) == set(range(8)) and len(kept["ids"]) == sum(kept["lengths"])
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -172,7 +175,7 @@ def train(
     settings = settings_for(**changes)
 
     class Stopping(LanguageModelling):
-        def batches(self, step: int) -> Iterator[TokenBatch]:
+        def batches(self, step: int) -> Updates:
             if step == stop:
                 raise KeyboardInterrupt
             return super().batches(step)
@@ -182,9 +185,8 @@ def train(
     held_out = make_rows(3, seed=9)
 
     def evaluate() -> dict[str, float]:
-        with torch.no_grad():
-            loss = algorithm.loss(collate_rows(held_out, range(3)))
-        return {"eval_loss": (loss.sum / loss.count).item()}
+        batch = collate_rows(held_out, range(3))
+        return {"eval_loss": heldout_metrics(algorithm, batch, settings, CPU)["eval_loss"]}
 
     try:
         fit(algorithm, settings, CPU, run, steps=steps, tokenizer=tokenizer, evaluate=evaluate)

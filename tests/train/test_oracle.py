@@ -21,16 +21,20 @@ from tests.oracle import BETA, EOS, LENGTHS, SEQUENCES, STATES, VOCABULARY, Tabu
 from tests.train.making import CPU, make_tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.template import PairTokens
+from tutelage.judges.calibration import Calibration
+from tutelage.judges.judge import Judge
 from tutelage.models.forward import Traits
 from tutelage.models.layout import Layout
 from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run, read_metrics
 from tutelage.seeds import rng
 from tutelage.settings.train import DPOSettings, PPOSettings
-from tutelage.train.dpo import DPO, reference_logprobs
+from tutelage.train.dpo import DPO
 from tutelage.train.fit import fit
-from tutelage.train.ppo import PPO
+from tutelage.train.ppo import PPO, Critic
+from tutelage.train.reference import reference_logprobs
 
 WORLD = oracle()
 PROMPT = Prompt("start")
@@ -87,8 +91,10 @@ class TableGenerator:
         return Response(PROMPT, str(number), PROMPT_IDS, ids, tuple(logprobs[: len(ids)].tolist()), finish)  # type: ignore[arg-type]
 
 
-class TableJudge:
-    def score(self, responses: Sequence[Response]) -> list[Score]:
+class TableJudge(Judge):
+    name = "table"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
         return [Score(float(WORLD.rewards[int(response.text)])) for response in responses]
 
 
@@ -115,7 +121,6 @@ def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
         "max_grad_norm": 0.0,
         "ppo_epochs": 1,
         "max_approx_kl": 1.0,
-        "value_coef": 1.0,
         "value_clip": 100.0,
         "tensorboard": False,
         "save_every": 10_000,
@@ -124,7 +129,8 @@ def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
     settings = PPOSettings(**{**values, **changes})
     run = Run.open(folder, "ppo", settings)
     policy, ref, critic = policy_table(), policy_table(), Table(torch.zeros(1, len(STATES)))
-    algorithm = PPO(policy, critic, ref, TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run)
+    rollouts = Rollouts(policy, ref, TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console)
+    algorithm = PPO(policy, Critic(critic, Calibration((0.0, 1.0))), rollouts, settings, CPU, run.log)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run
@@ -194,7 +200,10 @@ def run_dpo(folder: Path, steps: int) -> tuple[Table, Run]:
     )
     run = Run.open(folder, "dpo", settings)
     policy = policy_table()
-    algorithm = DPO(policy, pairs, reference_logprobs(policy, pairs, settings, CPU), settings)
+    ref = reference_logprobs(
+        policy, lambda row: (pairs[row].chosen, pairs[row].rejected), range(len(pairs)), 100_000, CPU, run
+    )
+    algorithm = DPO(policy, pairs, ref, settings)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run

@@ -11,19 +11,25 @@ import torch
 
 from tests.train.making import CPU, make_model, make_tokenizer
 from tutelage.data.batch import TokenBatch
+from tutelage.judges.calibration import Calibration
+from tutelage.judges.ends import Ends
+from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.forward import state_values
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.lora import add_lora
 from tutelage.ops.advantages import gae
+from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run, read_metrics
 from tutelage.settings.train import PPOSettings
 from tutelage.train import ppo
 from tutelage.train.fit import fit
-from tutelage.train.ppo import PPO, KLController, score_with_ends, token_rewards
+from tutelage.train.kl import KLController
+from tutelage.train.ppo import PPO, Critic
 
 
 def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
@@ -56,18 +62,20 @@ def test_kl_controller_matches_the_published_step() -> None:
     assert float(fixed.kl_coef) == 0.2
 
 
-class CountingJudge:
+class CountingJudge(Judge):
     """Likes one token in four: the score is the share of the response that they make up."""
 
-    def score(self, responses: Sequence[Response]) -> list[Score]:
+    name = "counting"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
         return [Score(sum(i % 4 == 3 for i in r.ids) / len(r.ids)) for r in responses]
 
 
 def test_missing_end_replaces_the_score() -> None:
     ended = Response(Prompt("p"), "", (5,), (7, 7, 1), (0.0, 0.0, 0.0), "eos")
     cut = Response(Prompt("p"), "", (5,), (7, 7, 7), (0.0, 0.0, 0.0), "length")
-    scores = score_with_ends(CountingJudge(), [ended, cut], -1.5)
-    assert scores.tolist() == pytest.approx([2 / 3, -1.5])
+    scores = scores_of(Ends(CountingJudge(), -1.5), [ended, cut])
+    assert [score.value for score in scores] == pytest.approx([2 / 3, -1.5])
 
 
 def settings_for(**changes: object) -> PPOSettings:
@@ -106,7 +114,10 @@ def train(
     prompts = [Prompt("the cat"), Prompt("a dog ran"), Prompt("1 + 2 ="), Prompt("the mat is")]
     judge = CountingJudge()
     generator = (Unending if free else LocalGenerator)(trained, tokenizer)
-    algorithm = PPO(trained, critic, None if lora else ref, judge, generator, prompts, settings, world, run)
+    rollouts = Rollouts(
+        trained, None if lora else ref, judge, generator, prompts, settings, world, run.console
+    )
+    algorithm = PPO(trained, Critic(critic, Calibration((0.0, 1.0))), rollouts, settings, world, run.log)
     before = {name: p.clone() for name, p in ref.named_parameters()}
     fit(algorithm, settings, world, run, steps=steps, tokenizer=tokenizer)
     assert all(torch.equal(before[name], p) for name, p in ref.named_parameters()), "the reference is frozen"
@@ -136,8 +147,8 @@ def test_passes_end_early_when_the_policy_has_moved(tmp_path: Path) -> None:
     ("dtype", "tokens", "minibatches", "ahead"),
     [
         (torch.bfloat16, 4096, 1, 1),
-        (torch.bfloat16, 150, 1, 1),
-        (torch.float32, 150, 1, 1),
+        (torch.float32, 4096, 1, 1),
+        (torch.float32, 150, 1, 0),
         (torch.bfloat16, 4096, 2, 0),
     ],
 )
@@ -160,7 +171,7 @@ def test_the_first_forward_is_made_once_and_changes_nothing(
     found = []
     for name in ("ahead", "plain"):
         if name == "plain":
-            monkeypatch.setattr(PPO, "_look_ahead", lambda self, batch: None)
+            monkeypatch.setattr(Rollouts, "_live", lambda self, batch: None)
         calls.clear()
         run = train(
             tmp_path / name,

@@ -33,15 +33,18 @@ def test_the_margin_is_subtracted_inside_the_sigmoid(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(reward, "sequence_scores", lambda model, batch: torch.tensor(SCORES).flatten())
     settings = RewardSettings(margin_coef=coef, center_coef=0, batch_size=3)
     algorithm = RewardModelling(make_model(make_tokenizer()), pairs(), settings)
-    (batch,) = algorithm.batches(0)
+    [batch] = next(algorithm.batches(0))
     loss = algorithm.loss(batch)
 
     def nll(x: float) -> float:
         return math.log1p(math.exp(-x))
 
-    drawn = zip(SCORES, batch.p_chosen.tolist(), batch.margin.tolist(), strict=True)
+    shares, margins = batch.per_unit["p_chosen"].tolist(), batch.per_unit["margin"].tolist()
+    drawn = zip(SCORES, shares, margins, strict=True)
     expected = sum(p * nll(c - r - coef * m) + (1 - p) * nll(r - c - coef * m) for (c, r), p, m in drawn)
-    assert loss.sum.item() == pytest.approx(expected, rel=1e-6) and loss.count.item() == 3
+    term = loss.terms["bradley_terry"]
+    assert term.sum.item() == pytest.approx(expected, rel=1e-6)
+    assert term.per == "pairs" and batch.units()["pairs"] == 3
 
 
 def test_the_constants_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,5 +53,5 @@ def test_the_constants_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     for coef, expected in ((0.0, 0.693147), (1.0, 1.313262), (3.0, 3.048587)):
         settings = RewardSettings(margin_coef=coef, batch_size=1)
         algorithm = RewardModelling(make_model(make_tokenizer()), pairs()[:1], settings)
-        (batch,) = algorithm.batches(0)
-        assert algorithm.loss(batch).sum.item() == pytest.approx(expected, abs=1e-5)
+        [batch] = next(algorithm.batches(0))
+        assert algorithm.loss(batch).terms["bradley_terry"].sum.item() == pytest.approx(expected, abs=1e-5)

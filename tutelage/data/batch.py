@@ -1,20 +1,26 @@
 """Batches of token sequences, laid out flat: one sequence after the other, no padding.
 
-Every per-token field has one entry per token ([N, ...]), every per-unit field one entry per unit ([U, ...]).  A unit is
-what must stay together when a batch is cut into micro-batches: one sequence, or the two sequences of a pair.
+A unit is what must stay together when a batch is cut: a sequence, the two responses of a pair, all responses to a prompt.
+Fields stand beside the tokens by what they have one entry for: `per_token` [N, ...], `per_sequence` [B, ...],
+`per_unit` [U, ...]; whatever an algorithm puts there is cut along with the tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Unit = Literal["tokens", "sequences", "pairs"]
+"""What a loss can be averaged over."""
+
+Fields = Mapping[str, Tensor]
 
 SHARED_SHARE = 0.1
 """Share of a batch's tokens that neighbours must have in common before it is worth computing those once."""
@@ -33,28 +39,35 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """B sequences, flat.
+    """B sequences in U units, flat.
 
     ids: int64 [N], N = sum of lengths.  lengths: B integers.  loss_mask: bool [N], True = trained on.  rows: B indices
-    into the data set, so that an error can say which rows it is about.
+    into the data set, so that an error can say which rows it is about.  unit_sizes: how many sequences each unit has, in
+    order; empty: each sequence is a unit.  objective: which of several objectives of one update the batch belongs to;
+    each is averaged over its own counts.
     """
 
     ids: Tensor
     lengths: tuple[int, ...]
     loss_mask: Tensor
     rows: tuple[int, ...]
-
-    sequences_per_unit: ClassVar[int] = 1
-    per_token: ClassVar[tuple[str, ...]] = ("ids", "loss_mask")
-    per_unit: ClassVar[tuple[str, ...]] = ()
+    unit_sizes: tuple[int, ...] = ()
+    per_token: Fields = field(default_factory=dict)
+    per_sequence: Fields = field(default_factory=dict)
+    per_unit: Fields = field(default_factory=dict)
+    objective: str = ""
 
     @staticmethod
     def collate(sequences: Sequence[Tokens], rows: Sequence[int] | None = None) -> TokenBatch:
-        """Lay sequences out one after the other."""
-        ids, loss_mask, lengths = flatten(sequences)
-        return TokenBatch(
-            ids, lengths, loss_mask, tuple(rows) if rows is not None else tuple(range(len(sequences)))
-        )
+        """Lay sequences out one after the other.
+
+        Nothing comes before the first token of a sequence, so it cannot be predicted and is never trained.
+        """
+        ids = torch.from_numpy(np.concatenate([s.ids for s in sequences]).astype(np.int64))
+        loss_mask = torch.from_numpy(np.concatenate([s.loss_mask for s in sequences]).astype(bool))
+        lengths = tuple(len(s) for s in sequences)
+        loss_mask[torch.tensor([0, *accumulate(lengths)][:-1])] = False
+        return TokenBatch(ids, lengths, loss_mask, tuple(range(len(sequences)) if rows is None else rows))
 
     @property
     def device(self) -> torch.device:
@@ -70,104 +83,141 @@ class TokenBatch:
 
     def __len__(self) -> int:
         """The number of units."""
-        return len(self.lengths) // self.sequences_per_unit
+        return len(self.unit_sizes or self.lengths)
+
+    def units(self) -> dict[Unit, int]:
+        """How many there are of everything that a loss can be averaged over.
+
+        A unit of k sequences has k (k - 1) / 2 pairs.
+        """
+        pairs = sum(k * (k - 1) // 2 for k in self.unit_sizes)
+        return {"tokens": int(self.loss_mask.sum()), "sequences": len(self.lengths), "pairs": pairs}
+
+    def with_fields(self, **per_token: Tensor) -> Self:
+        """The same batch with further fields per token."""
+        return replace(self, per_token={**self.per_token, **per_token})
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device (itself when it is there already)."""
         if self.device == torch.device(device):
             return self
-        moved: dict[str, Any] = {
-            f.name: value.to(device)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+
+        def moved(fields: Fields) -> Fields:
+            return {name: value.to(device) for name, value in fields.items()}
+
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            loss_mask=self.loss_mask.to(device),
+            per_token=moved(self.per_token),
+            per_sequence=moved(self.per_sequence),
+            per_unit=moved(self.per_unit),
+        )
 
     def take(self, units: Sequence[int]) -> Self:
         """The given units, in the given order."""
-        k = self.sequences_per_unit
-        chosen = [unit * k + j for unit in units for j in range(k)]
-        index = self.token_index(units)
-        picked: dict[str, Any] = {name: self._pick(name, index) for name in self.per_token}
-        unit_index = torch.tensor(list(units), device=self.device)
-        picked |= {name: self._pick(name, unit_index) for name in self.per_unit}
-        lengths, rows = tuple(self.lengths[i] for i in chosen), tuple(self.rows[i] for i in chosen)
-        return replace(self, lengths=lengths, rows=rows, **picked)
+        chosen = np.asarray(units, dtype=np.int64)
+        sequences = spans(self._first_sequence, chosen)
+        tokens = self._index(spans(self._first_token, sequences))
+        of_sequences, of_units = self._index(sequences), self._index(chosen)
+        return replace(
+            self,
+            ids=self.ids[tokens],
+            loss_mask=self.loss_mask[tokens],
+            lengths=tuple(self.lengths[i] for i in sequences.tolist()),
+            rows=tuple(self.rows[i] for i in sequences.tolist()),
+            unit_sizes=tuple(self.unit_sizes[i] for i in chosen.tolist()) if self.unit_sizes else (),
+            per_token=_picked(self.per_token, tokens),
+            per_sequence=_picked(self.per_sequence, of_sequences),
+            per_unit=_picked(self.per_unit, of_units),
+        )
 
-    def _pick(self, name: str, index: Tensor) -> Tensor | None:
-        value: Tensor | None = getattr(self, name)
-        return None if value is None else value[index]
-
-    def groups(self, max_tokens: int) -> list[list[int]]:
+    def groups(self, max_tokens: int, padded: bool = False) -> list[list[int]]:
         """The units of each micro-batch: at most `max_tokens` tokens (always at least one unit), sorted by length.
 
         Sorting puts sequences of like length together, which is what attention per length bucket likes.  All hold about
-        as much: a small rest would cost as many calls as a full one.
+        as much: a small rest would cost as many calls as a full one.  `padded`: tokens are counted as they are laid out
+        by a model that pads every sequence to the longest of its micro-batch.
         """
-        k = self.sequences_per_unit
-        sizes = [sum(self.lengths[unit * k : unit * k + k]) for unit in range(len(self))]
-        if sum(sizes) <= max_tokens:
+        longest, sizes, counts = self._measures()
+        order = sorted(range(len(self)), key=lambda unit: (sizes[unit], unit))
+        if padded:
+            return _groups_padded(order, longest, counts, max_tokens)
+        total = sum(sizes)
+        if total <= max_tokens:
             return [list(range(len(self)))]
         groups: list[list[int]] = [[]]
-        total, fair = 0, sum(sizes) / -(-sum(sizes) // max_tokens)
-        for unit in sorted(range(len(self)), key=lambda unit: (sizes[unit], unit)):
-            if groups[-1] and (total >= fair or total + sizes[unit] > max_tokens):
+        held, fair = 0, total / -(-total // max_tokens)
+        for unit in order:
+            if groups[-1] and (held >= fair or held + sizes[unit] > max_tokens):
                 groups.append([])
-                total = 0
+                held = 0
             groups[-1].append(unit)
-            total += sizes[unit]
+            held += sizes[unit]
         return groups
 
-    def split(self, max_tokens: int) -> Iterator[Self]:
+    def split(self, max_tokens: int, padded: bool = False) -> Iterator[Self]:
         """Micro-batches (see `groups`).  How a batch is split changes no gradient: losses are sums, and `fit` divides
-        once by the count of the whole batch."""
-        groups = self.groups(max_tokens)
+        by the counts of the whole update."""
+        groups = self.groups(max_tokens, padded)
         return iter([self]) if len(groups) == 1 else (self.take(group) for group in groups)
 
     def token_index(self, units: Sequence[int]) -> Tensor:
         """int64 positions in the flat layout of all tokens of the given units, in order."""
-        k = self.sequences_per_unit
-        starts = [0, *accumulate(self.lengths)]
-        spans = [(starts[unit * k], starts[unit * k + k]) for unit in units]
-        return torch.cat([torch.arange(start, end) for start, end in spans]).to(self.device)
+        return self._index(spans(self._first_token, self._sequences(units)))
+
+    def sequence_index(self, units: Sequence[int]) -> Tensor:
+        """int64 numbers of the sequences of the given units, in order."""
+        return self._index(self._sequences(units))
+
+    def _sequences(self, units: Sequence[int]) -> np.ndarray:
+        return spans(self._first_sequence, np.asarray(units, dtype=np.int64))
+
+    def _index(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device)
+
+    @cached_property
+    def _first_token(self) -> np.ndarray:
+        """[B + 1]: where each sequence starts, and the end."""
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+
+    @cached_property
+    def _first_sequence(self) -> np.ndarray:
+        """[U + 1]: the first sequence of each unit, and the end."""
+        return np.concatenate([[0], np.cumsum(self.unit_sizes or (1,) * len(self.lengths), dtype=np.int64)])
+
+    def _measures(self) -> tuple[list[int], list[int], list[int]]:
+        """Per unit: its longest sequence, its tokens, its sequences."""
+        if not self.unit_sizes:
+            return list(self.lengths), list(self.lengths), [1] * len(self.lengths)
+        parts = [self.lengths[low:high] for low, high in pairwise(self._first_sequence.tolist())]
+        return [max(p) for p in parts], [sum(p) for p in parts], list(self.unit_sizes)
 
 
-@dataclass(frozen=True)
-class PairBatch(TokenBatch):
-    """P pairs: sequence 2i is the chosen response of pair i, 2i+1 the rejected one (with their prompt in front).
-
-    p_chosen: float32 [P], probability that the chosen one is better.  margin: float32 [P], in score units.
-    ref_logprobs: float32 [P, 2] or None: the reference's log-probability of (chosen, rejected), summed over loss_mask.
-    """
-
-    p_chosen: Tensor
-    margin: Tensor
-    ref_logprobs: Tensor | None = None
-
-    sequences_per_unit: ClassVar[int] = 2
-    per_unit: ClassVar[tuple[str, ...]] = ("p_chosen", "margin", "ref_logprobs")
+def spans(first: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """int64 numbers first[i] ... first[i + 1] - 1 for every i of `chosen`, one after the other; linear in their number."""
+    sizes = first[chosen + 1] - first[chosen]
+    ends = np.cumsum(sizes)
+    return np.repeat(first[chosen] - (ends - sizes), sizes) + np.arange(ends[-1] if len(ends) else 0)
 
 
-@dataclass(frozen=True)
-class RolloutBatch(TokenBatch):
-    """B prompts with their responses (loss_mask True on the response), and what the policy update needs.
+def _picked(fields: Fields, index: Tensor) -> Fields:
+    return {name: value[index] for name, value in fields.items()}
 
-    old_logprobs (nats), advantages, returns, values: float32 [N], zero where loss_mask is False.
-    """
 
-    old_logprobs: Tensor
-    advantages: Tensor
-    returns: Tensor
-    values: Tensor
-
-    per_token: ClassVar[tuple[str, ...]] = (
-        "ids",
-        "loss_mask",
-        "old_logprobs",
-        "advantages",
-        "returns",
-        "values",
-    )
+def _groups_padded(
+    order: Sequence[int], longest: Sequence[int], counts: Sequence[int], max_tokens: int
+) -> list[list[int]]:
+    """Units put together as long as all their sequences, padded to the longest, take at most `max_tokens`."""
+    groups: list[list[int]] = [[]]
+    width = held = 0
+    for unit in order:
+        width, held = max(width, longest[unit]), held + counts[unit]
+        if groups[-1] and width * held > max_tokens:
+            groups.append([])
+            width, held = longest[unit], counts[unit]
+        groups[-1].append(unit)
+    return groups
 
 
 def _common(one: np.ndarray, other: np.ndarray) -> int:
@@ -175,15 +225,3 @@ def _common(one: np.ndarray, other: np.ndarray) -> int:
     short = min(len(one), len(other))
     same = one[:short] == other[:short]
     return short if same.all() else int(same.argmin())
-
-
-def flatten(sequences: Sequence[Tokens]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """(ids int64 [N], loss_mask bool [N], lengths) of sequences laid one after the other.
-
-    Nothing comes before the first token of a sequence, so it cannot be predicted and is never trained.
-    """
-    ids = torch.from_numpy(np.concatenate([s.ids for s in sequences]).astype(np.int64))
-    loss_mask = torch.from_numpy(np.concatenate([s.loss_mask for s in sequences]).astype(bool))
-    lengths = tuple(len(s) for s in sequences)
-    loss_mask[torch.tensor([0, *accumulate(lengths)][:-1])] = False
-    return ids, loss_mask, lengths

@@ -32,3 +32,9 @@ def rows_for_step(n: int, batch_size: int, step: int, seed: int) -> list[int]:
         epoch, offset = divmod(position + len(rows), n)
         rows += epoch_order(n, seed, epoch)[offset : offset + batch_size - len(rows)].tolist()
     return rows
+
+
+def rows_until(n: int, batch_size: int, steps: int, seed: int) -> list[int]:
+    """The different rows that the first `steps` steps of `rows_for_step` visit, ascending."""
+    visited = min(n, batch_size * steps)
+    return sorted(epoch_order(n, seed, 0)[:visited].tolist())

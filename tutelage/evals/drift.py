@@ -8,16 +8,16 @@ import numpy as np
 from torch import nn
 
 from tutelage import statistics
+from tutelage.data.responses import response_batch
 from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
-from tutelage.models.forward import response_logprobs
-from tutelage.models.passes import token_pass
+from tutelage.models.forward import sequence_logprobs
+from tutelage.models.passes import forward_pass
 from tutelage.parallel import World
 from tutelage.records import Response
-from tutelage.rollout.batch import rollout_tokens
 
 
-def sequence_logprobs(
+def response_sums(
     model: nn.Module,
     responses: Sequence[Response],
     world: World,
@@ -28,14 +28,16 @@ def sequence_logprobs(
     """log p(response | prompt) in nats, float64 [len(responses)], summed over the response's tokens."""
     if not responses:
         return np.zeros(0)
-    batch = rollout_tokens(responses).to(world.device)
-    logprobs = token_pass(
-        lambda part: response_logprobs(model, part, temperature=temperature).logprobs,
+    batch = response_batch(responses).to(world.device)
+    found = forward_pass(
+        model,
+        lambda part: sequence_logprobs(model, part, temperature),
         batch,
+        "sequences",
         max_tokens,
         world,
     )
-    return np.array([part.double().sum().item() for part in logprobs.cpu().split(list(batch.lengths))])
+    return found.double().cpu().numpy()
 
 
 def log_ratios(
@@ -51,10 +53,8 @@ def log_ratios(
 
     `responses` must be samples of `policy` at this `temperature`: only then is the mean the KL (estimator k1).
     """
-    ours = sequence_logprobs(policy, responses, world, temperature=temperature, max_tokens=max_tokens)
-    return ours - sequence_logprobs(
-        reference, responses, world, temperature=temperature, max_tokens=max_tokens
-    )
+    ours = response_sums(policy, responses, world, temperature=temperature, max_tokens=max_tokens)
+    return ours - response_sums(reference, responses, world, temperature=temperature, max_tokens=max_tokens)
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.models.cpu import llama
 from tutelage.models.layout import Layout
 from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
+from tutelage.ops.masked import segment_sum
 from tutelage.ops.shapes import round_up
 
 
@@ -57,6 +58,12 @@ def plain(model: nn.Module) -> Any:
     """The transformers model itself, without a peft wrapper (its adapters stay active: they live in the layers)."""
     unwrap: Any = getattr(model, "get_base_model", None)
     return unwrap() if unwrap else model
+
+
+def pads(model: nn.Module) -> bool:
+    """Whether every sequence of a micro-batch is padded to the longest of them, instead of running flat."""
+    traits: Traits | None = getattr(plain(model), "tutelage_traits", None)
+    return traits is not None and not traits.flat
 
 
 @lru_cache(maxsize=64)
@@ -175,6 +182,11 @@ def response_logprobs(
         flat.index_copy(0, target, entropies) if entropy else None,
         flat.index_copy(0, target, hits),
     )
+
+
+def sequence_logprobs(model: nn.Module, batch: TokenBatch, temperature: float = 1.0) -> Tensor:
+    """[B] fp32: log-probability of the trained tokens of each sequence (nats), a response's end included."""
+    return segment_sum(response_logprobs(model, batch, temperature).logprobs, batch.lengths)
 
 
 def state_values(model: nn.Module, batch: TokenBatch) -> Tensor:

@@ -148,12 +148,11 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Pat
     return Path(folder)
 
 
-def score_normalisation(model: nn.Module) -> tuple[float, float]:
-    """(mean, standard deviation) of the scores on reference responses, from the model's config; (0, 1) when not set."""
+def score_normalisation(model: nn.Module) -> tuple[float, float] | None:
+    """(mean, standard deviation) of the scores on reference responses, from the model's config; None when not set."""
     config = plain(model).config
-    return float(getattr(config, "tutelage_score_mean", 0.0)), float(
-        getattr(config, "tutelage_score_std", 1.0)
-    )
+    mean, std = (getattr(config, f"tutelage_score_{name}", None) for name in ("mean", "std"))
+    return None if mean is None or std is None else (float(mean), float(std))
 
 
 def set_score_normalisation(model: nn.Module, mean: float, std: float) -> None:

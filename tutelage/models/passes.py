@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
+from tutelage.models.forward import pads
 from tutelage.parallel import World
 
 
 @torch.no_grad()
-def token_pass(
-    function: Callable[[TokenBatch], Tensor], batch: TokenBatch, max_tokens: int, world: World
+def forward_pass(
+    model: nn.Module,
+    function: Callable[[TokenBatch], Tensor],
+    batch: TokenBatch,
+    per: Literal["tokens", "sequences"],
+    max_tokens: int,
+    world: World,
 ) -> Tensor:
-    """`function(batch)` -> float32 [N], computed in micro-batches of at most `max_tokens` tokens."""
-    result = torch.empty(sum(batch.lengths), dtype=torch.float32, device=batch.device)
-    for group in batch.groups(max_tokens):
+    """`function(batch)`, which runs `model`, in micro-batches of at most `max_tokens` tokens: float32 [N] where it has one
+    number per token, [B] where it has one per sequence."""
+    count = sum(batch.lengths) if per == "tokens" else len(batch.lengths)
+    result = torch.empty(count, dtype=torch.float32, device=batch.device)
+    index = batch.token_index if per == "tokens" else batch.sequence_index
+    for group in batch.groups(max_tokens, pads(model)):
         with world.autocast():
-            result[batch.token_index(group)] = function(batch.take(group)).float()
-    return result
-
-
-@torch.no_grad()
-def sequence_pass(
-    function: Callable[[TokenBatch], Tensor], batch: TokenBatch, max_tokens: int, world: World
-) -> Tensor:
-    """`function(batch)` -> float32 [B] (one number per sequence), computed in micro-batches."""
-    result = torch.empty(len(batch.lengths), dtype=torch.float32, device=batch.device)
-    k = batch.sequences_per_unit
-    for group in batch.groups(max_tokens):
-        index = torch.tensor([unit * k + j for unit in group for j in range(k)], device=batch.device)
-        with world.autocast():
-            result[index] = function(batch.take(group)).float()
+            result[index(group)] = function(batch.take(group)).float()
     return result

@@ -42,7 +42,17 @@ class TrainSettings(RunSettings, DeviceSettings):
     save_every: int = setting(100, "Checkpoint every so many steps, and at the end.", unit="steps", ge=1)
     keep_checkpoints: int = setting(1, "Checkpoints kept, beside the best one.", unit="checkpoints", ge=1)
     load_best: bool = setting(False, "Export the best checkpoint by evaluation instead of the last.")
+    best: str = setting(
+        "",
+        "Evaluation metric that tells the best checkpoint, as max:NAME or min:NAME; empty: what the command measures.",
+        pattern=r"^((max|min):\S+)?$",
+    )
     tensorboard: bool = setting(True, "Also write the metrics as TensorBoard files.")
+
+    def peak_rate(self, name: str) -> float:
+        """The peak learning rate of the trained model of that name: `NAME_learning_rate` where it is set."""
+        own: float = getattr(self, f"{name}_learning_rate", 0.0)
+        return own or self.learning_rate
 
 
 class LoraSettings(Settings):
@@ -143,6 +153,12 @@ class RLSettings(TrainSettings, DroppingSettings, LoraSettings):
     kl_coef: float = setting(
         0.05, "Weight of the KL to the reference, in the reward.", unit="score per nat", ge=0
     )
+    importance_cap: float = setting(
+        2.0,
+        "Where the sampler's probability of a token differs from the trainer's, its loss is weighed by their ratio, at most "
+        "this; 0 = no weights.",
+        ge=0,
+    )
     missing_eos_score: float = setting(
         -1.0, "Score of a response without an end, in standard deviations of the reward model's scores."
     )
@@ -152,7 +168,7 @@ class PPOSettings(RLSettings):
     """Optimise the policy against the reward model with PPO and a critic."""
 
     out: Path = setting(Path("runs/ppo"), "Run folder; the same command with the same settings resumes it.")
-    learning_rate: float = setting(3e-6, "Peak learning rate of AdamW, policy and critic.", gt=0)
+    learning_rate: float = setting(3e-6, "Peak learning rate of AdamW.", gt=0)
     adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", gt=0)
     epochs: float = setting(1.0, "Passes over the prompts.", unit="epochs", gt=0)
     micro_batch_tokens: int = setting(
@@ -169,7 +185,9 @@ class PPOSettings(RLSettings):
     value_clip: float = setting(
         0.2, "Values may move so far from the old ones before they are clipped.", gt=0
     )
-    value_coef: float = setting(0.1, "Weight of the value loss.", ge=0)
+    critic_learning_rate: float = setting(
+        0.0, "Peak learning rate of the critic; 0 = that of the policy.", ge=0
+    )
     entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", ge=0)
     gamma: float = setting(1.0, "Discount.", ge=0, le=1)
     gae_lambda: float = setting(0.95, "Lambda of generalised advantage estimation.", ge=0, le=1)

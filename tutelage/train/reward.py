@@ -3,20 +3,20 @@
     loss = - p log sigmoid(d - m) - (1 - p) log sigmoid(-d - m) + center_coef * (r_chosen + r_rejected)^2,
     d = r_chosen - r_rejected, m = margin_coef * margin (Touvron et al. 2023, arXiv 2307.09288, eq. 2)
 
-After training, the mean and the standard deviation of the scores on the training responses are stored in config.json, so
-that whoever uses the model can normalise its scores; the weights themselves stay as they are.
+After training, the mean and the standard deviation of the scores on a sample of the training responses are stored in
+config.json, so that whoever uses the model can normalise its scores; the weights themselves stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from tutelage.data.batch import PairBatch
+from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
@@ -25,13 +25,18 @@ from tutelage.feedback.source import is_store_source
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
-from tutelage.models.passes import sequence_pass
+from tutelage.models.passes import forward_pass
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
+from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
-from tutelage.train.fit import Loss, fit
-from tutelage.train.stage import Pairs, collate_pairs, export, prepare_pairs, steps_for
+from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.fit import fit
+from tutelage.train.stage import Pairs, agreement, collate_pairs, export, prepare_pairs, steps_for
+
+NORMALISATION_PAIRS = 512
+"""So many pairs, drawn by seed, tell the scores' mean to a thirtieth of their standard deviation."""
 
 
 class RewardModelling:
@@ -41,32 +46,30 @@ class RewardModelling:
         self.trained: dict[str, nn.Module] = {"reward_model": model}
         self._model, self._pairs, self._settings = model, pairs, settings
 
-    def batches(self, step: int) -> Iterator[PairBatch]:
+    def batches(self, step: int) -> Updates:
         """One batch of `batch_size` pairs."""
         rows = rows_for_step(len(self._pairs), self._settings.batch_size, step, self._settings.seed)
-        yield collate_pairs([self._pairs[row] for row in rows], rows)
+        yield [collate_pairs([self._pairs[row] for row in rows], rows)]
 
-    def loss(self, batch: PairBatch) -> Loss:
-        """Bradley-Terry loss, summed over pairs; all scores of a batch come from one forward pass."""
+    def loss(self, batch: TokenBatch) -> Loss:
+        """Bradley-Terry loss, a mean over pairs; all scores of a batch come from one forward pass."""
+        settings, p_chosen = self._settings, batch.per_unit["p_chosen"]
         chosen, rejected = sequence_scores(self._model, batch).float().view(-1, 2).unbind(1)
-        smoothing = self._settings.label_smoothing
-        p_chosen = batch.p_chosen * (1 - smoothing) + (1 - batch.p_chosen) * smoothing
-        margin = self._settings.margin_coef * batch.margin
-        losses = bradley_terry(chosen - rejected, p_chosen=p_chosen, margin=margin)
-        losses = losses + self._settings.center_coef * (chosen + rejected) ** 2
+        smooth = p_chosen * (1 - settings.label_smoothing) + (1 - p_chosen) * settings.label_smoothing
+        margin = settings.margin_coef * batch.per_unit["margin"]
+        losses = bradley_terry(chosen - rejected, p_chosen=smooth, margin=margin)
+        centring = (chosen + rejected).square()
+        terms = {
+            "bradley_terry": Term(losses.sum(), "pairs"),
+            "centring": Term(centring.sum(), "pairs", settings.center_coef),
+        }
         margins = (chosen - rejected).detach()
         metrics = {
-            "accuracy": right(margins, batch.p_chosen).sum(),
-            "margin": margins.sum(),
-            "mean_reward": ((chosen + rejected) / 2).detach().sum(),
+            "accuracy": agreement(margins, p_chosen),
+            "margin": margins,
+            "mean_reward": ((chosen + rejected) / 2).detach(),
         }
-        return Loss(losses.sum(), torch.tensor(len(batch)), metrics)
-
-
-def right(margins: torch.Tensor, p_chosen: torch.Tensor) -> torch.Tensor:
-    """float32 [P]: the share of the votes on each pair that a score difference agrees with; equal scores agree by half."""
-    first = torch.where(margins == 0, 0.5, (margins > 0).float())
-    return first * p_chosen + (1 - first) * (1 - p_chosen)
+        return Loss(terms, {name: Sum(value.sum(), "pairs") for name, value in metrics.items()})
 
 
 def score_pairs(
@@ -74,10 +77,23 @@ def score_pairs(
 ) -> np.ndarray:
     """float32 [P, 2]: the scores of (chosen, rejected)."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
-    scores = sequence_pass(
-        lambda part: sequence_scores(model, part), batch, settings.micro_batch_tokens, world
-    )
+    limit = settings.micro_batch_tokens
+    scores = forward_pass(model, lambda part: sequence_scores(model, part), batch, "sequences", limit, world)
     return scores.view(-1, 2).cpu().numpy()
+
+
+def normalise(
+    model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
+) -> None:
+    """Store mean and standard deviation of the scores of a fixed sample of the training responses in the model's config."""
+    sample = rng(settings.seed, "normalisation").permutation(len(pairs))[:NORMALISATION_PAIRS]
+    scores = score_pairs(model, [pairs[row] for row in sample], settings, world)
+    spread = float(scores.std())
+    if spread == 0:
+        run.console.print(
+            "Warning: the reward model gives every response the same score; it has learnt nothing."
+        )
+    set_score_normalisation(model, float(scores.mean()), spread or 1.0)
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -97,7 +113,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         margins = scores[:, 0] - scores[:, 1]
         return {
             "eval_loss": bradley_terry(margins, p_chosen=p_chosen).mean().item(),
-            "eval_accuracy": right(margins, p_chosen).mean().item(),
+            "eval_accuracy": agreement(margins, p_chosen).mean().item(),
             "eval_margin": margins.mean().item(),
         }
 
@@ -109,15 +125,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         steps=steps_for(settings, len(pairs.train)),
         tokenizer=tokenizer,
         evaluate=evaluate if pairs.held_out else None,
-        best=("eval_accuracy", True),
+        best="max:eval_accuracy",
     )
-    scores = score_pairs(model, pairs.train, settings, world)
-    spread = float(scores.std())
-    if spread == 0:
-        run.console.print(
-            "Warning: the reward model gives every response the same score; it has learnt nothing."
-        )
-    set_score_normalisation(model, float(scores.mean()), spread or 1.0)
+    normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
         report_held_out(pairs, score_pairs(model, pairs.held_out, settings, world), run)
     return export(run, model, tokenizer)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from tutelage.parallel import World
 from tutelage.records import Conversation, Demonstration
 from tutelage.runs import Run, result_folder
 from tutelage.settings.train import SFTSettings as Settings
-from tutelage.train.fit import Loss, fit, heldout_metrics
+from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.stage import (
     context_limit,
     export,
@@ -47,15 +48,17 @@ class LanguageModelling:
         self.trained: dict[str, nn.Module] = {"policy": model}
         self._model, self._batch_at = model, batch_at
 
-    def batches(self, step: int) -> Iterator[TokenBatch]:
+    def batches(self, step: int) -> Updates:
         """The one batch of this step."""
-        yield self._batch_at(step)
+        yield [self._batch_at(step)]
 
     def loss(self, batch: TokenBatch) -> Loss:
-        """Negative log-likelihood and how often the next token was the likeliest, summed over the trained tokens."""
+        """Negative log-likelihood and how often the next token was the likeliest, means over the trained tokens."""
         mask, found = batch.loss_mask, response_logprobs(self._model, batch)
-        metrics = {"mean_token_accuracy": masked_sum(found.hits, mask)}
-        return Loss(masked_sum(nll(found.logprobs), mask), mask.sum(), metrics)
+        return Loss(
+            {"nll": Term(masked_sum(nll(found.logprobs), mask), "tokens")},
+            {"mean_token_accuracy": Sum(masked_sum(found.hits, mask), "tokens")},
+        )
 
 
 def _rows(settings: Settings, run: Run) -> tuple[Records[Example], Records[Example]]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.batch import PairBatch, flatten
+from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import Record, Records, read_comparisons
 from tutelage.data.preflight import Prepared, prepare_comparisons, prepare_prompts
 from tutelage.data.split import split_by_prompt
@@ -27,6 +27,7 @@ from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
 from tutelage.settings.groups import DataSettings
 from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, RLSettings, TrainSettings
+from tutelage.statistics import correct
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E")
@@ -120,17 +121,24 @@ def prepare_pairs(
     return Pairs(prepared.examples, kept.examples, [held_out[row] for row in kept.rows])
 
 
-def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> PairBatch:
-    """Pairs as a batch: chosen at 2i, rejected at 2i + 1."""
-    ids, loss_mask, lengths = flatten([tokens for pair in pairs for tokens in (pair.chosen, pair.rejected)])
-    return PairBatch(
-        ids,
-        lengths,
-        loss_mask,
-        tuple(row for row in rows for _ in range(2)),
-        p_chosen=torch.tensor([pair.p_chosen for pair in pairs]),
-        margin=torch.tensor([pair.margin for pair in pairs]),
-    )
+def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> TokenBatch:
+    """Pairs as units of two sequences, chosen at 2i, rejected at 2i + 1 (with their prompt in front).
+
+    Per unit: `p_chosen` float32 [P], probability that the chosen one is better; `margin` float32 [P].
+    """
+    sequences = [tokens for pair in pairs for tokens in (pair.chosen, pair.rejected)]
+    batch = TokenBatch.collate(sequences, [row for row in rows for _ in range(2)])
+    fields = {
+        "p_chosen": torch.tensor([pair.p_chosen for pair in pairs], dtype=torch.float32),
+        "margin": torch.tensor([pair.margin for pair in pairs], dtype=torch.float32),
+    }
+    return replace(batch, unit_sizes=(2,) * len(pairs), per_unit=fields)
+
+
+def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
+    """float32 [P]: the share of the votes on each pair that a score difference agrees with (`statistics.correct`)."""
+    agreed = correct(margins.detach().cpu().numpy(), p_chosen.cpu().numpy())
+    return torch.from_numpy(agreed).to(margins)
 
 
 def fitting_prompts(

@@ -10,7 +10,7 @@ from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.records import Response
 
 
-def rollout_tokens(responses: Sequence[Response], rows: Sequence[int] | None = None) -> TokenBatch:
+def response_batch(responses: Sequence[Response], rows: Sequence[int] | None = None) -> TokenBatch:
     """Prompts with their responses, flat; loss_mask is True on the response (its end included)."""
     sequences = []
     for response in responses:

@@ -1,0 +1,27 @@
+"""From scores to rewards of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tutelage.ops.masked import mask_from_lengths, pad, whiten
+
+
+def token_rewards(
+    log_ratio: Tensor, scores: Tensor, lengths: Sequence[int], kl_coef: float, whiten_rewards: bool = False
+) -> Tensor:
+    """float32 [B, T], right-padded: -kl_coef * log_ratio at every response token, plus the score at the last one.
+
+    log_ratio: float32 [M], log policy - log reference of the response tokens, flat.  scores: float32 [B].
+    `whiten_rewards` scales them to unit variance and leaves the mean where it is.  (Ziegler et al. 2019, arXiv
+    1909.08593, eq. 2, with the KL where it arises.)
+    """
+    rewards = pad(-kl_coef * log_ratio, lengths)
+    last = torch.tensor(lengths, device=rewards.device) - 1
+    rewards[torch.arange(len(lengths), device=rewards.device), last] += scores
+    if whiten_rewards:
+        rewards = whiten(rewards, mask_from_lengths(lengths).to(rewards.device), shift_mean=False)
+    return rewards

@@ -1,0 +1,201 @@
+"""Experience: what any on-policy method starts from.  Prompts -> responses -> scores -> log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from tutelage.data.batch import TokenBatch
+from tutelage.data.order import rows_for_step
+from tutelage.data.responses import response_batch
+from tutelage.judges.ends import Ends
+from tutelage.judges.judge import Judge, scores_of
+from tutelage.models.forward import TokenLogprobs, pads, response_logprobs
+from tutelage.models.lora import reference
+from tutelage.models.passes import forward_pass
+from tutelage.parallel import World
+from tutelage.records import Prompt, Response
+from tutelage.rollout.generator import Generator, Sampling
+from tutelage.settings.train import RLSettings
+
+CALIBRATION_PROMPTS = 256
+"""So many responses of the reference tell a judge's mean score to 0.06 of its standard deviation."""
+
+GAP = 0.1
+"""Nats by which sampler and trainer may differ about a token before it is counted."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What a policy wrote in one step, and what is known of it.
+
+    batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
+    before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
+    `loss_mask`.  scores: float32 [B].  group: int64 [B], which of the step's prompts each response answers.  live: the
+    forward that gave `old_logprobs`, still differentiable, where one was asked for and one micro-batch held everything.
+    """
+
+    responses: list[Response]
+    batch: TokenBatch
+    scores: Tensor
+    group: Tensor
+    live: TokenLogprobs | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each response."""
+        return [len(response.ids) for response in self.responses]
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """float32 [N]: log policy - log reference, of response tokens."""
+        return self.batch.per_token["old_logprobs"] - self.batch.per_token["ref_logprobs"]
+
+    @property
+    def kl(self) -> float:
+        """Estimated KL(policy || reference), nats per response (k1)."""
+        return self.log_ratio.sum().item() / len(self.responses)
+
+    def importance(self, cap: float) -> Tensor:
+        """float32 [N]: min(policy / sampler, cap) of every response token, which makes a mean over what the sampler drew one
+        over what the policy would have drawn (truncated importance sampling: Ionides 2008); all 1 where cap is 0."""
+        known = self.batch.per_token
+        ratio = (known["old_logprobs"] - known["sampled_logprobs"]).exp()
+        return ratio.clamp(max=cap) if cap else torch.ones_like(ratio)
+
+    def metrics(self, kl_coef: float) -> dict[str, float]:
+        """Means over responses: scores, KL, lengths, ends; and how far the sampler is from the trainer."""
+        score, kl = self.scores.mean().item(), self.kl
+        sampled = self.batch.per_token["sampled_logprobs"]
+        gap = (sampled - self.batch.per_token["old_logprobs"])[self.batch.loss_mask].abs()
+        return {
+            "objective/scores": score,
+            "objective/scores_std": self.scores.std(correction=0).item(),
+            "objective/kl": kl,
+            "objective/non_score_reward": -kl_coef * kl,
+            "objective/rlhf_reward": score - kl_coef * kl,
+            "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
+            "completions/mean_length": float(np.mean(self.lengths)),
+            "completions/clipped_ratio": float(np.mean([r.finish == "length" for r in self.responses])),
+            "sampling/sampling_logp_difference/mean": gap.mean().item(),
+            "sampling/sampling_logp_difference/max": gap.max().item(),
+            "sampling/sampling_logp_difference/share": (gap > GAP).float().mean().item(),
+        }
+
+
+class Rollouts:
+    """Makes experience.  `ref` is the frozen reference; None: the policy is an adapter, its own reference when switched off.
+
+    console: where it says what it had to measure before the first scores.
+    """
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        ref: nn.Module | None,
+        judge: Judge,
+        generator: Generator,
+        prompts: Sequence[Prompt],
+        settings: RLSettings,
+        world: World,
+        console: Console,
+    ) -> None:
+        self._policy, self._ref, self._generator, self._prompts = policy, ref, generator, prompts
+        self._judge = Ends(judge, settings.missing_eos_score)
+        self._settings, self._world, self._console = settings, world, console
+
+    def collect(self, step: int, live: bool = False) -> Experience:
+        """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
+
+        `live`: keep the graph of the policy's forward if one micro-batch holds everything, so that the first update need
+        not make it again.
+        """
+        settings = self._settings
+        rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
+        return self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
+
+    def answer(self, prompts: Sequence[Prompt]) -> Experience:
+        """One response to each of these prompts, always with the same draws: for evaluation."""
+        return self._experience(prompts, range(len(prompts)), -1, 1, live=False)
+
+    def _experience(
+        self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int, live: bool
+    ) -> Experience:
+        self._calibrate(step)
+        responses = self._generate(prompts, step, samples)
+        per_response = [row for row in rows for _ in range(samples)]
+        batch = response_batch(responses, per_response).to(self._world.device)
+        scores = [score.value for score in scores_of(self._judge, responses)]
+        kept = self._live(batch) if live else None
+        old = self._old(batch) if kept is None else kept.logprobs.detach()
+        fields = {
+            "old_logprobs": old,
+            "ref_logprobs": self._ref_logprobs(batch),
+            "sampled_logprobs": _sampled(responses, batch),
+        }
+        group = torch.arange(len(prompts)).repeat_interleave(samples)
+        device = self._world.device
+        return Experience(
+            responses,
+            batch.with_fields(**fields),
+            torch.tensor(scores, dtype=torch.float32, device=device),
+            group.to(device),
+            kept,
+        )
+
+    def _calibrate(self, step: int) -> None:
+        """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
+
+        def sample() -> list[Response]:
+            return self._generate(self._prompts[:CALIBRATION_PROMPTS], -2, 1)
+
+        said = self._judge.calibrate(sample)
+        if said:
+            self._console.print(said)
+
+    def _generate(self, prompts: Sequence[Prompt], step: int, samples: int) -> list[Response]:
+        settings = self._settings
+        self._generator.sync(self._policy, step)
+        return self._generator.generate(
+            list(prompts),
+            Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step),
+        )
+
+    def _live(self, batch: TokenBatch) -> TokenLogprobs | None:
+        """The policy's forward with its graph; None where it takes several micro-batches or ranks: each that waits takes
+        as much memory as an update does at a time."""
+        limit = self._settings.micro_batch_tokens
+        if self._world.size > 1 or len(batch.groups(limit, pads(self._policy))) > 1:
+            return None
+        with self._world.autocast():
+            return self._logprobs(self._policy, batch)
+
+    def _old(self, batch: TokenBatch) -> Tensor:
+        return self._pass(self._policy, batch)
+
+    def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
+        with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
+            return self._pass(ref, batch)
+
+    def _pass(self, model: nn.Module, batch: TokenBatch) -> Tensor:
+        """float32 [N]: log-probabilities under a model, without a graph."""
+        limit, world = self._settings.micro_batch_tokens, self._world
+        return forward_pass(
+            model, lambda part: self._logprobs(model, part).logprobs, batch, "tokens", limit, world
+        )
+
+    def _logprobs(self, model: nn.Module, batch: TokenBatch) -> TokenLogprobs:
+        entropy = model is self._policy and getattr(self._settings, "entropy_coef", 0.0) > 0
+        return response_logprobs(model, batch, self._settings.temperature, entropy)
+
+
+def _sampled(responses: Sequence[Response], batch: TokenBatch) -> Tensor:
+    """float32 [N]: the sampler's own log-probabilities."""
+    values = torch.tensor([logprob for r in responses for logprob in r.logprobs], device=batch.device)
+    return torch.zeros(sum(batch.lengths), device=batch.device).masked_scatter(batch.loss_mask, values)
