@@ -195,7 +195,7 @@ def test_every_format_has_an_example_row() -> None:
 
 # ---- the glossary of metrics -----------------------------------------------------------------------------------------
 
-LOGGING = ("train/*.py", "evals/*.py", "feedback/label.py", "rollout/sample.py")  # who writes metrics
+LOGGING = ("train/*.py", "evals/*.py", "feedback/label.py", "rollout/*.py")  # who writes metrics
 NAMED = {"metrics", "figures", "totals"}  # what dictionaries of metrics are called
 ROWS = {"Row", "row", "_plain"}  # makers of result rows: (model, metric, ...)
 PART = r"[^/@]+"  # what stands for a part of a name that is put together
@@ -207,11 +207,22 @@ def keys(tree: ast.AST) -> set[str]:
     return {key.value for key in found if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
 
+def terms(target: ast.expr, value: ast.expr) -> set[str]:
+    """The names under which the terms of a loss are logged, where an assignment makes a loss of several."""
+    if isinstance(target, ast.Subscript) and ast.unparse(target.value) == "terms":
+        return {f"loss/{ast.literal_eval(target.slice)}_avg"}
+    return {f"loss/{name}_avg" for name in keys(value)} if ast.unparse(target) == "terms" else set()
+
+
 def logged(tree: ast.Module) -> set[str]:
     """Metric names that a module writes to metrics.jsonl: keys of dictionaries that are logged, returned or named as metrics."""
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("log", "_log")
+        ):
             names |= set().union(*map(keys, node.args))
         if isinstance(node, ast.Lambda):
             names |= keys(node.body)
@@ -219,6 +230,7 @@ def logged(tree: ast.Module) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if {ast.unparse(target) for target in targets} & NAMED:
                 names |= keys(node.value)
+            names |= terms(targets[0], node.value)
         if (
             isinstance(node, ast.FunctionDef)
             and node.returns
@@ -298,10 +310,11 @@ def test_no_metric_in_the_glossary_that_is_gone() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     patterns = set().union(*map(measured, modules()))
+    names = set().union(*map(logged, modules()))
     gone = [
         entry
         for entry in glossary()
-        if entry not in constants | {"step"}
+        if entry not in constants | names | {"step"}
         and entry.removeprefix("eval_") not in constants
         and not entry.endswith(("@STEP", "/PART"))
         and not any(re.fullmatch(pattern, entry) for pattern in patterns)

@@ -136,6 +136,11 @@ class Response:
     sample_index: int = 0
     version: int = 0
 
+    @staticmethod
+    def written(prompt: Prompt, text: str) -> Response:
+        """A finished response of which only the text is known."""
+        return Response(prompt, text, (), (), (), "eos")
+
 
 @dataclass(frozen=True)
 class Score:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from tutelage import statistics
-from tutelage.evals import gold, reward_model, rows, text, win_rate
+from tutelage.evals import scored, reward_model, rows, text, win_rate
 from tutelage.evals.rows import Row
 from tutelage.records import Message, Prompt, Response, Score
 
@@ -92,7 +92,7 @@ def evaluation(
         ]
     found: list[Row] = []
     for model in answers:
-        found += gold.evaluate(model, answers[model], scores[model], resamples=200)
+        found += scored.evaluate(model, answers[model], scores[model], "gold", resamples=200)
         found += text.evaluate(model, answers[model], resamples=200)
         kl = generator.normal({"sft": 0, "ppo": 6.5, "dpo": 3.2}[model], 0.0 if model == "sft" else 4, n)
         found.append(rows.row(model, "kl", "all", statistics.bootstrap_mean(kl, resamples=200), "nats"))
@@ -111,7 +111,7 @@ def evaluation(
             "responses": {
                 model: {
                     "text": answers[model][i].text,
-                    "gold": scores[model][i].value,
+                    "score": scores[model][i].value,
                     "parts": dict(scores[model][i].parts),
                     "finish": answers[model][i].finish,
                     "tokens": len(answers[model][i].ids),

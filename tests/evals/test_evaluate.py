@@ -131,7 +131,7 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     lengths = [line["responses"]["sft"]["tokens"] for line in lines]
     assert found["sft", "length", "all"]["value"] == pytest.approx(float(np.mean(lengths)))
     text = console.export_text()
-    assert "KL to the reference" in text and "no gold score" in text
+    assert "KL to the reference" in text and "no score, no win rate" in text
 
 
 def test_prompts_without_room_in_any_model_are_asked_of_none(

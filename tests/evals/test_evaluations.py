@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.evals.synthetic import prompts, response
-from tutelage.evals import gold, reward_model, text, win_rate
+from tutelage.evals import reward_model, scored, text, win_rate
 from tutelage.evals.rows import Row
 from tutelage.records import Prompt, Score
+from tutelage.worlds.gold import GoldStandard
 
 
 def value(rows: list[Row], metric: str, task: str = "all") -> float | None:
@@ -26,8 +27,8 @@ def test_gold_by_task_and_part() -> None:
         i = dict(prompt.reference or {})["answer"]
         return Score(i / 10, {"even": 1.0 - i % 2} | ({"rare": 1.0} if i == 4 else {}))
 
-    scores = gold.grade_all(answers, grade)
-    rows = gold.evaluate("m", answers, scores, resamples=200)
+    scores = [grade(answer.prompt, answer.text) for answer in answers]
+    rows = scored.evaluate("m", answers, scores, "gold", resamples=200)
     assert value(rows, "gold") == pytest.approx(0.25)
     assert value(rows, "gold", "maths") == pytest.approx(0.25)  # prompts 1 and 4
     assert value(rows, "gold/even") == pytest.approx(0.5)
@@ -35,14 +36,11 @@ def test_gold_by_task_and_part() -> None:
     assert (rare.value, rare.n) == (1.0, 1)
 
 
-def test_a_prompt_that_cannot_be_graded_is_named() -> None:
-    asked = prompts(1)
-
-    def grade(prompt: Prompt, words: str) -> Score:
-        raise KeyError("facts")
-
-    with pytest.raises(ValueError, match=f"Prompt {asked[0].id} .*cannot be graded"):
-        gold.grade_all([response(asked[0], "x")], grade)
+def test_the_gold_standard_names_a_prompt_it_cannot_grade_and_leaves_out_what_is_not_its_own() -> None:
+    broken = Prompt("What is 1 + 1?", "maths", {"nothing": "here"})
+    with pytest.raises(ValueError, match=f"Prompt {broken.id} .*cannot be graded"):
+        GoldStandard().score([response(broken, "x")])
+    assert GoldStandard().score([response(Prompt("Write a poem.", "poem", {}), "x")]) == [None]
 
 
 def test_win_rate_against_known_outcomes() -> None:

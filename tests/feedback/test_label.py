@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tutelage.feedback import label
-from tutelage.records import Prompt, Response, Vote
+from tutelage.judges.judge import Judge
+from tutelage.records import Prompt, Response, Score, Vote
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings
@@ -223,7 +225,44 @@ def test_sentences_for_what_cannot_be_labelled(sampled: Path) -> None:
         )
     with pytest.raises(ValueError, match="has no two different responses to one prompt: sample at least two"):
         run_label(settings(sampled, store=str(other), project="empty", out=sampled / "3"))
-    with pytest.raises(ValueError, match="no gold standard for a prompt"):
+    with pytest.raises(ValueError, match=r"the judge gold does not apply to the prompt 'Hello\?'"):
         run_label(settings(sampled, store=str(other), project="foreign", out=sampled / "4"))
     with Store(other) as store:
         assert store.counts("foreign").votes == 0
+
+
+class LongerIsBetter(Judge):
+    """A rule of somebody's own; it has nothing to say about maths."""
+
+    name = "longer"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        return [None if r.prompt.task == "maths" else Score(float(len(r.text))) for r in responses]
+
+
+def test_a_judge_of_ones_own_votes_once_where_it_applies(sampled: Path) -> None:
+    said = run_label(settings(sampled, judge=f"python:{__name__}:LongerIsBetter"))
+    votes = votes_in(sampled)
+    with Store(sampled / "store.sqlite") as store:
+        pairs = {pair.digest: pair for pair in store.pairs("main")}
+        assert store.annotator_kinds() == {"longer": "judge"}
+    asked = {digest for digest, pair in pairs.items() if pair.prompt.task != "maths"}
+    assert {digest for digest, _ in votes} == asked and 0 < len(asked) < len(pairs)
+    for (digest, _), vote in votes.items():
+        first, second = map(len, pairs[digest].texts)
+        assert vote.preference == (second > first) - (second < first)
+    assert "longer" in said
+
+
+@pytest.mark.parametrize(
+    ("judge", "sentence"),
+    [
+        ("python:no.such.module:Judge", "python:no.such.module:Judge cannot be imported"),
+        ("python:json:loads2", "python:json:loads2 cannot be imported"),
+        ("python:pathlib:Path", "python:pathlib:Path is no judge"),
+        ("runs/no-such-model", "There is no folder runs/no-such-model"),
+    ],
+)
+def test_a_judge_that_is_none_is_one_sentence(sampled: Path, judge: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        run_label(settings(sampled, judge=judge))

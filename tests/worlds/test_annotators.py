@@ -13,7 +13,7 @@ from tutelage.records import Comparison
 from tutelage.seeds import rng
 from tutelage.worlds import world
 from tutelage.worlds.annotators import GAP, Annotator, panel, vote
-from tutelage.worlds.gold import grade
+from tutelage.worlds.gold import GoldStandard, grade
 
 SHORT, LONG = "one two three", "one two three four five six seven eight nine ten eleven twelve thirteen"
 N = 4000
@@ -104,6 +104,6 @@ def test_ceiling_is_what_the_panel_lets_a_perfect_judge_reach():
         swap = vote(person, texts, grades, 0, draw).preference > 0
         comparisons.append(Comparison(prompt, *(reversed(texts) if swap else texts)))
         expected.append(logistic(person.sharpness * abs(grades[0] - grades[1])))
-    found = ceiling("any", comparisons)[0]
+    found = ceiling("any", comparisons, GoldStandard())[0]
     assert found.low < np.mean(expected) < found.high
     assert found.value == pytest.approx(np.mean(expected), abs=0.04)

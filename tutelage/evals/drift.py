@@ -9,8 +9,8 @@ from torch import nn
 
 from tutelage import statistics
 from tutelage.data.responses import response_batch
-from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
+from tutelage.evals.scored import by_task
 from tutelage.models.forward import sequence_logprobs
 from tutelage.models.passes import forward_pass
 from tutelage.parallel import World

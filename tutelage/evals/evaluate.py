@@ -1,7 +1,7 @@
 """The command `eval`: the same held-out prompts to every model, one function per evaluation, tidy rows out.
 
 results.json holds rows {model, metric, task, value, low, high, n, unit}.  samples.jsonl holds one line per prompt: id, task,
-prompt, and the response of every model with its text, finish, tokens, gold score and parts.
+prompt, and the response of every model with its text, finish, tokens, score and its parts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from tutelage.data.formats import read_documents, read_prompts
-from tutelage.evals import drift, gold, language, text, win_rate
+from tutelage.evals import drift, language, scored, text, win_rate
 from tutelage.evals.findings import METRICS, display, number, one
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
 from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
@@ -28,11 +30,11 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
-from tutelage.worlds.gold import gradable, grade
 
 CHUNK = 128  # prompts between two movements of the progress bar; no response depends on it
 SHOWN = (
     "gold",
+    "score",
     "win_rate",
     "win_rate_similar_length",
     "kl",
@@ -46,7 +48,7 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's responses to the prompts, in their order; scores are empty where there is no gold standard."""
+    """A model's responses to the prompts, in their order; scores are empty where the judge does not apply."""
 
     responses: list[Response]
     scores: list[Score]
@@ -62,14 +64,15 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     for name, path in models.items():
         run.input(name, path)
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
-    run.note(baseline=baseline, reference=reference_path)
+    judge = build_judge(settings.judge, world)
+    run.note(baseline=baseline, reference=reference_path, judge=named_judge(settings, judge))
     answers: dict[str, Answers] = {}
     rows: list[Row] = []
     with run.progress(len(prompts) * len(models), "evaluating") as bar:
         # The baseline goes first, for the others are compared with it.
         for name in sorted(models, key=lambda name: name != baseline):
             answers[name], found = _evaluate(
-                name, models[name], prompts, documents, reference_path, settings, world, bar
+                name, models[name], prompts, documents, reference_path, judge, settings, world, bar
             )
             rows += found + _compare(name, answers, baseline, settings)
     order = {name: i for i, name in enumerate(models)}
@@ -79,11 +82,16 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     write_json_atomic(run.folder / "results.json", to_json(rows))
     run.console.print(table(rows, list(models), baseline))
-    if not all(map(gradable, prompts)):
+    if not answers[baseline].scores:
         run.console.print(
-            f"{settings.prompts} has prompts that the gold standard does not know: no gold score, no win rate."
+            f"{settings.prompts} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
         )
     return run.folder
+
+
+def named_judge(settings: Settings, judge: Judge) -> str:
+    """The judge, as a reader knows it."""
+    return "the gold standard" if settings.judge == WORLD else judge.name
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
@@ -157,6 +165,7 @@ def _evaluate(
     prompts: Sequence[Prompt],
     documents: Sequence[str],
     reference_path: str,
+    judge: Judge,
     settings: Settings,
     world: World,
     bar: Bar,
@@ -171,8 +180,10 @@ def _evaluate(
         responses += generator.generate(chunk, sampling)
         bar.advance(len(chunk), status=name)
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
-    scores = gold.grade_all(responses, grade) if all(map(gradable, prompts)) else []
-    rows = gold.evaluate(name, responses, scores, **seeded) if scores else []
+    scores = [score for score in judge.score(responses) if score is not None]
+    scores = scores if len(scores) == len(responses) else []
+    metric = "gold" if settings.judge == WORLD else "score"
+    rows = scored.evaluate(name, responses, scores, metric, **seeded) if scores else []
     rows += text.evaluate(name, responses, **seeded)
     # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.
     samples = responses
@@ -235,7 +246,9 @@ def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]
 
     def entry(found: Answers, i: int) -> dict:
         response = found.responses[i]
-        graded = {"gold": found.scores[i].value, "parts": dict(found.scores[i].parts)} if found.scores else {}
+        graded = (
+            {"score": found.scores[i].value, "parts": dict(found.scores[i].parts)} if found.scores else {}
+        )
         return {"text": response.text, "finish": response.finish, "tokens": len(response.ids), **graded}
 
     return [

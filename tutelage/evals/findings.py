@@ -21,6 +21,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "win_rate": ("Win rate against the baseline", "ties count as one half"),
     "win_rate_similar_length": ("Win rate, similar length", "only pairs of responses of similar length"),
     "gold": ("Gold score", "mean grade by the gold standard, from 0 to 1"),
+    "score": ("Score", "mean score by the judge"),
     "kl": ("KL to the reference", "nats per response, on the model's own samples"),
     "length": ("Response length", "mean, with the end token"),
     "missing_eos": ("Missing EOS", "responses cut off at the longest length allowed"),

@@ -27,6 +27,7 @@ from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
+JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5}
 
 
@@ -159,7 +160,7 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
             [(model, slots[model]) for model in models],
             baseline,
             _setup(run),
-            _comparison_figures(rows, slots, baseline),
+            _comparison_figures(rows, slots, baseline, str(run.lineage.get("judge", "the gold standard"))),
             _table(rows, models),
             _tasks(rows, models),
             examples,
@@ -167,15 +168,18 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
     )
 
 
-def _comparison_figures(rows: Sequence[Row], slots: dict[str, int], baseline: str) -> list[Markup]:
+def _comparison_figures(
+    rows: Sequence[Row], slots: dict[str, int], baseline: str, judge: str
+) -> list[Markup]:
     drawn = []
     win = _dots(rows, "win_rate", slots)
     if win:
-        title = f"Preferred to {display(baseline)}, by the gold standard"
+        title = f"Preferred to {display(baseline)}, by {judge}"
         drawn.append(Markup(figures.dots(title, win, "win rate, ties as one half", share=True, middle=0.5)))
-    gold = _dots(rows, "gold", slots)
-    if gold:
-        drawn.append(Markup(figures.dots("Gold score", gold, "mean gold score", share=False)))
+    for metric in JUDGED:
+        name, found = findings.METRICS[metric][0], _dots(rows, metric, slots)
+        if found:
+            drawn.append(Markup(figures.dots(name, found, f"mean {name.lower()}", share=False)))
     return drawn
 
 
@@ -202,20 +206,22 @@ def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, l
 def _tasks(
     rows: Sequence[Row], models: Sequence[str]
 ) -> list[tuple[str, list[tuple[str, list[Number | None]]]]]:
-    """(metric's name, [(task, one cell per model)]) for the metrics that differ by task, and the gold score's parts."""
+    """(metric's name, [(task, one cell per model)]) for the metrics that differ by task, and the score's parts."""
     tasks = list(dict.fromkeys(r.task for r in rows if r.task != OVERALL))
     tables = []
-    for metric in ("win_rate", "gold", "kl", "length", "missing_eos"):
+    for metric in ("win_rate", *JUDGED, "kl", "length", "missing_eos"):
         lines = [(task, _cells(rows, models, metric, task)) for task in tasks]
         if any(any(cells) for _, cells in lines):
             tables.append((findings.METRICS[metric][0], lines))
-    parts = dict.fromkeys((r.task, r.metric) for r in rows if r.metric.startswith("gold/"))
+    parts = dict.fromkeys(
+        (r.task, r.metric) for r in rows if r.metric.startswith(tuple(f"{m}/" for m in JUDGED))
+    )
     lines = []
     for task, metric in parts:
         if task != OVERALL or not tasks:  # parts of different tasks have no meaningful mean
-            name = metric.removeprefix("gold/").replace("_", " ")
+            name = metric.partition("/")[2].replace("_", " ")
             lines.append((f"{task}: {name}" if tasks else name, _cells(rows, models, metric, task)))
-    return [*tables, ("Parts of the gold score", lines)] if lines else tables
+    return [*tables, ("Parts of the score", lines)] if lines else tables
 
 
 def _cells(rows: Sequence[Row], models: Sequence[str], metric: str, task: str) -> list[Number | None]:

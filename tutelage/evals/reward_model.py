@@ -12,22 +12,22 @@ from numpy.typing import ArrayLike
 
 from tutelage import statistics
 from tutelage.evals.rows import OVERALL, Row, row
-from tutelage.records import Comparison
+from tutelage.judges.judge import Judge
+from tutelage.records import Comparison, Response
 from tutelage.statistics import Interval
-from tutelage.worlds.gold import gradable, grade
 
 
-def ceiling(model: str, comparisons: Sequence[Comparison]) -> list[Row]:
-    """What the noise in the labels allows: the accuracy on these comparisons of a judge who knows the gold scores.
+def ceiling(model: str, comparisons: Sequence[Comparison], judge: Judge) -> list[Row]:
+    """What the noise in the labels allows: the accuracy on these comparisons of a judge that is never wrong.
 
-    Empty where the gold standard cannot grade a prompt.  The interval is a bootstrap over prompts.
+    Empty where the judge does not apply to a prompt.  The interval is a bootstrap over prompts.
     """
-    if not all(gradable(comparison.prompt) for comparison in comparisons):
+    sides = [Response.written(c.prompt, text) for c in comparisons for text in (c.chosen, c.rejected)]
+    scores = [score.value for score in judge.score(sides) if score is not None]
+    if len(scores) < len(sides):
         return []
-    chosen = [grade(comparison.prompt, comparison.chosen).value for comparison in comparisons]
-    rejected = [grade(comparison.prompt, comparison.rejected).value for comparison in comparisons]
     p_chosen = [comparison.p_chosen for comparison in comparisons]
-    agreed = statistics.correct(np.subtract(chosen, rejected), p_chosen)
+    agreed = statistics.correct(np.subtract(scores[::2], scores[1::2]), p_chosen)
     found = statistics.bootstrap_mean(agreed, [comparison.prompt.id for comparison in comparisons])
     return [row(model, "ceiling", OVERALL, found, "share")]
 

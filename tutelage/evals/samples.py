@@ -13,14 +13,14 @@ from tutelage.seeds import rng
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's response. `verdict` compares its gold score with the baseline's: better, equal, worse or nothing."""
+    """One model's response. `verdict` compares its score with the baseline's: better, equal, worse or nothing."""
 
     model: str
     slot: int
     text: str
     finish: str
     verdict: str
-    gold: Number | None
+    score: Number | None
     parts: list[tuple[str, Number]]
     tokens: Number | None
 
@@ -58,7 +58,7 @@ def choose(
     for i in sorted(stratified(tasks, count, seed), key=lambda i: (tasks[i], i)):
         line = usable[i]
         answers = []
-        reference = line["responses"].get(baseline.removeprefix(prefix), {}).get("gold")
+        reference = line["responses"].get(baseline.removeprefix(prefix), {}).get("score")
         for name, response in line["responses"].items():
             model = prefix + name
             answer = _answer(
@@ -70,7 +70,7 @@ def choose(
                 model == baseline,
             )
             answers.append(answer)
-            shown = [answer.gold, answer.tokens, *(value for _, value in answer.parts)]
+            shown = [answer.score, answer.tokens, *(value for _, value in answer.parts)]
             rows += [value.row for value in shown if value is not None]
         examples.append(Example(str(line.get("task", "")), _turns(line.get("prompt", "")), answers))
     return examples, rows
@@ -82,12 +82,12 @@ def _answer(
     def shown(metric: str, value: Any, unit: str) -> Number | None:
         return None if value is None else number(Row(model, metric, task, float(value), n=1, unit=unit))
 
-    gold = response.get("gold")
+    score = response.get("score")
     verdict = ""
-    if gold is not None and reference is not None and not is_baseline:
-        verdict = "equal" if abs(gold - reference) <= 1e-9 else "better" if gold > reference else "worse"
+    if score is not None and reference is not None and not is_baseline:
+        verdict = "equal" if abs(score - reference) <= 1e-9 else "better" if score > reference else "worse"
     parts = [
-        (name, shown(f"sample/gold/{name}", value, "score"))
+        (name, shown(f"sample/score/{name}", value, "score"))
         for name, value in (response.get("parts") or {}).items()
     ]
     return Answer(
@@ -96,7 +96,7 @@ def _answer(
         str(response.get("text", "")),
         str(response.get("finish", "")),
         verdict,
-        shown("sample/gold", gold, "score"),
+        shown("sample/score", score, "score"),
         [(name, value) for name, value in parts if value is not None],
         shown("sample/length", response.get("tokens"), "tokens"),
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tutelage import statistics
-from tutelage.evals.gold import by_task
 from tutelage.evals.rows import Row, row
+from tutelage.evals.scored import by_task
 from tutelage.records import Response, Score
 from tutelage.statistics import Interval
 

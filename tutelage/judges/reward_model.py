@@ -21,14 +21,14 @@ class RewardModelJudge(Judge):
     """Scores by a reward model, as its head gives them (`Calibrated` brings them to standard deviations).
 
     When the policy shares the reward model's vocabulary its token ids are scored as they were sampled, without decoding and
-    encoding again.
+    encoding again; without `policy_tokenizer` the responses are texts.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        policy_tokenizer: PreTrainedTokenizerBase,
+        policy_tokenizer: PreTrainedTokenizerBase | None,
         world: World,
         max_tokens: int,
         name: str = "the reward model",
@@ -36,7 +36,8 @@ class RewardModelJudge(Judge):
         self.name = name
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        self._same_vocabulary = tokenizer.get_vocab() == policy_tokenizer.get_vocab()
+        same = policy_tokenizer is not None and tokenizer.get_vocab() == policy_tokenizer.get_vocab()
+        self._same_vocabulary = same
         self._world, self._max_tokens = world, max_tokens
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:

@@ -20,6 +20,10 @@ class EvalSettings(RunSettings, DroppingSettings, DeviceSettings):
         "", "Name or path of the model that the KL is measured to; empty = the baseline."
     )
     prompts: str = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
+    judge: str = setting(
+        "world",
+        "Who scores the responses: world (the embedded world's gold standard), a reward model, or python:MODULE:NAME.",
+    )
     max_prompts: int = setting(
         300, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0
     )

@@ -10,18 +10,25 @@ from tutelage.settings.groups import RunSettings, StoreSettings
 
 
 class LabelSettings(RunSettings):
-    """Let the simulated annotators vote on the unlabelled pairs of a project."""
+    """Let simulated annotators, or a judge, vote on the unlabelled pairs of a project."""
 
     out: Path = setting(Path("runs/label"), "Run folder; the same command with the same settings resumes it.")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     project: str = setting("main", "Project in the store whose responses are compared.")
+    judge: str = setting(
+        "world",
+        "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), a reward model, or "
+        "python:MODULE:NAME.",
+    )
     pairs_per_prompt: int = setting(
         3,
         "Random pairs of different responses per prompt and generation run; 0 = all pairs.",
         unit="pairs",
         ge=0,
     )
-    votes_per_item: int = setting(3, "Different annotators who vote on each pair.", unit="votes", ge=1)
+    votes_per_item: int = setting(
+        3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
+    )
 
 
 class FeedbackImportSettings(StoreSettings):

@@ -23,6 +23,7 @@ from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.rows import to_json
 from tutelage.feedback.source import is_store_source
 from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.judges.build import WORLD, build_judge
 from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
 from tutelage.models.passes import forward_pass
@@ -144,7 +145,7 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
         [len(pair.rejected) for pair in pairs.held_out],
         clusters=[comparison.prompt.id for comparison in pairs.comparisons],
     )
-    figures += reward_model_figures.ceiling("reward", pairs.comparisons)
+    figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
     write_json_atomic(run.folder / "results.json", to_json(figures))
     write_jsonl_atomic(
         run.folder / "heldout_pairs.jsonl",

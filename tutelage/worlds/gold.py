@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tutelage.records import Prompt, Score
+from tutelage.judges.judge import Judge
+from tutelage.records import Prompt, Response, Score
 
 from . import gold_conversation, gold_maths, gold_summary
 
@@ -45,3 +46,25 @@ def grade(prompt: Prompt, response_text: str) -> Score:
         )
     parts = standard.grade(dict(prompt.reference), response_text)
     return Score(round(standard.value(parts), 6), parts)
+
+
+class GoldStandard(Judge):
+    """The gold standard as a judge; it does not apply to prompts of anybody else."""
+
+    name = "gold"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        """Raises ValueError naming a prompt whose reference is not what its task needs."""
+        return [self._score(response) for response in responses]
+
+    def _score(self, response: Response) -> Score | None:
+        prompt = response.prompt
+        if not gradable(prompt):
+            return None
+        try:
+            return grade(prompt, response.text)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Prompt {prompt.id} (task {prompt.task}) cannot be graded: {error}; the held-out prompts need the column "
+                "'reference' that `tutelage world` writes."
+            ) from error
