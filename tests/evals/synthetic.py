@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from tutelage import statistics
-from tutelage.evals import scored, reward_model, rows, text, win_rate
+from tutelage.evals import reward_model, rows, scored, text, win_rate
 from tutelage.evals.rows import Row
 from tutelage.records import Message, Prompt, Response, Score
 

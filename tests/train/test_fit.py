@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.models import zoo
 from tests.train.making import (
     CPU,
     batch_at,
@@ -22,12 +28,16 @@ from tests.train.making import (
     make_tokenizer,
 )
 from tutelage import checkpoint
-from tutelage.data.batch import TokenBatch
+from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.models import forward
+from tutelage.models.forward import padded_inputs, sequence_logprobs
+from tutelage.models.loading import prepare
+from tutelage.parallel import World
 from tutelage.runs import Run, read_metrics
-from tutelage.settings.train import TrainSettings
-from tutelage.train.algorithm import Loss, Term, Updates
-from tutelage.train.fit import accumulate, fit, heldout_metrics
-from tutelage.train.optim import make_optimizer, schedule
+from tutelage.settings.train import PPOSettings, TrainSettings
+from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.fit import State, accumulate, fit, heldout_metrics
+from tutelage.train.optim import make_optimizer, schedule, set_rates
 from tutelage.train.sft import LanguageModelling
 
 
@@ -250,3 +260,198 @@ def test_loss_falls(tmp_path: Path) -> None:
     losses = [line["loss"] for line in read_metrics(run.folder) if "loss" in line]
     assert losses[0] == pytest.approx(5.6, abs=0.3)  # ln 270 or so: an untrained model knows nothing
     assert losses[-1] < 2.5
+
+
+class Mixed:
+    """Two objectives in one update: language modelling of text, per token, and a margin between pairs, per pair."""
+
+    def __init__(self, model: torch.nn.Module, text: TokenBatch, pairs: TokenBatch) -> None:
+        self.trained = {"policy": model}
+        self._model, self._text, self._pairs = model, text, pairs
+
+    def batches(self, step: int) -> Updates:
+        yield [self._text, self._pairs]
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        if batch.objective == "text":
+            return LanguageModelling(self._model, lambda step: self._text).loss(batch)
+        sums = sequence_logprobs(self._model, batch).view(-1, 2)
+        return Loss(
+            {
+                "margin": Term((sums[:, 0] - sums[:, 1]).square().sum(), "pairs", 0.01),
+                "length": Term(sums.sum(), "sequences", 0.5),
+            },
+            {"chosen": Sum(sums[:, 0].detach().sum(), "pairs")},
+        )
+
+
+@pytest.mark.parametrize("limit", [1, 40, 10**6])
+def test_each_objective_is_averaged_over_its_own_units(limit: int) -> None:
+    """Several terms and objectives, any micro-batches: the gradient of the means, each computed apart."""
+    model = make_model(make_tokenizer()).double()
+    rows = make_rows(13)
+    text = replace(collate_rows(rows, range(5)), objective="text")
+    pairs = replace(collate_rows(rows, range(5, 13)), unit_sizes=(2,) * 4)
+    sums = sequence_logprobs(model, pairs)
+    alone = {
+        "text": -sequence_logprobs(model, text).sum() / int(text.loss_mask.sum()),
+        "margin": (sums[::2] - sums[1::2]).square().mean(),
+        "length": sums.mean(),
+    }
+    (alone["text"] + 0.01 * alone["margin"] + 0.5 * alone["length"]).backward()
+    expected = gradients(model)
+    means = accumulate(Mixed(model, text, pairs), [text, pairs], limit, CPU).means()
+    assert_close(expected, gradients(model), 1e-7)
+    values = {name: value.item() for name, value in alone.items()}
+    total = values["text"] + 0.01 * values["margin"] + 0.5 * values["length"]
+    assert means["loss"] == pytest.approx(total, rel=1e-6)
+    assert means["loss/margin_avg"] == pytest.approx(values["margin"], rel=1e-6)
+    assert means["text/loss/nll_avg"] == pytest.approx(values["text"], rel=1e-6)
+    assert means["chosen"] == pytest.approx(sums[::2].mean().item(), rel=1e-6)
+
+
+def test_metrics_of_an_update_come_back_to_the_algorithm(tmp_path: Path) -> None:
+    model = make_model(make_tokenizer())
+    rows, replies = make_rows(8), []
+
+    class Listening(LanguageModelling):
+        def batches(self, step: int) -> Updates:
+            for part in ([0, 1, 2], [3, 4]):
+                replies.append((yield [collate_rows(rows, part)]))
+
+    settings = settings_for()
+    run = make_run(tmp_path / "run", settings)
+    fit(Listening(model, batch_at(rows, 5)), settings, CPU, run, steps=1, tokenizer=make_tokenizer())
+    (line,) = read_metrics(run.folder)
+    counts = [int(collate_rows(rows, part).loss_mask.sum()) for part in ([0, 1, 2], [3, 4])]
+    mean = sum(reply["loss"] * count for reply, count in zip(replies, counts, strict=True)) / sum(counts)
+    assert len(replies) == 2 and line["loss"] == pytest.approx(mean)
+
+
+def test_a_learning_rate_per_trained_model(tmp_path: Path) -> None:
+    """The critic's own rate holds for the critic alone, through schedule, checkpoint and resume."""
+    settings = PPOSettings(prompts="-", learning_rate=1e-3, critic_learning_rate=5e-3)
+    models = {"policy": make_model(make_tokenizer()), "critic": make_model(make_tokenizer(), seed=1)}
+    optimizer = make_optimizer(models, settings)
+    set_rates(optimizer, 0.5)
+    of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, rate in (("policy", 5e-4), ("critic", 2.5e-3)):
+        assert {of[id(p)] for p in models[name].parameters()} == {rate}
+    shared = make_optimizer(models, PPOSettings(prompts="-", learning_rate=1e-3))
+    assert {group["peak"] for group in shared.param_groups} == {1e-3}
+
+
+def test_micro_batches_of_a_model_that_pads_are_counted_with_their_padding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = prepare(zoo.build("gptj"), "gptj")
+    laid_out = []
+
+    def counted(*args: Any) -> Any:
+        inputs, real = padded_inputs(*args)
+        laid_out.append(real.shape)
+        return inputs, real
+
+    monkeypatch.setattr(forward, "padded_inputs", counted)
+    rows = [[Tokens(np.full(n, 5, np.int32), np.ones(n, bool))] for n in (40, *[3] * 30)]
+    algorithm = LanguageModelling(model, batch_at(rows, 31))
+    accumulate(algorithm, [collate_rows(rows, range(31))], 60, CPU)
+    assert sum(rows for rows, _ in laid_out) == 31
+    assert all(rows * width <= 60 for rows, width in laid_out)
+
+
+def test_a_checkpoint_of_a_gpu_loads_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU run writes names the device of every tensor; here such a file is made by saying so."""
+    train(tmp_path / "run", 4)
+    path = tmp_path / "run" / "checkpoints" / "step-00000004" / "optimizer.pt"
+    state = torch.load(path, weights_only=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(state, path)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(path, weights_only=True)
+    model = make_model(make_tokenizer())
+    optimizer = make_optimizer({"policy": model}, settings_for())
+    checkpoint.load(tmp_path / "run" / "checkpoints", 4, {"policy": model}, optimizer)
+    assert all(value["step"] == 4 for value in optimizer.state_dict()["state"].values())
+
+
+def test_the_best_checkpoint_is_what_best_says(tmp_path: Path) -> None:
+    found = {"eval_a": 1.0, "eval_b": 1.0}
+    for best, steps in (("max:eval_a", [0, 1, 2]), ("min:eval_b", [0, 1, 2]), ("min:eval_a", [0])):
+        state = State()
+        for step in range(3):
+            state.step = step
+            state.see({"eval_a": float(step), "eval_b": -float(step)}, best)
+        assert state.best_step == steps[-1], best
+    with pytest.raises(
+        ValueError, match=r"best=max:eval_c: the evaluation has no eval_c; it has eval_a, eval_b"
+    ):
+        State().see(found, "max:eval_c")
+    with pytest.raises(ValueError, match="best"):
+        TrainSettings(best="eval_a")
+
+
+def on_two_ranks(folder: Path, train_on: Callable[[World, Path], None]) -> None:
+    """Run `train_on` in two processes that talk over gloo, rank 0 in `folder`/0."""
+
+    def work(rank: int) -> None:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+        )
+        train_on(World(torch.device("cpu"), torch.float32, rank, 2), folder / str(rank))
+        torch.distributed.barrier()
+        os._exit(0)  # gloo's threads may abort an ordinary exit
+
+    folder.mkdir()
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=work, args=(rank,)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+        process.kill()
+        assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("batch_size", [5, 1])
+def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
+    """Ragged batches of an odd number of rows, and batches of which one rank has nothing."""
+    tokenizer, rows = make_tokenizer(), make_rows(12)
+    settings = settings_for(
+        weight_decay=0.1, adam_epsilon=1e-4
+    )  # Adam blows rounding up where gradients vanish
+
+    def train_on(world: World, folder: Path) -> None:
+        model = make_model(tokenizer)
+        algorithm = LanguageModelling(model, batch_at(rows, batch_size))
+        held_out = collate_rows(rows, range(7))
+        run = make_run(folder, settings)
+        fit(
+            algorithm,
+            settings,
+            world,
+            run,
+            steps=6,
+            tokenizer=tokenizer,
+            evaluate=lambda: heldout_metrics(algorithm, held_out, settings, world),
+        )
+        torch.save(model.state_dict(), folder / "weights.pt")
+        run.close()
+
+    train_on(CPU, tmp_path / "alone")
+    on_two_ranks(tmp_path / "ranks", train_on)
+    alone = torch.load(tmp_path / "alone" / "weights.pt")
+    one, other = (torch.load(tmp_path / "ranks" / str(rank) / "weights.pt") for rank in range(2))
+    for name, weight in alone.items():
+        assert torch.equal(one[name], other[name]), name
+        assert torch.allclose(one[name], weight, atol=2e-6), name
+    assert checkpoint.steps(tmp_path / "ranks" / "0" / "checkpoints") == [6]
+    assert not (tmp_path / "ranks" / "1" / "checkpoints").exists()
+    for line, expected in zip(
+        read_metrics(tmp_path / "ranks" / "0"), read_metrics(tmp_path / "alone"), strict=True
+    ):
+        kept = {k: v for k, v in expected.items() if not k.startswith(("time/", "tokens_per"))}
+        assert {k: line[k] for k in kept} == pytest.approx(kept, rel=1e-4, abs=1e-6)

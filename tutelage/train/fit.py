@@ -198,18 +198,24 @@ def accumulate(algorithm: Algorithm, batches: Update, max_tokens: int, world: Wo
     Every term is divided by the count of its unit over the whole update, on all ranks, which is known before the first
     backward pass: so no gradient depends on how the update is cut.
     """
-    shares = [batch.take(world.share(range(len(batch)))) if world.size > 1 else batch for batch in batches]
+    shares = [share(batch, world) for batch in batches]
     counts = counts_of(shares, world)
     padded = any(pads(module) for module in algorithm.trained.values())
     sums = Sums()
-    for batch in shares:
-        for micro in batch.to(world.device).split(max_tokens, padded) if len(batch) else ():
+    for batch, own in zip(batches, shares, strict=True):
+        idle = len(own) == 0  # this rank takes part in sums by a unit that does not count
+        for micro in (batch.take([0]) if idle else own).to(world.device).split(max_tokens, padded):
             with world.autocast():
                 loss = algorithm.loss(micro)
             if torch.is_grad_enabled():
-                total(loss, counts, batch.objective).backward()
-            sums.add(batch.objective, loss)
+                (total(loss, counts, batch.objective) * (not idle)).backward()
+            sums.add(batch.objective, loss, counts=not idle)
     return sums.totals(counts, world)
+
+
+def share(batch: TokenBatch, world: World) -> TokenBatch:
+    """The units of a batch that this rank computes; none where there are fewer units than ranks."""
+    return batch if world.size == 1 else batch.take(world.share(range(len(batch))))
 
 
 def total(loss: Loss, counts: Counts, objective: str) -> Tensor:

@@ -72,12 +72,13 @@ class Sums:
     def __init__(self) -> None:
         self._sums: dict[Key, Tensor] = {}
 
-    def add(self, objective: str, loss: Loss) -> None:
+    def add(self, objective: str, loss: Loss, counts: bool = True) -> None:
+        """`counts`: whether the sums count, or only say which there are."""
         parts: dict[str, Sum] = {**loss.terms, **loss.metrics}
         assert len(parts) == len(loss.terms) + len(loss.metrics), "terms and metrics have different names"
         for name, part in parts.items():
             key = Key(objective, name, part.per, part.weight if isinstance(part, Term) else None)
-            value = part.sum.detach().double()
+            value = part.sum.detach().double() * counts
             self._sums[key] = self._sums[key] + value if key in self._sums else value
 
     def totals(self, counts: Counts, world: World) -> Totals:
