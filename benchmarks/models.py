@@ -15,7 +15,6 @@ from transformers import (
 )
 
 from benchmarks.work import SPECIAL, Shape, Work
-from tutelage.models.loading import save
 
 
 def write_models(work: Work) -> None:
@@ -27,7 +26,8 @@ def write_models(work: Work) -> None:
         scalar = LlamaForSequenceClassification(_config(work.shape, num_labels=1))
     _never_sample(policy, [0, 1])
     for model, folder in ((policy, work.policy), (scalar, work.scalar)):
-        save(model, tokenizer, folder)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _config(shape: Shape, **options: Any) -> LlamaConfig:

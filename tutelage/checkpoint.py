@@ -23,8 +23,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.files import folder_atomic, write_json_atomic
-from tutelage.models.forward import plain
 from tutelage.models.loading import save as save_model
+from tutelage.models.policy import Hosted
 
 
 def save(
@@ -39,13 +39,7 @@ def save(
     target = folder / f"step-{step:08d}"
     with folder_atomic(target) as part:
         for name, module in trained.items():
-            if plain(module) is not module:  # an adapter: only its weights change
-                module.save_pretrained(part / name)  # type: ignore[operator]
-                tokenizer.save_pretrained(part / name)
-            elif isinstance(module, PreTrainedModel):
-                save_model(module, tokenizer, part / name)
-            else:
-                save_file(dict(module.state_dict()), part / f"{name}.safetensors")
+            _save_module(module, tokenizer, part, name)
         torch.save(optimizer.state_dict(), part / "optimizer.pt")
         write_json_atomic(part / "state.json", {"step": step, **state})
     return target
@@ -74,13 +68,24 @@ def prune(folder: Path, keep: int, also: int | None) -> None:
             shutil.rmtree(folder / f"step-{step:08d}")
 
 
+def _save_module(module: nn.Module, tokenizer: PreTrainedTokenizerBase, part: Path, name: str) -> None:
+    if not (isinstance(module, Hosted) and isinstance(module.host, PreTrainedModel)):
+        save_file(dict(module.state_dict()), part / f"{name}.safetensors")
+    elif module.adapted:  # only the adapter's weights change
+        adapted: Any = module.model
+        adapted.save_pretrained(part / name)
+        tokenizer.save_pretrained(part / name)
+    else:
+        save_model(module, tokenizer, part / name)
+
+
 def _load_module(module: nn.Module, source: Path, name: str) -> None:
-    if plain(module) is not module:
+    if not (isinstance(module, Hosted) and isinstance(module.host, PreTrainedModel)):
+        module.load_state_dict(load_file(source / f"{name}.safetensors"))
+    elif module.adapted:
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(module, load_file(source / name / "adapter_model.safetensors"))
-    elif isinstance(module, PreTrainedModel):
-        saved = type(module).from_pretrained(source / name, dtype=module.dtype)
-        module.load_state_dict(saved.state_dict())
+        set_peft_model_state_dict(module.model, load_file(source / name / "adapter_model.safetensors"))
     else:
-        module.load_state_dict(load_file(source / f"{name}.safetensors"))
+        saved = type(module.host).from_pretrained(source / name, dtype=module.dtype)
+        module.host.load_state_dict(saved.state_dict())

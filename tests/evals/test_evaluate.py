@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tutelage.evals import drift, evaluate, language
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
 from tutelage.models.loading import save
+from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt
@@ -32,10 +33,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(TEXTS * 5, vocab_size=280)
 
 
-def model(tokenizer: PreTrainedTokenizerFast, seed: int, scale: float = 1.0) -> LlamaForCausalLM:
+def model(tokenizer: PreTrainedTokenizerFast, seed: int, scale: float = 1.0) -> PolicyModule:
     made = tiny_model(tokenizer, hidden=32, layers=2, heads=2, context=64, seed=seed)
     with torch.no_grad():
-        made.get_output_embeddings().weight.mul_(scale)
+        made.host.get_output_embeddings().weight.mul_(scale)
     return made
 
 
@@ -47,7 +48,9 @@ def test_kl_is_that_of_the_whole_distribution(tokenizer: PreTrainedTokenizerFast
     responses = generator.generate([prompt], Sampling(1, temperature, samples=3000, seed=0))
     ratios = drift.log_ratios(policy, reference, responses, CPU, temperature=temperature, max_tokens=2000)
     ids = torch.tensor([responses[0].prompt_ids])
-    p, q = (torch.log_softmax(m(ids).logits[0, -1].double() / temperature, -1) for m in (policy, reference))
+    p, q = (
+        torch.log_softmax(m.host(ids).logits[0, -1].double() / temperature, -1) for m in (policy, reference)
+    )
     exact = (p.exp() * (p - q)).sum().item()
     assert exact > 0.1
     (row,) = drift.evaluate("m", ratios, responses, resamples=200)
@@ -63,7 +66,7 @@ def test_sequence_logprobs_are_those_of_plain_transformers(tokenizer: PreTrained
     found = drift.response_sums(policy, responses, CPU, max_tokens=16)
     for response, value in zip(responses, found, strict=True):
         ids = torch.tensor([[*response.prompt_ids, *response.ids]])
-        logprobs = torch.log_softmax(policy(ids).logits[0].double(), -1)
+        logprobs = torch.log_softmax(policy.host(ids).logits[0].double(), -1)
         start = len(response.prompt_ids)
         expected = sum(logprobs[start + i - 1, token].item() for i, token in enumerate(response.ids))
         assert value == pytest.approx(expected, abs=1e-4)

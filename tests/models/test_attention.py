@@ -13,7 +13,7 @@ from tutelage.models import layout as layouts
 from tutelage.models.attention import flat_attention
 from tutelage.models.forward import flat_inputs
 from tutelage.models.layout import Layout
-from tutelage.models.loading import prepare
+from tutelage.models.loading import policy_module
 
 
 def flat_logits(model: torch.nn.Module, parts: list[Tensor]) -> Tensor:
@@ -53,8 +53,9 @@ def definition(
 @pytest.mark.parametrize("name", FLAT)
 def test_flat_logits_and_gradients_equal_eager(name: str) -> None:
     model, parts = build(name), sequences()
-    ours = prepare(twin(model), name)
-    assert ours.tutelage_traits.flat and ours.config._attn_implementation == "tutelage"
+    module = policy_module(twin(model), name)
+    ours = module.host
+    assert module.traits.flat and ours.config._attn_implementation == "tutelage"
     wanted = logits_alone(model, parts)
     found = flat_logits(ours, parts)
     close(found, wanted)
@@ -68,13 +69,13 @@ def test_flat_logits_and_gradients_equal_eager(name: str) -> None:
 
 @pytest.mark.parametrize("name", PADDED)
 def test_architectures_that_cannot_run_flat_keep_their_attention(name: str) -> None:
-    model = prepare(build(name), name)
-    assert not model.tutelage_traits.flat and model.config._attn_implementation == "eager"
+    model = policy_module(build(name), name)
+    assert not model.traits.flat and model.config._attn_implementation == "eager"
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
 def test_neighbours_do_not_leak(name: str) -> None:
-    model, parts = prepare(build(name), name), sequences()
+    model, parts = policy_module(build(name), name).host, sequences()
     before = flat_logits(model, parts).split(LENGTHS)
     changed = [parts[0], parts[1] * 0 + 3, parts[2], (parts[3] + 1) % 100, parts[4]]
     after = flat_logits(model, changed).split(LENGTHS)
@@ -85,7 +86,7 @@ def test_neighbours_do_not_leak(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "gpt_neox"])
 def test_a_token_changes_nothing_before_it(name: str) -> None:
-    model, parts = prepare(build(name), name), sequences()
+    model, parts = policy_module(build(name), name).host, sequences()
     before = flat_logits(model, parts).split(LENGTHS)[2]
     changed = parts[2].clone()
     changed[6] = (changed[6] + 1) % 100
@@ -168,7 +169,7 @@ def test_equal_lengths_need_no_padding_and_ragged_ones_little() -> None:
 
 
 def test_bf16_is_close() -> None:
-    model, parts = prepare(build("llama"), "llama"), sequences((40, 7, 40))
+    model, parts = policy_module(build("llama"), "llama").host, sequences((40, 7, 40))
     exact = flat_logits(model, parts)
     with torch.autocast("cpu", torch.bfloat16):
         found = flat_logits(model, parts)
@@ -176,7 +177,7 @@ def test_bf16_is_close() -> None:
 
 
 def test_a_layout_used_for_inference_first_can_train_later() -> None:
-    model, parts = prepare(build("llama"), "llama"), sequences()
+    model, parts = policy_module(build("llama"), "llama").host, sequences()
     layout = Layout(LENGTHS)
     with torch.inference_mode():
         model(**flat_inputs(torch.cat(parts), layout))
@@ -189,7 +190,7 @@ def test_a_layout_used_for_inference_first_can_train_later() -> None:
 def test_a_prepared_model_still_serves_plain_transformers(name: str) -> None:
     """Left-padded batches with a 2-D mask, transformers' own cache: greedy continuations as with eager attention."""
     model, parts = build(name), sequences((6, 3))
-    ours = prepare(twin(model), name)
+    ours = policy_module(twin(model), name).host
     ids = torch.stack([parts[0], torch.cat([torch.zeros(3, dtype=torch.long), parts[1]])])
     mask = torch.tensor([[1] * 6, [0] * 3 + [1] * 3])
     options = {

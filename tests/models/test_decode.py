@@ -10,7 +10,7 @@ from tutelage.models import cache, decode
 from tutelage.models.cpu import rows as llama_rows
 from tutelage.models.cpu.rows import LlamaRows
 from tutelage.models.decode import Decoding, cache_bytes
-from tutelage.models.loading import prepare
+from tutelage.models.loading import policy_module
 from tutelage.models.lora import add_lora
 
 
@@ -23,7 +23,7 @@ def test_logits_of_every_step_equal_a_fresh_forward(
     """Ragged prompts, several samples of each, rows dropped and reordered on the way, a cache that grows."""
     monkeypatch.setattr(cache, "BLOCK", block)
     model = build(name)
-    ours = prepare(twin(model), name)
+    ours = policy_module(twin(model), name)
     rows = [part.tolist() for part in sequences()]
     decoding = Decoding(ours, rows, 8)
     decoding.repeat(2)
@@ -44,7 +44,7 @@ def test_logits_of_every_step_equal_a_fresh_forward(
 
 @torch.inference_mode()
 def test_cache_holds_what_cache_bytes_says() -> None:
-    model = prepare(build("llama"), "llama")
+    model = policy_module(build("llama"), "llama")
     decoding = Decoding(model, [part.tolist() for part in sequences()], 8)
     stored = decoding._rows.cache.stored.values()  # type: ignore[attr-defined]
     assert sum(t.numel() * t.element_size() for pair in stored for t in pair) == cache_bytes(model, 5, 12 + 8)
@@ -66,10 +66,10 @@ def test_a_plain_llama_decodes_by_hand_and_others_through_their_modules(
     """Equal, with and without oneDNN's own order of the matrices; with an adapter it goes through the modules."""
     if not packs:
         monkeypatch.setattr(llama_rows, "_packs", lambda dtype: False)
-    model = prepare(build("llama"), "llama")
+    model = policy_module(build("llama"), "llama")
     rows = [part.tolist() for part in sequences()]
     by_hand, by_modules = Decoding(model, rows, 4), Decoding(model, rows, 4)
-    by_modules._rows = decode._FlatRows(model)
+    by_modules._rows = decode._FlatRows(model.host)
     by_modules.logits = by_modules._rows.prefill(rows, 4)
     assert type(by_hand._rows) is LlamaRows
     for step in range(4):

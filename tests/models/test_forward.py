@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -10,14 +11,8 @@ import transformers as hf
 from torch import Tensor
 
 from tests.models.zoo import CONFIGS, batch_of, build, logits_alone, sequences, twin
-from tutelage.models.forward import (
-    hidden_states,
-    response_logprobs,
-    scalar_head,
-    sequence_scores,
-    state_values,
-)
-from tutelage.models.loading import prepare
+from tutelage.models.loading import policy_module, scalar_module
+from tutelage.models.policy import Hosted, PolicyModule
 from tutelage.ops.logprobs import token_logprobs
 from tutelage.ops.shapes import round_up
 
@@ -27,12 +22,11 @@ def masks(parts: list[Tensor]) -> list[Tensor]:
     return [torch.arange(len(p)) >= len(p) // 2 for p in parts]
 
 
-def padded_twin(model: hf.PreTrainedModel) -> hf.PreTrainedModel:
+def padded_twin(module: Hosted) -> Hosted:
     """The same weights, run right-padded through transformers' eager attention."""
-    other = twin(model)
+    other = twin(module.host)
     other.set_attn_implementation("eager")
-    other.tutelage_traits = replace(model.tutelage_traits, flat=False)
-    return other
+    return type(module)(other, replace(module.traits, flat=False))
 
 
 def scalar(name: str, seed: int = 0) -> hf.PreTrainedModel:
@@ -52,7 +46,7 @@ def test_logprobs_equal_those_of_full_logits(name: str) -> None:
     wanted, entropy = token_logprobs(
         logits_alone(model, parts), batch.ids, batch.lengths, batch.loss_mask, temperature=0.7
     )
-    found = response_logprobs(prepare(twin(model), name), batch, temperature=0.7, entropy=True)
+    found = policy_module(twin(model), name)(batch, temperature=0.7, entropy=True)
     assert (found.logprobs - wanted).abs().max() < 2e-5
     assert found.entropy is not None and (found.entropy - entropy).abs().max() < 2e-5
     assert found.logprobs.dtype == torch.float32
@@ -60,8 +54,8 @@ def test_logprobs_equal_those_of_full_logits(name: str) -> None:
 
 
 def test_entropy_only_when_asked_and_nothing_at_a_first_token() -> None:
-    model, parts = prepare(build("llama"), "llama"), sequences()
-    found = response_logprobs(model, batch_of(parts))
+    model, parts = policy_module(build("llama"), "llama"), sequences()
+    found = model(batch_of(parts))
     assert found.entropy is None
     starts = [0, 7, 10, 22, 23]
     assert not found.logprobs[starts].any()
@@ -70,19 +64,19 @@ def test_entropy_only_when_asked_and_nothing_at_a_first_token() -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
 def test_flat_and_padded_layouts_agree(name: str) -> None:
-    model = prepare(build(name), name)
+    model = policy_module(build(name), name)
     batch = batch_of(sequences())
-    flat, padded = hidden_states(model, batch), hidden_states(padded_twin(model), batch)
+    flat, padded = model.hidden_states(batch), padded_twin(model).hidden_states(batch)
     assert (flat - padded).abs().max() < 1e-5 * flat.abs().max()
 
 
 def test_gradients_of_both_layouts_agree_in_double_precision() -> None:
-    model = prepare(build("gpt2").double(), "gpt2")
+    model = policy_module(build("gpt2").double(), "gpt2")
     other = padded_twin(model)
     parts = sequences()
     batch = batch_of(parts, masks(parts))
     for m in (model, other):
-        response_logprobs(m, batch).logprobs.sum().backward()
+        m(batch).logprobs.sum().backward()
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert (mine.grad - theirs.grad).abs().max() < 1e-10 * max(1.0, float(theirs.grad.abs().max()))
 
@@ -90,13 +84,12 @@ def test_gradients_of_both_layouts_agree_in_double_precision() -> None:
 @pytest.mark.parametrize("name", ["qwen2", "qwen3", "gemma2", "mistral"])
 def test_leaving_out_what_nobody_reads_changes_no_gradient(name: str) -> None:
     """The last layer's feed-forward part runs for few tokens of a batch that is trained on in few places."""
-    model = prepare(build(name).double(), name)
-    assert model.tutelage_traits.trims
-    whole = twin(model)
-    whole.tutelage_traits = replace(model.tutelage_traits, trims=False)
+    model = policy_module(build(name).double(), name)
+    assert model.traits.trims
+    whole = PolicyModule(twin(model.host), replace(model.traits, trims=False))
     parts = sequences()
     batch = batch_of(parts, masks(parts))
-    found, wanted = (response_logprobs(m, batch).logprobs for m in (model, whole))
+    found, wanted = (m(batch).logprobs for m in (model, whole))
     assert torch.allclose(found, wanted, atol=1e-12)
     for logprobs in (found, wanted):
         logprobs.sum().backward()
@@ -125,28 +118,28 @@ def test_shared_beginnings_computed_once_change_nothing(name: str, read: str) ->
     assert batch.shared_prefixes == shared
     alone = batch_of(parts, mask)
     alone.__dict__["shared_prefixes"] = None
-    model = prepare(build(name).double(), name)
-    other = twin(model)
+    model = policy_module(build(name).double(), name)
+    other = copy.deepcopy(model)
     seen: list[int] = []
-    model.base_model.register_forward_pre_hook(
+    model.host.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    found, wanted = hidden_states(model, batch), hidden_states(other, alone)
+    found, wanted = model.hidden_states(batch), other.hidden_states(alone)
     assert seen == [round_up(sum(map(len, parts)) - sum(shared))]
     assert torch.allclose(found, wanted, atol=exact)
     for m, b in ((model, batch), (other, alone)):
-        (response_logprobs(m, b).logprobs * torch.arange(1.0, len(b.ids) + 1).cos()).sum().backward()
+        (m(b).logprobs * torch.arange(1.0, len(b.ids) + 1).cos()).sum().backward()
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(mine.grad, theirs.grad, atol=exact)
 
 
 def test_the_feed_forward_part_sees_only_what_is_read() -> None:
-    model, parts = prepare(scalar("qwen2"), "qwen2"), sequences()
+    model, parts = scalar_module(scalar("qwen2"), "qwen2"), sequences()
     seen: list[int] = []
-    model.model.layers[-1].mlp.act_fn.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
-    sequence_scores(model, batch_of(parts))
+    model.host.model.layers[-1].mlp.act_fn.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
+    model(batch_of(parts), at="ends")
     assert seen == [len(parts)]
-    hidden_states(model, batch_of(parts))
+    model.hidden_states(batch_of(parts))
     assert seen == [len(parts), round_up(sum(map(len, parts)))]
 
 
@@ -164,7 +157,7 @@ def test_padding_amount_and_side_change_nothing(side: str, amount: int) -> None:
     theirs = model.transformer(input_ids=rows, attention_mask=mask, position_ids=positions).last_hidden_state[
         mask.bool()
     ]
-    ours = hidden_states(prepare(twin(model), "gpt2"), batch_of(parts))
+    ours = policy_module(twin(model), "gpt2").hidden_states(batch_of(parts))
     assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
@@ -172,42 +165,42 @@ def test_padding_amount_and_side_change_nothing(side: str, amount: int) -> None:
 def test_scores_equal_those_of_plain_sequence_classification(name: str) -> None:
     model, parts = scalar(name), sequences()
     wanted = torch.cat([model(input_ids=part[None]).logits[:, 0] for part in parts])
-    ours = prepare(twin(model), name)
-    found = sequence_scores(ours, batch_of(parts))
+    ours = scalar_module(twin(model), name)
+    found = ours(batch_of(parts), at="ends")
     assert (found - wanted).abs().max() < 1e-5
-    alone = torch.cat([sequence_scores(ours, batch_of([part])) for part in parts])
-    shuffled = sequence_scores(ours, batch_of([parts[i] for i in (3, 0, 4, 2, 1)]))
+    alone = torch.cat([ours(batch_of([part]), at="ends") for part in parts])
+    shuffled = ours(batch_of([parts[i] for i in (3, 0, 4, 2, 1)]), at="ends")
     assert (found - alone).abs().max() < 1e-5
     assert (found[[3, 0, 4, 2, 1]] - shuffled).abs().max() < 1e-5
 
 
 def test_the_last_token_counts_even_when_it_is_the_padding_token() -> None:
-    model, parts = prepare(scalar("llama"), "llama"), sequences((6, 4))
+    model, parts = scalar_module(scalar("llama"), "llama"), sequences((6, 4))
     parts[0][-1] = model.config.pad_token_id
-    scores = sequence_scores(model, batch_of(parts))
-    head = scalar_head(model)
-    assert torch.allclose(scores[0], head(hidden_states(model, batch_of(parts))[5])[0], atol=1e-6)
+    scores = model(batch_of(parts), at="ends")
+    head = model.head
+    assert torch.allclose(scores[0], head(model.hidden_states(batch_of(parts))[5])[0], atol=1e-6)
 
 
 def test_a_value_is_read_at_the_state_before_its_token() -> None:
     """Changing the last token changes no value; changing the one before changes the last value only."""
-    model, parts = prepare(scalar("llama"), "llama"), sequences((8, 5))
+    model, parts = scalar_module(scalar("llama"), "llama"), sequences((8, 5))
     mask = [torch.arange(8) >= 3, torch.arange(5) >= 2]
-    values = state_values(model, batch_of(parts, mask))
-    head, hidden = scalar_head(model), hidden_states(model, batch_of(parts, mask))
+    values = model(batch_of(parts, mask), at="tokens")
+    head, hidden = model.head, model.hidden_states(batch_of(parts, mask))
     assert torch.allclose(values[3:8], head(hidden[2:7])[:, 0], atol=1e-6)
     assert not values[[0, 1, 2, 8, 9]].any()
     for changed, differs in ((7, []), (6, [7])):
         other = parts[0].clone()
         other[changed] = (other[changed] + 1) % 100
-        moved = (state_values(model, batch_of([other, parts[1]], mask)) - values).abs() > 1e-6
+        moved = (model(batch_of([other, parts[1]], mask), at="tokens") - values).abs() > 1e-6
         assert moved.nonzero().flatten().tolist() == differs
 
 
 def test_scores_are_float32_under_autocast() -> None:
-    model = prepare(scalar("llama"), "llama")
+    model = scalar_module(scalar("llama"), "llama")
     with torch.autocast("cpu", torch.bfloat16):
-        assert sequence_scores(model, batch_of(sequences())).dtype == torch.float32
+        assert model(batch_of(sequences()), at="ends").dtype == torch.float32
 
 
 def test_policy_and_reference_start_equal_even_with_dropout_in_the_config(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -218,15 +211,15 @@ def test_policy_and_reference_start_equal_even_with_dropout_in_the_config(tmp_pa
     policy, ref = load_policy(tmp_path).train(), load_policy(tmp_path).eval()
     parts = sequences()
     batch = batch_of(parts, masks(parts))
-    assert torch.equal(response_logprobs(policy, batch).logprobs, response_logprobs(ref, batch).logprobs)
+    assert torch.equal(policy(batch).logprobs, ref(batch).logprobs)
 
 
 def test_what_fills_a_row_fits_the_model_too() -> None:
     """A long row of short sequences through learned positions: no filling is longer than what is there."""
-    model = prepare(build("gpt2"), "gpt2")
+    model = policy_module(build("gpt2"), "gpt2")
     parts = [(torch.arange(2 + n % 3) + n) % 100 for n in range(1500)]  # neighbours share nothing
     batch = batch_of(parts)
     assert batch.shared_prefixes is None
     assert round_up(len(batch.ids)) - len(batch.ids) > 64  # more than the model has positions
-    found = hidden_states(model, batch)
-    assert torch.allclose(found[:2], hidden_states(model, batch_of(parts[:1])), atol=1e-5)
+    found = model.hidden_states(batch)
+    assert torch.allclose(found[:2], model.hidden_states(batch_of(parts[:1])), atol=1e-5)

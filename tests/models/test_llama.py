@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import transformers as hf
 from peft import LoraConfig, get_peft_model
 
-from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
+from tests.models.zoo import CONFIGS, batch_of, build, sequences
 from tutelage.models.cpu import llama
-from tutelage.models.forward import hidden_states, response_logprobs, sequence_scores
 from tutelage.models.layout import Layout
-from tutelage.models.loading import prepare
+from tutelage.models.loading import policy_module, scalar_module
 
 
 def by_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on transformers' modules run."""
-    monkeypatch.setattr(llama, "by_hand", lambda backbone: False)
+    monkeypatch.setattr(llama, "plain_llama", lambda backbone: False)
 
 
 @pytest.mark.parametrize("trained", ["everything", "ends"])
@@ -26,15 +27,15 @@ def test_states_and_gradients_are_those_of_the_modules(trained: str, monkeypatch
     parts.append(torch.cat([parts[-1][:4], parts[0]]))
     mask = [torch.arange(len(p)) >= (1 if trained == "everything" else len(p) - 1) for p in parts]
     batch = batch_of(parts, mask)
-    model = prepare(build("llama"), "llama")
-    other = twin(model)
+    model = policy_module(build("llama"), "llama")
+    other = copy.deepcopy(model)
     weights = torch.arange(1.0, len(batch.ids) + 1).cos()
-    assert llama.by_hand(model.model)
-    found, states = response_logprobs(model, batch).logprobs, hidden_states(model, batch)
+    assert llama.plain_llama(model.host.model)
+    found, states = model(batch).logprobs, model.hidden_states(batch)
     by_modules(monkeypatch)
-    wanted = response_logprobs(other, batch).logprobs
+    wanted = other(batch).logprobs
     assert (found - wanted).abs().max() < 1e-5
-    assert (states - hidden_states(other, batch)).abs().max() < 1e-5
+    assert (states - other.hidden_states(batch)).abs().max() < 1e-5
     for logprobs in (found, wanted):
         (logprobs * weights).sum().backward()
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
@@ -58,19 +59,16 @@ def test_gradient_against_finite_differences() -> None:
 
 def test_bfloat16_is_as_near_to_the_truth_as_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under autocast, and with weights in bfloat16 (a frozen reference)."""
-    exact, parts = prepare(build("llama"), "llama"), sequences()
+    exact, parts = policy_module(build("llama"), "llama"), sequences()
     batch = batch_of(parts)
-    truth = response_logprobs(exact, batch).logprobs
-    half = prepare(build("llama").bfloat16(), "llama")
+    truth = exact(batch).logprobs
+    half = policy_module(build("llama").bfloat16(), "llama")
 
     def errors() -> list[float]:
         with torch.no_grad():
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                cast = response_logprobs(exact, batch).logprobs
-            return [
-                float((found - truth).abs().mean())
-                for found in (cast, response_logprobs(half, batch).logprobs)
-            ]
+                cast = exact(batch).logprobs
+            return [float((found - truth).abs().mean()) for found in (cast, half(batch).logprobs)]
 
     ours = errors()
     by_modules(monkeypatch)
@@ -81,20 +79,20 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_modules(monkeypatch: pytest.Mon
 def test_scores_of_a_scalar_model(monkeypatch: pytest.MonkeyPatch) -> None:
     config = CONFIGS["llama"]()
     config.num_labels = 1
-    model = prepare(hf.AutoModelForSequenceClassification.from_config(config).eval(), "llama")
+    model = scalar_module(hf.AutoModelForSequenceClassification.from_config(config).eval(), "llama")
     batch = batch_of(sequences())
-    found = sequence_scores(model, batch)
+    found = model(batch, at="ends")
     by_modules(monkeypatch)
-    assert torch.allclose(found, sequence_scores(model, batch), atol=1e-5)
+    assert torch.allclose(found, model(batch, at="ends"), atol=1e-5)
 
 
 def test_other_models_keep_their_modules() -> None:
     """An adapter, biases, another activation, another architecture: nothing of theirs may be passed over."""
-    assert llama.by_hand(build("llama").model)
-    assert not llama.by_hand(build("qwen2").model)
+    assert llama.plain_llama(build("llama").model)
+    assert not llama.plain_llama(build("qwen2").model)
     adapted = get_peft_model(build("llama"), LoraConfig(target_modules=["q_proj"], r=2))
-    assert not llama.by_hand(adapted.get_base_model().model)
+    assert not llama.plain_llama(adapted.get_base_model().model)
     for change in ({"attention_bias": True}, {"mlp_bias": True}, {"hidden_act": "gelu"}):
         config = CONFIGS["llama"]()
         config.update(change)
-        assert not llama.by_hand(hf.AutoModelForCausalLM.from_config(config).model)
+        assert not llama.plain_llama(hf.AutoModelForCausalLM.from_config(config).model)

@@ -11,13 +11,12 @@ import transformers as hf
 from torch import nn
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
-from tutelage.models.forward import hidden_states, scalar_head, sequence_scores
 from tutelage.models.loading import (
     fit_embeddings,
     load_policy,
     load_scalar,
     load_tokenizer,
-    prepare,
+    policy_module,
     require_chat_template,
     save,
     score_normalisation,
@@ -61,7 +60,7 @@ def test_a_saved_model_loads_plainly_with_equal_logits(name, tied, tokenizer, tm
     model.set_attn_implementation("eager")
     assert torch.equal(logits(plain, ids), logits(model, ids))
     assert plain.config.tie_word_embeddings == tied
-    assert (logits(load_policy(tmp_path / "b"), ids) - logits(model, ids)).abs().max() < 1e-5
+    assert (logits(load_policy(tmp_path / "b").host, ids) - logits(model, ids)).abs().max() < 1e-5
     assert "tutelage" not in json.loads((tmp_path / "b" / "config.json").read_text()).get(
         "attn_implementation", ""
     )
@@ -73,11 +72,9 @@ def test_a_fresh_scalar_head_follows_the_rule_and_the_seed(name, tokenizer, tmp_
     before = torch.random.get_rng_state()
     one, same, other = (load_scalar(tmp_path / "lm", seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
-    weight = scalar_head(one).weight
-    assert scalar_head(one).bias is None and weight.shape == (1, 32)
-    assert torch.equal(weight, scalar_head(same).weight) and not torch.equal(
-        weight, scalar_head(other).weight
-    )
+    weight = one.head.weight
+    assert one.head.bias is None and weight.shape == (1, 32)
+    assert torch.equal(weight, same.head.weight) and not torch.equal(weight, other.head.weight)
     assert 0.7 < float(weight.detach().std()) * 33**0.5 < 1.3
     assert one.config.num_labels == 1
     save(one, tokenizer, tmp_path / "rm")
@@ -85,8 +82,8 @@ def test_a_fresh_scalar_head_follows_the_rule_and_the_seed(name, tokenizer, tmp_
     (ids,) = sequences((9,))
     with torch.no_grad():
         score = plain(input_ids=ids[None]).logits[0, 0]
-        assert (sequence_scores(load_scalar(tmp_path / "rm"), batch_of([ids]))[0] - score).abs() < 1e-5
-        assert torch.equal(scalar_head(plain).weight, weight)
+        assert (load_scalar(tmp_path / "rm")(batch_of([ids]), at="ends")[0] - score).abs() < 1e-5
+        assert torch.equal(plain.score.weight, weight)
 
 
 def test_score_normalisation_travels_with_the_checkpoint(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -105,7 +102,7 @@ def test_no_dropout_is_left_anywhere(tmp_path) -> None:  # type: ignore[no-untyp
             model.train()
             assert not [m for m in model.modules() if isinstance(m, nn.Dropout) and m.p > 0]
             batch = batch_of(sequences())
-            assert torch.equal(hidden_states(model, batch), hidden_states(model, batch))
+            assert torch.equal(model.hidden_states(batch), model.hidden_states(batch))
 
 
 def test_models_whose_logits_are_capped_are_refused() -> None:
@@ -114,11 +111,11 @@ def test_models_whose_logits_are_capped_are_refused() -> None:
         intermediate_size=48, final_logit_softcapping=1.0, initializer_range=0.2,
     )  # fmt: skip
     with pytest.raises(ValueError, match="soft-capping"):
-        prepare(hf.AutoModelForCausalLM.from_config(config), "gemma")
+        policy_module(hf.AutoModelForCausalLM.from_config(config), "gemma")
 
 
 def test_scaled_logits_are_found() -> None:
-    assert prepare(build("granite"), "granite").tutelage_traits.logit_scale == 1 / 8
+    assert policy_module(build("granite"), "granite").traits.logit_scale == 1 / 8
 
 
 def test_what_is_missing_is_said_in_one_sentence(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -182,20 +179,20 @@ def test_embeddings_grow_for_a_new_token_and_old_logits_stay(name: str, tmp_path
     config = CONFIGS[name]()
     config.vocab_size = len(tokenizer) - 1
     torch.manual_seed(0)
-    model = prepare(hf.AutoModelForCausalLM.from_config(config).eval(), name)
+    model = policy_module(hf.AutoModelForCausalLM.from_config(config).eval(), name)
     (ids,) = sequences((9,))
-    before = logits(model, ids)
+    before = logits(model.host, ids)
     fit_embeddings(model, tokenizer)
-    after = logits(model, ids)
+    after = logits(model.host, ids)
     assert after.shape[1] == len(tokenizer)
     assert torch.allclose(after[:, :-1], before, atol=1e-6)
     assert torch.allclose(after[:, -1], before.mean(1), atol=1e-5)  # never likelier than the average token
     assert model.config.pad_token_id == tokenizer.pad_token_id
     save(model, tokenizer, tmp_path)
-    assert torch.equal(logits(load_policy(tmp_path), ids), after)
+    assert torch.equal(logits(load_policy(tmp_path).host, ids), after)
     assert load_tokenizer(tmp_path).pad_token == "<|filler|>"
     fit_embeddings(model, tokenizer)  # nothing left to do
-    assert torch.equal(logits(model, ids), after)
+    assert torch.equal(logits(model.host, ids), after)
 
 
 def test_a_missing_chat_template_is_an_error_only_for_chat(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -209,12 +206,12 @@ def test_a_run_folder_stands_for_the_model_in_it(tokenizer, tmp_path) -> None:  
     model = tiny_model(tokenizer, hidden=32, layers=1, heads=2)
     save(model, tokenizer, tmp_path / "run" / "model")
     (ids,) = sequences((9,))
-    assert torch.equal(logits(load_policy(tmp_path / "run"), ids), logits(model, ids))
+    assert torch.equal(logits(load_policy(tmp_path / "run").host, ids), logits(model.host, ids))
     assert load_tokenizer(tmp_path / "run").get_vocab() == tokenizer.get_vocab()
 
 
 def test_saving_replaces_a_folder_whole_or_not_at_all(tokenizer, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    model = prepare(twin(build("llama")), "llama")
+    model = policy_module(twin(build("llama")), "llama")
     save(model, tokenizer, tmp_path / "m")
     kept = {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()}
 

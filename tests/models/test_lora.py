@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from tests.models.zoo import batch_of, build, sequences, twin
 from tutelage.models.decode import Decoding
-from tutelage.models.forward import hidden_states, plain, response_logprobs, sequence_scores
-from tutelage.models.loading import load_policy, load_scalar, prepare, save
+from tutelage.models.loading import load_policy, load_scalar, policy_module, save
 from tutelage.models.lora import add_lora, merged, reference
 from tutelage.models.tiny import train_tokenizer
 
@@ -21,24 +20,24 @@ BATCH = batch_of(sequences())
 
 def trained(name: str, seed: int = 0) -> nn.Module:
     """An adapter after some large steps."""
-    model = add_lora(prepare(build(name), name), rank=2, alpha=8.0, seed=seed)
+    model = add_lora(policy_module(build(name), name), rank=2, alpha=8.0, seed=seed)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(5):
         optimizer.zero_grad()
-        (-response_logprobs(model, BATCH).logprobs.sum()).backward()
+        (-model(BATCH).logprobs.sum()).backward()
         optimizer.step()
     return model
 
 
 def logprobs(model: nn.Module) -> Tensor:
     with torch.no_grad():
-        return response_logprobs(model, BATCH).logprobs
+        return model(BATCH).logprobs
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox"])
 def test_a_fresh_adapter_changes_nothing_and_off_is_the_base(name: str) -> None:
-    base = logprobs(prepare(build(name), name))
-    fresh = add_lora(prepare(build(name), name), rank=2, alpha=8.0)
+    base = logprobs(policy_module(build(name), name))
+    fresh = add_lora(policy_module(build(name), name), rank=2, alpha=8.0)
     assert torch.allclose(logprobs(fresh), base, atol=1e-5)  # another order of sums where Llama runs by hand
     base = logprobs(fresh)
     model = trained(name)
@@ -46,12 +45,12 @@ def test_a_fresh_adapter_changes_nothing_and_off_is_the_base(name: str) -> None:
     assert (changed - base).abs().max() > 0.1
     with reference(model) as ref:
         assert torch.equal(logprobs(ref), base)
-        assert not response_logprobs(ref, BATCH).logprobs.requires_grad
+        assert not ref(BATCH).logprobs.requires_grad
     assert torch.equal(logprobs(model), changed)
 
 
 def test_only_the_adapter_is_trained_and_the_seed_decides_it() -> None:
-    model, state = prepare(build("llama"), "llama"), torch.random.get_rng_state()
+    model, state = policy_module(build("llama"), "llama"), torch.random.get_rng_state()
     one = add_lora(twin(model), rank=2, alpha=8.0, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     same, other = (add_lora(twin(model), rank=2, alpha=8.0, seed=s) for s in (1, 2))
@@ -73,32 +72,32 @@ def test_a_saved_adapter_is_a_plain_model(name: str, tmp_path: Path) -> None:
     assert not [n for n, _ in plainly.named_parameters() if "lora" in n]
     (ids,) = sequences((9,))
     with torch.no_grad():
-        assert (plainly(ids[None]).logits - plain(model)(ids[None]).logits).abs().max() < 1e-4
+        assert (plainly(ids[None]).logits - model.host(ids[None]).logits).abs().max() < 1e-4
 
 
 def test_a_scalar_head_is_trained_beside_the_adapter(tmp_path: Path) -> None:
     build("llama").save_pretrained(tmp_path / "lm")
     model = add_lora(load_scalar(tmp_path / "lm"), rank=2, alpha=8.0)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
-    start = sequence_scores(model, BATCH).detach()
-    head = plain(model).score.weight.detach().clone()
-    sequence_scores(model, BATCH).sum().backward()
+    start = model(BATCH, at="ends").detach()
+    head = model.host.score.weight.detach().clone()
+    model(BATCH, at="ends").sum().backward()
     optimizer.step()
-    assert not torch.equal(plain(model).score.weight, head)
-    assert (sequence_scores(model, BATCH) < start).all()
+    assert not torch.equal(model.host.score.weight, head)
+    assert (model(BATCH, at="ends") < start).all()
     save(model, train_tokenizer(["some text"], 270), tmp_path / "rm")
-    again = sequence_scores(load_scalar(tmp_path / "rm"), BATCH)
-    assert (again - sequence_scores(model, BATCH)).abs().max() < 1e-4
+    again = load_scalar(tmp_path / "rm")(BATCH, at="ends")
+    assert (again - model(BATCH, at="ends")).abs().max() < 1e-4
 
 
 def test_merged_leaves_a_plain_model_alone_and_decoding_uses_the_adapter() -> None:
-    base = prepare(build("llama"), "llama")
-    assert merged(base) is base
+    base = policy_module(build("llama"), "llama")
+    assert merged(base) is base.host
     model = trained("llama")
     with torch.inference_mode():
         decoding = Decoding(model, [part.tolist() for part in sequences()], 2)
-        own = merged(model)
+        own = policy_module(merged(model), "llama")
         assert (
             decoding.logits - Decoding(own, [p.tolist() for p in sequences()], 2).logits
         ).abs().max() < 1e-4
-        assert (hidden_states(own, BATCH) - hidden_states(model, BATCH)).abs().max() < 1e-4
+        assert (own.hidden_states(BATCH) - model.hidden_states(BATCH)).abs().max() < 1e-4

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from tests.models.zoo import batch_of
-from tutelage.models.forward import response_logprobs
 from tutelage.models.tiny import tiny_model, train_tokenizer
 
 CORPUS = [
@@ -89,7 +88,7 @@ def test_too_small_a_vocabulary_is_refused() -> None:
 def test_an_untrained_model_knows_nothing() -> None:
     """Loss ln V, within 0.1."""
     ids = torch.randint(0, len(TOKENIZER), (200,), generator=torch.Generator().manual_seed(0))
-    logprobs = response_logprobs(tiny_model(TOKENIZER), batch_of([ids])).logprobs
+    logprobs = tiny_model(TOKENIZER)(batch_of([ids])).logprobs
     assert abs(float(-logprobs.detach().sum()) / 199 - math.log(len(TOKENIZER))) < 0.1
 
 
@@ -100,12 +99,12 @@ def test_weights_come_from_the_seed_alone() -> None:
     torch.rand(5)
     same, other = tiny_model(TOKENIZER, seed=3), tiny_model(TOKENIZER, seed=4)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
-    assert not torch.equal(one.get_input_embeddings().weight, other.get_input_embeddings().weight)
+    assert not torch.equal(one.host.get_input_embeddings().weight, other.host.get_input_embeddings().weight)
 
 
 def test_shapes_and_scales() -> None:
     model = tiny_model(TOKENIZER, hidden=64, layers=8, heads=4)
-    layer = model.model.layers[0]
+    layer = model.host.model.layers[0]
     into_residual, others = (
         float(layer.mlp.down_proj.weight.detach().std()),
         float(layer.mlp.up_proj.weight.detach().std()),
@@ -121,7 +120,7 @@ def test_it_can_learn_a_sequence_by_heart() -> None:
     batch = batch_of([torch.tensor([*TOKENIZER.encode(CORPUS[0]), TOKENIZER.eos_token_id])])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
-        loss = -response_logprobs(model, batch).logprobs.sum() / (len(batch.ids) - 1)
+        loss = -model(batch).logprobs.sum() / (len(batch.ids) - 1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -17,7 +17,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from tutelage.models.loading import prepare
+from tutelage.models.loading import policy_module
+from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import train_tokenizer
 from tutelage.records import Prompt
 
@@ -71,8 +72,8 @@ def build(kind: str, vocabulary: int = 280) -> PreTrainedModel:
     return model.eval()
 
 
-def prepared(kind: str, vocabulary: int = 280) -> PreTrainedModel:
-    return prepare(build(kind, vocabulary), kind)
+def prepared(kind: str, vocabulary: int = 280) -> PolicyModule:
+    return policy_module(build(kind, vocabulary), kind)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ def generator(tokenizer):
 
 def _often_ending(model, tokenizer, bias: float = 4.0):
     """Make the end token likely: rows end at different steps, so that finished ones are dropped all along."""
-    head = model.get_output_embeddings()
+    head = getattr(model, "host", model).get_output_embeddings()
     head.bias = torch.nn.Parameter(torch.zeros(head.out_features))
     head.bias.data[tokenizer.eos_token_id] = bias
     return model
@@ -118,7 +118,7 @@ def test_every_end_token_ends_a_response(tokenizer, prompts):
     model = prepared("llama")
     free = LocalGenerator(model, tokenizer).generate(prompts, SAMPLING)
     other = free[0].ids[3]
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
+    model.host.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
     for response, before in zip(
         LocalGenerator(model, tokenizer).generate(prompts, SAMPLING), free, strict=True
     ):
@@ -172,7 +172,7 @@ def test_memory_bounds_the_rows_of_a_batch(tokenizer, prompts, monkeypatch):
 def test_prompts_are_computed_once_whatever_the_samples(tokenizer, prompts):
     model = prepared("llama")
     seen = []
-    model.get_input_embeddings().register_forward_hook(
+    model.host.get_input_embeddings().register_forward_hook(
         lambda module, inputs, out: seen.append(inputs[0].numel())
     )
     responses = LocalGenerator(model, tokenizer).generate(prompts, SAMPLING)
@@ -222,16 +222,15 @@ def test_bfloat16_copy_stays_close_to_the_float32_policy(tokenizer, prompts):
 def test_lora_policies(tokenizer, prompts, dtype):
     base = prepared("llama")
     torch.manual_seed(0)
-    policy = get_peft_model(
-        base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    ).eval()
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    policy = base.with_model(get_peft_model(base.host, config).eval())
     generator = LocalGenerator(policy, tokenizer, dtype=dtype)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:
                 parameter.mul_(0.5)
     generator.sync(policy, 1)
-    merged = copy.deepcopy(policy).merge_and_unload()
+    merged = copy.deepcopy(policy.model).merge_and_unload()
     responses = generator.generate(prompts, SAMPLING)
     errors = torch.cat(
         [torch.tensor(r.logprobs).double() - exact_logprobs_of(merged, r) for r in responses]

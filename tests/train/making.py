@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
+from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.runs import Run
@@ -24,7 +25,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(TEXT, vocab_size=300)
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> PolicyModule:
     return tiny_model(tokenizer, hidden=32, layers=2, heads=2, context=128, seed=seed)
 
 

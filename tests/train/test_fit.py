@@ -30,8 +30,8 @@ from tests.train.making import (
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.models import forward
-from tutelage.models.forward import padded_inputs, sequence_logprobs
-from tutelage.models.loading import prepare
+from tutelage.models.forward import padded_inputs
+from tutelage.models.loading import policy_module
 from tutelage.parallel import World
 from tutelage.runs import Run, read_metrics
 from tutelage.settings.train import PPOSettings, TrainSettings
@@ -79,21 +79,23 @@ def test_packed_rows_give_the_gradient_of_rows_alone() -> None:
     accumulate(LanguageModelling(model, batch_at(packed, 1)), [collate_rows(packed, [0])], 10**6, CPU)
     found = gradients(model)
     plain = AutoModelForCausalLM.from_config(model.config, attn_implementation="eager").double()
-    plain.load_state_dict(model.state_dict())
+    plain.load_state_dict(model.host.state_dict())
     for row in rows:
         ids = torch.from_numpy(row[0].ids).long()[None]
         logits = plain(input_ids=ids).logits[0, :-1].log_softmax(-1)
         chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
         loss = -chosen[torch.from_numpy(row[0].loss_mask)[1:]].sum()
         (loss / sum(int(r[0].loss_mask[1:].sum()) for r in rows)).backward()
-    assert_close(gradients(plain), found, 1e-6)  # transformers' RMSNorm and eager softmax compute in float32
+    assert_close(
+        gradients(plain), {n.removeprefix("model."): g for n, g in found.items()}, 1e-6
+    )  # transformers' RMSNorm and eager softmax compute in float32
 
 
 def test_token_accuracy_and_loss_are_those_of_plain_transformers_in_any_micro_batches() -> None:
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
     plain = AutoModelForCausalLM.from_config(deepcopy(model.config), attn_implementation="eager")
-    plain.load_state_dict(model.state_dict())
+    plain.load_state_dict(model.host.state_dict())
     rows = make_rows(40)
     right, losses = [], []
     for number, (row,) in enumerate(rows):
@@ -131,7 +133,7 @@ def test_weight_decay_spares_embeddings_norms_and_biases() -> None:
     optimizer = make_optimizer({"policy": model}, settings)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert (id(parameter) in decayed) == ("proj" in name or name == "lm_head.weight"), name
+        assert (id(parameter) in decayed) == ("proj" in name or name == "model.lm_head.weight"), name
 
 
 class Planted:
@@ -242,7 +244,7 @@ def test_checkpoints_load_in_plain_transformers_and_are_pruned(tmp_path: Path) -
     assert set(checkpoint.steps(folder)) == {8, 9} | ({best} if best in range(8) else set())
     loaded = AutoModelForCausalLM.from_pretrained(folder / "step-00000009" / "policy")
     ids = torch.arange(5, 15)[None]
-    assert torch.allclose(loaded(ids).logits, model(ids).logits, atol=1e-6)
+    assert torch.allclose(loaded(ids).logits, model.host(ids).logits, atol=1e-6)
 
 
 def test_best_checkpoint_is_exported_when_asked(tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ class Mixed:
     def loss(self, batch: TokenBatch) -> Loss:
         if batch.objective == "text":
             return LanguageModelling(self._model, lambda step: self._text).loss(batch)
-        sums = sequence_logprobs(self._model, batch).view(-1, 2)
+        sums = self._model.sequence_logprobs(batch).view(-1, 2)
         return Loss(
             {
                 "margin": Term((sums[:, 0] - sums[:, 1]).square().sum(), "pairs", 0.01),
@@ -292,9 +294,9 @@ def test_each_objective_is_averaged_over_its_own_units(limit: int) -> None:
     rows = make_rows(13)
     text = replace(collate_rows(rows, range(5)), objective="text")
     pairs = replace(collate_rows(rows, range(5, 13)), unit_sizes=(2,) * 4)
-    sums = sequence_logprobs(model, pairs)
+    sums = model.sequence_logprobs(pairs)
     alone = {
-        "text": -sequence_logprobs(model, text).sum() / int(text.loss_mask.sum()),
+        "text": -model.sequence_logprobs(text).sum() / int(text.loss_mask.sum()),
         "margin": (sums[::2] - sums[1::2]).square().mean(),
         "length": sums.mean(),
     }
@@ -344,7 +346,7 @@ def test_a_learning_rate_per_trained_model(tmp_path: Path) -> None:
 def test_micro_batches_of_a_model_that_pads_are_counted_with_their_padding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = prepare(zoo.build("gptj"), "gptj")
+    model = policy_module(zoo.build("gptj"), "gptj")
     laid_out = []
 
     def counted(*args: Any) -> Any:

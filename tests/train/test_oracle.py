@@ -25,6 +25,7 @@ from tutelage.judges.calibration import Calibration
 from tutelage.judges.judge import Judge
 from tutelage.models.forward import Traits
 from tutelage.models.layout import Layout
+from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
@@ -58,7 +59,6 @@ class Table(nn.Module):
         self.score = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         self.score.weight = nn.Parameter(weight.contiguous().clone())
         self.config = SimpleNamespace()
-        self.tutelage_traits = Traits(flat=True)
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.score
@@ -76,8 +76,8 @@ class Table(nn.Module):
 class TableGenerator:
     """Samples from a table by inverse CDF, keyed by (seed, step) as the real generator's are."""
 
-    def sync(self, policy: nn.Module, version: int) -> None:
-        self._policy = TabularPolicy(policy.score.weight.detach().T)  # type: ignore[union-attr]
+    def sync(self, policy: PolicyModule, version: int) -> None:
+        self._policy = TabularPolicy(policy.host.score.weight.detach().T)  # type: ignore[union-attr]
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
         uniforms = rng(sampling.seed, "oracle", sampling.step).random((len(prompts), RANDOM_PER_SEQUENCE))
@@ -106,11 +106,11 @@ class EndsAreFree(TableGenerator):
         return Response(PROMPT, response.text, PROMPT_IDS, response.ids, response.logprobs, "eos")
 
 
-def policy_table() -> Table:
-    return Table(WORLD.theta_ref.T.float())
+def policy_table() -> PolicyModule:
+    return PolicyModule(Table(WORLD.theta_ref.T.float()), Traits(flat=True))
 
 
-def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
+def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModule, Run]:
     values: dict[str, Any] = {
         "prompts": "-",
         "batch_size": 256,
@@ -128,7 +128,11 @@ def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
     }
     settings = PPOSettings(**{**values, **changes})
     run = Run.open(folder, "ppo", settings)
-    policy, ref, critic = policy_table(), policy_table(), Table(torch.zeros(1, len(STATES)))
+    policy, ref, critic = (
+        policy_table(),
+        policy_table(),
+        ScalarModule(Table(torch.zeros(1, len(STATES))), Traits(flat=True)),
+    )
     rollouts = Rollouts(policy, ref, TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console)
     algorithm = PPO(policy, Critic(critic, Calibration((0.0, 1.0))), rollouts, settings, CPU, run.log)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
@@ -136,8 +140,8 @@ def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[Table, Run]:
     return policy, run
 
 
-def distance(table: Table) -> float:
-    return WORLD.distance(TabularPolicy(table.score.weight.detach().T))
+def distance(table: PolicyModule) -> float:
+    return WORLD.distance(TabularPolicy(table.host.score.weight.detach().T))
 
 
 @pytest.mark.slow
@@ -164,7 +168,7 @@ def test_larger_kl_coef_stays_nearer(tmp_path: Path) -> None:
     kls = []
     for kl_coef in (0.1, 2.0):
         policy, _ = run_ppo(tmp_path / str(kl_coef), 60, kl_coef=kl_coef)
-        logprobs = TabularPolicy(policy.score.weight.detach().T).sequence_logprobs().detach().double()
+        logprobs = TabularPolicy(policy.host.score.weight.detach().T).sequence_logprobs().detach().double()
         kls.append(float(divergence(logprobs, WORLD.ref_logprobs)))
     assert kls[0] > 2 * kls[1] > 0
 
@@ -186,7 +190,7 @@ def tokens(sequence: tuple[int, ...]) -> Tokens:
     return Tokens(ids, np.arange(len(ids)) >= 1)
 
 
-def run_dpo(folder: Path, steps: int) -> tuple[Table, Run]:
+def run_dpo(folder: Path, steps: int) -> tuple[PolicyModule, Run]:
     pairs = all_pairs()
     settings = DPOSettings(
         learning_rate=0.05,

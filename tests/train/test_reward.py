@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.making import make_model, make_tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.template import PairTokens
+from tutelage.models.forward import Traits
+from tutelage.models.policy import ScalarModule
 from tutelage.settings.train import RewardSettings
-from tutelage.train import reward
 from tutelage.train.reward import RewardModelling
 
 SCORES = ((2.0, 0.5), (0.25, 0.25), (-1.0, 1.0))  # of (chosen, rejected)
 MARGINS = (1.0, 1 / 3, 0.0)
 SHARES = (1.0, 1.0, 0.75)
+
+
+def scalar() -> ScalarModule:
+    return ScalarModule(torch.nn.Identity(), Traits(flat=False))
 
 
 def pairs() -> list[PairTokens]:
@@ -30,9 +34,9 @@ def pairs() -> list[PairTokens]:
 @pytest.mark.parametrize("coef", [0.0, 1.0, 3.0])
 def test_the_margin_is_subtracted_inside_the_sigmoid(monkeypatch: pytest.MonkeyPatch, coef: float) -> None:
     """-log sigmoid(d - coef * m), both ways round for a soft label: 1.0810 and the like (Llama 2, eq. 2)."""
-    monkeypatch.setattr(reward, "sequence_scores", lambda model, batch: torch.tensor(SCORES).flatten())
+    monkeypatch.setattr(ScalarModule, "forward", lambda self, batch, at: torch.tensor(SCORES).flatten())
     settings = RewardSettings(margin_coef=coef, center_coef=0, batch_size=3)
-    algorithm = RewardModelling(make_model(make_tokenizer()), pairs(), settings)
+    algorithm = RewardModelling(scalar(), pairs(), settings)
     [batch] = next(algorithm.batches(0))
     loss = algorithm.loss(batch)
 
@@ -49,9 +53,9 @@ def test_the_margin_is_subtracted_inside_the_sigmoid(monkeypatch: pytest.MonkeyP
 
 def test_the_constants_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal scores: ln 2 without a margin, 1.3133 with 1, 3.0486 with 3."""
-    monkeypatch.setattr(reward, "sequence_scores", lambda model, batch: torch.zeros(2))
+    monkeypatch.setattr(ScalarModule, "forward", lambda self, batch, at: torch.zeros(2))
     for coef, expected in ((0.0, 0.693147), (1.0, 1.313262), (3.0, 3.048587)):
         settings = RewardSettings(margin_coef=coef, batch_size=1)
-        algorithm = RewardModelling(make_model(make_tokenizer()), pairs()[:1], settings)
+        algorithm = RewardModelling(scalar(), pairs()[:1], settings)
         [batch] = next(algorithm.batches(0))
         assert algorithm.loss(batch).terms["bradley_terry"].sum.item() == pytest.approx(expected, abs=1e-5)

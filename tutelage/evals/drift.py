@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
 
 from tutelage import statistics
 from tutelage.data.responses import response_batch
 from tutelage.evals.rows import Row, row
 from tutelage.evals.scored import by_task
-from tutelage.models.forward import sequence_logprobs
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Response
 
 
 def response_sums(
-    model: nn.Module,
+    model: PolicyModule,
     responses: Sequence[Response],
     world: World,
     *,
@@ -31,7 +30,7 @@ def response_sums(
     batch = response_batch(responses).to(world.device)
     found = forward_pass(
         model,
-        lambda part: sequence_logprobs(model, part, temperature),
+        lambda part: model.sequence_logprobs(part, temperature),
         batch,
         "sequences",
         max_tokens,
@@ -41,8 +40,8 @@ def response_sums(
 
 
 def log_ratios(
-    policy: nn.Module,
-    reference: nn.Module,
+    policy: PolicyModule,
+    reference: PolicyModule,
     responses: Sequence[Response],
     world: World,
     *,

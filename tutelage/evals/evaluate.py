@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
-from transformers import PreTrainedModel
 
 from tutelage.data.formats import read_documents, read_prompts
 from tutelage.evals import drift, language, scored, text, win_rate
@@ -23,6 +22,7 @@ from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
+from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
@@ -199,13 +199,13 @@ def _evaluate(
     return Answers(responses, scores), rows
 
 
-def _load(path: str, world: World) -> PreTrainedModel:
+def _load(path: str, world: World) -> PolicyModule:
     return load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)
 
 
 def _log_ratios(
     path: str,
-    model: PreTrainedModel,
+    model: PolicyModule,
     samples: Sequence[Response],
     reference_path: str,
     settings: Settings,

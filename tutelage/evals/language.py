@@ -6,20 +6,20 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tutelage import statistics
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.evals.rows import OVERALL, Row, row
-from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import context_of
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.statistics import Interval
 
 
 def losses(
-    model: PreTrainedModel,
+    model: PolicyModule,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     world: World,
@@ -40,9 +40,7 @@ def losses(
         return nats, tokens, size
     sequences = [Tokens(np.array(encoded[i], np.int32), np.arange(len(encoded[i])) > 0) for i in kept]
     batch = TokenBatch.collate(sequences, kept).to(world.device)
-    logprobs = forward_pass(
-        model, lambda part: response_logprobs(model, part).logprobs, batch, "tokens", max_tokens, world
-    )
+    logprobs = forward_pass(model, lambda part: model(part).logprobs, batch, "tokens", max_tokens, world)
     for i, values in zip(kept, logprobs.cpu().split(list(batch.lengths)), strict=True):
         nats[i] = -values.double().sum().item()
         tokens[i] = len(encoded[i]) - 1

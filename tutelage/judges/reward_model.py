@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.encoding import Unusable
 from tutelage.data.responses import response_batch
 from tutelage.data.template import Encoded, encode
 from tutelage.judges.judge import Judge
-from tutelage.models.forward import sequence_scores
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
 from tutelage.records import Response, Score
 
@@ -26,7 +26,7 @@ class RewardModelJudge(Judge):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: ScalarModule,
         tokenizer: PreTrainedTokenizerBase,
         policy_tokenizer: PreTrainedTokenizerBase | None,
         world: World,
@@ -44,9 +44,7 @@ class RewardModelJudge(Judge):
         """One score per response: the head's value at the last token."""
         batch = self._batch(responses).to(self._world.device)
         model, limit = self._model, self._max_tokens
-        raw = forward_pass(
-            model, lambda part: sequence_scores(model, part), batch, "sequences", limit, self._world
-        )
+        raw = forward_pass(model, lambda part: model(part, at="ends"), batch, "sequences", limit, self._world)
         return [Score(value) for value in raw.tolist()]
 
     def _batch(self, responses: Sequence[Response]) -> TokenBatch:

@@ -7,14 +7,15 @@ from inspect import signature
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from tutelage.models.cache import StaticKV
 from tutelage.models.cpu import llama
 from tutelage.models.cpu.rows import LlamaRows
-from tutelage.models.forward import flat_inputs, plain
+from tutelage.models.forward import flat_inputs
 from tutelage.models.layout import Layout
+from tutelage.models.policy import PolicyModule
 
 
 class Decoding:
@@ -26,9 +27,8 @@ class Decoding:
     (see `loading.prepare`). Logits are what the model's own forward returns, in its dtype.
     """
 
-    def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-        host = plain(model)
-        self._rows: _Rows = _kind(host)(host)
+    def __init__(self, model: PolicyModule, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        self._rows: _Rows = _kind(model)(model.host)
         self.logits = self._rows.prefill(prompts, new_tokens)
 
     @property
@@ -52,13 +52,12 @@ class Decoding:
             self.logits = self.logits.repeat_interleave(times, dim=0)
 
 
-def cache_bytes(model: nn.Module, rows: int, columns: int, itemsize: int | None = None) -> int:
+def cache_bytes(model: PolicyModule, rows: int, columns: int, itemsize: int | None = None) -> int:
     """Memory of the keys and values of `rows` sequences of `columns` tokens; itemsize in bytes: that of the weights."""
-    host = plain(model)
-    config = host.config.get_text_config()
+    config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * rows * columns * heads * width * (itemsize or host.dtype.itemsize)
+    return 2 * config.num_hidden_layers * rows * columns * heads * width * (itemsize or model.dtype.itemsize)
 
 
 class _Rows(Protocol):
@@ -70,10 +69,10 @@ class _Rows(Protocol):
     def repeat(self, times: int) -> None: ...
 
 
-def _kind(model: Any) -> Callable[[Any], _Rows]:
-    if type(model) is LlamaForCausalLM and llama.by_hand(model.model):
+def _kind(model: PolicyModule) -> Callable[[Any], _Rows]:
+    if type(model.host) is LlamaForCausalLM and llama.plain_llama(model.host.model):
         return LlamaRows
-    return _FlatRows if model.tutelage_traits.flat else _PaddedRows
+    return _PaddedRows if model.pads else _FlatRows
 
 
 class _FlatRows:

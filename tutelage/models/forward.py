@@ -1,7 +1,6 @@
-"""Forward passes over flat batches: hidden states, log-probs of responses, values of states, scores of sequences.
+"""How the backbone of a transformers model runs over a flat batch: token ids in, last hidden states out.
 
-Every function takes the model as `loading` prepared it (plain, scalar or wrapped by peft) and a `TokenBatch`. The
-sequences run as one row without padding where the architecture allows it (`Traits.flat`), what they share at their
+The sequences run as one row without padding where the architecture allows it (`Traits.flat`), what they share at their
 start once, and right-padded where not; what comes out is flat either way and agrees to 1e-5 in fp32.
 """
 
@@ -12,23 +11,20 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutelage.data.batch import TokenBatch
-from tutelage.models.cpu import llama
 from tutelage.models.layout import Layout
-from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
-from tutelage.ops.masked import segment_sum
 from tutelage.ops.shapes import round_up
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What load time found out about a model; kept on it as `tutelage_traits`.
+    """What load time found out about a model.
 
     flat: runs one flat row with attention per sequence; otherwise right-padded batches.
     logit_scale: the model's logits are head(hidden) times this (Cohere, Granite scale them).
@@ -44,26 +40,43 @@ TRIM_SHARE = 0.85
 """Rows are left out when at most this share is read: taking rows out and putting them back costs copies."""
 
 
-@dataclass(frozen=True)
-class TokenLogprobs:
-    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
-    fp32 [N], 1 where no other token is as likely (1/2 where one is)."""
+class Runner(Protocol):
+    """One way to run a backbone."""
 
-    logprobs: Tensor
-    entropy: Tensor | None
-    hits: Tensor
+    pads: bool
+    """Whether every sequence of a micro-batch is padded to the longest of them."""
 
-
-def plain(model: nn.Module) -> Any:
-    """The transformers model itself, without a peft wrapper (its adapters stay active: they live in the layers)."""
-    unwrap: Any = getattr(model, "get_base_model", None)
-    return unwrap() if unwrap else model
+    def __call__(self, backbone: Any, batch: TokenBatch, read: Tensor | None) -> Tensor:
+        """[T, D]: the last hidden state after every token; [M, D] at the flat positions `read` (int64 [M])."""
+        ...
 
 
-def pads(model: nn.Module) -> bool:
-    """Whether every sequence of a micro-batch is padded to the longest of them, instead of running flat."""
-    traits: Traits | None = getattr(plain(model), "tutelage_traits", None)
-    return traits is not None and not traits.flat
+class Flat:
+    """One flat row through transformers' own modules, with attention per sequence."""
+
+    pads = False
+
+    def __init__(self, trims: bool) -> None:
+        self._trims = trims
+
+    def __call__(self, backbone: Any, batch: TokenBatch, read: Tensor | None) -> Tensor:
+        layout = layout_of(batch)
+        ids, wanted = row_of(batch, layout, read)
+        few = self._trims and len(wanted) <= TRIM_SHARE * layout.total
+        with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
+            states: Tensor = backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state
+            return states[0, wanted]
+
+
+class Padded:
+    """A rectangle, padded on the right, for architectures that cannot run flat."""
+
+    pads = True
+
+    def __call__(self, backbone: Any, batch: TokenBatch, read: Tensor | None) -> Tensor:
+        inputs, real = padded_inputs(backbone, batch.ids, batch.lengths)
+        hidden: Tensor = backbone(**inputs, use_cache=False).last_hidden_state[real]
+        return hidden if read is None else hidden[read]
 
 
 @lru_cache(maxsize=64)
@@ -81,6 +94,15 @@ def _layout(lengths: tuple[int, ...], device: torch.device, shared: tuple[int, .
 def layout_of(batch: TokenBatch) -> Layout:
     """The layout of a batch, the same object for the passes of several models over it."""
     return _layout(batch.lengths, batch.device, batch.shared_prefixes)
+
+
+def row_of(batch: TokenBatch, layout: Layout, read: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The token ids [N] of the row in which a batch is computed, and the row positions of the flat positions `read`."""
+    ids = F.pad(batch.ids, (0, sum(layout.lengths) - len(batch.ids)))
+    wanted = torch.arange(len(batch.ids), device=batch.device) if read is None else read
+    if layout.place is None:
+        return ids, wanted
+    return ids[layout.kept], layout.place[wanted]
 
 
 def flat_inputs(ids: Tensor, layout: Layout) -> dict[str, Any]:
@@ -109,36 +131,6 @@ def padded_inputs(model: nn.Module, ids: Tensor, lengths: Sequence[int]) -> tupl
     return inputs, real
 
 
-def hidden_states(model: nn.Module, batch: TokenBatch, read: Tensor | None = None) -> Tensor:
-    """[T, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M])."""
-    host = plain(model)
-    backbone = host.base_model
-    if not host.tutelage_traits.flat:
-        inputs, real = padded_inputs(backbone, batch.ids, batch.lengths)
-        hidden = backbone(**inputs, use_cache=False).last_hidden_state[real]
-        return hidden if read is None else hidden[read]
-    layout = layout_of(batch)
-    filling = sum(layout.lengths) - len(batch.ids)
-    ids = F.pad(batch.ids, (0, filling))
-    ids = ids if layout.place is None else ids[layout.kept]
-    wanted = torch.arange(len(batch.ids), device=batch.device) if read is None else read
-    wanted = wanted if layout.place is None else layout.place[wanted]
-    if llama.by_hand(backbone):
-        return _by_hand(backbone, ids, layout, wanted)
-    few = host.tutelage_traits.trims and len(wanted) <= TRIM_SHARE * layout.total
-    with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
-        return backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0, wanted]
-
-
-def _by_hand(backbone: Any, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
-    if len(wanted) > TRIM_SHARE * layout.total:
-        return llama.states(backbone, ids, layout)[wanted]
-    read, place = torch.unique(wanted, return_inverse=True)
-    others = torch.ones(layout.total, dtype=torch.bool).index_fill_(0, read, False).nonzero().squeeze(1)
-    read = torch.cat([read, others[: round_up(len(read)) - len(read)]])
-    return llama.states(backbone, ids, layout, read)[place]
-
-
 @contextmanager
 def only_where_read(backbone: Any, read: Tensor, total: int) -> Iterator[None]:
     """The last layer's feed-forward part runs only at positions `read` of the row of `total` tokens.
@@ -159,57 +151,3 @@ def only_where_read(backbone: Any, read: Tensor, total: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def response_logprobs(
-    model: nn.Module, batch: TokenBatch, temperature: float = 1.0, entropy: bool = False
-) -> TokenLogprobs:
-    """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t.
-
-    Logits are computed only where they predict a token of `loss_mask`. A trained token that is the first of its
-    sequence has no prediction and gets 0.
-    """
-    host = plain(model)
-    source, target = shifted_index(batch.lengths, batch.loss_mask)
-    hidden = hidden_states(model, batch, source) * host.tutelage_traits.logit_scale
-    head = host.get_output_embeddings()
-    logprobs, entropies, hits = linear_logprobs_hits(
-        hidden, head.weight, batch.ids[target], temperature, head.bias
-    )
-    flat = logprobs.new_zeros(len(batch.ids))
-    return TokenLogprobs(
-        flat.index_copy(0, target, logprobs),
-        flat.index_copy(0, target, entropies) if entropy else None,
-        flat.index_copy(0, target, hits),
-    )
-
-
-def sequence_logprobs(model: nn.Module, batch: TokenBatch, temperature: float = 1.0) -> Tensor:
-    """[B] fp32: log-probability of the trained tokens of each sequence (nats), a response's end included."""
-    return segment_sum(response_logprobs(model, batch, temperature).logprobs, batch.lengths)
-
-
-def state_values(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """[N] fp32: the scalar head's value of the state before token t, at t; 0 where not `loss_mask`."""
-    source, target = shifted_index(batch.lengths, batch.loss_mask)
-    values = _score(model, hidden_states(model, batch, source))
-    return values.new_zeros(len(batch.ids)).index_copy(0, target, values)
-
-
-def sequence_scores(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """[B] fp32: the scalar head at the last token of every sequence."""
-    last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
-    return _score(model, hidden_states(model, batch, last))
-
-
-def scalar_head(model: nn.Module) -> nn.Linear:
-    """The linear layer [D -> 1] of a scalar model."""
-    return plain(model).score
-
-
-def _score(model: nn.Module, hidden: Tensor) -> Tensor:
-    """[M, D] -> [M], in fp32 also under autocast: D products per score cost nothing, and scores are compared."""
-    head = scalar_head(model)
-    with torch.autocast(hidden.device.type, enabled=False):
-        bias = None if head.bias is None else head.bias.float()
-        return nn.functional.linear(hidden.float(), head.weight.float(), bias).squeeze(-1)

@@ -21,8 +21,8 @@ from transformers.utils import logging as hf_logging
 
 from tutelage.files import folder_atomic, recover
 from tutelage.hub import hub
-from tutelage.models.forward import plain
 from tutelage.models.lora import merged
+from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
 from tutelage.models.probe import find_traits
 from tutelage.seeds import torch_generator
 
@@ -32,7 +32,7 @@ KNOWN_PADS = (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 
 def load_policy(
     path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-) -> PreTrainedModel:
+) -> PolicyModule:
     """A causal language model by folder or hub name, dropout 0, prepared for flat forwards.
 
     Raises ValueError (one sentence) when there is no model at `path`, when it is not a causal language model, or
@@ -44,12 +44,12 @@ def load_policy(
         raise ValueError(
             f"The checkpoint at {path} lacks weights of a language model ({missing}); is it complete?"
         )
-    return prepare(_moved(model, device), str(path))
+    return policy_module(_moved(model, device), str(path))
 
 
 def load_scalar(
     path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", seed: int = 0
-) -> PreTrainedModel:
+) -> ScalarModule:
     """A model with one scalar output per token (reward model, critic), dropout 0, prepared for flat forwards.
 
     A scalar checkpoint comes with its head. From a causal language model the backbone is taken and the head is fresh:
@@ -72,7 +72,7 @@ def load_scalar(
         )
         with torch.no_grad():
             head.weight.copy_(noise)
-    return prepare(_moved(model, device), str(path))
+    return scalar_module(_moved(model, device), str(path))
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
@@ -106,9 +106,9 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, what: str) -> None
         )
 
 
-def context_of(model: nn.Module) -> int | None:
+def context_of(module: Hosted) -> int | None:
     """The most tokens that the model takes at once; None where it sets no limit."""
-    return _context(plain(model).config)
+    return _context(module.config)
 
 
 def context_at(path: str | Path) -> int | None:
@@ -116,8 +116,9 @@ def context_at(path: str | Path) -> int | None:
     return _context(_config(path))
 
 
-def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+def fit_embeddings(module: Hosted, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give every token of the tokenizer an embedding; new rows are the mean of the old ones. Sets the padding id."""
+    model = module.host
     old = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > old:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -130,35 +131,41 @@ def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
             config.pad_token_id = tokenizer.pad_token_id
 
 
-def prepare(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """Find out the model's traits (which sets its attention) and switch to eval mode. `name` is for error messages."""
-    model.eval()
-    model.tutelage_traits = find_traits(model, name)  # type: ignore[assignment]
-    return model
+def policy_module(model: PreTrainedModel, name: str) -> PolicyModule:
+    """A causal language model as a unit: in eval mode, its traits found out (which sets its attention).
+
+    `name` is for error messages.
+    """
+    return PolicyModule(model, find_traits(model.eval(), name))
 
 
-def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+def scalar_module(model: PreTrainedModel, name: str) -> ScalarModule:
+    """The same for a model with a scalar head."""
+    return ScalarModule(model, find_traits(model.eval(), name))
+
+
+def save(module: Hosted, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
     """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template.
 
     An adapter is merged into a copy of the weights. Raises OSError naming the folder when it cannot be written.
     """
     with folder_atomic(folder) as partial, _quiet():
-        merged(model).save_pretrained(partial)
+        merged(module).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return Path(folder)
 
 
-def score_normalisation(model: nn.Module) -> tuple[float, float] | None:
+def score_normalisation(module: Hosted) -> tuple[float, float] | None:
     """(mean, standard deviation) of the scores on reference responses, from the model's config; None when not set."""
-    config = plain(model).config
+    config = module.config
     mean, std = (getattr(config, f"tutelage_score_{name}", None) for name in ("mean", "std"))
     return None if mean is None or std is None else (float(mean), float(std))
 
 
-def set_score_normalisation(model: nn.Module, mean: float, std: float) -> None:
+def set_score_normalisation(module: Hosted, mean: float, std: float) -> None:
     """Store the scores' mean and standard deviation in the config, so that they travel with the checkpoint."""
     assert std > 0, "the standard deviation of scores is positive"
-    config = plain(model).config
+    config = module.config
     config.tutelage_score_mean, config.tutelage_score_std = float(mean), float(std)
 
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tutelage.data.batch import TokenBatch
-from tutelage.models.forward import pads
+from tutelage.models.policy import Hosted
 from tutelage.parallel import World
 
 
 @torch.no_grad()
 def forward_pass(
-    model: nn.Module,
+    model: Hosted,
     function: Callable[[TokenBatch], Tensor],
     batch: TokenBatch,
     per: Literal["tokens", "sequences"],
@@ -27,7 +27,7 @@ def forward_pass(
     count = sum(batch.lengths) if per == "tokens" else len(batch.lengths)
     result = torch.empty(count, dtype=torch.float32, device=batch.device)
     index = batch.token_index if per == "tokens" else batch.sequence_index
-    for group in batch.groups(max_tokens, pads(model)):
+    for group in batch.groups(max_tokens, model.pads):
         with world.autocast():
             result[index(group)] = function(batch.take(group)).float()
     return result

@@ -8,7 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tutelage.models.loading import PAD, prepare
+from tutelage.models.loading import PAD, policy_module
+from tutelage.models.policy import PolicyModule
 from tutelage.seeds import torch_generator
 
 EOS = "<|eos|>"
@@ -69,7 +70,7 @@ def tiny_model(
     heads: int = 4,
     context: int = 1024,
     seed: int = 0,
-) -> LlamaForCausalLM:
+) -> PolicyModule:
     """An untrained Llama, about 1 M parameters as it stands, prepared like a loaded model.
 
     Made to learn fast at this size.  Embeddings are N(0, 1) and apart from the output layer, which is N(0, 0.02^2): tied
@@ -103,5 +104,4 @@ def tiny_model(
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     std /= (2 * layers) ** 0.5
                 weight.normal_(0.0, std, generator=torch_generator(seed, "tiny model", name))
-    prepare(model, "tiny")
-    return model
+    return policy_module(model, "tiny")

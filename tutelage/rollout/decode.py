@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tutelage.models.decode import Decoding
+from tutelage.models.policy import PolicyModule
 from tutelage.rollout.draw import draw_tokens
 
 COMPACT_SHARE = 0.125
@@ -29,7 +30,7 @@ class Drawn:
 
 @torch.inference_mode()
 def decode(
-    model: nn.Module,
+    model: PolicyModule,
     prompts: Sequence[Sequence[int]],
     uniforms: Tensor,
     temperature: float,

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
 from tutelage.data.responses import response_batch
 from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge, scores_of
-from tutelage.models.forward import TokenLogprobs, pads, response_logprobs
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import PolicyModule, TokenLogprobs
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Generator, Sampling
@@ -97,8 +97,8 @@ class Rollouts:
 
     def __init__(
         self,
-        policy: nn.Module,
-        ref: nn.Module | None,
+        policy: PolicyModule,
+        ref: PolicyModule | None,
         judge: Judge,
         generator: Generator,
         prompts: Sequence[Prompt],
@@ -171,7 +171,7 @@ class Rollouts:
         """The policy's forward with its graph; None where it takes several micro-batches or ranks: each that waits takes
         as much memory as an update does at a time."""
         limit = self._settings.micro_batch_tokens
-        if self._world.size > 1 or len(batch.groups(limit, pads(self._policy))) > 1:
+        if self._world.size > 1 or len(batch.groups(limit, self._policy.pads)) > 1:
             return None
         with self._world.autocast():
             return self._logprobs(self._policy, batch)
@@ -183,16 +183,17 @@ class Rollouts:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
             return self._pass(ref, batch)
 
-    def _pass(self, model: nn.Module, batch: TokenBatch) -> Tensor:
+    def _pass(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
         """float32 [N]: log-probabilities under a model, without a graph."""
         limit, world = self._settings.micro_batch_tokens, self._world
         return forward_pass(
             model, lambda part: self._logprobs(model, part).logprobs, batch, "tokens", limit, world
         )
 
-    def _logprobs(self, model: nn.Module, batch: TokenBatch) -> TokenLogprobs:
+    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> TokenLogprobs:
         entropy = model is self._policy and getattr(self._settings, "entropy_coef", 0.0) > 0
-        return response_logprobs(model, batch, self._settings.temperature, entropy)
+        found: TokenLogprobs = model(batch, self._settings.temperature, entropy)
+        return found
 
 
 def _sampled(responses: Sequence[Response], batch: TokenBatch) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from tutelage.records import Prompt, Response
 
 if TYPE_CHECKING:
-    from torch import nn
+    from tutelage.models.policy import PolicyModule
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,6 @@ class Generator(Protocol):
         """Responses in prompt-major order: all samples of the first prompt, then of the second, ..."""
         ...
 
-    def sync(self, policy: nn.Module, version: int) -> None:
+    def sync(self, policy: PolicyModule, version: int) -> None:
         """Use the weights of `policy` from now on; responses carry `version`."""
         ...

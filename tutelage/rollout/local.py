@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.encoding import Unusable
 from tutelage.data.template import encode, encode_prompts, end_token_id
 from tutelage.models.decode import cache_bytes
-from tutelage.models.forward import plain
 from tutelage.models.loading import context_of
+from tutelage.models.policy import PolicyModule
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, decode
 from tutelage.rollout.draw import row_uniforms
@@ -55,7 +54,7 @@ class LocalGenerator:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PolicyModule,
         tokenizer: PreTrainedTokenizerBase,
         *,
         dtype: torch.dtype | None = None,
@@ -66,7 +65,7 @@ class LocalGenerator:
         self.tokenizer = tokenizer
         self.progress = progress
         self._memory = memory_mib * 2**20
-        self._dtype = dtype or plain(model).dtype
+        self._dtype = dtype or model.dtype
         self._model = self._weights_of(model)
         self._version = version
 
@@ -113,21 +112,21 @@ class LocalGenerator:
         """The most tokens that a prompt and its response may have together; None where the model sets no limit."""
         return context_of(self._model)
 
-    def sync(self, policy: nn.Module, version: int) -> None:
+    def sync(self, policy: PolicyModule, version: int) -> None:
         """Generate from the weights of `policy` from now on.
 
         By reference when the dtypes are equal, by copy otherwise. `policy` has the structure of the model given at
         the start (same parameter names and shapes).
         """
         if self._model is not policy:
-            if plain(policy).dtype == self._dtype:
+            if policy.dtype == self._dtype:
                 self._model = policy
             else:
                 _copy_weights(policy, self._model)
         self._version = version
 
-    def _weights_of(self, model: nn.Module) -> nn.Module:
-        if plain(model).dtype == self._dtype:
+    def _weights_of(self, model: PolicyModule) -> PolicyModule:
+        if model.dtype == self._dtype:
             return model
         own = copy.deepcopy(model).requires_grad_(False)
         for parameter in own.parameters():  # not .to(): buffers such as rotary frequencies stay in float32
@@ -167,7 +166,7 @@ class LocalGenerator:
 
     def _rows(self, columns: int) -> int:
         """How many rows of so many tokens the memory holds; at least one."""
-        host = plain(self._model)
+        host = self._model
         logits = host.config.get_text_config().vocab_size * (
             host.dtype.itemsize + 3 * 4
         )  # and three float32 copies
@@ -180,7 +179,7 @@ class LocalGenerator:
         return decode(
             self._model,
             [ids[i] for i in batch.prompts],
-            torch.from_numpy(uniforms).to(plain(self._model).device),
+            torch.from_numpy(uniforms).to(self._model.device),
             sampling.temperature,
             self._end_ids(),
             self.progress or (lambda tokens, responses: None),
@@ -191,8 +190,7 @@ class LocalGenerator:
         found = {end_token_id(self.tokenizer, chat=False)}
         if self.tokenizer.chat_template:
             found.add(end_token_id(self.tokenizer, chat=True))
-        host = plain(self._model)
-        for config in (host.config.get_text_config(), host.generation_config):
+        for config in (self._model.config.get_text_config(), self._model.host.generation_config):
             ids = getattr(config, "eos_token_id", None)
             found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
         return sorted(found)
@@ -229,7 +227,7 @@ def _keys(batch: _Batch) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def _copy_weights(policy: nn.Module, own: nn.Module) -> None:
+def _copy_weights(policy: PolicyModule, own: PolicyModule) -> None:
     source = dict(policy.named_parameters())
     for name, parameter in own.named_parameters():
         parameter.copy_(source[name])

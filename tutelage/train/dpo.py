@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step, rows_until
 from tutelage.data.template import PairTokens
-from tutelage.models.forward import sequence_logprobs
 from tutelage.models.loading import load_tokenizer
+from tutelage.models.policy import PolicyModule
 from tutelage.ops.losses import dpo
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
@@ -35,7 +35,7 @@ class DPO:
     """The algorithm: the policy's own log-ratio to the reference is the score of a response."""
 
     def __init__(
-        self, policy: nn.Module, pairs: Sequence[PairTokens], ref: Mapping[int, Tensor], settings: Settings
+        self, policy: PolicyModule, pairs: Sequence[PairTokens], ref: Mapping[int, Tensor], settings: Settings
     ) -> None:
         self.trained: dict[str, nn.Module] = {"policy": policy}
         self._policy, self._pairs, self._ref, self._settings = policy, pairs, ref, settings
@@ -48,7 +48,7 @@ class DPO:
     def loss(self, batch: TokenBatch) -> Loss:
         """DPO loss, a mean over pairs, and TRL's metrics."""
         settings, p_chosen = self._settings, batch.per_unit["p_chosen"]
-        logprobs = sequence_logprobs(self._policy, batch)
+        logprobs = self._policy.sequence_logprobs(batch)
         log_ratio = (logprobs - batch.per_sequence["ref_logprobs"]).view(-1, 2)
         losses = dpo(
             log_ratio[:, 0] - log_ratio[:, 1],

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
-from tutelage.models.forward import pads
+from tutelage.models.policy import Hosted
 from tutelage.parallel import World
 from tutelage.runs import Run
 from tutelage.settings.train import TrainSettings
@@ -200,7 +200,7 @@ def accumulate(algorithm: Algorithm, batches: Update, max_tokens: int, world: Wo
     """
     shares = [share(batch, world) for batch in batches]
     counts = counts_of(shares, world)
-    padded = any(pads(module) for module in algorithm.trained.values())
+    padded = any(isinstance(module, Hosted) and module.pads for module in algorithm.trained.values())
     sums = Sums()
     for batch, own in zip(batches, shares, strict=True):
         idle = len(own) == 0  # this rank takes part in sums by a unit that does not count

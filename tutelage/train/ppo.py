@@ -24,9 +24,9 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import read_prompts
 from tutelage.judges.calibration import Calibrated, Calibration
 from tutelage.judges.reward_model import RewardModelJudge
-from tutelage.models.forward import response_logprobs, state_values
 from tutelage.models.loading import load_policy, load_scalar, load_tokenizer, score_normalisation
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
 from tutelage.ops.kl import k2
 from tutelage.ops.losses import clipped_policy, clipped_value
@@ -58,12 +58,12 @@ Log = Callable[[Mapping[str, float]], None]
 class Critic:
     """The network that foretells rewards: its head's values, in the units of the (normalised) scores."""
 
-    model: nn.Module
+    model: ScalarModule
     calibration: Calibration
 
     def values(self, batch: TokenBatch) -> Tensor:
         """float32 [N]: the value of the state before token t, at t; differentiable."""
-        raw = state_values(self.model, batch)
+        raw = self.model(batch, at="tokens")
         return torch.where(batch.loss_mask, self.calibration(raw), 0.0)
 
 
@@ -72,7 +72,7 @@ class PPO:
 
     def __init__(
         self,
-        policy: nn.Module,
+        policy: PolicyModule,
         critic: Critic,
         rollouts: Rollouts,
         settings: Settings,
@@ -176,7 +176,7 @@ class PPO:
         if "now/values" in known:
             return known["now/logprobs"], known.get("now/entropy"), known["now/values"]
         wanted = settings.entropy_coef > 0
-        policy = response_logprobs(self._policy, batch, temperature=settings.temperature, entropy=wanted)
+        policy = self._policy(batch, settings.temperature, wanted)
         return policy.logprobs, policy.entropy, self._critic.values(batch)
 
     def _old_values(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.formats import read_documents
 from tutelage.data.packing import Packing, Segment
 from tutelage.data.preflight import prepare_documents
 from tutelage.models.loading import fit_embeddings, load_policy, load_tokenizer
+from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Conversation, Document
@@ -31,7 +31,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Pretrain; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     documents, held_out = read_rows(read_documents, settings, run)
     model, tokenizer = start_model(settings, documents, run)
-    torch.nn.Module.to(model, world.device)
+    model.to(world.device)
     prepare = partial(
         prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console
     )
@@ -73,7 +73,7 @@ def segments_batch(texts: Sequence[Tokens], segments: Sequence[Segment]) -> Toke
 
 def start_model(
     settings: Settings, documents: Sequence[Document | Conversation], run: Run
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[PolicyModule, PreTrainedTokenizerBase]:
     """The model to go on from, or the tiny model with a tokenizer of its own (kept in the run folder for a resume)."""
     if settings.model:
         path = result_folder(settings.model)

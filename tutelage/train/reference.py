@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.models.forward import sequence_logprobs
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.runs import Run
 
@@ -65,7 +65,7 @@ def key_of(tokens: Tokens) -> bytes:
 
 
 def reference_logprobs(
-    model: nn.Module,
+    model: PolicyModule,
     sequences: Callable[[int], Sequence[Tokens]],
     rows: Sequence[int],
     max_tokens: int,
@@ -76,10 +76,6 @@ def reference_logprobs(
 
     `model` is the reference itself: call this before it is trained, and before a checkpoint is loaded into it.
     """
-
-    def logprobs(part: TokenBatch) -> Tensor:
-        return sequence_logprobs(model, part)
-
     known = Known(run.folder / "reference.bin", world.leads)
     keys = {row: [key_of(tokens) for tokens in sequences(row)] for row in rows}
     with run.progress(len(rows), "reference") as bar:
@@ -89,7 +85,9 @@ def reference_logprobs(
                 batch = TokenBatch.collate([tokens for row in some for tokens in sequences(row)])
                 known.add(
                     wanted,
-                    forward_pass(model, logprobs, batch.to(world.device), "sequences", max_tokens, world),
+                    forward_pass(
+                        model, model.sequence_logprobs, batch.to(world.device), "sequences", max_tokens, world
+                    ),
                 )
             bar.advance(len(some))
     return {row: torch.tensor([known[key] for key in keys[row]]) for row in rows}

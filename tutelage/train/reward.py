@@ -24,9 +24,9 @@ from tutelage.evals.rows import to_json
 from tutelage.feedback.source import is_store_source
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
-from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
 from tutelage.models.passes import forward_pass
+from tutelage.models.policy import ScalarModule
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
@@ -43,7 +43,7 @@ NORMALISATION_PAIRS = 512
 class RewardModelling:
     """The algorithm: pairs of a prompt's responses, the preferred one scored higher."""
 
-    def __init__(self, model: nn.Module, pairs: Sequence[PairTokens], settings: Settings) -> None:
+    def __init__(self, model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings) -> None:
         self.trained: dict[str, nn.Module] = {"reward_model": model}
         self._model, self._pairs, self._settings = model, pairs, settings
 
@@ -55,7 +55,7 @@ class RewardModelling:
     def loss(self, batch: TokenBatch) -> Loss:
         """Bradley-Terry loss, a mean over pairs; all scores of a batch come from one forward pass."""
         settings, p_chosen = self._settings, batch.per_unit["p_chosen"]
-        chosen, rejected = sequence_scores(self._model, batch).float().view(-1, 2).unbind(1)
+        chosen, rejected = self._model(batch, at="ends").view(-1, 2).unbind(1)
         smooth = p_chosen * (1 - settings.label_smoothing) + (1 - p_chosen) * settings.label_smoothing
         margin = settings.margin_coef * batch.per_unit["margin"]
         losses = bradley_terry(chosen - rejected, p_chosen=smooth, margin=margin)
@@ -74,17 +74,17 @@ class RewardModelling:
 
 
 def score_pairs(
-    model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World
+    model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings, world: World
 ) -> np.ndarray:
     """float32 [P, 2]: the scores of (chosen, rejected)."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
     limit = settings.micro_batch_tokens
-    scores = forward_pass(model, lambda part: sequence_scores(model, part), batch, "sequences", limit, world)
+    scores = forward_pass(model, lambda part: model(part, at="ends"), batch, "sequences", limit, world)
     return scores.view(-1, 2).cpu().numpy()
 
 
 def normalise(
-    model: nn.Module, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
+    model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
 ) -> None:
     """Store mean and standard deviation of the scores of a fixed sample of the training responses in the model's config."""
     sample = rng(settings.seed, "normalisation").permutation(len(pairs))[:NORMALISATION_PAIRS]

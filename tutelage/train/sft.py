@@ -18,8 +18,8 @@ from tutelage.data.formats import Records, read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
 from tutelage.feedback.source import demonstrations_digest, demonstrations_from, is_store_source
-from tutelage.models.forward import response_logprobs
 from tutelage.models.loading import load_tokenizer
+from tutelage.models.policy import PolicyModule
 from tutelage.ops.losses import nll
 from tutelage.ops.masked import masked_sum
 from tutelage.parallel import World
@@ -44,7 +44,7 @@ Example = Demonstration | Conversation
 class LanguageModelling:
     """The algorithm: sequences laid out flat, none seeing another."""
 
-    def __init__(self, model: nn.Module, batch_at: Callable[[int], TokenBatch]) -> None:
+    def __init__(self, model: PolicyModule, batch_at: Callable[[int], TokenBatch]) -> None:
         self.trained: dict[str, nn.Module] = {"policy": model}
         self._model, self._batch_at = model, batch_at
 
@@ -54,7 +54,7 @@ class LanguageModelling:
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Negative log-likelihood and how often the next token was the likeliest, means over the trained tokens."""
-        mask, found = batch.loss_mask, response_logprobs(self._model, batch)
+        mask, found = batch.loss_mask, self._model(batch)
         return Loss(
             {"nll": Term(masked_sum(nll(found.logprobs), mask), "tokens")},
             {"mean_token_accuracy": Sum(masked_sum(found.hits, mask), "tokens")},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
@@ -22,6 +22,7 @@ from tutelage.feedback.source import comparisons_digest, comparisons_from, is_st
 from tutelage.files import write_json_atomic
 from tutelage.models.loading import context_of, fit_embeddings, load_policy, save
 from tutelage.models.lora import add_lora
+from tutelage.models.policy import Hosted, PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
@@ -59,7 +60,7 @@ def hold_out(
     return split_by_prompt(rows, settings.heldout_share, settings.split_seed)
 
 
-def context_limit(max_length: int, model: nn.Module) -> int:
+def context_limit(max_length: int, model: Hosted) -> int:
     """`max_length`, or what the model's context allows if that is less."""
     context = context_of(model)
     return min(max_length, context) if context else max_length
@@ -74,7 +75,7 @@ def show_preflight(prepared: Prepared[E], run: Run) -> Prepared[E]:
 
 def start_policy(
     path: str, tokenizer: PreTrainedTokenizerBase, settings: LoraSettings, world: World
-) -> nn.Module:
+) -> PolicyModule:
     """The policy to train: all weights in float32, or with a fresh LoRA adapter."""
     model = load_policy(path, device=world.device)
     fit_embeddings(model, tokenizer)
@@ -96,7 +97,7 @@ class Pairs:
 def prepare_pairs(
     settings: RewardSettings | DPOSettings,
     tokenizer: PreTrainedTokenizerBase,
-    model: nn.Module,
+    model: Hosted,
     run: Run,
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
@@ -162,6 +163,6 @@ def fitting_prompts(
     return prepared.examples
 
 
-def export(run: Run, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Path:
+def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Write the result where plain `from_pretrained` loads it, an adapter merged in."""
     return save(model, tokenizer, run.folder / "model")

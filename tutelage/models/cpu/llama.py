@@ -21,18 +21,42 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import LlamaModel
 
+from tutelage.data.batch import TokenBatch
 from tutelage.models.attention import Scores, attend, attend_backward
 from tutelage.models.cache import StaticKV
+from tutelage.models.forward import TRIM_SHARE, Flat, layout_of, row_of
 from tutelage.models.layout import Layout
+from tutelage.ops.shapes import round_up
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
 
-def by_hand(backbone: Any) -> bool:
+def plain_llama(backbone: Any) -> bool:
     """Whether `states` can run this backbone: a plain Llama on a CPU, without biases, adapters or checkpointing."""
     if type(backbone) is not LlamaModel or backbone.device.type != "cpu" or backbone.gradient_checkpointing:
         return False
     return backbone.config.hidden_act == "silu" and all(map(_plain, backbone.layers))
+
+
+class ByHand:
+    """One flat row through `states`; through transformers' modules (`otherwise`) when somebody has changed the model."""
+
+    pads = False
+
+    def __init__(self, otherwise: Flat) -> None:
+        self._otherwise = otherwise
+
+    def __call__(self, backbone: Any, batch: TokenBatch, read: Tensor | None) -> Tensor:
+        if not plain_llama(backbone):
+            return self._otherwise(backbone, batch, read)
+        layout = layout_of(batch)
+        ids, wanted = row_of(batch, layout, read)
+        if len(wanted) > TRIM_SHARE * layout.total:
+            return states(backbone, ids, layout)[wanted]
+        few, place = torch.unique(wanted, return_inverse=True)
+        others = torch.ones(layout.total, dtype=torch.bool).index_fill_(0, few, False).nonzero().squeeze(1)
+        few = torch.cat([few, others[: round_up(len(few)) - len(few)]])
+        return states(backbone, ids, layout, few)[place]
 
 
 def _plain(layer: Any) -> bool:

@@ -1,0 +1,139 @@
+"""Models as units: a language model that gives log-probabilities, a scalar model that gives values and scores.
+
+What goes into a loss comes out of `forward` of one of these, head included: this is what is sharded, compiled and
+checkpointed as a whole, and nobody outside reads a weight.  Inside is a transformers model, plain or wrapped by peft.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.batch import TokenBatch
+from tutelage.models.cpu.llama import ByHand, plain_llama
+from tutelage.models.forward import Flat, Padded, Runner, Traits
+from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
+from tutelage.ops.masked import segment_sum
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
+    fp32 [N], 1 where no other token is as likely (1/2 where one is)."""
+
+    logprobs: Tensor
+    entropy: Tensor | None
+    hits: Tensor
+
+
+class Hosted(nn.Module):
+    """A transformers model (`model`, perhaps wrapped by peft), and how it is run: chosen once, when it is loaded."""
+
+    def __init__(self, model: nn.Module, traits: Traits) -> None:
+        super().__init__()
+        self.model = model
+        self.traits = traits
+        self._run = _runner(self.host, traits)
+
+    @property
+    def host(self) -> Any:
+        """The transformers model itself, without a peft wrapper (its adapters stay active: they live in the layers)."""
+        unwrap: Any = getattr(self.model, "get_base_model", None)
+        return unwrap() if unwrap else self.model
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there is an adapter."""
+        return self.host is not self.model
+
+    @property
+    def pads(self) -> bool:
+        """Whether every sequence of a micro-batch is padded to the longest of them, instead of running flat."""
+        return self._run.pads
+
+    @property
+    def config(self) -> Any:
+        """The transformers model's configuration."""
+        return self.host.config
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.host.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights (of the frozen ones, where there is an adapter)."""
+        dtype: torch.dtype = self.host.dtype
+        return dtype
+
+    def with_model(self, model: nn.Module) -> Self:
+        """The same kind of module around another form of its model, such as one with an adapter."""
+        return type(self)(model, self.traits)
+
+    def hidden_states(self, batch: TokenBatch, read: Tensor | None = None) -> Tensor:
+        """[T, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M])."""
+        return self._run(self.host.base_model, batch, read)
+
+
+class PolicyModule(Hosted):
+    """A causal language model."""
+
+    def forward(self, batch: TokenBatch, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
+        """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t.
+
+        Logits are computed only where they predict a token of `loss_mask`. A trained token that is the first of its
+        sequence has no prediction and gets 0.
+        """
+        source, target = shifted_index(batch.lengths, batch.loss_mask)
+        hidden = self.hidden_states(batch, source) * self.traits.logit_scale
+        head = self.host.get_output_embeddings()
+        logprobs, entropies, hits = linear_logprobs_hits(
+            hidden, head.weight, batch.ids[target], temperature, head.bias
+        )
+        flat = logprobs.new_zeros(len(batch.ids))
+        return TokenLogprobs(
+            flat.index_copy(0, target, logprobs),
+            flat.index_copy(0, target, entropies) if entropy else None,
+            flat.index_copy(0, target, hits),
+        )
+
+    def sequence_logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> Tensor:
+        """[B] fp32: log-probability of the trained tokens of each sequence (nats), a response's end included."""
+        return segment_sum(self(batch, temperature).logprobs, batch.lengths)
+
+
+class ScalarModule(Hosted):
+    """A model with a linear head [D -> 1]: a reward model, a critic."""
+
+    def forward(self, batch: TokenBatch, at: Literal["tokens", "ends"]) -> Tensor:
+        """tokens: [N] fp32, the value of the state before token t, at t; 0 where not `loss_mask`.
+        ends: [B] fp32, the score at the last token of every sequence."""
+        if at == "ends":
+            last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
+            return self._score(self.hidden_states(batch, last))
+        source, target = shifted_index(batch.lengths, batch.loss_mask)
+        values = self._score(self.hidden_states(batch, source))
+        return values.new_zeros(len(batch.ids)).index_copy(0, target, values)
+
+    @property
+    def head(self) -> nn.Linear:
+        head: nn.Linear = self.host.score
+        return head
+
+    def _score(self, hidden: Tensor) -> Tensor:
+        """[M, D] -> [M], in fp32 also under autocast: D products per score cost nothing, and scores are compared."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            bias = None if self.head.bias is None else self.head.bias.float()
+            scores = nn.functional.linear(hidden.float(), self.head.weight.float(), bias)
+            return scores.squeeze(-1)
+
+
+def _runner(host: Any, traits: Traits) -> Runner:
+    if not traits.flat:
+        return Padded()
+    flat = Flat(traits.trims)
+    return ByHand(flat) if plain_llama(host.base_model) else flat
