@@ -23,7 +23,7 @@ from benchmarks.table import table
 from benchmarks.turns import Step, Worker
 from benchmarks.work import CASES, SHAPES, WARMUP, Work, flops_per_step, forward, write_rows
 from tutelage.models.loading import load_policy, load_tokenizer
-from tutelage.runs import read_metrics
+from tutelage.resume import read_metrics
 from tutelage.settings.base import load
 
 

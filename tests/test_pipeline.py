@@ -61,7 +61,13 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
     ("stages", "sentence"),
     [
         ([{"name": "x"}], "stage 1 has no 'command'"),
-        ([{"command": "wrold"}], "no command 'wrold'"),
+        ([{"command": "wrold"}], "stage 1: there is no command 'wrold': did you mean 'world'"),
+        ([{"command": "serve"}], "stage 1: 'serve' writes no run folder, so it cannot be a stage"),
+        ([{"command": "feedback export"}], "stage 1: 'feedback export' writes no run folder"),
+        (
+            [WORLD, {"command": "sft", "data": "@wrold/x"}],
+            "'@wrold' names no earlier stage: did you mean '@world'",
+        ),
         ([{"command": "world", "documnets": 3}], "stage 1 .world.: unknown setting 'documnets'.*documents"),
         ([{"command": "sft", "data": "@world/x"}], "'@world' names no earlier stage"),
         ([WORLD | {"out": "elsewhere"}], "stage 1 has an 'out'"),

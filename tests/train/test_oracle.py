@@ -26,9 +26,10 @@ from tutelage.judges.judge import Judge
 from tutelage.models.forward import Traits
 from tutelage.models.layout import Layout
 from tutelage.records import Prompt, Response, Score
+from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
-from tutelage.runs import Run, read_metrics
+from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.train import DPOSettings, PPOSettings
 from tutelage.train.dpo import DPO

@@ -60,10 +60,14 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     baseline = _baseline(settings, models)
     prompts = _answerable(_prompts(settings), models, settings, run)
     documents = _documents(settings)
-    run.input("prompts", settings.prompts)
-    for name, path in models.items():
-        run.input(name, path)
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
+    run.input("prompts", settings.prompts)
+    if settings.documents:
+        run.input("documents", settings.documents)
+    for name, path in models.items():
+        run.input(f"model {name}", path)
+    if reference_path not in models.values():
+        run.input("reference", reference_path)
     judge = build_judge(settings.judge, world)
     run.note(baseline=baseline, reference=reference_path, judge=named_judge(settings, judge))
     answers: dict[str, Answers] = {}

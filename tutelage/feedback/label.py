@@ -44,10 +44,10 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     judge = build_judge(settings.judge)
     voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
-        store.build_pairs(settings.project, settings.pairs_per_prompt, voters.votes_per_item)
-        voters.sign_in(store)
         source = f"store:{settings.project}"
         run.input("responses", source, responses_digest(source, settings.store))
+        store.build_pairs(settings.project, settings.pairs_per_prompt, voters.votes_per_item)
+        voters.sign_in(store)
         _label(store, settings, voters, run)
         _close(store, settings.project, run)
     return run.folder
@@ -141,6 +141,7 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
             "sample at least two per prompt, at a temperature above 0."
         )
     waiting = store.unlabelled_pairs(settings.project)
+    run.begin()
     with run.progress(len(waiting), "pairs") as bar:
         for start in range(0, len(waiting), PAIRS_AT_ONCE):
             some = waiting[start : start + PAIRS_AT_ONCE]

@@ -21,6 +21,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_json
 
@@ -34,8 +35,32 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """Whether a run that was begun with the values `before` is no run of these settings because of setting `name`.
+
+        None: the setting may change.  Text: it may not, and why ("" when that needs no words).
+        """
+        return "" if _mark(type(self).model_fields[name], "changes_result") else None
+
+    def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
+        """Whether a run that ended with the values `before` has something left to do with these settings."""
+        return False
+
 
 S = TypeVar("S", bound=Settings)
+
+# Settings that many commands have, in the order in which people think of them: from what, to where, how much, how long.
+FIRST = (
+    "stages", "model", "models", "reward_model", "data", "prompts", "eval_data", "eval_prompts", "file", "kind", "project",
+    "store", "out", "batch_size", "samples", "learning_rate", "epochs", "max_steps", "max_length", "max_new_tokens",
+)  # fmt: skip
+
+
+class Made(NamedTuple):
+    """How far a run is: its steps that a resume starts from, and the rows that it trains on (0: not known)."""
+
+    steps: int = 0
+    rows: int = 0
 
 
 class Row(NamedTuple):
@@ -46,12 +71,26 @@ class Row(NamedTuple):
     default: str
     unit: str
     sentence: str
+    everyday: bool = True
 
 
-def setting(default: Any, help: str, unit: str = "", **constraints: Any) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    unit: str = "",
+    *,
+    everyday: bool = True,
+    changes_result: bool = True,
+    **constraints: Any,
+) -> Any:
     """Declare one setting: its default (`...` when it must be given), one sentence, its unit, and pydantic constraints
-    (`gt`, `ge`, `lt`, `le`, `min_length`, ...)."""
-    return Field(default, description=help, json_schema_extra={"unit": unit}, **constraints)
+    (`gt`, `ge`, `lt`, `le`, `min_length`, ...).
+
+    everyday: most people set it at some time; the others come last in `--help`.  changes_result: False for what only
+    memory, speed or safety depend on: it may change when a run goes on, and makes nothing stale.
+    """
+    marks: JsonDict = {"unit": unit, "everyday": everyday, "changes_result": changes_result}
+    return Field(default, description=help, json_schema_extra=marks, **constraints)
 
 
 def load(cls: type[S], args: Sequence[str] = ()) -> S:
@@ -100,13 +139,33 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
 
 
 def rows(cls: type[Settings]) -> list[Row]:
-    """Every setting of `cls`: its own first, then those of the groups that it inherits, nearest first."""
+    """Every setting of `cls`: the everyday ones, then the others.
+
+    The everyday ones begin with FIRST; beyond that its own come first, then those of the groups that it inherits,
+    nearest first.
+    """
     declared = (name for group in cls.__mro__ for name in inspect.get_annotations(group))
-    return [
-        Row(name, type_name(field), _default(field), _unit(field), field.description or "")
+    found = [
+        Row(
+            name,
+            type_name(field),
+            _default(field),
+            str(_mark(field, "unit")),
+            field.description or "",
+            bool(_mark(field, "everyday")),
+        )
         for name in dict.fromkeys(declared)
         if (field := cls.model_fields.get(name))
     ]
+    order = {name: place for place, name in enumerate(FIRST)}
+    return sorted(found, key=lambda row: (not row.everyday, order.get(row.name, len(order))))
+
+
+def parts(cls: type[Settings]) -> list[tuple[str, list[Row]]]:
+    """`rows` as people read them: ("everyday", rows), ("more", rows); one part without a heading where there is no other."""
+    found = rows(cls)
+    everyday, more = [row for row in found if row.everyday], [row for row in found if not row.everyday]
+    return [("everyday", everyday), ("more", more)] if everyday and more else [("", found)]
 
 
 def to_yaml(settings: Settings) -> str:
@@ -161,9 +220,10 @@ def _default(field: FieldInfo) -> str:
     return "" if value is PydanticUndefined else _plain(value)
 
 
-def _unit(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+def _mark(field: FieldInfo, name: str) -> Any:
+    """What `setting` was told beside type and default."""
+    assert isinstance(field.json_schema_extra, dict), "settings are declared with `setting`"
+    return field.json_schema_extra[name]
 
 
 def _plain(value: Any) -> str:
