@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 from transformers import PreTrainedModel
 
 from tutelage.data.formats import read_documents, read_prompts
 from tutelage.evals import drift, language, scored, text, win_rate
-from tutelage.evals.findings import METRICS, display, number, one
+from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
+from tutelage.evals.shown import models_table
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.judges.judge import Judge
@@ -85,7 +85,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in models})
     )
     write_json_atomic(run.folder / "results.json", to_json(rows))
-    run.console.print(table(rows, list(models), baseline))
+    title = f"Held-out prompts, compared with {display(baseline)} (95 % intervals)"
+    run.console.print(models_table(rows, list(models), SHOWN, title, run.console.width))
     if not answers[baseline].scores:
         run.console.print(
             f"{settings.prompts} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
@@ -264,19 +265,3 @@ def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]
         }
         for i, prompt in enumerate(prompts)
     ]
-
-
-def table(rows: Sequence[Row], models: Sequence[str], baseline: str) -> Table:
-    """The main numbers as a rich table: one line per measure, one column per model."""
-    out = Table(
-        title=f"Held-out prompts, compared with {display(baseline)} (95 % intervals)", title_justify="left"
-    )
-    out.add_column("measure")
-    for model in models:
-        out.add_column(display(model), justify="right")
-    for metric in SHOWN:
-        found = [one(rows, model, metric) for model in models]
-        if any(found):
-            shown = [number(r) if r is not None else None for r in found]
-            out.add_row(METRICS[metric][0], *(f"{n.text} {n.interval}".strip() if n else "–" for n in shown))
-    return out

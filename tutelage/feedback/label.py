@@ -207,8 +207,8 @@ def _habits(rows: Sequence[AnnotatorRow]) -> list[Row]:
 def _print(rows: Sequence[AnnotatorRow], agreement: dict[str, Row], run: Run) -> None:
     table = Table(title="Annotators")
     table.add_column("annotator")
-    for heading in ("votes", "ties", "agrees with gold", "with the others", "chose the first shown"):
-        table.add_column(heading, justify="right")
+    for heading in ("votes", "ties", "right by gold", "as the others", "first shown"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in rows:
         gold = agreement[line.name].value if line.name in agreement else None
         numbers = (gold, line.agreement, line.chose_first)
