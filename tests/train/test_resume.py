@@ -131,7 +131,7 @@ def test_a_run_whose_data_was_replaced_is_refused_until_it_is_put_back(
 
 def test_a_command_that_failed_before_its_first_step_is_corrected_in_place(data: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    for mistake in ({"model": str(tmp_path / "modle")}, {"data": str(tmp_path / "txet.jsonl")}, {"heads": 3}):
+    for mistake in ({"model": str(tmp_path / "modle")}, {"data": str(tmp_path / "txet.jsonl")}):
         with pytest.raises(ValueError):
             pretrain(**{"data": data, "out": out, "max_steps": 1, **mistake})
         assert lineage(out)["state"] == "failed" and lineage(out)["error"]
