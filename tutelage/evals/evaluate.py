@@ -20,7 +20,7 @@ from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
 from tutelage.evals.shown import models_table
 from tutelage.files import write_json_atomic, write_jsonl_atomic
-from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
@@ -68,6 +68,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run.input(f"model {name}", path)
     if reference_path not in models.values():
         run.input("reference", reference_path)
+    if reads_model(settings.judge):
+        run.input("judge", result_folder(settings.judge))
     judge = build_judge(settings.judge, world)
     run.note(baseline=baseline, reference=reference_path, judge=named_judge(settings, judge))
     answers: dict[str, Answers] = {}

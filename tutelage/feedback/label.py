@@ -18,10 +18,10 @@ from rich.table import Table
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.feedback.source import responses_digest
 from tutelage.files import write_json_atomic
-from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.records import Response
-from tutelage.runs import Run
+from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings as Settings
 from tutelage.statistics import bootstrap_mean, correct
@@ -41,6 +41,8 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     `world` is None: what runs a model asks for it itself.  Raises ValueError when the project has nothing to compare, when
     the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
     """
+    if reads_model(settings.judge):
+        run.input("judge", result_folder(settings.judge))
     judge = build_judge(settings.judge)
     voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
