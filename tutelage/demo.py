@@ -40,7 +40,7 @@ def main(settings: DemoSettings, console: Console) -> Path:
 def show(results: Path, console: Console) -> None:
     """The closing table: what the three models are worth, each number with its 95 % interval."""
     rows = read(results)
-    title = "Held-out prompts, by the world's gold standard, compared with SFT (95 % intervals)"
+    title = "Held-out prompts, by the gold standard, compared with SFT (95 % intervals)"
     console.print(models_table(rows, ("sft", "ppo", "dpo"), MEASURES, title, console.width))
     accuracy, ceiling = one(rows, "reward", "accuracy"), one(rows, "reward", "ceiling")
     if accuracy and ceiling:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from tutelage.evals.findings import METRICS, display, number, one
 from tutelage.evals.rows import Row
 
+GAP = 2  # characters between two columns
 LONGEST_NAME = 20  # characters of a column's name on a line
 
 
@@ -30,8 +30,8 @@ def columns_table(
     """Columns of cells beside the names of the lines; what does not fit into `width` characters of text comes below,
     beside the same names, so that no cell is broken."""
     tables: list[Text | Table] = [Text(title, "italic")]
-    for part in _parts(columns, width - max(map(len, [heading, *names])) - 2):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for part in _parts(columns, width - max(map(len, [heading, *names]))):
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
         table.add_column(heading, no_wrap=True)
         for name in part:
             table.add_column(Text(name), justify="right", overflow="fold", max_width=LONGEST_NAME)
@@ -53,7 +53,7 @@ def _parts(columns: Mapping[str, Sequence[str]], width: int) -> Iterator[list[st
     used = 0
     for name, cells in columns.items():
         lines = [line for cell in cells for line in cell.split("\n")]
-        size = 3 + max(map(len, [name[:LONGEST_NAME], *lines]))
+        size = GAP + max(map(len, [name[:LONGEST_NAME], *lines]))
         if part and used + size > width:
             yield part
             part, used = [], 0

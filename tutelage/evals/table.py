@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -69,9 +68,16 @@ def table(runs: list[RunFolder], title: str, width: int) -> Table:
                 c["from"],
             )
         return out
-    out.box, out.pad_edge, out.show_lines = box.SIMPLE_HEAD, False, False
-    for name in ("run", "state", "steps", "main number", "started, time"):
-        out.add_column(name, justify="right" if name == "steps" else "left", overflow="fold")
+    out.box, out.pad_edge, out.padding = None, False, (0, 2, 0, 0)
+    longest = max(len(word) for c in cells for word in ["main number", *c["number"].split()])
+    for name in ("run", "state", "steps", "main number", "started,\ntime"):
+        out.add_column(
+            name,
+            justify="right" if name == "steps" else "left",
+            overflow="fold",
+            no_wrap=name in ("state", "started,\ntime"),
+            min_width=longest if name == "main number" else None,
+        )
     for run, c in zip(runs, cells, strict=True):
         origin = f"\n[dim]from {c['from']}[/]" if c["from"] else ""
         command = "" if run.path.name == run.command else f"\n[dim]{c['command']}[/]"
