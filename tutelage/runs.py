@@ -117,13 +117,17 @@ class Run:
     def finish(self, **facts: Any) -> None:
         """Mark the run as done; the same command says so from now on instead of repeating the work."""
         self.close()
-        seconds = self.lineage.get("seconds", 0) + round(time.monotonic() - self._started, 3)
-        self.note(state="done", finished_at=_now(), seconds=seconds, **facts)
+        self.note(state="done", **self._until_now(), **facts)
 
     def fail(self, error: Exception) -> None:
         """Mark the run as failed, and why; the same command goes on with it, or starts anew where nothing was done."""
         with suppress(OSError):  # a full disk, most likely: then the reason is on the screen
-            self.note(state="failed", error=str(error) or type(error).__name__)
+            self.note(state="failed", error=str(error) or type(error).__name__, **self._until_now())
+
+    def _until_now(self) -> dict[str, Any]:
+        """When the work ended, and how long it took, with what was done of it before."""
+        seconds = self.lineage.get("seconds", 0) + round(time.monotonic() - self._started, 3)
+        return {"finished_at": _now(), "seconds": seconds}
 
     def _begin(self, command: str, settings: Settings) -> None:
         """Start anew in a folder that holds no work; what earlier attempts read stays on record."""
@@ -131,30 +135,30 @@ class Run:
         earlier = [*self.lineage.get("earlier", []), *([attempt] if attempt.get("inputs") else [])]
         for entry in self.folder.iterdir():
             if entry.name not in ("lineage.json", ".lock"):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        self.lineage = {}
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        self.lineage = {"earlier": earlier} if earlier else {}
         self.note(**_new_lineage(command, getattr(settings, "seed", None)))
-        if earlier:
-            self.note(earlier=earlier)
         write_text_atomic(self.folder / "settings.yaml", to_yaml(settings))
 
     def _go_on(self, found: Standing, settings: Settings) -> None:
         """Take up this run; settings that have changed are recorded, and those in force from now on written down."""
         self.lineage.pop("error", None)
+        if not found.changed:
+            self.note(state="running")
+            return
+        for key, (there, here) in found.changed.items():
+            self.console.print(f"{self.folder} goes on with {key}={here} (before: {there}).", markup=False)
+        change = {
+            "step": found.made.steps,
+            "settings": {key: list(two) for key, two in found.changed.items()},
+        }
         changes = self.lineage.get("changes", [])
-        if found.changed:
-            now = {"step": found.made.steps, "settings": {key: list(v) for key, v in found.changed.items()}}
-            if (
-                not changes or {**changes[-1], **now} != changes[-1]
-            ):  # else killed before settings.yaml was written
-                changes = [*changes, {"at": _now(), **now}]
-            for key, (there, here) in found.changed.items():
-                self.console.print(
-                    f"{self.folder} goes on with {key}={here} (before: {there}).", markup=False
-                )
-        self.note(state="running", **({"changes": changes} if changes else {}))
-        if found.changed:
-            write_text_atomic(self.folder / "settings.yaml", to_yaml(settings))
+        if (
+            not changes or not change.items() <= changes[-1].items()
+        ):  # else killed before the next file was written
+            changes = [*changes, {"at": _now(), **change}]
+        self.note(state="running", changes=changes)
+        write_text_atomic(self.folder / "settings.yaml", to_yaml(settings))
 
     # metrics -----------------------------------------------------------------------------------------------------
 
