@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tutelage import __version__, cli
 from tutelage.commands import COMMANDS, find, settings_class
-from tutelage.settings.base import rows
+from tutelage.settings.describe import rows
 
 HEAVY = ["torch", "transformers", "matplotlib", "sqlalchemy", "numpy"]
 

@@ -18,7 +18,8 @@ from tutelage.files import sha256_of
 from tutelage.launch import launch
 from tutelage.resume import read_metrics
 from tutelage.runs import Run
-from tutelage.settings.base import Made, load, rows
+from tutelage.settings.base import Made, load
+from tutelage.settings.describe import rows
 from tutelage.settings.evals import ReportSettings
 from tutelage.settings.groups import RunSettings
 from tutelage.settings.train import SFTSettings

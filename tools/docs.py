@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tutelage.commands import COMMANDS, Command, settings_class
-from tutelage.settings.base import Row, parts
+from tutelage.settings.describe import Row, parts
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "commands"
 BEGIN = "<!-- settings: written by `make docs` -->"

@@ -19,7 +19,8 @@ from typer.core import TyperGroup
 
 from tutelage import __version__
 from tutelage.commands import COMMANDS, Command, settings_class, unknown
-from tutelage.settings.base import Row, load, parts
+from tutelage.settings.base import load
+from tutelage.settings.describe import Row, parts
 
 WIDE = 110  # columns of a terminal below which a setting's facts go under its sentence
 

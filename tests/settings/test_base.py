@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import model_validator
 
-from tutelage.settings.base import Row, Settings, build, load, nearest, rows, setting, to_yaml
+from tutelage.settings.base import Settings, build, load, nearest, setting, to_yaml
+from tutelage.settings.describe import Row, rows
 from tutelage.settings.yaml12 import dump_yaml, parse_yaml
 
 

@@ -6,25 +6,24 @@ A command's settings are one frozen class:
         learning_rate: float = setting(1e-5, "Step size of AdamW.", gt=0)
         max_tokens: int = setting(1024, "Longest sequence that is kept whole.", unit="tokens", ge=8)
 
-`load` reads them, `rows` describes them (the one source of `--help` and of the documentation) and `to_yaml` writes them.
+`load` reads them, `to_yaml` writes them, and `describe.rows` says what they are (for `--help` and the documentation).
 Every mistake is a ValueError of one sentence that says what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_json
 
+from tutelage.settings.describe import mark, plain, type_name
 from tutelage.settings.yaml12 import Parsed, dump_yaml, parse_yaml, read_mapping
 
 
@@ -40,7 +39,7 @@ class Settings(BaseModel):
 
         None: the setting may change.  Text: it may not, and why ("" when that needs no words).
         """
-        return "" if _mark(type(self).model_fields[name], "changes_result") else None
+        return "" if mark(type(self).model_fields[name], "changes_result") else None
 
     def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
         """Whether a run that ended with the values `before` has something left to do with these settings."""
@@ -49,29 +48,12 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
-# Settings that many commands have, in the order in which people think of them: from what, to where, how much, how long.
-FIRST = (
-    "stages", "model", "models", "reward_model", "data", "prompts", "eval_data", "eval_prompts", "file", "kind", "project",
-    "store", "out", "batch_size", "samples", "learning_rate", "epochs", "max_steps", "max_length", "max_new_tokens",
-)  # fmt: skip
-
 
 class Made(NamedTuple):
     """How far a run is: its steps that a resume starts from, and the rows that it trains on (0: not known)."""
 
     steps: int = 0
     rows: int = 0
-
-
-class Row(NamedTuple):
-    """One setting as a reader sees it. `default` is written as one would write it in YAML; "" when there is none."""
-
-    name: str
-    type: str
-    default: str
-    unit: str
-    sentence: str
-    everyday: bool = True
 
 
 def setting(
@@ -138,109 +120,9 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
         raise ValueError(_sentence(cls, error, sources)) from None
 
 
-def rows(cls: type[Settings]) -> list[Row]:
-    """Every setting of `cls`: the everyday ones, then the others.
-
-    The everyday ones begin with FIRST; beyond that its own come first, then those of the groups that it inherits,
-    nearest first.
-    """
-    declared = (name for group in cls.__mro__ for name in inspect.get_annotations(group))
-    found = [
-        Row(
-            name,
-            type_name(field),
-            _default(field),
-            str(_mark(field, "unit")),
-            field.description or "",
-            bool(_mark(field, "everyday")),
-        )
-        for name in dict.fromkeys(declared)
-        if (field := cls.model_fields.get(name))
-    ]
-    order = {name: place for place, name in enumerate(FIRST)}
-    return sorted(found, key=lambda row: (not row.everyday, order.get(row.name, len(order))))
-
-
-def parts(cls: type[Settings]) -> list[tuple[str, list[Row]]]:
-    """`rows` as people read them: ("everyday", rows), ("more", rows); one part without a heading where there is no other."""
-    found = rows(cls)
-    everyday, more = [row for row in found if row.everyday], [row for row in found if not row.everyday]
-    return [("everyday", everyday), ("more", more)] if everyday and more else [("", found)]
-
-
 def to_yaml(settings: Settings) -> str:
     """Every setting with the value in force, as YAML that `load` reads back to an equal object."""
     return dump_yaml(settings.model_dump(mode="json"))
-
-
-def type_name(field: FieldInfo) -> str:
-    """A setting's type and range in words, e.g. `number > 0`, `auto | bf16 | fp32`, `path or null`."""
-    limits = []
-    for item in field.metadata:
-        for symbol, name in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
-            if getattr(item, name, None) is not None:
-                limits.append(f"{symbol} {getattr(item, name):g}")
-    words, limited = _type_words(field.annotation), " and ".join(limits)
-    body, null = (words.removesuffix(" or null"), " or null") if words.endswith(" or null") else (words, "")
-    return f"{body} {limited}".strip() + null
-
-
-def _type_words(annotation: Any) -> str:
-    words = {
-        int: "integer",
-        float: "number",
-        bool: "true | false",
-        str: "text",
-        Path: "path",
-        dict: "map",
-        NoneType: "null",
-        Any: "anything",
-    }
-    if annotation in words:
-        return words[annotation]
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " | ".join(str(choice) for choice in args)
-    if origin in (Union, UnionType):
-        return " or ".join(_type_words(arg) for arg in args)
-    if origin in (tuple, list):
-        parts = [arg for arg in args if arg is not Ellipsis]
-        if origin is tuple and len(args) == len(parts):
-            return f"[{', '.join(_type_words(part) for part in parts)}]"
-        return f"list of {_type_words(parts[0])}"
-    if origin is dict:
-        return f"map of {_type_words(args[0])} to {_type_words(args[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return f"map with {', '.join(annotation.model_fields)}"
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    return "" if value is PydanticUndefined else _plain(value)
-
-
-def _mark(field: FieldInfo, name: str) -> Any:
-    """What `setting` was told beside type and default."""
-    assert isinstance(field.json_schema_extra, dict), "settings are declared with `setting`"
-    return field.json_schema_extra[name]
-
-
-def _plain(value: Any) -> str:
-    """A value on one line, as it would stand in YAML; floats as people write them (0.0001, 1e-06)."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if isinstance(value, Settings):
-        return _plain(value.model_dump(mode="json"))
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_plain(item) for item in value)}]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
-    return str(value) if str(value) else '""'
 
 
 def _sort(args: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -280,7 +162,7 @@ def _assign(values: dict[str, Any], cls: type[Settings], key: str, value: Any) -
         inner = place.get(part)
         if inner is not None and not isinstance(inner, Mapping) and inner is not PydanticUndefined:
             raise ValueError(
-                f"cannot set {key!r}: {part!r} is {_plain(inner)} and has nothing inside; set {part}=... instead"
+                f"cannot set {key!r}: {part!r} is {plain(inner)} and has nothing inside; set {part}=... instead"
             )
         place[part] = dict(inner) if isinstance(inner, Mapping) else {}
         place = place[part]
@@ -343,7 +225,7 @@ def _sentence(cls: type[Settings], error: ValidationError, sources: Mapping[str,
         return f"setting {key!r} must be given ({(field.description or type_name(field)).rstrip('.')}): add {key}=..."
     if isinstance(reason, Exception):
         return f"setting {key!r}{where}: {message}"
-    value = _plain(problem["input"])
+    value = plain(problem["input"])
     if path == key:
         return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}"
     if problem["type"] == "extra_forbidden":
