@@ -107,6 +107,21 @@ def test_a_changed_input_makes_a_stage_stale(tmp_path: Path) -> None:
     assert pipeline.why_run(stage) == f"its input {data} has changed"
 
 
+def test_a_stage_that_failed_before_it_did_anything_is_corrected_in_place(tmp_path: Path) -> None:
+    wrong = {"command": "pretrain", "data": str(tmp_path / "none.jsonl")}
+    with pytest.raises(ValueError, match="does not exist"):
+        run(settings(tmp_path, WORLD, wrong))
+    assert json.loads((tmp_path / "pretrain" / "lineage.json").read_text())["state"] == "failed"
+    right = settings(tmp_path, WORLD, {"command": "pretrain", "data": "@world/pretrain.jsonl"})
+    assert [pipeline.why_run(stage) for stage in pipeline.plan(right)] == [None, ""]
+
+
+def test_a_stage_of_another_command_is_set_aside(tmp_path: Path) -> None:
+    run(settings(tmp_path, WORLD | {"name": "data"}))
+    [stage] = pipeline.plan(settings(tmp_path, {"command": "label", "name": "data"}))
+    assert pipeline.why_run(stage) == "it is a run of 'world'"
+
+
 def test_a_stopped_stage_goes_on(tmp_path: Path) -> None:
     run(settings(tmp_path, WORLD))
     lineage = json.loads((tmp_path / "world" / "lineage.json").read_text())

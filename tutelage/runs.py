@@ -94,6 +94,13 @@ class Run:
         digest = sha256 or content_hash(path)
         if digest is not None:
             entry["sha256"] = digest
+        self._refuse_changed(entry)
+        others = [known for known in self.lineage["inputs"] if known["name"] != name]
+        self.note(inputs=[*others, entry])
+
+    def _refuse_changed(self, entry: Mapping[str, Any]) -> None:
+        """Raise when this run was begun with another content of the input `entry`."""
+        name, path, digest = entry["name"], entry["path"], entry.get("sha256")
         for known in self.lineage["inputs"]:
             if known["name"] == name and known.get("sha256", digest) != digest:
                 what = "has changed" if digest else "is gone"
@@ -101,8 +108,6 @@ class Run:
                     f"{path} ({name}) {what} since the run in {self.folder} began: put it back as it was, or start anew "
                     "with another out=."
                 )
-        others = [known for known in self.lineage["inputs"] if known["name"] != name]
-        self.note(inputs=[*others, entry])
 
     def begin(self) -> None:
         """Say that from here on work is done, where the folder itself does not show it (votes go into the store)."""
@@ -122,7 +127,8 @@ class Run:
     def fail(self, error: Exception) -> None:
         """Mark the run as failed, and why; the same command goes on with it, or starts anew where nothing was done."""
         with suppress(OSError):  # a full disk, most likely: then the reason is on the screen
-            self.note(state="failed", error=str(error) or type(error).__name__, **self._until_now())
+            sentence = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self.note(state="failed", error=sentence, **self._until_now())
 
     def _until_now(self) -> dict[str, Any]:
         """When the work ended, and how long it took, with what was done of it before."""
@@ -142,6 +148,10 @@ class Run:
 
     def _go_on(self, found: Standing, settings: Settings) -> None:
         """Take up this run; settings that have changed are recorded, and those in force from now on written down."""
+        if self.done:  # what is finished stays finished, unless it can really go on
+            for entry in self.lineage["inputs"]:
+                if (digest := content_hash(entry["path"])) is not None:
+                    self._refuse_changed({**entry, "sha256": digest})
         self.lineage.pop("error", None)
         if not found.changed:
             self.note(state="running")

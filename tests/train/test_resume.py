@@ -81,6 +81,16 @@ def test_more_steps_end_in_the_weights_of_a_run_that_had_them_from_the_start(
         pretrain(data, tmp_path / "longer", max_steps=5)
 
 
+def test_a_finished_run_stays_finished_where_it_cannot_go_on(data: str, tmp_path: Path) -> None:
+    pretrain(data, tmp_path / "run", max_steps=4)
+    before = sha256_of(tmp_path / "run")
+    write(Path(data), [text.upper() for text in TEXT])
+    with pytest.raises(ValueError, match=r"\(data\) has changed since the run"):
+        pretrain(data, tmp_path / "run", max_steps=7)
+    assert sha256_of(tmp_path / "run") == before
+    assert "is done already" in pretrain(data, tmp_path / "run", max_steps=4)
+
+
 def test_with_another_schedule_more_steps_are_refused(data: str, tmp_path: Path) -> None:
     pretrain(data, tmp_path / "run", max_steps=4, schedule="cosine")
     before = weights(tmp_path / "run")
