@@ -21,7 +21,8 @@ from benchmarks.table import table
 from benchmarks.work import CASES, Work, write_rows
 from tutelage.files import write_json_atomic
 from tutelage.models.precision import choose
-from tutelage.settings.base import load, rows
+from tutelage.settings.base import load
+from tutelage.settings.describe import rows
 
 
 def run(settings: BenchSettings, console: Console) -> list[Result]:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tutelage import __version__, cli
 from tutelage.commands import COMMANDS, find, settings_class
+from tutelage.settings.describe import rows
 
 HEAVY = ["torch", "transformers", "matplotlib", "sqlalchemy", "numpy"]
 
@@ -59,6 +60,21 @@ def test_help_lists_every_setting(command: Any, columns: int, monkeypatch: pytes
             assert " ".join(field.description.split()) in words
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_and_page_put_everyday_settings_first(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    lines = run(*command.name.split(), "--help").stdout.splitlines()
+    firsts = [line.split()[0] for line in lines if line[:1].strip()]
+    places = [firsts.index(name) for name in settings_class(command).model_fields]
+    assert len(set(places)) == len(places)
+    described = rows(settings_class(command))
+    names = [name for name in firsts if name in {row.name for row in described} | {"everyday", "more"}]
+    rare = [row.name for row in described if not row.everyday]
+    everyday = [row.name for row in described if row.everyday]
+    assert names == (["everyday", *everyday, "more", *rare] if rare else everyday)
+    assert len(everyday) <= 20, "what is set every day fits on one screen"
+
+
 def test_version() -> None:
     assert run("--version").stdout.strip() == f"tutelage {__version__}"
 
@@ -78,9 +94,30 @@ def test_mistakes_in_settings_load_nothing_heavy(tmp_path: Path) -> None:
     assert (code, modules) == (1, []) and str(tmp_path / "none.yaml") in stderr and stderr.count("\n") == 1
 
 
-def test_unknown_command_names_the_nearest() -> None:
-    result = run("pppo")
-    assert result.exit_code == 2 and "'ppo'" in result.stderr
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("pppo", "ppo"),
+        ("dop data=x.jsonl", "dpo"),
+        ("dop my.yaml", "dpo"),
+        ("evla", "eval"),
+        ("feedback exprot", "feedback export"),
+        ("feedbak export out=x", "feedback export"),
+        ("feedback-export", "feedback export"),
+        ("backup", "feedback backup"),
+        ("feedbak", "feedback"),
+    ],
+)
+def test_unknown_command_names_the_nearest(typed: str, meant: str) -> None:
+    result = run(*typed.split())
+    assert result.exit_code == 2
+    assert f"did you mean '{meant}'?" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_family_of_commands_is_listed() -> None:
+    result = run("feedback", "--help")
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert result.exit_code == 2 and "give one of: feedback backup, feedback delete" in said
 
 
 @pytest.fixture

@@ -61,7 +61,13 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
     ("stages", "sentence"),
     [
         ([{"name": "x"}], "stage 1 has no 'command'"),
-        ([{"command": "wrold"}], "no command 'wrold'"),
+        ([{"command": "wrold"}], "stage 1: there is no command 'wrold': did you mean 'world'"),
+        ([{"command": "serve"}], "stage 1: 'serve' writes no run folder, so it cannot be a stage"),
+        ([{"command": "feedback export"}], "stage 1: 'feedback export' writes no run folder"),
+        (
+            [WORLD, {"command": "sft", "data": "@wrold/x"}],
+            "'@wrold' names no earlier stage: did you mean '@world'",
+        ),
         ([{"command": "world", "documnets": 3}], "stage 1 .world.: unknown setting 'documnets'.*documents"),
         ([{"command": "sft", "data": "@world/x"}], "'@world' names no earlier stage"),
         ([WORLD | {"out": "elsewhere"}], "stage 1 has an 'out'"),
@@ -99,6 +105,21 @@ def test_a_changed_input_makes_a_stage_stale(tmp_path: Path) -> None:
     assert pipeline.why_run(stage) is None
     data.write_text('{"text": "two"}\n')
     assert pipeline.why_run(stage) == f"its input {data} has changed"
+
+
+def test_a_stage_that_failed_before_it_did_anything_is_corrected_in_place(tmp_path: Path) -> None:
+    wrong = {"command": "pretrain", "data": str(tmp_path / "none.jsonl")}
+    with pytest.raises(ValueError, match="does not exist"):
+        run(settings(tmp_path, WORLD, wrong))
+    assert json.loads((tmp_path / "pretrain" / "lineage.json").read_text())["state"] == "failed"
+    right = settings(tmp_path, WORLD, {"command": "pretrain", "data": "@world/pretrain.jsonl"})
+    assert [pipeline.why_run(stage) for stage in pipeline.plan(right)] == [None, ""]
+
+
+def test_a_stage_of_another_command_is_set_aside(tmp_path: Path) -> None:
+    run(settings(tmp_path, WORLD | {"name": "data"}))
+    [stage] = pipeline.plan(settings(tmp_path, {"command": "label", "name": "data"}))
+    assert pipeline.why_run(stage) == "it is a run of 'world'"
 
 
 def test_a_stopped_stage_goes_on(tmp_path: Path) -> None:

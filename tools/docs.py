@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tutelage.commands import COMMANDS, Command, settings_class
-from tutelage.settings.base import Row, rows
+from tutelage.settings.describe import Row, parts
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "commands"
 BEGIN = "<!-- settings: written by `make docs` -->"
@@ -20,10 +20,13 @@ INDEX_END = "<!-- end of commands -->"
 
 
 def table(command: Command) -> str:
-    """The settings of a command as a Markdown table."""
-    lines = ["| setting | type | default | unit | what it is |", "|---|---|---|---|---|"]
-    lines += [_line(row) for row in rows(settings_class(command))]
-    return "\n".join(lines)
+    """The settings of a command as Markdown tables: the everyday ones, and more."""
+    tables = []
+    for heading, part in parts(settings_class(command)):
+        lines = ["| setting | type | default | unit | what it is |", "|---|---|---|---|---|"]
+        text = "\n".join(lines + [_line(row) for row in part])
+        tables.append(f"{heading.capitalize()}:\n\n{text}" if heading else text)
+    return "\n\n".join(tables)
 
 
 def index() -> str:

@@ -16,7 +16,7 @@ PACKAGE = "tutelage"
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("ops", "records", "settings", "files", "seeds", "statistics", "__init__"),
-    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs"),
+    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume"),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback"),
     ("pipeline", "launch", "commands", "web", "demo", "cli", "__main__"),

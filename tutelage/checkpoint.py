@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.files import folder_atomic, write_json_atomic
 from tutelage.models.loading import save as save_model
 from tutelage.models.policy import Hosted
+from tutelage.resume import checkpoint_steps
 
 
 def save(
@@ -45,11 +46,6 @@ def save(
     return target
 
 
-def steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint below `folder`, ascending."""
-    return sorted(int(path.parent.name.removeprefix("step-")) for path in folder.glob("step-*/state.json"))
-
-
 def load(
     folder: Path, step: int, trained: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
@@ -63,7 +59,7 @@ def load(
 
 def prune(folder: Path, keep: int, also: int | None) -> None:
     """Remove all but the last `keep` checkpoints and the one of step `also` (the best)."""
-    for step in steps(folder)[:-keep]:
+    for step in checkpoint_steps(folder)[:-keep]:
         if step != also:
             shutil.rmtree(folder / f"step-{step:08d}")
 

@@ -18,8 +18,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from tutelage import __version__
-from tutelage.commands import COMMANDS, Command, settings_class
-from tutelage.settings.base import load, rows
+from tutelage.commands import COMMANDS, Command, settings_class, unknown
+from tutelage.settings.base import load
+from tutelage.settings.describe import Row, parts
 
 WIDE = 110  # columns of a terminal below which a setting's facts go under its sentence
 
@@ -57,18 +58,23 @@ def print_help(command: Command) -> None:
     for column, style in (("type", "green"), ("default", "yellow"), ("unit", "")) if wide else ():
         table.add_column(column, style=style, overflow="fold")
     table.add_column("what it is", ratio=1)
-    for row in rows(settings_class(command)):
-        default = row.default or "must be given"
-        if wide:
-            table.add_row(row.name, *(Text(part) for part in (row.type, default, row.unit, row.sentence)))
-        else:
-            facts = [
-                Text(row.type, "green"),
-                Text(default, "yellow"),
-                *([Text(row.unit)] if row.unit else []),
-            ]
-            table.add_row(row.name, Text("\n").join([Text(row.sentence), Text("; ").join(facts)]))
+    for heading, part in parts(settings_class(command)):
+        if heading:
+            if table.row_count:
+                table.add_row("")
+            table.add_row(Text(heading, "bold"))
+        for row in part:
+            table.add_row(row.name, *_cells(row, wide))
     console.print(table)
+
+
+def _cells(row: Row, wide: bool) -> list[Text]:
+    """What is said of a setting, in columns of their own or one under the other."""
+    default = row.default or "must be given"
+    if wide:
+        return [Text(part) for part in (row.type, default, row.unit, row.sentence)]
+    facts = [Text(row.type, "green"), Text(default, "yellow"), *([Text(row.unit)] if row.unit else [])]
+    return [Text("\n").join([Text(row.sentence), Text("; ").join(facts)])]
 
 
 def build_app(commands: Sequence[Command] = COMMANDS) -> typer.Typer:
@@ -106,12 +112,15 @@ class TwoWords(TyperGroup):
     """A group whose commands may have names of two words, such as `feedback export`: listed and found like any other."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        second = {name.partition(" ")[2] for name in self.commands if name.startswith(f"{args[0]} ")}
-        if second and (len(args) < 2 or args[1] not in second):
-            found = f"'{args[1]}' is not" if len(args) > 1 and not args[1].startswith("-") else "give"
-            ctx.fail(f"{found} one of: {', '.join(f'{args[0]} {word}' for word in sorted(second))}.")
-        if second:
-            args = [" ".join(args[:2]), *args[2:]]
+        two = " ".join(args[:2])
+        if two in self.commands:
+            args = [two, *args[2:]]
+        elif args[0] not in self.commands:
+            family = [name for name in self.commands if name.startswith(f"{args[0]} ")]
+            words = len(args) > 1 and args[1].isidentifier()
+            if family and not words:
+                ctx.fail(f"give one of: {', '.join(sorted(family))}.")
+            ctx.fail(unknown(two if words else args[0], list(self.commands)))
         return super().resolve_command(ctx, args)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from tutelage.settings.base import Settings
+from tutelage.settings.base import Settings, nearest
 
 
 class Command(NamedTuple):
@@ -184,8 +185,17 @@ def settings_class(command: Command) -> type[Settings]:
 
 
 def find(name: str) -> Command:
-    """The command of that name.  Raises ValueError that lists the commands there are."""
+    """The command of that name.  Raises ValueError that gives the nearest name, or lists the commands there are."""
     for command in COMMANDS:
         if command.name == name:
             return command
-    raise ValueError(f"there is no command '{name}': the commands are {', '.join(c.name for c in COMMANDS)}.")
+    raise ValueError(unknown(name, [command.name for command in COMMANDS]))
+
+
+def unknown(name: str, names: Sequence[str]) -> str:
+    """The sentence about a command that is not among `names`; one word of a name of two is enough to find it."""
+    words = {word: n for n in names if " " in n for word in (n.split()[0], n.split()[1])}
+    words |= {n.split()[0]: n.split()[0] for n in names}
+    near = nearest(name, [*names, *words])
+    hint = f"did you mean '{words.get(near, near)}'?" if near else f"the commands are {', '.join(names)}."
+    return f"there is no command '{name}': {hint}"

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import time
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from tutelage import pipeline
+from tutelage.evals.findings import number, one
+from tutelage.evals.rows import Row, read
+from tutelage.evals.shown import models_table
 from tutelage.settings.base import build
 from tutelage.settings.pipeline import DemoSettings, RunPipelineSettings
 
-COLUMNS = {
-    "gold": "gold score (0 to 1)",
-    "win_rate": "preferred to SFT (share)",
-    "kl": "KL to SFT (nats)",
-    "length": "length (tokens)",
-    "missing_eos": "no end (share)",
-}
+MEASURES = ("gold", "win_rate", "kl", "length", "missing_eos")
 
 
 def main(settings: DemoSettings, console: Console) -> Path:
@@ -36,7 +29,7 @@ def main(settings: DemoSettings, console: Console) -> Path:
     pipeline.main(build(RunPipelineSettings, plan), console)
     for name in ("report.html", "results.json"):
         shutil.copyfile(settings.out / "report" / name, settings.out / name)
-    show(json.loads((settings.out / "results.json").read_text(encoding="utf-8")), console)
+    show(settings.out / "results.json", console)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console.print(
         f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GiB.  Report: {settings.out}/report.html"
@@ -44,27 +37,20 @@ def main(settings: DemoSettings, console: Console) -> Path:
     return settings.out
 
 
-def show(results: list[Mapping[str, Any]], console: Console) -> None:
-    """The closing table: one row per model, each number with its 95 % interval."""
-    table = Table(title="Held-out prompts, by the world's gold standard (95 % intervals)")
-    table.add_column("model")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
-    found = {(row["model"], row["metric"]): row for row in results if row["task"] == "all"}
-    for model in ("sft", "ppo", "dpo"):
-        table.add_row(model, *(_cell(found.get((model, metric))) for metric in COLUMNS))
-    console.print(table)
-    accuracy, ceiling = (
-        next((row for row in results if row["metric"] == name), None) for name in ("accuracy", "ceiling")
-    )
+def show(results: Path, console: Console) -> None:
+    """The closing table: what the three models are worth, each number with its 95 % interval."""
+    rows = read(results)
+    title = "Held-out prompts, by the gold standard, compared with SFT (95 % intervals)"
+    console.print(models_table(rows, ("sft", "ppo", "dpo"), MEASURES, title, console.width))
+    accuracy, ceiling = one(rows, "reward", "accuracy"), one(rows, "reward", "ceiling")
     if accuracy and ceiling:
         console.print(
-            f"Reward model: {_cell(accuracy)} of the held-out votes foretold; the annotators' noise allows {_cell(ceiling)}."
+            f"Reward model: {_written(accuracy)} of the held-out votes foretold; the annotators' noise allows "
+            f"{_written(ceiling)}.",
+            markup=False,
         )
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["value"] is None:
-        return "-"
-    value = f"{row['value']:.2f}"
-    return value if row["low"] is None else f"{value} [{row['low']:.2f}, {row['high']:.2f}]"
+def _written(row: Row) -> str:
+    found = number(row)
+    return f"{found.text} {found.interval}".strip()

@@ -38,6 +38,9 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     try:
         module.main(settings, _world(settings, console), run)
         run.finish()
+    except Exception as error:
+        run.fail(error)
+        raise
     finally:
         run.close()
         run.release()

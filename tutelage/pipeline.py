@@ -13,7 +13,6 @@ A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a
 from __future__ import annotations
 
 import gc
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,18 +22,18 @@ from typing import Any
 from rich.console import Console
 
 from tutelage.commands import find, settings_class
+from tutelage.data.sources import content_hash
 from tutelage.feedback.source import (
     comparisons_digest,
     demonstrations_digest,
     is_store_source,
     responses_digest,
 )
-from tutelage.files import sha256_of
 from tutelage.launch import launch
-from tutelage.runs import changed_settings
-from tutelage.settings.base import Settings, build
+from tutelage.resume import read_lineage, standing
+from tutelage.settings.base import build, nearest
 from tutelage.settings.feedback import LabelSettings
-from tutelage.settings.groups import FeedbackSettings
+from tutelage.settings.groups import FeedbackSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
 from tutelage.settings.train import SFTSettings
 
@@ -45,12 +44,11 @@ class Stage:
 
     name: str
     command: str
-    settings: Settings
+    settings: RunSettings
 
     @property
     def folder(self) -> Path:
-        folder: Path = self.settings.out  # type: ignore[attr-defined]
-        return folder
+        return self.settings.out
 
 
 def main(settings: RunPipelineSettings, console: Console) -> Path:
@@ -62,7 +60,7 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
         if reason is None:
             console.print(f"{stage.folder}: unchanged, skipped.")
             continue
-        if reason and stage.folder.exists():
+        if reason:
             console.print(f"{stage.folder}: {reason}; the earlier run is kept as {set_aside(stage.folder)}.")
         launch(stage.command, stage.settings, console)
         gc.collect()
@@ -97,17 +95,16 @@ def plan(settings: RunPipelineSettings) -> list[Stage]:
 
 def why_run(stage: Stage) -> str | None:
     """None when the stage is done and unchanged; "" when it has to start or to go on; else why an earlier run is stale."""
-    lineage_file = stage.folder / "lineage.json"
-    if not lineage_file.exists():
+    found = standing(stage.folder, stage.command, stage.settings)
+    lineage = read_lineage(stage.folder)
+    if found.state == "free" or lineage is None:
         return ""
-    lineage = json.loads(lineage_file.read_text(encoding="utf-8"))
-    changed = sorted(changed_settings(stage.folder, stage.settings))
-    if changed:
-        return f"{changed[0]} has changed"
+    if found.state == "foreign":
+        return f"{found.key} has changed" if found.key else f"it is a run of '{lineage['command']}'"
     for entry in lineage["inputs"]:
         if "sha256" in entry and entry["sha256"] != _digest(entry["path"], stage.settings):
             return f"its input {entry['path']} has changed"
-    return None if lineage.get("state") == "done" else ""
+    return None if found.state == "done" else ""
 
 
 def set_aside(folder: Path) -> Path:
@@ -118,7 +115,7 @@ def set_aside(folder: Path) -> Path:
     return folder.rename(aside)
 
 
-def _digest(path: str, settings: Settings) -> str | None:
+def _digest(path: str, settings: RunSettings) -> str | None:
     if is_store_source(path) and isinstance(settings, FeedbackSettings):
         return comparisons_digest(
             path, settings.store, settings.aggregation, settings.ties, settings.annotators
@@ -127,7 +124,7 @@ def _digest(path: str, settings: Settings) -> str | None:
         return demonstrations_digest(path, settings.store)
     if is_store_source(path) and isinstance(settings, LabelSettings):
         return responses_digest(path, settings.store)
-    return sha256_of(path) if Path(path).exists() else None
+    return content_hash(path)
 
 
 def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
@@ -140,7 +137,9 @@ def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
     def folder(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in folders:
-            raise ValueError(f"{where}: '@{name}' names no earlier stage (there are {', '.join(folders)}).")
+            near = nearest(name, folders)
+            hint = f"did you mean '@{near}'?" if near else f"there are {', '.join(folders) or 'none'}."
+            raise ValueError(f"{where}: '@{name}' names no earlier stage: {hint}")
         return str(folders[name])
 
     return re.sub(r"@([\w.-]*\w)", folder, value)
@@ -148,8 +147,15 @@ def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
 
 def _stage_settings(
     command: str, values: dict[str, Any], pipeline: RunPipelineSettings, folder: Path, where: str
-) -> Settings:
-    cls = settings_class(find(command))
+) -> RunSettings:
+    try:
+        cls = settings_class(find(command))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not issubclass(cls, RunSettings):
+        raise ValueError(
+            f"{where}: '{command}' writes no run folder, so it cannot be a stage: run it by itself."
+        )
     shared: dict[str, Any] = {
         "seed": pipeline.seed,
         "split_seed": pipeline.split_seed,

@@ -1,7 +1,7 @@
 """The run folder: settings, metrics, lineage, progress.  No torch here.
 
 settings.yaml   resolved and complete; `tutelage COMMAND settings.yaml` repeats the run
-lineage.json    command, inputs by content hash, code version, seed, machine, times, whether it is done
+lineage.json    command, inputs by content hash, code version, seed, machine, times, settings changed on the way, state
 metrics.jsonl   one line per step: {"step": n, "loss": ..., ...}
 tensorboard/    the same numbers
 checkpoints/    step-00000100/ ...: all that an exact resume needs
@@ -14,15 +14,15 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -34,7 +34,9 @@ from rich.progress import (
 )
 
 from tutelage import __version__
-from tutelage.files import recover, sha256_of, write_json_atomic, write_text_atomic
+from tutelage.data.sources import content_hash
+from tutelage.files import recover, write_json_atomic, write_text_atomic
+from tutelage.resume import Standing, read_lineage, read_metrics, standing
 from tutelage.settings.base import Settings, to_yaml
 
 
@@ -55,21 +57,27 @@ class Run:
     def open(folder: Path, command: str, settings: Settings, console: Console | None = None) -> Run:
         """Start a run in `folder`, or take up the same run again where it stopped.
 
-        Raises ValueError when the folder holds something else: another command, other settings, or files that no
-        run wrote; nothing in it is touched then.
+        What changes no result may have changed (`Settings.refuses`); it is recorded.  A folder in which nothing was done
+        is taken over.  Raises ValueError when the folder holds something else: another command, other settings, or
+        files that no run wrote; nothing in it is touched then.
         """
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file, but a run needs a folder: choose another out=.")
-        _refuse_foreign(folder, command, settings)
+        _ours(standing(folder, command, settings))
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
-        lineage = _read_lineage(folder)
-        if lineage is None:
-            lineage = _new_lineage(command, getattr(settings, "seed", None))
-            write_text_atomic(folder / "settings.yaml", to_yaml(settings))
-            write_json_atomic(folder / "lineage.json", lineage)
-        return Run(folder, lineage, console or Console(), lock)
+        try:
+            found = _ours(standing(folder, command, settings))  # again: nobody else changes it from here on
+            run = Run(folder, read_lineage(folder) or {}, console or Console(), lock)
+            if found.state == "free":
+                run._begin(command, settings)
+            elif found.state == "begun":
+                run._go_on(found, settings)
+        except BaseException:
+            lock.close()
+            raise
+        return run
 
     @property
     def done(self) -> bool:
@@ -77,13 +85,34 @@ class Run:
         return self.lineage.get("state") == "done"
 
     def input(self, name: str, path: str | Path, sha256: str | None = None) -> None:
-        """Record an input by its content hash (a file, a model folder, or as given); hub names have none."""
+        """Record an input by the hash of its content (a file, a model folder, all files of a pattern, or as given).
+
+        Hub names have none.  Raises ValueError when the run was begun with another content under this name: going on
+        would mix two.
+        """
         entry: dict[str, Any] = {"name": name, "path": str(path)}
-        if sha256 is not None or Path(path).exists():
-            entry["sha256"] = sha256 or sha256_of(path)
+        digest = sha256 or content_hash(path)
+        if digest is not None:
+            entry["sha256"] = digest
+        self._refuse_changed(entry)
         others = [known for known in self.lineage["inputs"] if known["name"] != name]
-        self.lineage["inputs"] = [*others, entry]
-        write_json_atomic(self.folder / "lineage.json", self.lineage)
+        self.note(inputs=[*others, entry])
+
+    def _refuse_changed(self, entry: Mapping[str, Any]) -> None:
+        """Raise when this run was begun with another content of the input `entry`."""
+        name, path, digest = entry["name"], entry["path"], entry.get("sha256")
+        for known in self.lineage["inputs"]:
+            if known["name"] == name and known.get("sha256", digest) != digest:
+                what = "has changed" if digest else "is gone"
+                raise ValueError(
+                    f"{path} ({name}) {what} since the run in {self.folder} began: put it back as it was, or start anew "
+                    "with another out=."
+                )
+
+    def begin(self) -> None:
+        """Say that from here on work is done, where the folder itself does not show it (votes go into the store)."""
+        if "begun_at" not in self.lineage:
+            self.note(begun_at=_now())
 
     def note(self, **facts: Any) -> None:
         """Add facts to the lineage (JSON)."""
@@ -93,8 +122,53 @@ class Run:
     def finish(self, **facts: Any) -> None:
         """Mark the run as done; the same command says so from now on instead of repeating the work."""
         self.close()
-        seconds = round(time.monotonic() - self._started, 3)
-        self.note(state="done", finished_at=_now(), seconds=seconds, **facts)
+        self.note(state="done", **self._until_now(), **facts)
+
+    def fail(self, error: Exception) -> None:
+        """Mark the run as failed, and why; the same command goes on with it, or starts anew where nothing was done."""
+        with suppress(OSError):  # a full disk, most likely: then the reason is on the screen
+            sentence = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self.note(state="failed", error=sentence, **self._until_now())
+
+    def _until_now(self) -> dict[str, Any]:
+        """When the work ended, and how long it took, with what was done of it before."""
+        seconds = self.lineage.get("seconds", 0) + round(time.monotonic() - self._started, 3)
+        return {"finished_at": _now(), "seconds": seconds}
+
+    def _begin(self, command: str, settings: Settings) -> None:
+        """Start anew in a folder that holds no work; what earlier attempts read stays on record."""
+        attempt = {key: self.lineage[key] for key in ("started_at", "inputs", "error") if key in self.lineage}
+        earlier = [*self.lineage.get("earlier", []), *([attempt] if attempt.get("inputs") else [])]
+        for entry in self.folder.iterdir():
+            if entry.name not in ("lineage.json", ".lock"):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        self.lineage = {"earlier": earlier} if earlier else {}
+        self.note(**_new_lineage(command, getattr(settings, "seed", None)))
+        write_text_atomic(self.folder / "settings.yaml", to_yaml(settings))
+
+    def _go_on(self, found: Standing, settings: Settings) -> None:
+        """Take up this run; settings that have changed are recorded, and those in force from now on written down."""
+        if self.done:  # what is finished stays finished, unless it can really go on
+            for entry in self.lineage["inputs"]:
+                if (digest := content_hash(entry["path"])) is not None:
+                    self._refuse_changed({**entry, "sha256": digest})
+        self.lineage.pop("error", None)
+        if not found.changed:
+            self.note(state="running")
+            return
+        for key, (there, here) in found.changed.items():
+            self.console.print(f"{self.folder} goes on with {key}={here} (before: {there}).", markup=False)
+        change = {
+            "step": found.made.steps,
+            "settings": {key: list(two) for key, two in found.changed.items()},
+        }
+        changes = self.lineage.get("changes", [])
+        if (
+            not changes or not change.items() <= changes[-1].items()
+        ):  # else killed before the next file was written
+            changes = [*changes, {"at": _now(), **change}]
+        self.note(state="running", changes=changes)
+        write_text_atomic(self.folder / "settings.yaml", to_yaml(settings))
 
     # metrics -----------------------------------------------------------------------------------------------------
 
@@ -172,58 +246,17 @@ class Bar:
         self._progress.update(self._task, advance=amount, **fields)
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    read = []
-    for number, line in enumerate(lines):
-        try:
-            read.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if line and number < len(lines) - 2:
-                raise ValueError(f"{path}, line {number + 1}: not valid JSON ({error}).") from error
-    return read
-
-
 def result_folder(path: str | Path) -> str:
     """The model that a path means: a run folder means its result, anything else is taken as it is."""
     model = recover(Path(path) / "model")
     return str(model) if model.is_dir() else str(path)
 
 
-def changed_settings(folder: Path, settings: Settings) -> dict[str, tuple[Any, Any]]:
-    """Settings whose value in the run `folder` is not the one in `settings`: {name: (there, here)}.
-
-    A setting that a run of an older version does not have counts as its default.
-    """
-    there = type(settings).model_construct().model_dump(mode="json")
-    there |= yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
-    here = yaml.safe_load(to_yaml(settings))
-    return {key: (there.get(key), value) for key, value in here.items() if there.get(key) != value}
-
-
-def _refuse_foreign(folder: Path, command: str, settings: Settings) -> None:
-    """Raise when `folder` holds anything but a run of this command with these settings."""
-    if not folder.exists() or not any(entry.name != ".lock" for entry in folder.iterdir()):
-        return
-    lineage = _read_lineage(folder)
-    if lineage is None:
-        raise ValueError(f"{folder} is not empty and holds no run: choose another out= or empty it.")
-    if lineage["command"] != command:
-        raise ValueError(
-            f"{folder} holds a run of '{lineage['command']}', not of '{command}': choose another out= or remove it."
-        )
-    for key, (there, here) in changed_settings(folder, settings).items():
-        raise ValueError(
-            f"{folder} holds a different run ({key} is {there!r} there and {here!r} here): "
-            "choose another out= or remove that folder."
-        )
-
-
-def _read_lineage(folder: Path) -> dict[str, Any] | None:
-    path = folder / "lineage.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _ours(found: Standing) -> Standing:
+    """`found`, unless it is another's: ValueError then."""
+    if found.state == "foreign":
+        raise ValueError(found.reason)
+    return found
 
 
 def _lock(folder: Path) -> IO[str]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.evals import synthetic
-from tutelage.evals import table
+from tutelage.evals import rows, table
+from tutelage.evals.findings import number
 from tutelage.evals.folders import find
+from tutelage.evals.shown import columns_table, models_table
 from tutelage.settings.evals import RunsSettings
 
 
-def printed(root: Path) -> str:
-    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+def printed(root: Path, width: int = 200) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     table.main(RunsSettings(root=root), console)
     return console.export_text()
 
@@ -60,3 +65,64 @@ def test_durations(seconds: float | None, text: str) -> None:
 def test_no_torch_is_imported() -> None:
     code = "import sys, tutelage.evals.table; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_table_reads_well_at_80_columns(tmp_path: Path) -> None:
+    """Every cell stands on a line of its own, or on the lines that are meant: nothing is broken into ribbons."""
+    root = synthetic.demo(tmp_path / "demo")
+    synthetic.write_run(
+        root / "long-runs" / "sft-2026-11", "sft", state="failed", error="there is no model 'x': " * 9
+    )
+    text = printed(root, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    for whole in (
+        "sft-2026-11",
+        "from pretrain, world",
+        "from sft, reward +1",
+        "accuracy 0.7",
+        "eval_loss 1.4",
+        "42 s",
+    ):
+        assert whole in text
+    for whole in ("03-02 09:14", "won ppo 9", "objective/scores", "rewards/accuracies", "failed"):
+        assert whole in text
+    lines = text.splitlines()
+    inside = lines[4 : next(i for i, line in enumerate(lines) if "failed: " in line)]
+    assert all(len(line.split()) != 1 for line in inside), "no line holds a scrap of a cell"
+    assert "long-runs/sft-2026-11 failed: there is no model 'x':" in text
+    assert len(lines) <= 2 * 11 + 8
+
+
+MODELS = ("sft", "ppo", "dpo")
+
+
+@pytest.mark.parametrize("names", [MODELS, ("sft", "my-org/a-model-with-a-long-name", "dpo", "ppo", "base")])
+@pytest.mark.parametrize("width", [80, 100])
+def test_models_with_intervals_are_not_broken(tmp_path: Path, names: tuple[str, ...], width: int) -> None:
+    found = rows.read(synthetic.evaluation(tmp_path / "eval") / "results.json")
+    given = [
+        replace(row, model=name)
+        for i, name in enumerate(names)
+        for row in found
+        if row.model == MODELS[i % 3]
+    ]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(models_table(given, names, ("gold", "win_rate", "kl", "length"), "Held-out prompts", width))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    for row in given:
+        if row.task == "all" and row.metric in ("gold", "win_rate", "kl", "length"):
+            shown = number(row)
+            for cell in (shown.text, shown.interval):
+                assert re.search(rf"(?<!\S){re.escape(cell)}(?!\S)", text), cell
+    if len(names) == 3:
+        assert text.count("Gold score") == 1, "three models stand beside each other"
+
+
+def test_projects_of_a_store_are_not_broken() -> None:
+    columns = {f"project-{i}": [f"{10**i:,}"] * 3 for i in range(7)}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(columns_table("Feedback", "project", ["items", "gold items", "annotators"], columns, 80))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(text.count(f" {10**i:,}") >= 3 and f"project-{i}" in text for i in range(7))

@@ -133,6 +133,31 @@ def test_an_interrupted_run_goes_on_to_the_same_votes(
     assert votes_in(sampled) == votes_in(whole)
 
 
+def test_a_stopped_run_does_not_go_on_with_more_responses(
+    sampled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own votes are no change of its input; what was sampled meanwhile is."""
+
+    def stop(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(Store, "add_votes", stop)
+        run_label(settings(sampled))
+    with pytest.raises(ValueError, match="different run"):  # its votes are in the store: it is no empty run
+        run_label(settings(sampled, votes_per_item=2))
+    with Store(sampled / "store.sqlite") as store:
+        prompt = store.pairs("main")[0].prompt
+        run = store.add_generation_run(ModelInfo("runs/other", "cd34"), "local", {"seed": 1})
+        store.add_responses("main", run, [Response(prompt, "Something else.", (1,), (2,), (-0.5,), "eos", 0)])
+        pairs = store.counts("main").pairs
+    with pytest.raises(ValueError, match=r"store:main \(responses\) has changed since the run"):
+        run_label(settings(sampled))
+    with Store(sampled / "store.sqlite") as store:
+        assert store.counts("main").pairs == pairs, "nothing was done before the refusal"
+    run_label(settings(sampled, out=sampled / "anew"))
+
+
 def slow_down(seconds: float) -> None:
     """Make every transaction take its time, so that there is a middle to be killed in."""
     add_votes = Store.add_votes

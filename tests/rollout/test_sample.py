@@ -81,7 +81,7 @@ def test_responses_are_in_the_store_with_where_they_came_from(settings, checkpoi
     lines = _lines(settings)
     assert len({(line["prompt_id"], line["sample_index"]) for line in lines}) == len(lines) == 30
     assert {line["task"] for line in lines} == {"maths"} and all(line["tokens"] <= 6 for line in lines)
-    assert "tokens_per_second" in said
+    assert "tokens/s" in said and "without an end" in said
 
 
 def test_a_stopped_run_goes_on_to_the_same_responses(settings, tmp_path, monkeypatch):
@@ -105,6 +105,11 @@ def test_a_stopped_run_goes_on_to_the_same_responses(settings, tmp_path, monkeyp
     assert len(_lines(broken)) == 24, "the second group is in the file and not in the store"
     with (broken.out / "samples.jsonl").open("a") as stream:
         stream.write('{"cut sh')
+    prompts = Path(broken.prompts).read_text()
+    Path(broken.prompts).write_text(prompts.splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match=r"\(prompts\) has changed since the run"):
+        _sample(broken)
+    Path(broken.prompts).write_text(prompts)
     said = _sample(broken)
     assert "12 of 30 responses were in the store already" in said
     key = lambda line: (line["prompt_id"], line["sample_index"])  # noqa: E731

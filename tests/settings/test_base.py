@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import model_validator
 
-from tutelage.settings.base import Row, Settings, build, load, nearest, rows, setting, to_yaml
+from tutelage.settings.base import Settings, build, load, nearest, setting, to_yaml
+from tutelage.settings.describe import Row, rows
 from tutelage.settings.yaml12 import dump_yaml, parse_yaml
 
 
@@ -30,7 +31,7 @@ class Example(Shared):
     learning_rate: float = setting(1e-5, "Step size.", gt=0)
     share: float = setting(0.5, "A share.", unit="share", ge=0, le=1)
     model: str = setting("", "Model.")
-    precision: Literal["auto", "bf16", "fp32"] = setting("auto", "Arithmetic.")
+    precision: Literal["auto", "bf16", "fp32"] = setting("auto", "Arithmetic.", everyday=False)
     tasks: tuple[str, ...] = setting(("a", "b"), "Tasks.")
     early: bool = setting(False, "Whether.")
     limit: float | None = setting(None, "Limit.", gt=0)
@@ -197,10 +198,15 @@ def test_a_default_that_breaks_its_own_rule_is_found() -> None:
     assert "'share' is 2" in said(Wrong)
 
 
-def test_rows_put_a_commands_own_settings_first() -> None:
+def test_rows_put_everyday_settings_first_in_the_order_of_the_work() -> None:
     described = rows(Example)
-    assert [row.name for row in described][:2] == ["learning_rate", "share"]
-    assert [row.name for row in described][-2:] == ["out", "seed"]
+    assert [row.name for row in described] == [
+        "stages", "model", "out", "learning_rate",  # where from, where to, how
+        "share", "tasks", "early", "limit", "inner",  # its own, as declared
+        "seed",  # those of its group
+        "precision",  # what few people set
+    ]  # fmt: skip
+    assert [row.name for row in described if not row.everyday] == ["precision"]
     assert {row.name for row in described} == set(Example.model_fields)
     by_name = {row.name: row for row in described}
     assert by_name["share"] == Row("share", "number >= 0 and <= 1", "0.5", "share", "A share.")

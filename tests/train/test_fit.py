@@ -33,11 +33,12 @@ from tutelage.models import forward
 from tutelage.models.forward import padded_inputs
 from tutelage.models.loading import policy_module
 from tutelage.parallel import World
-from tutelage.runs import Run, read_metrics
+from tutelage.resume import checkpoint_steps, read_metrics
+from tutelage.runs import Run
 from tutelage.settings.train import PPOSettings, TrainSettings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import State, accumulate, fit, heldout_metrics
-from tutelage.train.optim import make_optimizer, schedule, set_rates
+from tutelage.train.optim import make_optimizer, set_rates
 from tutelage.train.sft import LanguageModelling
 
 
@@ -119,12 +120,12 @@ def test_token_accuracy_and_loss_are_those_of_plain_transformers_in_any_micro_ba
 
 def test_schedules() -> None:
     base = {"learning_rate": 1.0, "warmup": 0.1, "min_rate": 0.1}
-    linear = [schedule(TrainSettings(schedule="linear", **base), step, 100) for step in range(100)]
+    linear = [TrainSettings(schedule="linear", **base).rate(step, 100) for step in range(100)]
     assert linear[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert linear[10] == 1.0 and linear[-1] == pytest.approx(1 / 90)
-    cosine = [schedule(TrainSettings(schedule="cosine", **base), step, 100) for step in range(101)]
+    cosine = [TrainSettings(schedule="cosine", **base).rate(step, 100) for step in range(101)]
     assert cosine[10] == 1.0 and cosine[55] == pytest.approx(0.55) and cosine[100] == pytest.approx(0.1)
-    assert schedule(TrainSettings(schedule="constant", warmup=0.0), 0, 100) == 1.0
+    assert TrainSettings(schedule="constant", warmup=0.0).rate(0, 100) == 1.0
 
 
 def test_weight_decay_spares_embeddings_norms_and_biases() -> None:
@@ -241,7 +242,7 @@ def test_checkpoints_load_in_plain_transformers_and_are_pruned(tmp_path: Path) -
     model, run = train(tmp_path / "run", 9, keep_checkpoints=2)
     folder = run.folder / "checkpoints"
     best = json.loads((folder / "step-00000009" / "state.json").read_text())["best_step"]
-    assert set(checkpoint.steps(folder)) == {8, 9} | ({best} if best in range(8) else set())
+    assert set(checkpoint_steps(folder)) == {8, 9} | ({best} if best in range(8) else set())
     loaded = AutoModelForCausalLM.from_pretrained(folder / "step-00000009" / "policy")
     ids = torch.arange(5, 15)[None]
     assert torch.allclose(loaded(ids).logits, model.host(ids).logits, atol=1e-6)
@@ -450,7 +451,7 @@ def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
     for name, weight in alone.items():
         assert torch.equal(one[name], other[name]), name
         assert torch.allclose(one[name], weight, atol=2e-6), name
-    assert checkpoint.steps(tmp_path / "ranks" / "0" / "checkpoints") == [6]
+    assert checkpoint_steps(tmp_path / "ranks" / "0" / "checkpoints") == [6]
     assert not (tmp_path / "ranks" / "1" / "checkpoints").exists()
     for line, expected in zip(
         read_metrics(tmp_path / "ranks" / "0"), read_metrics(tmp_path / "alone"), strict=True

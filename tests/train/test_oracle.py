@@ -27,9 +27,10 @@ from tutelage.models.forward import Traits
 from tutelage.models.layout import Layout
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.records import Prompt, Response, Score
+from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
-from tutelage.runs import Run, read_metrics
+from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.train import DPOSettings, PPOSettings
 from tutelage.train.dpo import DPO

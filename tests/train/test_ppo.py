@@ -22,10 +22,11 @@ from tutelage.ops.advantages import gae
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
+from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.runs import Run, read_metrics
+from tutelage.runs import Run
 from tutelage.settings.train import PPOSettings
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController

@@ -57,8 +57,9 @@ def test_split_seed_chooses_the_prompts_that_are_held_out_and_seed_does_not(
 
 
 def test_rows_from_the_store_are_split_alike(
-    demonstrations: str, run: Run, monkeypatch: pytest.MonkeyPatch
+    demonstrations: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stored = Run.open(tmp_path / "stored", "sft", SFTSettings(data="-"))
     rows = list(read_demonstrations(demonstrations))
     pairs = [Comparison(Prompt(text), " sat.", " ran.") for text in PROMPTS]
     for module, kind, found in ((sft, "demonstrations", rows), (stage, "comparisons", pairs)):
@@ -69,10 +70,10 @@ def test_rows_from_the_store_are_split_alike(
     for seed in (0, 1):
         wanted = held_out(demonstrations, run, split_seed=seed)
         chosen = {"data": "store:main", "heldout_share": 0.3, "split_seed": seed}
-        _, held = sft._rows(SFTSettings.model_validate(chosen), run)
+        _, held = sft._rows(SFTSettings.model_validate(chosen), stored)
         assert {row.prompt.content for row in held} == wanted  # type: ignore[union-attr]
         for settings in (RewardSettings.model_validate(chosen), DPOSettings.model_validate(chosen)):
-            found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), run)
+            found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), stored)
             assert {row.prompt.content for row in found_pairs.comparisons} == wanted
 
 

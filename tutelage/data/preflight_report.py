@@ -65,7 +65,7 @@ class Preflight:
 
     def __rich__(self) -> Group:
         title = f"Data: {self.what}" + (f" from {self.source}" if self.source else "")
-        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, value in self._lines():
             table.add_row(name, value)
         example = Text()
@@ -74,9 +74,10 @@ class Preflight:
                 f"{OPEN}{text}{CLOSE}" if trained else text, style="bold green" if trained else "dim"
             )
         caption = f"one row as the model sees it, trained tokens {OPEN}marked{CLOSE}"
-        return (
-            Group(table, Panel(example, title=caption, title_align="left")) if self.example else Group(table)
-        )
+        heading = Text(title, "italic")
+        if not self.example:
+            return Group(heading, table)
+        return Group(heading, table, Panel(example, title=caption, title_align="left"))
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         yield (

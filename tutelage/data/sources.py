@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import glob
 import gzip
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tutelage.files import sha256_of
 from tutelage.hub import hub
 
 Source = str | Path | Sequence[str | Path]
@@ -69,6 +71,21 @@ def local_paths(source: Source) -> list[Path]:
             raise ValueError(f"no file matches the pattern {path}: check the folder and the ending")
         return found
     raise ValueError(f"the file {path} does not exist: check the path (relative to {Path.cwd()})")
+
+
+def content_hash(source: str | Path) -> str | None:
+    """sha256 (hex) of what a source or a model folder holds: a file, a folder, or all files of a pattern by name.
+
+    None for what is not on this machine: hub names, and what does not exist.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return sha256_of(path)
+    try:
+        lines = [f"{found.name}\0{sha256_of(found)}\n" for found in local_paths(source)]
+    except ValueError:
+        return None
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
 def _read_file(path: Path) -> Iterator[Row]:

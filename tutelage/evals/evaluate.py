@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from tutelage.data.formats import read_documents, read_prompts
 from tutelage.evals import drift, language, scored, text, win_rate
-from tutelage.evals.findings import METRICS, display, number, one
+from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
+from tutelage.evals.shown import models_table
 from tutelage.files import write_json_atomic, write_jsonl_atomic
-from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.models.policy import PolicyModule
@@ -60,10 +60,16 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     baseline = _baseline(settings, models)
     prompts = _answerable(_prompts(settings), models, settings, run)
     documents = _documents(settings)
-    run.input("prompts", settings.prompts)
-    for name, path in models.items():
-        run.input(name, path)
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
+    run.input("prompts", settings.prompts)
+    if settings.documents:
+        run.input("documents", settings.documents)
+    for name, path in models.items():
+        run.input(f"model {name}", path)
+    if reference_path not in models.values():
+        run.input("reference", reference_path)
+    if reads_model(settings.judge):
+        run.input("judge", result_folder(settings.judge))
     judge = build_judge(settings.judge, world)
     run.note(baseline=baseline, reference=reference_path, judge=named_judge(settings, judge))
     answers: dict[str, Answers] = {}
@@ -81,7 +87,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in models})
     )
     write_json_atomic(run.folder / "results.json", to_json(rows))
-    run.console.print(table(rows, list(models), baseline))
+    title = f"Held-out prompts, compared with {display(baseline)} (95 % intervals)"
+    run.console.print(models_table(rows, list(models), SHOWN, title, run.console.width))
     if not answers[baseline].scores:
         run.console.print(
             f"{settings.prompts} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
@@ -260,19 +267,3 @@ def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]
         }
         for i, prompt in enumerate(prompts)
     ]
-
-
-def table(rows: Sequence[Row], models: Sequence[str], baseline: str) -> Table:
-    """The main numbers as a rich table: one line per measure, one column per model."""
-    out = Table(
-        title=f"Held-out prompts, compared with {display(baseline)} (95 % intervals)", title_justify="left"
-    )
-    out.add_column("measure")
-    for model in models:
-        out.add_column(display(model), justify="right")
-    for metric in SHOWN:
-        found = [one(rows, model, metric) for model in models]
-        if any(found):
-            shown = [number(r) if r is not None else None for r in found]
-            out.add_row(METRICS[metric][0], *(f"{n.text} {n.interval}".strip() if n else "–" for n in shown))
-    return out

@@ -16,7 +16,7 @@ import yaml
 
 from tutelage.evals import rows
 from tutelage.evals.rows import Row
-from tutelage.runs import read_metrics
+from tutelage.resume import read_metrics
 
 SKIPPED = {"checkpoints", "model", "tensorboard"}
 DEPTH = 4  # levels below the given folder in which runs are looked for
@@ -78,10 +78,16 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """done, running (a process holds the folder) or stopped."""
-        if self.lineage.get("state") == "done":
-            return "done"
-        return "running" if _held(self.path / ".lock") else "stopped"
+        """done, running (a process holds the folder), failed (`reason` says why) or stopped."""
+        state = self.lineage.get("state")
+        if state != "done" and _held(self.path / ".lock"):
+            return "running"
+        return state if state in ("done", "failed") else "stopped"
+
+    @property
+    def reason(self) -> str:
+        """Why a failed run failed; empty for others."""
+        return str(self.lineage.get("error", "")) if self.state == "failed" else ""
 
     @property
     def steps(self) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.settings.evals import RunsSettings as Settings
 
-STATES = {"done": "green", "running": "cyan", "stopped": "yellow"}
+STATES = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red"}
+WIDE = 110  # columns of a terminal below which a run takes two lines
 # The number that says most about a run of each command: the first of these in its results.json or metrics.jsonl.
 MAIN = {
     "reward": ("accuracy", "eval_accuracy", "loss"),
@@ -47,29 +49,72 @@ def main_number(run: RunFolder) -> str:
     return ""
 
 
-def table(runs: list[RunFolder], title: str) -> Table:
-    """The runs as a rich table, oldest first."""
+def table(runs: list[RunFolder], title: str, width: int) -> Table:
+    """The runs as a rich table for a terminal of `width` columns, oldest first."""
+    cells = [_cells(run, runs) for run in runs]
     out = Table(title=title, title_justify="left", header_style="bold")
-    for column in ("run", "command", "started", "state", "steps", "main number", "time", "from"):
-        out.add_column(column, justify="right" if column in ("steps", "time") else "left", overflow="fold")
-    for run in runs:
-        state = run.state
-        origin = list(dict.fromkeys(parent.name for parent, _ in parents(run, runs)))
-        more = f" +{len(origin) - SHOWN_PARENTS}" if len(origin) > SHOWN_PARENTS else ""
-        cells = [
-            run.name,
-            run.command,
-            str(run.lineage.get("started_at", ""))[:16].replace("T", " "),
-            f"[{STATES[state]}]{state}[/]",
-            str(run.steps or ""),
-            main_number(run),
-            duration(run.seconds),
-            ", ".join(origin[:SHOWN_PARENTS]) + more,
-        ]
-        out.add_row(*(cell if i == 3 else escape(cell) for i, cell in enumerate(cells)))
+    if width >= WIDE:
+        for name in ("run", "command", "started", "state", "steps", "main number", "time", "from"):
+            out.add_column(name, justify="right" if name in ("steps", "time") else "left", overflow="fold")
+        for run, c in zip(runs, cells, strict=True):
+            out.add_row(
+                c["run"],
+                c["command"],
+                c["started"],
+                _state(run),
+                c["steps"],
+                c["number"],
+                c["time"],
+                c["from"],
+            )
+        return out
+    out.box, out.pad_edge, out.padding = None, False, (0, 2, 0, 0)
+    longest = max(len(word) for c in cells for word in ["main number", *c["number"].split()])
+    for name in ("run", "state", "steps", "main number", "started,\ntime"):
+        out.add_column(
+            name,
+            justify="right" if name == "steps" else "left",
+            overflow="fold",
+            no_wrap=name in ("state", "started,\ntime"),
+            min_width=longest if name == "main number" else None,
+        )
+    for run, c in zip(runs, cells, strict=True):
+        origin = f"\n[dim]from {c['from']}[/]" if c["from"] else ""
+        command = "" if run.path.name == run.command else f"\n[dim]{c['command']}[/]"
+        out.add_row(
+            c["run"] + origin,
+            _state(run) + command,
+            c["steps"],
+            c["number"].replace(", ", ",\n"),
+            f"{c['started'][5:]}\n{c['time']}",
+        )
     return out
 
 
+def _cells(run: RunFolder, runs: list[RunFolder]) -> dict[str, str]:
+    """What is said of a run, safe from being read as markup."""
+    origin = list(dict.fromkeys(parent.name for parent, _ in parents(run, runs)))
+    more = f" +{len(origin) - SHOWN_PARENTS}" if len(origin) > SHOWN_PARENTS else ""
+    found = {
+        "run": run.name,
+        "command": run.command,
+        "started": str(run.lineage.get("started_at", ""))[:16].replace("T", " "),
+        "steps": str(run.steps or ""),
+        "number": main_number(run),
+        "time": duration(run.seconds),
+        "from": ", ".join(origin[:SHOWN_PARENTS]) + more,
+    }
+    return {name: escape(text) for name, text in found.items()}
+
+
+def _state(run: RunFolder) -> str:
+    return f"[{STATES[run.state]}]{run.state}[/]"
+
+
 def main(settings: Settings, console: Console) -> None:
-    """Print the table of the runs under `root`. Raises ValueError when there are none."""
-    console.print(table(find([settings.root]), f"Runs in {settings.root}"))
+    """Print the table of the runs under `root`, and why those failed that did. Raises ValueError when there are none."""
+    runs = find([settings.root])
+    console.print(table(runs, f"Runs in {settings.root}", console.width))
+    for run in runs:
+        if run.reason:
+            console.print(Text.assemble((f"{run.name} failed: ", "red"), run.reason))

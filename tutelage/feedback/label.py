@@ -18,10 +18,10 @@ from rich.table import Table
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.feedback.source import responses_digest
 from tutelage.files import write_json_atomic
-from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.records import Response
-from tutelage.runs import Run
+from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings as Settings
 from tutelage.statistics import bootstrap_mean, correct
@@ -41,13 +41,15 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     `world` is None: what runs a model asks for it itself.  Raises ValueError when the project has nothing to compare, when
     the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
     """
+    if reads_model(settings.judge):
+        run.input("judge", result_folder(settings.judge))
     judge = build_judge(settings.judge)
     voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
-        store.build_pairs(settings.project, settings.pairs_per_prompt, voters.votes_per_item)
-        voters.sign_in(store)
         source = f"store:{settings.project}"
         run.input("responses", source, responses_digest(source, settings.store))
+        store.build_pairs(settings.project, settings.pairs_per_prompt, voters.votes_per_item)
+        voters.sign_in(store)
         _label(store, settings, voters, run)
         _close(store, settings.project, run)
     return run.folder
@@ -141,6 +143,7 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
             "sample at least two per prompt, at a temperature above 0."
         )
     waiting = store.unlabelled_pairs(settings.project)
+    run.begin()
     with run.progress(len(waiting), "pairs") as bar:
         for start in range(0, len(waiting), PAIRS_AT_ONCE):
             some = waiting[start : start + PAIRS_AT_ONCE]
@@ -206,8 +209,8 @@ def _habits(rows: Sequence[AnnotatorRow]) -> list[Row]:
 def _print(rows: Sequence[AnnotatorRow], agreement: dict[str, Row], run: Run) -> None:
     table = Table(title="Annotators")
     table.add_column("annotator")
-    for heading in ("votes", "ties", "agrees with gold", "with the others", "chose the first shown"):
-        table.add_column(heading, justify="right")
+    for heading in ("votes", "ties", "right by gold", "as the others", "first shown"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in rows:
         gold = agreement[line.name].value if line.name in agreement else None
         numbers = (gold, line.agreement, line.chose_first)

@@ -31,11 +31,14 @@ def build_judge(
 
     Raises ValueError when there is no such judge.
     """
-    if spec == WORLD:
-        return _from_python(GOLD)
-    if spec.startswith(PYTHON):
-        return _from_python(spec.removeprefix(PYTHON))
-    return _reward_model(spec, world, tokenizer, max_tokens)
+    if reads_model(spec):
+        return _reward_model(spec, world, tokenizer, max_tokens)
+    return _from_python(GOLD if spec == WORLD else spec.removeprefix(PYTHON))
+
+
+def reads_model(spec: str) -> bool:
+    """Whether the judge that `spec` names is a reward model, which is an input of the run."""
+    return spec != WORLD and not spec.startswith(PYTHON)
 
 
 def _from_python(place: str) -> Judge:

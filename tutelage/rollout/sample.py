@@ -162,7 +162,9 @@ def _close(lines: _Lines, meter: _Meter, total: int, run: Run) -> None:
     }
     run.log(figures)
     run.commit(0)
-    table = Table(title="sample", show_header=False)
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,.3f}".rstrip("0").rstrip("."))
+    table = Table(title="Responses", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("responses", f"{total:,}")
+    table.add_row("drawn now", f"{meter.tokens:,} tokens, {meter.rate:,.0f} tokens/s")
+    table.add_row("mean length", f"{figures['mean_length']:.1f} tokens")
+    table.add_row("without an end", f"{figures['missing_eos_rate']:.1%}")
     run.console.print(table)

@@ -6,24 +6,24 @@ A command's settings are one frozen class:
         learning_rate: float = setting(1e-5, "Step size of AdamW.", gt=0)
         max_tokens: int = setting(1024, "Longest sequence that is kept whole.", unit="tokens", ge=8)
 
-`load` reads them, `rows` describes them (the one source of `--help` and of the documentation) and `to_yaml` writes them.
+`load` reads them, `to_yaml` writes them, and `describe.rows` says what they are (for `--help` and the documentation).
 Every mistake is a ValueError of one sentence that says what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic.config import JsonDict
 from pydantic_core import PydanticUndefined, to_json
 
+from tutelage.settings.describe import mark, plain, type_name
 from tutelage.settings.yaml12 import Parsed, dump_yaml, parse_yaml, read_mapping
 
 
@@ -34,24 +34,45 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """Whether a run that was begun with the values `before` is no run of these settings because of setting `name`.
+
+        None: the setting may change.  Text: it may not, and why ("" when that needs no words).
+        """
+        return "" if mark(type(self).model_fields[name], "changes_result") else None
+
+    def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
+        """Whether a run that ended with the values `before` has something left to do with these settings."""
+        return False
+
 
 S = TypeVar("S", bound=Settings)
 
 
-class Row(NamedTuple):
-    """One setting as a reader sees it. `default` is written as one would write it in YAML; "" when there is none."""
+class Made(NamedTuple):
+    """How far a run is: its steps that a resume starts from, and the rows that it trains on (0: not known)."""
 
-    name: str
-    type: str
-    default: str
-    unit: str
-    sentence: str
+    steps: int = 0
+    rows: int = 0
 
 
-def setting(default: Any, help: str, unit: str = "", **constraints: Any) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    unit: str = "",
+    *,
+    everyday: bool = True,
+    changes_result: bool = True,
+    **constraints: Any,
+) -> Any:
     """Declare one setting: its default (`...` when it must be given), one sentence, its unit, and pydantic constraints
-    (`gt`, `ge`, `lt`, `le`, `min_length`, ...)."""
-    return Field(default, description=help, json_schema_extra={"unit": unit}, **constraints)
+    (`gt`, `ge`, `lt`, `le`, `min_length`, ...).
+
+    everyday: most people set it at some time; the others come last in `--help`.  changes_result: False for what only
+    memory, speed or safety depend on: it may change when a run goes on, and makes nothing stale.
+    """
+    marks: JsonDict = {"unit": unit, "everyday": everyday, "changes_result": changes_result}
+    return Field(default, description=help, json_schema_extra=marks, **constraints)
 
 
 def load(cls: type[S], args: Sequence[str] = ()) -> S:
@@ -99,88 +120,9 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
         raise ValueError(_sentence(cls, error, sources)) from None
 
 
-def rows(cls: type[Settings]) -> list[Row]:
-    """Every setting of `cls`: its own first, then those of the groups that it inherits, nearest first."""
-    declared = (name for group in cls.__mro__ for name in inspect.get_annotations(group))
-    return [
-        Row(name, type_name(field), _default(field), _unit(field), field.description or "")
-        for name in dict.fromkeys(declared)
-        if (field := cls.model_fields.get(name))
-    ]
-
-
 def to_yaml(settings: Settings) -> str:
     """Every setting with the value in force, as YAML that `load` reads back to an equal object."""
     return dump_yaml(settings.model_dump(mode="json"))
-
-
-def type_name(field: FieldInfo) -> str:
-    """A setting's type and range in words, e.g. `number > 0`, `auto | bf16 | fp32`, `path or null`."""
-    limits = []
-    for item in field.metadata:
-        for symbol, name in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
-            if getattr(item, name, None) is not None:
-                limits.append(f"{symbol} {getattr(item, name):g}")
-    words, limited = _type_words(field.annotation), " and ".join(limits)
-    body, null = (words.removesuffix(" or null"), " or null") if words.endswith(" or null") else (words, "")
-    return f"{body} {limited}".strip() + null
-
-
-def _type_words(annotation: Any) -> str:
-    words = {
-        int: "integer",
-        float: "number",
-        bool: "true | false",
-        str: "text",
-        Path: "path",
-        dict: "map",
-        NoneType: "null",
-        Any: "anything",
-    }
-    if annotation in words:
-        return words[annotation]
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " | ".join(str(choice) for choice in args)
-    if origin in (Union, UnionType):
-        return " or ".join(_type_words(arg) for arg in args)
-    if origin in (tuple, list):
-        parts = [arg for arg in args if arg is not Ellipsis]
-        if origin is tuple and len(args) == len(parts):
-            return f"[{', '.join(_type_words(part) for part in parts)}]"
-        return f"list of {_type_words(parts[0])}"
-    if origin is dict:
-        return f"map of {_type_words(args[0])} to {_type_words(args[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return f"map with {', '.join(annotation.model_fields)}"
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    return "" if value is PydanticUndefined else _plain(value)
-
-
-def _unit(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-
-
-def _plain(value: Any) -> str:
-    """A value on one line, as it would stand in YAML; floats as people write them (0.0001, 1e-06)."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if isinstance(value, Settings):
-        return _plain(value.model_dump(mode="json"))
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_plain(item) for item in value)}]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
-    return str(value) if str(value) else '""'
 
 
 def _sort(args: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -220,7 +162,7 @@ def _assign(values: dict[str, Any], cls: type[Settings], key: str, value: Any) -
         inner = place.get(part)
         if inner is not None and not isinstance(inner, Mapping) and inner is not PydanticUndefined:
             raise ValueError(
-                f"cannot set {key!r}: {part!r} is {_plain(inner)} and has nothing inside; set {part}=... instead"
+                f"cannot set {key!r}: {part!r} is {plain(inner)} and has nothing inside; set {part}=... instead"
             )
         place[part] = dict(inner) if isinstance(inner, Mapping) else {}
         place = place[part]
@@ -283,7 +225,7 @@ def _sentence(cls: type[Settings], error: ValidationError, sources: Mapping[str,
         return f"setting {key!r} must be given ({(field.description or type_name(field)).rstrip('.')}): add {key}=..."
     if isinstance(reason, Exception):
         return f"setting {key!r}{where}: {message}"
-    value = _plain(problem["input"])
+    value = plain(problem["input"])
     if path == key:
         return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}"
     if problem["type"] == "extra_forbidden":

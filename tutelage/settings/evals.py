@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tutelage.settings.base import Settings, setting
-from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings
+from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings, run_folder
 
 
 class EvalSettings(RunSettings, DroppingSettings, DeviceSettings):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
-    out: Path = setting(Path("runs/eval"), "Run folder; the same command with the same settings resumes it.")
+    out: Path = run_folder("runs/eval")
     models: list[str] = setting(
         ..., "Checkpoints to evaluate: run folders or hub names, each optionally as name=path."
     )
@@ -30,22 +30,34 @@ class EvalSettings(RunSettings, DroppingSettings, DeviceSettings):
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
     documents: str = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
-    max_documents: int = setting(200, "At most so many held-out documents; 0 = all.", unit="documents", ge=0)
+    max_documents: int = setting(
+        200, "At most so many held-out documents; 0 = all.", unit="documents", everyday=False, ge=0
+    )
     similar_length: float = setting(
         0.1,
         "Two responses are of similar length when they differ by at most this share of the longer.",
         unit="share",
+        everyday=False,
         ge=0,
         le=1,
     )
-    resamples: int = setting(10000, "Bootstrap resamples behind each interval.", ge=100)
-    max_tokens: int = setting(8192, "Most tokens in one forward pass.", unit="tokens", ge=1)
+    resamples: int = setting(10000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
+    max_tokens: int = setting(
+        8192,
+        "Most tokens in one forward pass; changes memory and speed, never a number.",
+        unit="tokens",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
 
 
 class ReportSettings(RunSettings):
     """Write one self-contained HTML page about a set of runs."""
 
-    out: Path = setting(Path("runs/report"), "Folder that receives report.html and results.json.")
+    out: Path = setting(
+        Path("runs/report"), "Folder that receives report.html and results.json.", changes_result=False
+    )
     runs: list[str] = setting(["runs"], "Run folders to report on, or folders that hold run folders.")
     title: str = setting("Training report", "Title at the top of the page.")
     samples: int = setting(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from tutelage.settings.base import setting
-from tutelage.settings.groups import RunSettings, StoreSettings
+from tutelage.settings.groups import RunSettings, StoreSettings, run_folder
 
 
 class LabelSettings(RunSettings):
     """Let simulated annotators, or a judge, vote on the unlabelled pairs of a project."""
 
-    out: Path = setting(Path("runs/label"), "Run folder; the same command with the same settings resumes it.")
+    out: Path = run_folder("runs/label")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     project: str = setting("main", "Project in the store whose responses are compared.")
     judge: str = setting(
@@ -59,13 +59,15 @@ class FeedbackExportSettings(StoreSettings):
         "drop", "An exact tie becomes a row with probability 0.5, or no row."
     )
     labels_from: Literal["acceptable", "rating", "pairs"] = setting(
-        "acceptable", "unpaired: where good and bad come from."
+        "acceptable", "unpaired: where good and bad come from.", everyday=False
     )
     neutral: Literal["true", "false", "drop"] = setting(
-        "drop", "stepwise: what a neutral step becomes; drop leaves its row out."
+        "drop", "stepwise: what a neutral step becomes; drop leaves its row out.", everyday=False
     )
-    names: bool = setting(False, "raw and ratings: write annotators' real names instead of numbers.")
-    gold: bool = setting(True, "Also write gold items.")
+    names: bool = setting(
+        False, "raw and ratings: write annotators' real names instead of numbers.", everyday=False
+    )
+    gold: bool = setting(True, "Also write gold items.", everyday=False)
 
 
 class FeedbackStatusSettings(StoreSettings):

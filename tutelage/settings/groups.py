@@ -6,15 +6,21 @@ No torch anywhere in the settings: `--help` and mistakes in them must answer at 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tutelage.settings.base import Settings, setting
+
+
+def run_folder(default: str) -> Any:
+    """The setting `out` of a command that writes a run folder."""
+    sentence = "Run folder; the same command with the same settings resumes it."
+    return setting(Path(default), sentence, changes_result=False)
 
 
 class RunSettings(Settings):
     """What every command that writes a run folder has."""
 
-    out: Path = setting(Path("runs/run"), "Run folder; the same command with the same settings resumes it.")
+    out: Path = run_folder("runs/run")
     seed: int = setting(0, "Seed of everything random.", ge=0)
 
 
@@ -22,10 +28,15 @@ class DeviceSettings(Settings):
     """Where and in which arithmetic models run."""
 
     device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "Where to compute; auto takes a GPU when there is one."
+        "auto",
+        "Where to compute; auto takes a GPU when there is one.",
+        everyday=False,
+        changes_result=False,
     )
     precision: Literal["auto", "bf16", "fp32"] = setting(
-        "auto", "Arithmetic of the models; auto takes bf16 where the processor has it (weights stay fp32)."
+        "auto",
+        "Arithmetic of the models; auto takes bf16 where the processor has it (weights stay fp32).",
+        everyday=False,
     )
 
 
@@ -36,6 +47,8 @@ class DroppingSettings(Settings):
         0.1,
         "Stop before the work starts when more than this share of the rows would be dropped.",
         unit="share",
+        everyday=False,
+        changes_result=False,
         ge=0,
         le=1,
     )
@@ -44,18 +57,23 @@ class DroppingSettings(Settings):
 class DataSettings(DroppingSettings):
     """Where rows come from and what happens to long ones."""
 
+    data: str = setting(..., "Rows to train on: a file, a glob, or hub:OWNER/NAME.")
     max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
+    eval_data: str = setting("", "Rows for evaluation, same formats as data; empty holds out heldout_share.")
     heldout_share: float = setting(
         0.05,
         "Share of the prompts held out for evaluation when there is no eval_data.",
         unit="share",
+        everyday=False,
         ge=0,
         lt=1,
     )
     split_seed: int = setting(
-        0, "Which prompts are held out; another number gives another split. Not touched by seed.", ge=0
+        0,
+        "Which prompts are held out; another number gives another split. Not touched by seed.",
+        everyday=False,
+        ge=0,
     )
-    eval_data: str = setting("", "Rows for evaluation, same formats as data; empty holds out heldout_share.")
 
 
 class StoreSettings(Settings):
@@ -75,8 +93,10 @@ class FeedbackSettings(Settings):
         "label); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
-        "keep", "An exact tie becomes a row with probability 0.5, or no row."
+        "keep", "An exact tie becomes a row with probability 0.5, or no row.", everyday=False
     )
     annotators: list[str] = setting(
-        [], "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's."
+        [],
+        "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's.",
+        everyday=False,
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tutelage.settings.base import setting
-from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings
+from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings, run_folder
 
 
 class SampleSettings(RunSettings, DroppingSettings, DeviceSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
-    out: Path = setting(
-        Path("runs/sample"), "Run folder; the same command with the same settings resumes it."
-    )
+    out: Path = run_folder("runs/sample")
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to sample from.")
     prompts: str = setting(..., "Prompts: a file, a glob, or hub:OWNER/NAME.")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
@@ -22,4 +20,11 @@ class SampleSettings(RunSettings, DroppingSettings, DeviceSettings):
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
     max_prompts: int = setting(0, "Use only so many prompts, from the first; 0 = all.", unit="prompts", ge=0)
-    memory_mib: int = setting(1024, "Memory for keys and values while generating.", unit="MiB", ge=16)
+    memory_mib: int = setting(
+        1024,
+        "Memory for keys and values while generating.",
+        unit="MiB",
+        everyday=False,
+        changes_result=False,
+        ge=16,
+    )

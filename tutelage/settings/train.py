@@ -2,136 +2,232 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from tutelage.settings.base import Settings, setting
+from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     DataSettings,
     DeviceSettings,
     DroppingSettings,
     FeedbackSettings,
     RunSettings,
+    run_folder,
 )
 
 
 class TrainSettings(RunSettings, DeviceSettings):
     """What every training command has."""
 
+    batch_size: int = setting(32, "Rows per step.", unit="rows", ge=1)
     learning_rate: float = setting(2e-5, "Peak learning rate of AdamW.", gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = setting("linear", "Learning rate after the warm-up.")
-    warmup: float = setting(
-        0.03, "Share of the steps over which the learning rate rises.", unit="share", ge=0, lt=1
-    )
-    min_rate: float = setting(
-        0.1, "Where the cosine schedule ends, as a share of the peak.", unit="share", ge=0, le=1
-    )
-    weight_decay: float = setting(0.0, "Decoupled weight decay on matrices.", ge=0)
-    adam_beta1: float = setting(0.9, "AdamW's first decay rate.", ge=0, lt=1)
-    adam_beta2: float = setting(0.95, "AdamW's second decay rate.", ge=0, lt=1)
-    adam_epsilon: float = setting(1e-8, "AdamW's epsilon.", gt=0)
-    max_grad_norm: float = setting(
-        1.0, "Clip each trained model's gradient to this norm; 0 = no clipping.", ge=0
-    )
     epochs: float = setting(1.0, "Passes over the data.", unit="epochs", gt=0)
     max_steps: int = setting(0, "Steps to train, instead of epochs; 0 = as epochs say.", unit="steps", ge=0)
-    micro_batch_tokens: int = setting(
-        4096, "Tokens per forward pass; changes memory and speed, never a gradient.", unit="tokens", ge=1
+    schedule: Literal["constant", "linear", "cosine"] = setting("linear", "Learning rate after the warm-up.")
+    eval_every: int = setting(
+        50, "Evaluate every so many steps, and at both ends.", unit="steps", changes_result=False, ge=1
     )
-    eval_every: int = setting(50, "Evaluate every so many steps, and at both ends.", unit="steps", ge=1)
-    save_every: int = setting(100, "Checkpoint every so many steps, and at the end.", unit="steps", ge=1)
-    keep_checkpoints: int = setting(1, "Checkpoints kept, beside the best one.", unit="checkpoints", ge=1)
+    save_every: int = setting(
+        100, "Checkpoint every so many steps, and at the end.", unit="steps", changes_result=False, ge=1
+    )
     load_best: bool = setting(False, "Export the best checkpoint by evaluation instead of the last.")
+    micro_batch_tokens: int = setting(
+        4096,
+        "Tokens per forward pass; changes memory and speed, never a gradient.",
+        unit="tokens",
+        changes_result=False,
+        ge=1,
+    )
+    warmup: float = setting(
+        0.03,
+        "Share of the steps over which the learning rate rises.",
+        unit="share",
+        everyday=False,
+        ge=0,
+        lt=1,
+    )
+    min_rate: float = setting(
+        0.1,
+        "Where the cosine schedule ends, as a share of the peak.",
+        unit="share",
+        everyday=False,
+        ge=0,
+        le=1,
+    )
+    weight_decay: float = setting(0.0, "Decoupled weight decay on matrices.", everyday=False, ge=0)
+    adam_beta1: float = setting(0.9, "AdamW's first decay rate.", everyday=False, ge=0, lt=1)
+    adam_beta2: float = setting(0.95, "AdamW's second decay rate.", everyday=False, ge=0, lt=1)
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon.", everyday=False, gt=0)
+    max_grad_norm: float = setting(
+        1.0, "Clip each trained model's gradient to this norm; 0 = no clipping.", everyday=False, ge=0
+    )
     best: str = setting(
         "",
         "Evaluation metric that tells the best checkpoint, as max:NAME or min:NAME; empty: what the command measures.",
+        everyday=False,
         pattern=r"^((max|min):\S+)?$",
     )
-    tensorboard: bool = setting(True, "Also write the metrics as TensorBoard files.")
+    keep_checkpoints: int = setting(
+        1,
+        "Checkpoints kept, beside the best one.",
+        unit="checkpoints",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+    tensorboard: bool = setting(
+        True, "Also write the metrics as TensorBoard files.", everyday=False, changes_result=False
+    )
+
+    def total_steps(self, rows: int) -> int:
+        """The number of steps: `max_steps` if set, else as many as `epochs` passes over `rows` rows need."""
+        return self.max_steps or max(1, math.ceil(self.epochs * rows / self.batch_size))
 
     def peak_rate(self, name: str) -> float:
         """The peak learning rate of the trained model of that name: `NAME_learning_rate` where it is set."""
         own: float = getattr(self, f"{name}_learning_rate", 0.0)
         return own or self.learning_rate
 
+    def rate(self, step: int, steps: int) -> float:
+        """The factor on the learning rate at `step` (from 0) of `steps`: linear warm-up, then constant, linear or cosine.
 
-class LoraSettings(Settings):
+        linear ends at 0 after the last step; cosine ends at `min_rate`.
+        """
+        warmup = round(self.warmup * steps)
+        if step < warmup:
+            return (step + 1) / warmup
+        share = (step - warmup) / max(steps - warmup, 1)
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "linear":
+            return 1.0 - share
+        return self.min_rate + (1.0 - self.min_rate) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """Beside what is marked: more (or fewer) steps are the same run as long as those made are the same."""
+        if name in ("epochs", "max_steps"):
+            return self._refuses_steps(before, made)
+        if name == "eval_every" and self.load_best:
+            return "load_best=true chooses among the steps evaluated"
+        return super().refuses(name, before, made)
+
+    def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
+        """Whether these settings ask for more steps."""
+        return self.total_steps(made.rows) > self._earlier(before).total_steps(made.rows)
+
+    def _earlier(self, before: Mapping[str, Any]) -> Self:
+        return self.model_copy(update={key: before[key] for key in ("max_steps", "epochs")})
+
+    def _refuses_steps(self, before: Mapping[str, Any], made: Made) -> str | None:
+        earlier = self._earlier(before)
+        if not made.steps or (earlier.max_steps and earlier.max_steps == self.max_steps):
+            return None
+        if not made.rows and not (earlier.max_steps and self.max_steps):
+            return "how many steps an epoch has is not recorded there"
+        there, here = earlier.total_steps(made.rows), self.total_steps(made.rows)
+        if here < made.steps:
+            return f"{made.steps} steps are made already"
+        if all(earlier.rate(step, there) == self.rate(step, here) for step in range(made.steps)):
+            return None
+        return (
+            f"with schedule={self.schedule} and warmup={self.warmup:g} the {made.steps} steps made would have had other "
+            "learning rates, so train on from its result (model=) instead"
+        )
+
+
+class LoraSettings(RunSettings):
     """Train a low-rank adapter instead of all weights."""
 
     lora_rank: int = setting(0, "Rank of the LoRA adapter on all linear layers; 0 trains all weights.", ge=0)
-    lora_alpha: float = setting(16.0, "Scale of the LoRA adapter (times 1 / rank).", gt=0)
+    lora_alpha: float = setting(16.0, "Scale of the LoRA adapter (times 1 / rank).", everyday=False, gt=0)
 
 
 class PretrainSettings(TrainSettings, DataSettings):
     """Train a language model on text, from scratch or from a checkpoint."""
 
-    out: Path = setting(
-        Path("runs/pretrain"), "Run folder; the same command with the same settings resumes it."
-    )
     data: str = setting(..., "Text: a file (JSONL, JSON, Parquet, text; .gz too), a glob, or hub:OWNER/NAME.")
     model: str = setting(
         "", "Checkpoint or hub model to go on from; empty starts the tiny model from scratch."
     )
-    vocab_size: int = setting(1024, "Vocabulary of the tiny model's own tokenizer.", unit="tokens", ge=300)
-    hidden_size: int = setting(128, "Width of the tiny model.", ge=8)
-    layers: int = setting(4, "Layers of the tiny model.", unit="layers", ge=1)
-    heads: int = setting(4, "Attention heads of the tiny model.", unit="heads", ge=1)
-    context: int = setting(1024, "Context of the tiny model.", unit="tokens", ge=16)
+    out: Path = run_folder("runs/pretrain")
     batch_size: int = setting(2, "Rows of max_length tokens per step.", unit="rows", ge=1)
     max_length: int = setting(
         256, "Tokens per row: documents are packed into rows, longer ones are cut.", unit="tokens", ge=2
     )
     learning_rate: float = setting(2e-3, "Peak learning rate of AdamW.", gt=0)
     schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
-    weight_decay: float = setting(0.1, "Decoupled weight decay on matrices.", ge=0)
+    vocab_size: int = setting(1024, "Vocabulary of the tiny model's own tokenizer.", unit="tokens", ge=300)
+    hidden_size: int = setting(128, "Width of the tiny model.", ge=8)
+    layers: int = setting(4, "Layers of the tiny model.", unit="layers", ge=1)
+    heads: int = setting(4, "Attention heads of the tiny model.", unit="heads", ge=1)
+    context: int = setting(1024, "Context of the tiny model.", unit="tokens", ge=16)
+    weight_decay: float = setting(0.1, "Decoupled weight decay on matrices.", everyday=False, ge=0)
     heldout_share: float = setting(
         0.02,
         "Share of the documents held out for evaluation when there is no eval_data.",
         unit="share",
+        everyday=False,
         ge=0,
         lt=1,
     )
-    eval_every: int = setting(500, "Evaluate every so many steps, and at both ends.", unit="steps", ge=1)
-    save_every: int = setting(1000, "Checkpoint every so many steps, and at the end.", unit="steps", ge=1)
+    eval_every: int = setting(
+        500, "Evaluate every so many steps, and at both ends.", unit="steps", changes_result=False, ge=1
+    )
+    save_every: int = setting(
+        1000, "Checkpoint every so many steps, and at the end.", unit="steps", changes_result=False, ge=1
+    )
 
 
 class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
-    out: Path = setting(Path("runs/sft"), "Run folder; the same command with the same settings resumes it.")
-    data: str = setting(..., "Demonstrations: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
-    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
-    train_on_prompt: bool = setting(False, "Train the prompt's tokens too.")
+    data: str = setting(..., "Demonstrations: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    out: Path = run_folder("runs/sft")
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
+    store: str = setting(
+        "runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.", everyday=False
+    )
+    train_on_prompt: bool = setting(False, "Train the prompt's tokens too.", everyday=False)
 
 
 class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
     """Train a reward model on comparisons (Bradley-Terry)."""
 
-    out: Path = setting(
-        Path("runs/reward"), "Run folder; the same command with the same settings resumes it."
-    )
-    data: str = setting("store:main", "Comparisons: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
     model: str = setting(
         "runs/sft", "Run folder, checkpoint or hub model whose body the reward model starts from."
     )
+    data: str = setting("store:main", "Comparisons: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    out: Path = run_folder("runs/reward")
     batch_size: int = setting(64, "Pairs per step.", unit="pairs", ge=1)
     learning_rate: float = setting(9e-6, "Peak learning rate of AdamW.", gt=0)
     schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
     label_smoothing: float = setting(
-        0.0, "Probability that a preference is wrong, mixed into the labels.", ge=0, lt=0.5
+        0.0,
+        "Probability that a preference is wrong, mixed into the labels.",
+        everyday=False,
+        ge=0,
+        lt=0.5,
     )
     center_coef: float = setting(
-        0.01, "Weight of the squared sum of a pair's scores, which centres them.", ge=0
+        0.01,
+        "Weight of the squared sum of a pair's scores, which centres them.",
+        everyday=False,
+        ge=0,
     )
     margin_coef: float = setting(
-        0.0, "Score difference that a margin of 1 asks for: times the row's margin, off its scores.", ge=0
+        0.0,
+        "Score difference that a margin of 1 asks for: times the row's margin, off its scores.",
+        everyday=False,
+        ge=0,
     )
     heldout_share: float = setting(
         0.1,
         "Share of the prompts held out for evaluation when there is no eval_data.",
         unit="share",
+        everyday=False,
         ge=0,
         lt=1,
     )
@@ -144,75 +240,94 @@ class RLSettings(TrainSettings, DroppingSettings, LoraSettings):
     reward_model: str = setting("runs/reward", "Run folder or checkpoint of the reward model.")
     prompts: str = setting(..., "Prompts to practise on: a file, a glob, or hub:OWNER/NAME.")
     eval_prompts: str = setting("", "Prompts for evaluation; empty skips it.")
-    max_eval_prompts: int = setting(128, "Use only so many evaluation prompts.", unit="prompts", ge=1)
     batch_size: int = setting(64, "Prompts per step.", unit="prompts", ge=1)
     samples: int = setting(1, "Responses per prompt and step.", unit="responses", ge=1)
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
-    max_prompt_length: int = setting(512, "Longer prompts are left out, and counted.", unit="tokens", ge=1)
-    temperature: float = setting(1.0, "Sampling temperature; all log-probabilities are taken at it.", gt=0)
     kl_coef: float = setting(
         0.05, "Weight of the KL to the reference, in the reward.", unit="score per nat", ge=0
+    )
+    max_eval_prompts: int = setting(
+        128, "Use only so many evaluation prompts.", unit="prompts", everyday=False, ge=1
+    )
+    max_prompt_length: int = setting(
+        512, "Longer prompts are left out, and counted.", unit="tokens", everyday=False, ge=1
+    )
+    temperature: float = setting(
+        1.0, "Sampling temperature; all log-probabilities are taken at it.", everyday=False, gt=0
     )
     importance_cap: float = setting(
         2.0,
         "Where the sampler's probability of a token differs from the trainer's, its loss is weighed by their ratio, at most "
         "this; 0 = no weights.",
+        everyday=False,
         ge=0,
     )
     missing_eos_score: float = setting(
-        -1.0, "Score of a response without an end, in standard deviations of the reward model's scores."
+        -1.0,
+        "Score of a response without an end, in standard deviations of the reward model's scores.",
+        everyday=False,
     )
 
 
 class PPOSettings(RLSettings):
     """Optimise the policy against the reward model with PPO and a critic."""
 
-    out: Path = setting(Path("runs/ppo"), "Run folder; the same command with the same settings resumes it.")
+    out: Path = run_folder("runs/ppo")
     learning_rate: float = setting(3e-6, "Peak learning rate of AdamW.", gt=0)
-    adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", gt=0)
     epochs: float = setting(1.0, "Passes over the prompts.", unit="epochs", gt=0)
+    ppo_epochs: int = setting(4, "Passes over each step's rollouts.", unit="epochs", ge=1)
+    minibatches: int = setting(1, "Updates per pass.", unit="updates", everyday=False, ge=1)
     micro_batch_tokens: int = setting(
         8192,
         "Tokens per forward pass; changes memory and speed, never a gradient. The first pass over rollouts that fit into one "
         "is made only once.",
         unit="tokens",
+        changes_result=False,
         ge=1,
     )
-    ppo_epochs: int = setting(4, "Passes over each step's rollouts.", unit="epochs", ge=1)
-    minibatches: int = setting(1, "Updates per pass.", unit="updates", ge=1)
-    clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", gt=0, lt=1)
-    clip_high: float = setting(0.2, "The ratio is clipped at 1 + clip_high.", gt=0)
+    clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", everyday=False, gt=0, lt=1)
+    clip_high: float = setting(0.2, "The ratio is clipped at 1 + clip_high.", everyday=False, gt=0)
     value_clip: float = setting(
-        0.2, "Values may move so far from the old ones before they are clipped.", gt=0
+        0.2, "Values may move so far from the old ones before they are clipped.", everyday=False, gt=0
     )
     critic_learning_rate: float = setting(
-        0.0, "Peak learning rate of the critic; 0 = that of the policy.", ge=0
+        0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0
     )
-    entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", ge=0)
-    gamma: float = setting(1.0, "Discount.", ge=0, le=1)
-    gae_lambda: float = setting(0.95, "Lambda of generalised advantage estimation.", ge=0, le=1)
-    whiten_rewards: bool = setting(False, "Scale token rewards to unit variance before the advantages.")
+    entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", everyday=False, ge=0)
+    gamma: float = setting(1.0, "Discount.", everyday=False, ge=0, le=1)
+    gae_lambda: float = setting(
+        0.95, "Lambda of generalised advantage estimation.", everyday=False, ge=0, le=1
+    )
+    whiten_rewards: bool = setting(
+        False, "Scale token rewards to unit variance before the advantages.", everyday=False
+    )
     kl_target: float = setting(
-        0.0, "Adapt kl_coef towards this KL per response; 0 keeps it fixed.", unit="nats", ge=0
+        0.0,
+        "Adapt kl_coef towards this KL per response; 0 keeps it fixed.",
+        unit="nats",
+        everyday=False,
+        ge=0,
     )
-    kl_horizon: float = setting(10000.0, "How slowly kl_coef adapts.", unit="episodes", gt=0)
+    kl_horizon: float = setting(10000.0, "How slowly kl_coef adapts.", unit="episodes", everyday=False, gt=0)
     max_approx_kl: float = setting(
         0.03,
         "End a step's passes early when the policy has moved further than this.",
         unit="nats per token",
+        everyday=False,
         gt=0,
     )
+    adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", everyday=False, gt=0)
 
 
 class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings):
     """Optimise the policy on comparisons directly (DPO, sigmoid loss)."""
 
-    out: Path = setting(Path("runs/dpo"), "Run folder; the same command with the same settings resumes it.")
-    data: str = setting("store:main", "Comparisons: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
+    data: str = setting("store:main", "Comparisons: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    out: Path = run_folder("runs/dpo")
     batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
     learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
     beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
     label_smoothing: float = setting(
-        0.0, "Probability that a preference is wrong (conservative DPO).", ge=0, lt=0.5
+        0.0, "Probability that a preference is wrong (conservative DPO).", everyday=False, ge=0, lt=0.5
     )

@@ -13,10 +13,14 @@ class ServeSettings(DeviceSettings):
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in.")
     port: int = setting(8000, "Port to listen on; 0 takes a free one.", ge=0, le=65535)
     url: str = setting(
-        "", "Address that people use when a proxy stands in front, such as https://labels.example.org."
+        "",
+        "Address that people use when a proxy stands in front, such as https://labels.example.org.",
+        everyday=False,
     )
-    certificate: str = setting("", "Certificate file (PEM) to speak TLS with; needs certificate_key.")
-    certificate_key: str = setting("", "Private key file (PEM) of the certificate.")
+    certificate: str = setting(
+        "", "Certificate file (PEM) to speak TLS with; needs certificate_key.", everyday=False
+    )
+    certificate_key: str = setting("", "Private key file (PEM) of the certificate.", everyday=False)
     models: list[str] = setting(
         [],
         "Models that write in chats and regenerate steps: run folders or hub names, each optionally name=path.",

@@ -11,7 +11,7 @@ from tutelage.settings.groups import RunSettings
 class WorldSettings(RunSettings):
     """Write the embedded world's files: text, demonstrations and prompts that every other command reads."""
 
-    out: Path = setting(Path("runs/world"), "Folder to write.")
+    out: Path = setting(Path("runs/world"), "Folder to write.", changes_result=False)
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)

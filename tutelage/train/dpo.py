@@ -81,7 +81,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     policy = start_policy(start, tokenizer, settings, world)
     pairs = prepare_pairs(settings, tokenizer, policy, run)
-    steps = steps_for(settings, len(pairs.train))
+    steps = steps_for(settings, len(pairs.train), run)
 
     def reference(some: Sequence[PairTokens], rows: Sequence[int]) -> dict[int, Tensor]:
         def both(row: int) -> tuple[Tokens, Tokens]:

@@ -21,10 +21,11 @@ from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import Hosted
 from tutelage.parallel import World
+from tutelage.resume import checkpoint_steps
 from tutelage.runs import Run
 from tutelage.settings.train import TrainSettings
 from tutelage.train.algorithm import Algorithm, Loss, Update
-from tutelage.train.optim import make_optimizer, schedule, set_rates
+from tutelage.train.optim import make_optimizer, set_rates
 from tutelage.train.totals import Counts, Sums, Totals, counts_of
 
 Evaluate = Callable[[], dict[str, float]]
@@ -104,7 +105,7 @@ class _Loop:
 
     def resume(self) -> State:
         """Load the last checkpoint, if there is one."""
-        known = checkpoint.steps(self._folder)
+        known = checkpoint_steps(self._folder)
         if not known:
             self._run.rewind(-1)
             return self._state
@@ -128,7 +129,7 @@ class _Loop:
     def step(self, step: int) -> None:
         """One step: an update for everything that the algorithm yields.  Logs means over the step's updates."""
         started, tokens = time.perf_counter(), 0
-        rate = schedule(self._settings, step, self._steps)
+        rate = self._settings.rate(step, self._steps)
         set_rates(self._optimizer, rate)
         totals, norms = Totals(), list[float]()
         updates = self._algorithm.batches(step)

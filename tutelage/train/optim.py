@@ -1,8 +1,7 @@
-"""The optimizer and its schedule."""
+"""The optimizer."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,19 +46,3 @@ def _by_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]
             matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
             (decayed if matrix else plain).append(parameter)
     return decayed, plain
-
-
-def schedule(settings: TrainSettings, step: int, steps: int) -> float:
-    """The factor on the learning rate at `step` (from 0) of `steps`: linear warm-up, then constant, linear or cosine.
-
-    linear ends at 0 after the last step; cosine ends at `min_rate`.
-    """
-    warmup = round(settings.warmup * steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    share = (step - warmup) / max(steps - warmup, 1)
-    if settings.schedule == "constant":
-        return 1.0
-    if settings.schedule == "linear":
-        return 1.0 - share
-    return settings.min_rate + (1.0 - settings.min_rate) * 0.5 * (1.0 + math.cos(math.pi * share))

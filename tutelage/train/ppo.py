@@ -229,7 +229,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         settings,
         world,
         run,
-        steps=steps_for(settings, len(prompts)),
+        steps=steps_for(settings, len(prompts), run),
         tokenizer=tokenizer,
         evaluate=evaluation,
         best="max:eval_objective/rlhf_reward",

@@ -54,7 +54,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         settings,
         world,
         run,
-        steps=steps_for(settings, len(packing)),
+        steps=steps_for(settings, len(packing), run),
         tokenizer=tokenizer,
         evaluate=evaluate,
     )

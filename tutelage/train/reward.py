@@ -123,7 +123,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         settings,
         world,
         run,
-        steps=steps_for(settings, len(pairs.train)),
+        steps=steps_for(settings, len(pairs.train), run),
         tokenizer=tokenizer,
         evaluate=evaluate if pairs.held_out else None,
         best="max:eval_accuracy",

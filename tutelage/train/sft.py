@@ -101,7 +101,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         settings,
         world,
         run,
-        steps=steps_for(settings, len(prepared.examples)),
+        steps=steps_for(settings, len(prepared.examples), run),
         tokenizer=tokenizer,
         evaluate=evaluate,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,19 +33,18 @@ R = TypeVar("R", bound=Record)
 E = TypeVar("E")
 
 
-def steps_for(settings: TrainSettings, rows: int) -> int:
-    """The number of steps: `max_steps` if set, else as many as `epochs` passes over `rows` rows need."""
-    batch_size: int = settings.batch_size  # type: ignore[attr-defined]
-    return settings.max_steps or max(1, math.ceil(settings.epochs * rows / batch_size))
+def steps_for(settings: TrainSettings, rows: int, run: Run) -> int:
+    """The number of steps over `rows` rows, whose number is kept: what other `epochs` mean is known before a resume."""
+    run.note(rows=rows)
+    return settings.total_steps(rows)
 
 
 def read_rows(
     read: Callable[[str], Records[R]], settings: DataSettings, run: Run
 ) -> tuple[Records[R], Records[R]]:
     """(training rows, held-out rows): held out by file, or by a share of the prompts, or not at all."""
-    data: str = settings.data  # type: ignore[attr-defined]
-    rows = read(data)
-    run.input("data", data)
+    run.input("data", settings.data)
+    rows = read(settings.data)
     return hold_out(rows, read, settings, run)
 
 
@@ -81,8 +79,7 @@ def start_policy(
     fit_embeddings(model, tokenizer)
     if not settings.lora_rank:
         return model
-    seed: int = settings.seed  # type: ignore[attr-defined]
-    return add_lora(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=seed)
+    return add_lora(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import fields
 from rich.console import Console
 from rich.table import Table
 
+from tutelage.evals.shown import columns_table
 from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.insights import Totals, annotators, totals
 from tutelage.feedback.projects import local_member, names
@@ -28,15 +29,13 @@ def main(settings: Settings, console: Console) -> None:
 
 
 def _projects(database: Database, wanted: list[str], console: Console) -> None:
-    table = Table(title=f"Feedback in {database.place}")
-    table.add_column("project")
-    columns = [field.name for field in fields(Totals)]
-    for name in columns:
-        table.add_column(name.replace("_", " "), justify="right")
+    counted = [field.name for field in fields(Totals)]
+    columns = {}
     for name in wanted:
         found = totals(database, local_member(database, name))
-        table.add_row(name, *(str(getattr(found, column)) for column in columns))
-    console.print(table)
+        columns[name] = [f"{getattr(found, what):,}" for what in counted]
+    lines = [what.replace("_", " ") for what in counted]
+    console.print(columns_table(f"Feedback in {database.place}", "project", lines, columns, console.width))
 
 
 def _annotators(database: Database, project: str, console: Console) -> None:
