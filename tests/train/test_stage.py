@@ -14,9 +14,9 @@ from tutelage.data.split import split_by_prompt
 from tutelage.feedback import source
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
-from tutelage.settings.train import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
 from tutelage.train import sft, stage
-from tutelage.train.stage import fitting_prompts, prepare_pairs, read_rows
+from tutelage.train.stage import prepare_pairs, read_rows
 
 PROMPTS = [f"the cat {number}" for number in range(60)]
 
@@ -74,14 +74,3 @@ def test_rows_from_the_store_are_split_alike(
         for settings in (RewardSettings.model_validate(chosen), DPOSettings.model_validate(chosen)):
             found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), run)
             assert {row.prompt.content for row in found_pairs.comparisons} == wanted
-
-
-def test_prompts_that_are_too_long_stop_the_work_when_they_are_more_than_allowed(run: Run) -> None:
-    prompts = [Prompt("the cat"), Prompt("a dog"), Prompt("the cat sat on the mat. " * 20)]
-    settings = PPOSettings(prompts="p.jsonl", max_prompt_length=16)
-    with pytest.raises(
-        ValueError, match=r"1 of 3 .* from p.jsonl .* max_dropped_share=0\.1: .* raise max_prompt_length"
-    ):
-        fitting_prompts(prompts, make_tokenizer(), settings, run, "p.jsonl")
-    lenient = settings.model_copy(update={"max_dropped_share": 0.5})
-    assert fitting_prompts(prompts, make_tokenizer(), lenient, run, "p.jsonl") == prompts[:2]

@@ -27,7 +27,7 @@ from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable
+from tutelage.rollout.prompts import answerable, distinct
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
 
@@ -58,12 +58,13 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Evaluate the models; writes results.json and samples.jsonl. Raises ValueError for unusable inputs."""
     models = named(settings.models)
     baseline = _baseline(settings, models)
-    prompts = _answerable(_prompts(settings), models, settings, run)
+    reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
+    readers = models if reference_path in models.values() else {**models, "the reference": reference_path}
+    prompts = _answerable(_prompts(settings), readers, settings, run)
     documents = _documents(settings)
     run.input("prompts", settings.prompts)
     for name, path in models.items():
         run.input(name, path)
-    reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
     judge = build_judge(settings.judge, world)
     run.note(baseline=baseline, reference=reference_path, judge=named_judge(settings, judge))
     answers: dict[str, Answers] = {}
@@ -123,7 +124,7 @@ def _baseline(settings: Settings, models: dict[str, str]) -> str:
 
 def _prompts(settings: Settings) -> list[Prompt]:
     """The held-out prompts, without repetitions, at most `max_prompts`."""
-    prompts = list({prompt.id: prompt for prompt in read_prompts(settings.prompts)}.values())
+    prompts = distinct(read_prompts(settings.prompts))
     if not prompts:
         raise ValueError(f"{settings.prompts} holds no prompts; give a file with held-out prompts.")
     chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
@@ -131,7 +132,7 @@ def _prompts(settings: Settings) -> list[Prompt]:
 
 
 def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Settings, run: Run) -> list[Prompt]:
-    """The prompts that every model has room to answer; what is left out is said."""
+    """The prompts that every model has room for with a response; what is left out is said."""
     for name, path in models.items():
         prepared = answerable(
             prompts,
