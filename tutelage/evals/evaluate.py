@@ -152,10 +152,10 @@ def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Setting
     return prompts
 
 
-def _documents(settings: Settings) -> list[str]:
+def _documents(settings: Settings) -> list[Document]:
     if not settings.documents:
         return []
-    texts = [d.text for d in read_documents(settings.documents) if isinstance(d, Document)]
+    texts = [d for d in read_documents(settings.documents) if isinstance(d, Document)]
     chosen = stratified([""] * len(texts), settings.max_documents or len(texts), settings.seed)
     return [texts[i] for i in chosen]
 
@@ -164,7 +164,7 @@ def _evaluate(
     name: str,
     path: str,
     prompts: Sequence[Prompt],
-    documents: Sequence[str],
+    documents: Sequence[Document],
     reference_path: str,
     judge: Judge,
     settings: Settings,
@@ -193,10 +193,8 @@ def _evaluate(
     ratios = _log_ratios(path, model, samples, reference_path, settings, world)
     rows += drift.evaluate(name, ratios, samples, **seeded)
     if documents:
-        nats, tokens, size = language.losses(
-            model, tokenizer, documents, world, max_tokens=settings.max_tokens
-        )
-        rows += language.evaluate(name, nats, tokens, size, **seeded)
+        losses = language.losses(model, tokenizer, documents, world, max_tokens=settings.max_tokens)
+        rows += language.evaluate(name, losses, **seeded)
     return Answers(responses, scores), rows
 
 
