@@ -97,10 +97,10 @@ class LocalGenerator:
 
         `prompt_ids` of these responses hold the beginning, too.  Raises ValueError when there is no room for more.
         """
-        encoded = encode(self.tokenizer, [(prompt, begun)])[0]
+        encoded = encode(self.tokenizer, [(prompt, begun, "length")])[0]
         if isinstance(encoded, Unusable):
             raise ValueError(f"The prompt cannot be tokenised: {encoded}.")
-        ids = [*encoded.prompt, *encoded.response[:-1]]  # without the end token
+        ids = [*encoded.prompt, *encoded.response]
         if self.context is not None and len(ids) + sampling.max_new_tokens > self.context:
             raise ValueError(
                 f"Prompt and beginning have {len(ids)} tokens; with max_new_tokens={sampling.max_new_tokens} that "

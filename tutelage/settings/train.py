@@ -7,6 +7,7 @@ from typing import Literal
 
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.groups import (
+    CutSettings,
     DataSettings,
     DeviceSettings,
     DroppingSettings,
@@ -95,7 +96,7 @@ class PretrainSettings(TrainSettings, DataSettings):
     save_every: int = setting(1000, "Checkpoint every so many steps, and at the end.", unit="steps", ge=1)
 
 
-class SFTSettings(TrainSettings, DataSettings, LoraSettings):
+class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
     out: Path = setting(Path("runs/sft"), "Run folder; the same command with the same settings resumes it.")
@@ -106,7 +107,7 @@ class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
 
 
-class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
+class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings):
     """Train a reward model on comparisons (Bradley-Terry)."""
 
     out: Path = setting(
@@ -204,7 +205,7 @@ class PPOSettings(RLSettings):
     )
 
 
-class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings):
+class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings):
     """Optimise the policy on comparisons directly (DPO, sigmoid loss)."""
 
     out: Path = setting(Path("runs/dpo"), "Run folder; the same command with the same settings resumes it.")

@@ -85,6 +85,8 @@ def pair_query(project_id: int) -> Select[Any]:
         PromptRow.reference,
         responses[0].text.label("first"),
         responses[1].text.label("second"),
+        responses[0].finish_reason.label("first_finish"),
+        responses[1].finish_reason.label("second_finish"),
     ).join(PromptRow, PromptRow.id == Item.prompt_id)
     for number, (slot, response) in enumerate(zip(slots, responses, strict=True)):
         query = query.join(slot, (slot.item_id == Item.id) & (slot.slot == number))

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tutelage.records import Prompt, Vote
+from tutelage.records import Finish, Prompt, Vote
+
+BOTH_ENDED: tuple[Finish, Finish] = ("eos", "eos")
+
+
+def finish_of(reason: str) -> Finish:
+    """How a stored response ended: cut, or by itself."""
+    return "length" if reason == "length" else "eos"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class VotedPair:
 
     Besides pairs these are ranked responses, two at a time, and rewrites beside their originals.  `group` is the
     digest of the item; `settled` is what an adjudicator said; `scale` is how far preferences could go to either side
-    (1: votes say which is better, and not by how much).
+    (1: votes say which is better, and not by how much); `finishes` says how each response ended.
     """
 
     group: str
@@ -43,6 +50,7 @@ class VotedPair:
     votes: tuple[Vote, ...]
     settled: int | None = None
     scale: int = 3
+    finishes: tuple[Finish, Finish] = BOTH_ENDED
 
 
 @dataclass(frozen=True)

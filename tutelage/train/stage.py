@@ -111,6 +111,7 @@ def prepare_pairs(
         prepare_comparisons,
         tokenizer,
         max_length=context_limit(settings.max_length, model),
+        cut_responses=settings.cut_responses,
         max_dropped_share=settings.max_dropped_share,
         console=run.console,
     )
