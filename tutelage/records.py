@@ -147,9 +147,9 @@ class Response:
     version: int = 0
 
     @staticmethod
-    def written(prompt: Prompt, text: str) -> Response:
-        """A finished response of which only the text is known."""
-        return Response(prompt, text, (), (), (), "eos")
+    def written(prompt: Prompt, text: str, finish: Finish = "eos") -> Response:
+        """A response of which only the text is known, and how it ended."""
+        return Response(prompt, text, (), (), (), finish)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tutelage.data.formats import read_comparisons, read_demonstrations
 from tutelage.data.template import encode_prompts
 from tutelage.feedback import exports, imports, items, queue
 from tutelage.feedback.access import Member
+from tutelage.feedback.label import both_of
 from tutelage.feedback.payloads import (
     Criterion,
     PairAnswer,
@@ -83,6 +84,13 @@ def test_every_comparison_says_how_its_responses_ended(olga: Member, address: st
         found = comparisons_from(SOURCE, address, aggregation)  # type: ignore[arg-type]
         assert found and all(ends(row) == (finish_of(row.chosen), finish_of(row.rejected)) for row in found)
     assert all(row.finish == "eos" for row in demonstrations_from(SOURCE, address))
+
+
+def test_judges_are_told(olga: Member, store: Store) -> None:
+    """What `label` gives a judge to compare: a reward model puts no end after a response that was cut."""
+    sides = [side for pair in store.pairs("main") for side in both_of(pair)]
+    assert {side.finish for side in sides} == {"eos", "length"}
+    assert all(side.finish == finish_of(side.text) for side in sides)
 
 
 @pytest.mark.parametrize("settings", [RewardSettings, DPOSettings])

@@ -25,13 +25,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two responses to one prompt in canonical slots, and the names of those who voted on them (sorted)."""
+    """Two responses to one prompt in canonical slots, the names of those who voted on them (sorted), and how each ended."""
 
     item_id: int
     digest: str  # of prompt and texts: the same in every store
     prompt: Prompt
     texts: tuple[str, str]
     voters: tuple[str, ...]
+    finishes: tuple[Finish, Finish] = BOTH_ENDED
 
 
 @dataclass(frozen=True)
