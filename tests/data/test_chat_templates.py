@@ -61,11 +61,24 @@ MISTRAL = (
     "{% if m['role'] == 'user' %}{{ '[INST] ' }}{% if loop.last and system is defined %}{{ system + '\n\n' }}{% endif %}"
     "{{ m['content'] + '[/INST]' }}{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
+# The prompt opens the reasoning, an answer without any closes it at once (GLM 4.5).
+GLM = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ '<|Assistant|>\n' }}{% if '</think>' in m['content'] %}"
+    "{{ m['content'] }}{% else %}{{ '<think></think>' + m['content'] }}{% endif %}"
+    "{% else %}{{ '<|User|>\n' + m['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|Assistant|>\n<think>' }}{% endif %}"
+)
+# The model itself chooses a channel before it answers; the last answer has another end than earlier ones (gpt-oss).
+HARMONY = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ '<|Assistant|><|im_start|>final<|User|>' + m['content'] }}"
+    "{{ '</s>' if loop.last else '<|im_end|>' }}{% else %}{{ '<|User|>' + m['content'] + '<|im_end|>' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|Assistant|>' }}{% endif %}"
+)
 SILENT = CHATML.replace(
     "{{ '<|im_start|>'", "{% if m == m and message['role'] != 'system' %}{{ '<|im_start|>'", 1
 ).replace("{% endfor %}", "{% endif %}{% endfor %}", 1)  # leaves a system turn out without a word
 HEADLESS = CHATML.partition("{% if add_generation_prompt")[0]  # cannot open a turn
-TEMPLATES = {"r1": R1, "qwq": QWQ, "qwen3": QWEN3, "gemma": GEMMA, "mistral": MISTRAL}
+TEMPLATES = {"r1": R1, "qwq": QWQ, "qwen3": QWEN3, "gemma": GEMMA, "mistral": MISTRAL, "glm": GLM}
 SYSTEMLESS = {"gemma": GEMMA, "silent": SILENT}
 every_template = pytest.mark.parametrize("name", TEMPLATES)
 THOUGHT = "<think>\nLet me count.\n</think>\n\nThree cats."
@@ -113,7 +126,7 @@ def test_an_answer_follows_the_ids_that_generation_starts_from(
     assert cut.ids.tolist() == tokens.ids[:-1].tolist()
 
 
-@pytest.mark.parametrize("name", ["r1", "qwq", "qwen3"])
+@pytest.mark.parametrize("name", ["r1", "qwq", "qwen3", "glm"])
 @pytest.mark.parametrize("thought", [THOUGHT, "\n" + THOUGHT, THOUGHT.replace("<think>\n", "<think>")])
 def test_reasoning_is_opened_once(name: str, thought: str) -> None:
     """Whether the prompt opens it (R1, QwQ) or the answer (Qwen3): prompt and answer together hold the marks once."""
@@ -213,7 +226,7 @@ def test_a_system_turn_that_the_template_does_not_write_begins_the_users(templat
     rows = [Demonstration(asked, "Three."), Demonstration(merged, "Three."), Demonstration(Prompt("x"), "y")]
     ready = prepare_demonstrations(tokenizer, rows, max_length=200)
     assert ready.examples[0].ids.tolist() == ready.examples[1].ids.tolist()
-    assert ready.report.merged == 1 and "1 system turns begin the user's turn" in shown(ready.report)
+    assert ready.report.merged == 1 and "1 system turns begin the user's" in shown(ready.report)
     turns = ("Hi", "Hello", "How many?", "Three.")
     several = prepare_demonstrations(
         tokenizer, [Conversation(chat(*turns, system="Be brief."))], max_length=200
@@ -253,6 +266,40 @@ def test_a_conversation_that_the_assistant_begins() -> None:
     before = generation_ids(tokenizer_of(CHATML), Prompt(turns[:2]))
     assert first.ids[: len(before)].tolist() == before
     assert tokenizer_of(CHATML).decode(trained(first)[0]) == "Three.<|im_end|>"
+
+
+def test_a_channel_that_the_model_chooses_is_trained_with_its_answer() -> None:
+    tokenizer = tokenizer_of(HARMONY)
+    [response] = trained(tokenize(tokenizer, ask("Hi", "Hello", "How many?"), "final"))
+    assert tokenizer.decode(response) == "<|im_start|>final<|User|>final</s>"
+    [cut] = trained(tokenize(tokenizer, ask("How many?"), "</s", "length"))
+    assert tokenizer.decode(cut) == "<|im_start|>final<|User|></s"
+    turns = ("How many?", "Two.", "Sure?", "Yes.")
+    ready = prepare_demonstrations(tokenizer, [Conversation(chat(*turns))], max_length=200)
+    assert [tokenizer.decode(run) for tokens in ready.examples for run in trained(tokens)] == [
+        "<|im_start|>final<|User|>Two.</s>",
+        "<|im_start|>final<|User|>Yes.</s>",
+    ]
+
+
+def test_responses_inside_reasoning_that_the_prompt_opened_are_counted() -> None:
+    rows = [
+        Demonstration(ask("How many?"), "Three."),
+        Demonstration(ask("How many?"), "Hm.</think>Three."),
+        Demonstration(ask("How many?"), "Hm, let me", "length"),
+        Demonstration(Prompt("How many?"), " Three."),
+        Conversation(chat("How many?", "Three.", "Sure?", "Hm.</think>Yes.")),
+    ]
+    for template, count in ((R1, 2), (QWQ, 2), (GLM, 2), (QWEN3, 0), (CHATML, 0)):
+        report = prepare_demonstrations(tokenizer_of(template), rows, max_length=200).report
+        assert report.unclosed == count
+        assert ("2 responses never end the reasoning" in shown(report)) == (count > 0)
+    pairs = [Comparison(ask("a"), "b", "c"), Comparison(ask("a"), "b", "c</think>d", chosen_finish="length")]
+    assert prepare_comparisons(tokenizer_of(R1), pairs, max_length=200).report.unclosed == 2
+    assert (
+        prepare_comparisons(byte_level(), [Comparison(Prompt("a"), "b", "c")], max_length=9).report.unclosed
+        == 0
+    )
 
 
 def test_a_template_that_opens_no_turn_leaves_its_start_to_the_model() -> None:

@@ -13,12 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from tutelage.records import Finish, Message
 
 BREAK = "\ufdd0"  # a Unicode noncharacter, which text never holds: tokens do not span it
-BEGUN = re.compile(r"(<(?:think|thinking|thought|reason|reasoning)>)(\s*)$")  # reasoning that a prompt opens
+_MARK = "(?:think|thinking|thought|reason|reasoning)>"
+REASONING = re.compile(f"</?{_MARK}")
+BEGUN = re.compile(rf"(<{_MARK})(\s*)$")  # reasoning that a prompt opens
 ANCHOR = "\n"  # put in front of a continued text where a tokenizer would add a space, and taken off again
-PROBE = (
-    Message("user", "hello"),
-    Message("assistant", "PROBE"),
-)  # shows how a template writes a conversation
+PROBE = (Message("user", "hello"), Message("assistant", "PROBE"))  # shows how a template writes
 
 
 class Unusable(ValueError):
@@ -57,10 +56,7 @@ class Encoder:
     @cached_property
     def turn_end_id(self) -> int:
         """What the chat template writes after an assistant's words (Llama 3: <|eot_id|>), else end-of-sequence."""
-        whole = self.render([PROBE], shield=False)[0]
-        if isinstance(whole, Unusable):
-            return self.eos_id
-        ids = self._batch([whole.rpartition(PROBE[1].content)[2]])[0]
+        ids = self._batch([self._tail])[0]
         return next((i for i in ids if i in self._special_ids), self.eos_id)
 
     @cached_property
@@ -187,16 +183,27 @@ class Encoder:
         if begun and answer.lstrip().startswith(begun[1]):
             answer = answer.lstrip().removeprefix(begun[1]).removeprefix(begun[2])
         words = answer.strip()
+        if not words:
+            return answer
         after = whole[len(prompt) :] if isinstance(whole, str) and whole.startswith(prompt) else ""
-        at = after.find(words)
-        if at < 0 or (self._opens_turns and (not words or after[:at].strip())):
-            return answer if not words or answer[0].isspace() else self._gap + answer
-        return after if finish == "eos" else after[: at + len(words)] + answer[len(answer.rstrip()) :]
+        said = after.removesuffix(self._tail).rstrip()
+        before = said.removesuffix(words)
+        if before == said or REASONING.search(before):
+            return answer if answer[0].isspace() else self._gap + answer
+        return after if finish == "eos" else before + words + answer[len(answer.rstrip()) :]
 
     @cached_property
-    def _opens_turns(self) -> bool:
-        """Whether the template can write the start of an answer; else that stands with the answer, and is the model's."""
-        return self.render([PROBE[:1]]) != self.render([PROBE[:1]], open_turn=True)
+    def reasoning_end(self) -> str:
+        """What ends the reasoning that the template's prompts open ("</think>"); empty where they open none."""
+        prompt = self.render([PROBE[:1]], open_turn=True)[0]
+        begun = BEGUN.search(prompt) if isinstance(prompt, str) else None
+        return begun[1].replace("<", "</") if begun else ""
+
+    @cached_property
+    def _tail(self) -> str:
+        """What the template writes after an assistant's words, at the end of a conversation."""
+        whole = self.render([PROBE], shield=False)[0]
+        return "" if isinstance(whole, Unusable) else whole.rpartition(PROBE[1].content)[2]
 
     @cached_property
     def _gap(self) -> str:

@@ -204,6 +204,18 @@ def _system_turn(row: Any) -> bool:
     return not isinstance(chat, str | Document) and starts_with_system(chat)
 
 
+def _chat_answers(row: Any) -> list[str]:
+    """The finished answers of a row in which people and an assistant talk."""
+    if isinstance(row, Conversation):
+        return [message.content for message in row.messages if message.role == "assistant"]
+    if isinstance(row, Demonstration) and row.prompt.is_chat:
+        return [row.response] if row.finish == "eos" else []
+    if isinstance(row, Comparison) and row.prompt.is_chat:
+        sides = ((row.chosen, row.chosen_finish), (row.rejected, row.rejected_finish))
+        return [text for text, finish in sides if finish == "eos"]
+    return []
+
+
 def _encode_mixed(tokenizer: Tokenizer, rows: Sequence[Demonstration | Conversation]) -> list[Any]:
     demonstrations = [row for row in rows if isinstance(row, Demonstration)]
     encoded = iter(encode(tokenizer, [(row.prompt, row.response, row.finish) for row in demonstrations]))
@@ -325,12 +337,13 @@ class _Work(Generic[E]):
 
     def _count(self, row: Any) -> None:
         """Note what was made of a row that was kept."""
-        report, system = self.report, _system_turn(row)
+        report, answers = self.report, _chat_answers(row)
         report.kept += 1
         report.truncated += self.shortened
         report.cut += _cut(row)
         report.apart += len(self.rows) > 1 and self.rows[-2] == self.row
-        report.merged += system and not self.encoder.takes_system
+        report.merged += _system_turn(row) and not self.encoder.takes_system
+        report.unclosed += sum(self.encoder.reasoning_end not in text for text in answers)
 
     def finish(self, max_dropped_share: float) -> Prepared[E]:
         self.report.lengths = percentiles(self.lengths)

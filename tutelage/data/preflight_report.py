@@ -38,6 +38,7 @@ class Preflight:
     cut: int = 0  # responses among the kept that have no end: they were cut when they were written
     merged: int = 0  # of the kept: system turns put into the user's, where the template takes none
     apart: int = 0  # of the kept: conversations whose answers have a sequence each
+    unclosed: int = 0  # finished responses that never end the reasoning that the template's prompt opens
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     first_dropped: dict[str, list[int]] = field(
         default_factory=dict
@@ -101,12 +102,14 @@ class Preflight:
         if self.merged:
             yield (
                 "system",
-                f"{self.merged:,} system turns begin the user's turn: the chat template takes none",
+                f"{self.merged:,} system turns begin the user's: the template takes none",
             )
+        if self.unclosed:
+            yield "reasoning", f"{self.unclosed:,} responses never end the reasoning that the prompt opens"
         if self.apart:
             yield (
                 "apart",
-                f"{self.apart:,} conversations, one sequence per answer: the chat template rewrites earlier turns",
+                f"{self.apart:,} conversations, one sequence per answer: the template rewrites turns",
             )
         yield (
             "tokens",
