@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.making import make_model, make_tokenizer
+from tests.train.making import CPU, make_model, make_tokenizer
 from tutelage.data.formats import read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.feedback import source
+from tutelage.models.loading import save
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
 from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
@@ -74,3 +75,27 @@ def test_rows_from_the_store_are_split_alike(
         for settings in (RewardSettings.model_validate(chosen), DPOSettings.model_validate(chosen)):
             found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), run)
             assert {row.prompt.content for row in found_pairs.comparisons} == wanted
+
+
+@pytest.mark.parametrize(("how", "kept", "cut"), [("keep", 6, 3), ("drop", 3, 0)])
+def test_sft_does_with_cut_responses_as_it_is_told(tmp_path: Path, how: str, kept: int, cut: int) -> None:
+    tokenizer = make_tokenizer()
+    base = save(make_model(tokenizer), tokenizer, tmp_path / "base")
+    ends = ("eos", "length")
+    rows = [
+        {"prompt": p, "completion": " sat", "completion_finish": ends[i % 2]} for i, p in enumerate(PROMPTS)
+    ]
+    given = {
+        "data": write(tmp_path / "d.jsonl", rows[:6]),
+        "model": str(base),
+        "max_steps": 1,
+        "heldout_share": 0,
+    }
+    settings = SFTSettings.model_validate(
+        {**given, "cut_responses": how, "max_dropped_share": 0.5, "max_length": 64, "tensorboard": False}
+    )
+    run = Run.open(tmp_path / "run", "sft", settings)
+    sft.main(settings, CPU, run)
+    run.close()
+    report = json.loads((tmp_path / "run" / "preflight.json").read_text())
+    assert (report["kept"], report["cut"]) == (kept, cut)
