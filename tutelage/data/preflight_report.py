@@ -100,17 +100,11 @@ class Preflight:
         if self.cut:
             yield "cut", f"{self.cut:,} responses have no end: they were cut when they were written"
         if self.merged:
-            yield (
-                "system",
-                f"{self.merged:,} system turns begin the user's: the template takes none",
-            )
+            yield "system", f"{self.merged:,} system turns begin the user's: the template takes none"
         if self.unclosed:
             yield "reasoning", f"{self.unclosed:,} responses never end the reasoning that the prompt opens"
         if self.apart:
-            yield (
-                "apart",
-                f"{self.apart:,} conversations, one sequence per answer: the template rewrites turns",
-            )
+            yield "apart", f"{self.apart:,} conversations, one sequence per answer: turns are rewritten"
         yield (
             "tokens",
             f"{self.tokens:,}"
