@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 Finish = Literal["eos", "length"]
+"""How a response ended: by itself ("eos"), or cut at a length limit ("length"), which says nothing about its end."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Document:
-    """Text for language modelling: every token is trained."""
+    """Text for language modelling: every token is trained; its end too, unless the text was cut."""
 
     text: str
+    finish: Finish = "eos"
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,14 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A response that somebody showed to be good: the response is trained, the prompt is not."""
+    """A response that somebody showed to be good: the response is trained, the prompt is not.
+
+    `finish`: a response that was cut is trained without an end.
+    """
 
     prompt: Prompt
     response: str
+    finish: Finish = "eos"
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class Comparison:
 
     `p_chosen` is the probability (share of votes) that `chosen` is better: 1.0 for a plain preference, 0.5 for a
     tie.  `margin` says by how much it is better, 0 (not said) to 1 (as much as can be said) where people voted; the
-    reward model can be trained to keep it (`margin_coef`).
+    reward model can be trained to keep it (`margin_coef`).  `chosen_finish` and `rejected_finish` say how each ended.
     """
 
     prompt: Prompt
@@ -102,6 +108,8 @@ class Comparison:
     rejected: str
     p_chosen: float = 1.0
     margin: float = 0.0
+    chosen_finish: Finish = "eos"
+    rejected_finish: Finish = "eos"
 
     def to_json(self) -> dict[str, Any]:
         """A row of a preference file, readable as `data=` (TRL's columns, and ours beside them)."""
@@ -116,6 +124,8 @@ class Comparison:
             "reference": prompt.reference,
             "p_chosen": self.p_chosen,
             "margin": self.margin,
+            "chosen_finish": self.chosen_finish,
+            "rejected_finish": self.rejected_finish,
         }
 
 
@@ -137,9 +147,9 @@ class Response:
     version: int = 0
 
     @staticmethod
-    def written(prompt: Prompt, text: str) -> Response:
-        """A finished response of which only the text is known."""
-        return Response(prompt, text, (), (), (), "eos")
+    def written(prompt: Prompt, text: str, finish: Finish = "eos") -> Response:
+        """A response of which only the text is known, and how it ended."""
+        return Response(prompt, text, (), (), (), finish)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def read(reader: Any, tmp_path: Path, *rows: Any) -> Any:
         ({"messages": [USER, ANSWER]}, Conversation(chat("How many?", "Three"))),
         ({"prompt": "How many? ", "completion": "Three"}, Document("How many? Three")),
         ({"prompt": [USER], "completion": [ANSWER]}, Document("How many?\nThree")),
+        ({"prompt": "a", "completion": "b", "completion_finish": "length"}, Document("ab", "length")),
+        (
+            {"prompt": "a", "chosen": " b", "rejected": " c", "chosen_finish": "length"},
+            Document("a b", "length"),
+        ),
         ({"question": "How many?", "answer": "#### 3"}, Document("How many?\n#### 3")),
     ],
 )
@@ -57,6 +62,18 @@ def test_documents(tmp_path: Path, row: dict, expected: Any) -> None:
             Conversation(chat("How many?", "Three")),
         ),
         ({"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}, Demonstration(QUESTION, "Three")),
+        (
+            {"prompt": [USER], "completion": [ANSWER], "completion_finish": "length"},
+            Demonstration(QUESTION, "Three", "length"),
+        ),
+        (
+            {"prompt": [USER], "completion": "Three", "completion_finish": None},
+            Demonstration(QUESTION, "Three", "eos"),
+        ),
+        (
+            {"prompt": [USER], "chosen": "Three", "rejected": "Nine", "chosen_finish": "length"},
+            Demonstration(QUESTION, "Three", "length"),
+        ),
     ],
 )
 def test_demonstrations(tmp_path: Path, row: dict, expected: Any) -> None:
@@ -106,6 +123,10 @@ def test_prompts(tmp_path: Path, row: dict, expected: Prompt) -> None:
         ({"chosen": "It is good", "rejected": "It is bad"}, Comparison(Prompt("It is"), " good", " bad")),
         ({"chosen": "It is go", "rejected": "It is good"}, Comparison(Prompt("It is"), " go", " good")),
         ({"chosen": "It is so", "rejected": "It is"}, Comparison(Prompt("It is"), " so", "")),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c", "rejected_finish": "length"},
+            Comparison(Prompt("a"), "b", "c", rejected_finish="length"),
+        ),
     ],
 )
 def test_comparisons(tmp_path: Path, row: dict, expected: Comparison) -> None:
@@ -200,6 +221,11 @@ def test_chosen_stays_chosen(tmp_path: Path) -> None:
             read_comparisons,
             {"prompt": "a", "chosen": "b", "rejected": "c", "margin": float("nan")},
             ["margin", "nan"],
+        ),
+        (
+            read_comparisons,
+            {"prompt": "a", "chosen": "b", "rejected": "c", "chosen_finish": "stop"},
+            ["chosen_finish", '"eos" (it ended) or "length" (it was cut)', "'stop'"],
         ),
         (
             read_comparisons,

@@ -17,7 +17,14 @@ from tutelage.data.preflight import (
     prepare_documents,
     prepare_prompts,
 )
-from tutelage.data.template import tokenize, tokenize_conversation, tokenize_document
+from tutelage.data.preflight_report import Preflight
+from tutelage.data.template import (
+    end_token_id,
+    tokenize,
+    tokenize_conversation,
+    tokenize_document,
+    tokenize_prompt,
+)
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
 
 LONG = " ".join(["sat"] * 70)
@@ -58,7 +65,7 @@ def test_demonstrations() -> None:
     assert (
         cut.ids[-trained:].tolist() == whole.ids[-trained:].tolist() and int(cut.loss_mask.sum()) == trained
     )
-    assert ready.examples[2].ids.tolist() == tokenize_conversation(tiny(), rows[4]).ids.tolist()
+    assert ready.examples[2].ids.tolist() == tokenize_conversation(tiny(), rows[4])[0].ids.tolist()
     assert report.tokens == sum(len(tokens) for tokens in ready.examples)
     assert report.trained_tokens == sum(int(tokens.loss_mask.sum()) for tokens in ready.examples)
     assert report.lengths["max"] == 64 and report.lengths["min"] == min(map(len, ready.examples))
@@ -80,18 +87,103 @@ def test_comparisons_keep_one_prompt_for_both() -> None:
         Comparison(ask("How many?"), "Three", LONG),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.9)
-    assert ready.rows == [0, 3]
+    assert ready.rows == [0, 3, 4]
     assert ready.report.dropped == {
         "with identical chosen and rejected": 2,
-        "with an empty response": 1,
         "whose response alone is longer than max_length=64": 1,
     }
-    first, cut = ready.examples
+    first, cut, _ = ready.examples
     assert (first.p_chosen, first.margin) == (0.75, 1.0)
     assert first.chosen.ids.tolist() == tokenize(tiny(), rows[0].prompt, "Three").ids.tolist()
     assert first.rejected.ids.tolist() == tokenize(tiny(), rows[0].prompt, "Nine cats and a dog").ids.tolist()
     prompts = [side.ids[~side.loss_mask].tolist() for side in (cut.chosen, cut.rejected)]
     assert prompts[0] == prompts[1] and len(cut.rejected) == 64 > len(cut.chosen)
+
+
+@pytest.mark.parametrize("prompt", [ask("How many?"), Prompt("How many?")])
+def test_an_empty_response_is_its_end(prompt: Prompt) -> None:
+    """What the model wrote when it only ended: the ids that PPO would score, trained and scored at the end token."""
+    rows = [
+        Comparison(prompt, "", "Three"),
+        Comparison(prompt, "Three", " \n"),
+        Comparison(prompt, "", ""),
+        Comparison(prompt, "", "<|eos|>"),
+    ]
+    ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.5)
+    assert ready.rows == [0, 1] and ready.report.dropped == {"with identical chosen and rejected": 2}
+    empty, end = ready.examples[0].chosen, end_token_id(tiny(), prompt.is_chat)
+    assert empty.ids.tolist() == [*tokenize_prompt(tiny(), prompt), end]
+    assert empty.loss_mask.tolist() == [False] * (len(empty) - 1) + [True]
+
+
+def test_an_empty_demonstration_is_a_gap_in_the_data() -> None:
+    silent = chat("How many?", "Three", "Sure?", "")
+    rows = [Demonstration(ask("a"), ""), Conversation(silent), Conversation(chat("a", "b"))]
+    report = prepare_demonstrations(tiny(), rows, max_length=64, max_dropped_share=0.9).report
+    assert report.dropped == {"with an empty response": 1, "with an empty assistant turn": 1}
+
+
+def test_a_cut_demonstration_has_no_end() -> None:
+    rows = [
+        Demonstration(ask("How many?"), "Three cats sat on", "length"),
+        Demonstration(Prompt("How many?"), " Three cats sat on ", "length"),
+        Demonstration(ask("How many?"), "Three cats."),
+        Demonstration(ask(LONG), "Three cats sat on", "length"),
+    ]
+    ready = prepare_demonstrations(tiny(), rows, max_length=64)
+    assert ready.report.cut == 3 and "3 responses have no end" in on_screen(ready.report)
+    end, decode = tiny().eos_token_id, tiny().decode
+    for row, tokens in zip(rows, ready.examples, strict=True):
+        said = tokens.ids[tokens.loss_mask].tolist()
+        assert (said[-1] == end) == (row.finish == "eos")
+        assert decode([i for i in said if i != end]) == row.response
+    assert len(ready.examples[3]) == 64  # room for the end that it does not have
+    dropped = prepare_demonstrations(tiny(), rows, max_length=64, cut_responses="drop", max_dropped_share=0.8)
+    assert dropped.rows == [2] and dropped.report.cut == 0
+    with pytest.raises(ValueError, match=r"3 of 4 .* set cut_responses=keep, correct these rows"):
+        prepare_demonstrations(tiny(), rows, max_length=64, cut_responses="drop")
+
+
+def test_a_cut_response_of_a_pair_has_no_end() -> None:
+    """The ids are those that were sampled, so the reward model sees what it will score."""
+    text = "Three cats sat on"
+    rows = [
+        Comparison(ask("How many?"), "Three", text, rejected_finish="length"),
+        Comparison(ask("How many?"), text, text, rejected_finish="length"),  # its end is what is preferred
+        Comparison(ask("How many?"), text, text, chosen_finish="length", rejected_finish="length"),
+        Comparison(ask("How many?"), text, "", rejected_finish="length"),
+    ]
+    ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.5)
+    assert ready.rows == [0, 1] and ready.report.cut == 2
+    assert ready.report.dropped == {
+        "with identical chosen and rejected": 1,
+        "with a response that was cut before its first word": 1,
+    }
+    whole = tokenize(tiny(), rows[0].prompt, text).ids.tolist()
+    for pair in ready.examples:
+        assert pair.rejected.ids.tolist() == whole[:-1] and pair.rejected.loss_mask[-1]
+    assert ready.examples[1].chosen.ids.tolist() == whole
+    dropped = prepare_comparisons(
+        tiny(),
+        [*rows[:2], Comparison(ask("a"), "b", "c")],
+        max_length=64,
+        cut_responses="drop",
+        max_dropped_share=0.7,
+    )
+    assert dropped.rows == [2]
+
+
+def test_a_cut_document_has_no_end() -> None:
+    rows = [Document("The cat sat on", "length"), Document("The cat sat on")]
+    ready = prepare_documents(tiny(), rows)
+    cut, whole = (tokens.ids.tolist() for tokens in ready.examples)
+    assert whole == [*cut, tiny().eos_token_id] and ready.report.cut == 1
+
+
+def on_screen(report: Preflight) -> str:
+    stream = io.StringIO()
+    report.show(Console(file=stream, width=120))
+    return stream.getvalue()
 
 
 def test_documents_are_kept_whole() -> None:
@@ -167,9 +259,7 @@ def test_report_on_screen_and_in_the_run_folder() -> None:
     report = prepare_demonstrations(
         tiny(), rows, max_length=64, source="a.jsonl", max_dropped_share=0.5
     ).report
-    stream = io.StringIO()
-    report.show(Console(file=stream, width=120))
-    text = stream.getvalue()
+    text = on_screen(report)
     for part in (
         "demonstrations from a.jsonl",
         "2 read, 1 kept",

@@ -182,19 +182,13 @@ def test_a_refused_row_does_not_spoil_the_others() -> None:
     strict = byte_level(STRICT, bos=True)
     twice = Prompt((Message("user", "a"), Message("user", "b")))
     first, refused, last = encode(
-        strict, [(ask("How many?"), "Three"), (twice, "c"), (Prompt("plain"), "text")]
+        strict, [(ask("How many?"), "Three", "eos"), (twice, "c", "eos"), (Prompt("plain"), "text", "eos")]
     )
     assert isinstance(refused, Unusable) and "roles must alternate" in str(refused)
     assert first.tokens().ids.tolist() == tokenize(strict, ask("How many?"), "Three").ids.tolist()
     assert last.tokens().ids.tolist() == tokenize(strict, Prompt("plain"), "text").ids.tolist()
     with pytest.raises(ValueError, match="roles must alternate"):
         tokenize_prompt(strict, twice)
-
-
-def test_a_template_that_does_not_extend_its_prompt_is_refused() -> None:
-    tokenizer = byte_level("{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    with pytest.raises(ValueError, match="does not write an answered conversation as its prompt"):
-        tokenize(tokenizer, ask("How many?"), "Three")
 
 
 # ---- conversations -----------------------------------------------------------------------------------------------------
@@ -204,7 +198,7 @@ def test_a_template_that_does_not_extend_its_prompt_is_refused() -> None:
 def test_conversation_trains_every_answer_with_its_end(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     turns = ("How many?", "Three cats", "Sure?", "Yes")
-    tokens = tokenize_conversation(tokenizer, Conversation(chat(*turns)))
+    tokens = tokenize_conversation(tokenizer, Conversation(chat(*turns)))[0]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], tokens.loss_mask.astype(int), [0]])))
     runs = [tokens.ids[a:b].tolist() for a, b in zip(edges[::2], edges[1::2], strict=True)]
     end = end_token_id(tokenizer, chat=True)
@@ -225,7 +219,7 @@ def test_conversation_equals_transformers_own_ids_and_mask(name: str) -> None:
         return_dict=True,
         return_assistant_tokens_mask=name == "tiny",
     )
-    tokens = tokenize_conversation(tokenizer, Conversation(messages))
+    [tokens] = tokenize_conversation(tokenizer, Conversation(messages))
     assert out["input_ids"][: len(tokens)] == tokens.ids.tolist()
     assert decoded(tokenizer, out["input_ids"][len(tokens) :]).strip() == ""
     if name == "tiny":
@@ -239,15 +233,16 @@ def test_generation_marks_without_the_end_still_train_it() -> None:
         "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     conversation = Conversation(chat("How many?", "Three cats", "Sure?", "Yes"))
-    marked = tokenize_conversation(byte_level(template), conversation)
-    unmarked = tokenize_conversation(byte_level(CHATML), conversation)
+    [marked] = tokenize_conversation(byte_level(template), conversation)
+    [unmarked] = tokenize_conversation(byte_level(CHATML), conversation)
     assert marked.ids.tolist() == unmarked.ids.tolist()
     assert marked.loss_mask.tolist() == unmarked.loss_mask.tolist()
 
 
 def test_what_follows_the_last_answer_is_left_out() -> None:
-    whole = tokenize_conversation(tiny(), Conversation(chat("a", "b", "c")))
-    assert whole.ids.tolist() == tokenize_conversation(tiny(), Conversation(chat("a", "b"))).ids.tolist()
+    [whole] = tokenize_conversation(tiny(), Conversation(chat("a", "b", "c")))
+    [short] = tokenize_conversation(tiny(), Conversation(chat("a", "b")))
+    assert whole.ids.tolist() == short.ids.tolist()
 
 
 def test_conversation_nobody_answers() -> None:

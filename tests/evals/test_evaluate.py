@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from tutelage.data.template import tokenize_document
 from tutelage.evals import drift, evaluate, language
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
@@ -19,7 +22,7 @@ from tutelage.models.loading import save
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
-from tutelage.records import Prompt
+from tutelage.records import Document, Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.settings.evals import EvalSettings
@@ -75,16 +78,49 @@ def test_sequence_logprobs_are_those_of_plain_transformers(tokenizer: PreTrained
 
 def test_an_untrained_model_is_worth_the_vocabulary(tokenizer: PreTrainedTokenizerFast) -> None:
     uniform = model(tokenizer, 0, 0.0)  # tied embeddings of zero: every token is equally likely
-    nats, tokens, size = language.losses(uniform, tokenizer, [*TEXTS, "x", ""], CPU, max_tokens=8)
+    documents = [Document(text) for text in (*TEXTS, "x", "", " ")]
+    found = language.losses(uniform, tokenizer, documents, CPU, max_tokens=8)
     lengths = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
-    assert tokens.tolist() == [*(n - 1 for n in lengths), 0, 0]
-    loss, perplexity, bits = language.evaluate("m", nats, tokens, size, resamples=200)
+    assert found.tokens.tolist() == [*lengths, 1, 0, 0]  # all but the first, and the end
+    loss, perplexity, bits = language.evaluate("m", found, resamples=200)
     assert loss.value == pytest.approx(math.log(len(tokenizer)), rel=1e-5)
     assert perplexity.value == pytest.approx(len(tokenizer), rel=1e-4)
     firsts = [len(str(tokenizer.decode(tokenizer(text)["input_ids"][:1])).encode()) for text in TEXTS]
     counted = sum(len(text.encode()) - first for text, first in zip(TEXTS, firsts, strict=True))
-    assert size.sum() == counted
-    assert bits.value == pytest.approx(tokens.sum() * math.log2(len(tokenizer)) / counted, rel=1e-5)
+    assert found.size.sum() == counted
+    spelling = sum(lengths) - len(lengths)
+    assert bits.value == pytest.approx(spelling * math.log2(len(tokenizer)) / counted, rel=1e-5)
+
+
+def starting(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same tokenizer, with a start token in front of plain text."""
+    made = copy.deepcopy(tokenizer)
+    made.bos_token = "<|user|>"
+    ids = [("<|user|>", made.bos_token_id)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single="<|user|> $A", special_tokens=ids)
+    return made
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_held_out_loss_is_that_of_transformers_on_the_tokens_of_training(
+    tokenizer: PreTrainedTokenizerFast, start: bool
+) -> None:
+    """Per document against a plain forward over start, text and end, which are the ids that `pretrain` trains on."""
+    tokenizer = starting(tokenizer) if start else tokenizer
+    policy, documents = model(tokenizer, 1, 12.0), [Document(text) for text in (*TEXTS, "so " * 200)]
+    found = language.losses(policy, tokenizer, documents, CPU, max_tokens=70)
+    for i, document in enumerate(documents):
+        ids = [*tokenizer(document.text)["input_ids"], tokenizer.eos_token_id][:64]
+        assert (ids[0] == tokenizer.convert_tokens_to_ids("<|user|>")) == start
+        assert tokenize_document(tokenizer, document).ids[:64].tolist() == ids
+        logprobs = torch.log_softmax(policy.host(torch.tensor([ids])).logits[0].double(), -1)
+        nats = [-logprobs[t - 1, ids[t]].item() for t in range(1, len(ids))]
+        assert found.nats[i] == pytest.approx(sum(nats), rel=1e-5) and found.tokens[i] == len(nats)
+        ended = ids[-1] == tokenizer.eos_token_id
+        assert ended == (i < len(TEXTS))  # the last is cut to the context
+        assert found.text_nats[i] == pytest.approx(sum(nats[:-1] if ended else nats), rel=1e-5)
+        if start and ended:
+            assert found.size[i] == len(document.text.encode())  # every byte counts
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +190,9 @@ def test_prompts_without_room_in_any_model_are_asked_of_none(
     lines = [json.loads(line) for line in (folder / "long" / "samples.jsonl").read_text().splitlines()]
     assert sorted(line["prompt"] for line in lines) == ["a dog", "the cat", "the mat"]
     assert "leaves small room" in console.export_text()
+    beside = {"reference": f"{folder}/small", "out": folder / "beside", "max_dropped_share": 0.25}
+    launch("eval", settings(folder, **{**given, **beside}), Console(quiet=True))  # it reads the responses
+    assert len((folder / "beside" / "samples.jsonl").read_text().splitlines()) == 3
     with pytest.raises(ValueError, match=r"1 of 4 prompts .* would be dropped"):
         launch(
             "eval", settings(folder, **{**given, "out": folder / "few"}, models=models), Console(quiet=True)

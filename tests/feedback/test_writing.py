@@ -32,7 +32,7 @@ from tutelage.store.database import Database
 CHAT = Prompt((Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "=1+1")), "sums")
 PLAIN = Prompt("How many?", "maths", {"answer": {"n": 3}})
 ROWS = [
-    Comparison(PLAIN, "-1", "=HYPERLINK(A1)", 0.75, 0.5).to_json() | {"item": "a"},
+    Comparison(PLAIN, "-1", "=HYPERLINK(A1)", 0.75, 0.5, "eos", "length").to_json() | {"item": "a"},
     Comparison(Prompt("Two\nlines, \"quoted\""), "@you", "", 1.0).to_json() | {"item": "b"},
     Comparison(CHAT, "2", "'=2").to_json() | {"item": "c"},
 ]  # fmt: skip
@@ -86,21 +86,22 @@ def test_csv_by_hand(tmp_path: Path) -> None:
         json.dumps([{"role": "assistant", "content": text}]).replace('"', '""') for text in ("2", "'=2")
     ]
     assert written(tmp_path, ROWS, "csv").read_bytes().decode() == (
-        "prompt,chosen,rejected,task,reference,p_chosen,margin,item\r\n"
-        'How many?,-1,\'=HYPERLINK(A1),maths,"{""answer"": {""n"": 3}}",0.75,0.5,a\r\n'
-        '"Two\nlines, ""quoted""",\'@you,,,,1.0,0.0,b\r\n'
-        f'"{chat}","{answers[0]}","{answers[1]}",sums,,1.0,0.0,c\r\n'
+        "prompt,chosen,rejected,task,reference,p_chosen,margin,chosen_finish,rejected_finish,item\r\n"
+        'How many?,-1,\'=HYPERLINK(A1),maths,"{""answer"": {""n"": 3}}",0.75,0.5,eos,length,a\r\n'
+        '"Two\nlines, ""quoted""",\'@you,,,,1.0,0.0,eos,eos,b\r\n'
+        f'"{chat}","{answers[0]}","{answers[1]}",sums,,1.0,0.0,eos,eos,c\r\n'
     )
 
 
 def test_ratings_have_a_column_per_criterion(tmp_path: Path) -> None:
-    start = {"prompt": "p", "task": "", "reference": None, "response": "r", "item": "i", "slot": 0}
+    start = {"prompt": "p", "task": "", "reference": None, "response": "r", "response_finish": "eos"}
+    start |= {"item": "i", "slot": 0}
     rows = [start | {"n": 2, "values": {"tone": -1.5}}, start | {"n": 1, "values": {"tone": 2, "overall": 7}}]
     found = written(tmp_path, rows, "csv", format="ratings").read_text().splitlines()
     assert found == [
-        "prompt,task,reference,response,item,slot,n,rating_overall,rating_tone",
-        "p,,,r,i,0,2,,-1.5",
-        "p,,,r,i,0,1,7,2",
+        "prompt,task,reference,response,response_finish,item,slot,n,rating_overall,rating_tone",
+        "p,,,r,eos,i,0,2,,-1.5",
+        "p,,,r,eos,i,0,1,7,2",
     ]
     table = pq.read_table(written(tmp_path, rows, "parquet", format="ratings"))
     assert table.column("rating_overall").to_pylist() == [None, 7.0]

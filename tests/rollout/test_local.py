@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.rollout.conftest import CONTEXT, build, exact_logprobs, prepared
+from tutelage.data.order import rows_for_step
 from tutelage.models.decode import Decoding
 from tutelage.records import Prompt, Response
 from tutelage.rollout import local
@@ -112,6 +113,40 @@ def test_other_seeds_and_steps_give_other_responses(generator, prompts, change):
 def test_samples_of_a_prompt_differ(generator):
     responses = generator.generate([Prompt("what")], dataclasses.replace(SAMPLING, samples=8))
     assert len({r.ids for r in responses}) > 5
+
+
+def test_a_prompt_that_stands_several_times_gets_samples_of_its_own(generator, prompts, monkeypatch):
+    """The k-th place of a prompt goes on with its samples, whatever stands between, before and beside it."""
+    alone = {p.id: generator.generate([p], dataclasses.replace(SAMPLING, samples=9)) for p in prompts}
+    mixed = [*prompts, *prompts[::-1], prompts[2], Prompt("not among them"), *prompts[:2]]
+    for rows in (local.MAX_ROWS, 2):  # in one batch, and in many
+        monkeypatch.setattr(local, "MAX_ROWS", rows)
+        places: dict[str, int] = {}
+        found = generator.generate(mixed, SAMPLING)
+        for i, prompt in enumerate(mixed):
+            place = places.setdefault(prompt.id, 0)
+            places[prompt.id] += 1
+            own = found[3 * i : 3 * i + 3]
+            assert [r.sample_index for r in own] == [3 * place + k for k in range(3)]
+            if prompt.id in alone:
+                expected = alone[prompt.id][3 * place : 3 * place + 3]
+                assert [_essence(r) for r in own] == [_essence(r) for r in expected]
+
+
+def test_the_same_content_under_two_tasks_is_one_prompt(generator):
+    first, again = generator.generate([Prompt("what", task="a"), Prompt("what", task="b")], Sampling(24))
+    assert first.ids != again.ids and (first.sample_index, again.sample_index) == (0, 1)
+
+
+def test_more_prompts_a_step_than_there_are(generator, prompts):
+    """64 from a file of 6: no two responses to a prompt share their draws."""
+    step = [prompts[row] for row in rows_for_step(len(prompts), 64, step=3, seed=0)]
+    responses = generator.generate(step, Sampling(max_new_tokens=24, seed=5))
+    by_prompt: dict[str, list[tuple[int, ...]]] = {}
+    for response in responses:
+        by_prompt.setdefault(response.prompt.id, []).append(response.ids)
+    assert all(len(set(found)) > 4 for found in by_prompt.values())  # some end at once, and are alike
+    assert len({(r.prompt.id, r.sample_index) for r in responses}) == 64
 
 
 def test_every_end_token_ends_a_response(tokenizer, prompts):

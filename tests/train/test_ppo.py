@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.lora import add_lora
 from tutelage.models.policy import ScalarModule
+from tutelage.models.tiny import tiny_model
 from tutelage.ops.advantages import gae
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
@@ -28,6 +30,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
 from tutelage.settings.train import PPOSettings
+from tutelage.train import ppo
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
 from tutelage.train.ppo import PPO, Critic
@@ -192,6 +195,37 @@ def test_the_first_forward_is_made_once_and_changes_nothing(
     (lines, count), (plain, plain_count) = found
     assert lines == plain and plain[1]["objective/kl"] > 0
     assert plain_count - count == 2 * ahead
+
+
+def test_prompts_without_room_for_a_response_are_left_out_before_the_start(tmp_path: Path) -> None:
+    """Some prompts fit into max_prompt_length, but not into the context of policy or critic with a response."""
+    tokenizer = make_tokenizer()
+    for name, context in (("base", 128), ("reward", 96)):
+        model = tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=context, seed=0)
+        save(model, tokenizer, tmp_path / name)
+    texts = ["the cat", "a dog ran", "0" * 88, "0" * 89, "the mat is", "9" * 125]
+    for name in ("p", "e"):
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"prompt": text}) + "\n" for text in texts)
+        )
+    settings = settings_for(
+        out=tmp_path / "run",
+        model=str(tmp_path / "base"),
+        reward_model=str(tmp_path / "reward"),
+        prompts=str(tmp_path / "p.jsonl"),
+        eval_prompts=str(tmp_path / "e.jsonl"),
+        batch_size=8,
+        max_steps=2,
+        max_prompt_length=512,
+        max_dropped_share=0.4,
+    )
+    run = Run.open(settings.out, "ppo", settings)
+    ppo.main(settings, CPU, run)
+    run.close()
+    assert len(read_metrics(run.folder)) >= 2
+    report = json.loads((run.folder / "preflight.json").read_text())
+    assert report["kept"] == 4 and sum(report["dropped"].values()) == 2
+    assert "max_new_tokens=8" in next(iter(report["dropped"]))
 
 
 @pytest.mark.slow

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.making import make_model, make_tokenizer
+from tests.train.making import CPU, make_model, make_tokenizer
 from tutelage.data.formats import read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.feedback import source
+from tutelage.models.loading import save
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
-from tutelage.settings.train import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
 from tutelage.train import sft, stage
-from tutelage.train.stage import fitting_prompts, prepare_pairs, read_rows
+from tutelage.train.stage import prepare_pairs, read_rows
 
 PROMPTS = [f"the cat {number}" for number in range(60)]
 
@@ -77,12 +78,25 @@ def test_rows_from_the_store_are_split_alike(
             assert {row.prompt.content for row in found_pairs.comparisons} == wanted
 
 
-def test_prompts_that_are_too_long_stop_the_work_when_they_are_more_than_allowed(run: Run) -> None:
-    prompts = [Prompt("the cat"), Prompt("a dog"), Prompt("the cat sat on the mat. " * 20)]
-    settings = PPOSettings(prompts="p.jsonl", max_prompt_length=16)
-    with pytest.raises(
-        ValueError, match=r"1 of 3 .* from p.jsonl .* max_dropped_share=0\.1: .* raise max_prompt_length"
-    ):
-        fitting_prompts(prompts, make_tokenizer(), settings, run, "p.jsonl")
-    lenient = settings.model_copy(update={"max_dropped_share": 0.5})
-    assert fitting_prompts(prompts, make_tokenizer(), lenient, run, "p.jsonl") == prompts[:2]
+@pytest.mark.parametrize(("how", "kept", "cut"), [("keep", 6, 3), ("drop", 3, 0)])
+def test_sft_does_with_cut_responses_as_it_is_told(tmp_path: Path, how: str, kept: int, cut: int) -> None:
+    tokenizer = make_tokenizer()
+    base = save(make_model(tokenizer), tokenizer, tmp_path / "base")
+    ends = ("eos", "length")
+    rows = [
+        {"prompt": p, "completion": " sat", "completion_finish": ends[i % 2]} for i, p in enumerate(PROMPTS)
+    ]
+    given = {
+        "data": write(tmp_path / "d.jsonl", rows[:6]),
+        "model": str(base),
+        "max_steps": 1,
+        "heldout_share": 0,
+    }
+    settings = SFTSettings.model_validate(
+        {**given, "cut_responses": how, "max_dropped_share": 0.5, "max_length": 64, "tensorboard": False}
+    )
+    run = Run.open(tmp_path / "run", "sft", settings)
+    sft.main(settings, CPU, run)
+    run.close()
+    report = json.loads((tmp_path / "run" / "preflight.json").read_text())
+    assert (report["kept"], report["cut"]) == (kept, cut)

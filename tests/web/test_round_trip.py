@@ -142,7 +142,9 @@ def test_the_side_that_was_pressed_is_the_side_that_training_prefers(
     model = load_scalar(out / "model").eval()
     for row in rows:
         better, worse = pressed[str(row.prompt.content)]
-        pair = encode(load_tokenizer(out / "model"), [(row.prompt, better), (row.prompt, worse)])
+        pair = encode(
+            load_tokenizer(out / "model"), [(row.prompt, better, "eos"), (row.prompt, worse, "eos")]
+        )
         tokens = [one.tokens() for one in pair if not isinstance(one, Unusable)]
         with torch.no_grad():
             first, second = sequence_scores(model, TokenBatch.collate(tokens, [0, 1])).tolist()

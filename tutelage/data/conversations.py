@@ -1,9 +1,15 @@
-"""Conversations of several turns -> one sequence in which every assistant turn is trained."""
+"""Conversations of several turns -> one sequence in which every assistant turn is trained.
+
+That takes a template that writes a turn alike whatever comes after it, or says itself what the assistant writes.  Other
+templates take the reasoning out of earlier answers, or put a system turn into the latest question: then every answer needs
+a sequence of its own, behind the prompt that generation would start from (`Apart`).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,41 +18,59 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Encoder, Unusable
-from tutelage.records import Conversation, Message
+from tutelage.records import Conversation, Message, Prompt
 
 
-def encode_conversations(tokenizer: Tokenizer, rows: Sequence[Conversation]) -> list[Tokens | Unusable]:
-    """`tokenize_conversation` for many."""
+@dataclass(frozen=True)
+class Apart:
+    """The answers of a conversation that the template cannot write in one sequence, each with what it answers."""
+
+    answers: list[tuple[Prompt, str]]
+
+
+def encode_conversations(
+    tokenizer: Tokenizer, rows: Sequence[Conversation]
+) -> list[Tokens | Apart | Unusable]:
+    """Each conversation in one sequence, where the template allows it."""
     encoder = Encoder(tokenizer)
     pieces = [_pieces(encoder, row) for row in rows]
-    usable = [row for row in pieces if not isinstance(row, Unusable)]
+    usable = [row for row in pieces if isinstance(row, list)]
     first = iter(encoder.encode([row[0][0] for row in usable]))
     later = iter(encoder.encode([text for row in usable for text, _ in row[1:]], continued=True))
-    return [row if isinstance(row, Unusable) else _join(encoder, row, first, later) for row in pieces]
+    return [_join(encoder, row, first, later) if isinstance(row, list) else row for row in pieces]
 
 
 Piece = tuple[str, bool]  # rendered text, and whether the assistant wrote it
 
 
-def _pieces(encoder: Encoder, row: Conversation) -> list[Piece] | Unusable:
+def _pieces(encoder: Encoder, row: Conversation) -> list[Piece] | Apart | Unusable:
     """The rendered conversation in pieces, alternately not by the assistant and by it."""
     last = max((i for i, message in enumerate(row.messages) if message.role == "assistant"), default=-1)
     if last < 0:
         return Unusable("no assistant turn")
-    messages = row.messages[: last + 1]
+    messages = encoder.merged(row.messages[: last + 1])
     whole = encoder.render([messages])[0]
     if isinstance(whole, Unusable):
         return whole
     spans = _marked_spans(encoder, messages) if _MARKS.search(encoder.tokenizer.chat_template) else None
     found = spans or _prefix_spans(encoder, messages, whole)
-    if isinstance(found, Unusable):
-        return found
+    if found is None:
+        return _apart(messages)
     pieces: list[Piece] = []
     position = 0
     for start, stop in found:
         pieces += [(whole[position:start], False), (whole[start:stop], True)]
         position = stop
     return [*pieces, (whole[position:], False)]
+
+
+def _apart(messages: Sequence[Message]) -> Apart | Unusable:
+    """What the assistant says before anybody has asked is no answer: it is part of the prompts that follow."""
+    asked = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant" and i > asked]
+    if not answers:
+        return Unusable("no assistant turn after a user's")
+    return Apart([(Prompt(tuple(messages[:i])), messages[i].content) for i in answers])
 
 
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -65,22 +89,25 @@ def _marked_spans(encoder: Encoder, messages: Sequence[Message]) -> Spans:
     return list(rendered[1][0])
 
 
-def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str) -> Spans | Unusable:
-    """From where each answer's prompt ends to where the next message starts: each prefix rendered, and checked."""
+def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str) -> Spans | None:
+    """From where each answer's prompt ends to where the next message starts: each prefix rendered, and checked.
+
+    None where the template writes one of them otherwise than generation would have found it.
+    """
     spans: Spans = []
     for i, message in enumerate(messages):
         if message.role != "assistant":
             continue
         if i == 0:
-            return Unusable(
-                "the conversation starts with the assistant, and the chat template has no generation marks"
-            )
+            return None
         before = encoder.render([messages[:i]], open_turn=True)[0]
         after = encoder.render([messages[: i + 1]])[0]
         if isinstance(before, Unusable) or isinstance(after, Unusable):
-            return before if isinstance(before, Unusable) else after  # type: ignore[return-value]
-        if not (after.startswith(before) and whole.startswith(after)):
-            return Unusable("the chat template rewrites earlier turns: give it {% generation %} marks")
+            return None
+        said = encoder.shield(encoder.without_turn_end(message.content))
+        alike = after.startswith(before) and whole.startswith(after)
+        if not alike or encoder.answer_text(before, after, said, "eos") != after[len(before) :]:
+            return None
         spans.append((len(before), len(after)))
     return spans
 

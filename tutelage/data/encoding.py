@@ -10,14 +10,23 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.records import Message
+from tutelage.records import Finish, Message
 
 BREAK = "\ufdd0"  # a Unicode noncharacter, which text never holds: tokens do not span it
+_MARK = "(?:think|thinking|thought|reason|reasoning)>"
+REASONING = re.compile(f"</?{_MARK}")
+BEGUN = re.compile(rf"(<{_MARK})(\s*)$")  # reasoning that a prompt opens
 ANCHOR = "\n"  # put in front of a continued text where a tokenizer would add a space, and taken off again
+PROBE = (Message("user", "hello"), Message("assistant", "PROBE"))  # shows how a template writes
 
 
 class Unusable(ValueError):
     """One row that cannot be tokenised; the text is the reason, the caller knows the row."""
+
+
+def starts_with_system(chat: Sequence[Message]) -> bool:
+    """Whether a system turn stands before the first user turn."""
+    return [message.role for message in chat[:2]] == ["system", "user"]
 
 
 class Encoder:
@@ -47,11 +56,7 @@ class Encoder:
     @cached_property
     def turn_end_id(self) -> int:
         """What the chat template writes after an assistant's words (Llama 3: <|eot_id|>), else end-of-sequence."""
-        probe = [Message("user", "hello"), Message("assistant", "PROBE")]
-        after = self.render([probe], shield=False)[0]
-        if isinstance(after, Unusable):
-            return self.eos_id
-        ids = self._batch([after.rpartition("PROBE")[2]])[0]
+        ids = self._batch([self._tail])[0]
         return next((i for i in ids if i in self._special_ids), self.eos_id)
 
     @cached_property
@@ -119,8 +124,11 @@ class Encoder:
     ) -> list[str | Unusable]:
         """The template's text of each chat; `open_turn` adds the start of an assistant turn.
 
-        Raises ValueError when there is no template; a chat that the template refuses gives an `Unusable`.
+        Raises ValueError when there is no template; a chat that the template refuses gives an `Unusable`.  Where it
+        takes no system turn, that stands at the start of the first user turn (`merged`).
         """
+        if not chats:
+            return []
         if not self.tokenizer.chat_template:
             raise ValueError(
                 "the data is conversational, but the tokenizer has no chat template: give it one "
@@ -128,12 +136,26 @@ class Encoder:
             )
         plain = [
             [{"role": m.role, "content": self.shield(m.content) if shield else m.content} for m in chat]
-            for chat in chats
+            for chat in map(self.merged, chats)
         ]
         try:
             return list(self._apply(plain, open_turn))
         except (TemplateError, ValueError):
             return [self._render_one(chat, open_turn) for chat in plain]
+
+    def merged(self, chat: Sequence[Message]) -> Sequence[Message]:
+        """The chat with its system turn put at the start of the user's, where the template takes no system turn."""
+        if not starts_with_system(chat) or self.takes_system:
+            return chat
+        texts = [message.content for message in chat[:2] if message.content.strip()]
+        return [Message("user", "\n\n".join(texts)), *chat[2:]]
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the template writes a system turn: Gemma's refuses one, and some leave it out."""
+        system = Message("system", "SYSTEM")
+        whole = self._render_one([system.to_json(), PROBE[0].to_json()], open_turn=True)
+        return isinstance(whole, str) and system.content in whole
 
     def _render_one(self, chat: list[dict[str, str]], open_turn: bool) -> str | Unusable:
         try:
@@ -142,9 +164,56 @@ class Encoder:
             return Unusable(f"the chat template refuses it ({str(error).splitlines()[0]})")
 
     def _apply(self, chats: list[list[dict[str, str]]], open_turn: bool) -> list[str]:
-        if not chats:
-            return []
         texts: list[str] = self.tokenizer.apply_chat_template(
             chats, tokenize=False, add_generation_prompt=open_turn
         )
         return texts
+
+    # ---- an answer behind its prompt -------------------------------------------------------------------------------
+
+    def answer_text(self, prompt: str, whole: str | Unusable, answer: str, finish: Finish) -> str:
+        """What follows a rendered prompt, open for an answer: the answer as the template writes it, or else as it is.
+
+        prompt, whole: what the template makes of the conversation up to the answer and with it; answer: shielded.  A
+        template may write an answer otherwise than generation, which goes on from its prompt, would: it takes the
+        reasoning out (R1, QwQ), puts an empty one in (Qwen3), or its prompt has begun the answer ("<think>").  Then the
+        answer's own text is what follows.  Of one that was cut, what the template writes behind it is left out.
+        """
+        begun = BEGUN.search(prompt)
+        if begun and answer.lstrip().startswith(begun[1]):
+            answer = answer.lstrip().removeprefix(begun[1]).removeprefix(begun[2])
+        words = answer.strip()
+        if not words:
+            return answer
+        after = whole[len(prompt) :] if isinstance(whole, str) and whole.startswith(prompt) else ""
+        said = after.removesuffix(self._tail).rstrip()
+        before = said.removesuffix(words)
+        if before == said or REASONING.search(before):
+            return answer if answer[0].isspace() else self._gap + answer
+        return after if finish == "eos" else before + words + answer[len(answer.rstrip()) :]
+
+    @cached_property
+    def reasoning_end(self) -> str:
+        """What ends the reasoning that the template's prompts open ("</think>"); empty where they open none."""
+        prompt = self.render([PROBE[:1]], open_turn=True)[0]
+        begun = BEGUN.search(prompt) if isinstance(prompt, str) else None
+        return begun[1].replace("<", "</") if begun else ""
+
+    @cached_property
+    def _tail(self) -> str:
+        """What the template writes after an assistant's words, at the end of a conversation."""
+        whole = self.render([PROBE], shield=False)[0]
+        return "" if isinstance(whole, Unusable) else whole.rpartition(PROBE[1].content)[2]
+
+    @cached_property
+    def _gap(self) -> str:
+        """White space that the template writes between an open prompt and an answer (Llama 2, Mistral: one space)."""
+        before, whole = self.render([PROBE[:1]], open_turn=True)[0], self.render([PROBE])[0]
+        if isinstance(before, Unusable) or isinstance(whole, Unusable) or not whole.startswith(before):
+            return ""
+        gap = whole[len(before) :].partition(PROBE[1].content)[0]
+        return "" if gap.strip() else gap
+
+    def without_turn_end(self, text: str) -> str:
+        """Without the end of turn that some data sets spell out."""
+        return text.removesuffix(self.tokenizer.convert_ids_to_tokens(self.turn_end_id))

@@ -19,7 +19,7 @@ from itertools import takewhile
 from typing import Any, TypeVar
 
 from tutelage.data.sources import Row, Source, read_rows
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Finish, Message, Prompt
 
 Record = Document | Conversation | Demonstration | Prompt | Comparison
 Content = str | tuple[Message, ...]
@@ -84,17 +84,19 @@ def _read(source: Source, purpose: str, convert: Callable[[Record], T | None]) -
 
 def _as_document(record: Record) -> Document | Conversation | None:
     if isinstance(record, Comparison):
-        record = Demonstration(record.prompt, record.chosen)
+        record = Demonstration(record.prompt, record.chosen, record.chosen_finish)
     if isinstance(record, Demonstration):
-        if isinstance(record.prompt.content, str):
-            return Document(record.prompt.content + record.response)
-        return Document("\n".join([*(message.content for message in record.prompt.content), record.response]))
+        content = record.prompt.content
+        if isinstance(content, str):
+            return Document(content + record.response, record.finish)
+        texts = [*(message.content for message in content), record.response]
+        return Document("\n".join(texts), record.finish)
     return record if isinstance(record, Document | Conversation) else None
 
 
 def _as_demonstration(record: Record) -> Demonstration | Conversation | None:
     if isinstance(record, Comparison):
-        return Demonstration(record.prompt, record.chosen)
+        return Demonstration(record.prompt, record.chosen, record.chosen_finish)
     if isinstance(record, Conversation) and all(message.role != "assistant" for message in record.messages):
         raise _Skip("no assistant turn")
     return record if isinstance(record, Demonstration | Conversation) else None
@@ -156,7 +158,8 @@ def _read_comparison(row: Row) -> Comparison:
     p_chosen = _number(row, "p_chosen", 1.0)
     if not 0.0 <= p_chosen <= 1.0:
         raise ValueError(f"{row.where}: p_chosen is {p_chosen}, but a probability lies between 0 and 1")
-    return Comparison(_prompt(row, content), first, second, p_chosen, _number(row, "margin", 0.0))
+    margin, ends = _number(row, "margin", 0.0), (_finish(row, "chosen"), _finish(row, "rejected"))
+    return Comparison(_prompt(row, content), first, second, p_chosen, margin, *ends)
 
 
 def _chat_pair(row: Row) -> Pair:
@@ -178,8 +181,9 @@ def _text_pair(row: Row, chosen: str, rejected: str) -> Pair:
 
 def _read_completion(row: Row) -> Demonstration:
     content = _content(row)
+    finish = _finish(row, "completion")
     if isinstance(row.columns["completion"], str):
-        return Demonstration(_prompt(row, content), _text(row, "completion"))
+        return Demonstration(_prompt(row, content), _text(row, "completion"), finish)
     turns = _messages(row, "completion")
     if len(turns) != 1 or turns[0].role != "assistant":
         raise ValueError(
@@ -188,7 +192,7 @@ def _read_completion(row: Row) -> Demonstration:
         )
     if isinstance(content, str):
         content = (Message("user", content),)
-    return Demonstration(_prompt(row, content), turns[0].content)
+    return Demonstration(_prompt(row, content), turns[0].content, finish)
 
 
 def _read_alpaca(row: Row) -> Demonstration:
@@ -273,6 +277,14 @@ def _number(row: Row, key: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _wrong_type(row, key, "a finite number", value)
     return float(value)
+
+
+def _finish(row: Row, key: str) -> Finish:
+    """The column `KEY_finish`: how the response in the column `key` ended."""
+    value = row.columns.get(f"{key}_finish", "eos")
+    if value == "eos" or value == "length":
+        return value
+    raise _wrong_type(row, f"{key}_finish", '"eos" (it ended) or "length" (it was cut)', value)
 
 
 def _messages(row: Row, key: str, role: str = "role", content: str = "content") -> tuple[Message, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -17,13 +17,13 @@ from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import Tokens
-from tutelage.data.conversations import encode_conversations
-from tutelage.data.encoding import Unusable
+from tutelage.data.encoding import Encoder, Unusable, starts_with_system
 from tutelage.data.preflight_report import Preflight, percentiles, runs_of_text
 from tutelage.data.template import (
     Encoded,
     PairTokens,
     encode,
+    encode_chats,
     encode_documents,
     encode_prompts,
     truncate_prompt,
@@ -55,8 +55,9 @@ def prepare_documents(
     """Texts for language modelling, whole: `packing` cuts what is longer than a row."""
     work = _Work[Tokens]("documents", source, documents, None, tokenizer, console)
 
-    def accept(row: Document | Conversation, tokens: Tokens) -> None:
-        work.keep(tokens, [tokens])
+    def accept(row: Document | Conversation, found: Tokens | Answers) -> None:
+        for tokens in [found] if isinstance(found, Tokens) else [item.tokens() for _, item in found]:
+            work.keep(tokens, [tokens])
 
     work.go(lambda rows: _encode_language(tokenizer, rows), accept, _why_not_document)
     return work.finish(max_dropped_share)
@@ -69,6 +70,7 @@ def prepare_demonstrations(
     max_length: int,
     train_on_prompt: bool = False,
     truncate_prompts: bool = True,
+    cut_responses: Literal["keep", "drop"] = "keep",
     source: str = "",
     max_dropped_share: float = 0.1,
     console: Console | None = None,
@@ -76,21 +78,30 @@ def prepare_demonstrations(
     """Responses to imitate, at most `max_length` tokens with their prompt.
 
     A prompt that is too long is cut from the left (or its row dropped, without `truncate_prompts`); a response that
-    does not fit is never cut: its row is dropped.
+    does not fit is never cut: its row is dropped.  One that was cut when it was written is kept without an end, or its
+    row dropped (`cut_responses`).  A conversation may give several examples (`template.encode_chats`).
     """
     work = _Work[Tokens]("demonstrations", source, rows, max_length, tokenizer, console)
 
-    def accept(row: Demonstration | Conversation, item: Encoded | Tokens) -> None:
-        if isinstance(row, Demonstration):
-            assert isinstance(item, Encoded)
-            [fitted] = work.fit(row.prompt, [item], truncate_prompts)
-            item = fitted.tokens(train_on_prompt)
-        assert isinstance(item, Tokens)
-        if len(item) > max_length:
+    def accept(row: Demonstration | Conversation, found: Tokens | Answers) -> None:
+        sequences = (
+            [found]
+            if isinstance(found, Tokens)
+            else [
+                work.fit(prompt, [item], truncate_prompts)[0].tokens(train_on_prompt)
+                for prompt, item in found
+            ]
+        )
+        if max(map(len, sequences)) > max_length:
             raise Unusable(f"longer than max_length={max_length}")
-        work.keep(item, [item])
+        for tokens in sequences:
+            work.keep(tokens, [tokens])
 
-    work.go(lambda chunk: _encode_mixed(tokenizer, chunk), accept, _why_not_demonstration)
+    work.go(
+        lambda chunk: _encode_mixed(tokenizer, chunk),
+        accept,
+        lambda row: _why_not_demonstration(row, cut_responses),
+    )
     return work.finish(max_dropped_share)
 
 
@@ -100,20 +111,30 @@ def prepare_comparisons(
     *,
     max_length: int,
     truncate_prompts: bool = True,
+    cut_responses: Literal["keep", "drop"] = "keep",
     source: str = "",
     max_dropped_share: float = 0.1,
     console: Console | None = None,
 ) -> Prepared[PairTokens]:
-    """Pairs of responses; both keep the same prompt ids, cut by what the longer response needs."""
+    """Pairs of responses; both keep the same prompt ids, cut by what the longer response needs.
+
+    An empty response is one like any other: its end is trained and scored.
+    """
     work = _Work[PairTokens]("comparisons", source, rows, max_length, tokenizer, console)
 
     def accept(row: Comparison, pair: tuple[Encoded, Encoded]) -> None:
         if pair[0].response == pair[1].response:
             raise Unusable(IDENTICAL)
+        if not (pair[0].response and pair[1].response):
+            raise Unusable(WORDLESS)
         chosen, rejected = (item.tokens() for item in work.fit(row.prompt, pair, truncate_prompts))
         work.keep(PairTokens(chosen, rejected, row.p_chosen, row.margin), [chosen, rejected])
 
-    work.go(lambda chunk: _encode_pairs(tokenizer, chunk), accept, _why_not_comparison)
+    work.go(
+        lambda chunk: _encode_pairs(tokenizer, chunk),
+        accept,
+        lambda row: _why_not_comparison(row, cut_responses),
+    )
     return work.finish(max_dropped_share)
 
 
@@ -143,40 +164,86 @@ def prepare_prompts(
 
 
 IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
+CUT, WORDLESS = (
+    "with a response that was cut (cut_responses=drop)",
+    "with a response that was cut before its first word",
+)
+Answers = list[tuple[Prompt, Encoded]]  # each with what it answers
 
 
 def _why_not_document(row: Document | Conversation) -> str | None:
     return "with no text" if isinstance(row, Document) and not row.text.strip() else None
 
 
-def _why_not_demonstration(row: Demonstration | Conversation) -> str | None:
-    return EMPTY if isinstance(row, Demonstration) and not row.response.strip() else None
+def _why_not_demonstration(row: Demonstration | Conversation, cut_responses: str) -> str | None:
+    """An empty demonstration is a gap in the data, not somebody's example of saying nothing: it would teach silence."""
+    if isinstance(row, Conversation):
+        said = [message.content for message in row.messages if message.role == "assistant"]
+        return None if all(text.strip() for text in said) else "with an empty assistant turn"
+    if not row.response.strip():
+        return EMPTY
+    return CUT if row.finish == "length" and cut_responses == "drop" else None
 
 
-def _why_not_comparison(row: Comparison) -> str | None:
-    if row.chosen == row.rejected:
+def _why_not_comparison(row: Comparison, cut_responses: str) -> str | None:
+    if (row.chosen, row.chosen_finish) == (row.rejected, row.rejected_finish):
         return IDENTICAL
-    return None if row.chosen.strip() and row.rejected.strip() else EMPTY
+    return CUT if _cut(row) and cut_responses == "drop" else None
+
+
+def _cut(row: Any) -> int:
+    """How many responses of a row were cut before their end."""
+    ends = [getattr(row, name, "eos") for name in ("finish", "chosen_finish", "rejected_finish")]
+    return ends.count("length")
+
+
+def _system_turn(row: Any) -> bool:
+    """Whether the row has a system turn before its first user turn."""
+    chat = row.messages if isinstance(row, Conversation) else getattr(row, "prompt", row)
+    chat = chat.content if isinstance(chat, Prompt) else chat
+    return not isinstance(chat, str | Document) and starts_with_system(chat)
+
+
+def _chat_answers(row: Any) -> list[str]:
+    """The finished answers of a row in which people and an assistant talk."""
+    if isinstance(row, Conversation):
+        return [message.content for message in row.messages if message.role == "assistant"]
+    if isinstance(row, Demonstration) and row.prompt.is_chat:
+        return [row.response] if row.finish == "eos" else []
+    if isinstance(row, Comparison) and row.prompt.is_chat:
+        sides = ((row.chosen, row.chosen_finish), (row.rejected, row.rejected_finish))
+        return [text for text, finish in sides if finish == "eos"]
+    return []
 
 
 def _encode_mixed(tokenizer: Tokenizer, rows: Sequence[Demonstration | Conversation]) -> list[Any]:
-    demonstrations = iter(
-        encode(tokenizer, [(r.prompt, r.response) for r in rows if isinstance(r, Demonstration)])
-    )
-    conversations = iter(encode_conversations(tokenizer, [r for r in rows if isinstance(r, Conversation)]))
-    return [next(demonstrations) if isinstance(row, Demonstration) else next(conversations) for row in rows]
+    demonstrations = [row for row in rows if isinstance(row, Demonstration)]
+    encoded = iter(encode(tokenizer, [(row.prompt, row.response, row.finish) for row in demonstrations]))
+    chats = iter(encode_chats(tokenizer, [row for row in rows if isinstance(row, Conversation)]))
+    return [
+        _alone(row.prompt, next(encoded)) if isinstance(row, Demonstration) else next(chats) for row in rows
+    ]
+
+
+def _alone(prompt: Prompt, item: Encoded | Unusable) -> Answers | Unusable:
+    return item if isinstance(item, Unusable) else [(prompt, item)]
 
 
 def _encode_language(tokenizer: Tokenizer, rows: Sequence[Document | Conversation]) -> list[Any]:
     documents = iter(encode_documents(tokenizer, [row for row in rows if isinstance(row, Document)]))
-    conversations = iter(
-        encode_conversations(tokenizer, [row for row in rows if isinstance(row, Conversation)])
-    )
-    return [next(documents) if isinstance(row, Document) else next(conversations) for row in rows]
+    chats = iter(encode_chats(tokenizer, [row for row in rows if isinstance(row, Conversation)]))
+    return [next(documents) if isinstance(row, Document) else next(chats) for row in rows]
 
 
 def _encode_pairs(tokenizer: Tokenizer, rows: Sequence[Comparison]) -> list[Any]:
-    sides = encode(tokenizer, [(row.prompt, text) for row in rows for text in (row.chosen, row.rejected)])
+    sides = encode(
+        tokenizer,
+        [
+            (row.prompt, text, finish)
+            for row in rows
+            for text, finish in ((row.chosen, row.chosen_finish), (row.rejected, row.rejected_finish))
+        ],
+    )
     return [
         next((side for side in pair if isinstance(side, Unusable)), pair)
         for pair in zip(sides[::2], sides[1::2], strict=True)
@@ -201,6 +268,7 @@ class _Work(Generic[E]):
         )
         self.report.first_dropped = {reason: [] for reason in skipped}
         self.data, self.tokenizer, self.console = rows, tokenizer, console
+        self.encoder = Encoder(tokenizer)
         self.examples: list[E] = []
         self.rows: list[int] = []
         self.lengths: list[int] = []
@@ -228,6 +296,7 @@ class _Work(Generic[E]):
                         raise item
                     self.row, self.shortened = i, False
                     accept(self.data[i], item)
+                    self._count(self.data[i])
                 except Unusable as reason_to_drop:
                     self._drop(i, str(reason_to_drop))
 
@@ -256,8 +325,6 @@ class _Work(Generic[E]):
             ]
         self.examples.append(example)
         self.rows.append(self.row)
-        report.kept += 1
-        report.truncated += self.shortened
         for tokens in sequences:
             trained = int(tokens.loss_mask.sum())
             report.tokens += len(tokens)
@@ -267,6 +334,16 @@ class _Work(Generic[E]):
             self.lengths.append(len(tokens))
             if 0 < trained < len(tokens):
                 self.response_lengths.append(trained)
+
+    def _count(self, row: Any) -> None:
+        """Note what was made of a row that was kept."""
+        report, answers = self.report, _chat_answers(row)
+        report.kept += 1
+        report.truncated += self.shortened
+        report.cut += _cut(row)
+        report.apart += len(self.rows) > 1 and self.rows[-2] == self.row
+        report.merged += _system_turn(row) and not self.encoder.takes_system
+        report.unclosed += sum(self.encoder.reasoning_end not in text for text in answers)
 
     def finish(self, max_dropped_share: float) -> Prepared[E]:
         self.report.lengths = percentiles(self.lengths)

@@ -16,11 +16,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import Tokens
 
-# What to do about rows that are too long, by the setting that the reason names.
+# What to do about rows that are dropped, by the setting that the reason names.
 REMEDIES = {
     "max_length": "raise max_length",
     "max_prompt_length": "raise max_prompt_length",
     "max_new_tokens": "lower max_new_tokens",
+    "cut_responses": "set cut_responses=keep",
 }
 OPEN, CLOSE = "⟦", "⟧"  # around trained tokens, where there is no colour
 
@@ -34,6 +35,10 @@ class Preflight:
     rows: int = 0  # read, including those dropped
     kept: int = 0
     truncated: int = 0  # of the kept: prompts cut from the left
+    cut: int = 0  # responses among the kept that have no end: they were cut when they were written
+    merged: int = 0  # of the kept: system turns put into the user's, where the template takes none
+    apart: int = 0  # of the kept: conversations whose answers have a sequence each
+    unclosed: int = 0  # finished responses that never end the reasoning that the template's prompt opens
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     first_dropped: dict[str, list[int]] = field(
         default_factory=dict
@@ -93,6 +98,14 @@ class Preflight:
                 else ""
             )
             yield "dropped", f"{count:,} {reason}{at}"
+        if self.cut:
+            yield "cut", f"{self.cut:,} responses have no end: they were cut when they were written"
+        if self.merged:
+            yield "system", f"{self.merged:,} system turns begin the user's: the template takes none"
+        if self.unclosed:
+            yield "reasoning", f"{self.unclosed:,} responses never end the reasoning that the prompt opens"
+        if self.apart:
+            yield "apart", f"{self.apart:,} conversations, one sequence per answer: turns are rewritten"
         yield (
             "tokens",
             f"{self.tokens:,}"
@@ -118,7 +131,7 @@ class Preflight:
         advice = "".join(
             f"{remedy}, "
             for setting, remedy in REMEDIES.items()
-            if any(f" {setting}=" in reason for reason in self.dropped)
+            if any(f"{setting}=" in reason for reason in self.dropped)
         )
         where = f" from {self.source}" if self.source else ""
         limit = f"more than max_dropped_share={max_dropped_share:g}" if self.kept else "so nothing is left"

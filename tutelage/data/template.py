@@ -16,16 +16,17 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import Tokens
-from tutelage.data.conversations import encode_conversations
+from tutelage.data.conversations import Apart, encode_conversations
 from tutelage.data.encoding import Encoder, Unusable
-from tutelage.records import Conversation, Document, Message, Prompt
+from tutelage.records import Conversation, Document, Finish, Message, Prompt
 
 T = TypeVar("T")
+Answered = tuple[Prompt, str, Finish]  # a prompt, the response to it, and how that ended
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids of a prompt and of a response, which ends with its end token."""
+    """Ids of a prompt and of a response, which ends with its end token unless it was cut."""
 
     prompt: list[int]
     response: list[int]
@@ -58,21 +59,34 @@ def tokenize_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     return _usable(encode_prompts(tokenizer, [prompt])[0])
 
 
-def tokenize(tokenizer: Tokenizer, prompt: Prompt, response: str, train_on_prompt: bool = False) -> Tokens:
+def tokenize(
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    response: str,
+    finish: Finish = "eos",
+    train_on_prompt: bool = False,
+) -> Tokens:
     """Prompt + response + end token, trained on the response and its end token (and on the prompt if asked).
 
-    `ids[:P]` are `tokenize_prompt(tokenizer, prompt)` exactly, P being their number.
+    `ids[:P]` are `tokenize_prompt(tokenizer, prompt)` exactly, P being their number.  A response that was cut
+    (`finish` "length") has no end token.
     """
-    return _usable(encode(tokenizer, [(prompt, response)])[0]).tokens(train_on_prompt)
+    return _usable(encode(tokenizer, [(prompt, response, finish)])[0]).tokens(train_on_prompt)
 
 
-def tokenize_conversation(tokenizer: Tokenizer, conversation: Conversation) -> Tokens:
-    """A conversation up to its last assistant turn; every assistant turn with its end token is trained."""
-    return _usable(encode_conversations(tokenizer, [conversation])[0])
+def tokenize_conversation(tokenizer: Tokenizer, conversation: Conversation) -> list[Tokens]:
+    """A conversation up to its last assistant turn; every assistant turn with its end token is trained.
+
+    One sequence, or one per answer where the template writes earlier turns otherwise once others follow.
+    """
+    found = encode_chats(tokenizer, [conversation])[0]
+    if isinstance(found, Unusable):
+        raise found
+    return [found] if isinstance(found, Tokens) else [answer.tokens() for _, answer in found]
 
 
 def tokenize_document(tokenizer: Tokenizer, document: Document) -> Tokens:
-    """The text and the end-of-sequence token, all of it trained."""
+    """The text and the end-of-sequence token (not where the text was cut), all of it trained."""
     return encode_documents(tokenizer, [document])[0]
 
 
@@ -95,9 +109,28 @@ def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> lis
     encoder = Encoder(tokenizer)
     texts = [encoder.shield(_without_ends(tokenizer, document.text)) for document in documents]
     rows = [
-        np.array([*encoder.start_ids, *ids, encoder.eos_id], dtype=np.int32) for ids in encoder.encode(texts)
+        np.array([*encoder.start_ids, *ids, *([encoder.eos_id] * (document.finish == "eos"))], dtype=np.int32)
+        for document, ids in zip(documents, encoder.encode(texts), strict=True)
     ]
     return [Tokens(ids, np.ones(len(ids), dtype=bool)) for ids in rows]
+
+
+def encode_chats(
+    tokenizer: Tokenizer, rows: Sequence[Conversation]
+) -> list[Tokens | list[tuple[Prompt, Encoded]] | Unusable]:
+    """`tokenize_conversation` for many; answers that need sequences of their own come with what they answer."""
+    found = encode_conversations(tokenizer, rows)
+    apart = [answer for row in found if isinstance(row, Apart) for answer in row.answers]
+    encoded = iter(encode(tokenizer, [(prompt, text, "eos") for prompt, text in apart]))
+    chats: list[Tokens | list[tuple[Prompt, Encoded]] | Unusable] = []
+    for row in found:
+        if not isinstance(row, Apart):
+            chats.append(row)
+            continue
+        answers = [(prompt, next(encoded)) for prompt, _ in row.answers]
+        refused = next((answer for _, answer in answers if isinstance(answer, Unusable)), None)
+        chats.append(refused or [(p, answer) for p, answer in answers if isinstance(answer, Encoded)])
+    return chats
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> list[list[int] | Unusable]:
@@ -106,15 +139,15 @@ def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> list[list
     return _encode_prompt_texts(encoder, prompts, _prompt_texts(encoder, prompts))
 
 
-def encode(tokenizer: Tokenizer, rows: Sequence[tuple[Prompt, str]]) -> list[Encoded | Unusable]:
+def encode(tokenizer: Tokenizer, rows: Sequence[Answered]) -> list[Encoded | Unusable]:
     """Prompts and responses as ids, apart; in the place of a row that cannot be tokenised stands its `Unusable`."""
     encoder = Encoder(tokenizer)
-    prompts = list(dict.fromkeys(prompt for prompt, _ in rows))  # responses to one prompt share its ids
+    prompts = list(dict.fromkeys(prompt for prompt, _, _ in rows))  # responses to one prompt share its ids
     texts = _prompt_texts(encoder, prompts)
     ids = dict(zip(prompts, _encode_prompt_texts(encoder, prompts, texts), strict=True))
     responses = _encode_responses(encoder, rows, dict(zip(prompts, texts, strict=True)))
     encoded: list[Encoded | Unusable] = []
-    for (prompt, _), response in zip(rows, responses, strict=True):
+    for (prompt, _, _), response in zip(rows, responses, strict=True):
         before = ids[prompt]
         if isinstance(before, Unusable):
             encoded.append(before)
@@ -147,40 +180,33 @@ def _encode_prompt_texts(
 
 
 def _encode_responses(
-    encoder: Encoder, rows: Sequence[tuple[Prompt, str]], prompt_texts: dict[Prompt, str | Unusable]
+    encoder: Encoder, rows: Sequence[Answered], prompt_texts: dict[Prompt, str | Unusable]
 ) -> list[list[int] | Unusable]:
     """Ids of what follows each prompt, up to and with its end token."""
     texts: list[str | Unusable] = [""] * len(rows)
-    chats, where = [], []
-    for i, (prompt, response) in enumerate(rows):
+    chats: dict[int, list[Message]] = {}
+    for i, (prompt, response, _) in enumerate(rows):
         if isinstance(prompt.content, str):
             texts[i] = encoder.shield(_without_ends(encoder.tokenizer, response, start=False))
         else:
-            chats.append([*prompt.content, Message("assistant", _without_turn_end(encoder, response))])
-            where.append(i)
-    for i, whole in zip(where, encoder.render(chats) if chats else [], strict=True):
-        texts[i] = _after(prompt_texts[rows[i][0]], whole)
+            chats[i] = [*prompt.content, Message("assistant", encoder.without_turn_end(response))]
+    for (i, chat), whole in zip(chats.items(), encoder.render(list(chats.values())), strict=True):
+        before, words = prompt_texts[rows[i][0]], encoder.shield(chat[-1].content)
+        texts[i] = before
+        if isinstance(before, str):
+            texts[i] = encoder.answer_text(before, whole, words, rows[i][2])
     ids = encoder.encode([text if isinstance(text, str) else "" for text in texts], continued=True)
     return [
-        text if isinstance(text, Unusable) else close(own, encoder.end_id(prompt.is_chat))
-        for (prompt, _), text, own in zip(rows, texts, ids, strict=True)
+        text if isinstance(text, Unusable) else close(own, encoder.end_id(prompt.is_chat), finish)
+        for (prompt, _, finish), text, own in zip(rows, texts, ids, strict=True)
     ]
 
 
-def _after(prompt: str | Unusable, whole: str | Unusable) -> str | Unusable:
-    """What the template writes after the prompt; the check that a conversation extends its own prompt."""
-    if isinstance(prompt, Unusable) or isinstance(whole, Unusable):
-        return prompt if isinstance(prompt, Unusable) else whole
-    if not whole.startswith(prompt):
-        return Unusable(
-            "the chat template does not write an answered conversation as its prompt and what follows"
-        )
-    return whole[len(prompt) :]
-
-
-def close(ids: list[int], end: int) -> list[int]:
-    """The ids with exactly one end token, at the end: what a template writes after the end of turn is left out."""
-    return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
+def close(ids: list[int], end: int, finish: Finish) -> list[int]:
+    """The ids with exactly one end token, at the end; with none where the response was cut: where it would have ended is
+    not known.  What a template writes after the end of turn is left out."""
+    said = ids[: ids.index(end)] if end in ids else ids
+    return [*said, end] if finish == "eos" else said
 
 
 def _without_ends(tokenizer: Tokenizer, text: str, start: bool = True, end: bool = True) -> str:
@@ -190,10 +216,6 @@ def _without_ends(tokenizer: Tokenizer, text: str, start: bool = True, end: bool
     if end and tokenizer.eos_token:
         text = text.removesuffix(tokenizer.eos_token)
     return text
-
-
-def _without_turn_end(encoder: Encoder, text: str) -> str:
-    return text.removesuffix(encoder.tokenizer.convert_ids_to_tokens(encoder.turn_end_id))
 
 
 # ---- prompts that are too long -----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable
+from tutelage.rollout.prompts import answerable, distinct
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
 
@@ -58,9 +58,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Evaluate the models; writes results.json and samples.jsonl. Raises ValueError for unusable inputs."""
     models = named(settings.models)
     baseline = _baseline(settings, models)
-    prompts = _answerable(_prompts(settings), models, settings, run)
-    documents = _documents(settings)
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
+    readers = models if reference_path in models.values() else {**models, "the reference": reference_path}
+    prompts = _answerable(_prompts(settings), readers, settings, run)
+    documents = _documents(settings)
     run.input("prompts", settings.prompts)
     if settings.documents:
         run.input("documents", settings.documents)
@@ -130,7 +131,7 @@ def _baseline(settings: Settings, models: dict[str, str]) -> str:
 
 def _prompts(settings: Settings) -> list[Prompt]:
     """The held-out prompts, without repetitions, at most `max_prompts`."""
-    prompts = list({prompt.id: prompt for prompt in read_prompts(settings.prompts)}.values())
+    prompts = distinct(read_prompts(settings.prompts))
     if not prompts:
         raise ValueError(f"{settings.prompts} holds no prompts; give a file with held-out prompts.")
     chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
@@ -138,7 +139,7 @@ def _prompts(settings: Settings) -> list[Prompt]:
 
 
 def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Settings, run: Run) -> list[Prompt]:
-    """The prompts that every model has room to answer; what is left out is said."""
+    """The prompts that every model has room for with a response; what is left out is said."""
     for name, path in models.items():
         prepared = answerable(
             prompts,
@@ -158,10 +159,10 @@ def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Setting
     return prompts
 
 
-def _documents(settings: Settings) -> list[str]:
+def _documents(settings: Settings) -> list[Document]:
     if not settings.documents:
         return []
-    texts = [d.text for d in read_documents(settings.documents) if isinstance(d, Document)]
+    texts = [d for d in read_documents(settings.documents) if isinstance(d, Document)]
     chosen = stratified([""] * len(texts), settings.max_documents or len(texts), settings.seed)
     return [texts[i] for i in chosen]
 
@@ -170,7 +171,7 @@ def _evaluate(
     name: str,
     path: str,
     prompts: Sequence[Prompt],
-    documents: Sequence[str],
+    documents: Sequence[Document],
     reference_path: str,
     judge: Judge,
     settings: Settings,
@@ -199,10 +200,8 @@ def _evaluate(
     ratios = _log_ratios(path, model, samples, reference_path, settings, world)
     rows += drift.evaluate(name, ratios, samples, **seeded)
     if documents:
-        nats, tokens, size = language.losses(
-            model, tokenizer, documents, world, max_tokens=settings.max_tokens
-        )
-        rows += language.evaluate(name, nats, tokens, size, **seeded)
+        losses = language.losses(model, tokenizer, documents, world, max_tokens=settings.max_tokens)
+        rows += language.evaluate(name, losses, **seeded)
     return Answers(responses, scores), rows
 
 

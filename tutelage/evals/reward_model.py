@@ -22,7 +22,11 @@ def ceiling(model: str, comparisons: Sequence[Comparison], judge: Judge) -> list
 
     Empty where the judge does not apply to a prompt.  The interval is a bootstrap over prompts.
     """
-    sides = [Response.written(c.prompt, text) for c in comparisons for text in (c.chosen, c.rejected)]
+    sides = [
+        Response.written(c.prompt, text, finish)
+        for c in comparisons
+        for text, finish in ((c.chosen, c.chosen_finish), (c.rejected, c.rejected_finish))
+    ]
     scores = [score.value for score in judge.score(sides) if score is not None]
     if len(scores) < len(sides):
         return []

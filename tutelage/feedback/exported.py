@@ -17,7 +17,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.given import Given, RowDict, Source, aliases, given_to, items_of
 from tutelage.feedback.payloads import PairAnswer, RankAnswer, RateAnswer, StepAnswer
 from tutelage.feedback.source import aggregate
-from tutelage.records import Comparison, Message, Prompt
+from tutelage.records import Comparison, Finish, Message, Prompt
 from tutelage.store.comparing import ItemContent, read_demonstrations, read_voted_pairs
 from tutelage.store.schema import Annotation, Item
 from tutelage.store.schema_feedback import StepMarkRow
@@ -26,7 +26,7 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh
 
 
 def preference(source: Source) -> Iterator[RowDict]:
-    """TRL's preference rows, with ours (p_chosen, task, reference) beside them: readable as data=."""
+    """TRL's preference rows, with ours (p_chosen, task, reference, ...) beside them: readable as data=."""
     for comparison, item in _comparisons(source):
         yield comparison.to_json() | {"item": item}
 
@@ -56,13 +56,13 @@ def unpaired(source: Source) -> Iterator[RowDict]:
     labels = _acceptable if source.spec.labels_from == "acceptable" else _rated_well
     given = given_to(source, "pair", "rank", "rate")
     for item in items_of(source, "pair", "rank", "rate"):
-        for slot, text in enumerate(item.texts):
+        for slot, (text, finish) in enumerate(zip(item.texts, item.finishes, strict=True)):
             votes = [
                 (g.annotator, g.role, label)
                 for g in given[item.item_id]
                 if (label := labels(g, slot)) is not None
             ]
-            yield from _unpaired_rows(source, item, f"{item.digest}/{slot}", text, votes)
+            yield from _unpaired_rows(source, item, text, finish, votes)
 
 
 def ranked(source: Source) -> Iterator[RowDict]:
@@ -79,6 +79,7 @@ def ranked(source: Source) -> Iterator[RowDict]:
         for ranks in _rankings(source, votes, settled):
             yield _prompt_columns(item.prompt) | {
                 "responses": [_completion(item.prompt, text) for text in item.texts],
+                "responses_finish": list(item.finishes),
                 "ranks": list(ranks),
                 "item": item.digest,
             }
@@ -123,8 +124,9 @@ def ratings(source: Source) -> Iterator[RowDict]:
     given, alias = given_to(source, "rate"), aliases(source)
     for item in items_of(source, "rate"):
         answers = [g for g in given[item.item_id] if g.role == "answer"]
-        for slot, text in enumerate(item.texts):
-            start = _prompt_columns(item.prompt) | {"response": text, "item": item.digest, "slot": slot}
+        for slot, (text, finish) in enumerate(zip(item.texts, item.finishes, strict=True)):
+            start = _prompt_columns(item.prompt) | {"response": text, "response_finish": finish}
+            start |= {"item": item.digest, "slot": slot}
             if source.spec.aggregation == "all":
                 for g in answers:
                     assert isinstance(g.answer, RateAnswer)
@@ -168,12 +170,14 @@ def _not_for_hh(row: Comparison) -> str:
     turns = _turns(row.prompt)
     if row.p_chosen == 0.5:
         return "tie: transcripts have none"
+    if "length" in (row.chosen_finish, row.rejected_finish):
+        return "response was cut, which transcripts cannot say"
     if [turn.role for turn in turns] != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
         return "conversation is not human, assistant, human, ..."
     texts = [*(turn.content for turn in turns), row.chosen, row.rejected]
     if any(mark in f"\n\n{text.lstrip()}" for text in texts for mark in (HUMAN, ASSISTANT)):
         return "text contains the transcript's own marks"
-    if any(text != text.strip() or not text for text in texts):
+    if any(text != text.strip() for text in texts):
         return "text begins or ends with white space, which transcripts lose"
     if row.chosen == row.rejected:
         return "both responses are the same"
@@ -189,18 +193,22 @@ def _unpaired_from_pairs(source: Source) -> Iterator[RowDict]:
         if comparison.p_chosen == 0.5:
             source.left_out["tie"] += 1
             continue
-        for text, label in ((comparison.chosen, True), (comparison.rejected, False)):
-            yield _unpaired_row(comparison.prompt, text, label, item)
+        row = comparison
+        for text, finish, label in (
+            (row.chosen, row.chosen_finish, True),
+            (row.rejected, row.rejected_finish, False),
+        ):
+            yield _unpaired_row(row.prompt, text, finish, label, item)
 
 
 def _unpaired_rows(
-    source: Source, item: ItemContent, unit: str, text: str, votes: Sequence[tuple[str, str, bool]]
+    source: Source, item: ItemContent, text: str, finish: Finish, votes: Sequence[tuple[str, str, bool]]
 ) -> Iterator[RowDict]:
     answers = [(name, label) for name, role, label in votes if role == "answer"]
     settled = [label for _, role, label in votes if role == "adjudication"]
     if source.spec.aggregation == "all":
         for _, label in answers:
-            yield _unpaired_row(item.prompt, text, label, item.digest)
+            yield _unpaired_row(item.prompt, text, finish, label, item.digest)
         return
     if source.spec.aggregation in ("dawid-skene", "crowd-bt"):
         raise Refused(
@@ -216,11 +224,12 @@ def _unpaired_rows(
     if verdict is None:
         source.left_out["no label" if not votes else "undecided"] += 1
     else:
-        yield _unpaired_row(item.prompt, text, verdict, item.digest)
+        yield _unpaired_row(item.prompt, text, finish, verdict, item.digest)
 
 
-def _unpaired_row(prompt: Prompt, text: str, label: bool, item: str) -> RowDict:
-    return _prompt_columns(prompt) | {"completion": _completion(prompt, text), "label": label, "item": item}
+def _unpaired_row(prompt: Prompt, text: str, finish: Finish, label: bool, item: str) -> RowDict:
+    said = {"completion": _completion(prompt, text), "completion_finish": finish}
+    return _prompt_columns(prompt) | said | {"label": label, "item": item}
 
 
 def _acceptable(given: Given, slot: int) -> bool | None:

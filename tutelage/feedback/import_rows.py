@@ -64,9 +64,9 @@ def store_preference(connection: Connection, key: int, row: PreferenceLine) -> b
     prompt = ensure_prompt(connection, key, row)
     if sides[0] == sides[1]:
         raise ValueError("chosen and rejected are the same text")
-    for text in sides:
+    for text, finish in zip(sides, (row.chosen_finish, row.rejected_finish), strict=True):
         line = row.model_dump(include={"prompt", "task", "reference", "split"})
-        store_response(connection, key, ResponseLine(**line, response=text))
+        store_response(connection, key, ResponseLine(**line, response=text, finish=finish))
     texts = sorted(sides, key=digest)
     item_id = ensure_item(
         connection, key, "pair", prompt, texts, digest("pair", prompt.id, *map(digest, texts)), overlap=1

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tutelage.feedback.payloads import Answer, Model, Schema
-from tutelage.records import Prompt
+from tutelage.records import Finish, Prompt
 
 Kind = Literal["prompts", "responses", "preference", "scores", "raw"]
 LONGEST = 4_000_000  # characters in one line
@@ -46,7 +46,7 @@ class ResponseLine(PromptColumns):
     engine: str = "imported"
     params: dict[str, Any] = Field(default_factory=dict)
     sample_index: int | None = Field(None, ge=0)
-    finish: Literal["eos", "length"] = "eos"
+    finish: Finish = "eos"
     n_tokens: int = Field(0, ge=0)
     logprob: float | None = None
 
@@ -58,6 +58,8 @@ class PreferenceLine(PromptColumns):
     rejected: Any
     p_chosen: float = Field(1.0, ge=0, le=1)
     margin: float = 0.0
+    chosen_finish: Finish = "eos"
+    rejected_finish: Finish = "eos"
     item: str = ""
 
 
@@ -72,7 +74,7 @@ class ScoreLine(PromptColumns):
 class RawResponse(Model):
     text: str
     sample_index: int
-    finish: str
+    finish: Finish
     n_tokens: int
     logprob: float | None
     model: str

@@ -124,7 +124,8 @@ class Single:
 
 
 def both_of(pair: Pair) -> tuple[Response, Response]:
-    first, second = (Response.written(pair.prompt, text) for text in pair.texts)
+    sides = zip(pair.texts, pair.finishes, strict=True)
+    first, second = (Response.written(pair.prompt, text, finish) for text, finish in sides)
     return first, second
 
 

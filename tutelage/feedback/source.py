@@ -110,7 +110,10 @@ def comparisons_digest(
         rows = comparisons_from(source, store, aggregation, ties, annotators)
     except ValueError:
         return None
-    return _sha256([[row.prompt.id, row.chosen, row.rejected, row.p_chosen, row.margin] for row in rows])
+    sides = [(row.chosen, row.chosen_finish, row.rejected, row.rejected_finish) for row in rows]
+    return _sha256(
+        [[row.prompt.id, *side, row.p_chosen, row.margin] for row, side in zip(rows, sides, strict=True)]
+    )
 
 
 def demonstrations_digest(source: str, store: str | Path) -> str | None:
@@ -119,7 +122,7 @@ def demonstrations_digest(source: str, store: str | Path) -> str | None:
         rows = demonstrations_from(source, store)
     except ValueError:
         return None
-    return _sha256([[row.prompt.id, row.response] for row in rows])
+    return _sha256([[row.prompt.id, row.response, row.finish] for row in rows])
 
 
 def responses_digest(source: str, store: str | Path) -> str | None:

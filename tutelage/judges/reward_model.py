@@ -50,7 +50,7 @@ class RewardModelJudge(Judge):
     def _batch(self, responses: Sequence[Response]) -> TokenBatch:
         if self._same_vocabulary:
             return response_batch(responses)
-        rows = encode(self._tokenizer, [(response.prompt, response.text) for response in responses])
+        rows = encode(self._tokenizer, [(r.prompt, r.text, r.finish) for r in responses])
         unusable = next((row for row in rows if isinstance(row, Unusable)), None)
         if unusable is not None:
             raise unusable

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from tutelage.records import Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.seeds import rng
 
@@ -22,6 +26,21 @@ def row_uniforms(sampling: Sampling, prompt_id: str, sample_index: int) -> np.nd
         sampling.max_new_tokens
     )
     return np.minimum(draws, _BELOW_ONE).astype(np.float32)
+
+
+def sample_numbers(prompts: Sequence[Prompt], samples: int) -> list[range]:
+    """The numbers of each prompt's samples: where a prompt (by its id) stands again, they go on.
+
+    They depend on how often the prompt stood before, not on the other prompts, so that a prompt drawn four times into
+    one step gets four responses of its own, and one that stands there once gets samples 0, 1, ... as always.
+    """
+    seen: Counter[str] = Counter()
+    numbers = []
+    for prompt in prompts:
+        start = seen[prompt.id] * samples
+        seen[prompt.id] += 1
+        numbers.append(range(start, start + samples))
+    return numbers
 
 
 def draw_tokens(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ class Sampling:
     temperature: logits are divided by it before the softmax; 0 takes the likeliest token.
     samples: responses per prompt.
     seed, step: together with the prompt's id and the sample's number they fix the random draws, so the
-        same four always give the same response, whatever else is generated beside it.
+        same four always give the same response, whatever else is generated beside it.  A prompt that stands in
+        one call several times goes on with the numbers: with `samples=2` its second place has samples 2 and 3.
 
     The distribution is always the policy's whole softmax: no top-k, no top-p, no masked tokens, because what
     is sampled must be exactly what is scored later. A pad or special token can therefore be drawn whenever the
@@ -49,7 +50,10 @@ class Generator(Protocol):
     """Writes responses with the log-probabilities of their tokens; local or remote."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
-        """Responses in prompt-major order: all samples of the first prompt, then of the second, ..."""
+        """Responses in prompt-major order: all samples of the first prompt, then of the second, ...
+
+        A prompt given k times gets `k * samples` different samples of it, numbered in order (`sample_index`).
+        """
         ...
 
     def sync(self, policy: PolicyModule, version: int) -> None:

@@ -17,7 +17,7 @@ from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, decode
-from tutelage.rollout.draw import row_uniforms
+from tutelage.rollout.draw import row_uniforms, sample_numbers
 from tutelage.rollout.generator import Sampling
 
 MAX_ROWS = 256
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Prompts (numbers in the list) that are continued together, each with samples `first .. first + count - 1`."""
+    """Prompts (numbers in the list) that are continued together, each with its samples `first .. first + count - 1`."""
 
     prompts: list[int]
     first: int
@@ -48,8 +48,8 @@ class LocalGenerator:
 
     What is drawn for a prompt depends on the weights, the prompt's id, the sampling's seed and step, and the number
     of the sample; not on the other prompts, their order, or the batches they fall into (up to rounding: two tokens
-    can change places where a draw falls within about 1e-6 of the border between them). So the same prompt twice in
-    one call gives the same responses twice; ask for `samples=2` instead.
+    can change places where a draw falls within about 1e-6 of the border between them). A prompt that is given twice
+    with `samples=1` gets what it would get once with `samples=2`.
     """
 
     def __init__(
@@ -78,34 +78,37 @@ class LocalGenerator:
         if not prompts:
             return []
         ids = self._encode(prompts, sampling.max_new_tokens)
+        numbers = sample_numbers(prompts, sampling.samples)
         drawn: dict[tuple[int, int], Drawn] = {}
         training = self._model.training
         self._model.eval()
         try:
             for batch in self._plan([len(row) for row in ids], sampling):
-                for key, row in zip(_keys(batch), self._run(batch, prompts, ids, sampling), strict=True):
-                    drawn[key] = row
+                uniforms = [row_uniforms(sampling, prompts[i].id, numbers[i][k]) for i, k in _keys(batch)]
+                rows = self._run([ids[i] for i in batch.prompts], uniforms, sampling)
+                drawn |= zip(_keys(batch), rows, strict=True)
         finally:
             self._model.train(training)
-        return self._responses(prompts, ids, drawn, sampling.samples)
+        return self._responses(prompts, ids, drawn, numbers)
 
     def continue_from(self, prompt: Prompt, begun: str, sampling: Sampling) -> list[Response]:
         """`sampling.samples` responses to one prompt that go on from `begun`; their text is what was added to it.
 
         `prompt_ids` of these responses hold the beginning, too.  Raises ValueError when there is no room for more.
         """
-        encoded = encode(self.tokenizer, [(prompt, begun)])[0]
+        encoded = encode(self.tokenizer, [(prompt, begun, "length")])[0]
         if isinstance(encoded, Unusable):
             raise ValueError(f"The prompt cannot be tokenised: {encoded}.")
-        ids = [*encoded.prompt, *encoded.response[:-1]]  # without the end token
+        ids = [*encoded.prompt, *encoded.response]
         if self.context is not None and len(ids) + sampling.max_new_tokens > self.context:
             raise ValueError(
                 f"Prompt and beginning have {len(ids)} tokens; with max_new_tokens={sampling.max_new_tokens} that "
                 f"exceeds the model's context of {self.context}: shorten them or lower max_new_tokens."
             )
-        rows = self._run(_Batch([0], 0, sampling.samples), [prompt], [ids], sampling)
-        drawn = {(0, sample): row for sample, row in enumerate(rows)}
-        return self._responses([prompt], [ids], drawn, sampling.samples)
+        numbers = range(sampling.samples)
+        rows = self._run([ids], [row_uniforms(sampling, prompt.id, k) for k in numbers], sampling)
+        drawn = {(0, k): row for k, row in enumerate(rows)}
+        return self._responses([prompt], [ids], drawn, [numbers])
 
     @property
     def context(self) -> int | None:
@@ -173,13 +176,13 @@ class LocalGenerator:
         return max(1, min(MAX_ROWS, self._memory // (cache_bytes(host, 1, columns) + logits)))
 
     def _run(
-        self, batch: _Batch, prompts: Sequence[Prompt], ids: Sequence[list[int]], sampling: Sampling
+        self, ids: Sequence[list[int]], uniforms: Sequence[np.ndarray], sampling: Sampling
     ) -> list[Drawn]:
-        uniforms = np.stack([row_uniforms(sampling, prompts[i].id, sample) for i, sample in _keys(batch)])
+        """Continue prompts of these ids, each with as many rows as there are uniforms for it, adjacent."""
         return decode(
             self._model,
-            [ids[i] for i in batch.prompts],
-            torch.from_numpy(uniforms).to(self._model.device),
+            ids,
+            torch.from_numpy(np.stack(uniforms)).to(self._model.device),
             sampling.temperature,
             self._end_ids(),
             self.progress or (lambda tokens, responses: None),
@@ -200,9 +203,9 @@ class LocalGenerator:
         prompts: Sequence[Prompt],
         ids: Sequence[list[int]],
         drawn: dict[tuple[int, int], Drawn],
-        samples: int,
+        numbers: Sequence[range],
     ) -> list[Response]:
-        keys = [(i, sample) for i in range(len(prompts)) for sample in range(samples)]
+        keys = [(i, k) for i, own in enumerate(numbers) for k in range(len(own))]
         texts = self.tokenizer.batch_decode(
             [drawn[key].ids for key in keys], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -211,18 +214,18 @@ class LocalGenerator:
                 prompt=prompts[i],
                 text=text,
                 prompt_ids=tuple(ids[i]),
-                ids=tuple(drawn[i, sample].ids),
-                logprobs=tuple(drawn[i, sample].logprobs),
-                finish="eos" if drawn[i, sample].ended else "length",
-                sample_index=sample,
+                ids=tuple(drawn[i, k].ids),
+                logprobs=tuple(drawn[i, k].logprobs),
+                finish="eos" if drawn[i, k].ended else "length",
+                sample_index=numbers[i][k],
                 version=self._version,
             )
-            for (i, sample), text in zip(keys, texts, strict=True)
+            for (i, k), text in zip(keys, texts, strict=True)
         ]
 
 
 def _keys(batch: _Batch) -> list[tuple[int, int]]:
-    """(prompt, sample) of every row, samples of a prompt adjacent."""
+    """(prompt, which of its samples) of every row, samples of a prompt adjacent."""
     return [(i, batch.first + k) for i in batch.prompts for k in range(batch.count)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
@@ -13,19 +13,29 @@ from tutelage.records import Prompt
 ENDLESS = 2**31 - 1
 
 
+def distinct(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """The prompts without repetitions (of the same id), each where it stands first."""
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.id, prompt)
+    return list(found.values())
+
+
 def answerable(
     prompts: Sequence[Prompt],
     tokenizer: PreTrainedTokenizerBase,
     context: int | None,
     max_new_tokens: int,
     *,
+    max_prompt_length: int = ENDLESS,
     source: str,
     max_dropped_share: float,
     console: Console,
 ) -> Prepared[Prompt]:
     """The prompts that leave room for `max_new_tokens` in a context of so many tokens (None: without end).
 
-    Raises ValueError when the responses alone fill the context, or when more than `max_dropped_share` is dropped.
+    `max_prompt_length` leaves out longer ones even where there is room.  Raises ValueError when the responses alone fill
+    the context, or when more than `max_dropped_share` is dropped.
     """
     room = (context or ENDLESS) - max_new_tokens
     if room < 1:
@@ -33,11 +43,14 @@ def answerable(
             f"max_new_tokens={max_new_tokens} leaves no room for a prompt in the model's context of {context} tokens: "
             "lower it."
         )
+    too_long = f"longer than the {room} tokens that max_new_tokens={max_new_tokens} leaves of the context"
+    if max_prompt_length <= room:
+        too_long = f"longer than max_prompt_length={max_prompt_length}"
     return prepare_prompts(
         tokenizer,
         prompts,
-        max_length=room,
-        too_long=f"longer than the {room} tokens that max_new_tokens={max_new_tokens} leaves of the context",
+        max_length=min(room, max_prompt_length),
+        too_long=too_long,
         source=source,
         max_dropped_share=max_dropped_share,
         console=console,

@@ -20,7 +20,7 @@ from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable
+from tutelage.rollout.prompts import answerable, distinct
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.rollout import SampleSettings as Settings
 from tutelage.store import ModelInfo, Store
@@ -119,8 +119,7 @@ def _line(response: Response) -> dict:
 
 def _prompts(settings: Settings, generator: LocalGenerator, run: Run) -> list[Prompt]:
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
-    found = list(dict.fromkeys(read_prompts(settings.prompts)))
-    found = found[: settings.max_prompts or None]
+    found = distinct(read_prompts(settings.prompts))[: settings.max_prompts or None]
     prepared = answerable(
         found,
         generator.tokenizer,

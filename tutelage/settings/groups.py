@@ -76,6 +76,16 @@ class DataSettings(DroppingSettings):
     )
 
 
+class CutSettings(Settings):
+    """What becomes of responses that were cut before their end."""
+
+    cut_responses: Literal["keep", "drop"] = setting(
+        "keep",
+        "Responses that were cut at the longest length when they were written: keep trains them as they are, without an "
+        "end; drop leaves their rows out.",
+    )
+
+
 class StoreSettings(Settings):
     """Which store, for commands that work on it directly."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
+    CutSettings,
     DataSettings,
     DeviceSettings,
     DroppingSettings,
@@ -180,7 +181,7 @@ class PretrainSettings(TrainSettings, DataSettings):
     )
 
 
-class SFTSettings(TrainSettings, DataSettings, LoraSettings):
+class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
@@ -193,7 +194,7 @@ class SFTSettings(TrainSettings, DataSettings, LoraSettings):
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.", everyday=False)
 
 
-class RewardSettings(TrainSettings, DataSettings, FeedbackSettings):
+class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings):
     """Train a reward model on comparisons (Bradley-Terry)."""
 
     model: str = setting(
@@ -319,7 +320,7 @@ class PPOSettings(RLSettings):
     adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", everyday=False, gt=0)
 
 
-class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings):
+class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings):
     """Optimise the policy on comparisons directly (DPO, sigmoid loss)."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")

@@ -57,9 +57,10 @@ def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
     if first == 0.5 and ties == "drop":
         return None
     margin = margin_of(pair, first)
+    (one, other), (finish, other_finish) = pair.texts, pair.finishes
     if first >= 0.5:
-        return Comparison(pair.prompt, pair.texts[0], pair.texts[1], first, margin)
-    return Comparison(pair.prompt, pair.texts[1], pair.texts[0], 1 - first, margin)
+        return Comparison(pair.prompt, one, other, first, margin, finish, other_finish)
+    return Comparison(pair.prompt, other, one, 1 - first, margin, other_finish, finish)
 
 
 def comparisons(pairs: Iterable[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import aliased
 
-from tutelage.records import Demonstration, Prompt, Vote
+from tutelage.records import Demonstration, Finish, Prompt, Vote
 from tutelage.store.pairing import pair_query
-from tutelage.store.rows import VotedPair
+from tutelage.store.rows import VotedPair, finish_of
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import Assignment, RankEntry, Rewrite, SchemaVersion
 from tutelage.store.voting import read_votes
@@ -21,22 +21,24 @@ LONGEST_SCALE = 3  # steps to each side: how far a preference goes
 
 
 class ItemContent(NamedTuple):
-    """An item with its prompt and the texts in its slots."""
+    """An item with its prompt, the texts in its slots, and how each of them ended."""
 
     item_id: int
     type: str
     digest: str
     prompt: Prompt
     texts: tuple[str, ...]
+    finishes: tuple[Finish, ...]
 
 
 class _Written(NamedTuple):
-    """A current rewrite or demonstration."""
+    """A current rewrite or demonstration.  What people write is complete; the original may have been cut."""
 
     item_id: int
     item_digest: str
     prompt: Prompt
     original: str | None
+    original_finish: Finish
     text: str
     annotator: str
     makes_pair: bool
@@ -73,6 +75,7 @@ def _pairs(connection: Connection, project_id: int) -> dict[str, VotedPair]:
             tuple(by_item[row.id]),
             settled.get(row.id),
             scales.get(row.id, LONGEST_SCALE),
+            (finish_of(row.first_finish), finish_of(row.second_finish)),
         )
         for row in connection.execute(pair_query(project_id))
         if row.id in by_item
@@ -95,7 +98,7 @@ def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
     for row in answers:
         by_item[row.item_id].append(row)
     found = {}
-    for item_id, _, item_digest, prompt, texts in read_items(connection, project_id, "rank"):
+    for item_id, _, item_digest, prompt, texts, ends in read_items(connection, project_id, "rank"):
         for i, j in itertools.combinations(range(len(texts)), 2):
             votes = tuple(
                 Vote(row.name, _sign(ranks[row.id], i, j), _first_shown(row.presented_order, i, j))
@@ -104,7 +107,8 @@ def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
             said = _sign(ranks[settled[item_id]], i, j) if item_id in settled else None
             if votes:
                 key = digest("ranked", item_digest, i, j)
-                found[key] = VotedPair(item_digest, item_id, prompt, (texts[i], texts[j]), votes, said, 1)
+                pair, finishes = (texts[i], texts[j]), (ends[i], ends[j])
+                found[key] = VotedPair(item_digest, item_id, prompt, pair, votes, said, 1, finishes)
     return found
 
 
@@ -116,9 +120,9 @@ def _rewritten(connection: Connection, project_id: int) -> dict[str, VotedPair]:
             continue
         key = digest("rewritten", row.item_digest, row.text)
         votes = (*(found[key].votes if key in found else ()), Vote(row.annotator, -1, 1))
-        found[key] = VotedPair(
-            row.item_digest, row.item_id, row.prompt, (row.text, row.original), votes, None, 1
-        )
+        pair: tuple[str, str] = (row.text, row.original)
+        finishes: tuple[Finish, Finish] = ("eos", row.original_finish)
+        found[key] = VotedPair(row.item_digest, row.item_id, row.prompt, pair, votes, None, 1, finishes)
     return found
 
 
@@ -135,10 +139,17 @@ def _written(connection: Connection, project_id: int) -> list[_Written]:
     written = []
     for row in answers:
         item = items[row.item_id]
-        original = item.texts[0] if item.texts else None
-        makes_pair = pairs[row.schema_version_id]
         written.append(
-            _Written(item.item_id, item.digest, item.prompt, original, texts[row.id], row.name, makes_pair)
+            _Written(
+                item.item_id,
+                item.digest,
+                item.prompt,
+                original=item.texts[0] if item.texts else None,
+                original_finish=item.finishes[0] if item.finishes else "eos",
+                text=texts[row.id],
+                annotator=row.name,
+                makes_pair=pairs[row.schema_version_id],
+            )
         )
     return written
 
@@ -191,16 +202,16 @@ def _current(connection: Connection, project_id: int, type: str, role: str) -> S
 def read_items(connection: Connection, project_id: int, *types: str) -> list[ItemContent]:
     """The items of some types with their contents, ordered by content."""
     of_type = (Item.project_id == project_id, Item.type.in_(types))
-    texts: dict[int, list[str]] = defaultdict(list)
+    responses: dict[int, list[tuple[str, Finish]]] = defaultdict(list)
     shown = (
-        select(ItemResponse.item_id, ResponseRow.text)
+        select(ItemResponse.item_id, ResponseRow.text, ResponseRow.finish_reason)
         .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
         .join(Item, Item.id == ItemResponse.item_id)
         .where(*of_type)
         .order_by(ItemResponse.item_id, ItemResponse.slot)
     )
-    for item_id, text in connection.execute(shown):
-        texts[item_id].append(text)
+    for item_id, text, reason in connection.execute(shown):
+        responses[item_id].append((text, finish_of(reason)))
     prompts = (
         select(Item.id, Item.type, Item.digest, PromptRow.content, PromptRow.task, PromptRow.reference)
         .join(PromptRow, PromptRow.id == Item.prompt_id)
@@ -213,7 +224,8 @@ def read_items(connection: Connection, project_id: int, *types: str) -> list[Ite
             row.type,
             row.digest,
             Prompt.from_json(row.content, row.task, row.reference),
-            tuple(texts[row.id]),
+            tuple(text for text, _ in responses[row.id]),
+            tuple(finish for _, finish in responses[row.id]),
         )
         for row in connection.execute(prompts)
     ]

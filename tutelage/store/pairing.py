@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.records import Prompt
-from tutelage.store.rows import Pair
+from tutelage.store.rows import Pair, finish_of
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.sql import chunks, insert_rows
 
@@ -85,6 +85,8 @@ def pair_query(project_id: int) -> Select[Any]:
         PromptRow.reference,
         responses[0].text.label("first"),
         responses[1].text.label("second"),
+        responses[0].finish_reason.label("first_finish"),
+        responses[1].finish_reason.label("second_finish"),
     ).join(PromptRow, PromptRow.id == Item.prompt_id)
     for number, (slot, response) in enumerate(zip(slots, responses, strict=True)):
         query = query.join(slot, (slot.item_id == Item.id) & (slot.slot == number))
@@ -115,6 +117,7 @@ def read_pairs(connection: Connection, query: Select[Any]) -> list[Pair]:
             Prompt.from_json(row.content, row.task, row.reference),
             (row.first, row.second),
             tuple(sorted(voters[row.id])),
+            (finish_of(row.first_finish), finish_of(row.second_finish)),
         )
         for row in rows
     ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tutelage.records import Prompt, Vote
+from tutelage.records import Finish, Prompt, Vote
+
+BOTH_ENDED: tuple[Finish, Finish] = ("eos", "eos")
+
+
+def finish_of(reason: str) -> Finish:
+    """How a stored response ended: cut, or by itself."""
+    return "length" if reason == "length" else "eos"
 
 
 @dataclass(frozen=True)
@@ -18,13 +25,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two responses to one prompt in canonical slots, and the names of those who voted on them (sorted)."""
+    """Two responses to one prompt in canonical slots, the names of those who voted on them (sorted), and how each ended."""
 
     item_id: int
     digest: str  # of prompt and texts: the same in every store
     prompt: Prompt
     texts: tuple[str, str]
     voters: tuple[str, ...]
+    finishes: tuple[Finish, Finish] = BOTH_ENDED
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class VotedPair:
 
     Besides pairs these are ranked responses, two at a time, and rewrites beside their originals.  `group` is the
     digest of the item; `settled` is what an adjudicator said; `scale` is how far preferences could go to either side
-    (1: votes say which is better, and not by how much).
+    (1: votes say which is better, and not by how much); `finishes` says how each response ended.
     """
 
     group: str
@@ -43,6 +51,7 @@ class VotedPair:
     votes: tuple[Vote, ...]
     settled: int | None = None
     scale: int = 3
+    finishes: tuple[Finish, Finish] = BOTH_ENDED
 
 
 @dataclass(frozen=True)

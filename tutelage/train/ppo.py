@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import read_prompts
 from tutelage.judges.calibration import Calibrated, Calibration
 from tutelage.judges.reward_model import RewardModelJudge
-from tutelage.models.loading import load_policy, load_scalar, load_tokenizer, score_normalisation
+from tutelage.models.loading import context_at, load_policy, load_scalar, load_tokenizer, score_normalisation
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
@@ -36,13 +37,14 @@ from tutelage.parallel import World
 from tutelage.records import Prompt
 from tutelage.rollout.experience import Experience, Rollouts
 from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.stage import export, fitting_prompts, start_policy, steps_for
+from tutelage.train.stage import export, show_preflight, start_policy, steps_for
 
 EVALUATED = (
     "objective/scores",
@@ -206,7 +208,17 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its vocabulary "
             f"differs from that of {policy_path}: train the reward model from the same base."
         )
-    prompts = fitting_prompts(read_prompts(settings.prompts), tokenizer, settings, run, settings.prompts)
+    contexts = [context for path in (policy_path, reward_path) if (context := context_at(path))]
+    fitting = partial(
+        answerable,
+        tokenizer=tokenizer,
+        context=min(contexts, default=None),
+        max_new_tokens=settings.max_new_tokens,
+        max_prompt_length=settings.max_prompt_length,
+        max_dropped_share=settings.max_dropped_share,
+        console=run.console,
+    )
+    prompts = show_preflight(fitting(read_prompts(settings.prompts), source=settings.prompts), run).examples
     policy = start_policy(policy_path, tokenizer, settings, world)
     ref = None if settings.lora_rank else load_policy(policy_path, device=world.device)
     reward_model = load_scalar(reward_path, dtype=world.dtype, device=world.device)
@@ -222,8 +234,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if settings.eval_prompts:
         run.input("eval_prompts", settings.eval_prompts)
         found = read_prompts(settings.eval_prompts)[: settings.max_eval_prompts]
-        held_out = fitting_prompts(found, tokenizer, settings, run, settings.eval_prompts)
-        evaluation = lambda: algorithm.evaluate(held_out)  # noqa: E731
+        held_out = fitting(found, source=settings.eval_prompts)
+        held_out.report.show(run.console)
+        evaluation = lambda: algorithm.evaluate(held_out.examples)  # noqa: E731
     fit(
         algorithm,
         settings,

@@ -82,6 +82,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer,
         max_length=context_limit(settings.max_length, policy),
         train_on_prompt=settings.train_on_prompt,
+        cut_responses=settings.cut_responses,
         max_dropped_share=settings.max_dropped_share,
         console=run.console,
     )

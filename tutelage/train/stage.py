@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import Record, Records, read_comparisons
-from tutelage.data.preflight import Prepared, prepare_comparisons, prepare_prompts
+from tutelage.data.preflight import Prepared, prepare_comparisons
 from tutelage.data.split import split_by_prompt
 from tutelage.data.template import PairTokens
 from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
@@ -23,10 +23,10 @@ from tutelage.models.loading import context_of, fit_embeddings, load_policy, sav
 from tutelage.models.lora import add_lora
 from tutelage.models.policy import Hosted, PolicyModule
 from tutelage.parallel import World
-from tutelage.records import Comparison, Prompt
+from tutelage.records import Comparison
 from tutelage.runs import Run
 from tutelage.settings.groups import DataSettings
-from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, RLSettings, TrainSettings
+from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, TrainSettings
 from tutelage.statistics import correct
 
 R = TypeVar("R", bound=Record)
@@ -109,6 +109,7 @@ def prepare_pairs(
         prepare_comparisons,
         tokenizer,
         max_length=context_limit(settings.max_length, model),
+        cut_responses=settings.cut_responses,
         max_dropped_share=settings.max_dropped_share,
         console=run.console,
     )
@@ -137,27 +138,6 @@ def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
     """float32 [P]: the share of the votes on each pair that a score difference agrees with (`statistics.correct`)."""
     agreed = correct(margins.detach().cpu().numpy(), p_chosen.cpu().numpy())
     return torch.from_numpy(agreed).to(margins)
-
-
-def fitting_prompts(
-    prompts: Sequence[Prompt],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: RLSettings,
-    run: Run,
-    source: str,
-) -> list[Prompt]:
-    """The prompts of at most `max_prompt_length` tokens; the others are counted and left out."""
-    prepared = prepare_prompts(
-        tokenizer,
-        prompts,
-        max_length=settings.max_prompt_length,
-        too_long=f"longer than max_prompt_length={settings.max_prompt_length}",
-        source=source,
-        max_dropped_share=settings.max_dropped_share,
-        console=run.console,
-    )
-    prepared.report.show(run.console)
-    return prepared.examples
 
 
 def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
