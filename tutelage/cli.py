@@ -137,7 +137,14 @@ def _runner(command: Command) -> Callable[[list[str] | None], None]:
         if "--help" in given or "-h" in given:
             print_help(command)
         else:
-            raise typer.Exit(run_command(command, given))
+            code = run_command(command, given)
+            if (
+                int(os.environ.get("WORLD_SIZE", "1")) > 1
+            ):  # threads of the ranks' network may abort an ordinary exit
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+            raise typer.Exit(code)
 
     return run
 

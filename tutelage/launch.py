@@ -8,14 +8,20 @@ launch("sft", SFTSettings(data="demonstrations.jsonl", model="runs/pretrain", ou
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from tutelage.commands import find
 from tutelage.settings.base import Settings
 from tutelage.settings.groups import DeviceSettings, RunSettings
+from tutelage.settings.train import TrainSettings
+
+if TYPE_CHECKING:  # torch is imported when a command needs it
+    from tutelage.parallel import World
 
 
 def launch(name: str, settings: Settings, console: Console | None = None) -> Path | None:
@@ -31,13 +37,18 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
         return result
     from tutelage.runs import Run
 
-    run = Run.open(settings.out, name, settings, console)
+    rank, size = _ranks(settings)
+    run = Run.open(settings.out, name, settings, console) if rank == 0 else None
+    world = _world(settings, console if rank == 0 else Console(quiet=True), rank, size)
+    run = run or Run.follow(settings.out)
     if run.done:
         console.print(f"{run.folder} is done already (remove it to run '{name}' again).")
         return run.folder
     try:
-        module.main(settings, _world(settings, console), run)
+        module.main(settings, world, run)
         run.finish()
+        if world is not None:
+            world.leave()
     except Exception as error:
         run.fail(error)
         raise
@@ -47,7 +58,18 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     return run.folder
 
 
-def _world(settings: RunSettings, console: Console) -> object:
+def _ranks(settings: RunSettings) -> tuple[int, int]:
+    """(rank, size) of this process, as `torchrun` says in the environment.
+
+    Raises ValueError for a command whose work is not shared out.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and not isinstance(settings, TrainSettings):
+        raise ValueError(f"only training runs on several ranks, and WORLD_SIZE is {size}: start one process.")
+    return rank, size
+
+
+def _world(settings: RunSettings, console: Console, rank: int, size: int) -> World | None:
     """The world of a command that runs models; None for the others, which need no torch."""
     if not isinstance(settings, DeviceSettings):
         return None
@@ -62,4 +84,6 @@ def _world(settings: RunSettings, console: Console) -> object:
     choice = choose(settings.precision, device)
     console.print(choice.said, style="dim")
     keep_freed_memory()
-    return World(torch.device(device), choice.dtype)
+    world = World(torch.device(device), choice.dtype, rank, size)
+    world.join()
+    return world

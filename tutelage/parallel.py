@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -56,18 +55,22 @@ class World:
         self.sum([together])
         return list(together.tolist())
 
+    def join(self) -> None:
+        """Meet the other ranks, where there are some: the first has opened the run folder by then."""
+        if self.size > 1 and not distributed.is_initialized():
+            distributed.init_process_group("gloo", rank=self.rank, world_size=self.size)
+        self.wait()
+
+    def leave(self) -> None:
+        """Part from the other ranks, when all of them are done."""
+        if self.size > 1:
+            self.wait()
+            distributed.destroy_process_group()
+
     def wait(self) -> None:
         """Go on when every rank has come here."""
         if self.size > 1:
             distributed.barrier()
-
-
-def ranks() -> tuple[int, int]:
-    """(rank, size) of this process, as `torchrun` says in the environment; joins the others the first time."""
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("gloo")
-    return rank, size
 
 
 def keep_freed_memory() -> None:

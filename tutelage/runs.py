@@ -41,9 +41,9 @@ from tutelage.settings.base import Settings, to_yaml
 
 
 class Run:
-    """One run folder, open for writing by one process."""
+    """One run folder, open for writing by one process; the other ranks of a run look on (`leads` is False there)."""
 
-    def __init__(self, folder: Path, lineage: dict[str, Any], console: Console, lock: IO[str]) -> None:
+    def __init__(self, folder: Path, lineage: dict[str, Any], console: Console, lock: IO[str] | None) -> None:
         self.folder = folder
         self.console = console
         self.lineage = lineage
@@ -78,6 +78,16 @@ class Run:
             lock.close()
             raise
         return run
+
+    @staticmethod
+    def follow(folder: Path) -> Run:
+        """The run that another rank has opened: everything is read, nothing is written, nothing is said."""
+        return Run(Path(folder), read_lineage(Path(folder)) or {}, Console(quiet=True), None)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self._lock is not None
 
     @property
     def done(self) -> bool:
@@ -117,7 +127,12 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Add facts to the lineage (JSON)."""
         self.lineage |= facts
-        write_json_atomic(self.folder / "lineage.json", self.lineage)
+        self.write_json("lineage.json", self.lineage)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run folder, where this process leads."""
+        if self.leads:
+            write_json_atomic(self.folder / name, value)
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as done; the same command says so from now on instead of repeating the work."""
@@ -179,6 +194,8 @@ class Run:
     def commit(self, step: int) -> dict[str, float]:
         """Write what was collected as the line of `step`, and return it."""
         line, self._pending = self._pending, {}
+        if not self.leads:
+            return line
         if self._metrics is None:
             self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._metrics.write(json.dumps({"step": step, **line}) + "\n")
@@ -191,12 +208,14 @@ class Run:
     def rewind(self, step: int) -> None:
         """Forget metrics after `step`: a resumed run writes those steps again."""
         path = self.folder / "metrics.jsonl"
-        if path.exists():
+        if self.leads and path.exists():
             kept = [line for line in read_metrics(self.folder) if line["step"] <= step]
             write_text_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def open_tensorboard(self, step: int) -> None:
         """Send the same numbers to TensorBoard files in the run folder; steps after `step` are purged."""
+        if not self.leads:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
@@ -213,7 +232,8 @@ class Run:
 
     def release(self) -> None:
         """Let another run of this process have the folder."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     # for people ---------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from tutelage.train.stage import context_limit, export, read_rows, show_prefligh
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Pretrain; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     documents, held_out = read_rows(read_documents, settings, run)
-    model, tokenizer = start_model(settings, documents, run)
+    model, tokenizer = start_model(settings, documents, world, run)
     model.to(world.device)
     prepare = partial(
         prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console
@@ -72,7 +72,7 @@ def segments_batch(texts: Sequence[Tokens], segments: Sequence[Segment]) -> Toke
 
 
 def start_model(
-    settings: Settings, documents: Sequence[Document | Conversation], run: Run
+    settings: Settings, documents: Sequence[Document | Conversation], world: World, run: Run
 ) -> tuple[PolicyModule, PreTrainedTokenizerBase]:
     """The model to go on from, or the tiny model with a tokenizer of its own (kept in the run folder for a resume)."""
     if settings.model:
@@ -83,9 +83,10 @@ def start_model(
         fit_embeddings(model, tokenizer)
         return model, tokenizer
     folder = run.folder / "tokenizer"
-    if not folder.exists():
+    if run.leads and not folder.exists():
         texts = (d.text if isinstance(d, Document) else conversation_text(d) for d in documents)
         train_tokenizer(texts, settings.vocab_size).save_pretrained(folder)
+    world.wait()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     model = tiny_model(
         tokenizer,

@@ -22,7 +22,7 @@ from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.rows import to_json
 from tutelage.feedback.source import is_store_source
-from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
 from tutelage.models.passes import forward_pass
@@ -146,14 +146,13 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
         clusters=[comparison.prompt.id for comparison in pairs.comparisons],
     )
     figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
-    write_json_atomic(run.folder / "results.json", to_json(figures))
-    write_jsonl_atomic(
-        run.folder / "heldout_pairs.jsonl",
-        (
+    run.write_json("results.json", to_json(figures))
+    if run.leads:
+        lines = (
             comparison.to_json() | {"chosen_score": float(score[0]), "rejected_score": float(score[1])}
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
-        ),
-    )
+        )
+        write_jsonl_atomic(run.folder / "heldout_pairs.jsonl", lines)
     accuracy = figures[0]
     run.console.print(
         f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."

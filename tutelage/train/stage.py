@@ -18,7 +18,6 @@ from tutelage.data.preflight import Prepared, prepare_comparisons
 from tutelage.data.split import split_by_prompt
 from tutelage.data.template import PairTokens
 from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
-from tutelage.files import write_json_atomic
 from tutelage.models.loading import context_of, fit_embeddings, load_policy, save
 from tutelage.models.lora import add_lora
 from tutelage.models.policy import Hosted, PolicyModule
@@ -67,7 +66,7 @@ def context_limit(max_length: int, model: Hosted) -> int:
 def show_preflight(prepared: Prepared[E], run: Run) -> Prepared[E]:
     """Print what became of the rows, and keep it in the run folder."""
     prepared.report.show(run.console)
-    write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())
+    run.write_json("preflight.json", prepared.report.to_json())
     return prepared
 
 
@@ -142,4 +141,5 @@ def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
 
 def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Write the result where plain `from_pretrained` loads it, an adapter merged in."""
-    return save(model, tokenizer, run.folder / "model")
+    folder = run.folder / "model"
+    return save(model, tokenizer, folder) if run.leads else folder
