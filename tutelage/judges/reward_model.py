@@ -11,6 +11,7 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.responses import response_batch
 from tutelage.data.template import Encoded, encode
 from tutelage.judges.judge import Judge
+from tutelage.models.loading import same_vocabulary
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
@@ -36,8 +37,7 @@ class RewardModelJudge(Judge):
         self.name = name
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        same = policy_tokenizer is not None and tokenizer.get_vocab() == policy_tokenizer.get_vocab()
-        self._same_vocabulary = same
+        self._reads_ids = policy_tokenizer is not None and same_vocabulary(tokenizer, policy_tokenizer)
         self._world, self._max_tokens = world, max_tokens
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
@@ -48,7 +48,7 @@ class RewardModelJudge(Judge):
         return [Score(value) for value in raw.tolist()]
 
     def _batch(self, responses: Sequence[Response]) -> TokenBatch:
-        if self._same_vocabulary:
+        if self._reads_ids:
             return response_batch(responses)
         rows = encode(self._tokenizer, [(r.prompt, r.text, r.finish) for r in responses])
         unusable = next((row for row in rows if isinstance(row, Unusable)), None)

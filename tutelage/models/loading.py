@@ -106,6 +106,11 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, what: str) -> None
         )
 
 
+def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether a model with one tokenizer can read the token ids of the other."""
+    return one.get_vocab() == other.get_vocab()
+
+
 def context_of(module: Hosted) -> int | None:
     """The most tokens that the model takes at once; None where it sets no limit."""
     return _context(module.config)

@@ -12,9 +12,8 @@ of the step; where the sampler's arithmetic differs from the trainer's, importan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import read_prompts
-from tutelage.judges.calibration import Calibrated, Calibration
-from tutelage.judges.reward_model import RewardModelJudge
-from tutelage.models.loading import context_at, load_policy, load_scalar, load_tokenizer, score_normalisation
+from tutelage.judges.calibration import Calibration
+from tutelage.models.loading import load_scalar, load_tokenizer, same_vocabulary
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
@@ -34,25 +31,16 @@ from tutelage.ops.losses import clipped_policy, clipped_value
 from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, whiten
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
-from tutelage.records import Prompt
 from tutelage.rollout.experience import Experience, Rollouts
-from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.stage import export, show_preflight, start_policy, steps_for
+from tutelage.train.onpolicy import BEST, on_policy
+from tutelage.train.stage import export
 
-EVALUATED = (
-    "objective/scores",
-    "objective/kl",
-    "objective/rlhf_reward",
-    "completions/mean_length",
-    "completions/clipped_ratio",
-)
 Log = Callable[[Mapping[str, float]], None]
 
 
@@ -132,11 +120,6 @@ class PPO:
         sums = {name: Sum(masked_sum(value.detach(), mask), "tokens") for name, value in metrics.items()}
         return Loss(terms, sums)
 
-    def evaluate(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """Score, KL, length and missing ends of the current policy on held-out prompts (always the same draws)."""
-        found = self._rollouts.answer(prompts).metrics(self._settings.kl_coef)
-        return {f"eval_{name}": found[name] for name in EVALUATED}
-
     def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]]:
         """The step's rollouts with advantages and returns; and what the first update may take over, where that is about all
         of them: the forward that was made for them."""
@@ -195,56 +178,22 @@ class PPO:
 
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
-    policy_path, reward_path = result_folder(settings.model), result_folder(settings.reward_model)
-    for name, path in {
-        "model": policy_path,
-        "reward_model": reward_path,
-        "prompts": settings.prompts,
-    }.items():
-        run.input(name, path)
-    tokenizer, reward_tokenizer = load_tokenizer(policy_path), load_tokenizer(reward_path)
-    if reward_tokenizer.get_vocab() != tokenizer.get_vocab():
+    start, reward_path = on_policy(settings, world, run), result_folder(settings.reward_model)
+    if not same_vocabulary(start.tokenizer, load_tokenizer(reward_path)):
         raise ValueError(
             f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its vocabulary "
-            f"differs from that of {policy_path}: train the reward model from the same base."
+            f"differs from that of {settings.model}: train the reward model from the same base."
         )
-    contexts = [context for path in (policy_path, reward_path) if (context := context_at(path))]
-    fitting = partial(
-        answerable,
-        tokenizer=tokenizer,
-        context=min(contexts, default=None),
-        max_new_tokens=settings.max_new_tokens,
-        max_prompt_length=settings.max_prompt_length,
-        max_dropped_share=settings.max_dropped_share,
-        console=run.console,
-    )
-    prompts = show_preflight(fitting(read_prompts(settings.prompts), source=settings.prompts), run).examples
-    policy = start_policy(policy_path, tokenizer, settings, world)
-    ref = None if settings.lora_rank else load_policy(policy_path, device=world.device)
-    reward_model = load_scalar(reward_path, dtype=world.dtype, device=world.device)
-    limit = settings.micro_batch_tokens
-    judge = RewardModelJudge(reward_model, reward_tokenizer, tokenizer, world, limit, name=reward_path)
-    calibration = Calibration(score_normalisation(reward_model))
-    generator = LocalGenerator(policy, tokenizer, dtype=world.dtype)
-    calibrated = Calibrated(judge, calibration)
-    rollouts = Rollouts(policy, ref, calibrated, generator, prompts, settings, world, run.console)
-    critic = Critic(load_scalar(reward_path, device=world.device), calibration)
-    algorithm = PPO(policy, critic, rollouts, settings, world, run.log)
-    evaluation = None
-    if settings.eval_prompts:
-        run.input("eval_prompts", settings.eval_prompts)
-        found = read_prompts(settings.eval_prompts)[: settings.max_eval_prompts]
-        held_out = fitting(found, source=settings.eval_prompts)
-        held_out.report.show(run.console)
-        evaluation = lambda: algorithm.evaluate(held_out.examples)  # noqa: E731
+    critic = Critic(load_scalar(reward_path, device=world.device), start.calibration)
+    algorithm = PPO(start.policy, critic, start.rollouts, settings, world, run.log)
     fit(
         algorithm,
         settings,
         world,
         run,
-        steps=steps_for(settings, len(prompts), run),
-        tokenizer=tokenizer,
-        evaluate=evaluation,
-        best="max:eval_objective/rlhf_reward",
+        steps=start.steps,
+        tokenizer=start.tokenizer,
+        evaluate=start.evaluate,
+        best=BEST,
     )
-    return export(run, policy, tokenizer)
+    return export(run, start.policy, start.tokenizer)

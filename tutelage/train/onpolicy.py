@@ -1,0 +1,99 @@
+"""What every on-policy command starts from: the policy, its reference, a judge, and prompts that both can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.data.formats import read_prompts
+from tutelage.judges.calibration import Calibrated, Calibration
+from tutelage.judges.reward_model import RewardModelJudge
+from tutelage.models.loading import context_at, load_policy, load_scalar, load_tokenizer, score_normalisation
+from tutelage.models.policy import PolicyModule
+from tutelage.parallel import World
+from tutelage.records import Prompt
+from tutelage.rollout.experience import Rollouts
+from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.prompts import answerable
+from tutelage.runs import Run, result_folder
+from tutelage.settings.train import RLSettings
+from tutelage.train.stage import show_preflight, start_policy, steps_for
+
+BEST = "max:eval_objective/rlhf_reward"
+"""What tells the best policy: the highest score alone would choose the one that exploits the judge most."""
+
+EVALUATED = (
+    "objective/scores",
+    "objective/kl",
+    "objective/rlhf_reward",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+)
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """calibration: mean and spread of the judge's scores.  evaluate: None where there are no `eval_prompts`."""
+
+    policy: PolicyModule
+    tokenizer: PreTrainedTokenizerBase
+    rollouts: Rollouts
+    calibration: Calibration
+    steps: int
+    evaluate: Callable[[], dict[str, float]] | None
+
+
+def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
+    """Load what the settings name.  Raises ValueError for unusable inputs."""
+    policy_path, reward_path = result_folder(settings.model), result_folder(settings.reward_model)
+    named = {"model": policy_path, "reward_model": reward_path, "prompts": settings.prompts}
+    for name, path in named.items():
+        run.input(name, path)
+    tokenizer = load_tokenizer(policy_path)
+    prompts, held_out = _prompts(settings, tokenizer, (policy_path, reward_path), run)
+    policy = start_policy(policy_path, tokenizer, settings, world)
+    ref = None if settings.lora_rank else load_policy(policy_path, device=world.device)
+    model = load_scalar(reward_path, dtype=world.dtype, device=world.device)
+    calibration = Calibration(score_normalisation(model))
+    judge = RewardModelJudge(
+        model, load_tokenizer(reward_path), tokenizer, world, settings.micro_batch_tokens, name=reward_path
+    )
+    generator = LocalGenerator(policy, tokenizer, dtype=world.dtype)
+    calibrated = Calibrated(judge, calibration)
+    rollouts = Rollouts(policy, ref, calibrated, generator, prompts, settings, world, run.console)
+    steps = steps_for(settings, len(prompts), run)
+    evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef) if held_out else None
+    return OnPolicy(policy, tokenizer, rollouts, calibration, steps, evaluate)
+
+
+def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> dict[str, float]:
+    """Score, KL, length and missing ends of the current policy on held-out prompts (always the same draws)."""
+    found = rollouts.answer(prompts).metrics(kl_coef)
+    return {f"eval_{name}": found[name] for name in EVALUATED}
+
+
+def _prompts(
+    settings: RLSettings, tokenizer: PreTrainedTokenizerBase, readers: Sequence[str], run: Run
+) -> tuple[list[Prompt], list[Prompt]]:
+    """The prompts to practise on and those to evaluate on, that leave all `readers` room for a response."""
+    contexts = [context for path in readers if (context := context_at(path))]
+    fitting = partial(
+        answerable,
+        tokenizer=tokenizer,
+        context=min(contexts, default=None),
+        max_new_tokens=settings.max_new_tokens,
+        max_prompt_length=settings.max_prompt_length,
+        max_dropped_share=settings.max_dropped_share,
+        console=run.console,
+    )
+    kept = show_preflight(fitting(read_prompts(settings.prompts), source=settings.prompts), run)
+    if not settings.eval_prompts:
+        return kept.examples, []
+    run.input("eval_prompts", settings.eval_prompts)
+    found = read_prompts(settings.eval_prompts)[: settings.max_eval_prompts]
+    held_out = fitting(found, source=settings.eval_prompts)
+    held_out.report.show(run.console)
+    return kept.examples, held_out.examples
