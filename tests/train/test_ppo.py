@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from safetensors.torch import load_file
 
 from tests.train.making import CPU, make_model, make_tokenizer
 from tutelage.data.batch import TokenBatch
+from tutelage.data.template import tokenize
 from tutelage.judges.calibration import Calibration
 from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge, scores_of
+from tutelage.judges.reward_model import RewardModelJudge
+from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.lora import add_lora
 from tutelage.models.policy import ScalarModule
@@ -234,3 +243,132 @@ def test_ppo_learns_to_write_what_is_liked(tmp_path: Path) -> None:
     lines = read_metrics(train(tmp_path, 150, kl_coef=0.0, free=True).folder)
     assert lines[0]["objective/scores"] == pytest.approx(0.25, abs=0.1)
     assert lines[-1]["objective/scores"] > 0.8
+
+
+def command_settings(tmp_path: Path, **changes: object) -> PPOSettings:
+    """A whole `ppo` on tiny models in files; the reward model says nothing of its scores' mean and spread."""
+    tokenizer = make_tokenizer()
+    save(make_model(tokenizer), tokenizer, tmp_path / "base")
+    reward = load_scalar(tmp_path / "base", seed=3)
+    texts = ["the cat", "a dog ran", "1 + 2 =", "the mat is"]
+    states = reward.hidden_states(
+        TokenBatch.collate([tokenize(tokenizer, Prompt(text), " sat on") for text in texts])
+    )
+    with torch.no_grad():  # raw scores well below -1, of a spread that is not 1
+        middle = states.mean(0)
+        reward.head.weight.copy_(-7 * middle / middle.dot(middle))
+    save(reward, tokenizer, tmp_path / "reward")
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    values = {
+        "out": tmp_path / "run",
+        "model": str(tmp_path / "base"),
+        "reward_model": str(tmp_path / "reward"),
+        "prompts": str(tmp_path / "p.jsonl"),
+        "batch_size": 8,
+        "max_steps": 3,
+        "save_every": 2,
+        "missing_eos_score": -1.0,
+        "precision": "fp32",
+        **changes,
+    }
+    return settings_for(**values)
+
+
+def test_an_external_reward_model_is_measured_at_the_start_and_says_so(tmp_path: Path) -> None:
+    """Raw scores near -7 would make -1, the score of what never ends, the best there is."""
+    settings = command_settings(tmp_path)
+    console = Console(record=True, width=200, file=StringIO())
+    launch("ppo", settings, console)
+    assert "says nothing of its scores' mean and spread: measured on 4 responses" in console.export_text()
+    state = load_file(tmp_path / "run" / "checkpoints" / "step-00000003" / "calibration.safetensors")
+    tokenizer = make_tokenizer()
+    policy = make_model(tokenizer)
+    prompts = [Prompt(t) for t in ("the cat", "a dog ran", "1 + 2 =", "the mat is")]
+    responses = LocalGenerator(policy, tokenizer).generate(prompts, Sampling(8, 1.0, 1, 0, -2))
+    judge = RewardModelJudge(load_scalar(tmp_path / "reward"), tokenizer, tokenizer, CPU, 4096)
+    raw = [score.value for score in scores_of(judge, responses)]
+    assert state["mean"].item() == pytest.approx(float(np.mean(raw)), abs=1e-4)
+    assert state["std"].item() == pytest.approx(float(np.std(raw)), abs=1e-4)
+    first = read_metrics(tmp_path / "run")[0]
+    assert abs(first["objective/scores"]) < 3 and state["mean"].item() < -1.5  # raw, -1 would have been good
+
+
+def test_what_was_measured_at_the_start_holds_after_a_restart(tmp_path: Path) -> None:
+    settings = command_settings(tmp_path, max_steps=4, schedule="constant")
+    launch("ppo", settings, Console(quiet=True))
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000004")
+    shorter = settings.model_copy(update={"out": tmp_path / "again", "max_steps": 2})
+    launch("ppo", shorter, Console(quiet=True))
+    console = Console(record=True, width=200, file=StringIO())
+    launch("ppo", shorter.model_copy(update={"max_steps": 4}), console)
+    assert "measured on" not in console.export_text()
+    found = [read_metrics(tmp_path / name)[-1]["objective/scores"] for name in ("run", "again")]
+    assert found[0] == found[1]
+
+
+def test_load_best_takes_the_policy_with_the_best_objective_not_the_highest_score(tmp_path: Path) -> None:
+    """At a price of the KL that no score pays for, the best policy is an early one."""
+    settings = command_settings(
+        tmp_path,
+        eval_prompts=str(tmp_path / "p.jsonl"),
+        eval_every=1,
+        max_steps=6,
+        kl_coef=5.0,
+        learning_rate=3e-2,
+        load_best=True,
+    )
+    launch("ppo", settings, Console(quiet=True))
+    lines = [line for line in read_metrics(tmp_path / "run") if line["step"] > 0]
+    for line in lines:
+        wanted = line["eval_objective/scores"] - 5.0 * line["eval_objective/kl"]
+        assert line["eval_objective/rlhf_reward"] == pytest.approx(wanted, abs=1e-4)
+    best = max(lines, key=lambda line: line["eval_objective/rlhf_reward"])["step"]
+    exported = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:08d}" / "policy" / "model.safetensors")
+    assert best < 6 and all(torch.equal(exported[name], weight) for name, weight in kept.items())
+
+
+def test_in_bf16_the_reference_computes_what_the_policy_does(tmp_path: Path) -> None:
+    """Before the first update the KL is 0 to the bit; what the sampler's rounding makes different is logged."""
+    line = read_metrics(train(tmp_path, 1, world=World(torch.device("cpu"), torch.bfloat16)).folder)[0]
+    assert line["objective/kl"] == 0.0
+    gap = {name: line[f"sampling/sampling_logp_difference/{name}"] for name in ("mean", "max", "share")}
+    assert 0 < gap["mean"] < gap["max"] and 0 <= gap["share"] < 1
+
+
+class Elsewhere(LocalGenerator):
+    """A sampler whose probabilities are half of what the trainer computes."""
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
+        found = super().generate(prompts, sampling)
+        return [replace(r, logprobs=tuple(value - math.log(2) for value in r.logprobs)) for r in found]
+
+
+@pytest.mark.parametrize(("cap", "weight"), [(4.0, 2.0), (1.5, 1.5), (0.0, 1.0)])
+def test_a_sampler_that_differs_is_corrected_for(tmp_path: Path, cap: float, weight: float) -> None:
+    """The weights are policy over sampler, 2, capped; the loss of every token is multiplied by its weight."""
+    tokenizer = make_tokenizer()
+    policy, settings = make_model(tokenizer), settings_for(importance_cap=cap)
+    run = Run.open(tmp_path / "run", "ppo", settings)
+    save(policy, tokenizer, tmp_path / "base")
+    critic = Critic(load_scalar(tmp_path / "base", seed=1), Calibration((0.0, 1.0)))
+    generator = Elsewhere(policy, tokenizer)
+    ref = make_model(tokenizer)
+    rollouts = Rollouts(
+        policy, ref, CountingJudge(), generator, [Prompt("the cat")], settings, CPU, run.console
+    )
+    algorithm = PPO(policy, critic, rollouts, settings, CPU, run.log)
+    [batch] = next(algorithm.batches(0))
+    weights = batch.per_token["importance"][batch.loss_mask]
+    assert weights.tolist() == pytest.approx([weight] * len(weights), abs=1e-4)
+    line = run.commit(0)
+    assert line["sampling/sampling_logp_difference/mean"] == pytest.approx(math.log(2), abs=1e-4)
+    assert line["sampling/sampling_logp_difference/share"] == 1.0
+    plain = {**batch.per_token, "importance": torch.ones_like(batch.per_token["importance"])}
+    found, expected = (
+        torch.autograd.grad(
+            algorithm.loss(b).terms["policy"].sum, policy.host.lm_head.weight, retain_graph=True
+        )[0]
+        for b in (batch, replace(batch, per_token=plain))
+    )
+    assert torch.allclose(found, weight * expected, rtol=1e-3, atol=1e-6) and found.abs().max() > 0
