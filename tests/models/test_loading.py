@@ -105,13 +105,28 @@ def test_no_dropout_is_left_anywhere(tmp_path) -> None:  # type: ignore[no-untyp
             assert torch.equal(model.hidden_states(batch), model.hidden_states(batch))
 
 
-def test_models_whose_logits_are_capped_are_refused() -> None:
-    config = hf.Gemma2Config(
-        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-        intermediate_size=48, final_logit_softcapping=1.0, initializer_range=0.2,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="soft-capping"):
-        policy_module(hf.AutoModelForCausalLM.from_config(config), "gemma")
+class Odd(hf.LlamaForCausalLM):
+    """Changes its logits in a way of its own."""
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        out = super().forward(*args, **kwargs)
+        out.logits = out.logits - 0.1 * out.logits**3
+        return out
+
+
+def test_models_whose_logits_are_something_else_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"The model odd \(Odd\) changes its logits after the output layer"):
+        policy_module(Odd(CONFIGS["llama"]()), "odd")
+
+
+@pytest.mark.parametrize("name", ["gemma2_capped", "gemma3_capped", "nanochat"])
+def test_caps_of_logits_are_found(name: str) -> None:
+    model = build(name)
+    assert (model(input_ids=torch.arange(9)[None]).logits.abs() > 1.2).any()  # the cap bends them
+    traits = policy_module(model, name).traits
+    assert (traits.logit_cap, traits.logit_scale) == (1.5, 1.0)
+    model.config.final_logit_softcapping = None
+    assert policy_module(model, name).traits.logit_cap is None
 
 
 def test_scaled_logits_are_found() -> None:

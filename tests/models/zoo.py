@@ -54,13 +54,20 @@ CONFIGS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
         attn_logit_softcapping=2.0,
         final_logit_softcapping=None,
     ),
+    "gemma2_capped": lambda: hf.Gemma2Config(
+        **_GROUPED, head_dim=8, sliding_window=4, layer_types=_MIXED, final_logit_softcapping=1.5
+    ),
+    "gemma3_capped": lambda: hf.Gemma3TextConfig(
+        **_GROUPED, head_dim=8, sliding_window=4, layer_types=_MIXED, final_logit_softcapping=1.5
+    ),
+    "nanochat": lambda: hf.NanoChatConfig(**_GROUPED, final_logit_softcapping=1.5),
     "granite": lambda: hf.GraniteConfig(**_GROUPED, logits_scaling=8.0),
     "gptj": lambda: hf.GPTJConfig(**_GPT, **_ENDS, rotary_dim=4),
     "bloom": lambda: hf.BloomConfig(
         vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2
     ),
 }
-FLAT = ("llama", "gpt2", "qwen2", "qwen3", "mistral", "gpt_neox", "gemma3", "gemma2", "granite")
+FLAT = ("llama", "gpt2", "qwen2", "qwen3", "mistral", "gpt_neox", "gemma3", "gemma2", "gemma2_capped", "gemma3_capped", "nanochat", "granite")
 PADDED = ("gptj", "bloom")
 
 

@@ -92,7 +92,7 @@ class PolicyModule(Hosted):
         hidden = self.hidden_states(batch, source) * self.traits.logit_scale
         head = self.host.get_output_embeddings()
         logprobs, entropies, hits = linear_logprobs_hits(
-            hidden, head.weight, batch.ids[target], temperature, head.bias
+            hidden, head.weight, batch.ids[target], temperature, head.bias, cap=self.traits.logit_cap
         )
         flat = logprobs.new_zeros(len(batch.ids))
         return TokenLogprobs(
