@@ -70,7 +70,8 @@ class _Rows(Protocol):
 
 
 def _kind(model: PolicyModule) -> Callable[[Any], _Rows]:
-    if type(model.host) is LlamaForCausalLM and llama.plain_llama(model.host.model):
+    host = model.host
+    if type(host) is LlamaForCausalLM and llama.unhooked(host) and llama.plain_llama(host.model):
         return LlamaRows
     return _PaddedRows if model.pads else _FlatRows
 
