@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
+from tokenizers import Tokenizer
 from torch import nn
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
@@ -173,12 +174,41 @@ def test_a_checkpoint_without_some_weights_is_refused(tmp_path) -> None:  # type
             load(tmp_path)
 
 
-def test_tokenizers_get_a_padding_token_of_their_own(tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("special", [{"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"}])
+def test_no_padding_token_is_added(special, tmp_path, caplog) -> None:  # type: ignore[no-untyped-def]
+    """As GPT-2's and Llama 2's: tokenizer and model stay as they are, and plain transformers uses the exports."""
+    inner = train_tokenizer([TEXT], 280)._tokenizer.to_str().replace("<|pad|>", "<|nothing|>")
+    bare = hf.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(inner), **special)
+    bare.save_pretrained(tmp_path / "bare")
+    tokenizer = load_tokenizer(tmp_path / "bare")
+    assert tokenizer.get_vocab() == bare.get_vocab() and tokenizer.pad_token == special.get("pad_token")
+    config = CONFIGS["gpt2"]()
+    config.vocab_size, config.pad_token_id, config.eos_token_id = len(bare), None, bare.eos_token_id
+    hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "lm")
+    policy, scalar = load_policy(tmp_path / "lm"), load_scalar(tmp_path / "lm")
+    for model, folder in ((policy, tmp_path / "a"), (scalar, tmp_path / "b")):
+        before = model.host.get_input_embeddings().weight
+        fit_embeddings(model, tokenizer)
+        assert model.host.get_input_embeddings().weight is before
+        save(model, tokenizer, folder)
+        assert load_tokenizer(folder).get_vocab() == bare.get_vocab()
+    plain = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    caplog.clear()
+    plain.generate(torch.tensor([[9, 8, 7], [4, 5, 6]]), max_new_tokens=5, attention_mask=torch.ones(2, 3).long())
+    assert not caplog.records and plain.generation_config.pad_token_id == bare.eos_token_id
+    ids = torch.tensor([9, 8, 7, bare.eos_token_id])  # the score is that at the end, which is no padding
+    plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "b")
+    found, wanted = plain(input_ids=ids[None]).logits[0, 0], scalar(batch_of([ids]), at="ends")[0]
+    assert (found - wanted).abs() < 1e-5
+
+
+def test_a_padding_token_that_is_there_is_taken(tmp_path) -> None:  # type: ignore[no-untyped-def]
     for number, special in enumerate(
         ({"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"})
     ):
         tokenizer = load_tokenizer(bare_tokenizer(tmp_path / str(number), **special))
         assert tokenizer.pad_token == "<|pad|>" and tokenizer.pad_token_id != tokenizer.eos_token_id
+        assert len(tokenizer) == len(train_tokenizer([TEXT], 280))
     fine = load_tokenizer(bare_tokenizer(tmp_path / "fine", eos_token="<|eos|>", pad_token="a"))
     assert fine.pad_token == "a"
     with pytest.raises(ValueError, match="no end-of-sequence token"):
