@@ -24,7 +24,7 @@ from tutelage.hub import hub
 from tutelage.models.ends import generation_config
 from tutelage.models.lora import merged
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
-from tutelage.models.probe import find_traits
+from tutelage.models.probe import find_traits, rope_limit
 from tutelage.seeds import torch_generator
 
 PAD = "<|pad|>"
@@ -229,8 +229,8 @@ def _config(path: str | Path, **options: Any) -> Any:
 
 
 def _context(config: Any) -> int | None:
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit
+    limits = getattr(config.get_text_config(), "max_position_embeddings", None), rope_limit(config)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _refuse_scalar(config: Any, path: str | Path) -> None:

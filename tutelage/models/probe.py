@@ -27,7 +27,26 @@ def find_traits(model: PreTrainedModel, name: str) -> Traits:
     alone = [model.base_model(input_ids=part[None]).last_hidden_state[0] for part in ids.split(LENGTHS)]
     scale, cap = _logit_shape(model, ids[: LENGTHS[0]], alone[0], name)
     flat = _takes_flat(model, ids, torch.cat(alone))
-    return Traits(flat, scale, flat and _trims(model, ids), cap)
+    return Traits(flat, scale, flat and _trims(model, ids), cap, rope_limit(model.config))
+
+
+def rope_limit(config: PreTrainedConfig) -> int | None:
+    """The longest sequence whose tokens are all rotated as a shorter one's are; None where length changes nothing.
+
+    LongRoPE and dynamic NTK rotate *every* token of a longer sequence by other angles.  A longer sequence would so change
+    the states of its neighbours in a row; and the log-probs that its tokens were sampled with, before it was so long,
+    would not be those it is scored with, in transformers either.
+    """
+    text = config.get_text_config()
+    ropes = getattr(text, "rope_parameters", None) or {}
+    limits = []
+    for rope in [ropes, *(each for each in ropes.values() if isinstance(each, dict))]:  # one for all layers, or per kind
+        kind = str(rope.get("rope_type"))
+        if kind == "longrope":
+            limits.append(rope["original_max_position_embeddings"])
+        elif "dynamic" in kind:
+            limits.append(text.max_position_embeddings)
+    return min(limits, default=None)
 
 
 def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
