@@ -241,7 +241,9 @@ def test_masks_are_kept_up_to_a_bound_in_bytes() -> None:
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("window", [None, 1, 100, 128, 129, 200])
-def test_windows_and_blocks_of_full_size_give_the_definition(window: int | None, softcap: float | None) -> None:
+def test_windows_and_blocks_of_full_size_give_the_definition(
+    window: int | None, softcap: float | None
+) -> None:
     lengths = (300, 140)
     q, k, v = (torch.randn(1, h, 440, 4, dtype=torch.float64) for h in (2, 1, 1))
     found = flat_attention(q, k, v, Layout(lengths), 0.7, window, softcap)[0]

@@ -180,7 +180,9 @@ def test_hooks_run_in_training_and_in_decoding() -> None:
     """Registered after the model was loaded, and removed again."""
     module, batch, seen = policy_module(build("llama"), "llama"), batch_of(sequences()), []
     wanted = module(batch).logprobs
-    hook = module.host.model.layers[0].mlp.register_forward_hook(lambda m, args, output: seen.append(1) or 2 * output)
+    hook = module.host.model.layers[0].mlp.register_forward_hook(
+        lambda m, args, output: seen.append(1) or 2 * output
+    )
     changed = module(batch).logprobs
     assert seen and not torch.allclose(changed, wanted, atol=1e-3)
     seen.clear()

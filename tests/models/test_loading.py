@@ -174,7 +174,9 @@ def test_a_checkpoint_without_some_weights_is_refused(tmp_path) -> None:  # type
             load(tmp_path)
 
 
-@pytest.mark.parametrize("special", [{"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"}])
+@pytest.mark.parametrize(
+    "special", [{"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"}]
+)
 def test_no_padding_token_is_added(special, tmp_path, caplog) -> None:  # type: ignore[no-untyped-def]
     """As GPT-2's and Llama 2's: tokenizer and model stay as they are, and plain transformers uses the exports."""
     inner = train_tokenizer([TEXT], 280)._tokenizer.to_str().replace("<|pad|>", "<|nothing|>")
@@ -194,7 +196,9 @@ def test_no_padding_token_is_added(special, tmp_path, caplog) -> None:  # type: 
         assert load_tokenizer(folder).get_vocab() == bare.get_vocab()
     plain = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     caplog.clear()
-    plain.generate(torch.tensor([[9, 8, 7], [4, 5, 6]]), max_new_tokens=5, attention_mask=torch.ones(2, 3).long())
+    plain.generate(
+        torch.tensor([[9, 8, 7], [4, 5, 6]]), max_new_tokens=5, attention_mask=torch.ones(2, 3).long()
+    )
     assert not caplog.records and plain.generation_config.pad_token_id == bare.eos_token_id
     ids = torch.tensor([9, 8, 7, bare.eos_token_id])  # the score is that at the end, which is no padding
     plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "b")

@@ -75,7 +75,9 @@ def test_limits_of_all_ways_to_write_them() -> None:
     assert rope_limit(hf.LlamaConfig(**size, rope_parameters={"rope_type": "linear", "factor": 2.0})) is None
     assert rope_limit(hf.LlamaConfig(**size, rope_parameters={"rope_type": "dynamic", "factor": 2.0})) == 64
     assert rope_limit(hf.LlamaConfig(**size, rope_parameters=long)) == 16
-    assert rope_limit(hf.Phi3Config(**size, original_max_position_embeddings=16, rope_parameters=LONGROPE)) == 16
+    assert (
+        rope_limit(hf.Phi3Config(**size, original_max_position_embeddings=16, rope_parameters=LONGROPE)) == 16
+    )
     assert rope_limit(hf.Phi3Config(**size, original_max_position_embeddings=16, rope_scaling=LONGROPE)) == 16
     per_kind = {"full_attention": long, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
     assert rope_limit(hf.Gemma3TextConfig(**size, head_dim=8, rope_parameters=per_kind)) == 16

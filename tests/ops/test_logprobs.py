@@ -326,7 +326,9 @@ def test_capped_gradients_of_half_precision(kept, monkeypatch):
     hidden, weight, bias, targets = _case(dtype=torch.bfloat16)
     wide = [x.detach().double().requires_grad_() for x in (hidden, weight, bias)]
     mine = _gradients(
-        lambda: linear_logprobs(hidden, weight, targets, 0.7, bias, 3, 0.8), (hidden, weight, bias), (0.7, None)
+        lambda: linear_logprobs(hidden, weight, targets, 0.7, bias, 3, 0.8),
+        (hidden, weight, bias),
+        (0.7, None),
     )
     theirs = _gradients(lambda: linear_logprobs(*wide[:2], targets, 0.7, wide[2], 3, 0.8), wide, (0.7, None))
     for a, b in zip(mine, theirs, strict=True):

@@ -50,7 +50,8 @@ SHAPES = {
     ),
 }
 PROMPTS = [
-    Prompt((Message("user", text),)) for text in ("How many cats?", "the mat", "Tell me of the birds, please.")
+    Prompt((Message("user", text),))
+    for text in ("How many cats?", "the mat", "Tell me of the birds, please.")
 ]
 GREEDY = Sampling(24, temperature=0.0)
 
@@ -77,7 +78,9 @@ def model_of(shape: str, tokenizer: hf.PreTrainedTokenizerFast) -> PolicyModule:
     free = LocalGenerator(module, tokenizer).generate(PROMPTS[:1], GREEDY)[0].ids
     place = next(i for i in range(4, 24) if free[i] not in free[:i])
     head = module.host.get_output_embeddings().weight.data
-    head[turn_end(shape, tokenizer)] = 1.05 * head[free[place]]  # likelier than that token, so it comes there first
+    head[turn_end(shape, tokenizer)] = (
+        1.05 * head[free[place]]
+    )  # likelier than that token, so it comes there first
     return module
 
 
@@ -147,5 +150,3 @@ def test_what_transformers_would_not_write_does_not_stop_an_export(tmp_path: Pat
     save(module, tokenizer, tmp_path / "sampling")
     written = hf.GenerationConfig.from_pretrained(tmp_path / "sampling")
     assert (written.do_sample, written.temperature, written.top_p) == (True, 0.9, 0.6)
-
-

@@ -24,7 +24,8 @@ class Decoding:
     Made from prompts (token ids, each at least one) and the most tokens that will be appended to each. `logits`
     [rows, V] predict every row's next token; `step(tokens)` appends one token to every row and renews them; `select`
     drops or reorders rows, `repeat` copies each of them. Use under `torch.inference_mode()` with a prepared model
-    (see `loading.prepare`). Raises ValueError when a row could become too long for `Hosted.refuse_longer`. Logits are what the model's own forward returns, in its dtype.
+    (see `loading`). Logits are what the model's own forward returns, in its dtype. Raises ValueError when a row
+    could become too long for `Hosted.refuse_longer`.
     """
 
     def __init__(self, model: PolicyModule, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:

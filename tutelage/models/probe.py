@@ -40,7 +40,10 @@ def rope_limit(config: PreTrainedConfig) -> int | None:
     text = config.get_text_config()
     ropes = getattr(text, "rope_parameters", None) or {}
     limits = []
-    for rope in [ropes, *(each for each in ropes.values() if isinstance(each, dict))]:  # one for all layers, or per kind
+    for rope in [
+        ropes,
+        *(each for each in ropes.values() if isinstance(each, dict)),
+    ]:  # one for all layers, or per kind
         kind = str(rope.get("rope_type"))
         if kind == "longrope":
             limits.append(rope["original_max_position_embeddings"])

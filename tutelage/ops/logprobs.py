@@ -69,9 +69,7 @@ def linear_logprobs(
     is also the dtype of the results; the gradient of `weight` is summed in float32 and returned in the
     weight's dtype. Both results are differentiable.
     """
-    logprobs, entropy, _ = linear_logprobs_hits(
-        hidden, weight, targets, temperature, bias, chunk_tokens, cap
-    )
+    logprobs, entropy, _ = linear_logprobs_hits(hidden, weight, targets, temperature, bias, chunk_tokens, cap)
     return logprobs, entropy
 
 

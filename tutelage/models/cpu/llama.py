@@ -54,7 +54,12 @@ def plain_llama(backbone: Any) -> bool:
 
 def unhooked(module: nn.Module) -> bool:
     """Calling the module does what its class says: no hook on it, and no `forward` put in front of its class's."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
     return not any(hooks) and "forward" not in module.__dict__
 
 
