@@ -155,8 +155,8 @@ def test_chat_rows_without_a_chat_template(
     assert "chat template" in found, found
 
 
-def test_tokenizer_without_pad_token_is_given_one(tmp_path: Path, model: Path) -> None:
-    """Not an error: a padding token of its own is added, and the result still loads."""
+def test_tokenizer_without_pad_token_is_no_error(tmp_path: Path, model: Path) -> None:
+    """It takes the one that its vocabulary has; no token is added, and the result still loads."""
     bare = changed(model, tmp_path / "model", "tokenizer_config.json", pad_token=None)
     data = write(tmp_path / "rows.jsonl", *[{"prompt": "the cat", "completion": " sat on the mat."}] * 8)
     args = [
@@ -172,6 +172,7 @@ def test_tokenizer_without_pad_token_is_given_one(tmp_path: Path, model: Path) -
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
     assert tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(model).get_vocab()
 
 
 def test_a_folder_of_a_different_run_is_left_alone(

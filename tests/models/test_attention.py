@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -201,3 +203,48 @@ def test_a_prepared_model_still_serves_plain_transformers(name: str) -> None:
         "eos_token_id": None,
     }
     assert torch.equal(ours.generate(**options), model.generate(**options))
+
+
+@pytest.mark.parametrize("window", [None, 200])
+def test_long_sequences_leave_no_masks_behind(window: int | None) -> None:
+    """Many layouts of long sequences, all still alive: what stays of a pass is a mask of one block, not one of all keys."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(t.nbytes for t in gc.get_objects() if type(t) is Tensor)
+
+    layouts = [Layout([n]) for n in range(1000, 1200, 40)]
+    for layout in layouts:
+        _ = layout.buckets, layout.positions
+    before = alive()
+    for layout in layouts:
+        q = torch.randn(1, 1, layout.total, 4, requires_grad=True)
+        flat_attention(q, q, q, layout, 0.5, window).sum().backward()
+        del q
+    assert alive() - before < 2**21  # the masks of one such layout take 4 MiB
+
+
+def test_masks_are_kept_up_to_a_bound_in_bytes() -> None:
+    """Every shape that a block can have: no more is kept than the documented 8 MiB."""
+    most = attention.BLOCK_QUERIES**2 * 8
+    assert attention._corner.cache_parameters()["maxsize"] * most <= 2**23
+    seen: list[int] = []
+    layout, real = Layout([700, 90]), attention.additive_mask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "additive_mask", lambda *a: seen.append(a[0] * a[1]) or real(*a))
+        attention._corner.cache_clear()
+        for window in (None, 1, 64, 130, 500):
+            q = torch.randn(1, 1, layout.total, 4, dtype=torch.float64)
+            flat_attention(q, q, q, layout, 0.5, window)
+    assert seen and max(seen) <= attention.BLOCK_QUERIES**2
+
+
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("window", [None, 1, 100, 128, 129, 200])
+def test_windows_and_blocks_of_full_size_give_the_definition(
+    window: int | None, softcap: float | None
+) -> None:
+    lengths = (300, 140)
+    q, k, v = (torch.randn(1, h, 440, 4, dtype=torch.float64) for h in (2, 1, 1))
+    found = flat_attention(q, k, v, Layout(lengths), 0.7, window, softcap)[0]
+    assert_close(found, definition(q[0], k[0], v[0], lengths, 0.7, window, softcap))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 import transformers as hf
 from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences
 from tutelage.models.cpu import llama
+from tutelage.models.decode import Decoding
 from tutelage.models.layout import Layout
 from tutelage.models.loading import policy_module, scalar_module
 
@@ -96,3 +100,99 @@ def test_other_models_keep_their_modules() -> None:
         config = CONFIGS["llama"]()
         config.update(change)
         assert not llama.plain_llama(hf.AutoModelForCausalLM.from_config(config).model)
+
+
+def hook_forward(model: nn.Module, part: str) -> None:
+    model.get_submodule(part).register_forward_hook(lambda module, args, output: None)
+
+
+def hook_before(model: nn.Module, part: str) -> None:
+    model.get_submodule(part).register_forward_pre_hook(lambda module, args: None)
+
+
+def hook_backward(model: nn.Module, part: str) -> None:
+    model.get_submodule(part).register_full_backward_hook(lambda module, inputs, outputs: None)
+
+
+def hook_before_backward(model: nn.Module, part: str) -> None:
+    model.get_submodule(part).register_full_backward_pre_hook(lambda module, outputs: None)
+
+
+def put_before(model: nn.Module, part: str) -> None:
+    """As accelerate does."""
+    module = model.get_submodule(part)
+    module.forward = module.forward
+
+
+def subclass(model: nn.Module, part: str) -> None:
+    """Another class: what an adapter, a quantised layer and FSDP have in common."""
+    module = model.get_submodule(part)
+    module.__class__ = type("Other", (type(module),), {})
+
+
+CHANGES = [hook_forward, hook_before, hook_backward, hook_before_backward, put_before, subclass]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_any_part_is_seen(change: Callable[[nn.Module, str], None]) -> None:
+    """Every module of the backbone and the backbone itself; a ModuleList is never called."""
+    parts = [name for name, part in build("llama").model.named_modules() if type(part) is not nn.ModuleList]
+    assert len(parts) == 1 + 3 + 2 * 13
+    for part in parts:
+        model = build("llama").model
+        assert llama.plain_llama(model)
+        change(model, part)
+        assert not llama.plain_llama(model), part
+
+
+class Tagged(Tensor):
+    """Stands for a quantised or sharded weight inside an ordinary layer."""
+
+
+def test_changes_of_weights_are_seen() -> None:
+    for part in ("layers.1.mlp.up_proj", "layers.0.self_attn.o_proj", "norm", "embed_tokens"):
+        model = build("llama").model
+        parametrize.register_parametrization(model.get_submodule(part), "weight", nn.Identity())
+        assert not llama.plain_llama(model), part
+        model = build("llama").model
+        layer = model.get_submodule(part)
+        layer._parameters["weight"] = layer.weight.detach().as_subclass(Tagged)
+        assert not llama.plain_llama(model), part
+    model = build("llama").model
+    prune.l1_unstructured(model.layers[0].mlp.up_proj, "weight", 0.5)
+    assert not llama.plain_llama(model)
+    model = build("llama").model
+    model.embed_tokens.max_norm = 1.0
+    assert not llama.plain_llama(model)
+
+
+def test_hooks_of_all_modules_are_seen() -> None:
+    model = build("llama").model
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: None)
+    try:
+        assert not llama.plain_llama(model)
+    finally:
+        handle.remove()
+    assert llama.plain_llama(model)
+
+
+def test_hooks_run_in_training_and_in_decoding() -> None:
+    """Registered after the model was loaded, and removed again."""
+    module, batch, seen = policy_module(build("llama"), "llama"), batch_of(sequences()), []
+    wanted = module(batch).logprobs
+    hook = module.host.model.layers[0].mlp.register_forward_hook(
+        lambda m, args, output: seen.append(1) or 2 * output
+    )
+    changed = module(batch).logprobs
+    assert seen and not torch.allclose(changed, wanted, atol=1e-3)
+    seen.clear()
+    with torch.inference_mode():
+        Decoding(module, [[3, 4, 5]], 2)
+    assert seen
+    hook.remove()
+    assert torch.equal(module(batch).logprobs, wanted)
+    seen.clear()
+    module.host.register_forward_pre_hook(lambda m, args: seen.append(1))
+    with torch.inference_mode():
+        Decoding(module, [[3, 4, 5]], 2)
+    assert seen

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
+from tokenizers import Tokenizer
 from torch import nn
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
@@ -105,13 +106,28 @@ def test_no_dropout_is_left_anywhere(tmp_path) -> None:  # type: ignore[no-untyp
             assert torch.equal(model.hidden_states(batch), model.hidden_states(batch))
 
 
-def test_models_whose_logits_are_capped_are_refused() -> None:
-    config = hf.Gemma2Config(
-        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-        intermediate_size=48, final_logit_softcapping=1.0, initializer_range=0.2,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="soft-capping"):
-        policy_module(hf.AutoModelForCausalLM.from_config(config), "gemma")
+class Odd(hf.LlamaForCausalLM):
+    """Changes its logits in a way of its own."""
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        out = super().forward(*args, **kwargs)
+        out.logits = out.logits - 0.1 * out.logits**3
+        return out
+
+
+def test_models_whose_logits_are_something_else_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"The model odd \(Odd\) changes its logits after the output layer"):
+        policy_module(Odd(CONFIGS["llama"]()), "odd")
+
+
+@pytest.mark.parametrize("name", ["gemma2_capped", "gemma3_capped", "nanochat"])
+def test_caps_of_logits_are_found(name: str) -> None:
+    model = build(name)
+    assert (model(input_ids=torch.arange(9)[None]).logits.abs() > 1.2).any()  # the cap bends them
+    traits = policy_module(model, name).traits
+    assert (traits.logit_cap, traits.logit_scale) == (1.5, 1.0)
+    model.config.final_logit_softcapping = None
+    assert policy_module(model, name).traits.logit_cap is None
 
 
 def test_scaled_logits_are_found() -> None:
@@ -158,12 +174,45 @@ def test_a_checkpoint_without_some_weights_is_refused(tmp_path) -> None:  # type
             load(tmp_path)
 
 
-def test_tokenizers_get_a_padding_token_of_their_own(tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    "special", [{"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"}]
+)
+def test_no_padding_token_is_added(special, tmp_path, caplog) -> None:  # type: ignore[no-untyped-def]
+    """As GPT-2's and Llama 2's: tokenizer and model stay as they are, and plain transformers uses the exports."""
+    inner = train_tokenizer([TEXT], 280)._tokenizer.to_str().replace("<|pad|>", "<|nothing|>")
+    bare = hf.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(inner), **special)
+    bare.save_pretrained(tmp_path / "bare")
+    tokenizer = load_tokenizer(tmp_path / "bare")
+    assert tokenizer.get_vocab() == bare.get_vocab() and tokenizer.pad_token == special.get("pad_token")
+    config = CONFIGS["gpt2"]()
+    config.vocab_size, config.pad_token_id, config.eos_token_id = len(bare), None, bare.eos_token_id
+    hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "lm")
+    policy, scalar = load_policy(tmp_path / "lm"), load_scalar(tmp_path / "lm")
+    for model, folder in ((policy, tmp_path / "a"), (scalar, tmp_path / "b")):
+        before = model.host.get_input_embeddings().weight
+        fit_embeddings(model, tokenizer)
+        assert model.host.get_input_embeddings().weight is before
+        save(model, tokenizer, folder)
+        assert load_tokenizer(folder).get_vocab() == bare.get_vocab()
+    plain = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    caplog.clear()
+    plain.generate(
+        torch.tensor([[9, 8, 7], [4, 5, 6]]), max_new_tokens=5, attention_mask=torch.ones(2, 3).long()
+    )
+    assert not caplog.records and plain.generation_config.pad_token_id == bare.eos_token_id
+    ids = torch.tensor([9, 8, 7, bare.eos_token_id])  # the score is that at the end, which is no padding
+    plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "b")
+    found, wanted = plain(input_ids=ids[None]).logits[0, 0], scalar(batch_of([ids]), at="ends")[0]
+    assert (found - wanted).abs() < 1e-5
+
+
+def test_a_padding_token_that_is_there_is_taken(tmp_path) -> None:  # type: ignore[no-untyped-def]
     for number, special in enumerate(
         ({"eos_token": "<|eos|>"}, {"eos_token": "<|eos|>", "pad_token": "<|eos|>"})
     ):
         tokenizer = load_tokenizer(bare_tokenizer(tmp_path / str(number), **special))
         assert tokenizer.pad_token == "<|pad|>" and tokenizer.pad_token_id != tokenizer.eos_token_id
+        assert len(tokenizer) == len(train_tokenizer([TEXT], 280))
     fine = load_tokenizer(bare_tokenizer(tmp_path / "fine", eos_token="<|eos|>", pad_token="a"))
     assert fine.pad_token == "a"
     with pytest.raises(ValueError, match="no end-of-sequence token"):

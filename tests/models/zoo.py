@@ -38,6 +38,12 @@ _GPT = {
 _ENDS = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
 _MIXED = ["sliding_attention", "full_attention"]
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.1, 1.3, 1.5],
+    "long_factor": [2.0, 3.0, 5.0, 9.0],
+}
+
 CONFIGS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
     "llama": lambda: hf.LlamaConfig(**_GROUPED),
     "gpt2": lambda: hf.GPT2Config(**_GPT, **_ENDS),  # learned positions, dropout 0.1 as shipped
@@ -54,13 +60,41 @@ CONFIGS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
         attn_logit_softcapping=2.0,
         final_logit_softcapping=None,
     ),
+    "gemma2_capped": lambda: hf.Gemma2Config(
+        **_GROUPED, head_dim=8, sliding_window=4, layer_types=_MIXED, final_logit_softcapping=1.5
+    ),
+    "gemma3_capped": lambda: hf.Gemma3TextConfig(
+        **_GROUPED, head_dim=8, sliding_window=4, layer_types=_MIXED, final_logit_softcapping=1.5
+    ),
+    "nanochat": lambda: hf.NanoChatConfig(**_GROUPED, final_logit_softcapping=1.5),
+    "phi3_long": lambda: hf.Phi3Config(
+        **_GROUPED, original_max_position_embeddings=24, rope_parameters=LONGROPE
+    ),
+    "llama_dynamic": lambda: hf.LlamaConfig(
+        **dict(_GROUPED, max_position_embeddings=24), rope_parameters={"rope_type": "dynamic", "factor": 4.0}
+    ),
     "granite": lambda: hf.GraniteConfig(**_GROUPED, logits_scaling=8.0),
     "gptj": lambda: hf.GPTJConfig(**_GPT, **_ENDS, rotary_dim=4),
     "bloom": lambda: hf.BloomConfig(
         vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2
     ),
 }
-FLAT = ("llama", "gpt2", "qwen2", "qwen3", "mistral", "gpt_neox", "gemma3", "gemma2", "granite")
+FLAT = (
+    "llama",
+    "gpt2",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt_neox",
+    "gemma3",
+    "gemma2",
+    "gemma2_capped",
+    "gemma3_capped",
+    "nanochat",
+    "granite",
+    "phi3_long",
+    "llama_dynamic",
+)
 PADDED = ("gptj", "bloom")
 
 

@@ -277,3 +277,65 @@ def test_known_values():
     weight = torch.tensor([[0.0], [math.log(3)]])
     logprobs, _ = linear_logprobs(torch.ones(1, 1), weight, torch.tensor([1]), temperature=0.5)
     assert logprobs.exp().item() == pytest.approx(0.9)
+
+
+# Soft-capped logits
+
+
+def _capped(hidden, weight, bias, cap, temperature):
+    return cap * torch.tanh((hidden @ weight.T + bias) / cap) / temperature
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("cap", [0.5, 3.0, 30.0])
+def test_capped_logits_against_a_categorical_and_its_gradients(cap, temperature):
+    hidden, weight, bias, targets = _case()
+    inputs = (hidden, weight, bias)
+    for chunk in (3, None):
+        found = linear_logprobs(hidden, weight, targets, temperature, bias, chunk, cap)
+        expected = Categorical(logits=_capped(*inputs, cap, temperature))
+        torch.testing.assert_close(found, (expected.log_prob(targets), expected.entropy()))
+        for coefficients in ((0.7, None), (None, -0.3), (0.7, -0.3)):
+            mine = _gradients(
+                lambda c=chunk: linear_logprobs(hidden, weight, targets, temperature, bias, c, cap),
+                inputs,
+                coefficients,
+            )
+            theirs = _gradients(
+                lambda: (
+                    (d := Categorical(logits=_capped(*inputs, cap, temperature))).log_prob(targets),
+                    d.entropy(),
+                ),
+                inputs,
+                coefficients,
+            )
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_capped_gradients_against_finite_differences():
+    hidden, weight, bias, targets = _case()
+    assert torch.autograd.gradcheck(
+        lambda h, w, b: linear_logprobs(h, w, targets, 0.7, b, 3, 0.8), (hidden, weight, bias)
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 2**25])
+def test_capped_gradients_of_half_precision(kept, monkeypatch):
+    """Probabilities that are kept for the backward pass carry the slope of the cap, as those computed again do."""
+    monkeypatch.setattr(module, "KEPT_ELEMENTS", kept)
+    hidden, weight, bias, targets = _case(dtype=torch.bfloat16)
+    wide = [x.detach().double().requires_grad_() for x in (hidden, weight, bias)]
+    mine = _gradients(
+        lambda: linear_logprobs(hidden, weight, targets, 0.7, bias, 3, 0.8),
+        (hidden, weight, bias),
+        (0.7, None),
+    )
+    theirs = _gradients(lambda: linear_logprobs(*wide[:2], targets, 0.7, wide[2], 3, 0.8), wide, (0.7, None))
+    for a, b in zip(mine, theirs, strict=True):
+        assert (a.double() - b).norm() < 0.02 * b.norm()
+
+
+def test_a_cap_changes_no_hit():
+    hidden, weight, bias, targets = _case(200, 4, 7)
+    plain = linear_logprobs_hits(hidden, weight, targets, 0.7, bias)[2]
+    assert torch.equal(linear_logprobs_hits(hidden, weight, targets, 0.7, bias, cap=2.0)[2], plain)

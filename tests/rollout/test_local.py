@@ -87,7 +87,7 @@ def test_a_response_does_not_depend_on_its_batch_or_order(generator, tokenizer, 
 
 def test_stopping_equals_truncating_a_response_of_full_length(generator, tokenizer, prompts, monkeypatch):
     stopped = generator.generate(prompts, SAMPLING)
-    monkeypatch.setattr(LocalGenerator, "_end_ids", lambda self: [])
+    monkeypatch.setattr(local, "end_ids", lambda host, tokenizer: [])
     eos = tokenizer.eos_token_id
     for short, full in zip(stopped, generator.generate(prompts, SAMPLING), strict=True):
         assert len(full.ids) == 24 and full.finish == "length"

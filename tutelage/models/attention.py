@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -223,14 +224,28 @@ class Scores:
 
     def softmax(self, query: Tensor, key: Tensor, offset: int) -> tuple[Tensor, Tensor | None]:
         """Weights [n, q, k] of queries that stand `offset` keys after the first key, and the slope of the soft-capping."""
-        shape = (query.shape[1], key.shape[1], offset, self.window, query.dtype)
-        hidden = self.layout.masks.get(shape)
-        if hidden is None:
-            hidden = self.layout.masks[shape] = additive_mask(*shape, query.device)
-        if self.softcap is None:
+        if self.softcap is not None:
+            squashed = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (self.scaling / self.softcap))
+            return _softmax(self._hide(squashed * self.softcap, offset)), 1 - squashed**2
+        if offset == 0:  # the corner is the whole block: one call hides and multiplies
+            hidden = _corner(query.shape[1], key.shape[1], 0, self.window, query.dtype, query.device)
             return _softmax(torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=self.scaling)), None
-        squashed = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (self.scaling / self.softcap))
-        return _softmax(squashed * self.softcap + hidden), 1 - squashed**2
+        free = query.new_zeros(()).expand(1, 1, 1)
+        scores = torch.baddbmm(free, query, key.transpose(1, 2), beta=0, alpha=self.scaling)
+        return _softmax(self._hide(scores, offset)), None
+
+    def _hide(self, scores: Tensor, offset: int) -> Tensor:
+        """[n, q, k], changed in place: -inf where a query may not look.
+
+        That is in two corners of the block: on the right, where the last q keys stand beside their own queries, and with a
+        window on the left.  So no mask is larger than q x q, however long the sequences are.
+        """
+        queries, device = scores.shape[1], scores.device
+        scores[:, :, offset:] += _corner(queries, scores.shape[2] - offset, 0, None, scores.dtype, device)
+        left = 0 if self.window is None else queries + offset - self.window
+        if left > 0:
+            scores[:, :, :left] += _corner(queries, left, offset, self.window, scores.dtype, device)
+        return scores
 
 
 def _softmax(scores: Tensor) -> Tensor:
@@ -240,13 +255,22 @@ def _softmax(scores: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1)
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # inference tensors could not serve a later training pass
+def _corner(
+    queries: int, keys: int, offset: int, window: int | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """`additive_mask`, kept: BLOCK_QUERIES squared numbers or fewer, so all that are kept take 8 MiB at most."""
+    return additive_mask(queries, keys, offset, window, dtype, device)
+
+
 def additive_mask(
     queries: int, keys: int, offset: int, window: int | None, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """[1, q, k]: -inf where the key comes after the query (which stands `offset` keys in) or has left its window."""
     distance = torch.arange(queries, device=device)[:, None] + offset - torch.arange(keys, device=device)
     hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-    return torch.zeros(1, queries, keys, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
+    return torch.where(hidden, -torch.inf, 0.0).to(dtype)[None]
 
 
 def _sdpa_by_bucket(

@@ -24,10 +24,12 @@ class Decoding:
     Made from prompts (token ids, each at least one) and the most tokens that will be appended to each. `logits`
     [rows, V] predict every row's next token; `step(tokens)` appends one token to every row and renews them; `select`
     drops or reorders rows, `repeat` copies each of them. Use under `torch.inference_mode()` with a prepared model
-    (see `loading.prepare`). Logits are what the model's own forward returns, in its dtype.
+    (see `loading`). Logits are what the model's own forward returns, in its dtype. Raises ValueError when a row
+    could become too long for `Hosted.refuse_longer`.
     """
 
     def __init__(self, model: PolicyModule, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        model.refuse_longer(max(map(len, prompts)) + new_tokens)
         self._rows: _Rows = _kind(model)(model.host)
         self.logits = self._rows.prefill(prompts, new_tokens)
 
@@ -70,7 +72,8 @@ class _Rows(Protocol):
 
 
 def _kind(model: PolicyModule) -> Callable[[Any], _Rows]:
-    if type(model.host) is LlamaForCausalLM and llama.plain_llama(model.host.model):
+    host = model.host
+    if type(host) is LlamaForCausalLM and llama.unhooked(host) and llama.plain_llama(host.model):
         return LlamaRows
     return _PaddedRows if model.pads else _FlatRows
 

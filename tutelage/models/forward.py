@@ -29,11 +29,15 @@ class Traits:
     flat: runs one flat row with attention per sequence; otherwise right-padded batches.
     logit_scale: the model's logits are head(hidden) times this (Cohere, Granite scale them).
     trims: the last layer's feed-forward part can be left out where its result is not read (flat form only).
+    longest: longer sequences are refused (`probe.rope_limit`); None: no limit.
+    logit_cap: what of that exceeds it is squashed, cap tanh(logit / cap), before the softmax (Gemma 2); None: no cap.
     """
 
     flat: bool
     logit_scale: float = 1.0
     trims: bool = False
+    logit_cap: float | None = None
+    longest: int | None = None
 
 
 TRIM_SHARE = 0.85

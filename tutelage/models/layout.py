@@ -56,7 +56,6 @@ class Layout:
         self.lengths = tuple(int(n) for n in lengths)
         self.shared = tuple(shared) if shared is not None and any(shared) else (0,) * len(self.lengths)
         self.device = torch.device(device)
-        self.masks: dict[tuple[object, ...], Tensor] = {}  # made by attention, shared by the layers
         self.watch: list[int | None] | None = None  # a list collects the window of every attention call
 
     @property

@@ -21,9 +21,10 @@ from transformers.utils import logging as hf_logging
 
 from tutelage.files import folder_atomic, recover
 from tutelage.hub import hub
+from tutelage.models.ends import generation_config
 from tutelage.models.lora import merged
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
-from tutelage.models.probe import find_traits
+from tutelage.models.probe import find_traits, rope_limit
 from tutelage.seeds import torch_generator
 
 PAD = "<|pad|>"
@@ -76,10 +77,10 @@ def load_scalar(
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model, with an EOS and a padding token of its own.
+    """The tokenizer beside a model.
 
-    A tokenizer without padding token, or that pads with EOS, gets one: a known one of its vocabulary, else `<|pad|>`
-    is added (`fit_embeddings` makes room for it in the model). Raises ValueError when there is none or it has no EOS.
+    One without padding token, or that pads with EOS, takes a known one of its vocabulary where there is one. None is
+    added: nothing here is padded. Raises ValueError when there is no tokenizer or it has no EOS.
     """
     source = _source(path)
     with _quiet(), _reaching(source) as unreachable:
@@ -93,7 +94,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         )
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         vocabulary = tokenizer.get_vocab()
-        tokenizer.add_special_tokens({"pad_token": next((p for p in KNOWN_PADS if p in vocabulary), PAD)})
+        known = next((token for token in KNOWN_PADS if token in vocabulary), None)
+        if known is not None:
+            tokenizer.pad_token = known
     return tokenizer
 
 
@@ -122,7 +125,11 @@ def context_at(path: str | Path) -> int | None:
 
 
 def fit_embeddings(module: Hosted, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give every token of the tokenizer an embedding; new rows are the mean of the old ones. Sets the padding id."""
+    """Give every token of the tokenizer an embedding; new rows are the mean of the old ones. Sets the padding id.
+
+    That is None where the tokenizer has no padding token of its own: with EOS for it, transformers would read a scalar
+    model's score before the end.
+    """
     model = module.host
     old = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > old:
@@ -131,9 +138,8 @@ def fit_embeddings(module: Hosted, tokenizer: PreTrainedTokenizerBase) -> None:
             if layer is not None:
                 with torch.no_grad():
                     layer.weight[old:] = layer.weight[:old].float().mean(0).to(layer.weight.dtype)
-    for config in (model.config, getattr(model, "generation_config", None)):
-        if config is not None:
-            config.pad_token_id = tokenizer.pad_token_id
+    pad = tokenizer.pad_token_id
+    model.config.pad_token_id = None if pad == tokenizer.eos_token_id else pad
 
 
 def policy_module(model: PreTrainedModel, name: str) -> PolicyModule:
@@ -152,12 +158,28 @@ def scalar_module(model: PreTrainedModel, name: str) -> ScalarModule:
 def save(module: Hosted, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
     """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template.
 
-    An adapter is merged into a copy of the weights. Raises OSError naming the folder when it cannot be written.
+    An adapter is merged into a copy of the weights. A language model's generation_config lists every end at which our own
+    sampling stops. Raises OSError naming the folder when it cannot be written.
     """
-    with folder_atomic(folder) as partial, _quiet():
-        merged(module).save_pretrained(partial)
+    model = merged(module)
+    with folder_atomic(folder) as partial, _quiet(), _ending_as_here(model, tokenizer):
+        model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return Path(folder)
+
+
+@contextmanager
+def _ending_as_here(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Inside, the model has the generation config of an export; one that generates nothing stays without."""
+    own = model.generation_config if model.can_generate() else None
+    if own is None:
+        yield
+        return
+    model.generation_config = generation_config(model, tokenizer)
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def score_normalisation(module: Hosted) -> tuple[float, float] | None:
@@ -212,8 +234,8 @@ def _config(path: str | Path, **options: Any) -> Any:
 
 
 def _context(config: Any) -> int | None:
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit
+    limits = getattr(config.get_text_config(), "max_position_embeddings", None), rope_limit(config)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _refuse_scalar(config: Any, path: str | Path) -> None:

@@ -70,12 +70,25 @@ class Hosted(nn.Module):
         dtype: torch.dtype = self.host.dtype
         return dtype
 
+    def refuse_longer(self, tokens: int) -> None:
+        """Raises ValueError when sequences of so many tokens would be rotated in another way than shorter ones."""
+        longest = self.traits.longest
+        if longest is not None and tokens > longest:
+            raise ValueError(
+                f"A sequence of {tokens} tokens is too long here: beyond {longest} this model's rotary embedding (longrope or "
+                "dynamic) changes every token of it, also those already written; make prompt and response shorter."
+            )
+
     def with_model(self, model: nn.Module) -> Self:
         """The same kind of module around another form of its model, such as one with an adapter."""
         return type(self)(model, self.traits)
 
     def hidden_states(self, batch: TokenBatch, read: Tensor | None = None) -> Tensor:
-        """[T, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M])."""
+        """[T, D]: the backbone's last hidden state after every token; [M, D] at the flat positions `read` (int64 [M]).
+
+        Raises ValueError when a sequence is too long for the model's rotary embedding (`Traits.longest`).
+        """
+        self.refuse_longer(max(batch.lengths, default=0))
         return self._run(self.host.base_model, batch, read)
 
 
@@ -92,7 +105,7 @@ class PolicyModule(Hosted):
         hidden = self.hidden_states(batch, source) * self.traits.logit_scale
         head = self.host.get_output_embeddings()
         logprobs, entropies, hits = linear_logprobs_hits(
-            hidden, head.weight, batch.ids[target], temperature, head.bias
+            hidden, head.weight, batch.ids[target], temperature, head.bias, cap=self.traits.logit_cap
         )
         flat = logprobs.new_zeros(len(batch.ids))
         return TokenLogprobs(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tutelage.models import attention
@@ -19,14 +20,36 @@ LENGTHS = (3, 5, 2)
 def find_traits(model: PreTrainedModel, name: str) -> Traits:
     """Run a few tokens through `model`; where the flat layout gives the same, the model is left with our attention.
 
-    Raises ValueError when the model's logits are not a constant times head(hidden).
+    Raises ValueError when the model's logits are not a constant times head(hidden), soft-capped perhaps.
     """
     table: Any = model.get_input_embeddings()
     ids = torch.arange(sum(LENGTHS), device=model.device) % table.num_embeddings
     alone = [model.base_model(input_ids=part[None]).last_hidden_state[0] for part in ids.split(LENGTHS)]
-    scale = _logit_scale(model, ids[: LENGTHS[0]], alone[0], name)
+    scale, cap = _logit_shape(model, ids[: LENGTHS[0]], alone[0], name)
     flat = _takes_flat(model, ids, torch.cat(alone))
-    return Traits(flat, scale, flat and _trims(model, ids))
+    return Traits(flat, scale, flat and _trims(model, ids), cap, rope_limit(model.config))
+
+
+def rope_limit(config: PreTrainedConfig) -> int | None:
+    """The longest sequence whose tokens are all rotated as a shorter one's are; None where length changes nothing.
+
+    LongRoPE and dynamic NTK rotate *every* token of a longer sequence by other angles.  A longer sequence would so change
+    the states of its neighbours in a row; and the log-probs that its tokens were sampled with, before it was so long,
+    would not be those it is scored with, in transformers either.
+    """
+    text = config.get_text_config()
+    ropes = getattr(text, "rope_parameters", None) or {}
+    limits = []
+    for rope in [
+        ropes,
+        *(each for each in ropes.values() if isinstance(each, dict)),
+    ]:  # one for all layers, or per kind
+        kind = str(rope.get("rope_type"))
+        if kind == "longrope":
+            limits.append(rope["original_max_position_embeddings"])
+        elif "dynamic" in kind:
+            limits.append(text.max_position_embeddings)
+    return min(limits, default=None)
 
 
 def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
@@ -69,26 +92,42 @@ def _windows(config: PreTrainedConfig) -> list[int | None]:
     return [{"full_attention": None, "sliding_attention": window}.get(kind, -1) for kind in kinds]
 
 
-def _logit_scale(model: PreTrainedModel, ids: Tensor, hidden: Tensor, name: str) -> float:
-    """c such that logits = c * head(hidden); 1 for a scalar model."""
-    head = model.get_output_embeddings()
+def _logit_shape(
+    model: PreTrainedModel, ids: Tensor, hidden: Tensor, name: str
+) -> tuple[float, float | None]:
+    """(c, cap) such that logits = cap tanh(c head(hidden) / cap), or c head(hidden) with cap None; c = 1 for a scalar model."""
+    head: Any = model.get_output_embeddings()
     if head is None:
-        return 1.0
+        return 1.0, None
     logits = model(input_ids=ids[None]).logits[0].double()
-    before = head(hidden).double()
+    before = F.linear(hidden, head.weight, head.bias).double()
+    for cap in (None, getattr(model.config.get_text_config(), "final_logit_softcapping", None)):
+        flattened = logits if cap is None else _uncapped(logits, cap)
+        scale = _logit_scale(model.config, flattened, before)
+        found = before * scale if cap is None else torch.tanh(before * scale / cap) * cap
+        if _close(logits, found):
+            return scale, cap
+    raise ValueError(
+        f"The model {name} ({type(model).__name__}) changes its logits after the output layer in a way that log-probs "
+        "here do not follow; use a model that does not."
+    )
+
+
+def _uncapped(logits: Tensor, cap: float) -> Tensor:
+    """What was soft-capped; where the cap leaves nothing to read off, 0."""
+    return torch.where(logits.abs() < 0.99 * cap, cap * torch.atanh(logits / cap), 0.0)
+
+
+def _logit_scale(config: Any, logits: Tensor, before: Tensor) -> float:
+    """c such that logits = c * before, as well as one c can, where a logit is not 0."""
+    before = before * (logits != 0)
     measured = float((logits * before).sum() / (before * before).sum())
     known = (
         1.0,
-        getattr(model.config, "logit_scale", None),
-        1 / (getattr(model.config, "logits_scaling", None) or 1),
+        getattr(config, "logit_scale", None),
+        1 / (getattr(config, "logits_scaling", None) or 1),
     )
-    scale = next((c for c in known if c and abs(measured / c - 1) < 0.01), measured)
-    if not _close(logits, before * scale):
-        raise ValueError(
-            f"The model {name} ({type(model).__name__}) changes its logits after the output layer (soft-capping, say), "
-            "which log-probs here do not follow; use a model without it."
-        )
-    return scale
+    return next((c for c in known if c and abs(measured / c - 1) < 0.01), measured)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,16 +58,18 @@ def linear_logprobs(
     temperature: float = 1.0,
     bias: Tensor | None = None,
     chunk_tokens: int | None = None,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log p(target) and entropy of softmax((hidden weight^T + bias) / temperature): [M] and [M].
 
-    `hidden` [M, D], `weight` [V, D], `targets` [M] long, `bias` [V]. Works through `chunk_tokens` rows at a
+    `hidden` [M, D], `weight` [V, D], `targets` [M] long, `bias` [V]. `cap`: logits x become cap tanh(x / cap) before
+    the temperature (Gemma 2, arXiv 2408.00118, section 2). Works through `chunk_tokens` rows at a
     time, so that float32 logits never exist for more rows than that. The products run in the dtype of
     `hidden` (under autocast: in autocast's), softmax and sums in float32 (float64 for float64 input), which
     is also the dtype of the results; the gradient of `weight` is summed in float32 and returned in the
     weight's dtype. Both results are differentiable.
     """
-    logprobs, entropy, _ = linear_logprobs_hits(hidden, weight, targets, temperature, bias, chunk_tokens)
+    logprobs, entropy, _ = linear_logprobs_hits(hidden, weight, targets, temperature, bias, chunk_tokens, cap)
     return logprobs, entropy
 
 
@@ -78,6 +80,7 @@ def linear_logprobs_hits(
     temperature: float = 1.0,
     bias: Tensor | None = None,
     chunk_tokens: int | None = None,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same, and whether the target is the likeliest token: 1, 0, or 1/2 where another is as likely, [M]."""
     if torch.is_autocast_enabled(hidden.device.type):
@@ -90,16 +93,23 @@ def linear_logprobs_hits(
     if filling:
         hidden, targets = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
     found: tuple[Tensor, Tensor, Tensor] = _LinearLogprobs.apply(
-        hidden, weight, bias, targets, temperature, chunk_tokens, torch.is_grad_enabled()
+        hidden, weight, bias, targets, _Shape(temperature, cap), chunk_tokens, torch.is_grad_enabled()
     )
     logprobs, entropy, hits = (each[:rows] for each in found) if filling else found
     return logprobs, entropy, hits
 
 
-class _LinearLogprobs(torch.autograd.Function):
-    """With p the probabilities, q = p - onehot(target), z the logits over the temperature:
+class _Shape(NamedTuple):
+    """What becomes of the logits x before the softmax: z = cap tanh(x / cap) / temperature; without a cap x / temperature."""
 
-    d logprob / dz = -q,   d entropy / dz = -p (log p + entropy).
+    temperature: float
+    cap: float | None
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    """With p the probabilities, q = p - onehot(target), z what the softmax is taken of:
+
+    d logprob / dz = -q,   d entropy / dz = -p (log p + entropy),   dz / dx = (1 - tanh^2(x / cap)) / temperature.
     """
 
     @staticmethod
@@ -109,7 +119,7 @@ class _LinearLogprobs(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
-        temperature: float,
+        shape: _Shape,
         chunk_tokens: int,
         differentiable: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,20 +131,21 @@ class _LinearLogprobs(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             head = _head(weight, bias, hidden.dtype)
             for part in _slices(rows, chunk_tokens):
-                z, p = _softmax(hidden[part], head, temperature)
+                z, p = _softmax(hidden[part], head, shape)
                 target = targets[part, None]
                 normaliser, picked = _normaliser(z, p), z.gather(1, target)
                 logprobs[part] = picked.squeeze(1) - normaliser
                 entropy[part] = normaliser - torch.linalg.vecdot(p, z)
+                bend = None if kept is None else _bend(z, shape)
                 others = z.scatter_(1, target, float("-inf")).amax(1, keepdim=True)  # the last use of z
                 hits[part] = ((picked > others).to(wide) + (picked >= others).to(wide)).squeeze(1) / 2
                 if kept is not None:
-                    kept[part] = _minus_onehot(p, target)
+                    kept[part] = _bent(_minus_onehot(p, target), bend)
         ctx.mark_non_differentiable(hits)
         if differentiable:
             ctx.set_materialize_grads(False)
             ctx.save_for_backward(hidden, weight, bias, targets, entropy, kept)
-            ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
+            ctx.shape, ctx.chunk_tokens = shape, chunk_tokens
         return logprobs, entropy, hits
 
     @staticmethod
@@ -174,20 +185,21 @@ def _slopes(
     if grad_logprobs is None:
         grad_logprobs = torch.zeros_like(entropy)
     if kept is not None and grad_entropy is None:
-        yield slice(None), kept, -grad_logprobs[:, None] / ctx.temperature
+        yield slice(None), kept, -grad_logprobs[:, None] / ctx.shape.temperature
         return
     for part in _slices(hidden.shape[0], ctx.chunk_tokens):
-        z, p = _softmax(hidden[part], head, ctx.temperature)
+        z, p = _softmax(hidden[part], head, ctx.shape)
+        bend = _bend(z, ctx.shape)
         target, gain = targets[part, None], grad_logprobs[part, None]
         if grad_entropy is None:
-            slope, scale = _minus_onehot(p, target), -gain / ctx.temperature
+            slope, scale = _minus_onehot(p, target), -gain / ctx.shape.temperature
         else:
             # grad_logprobs q + grad_entropy p (log p + entropy)
             log_p = z.sub_(_normaliser(z, p)[:, None])
             surprise = log_p.add_(entropy[part, None]).mul_(grad_entropy[part, None])
             slope = surprise.add_(gain).mul_(p).scatter_add_(1, target, -gain)
-            scale = torch.full_like(gain, -1 / ctx.temperature)
-        yield part, slope.to(hidden.dtype), scale
+            scale = torch.full_like(gain, -1 / ctx.shape.temperature)
+        yield part, _bent(slope, bend).to(hidden.dtype), scale
 
 
 def _head(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -198,13 +210,26 @@ def _slices(rows: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, max(size, 1))]
 
 
-def _softmax(hidden: Tensor, head: tuple[Tensor, Tensor | None], temperature: float) -> tuple[Tensor, Tensor]:
-    """Logits over the temperature and probabilities, both [rows, V] in float32 (float64 for float64)."""
+def _softmax(hidden: Tensor, head: tuple[Tensor, Tensor | None], shape: _Shape) -> tuple[Tensor, Tensor]:
+    """Logits, capped and over the temperature, and probabilities, both [rows, V] in float32 (float64 for float64)."""
     z = torch.nn.functional.linear(hidden, *head)
     z = z.to(torch.promote_types(z.dtype, torch.float32))
-    if temperature != 1.0:
-        z /= temperature
+    if shape.cap is not None:
+        z = z.div_(shape.cap).tanh_().mul_(shape.cap)
+    if shape.temperature != 1.0:
+        z /= shape.temperature
     return z, torch.softmax(z, -1)
+
+
+def _bend(z: Tensor, shape: _Shape) -> Tensor | None:
+    """1 - tanh^2(x / cap) [rows, V] from z; None, which stands for 1, where nothing is capped."""
+    if shape.cap is None:
+        return None
+    return (z * (shape.temperature / shape.cap)).square_().neg_().add_(1.0)
+
+
+def _bent(slope: Tensor, bend: Tensor | None) -> Tensor:
+    return slope if bend is None else slope.mul_(bend)
 
 
 def _minus_onehot(p: Tensor, target: Tensor) -> Tensor:

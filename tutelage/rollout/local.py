@@ -11,8 +11,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.encoding import Unusable
-from tutelage.data.template import encode, encode_prompts, end_token_id
+from tutelage.data.template import encode, encode_prompts
 from tutelage.models.decode import cache_bytes
+from tutelage.models.ends import end_ids
 from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
 from tutelage.records import Prompt, Response
@@ -184,19 +185,9 @@ class LocalGenerator:
             ids,
             torch.from_numpy(np.stack(uniforms)).to(self._model.device),
             sampling.temperature,
-            self._end_ids(),
+            end_ids(self._model.host, self.tokenizer),
             self.progress or (lambda tokens, responses: None),
         )
-
-    def _end_ids(self) -> list[int]:
-        """Every token that ends a response: the tokenizer's, the chat template's and the model's."""
-        found = {end_token_id(self.tokenizer, chat=False)}
-        if self.tokenizer.chat_template:
-            found.add(end_token_id(self.tokenizer, chat=True))
-        for config in (self._model.config.get_text_config(), self._model.host.generation_config):
-            ids = getattr(config, "eos_token_id", None)
-            found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-        return sorted(found)
 
     def _responses(
         self,

@@ -10,16 +10,26 @@ Residual stream and norms are float32 (float64 for float64 weights), products ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 from transformers import LlamaModel
+from transformers.activations import SiLUActivation
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaMLP,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+)
 
 from tutelage.data.batch import TokenBatch
 from tutelage.models.attention import Scores, attend, attend_backward
@@ -28,14 +38,56 @@ from tutelage.models.forward import TRIM_SHARE, Flat, layout_of, row_of
 from tutelage.models.layout import Layout
 from tutelage.ops.shapes import round_up
 
+PLAIN_TENSORS = nn.Parameter, Tensor, FakeTensor  # one without numbers stands for a plain one
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
 
 def plain_llama(backbone: Any) -> bool:
-    """Whether `states` can run this backbone: a plain Llama on a CPU, without biases, adapters or checkpointing."""
+    """Whether `states` can run this backbone: a plain Llama on a CPU, and nothing in it that only transformers' modules would
+    do.  Every part has the very type that is written by hand here (no adapter, no quantised layer, no parametrization, no
+    other norm or activation), no biases, no hooks, no `forward` of its own, no checkpointing.
+    """
     if type(backbone) is not LlamaModel or backbone.device.type != "cpu" or backbone.gradient_checkpointing:
         return False
-    return backbone.config.hidden_act == "silu" and all(map(_plain, backbone.layers))
+    return not _has_any_global_hook() and unhooked(backbone) and all(map(_plain, _parts(backbone)))
+
+
+def unhooked(module: nn.Module) -> bool:
+    """Calling the module does what its class says: no hook on it, and no `forward` put in front of its class's."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return not any(hooks) and "forward" not in module.__dict__
+
+
+def _parts(backbone: Any) -> Iterator[tuple[nn.Module, type[nn.Module]]]:
+    """Every module inside that is written by hand, and what it must be."""
+    yield backbone.embed_tokens, nn.Embedding
+    yield backbone.rotary_emb, LlamaRotaryEmbedding
+    yield backbone.norm, LlamaRMSNorm
+    for layer in backbone.layers:
+        attn, mlp = layer.self_attn, layer.mlp
+        yield layer, LlamaDecoderLayer
+        yield layer.input_layernorm, LlamaRMSNorm
+        yield layer.post_attention_layernorm, LlamaRMSNorm
+        yield attn, LlamaAttention
+        yield from ((getattr(attn, name), nn.Linear) for name in LINEARS[0])
+        yield mlp, LlamaMLP
+        yield from ((getattr(mlp, name), nn.Linear) for name in LINEARS[1])
+        yield mlp.act_fn, SiLUActivation
+
+
+def _plain(part: tuple[nn.Module, type[nn.Module]]) -> bool:
+    module, kind = part
+    if type(module) is not kind or not unhooked(module):
+        return False
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:  # looking a row up changes it
+        return False
+    weight = module._parameters.get("weight")  # a tensor of another type is quantised or sharded
+    return module._parameters.get("bias") is None and (weight is None or type(weight) in PLAIN_TENSORS)
 
 
 class ByHand:
@@ -57,11 +109,6 @@ class ByHand:
         others = torch.ones(layout.total, dtype=torch.bool).index_fill_(0, few, False).nonzero().squeeze(1)
         few = torch.cat([few, others[: round_up(len(few)) - len(few)]])
         return states(backbone, ids, layout, few)[place]
-
-
-def _plain(layer: Any) -> bool:
-    parts = [(layer.self_attn, name) for name in LINEARS[0]] + [(layer.mlp, name) for name in LINEARS[1]]
-    return all(type(linear := getattr(*part)) is nn.Linear and linear.bias is None for part in parts)
 
 
 def states(
