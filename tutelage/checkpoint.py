@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.files import folder_atomic, write_json_atomic
 from tutelage.models.loading import save as save_model
+from tutelage.models.lora import load_adapter, save_adapter
 from tutelage.models.policy import Hosted
 from tutelage.resume import checkpoint_steps
 
@@ -68,8 +69,7 @@ def _save_module(module: nn.Module, tokenizer: PreTrainedTokenizerBase, part: Pa
     if not (isinstance(module, Hosted) and isinstance(module.host, PreTrainedModel)):
         save_file(dict(module.state_dict()), part / f"{name}.safetensors")
     elif module.adapted:  # only the adapter's weights change
-        adapted: Any = module.model
-        adapted.save_pretrained(part / name)
+        save_adapter(module, part / name)
         tokenizer.save_pretrained(part / name)
     else:
         save_model(module, tokenizer, part / name)
@@ -79,9 +79,7 @@ def _load_module(module: nn.Module, source: Path, name: str) -> None:
     if not (isinstance(module, Hosted) and isinstance(module.host, PreTrainedModel)):
         module.load_state_dict(load_file(source / f"{name}.safetensors"))
     elif module.adapted:
-        from peft import set_peft_model_state_dict
-
-        set_peft_model_state_dict(module.model, load_file(source / name / "adapter_model.safetensors"))
+        load_adapter(module, source / name)
     else:
         saved = type(module.host).from_pretrained(source / name, dtype=module.dtype)
         module.host.load_state_dict(saved.state_dict())

@@ -49,14 +49,19 @@ def load_policy(
 
 
 def load_scalar(
-    path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", seed: int = 0
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    heads: int = 1,
 ) -> ScalarModule:
-    """A model with one scalar output per token (reward model, critic), dropout 0, prepared for flat forwards.
+    """A model with `heads` numbers per token (reward model, critic), dropout 0, prepared for flat forwards.
 
     A scalar checkpoint comes with its head. From a causal language model the backbone is taken and the head is fresh:
     N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias.
     """
-    model, info = _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
+    model, info = _load(AutoModelForSequenceClassification, path, dtype, num_labels=heads)
     fresh = {name for name in info["missing_keys"] if name.startswith("score.")}
     if info["missing_keys"] - fresh:
         missing = ", ".join(sorted(info["missing_keys"] - fresh)[:3])
@@ -184,7 +189,15 @@ def _ending_as_here(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[
 
 def score_normalisation(module: Hosted) -> tuple[float, float] | None:
     """(mean, standard deviation) of the scores on reference responses, from the model's config; None when not set."""
-    config = module.config
+    return _normalisation(module.config)
+
+
+def score_normalisation_at(path: str | Path) -> tuple[float, float] | None:
+    """`score_normalisation` of the model at `path`, without its weights."""
+    return _normalisation(_config(path))
+
+
+def _normalisation(config: Any) -> tuple[float, float] | None:
     mean, std = (getattr(config, f"tutelage_score_{name}", None) for name in ("mean", "std"))
     return None if mean is None or std is None else (float(mean), float(std))
 

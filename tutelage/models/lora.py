@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from tutelage.files import folder_atomic, sha256_of, write_json_atomic
 from tutelage.models.policy import Hosted
 from tutelage.seeds import torch_generator
 
@@ -39,7 +44,7 @@ def add_lora(module: H, rank: int, alpha: float, seed: int = 0) -> H:
         torch.manual_seed(start)  # peft draws from the global state
         adapted = get_peft_model(model, config)
     if head is not None:
-        head.requires_grad_(True)
+        head.float().requires_grad_(True)
     return module.with_model(adapted)
 
 
@@ -63,3 +68,87 @@ def merged(module: Hosted) -> PreTrainedModel:
     own: Any = copy.deepcopy(module.model)  # merging in place, and back, would round the weights
     merged_model: PreTrainedModel = own.merge_and_unload()
     return merged_model
+
+
+# ---- on disk -----------------------------------------------------------------------------------------------------------
+
+HEAD, BASE = "head.safetensors", "base.json"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in a folder of its own, and the model that it was trained on (`base`, with the hash of its files)."""
+
+    folder: Path
+    base: str
+    sha256: str | None
+    rank: int
+    alpha: float
+
+    def is_on(self, base: str) -> bool:
+        """Whether its base is the model at `base`, by content."""
+        return self.sha256 is not None and Path(base).is_dir() and self.sha256 == sha256_of(base)
+
+
+def save_adapter(module: Hosted, folder: Path) -> None:
+    """Write an adapter, and the scalar head beside it where there is one, as peft reads it."""
+    adapted: Any = module.model
+    adapted.save_pretrained(folder)
+    head = getattr(module.host, "score", None)
+    if head is not None:
+        save_file({name: value.detach().clone() for name, value in head.state_dict().items()}, folder / HEAD)
+
+
+def load_adapter(module: Hosted, folder: Path) -> None:
+    """Put what `save_adapter` wrote into a module with an adapter of the same shape."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(module.model, load_file(folder / "adapter_model.safetensors"))
+    head = getattr(module.host, "score", None)
+    if head is not None:
+        head.load_state_dict(load_file(folder / HEAD))
+
+
+def export_adapter(module: Hosted, folder: Path, base: str) -> None:
+    """`save_adapter` for whoever wants to use it on the model `base` (a folder or hub name) that is there already."""
+    with folder_atomic(folder) as partial:
+        save_adapter(module, partial)
+        write_json_atomic(partial / BASE, {"base": base, "sha256": _hash(base)})
+
+
+def read_adapter(folder: Path) -> Adapter | None:
+    """The adapter in a folder that `export_adapter` wrote; None where there is none."""
+    if not (folder / BASE).is_file():
+        return None
+    base, config = (json.loads((folder / name).read_text()) for name in (BASE, "adapter_config.json"))
+    return Adapter(folder, base["base"], base["sha256"], config["r"], config["lora_alpha"])
+
+
+def _hash(base: str) -> str | None:
+    return sha256_of(base) if Path(base).is_dir() else None
+
+
+# ---- one base for several models ---------------------------------------------------------------------------------------
+
+
+def share_frozen(owner: Hosted, module: H) -> H:
+    """Let `module` use the frozen weights of `owner` wherever its own are the same, to the bit; returns it.
+
+    Several adapters on one base then take the memory of one base.
+    """
+    there = {_plain_name(name): p for name, p in owner.named_parameters() if not p.requires_grad}
+    for name, parameter in module.named_parameters():
+        same = there.get(_plain_name(name))
+        if same is not None and not parameter.requires_grad and _equal(same, parameter):
+            parameter.data = same.data
+    return module
+
+
+def _plain_name(name: str) -> str:
+    """The name that a parameter has without an adapter."""
+    return name.replace("base_model.model.", "").replace(".base_layer", "")
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    alike = one.dtype == other.dtype and one.device == other.device and one.shape == other.shape
+    return alike and torch.equal(one, other)

@@ -79,6 +79,12 @@ class Hosted(nn.Module):
                 "dynamic) changes every token of it, also those already written; make prompt and response shorter."
             )
 
+    def checkpoint_gradients(self) -> None:
+        """Keep only what goes into each layer, and compute the layer again in the backward pass: less memory, the same
+        gradients, a third more work."""
+        self.host.gradient_checkpointing_enable({"use_reentrant": False})
+        self.train()  # where transformers asks whether to; there is no dropout that this could switch on
+
     def with_model(self, model: nn.Module) -> Self:
         """The same kind of module around another form of its model, such as one with an adapter."""
         return type(self)(model, self.traits)
@@ -120,17 +126,17 @@ class PolicyModule(Hosted):
 
 
 class ScalarModule(Hosted):
-    """A model with a linear head [D -> 1]: a reward model, a critic."""
+    """A model with a linear head [D -> k], k = 1 unless there are several criteria: a reward model, a critic."""
 
     def forward(self, batch: TokenBatch, at: Literal["tokens", "ends"]) -> Tensor:
         """tokens: [N] fp32, the value of the state before token t, at t; 0 where not `loss_mask`.
-        ends: [B] fp32, the score at the last token of every sequence."""
+        ends: [B] fp32, the score at the last token of every sequence.  With k heads: [N, k], [B, k]."""
         if at == "ends":
             last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
             return self._score(self.hidden_states(batch, last))
         source, target = shifted_index(batch.lengths, batch.loss_mask)
         values = self._score(self.hidden_states(batch, source))
-        return values.new_zeros(len(batch.ids)).index_copy(0, target, values)
+        return values.new_zeros(len(batch.ids), *values.shape[1:]).index_copy(0, target, values)
 
     @property
     def head(self) -> nn.Linear:
@@ -138,7 +144,8 @@ class ScalarModule(Hosted):
         return head
 
     def _score(self, hidden: Tensor) -> Tensor:
-        """[M, D] -> [M], in fp32 also under autocast: D products per score cost nothing, and scores are compared."""
+        """[M, D] -> [M] (k heads: [M, k]), in fp32 also under autocast: D products per score cost nothing, and scores are
+        compared."""
         with torch.autocast(hidden.device.type, enabled=False):
             bias = None if self.head.bias is None else self.head.bias.float()
             scores = nn.functional.linear(hidden.float(), self.head.weight.float(), bias)

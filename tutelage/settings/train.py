@@ -41,6 +41,13 @@ class TrainSettings(RunSettings, DeviceSettings):
         changes_result=False,
         ge=1,
     )
+    gradient_checkpointing: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "Compute layers again in the backward pass instead of keeping them: less memory, a third more work; auto: where "
+        "memory is short.",
+        everyday=False,
+        changes_result=False,
+    )
     warmup: float = setting(
         0.03,
         "Share of the steps over which the learning rate rises.",
@@ -194,7 +201,7 @@ class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.", everyday=False)
 
 
-class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings):
+class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings, CutSettings):
     """Train a reward model on comparisons (Bradley-Terry)."""
 
     model: str = setting(

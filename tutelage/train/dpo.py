@@ -28,7 +28,7 @@ from tutelage.settings.train import DPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.reference import reference_logprobs
-from tutelage.train.stage import agreement, collate_pairs, export, prepare_pairs, start_policy, steps_for
+from tutelage.train.stage import agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
 
 
 class DPO:
@@ -79,7 +79,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
-    policy = start_policy(start, tokenizer, settings, world)
+    policy = setup_for(settings, world).policy(start, tokenizer)
     pairs = prepare_pairs(settings, tokenizer, policy, run)
     steps = steps_for(settings, len(pairs.train), run)
 

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from tutelage.data.formats import read_prompts
 from tutelage.judges.calibration import Calibrated, Calibration
 from tutelage.judges.reward_model import RewardModelJudge
-from tutelage.models.loading import context_at, load_policy, load_scalar, load_tokenizer, score_normalisation
-from tutelage.models.policy import PolicyModule
+from tutelage.models.loading import context_at, load_tokenizer, score_normalisation
+from tutelage.models.policy import PolicyModule, ScalarModule
+from tutelage.models.setup import Setup
 from tutelage.parallel import World
 from tutelage.records import Prompt
 from tutelage.rollout.experience import Rollouts
@@ -20,7 +21,7 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
 from tutelage.settings.train import RLSettings
-from tutelage.train.stage import show_preflight, start_policy, steps_for
+from tutelage.train.stage import setup_for, show_preflight, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"
 """What tells the best policy: the highest score alone would choose the one that exploits the judge most."""
@@ -38,8 +39,10 @@ EVALUATED = (
 class OnPolicy:
     """calibration: mean and spread of the judge's scores.  evaluate: None where there are no `eval_prompts`."""
 
+    setup: Setup
     policy: PolicyModule
     tokenizer: PreTrainedTokenizerBase
+    reward_model: ScalarModule
     rollouts: Rollouts
     calibration: Calibration
     steps: int
@@ -54,19 +57,24 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         run.input(name, path)
     tokenizer = load_tokenizer(policy_path)
     prompts, held_out = _prompts(settings, tokenizer, (policy_path, reward_path), run)
-    policy = start_policy(policy_path, tokenizer, settings, world)
-    ref = None if settings.lora_rank else load_policy(policy_path, device=world.device)
-    model = load_scalar(reward_path, dtype=world.dtype, device=world.device)
-    calibration = Calibration(score_normalisation(model))
+    setup = setup_for(settings, world)
+    policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
+    reward_model = setup.reward_model(reward_path, policy, policy_path)
+    calibration = Calibration(score_normalisation(reward_model))
     judge = RewardModelJudge(
-        model, load_tokenizer(reward_path), tokenizer, world, settings.micro_batch_tokens, name=reward_path
+        reward_model,
+        load_tokenizer(reward_path),
+        tokenizer,
+        world,
+        settings.micro_batch_tokens,
+        name=reward_path,
     )
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype)
     calibrated = Calibrated(judge, calibration)
     rollouts = Rollouts(policy, ref, calibrated, generator, prompts, settings, world, run.console)
     steps = steps_for(settings, len(prompts), run)
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef) if held_out else None
-    return OnPolicy(policy, tokenizer, rollouts, calibration, steps, evaluate)
+    return OnPolicy(setup, policy, tokenizer, reward_model, rollouts, calibration, steps, evaluate)
 
 
 def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> dict[str, float]:

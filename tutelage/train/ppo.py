@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.judges.calibration import Calibration
-from tutelage.models.loading import load_scalar, load_tokenizer, same_vocabulary
+from tutelage.models.loading import load_tokenizer, same_vocabulary
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
@@ -184,7 +184,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its vocabulary "
             f"differs from that of {settings.model}: train the reward model from the same base."
         )
-    critic = Critic(load_scalar(reward_path, device=world.device), start.calibration)
+    policy_path = result_folder(settings.model)
+    model = start.setup.critic(reward_path, start.policy, policy_path, start.reward_model)
+    critic = Critic(model, start.calibration)
     algorithm = PPO(start.policy, critic, start.rollouts, settings, world, run.log)
     fit(
         algorithm,

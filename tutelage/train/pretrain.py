@@ -15,7 +15,7 @@ from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.formats import read_documents
 from tutelage.data.packing import Packing, Segment
 from tutelage.data.preflight import prepare_documents
-from tutelage.models.loading import fit_embeddings, load_policy, load_tokenizer
+from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
@@ -24,7 +24,7 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.train import PretrainSettings as Settings
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.sft import LanguageModelling
-from tutelage.train.stage import context_limit, export, read_rows, show_preflight, steps_for
+from tutelage.train.stage import context_limit, export, read_rows, setup_for, show_preflight, steps_for
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -75,13 +75,12 @@ def start_model(
     settings: Settings, documents: Sequence[Document | Conversation], world: World, run: Run
 ) -> tuple[PolicyModule, PreTrainedTokenizerBase]:
     """The model to go on from, or the tiny model with a tokenizer of its own (kept in the run folder for a resume)."""
+    setup = setup_for(settings, world)
     if settings.model:
         path = result_folder(settings.model)
         run.input("model", path)
         tokenizer = load_tokenizer(path)
-        model = load_policy(path)
-        fit_embeddings(model, tokenizer)
-        return model, tokenizer
+        return setup.policy(path, tokenizer), tokenizer
     folder = run.folder / "tokenizer"
     if run.leads and not folder.exists():
         texts = (d.text if isinstance(d, Document) else conversation_text(d) for d in documents)
@@ -96,7 +95,7 @@ def start_model(
         context=settings.context,
         seed=settings.seed,
     )
-    return model, tokenizer
+    return setup.trained(model), tokenizer
 
 
 def conversation_text(conversation: Conversation) -> str:

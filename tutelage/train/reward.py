@@ -24,7 +24,7 @@ from tutelage.evals.rows import to_json
 from tutelage.feedback.source import is_store_source
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
-from tutelage.models.loading import fit_embeddings, load_scalar, load_tokenizer, set_score_normalisation
+from tutelage.models.loading import load_tokenizer, set_score_normalisation
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.ops.losses import bradley_terry
@@ -34,7 +34,7 @@ from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
-from tutelage.train.stage import Pairs, agreement, collate_pairs, export, prepare_pairs, steps_for
+from tutelage.train.stage import Pairs, agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
 
 NORMALISATION_PAIRS = 512
 """So many pairs, drawn by seed, tell the scores' mean to a thirtieth of their standard deviation."""
@@ -102,8 +102,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
-    model = load_scalar(start, device=world.device, seed=settings.seed)
-    fit_embeddings(model, tokenizer)
+    model = setup_for(settings, world).scalar(start, tokenizer)
     pairs = prepare_pairs(settings, tokenizer, model, run)
     if not is_store_source(settings.data) and not settings.margin_coef and any(p.margin for p in pairs.train):
         run.console.print("The data have margins, which margin_coef=0 leaves unused.")

@@ -33,8 +33,8 @@ from tutelage.train.stage import (
     export,
     hold_out,
     read_rows,
+    setup_for,
     show_preflight,
-    start_policy,
     steps_for,
 )
 
@@ -75,7 +75,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
-    policy = start_policy(start, tokenizer, settings, world)
+    policy = setup_for(settings, world).policy(start, tokenizer)
     rows, held_out = _rows(settings, run)
     prepare = partial(
         prepare_demonstrations,

@@ -18,9 +18,10 @@ from tutelage.data.preflight import Prepared, prepare_comparisons
 from tutelage.data.split import split_by_prompt
 from tutelage.data.template import PairTokens
 from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
-from tutelage.models.loading import context_of, fit_embeddings, load_policy, save
-from tutelage.models.lora import add_lora
-from tutelage.models.policy import Hosted, PolicyModule
+from tutelage.models.loading import context_of, save
+from tutelage.models.lora import export_adapter
+from tutelage.models.policy import Hosted
+from tutelage.models.setup import Setup
 from tutelage.parallel import World
 from tutelage.records import Comparison
 from tutelage.runs import Run
@@ -70,15 +71,17 @@ def show_preflight(prepared: Prepared[E], run: Run) -> Prepared[E]:
     return prepared
 
 
-def start_policy(
-    path: str, tokenizer: PreTrainedTokenizerBase, settings: LoraSettings, world: World
-) -> PolicyModule:
-    """The policy to train: all weights in float32, or with a fresh LoRA adapter."""
-    model = load_policy(path, device=world.device)
-    fit_embeddings(model, tokenizer)
-    if not settings.lora_rank:
-        return model
-    return add_lora(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+def setup_for(settings: TrainSettings, world: World) -> Setup:
+    """How a command's models are made ready, by its settings."""
+    lora = settings if isinstance(settings, LoraSettings) else None
+    return Setup(
+        world.device,
+        world.dtype,
+        lora.lora_rank if lora else 0,
+        lora.lora_alpha if lora else 1.0,
+        settings.seed,
+        settings.gradient_checkpointing == "on",
+    )
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,11 @@ def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
 
 
 def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
-    """Write the result where plain `from_pretrained` loads it, an adapter merged in."""
+    """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself."""
     folder = run.folder / "model"
-    return save(model, tokenizer, folder) if run.leads else folder
+    if run.leads:
+        save(model, tokenizer, folder)
+        if model.adapted:
+            base = next(entry["path"] for entry in run.lineage["inputs"] if entry["name"] == "model")
+            export_adapter(model, run.folder / "adapter", base)
+    return folder

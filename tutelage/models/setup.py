@@ -1,0 +1,111 @@
+"""Models made ready for their roles: in which dtype, with which adapter, with or without gradient checkpointing.
+
+What is trained in full has weights in float32 (the optimizer needs them); what is frozen is kept in the arithmetic of
+the run (bf16 where the device has it): the base under an adapter, the reward model.  The reference of a policy that is
+trained in full is kept in float32 as well: then both compute the same to the bit, and their KL starts at 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.models.loading import (
+    fit_embeddings,
+    load_policy,
+    load_scalar,
+    score_normalisation_at,
+    set_score_normalisation,
+)
+from tutelage.models.lora import Adapter, add_lora, load_adapter, read_adapter, share_frozen
+from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
+
+H = TypeVar("H", bound=Hosted)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the models of a command have in common.
+
+    dtype: of frozen weights.  lora_rank: 0 trains all weights.  checkpointing: layers are computed again in the backward
+    pass instead of kept.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    seed: int = 0
+    checkpointing: bool = False
+
+    def policy(self, path: str, tokenizer: PreTrainedTokenizerBase) -> PolicyModule:
+        """The policy to train: all weights in float32, or with a fresh adapter."""
+        module = load_policy(path, dtype=self._base_dtype, device=self.device)
+        fit_embeddings(module, tokenizer)
+        return self.trained(module)
+
+    def reference(self, path: str, tokenizer: PreTrainedTokenizerBase) -> PolicyModule | None:
+        """The frozen start of the policy; None with an adapter: switched off, the policy is its own reference."""
+        if self.lora_rank:
+            return None
+        module = load_policy(path, device=self.device)
+        fit_embeddings(module, tokenizer)
+        return module.requires_grad_(False)
+
+    def scalar(self, path: str, tokenizer: PreTrainedTokenizerBase, heads: int = 1) -> ScalarModule:
+        """A scalar model to train from a language model or from another scalar model."""
+        module = load_scalar(path, dtype=self._base_dtype, device=self.device, seed=self.seed, heads=heads)
+        fit_embeddings(module, tokenizer)
+        return self.trained(module)
+
+    def reward_model(self, path: str, policy: PolicyModule, base: str) -> ScalarModule:
+        """The frozen reward model; on the frozen weights of `policy`, which come from `base`, where it is an adapter on
+        the same."""
+        adapter = self._on_base(path, base)
+        if adapter is None:
+            module = load_scalar(path, dtype=self.dtype, device=self.device)
+        else:
+            module = self._adapted(adapter)
+            known = score_normalisation_at(path)
+            if known is not None:
+                set_score_normalisation(module, *known)
+        return share_frozen(policy, module.requires_grad_(False))
+
+    def critic(self, path: str, policy: PolicyModule, base: str, reward_model: ScalarModule) -> ScalarModule:
+        """A critic that starts from the reward model at `path`; with an adapter of its own where the policy has one."""
+        adapter = self._on_base(path, base)
+        if adapter is None:
+            module = self.trained(load_scalar(path, dtype=self._base_dtype, device=self.device))
+        else:
+            module = self._checkpointed(self._adapted(adapter))
+        return share_frozen(reward_model, share_frozen(policy, module))
+
+    @property
+    def _base_dtype(self) -> torch.dtype:
+        return self.dtype if self.lora_rank else torch.float32
+
+    def trained(self, module: H) -> H:
+        """A model that is there already, made ready to be trained."""
+        if self.lora_rank:
+            module = add_lora(module, rank=self.lora_rank, alpha=self.lora_alpha, seed=self.seed)
+        return self._checkpointed(module)
+
+    def _checkpointed(self, module: H) -> H:
+        if self.checkpointing:
+            module.checkpoint_gradients()
+        return module
+
+    def _on_base(self, path: str, base: str) -> Adapter | None:
+        """The adapter that stands beside a reward model, if the policy has one, too, and both are on the same base."""
+        adapter = read_adapter(Path(path).parent / "adapter") if self.lora_rank else None
+        return adapter if adapter and adapter.is_on(base) else None
+
+    def _adapted(self, adapter: Adapter) -> ScalarModule:
+        module = load_scalar(adapter.base, dtype=self.dtype, device=self.device, seed=self.seed)
+        adapted = add_lora(module, rank=adapter.rank, alpha=adapter.alpha, seed=self.seed)
+        load_adapter(adapted, adapter.folder)
+        return adapted
