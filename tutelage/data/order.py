@@ -9,7 +9,7 @@ import numpy as np
 from tutelage.seeds import rng
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)  # a step may span two epochs; of ten million rows each takes 80 MB
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order of `n` rows in one epoch: an int64 permutation [n] (read-only, because it is cached)."""
     order = rng(seed, "order", epoch).permutation(n)

@@ -46,8 +46,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     evaluate = None
     if held_out:
         kept = prepare(held_out).examples
-        pieces = Packing([len(text) for text in kept], packing.max_length).pieces
-        batch = segments_batch(kept, pieces).to(world.device)
+        pieces = Packing([len(text) for text in kept], packing.max_length).pieces()
+        batch = segments_batch(kept, list(pieces)).to(world.device)
         evaluate = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
     fit(
         algorithm,
