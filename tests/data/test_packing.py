@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def one_by_one(lengths: list[int], max_length: int, seed: int, epoch: int) -> li
         room[row] -= sizes[i]
         filled[row] = sum(map(len, layout))
     shuffled = rng(seed, "packing", epoch).permutation(len(pieces))
-    drawn = {size: [piece for piece in shuffled.tolist() if sizes[piece] == size] for size in set(sizes.tolist())}
+    drawn = {
+        size: [piece for piece in shuffled.tolist() if sizes[piece] == size] for size in set(sizes.tolist())
+    }
     placed = [drawn[size].pop(0) for size in sizes.tolist()]
     return [[pieces[placed[slot]] for slot in row] for row in layout]
 
@@ -72,7 +75,9 @@ def test_rows_are_those_of_best_fit_for_many_documents(highest: int) -> None:
     lengths = rng(highest, "lengths").integers(1, highest, 1500).tolist()
     packing = Packing(np.array(lengths, dtype=np.int32), 256, seed=1)
     assert rows(packing, 2) == one_by_one(lengths, 256, 1, 2)
-    assert sorted(packing.pieces()) == sorted(segment for row in rows(packing, 2) for segment in row)
+    assert sorted(chain.from_iterable(packing.parts())) == sorted(
+        segment for row in rows(packing, 2) for segment in row
+    )
 
 
 @given(lengths_of_documents)

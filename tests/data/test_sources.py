@@ -71,7 +71,11 @@ def test_blank_lines_byte_order_mark_and_nulls(tmp_path: Path) -> None:
 def test_text_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(sources, "BLOCK", block)
     mark = sources.DOCUMENT_SEPARATOR
-    texts = ["\ufeffone é", "", mark.join(["a\n\n", " \n", f"{mark[:-1]} naïve 猫{mark[1:]}", "", "🙂", "d\n"])]
+    texts = [
+        "\ufeffone é",
+        "",
+        mark.join(["a\n\n", " \n", f"{mark[:-1]} naïve 猫{mark[1:]}", "", "🙂", "d\n"]),
+    ]
     for text in [*texts, mark + texts[2], texts[2] + mark, mark[:5], "x" * 50 + mark + mark + "y" * 50]:
         path = tmp_path / "a.txt"
         path.write_text(text + "end", encoding="utf-8")

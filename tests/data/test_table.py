@@ -48,7 +48,9 @@ def check(table: Table, units: list[tuple[Tokens, ...]]) -> None:
 
 
 @given(pairs, st.integers(0, 5))
-def test_what_is_read_is_what_was_added(tmp_path_factory: pytest.TempPathFactory, units: list, every: int) -> None:
+def test_what_is_read_is_what_was_added(
+    tmp_path_factory: pytest.TempPathFactory, units: list, every: int
+) -> None:
     folder = tmp_path_factory.mktemp("table")
     writer = Writer(folder / "new", 300, 2, ["weight"])
     write(writer, units, flush_every=every)

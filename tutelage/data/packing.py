@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tutelage.data.order import rows_for_step
+from tutelage.data.order import in_parts, rows_for_step
 from tutelage.seeds import rng
 
 
@@ -49,14 +49,17 @@ class Packing:
         """The number of rows, the same in every epoch."""
         return len(self._row_starts) - 1
 
-    def pieces(self) -> Iterator[Segment]:
-        """All segments, document by document."""
-        return map(self._segment, range(len(self._sizes)))
+    def parts(self) -> Iterator[list[Segment]]:
+        """All segments, document by document, some at a time."""
+        for part in in_parts(self._sizes):
+            yield [self._segment(piece) for piece in range(part.start, part.stop)]
 
     def row(self, epoch: int, row: int) -> list[Segment]:
         """The segments of one row in one epoch (rows come in no particular order: `for_step` shuffles them)."""
         if epoch not in self._epochs:
-            previous = {e: placed for e, placed in self._epochs.items() if e == epoch - 1}  # a step may span two
+            previous = {
+                e: placed for e, placed in self._epochs.items() if e == epoch - 1
+            }  # a step may span two
             self._epochs = previous | {epoch: self._fill(epoch)}
         slots = self._slots[self._row_starts[row] : self._row_starts[row + 1]]
         return [self._segment(piece) for piece in self._epochs[epoch][slots].tolist()]

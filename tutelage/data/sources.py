@@ -91,6 +91,12 @@ def content_hash(source: str | Path) -> str | None:
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
+def any_hub(source: Source) -> bool:
+    """Whether a source, or a part of it, is a hub data set."""
+    parts = [source] if isinstance(source, str | Path) else source
+    return any(str(part).startswith(HUB) for part in parts)
+
+
 def _read_file(path: Path) -> Iterator[Row]:
     kind = _suffix(path)
     reader: Callable[[Path], Iterator[Row]]

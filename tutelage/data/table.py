@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 
 from tutelage.data.batch import Tokens
+from tutelage.data.order import in_parts
 from tutelage.files import move_folder, write_json_atomic
 
 E = TypeVar("E")
@@ -71,18 +72,20 @@ class Table:
     def unit(self, unit: int) -> list[Tokens]:
         """The sequences of a unit (copies: nothing of the map is kept)."""
         k = self.sequences_per_unit
-        return [self._sequence(unit * k + j) for j in range(k)]
+        return [self.sequence(unit * k + j) for j in range(k)]
+
+    def sequence(self, number: int, start: int = 0, stop: int | None = None) -> Tokens:
+        """Tokens `start` to `stop` of one sequence."""
+        first, end = _span(self._arrays["ends"], number)
+        low, high = first + start, end if stop is None else first + stop
+        bits = np.unpackbits(self._bits[low // 8 : -(-high // 8)], bitorder="little")
+        mask = bits[low % 8 : low % 8 + high - low].astype(bool)
+        return Tokens(self._ids[low:high].astype(np.int32), mask)
 
     def record(self, unit: int) -> Any:
         """What `Writer.add` was given as the unit's record."""
         start, stop = _span(self._arrays["record_ends"], unit)
         return json.loads(self._records[start:stop].tobytes())
-
-    def _sequence(self, number: int) -> Tokens:
-        start, stop = _span(self._arrays["ends"], number)
-        bits = np.unpackbits(self._bits[start // 8 : -(-stop // 8)], bitorder="little")
-        mask = bits[start % 8 : start % 8 + stop - start].astype(bool)
-        return Tokens(self._ids[start:stop].astype(np.int32), mask)
 
 
 class Examples(Sequence[E], Generic[E]):
@@ -100,7 +103,15 @@ class Examples(Sequence[E], Generic[E]):
     def __getitem__(self, index: slice) -> list[E]: ...
     def __getitem__(self, index: int | slice) -> E | list[E]:
         found = range(len(self))[index]
-        return [self._read(self.table, i) for i in found] if isinstance(found, range) else self._read(self.table, found)
+        return (
+            [self._read(self.table, i) for i in found]
+            if isinstance(found, range)
+            else self._read(self.table, found)
+        )
+
+    def parts(self) -> Iterator[slice]:
+        """All examples in order, some at a time: what a pass over them has in memory."""
+        return in_parts(self.table.lengths.reshape(-1, self.table.sequences_per_unit).sum(1))
 
     def __iter__(self) -> Iterator[E]:
         return (self._read(self.table, i) for i in range(len(self)))
@@ -132,9 +143,16 @@ class Writer:
         path = folder / STATE
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.state: dict[str, Any] | None = found.get("state")
-        types: dict[str, Any] = {"ids": ids, **_TYPES, "records": np.uint8, **dict.fromkeys(numbers, np.float64)}
+        types: dict[str, Any] = {
+            "ids": ids,
+            **_TYPES,
+            "records": np.uint8,
+            **dict.fromkeys(numbers, np.float64),
+        }
         sizes = found.get("sizes", {})
-        self._columns = {name: _Column(folder / name, dtype, sizes.get(name, 0)) for name, dtype in types.items()}
+        self._columns = {
+            name: _Column(folder / name, dtype, sizes.get(name, 0)) for name, dtype in types.items()
+        }
         self._mask = _Bits(folder / "loss_mask", sizes.get("loss_mask", 0), found.get("bits", []))
 
     @property
@@ -143,7 +161,11 @@ class Writer:
         return self._columns["rows"].length
 
     def add(
-        self, row: int, sequences: Sequence[Tokens], numbers: Mapping[str, float] | None = None, record: Any = None
+        self,
+        row: int,
+        sequences: Sequence[Tokens],
+        numbers: Mapping[str, float] | None = None,
+        record: Any = None,
     ) -> None:
         """A unit: its sequences, its numbers, and a JSON value that says what it was made of (None keeps nothing)."""
         columns = self._columns
@@ -156,7 +178,9 @@ class Writer:
         for name in self._numbers:
             assert numbers is not None
             columns[name].extend([numbers[name]])
-        text = b"" if record is None else json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        text = (
+            b"" if record is None else json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        )
         columns["records"].extend(np.frombuffer(text, np.uint8))
         columns["record_ends"].extend([columns["records"].length])
 
