@@ -28,7 +28,7 @@ PAIRS = [
     Comparison(ask(f"How many {i}?"), f"Three {i}", "Nine cats" * (i % 3), 0.5 + i / 100, i / 7)
     for i in range(40)
 ]
-PAIRS += [Comparison(Prompt("plain", "maths", {"answer": [3]}), " a", " b")]
+PAIRS += [Comparison(Prompt("plain", "maths", {"answer": [3]}), " a", " b", chosen_finish="length")]
 ROWS: dict[Callable[..., Prepared[Any]], list[Any]] = {
     preflight.prepare_documents: [Document(f"The cat sat {i}.") for i in range(9)],
     preflight.prepare_demonstrations: [Demonstration(pair.prompt, pair.chosen) for pair in PAIRS],

@@ -1,9 +1,11 @@
-"""A progress bar over rows, for what takes longer than a moment."""
+"""Progress, shown once something takes longer than a moment."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -11,6 +13,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 PATIENCE = 2.0  # seconds until a progress bar appears
 T = TypeVar("T")
+
+
+@contextmanager
+def patient(doing: str, console: Console | None = None) -> Iterator[None]:
+    """Says what is being done from when it takes longer than `PATIENCE`, where nobody can tell how long it will."""
+    status = (console or Console()).status(doing)
+    timer = threading.Timer(max(PATIENCE, 0.0), status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
 
 
 def watched(rows: Iterable[T], doing: str, console: Console | None = None) -> Iterator[T]:

@@ -29,7 +29,7 @@ from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Encoder, Unusable, starts_with_system
 from tutelage.data.formats import digest_of, skipped_of
 from tutelage.data.preflight_report import Preflight, percentiles, runs_of_text
-from tutelage.data.progress import watched
+from tutelage.data.progress import patient, watched
 from tutelage.data.table import Examples, Table, Writer
 from tutelage.data.template import Encoded, truncate_prompt
 from tutelage.files import sha256_of
@@ -89,7 +89,9 @@ class Work(Generic[E]):
                 f"Another process is tokenising these {self.what}: waiting for it."
             )
 
-        with claim("tables", self._key(), wait) as folder:
+        with patient(f"looking whether these {self.what} are known", self.console):
+            key = self._key()
+        with claim("tables", key, wait) as folder:
             if not folder.exists():
                 self._make(folder, lambda chunk: self._take(chunk, encode_rows, accept, why_not))
             self.table = Table(folder)

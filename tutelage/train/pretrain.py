@@ -15,6 +15,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import read_documents
 from tutelage.data.packing import Packing, Segment
 from tutelage.data.preflight import prepare_documents
+from tutelage.data.progress import watched
 from tutelage.data.table import Table
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
@@ -79,7 +80,10 @@ def start_model(
         return setup.policy(path, tokenizer), tokenizer
     folder = run.folder / "tokenizer"
     if run.leads and not folder.exists():
-        texts = (d.text if isinstance(d, Document) else conversation_text(d) for d in documents)
+        texts = (
+            d.text if isinstance(d, Document) else conversation_text(d)
+            for d in watched(documents, "learning the tokenizer", run.console)
+        )
         train_tokenizer(texts, settings.vocab_size).save_pretrained(folder)
     world.wait()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
