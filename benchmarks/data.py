@@ -34,6 +34,7 @@ from tutelage.data.order import rows_for_step
 from tutelage.data.packing import Packing
 from tutelage.data.preflight import prepare_demonstrations
 from tutelage.data.split import split_by_prompt
+from tutelage.files import write_json_atomic
 from tutelage.launch import launch
 from tutelage.models.loading import load_tokenizer
 from tutelage.settings.base import Settings, load, setting
@@ -232,15 +233,18 @@ def main(arguments: Sequence[str]) -> int:
         given, rows, folder = json.loads(arguments[1])
         print(json.dumps(asdict(measure(DataBenchSettings(**given), rows, Path(folder)))))
         return 0
+    results: list[Result] = []
     try:
         settings = load(DataBenchSettings, arguments)
-        results = [in_own_process(settings, rows) for rows in settings.rows]
+        for rows in settings.rows:
+            results.append(in_own_process(settings, rows))
+            console.print(f"{rows:,} rows: {results[-1].first_s:.0f} s, {results[-1].peak_mib:,.0f} MiB.")
+            if settings.out:
+                write_json_atomic(Path(settings.out), [asdict(result) for result in results])
     except (ValueError, RuntimeError) as error:
         console.print(f"error: {error}", style="red", markup=False)
         return 1
     console.print(table(results))
-    if settings.out:
-        Path(settings.out).write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     return 0
 
 
