@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from tests.data.kit import CHATML, Skipping, ask, byte_level, tiny, write_jsonl
 from tutelage.cache import PARTIAL
-from tutelage.data import formats, preflight, work
+from tutelage.data import formats, order, preflight, sources, work
 from tutelage.data.batch import Tokens
 from tutelage.data.preflight import Prepared, comparisons_of
 from tutelage.data.split import split_by_prompt
@@ -170,6 +173,53 @@ def test_a_failure_leaves_nothing(cache: Path) -> None:
     with pytest.raises(ValueError, match="line 10"):
         call(preflight.prepare_documents, Broken())
     assert not tables(cache)
+
+
+def peak_mib(work: Callable[[], object]) -> float:
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "txt"])
+def test_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Neither reading and tokenising nor a pass over all rows holds more of four times as many."""
+    monkeypatch.setattr(sources, "BLOCK", 2**16)
+    monkeypatch.setattr(work, "CHUNK", 200)
+
+    def make_and_pass(rows: int) -> None:
+        texts = [f"row {i} of a file: " + "the cat sat on the mat. " * 12 for i in range(rows)]
+        data = tmp_path / f"{rows}.{kind}"
+        if kind == "jsonl":
+            write_jsonl(data, [{"text": text} for text in texts])
+        elif kind == "txt":
+            data.write_text(sources.DOCUMENT_SEPARATOR.join(texts))
+        else:
+            pyarrow.parquet.write_table(pyarrow.table({"text": texts}), data, row_group_size=rows)
+        del texts
+        read = split_by_prompt(formats.read_documents(data), 0.5)
+        peaks.append(
+            peak_mib(lambda: use([call(preflight.prepare_documents, side).examples for side in read]))
+        )
+
+    def use(sides: list[Any]) -> None:
+        for examples in sides:
+            assert all(
+                len(examples[part]) <= at_once for part in order.in_parts(examples.table.lengths, 5000)
+            )
+
+    peaks: list[float] = []
+    at_once = 5000
+    call(preflight.prepare_documents, ROWS[preflight.prepare_documents])  # what is made once
+    for rows in (1000, 4000):
+        make_and_pass(rows)
+    # As records and tokens in memory these rows would take some 2.5 KiB each, 7 MiB more.
+    assert peaks[1] < peaks[0] + 0.7, peaks
 
 
 WORK = """
