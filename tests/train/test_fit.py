@@ -444,7 +444,7 @@ def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
             run,
             steps=6,
             tokenizer=tokenizer,
-            evaluate=lambda: heldout_metrics(algorithm, held_out, settings, world),
+            evaluate=lambda: heldout_metrics(algorithm, [held_out], settings, world),
         )
         torch.save(model.state_dict(), folder / "weights.pt")
         run.close()

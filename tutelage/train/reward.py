@@ -85,7 +85,7 @@ def score_pairs(
 
 
 def score_held_out(
-    model: nn.Module, pairs: Examples[PairTokens], settings: Settings, world: World
+    model: ScalarModule, pairs: Examples[PairTokens], settings: Settings, world: World
 ) -> np.ndarray:
     """`score_pairs` for all of them, which need not be in memory."""
     return np.concatenate([score_pairs(model, pairs[part], settings, world) for part in pairs.parts()])
