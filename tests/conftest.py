@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ for _offline in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"
     os.environ[_offline] = "1"
 os.environ["HF_HOME"] = f"{tempfile.gettempdir()}/tutelage-tests-hf-{os.getuid()}"
 os.environ["MPLBACKEND"] = "agg"
+os.environ["TUTELAGE_CACHE"] = tempfile.mkdtemp(prefix="tutelage-tests-cache-")
+atexit.register(shutil.rmtree, os.environ["TUTELAGE_CACHE"], ignore_errors=True)
 
 import pytest
 from hypothesis import settings

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks import data
 from benchmarks.measure import _sum_up
 from benchmarks.models import write_models
 from benchmarks.ours import run
@@ -144,6 +145,26 @@ def test_operations_of_the_cases(tmp_path: Path) -> None:
     assert flops_per_step(work("generation", tmp_path)) == generated
     policy, scalar = tokens(64, 96) + 64 * 64 * head, tokens(64, 96)
     assert flops_per_step(work("ppo", tmp_path)) == generated + policy + 2 * scalar + 12 * (policy + scalar)
+
+
+def test_rows_are_measured_from_the_file_to_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))  # `measure` sets it
+    settings = data.DataBenchSettings(tokens=16, heldout=5, batch_size=4)
+    write_models(work("sft", tmp_path))
+    data.write_rows(tmp_path / "rows.jsonl", 60, settings.tokens)
+    tokenizer = load_tokenizer(work("sft", tmp_path).policy)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert {len(tokenizer(row["prompt"] + row["completion"])["input_ids"]) for row in rows} == {
+        15
+    }  # and the end
+    assert len({row["prompt"] for row in rows}) == 60
+    result = data.measure(settings, 60, tmp_path)
+    assert all(value > 0 for value in vars(result).values()) and result.peak_mib >= result.start_mib
+    preflight = json.loads((tmp_path / "first" / "preflight.json").read_text())
+    assert preflight["kept"] == preflight["rows"] and preflight["lengths"]["min"] == 16
+    console = Console(width=80, file=StringIO())
+    console.print(data.table([result]))
+    assert "60 rows" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_worker_runs_one_step_per_turn(tmp_path: Path) -> None:

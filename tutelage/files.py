@@ -68,10 +68,7 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
         _clear(path)
         partial.mkdir()
         yield partial
-        for folder, _, names in os.walk(partial):
-            for name in names:
-                _flush(Path(folder) / name)
-            _flush(Path(folder))
+        _flush_all(partial)
         if path.exists():
             path.rename(old)
             _flush(path.parent)
@@ -87,6 +84,16 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
         if refusal:
             raise OSError(refusal.errno, refusal.strerror, str(path)) from error
         raise
+
+
+def move_folder(partial: Path, path: Path) -> None:
+    """Flush the folder `partial` to disk and give it the name `path`, which is not taken: it is there and whole at once."""
+    try:
+        _flush_all(partial)
+        partial.rename(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _named(error, path) from error
 
 
 def recover(path: str | Path) -> Path:
@@ -149,6 +156,14 @@ def _give_up(path: Path) -> None:
     _remove(_beside(path)[0])
     with suppress(OSError):
         recover(path)
+
+
+def _flush_all(folder: Path) -> None:
+    """Flush every file below a folder, and the folders."""
+    for below, _, names in os.walk(folder):
+        for name in names:
+            _flush(Path(below) / name)
+        _flush(Path(below))
 
 
 def _flush(path: Path) -> None:

@@ -128,6 +128,15 @@ class Comparison:
             "rejected_finish": self.rejected_finish,
         }
 
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> Comparison:
+        """The inverse of `to_json`."""
+        prompt = Prompt.from_json(row["prompt"], row["task"], row["reference"])
+        sides = (row["chosen"], row["rejected"])
+        chosen, rejected = (side[0]["content"] for side in sides) if prompt.is_chat else sides
+        numbers, ends = (row["p_chosen"], row["margin"]), (row["chosen_finish"], row["rejected_finish"])
+        return Comparison(prompt, chosen, rejected, *numbers, *ends)
+
 
 @dataclass(frozen=True)
 class Response:

@@ -90,6 +90,14 @@ def sentencepiece_like() -> PreTrainedTokenizerFast:
     )
 
 
+class Skipping(list[Any]):
+    """Rows, and how many more could not be read as such, by reason."""
+
+    def __init__(self, rows: Iterable[Any], skipped: dict[str, int]) -> None:
+        super().__init__(rows)
+        self.skipped = skipped
+
+
 def chat(*contents: str, system: str = "") -> tuple[Message, ...]:
     """User and assistant by turns."""
     turns = [Message(("user", "assistant")[i % 2], content) for i, content in enumerate(contents)]

@@ -149,7 +149,7 @@ def test_pairs_share_their_prompt(name: str) -> None:
         Comparison(ask("Hi", "Hello", "How many?"), "Three cats.", ""),
     ]
     ready = prepare_comparisons(tokenizer, rows, max_length=200)
-    assert ready.rows == [0, 1] and not ready.report.dropped
+    assert list(ready.rows) == [0, 1] and not ready.report.dropped
     for row, pair in zip(rows, ready.examples, strict=True):
         before = tokenize_prompt(tokenizer, row.prompt)
         for side, text in ((pair.chosen, row.chosen), (pair.rejected, row.rejected)):
@@ -213,7 +213,7 @@ def test_long_conversations_lose_their_oldest_text_turn_by_turn() -> None:
         max_length=80,
         max_dropped_share=0.5,
     )
-    assert short.rows == [0, 0] and "alone is longer" in next(iter(short.report.dropped))
+    assert list(short.rows) == [0, 0] and "alone is longer" in next(iter(short.report.dropped))
 
 
 @pytest.mark.parametrize("template", SYSTEMLESS.values(), ids=SYSTEMLESS)

@@ -18,7 +18,7 @@ QUESTION = ask("How many?")
 
 
 def read(reader: Any, tmp_path: Path, *rows: Any) -> Any:
-    return reader(write_jsonl(tmp_path / "rows.jsonl", rows))
+    return list(reader(write_jsonl(tmp_path / "rows.jsonl", rows)))
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_rows_that_no_comparison_can_hold_are_counted(tmp_path: Path) -> None:
     earlier = {"chosen": HH + " a", "rejected": HH.replace("Maybe", "Never") + " b"}
     longer = {"chosen": HH + " a", "rejected": HH + " b\n\nHuman: So?\n\nAssistant: c"}
     unrelated = {"chosen": "Yes, surely", "rejected": "No, never"}
-    rows = read(read_comparisons, tmp_path, earlier, good, longer, unrelated)
-    assert len(rows) == 1
+    rows = read_comparisons(write_jsonl(tmp_path / "rows.jsonl", [earlier, good, longer, unrelated]))
+    assert len(list(rows)) == len(list(rows)) == 1  # however often they are read
     assert rows.skipped == {
         "chosen and rejected differ in more than one turn": 2,
         "chosen and rejected have no shared start that could be the prompt": 1,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.data.order import epoch_order, rows_for_step
+from tutelage.data.order import epoch_order, in_parts, rows_for_step
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
@@ -38,3 +39,14 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 def test_no_rows() -> None:
     with pytest.raises(ValueError, match="no rows to train on"):
         rows_for_step(0, 4, 0, 0)
+
+
+@given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 20))
+def test_parts_hold_all_rows_in_order_and_no_more_than_asked_for(sizes: list[int], at_once: int) -> None:
+    parts = list(in_parts(np.array(sizes, dtype=np.int32), at_once))
+    assert [row for part in parts for row in range(len(sizes))[part]] == list(range(len(sizes)))
+    for number, part in enumerate(parts):
+        held = sizes[part]
+        assert held and (sum(held) <= at_once or len(held) == 1)
+        following = sizes[parts[number + 1]][:1] if number + 1 < len(parts) else []
+        assert not following or sum(held + following) > at_once  # no part is smaller than it must be

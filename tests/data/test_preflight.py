@@ -8,9 +8,8 @@ import json
 import pytest
 from rich.console import Console
 
-from tests.data.kit import STRICT, ask, byte_level, chat, tiny
-from tutelage.data import preflight
-from tutelage.data.formats import Records
+from tests.data.kit import STRICT, Skipping, ask, byte_level, chat, tiny
+from tutelage.data import progress, work
 from tutelage.data.preflight import (
     prepare_comparisons,
     prepare_demonstrations,
@@ -31,7 +30,7 @@ LONG = " ".join(["sat"] * 70)
 
 
 def test_demonstrations() -> None:
-    rows = Records(
+    rows = Skipping(
         [
             Demonstration(ask("How many?"), "Three cats"),
             Demonstration(ask("How many?"), "  "),
@@ -45,7 +44,7 @@ def test_demonstrations() -> None:
     )
     ready = prepare_demonstrations(tiny(), rows, max_length=64, source="a.jsonl", max_dropped_share=0.9)
     report = ready.report
-    assert ready.rows == [0, 2, 4]
+    assert list(ready.rows) == [0, 2, 4]
     assert (report.rows, report.kept, report.truncated) == (9, 3, 1)
     assert report.dropped == {
         "odd": 2,
@@ -74,7 +73,7 @@ def test_demonstrations() -> None:
 def test_without_truncation_long_rows_are_dropped() -> None:
     rows = [Demonstration(ask(LONG), "Three"), Demonstration(ask("How many?"), "Three")]
     ready = prepare_demonstrations(tiny(), rows, max_length=64, truncate_prompts=False, max_dropped_share=0.5)
-    assert ready.rows == [1] and ready.report.dropped == {"longer than max_length=64": 1}
+    assert list(ready.rows) == [1] and ready.report.dropped == {"longer than max_length=64": 1}
 
 
 def test_comparisons_keep_one_prompt_for_both() -> None:
@@ -87,7 +86,7 @@ def test_comparisons_keep_one_prompt_for_both() -> None:
         Comparison(ask("How many?"), "Three", LONG),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.9)
-    assert ready.rows == [0, 3, 4]
+    assert list(ready.rows) == [0, 3, 4]
     assert ready.report.dropped == {
         "with identical chosen and rejected": 2,
         "whose response alone is longer than max_length=64": 1,
@@ -110,7 +109,7 @@ def test_an_empty_response_is_its_end(prompt: Prompt) -> None:
         Comparison(prompt, "", "<|eos|>"),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.5)
-    assert ready.rows == [0, 1] and ready.report.dropped == {"with identical chosen and rejected": 2}
+    assert list(ready.rows) == [0, 1] and ready.report.dropped == {"with identical chosen and rejected": 2}
     empty, end = ready.examples[0].chosen, end_token_id(tiny(), prompt.is_chat)
     assert empty.ids.tolist() == [*tokenize_prompt(tiny(), prompt), end]
     assert empty.loss_mask.tolist() == [False] * (len(empty) - 1) + [True]
@@ -139,7 +138,7 @@ def test_a_cut_demonstration_has_no_end() -> None:
         assert decode([i for i in said if i != end]) == row.response
     assert len(ready.examples[3]) == 64  # room for the end that it does not have
     dropped = prepare_demonstrations(tiny(), rows, max_length=64, cut_responses="drop", max_dropped_share=0.8)
-    assert dropped.rows == [2] and dropped.report.cut == 0
+    assert list(dropped.rows) == [2] and dropped.report.cut == 0
     with pytest.raises(ValueError, match=r"3 of 4 .* set cut_responses=keep, correct these rows"):
         prepare_demonstrations(tiny(), rows, max_length=64, cut_responses="drop")
 
@@ -154,7 +153,7 @@ def test_a_cut_response_of_a_pair_has_no_end() -> None:
         Comparison(ask("How many?"), text, "", rejected_finish="length"),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.5)
-    assert ready.rows == [0, 1] and ready.report.cut == 2
+    assert list(ready.rows) == [0, 1] and ready.report.cut == 2
     assert ready.report.dropped == {
         "with identical chosen and rejected": 1,
         "with a response that was cut before its first word": 1,
@@ -170,7 +169,7 @@ def test_a_cut_response_of_a_pair_has_no_end() -> None:
         cut_responses="drop",
         max_dropped_share=0.7,
     )
-    assert dropped.rows == [2]
+    assert list(dropped.rows) == [2]
 
 
 def test_a_cut_document_has_no_end() -> None:
@@ -194,7 +193,7 @@ def test_documents_are_kept_whole() -> None:
         Conversation(chat("How many?", "Three")),
     ]
     ready = prepare_documents(tiny(), rows, max_dropped_share=0.5)
-    assert ready.rows == [0, 2, 3] and ready.report.dropped == {"with no text": 1}
+    assert list(ready.rows) == [0, 2, 3] and ready.report.dropped == {"with no text": 1}
     assert ready.examples[1].ids.tolist() == tokenize_document(tiny(), rows[2]).ids.tolist()
     every = sum(len(tokens) - 1 for tokens in ready.examples[:2]) + int(ready.examples[2].loss_mask.sum())
     assert ready.report.trained_tokens == every  # nothing comes before a document's first token
@@ -204,7 +203,7 @@ def test_prompts() -> None:
     prompts = [ask("How many?"), ask(LONG), Prompt("plain")]
     given = {"max_length": 32, "too_long": "longer than the 32 tokens that max_new_tokens=8 leaves"}
     ready = prepare_prompts(tiny(), prompts, **given, max_dropped_share=0.5)
-    assert ready.examples == [prompts[0], prompts[2]] and ready.report.dropped == {given["too_long"]: 1}
+    assert list(ready.examples) == [prompts[0], prompts[2]] and ready.report.dropped == {given["too_long"]: 1}
     with pytest.raises(
         ValueError, match="lower max_new_tokens, correct these rows or raise max_dropped_share"
     ):
@@ -221,8 +220,8 @@ def test_rows_the_template_refuses_are_counted() -> None:
 
 
 def test_many_rows_are_the_same_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "CHUNK", 7)
-    monkeypatch.setattr(preflight, "PATIENCE", -1.0)  # so that the progress bar is drawn too
+    monkeypatch.setattr(work, "CHUNK", 7)
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)  # so that the progress bar is drawn too
     rows = [
         Demonstration(ask(f"How many {i % 5}?") if i % 3 else Prompt(f"plain {i}"), f"answer {i}")
         for i in range(40)
@@ -243,7 +242,7 @@ def test_too_much_dropped_stops() -> None:
         "and rejected, 1 whose response alone is longer than max_length=32; raise max_length, correct these rows or "
         "raise max_dropped_share"
     )
-    assert prepare_comparisons(tiny(), rows, max_length=32, max_dropped_share=0.75).rows == [3]
+    assert prepare_comparisons(tiny(), rows, max_length=32, max_dropped_share=0.75).rows[:] == [3]
 
 
 def test_nothing_left_stops_whatever_the_share() -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.data.kit import write_jsonl
+from tutelage.data import sources
 from tutelage.data.sources import Row, local_paths, read_rows
 
 ROWS = [{"text": "ä cat"}, {"text": "a dog"}]
@@ -64,6 +65,31 @@ def test_blank_lines_byte_order_mark_and_nulls(tmp_path: Path) -> None:
         ("line 1", {"text": "a"}),
         ("line 3", {"text": "b"}),
     ]
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 13, 2**20])
+def test_text_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(sources, "BLOCK", block)
+    mark = sources.DOCUMENT_SEPARATOR
+    texts = [
+        "\ufeffone é",
+        "",
+        mark.join(["a\n\n", " \n", f"{mark[:-1]} naïve 猫{mark[1:]}", "", "🙂", "d\n"]),
+    ]
+    for text in [*texts, mark + texts[2], texts[2] + mark, mark[:5], "x" * 50 + mark + mark + "y" * 50]:
+        path = tmp_path / "a.txt"
+        path.write_text(text + "end", encoding="utf-8")
+        whole = (text + "end").removeprefix("\ufeff").split(mark)
+        assert [(row.where, row.columns["text"]) for row in read_rows(path)] == [
+            (f"{path} document {n}", part.strip("\n")) for n, part in enumerate(whole, 1) if part.strip()
+        ]
+    for at in (0, 6, 13, 40):
+        path.write_bytes("é".encode() * at + b"\xff after")
+        with pytest.raises(ValueError, match=rf"a.txt: not UTF-8 text \(byte {2 * at}\): save"):
+            list(read_rows(path))
+    path.write_bytes("é".encode()[:1])
+    with pytest.raises(ValueError, match=r"not UTF-8 text \(byte 0\)"):
+        list(read_rows(path))
 
 
 def test_lines_are_read_lazily(tmp_path: Path) -> None:

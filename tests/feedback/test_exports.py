@@ -59,9 +59,11 @@ def test_preference_and_hh_read_back_as_what_was_clicked(
         liked.add((task.responses[side].text, task.responses[1 - side].text))
     for format in ("preference", "hh"):
         done = exports.export(database, olga, ExportSpec(format=format), tmp_path / f"{format}.jsonl")
-        read = read_comparisons(str(done.file))
+        read = list(read_comparisons(str(done.file)))
         assert {(row.chosen, row.rejected) for row in read} == liked and done.rows == 12
-    assert read_comparisons(str(tmp_path / "preference.jsonl")) == comparisons_from("store:main", address)
+    assert list(read_comparisons(str(tmp_path / "preference.jsonl"))) == comparisons_from(
+        "store:main", address
+    )
 
 
 @pytest.mark.parametrize(("strength", "pressed", "margin"), [(3, 2, 2 / 3), (2, 2, 1.0), (1, 1, 0.0)])
@@ -216,7 +218,7 @@ def test_demonstrations_and_rewrites_become_sft_rows(
         database, olga, "rewrite", lambda task: RewriteAnswer(text=f"my answer to {task.thread[-1].content}")
     )
     done = exports.export(database, olga, ExportSpec(format="sft"), tmp_path / "sft.jsonl")
-    assert read_demonstrations(str(done.file)) == demonstrations_from("store:main", address)
+    assert list(read_demonstrations(str(done.file))) == demonstrations_from("store:main", address)
     assert {row.response for row in demonstrations_from("store:main", address)} == {
         "my answer to question 0",
         "my answer to question 1",

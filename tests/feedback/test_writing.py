@@ -122,8 +122,8 @@ def test_parquet_is_read_as_what_was_written(tmp_path: Path) -> None:
     plain, chat = ROWS[:2], ROWS[2:]
     for rows in (plain, chat):
         as_lines, as_parquet = (written(tmp_path, rows, kind) for kind in ("jsonl", "parquet"))
-        assert read_comparisons(str(as_parquet)) == read_comparisons(str(as_lines))
-    mixed = read_comparisons(str(written(tmp_path, ROWS, "parquet")))
+        assert list(read_comparisons(str(as_parquet))) == list(read_comparisons(str(as_lines)))
+    mixed = list(read_comparisons(str(written(tmp_path, ROWS, "parquet"))))
     assert mixed[0].prompt == Prompt((Message("user", "How many?"),), "maths", {"answer": {"n": 3}})
     assert [row.chosen for row in mixed] == ["-1", "@you", "2"] and mixed[2].prompt == CHAT
 
@@ -165,8 +165,8 @@ def test_every_format_in_every_kind_of_file(
             assert len(cells) == len(lines) and list(cells[0]) == list(table[0])
         if format in ("unpaired", "ranked", "stepwise", "ratings"):
             assert read_export(found["parquet"]) == read_export(found["jsonl"])
-    assert read_demonstrations(str(tmp_path / "sft.parquet")) == read_demonstrations(
-        str(tmp_path / "sft.jsonl")
+    assert list(read_demonstrations(str(tmp_path / "sft.parquet"))) == list(
+        read_demonstrations(str(tmp_path / "sft.jsonl"))
     )
     with pytest.raises(ValueError, match="is for spreadsheets"):
         read_export(tmp_path / "unpaired.csv")

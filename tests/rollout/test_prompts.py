@@ -22,7 +22,7 @@ def test_what_is_kept_can_be_answered_and_what_is_dropped_cannot(tokenizer):
     generator = LocalGenerator(prepared("gpt2"), tokenizer)
     prompts = [Prompt("0" * n) for n in range(1, CONTEXT + 4)]
     kept = answerable(prompts, tokenizer, generator.context, 24, max_dropped_share=0.5, **GIVEN)
-    assert kept.examples == prompts[: CONTEXT - 24] and kept.report.dropped
+    assert list(kept.examples) == prompts[: CONTEXT - 24] and kept.report.dropped
     generator.generate(kept.examples[-1:], Sampling(24))
     with pytest.raises(ValueError, match="exceeds the model's context"):
         generator.generate(prompts[CONTEXT - 24 :][:1], Sampling(24))
@@ -46,7 +46,7 @@ def test_too_many_stop_the_work_and_name_the_limit_that_binds(tokenizer, context
     with pytest.raises(ValueError, match=f"1 of 3 prompts from p.jsonl .* max_dropped_share=0.1: 1 {advice}"):
         answerable(prompts, tokenizer, context, 24, max_dropped_share=0.1, **given)
     kept = answerable(prompts, tokenizer, context, 24, max_dropped_share=0.5, **given)
-    assert kept.examples == prompts[:2]
+    assert list(kept.examples) == prompts[:2]
 
 
 def test_no_room_for_any_prompt(tokenizer):

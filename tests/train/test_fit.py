@@ -110,9 +110,14 @@ def test_token_accuracy_and_loss_are_those_of_plain_transformers_in_any_micro_ba
         losses += torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")[mask].tolist()
     assert 0.1 < np.mean(right) < 0.9
     algorithm = LanguageModelling(model, batch_at(rows, 5))
-    batch = collate_rows(rows, range(40))
-    for limit in (10**6, 60):
-        found = heldout_metrics(algorithm, batch, settings_for(micro_batch_tokens=limit), CPU)
+    whole = [collate_rows(rows, range(40))]
+    parts = [
+        collate_rows(rows, range(15)),
+        collate_rows(rows, range(15, 16)),
+        collate_rows(rows, range(16, 40)),
+    ]
+    for batches, limit in ((whole, 10**6), (whole, 60), (parts, 60)):
+        found = heldout_metrics(algorithm, batches, settings_for(micro_batch_tokens=limit), CPU)
         assert found["eval_mean_token_accuracy"] == pytest.approx(np.mean(right), abs=1e-9)
         assert found["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
         assert set(found) == {"eval_loss", "eval_mean_token_accuracy"}
@@ -199,7 +204,7 @@ def train(
 
     def evaluate() -> dict[str, float]:
         batch = collate_rows(held_out, range(3))
-        return {"eval_loss": heldout_metrics(algorithm, batch, settings, CPU)["eval_loss"]}
+        return {"eval_loss": heldout_metrics(algorithm, [batch], settings, CPU)["eval_loss"]}
 
     try:
         fit(algorithm, settings, CPU, run, steps=steps, tokenizer=tokenizer, evaluate=evaluate)
@@ -439,7 +444,7 @@ def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
             run,
             steps=6,
             tokenizer=tokenizer,
-            evaluate=lambda: heldout_metrics(algorithm, held_out, settings, world),
+            evaluate=lambda: heldout_metrics(algorithm, [held_out], settings, world),
         )
         torch.save(model.state_dict(), folder / "weights.pt")
         run.close()

@@ -47,7 +47,7 @@ def test_from_rows_to_answers(client: Client, world: World, tmp_path: Path) -> N
     for kind in ("jsonl", "parquet"):
         told = client.export_file("by-client", tmp_path / f"rows.{kind}", file_format=kind)
         assert told["rows"] == 5 and told["sha256"] == sha256_of(tmp_path / f"rows.{kind}")
-        read = read_comparisons(str(tmp_path / f"rows.{kind}"))
+        read = list(read_comparisons(str(tmp_path / f"rows.{kind}")))
         assert {row.prompt.content: row.chosen for row in read} == chosen
     with pytest.raises(ApiRefused, match="lists in every row"):
         client.export_file("by-client", tmp_path / "no.csv", format="ranked", file_format="csv")

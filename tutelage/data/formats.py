@@ -8,17 +8,21 @@ response), a demonstration also a prompt and a text.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from tutelage.data.sources import Row, Source, read_rows
+from tutelage.data.sources import Row, Source, any_hub, local_paths, read_rows
+from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Finish, Message, Prompt
 
 Record = Document | Conversation | Demonstration | Prompt | Comparison
@@ -27,12 +31,62 @@ Pair = tuple[Content, str, str]  # prompt, chosen, rejected
 T = TypeVar("T")
 
 
-class Records(list[T]):
-    """Records read from a source; `skipped` counts the rows that no record can hold, by reason (preflight shows it)."""
+class Records(Generic[T]):
+    """The records of a source, read anew at every walk: they are never all in memory.
 
-    def __init__(self, rows: Sequence[T] = (), skipped: dict[str, int] | None = None) -> None:
-        super().__init__(rows)
-        self.skipped = dict(skipped or {})
+    skipped: how many rows no record can hold, by reason, in the last whole walk (preflight shows it).
+    """
+
+    def __init__(self, source: Source, purpose: str, convert: Callable[[Record], T | None]) -> None:
+        self._source, self._purpose, self._convert = source, purpose, convert
+        self._stamps: list[tuple[int, int]] = []
+        self.skipped: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        """Raises ValueError (file, line, columns) as `sources.read_rows` does and for rows of the wrong shape."""
+        skipped: Counter[str] = Counter()
+        for row in read_rows(self._source):
+            layout = _layout(row, self._purpose)
+            try:
+                record = self._convert(layout.read(row))
+            except _Skip as reason:
+                skipped[str(reason)] += 1
+                continue
+            if record is None:
+                raise _wrong_columns(row, self._purpose, f", which hold {layout.holds}")
+            yield record
+        self.skipped = dict(skipped)
+        if self._stamps and self._stamps != _stamps(self._source):
+            raise ValueError(f"{self._source} was changed while it was read: start again")
+
+    @cached_property
+    def digest(self) -> str | None:
+        """sha256 (hex) of what is read: of the files' bytes.  None where a source is not files."""
+        if any_hub(self._source):
+            return None
+        self._stamps = _stamps(self._source)
+        files = [[path.suffixes, sha256_of(path)] for path in local_paths(self._source)]
+        return hashlib.sha256(json.dumps([self._purpose, files]).encode()).hexdigest()
+
+
+def digest_of(rows: Iterable[Any]) -> str:
+    """sha256 (hex) of records, and of how many were skipped; files are not parsed for that."""
+    if (known := getattr(rows, "digest", None)) is not None:
+        return str(known)
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr(row).encode() + b"\n")
+    digest.update(repr(skipped_of(rows)).encode())
+    return digest.hexdigest()
+
+
+def skipped_of(rows: Iterable[Any]) -> dict[str, int]:
+    """How many rows could not become one of the records that were just walked through, by reason."""
+    return dict(getattr(rows, "skipped", {}))
+
+
+def _stamps(source: Source) -> list[tuple[int, int]]:
+    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, local_paths(source))]
 
 
 class _Skip(Exception):
@@ -40,43 +94,23 @@ class _Skip(Exception):
 
 
 def read_documents(source: Source) -> Records[Document | Conversation]:
-    """Text for language modelling.  A demonstration is read as its prompt and response in one text.
-
-    Raises ValueError (file, line, columns) as `sources.read_rows` does and for rows of the wrong shape.
-    """
-    return _read(source, "pretraining text", _as_document)
+    """Text for language modelling.  A demonstration is read as its prompt and response in one text."""
+    return Records(source, "pretraining text", _as_document)
 
 
 def read_demonstrations(source: Source) -> Records[Demonstration | Conversation]:
     """Responses to imitate: prompt-completion rows, conversations, or the chosen side of comparisons."""
-    return _read(source, "demonstrations", _as_demonstration)
+    return Records(source, "demonstrations", _as_demonstration)
 
 
 def read_prompts(source: Source) -> Records[Prompt]:
     """Prompts to answer: prompt-only rows, or the prompts of demonstrations and comparisons."""
-    return _read(source, "prompts", _as_prompt)
+    return Records(source, "prompts", _as_prompt)
 
 
 def read_comparisons(source: Source) -> Records[Comparison]:
     """Pairs of responses.  Identical pairs are kept here: preflight counts and drops them."""
-    return _read(source, "comparisons", _as_comparison)
-
-
-def _read(source: Source, purpose: str, convert: Callable[[Record], T | None]) -> Records[T]:
-    records: Records[T] = Records()
-    skipped: Counter[str] = Counter()
-    for row in read_rows(source):
-        layout = _layout(row, purpose)
-        try:
-            record = convert(layout.read(row))
-        except _Skip as reason:
-            skipped[str(reason)] += 1
-            continue
-        if record is None:
-            raise _wrong_columns(row, purpose, f", which hold {layout.holds}")
-        records.append(record)
-    records.skipped = dict(skipped)
-    return records
+    return Records(source, "comparisons", _as_comparison)
 
 
 # ---- what a record may be used for -----------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
 from tutelage.seeds import rng
 
+AT_ONCE = 2**20
+"""Tokens of a pass over all rows that are in memory at the same time."""
 
-@lru_cache(maxsize=8)
+
+@lru_cache(maxsize=2)  # a step may span two epochs; of ten million rows each takes 80 MB
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order of `n` rows in one epoch: an int64 permutation [n] (read-only, because it is cached)."""
     order = rng(seed, "order", epoch).permutation(n)
@@ -32,6 +36,16 @@ def rows_for_step(n: int, batch_size: int, step: int, seed: int) -> list[int]:
         epoch, offset = divmod(position + len(rows), n)
         rows += epoch_order(n, seed, epoch)[offset : offset + batch_size - len(rows)].tolist()
     return rows
+
+
+def in_parts(sizes: np.ndarray, at_once: int = AT_ONCE) -> Iterator[slice]:
+    """All rows in order, as many at a time as have at most `at_once` tokens together (always at least one)."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    start = held = 0
+    while start < len(ends):
+        stop = max(int(np.searchsorted(ends, held + at_once, side="right")), start + 1)
+        yield slice(start, stop)
+        start, held = stop, int(ends[stop - 1])
 
 
 def rows_until(n: int, batch_size: int, steps: int, seed: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -56,6 +56,15 @@ class Preflight:
     @property
     def dropped_share(self) -> float:
         return sum(self.dropped.values()) / self.rows if self.rows else 0.0
+
+    def state(self) -> dict[str, Any]:
+        """All of it as JSON; `from_state` is the inverse."""
+        return asdict(self)
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> Preflight:
+        example = [(text, trained) for text, trained in state["example"]]
+        return Preflight(**{**state, "example": example})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"example": self.example_text(), "dropped_share": self.dropped_share}
@@ -121,8 +130,8 @@ class Preflight:
                 yield name, ", ".join(f"{key} {value}" for key, value in lengths.items()) + f" tokens{limit}"
 
     def check(self, max_dropped_share: float) -> None:
-        """Raises ValueError when no row is left, or when more than the given share was dropped."""
-        if self.kept and self.dropped_share <= max_dropped_share:
+        """Raises ValueError when no row of some is left, or when more than the given share was dropped."""
+        if not self.rows or (self.kept and self.dropped_share <= max_dropped_share):
             return
         count = sum(self.dropped.values())
         reasons = (
@@ -141,8 +150,8 @@ class Preflight:
         )
 
 
-def percentiles(lengths: Sequence[int]) -> dict[str, int]:
-    if not lengths:
+def percentiles(lengths: Sequence[int] | np.ndarray) -> dict[str, int]:
+    if not len(lengths):
         return {}
     names = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
     values = np.percentile(lengths, list(names.values()), method="nearest")

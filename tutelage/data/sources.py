@@ -1,11 +1,12 @@
 """Where rows come from: local files (JSONL, JSON, parquet, text, each but parquet also .gz), patterns, hub data sets.
 
 A row is a dictionary of columns together with where it stands ("data.jsonl line 3"), so that every later complaint about
-it can say so.  Lines are read one at a time: a large file is never in memory as a whole (a JSON array is).
+it can say so.  Rows are read one at a time: a large file is never in memory as a whole (a JSON array is).
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import hashlib
@@ -25,6 +26,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 DOCUMENT_SEPARATOR = (
     "<|endoftext|>"  # in .txt files; GPT-2's own, and what TinyStories and others are published with
 )
+BLOCK = 2**20  # bytes read at once
+ROWS_AT_ONCE = 1024  # of a parquet file
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,12 @@ def content_hash(source: str | Path) -> str | None:
     except ValueError:
         return None
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+
+
+def any_hub(source: Source) -> bool:
+    """Whether a source, or a part of it, is a hub data set."""
+    parts = [source] if isinstance(source, str | Path) else source
+    return any(str(part).startswith(HUB) for part in parts)
 
 
 def _read_file(path: Path) -> Iterator[Row]:
@@ -174,12 +183,40 @@ def _row(where: str, value: Any) -> Row:
 
 
 def _read_text(path: Path) -> Iterator[Row]:
-    """One document a file, or several with <|endoftext|> between them."""
+    """One document a file, or several with <|endoftext|> between them, which are read one after the other."""
+    number, parts, end = 1, [""], ""
+    cut = len(DOCUMENT_SEPARATOR) - 1  # so much of a separator may stand at the end of a block
     with _open(path) as file:
-        text = _decode(file.read(), str(path))
-    for number, document in enumerate(text.split(DOCUMENT_SEPARATOR), 1):
-        if document.strip():
-            yield Row(f"{path} document {number}", {"text": document.strip("\n")})
+        for block in _decoded(file, path):
+            first, *others = (end + block).split(DOCUMENT_SEPARATOR)
+            for following in others:
+                yield from _document(path, number, "".join([*parts, first]))
+                number, parts, first = number + 1, [], following
+            parts.append(first[:-cut])
+            end = first[-cut:]
+    yield from _document(path, number, "".join([*parts, end]))
+
+
+def _document(path: Path, number: int, text: str) -> Iterator[Row]:
+    if text.strip():
+        yield Row(f"{path} document {number}", {"text": text.strip("\n")})
+
+
+def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
+    """The text of a file, a block at a time."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    position = 0
+    while True:
+        block = file.read(BLOCK)
+        waiting = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+        try:
+            yield decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            where = position - waiting + error.start
+            raise ValueError(f"{path}: not UTF-8 text (byte {where}): save the file as UTF-8") from error
+        position += len(block)
+        if not block:
+            return
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -188,8 +225,8 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
     number = 0
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        for batch in file.iter_batches():
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK)  # a row group may be larger than memory
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
             for value in batch.to_pylist():
                 number += 1
                 yield _row(f"{path} row {number}", value)

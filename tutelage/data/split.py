@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain, repeat
+from typing import Generic, TypeVar
 
-from tutelage.data.formats import Record, Records
+import numpy as np
+from rich.console import Console
+
+from tutelage.data.formats import Record, digest_of, skipped_of
+from tutelage.data.progress import watched
 from tutelage.records import Conversation, Document, Message, Prompt
 
 R = TypeVar("R", bound=Record)
 
 
-def split_by_prompt(rows: Sequence[R], heldout_share: float, seed: int = 0) -> tuple[Records[R], Records[R]]:
-    """(train, held out), each in the order of `rows`.
+def split_by_prompt(
+    rows: Iterable[R], heldout_share: float, seed: int = 0, console: Console | None = None
+) -> tuple[Iterable[R], Iterable[R]]:
+    """(train, held out), each in the order of `rows`, which are walked once to find the sides and once for each.
 
     The side depends only on (seed, opening), where the opening is the prompt's text without regard to white space and
     case, and for a conversation its turns up to the first of the user's: dialogues that start alike stay together, and
@@ -23,15 +31,56 @@ def split_by_prompt(rows: Sequence[R], heldout_share: float, seed: int = 0) -> t
     """
     if not 0.0 <= heldout_share < 1.0:
         raise ValueError(f"heldout_share is {heldout_share}, but it must be at least 0 and below 1")
-    places = [_place(seed, opening(row)) for row in rows]
-    limit = heldout_share
-    if (
-        heldout_share > 0.0 and len(set(places)) > 1
-    ):  # few rows: hold out at least one opening, and not all of them
-        limit = min(max(limit, _just_above(min(places))), max(places))
-    train = [row for row, place in zip(rows, places, strict=True) if place >= limit]
-    heldout = [row for row, place in zip(rows, places, strict=True) if place < limit]
-    return Records(train, getattr(rows, "skipped", None)), Records(heldout)
+    if heldout_share == 0.0:
+        return rows, []
+    places = _Places(rows, heldout_share, seed, console)
+    return Side(places, held_out=False), Side(places, held_out=True)
+
+
+class _Places(Generic[R]):
+    """Where each row stands, worked out when it is first asked for."""
+
+    def __init__(self, rows: Iterable[R], share: float, seed: int, console: Console | None) -> None:
+        self.rows, self.share, self.seed, self._console = rows, share, seed, console
+
+    @cached_property
+    def held_out(self) -> np.ndarray:
+        """bool [rows]"""
+        seen = watched(self.rows, "reading", self._console)
+        places = np.fromiter((_place(self.seed, opening(row)) for row in seen), dtype=np.float64)
+        limit = self.share
+        if (
+            len(places) and places.min() < places.max()
+        ):  # few rows: hold out at least one opening, and not all
+            limit = min(max(limit, _just_above(places.min())), places.max())
+        return places < limit
+
+
+class Side(Generic[R]):
+    """The rows on one side of a split, in order; read anew at every walk."""
+
+    def __init__(self, places: _Places[R], held_out: bool) -> None:
+        self._places, self._held_out = places, held_out
+
+    def __len__(self) -> int:
+        return int((self._places.held_out == self._held_out).sum())
+
+    def __iter__(self) -> Iterator[R]:
+        # Rows added meanwhile stand nowhere; `Records` complains of the change when its walk ends.
+        for row, held_out in zip(self._places.rows, chain(self._places.held_out, repeat(None)), strict=False):
+            if held_out == self._held_out:
+                yield row
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many rows no record can hold, by reason."""
+        return {} if self._held_out else skipped_of(self._places.rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of all that decides which rows these are."""
+        split = [digest_of(self._places.rows), self._places.share, self._places.seed, self._held_out]
+        return hashlib.sha256(json.dumps(split).encode()).hexdigest()
 
 
 def opening(row: Record) -> str:

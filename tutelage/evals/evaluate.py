@@ -155,7 +155,7 @@ def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Setting
                 f"Not every prompt leaves {name} room for a response; no model is asked the others."
             )
             prepared.report.show(run.console)
-        prompts = prepared.examples
+        prompts = list(prepared.examples)
     return prompts
 
 

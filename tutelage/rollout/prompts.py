@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
@@ -22,7 +22,7 @@ def distinct(prompts: Iterable[Prompt]) -> list[Prompt]:
 
 
 def answerable(
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     tokenizer: PreTrainedTokenizerBase,
     context: int | None,
     max_new_tokens: int,

@@ -131,7 +131,7 @@ def _prompts(settings: Settings, generator: LocalGenerator, run: Run) -> list[Pr
     )
     prepared.report.show(run.console)
     write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())
-    return prepared.examples
+    return list(prepared.examples)
 
 
 def _model_info(path: str, run: Run) -> ModelInfo:

@@ -9,7 +9,7 @@ is kept in memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,10 +92,15 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     visited = rows_until(len(pairs.train), settings.batch_size, steps, settings.seed)
     algorithm = DPO(policy, pairs.train, reference(pairs.train, visited), settings)
     evaluation = None
-    if pairs.held_out:
-        rows = range(len(pairs.held_out))
-        batch = with_reference(collate_pairs(pairs.held_out, rows), rows, reference(pairs.held_out, rows))
-        evaluation = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
+    if held_out := pairs.held_out:
+        ref = reference(held_out, range(len(held_out)))
+
+        def batches() -> Iterator[TokenBatch]:
+            for part in held_out.parts():
+                rows = range(part.start, part.stop)
+                yield with_reference(collate_pairs(held_out[part], rows), rows, ref)
+
+        evaluation = lambda: heldout_metrics(algorithm, batches(), settings, world)  # noqa: E731
     fit(
         algorithm,
         settings,

@@ -9,7 +9,7 @@ seed, current weights), so resuming needs no iterator state: load the weights an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,8 +249,13 @@ def _sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
 
 @torch.no_grad()
 def heldout_metrics(
-    algorithm: Algorithm, batch: TokenBatch, settings: TrainSettings, world: World
+    algorithm: Algorithm, batches: Iterable[TokenBatch], settings: TrainSettings, world: World
 ) -> dict[str, float]:
-    """The loss and its metrics on held-out data, averaged over its units; each with `eval_` before its name."""
-    means = accumulate(algorithm, [batch], settings.micro_batch_tokens, world).means()
-    return {f"eval_{name}": value for name, value in means.items()}
+    """The loss and its metrics on held-out data, averaged over its units; each with `eval_` before its name.
+
+    Batches are taken one at a time, so that all held-out data need not be in memory.
+    """
+    totals = Totals()
+    for batch in batches:
+        totals.include(accumulate(algorithm, [batch], settings.micro_batch_tokens, world))
+    return {f"eval_{name}": value for name, value in totals.means().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
@@ -85,7 +86,7 @@ def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> 
 
 def _prompts(
     settings: RLSettings, tokenizer: PreTrainedTokenizerBase, readers: Sequence[str], run: Run
-) -> tuple[list[Prompt], list[Prompt]]:
+) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """The prompts to practise on and those to evaluate on, that leave all `readers` room for a response."""
     contexts = [context for path in readers if (context := context_at(path))]
     fitting = partial(
@@ -101,7 +102,7 @@ def _prompts(
     if not settings.eval_prompts:
         return kept.examples, []
     run.input("eval_prompts", settings.eval_prompts)
-    found = read_prompts(settings.eval_prompts)[: settings.max_eval_prompts]
+    found = list(islice(read_prompts(settings.eval_prompts), settings.max_eval_prompts))
     held_out = fitting(found, source=settings.eval_prompts)
     held_out.report.show(run.console)
     return kept.examples, held_out.examples

@@ -5,16 +5,18 @@ Without `model` the tiny model is made from scratch: a byte-level BPE tokenizer 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import read_documents
 from tutelage.data.packing import Packing, Segment
 from tutelage.data.preflight import prepare_documents
+from tutelage.data.progress import watched
+from tutelage.data.table import Table
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
@@ -36,19 +38,18 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console
     )
     texts = show_preflight(prepare(documents, source=settings.data), run).examples
-    packing = Packing([len(text) for text in texts], context_limit(settings.max_length, model), settings.seed)
+    packing = Packing(texts.table.lengths, context_limit(settings.max_length, model), settings.seed)
     run.console.print(
         f"{len(packing):,} rows of {packing.max_length} tokens, {packing.waste:.1%} of them empty."
     )
     algorithm = LanguageModelling(
-        model, lambda step: segments_batch(texts, packing.for_step(step, settings.batch_size))
+        model, lambda step: segments_batch(texts.table, packing.for_step(step, settings.batch_size))
     )
     evaluate = None
-    if held_out:
-        kept = prepare(held_out).examples
-        pieces = Packing([len(text) for text in kept], packing.max_length).pieces
-        batch = segments_batch(kept, pieces).to(world.device)
-        evaluate = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
+    if kept := prepare(held_out).examples:
+        whole = Packing(kept.table.lengths, packing.max_length)
+        batches = lambda: (segments_batch(kept.table, part) for part in whole.parts())  # noqa: E731
+        evaluate = lambda: heldout_metrics(algorithm, batches(), settings, world)  # noqa: E731
     fit(
         algorithm,
         settings,
@@ -61,18 +62,14 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     return export(run, model, tokenizer)
 
 
-def segments_batch(texts: Sequence[Tokens], segments: Sequence[Segment]) -> TokenBatch:
+def segments_batch(texts: Table, segments: Sequence[Segment]) -> TokenBatch:
     """Pieces of documents as one batch, each a sequence of its own."""
-    cut = [texts[s.document] for s in segments]
-    sequences = [
-        Tokens(t.ids[s.start : s.stop], t.loss_mask[s.start : s.stop])
-        for t, s in zip(cut, segments, strict=True)
-    ]
+    sequences = [texts.sequence(s.document, s.start, s.stop) for s in segments]
     return TokenBatch.collate(sequences, [s.document for s in segments])
 
 
 def start_model(
-    settings: Settings, documents: Sequence[Document | Conversation], world: World, run: Run
+    settings: Settings, documents: Iterable[Document | Conversation], world: World, run: Run
 ) -> tuple[PolicyModule, PreTrainedTokenizerBase]:
     """The model to go on from, or the tiny model with a tokenizer of its own (kept in the run folder for a resume)."""
     setup = setup_for(settings, world)
@@ -83,7 +80,10 @@ def start_model(
         return setup.policy(path, tokenizer), tokenizer
     folder = run.folder / "tokenizer"
     if run.leads and not folder.exists():
-        texts = (d.text if isinstance(d, Document) else conversation_text(d) for d in documents)
+        texts = (
+            d.text if isinstance(d, Document) else conversation_text(d)
+            for d in watched(documents, "learning the tokenizer", run.console)
+        )
         train_tokenizer(texts, settings.vocab_size).save_pretrained(folder)
     world.wait()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)

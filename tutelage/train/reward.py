@@ -18,6 +18,7 @@ from torch import nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
+from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.rows import to_json
@@ -83,6 +84,13 @@ def score_pairs(
     return scores.view(-1, 2).cpu().numpy()
 
 
+def score_held_out(
+    model: ScalarModule, pairs: Examples[PairTokens], settings: Settings, world: World
+) -> np.ndarray:
+    """`score_pairs` for all of them, which need not be in memory."""
+    return np.concatenate([score_pairs(model, pairs[part], settings, world) for part in pairs.parts()])
+
+
 def normalise(
     model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
 ) -> None:
@@ -104,12 +112,16 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     model = setup_for(settings, world).scalar(start, tokenizer)
     pairs = prepare_pairs(settings, tokenizer, model, run)
-    if not is_store_source(settings.data) and not settings.margin_coef and any(p.margin for p in pairs.train):
+    if (
+        not is_store_source(settings.data)
+        and not settings.margin_coef
+        and pairs.train.table.numbers("margin").any()
+    ):
         run.console.print("The data have margins, which margin_coef=0 leaves unused.")
 
     def evaluate() -> dict[str, float]:
-        scores = torch.from_numpy(score_pairs(model, pairs.held_out, settings, world))
-        p_chosen = torch.tensor([pair.p_chosen for pair in pairs.held_out])
+        scores = torch.from_numpy(score_held_out(model, pairs.held_out, settings, world))
+        p_chosen = torch.from_numpy(pairs.held_out.table.numbers("p_chosen").astype(np.float32))
         margins = scores[:, 0] - scores[:, 1]
         return {
             "eval_loss": bradley_terry(margins, p_chosen=p_chosen).mean().item(),
@@ -129,19 +141,20 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
-        report_held_out(pairs, score_pairs(model, pairs.held_out, settings, world), run)
+        report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run)
     return export(run, model, tokenizer)
 
 
 def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
     """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  scores: [P, 2]."""
+    table = pairs.held_out.table
     figures = reward_model_figures.evaluate(
         "reward",
         scores[:, 0],
         scores[:, 1],
-        [pair.p_chosen for pair in pairs.held_out],
-        [len(pair.chosen) for pair in pairs.held_out],
-        [len(pair.rejected) for pair in pairs.held_out],
+        table.numbers("p_chosen"),
+        table.lengths[::2],
+        table.lengths[1::2],
         clusters=[comparison.prompt.id for comparison in pairs.comparisons],
     )
     figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))

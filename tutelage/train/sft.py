@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import Records, read_demonstrations
+from tutelage.data.formats import read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
 from tutelage.feedback.source import demonstrations_digest, demonstrations_from, is_store_source
@@ -61,11 +61,11 @@ class LanguageModelling:
         )
 
 
-def _rows(settings: Settings, run: Run) -> tuple[Records[Example], Records[Example]]:
+def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Example]]:
     """(training rows, held-out rows) from files, or what people have written in the store."""
     if not is_store_source(settings.data):
         return read_rows(read_demonstrations, settings, run)
-    rows: Records[Example] = Records(demonstrations_from(settings.data, settings.store))
+    rows: list[Example] = [*demonstrations_from(settings.data, settings.store)]
     run.input("data", settings.data, sha256=demonstrations_digest(settings.data, settings.store))
     return hold_out(rows, read_demonstrations, settings, run)
 
@@ -94,9 +94,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
     algorithm = LanguageModelling(policy, batch_at)
     evaluate = None
-    if held_out:
-        batch = TokenBatch.collate(prepare(held_out).examples).to(world.device)
-        evaluate = lambda: heldout_metrics(algorithm, batch, settings, world)  # noqa: E731
+    if kept := prepare(held_out).examples:
+        batches = lambda: (TokenBatch.collate(kept[part]) for part in kept.parts())  # noqa: E731
+        evaluate = lambda: heldout_metrics(algorithm, batches(), settings, world)  # noqa: E731
     fit(
         algorithm,
         settings,

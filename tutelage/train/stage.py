@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import Record, Records, read_comparisons
-from tutelage.data.preflight import Prepared, prepare_comparisons
+from tutelage.data.formats import Record, read_comparisons
+from tutelage.data.preflight import Prepared, comparisons_of, prepare_comparisons
 from tutelage.data.split import split_by_prompt
+from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
 from tutelage.models.loading import context_of, save
@@ -40,8 +41,8 @@ def steps_for(settings: TrainSettings, rows: int, run: Run) -> int:
 
 
 def read_rows(
-    read: Callable[[str], Records[R]], settings: DataSettings, run: Run
-) -> tuple[Records[R], Records[R]]:
+    read: Callable[[str], Iterable[R]], settings: DataSettings, run: Run
+) -> tuple[Iterable[R], Iterable[R]]:
     """(training rows, held-out rows): held out by file, or by a share of the prompts, or not at all."""
     run.input("data", settings.data)
     rows = read(settings.data)
@@ -49,13 +50,13 @@ def read_rows(
 
 
 def hold_out(
-    rows: Records[R], read: Callable[[str], Records[R]], settings: DataSettings, run: Run
-) -> tuple[Records[R], Records[R]]:
+    rows: Iterable[R], read: Callable[[str], Iterable[R]], settings: DataSettings, run: Run
+) -> tuple[Iterable[R], Iterable[R]]:
     """(training rows, held-out rows): `rows` and what `eval_data` holds, or `rows` split by prompt."""
     if settings.eval_data:
         run.input("eval_data", settings.eval_data)
         return rows, read(settings.eval_data)
-    return split_by_prompt(rows, settings.heldout_share, settings.split_seed)
+    return split_by_prompt(rows, settings.heldout_share, settings.split_seed, run.console)
 
 
 def context_limit(max_length: int, model: Hosted) -> int:
@@ -88,9 +89,9 @@ def setup_for(settings: TrainSettings, world: World) -> Setup:
 class Pairs:
     """Tokenised pairs, and the comparisons that those held out were made of, in the same order."""
 
-    train: list[PairTokens]
-    held_out: list[PairTokens]
-    comparisons: list[Comparison]
+    train: Examples[PairTokens]
+    held_out: Examples[PairTokens]
+    comparisons: Examples[Comparison]
 
 
 def prepare_pairs(
@@ -102,7 +103,7 @@ def prepare_pairs(
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
     if is_store_source(settings.data):
         source = (settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators)
-        rows: Records[Comparison] = Records(comparisons_from(*source))
+        rows = comparisons_from(*source)
         run.input("data", settings.data, sha256=comparisons_digest(*source))
         train, held_out = hold_out(rows, read_comparisons, settings, run)
     else:
@@ -116,10 +117,8 @@ def prepare_pairs(
         console=run.console,
     )
     prepared = show_preflight(prepare(train, source=settings.data), run)
-    if not held_out:
-        return Pairs(prepared.examples, [], [])
-    kept = prepare(held_out)
-    return Pairs(prepared.examples, kept.examples, [held_out[row] for row in kept.rows])
+    kept = prepare(held_out, keep_records=True)
+    return Pairs(prepared.examples, kept.examples, comparisons_of(kept))
 
 
 def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> TokenBatch:
