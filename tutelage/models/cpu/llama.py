@@ -47,7 +47,11 @@ def plain_llama(backbone: Any) -> bool:
     do.  Every part has the very type that is written by hand here (no adapter, no quantised layer, no parametrization, no
     other norm or activation), no biases, no hooks, no `forward` of its own, no checkpointing.
     """
-    if type(backbone) is not LlamaModel or device_type(backbone.device) != "cpu" or backbone.gradient_checkpointing:
+    if (
+        type(backbone) is not LlamaModel
+        or device_type(backbone.device) != "cpu"
+        or backbone.gradient_checkpointing
+    ):
         return False
     return not _has_any_global_hook() and unhooked(backbone) and all(map(_plain, _parts(backbone)))
 
