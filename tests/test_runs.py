@@ -152,9 +152,8 @@ def every_run_setting() -> list[tuple[type[RunSettings], str]]:
 
 
 FREE = {
-    "out", "device",
-    "gradient_checkpointing", "max_dropped_share", "micro_batch_tokens", "eval_every", "save_every", "keep_checkpoints",
-    "tensorboard", "max_tokens", "memory_mib",
+    "out", "device", "max_dropped_share", "micro_batch_tokens", "eval_every", "save_every", "keep_checkpoints",
+    "tensorboard", "max_tokens", "memory_mib", "plan", "plan_gib", "gradient_checkpointing",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tutelage.commands import find
 from tutelage.settings.base import Settings
-from tutelage.settings.groups import DeviceSettings, RunSettings
+from tutelage.settings.groups import DeviceSettings, PlanSettings, RunSettings
 from tutelage.settings.train import TrainSettings
 
 if TYPE_CHECKING:  # torch is imported when a command needs it
@@ -37,6 +37,9 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
         return result
     from tutelage.runs import Run
 
+    if isinstance(settings, PlanSettings) and (settings.plan or settings.plan_gib):
+        _show_plan(settings, _world(settings, console, 0, 1), console)
+        return None
     rank, size = _ranks(settings)
     run = Run.open(settings.out, name, settings, console) if rank == 0 else None
     world = _world(settings, console if rank == 0 else Console(quiet=True), rank, size)
@@ -45,6 +48,8 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
         console.print(f"{run.folder} is done already (remove it to run '{name}' again).")
         return run.folder
     try:
+        if rank == 0:
+            _show_plan(settings, world, console)
         module.main(settings, world, run)
         run.finish()
         if world is not None:
@@ -67,6 +72,14 @@ def _ranks(settings: RunSettings) -> tuple[int, int]:
     if size > 1 and not isinstance(settings, TrainSettings):
         raise ValueError(f"only training runs on several ranks, and WORLD_SIZE is {size}: start one process.")
     return rank, size
+
+
+def _show_plan(settings: RunSettings, world: World | None, console: Console) -> None:
+    """What memory the command will take, where that can be known."""
+    if isinstance(settings, PlanSettings) and world is not None:
+        from tutelage.train.plan import show
+
+        show(settings, world, console)
 
 
 def _world(settings: RunSettings, console: Console, rank: int, size: int) -> World | None:

@@ -47,7 +47,9 @@ def test_cache_holds_what_cache_bytes_says() -> None:
     model = policy_module(build("llama"), "llama")
     decoding = Decoding(model, [part.tolist() for part in sequences()], 8)
     stored = decoding._rows.cache.stored.values()  # type: ignore[attr-defined]
-    assert sum(t.numel() * t.element_size() for pair in stored for t in pair) == cache_bytes(model, 5, 12 + 8)
+    assert sum(t.numel() * t.element_size() for pair in stored for t in pair) == cache_bytes(
+        model.config, 5, 12 + 8, 4
+    )
 
 
 def test_prompts_longer_than_the_cache_are_refused() -> None:

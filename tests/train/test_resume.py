@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +140,25 @@ def test_a_run_whose_data_was_replaced_is_refused_until_it_is_put_back(
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
-def test_a_command_that_failed_before_its_first_step_is_corrected_in_place(data: str, tmp_path: Path) -> None:
+def raises(sentence: str) -> Callable[..., None]:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ValueError(sentence)
+
+    return broken
+
+
+def test_a_command_that_failed_before_its_first_step_is_corrected_in_place(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     for mistake in ({"model": str(tmp_path / "modle")}, {"data": str(tmp_path / "txet.jsonl")}):
         with pytest.raises(ValueError):
             pretrain(**{"data": data, "out": out, "max_steps": 1, **mistake})
         assert lineage(out)["state"] == "failed" and lineage(out)["error"]
     write(Path(data), [text.upper() for text in TEXT])
-    with pytest.raises(ValueError):
-        pretrain(data, out, max_steps=1, heads=3)
+    with monkeypatch.context() as broken, pytest.raises(ValueError, match="a bad row"):
+        broken.setattr("tutelage.train.pretrain.prepare_documents", raises("a bad row"))
+        pretrain(data, out, max_steps=1)
     assert (out / "tokenizer").exists()  # made of other text
     write(Path(data), TEXT)
     pretrain(data, out, max_steps=1)

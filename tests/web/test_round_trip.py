@@ -24,7 +24,6 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.template import encode
 from tutelage.feedback import projects
 from tutelage.feedback.source import comparisons_from
-from tutelage.models.forward import sequence_scores
 from tutelage.models.loading import load_scalar, load_tokenizer, save
 from tutelage.records import Comparison
 from tutelage.store.database import Database
@@ -147,5 +146,5 @@ def test_the_side_that_was_pressed_is_the_side_that_training_prefers(
         )
         tokens = [one.tokens() for one in pair if not isinstance(one, Unusable)]
         with torch.no_grad():
-            first, second = sequence_scores(model, TokenBatch.collate(tokens, [0, 1])).tolist()
+            first, second = model(TokenBatch.collate(tokens, [0, 1]), at="ends").tolist()
         assert first > second

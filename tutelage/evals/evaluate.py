@@ -180,7 +180,7 @@ def _evaluate(
 ) -> tuple[Answers, list[Row]]:
     """One model's responses, and the rows that need no other model's responses."""
     model, tokenizer = _load(path, world), load_tokenizer(path)
-    generator = LocalGenerator(model, tokenizer, dtype=world.dtype)
+    generator = LocalGenerator(model, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed)
     responses: list[Response] = []
     for start in range(0, len(prompts), CHUNK):

@@ -26,6 +26,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from tutelage.models.layout import Bucket, Layout
+from tutelage.ops.shapes import device_type
 
 NAME = "tutelage"
 """What `attn_implementation` is set to."""
@@ -86,7 +87,7 @@ def flat_attention(
     """
     assert query.shape[0] == 1 and query.shape[2] == layout.total, "a flat row of the layout's total length"
     window = None if window is None or window >= max(layout.lengths) else window
-    if query.device.type == "cpu" or softcap is not None:
+    if device_type(query.device) == "cpu" or softcap is not None:
         scores = Scores(layout, scaling, window, softcap)
         return _FlatAttention.apply(query[0], key[0], value[0], scores)[None]
     return _sdpa_by_bucket(query[0], key[0], value[0], layout, scaling, window)[None]
@@ -199,7 +200,7 @@ def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, in
     """(rows, first query, last query + 1, first key) of pieces of [n, width, d] whose scores take BLOCK_BYTES or less."""
     count, width, _ = query.shape
     step = min(width, BLOCK_QUERIES)
-    room = BLOCK_BYTES if query.device.type == "cpu" else BLOCK_BYTES_GPU
+    room = BLOCK_BYTES if device_type(query.device) == "cpu" else BLOCK_BYTES_GPU
     rows = max(1, room // (step * width * query.element_size()))
     return [
         (
@@ -262,6 +263,11 @@ def _corner(
 ) -> Tensor:
     """`additive_mask`, kept: BLOCK_QUERIES squared numbers or fewer, so all that are kept take 8 MiB at most."""
     return additive_mask(queries, keys, offset, window, dtype, device)
+
+
+def forget_masks() -> None:
+    """Make masks anew from here on."""
+    _corner.cache_clear()
 
 
 def additive_mask(

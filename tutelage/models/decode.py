@@ -54,12 +54,16 @@ class Decoding:
             self.logits = self.logits.repeat_interleave(times, dim=0)
 
 
-def cache_bytes(model: PolicyModule, rows: int, columns: int, itemsize: int | None = None) -> int:
-    """Memory of the keys and values of `rows` sequences of `columns` tokens; itemsize in bytes: that of the weights."""
-    config = model.config.get_text_config()
+def cache_bytes(config: Any, rows: int, columns: int, itemsize: int) -> int:
+    """Memory of the keys and values of `rows` sequences of `columns` tokens, numbers of `itemsize` bytes, of a text model."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * rows * columns * heads * width * (itemsize or model.dtype.itemsize)
+    return int(2 * config.num_hidden_layers * rows * columns * heads * width * itemsize)
+
+
+def logits_bytes(config: Any, rows: int, itemsize: int) -> int:
+    """Memory of the logits of `rows` next tokens while they are drawn: as they come, and three float32 copies."""
+    return int(rows * config.vocab_size * (itemsize + 3 * 4))
 
 
 class _Rows(Protocol):

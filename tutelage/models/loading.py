@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -24,10 +26,13 @@ from tutelage.hub import hub
 from tutelage.models.ends import generation_config
 from tutelage.models.lora import merged
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
-from tutelage.models.probe import find_traits, rope_limit
+from tutelage.models.probe import find_traits, imagined_traits, rope_limit
 from tutelage.seeds import torch_generator
 
 PAD = "<|pad|>"
+Source = str | Path | PreTrainedConfig
+"""Where a model is (a folder, or its name on the hub), or what it would be."""
+
 KNOWN_PADS = (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 
 
@@ -124,9 +129,38 @@ def context_of(module: Hosted) -> int | None:
     return _context(module.config)
 
 
-def context_at(path: str | Path) -> int | None:
-    """`context_of` the model at `path`, without its weights. Raises ValueError when there is no model."""
-    return _context(_config(path))
+def context_at(source: Source) -> int | None:
+    """`context_of` a model, without its weights. Raises ValueError when there is no such model."""
+    return _context(config_of(source))
+
+
+def config_of(source: Source) -> PreTrainedConfig:
+    """What the model is, without its weights. Raises ValueError when there is no such model."""
+    return source if isinstance(source, PreTrainedConfig) else _config(source)
+
+
+def imagine(
+    source: Source, *, scalar: bool, dtype: torch.dtype = torch.float32, layers: int | None = None
+) -> PolicyModule | ScalarModule:
+    """A model as `load_policy` or `load_scalar` gives it, from its config alone: call this inside `memory.imagining`.
+
+    layers: with so many instead of its own.  Raises ValueError when there is no such model.
+    """
+    config = copy.deepcopy(config_of(source))
+    if scalar:
+        config.num_labels = 1
+    without_dropout(config)
+    text = config.get_text_config()
+    if layers is not None:
+        text.num_hidden_layers = layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:layers]
+    kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
+    try:
+        model = kind.from_config(config, dtype=dtype).eval()
+    except (ValueError, KeyError, ImportError) as error:
+        raise ValueError(_cannot_load("model", str(source), error, "")) from error
+    return (ScalarModule if scalar else PolicyModule)(model, imagined_traits(model))
 
 
 def fit_embeddings(module: Hosted, tokenizer: PreTrainedTokenizerBase) -> None:

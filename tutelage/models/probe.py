@@ -52,22 +52,36 @@ def rope_limit(config: PreTrainedConfig) -> int | None:
     return min(limits, default=None)
 
 
+def imagined_traits(model: PreTrainedModel) -> Traits:
+    """The traits of a model whose numbers do not exist: it is flat if its layers are told of the layout and their windows."""
+    backbone: Any = model.base_model
+    flat = _flat_states(model, torch.arange(sum(LENGTHS), device=model.device)) is not None
+    return Traits(flat, trims=flat and hasattr(backbone.layers[-1], "mlp"))
+
+
 def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:
     """Every layer can see the layout and its window, and sequences in one row give what each gives alone."""
     usual = model.config._attn_implementation
+    flat = _flat_states(model, ids)
+    takes = flat is not None and _close(flat, alone)
+    if not takes:
+        model.set_attn_implementation(usual)
+    return takes
+
+
+def _flat_states(model: PreTrainedModel, ids: Tensor) -> Tensor | None:
+    """Last hidden states of sequences in one row, with our attention set; None where a layer's attention is not told what
+    it has to know."""
     if not model._can_set_attn_implementation():
-        return False
+        return None
     model.set_attn_implementation(attention.NAME)
     layout = Layout(LENGTHS, ids.device)
     layout.watch = []
     try:
-        flat = model.base_model(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0]
-        takes = layout.watch == _windows(model.config.get_text_config()) and _close(flat, alone)
+        flat: Tensor = model.base_model(**flat_inputs(ids, layout), use_cache=False).last_hidden_state[0]
     except (TypeError, ValueError, RuntimeError, AssertionError):
-        takes = False
-    if not takes:
-        model.set_attn_implementation(usual)
-    return takes
+        return None
+    return flat if layout.watch == _windows(model.config.get_text_config()) else None
 
 
 def _trims(model: PreTrainedModel, ids: Tensor) -> bool:

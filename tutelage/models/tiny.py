@@ -62,6 +62,27 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTo
     )
 
 
+def tiny_config(vocab_size: int, *, hidden: int, layers: int, heads: int, context: int) -> LlamaConfig:
+    """What the tiny model is.  Raises ValueError for a width that its heads cannot share."""
+    if hidden % heads or hidden // heads % 2:
+        raise ValueError(
+            f"hidden is {hidden} and heads is {heads}; hidden / heads must be an even whole number."
+        )
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=hidden * 11 // 4,
+        max_position_embeddings=context,
+        tie_word_embeddings=False,
+        pad_token_id=None,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+
+
 def tiny_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
@@ -78,23 +99,8 @@ def tiny_model(
     matrices are N(0, 1 / hidden), projections back into the residual stream times 1/sqrt(2 layers) (GPT-2's rule).
     All are drawn from `seed` alone; the global random state stays as it was.
     """
-    if hidden % heads or hidden // heads % 2:
-        raise ValueError(
-            f"hidden is {hidden} and heads is {heads}; hidden / heads must be an even whole number."
-        )
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        intermediate_size=hidden * 11 // 4,
-        max_position_embeddings=context,
-        tie_word_embeddings=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
+    config = tiny_config(len(tokenizer), hidden=hidden, layers=layers, heads=heads, context=context)
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     with torch.random.fork_rng(devices=[]):
         model = LlamaForCausalLM(config)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tutelage.ops.shapes import round_up
+from tutelage.ops.shapes import device_type, round_up
 
 # Working space when the caller does not give `chunk_tokens`: elements of [chunk, V]. On a CPU a few MiB,
 # which the cache holds; on a GPU enough to fill it. Never fewer rows than make a product worth its while.
@@ -86,7 +86,7 @@ def linear_logprobs_hits(
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     if chunk_tokens is None:
-        elements = CHUNK_ELEMENTS_CPU if hidden.device.type == "cpu" else CHUNK_ELEMENTS_GPU
+        elements = CHUNK_ELEMENTS_CPU if device_type(hidden.device) == "cpu" else CHUNK_ELEMENTS_GPU
         chunk_tokens = max(elements // weight.shape[0], CHUNK_ROWS_MIN)
     rows = len(hidden)
     filling = round_up(rows, hidden.device.type) - rows

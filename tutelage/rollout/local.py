@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.encoding import Unusable
 from tutelage.data.template import encode, encode_prompts
-from tutelage.models.decode import cache_bytes
+from tutelage.models.decode import cache_bytes, logits_bytes
 from tutelage.models.ends import end_ids
+from tutelage.models.free import free_bytes
 from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
 from tutelage.records import Prompt, Response
@@ -22,7 +23,12 @@ from tutelage.rollout.draw import row_uniforms, sample_numbers
 from tutelage.rollout.generator import Sampling
 
 MAX_ROWS = 256
-"""More rows at once bring nothing: the caches of the processor are full by then."""
+"""On a CPU more rows at once bring nothing: its caches are full by then."""
+
+MAX_ROWS_GPU = 4096
+
+SHARE = 0.5
+"""Of the memory that is free, what a batch may take: caches are copied when they grow."""
 
 Progress = Callable[[int, int], None]
 """Called after every step with the tokens drawn and the responses finished in it."""
@@ -44,7 +50,8 @@ class LocalGenerator:
     dtype: None or the dtype of its weights: the model is used as it is, and training it changes what is generated.
         Another dtype: the generator keeps a copy in that dtype, which `sync` renews (fast decoding in bfloat16 beside
         float32 weights for the optimizer).
-    memory_mib: keys, values and logits of a batch take at most so many MiB (a single response may take more).
+    memory_mib: keys, values and logits of a batch take at most so many MiB (a single response may take more); 0: half of
+        what is free when it begins.
     progress: told the tokens and responses of every step.
 
     What is drawn for a prompt depends on the weights, the prompt's id, the sampling's seed and step, and the number
@@ -59,7 +66,7 @@ class LocalGenerator:
         tokenizer: PreTrainedTokenizerBase,
         *,
         dtype: torch.dtype | None = None,
-        memory_mib: int = 1024,
+        memory_mib: int = 0,
         version: int = 0,
         progress: Progress | None = None,
     ) -> None:
@@ -169,12 +176,17 @@ class LocalGenerator:
         return batches
 
     def _rows(self, columns: int) -> int:
-        """How many rows of so many tokens the memory holds; at least one."""
-        host = self._model
-        logits = host.config.get_text_config().vocab_size * (
-            host.dtype.itemsize + 3 * 4
-        )  # and three float32 copies
-        return max(1, min(MAX_ROWS, self._memory // (cache_bytes(host, 1, columns) + logits)))
+        """How many rows of so many tokens the memory holds: at least one, and a power of two, so that what is free may change
+        a little between two runs without another number of rows, whose sums would round differently."""
+        config, size = self._model.config.get_text_config(), self._model.dtype.itemsize
+        each = cache_bytes(config, 1, columns, size) + logits_bytes(config, 1, size)
+        rows = self._room() // each
+        most = MAX_ROWS if self._model.device.type == "cpu" else MAX_ROWS_GPU
+        return min(most, 1 << max(rows.bit_length() - 1, 0))
+
+    def _room(self) -> int:
+        """Bytes that a batch may take."""
+        return self._memory or int(SHARE * free_bytes(self._model.device))
 
     def _run(
         self, ids: Sequence[list[int]], uniforms: Sequence[np.ndarray], sampling: Sampling

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tutelage.settings.base import Settings, setting
-from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings, run_folder
+from tutelage.settings.groups import (
+    DeviceSettings,
+    DroppingSettings,
+    GeneratingSettings,
+    RunSettings,
+    run_folder,
+)
 
 
-class EvalSettings(RunSettings, DroppingSettings, DeviceSettings):
+class EvalSettings(RunSettings, DroppingSettings, DeviceSettings, GeneratingSettings):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
     out: Path = run_folder("runs/eval")

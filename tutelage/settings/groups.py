@@ -40,6 +40,38 @@ class DeviceSettings(Settings):
     )
 
 
+class PlanSettings(Settings):
+    """What memory it would take, instead of doing it."""
+
+    plan: bool = setting(
+        False,
+        "Only say what memory the command would take, and leave nothing behind.",
+        everyday=False,
+        changes_result=False,
+    )
+    plan_gib: float = setting(
+        0.0,
+        "Say it for a GPU with so much memory; 0 = this machine.",
+        unit="GiB",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
+
+
+class GeneratingSettings(Settings):
+    """How responses are generated."""
+
+    memory_mib: int = setting(
+        0,
+        "Memory for keys, values and logits while generating; 0 = half of what is free.",
+        unit="MiB",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
+
+
 class DroppingSettings(Settings):
     """What happens when rows cannot be used."""
 

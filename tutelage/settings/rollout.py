@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from tutelage.settings.base import setting
-from tutelage.settings.groups import DeviceSettings, DroppingSettings, RunSettings, run_folder
+from tutelage.settings.groups import (
+    DeviceSettings,
+    DroppingSettings,
+    GeneratingSettings,
+    PlanSettings,
+    RunSettings,
+    run_folder,
+)
 
 
-class SampleSettings(RunSettings, DroppingSettings, DeviceSettings):
+class SampleSettings(RunSettings, DroppingSettings, DeviceSettings, GeneratingSettings, PlanSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = run_folder("runs/sample")
@@ -20,11 +27,3 @@ class SampleSettings(RunSettings, DroppingSettings, DeviceSettings):
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
     max_prompts: int = setting(0, "Use only so many prompts, from the first; 0 = all.", unit="prompts", ge=0)
-    memory_mib: int = setting(
-        1024,
-        "Memory for keys and values while generating.",
-        unit="MiB",
-        everyday=False,
-        changes_result=False,
-        ge=16,
-    )

@@ -14,12 +14,14 @@ from tutelage.settings.groups import (
     DeviceSettings,
     DroppingSettings,
     FeedbackSettings,
+    GeneratingSettings,
+    PlanSettings,
     RunSettings,
     run_folder,
 )
 
 
-class TrainSettings(RunSettings, DeviceSettings):
+class TrainSettings(RunSettings, DeviceSettings, PlanSettings):
     """What every training command has."""
 
     batch_size: int = setting(32, "Rows per step.", unit="rows", ge=1)
@@ -241,7 +243,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     )
 
 
-class RLSettings(TrainSettings, DroppingSettings, LoraSettings):
+class RLSettings(TrainSettings, DroppingSettings, LoraSettings, GeneratingSettings):
     """What every on-policy command has."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")

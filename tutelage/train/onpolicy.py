@@ -70,7 +70,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         settings.micro_batch_tokens,
         name=reward_path,
     )
-    generator = LocalGenerator(policy, tokenizer, dtype=world.dtype)
+    generator = LocalGenerator(policy, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
     calibrated = Calibrated(judge, calibration)
     rollouts = Rollouts(policy, ref, calibrated, generator, prompts, settings, world, run.console)
     steps = steps_for(settings, len(prompts), run)

@@ -36,7 +36,7 @@ from tutelage.models.attention import Scores, attend, attend_backward
 from tutelage.models.cache import StaticKV
 from tutelage.models.forward import TRIM_SHARE, Flat, layout_of, row_of
 from tutelage.models.layout import Layout
-from tutelage.ops.shapes import round_up
+from tutelage.ops.shapes import device_type, round_up
 
 PLAIN_TENSORS = nn.Parameter, Tensor, FakeTensor  # one without numbers stands for a plain one
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
@@ -47,7 +47,11 @@ def plain_llama(backbone: Any) -> bool:
     do.  Every part has the very type that is written by hand here (no adapter, no quantised layer, no parametrization, no
     other norm or activation), no biases, no hooks, no `forward` of its own, no checkpointing.
     """
-    if type(backbone) is not LlamaModel or backbone.device.type != "cpu" or backbone.gradient_checkpointing:
+    if (
+        type(backbone) is not LlamaModel
+        or device_type(backbone.device) != "cpu"
+        or backbone.gradient_checkpointing
+    ):
         return False
     return not _has_any_global_hook() and unhooked(backbone) and all(map(_plain, _parts(backbone)))
 

@@ -1,0 +1,272 @@
+"""What memory a command will take, told before it takes any: from the configs of its models and its settings alone.
+
+Every model is rehearsed (`models/rehearsal.py`) with the fullest micro-batch that the settings allow: sequences as long as
+`max_length`, every token of a response trained.  Real rows are shorter, so a run takes this much or less.  The rows
+themselves come on top.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tutelage.models.free import free_bytes
+from tutelage.models.loading import Source, context_at
+from tutelage.models.memory import Taken
+from tutelage.models.rehearsal import Part, Role, Shape, measure
+from tutelage.models.tiny import tiny_config
+from tutelage.parallel import World
+from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
+from tutelage.rollout.sample import GROUP
+from tutelage.runs import result_folder
+from tutelage.settings.groups import PlanSettings
+from tutelage.settings.rollout import SampleSettings
+from tutelage.settings.train import (
+    DPOSettings,
+    LoraSettings,
+    PPOSettings,
+    PretrainSettings,
+    RewardSettings,
+    RLSettings,
+    SFTSettings,
+    TrainSettings,
+)
+
+LIBRARIES = 60 * 2**20
+"""What the libraries take that are loaded later (measured: 45 to 60 MiB)."""
+
+HOLES_BY_HAND, HOLES = 1.25, 1.9
+"""The C library's heap has holes between what lives long and what does not: so many times the activations it takes, measured
+for the Llama by hand and for transformers' modules with their many small pieces."""
+
+PROMPT = 512
+"""Tokens of a prompt, where no setting bounds them."""
+
+LESS_BY = {
+    "weights": ("a smaller model",),
+    "gradients": ("lora_rank",),
+    "optimizer": ("lora_rank",),
+    "activations": ("micro_batch_tokens", "gradient_checkpointing", "max_length", "max_new_tokens"),
+    "logits": ("micro_batch_tokens",),
+    "generation": ("memory_mib", "max_new_tokens", "samples"),
+}
+"""Which settings lower what; of these, a command's own are named."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one role takes at the fullest moment, in bytes."""
+
+    role: str
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`columns`, one per role, add up to the fullest moment of an update; `generation`: what keys, values and logits of
+    responses take at another moment; `itself`: the process with its libraries; `free`: for all but what it has already."""
+
+    columns: Sequence[Column]
+    generation: float
+    itself: float
+    free: float
+
+    @property
+    def total(self) -> float:
+        """The most that is taken at once, in bytes."""
+        held = sum(column.weights + column.optimizer for column in self.columns)
+        return self.itself + max(sum(column.total for column in self.columns), held + self.generation)
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.free
+
+
+def roles(settings: PlanSettings, arithmetic: torch.dtype) -> list[Role]:
+    """The models that a command holds, those that it trains first, in the order in which they run."""
+    lora = settings.lora_rank if isinstance(settings, LoraSettings) else 0
+    if isinstance(settings, PretrainSettings):
+        return [Role("policy", _start(settings), trained=True)]
+    policy = Role("policy", result_folder(settings.model), trained=True, lora_rank=lora)  # type: ignore[attr-defined]
+    if isinstance(settings, RewardSettings):
+        return [replace(policy, name="reward model", task="scores")]
+    if isinstance(settings, SampleSettings):
+        return [replace(policy, trained=False, dtype=arithmetic)]
+    if not isinstance(settings, RLSettings):
+        return [policy]
+    judge = result_folder(settings.reward_model)
+    found = [policy, Role("critic", judge, "values", trained=True)]
+    if not lora:
+        found.append(Role("reference", policy.source))
+    found.append(Role("reward model", judge, "scores", dtype=arithmetic))
+    if arithmetic != torch.float32:
+        found.append(replace(policy, name="generator", trained=False, dtype=arithmetic, lora_rank=0))
+    return found
+
+
+def _start(settings: PretrainSettings) -> Source:
+    if settings.model:
+        return result_folder(settings.model)
+    return tiny_config(
+        settings.vocab_size,
+        hidden=settings.hidden_size,
+        layers=settings.layers,
+        heads=settings.heads,
+        context=settings.context,
+    )
+
+
+def shape(settings: PlanSettings, source: Source) -> Shape:
+    """The fullest batch of an update."""
+    if isinstance(settings, RLSettings):
+        length = settings.max_prompt_length + settings.max_new_tokens
+        units = settings.batch_size * settings.samples
+        units = -(-units // settings.minibatches) if isinstance(settings, PPOSettings) else units
+        return Shape(units, 1, _within(length, source), settings.max_new_tokens)
+    if isinstance(settings, SampleSettings):
+        return Shape(1, 1, 2, 1)
+    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings)
+    length = _within(settings.max_length, source)
+    sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) else 1
+    return Shape(settings.batch_size, sequences, length, length)
+
+
+def _within(length: int, source: Source) -> int:
+    return min(length, context_at(source) or length)
+
+
+def plan(settings: PlanSettings, device_type: str, arithmetic: torch.dtype, free: float) -> Plan:
+    """What a command will take on a device of that type with so many bytes free.
+
+    Raises ValueError when there is no model where the settings say.
+    """
+    found = roles(settings, arithmetic)
+    fullest_batch = shape(settings, found[0].source)
+    micro = settings.micro_batch_tokens if isinstance(settings, TrainSettings) else fullest_batch.length
+    parts = [measure(role, fullest_batch, micro, arithmetic, device_type) for role in found]
+    columns = fullest(parts, heap=device_type == "cpu")
+    itself = _resident() + LIBRARIES if device_type == "cpu" else 0.0
+    held = itself + sum(part.weights + part.optimizer for part in parts)
+    return Plan(columns, _generation(settings, parts[0], device_type, free - held), itself, free)
+
+
+def _generation(settings: PlanSettings, part: Part, device_type: str, free: float) -> float:
+    """Keys, values and logits of the responses that are written at once."""
+    if isinstance(settings, SampleSettings):
+        wanted, columns = settings.samples * GROUP, PROMPT + settings.max_new_tokens
+    elif isinstance(settings, RLSettings):
+        wanted = settings.batch_size * settings.samples
+        columns = settings.max_prompt_length + settings.max_new_tokens
+    else:
+        return 0.0
+    rows = min(wanted, MAX_ROWS if device_type == "cpu" else MAX_ROWS_GPU)
+    room = settings.memory_mib * 2**20 or max(free, 0.0) * SHARE
+    each = part.token * columns + part.row
+    return max(min(rows * each, room), each)
+
+
+def fullest(parts: Sequence[Part], heap: bool) -> list[Column]:
+    """What each role takes at the moment of an update when all together take most.
+
+    The trained models go forward in their order, and back in the other: while one goes back, those before it hold what
+    they keep, and those after it have their gradients.  Where an update takes several micro-batches, all gradients are
+    there from the second on.  heap: whether it comes from the C library's heap.
+    """
+    trained = [part for part in parts if part.role.trained]
+    moments = [
+        [_column(part, _then(part, trained, number), heap) for part in parts]
+        for number in range(len(trained) or 1)
+    ]
+    return max(moments, key=lambda columns: sum(column.total for column in columns))
+
+
+def _then(part: Part, trained: Sequence[Part], back: int) -> Taken:
+    """What a part takes while the trained model number `back` goes back."""
+    if part not in trained:
+        return Taken()
+    number, several = trained.index(part), part.micro_batches > 1
+    if number == back:
+        taken = part.passes.loose if several else part.passes.most
+    else:
+        taken = part.passes.kept if number < back else Taken()
+    return replace(taken, gradients=part.gradients) if several or number > back else taken
+
+
+def _column(part: Part, taken: Taken, heap: bool) -> Column:
+    holes = (HOLES_BY_HAND if part.by_hand else HOLES) if heap else 1.0
+    activations, logits = taken.activations * holes, taken.logits * holes
+    return Column(part.role.name, part.weights, taken.gradients, part.optimizer, activations, logits)
+
+
+def _resident() -> int:
+    """Bytes that this process has taken."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()
+
+
+def show(settings: PlanSettings, world: World, console: Console) -> None:
+    """Print what the command will take, and which settings would lower it; with `plan_gib` on a GPU of that size."""
+    gpu = bool(settings.plan_gib)
+    kind = "cuda" if gpu else world.device.type
+    arithmetic = torch.bfloat16 if gpu and settings.precision != "fp32" else world.dtype  # type: ignore[attr-defined]
+    already = _resident() if kind == "cpu" else 0
+    free = settings.plan_gib * 2**30 if gpu else free_bytes(world.device) + already
+    try:
+        found = plan(settings, kind, arithmetic, free)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        console.print(f"What memory it will take cannot be told for this architecture ({error}).")
+        return
+    console.print(_table(found, settings))
+    where = f"a GPU with {settings.plan_gib:g} GiB" if gpu else "this machine"
+    console.print(
+        f"At most {amount(found.total)} at once; {where} has {amount(free)} for it."
+        if found.fits
+        else f"Warning: up to {amount(found.total)} at once, but {where} has {amount(free)} for it."
+    )
+
+
+def _table(found: Plan, settings: PlanSettings) -> Table:
+    table = Table(title="memory", box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.add_column("")
+    for column in found.columns:
+        table.add_column(column.role, justify="right")
+    table.add_column("less by", style="dim")
+    for name in ("weights", "gradients", "optimizer", "activations", "logits"):
+        values = [amount(getattr(column, name)) for column in found.columns]
+        if any(getattr(column, name) for column in found.columns):
+            table.add_row(name, *values, _less_by(name, settings))
+    blank = [""] * (len(found.columns) - 1)
+    if found.generation:
+        table.add_row("generation", amount(found.generation), *blank, _less_by("generation", settings))
+    if found.itself:
+        table.add_row("the process", amount(found.itself), *blank, "")
+    return table
+
+
+def _less_by(name: str, settings: PlanSettings) -> str:
+    known = type(settings).model_fields
+    return ", ".join([word for word in LESS_BY[name] if " " in word or word in known][:2])
+
+
+def amount(size: float) -> str:
+    """Bytes in MiB or GiB; a dash for none."""
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size >= 2**19 else "-"
