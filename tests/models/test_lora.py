@@ -10,9 +10,12 @@ import transformers as hf
 from torch import Tensor, nn
 
 from tests.models.zoo import batch_of, build, sequences, twin
+from tutelage import checkpoint
 from tutelage.models.decode import Decoding
 from tutelage.models.loading import load_policy, load_scalar, policy_module, save
 from tutelage.models.lora import add_lora, merged, reference
+from tutelage.models.policy import ScalarModule
+from tutelage.models.setup import Setup
 from tutelage.models.tiny import train_tokenizer
 
 BATCH = batch_of(sequences())
@@ -101,3 +104,28 @@ def test_merged_leaves_a_plain_model_alone_and_decoding_uses_the_adapter() -> No
             decoding.logits - Decoding(own, [p.tolist() for p in sequences()], 2).logits
         ).abs().max() < 1e-4
         assert (own.hidden_states(BATCH) - model.hidden_states(BATCH)).abs().max() < 1e-4
+
+
+def test_a_checkpoint_holds_the_adapter_and_the_scalar_head(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["some text"], 270)
+    build("llama").save_pretrained(tmp_path / "lm")
+    setup = Setup(torch.device("cpu"), torch.float32, lora_rank=2)
+
+    def start() -> tuple[ScalarModule, torch.optim.Optimizer]:
+        model = setup.scalar(str(tmp_path / "lm"), tokenizer)
+        return model, torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
+
+    def step(model: ScalarModule, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(BATCH, at="ends").square().sum().backward()
+        optimizer.step()
+
+    (model, optimizer), (again, other) = start(), start()
+    assert model.adapted
+    step(model, optimizer)
+    checkpoint.save(tmp_path / "c", 1, {"reward_model": model}, optimizer, tokenizer, {})
+    checkpoint.load(tmp_path / "c", 1, {"reward_model": again}, other)
+    for one, two in ((model, optimizer), (again, other)):
+        step(one, two)
+    resumed = dict(again.named_parameters())
+    assert all(torch.equal(p, resumed[name]) for name, p in model.named_parameters())
