@@ -180,7 +180,8 @@ def test_bf16_is_the_exact_result_of_the_rounded_inputs(monkeypatch, kept, coeff
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_float32_logits_are_kept(monkeypatch, dtype):
+def test_no_large_float32_logits_are_kept(monkeypatch, dtype):
+    monkeypatch.setattr(module, "KEPT_ELEMENTS_WIDE", 64 * 128 - 1)
     hidden, weight, bias, targets = _case(64, 8, 128, dtype)
     made, kept = [], []
 
@@ -316,6 +317,16 @@ def test_capped_gradients_against_finite_differences():
     hidden, weight, bias, targets = _case()
     assert torch.autograd.gradcheck(
         lambda h, w, b: linear_logprobs(h, w, targets, 0.7, b, 3, 0.8), (hidden, weight, bias)
+    )
+
+
+@pytest.mark.parametrize("cap", [None, 0.8])
+@pytest.mark.parametrize("kept", [0, 2**22])
+def test_gradients_with_wide_probabilities_kept_and_computed_again(kept, cap, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_ELEMENTS_WIDE", kept)
+    hidden, weight, bias, targets = _case()
+    assert torch.autograd.gradcheck(
+        lambda h, w, b: linear_logprobs(h, w, targets, 0.7, b, 3, cap)[0], (hidden, weight, bias)
     )
 
 

@@ -16,8 +16,8 @@ from tutelage.ops.shapes import device_type, round_up
 # which the cache holds; on a GPU enough to fill it. Never fewer rows than make a product worth its while.
 CHUNK_ELEMENTS_CPU, CHUNK_ELEMENTS_GPU, CHUNK_ROWS_MIN = 2**20, 2**26, 64
 # In half precision the backward pass keeps the [M, V] probabilities up to this many elements (64 MiB) and
-# computes them again above it. In float32 it always computes them again.
-KEPT_ELEMENTS = 2**25
+# computes them again above it. In float32 up to 16 MiB: small vocabularies, where that saves a product and a softmax.
+KEPT_ELEMENTS, KEPT_ELEMENTS_WIDE = 2**25, 2**22
 
 
 def shifted_index(lengths: Sequence[int], loss_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +126,8 @@ class _LinearLogprobs(torch.autograd.Function):
         rows, vocabulary = hidden.shape[0], weight.shape[0]
         wide = torch.promote_types(hidden.dtype, torch.float32)
         logprobs, entropy, hits = (torch.empty(rows, dtype=wide, device=hidden.device) for _ in range(3))
-        keep = differentiable and hidden.dtype != wide and rows * vocabulary <= KEPT_ELEMENTS
+        most = KEPT_ELEMENTS_WIDE if hidden.dtype == wide else KEPT_ELEMENTS
+        keep = differentiable and rows * vocabulary <= most
         kept = hidden.new_empty(rows, vocabulary) if keep else None
         with torch.autocast(hidden.device.type, enabled=False):
             head = _head(weight, bias, hidden.dtype)
