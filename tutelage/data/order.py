@@ -48,7 +48,6 @@ def in_parts(sizes: np.ndarray, at_once: int = AT_ONCE) -> Iterator[slice]:
         start, held = stop, int(ends[stop - 1])
 
 
-def rows_until(n: int, batch_size: int, steps: int, seed: int) -> list[int]:
-    """The different rows that the first `steps` steps of `rows_for_step` visit, ascending."""
-    visited = min(n, batch_size * steps)
-    return sorted(epoch_order(n, seed, 0)[:visited].tolist())
+def rows_until(n: int, batch_size: int, steps: int, seed: int) -> np.ndarray:
+    """int64: the different rows that the first `steps` steps of `rows_for_step` visit, ascending."""
+    return np.sort(epoch_order(n, seed, 0)[: min(n, batch_size * steps)])

@@ -9,12 +9,11 @@ is kept in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step, rows_until
@@ -27,7 +26,7 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.train import DPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
-from tutelage.train.reference import reference_logprobs
+from tutelage.train.reference import RowValues, reference_logprobs
 from tutelage.train.stage import agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
 
 
@@ -35,7 +34,7 @@ class DPO:
     """The algorithm: the policy's own log-ratio to the reference is the score of a response."""
 
     def __init__(
-        self, policy: PolicyModule, pairs: Sequence[PairTokens], ref: Mapping[int, Tensor], settings: Settings
+        self, policy: PolicyModule, pairs: Sequence[PairTokens], ref: RowValues, settings: Settings
     ) -> None:
         self.trained: dict[str, nn.Module] = {"policy": policy}
         self._policy, self._pairs, self._ref, self._settings = policy, pairs, ref, settings
@@ -69,9 +68,9 @@ class DPO:
         return Loss({"dpo": Term(losses.sum(), "pairs")}, sums)
 
 
-def with_reference(batch: TokenBatch, rows: Sequence[int], ref: Mapping[int, Tensor]) -> TokenBatch:
+def with_reference(batch: TokenBatch, rows: Sequence[int], ref: RowValues) -> TokenBatch:
     """The pairs of these rows with the reference's log-probabilities, `ref_logprobs` per sequence."""
-    return replace(batch, per_sequence={"ref_logprobs": torch.cat([ref[row] for row in rows])})
+    return replace(batch, per_sequence={"ref_logprobs": ref.of(rows)})
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -83,7 +82,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     pairs = prepare_pairs(settings, tokenizer, policy, run)
     steps = steps_for(settings, len(pairs.train), run)
 
-    def reference(some: Sequence[PairTokens], rows: Sequence[int]) -> dict[int, Tensor]:
+    def reference(some: Sequence[PairTokens], rows: Sequence[int]) -> RowValues:
         def both(row: int) -> tuple[Tokens, Tokens]:
             return some[row].chosen, some[row].rejected
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,51 +18,67 @@ from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.runs import Run
 
-RECORD = np.dtype([("key", "S32"), ("logprob", "<f4")])
-"""One line of the file: hash of a sequence, and its log-probability in nats."""
+RECORD = np.dtype([("key", "<u8"), ("logprob", "<f4")])
+"""One line of the file: hash of a row's number and of one of its sequences, and its log-probability in nats."""
 
 BATCHES = 16
 """Micro-batches between two writes: what a crash makes to do again."""
 
 
-class Known:
-    """What has been computed, by content; in a file that only grows, so that a run killed at any moment loses little.
+@dataclass(frozen=True)
+class RowValues:
+    """Numbers of some rows of a data set.  rows: int64 [n], ascending.  values: float32 [n, k]."""
 
-    A sequence is known by its ids and by which of them count; the run folder it lies in stands for the model.
+    rows: np.ndarray
+    values: Tensor
+
+    def of(self, rows: Sequence[int]) -> Tensor:
+        """float32 [len(rows) * k]: those of the given rows, one row after the other."""
+        places = np.searchsorted(self.rows, np.asarray(rows))
+        return self.values[torch.from_numpy(places)].flatten()
+
+
+class Known:
+    """What was computed before, by content; in a file that only grows, so that a run killed at any moment loses little.
+
+    The run folder that the file lies in stands for the model.
     """
 
     def __init__(self, path: Path, writes: bool) -> None:
         self._path, self._writes = path, writes
-        found = np.frombuffer(path.read_bytes() if path.exists() else b"", dtype=np.uint8)
-        whole = found[: len(found) // RECORD.itemsize * RECORD.itemsize].view(
-            RECORD
-        )  # a crash may cut the last one
-        if writes and len(found) > whole.nbytes:
-            os.truncate(path, whole.nbytes)
-        self._values = dict(zip(whole["key"].tolist(), whole["logprob"].tolist(), strict=True))
+        size = path.stat().st_size if path.exists() else 0
+        whole = size // RECORD.itemsize  # a crash may have cut the last one
+        if writes and size > whole * RECORD.itemsize:
+            os.truncate(path, whole * RECORD.itemsize)
+        found = np.fromfile(path, dtype=RECORD, count=whole) if whole else np.empty(0, dtype=RECORD)
+        self._found = found[np.argsort(found["key"], kind="stable")]
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._values
+    def values(self, keys: np.ndarray) -> np.ndarray:
+        """float32, one per key uint64 [m]; NaN where unknown."""
+        values = np.full(len(keys), np.nan, dtype=np.float32)
+        places = np.searchsorted(self._found["key"], keys)
+        there = places < len(self._found)
+        there[there] = self._found["key"][places[there]] == keys[there]
+        values[there] = self._found["logprob"][places[there]]
+        return values
 
-    def __getitem__(self, key: bytes) -> float:
-        return self._values[key]
-
-    def add(self, keys: Sequence[bytes], logprobs: Tensor) -> None:
-        """Those that are new; what is known stays as it is, to the bit."""
-        new = {key: value for key, value in zip(keys, logprobs.tolist(), strict=True) if key not in self}
-        self._values.update(new)
+    def add(self, keys: np.ndarray, logprobs: np.ndarray) -> None:
+        """Write what is new."""
         if self._writes:
+            rows = np.empty(len(keys), dtype=RECORD)
+            rows["key"], rows["logprob"] = keys, logprobs
             with self._path.open("ab") as stream:
-                stream.write(np.array(list(new.items()), dtype=RECORD).tobytes())
+                stream.write(rows.tobytes())
                 stream.flush()
                 os.fsync(stream.fileno())
 
 
-def key_of(tokens: Tokens) -> bytes:
-    """32 hex digits for a sequence and its mask."""
-    digest = hashlib.sha256(np.asarray(tokens.ids, dtype="<i4").tobytes())
+def key_of(row: int, number: int, tokens: Tokens) -> int:
+    """64 bits for sequence `number` of a row, with its mask."""
+    digest = hashlib.sha256(f"{row} {number} {len(tokens)} ".encode())
+    digest.update(np.asarray(tokens.ids, dtype="<i4").tobytes())
     digest.update(np.packbits(tokens.loss_mask).tobytes())
-    return digest.hexdigest()[:32].encode()
+    return int.from_bytes(digest.digest()[:8], "little")
 
 
 def reference_logprobs(
@@ -71,38 +88,43 @@ def reference_logprobs(
     max_tokens: int,
     world: World,
     run: Run,
-) -> dict[int, Tensor]:
-    """Row -> float32 [k] on the CPU: log-probabilities (nats, over `loss_mask`) of the k `sequences` of each row.
+) -> RowValues:
+    """Log-probabilities (nats, over `loss_mask`) of the k `sequences` of each of `rows` (ascending), on the CPU.
 
     `model` is the reference itself: call this before it is trained, and before a checkpoint is loaded into it.
     """
     known = Known(run.folder / "reference.bin", world.leads)
-    keys = {row: [key_of(tokens) for tokens in sequences(row)] for row in rows}
+    values = []
     with run.progress(len(rows), "reference") as bar:
         for some in _chunks(rows, sequences, max_tokens * BATCHES):
-            wanted = [key for row in some for key in keys[row]]
-            if not all(key in known for key in wanted):
-                batch = TokenBatch.collate([tokens for row in some for tokens in sequences(row)])
-                known.add(
-                    wanted,
-                    forward_pass(
-                        model, model.sequence_logprobs, batch.to(world.device), "sequences", max_tokens, world
-                    ),
-                )
+            tokens = [each for _, own in some for each in own]
+            numbered = [(row, n, each) for row, own in some for n, each in enumerate(own)]
+            keys = np.array([key_of(*each) for each in numbered], dtype=np.uint64)
+            found = known.values(keys)
+            new = np.isnan(found)
+            if new.any():
+                batch = TokenBatch.collate(tokens).to(world.device)
+                computed = forward_pass(model, model.sequence_logprobs, batch, "sequences", max_tokens, world)
+                found[new] = computed.cpu().numpy()[new]  # what was known stays, to the bit
+                known.add(keys[new], found[new])
+            values.append(torch.from_numpy(found).view(len(some), -1))
             bar.advance(len(some))
-    return {row: torch.tensor([known[key] for key in keys[row]]) for row in rows}
+    return RowValues(np.asarray(rows, dtype=np.int64), torch.cat(values) if values else torch.empty(0, 1))
 
 
 def _chunks(
     rows: Sequence[int], sequences: Callable[[int], Sequence[Tokens]], max_tokens: int
-) -> Iterator[list[int]]:
-    """All rows in their order, about `max_tokens` tokens at a time.  A run that was killed makes the same chunks again, so
-    that every number comes out of the same products, to the bit."""
-    chunk: list[int] = []
+) -> Iterator[list[tuple[int, Sequence[Tokens]]]]:
+    """All rows in their order with their sequences, about `max_tokens` tokens at a time.
+
+    A run that was killed makes the same chunks again, so that every number comes out of the same products, to the bit.
+    """
+    chunk: list[tuple[int, Sequence[Tokens]]] = []
     held = 0
     for row in rows:
-        chunk.append(row)
-        held += sum(map(len, sequences(row)))
+        own = sequences(row)
+        chunk.append((row, own))
+        held += sum(map(len, own))
         if held >= max_tokens:
             yield chunk
             chunk, held = [], 0
