@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from tutelage.data.batch import TokenBatch, Tokens
@@ -82,7 +83,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     pairs = prepare_pairs(settings, tokenizer, policy, run)
     steps = steps_for(settings, len(pairs.train), run)
 
-    def reference(some: Sequence[PairTokens], rows: Sequence[int]) -> RowValues:
+    def reference(some: Sequence[PairTokens], rows: Sequence[int] | np.ndarray) -> RowValues:
         def both(row: int) -> tuple[Tokens, Tokens]:
             return some[row].chosen, some[row].rejected
 
