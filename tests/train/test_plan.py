@@ -50,7 +50,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def on_gpu(settings: SFTSettings | DPOSettings | RewardSettings | PPOSettings) -> Plan:
-    return plan(settings, "cuda", BF16, 79 * GIB)
+    """On a card of 80 GB."""
+    return plan(settings, "cuda", BF16, 80e9)
 
 
 def test_an_8b_model_by_its_config_alone(llama: str) -> None:
@@ -66,6 +67,39 @@ def test_an_8b_model_by_its_config_alone(llama: str) -> None:
 
 def test_dpo_of_8b_with_an_adapter_fits_a_card_of_80_gb(llama: str) -> None:
     assert on_gpu(DPOSettings(data="x", model=llama, lora_rank=16)).fits
+
+
+def test_ppo_of_8b_with_adapters_on_one_base_fits(llama: str) -> None:
+    found = on_gpu(PPOSettings(prompts="x", model=llama, reward_model=llama, lora_rank=16))
+    assert found.fits
+    frozen = {column.role: column.weights for column in found.columns}
+    assert frozen["critic"] < GIB < frozen["reward model"]  # the critic's base is the reward model's
+
+
+def test_full_ppo_of_1_5b_fits_with_layers_computed_again(tmp_path: Path) -> None:
+    LlamaConfig(
+        vocab_size=151936,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=28,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    ).save_pretrained(tmp_path)
+    settings = PPOSettings(prompts="x", model=str(tmp_path), reward_model=str(tmp_path))
+    found = on_gpu(settings)
+    assert found.fits and found.checkpointing
+    kept = on_gpu(settings.model_copy(update={"gradient_checkpointing": "off"}))
+    assert not kept.fits and not kept.checkpointing
+
+
+def test_auto_computes_again_only_where_memory_is_short(tmp_path: Path) -> None:
+    settings = SFTSettings(data="x", model=save_model(tmp_path), max_length=256)
+    plenty = plan(settings, "cpu", torch.float32, 8 * GIB)
+    assert plenty.fits and not plenty.checkpointing
+    scarce = plan(settings, "cpu", torch.float32, 0.9 * plenty.total)
+    assert scarce.checkpointing and scarce.columns[0].activations < plenty.columns[0].activations
 
 
 def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
