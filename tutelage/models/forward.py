@@ -67,7 +67,7 @@ class Flat:
         layout = layout_of(batch)
         ids, wanted = row_of(batch, layout, read)
         # A layer that is computed again in the backward pass would be computed whole: the hooks are gone by then.
-        again = backbone.is_activation_checkpointing and torch.is_grad_enabled()
+        again = getattr(backbone, "is_activation_checkpointing", False) and torch.is_grad_enabled()
         few = self._trims and not again and len(wanted) <= TRIM_SHARE * layout.total
         with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
             states: Tensor = backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state

@@ -177,15 +177,20 @@ def _within(length: int, source: Source) -> int:
 
 def plan(settings: PlanSettings, device_type: str, arithmetic: torch.dtype, free: float) -> Plan:
     """What a command will take on a device of that type with so many bytes free.  Where `gradient_checkpointing` is auto, it
-    is on if the plan does not fit without.
+    is on if the plan does not fit without and takes less with it.
 
-    Raises ValueError when there is no model where the settings say.
+    Raises ValueError when there is no model where the settings say, or when its architecture cannot be rehearsed.
     """
     wanted = settings.gradient_checkpointing if isinstance(settings, TrainSettings) else "off"
-    found = _plan(settings, device_type, arithmetic, free, wanted == "on")
-    if wanted == "auto" and not found.fits:
-        return _plan(settings, device_type, arithmetic, free, True)
-    return found
+    try:
+        found = _plan(settings, device_type, arithmetic, free, wanted == "on")
+        if wanted != "auto" or found.fits:
+            return found
+        again = _plan(settings, device_type, arithmetic, free, True)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"what memory it will take cannot be told for this architecture ({why}).") from error
+    return again if again.total < found.total else found
 
 
 def _plan(
@@ -260,30 +265,35 @@ def _resident() -> int:
 
 
 def here(settings: PlanSettings, world: World) -> Plan | None:
-    """The plan on this machine, made once per run; None where an architecture cannot be rehearsed."""
+    """The plan on this machine, made once per run; None where there is none (whatever is wrong, the command itself says)."""
     return _here(type(settings), settings.model_dump_json(), world)
 
 
 @lru_cache(maxsize=2)
 def _here(kind: type[PlanSettings], text: str, world: World) -> Plan | None:
-    already = _resident() if world.device.type == "cpu" else 0
-    free = free_bytes(world.device) + already
     try:
-        return plan(kind.model_validate_json(text), world.device.type, world.dtype, free)
-    except (AttributeError, RuntimeError, TypeError):
+        return _on(kind.model_validate_json(text), world)
+    except ValueError:
         return None
 
 
+def _on(settings: PlanSettings, world: World) -> Plan:
+    already = _resident() if world.device.type == "cpu" else 0
+    return plan(settings, world.device.type, world.dtype, free_bytes(world.device) + already)
+
+
 def show(settings: PlanSettings, world: World, console: Console) -> None:
-    """Print what the command will take, and which settings would lower it; with `plan_gib` on a GPU of that size."""
+    """Print what the command will take, and which settings would lower it; with `plan_gib` on a GPU of that size.
+
+    Raises ValueError for what is wrong where a plan was asked for."""
     if settings.plan_gib:
         precision: str = settings.precision  # type: ignore[attr-defined]
         arithmetic = torch.float32 if precision == "fp32" else torch.bfloat16
         found: Plan | None = plan(settings, "cuda", arithmetic, settings.plan_gib * 2**30)
     else:
-        found = here(settings, world)
+        found = _on(settings, world) if settings.plan else here(settings, world)
     if found is None:
-        console.print("What memory it will take cannot be told for this architecture.")
+        console.print("What memory it will take cannot be told.")
         return
     console.print(_table(found, settings))
     where = f"a GPU with {settings.plan_gib:g} GiB" if settings.plan_gib else "this machine"
