@@ -16,8 +16,9 @@ from tests.train.making import make_tokenizer
 from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model
+from tutelage.parallel import World
 from tutelage.settings.train import DPOSettings, PPOSettings, RewardSettings, SFTSettings
-from tutelage.train.plan import Plan, plan
+from tutelage.train.plan import Plan, here, plan
 
 GIB = 2**30
 BF16 = torch.bfloat16
@@ -50,41 +51,84 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def on_gpu(settings: SFTSettings | DPOSettings | RewardSettings | PPOSettings) -> Plan:
-    return plan(settings, "cuda", BF16, 79 * GIB)
+    """On a card of 80 GB."""
+    return plan(settings, "cuda", BF16, 80e9)
 
 
 def test_an_8b_model_by_its_config_alone(llama: str) -> None:
-    full = on_gpu(SFTSettings(data="x", model=llama))
-    assert full.columns[0].weights == 4 * 8_030_261_248  # the model's card says 8.03 B
-    assert full.columns[0].optimizer == 8 * 8_030_261_248
-    assert not full.fits
     lora = on_gpu(SFTSettings(data="x", model=llama, lora_rank=16))
     assert lora.fits
     trained = lora.columns[0].optimizer / 8
     assert trained == 16 * 32 * (4096 * 2 + 2 * (4096 + 1024) + 4096 * 2 + 3 * (4096 + 14336))
 
 
+@pytest.mark.slow
+def test_full_training_of_8b_does_not_fit(llama: str) -> None:
+    full = on_gpu(SFTSettings(data="x", model=llama))
+    assert full.columns[0].weights == 4 * 8_030_261_248  # the model's card says 8.03 B
+    assert full.columns[0].optimizer == 8 * 8_030_261_248
+    assert not full.fits
+
+
+@pytest.mark.slow
 def test_dpo_of_8b_with_an_adapter_fits_a_card_of_80_gb(llama: str) -> None:
     assert on_gpu(DPOSettings(data="x", model=llama, lora_rank=16)).fits
+
+
+@pytest.mark.slow
+def test_ppo_of_8b_with_adapters_on_one_base_fits(llama: str) -> None:
+    found = on_gpu(PPOSettings(prompts="x", model=llama, reward_model=llama, lora_rank=16))
+    assert found.fits
+    frozen = {column.role: column.weights for column in found.columns}
+    assert frozen["critic"] < GIB < frozen["reward model"]  # the critic's base is the reward model's
+
+
+@pytest.mark.slow
+def test_full_ppo_of_1_5b_fits_with_layers_computed_again(tmp_path: Path) -> None:
+    LlamaConfig(
+        vocab_size=151936,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=28,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    ).save_pretrained(tmp_path)
+    settings = PPOSettings(prompts="x", model=str(tmp_path), reward_model=str(tmp_path))
+    found = on_gpu(settings)
+    assert found.fits and found.checkpointing
+    kept = on_gpu(settings.model_copy(update={"gradient_checkpointing": "off"}))
+    assert not kept.fits and not kept.checkpointing
+
+
+def test_auto_computes_again_only_where_memory_is_short(tmp_path: Path) -> None:
+    settings = SFTSettings(data="x", model=save_model(tmp_path), max_length=256, batch_size=8)
+    plenty = plan(settings, "cpu", torch.float32, 8 * GIB)
+    assert plenty.fits and not plenty.checkpointing
+    scarce = plan(settings, "cpu", torch.float32, 0.9 * plenty.total)
+    assert scarce.checkpointing and scarce.columns[0].activations < plenty.columns[0].activations
 
 
 def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     totals = [
         plan(
-            SFTSettings(data="x", model=model, micro_batch_tokens=tokens, max_length=128),
+            SFTSettings(data="x", model=model, micro_batch_tokens=tokens, max_length=64),
             "cpu",
             torch.float32,
             GIB,
         ).columns[0]
-        for tokens in (512, 1024, 2048)
+        for tokens in (256, 512, 1024)
     ]
     assert totals[0].activations < 0.6 * totals[1].activations < 0.36 * totals[2].activations * 1.1
 
 
 def test_ppo_holds_what_it_says(tmp_path: Path) -> None:
     model = save_model(tmp_path)
-    settings = PPOSettings(prompts="x", model=model, reward_model=model)
+    settings = PPOSettings(
+        prompts="x", model=model, reward_model=model, batch_size=4, max_prompt_length=32, max_new_tokens=16
+    )
     found = plan(settings, "cpu", torch.float32, GIB)
     assert [column.role for column in found.columns] == ["policy", "critic", "reference", "reward model"]
     assert [bool(column.optimizer) for column in found.columns] == [True, True, False, False]
@@ -121,3 +165,11 @@ def test_a_run_takes_what_the_plan_says(tmp_path: Path, more: list[str]) -> None
     planned = float(amount) * {"MiB": 2**20, "GiB": GIB}[unit]
     peak = int(output.split()[-1])
     assert 0.8 * peak < planned < 1.2 * peak, said
+
+
+def test_a_mistake_is_one_sentence_and_the_command_itself_says_it(tmp_path: Path) -> None:
+    wrong = SFTSettings(data="x", model=str(tmp_path / "nothing"), out=tmp_path / "run")
+    with pytest.raises(ValueError, match="There is no folder"):
+        launch("sft", wrong.model_copy(update={"plan": True}))
+    assert not (tmp_path / "run").exists()
+    assert here(wrong, World(torch.device("cpu"))) is None

@@ -66,7 +66,9 @@ class Flat:
     def __call__(self, backbone: Any, batch: TokenBatch, read: Tensor | None) -> Tensor:
         layout = layout_of(batch)
         ids, wanted = row_of(batch, layout, read)
-        few = self._trims and len(wanted) <= TRIM_SHARE * layout.total
+        # A layer that is computed again in the backward pass would be computed whole: the hooks are gone by then.
+        again = getattr(backbone, "is_activation_checkpointing", False) and torch.is_grad_enabled()
+        few = self._trims and not again and len(wanted) <= TRIM_SHARE * layout.total
         with only_where_read(backbone, wanted, layout.total) if few else nullcontext():
             states: Tensor = backbone(**flat_inputs(ids, layout), use_cache=False).last_hidden_state
             return states[0, wanted]

@@ -161,8 +161,14 @@ def imagining(device_type: str = "cpu") -> Iterator[Ledger]:
 
 
 def adapted(module: H, rank: int) -> H:
-    """`add_lora` for an imagined model: peft moves what it makes to where the model lies, which imagined tensors do not
-    endure, unless it lies nowhere yet."""
+    """`add_lora` for an imagined model: modules that are moved or cast to another dtype, as adapters and a scalar head are,
+    must lie nowhere (torch's meta device) meanwhile: imagined tensors do not endure it."""
+    head: nn.Module = getattr(module.host, "score", None) or nn.Module()
+    for name, parameter in head._parameters.items():
+        if parameter is not None:
+            with unset_fake_temporarily():
+                nowhere = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+                head._parameters[name] = nn.Parameter(nowhere)
     with torch.device("meta"):
         result = add_lora(module, rank, 1.0)
     for part in result.modules():

@@ -28,7 +28,8 @@ class Role:
 
     task: what it is asked: log-probabilities of responses, one score per sequence, or one value per state.
     trained: all of its weights, or with `lora_rank` an adapter.  dtype: of its weights; adapters are float32.
-    beside: the name of the role whose weights it uses, instead of having its own.
+    beside: the name of the role whose frozen weights it uses, instead of having its own.  checkpointing: layers are computed
+    again in the backward pass.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Role:
     dtype: torch.dtype = torch.float32
     lora_rank: int = 0
     beside: str = ""
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,12 @@ def _deepened(at: Callable[[int | None], tuple[Pass, int, int]], layers: int) ->
 
 
 def _trained(model: Hosted, role: Role) -> Hosted:
-    if role.lora_rank and role.trained:
-        return adapted(model, role.lora_rank)
-    return model.requires_grad_(role.trained)
+    if not role.trained:
+        return model.requires_grad_(False)
+    model = adapted(model, role.lora_rank) if role.lora_rank else model
+    if role.checkpointing:
+        model.checkpoint_gradients()
+    return model
 
 
 def _answer(role: Role, model: Hosted, batch: TokenBatch) -> Tensor:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,6 +20,7 @@ from rich.table import Table
 
 from tutelage.models.free import free_bytes
 from tutelage.models.loading import Source, context_at
+from tutelage.models.lora import read_adapter
 from tutelage.models.memory import Taken
 from tutelage.models.rehearsal import Part, Role, Shape, measure
 from tutelage.models.tiny import tiny_config
@@ -78,12 +81,14 @@ class Column:
 @dataclass(frozen=True)
 class Plan:
     """`columns`, one per role, add up to the fullest moment of an update; `generation`: what keys, values and logits of
-    responses take at another moment; `itself`: the process with its libraries; `free`: for all but what it has already."""
+    responses take at another moment; `itself`: the process with its libraries; `free`: for all of it.  checkpointing:
+    whether layers are computed again."""
 
     columns: Sequence[Column]
     generation: float
     itself: float
     free: float
+    checkpointing: bool = False
 
     @property
     def total(self) -> float:
@@ -96,26 +101,47 @@ class Plan:
         return self.total <= self.free
 
 
-def roles(settings: PlanSettings, arithmetic: torch.dtype) -> list[Role]:
-    """The models that a command holds, those that it trains first, in the order in which they run."""
+def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool = False) -> list[Role]:
+    """The models that a command holds, as `models/setup.py` makes them; those that it trains first, in the order in which
+    they run."""
     lora = settings.lora_rank if isinstance(settings, LoraSettings) else 0
+    dtype = arithmetic if lora else torch.float32
+    own: dict[str, Any] = {
+        "trained": True,
+        "dtype": dtype,
+        "lora_rank": lora,
+        "checkpointing": checkpointing,
+    }
     if isinstance(settings, PretrainSettings):
-        return [Role("policy", _start(settings), trained=True)]
-    policy = Role("policy", result_folder(settings.model), trained=True, lora_rank=lora)  # type: ignore[attr-defined]
+        return [Role("policy", _start(settings), **own)]
+    start = result_folder(settings.model)  # type: ignore[attr-defined]
     if isinstance(settings, RewardSettings):
-        return [replace(policy, name="reward model", task="scores")]
+        return [Role("reward model", start, "scores", **own)]
     if isinstance(settings, SampleSettings):
-        return [replace(policy, trained=False, dtype=arithmetic)]
-    if not isinstance(settings, RLSettings):
-        return [policy]
-    judge = result_folder(settings.reward_model)
-    found = [policy, Role("critic", judge, "values", trained=True)]
-    if not lora:
-        found.append(Role("reference", policy.source))
-    found.append(Role("reward model", judge, "scores", dtype=arithmetic))
-    if arithmetic != torch.float32:
-        found.append(replace(policy, name="generator", trained=False, dtype=arithmetic, lora_rank=0))
+        return [Role("policy", start, dtype=arithmetic)]
+    found = [Role("policy", start, **own)]
+    if isinstance(settings, RLSettings):
+        found += _around(settings, start, arithmetic, own)
     return found
+
+
+def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict[str, Any]) -> list[Role]:
+    """What stands around a policy that learns by practising; with adapters frozen weights are shared."""
+    judge = result_folder(settings.reward_model)
+    if settings.lora_rank:
+        adapter = read_adapter(Path(judge).parent / "adapter")
+        base = "policy" if adapter and adapter.is_on(start) else ""
+        return [
+            Role("critic", judge, "values", beside="reward model", **own),
+            Role("reward model", judge, "scores", dtype=arithmetic, beside=base),
+        ]
+    found = [
+        Role("critic", judge, "values", **own),
+        Role("reference", start),
+        Role("reward model", judge, "scores", dtype=arithmetic),
+    ]
+    copied = arithmetic != torch.float32
+    return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
 
 
 def _start(settings: PretrainSettings) -> Source:
@@ -150,18 +176,35 @@ def _within(length: int, source: Source) -> int:
 
 
 def plan(settings: PlanSettings, device_type: str, arithmetic: torch.dtype, free: float) -> Plan:
-    """What a command will take on a device of that type with so many bytes free.
+    """What a command will take on a device of that type with so many bytes free.  Where `gradient_checkpointing` is auto, it
+    is on if the plan does not fit without and takes less with it.
 
-    Raises ValueError when there is no model where the settings say.
+    Raises ValueError when there is no model where the settings say, or when its architecture cannot be rehearsed.
     """
-    found = roles(settings, arithmetic)
+    wanted = settings.gradient_checkpointing if isinstance(settings, TrainSettings) else "off"
+    try:
+        found = _plan(settings, device_type, arithmetic, free, wanted == "on")
+        if wanted != "auto" or found.fits:
+            return found
+        again = _plan(settings, device_type, arithmetic, free, True)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"what memory it will take cannot be told for this architecture ({why}).") from error
+    return again if again.total < found.total else found
+
+
+def _plan(
+    settings: PlanSettings, device_type: str, arithmetic: torch.dtype, free: float, checkpointing: bool
+) -> Plan:
+    found = roles(settings, arithmetic, checkpointing)
     fullest_batch = shape(settings, found[0].source)
     micro = settings.micro_batch_tokens if isinstance(settings, TrainSettings) else fullest_batch.length
     parts = [measure(role, fullest_batch, micro, arithmetic, device_type) for role in found]
     columns = fullest(parts, heap=device_type == "cpu")
     itself = _resident() + LIBRARIES if device_type == "cpu" else 0.0
     held = itself + sum(part.weights + part.optimizer for part in parts)
-    return Plan(columns, _generation(settings, parts[0], device_type, free - held), itself, free)
+    generation = _generation(settings, parts[0], device_type, free - held)
+    return Plan(columns, generation, itself, free, checkpointing)
 
 
 def _generation(settings: PlanSettings, part: Part, device_type: str, free: float) -> float:
@@ -221,25 +264,46 @@ def _resident() -> int:
     return pages * resource.getpagesize()
 
 
-def show(settings: PlanSettings, world: World, console: Console) -> None:
-    """Print what the command will take, and which settings would lower it; with `plan_gib` on a GPU of that size."""
-    gpu = bool(settings.plan_gib)
-    kind = "cuda" if gpu else world.device.type
-    arithmetic = torch.bfloat16 if gpu and settings.precision != "fp32" else world.dtype  # type: ignore[attr-defined]
-    already = _resident() if kind == "cpu" else 0
-    free = settings.plan_gib * 2**30 if gpu else free_bytes(world.device) + already
+def here(settings: PlanSettings, world: World) -> Plan | None:
+    """The plan on this machine, made once per run; None where there is none (whatever is wrong, the command itself says)."""
+    return _here(type(settings), settings.model_dump_json(), world)
+
+
+@lru_cache(maxsize=2)
+def _here(kind: type[PlanSettings], text: str, world: World) -> Plan | None:
     try:
-        found = plan(settings, kind, arithmetic, free)
-    except (AttributeError, RuntimeError, TypeError) as error:
-        console.print(f"What memory it will take cannot be told for this architecture ({error}).")
+        return _on(kind.model_validate_json(text), world)
+    except ValueError:
+        return None
+
+
+def _on(settings: PlanSettings, world: World) -> Plan:
+    already = _resident() if world.device.type == "cpu" else 0
+    return plan(settings, world.device.type, world.dtype, free_bytes(world.device) + already)
+
+
+def show(settings: PlanSettings, world: World, console: Console) -> None:
+    """Print what the command will take, and which settings would lower it; with `plan_gib` on a GPU of that size.
+
+    Raises ValueError for what is wrong where a plan was asked for."""
+    if settings.plan_gib:
+        precision: str = settings.precision  # type: ignore[attr-defined]
+        arithmetic = torch.float32 if precision == "fp32" else torch.bfloat16
+        found: Plan | None = plan(settings, "cuda", arithmetic, settings.plan_gib * 2**30)
+    else:
+        found = _on(settings, world) if settings.plan else here(settings, world)
+    if found is None:
+        console.print("What memory it will take cannot be told.")
         return
     console.print(_table(found, settings))
-    where = f"a GPU with {settings.plan_gib:g} GiB" if gpu else "this machine"
+    where = f"a GPU with {settings.plan_gib:g} GiB" if settings.plan_gib else "this machine"
     console.print(
-        f"At most {amount(found.total)} at once; {where} has {amount(free)} for it."
+        f"At most {amount(found.total)} at once; {where} has {amount(found.free)} for it."
         if found.fits
-        else f"Warning: up to {amount(found.total)} at once, but {where} has {amount(free)} for it."
+        else f"Warning: up to {amount(found.total)} at once, but {where} has {amount(found.free)} for it."
     )
+    if found.checkpointing:
+        console.print("Layers are computed again in the backward pass (gradient_checkpointing).")
 
 
 def _table(found: Plan, settings: PlanSettings) -> Table:

@@ -84,7 +84,7 @@ def key_of(row: int, number: int, tokens: Tokens) -> int:
 def reference_logprobs(
     model: PolicyModule,
     sequences: Callable[[int], Sequence[Tokens]],
-    rows: Sequence[int],
+    rows: Sequence[int] | np.ndarray,
     max_tokens: int,
     world: World,
     run: Run,
@@ -113,7 +113,7 @@ def reference_logprobs(
 
 
 def _chunks(
-    rows: Sequence[int], sequences: Callable[[int], Sequence[Tokens]], max_tokens: int
+    rows: Sequence[int] | np.ndarray, sequences: Callable[[int], Sequence[Tokens]], max_tokens: int
 ) -> Iterator[list[tuple[int, Sequence[Tokens]]]]:
     """All rows in their order with their sequences, about `max_tokens` tokens at a time.
 

@@ -29,6 +29,7 @@ from tutelage.runs import Run
 from tutelage.settings.groups import DataSettings
 from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, TrainSettings
 from tutelage.statistics import correct
+from tutelage.train.plan import here
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E")
@@ -81,8 +82,16 @@ def setup_for(settings: TrainSettings, world: World) -> Setup:
         lora.lora_rank if lora else 0,
         lora.lora_alpha if lora else 1.0,
         settings.seed,
-        settings.gradient_checkpointing == "on",
+        _checkpoints(settings, world),
     )
+
+
+def _checkpoints(settings: TrainSettings, world: World) -> bool:
+    """Whether layers are computed again in the backward pass: as set, or (auto) where the plan says that memory is short."""
+    if settings.gradient_checkpointing != "auto":
+        return settings.gradient_checkpointing == "on"
+    found = here(settings, world)
+    return found is not None and found.checkpointing
 
 
 @dataclass(frozen=True)
