@@ -55,6 +55,7 @@ def on_gpu(settings: SFTSettings | DPOSettings | RewardSettings | PPOSettings) -
     return plan(settings, "cuda", BF16, 80e9)
 
 
+@pytest.mark.slow
 def test_an_8b_model_by_its_config_alone(llama: str) -> None:
     lora = on_gpu(SFTSettings(data="x", model=llama, lora_rank=16))
     assert lora.fits

@@ -51,10 +51,10 @@ for the Llama by hand and for transformers' modules with their many small pieces
 PROMPT = 512
 """Tokens of a prompt, where no setting bounds them."""
 
+KINDS = ("weights", "gradients", "optimizer", "activations", "logits")
+
 LESS_BY = {
-    "weights": ("a smaller model",),
-    "gradients": ("lora_rank",),
-    "optimizer": ("lora_rank",),
+    "gradients, optimizer": ("lora_rank",),
     "activations": ("micro_batch_tokens", "gradient_checkpointing", "max_length", "max_new_tokens"),
     "logits": ("micro_batch_tokens",),
     "generation": ("memory_mib", "max_new_tokens", "samples"),
@@ -295,7 +295,10 @@ def show(settings: PlanSettings, world: World, console: Console) -> None:
     if found is None:
         console.print("What memory it will take cannot be told.")
         return
-    console.print(_table(found, settings))
+    console.print(_table(found))
+    for line in (_beside(found), _less_by(settings)):
+        if line:
+            console.print(line, style="dim")
     where = f"a GPU with {settings.plan_gib:g} GiB" if settings.plan_gib else "this machine"
     console.print(
         f"At most {amount(found.total)} at once; {where} has {amount(found.free)} for it."
@@ -306,27 +309,34 @@ def show(settings: PlanSettings, world: World, console: Console) -> None:
         console.print("Layers are computed again in the backward pass (gradient_checkpointing).")
 
 
-def _table(found: Plan, settings: PlanSettings) -> Table:
+def _table(found: Plan) -> Table:
+    """One line per role, which reads well at 80 columns whatever a command holds."""
     table = Table(title="memory", box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.add_column("")
+    for kind in KINDS:
+        table.add_column(kind, justify="right")
     for column in found.columns:
-        table.add_column(column.role, justify="right")
-    table.add_column("less by", style="dim")
-    for name in ("weights", "gradients", "optimizer", "activations", "logits"):
-        values = [amount(getattr(column, name)) for column in found.columns]
-        if any(getattr(column, name) for column in found.columns):
-            table.add_row(name, *values, _less_by(name, settings))
-    blank = [""] * (len(found.columns) - 1)
-    if found.generation:
-        table.add_row("generation", amount(found.generation), *blank, _less_by("generation", settings))
-    if found.itself:
-        table.add_row("the process", amount(found.itself), *blank, "")
+        table.add_row(column.role, *(amount(getattr(column, kind)) for kind in KINDS))
     return table
 
 
-def _less_by(name: str, settings: PlanSettings) -> str:
+def _beside(found: Plan) -> str:
+    """What is no model's, in one line."""
+    parts = []
+    if found.generation:
+        parts.append(f"generation {amount(found.generation)} (between updates)")
+    if found.itself:
+        parts.append(f"the process itself {amount(found.itself)}")
+    return f"Besides: {', '.join(parts)}." if parts else ""
+
+
+def _less_by(settings: PlanSettings) -> str:
+    """Which settings lower what, in one line."""
     known = type(settings).model_fields
-    return ", ".join([word for word in LESS_BY[name] if " " in word or word in known][:2])
+    ways = {kind: [word for word in words if word in known][:2] for kind, words in LESS_BY.items()}
+    return (
+        "Less by: " + "; ".join(f"{kind}: {', '.join(words)}" for kind, words in ways.items() if words) + "."
+    )
 
 
 def amount(size: float) -> str:
