@@ -18,7 +18,6 @@ from tutelage.models.loading import (
     load_scalar,
     load_tokenizer,
     policy_module,
-    require_chat_template,
     save,
     score_normalisation,
     set_score_normalisation,
@@ -242,13 +241,6 @@ def test_embeddings_grow_for_a_new_token_and_old_logits_stay(name: str, tmp_path
     assert load_tokenizer(tmp_path).pad_token == "<|filler|>"
     fit_embeddings(model, tokenizer)  # nothing left to do
     assert torch.equal(logits(model.host, ids), after)
-
-
-def test_a_missing_chat_template_is_an_error_only_for_chat(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = load_tokenizer(bare_tokenizer(tmp_path, eos_token="<|eos|>"))
-    with pytest.raises(ValueError, match=r"data\.jsonl holds chat messages.*chat_template\.jinja"):
-        require_chat_template(tokenizer, "data.jsonl")
-    require_chat_template(train_tokenizer([TEXT], 280), "data.jsonl")
 
 
 def test_a_run_folder_stands_for_the_model_in_it(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.ops.advantages import discounted_returns, gae
+from tutelage.ops.advantages import gae
 from tutelage.ops.masked import mask_from_lengths, pad
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=4).filter(sum)
@@ -69,15 +69,6 @@ def test_lambda_1_gives_the_reward_to_go_as_return_whatever_the_values(lengths, 
     _, returns = gae(rewards, values, mask, gamma=1.0, gae_lambda=1.0)
     to_go = rewards.flip(1).cumsum(1).flip(1).masked_fill(~mask, 0.0)
     torch.testing.assert_close(returns, to_go, rtol=0, atol=1e-10)
-    torch.testing.assert_close(discounted_returns(rewards, mask, gamma=1.0), to_go, rtol=0, atol=1e-10)
-
-
-def test_discounted_returns_by_hand():
-    rewards = torch.tensor([[1.0, 2.0, 4.0], [8.0, 99.0, 99.0]])
-    assert discounted_returns(rewards, mask_from_lengths((3, 1)), gamma=0.5).tolist() == [
-        [3, 4, 4],
-        [8, 0, 0],
-    ]
 
 
 def test_the_results_are_constants_and_the_inputs_are_left_alone():

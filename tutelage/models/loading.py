@@ -110,15 +110,6 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def require_chat_template(tokenizer: PreTrainedTokenizerBase, what: str) -> None:
-    """Raises ValueError when `what` (say "data.jsonl") holds chat messages but the tokenizer cannot write them."""
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"{what} holds chat messages, but the tokenizer of {tokenizer.name_or_path or 'the model'} has no chat "
-            "template; put a chat_template.jinja beside its tokenizer_config.json or use plain text rows."
-        )
-
-
 def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether a model with one tokenizer can read the token ids of the other."""
     return one.get_vocab() == other.get_vocab()

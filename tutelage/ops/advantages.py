@@ -27,8 +27,3 @@ def gae(
     for t in reversed(range(len(columns) - 1)):
         columns[t].add_(columns[t + 1], alpha=gamma * gae_lambda)
     return advantages, advantages + values
-
-
-def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
-    """Reward to go, G_t = R_t + gamma G_{t+1}, [B, T], 0 at padding: `gae` with lambda 1 and no critic."""
-    return gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, gae_lambda=1.0)[0]
