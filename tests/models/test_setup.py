@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file
 
 from tests.models.zoo import batch_of, sequences
 from tests.train.making import make_model, make_tokenizer
@@ -18,7 +19,7 @@ from tutelage.models.loading import (
 )
 from tutelage.models.lora import export_adapter, share_frozen
 from tutelage.models.policy import Hosted, ScalarModule
-from tutelage.models.setup import Setup
+from tutelage.models.setup import Setup, finished
 
 CPU = torch.device("cpu")
 TOKENIZER = make_tokenizer()
@@ -144,3 +145,21 @@ def test_several_heads_are_a_plain_sequence_classifier(base: str, tmp_path: Path
     with torch.no_grad():
         alone = torch.cat([plain(input_ids=part[None]).logits for part in BATCH.ids.split(BATCH.lengths)])
     assert torch.allclose(scores, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["policy", "scalar"])
+def test_an_export_is_the_base_as_it_was_stored_and_the_adapter(base: str, tmp_path: Path, kind: str) -> None:
+    """Trained on a base in bf16; what comes out has the base's own float32 weights."""
+    setup = Setup(CPU, torch.bfloat16, lora_rank=2, lora_alpha=8.0)
+    module = setup.policy(base, TOKENIZER) if kind == "policy" else setup.scalar(base, TOKENIZER)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+    save(finished(module, base, TOKENIZER), TOKENIZER, tmp_path / "out")
+    found, start = (load_file(Path(folder) / "model.safetensors") for folder in (tmp_path / "out", base))
+    layer = module.host.model.layers[1].mlp.up_proj
+    delta = 8.0 / 2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    name = "model.layers.1.mlp.up_proj.weight"
+    assert torch.allclose(found[name], start[name] + delta.detach(), atol=1e-6)
+    assert torch.equal(found["model.embed_tokens.weight"], start["model.embed_tokens.weight"])

@@ -212,6 +212,12 @@ def _ending_as_here(model: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[
         model.generation_config = own
 
 
+def stored_dtype(path: str | Path) -> torch.dtype:
+    """In which dtype the weights at `path` are stored, as its config says; float32 where it does not."""
+    dtype: torch.dtype | None = getattr(_config(path), "dtype", None)
+    return dtype or torch.float32
+
+
 def score_normalisation(module: Hosted) -> tuple[float, float] | None:
     """(mean, standard deviation) of the scores on reference responses, from the model's config; None when not set."""
     return _normalisation(module.config)

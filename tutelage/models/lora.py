@@ -93,7 +93,8 @@ class Adapter:
 def save_adapter(module: Hosted, folder: Path) -> None:
     """Write an adapter, and the scalar head beside it where there is one, as peft reads it."""
     adapted: Any = module.model
-    adapted.save_pretrained(folder)
+    # rows for added tokens follow from the base and the tokenizer: the embedding need not come along
+    adapted.save_pretrained(folder, save_embedding_layers=False)
     head = getattr(module.host, "score", None)
     if head is not None:
         save_file({name: value.detach().clone() for name, value in head.state_dict().items()}, folder / HEAD)
@@ -107,6 +108,20 @@ def load_adapter(module: Hosted, folder: Path) -> None:
     head = getattr(module.host, "score", None)
     if head is not None:
         head.load_state_dict(load_file(folder / HEAD))
+
+
+def copy_adapter(source: Hosted, target: Hosted) -> None:
+    """Give `target`, which has an adapter of the same shape, the adapter and the scalar head of `source`."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    set_peft_model_state_dict(target.model, get_peft_model_state_dict(source.model))
+    head = getattr(source.host, "score", None)
+    if head is not None:
+        target.host.score.load_state_dict(head.state_dict())
+    for name in ("mean", "std"):  # what a reward model knows of its scores
+        known = getattr(source.config, f"tutelage_score_{name}", None)
+        if known is not None:
+            setattr(target.config, f"tutelage_score_{name}", known)
 
 
 def export_adapter(module: Hosted, folder: Path, base: str) -> None:

@@ -82,7 +82,10 @@ class Hosted(nn.Module):
     def checkpoint_gradients(self) -> None:
         """Keep only what goes into each layer, and compute the layer again in the backward pass: less memory, the same
         gradients, a third more work."""
-        self.host.gradient_checkpointing_enable({"use_reentrant": False})
+        newer = getattr(
+            self.host, "activation_checkpointing_enable", None
+        )  # its name from transformers 5.23 on
+        (newer or self.host.gradient_checkpointing_enable)({"use_reentrant": False})
         self.train()  # where transformers asks whether to; there is no dropout that this could switch on
 
     def with_model(self, model: nn.Module) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -20,8 +20,9 @@ from tutelage.models.loading import (
     load_scalar,
     score_normalisation_at,
     set_score_normalisation,
+    stored_dtype,
 )
-from tutelage.models.lora import Adapter, add_lora, load_adapter, read_adapter, share_frozen
+from tutelage.models.lora import Adapter, add_lora, copy_adapter, load_adapter, read_adapter, share_frozen
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
 
 H = TypeVar("H", bound=Hosted)
@@ -109,3 +110,19 @@ class Setup:
         adapted = add_lora(module, rank=adapter.rank, alpha=adapter.alpha, seed=self.seed)
         load_adapter(adapted, adapter.folder)
         return adapted
+
+
+def finished(module: H, path: str, tokenizer: PreTrainedTokenizerBase) -> H:
+    """A trained model as it is exported: its adapter on the base at `path` as that is stored, which in training may
+    have been rounded to the arithmetic of the run."""
+    stored = stored_dtype(path)
+    if not module.adapted or module.dtype == stored:
+        return module
+    load = load_policy if isinstance(module, PolicyModule) else load_scalar
+    base = load(path, dtype=stored)
+    fit_embeddings(base, tokenizer)
+    config: Any = module.model
+    adapter = config.peft_config["default"]
+    exact = add_lora(base, rank=adapter.r, alpha=adapter.lora_alpha)
+    copy_adapter(module, exact)
+    return cast(H, exact)

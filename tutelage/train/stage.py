@@ -22,7 +22,7 @@ from tutelage.feedback.source import comparisons_digest, comparisons_from, is_st
 from tutelage.models.loading import context_of, save
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
-from tutelage.models.setup import Setup
+from tutelage.models.setup import Setup, finished
 from tutelage.parallel import World
 from tutelage.records import Comparison
 from tutelage.runs import Run
@@ -154,8 +154,9 @@ def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself."""
     folder = run.folder / "model"
     if run.leads:
-        save(model, tokenizer, folder)
+        base = next((entry["path"] for entry in run.lineage["inputs"] if entry["name"] == "model"), "")
+        exact = finished(model, base, tokenizer) if model.adapted else model
+        save(exact, tokenizer, folder)
         if model.adapted:
-            base = next(entry["path"] for entry in run.lineage["inputs"] if entry["name"] == "model")
             export_adapter(model, run.folder / "adapter", base)
     return folder
