@@ -113,6 +113,7 @@ def test_ppo_with_adapters_trains_policy_and_critic_and_resumes_to_the_bit(base:
     assert lines[0]["objective/kl"] == pytest.approx(0.0, abs=1e-5) and lines[-1]["objective/kl"] != 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["reward", "ppo"])
 def test_layers_computed_again_change_nothing(
     base: str, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch

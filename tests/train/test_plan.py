@@ -103,6 +103,7 @@ def test_full_ppo_of_1_5b_fits_with_layers_computed_again(tmp_path: Path) -> Non
     assert not kept.fits and not kept.checkpointing
 
 
+@pytest.mark.slow
 def test_auto_computes_again_only_where_memory_is_short(tmp_path: Path) -> None:
     settings = SFTSettings(data="x", model=save_model(tmp_path), max_length=256, batch_size=8)
     plenty = plan(settings, "cpu", torch.float32, 8 * GIB)

@@ -293,6 +293,7 @@ def test_an_external_reward_model_is_measured_at_the_start_and_says_so(tmp_path:
     assert abs(first["objective/scores"]) < 3 and state["mean"].item() < -1.5  # raw, -1 would have been good
 
 
+@pytest.mark.slow
 def test_what_was_measured_at_the_start_holds_after_a_restart(tmp_path: Path) -> None:
     settings = command_settings(tmp_path, max_steps=4, schedule="constant")
     launch("ppo", settings, Console(quiet=True))
@@ -306,6 +307,7 @@ def test_what_was_measured_at_the_start_holds_after_a_restart(tmp_path: Path) ->
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_load_best_takes_the_policy_with_the_best_objective_not_the_highest_score(tmp_path: Path) -> None:
     """At a price of the KL that no score pays for, the best policy is an early one."""
     settings = command_settings(

@@ -167,6 +167,7 @@ def test_a_command_that_failed_before_its_first_step_is_corrected_in_place(
     assert lineage(out)["state"] == "done" and "error" not in lineage(out)
 
 
+@pytest.mark.slow
 def test_a_pipeline_goes_on_with_more_steps_and_runs_again_what_follows(data: str, tmp_path: Path) -> None:
     rows = tmp_path / "sft.jsonl"
     rows.write_text("".join(json.dumps({"prompt": t, "completion": " yes."}) + "\n" for t in TEXT[:4]))
