@@ -96,3 +96,26 @@ def test_sft_without_anything_written(
     assert "nobody has rewritten or written a response in project 'main'" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+@pytest.mark.parametrize(("command", "read"), [("sft", "demonstrations"), ("reward", "voted_pairs")])
+def test_the_hash_is_that_of_the_rows_that_are_trained_on(
+    command: str, read: str, answered: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading serves both, so answers that come in meanwhile cannot stand in the hash only."""
+    seen, whole = [], getattr(Store, read)
+
+    def fewer_first(store: Store, project: str) -> object:
+        rows = whole(store, project)
+        seen.append(len(rows))
+        return rows[: len(rows) // 2] if len(seen) == 1 else rows
+
+    monkeypatch.setattr(Store, read, fewer_first)
+    out = tmp_path / command
+    args = ["data=store:main", f"store={answered}", f"model={model}", f"out={out}", "heldout_share=0", *SMALL]
+    assert run_command(find(command), args) == 0
+    rows, inputs = trained(out)
+    assert len(seen) == 1 and rows == seen[0] // 2
+    seen.clear()  # the next reading is a short one again
+    digest = {"sft": demonstrations_digest, "reward": comparisons_digest}[command]
+    assert inputs["store:main"] == digest("store:main", answered)

@@ -60,12 +60,13 @@ def test_split_seed_chooses_the_prompts_that_are_held_out_and_seed_does_not(
 def test_rows_from_the_store_are_split_alike(
     demonstrations: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = Run.open(tmp_path / "stored", "sft", SFTSettings(data="-"))
+    stored, compared = (
+        Run.open(tmp_path / name, "sft", SFTSettings(data="-")) for name in ("stored", "compared")
+    )
     rows = list(read_demonstrations(demonstrations))
     pairs = [Comparison(Prompt(text), " sat.", " ran.") for text in PROMPTS]
     for module, kind, found in ((sft, "demonstrations", rows), (stage, "comparisons", pairs)):
         monkeypatch.setattr(module, f"{kind}_from", lambda *args, found=found: found)
-        monkeypatch.setattr(module, f"{kind}_digest", lambda *args: "0")
     assert source.is_store_source("store:main")
     tokenizer = make_tokenizer()
     for seed in (0, 1):
@@ -74,7 +75,7 @@ def test_rows_from_the_store_are_split_alike(
         _, held = sft._rows(SFTSettings.model_validate(chosen), stored)
         assert {row.prompt.content for row in held} == wanted  # type: ignore[union-attr]
         for settings in (RewardSettings.model_validate(chosen), DPOSettings.model_validate(chosen)):
-            found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), stored)
+            found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), compared)
             assert {row.prompt.content for row in found_pairs.comparisons} == wanted
 
 

@@ -110,6 +110,11 @@ def comparisons_digest(
         rows = comparisons_from(source, store, aggregation, ties, annotators)
     except ValueError:
         return None
+    return digest_of_comparisons(rows)
+
+
+def digest_of_comparisons(rows: Sequence[Comparison]) -> str:
+    """The same, of rows that have been read."""
     sides = [(row.chosen, row.chosen_finish, row.rejected, row.rejected_finish) for row in rows]
     return _sha256(
         [[row.prompt.id, *side, row.p_chosen, row.margin] for row, side in zip(rows, sides, strict=True)]
@@ -122,6 +127,11 @@ def demonstrations_digest(source: str, store: str | Path) -> str | None:
         rows = demonstrations_from(source, store)
     except ValueError:
         return None
+    return digest_of_demonstrations(rows)
+
+
+def digest_of_demonstrations(rows: Sequence[Demonstration]) -> str:
+    """The same, of rows that have been read."""
     return _sha256([[row.prompt.id, row.response, row.finish] for row in rows])
 
 

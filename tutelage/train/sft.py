@@ -17,7 +17,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.formats import read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
-from tutelage.feedback.source import demonstrations_digest, demonstrations_from, is_store_source
+from tutelage.feedback.source import demonstrations_from, digest_of_demonstrations, is_store_source
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.ops.losses import nll
@@ -65,8 +65,9 @@ def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Exa
     """(training rows, held-out rows) from files, or what people have written in the store."""
     if not is_store_source(settings.data):
         return read_rows(read_demonstrations, settings, run)
-    rows: list[Example] = [*demonstrations_from(settings.data, settings.store)]
-    run.input("data", settings.data, sha256=demonstrations_digest(settings.data, settings.store))
+    written = demonstrations_from(settings.data, settings.store)
+    run.input("data", settings.data, sha256=digest_of_demonstrations(written))
+    rows: list[Example] = [*written]
     return hold_out(rows, read_demonstrations, settings, run)
 
 

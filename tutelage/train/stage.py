@@ -18,7 +18,7 @@ from tutelage.data.preflight import Prepared, comparisons_of, prepare_comparison
 from tutelage.data.split import split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
-from tutelage.feedback.source import comparisons_digest, comparisons_from, is_store_source
+from tutelage.feedback.source import comparisons_from, digest_of_comparisons, is_store_source
 from tutelage.models.loading import context_of, save
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
@@ -111,9 +111,10 @@ def prepare_pairs(
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
     if is_store_source(settings.data):
-        source = (settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators)
-        rows = comparisons_from(*source)
-        run.input("data", settings.data, sha256=comparisons_digest(*source))
+        rows = comparisons_from(
+            settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators
+        )
+        run.input("data", settings.data, sha256=digest_of_comparisons(rows))
         train, held_out = hold_out(rows, read_comparisons, settings, run)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)
