@@ -13,6 +13,7 @@ from tests.models.zoo import batch_of, sequences
 from tests.train.making import make_model, make_tokenizer
 from tutelage.models.loading import (
     load_scalar,
+    load_tokenizer,
     save,
     score_normalisation,
     set_score_normalisation,
@@ -121,6 +122,37 @@ def test_another_base_is_not_taken_for_the_same(base: str, tmp_path: Path) -> No
     assert not full.reward_model(path, full.policy(base, TOKENIZER), base).adapted
 
 
+def test_a_base_that_was_moved_is_the_same_base(base: str, tmp_path: Path) -> None:
+    path = reward_run(base, tmp_path / "reward")
+    setup = Setup(CPU, torch.float32, lora_rank=4)
+    wanted = setup.reward_model(path, setup.policy(base, TOKENIZER), base)(BATCH, at="ends")
+    moved = str(Path(base).parent.rename(tmp_path / "moved") / "model")
+    policy = setup.policy(moved, TOKENIZER)
+    reward = setup.reward_model(path, policy, moved)
+    assert reward.adapted and torch.equal(reward(BATCH, at="ends"), wanted)
+    assert setup.critic(path, policy, moved, reward).adapted
+
+
+def test_added_tokens_have_their_rows_in_adapters_on_one_base(base: str, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(base)
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(base)  # a tokenizer with more tokens than its model has rows
+    setup = Setup(CPU, torch.bfloat16, lora_rank=2)
+    trained = setup.scalar(base, tokenizer)
+    export_adapter(trained, tmp_path / "reward" / "adapter", base)
+    path = str(save(finished(trained, base, tokenizer), tokenizer, tmp_path / "reward" / "model"))
+    assert "embed" not in "".join(load_file(tmp_path / "reward" / "adapter" / "adapter_model.safetensors"))
+    policy = setup.policy(base, tokenizer)
+    reward = setup.reward_model(path, policy, base)
+    critic = setup.critic(path, policy, base, reward)
+    rows = {m.host.get_input_embeddings().weight.data_ptr() for m in (policy, reward, critic)}
+    assert reward.adapted and len(rows) == 1
+    new = batch_of([torch.tensor([5, len(tokenizer) - 1, len(tokenizer) - 2])])
+    with torch.no_grad():
+        assert torch.equal(reward(new, at="ends"), trained(new, at="ends"))
+        assert torch.isfinite(critic(new, at="tokens")).all()
+
+
 def test_only_equal_frozen_weights_are_shared(base: str) -> None:
     setup = Setup(CPU, torch.float32, lora_rank=2)
     one, other = setup.policy(base, TOKENIZER), setup.policy(base, TOKENIZER)
@@ -147,11 +179,12 @@ def test_several_heads_are_a_plain_sequence_classifier(base: str, tmp_path: Path
     assert torch.allclose(scores, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["policy", "scalar"])
+@pytest.mark.parametrize("kind", ["policy", "scalar", "three heads"])
 def test_an_export_is_the_base_as_it_was_stored_and_the_adapter(base: str, tmp_path: Path, kind: str) -> None:
     """Trained on a base in bf16; what comes out has the base's own float32 weights."""
     setup = Setup(CPU, torch.bfloat16, lora_rank=2, lora_alpha=8.0)
-    module = setup.policy(base, TOKENIZER) if kind == "policy" else setup.scalar(base, TOKENIZER)
+    heads = 3 if kind == "three heads" else 1
+    module = setup.policy(base, TOKENIZER) if kind == "policy" else setup.scalar(base, TOKENIZER, heads)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if "lora_B" in name:

@@ -114,7 +114,8 @@ def copy_adapter(source: Hosted, target: Hosted) -> None:
     """Give `target`, which has an adapter of the same shape, the adapter and the scalar head of `source`."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    set_peft_model_state_dict(target.model, get_peft_model_state_dict(source.model))
+    own = get_peft_model_state_dict(source.model, save_embedding_layers=False)
+    set_peft_model_state_dict(target.model, own)
     head = getattr(source.host, "score", None)
     if head is not None:
         target.host.score.load_state_dict(head.state_dict())

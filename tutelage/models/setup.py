@@ -18,6 +18,7 @@ from tutelage.models.loading import (
     fit_embeddings,
     load_policy,
     load_scalar,
+    load_tokenizer,
     score_normalisation_at,
     set_score_normalisation,
     stored_dtype,
@@ -70,7 +71,7 @@ class Setup:
         if adapter is None:
             module = load_scalar(path, dtype=self.dtype, device=self.device)
         else:
-            module = self._adapted(adapter)
+            module = self._adapted(adapter, path, base)
             known = score_normalisation_at(path)
             if known is not None:
                 set_score_normalisation(module, *known)
@@ -82,7 +83,7 @@ class Setup:
         if adapter is None:
             module = self.trained(load_scalar(path, dtype=self._base_dtype, device=self.device))
         else:
-            module = self._checkpointed(self._adapted(adapter))
+            module = self._checkpointed(self._adapted(adapter, path, base))
         return share_frozen(reward_model, share_frozen(policy, module))
 
     @property
@@ -105,8 +106,10 @@ class Setup:
         adapter = read_adapter(Path(path).parent / "adapter") if self.lora_rank else None
         return adapter if adapter and adapter.is_on(base) else None
 
-    def _adapted(self, adapter: Adapter) -> ScalarModule:
-        module = load_scalar(adapter.base, dtype=self.dtype, device=self.device, seed=self.seed)
+    def _adapted(self, adapter: Adapter, path: str, base: str) -> ScalarModule:
+        """The reward model at `path` as its adapter on `base`, wherever the copy that it was trained on may be by now."""
+        module = load_scalar(base, dtype=self.dtype, device=self.device, seed=self.seed)
+        fit_embeddings(module, load_tokenizer(path))
         adapted = add_lora(module, rank=adapter.rank, alpha=adapter.alpha, seed=self.seed)
         load_adapter(adapted, adapter.folder)
         return adapted
@@ -118,8 +121,11 @@ def finished(module: H, path: str, tokenizer: PreTrainedTokenizerBase) -> H:
     stored = stored_dtype(path)
     if not module.adapted or module.dtype == stored:
         return module
-    load = load_policy if isinstance(module, PolicyModule) else load_scalar
-    base = load(path, dtype=stored)
+    base: Hosted
+    if isinstance(module, PolicyModule):
+        base = load_policy(path, dtype=stored)
+    else:
+        base = load_scalar(path, dtype=stored, heads=module.config.num_labels)
     fit_embeddings(base, tokenizer)
     config: Any = module.model
     adapter = config.peft_config["default"]

@@ -61,6 +61,10 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     setup = setup_for(settings, world)
     policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
     reward_model = setup.reward_model(reward_path, policy, policy_path)
+    if setup.lora_rank and not reward_model.adapted:
+        run.console.print(
+            "The reward model is no adapter on the policy's base: its weights take memory of their own."
+        )
     calibration = Calibration(score_normalisation(reward_model))
     judge = RewardModelJudge(
         reward_model,
