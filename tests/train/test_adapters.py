@@ -95,6 +95,18 @@ def test_a_reward_model_with_an_adapter_resumes_to_the_bit_and_loads_plainly(
     assert read_metrics(whole)[-1]["accuracy"] > 0.9
 
 
+def test_a_base_that_changed_meanwhile_is_not_merged_into(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(*args: object, **kwargs: object) -> None:
+        save(make_model(make_tokenizer(), seed=1), make_tokenizer(), tmp_path / "base" / "model")
+
+    with monkeypatch.context() as meanwhile, pytest.raises(ValueError, match=r"\(model\) has changed since"):
+        meanwhile.setattr("tutelage.train.reward.normalise", replaced)
+        reward(base, tmp_path / "run", 1)
+    assert not (tmp_path / "run" / "model").exists() and list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 @pytest.mark.slow
 def test_ppo_with_adapters_trains_policy_and_critic_and_resumes_to_the_bit(base: str, tmp_path: Path) -> None:
     """The critic starts from the reward model's own adapter: both are on the base that the policy is on."""

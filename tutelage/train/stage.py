@@ -152,12 +152,17 @@ def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
 
 
 def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
-    """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself."""
+    """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself.
+
+    Raises ValueError when the base of an adapter is no longer what it was at the start: the checkpoints stay.
+    """
     folder = run.folder / "model"
-    if run.leads:
-        base = next((entry["path"] for entry in run.lineage["inputs"] if entry["name"] == "model"), "")
-        exact = finished(model, base, tokenizer) if model.adapted else model
-        save(exact, tokenizer, folder)
-        if model.adapted:
-            export_adapter(model, run.folder / "adapter", base)
+    if not run.leads:
+        return folder
+    if not model.adapted:
+        return save(model, tokenizer, folder)
+    base: str = next(entry["path"] for entry in run.lineage["inputs"] if entry["name"] == "model")
+    run.input("model", base)
+    save(finished(model, base, tokenizer), tokenizer, folder)
+    export_adapter(model, run.folder / "adapter", base)
     return folder
