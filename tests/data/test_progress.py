@@ -28,6 +28,7 @@ def test_quick_work_shows_nothing() -> None:
     assert shown(screen) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [range(5), iter(range(5))])
 def test_slow_work_is_shown(monkeypatch: pytest.MonkeyPatch, rows: object) -> None:
     monkeypatch.setattr(progress, "PATIENCE", -1.0)

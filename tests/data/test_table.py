@@ -61,6 +61,7 @@ def test_what_is_read_is_what_was_added(
     check(Table(folder / "table"), units)
 
 
+@pytest.mark.slow
 @given(pairs, st.integers(0, 30), st.integers(0, 30))
 def test_goes_on_from_the_last_mark(
     tmp_path_factory: pytest.TempPathFactory, units: list, marked: int, more: int

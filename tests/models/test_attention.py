@@ -205,6 +205,7 @@ def test_a_prepared_model_still_serves_plain_transformers(name: str) -> None:
     assert torch.equal(ours.generate(**options), model.generate(**options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [None, 200])
 def test_long_sequences_leave_no_masks_behind(window: int | None) -> None:
     """Many layouts of long sequences, all still alive: what stays of a pass is a mask of one block, not one of all keys."""

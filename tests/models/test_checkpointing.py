@@ -77,6 +77,7 @@ def test_same_gradients_whatever_the_architecture_and_with_an_adapter(name: str,
         torch.testing.assert_close(computed[key], gradient, rtol=1e-3, atol=1e-5, msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 2])
 def test_less_is_kept_for_the_backward_pass(rank: int) -> None:
     batch = TokenBatch(torch.arange(80) % 90 + 5, (20,) * 4, torch.ones(80, dtype=torch.bool), (0, 1, 2, 3))

@@ -78,6 +78,7 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_a_reward_model_with_an_adapter_resumes_to_the_bit_and_loads_plainly(
     base: str, tmp_path: Path
 ) -> None:

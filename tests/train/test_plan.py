@@ -112,6 +112,7 @@ def test_auto_computes_again_only_where_memory_is_short(tmp_path: Path) -> None:
     assert scarce.checkpointing and scarce.columns[0].activations < plenty.columns[0].activations
 
 
+@pytest.mark.slow
 def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     totals = [
@@ -126,6 +127,7 @@ def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
     assert totals[0].activations < 0.6 * totals[1].activations < 0.36 * totals[2].activations * 1.1
 
 
+@pytest.mark.slow
 def test_ppo_holds_what_it_says(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     settings = PPOSettings(

@@ -206,6 +206,7 @@ def test_the_first_forward_is_made_once_and_changes_nothing(
     assert plain_count - count == 2 * ahead
 
 
+@pytest.mark.slow
 def test_prompts_without_room_for_a_response_are_left_out_before_the_start(tmp_path: Path) -> None:
     """Some prompts fit into max_prompt_length, but not into the context of policy or critic with a response."""
     tokenizer = make_tokenizer()

@@ -65,6 +65,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "commit", interrupted)
 
 
+@pytest.mark.slow
 def test_more_steps_end_in_the_weights_of_a_run_that_had_them_from_the_start(
     data: str, tmp_path: Path
 ) -> None:
@@ -199,6 +200,7 @@ def test_a_pipeline_goes_on_with_more_steps_and_runs_again_what_follows(data: st
     assert (tmp_path / "p" / "pretrain.1").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["reward", "dpo"])
 def test_votes_that_came_in_meanwhile_are_not_mixed_in(
     data: str, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
