@@ -51,6 +51,7 @@ def work(case: str, folder: Path, **changes: object) -> Work:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_our_side_does_the_work_of_every_case(case: str, folder: Path) -> None:
     made = work(case, folder)
