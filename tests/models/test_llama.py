@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences
+from tutelage.models.cpu import layer as layer_module
 from tutelage.models.cpu import llama
 from tutelage.models.decode import Decoding
 from tutelage.models.layout import Layout
@@ -52,12 +53,12 @@ def test_gradient_against_finite_differences() -> None:
     layout = Layout((4, 3), shared=(0, 2))
     layer = model.layers[0]
     x = torch.randn(layout.total, 32, dtype=torch.float64, requires_grad=True)
-    turn = llama.rotation(model, x, layout.positions)
+    turn = layer_module.rotation(model, x, layout.positions)
     for read in (None, torch.tensor([1, 4])):
-        call = llama._call(layer, layout, turn, torch.float64, read)
-        weights = [w.detach().clone().requires_grad_() for w in llama.weights_of(layer)]
+        call = layer_module.call_of(layer, layout, turn, torch.float64, read)
+        weights = [w.detach().clone().requires_grad_() for w in layer_module.weights_of(layer)]
         assert torch.autograd.gradcheck(
-            lambda x, *w, call=call: llama._Layer.apply(x, call, *w), (x, *weights), fast_mode=True
+            lambda x, *w, call=call: layer_module.Layer.apply(x, call, *w), (x, *weights), fast_mode=True
         )
 
 

@@ -55,13 +55,12 @@ class StaticKV(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Called by every attention layer. Flat form: [1, Hkv, N, d] is stored and returned as it is. Step form:
         [rows, Hkv, 1, d] is written to the current column, and all allocated columns are returned."""
-        keys, values = self.stored.get(layer_idx) or (
-            key_states.new_empty(self.rows, key_states.shape[1], 0, key_states.shape[-1]),
-            value_states.new_empty(self.rows, value_states.shape[1], 0, value_states.shape[-1]),
-        )
-        if keys.shape[2] < self.allocated:
-            keys, values = _widened(keys, self.allocated), _widened(values, self.allocated)
-            self.stored[layer_idx] = keys, values
+        if layer_idx not in self.stored:
+            self.stored[layer_idx] = (
+                key_states.new_empty(self.rows, key_states.shape[1], 0, key_states.shape[-1]),
+                value_states.new_empty(self.rows, value_states.shape[1], 0, value_states.shape[-1]),
+            )
+        keys, values = self.room(layer_idx)
         if self._slots is not None:
             row, column = self._slots
             keys[row, :, column] = key_states[0].transpose(0, 1)
@@ -69,6 +68,14 @@ class StaticKV(Cache):
             return key_states, value_states
         keys[:, :, self.used] = key_states[:, :, 0].to(keys.dtype)
         values[:, :, self.used] = value_states[:, :, 0].to(values.dtype)
+        return keys, values
+
+    def room(self, layer_idx: int) -> tuple[Tensor, Tensor]:
+        """The storage of a layer that has been written to, with a column for the next token."""
+        keys, values = self.stored[layer_idx]
+        if keys.shape[2] < self.allocated:
+            keys, values = _widened(keys, self.allocated), _widened(values, self.allocated)
+            self.stored[layer_idx] = keys, values
         return keys, values
 
     def advance(self) -> None:

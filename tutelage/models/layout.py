@@ -70,8 +70,8 @@ class Layout:
         return torch.cat([torch.arange(n) >= shared for n, shared in pieces])
 
     @cached_property
-    def _place(self) -> Tensor:
-        """`place`, on the CPU."""
+    def place_on_cpu(self) -> Tensor:
+        """[T] row position of every token of the sequences."""
         own = self._own.cumsum(0) - 1
         pieces = list(own.split(self.lengths))
         for i, shared in enumerate(self.shared):
@@ -82,8 +82,8 @@ class Layout:
     @cached_property
     @torch.inference_mode(False)  # inference tensors could not serve a later training pass
     def place(self) -> Tensor | None:
-        """[T] row position of every token of the sequences; None when that is its flat position."""
-        return self._place.to(self.device) if any(self.shared) else None
+        """`place_on_cpu` where the forward runs; None when that is its flat position."""
+        return self.place_on_cpu.to(self.device) if any(self.shared) else None
 
     @cached_property
     @torch.inference_mode(False)
@@ -111,7 +111,7 @@ class Layout:
     @cached_property
     @torch.inference_mode(False)
     def buckets(self) -> tuple[Bucket, ...]:
-        places = self._place.split(self.lengths)
+        places = self.place_on_cpu.split(self.lengths)
         shared = torch.tensor(self.shared)
         found = []
         for group in self._grouped:
@@ -136,7 +136,7 @@ class Layout:
     @torch.inference_mode(False)
     def copies(self) -> tuple[tuple[Tensor, Tensor], ...]:
         """Second, third, ... copies of shared tokens: (row positions, none twice; their slots) for each."""
-        places = self._place.split(self.lengths)
+        places = self.place_on_cpu.split(self.lengths)
         slots = self._slots_of_tokens.split(self.lengths)
         seen: dict[int, list[tuple[Tensor, Tensor]]] = {}
         depth = 0

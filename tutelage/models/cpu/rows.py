@@ -1,5 +1,5 @@
-"""Cached decoding of a plain Llama on a CPU by hand, for the reasons that `llama` gives: at 64 rows of one token most of
-a step is calls, not arithmetic."""
+"""Cached decoding of a plain Llama on a CPU: at 64 rows of one token most of a step is calls, not arithmetic, so it runs in
+one compiled call where that is there, and by few of torch's operators otherwise."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutelage.models.attention import newest_attention
 from tutelage.models.cache import StaticKV
-from tutelage.models.cpu import llama
+from tutelage.models.cpu import kernels, llama
+from tutelage.models.cpu.layer import call_of, heads_of, products, rotation, turn, weights_of
 from tutelage.models.layout import Layout
 
 
@@ -23,11 +24,9 @@ class LlamaRows:
     """
 
     def __init__(self, model: Any) -> None:
-        self._backbone, self._dtype = model.model, model.dtype
+        self._backbone, self._head = model.model, model.get_output_embeddings()
         self._wide = torch.promote_types(model.dtype, torch.float32)
-        self._head = model.get_output_embeddings()
-        self._layers = [_Layer(layer, model.dtype, self._wide) for layer in model.model.layers]
-        self._norm = _Norm(model.model.norm, model.dtype, self._wide)
+        self._next: _Step = _compiled(model) or _Operators(model)
 
     def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
         layout = Layout([len(prompt) for prompt in prompts])
@@ -41,14 +40,8 @@ class LlamaRows:
 
     def step(self, tokens: Tensor) -> Tensor:
         x = self._backbone.embed_tokens(tokens).to(self._wide)
-        by = llama.rotation(self._backbone, x, self.cache.positions())[:, None]
-        mask = self.cache.mask(self._dtype)[:, 0]
-        heads = self._layers[0].shared
-        hidden = mask.expand(-1, heads, -1).reshape(len(tokens) * heads, 1, -1)
-        for number, layer in enumerate(self._layers):
-            x = layer(x, by, hidden, self.cache, number)
+        logits = self._next(x, rotation(self._backbone, x, self.cache.positions()), self.cache)
         self.cache.advance()
-        logits: Tensor = self._head(self._norm(x))
         return logits
 
     def select(self, rows: Tensor) -> None:
@@ -56,6 +49,44 @@ class LlamaRows:
 
     def repeat(self, times: int) -> None:
         self.cache.repeat(times)
+
+
+_Step = Callable[[Tensor, Tensor, StaticKV], Tensor]
+"""x [R, D] of the newest tokens, their rotation complex [R, d / 2] -> logits [R, V]; writes to the cache's next column."""
+
+
+def _compiled(model: Any) -> _Step | None:
+    """A step in compiled kernels, where the layers run in them (`llama.states`), which keeps keys in the same order."""
+    if not llama.compiled(model.model):
+        return None
+    layers, norm, head = model.model.layers, model.model.norm.weight, model.get_output_embeddings()
+    weights = [weights_of(layer) for layer in layers]
+    turn = torch.empty(0, layers[0].self_attn.head_dim // 2)
+    call = call_of(layers[0], Layout([1]), turn, torch.float32, None)
+    if type(head) is nn.Linear and head.bias is None and llama.unhooked(head) and kernels.usable(head.weight):
+        return kernels.Rows(call, weights, norm, head.weight).step
+    states = kernels.Rows(call, weights, norm, None).step
+    return lambda x, by, cache: head(states(x, by, cache))
+
+
+class _Operators:
+    """A step on torch's operators."""
+
+    def __init__(self, model: Any) -> None:
+        self._dtype = model.dtype
+        wide = torch.promote_types(model.dtype, torch.float32)
+        self._layers = [_Layer(layer, model.dtype, wide) for layer in model.model.layers]
+        self._norm = _Norm(model.model.norm, model.dtype, wide)
+        self._head = model.get_output_embeddings()
+
+    def __call__(self, x: Tensor, by: Tensor, cache: StaticKV) -> Tensor:
+        mask = cache.mask(self._dtype)[:, 0]
+        heads = self._layers[0].shared
+        hidden = mask.expand(-1, heads, -1).reshape(len(x) * heads, 1, -1)
+        for number, layer in enumerate(self._layers):
+            x = layer(x, by[:, None], hidden, cache, number)
+        logits: Tensor = self._head(self._norm(x))
+        return logits
 
 
 class _Norm:
@@ -72,8 +103,8 @@ class _Layer:
     """One decoder layer for the newest token of every row: [R, D] -> [R, D]."""
 
     def __init__(self, layer: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
-        self.heads, self.shared = llama.heads_of(layer)
-        matrices = llama.products(llama.weights_of(layer), self.heads, self.shared, dtype)
+        self.heads, self.shared = heads_of(layer)
+        matrices = products(weights_of(layer), self.heads, self.shared, dtype)
         self._into, self._out, self._up, self._down = map(_product, matrices)
         self._before = _Norm(layer.input_layernorm, dtype, wide)
         self._between = _Norm(layer.post_attention_layernorm, dtype, wide)
@@ -82,7 +113,7 @@ class _Layer:
     def __call__(self, x: Tensor, by: Tensor, hidden: Tensor, cache: StaticKV, number: int) -> Tensor:
         heads, both = self.heads, self.heads + self.shared
         parts = self._into(self._before(x)).unflatten(1, (-1, self._size))
-        turned = llama.turn(parts[:, :both], by)
+        turned = turn(parts[:, :both], by)
         keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
         x = x + self._out(newest_attention(turned[:, :heads], keys, values, hidden, self._scaling))
         gate, up = self._up(self._between(x)).chunk(2, dim=1)
