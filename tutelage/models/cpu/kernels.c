@@ -593,6 +593,34 @@ typedef struct {
     float *keys, *values;
 } Cache;
 
+/* Attention of one query [size] to keys and values [seen, size] -> out [size]; scores: room for `seen` in whole vectors. */
+static void look_back(index_t size, index_t seen, const float *query, const float *keys, const float *values, float scaling,
+                      float *scores, float *out)
+{
+    const index_t whole = size / LANES * LANES;
+    for (index_t c = 0; c < seen; c++) {
+        const float *key = keys + c * size;
+        vec sums = all(0);
+        for (index_t k = 0; k < whole; k += LANES) sums += at(query + k) * at(key + k);
+        scores[c] = sum_of(sums);
+        for (index_t k = whole; k < size; k++) scores[c] += query[k] * key[k];
+    }
+    float log_sum;
+    soften(1, seen, 0, seen - 1, scaling, scores, &log_sum, 0);
+    for (index_t k = 0; k < whole; k += LANES) {
+        vec sums[4] = {all(0), all(0), all(0), all(0)}; /* four, so that no addition waits for the one before */
+        index_t c = 0;
+        for (; c + 4 <= seen; c += 4)
+            for (int j = 0; j < 4; j++) sums[j] += all(scores[c + j]) * at(values + (c + j) * size + k);
+        for (; c < seen; c++) sums[0] += all(scores[c]) * at(values + c * size + k);
+        put(out + k, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+    }
+    for (index_t k = whole; k < size; k++) {
+        out[k] = 0;
+        for (index_t c = 0; c < seen; c++) out[k] += scores[c] * values[c * size + k];
+    }
+}
+
 /* One token for every row: x [rows, width] -> logits [rows, words]; without `head` the states [rows, width] before it.  Row r uses cache columns starts[r] .. used, of which
    `used` is written now. */
 void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const Cache *caches, index_t columns,
@@ -625,29 +653,9 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
                         float *keys = caches[layer].keys + offset, *values = caches[layer].values + offset;
                         memcpy(keys + used * size, here + out + g * size, size * sizeof(float));
                         memcpy(values + used * size, here + out + (shape->shared_heads + g) * size, size * sizeof(float));
-                        for (index_t h = g * group; h < (g + 1) * group; h++) {
-                            const float *query = here + h * size;
-                            float *to = mixed + i * out + h * size, log_sum;
-                            index_t k, c;
-                            for (c = 0; c < seen; c++) {
-                                const float *key = keys + (first + c) * size;
-                                vec sums = all(0);
-                                for (k = 0; k + LANES <= size; k += LANES) sums += at(query + k) * at(key + k);
-                                float sum = sum_of(sums);
-                                for (; k < size; k++) sum += query[k] * key[k];
-                                scores[c] = sum;
-                            }
-                            soften(1, seen, 0, seen - 1, shape->scaling, scores, &log_sum, 0);
-                            for (k = 0; k + LANES <= size; k += LANES) {
-                                vec sums = all(0);
-                                for (c = 0; c < seen; c++) sums += all(scores[c]) * at(values + (first + c) * size + k);
-                                put(to + k, sums);
-                            }
-                            for (; k < size; k++) {
-                                to[k] = 0;
-                                for (c = 0; c < seen; c++) to[k] += scores[c] * values[(first + c) * size + k];
-                            }
-                        }
+                        for (index_t h = g * group; h < (g + 1) * group; h++)
+                            look_back(size, seen, here + h * size, keys + first * size, values + first * size,
+                                      shape->scaling, scores, mixed + i * out + h * size);
                     }
                 }
                 product(rows, out, width, mixed, out, 1, (Packed){w[layer].out, out, width}, state, width, 1);
