@@ -18,6 +18,7 @@ enum { LANES = 8, ROWS = 4, VECTORS = 3 };
 enum {
     PANEL = LANES * VECTORS, /* columns of a packed matrix that lie together */
     BLOCK = 64,              /* rows that go through a layer together */
+    QUERIES = 32,            /* whose attention is computed together */
     DEPTH = 256,             /* rows of a gradient's sum that are packed together */
 };
 
@@ -55,6 +56,16 @@ INLINE float sum_of(vec v)
 {
     float sum = 0;
     for (int i = 0; i < LANES; i++) sum += v[i];
+    return sum;
+}
+
+INLINE float dot(index_t size, const float *a, const float *b)
+{
+    vec sums = all(0);
+    index_t k = 0;
+    for (; k + LANES <= size; k += LANES) sums += at(a + k) * at(b + k);
+    float sum = sum_of(sums);
+    for (; k < size; k++) sum += a[k] * b[k];
     return sum;
 }
 
@@ -128,11 +139,10 @@ static void pack(const float *source, const index_t *rows, index_t by_row, index
         float *to = packed + (size_t)depth * from;
         for (index_t p = 0; p < depth; p++, to += wide) {
             const float *row = source + (rows ? rows[p] : p) * by_row + from * by_column;
-            if (by_column == 1)
-                memcpy(to, row, count * sizeof(float));
-            else
-                for (index_t j = 0; j < count; j++) to[j] = row[j * by_column];
-            for (index_t j = count; j < wide; j++) to[j] = 0;
+            index_t j = 0;
+            for (; by_column == 1 && j + LANES <= count; j += LANES) put(to + j, at(row + j));
+            for (; j < count; j++) to[j] = row[j * by_column];
+            for (; j < wide; j++) to[j] = 0;
         }
     }
 }
@@ -200,12 +210,8 @@ static void product(index_t rows, index_t depth, index_t columns, const float *a
 static void norm(index_t rows, index_t width, const float *x, const float *weight, float eps, float *scale, float *out)
 {
     for (index_t i = 0; i < rows; i++, x += width, out += width) {
-        index_t k = 0;
-        vec squares = all(0);
-        for (; k + LANES <= width; k += LANES) squares += at(x + k) * at(x + k);
-        float sum = sum_of(squares);
-        for (; k < width; k++) sum += x[k] * x[k];
-        float by = scale[i] = 1 / sqrtf(sum / (float)width + eps);
+        float by = scale[i] = 1 / sqrtf(dot(width, x, x) / (float)width + eps);
+        index_t k;
         for (k = 0; k + LANES <= width; k += LANES) put(out + k, at(x + k) * all(by) * at(weight + k));
         for (; k < width; k++) out[k] = x[k] * by * weight[k];
     }
@@ -333,14 +339,14 @@ static void attend(const Shape *shape, const Row *row, index_t s, index_t g, con
     const index_t *place = row->place + row->start[s];
     const index_t length = row->start[s + 1] - row->start[s], wide = round_to(length, LANES);
     float *rows = take(length * size), *keys = take(size * wide), *values = take(length * round_to(size, LANES));
-    float *scores = take(BLOCK * wide);
+    float *scores = take(QUERIES * wide);
     gather(length, size, qkv + out + g * size, stride, place, rows);
     pack(rows, NULL, 1, size, size, length, keys, 0, 1);
     gather(length, size, qkv + out + (shape->shared_heads + g) * size, stride, place, rows);
     pack(rows, NULL, size, 1, length, size, values, 0, 1);
     for (index_t h = g * group; h < (g + 1) * group; h++)
-        for (index_t i = row->shared[s]; i < length; i += BLOCK) {
-            index_t count = least(BLOCK, length - i), seen = i + count;
+        for (index_t i = row->shared[s]; i < length; i += QUERIES) {
+            index_t count = least(QUERIES, length - i), seen = i + count;
             float *logs = total + h * row->total + place[i];
             product(count, size, seen, qkv + place[i] * stride + h * size, stride, 1, (Packed){keys, size, length}, scores, wide, 0);
             soften(count, seen, wide, i, shape->scaling, scores, logs, 0);
@@ -357,8 +363,8 @@ static void attend_backward(const Shape *shape, const Row *row, index_t s, index
     const index_t *place = row->place + row->start[s];
     const index_t length = row->start[s + 1] - row->start[s], wide = round_to(length, LANES), shared = row->shared[s];
     float *rows = take(length * size), *keys_t = take(size * wide), *values_t = take(size * wide);
-    float *keys = take(length * columns), *scores = take(BLOCK * wide), *slopes = take(BLOCK * wide);
-    float *queries = take(BLOCK * columns), *grads = take(BLOCK * columns);
+    float *keys = take(length * columns), *scores = take(QUERIES * wide), *slopes = take(QUERIES * wide);
+    float *queries = take(QUERIES * columns), *grads = take(QUERIES * columns);
     float *d_keys = take(length * size), *d_values = take(length * size);
     gather(length, size, qkv + out + (shape->shared_heads + g) * size, stride, place, rows);
     pack(rows, NULL, 1, size, size, length, values_t, 0, 1);
@@ -368,8 +374,8 @@ static void attend_backward(const Shape *shape, const Row *row, index_t s, index
     memset(d_keys, 0, length * size * sizeof(float));
     memset(d_values, 0, length * size * sizeof(float));
     for (index_t h = g * group; h < (g + 1) * group; h++)
-        for (index_t i = shared; i < length; i += BLOCK) {
-            index_t count = least(BLOCK, length - i), seen = i + count;
+        for (index_t i = shared; i < length; i += QUERIES) {
+            index_t count = least(QUERIES, length - i), seen = i + count;
             const float *query = qkv + place[i] * stride + h * size, *grad = d_mixed + place[i] * out + h * size;
             const float *mix = mixed + place[i] * out + h * size;
             product(count, size, seen, query, stride, 1, (Packed){keys_t, size, length}, scores, wide, 0);
@@ -378,9 +384,9 @@ static void attend_backward(const Shape *shape, const Row *row, index_t s, index
             product(seen, count, size, scores, 1, wide, (Packed){grads, count, size}, d_values, size, 1);
             product(count, size, seen, grad, out, 1, (Packed){values_t, size, length}, slopes, wide, 0);
             for (index_t r = 0; r < count; r++) {
-                float along = 0, *slope = slopes + r * wide, *weight = scores + r * wide;
-                for (index_t k = 0; k < size; k++) along += grad[r * out + k] * mix[r * out + k];
-                for (index_t k = 0; k < seen; k++) slope[k] = weight[k] * (slope[k] - along) * shape->scaling;
+                float *slope = slopes + r * wide, along = dot(size, grad + r * out, mix + r * out);
+                for (index_t k = 0; k < seen; k += LANES)
+                    put(slope + k, at(scores + r * wide + k) * (at(slope + k) - all(along)) * all(shape->scaling));
             }
             product(count, seen, size, slopes, wide, 1, (Packed){keys, length, size}, d_qkv + place[i] * stride + h * size, stride, 0);
             pack(query, NULL, stride, 1, count, size, queries, 0, 1);
@@ -398,7 +404,7 @@ static void attend_backward(const Shape *shape, const Row *row, index_t s, index
 static size_t attention_scratch(const Shape *shape, const Row *row)
 {
     size_t length = round_to(longest(row), LANES), columns = round_to(shape->size, LANES);
-    return 7 * length * columns + 2 * BLOCK * (length + columns);
+    return 7 * length * columns + 2 * QUERIES * (length + columns);
 }
 
 /* ---- a layer ---- */
@@ -598,13 +604,7 @@ static void look_back(index_t size, index_t seen, const float *query, const floa
                       float *scores, float *out)
 {
     const index_t whole = size / LANES * LANES;
-    for (index_t c = 0; c < seen; c++) {
-        const float *key = keys + c * size;
-        vec sums = all(0);
-        for (index_t k = 0; k < whole; k += LANES) sums += at(query + k) * at(key + k);
-        scores[c] = sum_of(sums);
-        for (index_t k = whole; k < size; k++) scores[c] += query[k] * key[k];
-    }
+    for (index_t c = 0; c < seen; c++) scores[c] = dot(size, query, keys + c * size);
     float log_sum;
     soften(1, seen, 0, seen - 1, scaling, scores, &log_sum, 0);
     for (index_t k = 0; k < whole; k += LANES) {
