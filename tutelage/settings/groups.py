@@ -38,6 +38,12 @@ class DeviceSettings(Settings):
         "Arithmetic of the models; auto takes bf16 where the processor has it (weights stay fp32).",
         everyday=False,
     )
+    kernels: Literal["auto", "off"] = setting(
+        "auto",
+        "Fast fp32 on a CPU, compiled for it once; auto needs a C compiler and does without where there is none.",
+        everyday=False,
+        changes_result=False,
+    )
 
 
 class PlanSettings(Settings):

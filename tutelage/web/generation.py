@@ -39,12 +39,13 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How the worker draws; `device` and `precision` as in every command."""
+    """How the worker draws; `device`, `precision` and `kernels` as in every command."""
 
     max_new_tokens: int = 128
     temperature: float = 1.0
     device: str = "auto"
     precision: str = "auto"
+    kernels: str = "auto"
 
 
 class LiveGenerator:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 
 from tutelage.files import sha256_of
+from tutelage.models.cpu.compiler import use
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.models.precision import choose
 from tutelage.records import Prompt, Response
@@ -75,6 +76,7 @@ def serve(config: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
         raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto.")
     device = "cuda" if drawing["device"] != "cpu" and cuda else "cpu"
     dtype = choose(drawing["precision"], device).dtype
+    use(drawing["kernels"])
     writers = [Writer(model["name"], model["path"], device, dtype) for model in config["models"]]
     for line in requests:
         request = json.loads(line)

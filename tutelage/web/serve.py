@@ -63,7 +63,9 @@ def named_models(models: Sequence[str]) -> tuple[NamedModel, ...]:
 
 def site(settings: Settings, database: Database) -> Site:
     """What the app runs on, as the settings say."""
-    drawing = Drawing(settings.max_new_tokens, settings.temperature, settings.device, settings.precision)
+    drawing = Drawing(
+        settings.max_new_tokens, settings.temperature, settings.device, settings.precision, settings.kernels
+    )
     return Site(
         database=database,
         generator=LiveGenerator(named_models(settings.models), drawing),

@@ -28,16 +28,20 @@ class Built(NamedTuple):
     library: ctypes.CDLL | None
     why: str = ""
 
+    @property
+    def said(self) -> str:
+        """The sentence to print."""
+        return "Kernels compiled for this processor." if self.library else f"No compiled kernels: {self.why}."
+
 
 _wanted = True
 
 
-def use(kernels: Literal["auto", "off"]) -> str:
-    """Say for this process whether to use them (auto: where they can be built); returns a sentence to print."""
+def use(kernels: Literal["auto", "off"]) -> Built:
+    """Say for this process whether to use them (auto: where they can be built)."""
     global _wanted
     _wanted = kernels == "auto"
-    built = kernels_here()
-    return "Kernels compiled for this processor." if built.library else f"No compiled kernels: {built.why}."
+    return kernels_here()
 
 
 def kernels_here() -> Built:
@@ -71,8 +75,10 @@ def _load(compiler: str) -> ctypes.CDLL:
 
 def _key(compiler: str) -> str:
     """A hash of all that the result depends on: source, flags, compiler, processor."""
-    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=PATIENCE)
-    parts = [SOURCE.read_text("utf-8"), *FLAGS, version.stdout, platform.machine(), _processor()]
+    version = subprocess.run(
+        [compiler, "--version"], check=True, capture_output=True, text=True, timeout=PATIENCE
+    )
+    parts = [SOURCE.read_text("utf-8"), *FLAGS, compiler, version.stdout, platform.machine(), _processor()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -82,4 +88,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         return ""
-    return "\n".join(sorted({line for line in lines if line.lower().startswith(("flags", "features", "model name"))}))
+    return "\n".join(
+        sorted({line for line in lines if line.lower().startswith(("flags", "features", "model name"))})
+    )

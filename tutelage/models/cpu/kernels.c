@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,7 +110,10 @@ static void begin(size_t floats, int pieces)
     if (bytes > scratch.size) {
         free(scratch.base);
         scratch.base = aligned_alloc(64, round_to(bytes, 64));
-        if (!scratch.base) abort();
+        if (!scratch.base) {
+            fputs("tutelage: no memory left for the kernels\n", stderr);
+            abort();
+        }
         scratch.size = bytes;
     }
     scratch.used = 0;
@@ -490,6 +494,7 @@ static void outer(index_t m, const float *left, index_t left_stride, index_t fir
                   index_t columns, const index_t *index, float *gradient)
 {
     float *packed = take(packed_size(DEPTH, columns));
+    if (m == 0) memset(gradient + first * columns, 0, (last - first) * columns * sizeof(float));
     for (index_t from = 0; from < m; from += DEPTH) {
         index_t depth = least(DEPTH, m - from);
         pack(index ? right : right + from * columns, index ? index + from : NULL, columns, 1, depth, columns, packed, 0, 1);

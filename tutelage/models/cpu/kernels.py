@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from tutelage.models.layout import Layout
 
 BLOCK = 64  # as in the C file
 LANES = 16  # a multiple of the C file's
+
+S = TypeVar("S", bound=ctypes.Structure)
 
 
 class _Shape(ctypes.Structure):
@@ -73,8 +75,8 @@ class Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, *weights: Tensor) -> Tensor:
-        norm1, norm2, q, k, v, o, gate, up, down = weights
-        matrices = torch.cat([q, k, v]), o.contiguous(), torch.cat([gate, up]), down.contiguous()
+        norm1, norm2, q, k, v, o, gate, up, down = (w.contiguous() for w in weights)
+        matrices = torch.cat([q, k, v]), o, torch.cat([gate, up]), down
         shape, n, m = _shape(call, down), len(x), len(x) if call.read is None else len(call.read)
         into, out, both, _ = (len(matrix) for matrix in matrices)
         kept = [
@@ -90,7 +92,7 @@ class Layer(torch.autograd.Function):
             _filled(_Weights, norm1, norm2, *ready),
             _filled(_Kept, *kept),
             x,
-            call.read,
+            _read(call),
             m,
             y,
         )
@@ -129,7 +131,7 @@ class Layer(torch.autograd.Function):
             _filled(_Kept, *kept),
             _filled(_Work, *work),
             x,
-            call.read,
+            _read(call),
             m,
             grad.contiguous(),
             _filled(_Gradients, *gradients),
@@ -203,6 +205,11 @@ def _shape(call: Call, down: Tensor) -> ctypes.Structure:
     )
 
 
+def _read(call: Call) -> Tensor | None:
+    """`call.read`, and an address also where it is empty: none at all stands for every row."""
+    return call.read.new_zeros(1) if call.read is not None and len(call.read) == 0 else call.read
+
+
 def _row(call: Call) -> ctypes.Structure:
     layout = call.scores.layout
     table = _table(layout)
@@ -220,7 +227,7 @@ def _table(layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return start, layout.place_on_cpu, shared, chain
 
 
-def _filled(kind: type[ctypes.Structure], *tensors: Tensor | None) -> ctypes.Structure:
+def _filled(kind: type[S], *tensors: Tensor | None) -> S:
     return kind(*map(_address, tensors))
 
 

@@ -112,7 +112,9 @@ class ByHand:
 def compiled(backbone: Any) -> bool:
     """Whether the layers run in compiled kernels: in float32, where these are there."""
     narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.float32
-    return not narrow and kernels.usable(backbone.norm.weight, *(w for e in backbone.layers for w in weights_of(e)))
+    return not narrow and kernels.usable(
+        backbone.norm.weight, *(w for e in backbone.layers for w in weights_of(e))
+    )
 
 
 def states(
@@ -135,5 +137,3 @@ def states(
             x = run.apply(x, call_of(layer, layout, by, dtype, here, store), *weights_of(layer))
         last: Tensor = backbone.norm(x.to(table.dtype))
         return last
-
-
