@@ -12,10 +12,13 @@ import yaml
 from rich.console import Console
 
 from tutelage import pipeline
+from tutelage.commands import find, settings_class
 from tutelage.evals.findings import number, one
 from tutelage.evals.rows import Row, read
 from tutelage.evals.shown import models_table
+from tutelage.models.cpu.compiler import kernels_here
 from tutelage.settings.base import build
+from tutelage.settings.groups import DeviceSettings
 from tutelage.settings.pipeline import DemoSettings, RunPipelineSettings
 
 MEASURES = ("gold", "win_rate", "kl", "length", "missing_eos")
@@ -26,6 +29,10 @@ def main(settings: DemoSettings, console: Console) -> Path:
     started = time.monotonic()
     text = resources.files("tutelage").joinpath("demo.yaml").read_text(encoding="utf-8")
     plan = {**yaml.safe_load(text), "out": str(settings.out), "seed": settings.seed}
+    if _float32_is_faster():
+        for stage in plan["stages"]:
+            if issubclass(settings_class(find(stage["command"])), DeviceSettings):
+                stage["precision"] = "fp32"
     pipeline.main(build(RunPipelineSettings, plan), console)
     for name in ("report.html", "results.json"):
         shutil.copyfile(settings.out / "report" / name, settings.out / name)
@@ -35,6 +42,13 @@ def main(settings: DemoSettings, console: Console) -> Path:
         f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GiB.  Report: {settings.out}/report.html"
     )
     return settings.out
+
+
+def _float32_is_faster() -> bool:
+    """In compiled kernels a model of a million parameters takes less time in float32 than in bfloat16 without them."""
+    import torch
+
+    return not torch.cuda.is_available() and kernels_here().library is not None
 
 
 def show(results: Path, console: Console) -> None:

@@ -10,6 +10,7 @@ import torch
 from tests.models.zoo import CONFIGS, build
 from tests.train.making import make_model, make_tokenizer
 from tutelage.data.batch import TokenBatch
+from tutelage.models.cpu.llama import plain_llama
 from tutelage.models.loading import imagine, load_policy, load_scalar, policy_module, save
 from tutelage.models.lora import add_lora
 from tutelage.models.memory import adapted, imagining, rehearse
@@ -71,6 +72,9 @@ def test_same_gradients_whatever_the_architecture_and_with_an_adapter(name: str,
         module = small(name, rank, again)
         module(batch).logprobs.square().mean().backward()
         found.append({key: p.grad for key, p in module.named_parameters() if p.grad is not None})
+    assert plain_llama(module.host.base_model) == (
+        name == "llama" and not rank
+    )  # which runs by hand, kept or not
     kept, computed = found
     assert kept.keys() == computed.keys() and kept
     for key, gradient in kept.items():

@@ -86,6 +86,7 @@ class Hosted(nn.Module):
             self.host, "activation_checkpointing_enable", None
         )  # its name from transformers 5.23 on
         (newer or self.host.gradient_checkpointing_enable)({"use_reentrant": False})
+        self.host.disable_input_require_grads()  # a hook that only reentrant checkpoints need
         self.train()  # where transformers asks whether to; there is no dropout that this could switch on
 
     def with_model(self, model: nn.Module) -> Self:

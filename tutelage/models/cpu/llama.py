@@ -7,7 +7,7 @@ otherwise (`layer`).  Weights stay where transformers keeps them; what comes out
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import _has_any_global_hook
+from torch.utils.checkpoint import checkpoint
 from transformers import LlamaModel
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import (
@@ -39,13 +40,9 @@ PLAIN_TENSORS = nn.Parameter, Tensor, FakeTensor  # one without numbers stands f
 def plain_llama(backbone: Any) -> bool:
     """Whether `states` can run this backbone: a plain Llama on a CPU, and nothing in it that only transformers' modules would
     do.  Every part has the very type that is written by hand here (no adapter, no quantised layer, no parametrization, no
-    other norm or activation), no biases, no hooks, no `forward` of its own, no checkpointing.
+    other norm or activation), no biases, no hooks, no `forward` of its own.
     """
-    if (
-        type(backbone) is not LlamaModel
-        or device_type(backbone.device) != "cpu"
-        or backbone.gradient_checkpointing
-    ):
+    if type(backbone) is not LlamaModel or device_type(backbone.device) != "cpu":
         return False
     return not _has_any_global_hook() and unhooked(backbone) and all(map(_plain, _parts(backbone)))
 
@@ -122,18 +119,21 @@ def states(
 ) -> Tensor:
     """Last hidden states [N, D] of the row `ids` [N]; [M, D] at row positions `read` (int64 [M], none twice).
 
-    Keys and values are written to `cache`, too, where one is given.
+    Keys and values are written to `cache`, too, where one is given.  Layers are computed again in the backward pass where
+    the model says so.
     """
     table = backbone.embed_tokens.weight
     wide = torch.promote_types(table.dtype, torch.float32)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else table.dtype
-    run = kernels.Layer if compiled(backbone) else Layer
+    run: Callable[..., Tensor] = (kernels.Layer if compiled(backbone) else Layer).apply
+    if backbone.gradient_checkpointing and torch.is_grad_enabled():
+        run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
     with torch.autocast("cpu", enabled=False):
         x = backbone.embed_tokens(ids).to(wide)
         by = rotation(backbone, x, layout.positions)
         for number, layer in enumerate(backbone.layers):
             here = read if layer is backbone.layers[-1] else None
             store = None if cache is None else partial(cache.update, layer_idx=number)
-            x = run.apply(x, call_of(layer, layout, by, dtype, here, store), *weights_of(layer))
+            x = run(x, call_of(layer, layout, by, dtype, here, store), *weights_of(layer))
         last: Tensor = backbone.norm(x.to(table.dtype))
         return last
