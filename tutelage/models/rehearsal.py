@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tutelage.data.batch import TokenBatch
-from tutelage.models.cpu.llama import plain_llama
+from tutelage.models.cpu.llama import compiled, plain_llama
 from tutelage.models.decode import cache_bytes, logits_bytes
 from tutelage.models.loading import Source, imagine
 from tutelage.models.memory import Pass, adapted, imagining, parameter_bytes, rehearse
@@ -62,12 +63,16 @@ class Shape:
         return TokenBatch(torch.cat(ids), tuple(lengths), torch.cat(masks), rows, units)
 
 
+Way = Literal["modules", "operators", "kernels"]
+"""Through transformers' modules, by hand on torch's operators, or by hand in compiled kernels."""
+
+
 @dataclass(frozen=True)
 class Part:
     """What one role takes: bytes of weights, optimizer and all its gradients; its passes over one micro-batch, and how many
     of these an update has.
 
-    by_hand: whether a CPU runs it by hand.  token: bytes of the keys and values of one generated token.  row: bytes of the
+    way: how a CPU runs it.  token: bytes of the keys and values of one generated token.  row: bytes of the
     logits of one generated row.
     """
 
@@ -77,7 +82,7 @@ class Part:
     gradients: int
     passes: Pass
     micro_batches: int
-    by_hand: bool
+    way: Way
     token: int
     row: int
 
@@ -95,14 +100,15 @@ def measure(
         text = whole.config.get_text_config()
         batch = shape.batch(text.vocab_size)
         groups = batch.groups(micro_batch_tokens, whole.pads)
-        micro, by_hand = batch.take(groups[-1]), False
+        micro = batch.take(groups[-1])
+        way: Way = "modules"
 
         def at(depth: int | None) -> tuple[Pass, int, int]:
             """The passes, bytes of what is trained, and bytes of adapters, with so many layers."""
-            nonlocal by_hand
+            nonlocal way
             bare = imagine(role.source, scalar=scalar, dtype=role.dtype, layers=depth)
             plain, model = parameter_bytes([bare]), _trained(bare, role)
-            by_hand = plain_llama(model.host.base_model)
+            way = _way(model.host.base_model, arithmetic)
             passes = rehearse(ledger, lambda: _answer(role, model, micro), model, arithmetic, text.vocab_size)
             return passes, parameter_bytes([model], trained=True), parameter_bytes([model]) - plain
 
@@ -112,7 +118,13 @@ def measure(
             trained = parameter_bytes([whole]) if role.trained else 0
         size = arithmetic.itemsize
     sizes = cache_bytes(text, 1, 1, size), logits_bytes(text, 1, size)
-    return Part(role, own, ADAM_STATES * trained, trained, passes, len(groups), by_hand, *sizes)
+    return Part(role, own, ADAM_STATES * trained, trained, passes, len(groups), way, *sizes)
+
+
+def _way(backbone: Any, arithmetic: torch.dtype) -> Way:
+    if not plain_llama(backbone):
+        return "modules"
+    return "kernels" if arithmetic == torch.float32 and compiled(backbone) else "operators"
 
 
 def _deepened(at: Callable[[int | None], tuple[Pass, int, int]], layers: int) -> tuple[Pass, int, int]:

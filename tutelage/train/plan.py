@@ -22,7 +22,7 @@ from tutelage.models.free import free_bytes
 from tutelage.models.loading import Source, context_at
 from tutelage.models.lora import read_adapter
 from tutelage.models.memory import Taken
-from tutelage.models.rehearsal import Part, Role, Shape, measure
+from tutelage.models.rehearsal import Part, Role, Shape, Way, measure
 from tutelage.models.tiny import tiny_config
 from tutelage.parallel import World
 from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
@@ -44,9 +44,9 @@ from tutelage.settings.train import (
 LIBRARIES = 60 * 2**20
 """What the libraries take that are loaded later (measured: 45 to 60 MiB)."""
 
-HOLES_BY_HAND, HOLES = 1.25, 1.9
-"""The C library's heap has holes between what lives long and what does not: so many times the activations it takes, measured
-for the Llama by hand and for transformers' modules with their many small pieces."""
+HOLES: dict[Way, float] = {"kernels": 1.0, "operators": 1.25, "modules": 1.9}
+"""The C library's heap has holes between what lives long and what does not: so many times the activations it takes, measured;
+the more small pieces, the more holes."""
 
 PROMPT = 512
 """Tokens of a prompt, where no setting bounds them."""
@@ -250,7 +250,7 @@ def _then(part: Part, trained: Sequence[Part], back: int) -> Taken:
 
 
 def _column(part: Part, taken: Taken, heap: bool) -> Column:
-    holes = (HOLES_BY_HAND if part.by_hand else HOLES) if heap else 1.0
+    holes = HOLES[part.way] if heap else 1.0
     activations, logits = taken.activations * holes, taken.logits * holes
     return Column(part.role.name, part.weights, taken.gradients, part.optimizer, activations, logits)
 
