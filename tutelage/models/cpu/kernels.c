@@ -157,7 +157,10 @@ INLINE void tile(int rows, int vectors, index_t depth, const float *a, index_t b
 {
     vec sums[ROWS][VECTORS];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) sums[i][j] = all(0);
+        for (int j = 0; j < vectors; j++) {
+            sums[i][j] = all(0);
+            __builtin_prefetch(c + i * stride + j * LANES, 1); /* it comes while the sums are made */
+        }
     for (index_t p = 0; p < depth; p++) {
         vec b[VECTORS];
         for (int j = 0; j < vectors; j++) b[j] = at(panel + (p * vectors + j) * LANES);
@@ -210,21 +213,21 @@ static void product(index_t rows, index_t depth, index_t columns, const float *a
 
 /* ---- the parts of a layer, for a block of rows ---- */
 
+/* out [width] = x by weight. */
+static void normed_row(index_t width, const float *x, const float *weight, float by, float *out)
+{
+    index_t k = 0;
+    for (; k + LANES <= width; k += LANES) put(out + k, at(x + k) * all(by) * at(weight + k));
+    for (; k < width; k++) out[k] = x[k] * by * weight[k];
+}
+
 /* scale [rows] = one over the root of the mean square of x [rows, width]; out = x scale weight. */
 static void norm(index_t rows, index_t width, const float *x, const float *weight, float eps, float *scale, float *out)
 {
     for (index_t i = 0; i < rows; i++, x += width, out += width) {
-        float by = scale[i] = 1 / sqrtf(dot(width, x, x) / (float)width + eps);
-        index_t k;
-        for (k = 0; k + LANES <= width; k += LANES) put(out + k, at(x + k) * all(by) * at(weight + k));
-        for (; k < width; k++) out[k] = x[k] * by * weight[k];
+        scale[i] = 1 / sqrtf(dot(width, x, x) / (float)width + eps);
+        normed_row(width, x, weight, scale[i], out);
     }
-}
-
-/* The same with a scale that is known. */
-static void norm_again(index_t width, const float *x, const float *weight, float by, float *out)
-{
-    for (index_t k = 0; k < width; k++) out[k] = x[k] * by * weight[k];
 }
 
 /* With g = grad weight: dx += scale (g - x scale^2 mean(g x)), d_weight += grad x scale, one row. */
@@ -237,7 +240,11 @@ static void norm_backward(index_t width, const float *grad, const float *x, cons
     float sum = sum_of(along);
     for (; k < width; k++) sum += grad[k] * weight[k] * x[k];
     float less = sum * by * by / (float)width;
-    for (k = 0; k < width; k++) {
+    for (k = 0; k + LANES <= width; k += LANES) {
+        put(d_weight + k, at(d_weight + k) + at(grad + k) * at(x + k) * all(by));
+        put(dx + k, at(dx + k) + all(by) * (at(grad + k) * at(weight + k) - at(x + k) * all(less)));
+    }
+    for (; k < width; k++) {
         d_weight[k] += grad[k] * x[k] * by;
         dx[k] += by * (grad[k] * weight[k] - x[k] * less);
     }
@@ -535,7 +542,7 @@ void tutelage_layer_backward(const Shape *shape, const Row *row, const Weights *
             product(rows, 2 * inner, width, d_both, 2 * inner, 1, (Packed){w->up_back, 2 * inner, width}, d_normed, width, 0);
             memcpy(d_x2, grad, rows * width * sizeof(float));
             for (index_t i = 0; i < rows; i++) {
-                norm_again(width, x2 + i * width, w->norm2, scale[i], work->n2 + (from + i) * width);
+                normed_row(width, x2 + i * width, w->norm2, scale[i], work->n2 + (from + i) * width);
                 norm_backward(width, d_normed + i * width, x2 + i * width, w->norm2, scale[i], d_x2 + i * width,
                               work->norms + (blocks + from / BLOCK) * width);
             }
@@ -568,7 +575,7 @@ void tutelage_layer_backward(const Shape *shape, const Row *row, const Weights *
                 memcpy(dx, work->d_x2 + from * width, rows * width * sizeof(float));
             for (index_t i = 0; i < rows; i++) {
                 const float *before = x + (from + i) * width;
-                norm_again(width, before, w->norm1, kept->scales[from + i], work->n1 + (from + i) * width);
+                normed_row(width, before, w->norm1, kept->scales[from + i], work->n1 + (from + i) * width);
                 norm_backward(width, d_normed + i * width, before, w->norm1, kept->scales[from + i], dx + i * width,
                               work->norms + from / BLOCK * width);
             }
