@@ -20,6 +20,7 @@ enum {
     PANEL = LANES * VECTORS, /* columns of a packed matrix that lie together */
     BLOCK = 64,              /* rows that go through a layer together */
     QUERIES = 32,            /* whose attention is computed together */
+    CACHED = 1 << 17,        /* numbers of a matrix that stay in a core's cache beside others: 512 KiB */
     DEPTH = 256,             /* rows of a gradient's sum that are packed together */
 };
 
@@ -199,16 +200,20 @@ static void any_tile(int rows, int vectors, index_t depth, const float *a, index
     }
 }
 
-/* c [rows, columns] = or += a [rows, depth] b, where b may be deeper and wider.  a: see `tile`. */
+/* c [rows, columns] = or += a [rows, depth] b, where b may be deeper and wider.  a: see `tile`.  Where the whole of b stays in
+   the cache, every few rows of c are finished before the next ones, so that they are written one after the other. */
 static void product(index_t rows, index_t depth, index_t columns, const float *a, index_t by_row, index_t by_depth,
                     Packed b, float *c, index_t stride, int add)
 {
-    for (index_t from = 0; from < columns; from += PANEL) {
-        int vectors = (int)(round_to(least(PANEL, b.columns - from), LANES) / LANES);
-        for (index_t i = 0; i < rows; i += ROWS)
-            any_tile((int)least(ROWS, rows - i), vectors, depth, a + i * by_row, by_row, by_depth,
-                     b.numbers + (size_t)b.depth * from, c + i * stride + from, stride, least(PANEL, columns - from), add);
-    }
+    const index_t group = depth * columns <= CACHED ? ROWS : rows;
+    for (index_t first = 0; first < rows; first += group)
+        for (index_t from = 0; from < columns; from += PANEL) {
+            const float *panel = b.numbers + (size_t)b.depth * from;
+            int vectors = (int)(round_to(least(PANEL, b.columns - from), LANES) / LANES);
+            for (index_t i = first; i < least(first + group, rows); i += ROWS)
+                any_tile((int)least(ROWS, rows - i), vectors, depth, a + i * by_row, by_row, by_depth, panel,
+                         c + i * stride + from, stride, least(PANEL, columns - from), add);
+        }
 }
 
 /* ---- the parts of a layer, for a block of rows ---- */
