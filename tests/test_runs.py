@@ -229,7 +229,9 @@ def test_a_folder_that_was_moved_goes_on(tmp_path: Path) -> None:
     here = SETTINGS.model_copy(update={"out": tmp_path / "a"})
     worked(tmp_path / "a", here)
     (tmp_path / "a").rename(tmp_path / "b")
-    Run.open(tmp_path / "b", "sft", here.model_copy(update={"out": tmp_path / "b"})).release()
+    there = Run.open(tmp_path / "b", "sft", here.model_copy(update={"out": tmp_path / "b"}))
+    there.release()
+    assert there.folder == tmp_path / "b" and not (tmp_path / "a").exists()
 
 
 # more steps ------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def _world(settings: RunSettings, console: Console, rank: int, size: int) -> Wor
         return None
     import torch
 
-    from tutelage.models.cpu.compiler import use
+    from tutelage.models.cpu.compiler import kernels_here, use
     from tutelage.models.precision import choose
     from tutelage.parallel import World, keep_freed_memory
 
@@ -97,10 +97,9 @@ def _world(settings: RunSettings, console: Console, rank: int, size: int) -> Wor
     device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
     choice = choose(settings.precision, device)
     console.print(choice.said, style="dim")
-    if device == "cpu":
-        built = use(settings.kernels)
-        if choice.dtype == torch.float32:
-            console.print(built.said, style="dim")
+    use(settings.kernels)
+    if device == "cpu" and choice.dtype == torch.float32:
+        console.print(kernels_here().said, style="dim")
     keep_freed_memory()
     world = World(torch.device(device), choice.dtype, rank, size)
     world.join()

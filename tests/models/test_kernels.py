@@ -6,20 +6,27 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from rich.console import Console
 from torch import Tensor
 
 from tests.models.zoo import batch_of, build, sequences
+from tests.train.making import make_model, make_tokenizer
+from tutelage import demo
+from tutelage.launch import launch
 from tutelage.models import decode
 from tutelage.models.cpu import compiler, kernels, llama
 from tutelage.models.cpu.compiler import kernels_here, use
 from tutelage.models.cpu.layer import Call, Layer, call_of, rotation, weights_of
 from tutelage.models.decode import Decoding
 from tutelage.models.layout import Layout
-from tutelage.models.loading import policy_module
+from tutelage.models.loading import policy_module, save
+from tutelage.settings.pipeline import DemoSettings
+from tutelage.settings.train import SFTSettings
 
 ON_X86 = sys.platform.startswith("linux") and platform.machine() == "x86_64"
 PROCESSORS = [
@@ -189,11 +196,49 @@ def test_bfloat16_and_autocast_do_without() -> None:
 
 
 def test_they_can_be_switched_off() -> None:
-    assert use("off").said == "No compiled kernels: kernels=off."
+    use("off")
+    assert kernels_here().said == "No compiled kernels: kernels=off."
     assert not llama.compiled(build("llama").model)
-    if use("auto").library:
+    use("auto")
+    if kernels_here().library:
         assert kernels_here().said == "Kernels compiled for this processor."
         assert llama.compiled(build("llama").model)
+
+
+def test_a_command_says_which_it_is(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    save(make_model(tokenizer), tokenizer, tmp_path / "start")
+    for precision, given, said in (
+        ("fp32", "off", "No compiled kernels: kernels=off."),
+        ("fp32", "auto", compiler._built().said),
+        ("bf16", "auto", ""),
+    ):
+        console = Console(record=True, width=200)
+        start = {"data": "x", "model": str(tmp_path / "start"), "plan": True, "device": "cpu"}
+        launch("sft", SFTSettings(**start, precision=precision, kernels=given), console)
+        text = console.export_text()
+        assert said in text and ("ompiled" in text) == bool(said)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_the_demo_computes_in_float32_where_they_are_there(
+    built: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Any] = []
+
+    def stop(settings: Any, console: Console) -> None:
+        plans.append(settings)
+        raise InterruptedError
+
+    monkeypatch.setattr(demo.pipeline, "main", stop)
+    monkeypatch.setattr(demo, "kernels_here", lambda: compiler.Built(object() if built else None))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InterruptedError):
+        demo.main(DemoSettings(out=tmp_path), Console(quiet=True))
+    precisions = {stage["command"]: stage.get("precision") for stage in plans[0].stages}
+    wanted = "fp32" if built else None
+    assert precisions["pretrain"] == precisions["ppo"] == precisions["eval"] == wanted
+    assert precisions["world"] is precisions["label"] is precisions["report"] is None
 
 
 def compiling(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> compiler.Built:
@@ -223,6 +268,9 @@ def test_without_a_compiler_that_works_it_says_so_and_goes_on(
         built = compiling(text, tmp_path, monkeypatch)
         assert built.library is None and why in built.said, built.said
         assert torch.allclose(model(batch).logprobs, wanted, atol=1e-5)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    compiler._built.cache_clear()
+    assert "CC names no-such-compiler, which is not there" in kernels_here().said
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     compiler._built.cache_clear()

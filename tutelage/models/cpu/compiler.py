@@ -18,6 +18,7 @@ from tutelage.files import folder_atomic
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared"]
+COMPILERS = ["cc", "gcc", "clang"]
 NAME = "kernels.so"
 PATIENCE = 60.0  # seconds; it takes about three
 
@@ -37,11 +38,10 @@ class Built(NamedTuple):
 _wanted = True
 
 
-def use(kernels: Literal["auto", "off"]) -> Built:
-    """Say for this process whether to use them (auto: where they can be built)."""
+def use(kernels: Literal["auto", "off"]) -> None:
+    """Say for this process whether to use them (auto: where they can be built).  Nothing is built yet."""
     global _wanted
     _wanted = kernels == "auto"
-    return kernels_here()
 
 
 def kernels_here() -> Built:
@@ -53,14 +53,17 @@ def kernels_here() -> Built:
 def _built() -> Built:
     if not sys.platform.startswith("linux"):
         return Built(None, f"they are built on Linux only, and this is {platform.system()}")
-    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
+    named = os.environ.get("CC")
+    compiler = next(filter(None, map(shutil.which, [named] if named else COMPILERS)), None)
     if compiler is None:
-        return Built(None, "there is no C compiler (gcc or clang) here, so everything takes longer")
+        missing = f"CC names {named}, which is not there" if named else "there is no C compiler (gcc) here"
+        return Built(None, f"{missing}, so everything takes longer")
     try:
         return Built(_load(compiler))
     except (ValueError, OSError, subprocess.SubprocessError) as error:
         lines = str(getattr(error, "stderr", None) or error).strip().splitlines()
-        return Built(None, f"{compiler} did not build them ({lines[-1] if lines else type(error).__name__})")
+        line = next((line for line in lines if "error" in line), lines[-1] if lines else type(error).__name__)
+        return Built(None, f"{compiler} did not build them ({line})")
 
 
 def _load(compiler: str) -> ctypes.CDLL:

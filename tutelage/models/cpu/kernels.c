@@ -1,6 +1,6 @@
 /* Llama's decoder in float32: a layer forward and backward over a flat row, and a step of cached decoding.
 
-   Compiled by kernels.py for the processor it runs on.  Matrices are row-major.  A block of rows goes through everything
+   Compiled by compiler.py for the processor it runs on, called by kernels.py.  Matrices are row-major.  A block of rows goes through everything
    that needs only these rows before the next one is begun, so that what lies between two products stays in the cache;
    attention works sequence by sequence.  Threads share blocks, heads, or rows of a gradient, and never a number: what comes
    out does not depend on how many they are, and a row's values not on the rows beside it.  */
@@ -135,7 +135,8 @@ typedef struct {
 
 static size_t packed_size(index_t depth, index_t columns) { return (size_t)depth * round_to(columns, LANES); }
 
-/* Make panels of a [depth, columns] matrix.  Number (p, j) stands at source[(rows ? rows[p] : p) * by_row + j * by_column]; panels from `first` in steps of `step`. */
+/* Make panels of a [depth, columns] matrix, from `first` in steps of `step`.  Number (p, j) stands at
+   source[(rows ? rows[p] : p) * by_row + j * by_column]. */
 static void pack(const float *source, const index_t *rows, index_t by_row, index_t by_column, index_t depth,
                  index_t columns, float *packed, index_t first, index_t step)
 {
@@ -309,7 +310,7 @@ static void soften(index_t rows, index_t keys, index_t stride, index_t first, fl
     for (index_t i = 0; i < rows; i++, scores += stride) {
         index_t seen = first + i + 1, whole = round_to(seen, LANES), k;
         for (k = seen; k < whole; k++) scores[k] = -INFINITY;
-        float most = total[i];
+        float most = known ? total[i] : 0;
         if (!known) {
             vec highest = at(scores);
             for (k = LANES; k < whole; k += LANES) highest = greater(at(scores + k), highest);
@@ -593,7 +594,7 @@ void tutelage_layer_backward(const Shape *shape, const Row *row, const Weights *
         begin(packed_size(DEPTH, width > inner ? (width > out ? width : out) : (inner > out ? inner : out)), 1);
         SHARED
         for (index_t t = 0; t < shape->threads; t++) {
-#define PART(total) total *t / shape->threads, total *(t + 1) / shape->threads
+#define PART(total) (total) * t / shape->threads, (total) * (t + 1) / shape->threads
             scratch.used = 0, outer(m, dy, width, PART(width), work->inner, inner, NULL, d->down);
             scratch.used = 0, outer(m, work->d_both, 2 * inner, PART(2 * inner), work->n2, width, NULL, d->up);
             scratch.used = 0, outer(m, work->d_x2, width, PART(width), kept->mixed, out, read, d->out);
@@ -638,8 +639,8 @@ static void look_back(index_t size, index_t seen, const float *query, const floa
     }
 }
 
-/* One token for every row: x [rows, width] -> logits [rows, words]; without `head` the states [rows, width] before it.  Row r uses cache columns starts[r] .. used, of which
-   `used` is written now. */
+/* One token for every row: x [rows, width] -> logits [rows, words]; without `head` the states [rows, width] before it.  Row r
+   uses cache columns starts[r] .. used, of which `used` is written now. */
 void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const Cache *caches, index_t columns,
                    const index_t *starts, index_t used, const float *angles, const float *last_norm, const float *head,
                    index_t words, index_t total, const float *x, float *logits)

@@ -174,7 +174,8 @@ class Rows:
     def step(self, x: Tensor, turn: Tensor, cache: StaticKV) -> Tensor:
         """x [R, D], turn complex [R, d / 2] -> logits [R, V], without a head states [R, D]; writes to the cache's next column."""
         layers = len(self._weights)
-        caches = (_Cache * layers)(*(_filled(_Cache, *cache.room(number)) for number in range(layers)))
+        rooms = [cache.room(number) for number in range(layers)]
+        caches = (_Cache * layers)(*(_filled(_Cache, *room) for room in rooms))
         found = x.new_empty(len(x), self._words)
         _run(
             "tutelage_step",
@@ -182,7 +183,7 @@ class Rows:
             layers,
             self._weights,
             caches,
-            cache.allocated,
+            rooms[0][0].shape[2],
             cache.starts,
             cache.used,
             turn,
