@@ -67,7 +67,7 @@ def _built() -> Built:
 
 
 def _load(compiler: str) -> ctypes.CDLL:
-    """From the cache, or compiled into it.  Threads come from the OpenMP library that torch has loaded already."""
+    """From the cache, or compiled into it.  With gcc threads come from the OpenMP library that torch has loaded already."""
     with claim("kernels", _key(compiler)) as folder:
         if not folder.exists():
             with folder_atomic(folder) as partial:
