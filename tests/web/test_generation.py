@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tutelage.models.tiny import train_tokenizer
 from tutelage.records import Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
+from tutelage.web import generation_worker
 from tutelage.web.generation import Drawing, GenerationFailed, LiveGenerator, NamedModel
 
 
@@ -55,6 +58,15 @@ def test_a_response_goes_on_from_its_beginning() -> None:
         assert tokenizer.decode(response.prompt_ids[len(whole) :]) == begun
         exact = exact_logprobs(build("llama"), response.prompt_ids, response.ids, 0.9)
         assert list(response.logprobs) == pytest.approx(exact.tolist(), abs=2e-5)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+def test_the_worker_uses_kernels_as_it_is_told(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(generation_worker, "use", told.append)
+    config = {"drawing": asdict(Drawing(device="cpu", kernels=kernels)), "models": []}
+    generation_worker.serve(config, io.StringIO(), io.StringIO())
+    assert told == [kernels]
 
 
 def test_no_room_to_go_on_is_said() -> None:

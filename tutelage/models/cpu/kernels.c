@@ -1,8 +1,8 @@
 /* Llama's decoder in float32: a layer forward and backward over a flat row, and a step of cached decoding.
 
-   Compiled by compiler.py for the processor it runs on, called by kernels.py.  Matrices are row-major.  A block of rows goes through everything
-   that needs only these rows before the next one is begun, so that what lies between two products stays in the cache;
-   attention works sequence by sequence.  Threads share blocks, heads, or rows of a gradient, and never a number: what comes
+   Compiled by compiler.py for the processor it runs on, called by kernels.py.  Matrices are row-major.  A block of rows goes
+   through everything that needs only these rows before the next one is begun, so that what lies between two products stays
+   in the cache; attention works sequence by sequence.  Threads share blocks, heads, or rows of a gradient, and never a number: what comes
    out does not depend on how many they are, and a row's values not on the rows beside it.  */
 
 #include <math.h>
@@ -365,9 +365,11 @@ static void attend(const Shape *shape, const Row *row, index_t s, index_t g, con
         for (index_t i = row->shared[s]; i < length; i += QUERIES) {
             index_t count = least(QUERIES, length - i), seen = i + count;
             float *logs = total + h * row->total + place[i];
-            product(count, size, seen, qkv + place[i] * stride + h * size, stride, 1, (Packed){keys, size, length}, scores, wide, 0);
+            product(count, size, seen, qkv + place[i] * stride + h * size, stride, 1, (Packed){keys, size, length}, scores,
+                    wide, 0);
             soften(count, seen, wide, i, shape->scaling, scores, logs, 0);
-            product(count, seen, size, scores, wide, 1, (Packed){values, length, size}, mixed + place[i] * out + h * size, out, 0);
+            product(count, seen, size, scores, wide, 1, (Packed){values, length, size},
+                    mixed + place[i] * out + h * size, out, 0);
         }
 }
 
@@ -405,7 +407,8 @@ static void attend_backward(const Shape *shape, const Row *row, index_t s, index
                 for (index_t k = 0; k < seen; k += LANES)
                     put(slope + k, at(scores + r * wide + k) * (at(slope + k) - all(along)) * all(shape->scaling));
             }
-            product(count, seen, size, slopes, wide, 1, (Packed){keys, length, size}, d_qkv + place[i] * stride + h * size, stride, 0);
+            product(count, seen, size, slopes, wide, 1, (Packed){keys, length, size},
+                    d_qkv + place[i] * stride + h * size, stride, 0);
             pack(query, NULL, stride, 1, count, size, queries, 0, 1);
             product(seen, count, size, slopes, 1, wide, (Packed){queries, count, size}, d_keys, size, 1);
         }
