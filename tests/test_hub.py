@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from tutelage import hub as module
-from tutelage.data.sources import read_rows
+from tutelage.data.reading.sources import read_rows
 from tutelage.hub import hub
 from tutelage.models.loading import load_policy, load_tokenizer
 

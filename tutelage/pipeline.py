@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from tutelage.commands import find, settings_class
-from tutelage.data.sources import content_hash
+from tutelage.data.reading.sources import Source, content_hash, shown
 from tutelage.feedback.source import (
     comparisons_digest,
     demonstrations_digest,
@@ -103,7 +103,7 @@ def why_run(stage: Stage) -> str | None:
         return f"{found.key} has changed" if found.key else f"it is a run of '{lineage['command']}'"
     for entry in lineage["inputs"]:
         if "sha256" in entry and entry["sha256"] != _digest(entry["path"], stage.settings):
-            return f"its input {entry['path']} has changed"
+            return f"its input {shown(entry['path'])} has changed"
     return None if found.state == "done" else ""
 
 
@@ -115,7 +115,7 @@ def set_aside(folder: Path) -> Path:
     return folder.rename(aside)
 
 
-def _digest(path: str, settings: RunSettings) -> str | None:
+def _digest(path: Source, settings: RunSettings) -> str | None:
     if is_store_source(path) and isinstance(settings, FeedbackSettings):
         return comparisons_digest(
             path, settings.store, settings.aggregation, settings.ties, settings.annotators

@@ -7,34 +7,114 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Finish = Literal["eos", "length"]
 """How a response ended: by itself ("eos"), or cut at a length limit ("length"), which says nothing about its end."""
 
 
+class Place(NamedTuple):
+    """Where a record was read: the `number`-th line (row, document) of a file, from 1.
+
+    It is no part of what a record says: two that say the same are equal wherever they stand.  `copy`: how many times
+    it was read before, in a file that counts several times.
+    """
+
+    file: str
+    number: int
+    unit: str = "line"
+    copy: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.unit} {self.number}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": self.file, self.unit: self.number}
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """An assistant's call of a tool: its name, and the arguments (a JSON object)."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """OpenAI's form, with the arguments as an object, as chat templates want them."""
+        identity = {"id": self.id} if self.id else {}
+        function = {"name": self.name, "arguments": dict(self.arguments)}
+        return identity | {"type": "function", "function": function}
+
+
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation.  Example: `Message("user", "How far is the moon?")`."""
+    """One turn of a conversation.  Example: `Message("user", "How far is the moon?")`.
+
+    `role` is system, user, assistant or tool.  An assistant may call tools, with words or without; a tool's answer may
+    name its call (`tool_call_id`) and its tool (`name`).  `trained`: False for an assistant's turn that is context only
+    (weight 0).
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    tool_call_id: str = ""
+    trained: bool = True
 
-    def to_json(self) -> dict[str, str]:
-        return {"role": self.role, "content": self.content}
+    @property
+    def said(self) -> bool:
+        """Whether there is anything in it: words, or a call."""
+        return bool(self.tool_calls or self.content.strip())
+
+    def to_json(self) -> dict[str, Any]:
+        """OpenAI's form: {"role", "content"}, and beside them only what there is."""
+        found: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            found["tool_calls"] = [call.to_json() for call in self.tool_calls]
+        if self.name:
+            found["name"] = self.name
+        if self.tool_call_id:
+            found["tool_call_id"] = self.tool_call_id
+        return found if self.trained else found | {"weight": 0}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Message:
+        """The inverse of `to_json`."""
+        calls = tuple(
+            ToolCall(call["function"]["name"], call["function"]["arguments"], call.get("id", ""))
+            for call in value.get("tool_calls", ())
+        )
+        names = (value.get("name", ""), value.get("tool_call_id", ""))
+        return Message(value["role"], value["content"], calls, *names, value.get("weight", 1) != 0)
+
+    def text(self) -> str:
+        """For people: the words, and the calls behind them."""
+        calls = [
+            f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})" for call in self.tool_calls
+        ]
+        return "\n".join(part for part in (self.content, *calls) if part)
+
+
+Tool = Mapping[str, Any]
+"""A tool that may be called: its JSON schema in OpenAI's form ({"type": "function", "function": {"name", ...}})."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a response answers: plain text, or the conversation so far (which ends with a user's turn).
+    """What a response answers: plain text, or the conversation so far (which ends with a user's turn, or a tool's).
 
-    `reference` is whatever a gold standard needs in order to grade a response (JSON).  `id` is a hash of the
-    content and the reference, so that the same prompt has the same id in every file, store and run.
+    `reference` is whatever a gold standard needs in order to grade a response (JSON).  `tools` may be called in a
+    response.  `id` is a hash of the content, the tools and the reference, so that the same prompt has the same id in
+    every file, store and run.
     """
 
     content: str | tuple[Message, ...]
     task: str = ""
     reference: Mapping[str, Any] | None = field(default=None, hash=False)
+    tools: tuple[Tool, ...] = field(default=(), hash=False)
+    place: Place | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_chat(self) -> bool:
@@ -45,26 +125,33 @@ class Prompt:
         text = json.dumps([self.content_json(), self.reference], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def content_json(self) -> str | list[dict[str, str]]:
-        """The content in TRL's form: a string, or a list of {"role", "content"}."""
+    def content_json(self) -> PromptJson:
+        """The content in TRL's form: a string, or a list of {"role", "content"}; with tools {"messages", "tools"}."""
         if isinstance(self.content, str):
             return self.content
-        return [message.to_json() for message in self.content]
+        messages = [message.to_json() for message in self.content]
+        return (
+            {"messages": messages, "tools": [dict(tool) for tool in self.tools]} if self.tools else messages
+        )
 
     @staticmethod
-    def from_json(
-        content: str | list[dict[str, str]], task: str = "", reference: Mapping[str, Any] | None = None
-    ) -> Prompt:
+    def from_json(content: PromptJson, task: str = "", reference: Mapping[str, Any] | None = None) -> Prompt:
         """The inverse of `content_json`."""
         if isinstance(content, str):
             return Prompt(content, task, reference)
-        return Prompt(tuple(Message(m["role"], m["content"]) for m in content), task, reference)
+        messages, tools = (
+            (content["messages"], content["tools"]) if isinstance(content, dict) else (content, ())
+        )
+        return Prompt(tuple(map(Message.from_json, messages)), task, reference, tuple(tools))
 
     def text(self) -> str:
         """For people: the prompt as readable text."""
         if isinstance(self.content, str):
             return self.content
-        return "\n\n".join(f"{message.role}: {message.content}" for message in self.content)
+        return "\n\n".join(f"{message.role}: {message.text()}" for message in self.content)
+
+
+PromptJson = str | list[dict[str, Any]] | dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,13 +160,16 @@ class Document:
 
     text: str
     finish: Finish = "eos"
+    place: Place | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Several turns; every assistant turn is trained."""
+    """Several turns; every assistant turn is trained that is not context only.  `tools` may be called in it."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = field(default=(), hash=False)
+    place: Place | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,6 +182,7 @@ class Demonstration:
     prompt: Prompt
     response: str
     finish: Finish = "eos"
+    place: Place | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +201,7 @@ class Comparison:
     margin: float = 0.0
     chosen_finish: Finish = "eos"
     rejected_finish: Finish = "eos"
+    place: Place | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """A row of a preference file, readable as `data=` (TRL's columns, and ours beside them)."""
@@ -129,13 +221,13 @@ class Comparison:
         }
 
     @staticmethod
-    def from_json(row: Mapping[str, Any]) -> Comparison:
+    def from_json(row: Mapping[str, Any], place: Place | None = None) -> Comparison:
         """The inverse of `to_json`."""
         prompt = Prompt.from_json(row["prompt"], row["task"], row["reference"])
         sides = (row["chosen"], row["rejected"])
         chosen, rejected = (side[0]["content"] for side in sides) if prompt.is_chat else sides
         numbers, ends = (row["p_chosen"], row["margin"]), (row["chosen_finish"], row["rejected_finish"])
-        return Comparison(prompt, chosen, rejected, *numbers, *ends)
+        return Comparison(prompt, chosen, rejected, *numbers, *ends, place)
 
 
 @dataclass(frozen=True)

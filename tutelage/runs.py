@@ -34,7 +34,7 @@ from rich.progress import (
 )
 
 from tutelage import __version__
-from tutelage.data.sources import content_hash
+from tutelage.data.reading.sources import Source, content_hash, shown
 from tutelage.files import recover, write_json_atomic, write_text_atomic
 from tutelage.resume import Standing, read_lineage, read_metrics, standing
 from tutelage.settings.base import Settings, to_yaml
@@ -94,13 +94,14 @@ class Run:
         """Whether this run has ended well before."""
         return self.lineage.get("state") == "done"
 
-    def input(self, name: str, path: str | Path, sha256: str | None = None) -> None:
-        """Record an input by the hash of its content (a file, a model folder, all files of a pattern, or as given).
+    def input(self, name: str, path: Source, sha256: str | None = None) -> None:
+        """Record an input by the hash of its content (a file, a model folder, all files of a pattern or mix, or as given).
 
         Hub names have none.  Raises ValueError when the run was begun with another content under this name: going on
         would mix two.
         """
-        entry: dict[str, Any] = {"name": name, "path": str(path)}
+        named = str(path) if isinstance(path, str | Path) else list(map(str, path))
+        entry: dict[str, Any] = {"name": name, "path": named}
         digest = sha256 or content_hash(path)
         if digest is not None:
             entry["sha256"] = digest
@@ -115,7 +116,7 @@ class Run:
             if known["name"] == name and known.get("sha256", digest) != digest:
                 what = "has changed" if digest else "is gone"
                 raise ValueError(
-                    f"{path} ({name}) {what} since the run in {self.folder} began: put it back as it was, or start anew "
+                    f"{shown(path)} ({name}) {what} since the run in {self.folder} began: put it back as it was, or start anew "
                     "with another out=."
                 )
 

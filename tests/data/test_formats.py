@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.data.kit import ask, chat, write_jsonl
-from tutelage.data.formats import read_comparisons, read_demonstrations, read_documents, read_prompts
+from tutelage.data.reading.formats import read_comparisons, read_demonstrations, read_documents, read_prompts
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
 
 USER = {"role": "user", "content": "How many?"}

@@ -226,7 +226,7 @@ WORK = """
 import sys, time
 from tests.data.kit import tiny
 from tutelage.data import preflight, work
-from tutelage.data.formats import read_documents
+from tutelage.data.reading.formats import read_documents
 work.CHUNK, work.MARK_EVERY = 5, 0.0
 take = work.Work._take
 def slowly(self, chunk, *rest):

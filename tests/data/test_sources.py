@@ -14,7 +14,7 @@ import pytest
 
 from tests.data.kit import write_jsonl
 from tutelage.data import sources
-from tutelage.data.sources import Row, local_paths, read_rows
+from tutelage.data.reading.sources import Row, local_paths, read_rows
 
 ROWS = [{"text": "ä cat"}, {"text": "a dog"}]
 

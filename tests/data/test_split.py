@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.data.kit import Skipping, ask, chat
-from tutelage.data.formats import skipped_of
+from tutelage.data.reading.formats import skipped_of
 from tutelage.data.split import opening, split_by_prompt
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
 

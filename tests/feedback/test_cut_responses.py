@@ -12,7 +12,7 @@ from tests.databases import fresh_sqlite
 from tests.feedback.kit import hand_in, start
 from tests.store import making
 from tests.train.making import make_model, make_tokenizer
-from tutelage.data.formats import read_comparisons, read_demonstrations
+from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.data.template import encode_prompts
 from tutelage.feedback import exports, imports, items, queue
 from tutelage.feedback.access import Member

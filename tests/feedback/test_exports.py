@@ -10,7 +10,7 @@ import pytest
 
 from tests.feedback.kit import hand_in, join, start, take, text_by_slot
 from tests.store.making import new_vote
-from tutelage.data.formats import read_comparisons, read_demonstrations
+from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.feedback import answers, exports, imports, items, projects, queue
 from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.feedback.kit import start, vote
 from tutelage.cli import run_command
 from tutelage.commands import find
-from tutelage.data.formats import read_comparisons, read_demonstrations
+from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.feedback import exports
 from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused

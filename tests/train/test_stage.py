@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.making import CPU, make_model, make_tokenizer
-from tutelage.data.formats import read_demonstrations
+from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.feedback import source
 from tutelage.models.loading import save

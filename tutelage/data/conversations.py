@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tutelage.data.batch import Tokens
-from tutelage.data.encoding import Encoder, Unusable
+from tutelage.data.encoding import Encoder, Tools, Unusable
 from tutelage.records import Conversation, Message, Prompt
 
 
@@ -45,17 +45,18 @@ Piece = tuple[str, bool]  # rendered text, and whether the assistant wrote it
 
 def _pieces(encoder: Encoder, row: Conversation) -> list[Piece] | Apart | Unusable:
     """The rendered conversation in pieces, alternately not by the assistant and by it."""
-    last = max((i for i, message in enumerate(row.messages) if message.role == "assistant"), default=-1)
+    last = max((i for i, message in enumerate(row.messages) if _is_trained(message)), default=-1)
     if last < 0:
         return Unusable("no assistant turn")
     messages = encoder.merged(row.messages[: last + 1])
-    whole = encoder.render([messages])[0]
+    whole = encoder.render([messages], tools=[row.tools])[0]
     if isinstance(whole, Unusable):
         return whole
-    spans = _marked_spans(encoder, messages) if _MARKS.search(encoder.tokenizer.chat_template) else None
-    found = spans or _prefix_spans(encoder, messages, whole)
+    marked = _MARKS.search(encoder.tokenizer.chat_template) is not None
+    spans = _marked_spans(encoder, messages, row.tools) if marked else None
+    found = spans or _prefix_spans(encoder, messages, whole, row.tools)
     if found is None:
-        return _apart(messages)
+        return _apart(messages, row.tools)
     pieces: list[Piece] = []
     position = 0
     for start, stop in found:
@@ -64,49 +65,68 @@ def _pieces(encoder: Encoder, row: Conversation) -> list[Piece] | Apart | Unusab
     return [*pieces, (whole[position:], False)]
 
 
-def _apart(messages: Sequence[Message]) -> Apart | Unusable:
+def _is_trained(message: Message) -> bool:
+    return message.role == "assistant" and message.trained
+
+
+def _apart(messages: Sequence[Message], tools: Tools) -> Apart | Unusable:
     """What the assistant says before anybody has asked is no answer: it is part of the prompts that follow."""
     asked = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
-    answers = [i for i, message in enumerate(messages) if message.role == "assistant" and i > asked]
+    answers = [i for i, message in enumerate(messages) if _is_trained(message) and i > asked]
     if not answers:
         return Unusable("no assistant turn after a user's")
-    return Apart([(Prompt(tuple(messages[:i])), messages[i].content) for i in answers])
+    if any(messages[i].tool_calls for i in answers):
+        return Unusable(
+            "with tool calls, in a template that writes earlier turns otherwise once others follow"
+        )
+    return Apart([(Prompt(tuple(messages[:i]), tools=tools), messages[i].content) for i in answers])
 
 
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 Spans = list[tuple[int, int]]
 
 
-def _marked_spans(encoder: Encoder, messages: Sequence[Message]) -> Spans:
-    """Where the template's own {% generation %} marks say that the assistant writes."""
-    chat = [{"role": message.role, "content": encoder.shield(message.content)} for message in messages]
+def _marked_spans(encoder: Encoder, messages: Sequence[Message], tools: Tools) -> Spans | None:
+    """Where the template's own {% generation %} marks say that the assistant writes; None where they do not tell its turns
+    apart and some of these are context only."""
+    listed: Any = encoder.listed(tools)
     rendered: Any = render_jinja_template(
-        conversations=[chat],
+        conversations=[encoder.plain(messages)],
+        tools=listed,
         chat_template=encoder.tokenizer.chat_template,
         return_assistant_tokens_mask=True,
         **encoder.tokenizer.special_tokens_map,
     )
-    return list(rendered[1][0])
+    spans = list(rendered[1][0])
+    trained = [message.trained for message in messages if message.role == "assistant"]
+    if all(trained):
+        return spans
+    return (
+        [span for span, own in zip(spans, trained, strict=True) if own]
+        if len(spans) == len(trained)
+        else None
+    )
 
 
-def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str) -> Spans | None:
+def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str, tools: Tools) -> Spans | None:
     """From where each answer's prompt ends to where the next message starts: each prefix rendered, and checked.
 
     None where the template writes one of them otherwise than generation would have found it.
     """
     spans: Spans = []
     for i, message in enumerate(messages):
-        if message.role != "assistant":
+        if not _is_trained(message):
             continue
         if i == 0:
             return None
-        before = encoder.render([messages[:i]], open_turn=True)[0]
-        after = encoder.render([messages[: i + 1]])[0]
+        before = encoder.render([messages[:i]], open_turn=True, tools=[tools])[0]
+        after = encoder.render([messages[: i + 1]], tools=[tools])[0]
         if isinstance(before, Unusable) or isinstance(after, Unusable):
             return None
+        if not (after.startswith(before) and whole.startswith(after)):
+            return None
         said = encoder.shield(encoder.without_turn_end(message.content))
-        alike = after.startswith(before) and whole.startswith(after)
-        if not alike or encoder.answer_text(before, after, said, "eos") != after[len(before) :]:
+        if not message.tool_calls and encoder.answer_text(before, after, said, "eos") != after[len(before) :]:
             return None
         spans.append((len(before), len(after)))
     return spans

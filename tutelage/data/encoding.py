@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.records import Finish, Message
+from tutelage.records import Finish, Message, Tool, ToolCall
 
 BREAK = "\ufdd0"  # a Unicode noncharacter, which text never holds: tokens do not span it
 _MARK = "(?:think|thinking|thought|reason|reasoning)>"
 REASONING = re.compile(f"</?{_MARK}")
 BEGUN = re.compile(rf"(<{_MARK})(\s*)$")  # reasoning that a prompt opens
 ANCHOR = "\n"  # put in front of a continued text where a tokenizer would add a space, and taken off again
+Tools = tuple[Tool, ...]
 PROBE = (Message("user", "hello"), Message("assistant", "PROBE"))  # shows how a template writes
 
 
@@ -120,12 +122,17 @@ class Encoder:
     # ---- the chat template -----------------------------------------------------------------------------------------
 
     def render(
-        self, chats: Sequence[Sequence[Message]], open_turn: bool = False, shield: bool = True
+        self,
+        chats: Sequence[Sequence[Message]],
+        open_turn: bool = False,
+        shield: bool = True,
+        tools: Sequence[Tools] = (),
     ) -> list[str | Unusable]:
-        """The template's text of each chat; `open_turn` adds the start of an assistant turn.
+        """The template's text of each chat; `open_turn` adds the start of an assistant turn; `tools` of each, if any.
 
-        Raises ValueError when there is no template; a chat that the template refuses gives an `Unusable`.  Where it
-        takes no system turn, that stands at the start of the first user turn (`merged`).
+        Raises ValueError when there is no template; a chat that the template refuses gives an `Unusable`, and so does one
+        of which it would leave out calls or a tool's answer.  Where it takes no system turn, that stands at the start of
+        the first user turn (`merged`); where it takes no list of tools, that is left out.
         """
         if not chats:
             return []
@@ -134,21 +141,76 @@ class Encoder:
                 "the data is conversational, but the tokenizer has no chat template: give it one "
                 "(tokenizer.chat_template) or use plain text prompts"
             )
-        plain = [
-            [{"role": m.role, "content": self.shield(m.content) if shield else m.content} for m in chat]
-            for chat in map(self.merged, chats)
-        ]
+        plain = [self.plain(self.merged(chat), shield) for chat in chats]
+        if any(tools):
+            listed = [self.listed(own) for own in tools]
+            return [
+                self._lost(chat) or self._render_one(own, open_turn, named)
+                for chat, own, named in zip(chats, plain, listed, strict=True)
+            ]
+        lost = [self._lost(chat) for chat in chats]
         try:
-            return list(self._apply(plain, open_turn))
-        except (TemplateError, ValueError):
-            return [self._render_one(chat, open_turn) for chat in plain]
+            texts: list[str | Unusable] = list(self._apply(plain, open_turn))
+        except (TemplateError, ValueError, TypeError):
+            texts = [self._render_one(chat, open_turn) for chat in plain]
+        return [reason or text for reason, text in zip(lost, texts, strict=True)]
+
+    def plain(self, chat: Sequence[Message], shield: bool = True) -> list[dict[str, Any]]:
+        """The messages as a template takes them."""
+        found = [message.to_json() for message in chat]
+        for message in found:
+            message.pop("weight", None)
+        shielded: list[dict[str, Any]] = self.shielded(found) if shield else found
+        for message, own in zip(shielded, chat, strict=True):
+            message["role"] = own.role
+        return shielded
+
+    def shielded(self, value: Any) -> Any:
+        """`shield` for every text in a JSON value."""
+        if isinstance(value, str):
+            return self.shield(value)
+        if isinstance(value, list):
+            return [self.shielded(item) for item in value]
+        return {key: self.shielded(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def listed(self, tools: Tools) -> list[dict[str, Any]] | None:
+        """The tools as a template takes them; None where it takes none."""
+        return self.shielded([dict(tool) for tool in tools]) if tools and self.takes_tools else None
+
+    def _lost(self, chat: Sequence[Message]) -> Unusable | None:
+        """Why a chat cannot be written: the template would leave something out that was said."""
+        if any(message.tool_calls for message in chat) and not self._writes["CALL"]:
+            return Unusable("with tool calls, which the chat template does not write")
+        if any(message.role == "tool" for message in chat) and not self._writes["RESULT"]:
+            return Unusable("with a tool's answer, which the chat template does not write")
+        return None
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes the list of tools."""
+        return self._writes["TOOL"]
+
+    @cached_property
+    def _writes(self) -> dict[str, bool]:
+        """Whether the template writes a list of tools, an assistant's call and a tool's answer."""
+        parameters = {"type": "object", "properties": {}}
+        tool = {"name": "TOOL", "description": "TOOL", "parameters": parameters}
+        listed = [{"type": "function", "function": tool}]
+        asked = self.plain(PROBE[:1], shield=False)
+        called = Message("assistant", "", (ToolCall("CALL", {}, "abcdefghi"),))
+        answered = Message("tool", "RESULT", name="CALL", tool_call_id="abcdefghi")
+        chat = self.plain([PROBE[0], called, answered, PROBE[1]], shield=False)
+        with_tools = self._render_one(asked, True, listed)
+        whole = self._render_one(chat, False, listed if isinstance(with_tools, str) else None)
+        found = {"TOOL": with_tools, "CALL": whole, "RESULT": whole}
+        return {name: isinstance(text, str) and name in text for name, text in found.items()}
 
     def merged(self, chat: Sequence[Message]) -> Sequence[Message]:
         """The chat with its system turn put at the start of the user's, where the template takes no system turn."""
         if not starts_with_system(chat) or self.takes_system:
             return chat
         texts = [message.content for message in chat[:2] if message.content.strip()]
-        return [Message("user", "\n\n".join(texts)), *chat[2:]]
+        return [replace(chat[1], content="\n\n".join(texts)), *chat[2:]]
 
     @cached_property
     def takes_system(self) -> bool:
@@ -157,15 +219,19 @@ class Encoder:
         whole = self._render_one([system.to_json(), PROBE[0].to_json()], open_turn=True)
         return isinstance(whole, str) and system.content in whole
 
-    def _render_one(self, chat: list[dict[str, str]], open_turn: bool) -> str | Unusable:
+    def _render_one(
+        self, chat: list[dict[str, Any]], open_turn: bool, tools: list[dict[str, Any]] | None = None
+    ) -> str | Unusable:
         try:
-            return self._apply([chat], open_turn)[0]
-        except (TemplateError, ValueError) as error:
+            return self._apply([chat], open_turn, tools)[0]
+        except (TemplateError, ValueError, TypeError) as error:
             return Unusable(f"the chat template refuses it ({str(error).splitlines()[0]})")
 
-    def _apply(self, chats: list[list[dict[str, str]]], open_turn: bool) -> list[str]:
+    def _apply(
+        self, chats: list[list[dict[str, Any]]], open_turn: bool, tools: list[dict[str, Any]] | None = None
+    ) -> list[str]:
         texts: list[str] = self.tokenizer.apply_chat_template(
-            chats, tokenize=False, add_generation_prompt=open_turn
+            chats, tools=tools, tokenize=False, add_generation_prompt=open_turn
         )
         return texts
 

@@ -8,6 +8,7 @@ one row as the model will see it, with the trained tokens marked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Unusable
+from tutelage.data.reading.formats import Dropped
 from tutelage.data.table import Examples, Table
 from tutelage.data.template import (
     Encoded,
@@ -34,7 +36,7 @@ def prepare_documents(
     documents: Iterable[Document | Conversation],
     *,
     source: str = "",
-    max_dropped_share: float = 0.1,
+    max_dropped_share: float | None = 0.1,
     console: Console | None = None,
 ) -> Prepared[Tokens]:
     """Texts for language modelling, whole: `packing` cuts what is longer than a row."""
@@ -57,7 +59,7 @@ def prepare_demonstrations(
     truncate_prompts: bool = True,
     cut_responses: Literal["keep", "drop"] = "keep",
     source: str = "",
-    max_dropped_share: float = 0.1,
+    max_dropped_share: float | None = 0.1,
     console: Console | None = None,
 ) -> Prepared[Tokens]:
     """Responses to imitate, at most `max_length` tokens with their prompt.
@@ -102,7 +104,7 @@ def prepare_comparisons(
     cut_responses: Literal["keep", "drop"] = "keep",
     keep_records: bool = False,
     source: str = "",
-    max_dropped_share: float = 0.1,
+    max_dropped_share: float | None = 0.1,
     console: Console | None = None,
 ) -> Prepared[PairTokens]:
     """Pairs of responses; both keep the same prompt ids, cut by what the longer response needs.
@@ -139,12 +141,12 @@ def prepare_comparisons(
 
 def prepare_prompts(
     tokenizer: Tokenizer,
-    prompts: Iterable[Prompt],
+    prompts: Iterable[Prompt | Dropped],
     *,
     max_length: int,
     too_long: str,
     source: str = "",
-    max_dropped_share: float = 0.1,
+    max_dropped_share: float | None = 0.1,
     console: Console | None = None,
 ) -> Prepared[Prompt]:
     """Prompts to answer, of at most `max_length` tokens (the context less the room for a response).
@@ -160,13 +162,20 @@ def prepare_prompts(
         tokens = Tokens(np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=bool))
         work.keep([tokens], record=[prompt.content_json(), prompt.task, prompt.reference])
 
-    work.go(lambda chunk: encode_prompts(tokenizer, chunk), accept, lambda prompt: None)
-    return work.finish(lambda table, unit: Prompt.from_json(*table.record(unit)), max_dropped_share)
+    work.go(lambda chunk: encode_prompts(tokenizer, chunk), accept, _why_not_prompt)
+
+    def read(table: Table, unit: int) -> Prompt:
+        return replace(Prompt.from_json(*table.record(unit)), place=table.place(unit))
+
+    return work.finish(read, max_dropped_share)
 
 
 def comparisons_of(prepared: Prepared[PairTokens]) -> Examples[Comparison]:
     """The comparisons that pairs were made of, prepared with `keep_records`."""
-    return Examples(prepared.examples.table, lambda table, unit: Comparison.from_json(table.record(unit)))
+    return Examples(
+        prepared.examples.table,
+        lambda table, unit: Comparison.from_json(table.record(unit), table.place(unit)),
+    )
 
 
 NUMBERS = ("p_chosen", "margin")  # of a comparison, kept beside its tokens
@@ -190,15 +199,27 @@ CUT, WORDLESS = (
 Answers = list[tuple[Prompt, Encoded]]  # each with what it answers
 
 
+def _why_not_prompt(prompt: Prompt) -> str | None:
+    last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
+    return None if last.strip() else "with an empty prompt"
+
+
 def _why_not_document(row: Document | Conversation) -> str | None:
-    return "with no text" if isinstance(row, Document) and not row.text.strip() else None
+    if isinstance(row, Conversation):
+        return _why_not_conversation(row)
+    return None if row.text.strip() else "with no text"
+
+
+def _why_not_conversation(row: Conversation) -> str | None:
+    """An assistant's turn that neither speaks nor calls would teach silence; one that is context only teaches nothing."""
+    trained = (message for message in row.messages if message.role == "assistant" and message.trained)
+    return None if all(message.said for message in trained) else "with an empty assistant turn"
 
 
 def _why_not_demonstration(row: Demonstration | Conversation, cut_responses: str) -> str | None:
     """An empty demonstration is a gap in the data, not somebody's example of saying nothing: it would teach silence."""
     if isinstance(row, Conversation):
-        said = [message.content for message in row.messages if message.role == "assistant"]
-        return None if all(text.strip() for text in said) else "with an empty assistant turn"
+        return _why_not_conversation(row)
     if not row.response.strip():
         return EMPTY
     return CUT if row.finish == "length" and cut_responses == "drop" else None

@@ -15,6 +15,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import Tokens
+from tutelage.records import Place
 
 # What to do about rows that are dropped, by the setting that the reason names.
 REMEDIES = {
@@ -23,6 +24,8 @@ REMEDIES = {
     "max_new_tokens": "lower max_new_tokens",
     "cut_responses": "set cut_responses=keep",
 }
+OTHER_SPLIT = "another split_seed holds out others, and eval_data what you choose"
+SHOWN, FIRST = 8, 5  # names of columns, and places of dropped rows, that are shown
 OPEN, CLOSE = "⟦", "⟧"  # around trained tokens, where there is no colour
 
 
@@ -40,9 +43,20 @@ class Preflight:
     apart: int = 0  # of the kept: conversations whose answers have a sequence each
     unclosed: int = 0  # finished responses that never end the reasoning that the template's prompt opens
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
-    first_dropped: dict[str, list[int]] = field(
+    dropped_places: dict[str, dict[str, list[int]]] = field(
         default_factory=dict
-    )  # reason -> up to five row numbers, from 1
+    )  # reason -> file, with what is counted ("data.jsonl line") -> the numbers of the dropped rows
+    left_out: list[str] = field(
+        default_factory=list
+    )  # reasons that are no fault: rows that say it themselves
+    unused: dict[str, int] = field(
+        default_factory=dict
+    )  # column that nobody used -> rows in which it says something
+    unanswered: int = (
+        0  # of the kept: conversations whose last turns nobody answers; these turns are left out
+    )
+    tools: int = 0  # of the kept: rows with a list of tools that the template does not write
+    glued: int = 0  # of the kept: plain text in which the response follows its prompt without white space
     max_length: int | None = None  # tokens
     tokens: int = 0
     trained_tokens: int = 0  # that get a loss: all marked ones but a sequence's first
@@ -54,8 +68,34 @@ class Preflight:
     )  # runs of text, and whether they are trained
 
     @property
+    def faults(self) -> int:
+        """How many rows were dropped for a fault of theirs."""
+        return sum(number for reason, number in self.dropped.items() if reason not in self.left_out)
+
+    @property
     def dropped_share(self) -> float:
-        return sum(self.dropped.values()) / self.rows if self.rows else 0.0
+        """Of the rows that were meant to be used, those that were dropped."""
+        meant = self.rows - sum(self.dropped.get(reason, 0) for reason in self.left_out)
+        return self.faults / meant if meant else 0.0
+
+    def drop(self, reason: str, place: Place | None, number: int, meant: bool = False) -> None:
+        """Note a dropped row: the `number`-th, from 1, where it has no place of its own."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        if meant and reason not in self.left_out:
+            self.left_out.append(reason)
+        file = "row" if place is None else f"{place.file} {place.unit}"
+        numbers = self.dropped_places.setdefault(reason, {}).setdefault(file, [])
+        if place is None or not place.copy:
+            numbers.append(number if place is None else place.number)
+
+    def dropped_rows(self) -> list[dict[str, Any]]:
+        """Every dropped row: {"file", "line" (or row, document), "reason"}."""
+        return [
+            _place_json(file, number) | {"reason": reason}
+            for reason, places in self.dropped_places.items()
+            for file, numbers in places.items()
+            for number in numbers
+        ]
 
     def state(self) -> dict[str, Any]:
         """All of it as JSON; `from_state` is the inverse."""
@@ -67,7 +107,13 @@ class Preflight:
         return Preflight(**{**state, "example": example})
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"example": self.example_text(), "dropped_share": self.dropped_share}
+        found = asdict(self)
+        del found["dropped_places"]
+        return found | {
+            "example": self.example_text(),
+            "dropped_share": self.dropped_share,
+            "dropped_rows": self.dropped_rows(),
+        }
 
     def example_text(self) -> str:
         """The example with ⟦trained⟧ text marked."""
@@ -99,14 +145,20 @@ class Preflight:
             f"{self.rows:,} read, {self.kept:,} kept"
             + (f", {self.truncated:,} of them with a shortened prompt" if self.truncated else ""),
         )
-        for reason, count in self.dropped.items():
-            numbers = ", ".join(map(str, self.first_dropped.get(reason, [])))
-            at = (
-                f" (row {numbers}{', ...' if count > len(self.first_dropped[reason]) else ''})"
-                if numbers
-                else ""
+        yield from self._dropped_lines()
+        if self.unused:
+            found = sorted(self.unused.items(), key=lambda item: -item[1])
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            yield "not used", ", ".join(f"{name} ({count:,} rows)" for name, count in found[:SHOWN]) + more
+        if self.unanswered:
+            yield "cut off", f"{self.unanswered:,} conversations end with turns that nobody answers: not read"
+        if self.tools:
+            yield "tools", f"{self.tools:,} rows list tools, which the chat template does not write"
+        if self.glued:
+            yield (
+                "glued",
+                f"{self.glued:,} responses follow their prompt without white space: text gets no chat template",
             )
-            yield "dropped", f"{count:,} {reason}{at}"
         if self.cut:
             yield "cut", f"{self.cut:,} responses have no end: they were cut when they were written"
         if self.merged:
@@ -129,25 +181,81 @@ class Preflight:
                 limit = f"; at most {self.max_length}" if name == "length" and self.max_length else ""
                 yield name, ", ".join(f"{key} {value}" for key, value in lengths.items()) + f" tokens{limit}"
 
-    def check(self, max_dropped_share: float) -> None:
-        """Raises ValueError when no row of some is left, or when more than the given share was dropped."""
-        if not self.rows or (self.kept and self.dropped_share <= max_dropped_share):
-            return
-        count = sum(self.dropped.values())
-        reasons = (
-            ", ".join(f"{number} {reason}" for reason, number in self.dropped.items()) or "there are none"
+    def show_held_out(self, train: Preflight, console: Console | None = None) -> None:
+        """Print what became of the rows held out, beside those to train on."""
+        lines = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        share = self.tokens / max(self.tokens + train.tokens, 1)
+        lines.add_row(
+            "held out",
+            f"{self.kept:,} of {self.rows:,} rows kept, {self.tokens:,} tokens ({share:.1%} of all)",
         )
-        advice = "".join(
-            f"{remedy}, "
-            for setting, remedy in REMEDIES.items()
-            if any(f"{setting}=" in reason for reason in self.dropped)
-        )
-        where = f" from {self.source}" if self.source else ""
-        limit = f"more than max_dropped_share={max_dropped_share:g}" if self.kept else "so nothing is left"
-        raise ValueError(
-            f"{count} of {self.rows} {self.what}{where} would be dropped, {limit}: {reasons}; {advice}correct these rows"
-            + (" or raise max_dropped_share" if self.kept else "")
-        )
+        for name, value in self._dropped_lines():
+            lines.add_row(name, value)
+        rows = self.kept / max(self.kept + train.kept, 1)
+        if share > max(0.5, 2 * rows):
+            lines.add_row(
+                "beware", f"{rows:.1%} of the rows held out are {share:.1%} of the text: {OTHER_SPLIT}"
+            )
+        (console or Console()).print(lines)
+
+    def _dropped_lines(self) -> Iterator[tuple[str, str]]:
+        for reason, count in self.dropped.items():
+            name = "left out" if reason in self.left_out else "dropped"
+            yield name, f"{count:,} {reason} ({self._first(reason)})"
+
+    def _first(self, reason: str) -> str:
+        """Where the first rows stand that were dropped for a reason."""
+        places = self.dropped_places.get(reason, {})
+        numbers = sum(map(len, places.values()))
+        shown, left = [], FIRST
+        for file, found in places.items():
+            if left:
+                shown.append(f"{file} {', '.join(map(str, found[:left]))}")
+                left -= len(found[:left])
+        return "; ".join(shown) + (", ..." if numbers > FIRST else "")
+
+
+def check(reports: Sequence[Preflight], max_dropped_share: float) -> None:
+    """One share over all rows of what goes together, such as the rows to train on and those held out.
+
+    Raises ValueError when no row of the first is left, or when more than the given share was dropped.
+    """
+    first = reports[0]
+    rows, count = sum(report.rows for report in reports), sum(report.faults for report in reports)
+    meant = rows - sum(sum(r.dropped.get(reason, 0) for reason in r.left_out) for r in reports)
+    if not rows or (first.kept and count <= max_dropped_share * meant):
+        return
+    where = f" from {first.source}" if first.source else ""
+    limit = f"more than max_dropped_share={max_dropped_share:g}" if first.kept else "so nothing is left"
+    raise ValueError(
+        f"{count if first.kept else sum(first.dropped.values())} of {rows} {first.what}{where} would be dropped, {limit}: "
+        f"{_reasons(reports)}; {_advice(reports)}correct these rows"
+        + (" or raise max_dropped_share" if first.kept else "")
+    )
+
+
+def _reasons(reports: Sequence[Preflight]) -> str:
+    lines = [
+        f"{number} {reason} ({report._first(reason)})"
+        for report in reports
+        for reason, number in report.dropped.items()
+    ]
+    return ", ".join(lines[:SHOWN]) or "there are none"
+
+
+def _advice(reports: Sequence[Preflight]) -> str:
+    named = [reason for report in reports for reason in report.dropped]
+    remedies = (
+        f"{remedy}, "
+        for setting, remedy in REMEDIES.items()
+        if any(f"{setting}=" in reason for reason in named)
+    )
+    return "".join(remedies)
+
+
+def _place_json(file: str, number: int) -> dict[str, Any]:
+    name, _, unit = file.rpartition(" ")
+    return ({"file": name} if name else {}) | {unit: number}
 
 
 def percentiles(lengths: Sequence[int] | np.ndarray) -> dict[str, int]:

@@ -30,7 +30,9 @@ def patient(doing: str, console: Console | None = None) -> Iterator[None]:
         status.stop()
 
 
-def watched(rows: Iterable[T], doing: str, console: Console | None = None) -> Iterator[T]:
+def watched(
+    rows: Iterable[T], doing: str, console: Console | None = None, total: int | None = None
+) -> Iterator[T]:
     """The rows, with a progress bar on the console from when it takes longer than `PATIENCE`.
 
     It has an end where the number of rows is known without walking through them.
@@ -44,7 +46,7 @@ def watched(rows: Iterable[T], doing: str, console: Console | None = None) -> It
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console, transient=True)
-    task = progress.add_task(doing, total=len(rows) if isinstance(rows, Sized) else None)
+    task = progress.add_task(doing, total=len(rows) if isinstance(rows, Sized) else total)
     started = shown = time.monotonic()
     try:
         for number, row in enumerate(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, repeat
@@ -12,8 +13,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from rich.console import Console
 
-from tutelage.data.formats import Record, digest_of, skipped_of
 from tutelage.data.progress import watched
+from tutelage.data.reading.formats import Dropped, Record, digest_of, unused_of, walk
 from tutelage.records import Conversation, Document, Message, Prompt
 
 R = TypeVar("R", bound=Record)
@@ -27,7 +28,8 @@ def split_by_prompt(
     The side depends only on (seed, opening), where the opening is the prompt's text without regard to white space and
     case, and for a conversation its turns up to the first of the user's: dialogues that start alike stay together, and
     rows added later move nobody.  The share is met on average.  With a share above 0 and two openings or more, neither
-    side is empty.  Counts of skipped rows go with the training side.  Raises ValueError if the share is not in [0, 1).
+    side is empty.  Dropped rows stand on the training side, and of a row that is given several times (`Place.copy`) only the
+    first counts on the other.  Raises ValueError if the share is not in [0, 1).
     """
     if not 0.0 <= heldout_share < 1.0:
         raise ValueError(f"heldout_share is {heldout_share}, but it must be at least 0 and below 1")
@@ -46,14 +48,16 @@ class _Places(Generic[R]):
     @cached_property
     def held_out(self) -> np.ndarray:
         """bool [rows]"""
-        seen = watched(self.rows, "reading", self._console)
-        places = np.fromiter((_place(self.seed, opening(row)) for row in seen), dtype=np.float64)
+        seen = watched(walk(self.rows), "reading", self._console)
+        places = np.fromiter((self._place(row) for row in seen), dtype=np.float64)
+        known = places[~np.isnan(places)]
         limit = self.share
-        if (
-            len(places) and places.min() < places.max()
-        ):  # few rows: hold out at least one opening, and not all
-            limit = min(max(limit, _just_above(places.min())), places.max())
+        if len(known) and known.min() < known.max():  # few rows: hold out at least one opening, and not all
+            limit = min(max(limit, _just_above(known.min())), known.max())
         return places < limit
+
+    def _place(self, row: R | Dropped) -> float:
+        return math.nan if isinstance(row, Dropped) else _place(self.seed, opening(row))
 
 
 class Side(Generic[R]):
@@ -66,15 +70,21 @@ class Side(Generic[R]):
         return int((self._places.held_out == self._held_out).sum())
 
     def __iter__(self) -> Iterator[R]:
+        """The records alone (see `walk`)."""
+        return (row for row in self.walk() if not isinstance(row, Dropped))
+
+    def walk(self) -> Iterator[R | Dropped]:
+        """Records and dropped rows."""
         # Rows added meanwhile stand nowhere; `Records` complains of the change when its walk ends.
-        for row, held_out in zip(self._places.rows, chain(self._places.held_out, repeat(None)), strict=False):
-            if held_out == self._held_out:
+        rows = walk(self._places.rows)
+        for row, held_out in zip(rows, chain(self._places.held_out, repeat(None)), strict=False):
+            if held_out == self._held_out and not (held_out and row.place and row.place.copy):
                 yield row
 
     @property
-    def skipped(self) -> dict[str, int]:
-        """How many rows no record can hold, by reason."""
-        return {} if self._held_out else skipped_of(self._places.rows)
+    def unused(self) -> dict[str, int]:
+        """The columns that were not used, in all rows (see `Records`)."""
+        return {} if self._held_out else unused_of(self._places.rows)
 
     @cached_property
     def digest(self) -> str:

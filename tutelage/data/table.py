@@ -7,6 +7,7 @@ An example (a unit) is k sequences: one, or the two of a pair.  A table is a fol
     ends       int64 [S]: where each sequence ends in `ids`
     trained    int32 [S]: how many tokens of each sequence are trained on
     rows       int64 [U]: the row that each unit was made of, counted over all rows read, from 0
+    files, lines  int64 [U]: where that row stands: which of the files in table.json, and its number there (-1: nowhere)
     NAME       float64 [U]: numbers that belong to units (p_chosen, margin)
     records    JSON texts one after the other, `record_ends` int64 [U]: what units were made of, where that is needed
     table.json what is what, and the report of the preflight
@@ -26,10 +27,18 @@ import numpy as np
 from tutelage.data.batch import Tokens
 from tutelage.data.order import in_parts
 from tutelage.files import move_folder, write_json_atomic
+from tutelage.records import Place
 
 E = TypeVar("E")
 DESCRIPTION, STATE = "table.json", "state.json"
-_TYPES = {"ends": np.int64, "trained": np.int32, "rows": np.int64, "record_ends": np.int64}
+_TYPES = {
+    "ends": np.int64,
+    "trained": np.int32,
+    "rows": np.int64,
+    "files": np.int64,
+    "lines": np.int64,
+    "record_ends": np.int64,
+}
 
 
 class Table:
@@ -44,6 +53,7 @@ class Table:
         self._arrays = {name: _map(folder / name, np.dtype(dtype)) for name, dtype in _TYPES.items()}
         self._numbers = {name: _map(folder / name, np.dtype(np.float64)) for name in description["numbers"]}
         self._records = _map(folder / "records", np.dtype(np.uint8))
+        self._files: list[tuple[str, str]] = [(name, unit) for name, unit in description["files"]]
 
     def __len__(self) -> int:
         """The number of units."""
@@ -53,6 +63,14 @@ class Table:
     def rows(self) -> np.ndarray:
         """int64 [U]: the row that each unit was made of."""
         return self._arrays["rows"]
+
+    def place(self, unit: int) -> Place | None:
+        """Where the row stands that a unit was made of; None where it comes from no file."""
+        file = int(self._arrays["files"][unit])
+        if file < 0:
+            return None
+        name, of = self._files[file]
+        return Place(name, int(self._arrays["lines"][unit]), of)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -143,6 +161,7 @@ class Writer:
         path = folder / STATE
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.state: dict[str, Any] | None = found.get("state")
+        self._files = {(name, unit): number for number, (name, unit) in enumerate(found.get("files", []))}
         types: dict[str, Any] = {
             "ids": ids,
             **_TYPES,
@@ -166,8 +185,9 @@ class Writer:
         sequences: Sequence[Tokens],
         numbers: Mapping[str, float] | None = None,
         record: Any = None,
+        place: Place | None = None,
     ) -> None:
-        """A unit: its sequences, its numbers, and a JSON value that says what it was made of (None keeps nothing)."""
+        """A unit: its sequences, its numbers, a JSON value that says what it was made of (None keeps nothing), its place."""
         columns = self._columns
         for tokens in sequences:
             columns["ids"].extend(tokens.ids)
@@ -175,6 +195,9 @@ class Writer:
             columns["trained"].extend([int(tokens.loss_mask.sum())])
             self._mask.extend(tokens.loss_mask)
         columns["rows"].extend([row])
+        file = -1 if place is None else self._files.setdefault((place.file, place.unit), len(self._files))
+        columns["files"].extend([file])
+        columns["lines"].extend([-1 if place is None else place.number])
         for name in self._numbers:
             assert numbers is not None
             columns[name].extend([numbers[name]])
@@ -193,7 +216,7 @@ class Writer:
         """Make what was added so far outlive this process, together with `state` (JSON)."""
         self.flush()
         sizes = {name: column.sync() for name, column in {**self._columns, "loss_mask": self._mask}.items()}
-        found = {"sizes": sizes, "bits": self._mask.rest, "state": state}
+        found = {"sizes": sizes, "bits": self._mask.rest, "files": list(self._files), "state": state}
         write_json_atomic(self._folder / STATE, found)
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +231,10 @@ class Writer:
         for column in self._columns.values():
             column.close()
         (self._folder / STATE).unlink(missing_ok=True)
-        write_json_atomic(self._folder / DESCRIPTION, {**self._description, "report": dict(report)})
+        write_json_atomic(
+            self._folder / DESCRIPTION,
+            {**self._description, "files": list(self._files), "report": dict(report)},
+        )
         move_folder(self._folder, path)
         return Table(path)
 

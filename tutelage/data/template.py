@@ -159,7 +159,8 @@ def encode(tokenizer: Tokenizer, rows: Sequence[Answered]) -> list[Encoded | Unu
 def _prompt_texts(encoder: Encoder, prompts: Sequence[Prompt]) -> list[str | Unusable]:
     """What of each prompt is tokenised: its text, or what the template makes of it, open for an answer."""
     chats = [prompt.content for prompt in prompts if not isinstance(prompt.content, str)]
-    rendered = iter(encoder.render(chats, open_turn=True) if chats else [])
+    tools = [prompt.tools for prompt in prompts if prompt.is_chat]
+    rendered = iter(encoder.render(chats, open_turn=True, tools=tools) if chats else [])
     return [
         encoder.shield(_without_ends(encoder.tokenizer, prompt.content, end=False))
         if isinstance(prompt.content, str)
@@ -172,11 +173,12 @@ def _encode_prompt_texts(
     encoder: Encoder, prompts: Sequence[Prompt], texts: Sequence[str | Unusable]
 ) -> list[list[int] | Unusable]:
     """The template writes its own BOS, plain text gets the tokenizer's: BOS stands there once either way."""
+    found: list[list[int] | Unusable] = []
     ids = encoder.encode([text if isinstance(text, str) else "" for text in texts])
-    return [
-        text if isinstance(text, Unusable) else (own if prompt.is_chat else [*encoder.start_ids, *own])
-        for prompt, text, own in zip(prompts, texts, ids, strict=True)
-    ]
+    for prompt, text, own in zip(prompts, texts, ids, strict=True):
+        whole = own if prompt.is_chat else [*encoder.start_ids, *own]
+        found.append(text if isinstance(text, Unusable) else whole or Unusable("with an empty prompt"))
+    return found
 
 
 def _encode_responses(
@@ -190,7 +192,10 @@ def _encode_responses(
             texts[i] = encoder.shield(_without_ends(encoder.tokenizer, response, start=False))
         else:
             chats[i] = [*prompt.content, Message("assistant", encoder.without_turn_end(response))]
-    for (i, chat), whole in zip(chats.items(), encoder.render(list(chats.values())), strict=True):
+    tools = [rows[i][0].tools for i in chats]
+    for (i, chat), whole in zip(
+        chats.items(), encoder.render(list(chats.values()), tools=tools), strict=True
+    ):
         before, words = prompt_texts[rows[i][0]], encoder.shield(chat[-1].content)
         texts[i] = before
         if isinstance(before, str):
@@ -243,7 +248,8 @@ def _frame(tokenizer: Tokenizer, prompt: Prompt, ids: list[int]) -> tuple[int, i
     first_user = next((i for i, message in enumerate(prompt.content) if message.role == "user"), 0)
     first = prompt.content[first_user]
     other = Message(first.role, "B" if first.content.startswith("A") else "A")
-    shorter = encode_prompts(tokenizer, [Prompt((*prompt.content[:first_user], other))])[0]
+    turns = (*prompt.content[:first_user], other)
+    shorter = encode_prompts(tokenizer, [Prompt(turns, tools=prompt.tools)])[0]
     if isinstance(shorter, Unusable):
         return 1, 0
     head = _shared(ids, shorter)

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -27,13 +27,13 @@ from tutelage import records
 from tutelage.cache import PARTIAL, claim
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Encoder, Unusable, starts_with_system
-from tutelage.data.formats import digest_of, skipped_of
-from tutelage.data.preflight_report import Preflight, percentiles, runs_of_text
+from tutelage.data.preflight_report import Preflight, check, percentiles, runs_of_text
 from tutelage.data.progress import patient, watched
+from tutelage.data.reading.formats import Dropped, digest_of, unused_of, walk
 from tutelage.data.table import Examples, Table, Writer
 from tutelage.data.template import Encoded, truncate_prompt
 from tutelage.files import sha256_of
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, Tool
 
 CHUNK = 500  # rows tokenised at once
 CHUNK_CHARACTERS = 2**22  # of documents
@@ -43,13 +43,9 @@ E = TypeVar("E")
 
 @dataclass
 class Prepared(Generic[E]):
-    """A data set ready for training: `examples`, and for each the index of its row among the records given.
-
-    Both are read from the disk when they are asked for.
-    """
+    """A data set ready for training: `examples`, read from the disk when they are asked for."""
 
     examples: Examples[E]
-    rows: Examples[int]
     report: Preflight
 
 
@@ -75,6 +71,7 @@ class Work(Generic[E]):
         self.layout: tuple[int, Sequence[str]] = (sequences_per_unit, numbers)
         self.encoder = Encoder(tokenizer)
         self.shortened = False
+        self.place: Place | None = None  # of the row at hand
 
     def go(
         self,
@@ -116,7 +113,9 @@ class Work(Generic[E]):
             self.writer = Writer(partial, vocabulary, *self.layout)
             state = self.writer.state or {"rows": 0, "report": Preflight(self.what, "").state()}
             self.report, self.row = Preflight.from_state(state["report"]), state["rows"]
-            rows = islice(watched(self.rows, f"tokenising {self.what}", self.console), self.row, None)
+            total = len(self.rows) if isinstance(self.rows, Sized) else None
+            seen = watched(walk(self.rows), f"tokenising {self.what}", self.console, total)
+            rows = islice(seen, self.row, None)
             while chunk := _chunk(rows):
                 take(chunk)
                 self.writer.flush()
@@ -136,23 +135,33 @@ class Work(Generic[E]):
         accept: Callable[[Any, Any], None],
         why_not: Callable[[Any], str | None],
     ) -> None:
-        reasons = [why_not(row) for row in chunk]
+        reasons = [row if isinstance(row, Dropped) else self._why_not(row, why_not) for row in chunk]
         encoded = iter(
             encode_rows([row for row, reason in zip(chunk, reasons, strict=True) if reason is None])
         )
         for row, reason in zip(chunk, reasons, strict=True):
-            try:
-                if reason is not None:
-                    raise Unusable(reason)
-                item = next(encoded)
-                if isinstance(item, Unusable):
-                    raise item
-                self.shortened, before = False, self.writer.units
-                accept(row, item)
-                self._count(row, self.writer.units - before)
-            except Unusable as reason_to_drop:
-                self._drop(str(reason_to_drop))
+            self.place = row.place
+            if reason is None:
+                reason = self._accepted(row, next(encoded), accept)
+            if reason is not None:
+                self.report.drop(reason.reason, reason.place, self.row + 1, reason.meant)
             self.row += 1
+
+    def _why_not(self, row: Any, why_not: Callable[[Any], str | None]) -> Dropped | None:
+        reason = why_not(row)
+        return None if reason is None else Dropped(row.place, reason)
+
+    def _accepted(self, row: Any, item: Any, accept: Callable[[Any, Any], None]) -> Dropped | None:
+        """Write what a row was made into; why not, where it cannot be used."""
+        try:
+            if isinstance(item, Unusable):
+                raise item
+            self.shortened, before = False, self.writer.units
+            accept(row, item)
+        except Unusable as reason:
+            return Dropped(row.place, str(reason))
+        self._count(row, self.writer.units - before)
+        return None
 
     def fit(self, prompt: Prompt, items: Sequence[Encoded]) -> list[Encoded]:
         """The items with their common prompt cut so that the longest fits into max_length."""
@@ -179,7 +188,7 @@ class Work(Generic[E]):
             report.example = [
                 run for i, own in enumerate(runs) for run in ([("\n\n", False)] * (i > 0) + own)
             ]
-        self.writer.add(self.row, sequences, numbers, record)
+        self.writer.add(self.row, sequences, numbers, record, self.place)
         for tokens in sequences:
             report.tokens += len(tokens)
             # nothing comes before the first token
@@ -194,33 +203,26 @@ class Work(Generic[E]):
         report.apart += units > 1
         report.merged += _has_system_turn(row) and not self.encoder.takes_system
         report.unclosed += sum(self.encoder.reasoning_end not in text for text in answers)
+        report.unanswered += isinstance(row, Conversation) and row.messages[-1].role != "assistant"
+        report.tools += bool(_tools_of(row)) and not self.encoder.takes_tools
+        report.glued += _is_glued(row)
 
-    def finish(self, read: Callable[[Table, int], E], max_dropped_share: float) -> Prepared[E]:
+    def finish(self, read: Callable[[Table, int], E], max_dropped_share: float | None) -> Prepared[E]:
+        """The data set.  max_dropped_share: None leaves it to the caller to check the report."""
         report = Preflight.from_state(self.table.report)
         report.source = self.source
-        report.check(max_dropped_share)
-        rows = Examples(self.table, lambda table, unit: int(table.rows[unit]))
-        return Prepared(Examples(self.table, read), rows, report)
+        if max_dropped_share is not None:
+            check([report], max_dropped_share)
+        return Prepared(Examples(self.table, read), report)
 
     def _close_report(self, seconds: float) -> None:
-        report, skipped = self.report, skipped_of(self.rows)  # what the reader could not represent
-        report.rows = self.row + sum(skipped.values())
-        report.dropped = {
-            reason: skipped.get(reason, 0) + report.dropped.get(reason, 0)
-            for reason in [*skipped, *report.dropped]
-        }
-        report.first_dropped = {reason: report.first_dropped.get(reason, []) for reason in report.dropped}
+        report = self.report
+        report.rows, report.unused = self.row, unused_of(self.rows)
         report.max_length = self.options.get("max_length")
         lengths, trained = self.writer.lengths()
         report.lengths = percentiles(lengths)
         report.response_lengths = percentiles(trained[(trained > 0) & (trained < lengths)])
         report.seconds = seconds
-
-    def _drop(self, reason: str) -> None:
-        self.report.dropped[reason] = self.report.dropped.get(reason, 0) + 1
-        first = self.report.first_dropped.setdefault(reason, [])
-        if len(first) < 5:
-            first.append(self.row + 1)
 
 
 def cut_responses_in(row: Any) -> int:
@@ -234,6 +236,20 @@ def _has_system_turn(row: Any) -> bool:
     chat = row.messages if isinstance(row, Conversation) else getattr(row, "prompt", row)
     chat = chat.content if isinstance(chat, Prompt) else chat
     return not isinstance(chat, str | Document) and starts_with_system(chat)
+
+
+def _tools_of(row: Any) -> tuple[Tool, ...]:
+    found: tuple[Tool, ...] = getattr(getattr(row, "prompt", row), "tools", ())
+    return found
+
+
+def _is_glued(row: Any) -> bool:
+    """Whether plain text goes on without white space where the response begins."""
+    if not isinstance(row, Demonstration | Comparison) or not isinstance(row.prompt.content, str):
+        return False
+    response = row.response if isinstance(row, Demonstration) else row.chosen
+    before, after = row.prompt.content[-1:], response[:1]
+    return bool(before and after) and not (before.isspace() or after.isspace())
 
 
 def _chat_answers(row: Any) -> list[str]:
@@ -271,5 +287,5 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 def code_digest() -> str:
     """sha256 (hex) of our own code from rows to tokens: when that changes, tables are made anew."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), Path(records.__file__)]
+    files = [*sorted(here.rglob("*.py")), Path(records.__file__)]
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()

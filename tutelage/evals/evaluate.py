@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tutelage.data.formats import read_documents, read_prompts
+from tutelage.data.reading.formats import Dropped, read_documents, read_prompts, walk
+from tutelage.data.reading.sources import shown
 from tutelage.evals import drift, language, scored, text, win_rate
 from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
@@ -27,7 +28,7 @@ from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable, distinct
+from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
 
@@ -61,7 +62,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
     readers = models if reference_path in models.values() else {**models, "the reference": reference_path}
     prompts = _answerable(_prompts(settings), readers, settings, run)
-    documents = _documents(settings)
+    documents = _documents(settings, run)
     run.input("prompts", settings.prompts)
     if settings.documents:
         run.input("documents", settings.documents)
@@ -92,7 +93,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.console.print(models_table(rows, list(models), SHOWN, title, run.console.width))
     if not answers[baseline].scores:
         run.console.print(
-            f"{settings.prompts} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
+            f"{shown(settings.prompts)} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
         )
     return run.folder
 
@@ -129,40 +130,46 @@ def _baseline(settings: Settings, models: dict[str, str]) -> str:
     return baseline
 
 
-def _prompts(settings: Settings) -> list[Prompt]:
-    """The held-out prompts, without repetitions, at most `max_prompts`."""
-    prompts = distinct(read_prompts(settings.prompts))
-    if not prompts:
-        raise ValueError(f"{settings.prompts} holds no prompts; give a file with held-out prompts.")
+def _prompts(settings: Settings) -> list[Prompt | Dropped]:
+    """The held-out prompts, without repetitions, at most `max_prompts`; before them the rows that hold none."""
+    rows = list(Distinct(read_prompts(settings.prompts, settings.columns)).walk())
+    prompts = [row for row in rows if isinstance(row, Prompt)]
+    dropped = [row for row in rows if isinstance(row, Dropped)]
     chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
-    return [prompts[i] for i in chosen]
+    return [*dropped, *(prompts[i] for i in chosen)]
 
 
-def _answerable(prompts: list[Prompt], models: dict[str, str], settings: Settings, run: Run) -> list[Prompt]:
+def _answerable(
+    rows: Sequence[Prompt | Dropped], models: dict[str, str], settings: Settings, run: Run
+) -> list[Prompt]:
     """The prompts that every model has room for with a response; what is left out is said."""
     for name, path in models.items():
         prepared = answerable(
-            prompts,
+            rows,
             load_tokenizer(path),
             context_at(path),
             settings.max_new_tokens,
-            source=settings.prompts,
+            source=shown(settings.prompts),
             max_dropped_share=settings.max_dropped_share,
             console=run.console,
         )
         if prepared.report.dropped:
-            run.console.print(
-                f"Not every prompt leaves {name} room for a response; no model is asked the others."
-            )
+            run.console.print(f"Not every prompt can be put to {name}; no model is asked the others.")
             prepared.report.show(run.console)
-        prompts = list(prepared.examples)
-    return prompts
+        rows = list(prepared.examples)
+    return [row for row in rows if isinstance(row, Prompt)]
 
 
-def _documents(settings: Settings) -> list[Document]:
+def _documents(settings: Settings, run: Run) -> list[Document]:
+    """Held-out text; what is none is counted."""
     if not settings.documents:
         return []
-    texts = [d for d in read_documents(settings.documents) if isinstance(d, Document)]
+    rows = list(walk(read_documents(settings.documents, settings.columns)))
+    texts = [row for row in rows if isinstance(row, Document)]
+    if left := len(rows) - len(texts):
+        run.console.print(
+            f"{shown(settings.documents)}: {left} of {len(rows)} rows are no plain text: left out."
+        )
     chosen = stratified([""] * len(texts), settings.max_documents or len(texts), settings.seed)
     return [texts[i] for i in chosen]
 

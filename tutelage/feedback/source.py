@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from tutelage.feedback.consensus import comparisons_by_skill
 from tutelage.records import Comparison, Demonstration
@@ -21,9 +21,9 @@ PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
 
 
-def is_store_source(text: str) -> bool:
-    """Whether a `data=` value names a project in the store instead of a file."""
-    return text.startswith(PREFIX)
+def is_store_source(data: object) -> TypeGuard[str]:
+    """Whether a `data=` value names a project in the store instead of files."""
+    return isinstance(data, str) and data.startswith(PREFIX)
 
 
 def aggregate(pairs: Sequence[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.preflight import Prepared, prepare_prompts
+from tutelage.data.reading.formats import Dropped, digest_of, unused_of, walk
 from tutelage.records import Prompt
 
 ENDLESS = 2**31 - 1
 
 
-def distinct(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """The prompts without repetitions (of the same id), each where it stands first."""
-    found: dict[str, Prompt] = {}
-    for prompt in prompts:
-        found.setdefault(prompt.id, prompt)
-    return list(found.values())
+class Distinct:
+    """Prompts without repetitions (of the same id), each where it stands first, with the rows that were dropped."""
+
+    def __init__(self, prompts: Iterable[Prompt]) -> None:
+        self._prompts = prompts
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return (prompt for prompt in self.walk() if not isinstance(prompt, Dropped))
+
+    def walk(self) -> Iterator[Prompt | Dropped]:
+        """Prompts and dropped rows."""
+        seen: set[str] = set()
+        for prompt in walk(self._prompts):
+            if isinstance(prompt, Dropped):
+                yield prompt
+            elif prompt.id not in seen:
+                seen.add(prompt.id)
+                yield prompt
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """The columns that were not used (see `Records`)."""
+        return unused_of(self._prompts)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of what decides which prompts these are."""
+        return hashlib.sha256(f"distinct {digest_of(self._prompts)}".encode()).hexdigest()
 
 
 def answerable(
-    prompts: Iterable[Prompt],
+    prompts: Iterable[Prompt | Dropped],
     tokenizer: PreTrainedTokenizerBase,
     context: int | None,
     max_new_tokens: int,
     *,
     max_prompt_length: int = ENDLESS,
     source: str,
-    max_dropped_share: float,
+    max_dropped_share: float | None,
     console: Console,
 ) -> Prepared[Prompt]:
     """The prompts that leave room for `max_new_tokens` in a context of so many tokens (None: without end).

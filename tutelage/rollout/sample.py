@@ -13,14 +13,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-from tutelage.data.formats import read_prompts
+from tutelage.data.preflight_report import check
+from tutelage.data.reading.formats import First, read_prompts
+from tutelage.data.reading.sources import shown
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable, distinct
+from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.rollout import SampleSettings as Settings
 from tutelage.store import ModelInfo, Store
@@ -119,18 +121,19 @@ def _line(response: Response) -> dict:
 
 def _prompts(settings: Settings, generator: LocalGenerator, run: Run) -> list[Prompt]:
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
-    found = distinct(read_prompts(settings.prompts))[: settings.max_prompts or None]
+    found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
     prepared = answerable(
         found,
         generator.tokenizer,
         generator.context,
         settings.max_new_tokens,
-        source=settings.prompts,
-        max_dropped_share=settings.max_dropped_share,
+        source=shown(settings.prompts),
+        max_dropped_share=None,
         console=run.console,
     )
     prepared.report.show(run.console)
     write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())
+    check([prepared.report], settings.max_dropped_share)
     return list(prepared.examples)
 
 

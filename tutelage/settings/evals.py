@@ -7,14 +7,15 @@ from pathlib import Path
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.groups import (
     DeviceSettings,
-    DroppingSettings,
     GeneratingSettings,
+    RowSettings,
     RunSettings,
+    Source,
     run_folder,
 )
 
 
-class EvalSettings(RunSettings, DroppingSettings, DeviceSettings, GeneratingSettings):
+class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
     out: Path = run_folder("runs/eval")
@@ -25,7 +26,7 @@ class EvalSettings(RunSettings, DroppingSettings, DeviceSettings, GeneratingSett
     reference: str = setting(
         "", "Name or path of the model that the KL is measured to; empty = the baseline."
     )
-    prompts: str = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
+    prompts: Source = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
     judge: str = setting(
         "world",
         "Who scores the responses: world (the embedded world's gold standard), a reward model, or python:MODULE:NAME.",
@@ -35,7 +36,7 @@ class EvalSettings(RunSettings, DroppingSettings, DeviceSettings, GeneratingSett
     )
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
-    documents: str = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
+    documents: Source = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
     max_documents: int = setting(
         200, "At most so many held-out documents; 0 = all.", unit="documents", everyday=False, ge=0
     )

@@ -78,9 +78,18 @@ class GeneratingSettings(Settings):
     )
 
 
-class DroppingSettings(Settings):
-    """What happens when rows cannot be used."""
+Source = str | list[str]
+"""Rows: a file, a glob, hub:OWNER/NAME, or a list of these, each with `*WEIGHT` behind it where it does not count once."""
 
+
+class RowSettings(Settings):
+    """How rows are read, and what happens when some cannot be used."""
+
+    columns: dict[str, str] = setting(
+        {},
+        "Columns under other names, ours first: {prompt: question, chosen: good}; a.b is b within a.",
+        everyday=False,
+    )
     max_dropped_share: float = setting(
         0.1,
         "Stop before the work starts when more than this share of the rows would be dropped.",
@@ -92,12 +101,14 @@ class DroppingSettings(Settings):
     )
 
 
-class DataSettings(DroppingSettings):
+class DataSettings(RowSettings):
     """Where rows come from and what happens to long ones."""
 
-    data: str = setting(..., "Rows to train on: a file, a glob, or hub:OWNER/NAME.")
+    data: Source = setting(..., "Rows to train on: a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].")
     max_length: int = setting(1024, "Longest sequence, prompt and response together.", unit="tokens", ge=2)
-    eval_data: str = setting("", "Rows for evaluation, same formats as data; empty holds out heldout_share.")
+    eval_data: Source = setting(
+        "", "Rows for evaluation, same formats as data; empty holds out heldout_share."
+    )
     heldout_share: float = setting(
         0.05,
         "Share of the prompts held out for evaluation when there is no eval_data.",

@@ -7,20 +7,21 @@ from pathlib import Path
 from tutelage.settings.base import setting
 from tutelage.settings.groups import (
     DeviceSettings,
-    DroppingSettings,
     GeneratingSettings,
     PlanSettings,
+    RowSettings,
     RunSettings,
+    Source,
     run_folder,
 )
 
 
-class SampleSettings(RunSettings, DroppingSettings, DeviceSettings, GeneratingSettings, PlanSettings):
+class SampleSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = run_folder("runs/sample")
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to sample from.")
-    prompts: str = setting(..., "Prompts: a file, a glob, or hub:OWNER/NAME.")
+    prompts: Source = setting(..., "Prompts: a file, a glob, or hub:OWNER/NAME.")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     project: str = setting("main", "Project in the store that receives prompts and responses.")
     samples: int = setting(2, "Responses per prompt.", unit="responses", ge=1)

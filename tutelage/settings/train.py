@@ -12,11 +12,12 @@ from tutelage.settings.groups import (
     CutSettings,
     DataSettings,
     DeviceSettings,
-    DroppingSettings,
     FeedbackSettings,
     GeneratingSettings,
     PlanSettings,
+    RowSettings,
     RunSettings,
+    Source,
     run_folder,
 )
 
@@ -157,7 +158,7 @@ class LoraSettings(RunSettings):
 class PretrainSettings(TrainSettings, DataSettings):
     """Train a language model on text, from scratch or from a checkpoint."""
 
-    data: str = setting(..., "Text: a file (JSONL, JSON, Parquet, text; .gz too), a glob, or hub:OWNER/NAME.")
+    data: Source = setting(..., "Text: a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.txt*3].")
     model: str = setting(
         "", "Checkpoint or hub model to go on from; empty starts the tiny model from scratch."
     )
@@ -194,7 +195,9 @@ class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
-    data: str = setting(..., "Demonstrations: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    data: Source = setting(
+        ..., "Demonstrations: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+    )
     out: Path = run_folder("runs/sft")
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
     store: str = setting(
@@ -209,7 +212,9 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     model: str = setting(
         "runs/sft", "Run folder, checkpoint or hub model whose body the reward model starts from."
     )
-    data: str = setting("store:main", "Comparisons: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    data: Source = setting(
+        "store:main", "Comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+    )
     out: Path = run_folder("runs/reward")
     batch_size: int = setting(64, "Pairs per step.", unit="pairs", ge=1)
     learning_rate: float = setting(9e-6, "Peak learning rate of AdamW.", gt=0)
@@ -243,13 +248,13 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     )
 
 
-class RLSettings(TrainSettings, DroppingSettings, LoraSettings, GeneratingSettings):
+class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
     """What every on-policy command has."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
     reward_model: str = setting("runs/reward", "Run folder or checkpoint of the reward model.")
-    prompts: str = setting(..., "Prompts to practise on: a file, a glob, or hub:OWNER/NAME.")
-    eval_prompts: str = setting("", "Prompts for evaluation; empty skips it.")
+    prompts: Source = setting(..., "Prompts to practise on: a file, a glob, or hub:OWNER/NAME.")
+    eval_prompts: Source = setting("", "Prompts for evaluation; empty skips it.")
     batch_size: int = setting(64, "Prompts per step.", unit="prompts", ge=1)
     samples: int = setting(1, "Responses per prompt and step.", unit="responses", ge=1)
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
@@ -333,7 +338,9 @@ class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, Lo
     """Optimise the policy on comparisons directly (DPO, sigmoid loss)."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
-    data: str = setting("store:main", "Comparisons: store:PROJECT, a file, a glob, or hub:OWNER/NAME.")
+    data: Source = setting(
+        "store:main", "Comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+    )
     out: Path = run_folder("runs/dpo")
     batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
     learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)

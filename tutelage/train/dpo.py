@@ -110,5 +110,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=tokenizer,
         evaluate=evaluation,
         best="max:eval_rewards/accuracies",
+        place=pairs.train.table.place,
     )
     return export(run, policy, tokenizer)

@@ -21,6 +21,7 @@ from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import Hosted
 from tutelage.parallel import World
+from tutelage.records import Place
 from tutelage.resume import checkpoint_steps
 from tutelage.runs import Run
 from tutelage.settings.train import TrainSettings
@@ -28,6 +29,7 @@ from tutelage.train.algorithm import Algorithm, Loss, Update
 from tutelage.train.optim import make_optimizer, set_rates
 from tutelage.train.totals import Counts, Sums, Totals, counts_of
 
+NAMED = 20  # rows in an error
 Evaluate = Callable[[], dict[str, float]]
 
 
@@ -41,14 +43,16 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     evaluate: Evaluate | None = None,
     best: str = "min:eval_loss",
+    place: Callable[[int], Place | None] | None = None,
 ) -> None:
     """Train `algorithm.trained` in place for `steps` steps, from the last checkpoint of `run` if there is one.
 
     `evaluate` returns metrics of the current weights; `best` (max:NAME or min:NAME; `settings.best` goes before) names
-    the one that tells the best checkpoint.  Raises ValueError when an update would not be finite, OSError when a
+    the one that tells the best checkpoint.  `place` says where a row of the batches stands in its file.
+    Raises ValueError when an update would not be finite, OSError when a
     checkpoint cannot be written.
     """
-    loop = _Loop(algorithm, settings, world, run, steps)
+    loop = _Loop(algorithm, settings, world, run, steps, place)
     best = settings.best or best
     state = loop.resume()
     if settings.tensorboard:
@@ -96,8 +100,15 @@ class _Loop:
     """What one call of `fit` works with."""
 
     def __init__(
-        self, algorithm: Algorithm, settings: TrainSettings, world: World, run: Run, steps: int
+        self,
+        algorithm: Algorithm,
+        settings: TrainSettings,
+        world: World,
+        run: Run,
+        steps: int,
+        place: Callable[[int], Place | None] | None,
     ) -> None:
+        self._place = place
         self._algorithm, self._settings, self._world, self._run = algorithm, settings, world, run
         self._steps, self._folder = steps, run.folder / "checkpoints"
         self._optimizer = make_optimizer(algorithm.trained, settings)
@@ -174,11 +185,17 @@ class _Loop:
         names = ("ids", "lengths", "loss_mask", "rows", "objective")
         if self._world.leads:
             torch.save([{name: getattr(batch, name) for name in names} for batch in batches], path)
-        rows = f"rows {culprits[:20]}" if culprits else "no single row (the gradient overflowed)"
+        rows = self._named(culprits) if culprits else "no single row (the gradient overflowed)"
         raise ValueError(
             f"step {step + 1}: the loss or its gradient is not finite, caused by {rows}; the weights were not changed and "
             f"the batch is kept in {path}: look at those rows, or lower learning_rate."
         )
+
+    def _named(self, rows: Sequence[int]) -> str:
+        """Rows for people: where they stand, or which of the data set they are."""
+        places = [self._place(row) if self._place else None for row in rows[:NAMED]]
+        names = [str(place) if place else f"row {row}" for row, place in zip(rows, places, strict=False)]
+        return ", ".join(names) + (" and others" if len(rows) > NAMED else "")
 
     @torch.no_grad()
     def _culprits(self, batch: TokenBatch) -> list[int]:

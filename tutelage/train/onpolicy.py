@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.formats import read_prompts
+from tutelage.data.reading.formats import First, read_prompts
+from tutelage.data.reading.sources import shown
+from tutelage.data.table import Examples
 from tutelage.judges.calibration import Calibrated, Calibration
 from tutelage.judges.reward_model import RewardModelJudge
 from tutelage.models.loading import context_at, load_tokenizer, score_normalisation
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.models.setup import Setup
 from tutelage.parallel import World
-from tutelage.records import Prompt
+from tutelage.records import Place, Prompt
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
 from tutelage.settings.train import RLSettings
-from tutelage.train.stage import setup_for, show_preflight, steps_for
+from tutelage.train.stage import setup_for, show_preflight, show_sides, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"
 """What tells the best policy: the highest score alone would choose the one that exploits the judge most."""
@@ -48,6 +49,7 @@ class OnPolicy:
     calibration: Calibration
     steps: int
     evaluate: Callable[[], dict[str, float]] | None
+    place: Callable[[int], Place | None]  # of a prompt, in its file
 
 
 def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
@@ -79,7 +81,8 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     rollouts = Rollouts(policy, ref, calibrated, generator, prompts, settings, world, run.console)
     steps = steps_for(settings, len(prompts), run)
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef) if held_out else None
-    return OnPolicy(setup, policy, tokenizer, reward_model, rollouts, calibration, steps, evaluate)
+    place = prompts.table.place
+    return OnPolicy(setup, policy, tokenizer, reward_model, rollouts, calibration, steps, evaluate, place)
 
 
 def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> dict[str, float]:
@@ -90,7 +93,7 @@ def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> 
 
 def _prompts(
     settings: RLSettings, tokenizer: PreTrainedTokenizerBase, readers: Sequence[str], run: Run
-) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
+) -> tuple[Examples[Prompt], Sequence[Prompt]]:
     """The prompts to practise on and those to evaluate on, that leave all `readers` room for a response."""
     contexts = [context for path in readers if (context := context_at(path))]
     fitting = partial(
@@ -99,14 +102,16 @@ def _prompts(
         context=min(contexts, default=None),
         max_new_tokens=settings.max_new_tokens,
         max_prompt_length=settings.max_prompt_length,
-        max_dropped_share=settings.max_dropped_share,
+        max_dropped_share=None,
         console=run.console,
     )
-    kept = show_preflight(fitting(read_prompts(settings.prompts), source=settings.prompts), run)
+    prompts = read_prompts(settings.prompts, settings.columns)
+    kept = fitting(prompts, source=shown(settings.prompts))
     if not settings.eval_prompts:
+        show_preflight(kept, run, settings.max_dropped_share)
         return kept.examples, []
     run.input("eval_prompts", settings.eval_prompts)
-    found = list(islice(read_prompts(settings.eval_prompts), settings.max_eval_prompts))
-    held_out = fitting(found, source=settings.eval_prompts)
-    held_out.report.show(run.console)
+    found = read_prompts(settings.eval_prompts, settings.columns)
+    held_out = fitting(First(found, settings.max_eval_prompts), source=shown(settings.eval_prompts))
+    show_sides(kept, held_out, run, settings.max_dropped_share)
     return kept.examples, held_out.examples

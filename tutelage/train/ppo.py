@@ -197,5 +197,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=start.tokenizer,
         evaluate=start.evaluate,
         best=BEST,
+        place=start.place,
     )
     return export(run, start.policy, start.tokenizer)

@@ -12,10 +12,11 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import read_documents
 from tutelage.data.packing import Packing, Segment
 from tutelage.data.preflight import prepare_documents
 from tutelage.data.progress import watched
+from tutelage.data.reading.formats import read_documents
+from tutelage.data.reading.sources import shown
 from tutelage.data.table import Table
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
@@ -26,7 +27,7 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.train import PretrainSettings as Settings
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.sft import LanguageModelling
-from tutelage.train.stage import context_limit, export, read_rows, setup_for, show_preflight, steps_for
+from tutelage.train.stage import context_limit, export, read_rows, setup_for, show_sides, steps_for
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -34,10 +35,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     documents, held_out = read_rows(read_documents, settings, run)
     model, tokenizer = start_model(settings, documents, world, run)
     model.to(world.device)
-    prepare = partial(
-        prepare_documents, tokenizer, max_dropped_share=settings.max_dropped_share, console=run.console
-    )
-    texts = show_preflight(prepare(documents, source=settings.data), run).examples
+    prepare = partial(prepare_documents, tokenizer, max_dropped_share=None, console=run.console)
+    prepared, held = prepare(documents, source=shown(settings.data)), prepare(held_out)
+    show_sides(prepared, held, run, settings.max_dropped_share)
+    texts = prepared.examples
     packing = Packing(texts.table.lengths, context_limit(settings.max_length, model), settings.seed)
     run.console.print(
         f"{len(packing):,} rows of {packing.max_length} tokens, {packing.waste:.1%} of them empty."
@@ -46,7 +47,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         model, lambda step: segments_batch(texts.table, packing.for_step(step, settings.batch_size))
     )
     evaluate = None
-    if kept := prepare(held_out).examples:
+    if kept := held.examples:
         whole = Packing(kept.table.lengths, packing.max_length)
         batches = lambda: (segments_batch(kept.table, part) for part in whole.parts())  # noqa: E731
         evaluate = lambda: heldout_metrics(algorithm, batches(), settings, world)  # noqa: E731
@@ -58,6 +59,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         steps=steps_for(settings, len(packing), run),
         tokenizer=tokenizer,
         evaluate=evaluate,
+        place=texts.table.place,
     )
     return export(run, model, tokenizer)
 
@@ -100,4 +102,4 @@ def start_model(
 
 def conversation_text(conversation: Conversation) -> str:
     """What its people say: the text that a tokenizer learns from."""
-    return "\n".join(message.content for message in conversation.messages)
+    return "\n".join(message.text() for message in conversation.messages)

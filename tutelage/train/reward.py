@@ -138,6 +138,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=tokenizer,
         evaluate=evaluate if pairs.held_out else None,
         best="max:eval_accuracy",
+        place=pairs.train.table.place,
     )
     normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
@@ -161,7 +162,9 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
     run.write_json("results.json", to_json(figures))
     if run.leads:
         lines = (
-            comparison.to_json() | {"chosen_score": float(score[0]), "rejected_score": float(score[1])}
+            comparison.to_json()
+            | (comparison.place.to_json() if comparison.place else {})
+            | {"chosen_score": float(score[0]), "rejected_score": float(score[1])}
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
         )
         write_jsonl_atomic(run.folder / "heldout_pairs.jsonl", lines)

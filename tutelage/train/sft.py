@@ -14,9 +14,10 @@ from pathlib import Path
 from torch import nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.reading.formats import read_demonstrations
+from tutelage.data.reading.sources import shown
 from tutelage.feedback.source import demonstrations_from, digest_of_demonstrations, is_store_source
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
@@ -34,7 +35,7 @@ from tutelage.train.stage import (
     hold_out,
     read_rows,
     setup_for,
-    show_preflight,
+    show_sides,
     steps_for,
 )
 
@@ -84,18 +85,19 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         max_length=context_limit(settings.max_length, policy),
         train_on_prompt=settings.train_on_prompt,
         cut_responses=settings.cut_responses,
-        max_dropped_share=settings.max_dropped_share,
+        max_dropped_share=None,
         console=run.console,
     )
-    prepared = show_preflight(prepare(rows, source=settings.data), run)
+    prepared, held = prepare(rows, source=shown(settings.data)), prepare(held_out)
+    show_sides(prepared, held, run, settings.max_dropped_share)
 
     def batch_at(step: int) -> TokenBatch:
         chosen = rows_for_step(len(prepared.examples), settings.batch_size, step, settings.seed)
-        return TokenBatch.collate([prepared.examples[i] for i in chosen], [prepared.rows[i] for i in chosen])
+        return TokenBatch.collate([prepared.examples[i] for i in chosen], chosen)
 
     algorithm = LanguageModelling(policy, batch_at)
     evaluate = None
-    if kept := prepare(held_out).examples:
+    if kept := held.examples:
         batches = lambda: (TokenBatch.collate(kept[part]) for part in kept.parts())  # noqa: E731
         evaluate = lambda: heldout_metrics(algorithm, batches(), settings, world)  # noqa: E731
     fit(
@@ -106,5 +108,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         steps=steps_for(settings, len(prepared.examples), run),
         tokenizer=tokenizer,
         evaluate=evaluate,
+        place=prepared.examples.table.place,
     )
     return export(run, policy, tokenizer)

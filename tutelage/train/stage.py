@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.formats import Record, read_comparisons
 from tutelage.data.preflight import Prepared, comparisons_of, prepare_comparisons
+from tutelage.data.preflight_report import check
+from tutelage.data.reading.formats import Record, read_comparisons
+from tutelage.data.reading.sources import Source, shown
 from tutelage.data.split import split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
@@ -41,22 +43,22 @@ def steps_for(settings: TrainSettings, rows: int, run: Run) -> int:
     return settings.total_steps(rows)
 
 
-def read_rows(
-    read: Callable[[str], Iterable[R]], settings: DataSettings, run: Run
-) -> tuple[Iterable[R], Iterable[R]]:
+Read = Callable[[Source, Mapping[str, str]], Iterable[R]]
+
+
+def read_rows(read: Read[R], settings: DataSettings, run: Run) -> tuple[Iterable[R], Iterable[R]]:
     """(training rows, held-out rows): held out by file, or by a share of the prompts, or not at all."""
     run.input("data", settings.data)
-    rows = read(settings.data)
-    return hold_out(rows, read, settings, run)
+    return hold_out(read(settings.data, settings.columns), read, settings, run)
 
 
 def hold_out(
-    rows: Iterable[R], read: Callable[[str], Iterable[R]], settings: DataSettings, run: Run
+    rows: Iterable[R], read: Read[R], settings: DataSettings, run: Run
 ) -> tuple[Iterable[R], Iterable[R]]:
     """(training rows, held-out rows): `rows` and what `eval_data` holds, or `rows` split by prompt."""
     if settings.eval_data:
         run.input("eval_data", settings.eval_data)
-        return rows, read(settings.eval_data)
+        return rows, read(settings.eval_data, settings.columns)
     return split_by_prompt(rows, settings.heldout_share, settings.split_seed, run.console)
 
 
@@ -66,11 +68,26 @@ def context_limit(max_length: int, model: Hosted) -> int:
     return min(max_length, context) if context else max_length
 
 
-def show_preflight(prepared: Prepared[E], run: Run) -> Prepared[E]:
-    """Print what became of the rows, and keep it in the run folder."""
-    prepared.report.show(run.console)
-    run.write_json("preflight.json", prepared.report.to_json())
-    return prepared
+def show_preflight(prepared: Prepared[E], run: Run, max_dropped_share: float) -> Prepared[E]:
+    """Print what became of the rows, keep it in the run folder, and stop where too many were dropped (ValueError)."""
+    return show_sides(prepared, None, run, max_dropped_share)[0]
+
+
+def show_sides(
+    train: Prepared[E], held_out: Prepared[E] | None, run: Run, max_dropped_share: float
+) -> tuple[Prepared[E], Prepared[E] | None]:
+    """The same for rows to train on and rows held out: one share over both, and every dropped row of both."""
+    found = train.report.to_json()
+    train.report.show(run.console)
+    reports = [train.report]
+    if held_out is not None and held_out.report.rows:
+        reports.append(held_out.report)
+        held_out.report.show_held_out(train.report, run.console)
+        found["held_out"] = held_out.report.to_json()
+        found["dropped_rows"] += found["held_out"].pop("dropped_rows")
+    run.write_json("preflight.json", found)
+    check(reports, max_dropped_share)
+    return train, held_out
 
 
 def setup_for(settings: TrainSettings, world: World) -> Setup:
@@ -123,11 +140,11 @@ def prepare_pairs(
         tokenizer,
         max_length=context_limit(settings.max_length, model),
         cut_responses=settings.cut_responses,
-        max_dropped_share=settings.max_dropped_share,
+        max_dropped_share=None,
         console=run.console,
     )
-    prepared = show_preflight(prepare(train, source=settings.data), run)
-    kept = prepare(held_out, keep_records=True)
+    prepared, kept = prepare(train, source=shown(settings.data)), prepare(held_out, keep_records=True)
+    show_sides(prepared, kept, run, settings.max_dropped_share)
     return Pairs(prepared.examples, kept.examples, comparisons_of(kept))
 
 

@@ -1,0 +1,130 @@
+"""The cells of one row: typed, and remembered once they were asked for, so that what nobody asked for can be said."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from tutelage.records import Finish
+
+
+class Skip(Exception):
+    """This row holds no record; the text goes on after "a row" ("with an empty prompt")."""
+
+
+class LeftOut(Skip):
+    """This row says itself that it is not to be used: no fault of it."""
+
+
+def shown(value: Any) -> str:
+    """A value in a reason: short, so that reasons can be counted."""
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def blank(value: Any) -> bool:
+    """Whether a cell says nothing."""
+    return value is None or (not value.strip() if isinstance(value, str) else value in ([], {}, ()))
+
+
+class Cells:
+    """The columns of a row by name.  A wrong type is a `Skip` that names the column."""
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self.columns = columns
+        self._asked: set[str] = set()
+        self._odd: set[str] = set()
+
+    def has(self, *names: str) -> bool:
+        """Whether all these columns are there.  Does not count as asking for them."""
+        return all(name in self.columns for name in names)
+
+    def first(self, names: tuple[str, ...]) -> str:
+        """The first of these columns that is there, "" where none is."""
+        return next((name for name in names if name in self.columns), "")
+
+    def get(self, name: str) -> Any:
+        """The cell, None where the column is missing."""
+        self._asked.add(name)
+        return self.columns.get(name)
+
+    def note(self, name: str) -> None:
+        """Something inside a cell that nobody uses."""
+        self._odd.add(name)
+
+    @property
+    def unused(self) -> list[str]:
+        """The columns that say something and that nobody asked for, and what was noted."""
+        left = (name for name, cell in self.columns.items() if name not in self._asked and not blank(cell))
+        return [*left, *sorted(self._odd)]
+
+    def text(self, name: str) -> str:
+        """A text; "" where the column is missing."""
+        value = self.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            wrong(name, "text", value)
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number, also as text (a CSV file knows nothing else)."""
+        value = self.get(name)
+        if blank(value):
+            return default
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            wrong(name, "a finite number", value)
+        return float(value)
+
+    def truth(self, name: str) -> bool | None:
+        """True or false, in the ways in which people write it; None where it is something else, or missing."""
+        value = self.columns.get(name)
+        found = TRUTHS.get(str(value).strip().lower())
+        if found is not None:
+            self.get(name)
+        return found
+
+    def object(self, name: str) -> dict[str, Any] | None:
+        """A JSON object, or its text: in Parquet, objects of different shapes have no common type."""
+        value = parsed(self.get(name), "{")
+        if blank(value):
+            return None
+        if not isinstance(value, dict):
+            wrong(name, "a JSON object", value)
+        return value
+
+    def finish(self, name: str) -> Finish:
+        """How a response ended: "eos", also written "stop", or "length"."""
+        value = self.get(name)
+        if blank(value) or value in ("eos", "stop"):
+            return "eos"
+        if value == "length":
+            return "length"
+        wrong(name, '"eos" (it ended) or "length" (it was cut)', value)
+
+
+TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def parsed(value: Any, *starts: str) -> Any:
+    """A cell, or the JSON in it where it is text that begins so."""
+    if isinstance(value, str) and value.lstrip().startswith(starts):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def wrong(name: str, expected: str, value: Any) -> NoReturn:
+    """Skip the row for a cell of a wrong type."""
+    what = (
+        f"{type(value).__name__} {shown(value)}"
+        if isinstance(value, str | int | float)
+        else type(value).__name__
+    )
+    raise Skip(f"whose {name} must be {expected}, not {what}")

@@ -1,0 +1,312 @@
+"""THE reader: rows of any known format -> records, for trainers, for the store and for people who look at a file.
+
+Every row is read as what it holds (a text, a conversation, a prompt, a demonstration or a comparison) and then used for what
+is asked: a comparison is also a demonstration (its better response), a demonstration also a prompt and a text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from tutelage.data.reading.cells import LeftOut, Skip
+from tutelage.data.reading.layouts import Purpose, read_columns
+from tutelage.data.reading.layouts import Record as Record
+from tutelage.data.reading.rows import BadRow, Row
+from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
+from tutelage.data.reading.spellings import check_columns, renamed
+from tutelage.files import sha256_of
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
+
+T = TypeVar("T")
+
+
+class Dropped(NamedTuple):
+    """A row that gives no record: where it stands and why ("with an empty prompt").
+
+    meant: the row says itself that it is not to be used, which is no fault of it.
+    """
+
+    place: Place | None
+    reason: str
+    meant: bool = False
+
+
+class Records(Generic[T]):
+    """The records of a source, read anew at every walk: they are never all in memory.
+
+    unused: how many rows have each column that says something and that was not used, in the last whole walk.
+    """
+
+    def __init__(self, source: Source, purpose: Purpose, columns: Mapping[str, str] | None = None) -> None:
+        self._source, self._purpose, self._columns = source, purpose, dict(columns or {})
+        check_columns(self._columns)
+        self._stamps: list[tuple[int, int]] = []
+        self.unused: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        """The records alone (see `walk`)."""
+        return (row for row in self.walk() if not isinstance(row, Dropped))
+
+    def walk(self) -> Iterator[T | Dropped]:
+        """Records, and the rows that give none, in their order.
+
+        Raises ValueError (file, line, columns, what to do) as `sources.read_rows` does, for JSON that is damaged, and
+        for columns that no format has.
+        """
+        unused: Counter[str] = Counter()
+        for row in read_rows(self._source):
+            yield from self._read(row, unused)  # type: ignore[misc]
+        self.unused = dict(unused)
+        if self._stamps and self._stamps != _stamps(self._source):
+            raise ValueError(f"{shown(self._source)} was changed while it was read: start again")
+
+    def _read(self, row: Row | BadRow, unused: Counter[str]) -> Iterator[Record | Dropped]:
+        if isinstance(row, BadRow):
+            if row.stops:
+                raise ValueError(f"{row.place}: {row.why}")
+            yield Dropped(row.place, row.why)
+            return
+        try:
+            records, left = read_row(row, self._purpose, self._columns)
+        except Skip as reason:
+            yield Dropped(row.place, str(reason), isinstance(reason, LeftOut))
+            return
+        if not row.place.copy:
+            unused.update(left)
+        yield from records
+
+    @cached_property
+    def digest(self) -> str | None:
+        """sha256 (hex) of what is read: of the files' names and bytes.  None where a source is not files."""
+        if any_hub(self._source):
+            return None
+        self._stamps = _stamps(self._source)
+        files = [[str(path), sha256_of(path)] for path in local_paths(self._source)]
+        weights = [str(weight) for _, weight in parts_of(self._source)]
+        return hashlib.sha256(json.dumps([self._purpose, self._columns, weights, files]).encode()).hexdigest()
+
+
+class First(Generic[T]):
+    """The first records of some, with the rows that were dropped before them."""
+
+    def __init__(self, rows: Iterable[T], limit: int) -> None:
+        """limit: how many; 0 takes all."""
+        self._rows, self._limit = rows, limit
+
+    def __iter__(self) -> Iterator[T]:
+        return (row for row in self.walk() if not isinstance(row, Dropped))
+
+    def walk(self) -> Iterator[T | Dropped]:
+        """Records and dropped rows."""
+        taken = 0
+        for row in walk(self._rows):
+            yield row
+            taken += not isinstance(row, Dropped)
+            if taken == self._limit:
+                return
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """The columns that were not used (see `Records`)."""
+        return unused_of(self._rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of what decides which rows these are."""
+        return hashlib.sha256(f"{digest_of(self._rows)} {self._limit}".encode()).hexdigest()
+
+
+def walk(rows: Iterable[T]) -> Iterator[T | Dropped]:
+    """Records with the rows that give none, where a reader knows of them."""
+    return rows.walk() if hasattr(rows, "walk") else iter(rows)
+
+
+def digest_of(rows: Iterable[Any]) -> str:
+    """sha256 (hex) of records, and of what was dropped; files are not parsed for that."""
+    if (known := getattr(rows, "digest", None)) is not None:
+        return str(known)
+    digest = hashlib.sha256()
+    for row in walk(rows):
+        digest.update(repr(row).encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def unused_of(rows: Iterable[Any]) -> dict[str, int]:
+    """How many rows have each column that was not used, in the last walk through them."""
+    return dict(getattr(rows, "unused", {}))
+
+
+def _stamps(source: Source) -> list[tuple[int, int]]:
+    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, local_paths(source))]
+
+
+def read_documents(
+    source: Source, columns: Mapping[str, str] | None = None
+) -> Records[Document | Conversation]:
+    """Text for language modelling.  A demonstration is read as its prompt and response in one text."""
+    return Records(source, "pretraining text", columns)
+
+
+def read_demonstrations(
+    source: Source, columns: Mapping[str, str] | None = None
+) -> Records[Demonstration | Conversation]:
+    """Responses to imitate: prompts with responses, conversations, or the better side of comparisons."""
+    return Records(source, "demonstrations", columns)
+
+
+def read_prompts(source: Source, columns: Mapping[str, str] | None = None) -> Records[Prompt]:
+    """Prompts to answer: prompt-only rows, or the prompts of demonstrations and comparisons."""
+    return Records(source, "prompts", columns)
+
+
+def read_comparisons(source: Source, columns: Mapping[str, str] | None = None) -> Records[Comparison]:
+    """Pairs of responses.  Identical pairs are kept here: preflight counts and drops them."""
+    return Records(source, "comparisons", columns)
+
+
+# ---- one row -----------------------------------------------------------------------------------------------------------
+
+
+def read_row(
+    row: Row, purpose: Purpose, columns: Mapping[str, str] | None = None
+) -> tuple[list[Record], list[str]]:
+    """What a row holds for this purpose (a tree holds several records), and its columns that were not used.
+
+    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, ValueError (place,
+    columns, what to do) where no format has its columns, or none that serves the purpose.
+    """
+    found = renamed(row.columns, columns) if columns else row.columns
+    records, unused = read_columns(found, purpose)
+    use = _USES[purpose].use
+    used = [use(record) for record in records]
+    if not used and _is_tree_without_answers(found):
+        raise Skip("whose tree has no answers")
+    if not used or any(record is None for record in used):
+        holds = f", which hold {_kind(records[0])}" if records else ""
+        raise wrong_columns(row, purpose, holds)
+    return [replace(record, place=row.place) for record in used if record is not None], unused
+
+
+def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
+    return isinstance(columns.get("prompt"), dict) and "replies" in columns["prompt"]
+
+
+def wrong_columns(row: Row, purpose: Purpose, holds: str = "") -> ValueError:
+    found = ", ".join(row.columns) or "none"
+    use = _USES[purpose]
+    return ValueError(
+        f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
+        f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
+    )
+
+
+def _suggestion(row: Row, use: _Use) -> str:
+    """An example of the setting `columns`, with names that are there where they resemble ours."""
+    pairs = []
+    for ours in use.example:
+        near = difflib.get_close_matches(ours, row.columns, n=1, cutoff=0.5)
+        pairs.append(f"{ours}: {near[0] if near else 'NAME'}")
+    return ", ".join(pairs)
+
+
+# ---- what a record may be used for -------------------------------------------------------------------------------------
+
+
+def _as_document(record: Record) -> Document | Conversation | None:
+    if isinstance(record, Comparison):
+        record = _better(record)
+    if isinstance(record, Demonstration):
+        content = record.prompt.content
+        if isinstance(content, str):
+            return Document(content + record.response, record.finish)
+        texts = [*(message.text() for message in content), record.response]
+        return Document("\n".join(texts), record.finish)
+    return record if isinstance(record, Document | Conversation) else None
+
+
+def _as_demonstration(record: Record) -> Demonstration | Conversation | None:
+    if isinstance(record, Comparison):
+        return _better(record)
+    if isinstance(record, Conversation):
+        answers = [message for message in record.messages if message.role == "assistant"]
+        if not answers:
+            raise Skip("with no assistant turn")
+        if not any(message.trained for message in answers):
+            raise LeftOut("with no assistant turn that is trained (weight 0)")
+    return record if isinstance(record, Demonstration | Conversation) else None
+
+
+def _better(record: Comparison) -> Demonstration:
+    """The response that more votes prefer."""
+    if record.p_chosen == 0.5:
+        raise LeftOut("that is a tie, of which neither side is the better one")
+    if record.p_chosen < 0.5:
+        return Demonstration(record.prompt, record.rejected, record.rejected_finish)
+    return Demonstration(record.prompt, record.chosen, record.chosen_finish)
+
+
+def _as_prompt(record: Record) -> Prompt | None:
+    prompt = record.prompt if isinstance(record, Demonstration | Comparison) else record
+    if isinstance(prompt, Conversation):
+        messages = prompt.messages
+        while messages and messages[-1].role == "assistant":
+            messages = messages[:-1]
+        if not messages:
+            raise Skip("with no user turn")
+        asked = tuple(replace(message, trained=True) for message in messages)
+        prompt = Prompt(asked, tools=prompt.tools)
+    if not isinstance(prompt, Prompt):
+        return None
+    last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
+    if not last.strip():
+        raise Skip("with an empty prompt")
+    return prompt
+
+
+def _as_comparison(record: Record) -> Comparison | None:
+    return record if isinstance(record, Comparison) else None
+
+
+@dataclass(frozen=True)
+class _Use:
+    """use: the record for this purpose, None for what does not serve it.  columns: what an error names."""
+
+    use: Any
+    columns: str
+    example: tuple[str, ...]
+
+
+_DEMONSTRATIONS = (
+    "prompt+completion, instruction+output, question+answer or the like, messages, conversations"
+)
+_USES: dict[Purpose, _Use] = {
+    "comparisons": _Use(
+        _as_comparison, "prompt+chosen+rejected or chosen+rejected", ("prompt", "chosen", "rejected")
+    ),
+    "demonstrations": _Use(
+        _as_demonstration, f"{_DEMONSTRATIONS}, or chosen+rejected", ("prompt", "completion")
+    ),
+    "prompts": _Use(
+        _as_prompt, f"prompt, instruction, question, {_DEMONSTRATIONS}, or chosen+rejected", ("prompt",)
+    ),
+    "pretraining text": _Use(_as_document, f"text, {_DEMONSTRATIONS}, or chosen+rejected", ("text",)),
+}
+
+
+def _kind(record: Record) -> str:
+    names: dict[type, str] = {
+        Comparison: "comparisons",
+        Demonstration: "demonstrations",
+        Conversation: "conversations",
+        Prompt: "prompts",
+        Document: "plain text",
+    }
+    return names[type(record)]

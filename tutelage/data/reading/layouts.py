@@ -1,0 +1,356 @@
+"""Columns -> records.  What was asked and what was answered are read apart, so that any form of one goes with any of the other.
+
+    asked     prompt (text, turns), or a user's turn from instruction, question, ... with input or context behind it;
+              system and history stand before it; or a conversation that ends with a question
+    answered  chosen + rejected (text, one turn, turns, the whole conversation), or completion, response, output, ...
+
+Every column is asked for by name (`Cells`), so what nobody asked for is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any, Literal
+
+from tutelage.data.reading.cells import Cells, LeftOut, Skip, blank, parsed, wrong
+from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns
+from tutelage.data.reading.rows import is_conversation
+from tutelage.data.reading.spellings import (
+    ANSWERS,
+    DETAILS,
+    LABELS,
+    QUESTIONS,
+    SIDES,
+    SYSTEMS,
+    TURNS,
+    respell,
+)
+from tutelage.data.reading.transcripts import is_dialogue, is_transcript, read_transcript
+from tutelage.data.reading.trees import best_answers, is_tree, ranked_answers
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Finish, Message, Prompt, Tool
+
+Record = Document | Conversation | Demonstration | Prompt | Comparison
+Content = str | Turns
+Purpose = Literal["comparisons", "demonstrations", "prompts", "pretraining text"]
+
+NOT_READ = {
+    ("ranks", "responses"): "that ranks several responses, which is not read: write pairs (chosen, rejected)",
+    ("completions", "labels"): "that marks steps, which is not read: write prompt and completion, or pairs",
+    ("message_id", "parent_id"): "that is one message of a tree: take the file of whole trees",
+}
+
+
+def read_columns(columns: Mapping[str, Any], purpose: Purpose) -> tuple[list[Record], list[str]]:
+    """The records of a row (a tree, or several answers, give several), and the columns that were not used.
+
+    No record at all: no layout has these columns.  Raises `Skip` for a row that holds none for a reason of its own.
+    """
+    cells = Cells(respell(columns))
+    if any(not blank(cells.columns.get(name)) for name in MEDIA):
+        raise Skip("with pictures or sounds, which are not read")
+    records = list(_records(cells, purpose))
+    return records, cells.unused
+
+
+def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
+    answer, turns = cells.first(ANSWERS), _turns_column(cells)
+    refused = next((why for names, why in NOT_READ.items() if cells.has(*names)), "")
+    if is_tree(cells.columns.get("prompt")):
+        root = cells.get("prompt")
+        yield from ranked_answers(root) if purpose == "comparisons" else best_answers(root)
+    elif cells.has("chosen", "rejected"):
+        yield _comparison(cells, turns)
+    elif refused:
+        raise Skip(refused)
+    elif answer and (_asking(cells) or _open(cells, turns)):
+        _refuse_bad(cells, purpose)
+        yield from _answered(cells, answer, turns)
+    elif turns:
+        _refuse_bad(cells, purpose)
+        yield _conversation(cells, turns)
+    elif cells.has("turns"):
+        yield _first_turn(cells)
+    elif _asking(cells):
+        yield _prompt(cells, *_asked(cells, ""))
+    elif cells.has("text"):
+        yield Document(cells.text("text"))
+
+
+# ---- what was asked ----------------------------------------------------------------------------------------------------
+
+
+def _asking(cells: Cells) -> str:
+    """The column that holds what was asked, "" where there is none."""
+    return "prompt" if cells.has("prompt") else cells.first(QUESTIONS)
+
+
+def _turns_column(cells: Cells) -> str:
+    found = cells.first(TURNS)
+    value = cells.columns.get(found)
+    return (
+        ""
+        if found == "data" and not (isinstance(value, list) and all(isinstance(v, str) for v in value))
+        else found
+    )
+
+
+def _open(cells: Cells, turns: str) -> bool:
+    """Whether the conversation ends with what is to be answered."""
+    value = parsed(cells.columns.get(turns), "[")
+    last = value[-1] if isinstance(value, list) and value else None
+    return isinstance(last, dict) and read_turns(Cells({turns: [last]}), turns)[-1].role != "assistant"
+
+
+def _asked(cells: Cells, turns: str) -> tuple[Content, tuple[Tool, ...]]:
+    """What was asked, with everything that stands before it, and the tools that are there."""
+    name, tools = _asking(cells), read_tools(cells)
+    content: Content
+    if name == "prompt":
+        content, own = _prompt_cell(cells)
+        tools = tools or own
+    elif name:
+        content = (Message("user", _question(cells, name)),)
+    else:
+        content = read_turns(cells, turns)
+    before = (*_system(cells), *_history(cells))
+    if not before and not (tools and isinstance(content, str)):
+        return content, tools
+    asked = (Message("user", content),) if isinstance(content, str) else content
+    return _behind(before, asked), tools
+
+
+def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
+    """The column `prompt`: text, turns, or {"messages", "tools"}."""
+    value = cells.get("prompt")
+    structured = parsed(value, "[", "{")
+    if is_conversation(structured):
+        return read_turns(Cells({"prompt": structured}), "prompt"), ()
+    if isinstance(structured, dict) and is_conversation(structured.get("messages")):
+        return read_turns(Cells(structured), "messages"), read_tools(Cells(structured))
+    if not isinstance(value, str):
+        wrong("prompt", "text or a list of messages", value)
+    if not is_dialogue(value):
+        return value, ()
+    turns = read_transcript(value)
+    return turns[:-1] if turns[-1] == Message("assistant", "") else turns, ()
+
+
+def _question(cells: Cells, name: str) -> str:
+    """The text of a user's turn: the question, and what it is about behind an empty line."""
+    parts = [cells.text(name)]
+    if name not in DETAILS:
+        parts += [cells.text(detail) for detail in DETAILS]
+    text = "\n\n".join(part for part in parts if part.strip())
+    if not text:
+        raise Skip(f"with an empty {name}")
+    return text
+
+
+def _system(cells: Cells) -> Turns:
+    texts = [text for name in SYSTEMS if (text := cells.text(name)).strip()]
+    return tuple(Message("system", text) for text in texts[:1])
+
+
+def _history(cells: Cells) -> Turns:
+    """Pairs of what a user said and what was answered, before the question."""
+    value = parsed(cells.get("history"), "[")
+    if blank(value):
+        return ()
+    if is_conversation(value):
+        return read_turns(Cells({"history": value}), "history")
+    pairs = isinstance(value, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in value
+    )
+    texts = [text for pair in value for text in pair] if pairs else []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        wrong("history", "a list of pairs of texts", value)
+    return tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts))
+
+
+def _behind(before: Turns, turns: Turns) -> Turns:
+    """The turns with others before them; a system turn that both have stands there once."""
+    if before and turns and before[0].role == turns[0].role == "system":
+        if _plain(before[0]) != _plain(turns[0]):
+            raise Skip("with two different system turns")
+        turns = turns[1:]
+    return (*before, *turns)
+
+
+def _prompt(cells: Cells, content: Content, tools: tuple[Tool, ...]) -> Prompt:
+    """A prompt that can be answered: its turns are context, and the last one is nobody's answer."""
+    if not isinstance(content, str):
+        if content[-1].role == "assistant":
+            raise Skip("whose prompt ends with an assistant's turn, not with what is to be answered")
+        content = tuple(replace(turn, trained=True) for turn in content)
+    return Prompt(content, cells.text("task"), _reference(cells), tools)
+
+
+def _reference(cells: Cells) -> dict[str, Any] | None:
+    value = parsed(cells.get("reference"), "{", "[")
+    if isinstance(value, str) and value.strip():
+        return {"answer": value}
+    if isinstance(value, list) and value:
+        return {"answers": value}
+    return cells.object("reference") if isinstance(value, dict) or not blank(value) else None
+
+
+def _first_turn(cells: Cells) -> Prompt:
+    """What a user says turn by turn (MT-Bench): the first is a prompt, the others follow answers that are not there."""
+    turns = cells.get("turns")
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
+        wrong("turns", "a list of texts", turns)
+    if len(turns) > 1:
+        cells.note("turns after the first")
+    return _prompt(cells, (*_system(cells), Message("user", turns[0])), ())
+
+
+# ---- what was answered -------------------------------------------------------------------------------------------------
+
+
+def _refuse_bad(cells: Cells, purpose: Purpose) -> None:
+    """An answer that is labelled as a bad one (KTO, our own export of single responses) is no example; its prompt is one."""
+    if any(cells.truth(name) is False for name in LABELS) and purpose != "prompts":
+        raise LeftOut("with label false: an answer that is not to be imitated")
+
+
+def _answered(cells: Cells, name: str, turns: str) -> Iterator[Demonstration | Conversation]:
+    prompt = _prompt(cells, *_asked(cells, turns))
+    answer = parsed(cells.get(name), "[")
+    if name == "answer" and prompt.reference is None and isinstance(answer, str):
+        prompt = replace(prompt, reference={"answer": answer})  # what a verifier needs for another response
+    finish = cells.finish(f"{name}_finish")
+    several = isinstance(answer, list) and answer and all(isinstance(item, str) for item in answer)
+    for item in answer if several else [cells.get(name)]:
+        if isinstance(item, str) and not is_conversation(answer):
+            yield Demonstration(prompt, item, finish)
+        else:
+            yield _turned(prompt, read_turns(cells, name), finish)
+
+
+def _turned(prompt: Prompt, turns: Turns, finish: Finish) -> Demonstration | Conversation:
+    """An answer given as turns: one turn of words is a response; calls, or several turns, are a conversation."""
+    asked = (Message("user", prompt.content),) if isinstance(prompt.content, str) else prompt.content
+    whole = _whole(asked, turns, isinstance(prompt.content, str))
+    said = whole[-1]
+    if len(whole) == len(asked) + 1 and said == Message("assistant", said.content):
+        return Demonstration(replace(prompt, content=whole[:-1]), said.content, finish)
+    context = (replace(turn, trained=False) for turn in whole[: len(asked)])
+    return Conversation((*context, *whole[len(asked) :]), prompt.tools)
+
+
+def _conversation(cells: Cells, name: str) -> Conversation:
+    turns = _behind((*_system(cells), *_history(cells)), read_turns(cells, name))
+    prompt = cells.columns.get("prompt")
+    if isinstance(prompt, str) and any(turn.content.strip() == prompt.strip() for turn in turns):
+        cells.get("prompt")  # it stands in the conversation as well (No Robots), and says nothing more
+    return Conversation(turns, read_tools(cells))
+
+
+# ---- comparisons -------------------------------------------------------------------------------------------------------
+
+
+def _comparison(cells: Cells, turns: str) -> Comparison:
+    asking = _asking(cells)
+    if asking or turns:
+        content, tools = _asked(cells, turns)
+    else:
+        content, tools = (*_system(cells), *_history(cells)), read_tools(cells)
+    asked, chosen, rejected = _pair(cells, content, bool(asking or turns))
+    if not asked:
+        raise Skip("whose chosen and rejected have no shared start that could be the prompt")
+    if asking and turns and read_turns(Cells(cells.columns), turns)[-1].content == chosen:
+        cells.get(turns)  # UltraFeedback repeats the chosen conversation
+    p_chosen = cells.number("p_chosen", 1.0)
+    if not 0.0 <= p_chosen <= 1.0:
+        raise Skip(f"whose p_chosen is {p_chosen:g}, but a probability lies between 0 and 1")
+    ends = (cells.finish("chosen_finish"), cells.finish("rejected_finish"))
+    margin = cells.number("margin", 0.0)
+    return Comparison(_prompt(cells, asked, tools), chosen, rejected, p_chosen, margin, *ends)
+
+
+def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, str]:
+    """(prompt, chosen, rejected), all plain text, or the prompt as turns.  asked: whether a column holds the prompt."""
+    sides = [parsed(cells.get(name), "[", "{") for name in SIDES]
+    sides = [
+        cells.get(name) if not _structured(side) else side for name, side in zip(SIDES, sides, strict=True)
+    ]
+    spoken = [isinstance(side, str) and (is_dialogue if asked else is_transcript)(side) for side in sides]
+    if all(isinstance(side, str) for side in sides) and not any(spoken):
+        if isinstance(content, str):
+            return content, sides[0], sides[1]
+        if not content:
+            return _split_texts(sides[0], sides[1])
+    if spoken[0] != spoken[1] and not asked:
+        raise Skip("of which only one side is a transcript")
+    known = (Message("user", content),) if isinstance(content, str) else content
+    whole = [
+        _whole(known, _side(name, side, spoken), isinstance(content, str))
+        for name, side, spoken in zip(SIDES, sides, spoken, strict=True)
+    ]
+    return _split_turns(*whole)
+
+
+def _structured(value: Any) -> bool:
+    return not isinstance(value, str) and (isinstance(value, dict) or is_conversation(value))
+
+
+def _side(name: str, value: Any, spoken: bool) -> Turns:
+    if not isinstance(value, str):
+        return read_turns(Cells({name: value}), name)
+    return read_transcript(value) if spoken else (Message("assistant", value),)
+
+
+def _whole(asked: Turns, turns: Turns, from_text: bool) -> Turns:
+    """The whole conversation: `turns` behind what was asked, which they may hold themselves, with its system turn or without.
+
+    from_text: what was asked is one text, which may be any of the user's turns (UltraFeedback: the first).
+    """
+    plain, start = list(map(_plain, turns)), list(map(_plain, asked))
+    system = asked[:1] if asked and asked[0].role == "system" else ()
+    if len(turns) > len(asked) and plain[: len(start)] == start:
+        return turns
+    if turns[0].role in ("assistant", "tool"):
+        return (*asked, *turns)
+    bare = start[len(system) :]
+    if plain[: len(bare)] == bare or (
+        turns[0].role == "system" and not system and plain[1 : 1 + len(bare)] == bare
+    ):
+        return (*system, *turns)
+    if from_text and start[-1] in plain:
+        return turns
+    raise Skip("whose answers do not begin with its prompt")
+
+
+def _plain(turn: Message) -> tuple[Any, ...]:
+    return turn.role, turn.content.strip(), turn.tool_calls
+
+
+def _split_turns(chosen: Turns, rejected: Turns) -> tuple[Turns, str, str]:
+    """(shared start, chosen's last turn, rejected's last turn).  Identical conversations share all but the last turn."""
+    pairs = zip(chosen[:-1], rejected[:-1], strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: _plain(pair[0]) == _plain(pair[1]), pairs))
+    if shared != len(chosen) - 1 or shared != len(rejected) - 1:
+        raise Skip("whose chosen and rejected differ in more than one turn")
+    if chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
+        raise Skip("whose chosen or rejected does not end with an assistant's turn")
+    if chosen[-1].tool_calls or rejected[-1].tool_calls:
+        raise Skip("whose chosen or rejected calls a tool: comparisons hold words only")
+    return chosen[:shared], chosen[-1].content, rejected[-1].content
+
+
+def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """Cut two texts where they part, but never inside a word: the cut goes back to before the last white space."""
+    pairs = zip(chosen, rejected, strict=False)
+    shared = chosen[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
+    if chosen == rejected or not _ends_word(shared, chosen, rejected):
+        shared = re.sub(r"\s*\S*$", "", shared)
+    else:
+        shared = shared.rstrip()
+    return shared, chosen[len(shared) :], rejected[len(shared) :]
+
+
+def _ends_word(shared: str, chosen: str, rejected: str) -> bool:
+    return all(not rest or rest[0].isspace() for rest in (chosen[len(shared) :], rejected[len(shared) :]))

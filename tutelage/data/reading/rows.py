@@ -1,0 +1,399 @@
+"""Bytes -> rows: JSON in all its shapes, CSV and TSV, Parquet, text.  Nothing here knows what columns mean.
+
+A row is a dictionary of columns with its place, so that every later complaint about it can say which one it is.  Lines are
+read one at a time; what is one JSON value (an array, an object that holds the rows) is in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import PurePath
+from typing import Any, BinaryIO
+
+from tutelage.records import Place
+
+DOCUMENT_SEPARATOR = (
+    "<|endoftext|>"  # in .txt files; GPT-2's own, and what TinyStories and others are published with
+)
+BLOCK = 2**20  # bytes read at once
+ROWS_AT_ONCE = 1024  # of a parquet file
+LONGEST_CELL = 2**31 - 1  # characters in a CSV file; the library's own limit is 128 KiB
+SHAPES = "a file holds one JSON object a line, or one array of them"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a data set; `columns` leaves out those that are null."""
+
+    place: Place
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read: `why` goes on after "a row".  `stops`: what follows it cannot be trusted either."""
+
+    place: Place
+    why: str
+    stops: bool = False
+
+
+Rows = Iterator[Row | BadRow]
+
+
+def read_stream(file: BinaryIO, name: str) -> Rows:
+    """The rows of an open file whose name says of what kind it is.
+
+    Raises ValueError (one sentence: file, line, what to do) for a file that is empty, of an unknown kind, or damaged.
+    """
+    kind = kind_of(name)
+    stream: BinaryIO = gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file  # type: ignore[assignment]
+    count = 0
+    try:
+        for row in READERS[kind](stream, name):
+            count += 1
+            yield row
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{name} is not a complete gzip file ({error}): copy or download it again"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
+    if count == 0:
+        raise ValueError(f"{name} is empty: it holds no rows")
+
+
+def kind_of(name: str) -> str:
+    """The ending that says how a file is read (".gz" left out).  Raises ValueError for an unknown one."""
+    bare = name.removesuffix(".gz")
+    suffix = PurePath(bare).suffix.lower()
+    if suffix not in READERS or (suffix == ".parquet" and bare != name):
+        raise ValueError(
+            f"{name} is of an unknown kind: files end in one of {', '.join(READERS)} (all but parquet also with .gz)"
+        )
+    return suffix
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _read_json(file: BinaryIO, name: str) -> Rows:
+    """Lines, or values that span lines; told apart by whether the first line is whole, because .json files hold either."""
+    lines = _lines(file)
+    first = next(lines, None)
+    if first is None:
+        return
+    number, line = first
+    text = _decode(line, f"{name} line {number}")
+    try:
+        value = _parse(text)
+    except _Unfinished:
+        yield from _read_values(name, number, text + _decode(file.read(), name))
+        return
+    except _Malformed:
+        yield from _json_lines(chain([first], lines), name)
+        return
+    second = next(lines, None)
+    if second is None:
+        yield from _only_value(value, Place(name, number), _has_escaped_half(text))
+    else:
+        yield from _json_lines(chain([first, second], lines), name)
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers from 1."""
+    return ((number, line) for number, line in enumerate(file, 1) if line.strip(b" \t\r\n\xef\xbb\xbf"))
+
+
+def _json_lines(lines: Iterator[tuple[int, bytes]], name: str) -> Rows:
+    for number, line in lines:
+        place = Place(name, number)
+        try:
+            text = _decode(line, str(place))
+            yield _row(place, _parse(text), _has_escaped_half(text))
+        except _Malformed as error:
+            yield BadRow(place, f"{error}: {SHAPES}", stops=True)
+        except ValueError as error:  # not UTF-8
+            yield BadRow(place, str(error).removeprefix(f"{place}: "), stops=True)
+
+
+def _read_values(name: str, number: int, text: str) -> Rows:
+    """One value, or several one after the other, over any number of lines, of which the first is line `number`."""
+    decoder = json.JSONDecoder(parse_constant=_constant)
+    found: list[tuple[int, Any]] = []
+    position, line = _start(text, 0), number
+    line += text.count("\n", 0, position)
+    while position < len(text):
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise _malformed_file(name, number, text, position, error) from error
+        found.append((line, value))
+        following = _start(text, end)
+        line, position = line + text.count("\n", position, following), following
+    halves = _has_escaped_half(text)
+    if len(found) == 1:
+        yield from _only_value(found[0][1], Place(name, found[0][0]), halves)
+    else:
+        for at, value in found:
+            yield _row(Place(name, at), value, halves)
+
+
+def _start(text: str, position: int) -> int:
+    """Where the next value begins: after white space, and a comma between values."""
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _malformed_file(name: str, number: int, text: str, position: int, error: Exception) -> ValueError:
+    if isinstance(error, json.JSONDecodeError):
+        position, what = error.pos, f"{error.msg}, column {error.colno}"
+    else:
+        what = _said(error)
+    line = number + text.count("\n", 0, position)
+    return ValueError(f"{name} line {line}: malformed JSON ({what}): {SHAPES}")
+
+
+def _only_value(value: Any, place: Place, halves: bool) -> Rows:
+    """The one value of a file: an array of rows, an object that holds them, a conversation, or a row."""
+    inner = value if isinstance(value, list) and not is_conversation(value) else _wrapped(value)
+    if inner is None:
+        yield _row(place, value, halves)
+        return
+    for number, item in enumerate(inner, 1):
+        yield _row(Place(place.file, number, "row"), item, halves)
+
+
+def _wrapped(value: Any) -> list[Any] | None:
+    """The rows in an object: its one list of rows, or its columns (equally long lists), as pandas writes them."""
+    if not isinstance(value, dict):
+        return None
+    lists = {key: cell for key, cell in value.items() if isinstance(cell, list) and cell}
+    holders = [key for key, cell in lists.items() if all(_is_row(item) for item in cell)]
+    if len(lists) == len(holders) == 1 and holders[0] not in ONE_ROW:
+        return lists[holders[0]]
+    cells = [list(cell.values()) if isinstance(cell, dict) else cell for cell in value.values()]
+    columns = len(value) > 1 and all(isinstance(cell, list) for cell in cells)
+    if columns and len({len(cell) for cell in cells}) == 1 and not any(map(is_conversation, cells)):
+        return [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
+    return None
+
+
+ONE_ROW = (
+    "messages",
+    "conversation",
+    "tools",
+    "answers",
+    "responses",
+    "candidates",
+    "summaries",
+    "completions",
+)
+"""Columns that hold a list of objects in one row."""
+
+
+def _is_row(value: Any) -> bool:
+    return (
+        is_conversation(value)
+        if isinstance(value, list)
+        else isinstance(value, dict) and not is_message(value)
+    )
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def is_message(value: Any) -> bool:
+    """Whether a value looks like a turn: somebody, and what they say or call."""
+    return isinstance(value, dict) and bool(
+        {"role", "from"} & value.keys() and {"content", "value", "tool_calls", "function_call"} & value.keys()
+    )
+
+
+class _Malformed(ValueError):
+    """Text that is no JSON value."""
+
+
+class _Unfinished(_Malformed):
+    """Text that ends before its JSON value does."""
+
+
+def _parse(text: str) -> Any:
+    text = text.strip(" \t\r\n")
+    try:
+        return json.loads(text, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        kind = _Unfinished if error.pos >= len(text) else _Malformed
+        raise kind(f"malformed JSON ({error.msg}, column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise _Malformed(f"malformed JSON ({_said(error)})") from error
+
+
+def _said(error: Exception) -> str:
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)
+
+
+def _constant(name: str) -> None:
+    """What Python and pandas write for a missing number is null."""
+    if name != "NaN":
+        raise ValueError(f"{name} is no number that JSON knows")
+
+
+def _decode(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 text (byte {error.start}): save the file as UTF-8") from error
+
+
+def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
+    """halves: whether escapes were there that may be half a character (UTF-16 surrogates)."""
+    if is_conversation(value):
+        value = {"messages": value}
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(
+            type(value), "a number"
+        )
+        return BadRow(place, f'that is {kind}, not an object such as {{"prompt": "...", ...}}')
+    if halves and (half := _half(value)):
+        return BadRow(place, f"with half a character (\\u{ord(half):04x}), which is no text")
+    return Row(place, {str(key): cell for key, cell in value.items() if cell is not None})
+
+
+def _has_escaped_half(text: str) -> bool:
+    return "\\ud" in text or "\\uD" in text
+
+
+def _half(value: Any) -> str:
+    """A surrogate that stands alone somewhere in a value, "" where none does."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        return str(error.object[error.start])
+    return ""
+
+
+# ---- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
+    """A line of names, then rows of cells, all text; cells may span lines within quotes (RFC 4180)."""
+    csv.field_size_limit(LONGEST_CELL)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        head = text.readline()
+        delimiter = max(
+            delimiters, key=head.count
+        )  # of equally many the first: the one that the ending names
+        cells = csv.reader(chain([head], text), delimiter=delimiter, strict=True)
+        names = _header(next(cells, []), name)
+        line = cells.line_num + 1
+        for values in cells:
+            if values:
+                yield _csv_row(Place(name, line), names, values)
+            line = cells.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{name} line {cells.line_num}: malformed CSV ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not UTF-8 text (byte {error.start}): save the file as UTF-8") from error
+    finally:
+        text.detach()
+
+
+def _header(names: list[str], name: str) -> list[str]:
+    names = [column.strip() for column in names]
+    twice = next((column for column in names if names.count(column) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{name} line 1: the column {twice!r} is there twice: rename one of them")
+    return names
+
+
+def _csv_row(place: Place, names: list[str], values: list[str]) -> Row | BadRow:
+    if len(values) != len(names):
+        return BadRow(
+            place,
+            f"with {len(values)} cells under {len(names)} names: put cells that hold the separator into quotes",
+        )
+    return _row(place, dict(zip(names, values, strict=True)))
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+
+
+def _read_text(file: BinaryIO, name: str) -> Rows:
+    """One document a file, or several with <|endoftext|> between them, which are read one after the other."""
+    number, parts, end = 1, [""], ""
+    cut = len(DOCUMENT_SEPARATOR) - 1  # so much of a separator may stand at the end of a block
+    for block in _decoded(file, name):
+        first, *others = (end + block).split(DOCUMENT_SEPARATOR)
+        for following in others:
+            yield from _document(name, number, "".join([*parts, first]))
+            number, parts, first = number + 1, [], following
+        parts.append(first[:-cut])
+        end = first[-cut:]
+    yield from _document(name, number, "".join([*parts, end]))
+
+
+def _document(name: str, number: int, text: str) -> Iterator[Row]:
+    if text.strip():
+        yield Row(Place(name, number, "document"), {"text": text.strip("\n")})
+
+
+def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
+    """The text of a file, a block at a time."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    position = 0
+    while True:
+        block = file.read(BLOCK)
+        waiting = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+        try:
+            yield decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            where = position - waiting + error.start
+            raise ValueError(f"{name}: not UTF-8 text (byte {where}): save the file as UTF-8") from error
+        position += len(block)
+        if not block:
+            return
+
+
+# ---- Parquet, and rows that a library has read ------------------------------------------------------------------------
+
+
+def _read_parquet(file: BinaryIO, name: str) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        found = pyarrow.parquet.ParquetFile(file, buffer_size=BLOCK)  # a row group may be larger than memory
+        batches = found.iter_batches(batch_size=ROWS_AT_ONCE)
+        yield from loaded((value for batch in batches for value in batch.to_pylist()), name)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{name} is not a readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+def loaded(values: Iterator[Any], name: str) -> Rows:
+    """Rows of what a library has read."""
+    return (_row(Place(name, number, "row"), value) for number, value in enumerate(values, 1))
+
+
+READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
+    ".json": _read_json,
+    ".csv": partial(_read_csv, delimiters=",;\t"),
+    ".tsv": partial(_read_csv, delimiters="\t"),
+    ".parquet": _read_parquet,
+    ".txt": _read_text,
+}
