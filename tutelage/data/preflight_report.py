@@ -258,14 +258,6 @@ def _place_json(file: str, number: int) -> dict[str, Any]:
     return ({"file": name} if name else {}) | {unit: number}
 
 
-def percentiles(lengths: Sequence[int] | np.ndarray) -> dict[str, int]:
-    if not len(lengths):
-        return {}
-    names = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
-    values = np.percentile(lengths, list(names.values()), method="nearest")
-    return {name: int(value) for name, value in zip(names, values, strict=True)}
-
-
 def runs_of_text(tokenizer: Tokenizer, tokens: Tokens) -> list[tuple[str, bool]]:
     """The sequence as runs of text that are trained or not."""
     edges = [0, *(np.flatnonzero(np.diff(tokens.loss_mask)) + 1).tolist(), len(tokens)]
