@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -304,9 +305,9 @@ def copied(response: Sequence, source: Sequence, n: int) -> tuple[int, int]:
     return sum(gram in known for gram in grams), len(grams)
 
 
-def percentiles(lengths: ArrayLike) -> dict[str, int]:
+def percentiles(lengths: Sequence[int] | NDArray[Any]) -> dict[str, int]:
     """min, p5, median, p95 and max of whole numbers, each one that is among them; empty where there is none."""
-    if not np.size(lengths):
+    if not len(lengths):
         return {}
     names = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
     values = np.percentile(lengths, list(names.values()), method="nearest")
