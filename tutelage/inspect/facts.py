@@ -68,6 +68,7 @@ class Use:
     records: int
     dropped: tuple[Drop, ...]
     why_not: str = ""  # the sentence with which these commands stop; "" where they would start
+    stops: int = 0  # rows at which they would stop, one after the other
 
     @property
     def faults(self) -> int:
@@ -84,7 +85,7 @@ class Use:
 class Spread:
     """Lengths of one thing: min, p5, median, p95, max, and how many lie between `edges` (one more than counts)."""
 
-    name: str  # "prompt", "response", "text"
+    name: str  # "prompt", "response", "sequence" (both together), "text"
     numbers: Mapping[str, int]
     edges: tuple[float, ...]
     counts: tuple[int, ...]

@@ -10,7 +10,7 @@ from tutelage.inspect.facts import Lengths, Spread
 
 WIDTH, HEIGHT, TITLE, AXIS, LEFT = 320, 64, 18, 16, 2  # units of the drawing: of a panel, and around its bars
 TICKS = 5
-COLOURS = {"text": "var(--s3)", "prompt": "var(--s0)", "response": "var(--s1)"}
+COLOURS = {"text": "var(--s3)", "prompt": "var(--s0)", "response": "var(--s1)", "sequence": "var(--s2)"}
 
 
 def histograms(lengths: Lengths) -> str:
@@ -44,12 +44,17 @@ def _panel(lengths: Lengths, spread: Spread, number: int) -> str:
 
 
 def _limit(lengths: Lengths, spread: Spread, top: int) -> str:
-    """A dashed line where max_length lies."""
-    if not lengths.limit or not spread.edges[0] < lengths.limit < spread.edges[-1]:
+    """A dashed line where max_length lies, in what it limits: the last panel."""
+    if (
+        spread is not lengths.spreads[-1]
+        or not lengths.limit
+        or not spread.edges[0] < lengths.limit < spread.edges[-1]
+    ):
         return ""
     x = _x(spread, lengths.limit)
+    place = f'x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + HEIGHT}"'
     return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + HEIGHT}" stroke="var(--bad)" stroke-dasharray="3 3">'
+        f'<line {place} stroke="var(--bad)" stroke-width="1.5" stroke-dasharray="4 3">'
         f"<title>max_length {lengths.limit:,}</title></line>"
     )
 

@@ -88,7 +88,7 @@ def look(
         uses=uses,
         lengths=(*facts.lengths, found.lengths),
         shown=found.shown,
-        notes=(*facts.notes, *found.notes),
+        notes=(*facts.notes, f"Tokens and rows are those of {', '.join(COMMANDS[purpose])}.", *found.notes),
     )
 
 

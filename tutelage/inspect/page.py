@@ -14,7 +14,7 @@ from tutelage.inspect.mistakes.common import rows
 from tutelage.inspect.words import Names
 
 PLACES = 400  # of dropped rows that are listed for each reason
-EXAMPLES = 20  # of everything else
+EXAMPLES = 12  # of everything else
 
 
 def render(facts: Facts) -> str:

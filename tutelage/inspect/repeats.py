@@ -19,12 +19,18 @@ from tutelage.records import Place
 PAIRS = 200  # kept as examples
 LONG_ANSWER = 60  # characters from which the same answer on both sides of a split says something
 
+_NEARLY = "(case, punctuation or white space differ)"
 SAME = {
-    "prompt": "the same prompt",
-    "near_prompt": "nearly the same prompt (case, punctuation or white space differ)",
-    "row": "the same prompt and responses",
-    "near_row": "nearly the same prompt and responses",
+    "row": "with the prompt and the responses of an earlier row",
+    "near_row": f"with nearly the prompt and the responses of an earlier row {_NEARLY}",
+    "prompt": "with the prompt of an earlier row, but other responses",
+    "near_prompt": f"with nearly the prompt of an earlier row {_NEARLY}, but other responses",
 }
+TEXTS = {
+    "row": "with the text of an earlier row",
+    "near_row": f"with nearly the text of an earlier row {_NEARLY}",
+}
+"""What is the same, where rows have responses and where they have none; a row counts under the first only."""
 
 
 class Places:
@@ -75,16 +81,14 @@ class Keys:
 
     def repeats(self, answered: bool) -> tuple[Repeats, ...]:
         """What stands twice.  answered: whether rows have responses; else the prompt is all of a row."""
-        groups = {name: _Groups.of(self._array(name)) for name in SAME}
-        names = list(SAME) if answered else ["prompt", "near_prompt"]
+        counted = np.zeros(len(self.places), dtype=bool)
         found = []
-        for name in names:
-            own = groups[name]
-            exact = groups[name.removeprefix("near_")]
-            rows = np.flatnonzero(own.again & ~exact.again) if name.startswith("near_") else own.rows
+        for name, label in (SAME if answered else TEXTS).items():
+            own = _Groups.of(self._array(name))
+            rows = np.flatnonzero(own.again & ~counted)
+            counted |= own.again
             if len(rows):
                 pairs = tuple(Pair(self.places[own.first[i]], self.places[i]) for i in rows[:PAIRS].tolist())
-                label = SAME[name] if answered else SAME[name].replace("prompt", "text")
                 found.append(Repeats(label, len(rows), int(own.sizes[rows].max()), pairs))
         return tuple(found)
 
@@ -141,8 +145,3 @@ class _Groups:
             keys, return_index=True, return_inverse=True, return_counts=True
         )
         return _Groups(first[inverse], counts[inverse], first[inverse] != np.arange(len(keys)))
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The rows that repeat an earlier one."""
-        return np.flatnonzero(self.again)

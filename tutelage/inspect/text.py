@@ -85,12 +85,9 @@ def _columns(facts: Facts) -> Iterator[RenderableType]:
 def _uses(facts: Facts) -> Iterator[RenderableType]:
     table = _table()
     table.add_column(overflow="fold")
-    for use in facts.uses:
-        if use.why_not:
-            said = Text.assemble(("no: ", "yellow"), words.printable(use.why_not))
-        else:
-            said = Text(words.verdict(use), "green" if not use.faults else "")
-        table.add_row(Text(words.commands(use)), said)
+    for commands, starts, said in words.verdicts(facts):
+        style = "green" if starts else "yellow"
+        table.add_row(Text(commands), Text.assemble(("" if starts else "no: ", style), words.printable(said)))
     yield table
 
 
@@ -123,7 +120,7 @@ def _said(where: str, text: str) -> Text:
 
 def _repeats(facts: Facts, names: Names) -> Iterator[RenderableType]:
     for repeats in facts.repeats:
-        yield Text(f"{rows(repeats.rows)} with {repeats.name} as an earlier one")
+        yield Text(f"{rows(repeats.rows)} {repeats.name}")
         yield from _pairs(repeats.pairs, names)
     if facts.split:
         split = facts.split

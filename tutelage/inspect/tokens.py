@@ -116,7 +116,7 @@ def _context(folder: str) -> int | None:
 
 
 def _lengths(purpose: Purpose, table: Table, limit: int, shortened: int) -> Lengths:
-    """Tokens of what is trained, and of what stands around it."""
+    """Tokens of what is trained, of what stands around it, and of both together."""
     whole, trained = np.asarray(table.lengths), np.asarray(table.trained)
     if purpose == "pretraining text":
         named = {"text": whole}
@@ -124,7 +124,7 @@ def _lengths(purpose: Purpose, table: Table, limit: int, shortened: int) -> Leng
         named = {"prompt": whole}
     else:
         every = 2 if purpose == "comparisons" else 1  # both sides have one prompt
-        named = {"prompt": (whole - trained)[::every], "response": trained}
+        named = {"prompt": (whole - trained)[::every], "response": trained, "sequence": whole}
     over = int((whole > limit).sum()) if limit else 0
     found = {name: own for name, own in named.items() if len(own)}
     return lengths("tokens", found, limit, len(whole), over, shortened)

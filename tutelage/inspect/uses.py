@@ -16,6 +16,7 @@ from tutelage.records import Place
 
 PLACES = 1000  # of dropped rows that are kept, for each reason
 REASONS = 1000  # reasons that are told apart
+ENOUGH = 50  # rows of other columns, and none of the right ones: this is another kind of file
 
 COMMANDS: dict[Purpose, tuple[str, ...]] = {
     "pretraining text": ("pretrain",),
@@ -38,20 +39,20 @@ class _Dropped:
 
 
 class Reading:
-    """One purpose, row by row; it ends at the first row with which a command would stop."""
+    """One purpose, row by row, also behind the rows with which a command would stop."""
 
     def __init__(self, purpose: Purpose, cut_responses: str) -> None:
-        self.purpose, self.why_not, self.records = purpose, "", 0
+        self.purpose, self.why_not, self.records, self.stops = purpose, "", 0, 0
         self.unfit = _rules(cut_responses)[purpose]
         self.dropped: dict[str, _Dropped] = {}
 
     def read(self, row: Row | BadRow, columns: Mapping[str, str]) -> tuple[list[Record], list[str] | None]:
         """What the row holds, also what would be dropped later, and its columns that were not used (None: not read)."""
-        if self.why_not:
+        if self.stops >= ENOUGH and not self.records:
             return [], None
         if isinstance(row, BadRow):
             if row.stops:
-                self.why_not = f"{row.place}: {row.why}"
+                self.stop(f"{row.place}: {row.why}")
             else:
                 self.drop(row.place, row.why)
             return [], None
@@ -61,7 +62,7 @@ class Reading:
             self.drop(row.place, str(reason), isinstance(reason, LeftOut))
             return [], None
         except ValueError as error:
-            self.why_not = str(error)
+            self.stop(str(error))
             return [], None
         for record in records:
             unfit = self.unfit(record)
@@ -70,6 +71,11 @@ class Reading:
             else:
                 self.drop(row.place, unfit)
         return records, unused
+
+    def stop(self, why: str) -> None:
+        """Note a row with which a command would stop."""
+        self.why_not = self.why_not or why
+        self.stops += 1
 
     def drop(self, place: Place, reason: str, meant: bool = False) -> None:
         if reason not in self.dropped and len(self.dropped) >= REASONS:
@@ -81,7 +87,7 @@ class Reading:
 
     def use(self, max_dropped_share: float) -> Use:
         """The facts; where more would be dropped than may be, why the commands would not start."""
-        use = Use(COMMANDS[self.purpose], self.purpose, self.records, self.drops, self.why_not)
+        use = Use(COMMANDS[self.purpose], self.purpose, self.records, self.drops, self.why_not, self.stops)
         return use if use.why_not else checked(use, max_dropped_share)
 
     @property
@@ -99,7 +105,7 @@ def imported(readings: Mapping[Purpose, Reading]) -> Use:
         reading = readings[purpose]
         if reading.records and not reading.why_not:
             return Use((f"feedback import kind={kind}",), purpose, reading.records, reading.drops)
-    return Use(("feedback import",), "prompts", 0, (), readings["prompts"].why_not or "no row is a prompt")
+    return Use(("feedback import",), "prompts", 0, (), readings["prompts"].why_not or "no row is a prompt", 1)
 
 
 def checked(use: Use, max_dropped_share: float) -> Use:

@@ -64,14 +64,35 @@ def records(use: Use) -> str:
     return f"{use.records:,} {plural if use.records != 1 else plural.removesuffix('s')}"
 
 
-def verdict(use: Use) -> str:
-    """What a command makes of the data, on one line, where it would start."""
+def verdicts(facts: Facts) -> list[tuple[str, bool, str]]:
+    """(commands, whether they would start, what they make of the data or why not); neighbours that say the same as one."""
+    found: list[tuple[str, bool, str]] = []
+    for use in facts.uses:
+        starts, said = not use.why_not, _why_not(use) or _kept(use)
+        if found and not starts and found[-1][2] == said:
+            found[-1] = (f"{found[-1][0]}, {commands(use)}", starts, said)
+        else:
+            found.append((commands(use), starts, said))
+    return found
+
+
+def _kept(use: Use) -> str:
+    """What commands make of the data, where they would start."""
     parts = [records(use)]
     if use.faults:
         parts.append(f"{rows(use.faults)} dropped")
     if use.left_out:
         parts.append(f"{rows(use.left_out)} left out")
     return ", ".join(parts)
+
+
+def _why_not(use: Use) -> str:
+    """The sentence with which commands stop; rows of a known layout need no other names for their columns."""
+    sentence, other_names, rest = use.why_not.partition("; for other names")
+    if ", which hold " not in sentence:
+        sentence += other_names + rest
+    more = f" (and so would {rows(use.stops - 1)} more)" if use.records and use.stops > 1 else ""
+    return sentence + more
 
 
 def commands(use: Use) -> str:
@@ -107,9 +128,12 @@ def over(lengths: Lengths) -> str:
             f"None of {lengths.sequences:,} sequences is longer than {lengths.limit:,} tokens (max_length)."
         )
     share = lengths.over / max(lengths.sequences, 1)
+    become = "they are dropped"
+    if lengths.shortened:
+        become = f"{rows(lengths.shortened)} would lose the start of the prompt, the others are dropped"
     return (
         f"{lengths.over:,} of {lengths.sequences:,} sequences ({share:.1%}) are longer than {lengths.limit:,} tokens "
-        f"(max_length): {rows(lengths.shortened)} would lose the start of the prompt, the others are dropped."
+        f"(max_length): {become}."
     )
 
 

@@ -59,4 +59,5 @@ def rows(number: int) -> str:
 def around(text: str, start: int, end: int) -> str:
     """What stands around a place in a text."""
     first = max(0, start - max(0, EXCERPT - (end - start)) // 2)
-    return ("…" if first else "") + text[first : first + EXCERPT]
+    last = first + EXCERPT - 2
+    return ("…" if first else "") + text[first:last] + ("…" if last < len(text) else "")
