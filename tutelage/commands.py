@@ -37,7 +37,7 @@ COMMANDS = (
         "data",
         "tutelage.inspect.command",
         "inspect.DataCommandSettings",
-        "Say what a file holds, how each command would read it, and what is likely wrong.",
+        "Say what a file holds, and what is likely wrong with it.",
         "Data and first models",
     ),
     Command(

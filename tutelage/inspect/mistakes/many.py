@@ -198,7 +198,7 @@ class CutAt:
     def __init__(self, name: str, of: Callable[[View], tuple[str, ...]]) -> None:
         self._name, self._of = name, of
         self._lengths: Counter[int] = Counter()
-        self._seen: dict[int, list[Seen]] = {}
+        self._seen: dict[int, dict[str, Seen]] = {}  # of each length some that end differently
         self._texts = 0
 
     def add(self, view: View, columns: Mapping[str, Any]) -> None:
@@ -207,22 +207,23 @@ class CutAt:
             length = len(text)
             if length >= self.SHORTEST and not self._END.search(text[-20:]):
                 self._lengths[length] += 1
-                if len(self._seen.setdefault(length, [])) < 3:
-                    self._seen[length].append(Seen(view.place, "…" + text[-EXCERPT:]))
+                seen = self._seen.setdefault(length, {})
+                if len(seen) < self.LEAST:
+                    seen.setdefault(text[-20:], Seen(view.place, "…" + text[-EXCERPT:]))
 
     def found(self) -> Iterator[Mistake]:
         for length, count in self._lengths.most_common(3):
             near = [self._lengths[length + d] for d in range(-self.NEAR, self.NEAR + 1) if d]
             expected = sum(near) / len(near)
             enough = count >= max(self.LEAST, self.SHARE * self._texts, self.TIMES * expected)
-            if enough:
+            if enough and len(self._seen[length]) >= self.LEAST:
                 says = (
                     f"{count:,} {self._name}s break off in mid-sentence after exactly {length:,} characters."
                 )
                 advice = (
                     "An export has cut them (a cell, a column or a setting has a limit): export them whole."
                 )
-                name, seen = f"{self._name}s cut at one length", tuple(self._seen[length])
+                name, seen = f"{self._name}s cut at one length", tuple(self._seen[length].values())
                 yield Mistake(name, "mistake", says, advice, count, self._texts, seen)
                 return
 

@@ -52,7 +52,7 @@ def single() -> list[Rule]:
             "the prompt holds the whole answer",
             "Look whether a column with the answer went into the prompt: the model would learn to copy.",
             _answer_in_prompt,
-            0.01,
+            0.05,
             _answered,
         ),
         Rule(
