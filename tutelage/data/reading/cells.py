@@ -21,8 +21,8 @@ class LeftOut(Skip):
 
 def shown(value: Any) -> str:
     """A value in a reason: short, so that reasons can be counted."""
-    text = str(value)
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    text = repr(value)
+    return text if len(text) <= 40 else text[:36] + "..." + text[-1]
 
 
 def blank(value: Any) -> bool:

@@ -126,9 +126,9 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     """The column `prompt`: text, turns, or {"messages", "tools"}."""
     value = cells.get("prompt")
     structured = parsed(value, "[", "{")
-    if is_conversation(structured):
+    if isinstance(value, list) or is_conversation(structured):
         return read_turns(Cells({"prompt": structured}), "prompt"), ()
-    if isinstance(structured, dict) and is_conversation(structured.get("messages")):
+    if isinstance(structured, dict) and "messages" in structured:
         return read_turns(Cells(structured), "messages"), read_tools(Cells(structured))
     if not isinstance(value, str):
         wrong("prompt", "text or a list of messages", value)
