@@ -210,7 +210,8 @@ class Preflight:
         shown, left = [], FIRST
         for file, found in places.items():
             if left:
-                shown.append(f"{file} {', '.join(map(str, found[:left]))}")
+                name = file.removeprefix(f"{self.source} ")  # which file, where there are several
+                shown.append(f"{name} {', '.join(map(str, found[:left]))}")
                 left -= len(found[:left])
         return "; ".join(shown) + (", ..." if numbers > FIRST else "")
 
