@@ -157,7 +157,8 @@ class Preflight:
         if self.glued:
             yield (
                 "glued",
-                f"{self.glued:,} responses follow their prompt without white space: text gets no chat template",
+                f"{self.glued:,} responses follow their prompt without white space, as plain text: for turns of a chat set "
+                "columns={instruction: prompt}",
             )
         if self.cut:
             yield "cut", f"{self.cut:,} responses have no end: they were cut when they were written"

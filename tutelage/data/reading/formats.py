@@ -110,7 +110,7 @@ class First(Generic[T]):
         for row in walk(self._rows):
             yield row
             taken += not isinstance(row, Dropped)
-            if taken == self._limit:
+            if 0 < self._limit == taken:
                 return
 
     @property
