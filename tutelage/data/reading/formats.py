@@ -184,15 +184,15 @@ def read_row(
     columns, what to do) where no format has its columns, or none that serves the purpose.
     """
     found = renamed(row.columns, columns) if columns else row.columns
-    records, unused = read_columns(found, purpose)
+    records, unused = read_columns(found, purpose, row.place)
     use = _USES[purpose].use
-    used = [use(record) for record in records]
+    used: list[Record] = [use(record) for record in records]
     if not used and _is_tree_without_answers(found):
         raise Skip("whose tree has no answers")
     if not used or any(record is None for record in used):
         holds = f", which hold {_kind(records[0])}" if records else ""
         raise wrong_columns(row, purpose, holds)
-    return [replace(record, place=row.place) for record in used if record is not None], unused
+    return used, unused
 
 
 def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
@@ -226,9 +226,9 @@ def _as_document(record: Record) -> Document | Conversation | None:
     if isinstance(record, Demonstration):
         content = record.prompt.content
         if isinstance(content, str):
-            return Document(content + record.response, record.finish)
+            return Document(content + record.response, record.finish, record.place)
         texts = [*(message.text() for message in content), record.response]
-        return Document("\n".join(texts), record.finish)
+        return Document("\n".join(texts), record.finish, record.place)
     return record if isinstance(record, Document | Conversation) else None
 
 
@@ -249,8 +249,8 @@ def _better(record: Comparison) -> Demonstration:
     if record.p_chosen == 0.5:
         raise LeftOut("that is a tie, of which neither side is the better one")
     if record.p_chosen < 0.5:
-        return Demonstration(record.prompt, record.rejected, record.rejected_finish)
-    return Demonstration(record.prompt, record.chosen, record.chosen_finish)
+        return Demonstration(record.prompt, record.rejected, record.rejected_finish, record.place)
+    return Demonstration(record.prompt, record.chosen, record.chosen_finish, record.place)
 
 
 def _as_prompt(record: Record) -> Prompt | None:
@@ -262,7 +262,7 @@ def _as_prompt(record: Record) -> Prompt | None:
         if not messages:
             raise Skip("with no user turn")
         asked = tuple(replace(message, trained=True) for message in messages)
-        prompt = Prompt(asked, tools=prompt.tools)
+        prompt = Prompt(asked, tools=prompt.tools, place=prompt.place)
     if not isinstance(prompt, Prompt):
         return None
     last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
