@@ -189,7 +189,9 @@ def test_example_rows_are_readable(row: str, tmp_path: Path) -> None:
 def test_every_column_has_its_rule() -> None:
     """Each name that means something to the reader stands in the tables of the page, and in an example or a spelling."""
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    rules = {name for line in page.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)}
+    rules = {
+        name for line in page.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)
+    }
     assert set(spellings.KNOWN) - rules == set()
     examples = [set(json.loads(row)) for row in blocks(ROOT / "docs" / "data.md", "jsonl")]
     for names, _ in spellings.SPELLINGS:
