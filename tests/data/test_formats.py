@@ -53,6 +53,9 @@ def test_documents(tmp_path: Path, row: dict, expected: Any) -> None:
         ({"prompt": [USER], "completion": [ANSWER]}, Demonstration(QUESTION, "Three")),
         ({"prompt": "How many?", "completion": [ANSWER]}, Demonstration(QUESTION, "Three")),
         ({"prompt": [USER], "completion": "Three"}, Demonstration(QUESTION, "Three")),
+        # text that happens to be JSON stays text
+        ({"prompt": [USER], "completion": '["a", "b"]'}, Demonstration(QUESTION, '["a", "b"]')),
+        ({"prompt": '{"a": 1}', "completion": '{"b": 2}'}, Demonstration(Prompt('{"a": 1}'), '{"b": 2}')),
         ({"instruction": "How many?", "input": "", "output": "Three"}, Demonstration(QUESTION, "Three")),
         ({"instruction": "Count", "input": "a b", "output": "2"}, Demonstration(ask("Count\n\na b"), "2")),
         ({"instruction": "Count", "output": "2"}, Demonstration(ask("Count"), "2")),
@@ -109,6 +112,10 @@ def test_prompts(tmp_path: Path, row: dict, expected: Prompt) -> None:
     ("row", "expected"),
     [
         ({"prompt": "Q: ", "chosen": "good", "rejected": "bad"}, Comparison(Prompt("Q: "), "good", "bad")),
+        (
+            {"prompt": [USER], "chosen": '{"n": 3}', "rejected": "[9]"},
+            Comparison(QUESTION, '{"n": 3}', "[9]"),
+        ),
         ({"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}, Comparison(QUESTION, "Three", "Nine")),
         ({"prompt": [USER], "chosen": "Three", "rejected": "Nine"}, Comparison(QUESTION, "Three", "Nine")),
         (

@@ -17,6 +17,7 @@ from tutelage.data.preflight import (
     prepare_prompts,
 )
 from tutelage.data.preflight_report import Preflight
+from tutelage.data.reading.formats import Dropped
 from tutelage.data.template import (
     end_token_id,
     tokenize,
@@ -24,7 +25,6 @@ from tutelage.data.template import (
     tokenize_document,
     tokenize_prompt,
 )
-from tutelage.data.reading.formats import Dropped
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Place, Prompt
 
 LONG = " ".join(["sat"] * 70)

@@ -24,6 +24,7 @@ from tutelage.data import order, preflight, work
 from tutelage.data.batch import Tokens
 from tutelage.data.preflight import Prepared, comparisons_of
 from tutelage.data.reading import formats
+from tutelage.data.reading import rows as reading_rows
 from tutelage.data.reading.formats import Dropped
 from tutelage.data.reading.rows import DOCUMENT_SEPARATOR
 from tutelage.data.split import split_by_prompt
@@ -193,7 +194,7 @@ def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Neither reading and tokenising nor a pass over all rows holds more of four times as many."""
-    monkeypatch.setattr(sources, "BLOCK", 2**16)
+    monkeypatch.setattr(reading_rows, "BLOCK", 2**16)
     monkeypatch.setattr(work, "CHUNK", 200)
 
     def make_and_pass(rows: int) -> None:

@@ -21,7 +21,7 @@ from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
-from tutelage.data.reading.spellings import check_columns, renamed
+from tutelage.data.reading.spellings import KNOWN, check_columns, renamed
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
@@ -212,7 +212,7 @@ def _suggestion(row: Row, use: _Use) -> str:
     """An example of the setting `columns`, with names that are there where they resemble ours."""
     pairs = []
     for ours in use.example:
-        near = difflib.get_close_matches(ours, row.columns, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(ours, [name for name in row.columns if name not in KNOWN], n=1)
         pairs.append(f"{ours}: {near[0] if near else 'NAME'}")
     return ", ".join(pairs)
 

@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import Any, Literal
 
 from tutelage.data.reading.cells import Cells, LeftOut, Skip, blank, parsed, wrong
-from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns
+from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns, spelled_out
 from tutelage.data.reading.rows import is_conversation
 from tutelage.data.reading.spellings import (
     ANSWERS,
@@ -140,7 +140,7 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     structured = parsed(value, "[", "{")
     if isinstance(value, list) or is_conversation(structured):
         return read_turns(Cells({"prompt": structured}), "prompt"), ()
-    if isinstance(structured, dict) and "messages" in structured:
+    if isinstance(structured, dict) and is_conversation(structured.get("messages")):
         return read_turns(Cells(structured), "messages"), read_tools(Cells(structured))
     if not isinstance(value, str):
         wrong("prompt", "text or a list of messages", value)
@@ -230,13 +230,13 @@ def _refuse_bad(cells: Cells, purpose: Purpose) -> None:
 
 def _answered(cells: Cells, name: str, turns: str) -> Iterator[Demonstration | Conversation]:
     prompt = _prompt(cells, *_asked(cells, turns))
-    answer = parsed(cells.get(name), "[")
+    answer = spelled_out(cells.get(name))
     if name == "answer" and prompt.reference is None and isinstance(answer, str):
         prompt = replace(prompt, reference={"answer": answer})  # what a verifier needs for another response
     finish = cells.finish(f"{name}_finish")
     several = isinstance(answer, list) and answer and all(isinstance(item, str) for item in answer)
-    for item in answer if several else [cells.get(name)]:
-        if isinstance(item, str) and not is_conversation(answer):
+    for item in answer if several else [answer]:
+        if isinstance(item, str):
             yield Demonstration(prompt, item, finish, cells.place)
         else:
             yield _turned(prompt, read_turns(cells, name), finish)
@@ -286,10 +286,7 @@ def _comparison(cells: Cells, turns: str) -> Comparison:
 
 def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, str]:
     """(prompt, chosen, rejected), all plain text, or the prompt as turns.  asked: whether a column holds the prompt."""
-    sides = [parsed(cells.get(name), "[", "{") for name in SIDES]
-    sides = [
-        cells.get(name) if not _structured(side) else side for name, side in zip(SIDES, sides, strict=True)
-    ]
+    sides = [spelled_out(cells.get(name)) for name in SIDES]
     spoken = [isinstance(side, str) and (is_dialogue if asked else is_transcript)(side) for side in sides]
     if all(isinstance(side, str) for side in sides) and not any(spoken):
         if isinstance(content, str):
@@ -304,10 +301,6 @@ def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, st
         for name, side, spoken in zip(SIDES, sides, spoken, strict=True)
     ]
     return _split_turns(*whole)
-
-
-def _structured(value: Any) -> bool:
-    return not isinstance(value, str) and (isinstance(value, dict) or is_conversation(value))
 
 
 def _side(name: str, value: Any, spoken: bool) -> Turns:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.data.reading.cells import Cells, Skip, blank, parsed, shown, wrong
-from tutelage.data.reading.rows import is_message
+from tutelage.data.reading.rows import is_conversation, is_message
 from tutelage.records import Message, Tool, ToolCall
 
 Turns = tuple[Message, ...]
@@ -28,6 +28,12 @@ KNOWN = {*WHO, *SAID, "tool_calls", "function_call", "tool_call_id", "name", "we
 PLAIN, TALKERS = {"role", "content"}, ("user", "assistant", "system")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = ("images", "image", "audio", "audios", "videos", "video")
+
+
+def spelled_out(value: Any) -> Any:
+    """The cell, or the message or messages in it where it is their JSON as text (CSV); any other text stays text."""
+    found = parsed(value, "[", "{")
+    return found if is_message(found) or is_conversation(found) else value
 
 
 def read_turns(cells: Cells, name: str) -> Turns:
