@@ -245,8 +245,8 @@ def test_too_much_dropped_stops() -> None:
         prepare_comparisons(tiny(), rows, max_length=32, source="pairs.jsonl")
     assert str(caught.value) == (
         "3 of 4 comparisons from pairs.jsonl would be dropped, more than max_dropped_share=0.1: 2 with identical chosen "
-        "and rejected (row 1, 2), 1 whose response alone is longer than max_length=32 (row 3); raise max_length, correct these rows or "
-        "raise max_dropped_share"
+        "and rejected (row 1, 2), 1 whose response alone is longer than max_length=32 (row 3); raise max_length, correct "
+        "these rows or raise max_dropped_share"
     )
     assert prepare_comparisons(
         tiny(), rows, max_length=32, max_dropped_share=0.75

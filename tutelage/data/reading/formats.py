@@ -42,14 +42,14 @@ class Dropped(NamedTuple):
 class Records(Generic[T]):
     """The records of a source, read anew at every walk: they are never all in memory.
 
-    unused: how many rows have each column that says something and that was not used, in the last whole walk.
+    unused: how many rows have each column that says something and that was not used, so far in this walk.
     """
 
     def __init__(self, source: Source, purpose: Purpose, columns: Mapping[str, str] | None = None) -> None:
         self._source, self._purpose, self._columns = source, purpose, dict(columns or {})
         check_columns(self._columns)
         self._stamps: list[tuple[int, int]] = []
-        self.unused: dict[str, int] = {}
+        self.unused: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[T]:
         """The records alone (see `walk`)."""
@@ -61,14 +61,13 @@ class Records(Generic[T]):
         Raises ValueError (file, line, columns, what to do) as `sources.read_rows` does, for JSON that is damaged, and
         for columns that no format has.
         """
-        unused: Counter[str] = Counter()
+        self.unused = Counter()
         for row in read_rows(self._source):
-            yield from self._read(row, unused)  # type: ignore[misc]
-        self.unused = dict(unused)
+            yield from self._read(row)  # type: ignore[misc]
         if self._stamps and self._stamps != _stamps(self._source):
             raise ValueError(f"{shown(self._source)} was changed while it was read: start again")
 
-    def _read(self, row: Row | BadRow, unused: Counter[str]) -> Iterator[Record | Dropped]:
+    def _read(self, row: Row | BadRow) -> Iterator[Record | Dropped]:
         if isinstance(row, BadRow):
             if row.stops:
                 raise ValueError(f"{row.place}: {row.why}")
@@ -80,7 +79,7 @@ class Records(Generic[T]):
             yield Dropped(row.place, str(reason), isinstance(reason, LeftOut))
             return
         if not row.place.copy:
-            unused.update(left)
+            self.unused.update(left)
         yield from records
 
     @cached_property
