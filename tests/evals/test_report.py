@@ -12,7 +12,7 @@ import pytest
 
 from tests.evals import synthetic
 from tutelage.evals import findings, graph, report
-from tutelage.evals.folders import find
+from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import Row
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "base"}
@@ -243,6 +243,17 @@ def test_the_lineage_graph_shows_each_step_once(demo: Path) -> None:
     assert found["ppo"] == ["reward"]
     assert sorted(found["eval"]) == ["dpo", "ppo"]
     assert [sorted(row) for row in graph.layers(found)][-3:] == [["dpo", "reward"], ["ppo"], ["eval"]]
+
+
+def test_every_part_of_a_mix_leads_to_the_run_that_wrote_it(tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two", "mixed"):
+        (tmp_path / name).mkdir()
+        mix = [str(tmp_path / "one" / "a.jsonl"), str(tmp_path / "two" / "b.jsonl") + "*3"]
+        inputs = [{"name": "data", "path": mix}] if name == "mixed" else []
+        (tmp_path / name / "lineage.json").write_text(json.dumps({"command": "sft", "inputs": inputs}))
+        runs.append(RunFolder(tmp_path / name, name))
+    assert [owner.name for owner, _ in parents(runs[2], runs)] == ["one", "two"]
 
 
 def test_the_longest_line_passes_beside_the_boxes(demo: Path) -> None:

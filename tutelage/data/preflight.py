@@ -29,6 +29,7 @@ from tutelage.data.template import (
 )
 from tutelage.data.unfit import (
     IDENTICAL,
+    UNPROMPTED,
     WORDLESS,
     why_not_comparison,
     why_not_demonstration,
@@ -131,6 +132,8 @@ def prepare_comparisons(
     )
 
     def accept(row: Comparison, pair: tuple[Encoded, Encoded]) -> None:
+        if not pair[0].prompt:
+            raise Unusable(UNPROMPTED)
         if pair[0].response == pair[1].response:
             raise Unusable(IDENTICAL)
         if not (pair[0].response and pair[1].response):
@@ -212,6 +215,8 @@ def _encode_mixed(tokenizer: Tokenizer, rows: Sequence[Demonstration | Conversat
 
 
 def _alone(prompt: Prompt, item: Encoded | Unusable) -> Answers | Unusable:
+    if isinstance(item, Encoded) and not item.prompt:
+        return Unusable(UNPROMPTED)
     return item if isinstance(item, Unusable) else [(prompt, item)]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
 
+UNPROMPTED = "with an empty prompt"  # where the tokenizer has no token to start from, either
 IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
 CUT, WORDLESS = (
     "with a response that was cut (cut_responses=drop)",
@@ -15,7 +16,7 @@ CUT, WORDLESS = (
 
 def why_not_prompt(prompt: Prompt) -> str | None:
     last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
-    return None if last.strip() else "with an empty prompt"
+    return None if last.strip() else UNPROMPTED
 
 
 def why_not_document(row: Document | Conversation) -> str | None:

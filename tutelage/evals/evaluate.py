@@ -25,7 +25,7 @@ from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
-from tutelage.records import Document, Prompt, Response, Score
+from tutelage.records import Document, Prompt, Response, Score, place_json
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import Distinct, answerable
@@ -269,6 +269,7 @@ def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]
             "id": prompt.id,
             "task": prompt.task,
             "prompt": prompt.content_json(),
+            **place_json(prompt),
             "responses": {name: entry(found, i) for name, found in answers.items()},
         }
         for i, prompt in enumerate(prompts)

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tutelage.data.reading.sources import shown
 from tutelage.evals import curves, figures, findings, graph
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
@@ -311,7 +312,7 @@ def _facts(run: RunFolder, runs: Sequence[RunFolder]) -> dict[str, Any]:
     for entry in [*recorded, *(entry for _, entry in owned if entry not in recorded)]:
         name = str(entry.get("name", ""))
         inputs.append(
-            (owners.get(name) or str(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])
+            (owners.get(name) or shown(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])
         )
     code = run.lineage.get("code") or {}
     version = (

@@ -143,7 +143,8 @@ def prepare_pairs(
         max_dropped_share=None,
         console=run.console,
     )
-    prepared, kept = prepare(train, source=shown(settings.data)), prepare(held_out, keep_records=True)
+    prepared = prepare(train, source=shown(settings.data))
+    kept = prepare(held_out, source=shown(settings.eval_data or settings.data), keep_records=True)
     show_sides(prepared, kept, run, settings.max_dropped_share)
     return Pairs(prepared.examples, kept.examples, comparisons_of(kept))
 
