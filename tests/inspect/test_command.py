@@ -151,6 +151,12 @@ def test_the_console_is_never_too_narrow(columns: int, tmp_path: Path) -> None:
     assert "Of 9 rows in" in words and "9 rows with the same prompt as 10 rows of the data" not in words
 
 
+def test_no_data_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, [{"prompt": HOSTILE, "chosen": HOSTILE, "rejected": " no", HOSTILE: HOSTILE}])
+    code, out, _ = run(capsys, str(path), f"out={tmp_path}/out")
+    assert code == 0 and "\x1b" not in out and "alert" in out
+
+
 def test_marks_are_those_of_the_preflight() -> None:
     assert (text.OPEN, text.CLOSE) == (preflight_report.OPEN, preflight_report.CLOSE)
 
@@ -260,6 +266,11 @@ def test_comparisons_are_shown_as_two_sequences(tmp_path: Path, tokenizer: Path)
     assert [run.who for run in runs if run.who] == ["chosen", "rejected"]
     assert [run.trained for run in runs] == [False, True, False, True]
     assert "Tokens and rows are those of reward, dpo." in facts.notes
+    assert {spread.name: sum(spread.counts) for spread in facts.lengths[1].spreads} == {
+        "prompt": 3,  # both sides have one
+        "response": 6,
+        "sequence": 6,
+    }
 
 
 @pytest.mark.parametrize("rows", [[{"prompt": "What?"}], [{"text": "A text."}]])

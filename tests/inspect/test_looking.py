@@ -274,6 +274,7 @@ def test_rows_are_shown_as_turns_with_what_is_trained(tmp_path: Path) -> None:
         ("42", ""),
         ("x = y + z", ""),
         ("Red kite", ""),
+        ("La un en es Paris.", ""),  # as much French as Spanish
     ],
 )
 def test_a_guess_at_the_language(text: str, language: str) -> None:

@@ -306,3 +306,30 @@ def test_lengths_that_only_happen_to_be_common_are_no_cut(tmp_path: Path) -> Non
     assert "responses cut at one length" not in found(tmp_path, rows)
     ended = [{"instruction": asked(i), "output": f"{i:3d} " + "words and " * 7 + "end."} for i in range(40)]
     assert "responses cut at one length" not in found(tmp_path, ended)
+
+
+NOT_ENOUGH: list[tuple[str, Rows]] = [
+    ("all prompts alike", [{"instruction": "Answer.", "output": answered(i)} for i in range(9)]),
+    ("very short responses", changed(demonstrations(), put(output="no"), range(30))),
+    ("chosen always longer", changed(comparisons(), lambda row: row.update(chosen=LONG), range(25))),
+    ("chosen always longer", changed(comparisons(19), lambda row: row.update(chosen=LONG), range(19))),
+    ("labels all true", [{"prompt": asked(i), "completion": " a", "label": i != 3} for i in range(40)]),
+    ("one system turn", changed(demonstrations(), put(system="You are kind."), range(30))),
+    ("few system turns", demonstrations()),
+    (
+        "responses cut at one length",  # texts without an end, of all lengths
+        [
+            {"instruction": asked(i), "output": "x" * (70 + i % 40) + f" and {i:03d} of it"}
+            for i in range(400)
+        ],
+    ),
+    (
+        "always the same letter",  # as many of each
+        [{"instruction": f"{asked(i)} A) red B) blue C) grey", "output": "ABC"[i % 3]} for i in range(60)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "rows"), NOT_ENOUGH, ids=[case[0] for case in NOT_ENOUGH])
+def test_less_than_that_is_not_said(name: str, rows: Rows, tmp_path: Path) -> None:
+    assert name not in found(tmp_path, rows)

@@ -126,7 +126,7 @@ class Preflight:
     def __rich__(self) -> Group:
         title = f"Data: {self.what}" + (f" from {self.source}" if self.source else "")
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name, value in self._lines():
+        for name, value in self.lines():
             table.add_row(name, value)
         example = Text()
         for text, trained in self.example:
@@ -139,7 +139,8 @@ class Preflight:
             return Group(heading, table)
         return Group(heading, table, Panel(example, title=caption, title_align="left"))
 
-    def _lines(self) -> Iterator[tuple[str, str]]:
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """What is said of the data set: (what about, in words)."""
         yield (
             "rows",
             f"{self.rows:,} read, {self.kept:,} kept"

@@ -149,7 +149,7 @@ def _file_and_unit(name: str, number: int) -> tuple[str, int, str]:
 
 def _notes(report: Preflight) -> tuple[str, ...]:
     """What the tokenizer does to rows, in the words of the preflight."""
-    return tuple(text for name, text in report._lines() if name in ("tools", "system", "reasoning", "apart"))
+    return tuple(text for name, text in report.lines() if name in ("tools", "system", "reasoning", "apart"))
 
 
 def _shown(tokenizer: Tokenizer, table: Table, unit: int) -> Shown:
