@@ -271,6 +271,9 @@ def test_comparisons_are_shown_as_two_sequences(tmp_path: Path, tokenizer: Path)
         "response": 6,
         "sequence": 6,
     }
+    numbers = {spread.name: spread.numbers for spread in facts.lengths[1].spreads}
+    assert numbers["prompt"]["max"] + numbers["response"]["min"] <= numbers["sequence"]["max"]
+    assert numbers["prompt"]["min"] < numbers["sequence"]["min"]
 
 
 @pytest.mark.parametrize("rows", [[{"prompt": "What?"}], [{"text": "A text."}]])

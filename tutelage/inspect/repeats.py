@@ -1,6 +1,6 @@
 """What stands twice: in the data, and on both sides of the split that the commands would make.
 
-A row takes 49 bytes here, whatever it says: five keys of eight bytes, its place, its side of the split.
+A row takes 72 bytes here, whatever it says: seven keys of eight bytes, its place, its side of the split.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ TEXTS = {
 
 
 class Places:
-    """Places of rows, seven bytes each."""
+    """Places of rows, eight bytes each."""
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, str], int] = {}
-        self._which, self._numbers = array("H"), array("I")
+        self._which, self._numbers = array("I"), array("I")
 
     def add(self, place: Place) -> None:
         self._which.append(self._files.setdefault((place.file, place.unit), len(self._files)))

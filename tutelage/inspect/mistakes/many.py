@@ -75,8 +75,9 @@ class Alike:
                  level: Level = "mistake") -> None:  # fmt: skip
         self._name, self._says, self._of, self._share = name, says, of, share
         self._advice, self._level = advice, level
-        self._counts: dict[int, list[int]] = {}  # key -> [rows]
-        self._seen: dict[int, list[Seen]] = {}
+        self._counts: Counter[int] = Counter()
+        self._places: dict[int, tuple[Place, ...]] = {}  # the first of each
+        self._texts: dict[int, str] = {}  # of those that came twice
         self._rows = 0
 
     def add(self, view: View, columns: Mapping[str, Any]) -> None:
@@ -85,22 +86,20 @@ class Alike:
         if not text:
             return
         own = key(text)
-        if own not in self._counts:
-            if len(self._counts) >= TOLD_APART:
-                return
-            self._counts[own], self._seen[own] = [0], []
-        self._counts[own][0] += 1
-        if len(self._seen[own]) < 3:
-            self._seen[own].append(Seen(view.place, one_line(text, EXCERPT)))
+        if own not in self._counts and len(self._counts) >= TOLD_APART:
+            return
+        self._counts[own] += 1
+        if self._counts[own] == 2:
+            self._texts[own] = one_line(text, EXCERPT)
+        if self._counts[own] <= 3:
+            self._places[own] = (*self._places.get(own, ()), view.place)
 
     def found(self) -> Iterator[Mistake]:
-        if not self._counts:
-            return
-        own, count = max(((own, counts[0]) for own, counts in self._counts.items()), key=lambda item: item[1])
-        if self._rows >= MANY and count >= self._share * self._rows and count >= MANY / 2:
-            sentence = f"{count:,} of {rows(self._rows)} {self._says}."
-            seen = tuple(self._seen[own])
-            yield Mistake(self._name, self._level, sentence, self._advice, count, self._rows, seen)
+        for own, count in self._counts.most_common(1):
+            if self._rows >= MANY and count >= self._share * self._rows and count >= MANY / 2:
+                sentence = f"{count:,} of {rows(self._rows)} {self._says}."
+                seen = tuple(Seen(place, self._texts[own]) for place in self._places[own])
+                yield Mistake(self._name, self._level, sentence, self._advice, count, self._rows, seen)
 
 
 class Short:
