@@ -26,6 +26,8 @@ from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
 T = TypeVar("T")
+ENOUGH = 100  # rows of which none serves: then no other will
+LONGEST = 60  # characters of the columns' names in a reason
 
 
 class Dropped(NamedTuple):
@@ -59,11 +61,22 @@ class Records(Generic[T]):
         """Records, and the rows that give none, in their order.
 
         Raises ValueError (file, line, columns, what to do) as `sources.read_rows` does, for JSON that is damaged, and
-        for columns that no format has.
+        where no row has columns that serve: then the file is not what it is taken for.
         """
         self.unused = Counter()
-        for row in read_rows(self._source):
-            yield from self._read(row)  # type: ignore[misc]
+        given, misfit = False, None
+        for number, row in enumerate(read_rows(self._source), 1):
+            try:
+                for found in self._read(row):
+                    given = given or not isinstance(found, Dropped)
+                    yield found  # type: ignore[misc]
+            except WrongColumns as error:
+                misfit = misfit or error
+                if not given and number == ENOUGH:
+                    break
+                yield Dropped(row.place, error.reason)
+        if misfit and not given:
+            raise misfit
         if self._stamps and self._stamps != _stamps(self._source):
             raise ValueError(f"{shown(self._source)} was changed while it was read: start again")
 
@@ -179,8 +192,8 @@ def read_row(
 ) -> tuple[list[Record], list[str]]:
     """What a row holds for this purpose (a tree holds several records), and its columns that were not used.
 
-    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, ValueError (place,
-    columns, what to do) where no format has its columns, or none that serves the purpose.
+    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, `WrongColumns` (a
+    ValueError: place, columns, what to do) where no format has its columns, or none that serves the purpose.
     """
     found = renamed(row.columns, columns) if columns else row.columns
     records, unused = read_columns(found, purpose, row.place)
@@ -190,7 +203,7 @@ def read_row(
         raise Skip("whose tree has no answers")
     if not used or any(record is None for record in used):
         holds = f", which hold {_kind(records[0])}" if records else ""
-        raise wrong_columns(row, purpose, holds)
+        raise WrongColumns(row, purpose, holds)
     return used, unused
 
 
@@ -198,13 +211,18 @@ def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
     return isinstance(columns.get("prompt"), dict) and "replies" in columns["prompt"]
 
 
-def wrong_columns(row: Row, purpose: Purpose, holds: str = "") -> ValueError:
-    found = ", ".join(row.columns) or "none"
-    use = _USES[purpose]
-    return ValueError(
-        f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
-        f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
-    )
+class WrongColumns(ValueError):
+    """A row whose columns no format has, or only formats for other purposes.  reason: the same for a dropped row."""
+
+    def __init__(self, row: Row, purpose: Purpose, holds: str = "") -> None:
+        found, use = ", ".join(row.columns) or "none", _USES[purpose]
+        super().__init__(
+            f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
+            f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
+        )
+        self.reason = (
+            f"whose columns ({found if len(found) <= LONGEST else found[:LONGEST] + '...'}) hold no {purpose}"
+        )
 
 
 def _suggestion(row: Row, use: _Use) -> str:
