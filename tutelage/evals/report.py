@@ -6,6 +6,7 @@ results.json   rows {model, metric, task, value, low, high, n, unit}; points of 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -187,7 +188,7 @@ def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figur
     found = []
     for r in rows:
         if r.metric == metric and r.value is not None:
-            low, high = (r.value if bound is None else bound for bound in (r.low, r.high))
+            low, high = (math.nan if bound is None else bound for bound in (r.low, r.high))
             group = "all tasks" if r.task == OVERALL else r.task
             found.append(figures.Dot(display(r.model), group, r.value, low, high, slots[r.model]))
     return found

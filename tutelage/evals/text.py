@@ -71,8 +71,6 @@ def evaluate(
         for n in (1, 2):
             value = statistics.distinct([texts[j] for j in i], n)
             rows.append(row(model, f"distinct_{n}", task, Interval(value, np.nan, np.nan, i.size), "share"))
-        copied = statistics.bootstrap_ratio(
-            copies[i, 0], copies[i, 1], keys[i], seed=seed, resamples=resamples
-        )
+        copied = statistics.bootstrap_ratio(copies[i, 0], copies[i, 1], keys[i], rate=True, **settings)
         rows.append(row(model, "copy_rate", task, copied, "share"))
     return rows

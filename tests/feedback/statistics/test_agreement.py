@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from tutelage.feedback.statistics import (
@@ -243,6 +244,15 @@ def test_votes_that_are_all_the_same_have_no_kappa() -> None:
     agreed = percent_agreement(same)
     assert agreed.value == agreed.high == 1.0
     assert agreed.low == pytest.approx(0.912, abs=1e-3)  # Wilson: 40 of 40 is not proof of always
+
+
+@pytest.mark.parametrize("second", [0, 1])
+def test_full_agreement_within_prompts_is_told_from_the_prompts(second) -> None:
+    votes = Votes.from_matrix([[0, second]] * 40, [0, 1], clusters=np.repeat(np.arange(10), 4))
+    found = percent_agreement(votes)
+    expected = stats.binomtest(10 - 10 * second, 10).proportion_ci(method="wilson")
+    assert (found.value, found.n) == (1 - second, 40)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

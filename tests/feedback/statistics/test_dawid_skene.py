@@ -183,6 +183,13 @@ def test_intervals_hold_the_truth() -> None:
     assert 0.87 <= np.mean(held) <= 0.99
 
 
+def test_votes_of_one_prompt_tell_little_of_an_accuracy() -> None:
+    votes = Votes.from_matrix([[0, 0], [1, 1]] * 20, clusters=["p"] * 40)
+    found = dawid_skene(votes, how=Resampling(resamples=20)).accuracy[0]
+    assert found.value > 0.95
+    assert found.low < 0.3 and found.high <= 1  # Wilson's, from a single draw
+
+
 def test_few_votes_give_labels_but_no_accuracy() -> None:
     _, table, _ = simulate(2, [0.9, 0.8, 0.7], 40, 3, seed=6)
     table[20:, 2] = np.nan

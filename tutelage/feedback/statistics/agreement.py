@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums, share
+from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums
 from tutelage.feedback.statistics.votes import Votes, as_votes
 from tutelage.statistics import Floats
 
@@ -29,13 +29,11 @@ def percent_agreement(
     """The share of pairs of votes on an item that agree, mean over items with two votes or more.
 
     `weights` give partial credit (see `fleiss_kappa`). When every item agrees, or none does, the bootstrap has no width
-    and the Wilson interval over the items stands in for it.
+    and the Wilson interval over the clusters stands in for it.
     """
     agreed, clusters, _ = _item_agreement(as_votes(votes), weights)
-    if np.all(agreed == 1) or np.all(agreed == 0):
-        return share(agreed, how, what=OVERLAP)
     columns = np.stack([agreed, np.ones_like(agreed)], axis=1)
-    return from_sums(_ratio, columns, clusters, agreed.size, "share", how, what=OVERLAP)
+    return from_sums(_ratio, columns, clusters, agreed.size, "share", how, what=OVERLAP, rate=True)
 
 
 def cohen_kappa(

@@ -153,7 +153,8 @@ def _accuracy(
     names = votes.annotators.tolist()
     voted = np.zeros((len(votes.items), len(names)), bool)
     voted[votes.item, votes.annotator] = True
-    n = np.sum(voted & (voted.sum(axis=1, keepdims=True) > 1), axis=0)
+    shared = voted & (voted.sum(axis=1, keepdims=True) > 1)
+    n = np.sum(shared, axis=0)
     drawn = np.full((0, len(names)), np.nan)
     if np.any(n >= how.enough):
         blocks = row_weights(votes.cluster, len(votes.items), how)
@@ -167,7 +168,13 @@ def _accuracy(
     for number, name in enumerate(names):
         value = float(state.accuracy[number])
         interval = (
-            percentile_interval(value, drawn[:, number], int(n[number]), how.confidence)
+            percentile_interval(
+                value,
+                drawn[:, number],
+                int(n[number]),
+                how.confidence,
+                draws=np.unique(votes.cluster[shared[:, number]]).size,
+            )
             if len(drawn)
             else Interval(value, np.nan, np.nan, int(n[number]))
         )
