@@ -54,7 +54,9 @@ def dawid_skene(
     The prior counts as `strength` votes of every annotator on each true label, of which the share `trust` was right:
     it keeps newcomers near ordinary people, and the labels from changing their names. `strength=0` is the model as
     published, which starts from the shares of the votes. EM stops when the objective gains less than `tolerance` per
-    item, or after `iterations`. The intervals of `accuracy` come from a bootstrap over items, each begun at the full fit.
+    item, or after `iterations`. Of `mirrored` votes both sides are equally often right, and nobody errs more on one of them:
+    which one stands first means nothing. The intervals of `accuracy` come from a bootstrap over items, each begun at the
+    full fit.
     Raises ValueError when there are no votes or the prior is not a sensible one.
     """
     found = as_votes(votes)
@@ -100,6 +102,7 @@ class _Model:
     """
 
     def __init__(self, votes: Votes, strength: float, trust: float) -> None:
+        self.mirrored = votes.mirrored
         people, size = len(votes.annotators), len(votes.categories)
         self.shape = (people, size, size)
         cell = (votes.item * people + votes.annotator) * size + votes.label
@@ -131,6 +134,8 @@ class _Model:
         people, size, _ = self.shape
         prevalence = soft.sum(axis=0) + self.prior_prevalence
         cells = (self.said.T @ soft).reshape(people, size, size).transpose(0, 2, 1) + self.prior
+        if self.mirrored:
+            prevalence, cells = prevalence + prevalence[::-1], cells + cells[:, ::-1, ::-1]
         total = cells.sum(axis=2, keepdims=True)
         confusion = np.where(total > 0, cells / np.where(total > 0, total, 1), 1 / size)
         return prevalence / prevalence.sum(), confusion
