@@ -192,6 +192,16 @@ def warnings(rows: Sequence[Row], models: Sequence[str], baseline: str) -> list[
     return found
 
 
+def without_kl(models: Sequence[str]) -> list[Sentence]:
+    """That these models have no KL, and why."""
+    return [
+        [
+            f"{display(model)}: no KL, because the reference cannot read its tokens (another tokenizer, or fewer embeddings)."
+        ]
+        for model in models
+    ]
+
+
 def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:
     """Warnings about a reward model."""
     found: list[Sentence] = []

@@ -153,6 +153,7 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
     page.rows += rows
     page.headline += findings.headline(rows, baseline)
     page.warnings += findings.warnings(rows, models, baseline)
+    page.warnings += findings.without_kl([prefix + str(name) for name in run.lineage.get("without_kl", ())])
     examples, shown = choose(run.samples, baseline, prefix, slots, samples, seed)
     page.rows += shown
     page.evaluations.append(

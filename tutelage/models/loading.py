@@ -33,6 +33,10 @@ PAD = "<|pad|>"
 Source = str | Path | PreTrainedConfig
 """Where a model is (a folder, or its name on the hub), or what it would be."""
 
+SPECIMEN = """Don't split the  difference: 1,234.5 naïve cafés, cafe\u0301s & Größen (ß); x_1 += f(y)[-2]  # TODO
+\tHEIGHTS\r\nof 10\u202f000 m — “really?” ... ½ ﬁne, 你好，世界 Привет مرحبا नमस्ते 🙂👩‍🔬 unbelievably"""
+"""Text on which tokenizers part: case, spaces, digits, accents in both forms, marks, code, scripts without spaces."""
+
 KNOWN_PADS = (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 
 
@@ -110,9 +114,16 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether a model with one tokenizer can read the token ids of the other."""
-    return one.get_vocab() == other.get_vocab()
+def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether a model with one tokenizer reads the token ids of the other as they are meant.
+
+    Both must have the same pieces under the same ids, and cut text into the same ones.  Embeddings say nothing about it:
+    their rows may be padded.
+    """
+    if one.get_vocab() != other.get_vocab():
+        return False
+    ids, others = (each(SPECIMEN, add_special_tokens=False)["input_ids"] for each in (one, other))
+    return bool(ids == others)
 
 
 def context_of(module: Hosted) -> int | None:
