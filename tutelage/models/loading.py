@@ -196,17 +196,39 @@ def scalar_module(model: PreTrainedModel, name: str) -> ScalarModule:
     return ScalarModule(model, find_traits(model.eval(), name))
 
 
-def save(module: Hosted, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+def save(
+    module: Hosted,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+) -> Path:
     """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template.
 
-    An adapter is merged into a copy of the weights. A language model's generation_config lists every end at which our own
-    sampling stops. Raises OSError naming the folder when it cannot be written.
+    An adapter is merged into a copy of the weights. They are written in `dtype` (default: as they are); those in memory stay
+    as they are. A language model's generation_config lists every end at which our own sampling stops. Raises OSError naming
+    the folder when it cannot be written, ValueError when a weight is too large for `dtype`.
     """
     model = merged(module)
+    if dtype is not None and any(parameter.dtype != dtype for parameter in model.parameters()):
+        model = _in_dtype(model, dtype)
     with folder_atomic(folder) as partial, _quiet(), _ending_as_here(model, tokenizer):
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return Path(folder)
+
+
+def _in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A copy with its parameters in `dtype` on the CPU; what is tied stays tied."""
+    rounded: dict[int, Any] = {}  # what deepcopy takes instead of copying: no second copy in the old dtype
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().to("cpu", dtype)
+        if not values.isfinite().all() and parameter.isfinite().all():
+            raise ValueError(
+                f"{name} has values beyond the range of {dtype}, so the model cannot be written in it: choose another "
+                "export_dtype. The checkpoints of the run hold it in float32."
+            )
+        rounded[id(parameter)] = nn.Parameter(values, requires_grad=False)
+    return copy.deepcopy(model, rounded)
 
 
 @contextmanager

@@ -111,4 +111,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=evaluation,
         best="max:eval_rewards/accuracies",
     )
-    return export(run, policy, tokenizer)
+    return export(run, policy, tokenizer, settings)

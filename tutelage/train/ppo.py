@@ -198,4 +198,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=start.evaluate,
         best=BEST,
     )
-    return export(run, start.policy, start.tokenizer)
+    return export(run, start.policy, start.tokenizer, settings)

@@ -59,7 +59,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=tokenizer,
         evaluate=evaluate,
     )
-    return export(run, model, tokenizer)
+    return export(run, model, tokenizer, settings)
 
 
 def segments_batch(texts: Table, segments: Sequence[Segment]) -> TokenBatch:

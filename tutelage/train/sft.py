@@ -107,4 +107,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=tokenizer,
         evaluate=evaluate,
     )
-    return export(run, policy, tokenizer)
+    return export(run, policy, tokenizer, settings)
