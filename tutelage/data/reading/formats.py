@@ -41,7 +41,19 @@ class Dropped(NamedTuple):
     meant: bool = False
 
 
-class Records(Generic[T]):
+class Walkable(Generic[T]):
+    """Records that are read anew at every walk, among them the rows that give none."""
+
+    def walk(self) -> Iterator[T | Dropped]:
+        """Records and dropped rows, in their order."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T]:
+        """The records alone."""
+        return (row for row in self.walk() if not isinstance(row, Dropped))
+
+
+class Records(Walkable[T]):
     """The records of a source, read anew at every walk: they are never all in memory.
 
     unused: how many rows have each column that says something and that was not used, so far in this walk.
@@ -52,10 +64,6 @@ class Records(Generic[T]):
         check_columns(self._columns)
         self._stamps: list[tuple[int, int]] = []
         self.unused: Counter[str] = Counter()
-
-    def __iter__(self) -> Iterator[T]:
-        """The records alone (see `walk`)."""
-        return (row for row in self.walk() if not isinstance(row, Dropped))
 
     def walk(self) -> Iterator[T | Dropped]:
         """Records, and the rows that give none, in their order.
@@ -106,18 +114,14 @@ class Records(Generic[T]):
         return hashlib.sha256(json.dumps([self._purpose, self._columns, weights, files]).encode()).hexdigest()
 
 
-class First(Generic[T]):
+class First(Walkable[T]):
     """The first records of some, with the rows that were dropped before them."""
 
     def __init__(self, rows: Iterable[T], limit: int) -> None:
         """limit: how many; 0 takes all."""
         self._rows, self._limit = rows, limit
 
-    def __iter__(self) -> Iterator[T]:
-        return (row for row in self.walk() if not isinstance(row, Dropped))
-
     def walk(self) -> Iterator[T | Dropped]:
-        """Records and dropped rows."""
         taken = 0
         for row in walk(self._rows):
             yield row
@@ -138,7 +142,7 @@ class First(Generic[T]):
 
 def walk(rows: Iterable[T]) -> Iterator[T | Dropped]:
     """Records with the rows that give none, where a reader knows of them."""
-    return rows.walk() if hasattr(rows, "walk") else iter(rows)
+    return rows.walk() if isinstance(rows, Walkable) else iter(rows)
 
 
 def digest_of(rows: Iterable[Any]) -> str:
