@@ -77,12 +77,13 @@ class Cells:
         value = self.get(name)
         if blank(value):
             return default
-        if isinstance(value, str):
-            with suppress(ValueError):
-                value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        found = math.nan
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            with suppress(ValueError, OverflowError):
+                found = float(value)
+        if not math.isfinite(found):
             wrong(name, "a finite number", value)
-        return float(value)
+        return found
 
     def truth(self, name: str) -> bool | None:
         """True or false, in the ways in which people write it; None where it is something else, or missing."""
