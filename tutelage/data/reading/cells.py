@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from tutelage.data.reading.rows import parse
 from tutelage.records import Finish, Place
 
 
@@ -118,10 +118,18 @@ TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 
 def parsed(value: Any, *starts: str) -> Any:
     """A cell, or the JSON in it where it is text that begins so."""
+    found, fault = opened(value, *starts)
+    if fault:
+        raise Skip(fault)
+    return found
+
+
+def opened(value: Any, *starts: str) -> tuple[Any, str]:
+    """As `parsed`, and why what was found cannot be used, "" where it can."""
     if isinstance(value, str) and value.lstrip().startswith(starts):
-        with suppress(ValueError, RecursionError):
-            return json.loads(value)
-    return value
+        with suppress(ValueError):
+            return parse(value)
+    return value, ""
 
 
 def wrong(name: str, expected: str, value: Any) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.data.reading.cells import Cells, Skip, blank, parsed, shown, wrong
+from tutelage.data.reading.cells import Cells, Skip, blank, opened, parsed, shown, wrong
 from tutelage.data.reading.rows import is_conversation, is_message
 from tutelage.records import Message, Tool, ToolCall
 
@@ -32,8 +32,12 @@ MEDIA = ("images", "image", "audio", "audios", "videos", "video")
 
 def spelled_out(value: Any) -> Any:
     """The cell, or the message or messages in it where it is their JSON as text (CSV); any other text stays text."""
-    found = parsed(value, "[", "{")
-    return found if is_message(found) or is_conversation(found) else value
+    found, fault = opened(value, "[", "{")
+    if not (is_message(found) or is_conversation(found)):
+        return value
+    if fault:
+        raise Skip(fault)
+    return found
 
 
 def read_turns(cells: Cells, name: str) -> Turns:

@@ -270,8 +270,18 @@ def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
         )
         return BadRow(place, f'that is {kind}, not an object such as {{"prompt": "...", ...}}')
     if halves and (half := _half(value)):
-        return BadRow(place, f"with half a character (\\u{ord(half):04x}), which is no text")
+        return BadRow(place, _HALF.format(ord(half)))
     return Row(place, {str(key): cell for key, cell in value.items() if cell is not None})
+
+
+_HALF = "with half a character (\\u{:04x}), which is no text"
+
+
+def parse(text: str) -> tuple[Any, str]:
+    """JSON that stands in a cell as text, and why it cannot be used, "" where it can.  Raises ValueError where it is none."""
+    value = _parse(text)
+    half = _half(value) if _has_escaped_half(text) else ""
+    return value, half and _HALF.format(ord(half))
 
 
 def _has_escaped_half(text: str) -> bool:
