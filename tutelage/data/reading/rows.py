@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -397,7 +398,16 @@ def _read_parquet(file: BinaryIO, name: str) -> Rows:
 
 def loaded(values: Iterator[Any], name: str) -> Rows:
     """Rows of what a library has read."""
-    return (_row(Place(name, number, "row"), value) for number, value in enumerate(values, 1))
+    return (_row(Place(name, number, "row"), _without_nan(value)) for number, value in enumerate(values, 1))
+
+
+def _without_nan(value: Any) -> Any:
+    """A row in which what pandas writes for a missing cell is null."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: None if isinstance(cell, float) and math.isnan(cell) else cell for key, cell in value.items()
+    }
 
 
 READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {
