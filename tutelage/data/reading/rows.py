@@ -182,10 +182,28 @@ def _wrapped(value: Any) -> list[Any] | None:
     holders = [key for key, cell in lists.items() if all(_is_row(item) for item in cell)]
     if len(lists) == len(holders) == 1 and holders[0] not in ONE_ROW:
         return lists[holders[0]]
-    cells = [list(cell.values()) if isinstance(cell, dict) else cell for cell in value.values()]
+    if value.keys() == {"columns", "index", "data"}:
+        return _split(value["columns"], value["data"])
+    cells = _columns(list(value.values()))
     columns = len(value) > 1 and all(isinstance(cell, list) for cell in cells)
     if columns and len({len(cell) for cell in cells}) == 1 and not any(map(is_conversation, cells)):
         return [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
+    return None
+
+
+def _columns(cells: list[Any]) -> list[Any]:
+    """Columns as pandas writes them, {index: cell}, as lists; what is none stays as it is."""
+    index = cells[0].keys() if cells and isinstance(cells[0], dict) else ()
+    if all(isinstance(cell, dict) and cell.keys() == index and not is_message(cell) for cell in cells):
+        return [[cell[key] for key in index] for cell in cells]
+    return cells
+
+
+def _split(names: Any, rows: Any) -> list[Any] | None:
+    """Rows of cells apart from their names, as pandas writes them (orient="split")."""
+    tables = isinstance(names, list) and isinstance(rows, list) and all(isinstance(n, str) for n in names)
+    if tables and all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        return [dict(zip(names, row, strict=True)) for row in rows]
     return None
 
 
