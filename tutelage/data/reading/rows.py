@@ -324,12 +324,14 @@ def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
     csv.field_size_limit(LONGEST_CELL)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        head = text.readline()
+        top = [text.readline()]
+        while top[-1] and not top[-1].strip():
+            top.append(text.readline())
         delimiter = max(
-            delimiters, key=head.count
+            delimiters, key=top[-1].count
         )  # of equally many the first: the one that the ending names
-        cells = csv.reader(chain([head], text), delimiter=delimiter, strict=True)
-        names = _header(next(cells, []), name)
+        cells = csv.reader(chain(top, text), delimiter=delimiter, strict=True)
+        names = _header(next(filter(None, cells), []), name)
         line = cells.line_num + 1
         for values in cells:
             if values:
