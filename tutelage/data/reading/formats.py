@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tutelage.data.reading.cells import LeftOut, Skip
+from tutelage.data.reading.cells import shown as brief
 from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
@@ -26,6 +27,7 @@ from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
 T = TypeVar("T")
+MOST_NAMES = 20  # of columns in an error
 
 
 class Dropped(NamedTuple):
@@ -199,7 +201,9 @@ def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
 
 
 def wrong_columns(row: Row, purpose: Purpose, holds: str = "") -> ValueError:
-    found = ", ".join(row.columns) or "none"
+    names = list(map(_name, row.columns))
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    found = (", ".join(names[:MOST_NAMES]) or "none") + more
     use = _USES[purpose]
     return ValueError(
         f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
@@ -207,12 +211,17 @@ def wrong_columns(row: Row, purpose: Purpose, holds: str = "") -> ValueError:
     )
 
 
+def _name(column: str) -> str:
+    """The name of a column in a sentence: short, and on one line."""
+    return column if column.isprintable() and 0 < len(column) <= 40 else brief(column)
+
+
 def _suggestion(row: Row, use: _Use) -> str:
     """An example of the setting `columns`, with names that are there where they resemble ours."""
     pairs = []
     for ours in use.example:
         near = difflib.get_close_matches(ours, [name for name in row.columns if name not in KNOWN], n=1)
-        pairs.append(f"{ours}: {near[0] if near else 'NAME'}")
+        pairs.append(f"{ours}: {_name(near[0]) if near else 'NAME'}")
     return ", ".join(pairs)
 
 
