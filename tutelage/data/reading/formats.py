@@ -191,9 +191,17 @@ def read_row(
     if not used and _is_tree_without_answers(found):
         raise Skip("whose tree has no answers")
     if not used or any(record is None for record in used):
+        if missing := _missing(row, purpose, columns or {}):
+            raise Skip(f"whose {missing} is null")
         holds = f", which hold {_kind(records[0])}" if records else ""
         raise wrong_columns(row, purpose, holds)
     return used, unused
+
+
+def _missing(row: Row, purpose: Purpose, columns: Mapping[str, str]) -> str:
+    """A column that means something and is null in this row, "" where there is none: then the file is not of a wrong kind."""
+    wanted = (columns.get(name, name) for name in (*_USES[purpose].example, *KNOWN))
+    return next((name for name in wanted if name in row.nulls), "")
 
 
 def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:

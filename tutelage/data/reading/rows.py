@@ -14,7 +14,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import PurePath
@@ -33,10 +33,11 @@ SHAPES = "a file holds one JSON object a line, or one array of them"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set; `columns` leaves out those that are null."""
+    """One row of a data set; `columns` leaves out those that are null, whose names are `nulls`."""
 
     place: Place
     columns: dict[str, Any]
+    nulls: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,9 @@ def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
         return BadRow(place, f'that is {kind}, not an object such as {{"prompt": "...", ...}}')
     if halves and (half := _half(value)):
         return BadRow(place, _HALF.format(ord(half)))
-    return Row(place, {str(key): cell for key, cell in value.items() if cell is not None})
+    columns = {str(key): cell for key, cell in value.items() if cell is not None}
+    nulls = [str(key) for key, cell in value.items() if cell is None] if len(columns) < len(value) else ()
+    return Row(place, columns, tuple(nulls))
 
 
 _HALF = "with half a character (\\u{:04x}), which is no text"
