@@ -189,7 +189,8 @@ def read_row(
     use = _USES[purpose].use
     used: list[Record] = [use(record) for record in records]
     if not used and _is_tree_without_answers(found):
-        raise Skip("whose tree has no answers")
+        pairs = purpose == "comparisons"
+        raise Skip(f"whose tree has no {'two answers that were ranked apart' if pairs else 'answers'}")
     if not used or any(record is None for record in used):
         if missing := _missing(row, purpose, columns or {}):
             raise Skip(f"whose {missing} is null")

@@ -49,7 +49,7 @@ Purpose = Literal["comparisons", "demonstrations", "prompts", "pretraining text"
 NOT_READ = {
     ("ranks", "responses"): "that ranks several responses, which is not read: write pairs (chosen, rejected)",
     ("completions", "labels"): "that marks steps, which is not read: write prompt and completion, or pairs",
-    ("message_id", "parent_id"): "that is one message of a tree: take the file of whole trees",
+    ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
 
 
@@ -72,7 +72,8 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     if is_tree(cells.columns.get("prompt")):
         root = cells.get("prompt")
         found = ranked_answers(root) if purpose == "comparisons" else best_answers(root)
-        yield from (replace(record, place=cells.place) for record in found)
+        for record in found:
+            yield replace(record, prompt=replace(record.prompt, place=cells.place), place=cells.place)
     elif cells.has("chosen", "rejected"):
         yield _comparison(cells, turns)
     elif refused := next((why for names, why in NOT_READ.items() if cells.has(*names)), ""):
