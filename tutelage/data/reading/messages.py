@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tutelage.data.reading.cells import Cells, Skip, blank, opened, parsed, shown, wrong
@@ -71,13 +71,13 @@ def _turns(cells: Cells, where: str, item: Any) -> list[Message]:
 def _message(cells: Cells, where: str, item: Mapping[str, Any]) -> Message:
     if item.keys() == PLAIN and item["role"] in TALKERS and isinstance(item["content"], str):
         return Message(item["role"], item["content"])  # nearly all; the rest of this takes four times as long
-    who = next((item[key] for key in WHO if item.get(key) is not None), None)
+    who = _agreed(item, WHO, lambda role: ROLES.get(str(role).strip().casefold(), role))
     if not isinstance(who, str):
         wrong(where, "a message with a role", item)
     role = ROLES.get(who.strip().casefold())
     if role is None:
         raise Skip(f"with the unknown role {shown(who)}: known are system, user, assistant and tool")
-    said = next((item[key] for key in SAID if item.get(key) is not None), None)
+    said = _agreed(item, SAID, lambda said: said)
     calls = _calls(where, item)
     if who.strip().casefold() in CALLS:
         calls, said = tuple(map(_call, _listed(parsed(said, "[", "{")))), None
@@ -96,6 +96,14 @@ def _message(cells: Cells, where: str, item: Mapping[str, Any]) -> Message:
             cells.note(f"{where.partition('[')[0]}: {key}")
     names = (_name(where, item, "name"), _name(where, item, "tool_call_id"))
     return Message(role, "" if said is None else _content(where, said), calls, *names, _trained(item))
+
+
+def _agreed(item: Mapping[str, Any], keys: tuple[str, str], meaning: Callable[[Any], Any]) -> Any:
+    """What stands under either of two keys, or under both with one meaning."""
+    found = [item[key] for key in keys if item.get(key) is not None]
+    if len(found) == 2 and meaning(found[0]) != meaning(found[1]):
+        raise Skip(f"with a message whose {keys[0]} and {keys[1]} say different things")
+    return found[0] if found else None
 
 
 def _content(where: str, value: Any) -> str:
