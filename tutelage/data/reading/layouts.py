@@ -250,7 +250,7 @@ def _turned(prompt: Prompt, turns: Turns, finish: Finish) -> Demonstration | Con
     said = whole[-1]
     if len(whole) == len(asked) + 1 and said == Message("assistant", said.content):
         return Demonstration(replace(prompt, content=whole[:-1]), said.content, finish, prompt.place)
-    context = (replace(turn, trained=False) for turn in whole[: len(asked)])
+    context = (replace(turn, trained=turn.role != "assistant") for turn in whole[: len(asked)])
     return Conversation((*context, *whole[len(asked) :]), prompt.tools, prompt.place)
 
 

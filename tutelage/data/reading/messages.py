@@ -95,7 +95,8 @@ def _message(cells: Cells, where: str, item: Mapping[str, Any]) -> Message:
         if not blank(item[key]):
             cells.note(f"{where.partition('[')[0]}: {key}")
     names = (_name(where, item, "name"), _name(where, item, "tool_call_id"))
-    return Message(role, "" if said is None else _content(where, said), calls, *names, _trained(item))
+    trained = _trained(item) or role != "assistant"
+    return Message(role, "" if said is None else _content(where, said), calls, *names, trained)
 
 
 def _agreed(item: Mapping[str, Any], keys: tuple[str, str], meaning: Callable[[Any], Any]) -> Any:
@@ -133,13 +134,11 @@ def _name(where: str, item: Mapping[str, Any], key: str) -> str:
 
 def _trained(item: Mapping[str, Any]) -> bool:
     """`weight` (OpenAI) or `train`: 0 makes a turn context."""
-    for key in ("weight", "train"):
-        value = item.get(key)
-        if value is not None:
-            if value not in (0, 1):
-                raise Skip(f"with a turn of {key} {shown(value)}: a turn is trained (1) or not (0)")
-            return bool(value)
-    return True
+    found = {key: item[key] for key in ("weight", "train") if item.get(key) is not None}
+    for key, value in found.items():
+        if value not in (0, 1):
+            raise Skip(f"with a turn of {key} {shown(value)}: a turn is trained (1) or not (0)")
+    return all(found.values())
 
 
 # ---- calls and tools ---------------------------------------------------------------------------------------------------
