@@ -53,6 +53,12 @@ class Cells:
             self._asked.add(name)
         return value
 
+    def within(self, columns: Mapping[str, Any]) -> Cells:
+        """The cells of what a cell holds: what is noted there is noted here."""
+        inner = Cells(columns, self.place)
+        inner._odd = self._odd
+        return inner
+
     def note(self, name: str) -> None:
         """Something inside a cell that nobody uses."""
         self._odd.add(name)

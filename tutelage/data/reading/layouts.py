@@ -140,15 +140,23 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     value = cells.get("prompt")
     structured = parsed(value, "[", "{")
     if isinstance(value, list) or is_conversation(structured):
-        return read_turns(Cells({"prompt": structured}), "prompt"), ()
+        return read_turns(cells.within({"prompt": structured}), "prompt"), ()
     if isinstance(structured, dict) and is_conversation(structured.get("messages")):
-        return read_turns(Cells(structured), "messages"), read_tools(Cells(structured))
+        return _inner_prompt(cells, structured)
     if not isinstance(value, str):
         wrong("prompt", "text or a list of messages", value)
     if not is_dialogue(value):
         return value, ()
     turns = read_transcript(value)
     return turns[:-1] if turns[-1] == Message("assistant", "") else turns, ()
+
+
+def _inner_prompt(cells: Cells, value: Mapping[str, Any]) -> tuple[Turns, tuple[Tool, ...]]:
+    inner = cells.within(value)
+    found = read_turns(inner, "messages"), read_tools(inner)
+    for name in set(inner.unused) & value.keys():
+        cells.note(f"prompt: {name}")
+    return found
 
 
 def _question(cells: Cells, name: str) -> str:
@@ -173,7 +181,7 @@ def _history(cells: Cells) -> Turns:
     if blank(value):
         return ()
     if is_conversation(value):
-        return read_turns(Cells({"history": value}), "history")
+        return read_turns(cells.within({"history": value}), "history")
     pairs = isinstance(value, list) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in value
     )
@@ -298,15 +306,15 @@ def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, st
         raise Skip("of which only one side is a transcript")
     known = (Message("user", content),) if isinstance(content, str) else content
     whole = [
-        _whole(known, _side(name, side, spoken), isinstance(content, str))
+        _whole(known, _side(cells, name, side, spoken), isinstance(content, str))
         for name, side, spoken in zip(SIDES, sides, spoken, strict=True)
     ]
     return _split_turns(*whole)
 
 
-def _side(name: str, value: Any, spoken: bool) -> Turns:
+def _side(cells: Cells, name: str, value: Any, spoken: bool) -> Turns:
     if not isinstance(value, str):
-        return read_turns(Cells({name: value}), name)
+        return read_turns(cells.within({name: value}), name)
     return read_transcript(value) if spoken else (Message("assistant", value),)
 
 
