@@ -172,6 +172,8 @@ def _question(cells: Cells, name: str) -> str:
 
 def _system(cells: Cells) -> Turns:
     texts = [text for name in SYSTEMS if (text := cells.text(name)).strip()]
+    if len({text.strip() for text in texts}) > 1:
+        raise Skip("with two different system turns")
     return tuple(Message("system", text) for text in texts[:1])
 
 
@@ -325,6 +327,8 @@ def _whole(asked: Turns, turns: Turns, from_text: bool) -> Turns:
     """
     plain, start = list(map(_plain, turns)), list(map(_plain, asked))
     system = asked[:1] if asked and asked[0].role == "system" else ()
+    if system and turns[0].role == "system" and plain[0] != start[0]:
+        raise Skip("with two different system turns")
     if len(turns) > len(asked) and plain[: len(start)] == start:
         return turns
     if turns[0].role in ("assistant", "tool"):
