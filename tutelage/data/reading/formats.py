@@ -276,7 +276,7 @@ def _as_prompt(record: Record) -> Prompt | None:
         messages = prompt.messages
         while messages and messages[-1].role == "assistant":
             messages = messages[:-1]
-        if not messages:
+        if not any(message.role in ("user", "tool") for message in messages):
             raise Skip("with no user turn")
         asked = tuple(replace(message, trained=True) for message in messages)
         prompt = Prompt(asked, tools=prompt.tools, place=prompt.place)

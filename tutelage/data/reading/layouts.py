@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tutelage.data.reading.cells import Cells, LeftOut, Skip, blank, parsed, wrong
 from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns, spelled_out
-from tutelage.data.reading.rows import is_conversation
+from tutelage.data.reading.rows import is_conversation, is_message
 from tutelage.data.reading.spellings import (
     ANSWERS,
     DETAILS,
@@ -84,12 +84,12 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     elif turns:
         _refuse_bad(cells, purpose)
         yield _conversation(cells, turns)
-    elif cells.has("turns"):
-        yield _first_turn(cells)
     elif _asking(cells):
         yield _prompt(cells, *_asked(cells, ""))
     elif cells.has("text"):
         yield Document(cells.text("text"), place=cells.place)
+    elif cells.has("turns"):
+        yield _first_turn(cells)
 
 
 # ---- what was asked ----------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     """The column `prompt`: text, turns, or {"messages", "tools"}."""
     value = cells.get("prompt")
     structured = parsed(value, "[", "{")
-    if isinstance(value, list) or is_conversation(structured):
+    if isinstance(value, list) or is_conversation(structured) or is_message(structured):
         return read_turns(cells.within({"prompt": structured}), "prompt"), ()
     if isinstance(structured, dict) and is_conversation(structured.get("messages")):
         return _inner_prompt(cells, structured)
@@ -282,6 +282,8 @@ def _comparison(cells: Cells, turns: str) -> Comparison:
     else:
         content, tools = (*_system(cells), *_history(cells)), read_tools(cells)
     asked, chosen, rejected = _pair(cells, content, bool(asking or turns))
+    if not asked and asking:
+        raise Skip(f"with an empty {asking}")
     if not asked:
         raise Skip("whose chosen and rejected have no shared start that could be the prompt")
     if asking and turns and read_turns(Cells(cells.columns), turns)[-1].content == chosen:
