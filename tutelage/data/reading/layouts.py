@@ -276,17 +276,18 @@ def _conversation(cells: Cells, name: str) -> Conversation:
 
 
 def _comparison(cells: Cells, turns: str) -> Comparison:
-    asking = _asking(cells)
-    if asking or turns:
+    asking = _asking(cells) or ("" if _all_whole(cells, turns) else turns)
+    if asking:
         content, tools = _asked(cells, turns)
     else:
         content, tools = (*_system(cells), *_history(cells)), read_tools(cells)
-    asked, chosen, rejected = _pair(cells, content, bool(asking or turns))
+    asked, chosen, rejected = _pair(cells, content, bool(asking))
     if not asked and asking:
         raise Skip(f"with an empty {asking}")
     if not asked:
         raise Skip("whose chosen and rejected have no shared start that could be the prompt")
-    if asking and turns and read_turns(Cells(cells.columns), turns)[-1].content == chosen:
+    beside = spelled_out(cells.columns.get(turns)) if asking != turns else None
+    if is_conversation(beside) and read_turns(Cells({turns: beside}), turns)[-1].content == chosen:
         cells.get(turns)  # UltraFeedback repeats the chosen conversation
     p_chosen = cells.number("p_chosen", 1.0)
     if not 0.0 <= p_chosen <= 1.0:
@@ -295,6 +296,17 @@ def _comparison(cells: Cells, turns: str) -> Comparison:
     margin = cells.number("margin", 0.0)
     prompt = _prompt(cells, asked, tools)
     return Comparison(prompt, chosen, rejected, p_chosen, margin, *ends, cells.place)
+
+
+def _all_whole(cells: Cells, turns: str) -> bool:
+    """Whether a conversation has its own answer and both sides have their questions: then it is no prompt (Capybara)."""
+    if not turns or _open(cells, turns):
+        return False
+    firsts = [spelled_out(cells.columns[name]) for name in SIDES]
+    return all(
+        is_conversation(side) and read_turns(Cells({"side": side[:1]}), "side")[0].role != "assistant"
+        for side in firsts
+    )
 
 
 def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, str]:
