@@ -151,6 +151,12 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     return turns[:-1] if turns[-1] == Message("assistant", "") else turns, ()
 
 
+def _in_transcript(cells: Cells) -> bool:
+    """Whether an answer as text goes on a transcript, whose marks are set off by white space."""
+    prompt = cells.columns.get("prompt")
+    return isinstance(prompt, str) and is_dialogue(prompt)
+
+
 def _inner_prompt(cells: Cells, value: Mapping[str, Any]) -> tuple[Turns, tuple[Tool, ...]]:
     inner = cells.within(value)
     found = read_turns(inner, "messages"), read_tools(inner)
@@ -248,7 +254,8 @@ def _answered(cells: Cells, name: str, turns: str) -> Iterator[Demonstration | C
     several = isinstance(answer, list) and answer and all(isinstance(item, str) for item in answer)
     for item in answer if several else [answer]:
         if isinstance(item, str):
-            yield Demonstration(prompt, item, finish, cells.place)
+            said = item.strip() if _in_transcript(cells) else item
+            yield Demonstration(prompt, said, finish, cells.place)
         else:
             yield _turned(prompt, read_turns(cells, name), finish)
 
@@ -331,7 +338,9 @@ def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, st
 def _side(cells: Cells, name: str, value: Any, spoken: bool) -> Turns:
     if not isinstance(value, str):
         return read_turns(cells.within({name: value}), name)
-    return read_transcript(value) if spoken else (Message("assistant", value),)
+    if spoken:
+        return read_transcript(value)
+    return (Message("assistant", value.strip() if _in_transcript(cells) else value),)
 
 
 def _whole(asked: Turns, turns: Turns, from_text: bool) -> Turns:
