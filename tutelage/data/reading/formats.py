@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tutelage.data.reading.cells import LeftOut, Skip
+from tutelage.data.reading.cells import shown as brief
 from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
@@ -27,7 +28,7 @@ from tutelage.records import Comparison, Conversation, Demonstration, Document, 
 
 T = TypeVar("T")
 ENOUGH = 100  # rows of which none serves: then no other will
-LONGEST = 60  # characters of the columns' names in a reason
+MOST_NAMES = 20  # of columns in an error
 
 
 class Dropped(NamedTuple):
@@ -204,11 +205,20 @@ def read_row(
     use = _USES[purpose].use
     used: list[Record] = [use(record) for record in records]
     if not used and _is_tree_without_answers(found):
-        raise Skip("whose tree has no answers")
+        pairs = purpose == "comparisons"
+        raise Skip(f"whose tree has no {'two answers that were ranked apart' if pairs else 'answers'}")
     if not used or any(record is None for record in used):
+        if missing := _missing(row, purpose, columns or {}):
+            raise Skip(f"whose {missing} is null")
         holds = f", which hold {_kind(records[0])}" if records else ""
         raise WrongColumns(row, purpose, holds)
     return used, unused
+
+
+def _missing(row: Row, purpose: Purpose, columns: Mapping[str, str]) -> str:
+    """A column that means something and is null in this row, "" where there is none: then the file is not of a wrong kind."""
+    wanted = (columns.get(name, name) for name in (*_USES[purpose].example, *KNOWN))
+    return next((name for name in wanted if name in row.nulls), "")
 
 
 def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
@@ -219,14 +229,19 @@ class WrongColumns(ValueError):
     """A row whose columns no format has, or only formats for other purposes.  reason: the same for a dropped row."""
 
     def __init__(self, row: Row, purpose: Purpose, holds: str = "") -> None:
-        found, use = ", ".join(row.columns) or "none", _USES[purpose]
+        names = list(map(_name, row.columns))
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        found, use = (", ".join(names[:MOST_NAMES]) or "none") + more, _USES[purpose]
         super().__init__(
             f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
             f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
         )
-        self.reason = (
-            f"whose columns ({found if len(found) <= LONGEST else found[:LONGEST] + '...'}) hold no {purpose}"
-        )
+        self.reason = f"whose columns ({found}) hold no {purpose}"
+
+
+def _name(column: str) -> str:
+    """The name of a column in a sentence: short, and on one line."""
+    return column if column.isprintable() and 0 < len(column) <= 40 else brief(column)
 
 
 def _suggestion(row: Row, use: _Use) -> str:
@@ -234,7 +249,7 @@ def _suggestion(row: Row, use: _Use) -> str:
     pairs = []
     for ours in use.example:
         near = difflib.get_close_matches(ours, [name for name in row.columns if name not in KNOWN], n=1)
-        pairs.append(f"{ours}: {near[0] if near else 'NAME'}")
+        pairs.append(f"{ours}: {_name(near[0]) if near else 'NAME'}")
     return ", ".join(pairs)
 
 
@@ -280,7 +295,7 @@ def _as_prompt(record: Record) -> Prompt | None:
         messages = prompt.messages
         while messages and messages[-1].role == "assistant":
             messages = messages[:-1]
-        if not messages:
+        if not any(message.role in ("user", "tool") for message in messages):
             raise Skip("with no user turn")
         asked = tuple(replace(message, trained=True) for message in messages)
         prompt = Prompt(asked, tools=prompt.tools, place=prompt.place)
