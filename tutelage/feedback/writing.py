@@ -72,6 +72,8 @@ COLUMNS: dict[Format, Columns] = {
         "annotator_kind": "text",
         "role": "text",
         "answer": "json",
+        "share": "number",
+        "margin": "number",
         "shown_order": "counts",
         "key": "text",
         "supersedes": "text",
