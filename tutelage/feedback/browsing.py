@@ -17,7 +17,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Answer, ItemType, Shown, Turn
 from tutelage.feedback.projects import current_schema
 from tutelage.feedback.stored import read_answers
-from tutelage.feedback.tasks import steps_shown
+from tutelage.feedback.tasks import steps_shown, thread_of
 from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import (
@@ -124,11 +124,10 @@ def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
             raise Refused("not-found", f"there is no item {item_id} in this project.")
         row = _rows(connection, who.project_id, [item_id])[0]
         _, schema = current_schema(connection, who.project_id)
-        messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
         children = select(Item.id).where(Item.parent_id == item_id).order_by(Item.id)
         return ItemDetail(
             row=row,
-            thread=tuple(Turn(role=m["role"], content=m["content"]) for m in messages),
+            thread=thread_of(content),
             responses=tuple(
                 Shown(position=slot, text=text, steps=steps_shown(row.type, schema, text))
                 for slot, text in enumerate(row.responses)

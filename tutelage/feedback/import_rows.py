@@ -5,6 +5,7 @@ Raises ValueError where a line does not fit what is there.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +24,9 @@ from tutelage.store.voting import insert_votes
 VOTER = (
     "import"  # whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2"
 )
+
+
+_DIGEST = re.compile("[0-9a-f]{16}")
 
 
 class Said(NamedTuple):
@@ -145,7 +149,7 @@ def _ensure_pair(connection: Connection, key: int, line: PreferenceLine) -> tupl
     prompt_id = ensure_prompt(connection, key, pair.prompt, line.said.split)
     sides = [(pair.chosen, line.ends[0]), (pair.rejected, line.ends[1])]
     sides.sort(key=lambda side: digest(side[0]))
-    item_digest = digest("pair", pair.prompt.id, *(digest(text) for text, _ in sides))
+    item_digest = _pair_digest(line, [text for text, _ in sides])
     item_id = _item(connection, key, item_digest)
     if item_id is None:
         slots = [_ensure_side(connection, key, line, prompt_id, *side) for side in sides]
@@ -153,6 +157,15 @@ def _ensure_pair(connection: Connection, key: int, line: PreferenceLine) -> tupl
     else:
         _check_ends(connection, item_id, [end for _, end in sides])
     return item_id, int(sides[1][0] == pair.chosen)
+
+
+def _pair_digest(line: PreferenceLine, texts: Sequence[str]) -> str:
+    """Which item a pair is.  A row of our own export that comes from another item (ranks, a rewrite, a chat) is one of its
+    own beside the pair of the same texts: they were two rows, and stay two."""
+    content = ("pair", line.comparison.prompt.id, *map(digest, texts))
+    usual, origin = digest(*content), line.said.item
+    ours = isinstance(origin, str) and _DIGEST.fullmatch(origin)
+    return digest(*content, origin) if ours and origin != usual else usual
 
 
 def _ensure_side(

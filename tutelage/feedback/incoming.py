@@ -37,7 +37,7 @@ Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 
 
 class PromptColumns(Model):
-    """What every row may say of its prompt; `item` stands in our exports and is made anew here."""
+    """What every row may say of its prompt; `item` stands in our exports and says which rows belong together."""
 
     split: Annotated[str, Field(min_length=1, max_length=200)] = "train"
     item: Any = None
