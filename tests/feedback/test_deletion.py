@@ -151,7 +151,7 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
         ben = accounts.check_password(database, "ben", PASSWORD)
         deletion.purge_project(database, projects.member(database, ben, "private", deleted=True), "private")
     done = deletion.purge_project(database, private, "private")
-    assert done.answers == 5 and done.responses == 6
+    assert done.answers == 6 and done.responses == 8
     after = contents(database)
     for name in Base.metadata.tables.keys() - KEPT:
         if name != "audit_event":

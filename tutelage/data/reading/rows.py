@@ -115,7 +115,7 @@ def _lines(file: Iterable[bytes], first: int = 1) -> Iterator[tuple[int, bytes]]
 
 
 def _spanning(name: str, number: int, content: bytes) -> Rows:
-    """Values over several lines, from line `number`; or lines, of which the first was cut: then the others stand for themselves."""
+    """Values over several lines, from line `number`; or lines, of which the first was cut."""
     try:
         rows = list(_read_values(name, number, _decode(content, name)))
     except ValueError:
