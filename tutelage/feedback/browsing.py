@@ -30,7 +30,7 @@ from tutelage.store.schema import (
     PromptRow,
     ResponseRow,
 )
-from tutelage.store.schema_feedback import Assignment, Flag, Gold, SchemaVersion
+from tutelage.store.schema_feedback import Assignment, Flag, Gold, SchemaVersion, SoftVote
 
 State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
 PAGE = 200  # lines at most
@@ -85,6 +85,8 @@ class AnswerRow:
     active_ms: int | None
     schema_version: int | None
     current: bool  # not revised since
+    share: float | None = None  # of a vote from a file, as `margin`: see `records.Vote`
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -273,8 +275,11 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             Annotation.active_ms,
             SchemaVersion.n,
             Annotation.supersedes_id,
+            SoftVote.share,
+            SoftVote.margin,
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
         .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
         .where(Annotation.item_id == item_id)
@@ -294,6 +299,8 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             active_ms=row.active_ms,
             schema_version=row.n,
             current=row.id not in revised,
+            share=row.share,
+            margin=row.margin,
         )
         for row in rows
     ]
