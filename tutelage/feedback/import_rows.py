@@ -13,13 +13,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from tutelage.feedback.incoming import PreferenceLine, PromptLine, ResponseColumns, ResponseLine, ScoreLine
-from tutelage.records import Finish, Prompt, Vote
+from tutelage.records import Finish, Prompt
 from tutelage.store.generations import insert_generation_run, insert_prompts
-from tutelage.store.rows import ModelInfo, NewVote
+from tutelage.store.rows import ModelInfo
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import ResponseScore, SoftVote
-from tutelage.store.sql import insert_one, shown
-from tutelage.store.voting import insert_votes
+from tutelage.store.sql import insert_one, insert_rows, shown
+from tutelage.store.voting import insert_soft_vote, recount
 
 VOTER = (
     "import"  # whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2"
@@ -70,8 +70,11 @@ class _Known(NamedTuple):
 
 def store_response(connection: Connection, key: int, line: ResponseLine) -> tuple[int, bool]:
     """(id, whether it is new).  Without a sample index the same text with the same end is the same response."""
+    return _store_response(connection, ensure_prompt(connection, key, line.prompt, line.said.split), line)
+
+
+def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) -> tuple[int, bool]:
     said = line.said
-    prompt_id = ensure_prompt(connection, key, line.prompt, said.split)
     model = ModelInfo(said.model, said.model_sha256)
     run_id = insert_generation_run(connection, model, said.engine, said.params)
     known, text = _known(connection, prompt_id, run_id), digest(line.text)
@@ -125,11 +128,21 @@ def store_preference(connection: Connection, key: int, line: PreferenceLine, see
         raise ValueError("chosen and rejected are the same text")
     item_id, slot = _ensure_pair(connection, key, line)
     said = _said(line, slot)
-    name, client_key = _voter(connection, item_id, line, said, seen)
-    if not name:
+    voter = _voter(connection, item_id, line, said, seen)
+    if voter is None:
         return False
-    vote = NewVote(item_id, Vote(name, said.preference, 0, said.share, said.margin), client_key)
-    return bool(insert_votes(connection, key, [vote]))
+    annotation_id = insert_one(
+        connection,
+        Annotation,
+        item_id=item_id,
+        annotator_id=voter.id,
+        preference=said.preference,
+        first_shown=0,
+        client_key=voter.client_key,
+    )
+    insert_soft_vote(connection, annotation_id, said.share, said.margin)
+    recount(connection, [item_id])
+    return True
 
 
 def _said(line: PreferenceLine, chosen_slot: int) -> Said:
@@ -152,7 +165,7 @@ def _ensure_pair(connection: Connection, key: int, line: PreferenceLine) -> tupl
     item_digest = _pair_digest(line, [text for text, _ in sides])
     item_id = _item(connection, key, item_digest)
     if item_id is None:
-        slots = [_ensure_side(connection, key, line, prompt_id, *side) for side in sides]
+        slots = [_ensure_side(connection, line, prompt_id, *side) for side in sides]
         item_id = insert_item(connection, key, "pair", prompt_id, slots, item_digest, overlap=1)
     else:
         _check_ends(connection, item_id, [end for _, end in sides])
@@ -169,7 +182,7 @@ def _pair_digest(line: PreferenceLine, texts: Sequence[str]) -> str:
 
 
 def _ensure_side(
-    connection: Connection, key: int, line: PreferenceLine, prompt_id: int, text: str, end: Finish | None
+    connection: Connection, line: PreferenceLine, prompt_id: int, text: str, end: Finish | None
 ) -> int:
     """The id of the project's response of this text (that ended so, where that is said); made where there is none."""
     same = select(ResponseRow.id).where(
@@ -181,7 +194,8 @@ def _ensure_side(
     if found is not None:
         return found
     said = ResponseColumns(split=line.said.split)
-    return store_response(connection, key, ResponseLine(line.comparison.prompt, text, end or "eos", said))[0]
+    response = ResponseLine(line.comparison.prompt, text, end or "eos", said)
+    return _store_response(connection, prompt_id, response)[0]
 
 
 def _check_ends(connection: Connection, item_id: int, ends: Sequence[Finish | None]) -> None:
@@ -194,10 +208,17 @@ def _check_ends(connection: Connection, item_id: int, ends: Sequence[Finish | No
             )
 
 
+class _Voter(NamedTuple):
+    """An annotator's id, and the client key of their vote."""
+
+    id: int
+    client_key: str
+
+
 def _voter(
     connection: Connection, item_id: int, line: PreferenceLine, said: Said, seen: Seen
-) -> tuple[str, str]:
-    """(annotator, client key) of a new vote; ("", "") where it is stored already.
+) -> _Voter | None:
+    """Whose vote this is, and under which key; None where it is stored already.
 
     An annotator votes once on a pair.  Lines that name nobody are told apart by what they say and how often: so a file
     that is imported again, mended or longer, adds only what it did not say before.
@@ -205,20 +226,20 @@ def _voter(
     name = line.said.annotator.strip()
     votes = _votes_on(connection, item_id)
     if name:
-        ensure_annotator(connection, name, line.said.annotator_kind)
+        annotator_id = ensure_annotator(connection, name, line.said.annotator_kind)
         if name not in votes:
-            return name, f"{VOTER}/{item_id}/{name}"
+            return _Voter(annotator_id, f"{VOTER}/{item_id}/{name}")
         if not _same(votes[name], said):
             raise ValueError(f"'{name}' has voted otherwise on this pair already, and votes once")
-        return "", ""
+        return None
     seen[item_id, said] += 1
     ours = [vote for voter, vote in votes.items() if voter == VOTER or voter.startswith(f"{VOTER} ")]
     if sum(_same(vote, said) for vote in ours) >= seen[item_id, said]:
-        return "", ""
+        return None
     names = (VOTER if n == 1 else f"{VOTER} {n}" for n in range(1, len(votes) + 2))
     free = next(name for name in names if name not in votes)
-    ensure_annotator(connection, free, "rule")
-    return free, f"{VOTER}/{item_id}" if free == VOTER else f"{VOTER}/{item_id}/{free}"
+    client_key = f"{VOTER}/{item_id}" if free == VOTER else f"{VOTER}/{item_id}/{free}"
+    return _Voter(ensure_annotator(connection, free, "rule"), client_key)
 
 
 def _votes_on(connection: Connection, item_id: int) -> dict[str, Said]:
@@ -305,8 +326,8 @@ def insert_item(
     """A new item about these responses, in this order of slots."""
     content = {"project_id": key, "type": type, "prompt_id": prompt_id, "overlap": overlap}
     item_id = insert_one(connection, Item, **content, digest=item_digest)
-    for slot, response_id in enumerate(responses):
-        insert_one(connection, ItemResponse, item_id=item_id, slot=slot, response_id=response_id)
+    slots = [{"item_id": item_id, "slot": slot, "response_id": one} for slot, one in enumerate(responses)]
+    insert_rows(connection, ItemResponse, slots)
     return item_id
 
 
