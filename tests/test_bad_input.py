@@ -58,7 +58,7 @@ def write(path: Path, *rows: object) -> str:
         ([], r"rows\.jsonl.*(empty|no rows)"),
         ([{"prompt": "a", "completion": "b"}, '{"prompt": "a", '], r"rows\.jsonl.*line 2"),
         ([{"question_text": "a", "reply": "b"}], r"question_text.*reply.*prompt"),
-        ([{"prompt": "a", "completion": 7}], r"line 1.*completion"),
+        ([{"prompt": "a", "completion": 7}], r"completion must be .*, not int 7 \(line 1\)"),
         ([{"prompt": "a", "completion": ""}] * 3, r"3 of 3 .*empty response"),
     ],
 )

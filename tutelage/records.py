@@ -29,7 +29,13 @@ class Place(NamedTuple):
         return f"{self.file} {self.unit} {self.number}"
 
     def to_json(self) -> dict[str, Any]:
+        """{"file", and "line" (row, document)}"""
         return {"file": self.file, self.unit: self.number}
+
+
+def place_json(record: Any) -> dict[str, Any]:
+    """Where a record stands, to be put beside what it says; {} where it comes from no file."""
+    return record.place.to_json() if record.place else {}
 
 
 @dataclass(frozen=True)

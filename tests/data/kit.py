@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tutelage.data.reading.formats import Dropped, Walkable
 from tutelage.models.tiny import train_tokenizer
 from tutelage.records import Message, Prompt
 
@@ -90,12 +91,17 @@ def sentencepiece_like() -> PreTrainedTokenizerFast:
     )
 
 
-class Skipping(list[Any]):
-    """Rows, and how many more could not be read as such, by reason."""
+class WithDropped(Walkable[Any]):
+    """Records, and behind them rows that gave none."""
 
-    def __init__(self, rows: Iterable[Any], skipped: dict[str, int]) -> None:
-        super().__init__(rows)
-        self.skipped = skipped
+    def __init__(
+        self, rows: Iterable[Any], dropped: Iterable[Dropped], unused: dict[str, int] | None = None
+    ) -> None:
+        self._rows = list(rows)
+        self._dropped, self.unused = list(dropped), unused or {}
+
+    def walk(self) -> Iterator[Any]:
+        return iter([*self._rows, *self._dropped])
 
 
 def chat(*contents: str, system: str = "") -> tuple[Message, ...]:

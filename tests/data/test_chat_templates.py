@@ -149,7 +149,7 @@ def test_pairs_share_their_prompt(name: str) -> None:
         Comparison(ask("Hi", "Hello", "How many?"), "Three cats.", ""),
     ]
     ready = prepare_comparisons(tokenizer, rows, max_length=200)
-    assert list(ready.rows) == [0, 1] and not ready.report.dropped
+    assert list(ready.examples.table.rows) == [0, 1] and not ready.report.dropped
     for row, pair in zip(rows, ready.examples, strict=True):
         before = tokenize_prompt(tokenizer, row.prompt)
         for side, text in ((pair.chosen, row.chosen), (pair.rejected, row.rejected)):
@@ -187,7 +187,7 @@ def test_every_answer_of_a_conversation_is_trained_behind_its_own_prompt(name: s
             found.append(tokenizer.decode(run[:-1]).strip())
             position = start + len(run)
     assert found == answers
-    assert (ready.report.kept, set(ready.rows)) == (1, {0})
+    assert (ready.report.kept, set(ready.examples.table.rows)) == (1, {0})
     assert ready.report.apart == (len(ready.examples) > 1)
     assert ready.report.tokens == sum(map(len, ready.examples))
     documents = prepare_documents(tokenizer, [conversation])
@@ -213,7 +213,7 @@ def test_long_conversations_lose_their_oldest_text_turn_by_turn() -> None:
         max_length=80,
         max_dropped_share=0.5,
     )
-    assert list(short.rows) == [0, 0] and "alone is longer" in next(iter(short.report.dropped))
+    assert list(short.examples.table.rows) == [0, 0] and "alone is longer" in next(iter(short.report.dropped))
 
 
 @pytest.mark.parametrize("template", SYSTEMLESS.values(), ids=SYSTEMLESS)
@@ -253,8 +253,8 @@ def test_what_a_template_cannot_write_at_all_is_said_with_its_rows() -> None:
         Conversation((Message("assistant", "a"), Message("user", "b"))),
     ]
     report = prepare_demonstrations(tokenizer_of(GEMMA), rows, max_length=200, max_dropped_share=0.9).report
-    assert report.dropped == {"the chat template refuses it (Conversation roles must alternate)": 3}
-    assert report.first_dropped == {next(iter(report.dropped)): [2, 3, 4]}
+    assert report.dropped == {"that the chat template refuses (Conversation roles must alternate)": 3}
+    assert report.dropped_places == {next(iter(report.dropped)): {"row": [2, 3, 4]}}
 
 
 def test_a_conversation_that_the_assistant_begins() -> None:

@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from tests.data.kit import ask, chat, write_jsonl
-from tutelage.data.reading.formats import read_comparisons, read_demonstrations, read_documents, read_prompts
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+from tutelage.data.reading.formats import (
+    Dropped,
+    read_comparisons,
+    read_demonstrations,
+    read_documents,
+    read_prompts,
+)
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Place, Prompt
 
 USER = {"role": "user", "content": "How many?"}
 ANSWER = {"role": "assistant", "content": "Three"}
@@ -18,7 +24,7 @@ QUESTION = ask("How many?")
 
 
 def read(reader: Any, tmp_path: Path, *rows: Any) -> Any:
-    return list(reader(write_jsonl(tmp_path / "rows.jsonl", rows)))
+    return list(reader(write_jsonl(tmp_path / "rows.jsonl", rows)).walk())
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,9 @@ def test_documents(tmp_path: Path, row: dict, expected: Any) -> None:
         ({"prompt": [USER], "completion": [ANSWER]}, Demonstration(QUESTION, "Three")),
         ({"prompt": "How many?", "completion": [ANSWER]}, Demonstration(QUESTION, "Three")),
         ({"prompt": [USER], "completion": "Three"}, Demonstration(QUESTION, "Three")),
+        # text that happens to be JSON stays text
+        ({"prompt": [USER], "completion": '["a", "b"]'}, Demonstration(QUESTION, '["a", "b"]')),
+        ({"prompt": '{"a": 1}', "completion": '{"b": 2}'}, Demonstration(Prompt('{"a": 1}'), '{"b": 2}')),
         ({"instruction": "How many?", "input": "", "output": "Three"}, Demonstration(QUESTION, "Three")),
         ({"instruction": "Count", "input": "a b", "output": "2"}, Demonstration(ask("Count\n\na b"), "2")),
         ({"instruction": "Count", "output": "2"}, Demonstration(ask("Count"), "2")),
@@ -103,6 +112,10 @@ def test_prompts(tmp_path: Path, row: dict, expected: Prompt) -> None:
     ("row", "expected"),
     [
         ({"prompt": "Q: ", "chosen": "good", "rejected": "bad"}, Comparison(Prompt("Q: "), "good", "bad")),
+        (
+            {"prompt": [USER], "chosen": '{"n": 3}', "rejected": "[9]"},
+            Comparison(QUESTION, '{"n": 3}', "[9]"),
+        ),
         ({"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}, Comparison(QUESTION, "Three", "Nine")),
         ({"prompt": [USER], "chosen": "Three", "rejected": "Nine"}, Comparison(QUESTION, "Three", "Nine")),
         (
@@ -147,17 +160,21 @@ def test_hh_identical_is_kept_for_preflight_to_count(tmp_path: Path) -> None:
     assert row.chosen == row.rejected == "Yes." and row.prompt.content[-1] == Message("user", "On what?")
 
 
-def test_rows_that_no_comparison_can_hold_are_counted(tmp_path: Path) -> None:
+def test_rows_that_no_comparison_can_hold_are_named(tmp_path: Path) -> None:
     good = {"chosen": HH + " On you.", "rejected": HH + " On the weather."}
     earlier = {"chosen": HH + " a", "rejected": HH.replace("Maybe", "Never") + " b"}
     longer = {"chosen": HH + " a", "rejected": HH + " b\n\nHuman: So?\n\nAssistant: c"}
     unrelated = {"chosen": "Yes, surely", "rejected": "No, never"}
-    rows = read_comparisons(write_jsonl(tmp_path / "rows.jsonl", [earlier, good, longer, unrelated]))
+    path = write_jsonl(tmp_path / "rows.jsonl", [earlier, good, longer, unrelated])
+    rows = read_comparisons(path)
     assert len(list(rows)) == len(list(rows)) == 1  # however often they are read
-    assert rows.skipped == {
-        "chosen and rejected differ in more than one turn": 2,
-        "chosen and rejected have no shared start that could be the prompt": 1,
-    }
+    assert [row for row in rows.walk() if isinstance(row, Dropped)] == [
+        Dropped(Place(str(path), 1), "whose chosen and rejected differ in more than one turn"),
+        Dropped(Place(str(path), 3), "whose chosen and rejected differ in more than one turn"),
+        Dropped(
+            Place(str(path), 4), "whose chosen and rejected have no shared start that could be the prompt"
+        ),
+    ]
 
 
 def test_chosen_stays_chosen(tmp_path: Path) -> None:
@@ -168,6 +185,14 @@ def test_chosen_stays_chosen(tmp_path: Path) -> None:
 
 # ---- what is wrong, where, and what is known -----------------------------------------------------------------------------
 
+PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
+GOOD = {
+    read_comparisons: PAIR,
+    read_demonstrations: {"prompt": "a", "completion": "b"},
+    read_prompts: {"prompt": "a"},
+    read_documents: {"text": "a"},
+}
+
 
 @pytest.mark.parametrize(
     ("reader", "row", "parts"),
@@ -175,13 +200,12 @@ def test_chosen_stays_chosen(tmp_path: Path) -> None:
         (
             read_comparisons,
             {"foo": 1, "bar": 2},
-            ["rows.jsonl line 2", "columns foo, bar", "prompt+chosen+rejected"],
+            ["columns foo, bar", "prompt+chosen+rejected"],
         ),
         (
             read_comparisons,
             {"question": "a", "answer": "b"},
             [
-                "line 2",
                 "columns question, answer, which hold demonstrations; comparisons can be read from",
                 "chosen",
             ],
@@ -193,61 +217,67 @@ def test_chosen_stays_chosen(tmp_path: Path) -> None:
         ),
         (read_prompts, {"text": "a"}, ["prompts can be read from the columns", "prompt"]),
         (read_documents, {"prompt": "a"}, ["columns prompt, which hold prompts", "pretraining text", "text"]),
-        (read_documents, {"text": 3}, ["rows.jsonl line 2: text must be text, found int 3"]),
-        (read_prompts, {"prompt": 3}, ["line 2: prompt must be text or a list of messages, found int"]),
-        (read_prompts, {"prompt": []}, ["line 2: prompt must be a list of messages, found list []"]),
-        (read_prompts, {"prompt": [{"role": "user"}]}, ["line 2: prompt[0] must be a message", "found dict"]),
-        (read_prompts, {"prompt": [USER, ANSWER]}, ["line 2: prompt ends with an assistant message"]),
-        (read_prompts, {"prompt": "a", "reference": "b"}, ["reference must be a JSON object, found str 'b'"]),
-        (read_prompts, {"prompt": "a", "task": 1}, ["task must be text, found int 1"]),
-        (read_demonstrations, {"prompt": "a", "completion": 1.5}, ["completion must be", "found float 1.5"]),
-        (
-            read_demonstrations,
-            {"prompt": [USER], "completion": [ANSWER, USER]},
-            ["one assistant message", "messages"],
-        ),
-        (read_demonstrations, {"messages": "a"}, ["messages must be a list of messages, found str 'a'"]),
-        (
-            read_comparisons,
-            {"chosen": "a", "rejected": [ANSWER]},
-            ["chosen and rejected must be both text or both lists"],
-        ),
-        (
-            read_comparisons,
-            {"prompt": "a", "chosen": "b", "rejected": "c", "margin": "x"},
-            ["margin must be a finite"],
-        ),
-        (
-            read_comparisons,
-            {"prompt": "a", "chosen": "b", "rejected": "c", "margin": float("nan")},
-            ["margin", "nan"],
-        ),
-        (
-            read_comparisons,
-            {"prompt": "a", "chosen": "b", "rejected": "c", "chosen_finish": "stop"},
-            ["chosen_finish", '"eos" (it ended) or "length" (it was cut)', "'stop'"],
-        ),
-        (
-            read_comparisons,
-            {"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": 1.2},
-            ["p_chosen is 1.2"],
-        ),
-        (
-            read_comparisons,
-            {"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": True},
-            ["p_chosen", "bool"],
-        ),
     ],
 )
-def test_bad_rows(tmp_path: Path, reader: Any, row: dict, parts: list[str]) -> None:
-    good = {
-        read_comparisons: {"prompt": "a", "chosen": "b", "rejected": "c"},
-        read_demonstrations: {"prompt": "a", "completion": "b"},
-        read_prompts: {"prompt": "a"},
-        read_documents: {"text": "a"},
-    }[reader]
-    with pytest.raises(ValueError) as caught:
-        read(reader, tmp_path, good, row)
-    message = str(caught.value)
-    assert [part for part in parts if part not in message] == [], message
-    assert "\n" not in message and len(message) < 400
+def test_columns_that_no_format_has(tmp_path: Path, reader: Any, row: dict, parts: list[str]) -> None:
+    for rows in ([row], [row] * 300):
+        with pytest.raises(ValueError) as caught:
+            read(reader, tmp_path, *rows)
+        message = str(caught.value)
+        assert [part for part in parts if part not in message] == [], message
+        assert "\n" not in message and len(message) < 500 and "rows.jsonl line 1: " in message
+    *_, dropped = read(reader, tmp_path, GOOD[reader], row)
+    assert dropped.place.number == 2 and dropped.reason.startswith(f"whose columns ({next(iter(row))}")
+
+
+def test_one_answer_that_is_null_stops_nothing(tmp_path: Path) -> None:
+    """The row then looks like a prompt; the others are what they were."""
+    rows = [{"instruction": "a", "output": None if n == 0 else "b"} for n in range(5)]
+    first, *others = read(read_demonstrations, tmp_path, *rows)
+    assert (
+        first == Dropped(first.place, "whose columns (instruction) hold no demonstrations")
+        and len(others) == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("reader", "row", "reason"),
+    [
+        (read_documents, {"text": 3}, "text must be text, not int 3"),
+        (read_prompts, {"prompt": 3}, "prompt must be text or a list of messages, not int"),
+        (read_prompts, {"prompt": []}, "prompt must be a list of messages, not list"),
+        (read_prompts, {"prompt": [{"role": "user"}]}, "a turn that has neither words nor a call"),
+        (read_prompts, {"prompt": [3]}, "prompt[0] must be a message with role and content, not int 3"),
+        (
+            read_prompts,
+            {"prompt": [{"role": "user", "content": None}]},
+            "a turn that has neither words nor a call",
+        ),
+        (read_prompts, {"prompt": [{"role": "owl", "content": "Hu"}]}, "unknown role 'owl'"),
+        (read_prompts, {"prompt": [USER, ANSWER]}, "prompt ends with an assistant's turn"),
+        (read_prompts, {"prompt": " \n"}, "with an empty prompt"),
+        (read_prompts, {"prompt": "a", "reference": 4}, "reference must be a JSON object, not int 4"),
+        (read_prompts, {"prompt": "a", "task": 1}, "task must be text, not int 1"),
+        (
+            read_demonstrations,
+            {"prompt": "a", "completion": 1.5},
+            "completion must be a list of messages, not float",
+        ),
+        (read_demonstrations, {"messages": "a"}, "messages must be a list of messages, not str 'a'"),
+        (read_comparisons, {"chosen": "a", "rejected": [ANSWER]}, "no shared start"),
+        (read_comparisons, {**PAIR, "margin": "x"}, "margin must be a finite number, not str 'x'"),
+        (
+            read_comparisons,
+            {**PAIR, "chosen_finish": "cut"},
+            '"eos" (it ended) or "length" (it was cut), not str',
+        ),
+        (read_comparisons, {**PAIR, "p_chosen": 1.2}, "p_chosen is 1.2"),
+        (read_comparisons, {**PAIR, "p_chosen": True}, "p_chosen must be a finite number, not bool"),
+    ],
+)
+def test_rows_of_a_wrong_shape_are_dropped_with_their_place(
+    tmp_path: Path, reader: Any, row: dict, reason: str
+) -> None:
+    good, dropped = read(reader, tmp_path, GOOD[reader], row)
+    assert not isinstance(good, Dropped) and isinstance(dropped, Dropped) and not dropped.meant
+    assert str(dropped.place) == f"{tmp_path / 'rows.jsonl'} line 2" and reason in dropped.reason

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from tests.data.kit import STRICT, Skipping, ask, byte_level, chat, tiny
+from tests.data.kit import STRICT, WithDropped, ask, byte_level, chat, tiny
 from tutelage.data import progress, work
 from tutelage.data.preflight import (
     prepare_comparisons,
@@ -17,6 +17,7 @@ from tutelage.data.preflight import (
     prepare_prompts,
 )
 from tutelage.data.preflight_report import Preflight
+from tutelage.data.reading.formats import Dropped
 from tutelage.data.template import (
     end_token_id,
     tokenize,
@@ -24,36 +25,39 @@ from tutelage.data.template import (
     tokenize_document,
     tokenize_prompt,
 )
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Place, Prompt
 
 LONG = " ".join(["sat"] * 70)
 
 
 def test_demonstrations() -> None:
-    rows = Skipping(
-        [
-            Demonstration(ask("How many?"), "Three cats"),
-            Demonstration(ask("How many?"), "  "),
-            Demonstration(ask(LONG), "Three"),
-            Demonstration(ask("How many?"), LONG),
-            Conversation(chat("How many?", "Three", "Sure?", "Yes")),
-            Conversation(chat(LONG, "Three")),
-            Conversation(chat("How many?")),
-        ],
-        skipped={"odd": 2},
+    rows: list[Demonstration | Conversation] = [
+        Demonstration(ask("How many?"), "Three cats"),
+        Demonstration(ask("How many?"), "  "),
+        Demonstration(ask(LONG), "Three"),
+        Demonstration(ask("How many?"), LONG),
+        Conversation(chat("How many?", "Three", "Sure?", "Yes")),
+        Conversation(chat(LONG, "Three")),
+        Conversation(chat("How many?")),
+    ]
+    dropped = [Dropped(Place("a.jsonl", n), "that is odd") for n in (8, 11)]
+    ready = prepare_demonstrations(
+        tiny(), WithDropped(rows, dropped), max_length=64, source="a.jsonl", max_dropped_share=0.9
     )
-    ready = prepare_demonstrations(tiny(), rows, max_length=64, source="a.jsonl", max_dropped_share=0.9)
     report = ready.report
-    assert list(ready.rows) == [0, 2, 4]
+    assert list(ready.examples.table.rows) == [0, 2, 4]
     assert (report.rows, report.kept, report.truncated) == (9, 3, 1)
     assert report.dropped == {
-        "odd": 2,
         "with an empty response": 1,
         "whose response alone is longer than max_length=64": 1,
         "longer than max_length=64": 1,
-        "no assistant turn": 1,
+        "with no assistant turn": 1,
+        "that is odd": 2,
     }
-    assert report.first_dropped["with an empty response"] == [2]
+    assert report.dropped_places["with an empty response"] == {"row": [2]}
+    assert report.dropped_rows()[-2:] == [
+        {"file": "a.jsonl", "line": n, "reason": "that is odd"} for n in (8, 11)
+    ]
     assert sum(report.dropped.values()) + report.kept == report.rows
     first = tokenize(tiny(), rows[0].prompt, rows[0].response)
     assert ready.examples[0].ids.tolist() == first.ids.tolist()
@@ -73,7 +77,7 @@ def test_demonstrations() -> None:
 def test_without_truncation_long_rows_are_dropped() -> None:
     rows = [Demonstration(ask(LONG), "Three"), Demonstration(ask("How many?"), "Three")]
     ready = prepare_demonstrations(tiny(), rows, max_length=64, truncate_prompts=False, max_dropped_share=0.5)
-    assert list(ready.rows) == [1] and ready.report.dropped == {"longer than max_length=64": 1}
+    assert list(ready.examples.table.rows) == [1] and ready.report.dropped == {"longer than max_length=64": 1}
 
 
 def test_comparisons_keep_one_prompt_for_both() -> None:
@@ -86,7 +90,7 @@ def test_comparisons_keep_one_prompt_for_both() -> None:
         Comparison(ask("How many?"), "Three", LONG),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.9)
-    assert list(ready.rows) == [0, 3, 4]
+    assert list(ready.examples.table.rows) == [0, 3, 4]
     assert ready.report.dropped == {
         "with identical chosen and rejected": 2,
         "whose response alone is longer than max_length=64": 1,
@@ -109,7 +113,9 @@ def test_an_empty_response_is_its_end(prompt: Prompt) -> None:
         Comparison(prompt, "", "<|eos|>"),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.5)
-    assert list(ready.rows) == [0, 1] and ready.report.dropped == {"with identical chosen and rejected": 2}
+    assert list(ready.examples.table.rows) == [0, 1] and ready.report.dropped == {
+        "with identical chosen and rejected": 2
+    }
     empty, end = ready.examples[0].chosen, end_token_id(tiny(), prompt.is_chat)
     assert empty.ids.tolist() == [*tokenize_prompt(tiny(), prompt), end]
     assert empty.loss_mask.tolist() == [False] * (len(empty) - 1) + [True]
@@ -138,7 +144,7 @@ def test_a_cut_demonstration_has_no_end() -> None:
         assert decode([i for i in said if i != end]) == row.response
     assert len(ready.examples[3]) == 64  # room for the end that it does not have
     dropped = prepare_demonstrations(tiny(), rows, max_length=64, cut_responses="drop", max_dropped_share=0.8)
-    assert list(dropped.rows) == [2] and dropped.report.cut == 0
+    assert list(dropped.examples.table.rows) == [2] and dropped.report.cut == 0
     with pytest.raises(ValueError, match=r"3 of 4 .* set cut_responses=keep, correct these rows"):
         prepare_demonstrations(tiny(), rows, max_length=64, cut_responses="drop")
 
@@ -153,7 +159,7 @@ def test_a_cut_response_of_a_pair_has_no_end() -> None:
         Comparison(ask("How many?"), text, "", rejected_finish="length"),
     ]
     ready = prepare_comparisons(tiny(), rows, max_length=64, max_dropped_share=0.5)
-    assert list(ready.rows) == [0, 1] and ready.report.cut == 2
+    assert list(ready.examples.table.rows) == [0, 1] and ready.report.cut == 2
     assert ready.report.dropped == {
         "with identical chosen and rejected": 1,
         "with a response that was cut before its first word": 1,
@@ -169,7 +175,7 @@ def test_a_cut_response_of_a_pair_has_no_end() -> None:
         cut_responses="drop",
         max_dropped_share=0.7,
     )
-    assert list(dropped.rows) == [2]
+    assert list(dropped.examples.table.rows) == [2]
 
 
 def test_a_cut_document_has_no_end() -> None:
@@ -193,7 +199,7 @@ def test_documents_are_kept_whole() -> None:
         Conversation(chat("How many?", "Three")),
     ]
     ready = prepare_documents(tiny(), rows, max_dropped_share=0.5)
-    assert list(ready.rows) == [0, 2, 3] and ready.report.dropped == {"with no text": 1}
+    assert list(ready.examples.table.rows) == [0, 2, 3] and ready.report.dropped == {"with no text": 1}
     assert ready.examples[1].ids.tolist() == tokenize_document(tiny(), rows[2]).ids.tolist()
     every = sum(len(tokens) - 1 for tokens in ready.examples[:2]) + int(ready.examples[2].loss_mask.sum())
     assert ready.report.trained_tokens == every  # nothing comes before a document's first token
@@ -216,7 +222,7 @@ def test_rows_the_template_refuses_are_counted() -> None:
     report = prepare_demonstrations(
         byte_level(STRICT, bos=True), rows, max_length=64, max_dropped_share=0.5
     ).report
-    assert report.dropped == {"the chat template refuses it (roles must alternate)": 1}
+    assert report.dropped == {"that the chat template refuses (roles must alternate)": 1}
 
 
 def test_many_rows_are_the_same_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,10 +245,12 @@ def test_too_much_dropped_stops() -> None:
         prepare_comparisons(tiny(), rows, max_length=32, source="pairs.jsonl")
     assert str(caught.value) == (
         "3 of 4 comparisons from pairs.jsonl would be dropped, more than max_dropped_share=0.1: 2 with identical chosen "
-        "and rejected, 1 whose response alone is longer than max_length=32; raise max_length, correct these rows or "
-        "raise max_dropped_share"
+        "and rejected (row 1, 2), 1 whose response alone is longer than max_length=32 (row 3); raise max_length, correct "
+        "these rows or raise max_dropped_share"
     )
-    assert prepare_comparisons(tiny(), rows, max_length=32, max_dropped_share=0.75).rows[:] == [3]
+    assert prepare_comparisons(
+        tiny(), rows, max_length=32, max_dropped_share=0.75
+    ).examples.table.rows.tolist() == [3]
 
 
 def test_nothing_left_stops_whatever_the_share() -> None:

@@ -18,11 +18,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.data.kit import CHATML, Skipping, ask, byte_level, tiny, write_jsonl
+from tests.data.kit import CHATML, WithDropped, ask, byte_level, tiny, write_jsonl
 from tutelage.cache import PARTIAL
-from tutelage.data import formats, order, preflight, sources, work
+from tutelage.data import order, preflight, work
 from tutelage.data.batch import Tokens
 from tutelage.data.preflight import Prepared, comparisons_of
+from tutelage.data.reading import formats
+from tutelage.data.reading import rows as reading_rows
+from tutelage.data.reading.formats import Dropped
+from tutelage.data.reading.rows import DOCUMENT_SEPARATOR
 from tutelage.data.split import split_by_prompt
 from tutelage.data.template import PairTokens
 from tutelage.records import Comparison, Demonstration, Document, Prompt
@@ -32,6 +36,7 @@ PAIRS = [
     for i in range(40)
 ]
 PAIRS += [Comparison(Prompt("plain", "maths", {"answer": [3]}), " a", " b", chosen_finish="length")]
+ODD = [Dropped(None, "that is odd"), Dropped(None, "that is odd")]
 ROWS: dict[Callable[..., Prepared[Any]], list[Any]] = {
     preflight.prepare_documents: [Document(f"The cat sat {i}.") for i in range(9)],
     preflight.prepare_demonstrations: [Demonstration(pair.prompt, pair.chosen) for pair in PAIRS],
@@ -73,11 +78,11 @@ def plain(prepared: Prepared[Any]) -> list[Any]:
 def test_the_same_rows_are_tokenised_once(
     prepare: Callable[..., Prepared[Any]], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    first = call(prepare, Skipping(ROWS[prepare], {"odd": 2}), source="a.jsonl")
+    first = call(prepare, WithDropped(ROWS[prepare], ODD), source="a.jsonl")
     for name in ("_encode_mixed", "_encode_language", "_encode_pairs", "encode_prompts"):
         monkeypatch.setattr(preflight, name, lambda *args: pytest.fail("tokenised again"))
-    again = call(prepare, Skipping(ROWS[prepare], {"odd": 2}), source="b.jsonl")
-    assert plain(again) == plain(first) and list(again.rows) == list(first.rows)
+    again = call(prepare, WithDropped(ROWS[prepare], ODD), source="b.jsonl")
+    assert plain(again) == plain(first) and list(again.examples.table.rows) == list(first.examples.table.rows)
     assert (first.report.source, again.report.source) == ("a.jsonl", "b.jsonl")
     again.report.source = "a.jsonl"
     assert again.report == first.report and again.report.rows == len(ROWS[prepare]) + 2
@@ -106,7 +111,7 @@ def test_whatever_matters_makes_another_table(
     for tokenizer in (byte_level(CHATML), template, byte_level(CHATML, bos=True)):
         call(prepare, ROWS[prepare], tokenizer=tokenizer)
     call(prepare, ROWS[prepare][::-1])
-    call(prepare, Skipping(ROWS[prepare], {"odd": 1}))
+    call(prepare, WithDropped(ROWS[prepare], ODD[:1]))
     monkeypatch.setattr(work, "code_digest", lambda: "changed")
     call(prepare, ROWS[prepare])
     assert len(tables(cache)) == seen + 6
@@ -136,16 +141,16 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, cache: Path) -> No
     data = write_jsonl(tmp_path / "a.jsonl", [{"text": f"The cat {i}"} for i in range(5)])
 
     class Changing(formats.Records[Any]):
-        def __iter__(self) -> Iterator[Any]:
-            for i, row in enumerate(super().__iter__()):
+        def walk(self) -> Iterator[Any]:
+            for i, row in enumerate(super().walk()):
                 if i == 2:
                     with data.open("a") as file:
                         file.write('{"text": "more"}\n')
                 yield row
 
     for rows in (
-        Changing(data, "pretraining text", formats._as_document),
-        split_by_prompt(Changing(data, "pretraining text", formats._as_document), 0.5)[0],
+        Changing(data, "pretraining text"),
+        split_by_prompt(Changing(data, "pretraining text"), 0.5)[0],
     ):
         with pytest.raises(ValueError, match=r"a\.jsonl was changed while it was read: start again"):
             call(preflight.prepare_documents, rows)
@@ -155,7 +160,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, cache: Path) -> No
 def test_comparisons_are_kept_where_that_is_asked_for() -> None:
     prepared = call(preflight.prepare_comparisons, PAIRS, keep_records=True)
     kept = list(comparisons_of(prepared))
-    assert kept == [PAIRS[row] for row in prepared.rows] and kept[-1] == PAIRS[-1]
+    assert kept == [PAIRS[row] for row in prepared.examples.table.rows] and kept[-1] == PAIRS[-1]
     assert kept[-1].prompt.reference == {"answer": [3]}
 
 
@@ -189,7 +194,7 @@ def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Neither reading and tokenising nor a pass over all rows holds more of four times as many."""
-    monkeypatch.setattr(sources, "BLOCK", 2**16)
+    monkeypatch.setattr(reading_rows, "BLOCK", 2**16)
     monkeypatch.setattr(work, "CHUNK", 200)
 
     def make_and_pass(rows: int) -> None:
@@ -198,7 +203,7 @@ def test_memory_does_not_grow_with_the_rows(
         if kind == "jsonl":
             write_jsonl(data, [{"text": text} for text in texts])
         elif kind == "txt":
-            data.write_text(sources.DOCUMENT_SEPARATOR.join(texts))
+            data.write_text(DOCUMENT_SEPARATOR.join(texts))
         else:
             pyarrow.parquet.write_table(pyarrow.table({"text": texts}), data, row_group_size=rows)
         del texts

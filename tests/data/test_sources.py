@@ -13,8 +13,10 @@ import pyarrow.parquet
 import pytest
 
 from tests.data.kit import write_jsonl
-from tutelage.data import sources
-from tutelage.data.reading.sources import Row, local_paths, read_rows
+from tutelage.data.reading import rows as reading
+from tutelage.data.reading.rows import BadRow, Row
+from tutelage.data.reading.sources import local_paths, read_rows
+from tutelage.records import Place
 
 ROWS = [{"text": "ä cat"}, {"text": "a dog"}]
 
@@ -43,7 +45,7 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
 def test_text_file_is_one_document(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
     assert list(read_rows(tmp_path / "a.txt")) == [
-        Row(f"{tmp_path}/a.txt document 1", {"text": "one\n\ntwo"})
+        Row(Place(f"{tmp_path}/a.txt", 1, "document"), {"text": "one\n\ntwo"})
     ]
 
 
@@ -61,7 +63,7 @@ def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
 def test_blank_lines_byte_order_mark_and_nulls(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"text": "a", "task": null}\n\n{"text": "b"}\n')
-    assert [(row.where[-6:], row.columns) for row in read_rows(path)] == [
+    assert [(str(row.place)[-6:], row.columns) for row in read_rows(path)] == [
         ("line 1", {"text": "a"}),
         ("line 3", {"text": "b"}),
     ]
@@ -69,8 +71,8 @@ def test_blank_lines_byte_order_mark_and_nulls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [1, 2, 7, 13, 2**20])
 def test_text_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(sources, "BLOCK", block)
-    mark = sources.DOCUMENT_SEPARATOR
+    monkeypatch.setattr(reading, "BLOCK", block)
+    mark = reading.DOCUMENT_SEPARATOR
     texts = [
         "\ufeffone é",
         "",
@@ -80,7 +82,7 @@ def test_text_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyP
         path = tmp_path / "a.txt"
         path.write_text(text + "end", encoding="utf-8")
         whole = (text + "end").removeprefix("\ufeff").split(mark)
-        assert [(row.where, row.columns["text"]) for row in read_rows(path)] == [
+        assert [(str(row.place), row.columns["text"]) for row in read_rows(path)] == [
             (f"{path} document {n}", part.strip("\n")) for n, part in enumerate(whole, 1) if part.strip()
         ]
     for at in (0, 6, 13, 40):
@@ -97,18 +99,14 @@ def test_lines_are_read_lazily(tmp_path: Path) -> None:
     path.write_text('{"text": "a"}\nnot json\n')
     rows = read_rows(path)
     assert next(rows).columns == {"text": "a"}
-    with pytest.raises(ValueError, match="line 2"):
-        next(rows)
+    bad = next(rows)
+    assert isinstance(bad, BadRow) and bad.stops and bad.place == Place(str(path), 2)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("a.jsonl", b'{"text": "a"}\n{"text": "b"\n', ["a.jsonl line 2: malformed JSON", "column"]),
-        ("a.jsonl", b'{"text": "a"}\n3\n', ["a.jsonl line 2: expected a JSON object", "found a int"]),
-        ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', ["a.jsonl line 2: not UTF-8 text"]),
         ("a.json", b'[{"text": "a"},\n {"text": }]', ["a.json line 2: malformed JSON"]),
-        ("a.json", b'[{"text": "a"}, "b"]', ["a.json row 2: expected a JSON object", "found a str"]),
         ("a.jsonl", b"", ["a.jsonl is empty"]),
         ("a.jsonl", b"\n\n", ["a.jsonl is empty"]),
         ("a.json", b"[]", ["a.json is empty"]),
@@ -120,7 +118,7 @@ def test_lines_are_read_lazily(tmp_path: Path) -> None:
             ["a.jsonl.gz is not a complete gzip file"],
         ),
         ("a.parquet", b"not parquet", ["a.parquet is not a readable parquet file"]),
-        ("a.csv", b"text\na\n", ["a.csv is of an unknown kind", ".jsonl", ".parquet"]),
+        ("a.xlsx", b"text\na\n", ["a.xlsx is of an unknown kind", ".jsonl", ".parquet"]),
         ("a.parquet.gz", b"", ["a.parquet.gz is of an unknown kind"]),
     ],
 )
@@ -130,6 +128,54 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes, parts: list
         list(read_rows(tmp_path / name))
     message = str(caught.value)
     assert [part for part in parts if part not in message] == [] and "\n" not in message, message
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "why", "stops"),
+    [
+        (
+            b'{"text": "a"}\n{"text": "b"\n',
+            "line 2",
+            "malformed JSON (Expecting ',' delimiter, column 13): a file",
+            True,
+        ),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', "line 2", "not UTF-8 text (byte 10): save", True),
+        (b'{"text": 1e999}\n{"text": Infinity}\n', "line 2", "malformed JSON (Infinity is no number", True),
+        (b'{"text": "a"}\n3\n', "line 2", "that is a number, not an object such as", False),
+        (b'[{"text": "a"}, "b"]', "row 2", "that is a text, not an object such as", False),
+        (b'{"text": "a"}\n["b"]\n', "line 2", "that is a list, not an object such as", False),
+        (b'{"text": "a"}\n{"text": "\\ud83d"}', "line 2", "with half a character (\\ud83d)", False),
+    ],
+)
+def test_rows_that_cannot_be_read(tmp_path: Path, content: bytes, place: str, why: str, stops: bool) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    good, bad = read_rows(tmp_path / "a.jsonl")
+    assert isinstance(good, Row) and isinstance(bad, BadRow)
+    assert str(bad.place) == f"{tmp_path}/a.jsonl {place}" and why in bad.why and bad.stops is stops
+
+
+def test_an_escaped_pair_of_halves_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "\\ud83d\\ude42"}\n')
+    assert columns(tmp_path / "a.jsonl") == [{"text": "🙂"}]
+
+
+def test_weights_repeat_rows_or_leave_some_out(tmp_path: Path) -> None:
+    first = write_jsonl(tmp_path / "a.jsonl", [{"text": f"a{i}"} for i in range(4)])
+    second = write_jsonl(tmp_path / "b.jsonl", [{"text": f"b{i}"} for i in range(4)])
+    found = list(read_rows([f"{first}*2", f"{second}*0.5"]))
+    assert [row.columns["text"] for row in found if isinstance(row, Row)] == [
+        *(f"a{i}" for i in range(4) for _ in range(2)),
+        "b1",
+        "b3",
+    ]
+    assert [row.place.copy for row in found] == [0, 1] * 4 + [0, 0]
+    assert len(columns(f"{first}*1.5")) == 6 and len(columns([f"{tmp_path}/*.jsonl*3"])) == 24
+    named = tmp_path / "c.jsonl*2"  # a file that is really called so
+    named.write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match=r"c\.jsonl\*2 is of an unknown kind"):
+        columns(str(named))
+    with pytest.raises(ValueError, match="a weight of 0 leaves nothing"):
+        columns(f"{first}*0")
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -168,7 +214,7 @@ def test_hub_name_split_and_config_reach_the_loader(monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setitem(sys.modules, "datasets", fake)
     rows = list(read_rows("hub:openai/gsm8k:test:main"))
-    assert rows[1] == Row("hub:openai/gsm8k:test row 2", ROWS[1])
+    assert rows[1] == Row(Place("hub:openai/gsm8k:test", 2, "row"), ROWS[1])
     list(read_rows("hub:openai/gsm8k"))
     assert calls == [("openai/gsm8k", "main", "test"), ("openai/gsm8k", None, "train")]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.data.kit import Skipping, ask, chat
-from tutelage.data.reading.formats import skipped_of
+from tests.data.kit import WithDropped, ask, chat
+from tutelage.data.reading.formats import Dropped, unused_of, walk
 from tutelage.data.split import opening, split_by_prompt
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
 PAIRS = [Comparison(ask(f"question {i % 200}"), f"good {i}", f"bad {i}") for i in range(1000)]
 
@@ -61,6 +63,21 @@ def test_share_and_small_sets() -> None:
         split_by_prompt(PAIRS, 1.0)
 
 
-def test_skipped_rows_stay_counted() -> None:
-    train, heldout = split_by_prompt(Skipping(PAIRS, {"odd": 3}), 0.2)
-    assert (skipped_of(train), skipped_of(heldout)) == ({"odd": 3}, {})
+def test_dropped_rows_go_with_those_to_train_on() -> None:
+    dropped = [Dropped(Place("a.jsonl", n), "that is odd") for n in (1, 2)]
+    train, heldout = split_by_prompt(WithDropped(PAIRS, dropped, {"id": 3}), 0.2)
+    assert [row for row in walk(train) if isinstance(row, Dropped)] == dropped
+    assert not [row for row in walk(heldout) if isinstance(row, Dropped)]
+    assert (unused_of(train), unused_of(heldout)) == ({"id": 3}, {})
+    assert len(list(train)) + len(list(heldout)) == len(PAIRS)
+
+
+def test_a_row_that_counts_three_times_is_held_out_once() -> None:
+    rows = [
+        replace(pair, place=Place("a.jsonl", n, copy=copy))
+        for n, pair in enumerate(PAIRS, 1)
+        for copy in range(3)
+    ]
+    train, heldout = split_by_prompt(rows, 0.2)
+    plain_train, plain_heldout = split_by_prompt(PAIRS, 0.2)
+    assert list(heldout) == list(plain_heldout) and len(list(train)) == 3 * len(list(plain_train))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.train.making import CPU, make_model, make_tokenizer
-from tutelage.data.reading.formats import read_demonstrations
+from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.feedback import source
 from tutelage.models.loading import save
@@ -101,3 +104,114 @@ def test_sft_does_with_cut_responses_as_it_is_told(tmp_path: Path, how: str, kep
     run.close()
     report = json.loads((tmp_path / "run" / "preflight.json").read_text())
     assert (report["kept"], report["cut"]) == (kept, cut)
+
+
+# ---- rows keep their places, and one share goes over all of them ------------------------------------------------------
+
+
+def pairs_file(path: Path, bad: Sequence[int]) -> str:
+    """Sixty pairs, of which those at these lines are no pairs; a blank line after the tenth."""
+    lines = [
+        json.dumps(
+            {"prompt": prompt, "chosen": " sat.", "rejected": " sat." if n in bad else " ran.", "id": n}
+        )
+        for n, prompt in enumerate(PROMPTS, 1)
+    ]
+    path.write_text("\n".join([*lines[:10], "", *lines[10:]]))
+    return str(path)
+
+
+def preflight_of(settings: RewardSettings, folder: Path) -> dict[str, Any]:
+    tokenizer = make_tokenizer()
+    run = Run.open(folder, "reward", settings)
+    prepare_pairs(settings, tokenizer, make_model(tokenizer), run)
+    found: dict[str, Any] = json.loads((folder / "preflight.json").read_text())
+    return found
+
+
+def test_dropped_rows_of_both_sides_are_named_by_their_lines(tmp_path: Path) -> None:
+    """One bad row among few held-out ones does not stop the work: one share goes over all rows."""
+    probe = RewardSettings(data=pairs_file(tmp_path / "p.jsonl", ()), heldout_share=0.1)
+    tokenizer = make_tokenizer()
+    sides = prepare_pairs(
+        probe, tokenizer, make_model(tokenizer), Run.open(tmp_path / "probe", "reward", probe)
+    )
+    held = [place.number for pair in sides.comparisons if (place := pair.place)]
+    train = [place.number for i in range(len(sides.train)) if (place := sides.train.table.place(i))]
+    assert len(held) + len(train) == 60 and 11 not in [*held, *train] and 0 < len(held) < 12
+
+    bad = [held[0], train[0], train[7]]  # lines of the file, of which the eleventh is blank
+    data = pairs_file(tmp_path / "p.jsonl", [n - (n > 11) for n in bad])
+    found = preflight_of(RewardSettings(data=data, heldout_share=0.1), tmp_path / "some")
+    assert sorted(row["line"] for row in found["dropped_rows"]) == sorted(bad)
+    assert {row["file"] for row in found["dropped_rows"]} == {data}
+    assert (found["rows"] + found["held_out"]["rows"], found["held_out"]["kept"]) == (60, len(held) - 1)
+    assert found["unused"] == {"id": 60}
+    with pytest.raises(
+        ValueError, match=r"3 of 60 comparisons from .* max_dropped_share=0.04: 2 with .*\(line"
+    ):
+        preflight_of(
+            RewardSettings(data=data, heldout_share=0.1, max_dropped_share=0.04), tmp_path / "strict"
+        )
+    assert json.loads((tmp_path / "strict" / "preflight.json").read_text())["dropped_rows"]
+
+
+def test_a_held_out_row_that_is_most_of_the_text_is_said(tmp_path: Path) -> None:
+    data = pairs_file(tmp_path / "p.jsonl", ())
+    rows = [json.loads(line) for line in Path(data).read_text().splitlines() if line]
+    held = held_out_prompts(data)
+    console = Console(width=100, record=True)
+    few = [row for row in rows if row["prompt"] not in held[1:]][:4] + [
+        row for row in rows if row["prompt"] == held[0]
+    ]
+    huge = [row | {"chosen": " sat." * (40 if row["prompt"] == held[0] else 1)} for row in few]
+    settings = RewardSettings(data=write(tmp_path / "h.jsonl", huge), heldout_share=0.1, max_length=4096)
+    tokenizer = make_tokenizer()
+    prepare_pairs(
+        settings, tokenizer, make_model(tokenizer), Run.open(tmp_path / "run", "reward", settings, console)
+    )
+    assert "beware" in (text := console.export_text()) and "another split_seed" in text
+
+
+def held_out_prompts(data: str) -> list[Any]:
+    _, held = split_by_prompt(read_comparisons(data), 0.1)
+    return [row.prompt.content for row in held]
+
+
+def test_mixes_and_other_names_reach_the_trainer(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.jsonl", [{"q": f"a {n}", "good": " x", "bad": " y"} for n in range(8)])
+    second = write(tmp_path / "b.jsonl", [{"q": f"b {n}", "good": " x", "bad": " y"} for n in range(8)])
+    columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    given = {"data": [first, f"{second}*3"], "columns": columns, "heldout_share": 0.2}
+    found = preflight_of(RewardSettings.model_validate(given), tmp_path / "mixed")
+    held = found["held_out"]["rows"]
+    assert found["unused"] == {} and found["rows"] + held in range(32 - 2 * held, 33)
+    lineage = json.loads((tmp_path / "mixed" / "lineage.json").read_text())
+    assert next(entry for entry in lineage["inputs"] if entry["name"] == "data")["path"] == [
+        first,
+        f"{second}*3",
+    ]
+    with pytest.raises(ValueError, match=r"'promt' is no column that we know: did you mean 'prompt'"):
+        preflight_of(RewardSettings.model_validate({**given, "columns": {"promt": "q"}}), tmp_path / "typo")
+    with pytest.raises(ValueError, match=r"found the columns q, good, bad; .*columns=\{prompt: NAME, chosen"):
+        preflight_of(RewardSettings.model_validate({**given, "columns": {}}), tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["q", "a", "q", "late"], "conversations end with turns that nobody answers"),
+        (["q", "a"], ""),
+    ],
+)
+def test_an_answer_in_the_wrong_role_is_counted(tmp_path: Path, rows: list[str], line: str) -> None:
+    turns = [{"role": "assistant" if text == "a" else "user", "content": text} for text in rows]
+    data = write(tmp_path / "c.jsonl", [{"messages": turns}] * 3)  # type: ignore[list-item]
+    console = Console(width=120, record=True)
+    settings = SFTSettings(data=data, heldout_share=0)
+    found = stage.show_preflight(
+        prepare_demonstrations(make_tokenizer(), read_demonstrations(data), max_length=64),
+        Run.open(tmp_path / "run", "sft", settings, console),
+        0.1,
+    )
+    assert found.report.unanswered == (3 if line else 0) and line in console.export_text()

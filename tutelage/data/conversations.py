@@ -47,7 +47,7 @@ def _pieces(encoder: Encoder, row: Conversation) -> list[Piece] | Apart | Unusab
     """The rendered conversation in pieces, alternately not by the assistant and by it."""
     last = max((i for i, message in enumerate(row.messages) if _is_trained(message)), default=-1)
     if last < 0:
-        return Unusable("no assistant turn")
+        return Unusable("with no assistant turn")
     messages = encoder.merged(row.messages[: last + 1])
     whole = encoder.render([messages], tools=[row.tools])[0]
     if isinstance(whole, Unusable):
@@ -74,7 +74,7 @@ def _apart(messages: Sequence[Message], tools: Tools) -> Apart | Unusable:
     asked = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
     answers = [i for i, message in enumerate(messages) if _is_trained(message) and i > asked]
     if not answers:
-        return Unusable("no assistant turn after a user's")
+        return Unusable("with no assistant turn after a user's")
     if any(messages[i].tool_calls for i in answers):
         return Unusable(
             "with tool calls, in a template that writes earlier turns otherwise once others follow"

@@ -225,7 +225,7 @@ class Encoder:
         try:
             return self._apply([chat], open_turn, tools)[0]
         except (TemplateError, ValueError, TypeError) as error:
-            return Unusable(f"the chat template refuses it ({str(error).splitlines()[0]})")
+            return Unusable(f"that the chat template refuses ({str(error).splitlines()[0]})")
 
     def _apply(
         self, chats: list[list[dict[str, Any]]], open_turn: bool, tools: list[dict[str, Any]] | None = None

@@ -123,6 +123,8 @@ def prepare_comparisons(
     )
 
     def accept(row: Comparison, pair: tuple[Encoded, Encoded]) -> None:
+        if not pair[0].prompt:
+            raise Unusable(UNPROMPTED)
         if pair[0].response == pair[1].response:
             raise Unusable(IDENTICAL)
         if not (pair[0].response and pair[1].response):
@@ -191,6 +193,7 @@ def _pair(table: Table, unit: int) -> PairTokens:
     return PairTokens(chosen, rejected, *(float(table.numbers(name)[unit]) for name in NUMBERS))
 
 
+UNPROMPTED = "with an empty prompt"  # where the tokenizer has no token to start from, either
 IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
 CUT, WORDLESS = (
     "with a response that was cut (cut_responses=drop)",
@@ -201,7 +204,7 @@ Answers = list[tuple[Prompt, Encoded]]  # each with what it answers
 
 def _why_not_prompt(prompt: Prompt) -> str | None:
     last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
-    return None if last.strip() else "with an empty prompt"
+    return None if last.strip() else UNPROMPTED
 
 
 def _why_not_document(row: Document | Conversation) -> str | None:
@@ -241,6 +244,8 @@ def _encode_mixed(tokenizer: Tokenizer, rows: Sequence[Demonstration | Conversat
 
 
 def _alone(prompt: Prompt, item: Encoded | Unusable) -> Answers | Unusable:
+    if isinstance(item, Encoded) and not item.prompt:
+        return Unusable(UNPROMPTED)
     return item if isinstance(item, Unusable) else [(prompt, item)]
 
 

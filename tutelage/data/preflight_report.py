@@ -157,7 +157,8 @@ class Preflight:
         if self.glued:
             yield (
                 "glued",
-                f"{self.glued:,} responses follow their prompt without white space: text gets no chat template",
+                f"{self.glued:,} responses follow their prompt without white space, as plain text: for turns of a chat set "
+                "columns={instruction: prompt}",
             )
         if self.cut:
             yield "cut", f"{self.cut:,} responses have no end: they were cut when they were written"
@@ -210,7 +211,8 @@ class Preflight:
         shown, left = [], FIRST
         for file, found in places.items():
             if left:
-                shown.append(f"{file} {', '.join(map(str, found[:left]))}")
+                name = file.removeprefix(f"{self.source} ")  # which file, where there are several
+                shown.append(f"{name} {', '.join(map(str, found[:left]))}")
                 left -= len(found[:left])
         return "; ".join(shown) + (", ..." if numbers > FIRST else "")
 

@@ -173,12 +173,11 @@ def _encode_prompt_texts(
     encoder: Encoder, prompts: Sequence[Prompt], texts: Sequence[str | Unusable]
 ) -> list[list[int] | Unusable]:
     """The template writes its own BOS, plain text gets the tokenizer's: BOS stands there once either way."""
-    found: list[list[int] | Unusable] = []
     ids = encoder.encode([text if isinstance(text, str) else "" for text in texts])
-    for prompt, text, own in zip(prompts, texts, ids, strict=True):
-        whole = own if prompt.is_chat else [*encoder.start_ids, *own]
-        found.append(text if isinstance(text, Unusable) else whole or Unusable("with an empty prompt"))
-    return found
+    return [
+        text if isinstance(text, Unusable) else (own if prompt.is_chat else [*encoder.start_ids, *own])
+        for prompt, text, own in zip(prompts, texts, ids, strict=True)
+    ]
 
 
 def _encode_responses(

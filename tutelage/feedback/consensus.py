@@ -17,8 +17,10 @@ BySkill = Literal["dawid-skene", "crowd-bt"]
 Label = tuple[str, str, int]  # unit, annotator, value
 
 
-def soft_labels(labels: Sequence[Label], categories: Sequence[int]) -> dict[str, Mapping[int, float]]:
-    """unit -> category -> probability, from everybody's labels."""
+def soft_labels(
+    labels: Sequence[Label], categories: Sequence[int], *, mirrored: bool = False
+) -> dict[str, Mapping[int, float]]:
+    """unit -> category -> probability, from everybody's labels; `mirrored` where they are for a side of a pair."""
     from tutelage.feedback.statistics import (  # numpy's linear algebra: when used
         Resampling,
         Votes,
@@ -28,7 +30,7 @@ def soft_labels(labels: Sequence[Label], categories: Sequence[int]) -> dict[str,
     if not labels:
         return {}
     units, annotators, values = (list(column) for column in zip(*labels, strict=True))
-    votes = Votes.from_triplets(units, annotators, values, categories=list(categories))
+    votes = Votes.from_triplets(units, annotators, values, categories=list(categories), mirrored=mirrored)
     no_intervals = Resampling(enough=sys.maxsize)
     found = dawid_skene(votes, how=no_intervals)
     return {
@@ -67,7 +69,7 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
 
 def _dawid_skene(decided: Sequence[Label]) -> dict[str, float]:
     """pair -> probability that the second response is better."""
-    return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1)).items()}
+    return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1), mirrored=True).items()}
 
 
 def _crowd(decided: Sequence[Label]) -> dict[str, float]:

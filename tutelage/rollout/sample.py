@@ -19,7 +19,7 @@ from tutelage.data.reading.sources import shown
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
-from tutelage.records import Prompt, Response
+from tutelage.records import Prompt, Response, place_json
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import Distinct, answerable
@@ -111,6 +111,7 @@ def _line(response: Response) -> dict:
         "prompt_id": response.prompt.id,
         "task": response.prompt.task,
         "prompt": response.prompt.content_json(),
+        **place_json(response.prompt),
         "sample_index": response.sample_index,
         "response": response.text,
         "tokens": len(response.ids),

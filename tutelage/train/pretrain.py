@@ -36,7 +36,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     model, tokenizer = start_model(settings, documents, world, run)
     model.to(world.device)
     prepare = partial(prepare_documents, tokenizer, max_dropped_share=None, console=run.console)
-    prepared, held = prepare(documents, source=shown(settings.data)), prepare(held_out)
+    prepared = prepare(documents, source=shown(settings.data))
+    held = prepare(held_out, source=shown(settings.eval_data or settings.data))
     show_sides(prepared, held, run, settings.max_dropped_share)
     texts = prepared.examples
     packing = Packing(texts.table.lengths, context_limit(settings.max_length, model), settings.seed)
@@ -61,7 +62,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=evaluate,
         place=texts.table.place,
     )
-    return export(run, model, tokenizer)
+    return export(run, model, tokenizer, settings)
 
 
 def segments_batch(texts: Table, segments: Sequence[Segment]) -> TokenBatch:

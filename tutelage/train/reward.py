@@ -30,6 +30,7 @@ from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
+from tutelage.records import place_json
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
@@ -143,7 +144,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
         report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run)
-    return export(run, model, tokenizer)
+    return export(run, model, tokenizer, settings)
 
 
 def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
@@ -163,7 +164,7 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
     if run.leads:
         lines = (
             comparison.to_json()
-            | (comparison.place.to_json() if comparison.place else {})
+            | place_json(comparison)
             | {"chosen_score": float(score[0]), "rejected_score": float(score[1])}
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
         )

@@ -88,7 +88,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         max_dropped_share=None,
         console=run.console,
     )
-    prepared, held = prepare(rows, source=shown(settings.data)), prepare(held_out)
+    prepared = prepare(rows, source=shown(settings.data))
+    held = prepare(held_out, source=shown(settings.eval_data or settings.data))
     show_sides(prepared, held, run, settings.max_dropped_share)
 
     def batch_at(step: int) -> TokenBatch:
@@ -110,4 +111,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=evaluate,
         place=prepared.examples.table.place,
     )
-    return export(run, policy, tokenizer)
+    return export(run, policy, tokenizer, settings)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from tutelage.records import Finish
+from tutelage.records import Finish, Place
 
 
 class Skip(Exception):
@@ -21,8 +21,8 @@ class LeftOut(Skip):
 
 def shown(value: Any) -> str:
     """A value in a reason: short, so that reasons can be counted."""
-    text = str(value)
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    text = repr(value)
+    return text if len(text) <= 40 else text[:36] + "..." + text[-1]
 
 
 def blank(value: Any) -> bool:
@@ -33,23 +33,25 @@ def blank(value: Any) -> bool:
 class Cells:
     """The columns of a row by name.  A wrong type is a `Skip` that names the column."""
 
-    def __init__(self, columns: Mapping[str, Any]) -> None:
-        self.columns = columns
+    def __init__(self, columns: Mapping[str, Any], place: Place | None = None) -> None:
+        self.columns, self.place = columns, place
         self._asked: set[str] = set()
         self._odd: set[str] = set()
 
     def has(self, *names: str) -> bool:
         """Whether all these columns are there.  Does not count as asking for them."""
-        return all(name in self.columns for name in names)
+        return all(map(self.columns.__contains__, names))
 
     def first(self, names: tuple[str, ...]) -> str:
         """The first of these columns that is there, "" where none is."""
-        return next((name for name in names if name in self.columns), "")
+        return next(filter(self.columns.__contains__, names), "")
 
     def get(self, name: str) -> Any:
         """The cell, None where the column is missing."""
-        self._asked.add(name)
-        return self.columns.get(name)
+        value = self.columns.get(name)
+        if value is not None:
+            self._asked.add(name)
+        return value
 
     def note(self, name: str) -> None:
         """Something inside a cell that nobody uses."""
@@ -58,8 +60,8 @@ class Cells:
     @property
     def unused(self) -> list[str]:
         """The columns that say something and that nobody asked for, and what was noted."""
-        left = (name for name, cell in self.columns.items() if name not in self._asked and not blank(cell))
-        return [*left, *sorted(self._odd)]
+        left = [name for name in self.columns if name not in self._asked and not blank(self.columns[name])]
+        return left + sorted(self._odd) if self._odd else left
 
     def text(self, name: str) -> str:
         """A text; "" where the column is missing."""
@@ -84,10 +86,11 @@ class Cells:
 
     def truth(self, name: str) -> bool | None:
         """True or false, in the ways in which people write it; None where it is something else, or missing."""
-        value = self.columns.get(name)
-        found = TRUTHS.get(str(value).strip().lower())
+        if name not in self.columns:
+            return None
+        found = TRUTHS.get(str(self.columns[name]).strip().lower())
         if found is not None:
-            self.get(name)
+            self._asked.add(name)
         return found
 
     def object(self, name: str) -> dict[str, Any] | None:

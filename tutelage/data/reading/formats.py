@@ -21,11 +21,13 @@ from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
-from tutelage.data.reading.spellings import check_columns, renamed
+from tutelage.data.reading.spellings import KNOWN, check_columns, renamed
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
 T = TypeVar("T")
+ENOUGH = 100  # rows of which none serves: then no other will
+LONGEST = 60  # characters of the columns' names in a reason
 
 
 class Dropped(NamedTuple):
@@ -39,36 +41,54 @@ class Dropped(NamedTuple):
     meant: bool = False
 
 
-class Records(Generic[T]):
+class Walkable(Generic[T]):
+    """Records that are read anew at every walk, among them the rows that give none."""
+
+    def walk(self) -> Iterator[T | Dropped]:
+        """Records and dropped rows, in their order."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T]:
+        """The records alone."""
+        return (row for row in self.walk() if not isinstance(row, Dropped))
+
+
+class Records(Walkable[T]):
     """The records of a source, read anew at every walk: they are never all in memory.
 
-    unused: how many rows have each column that says something and that was not used, in the last whole walk.
+    unused: how many rows have each column that says something and that was not used, so far in this walk.
     """
 
     def __init__(self, source: Source, purpose: Purpose, columns: Mapping[str, str] | None = None) -> None:
         self._source, self._purpose, self._columns = source, purpose, dict(columns or {})
         check_columns(self._columns)
         self._stamps: list[tuple[int, int]] = []
-        self.unused: dict[str, int] = {}
-
-    def __iter__(self) -> Iterator[T]:
-        """The records alone (see `walk`)."""
-        return (row for row in self.walk() if not isinstance(row, Dropped))
+        self.unused: Counter[str] = Counter()
 
     def walk(self) -> Iterator[T | Dropped]:
         """Records, and the rows that give none, in their order.
 
         Raises ValueError (file, line, columns, what to do) as `sources.read_rows` does, for JSON that is damaged, and
-        for columns that no format has.
+        where no row has columns that serve: then the file is not what it is taken for.
         """
-        unused: Counter[str] = Counter()
-        for row in read_rows(self._source):
-            yield from self._read(row, unused)  # type: ignore[misc]
-        self.unused = dict(unused)
+        self.unused = Counter()
+        given, misfit = False, None
+        for number, row in enumerate(read_rows(self._source), 1):
+            try:
+                for found in self._read(row):
+                    given = given or not isinstance(found, Dropped)
+                    yield found  # type: ignore[misc]
+            except WrongColumns as error:
+                misfit = misfit or error
+                if not given and number == ENOUGH:
+                    break
+                yield Dropped(row.place, error.reason)
+        if misfit and not given:
+            raise misfit
         if self._stamps and self._stamps != _stamps(self._source):
             raise ValueError(f"{shown(self._source)} was changed while it was read: start again")
 
-    def _read(self, row: Row | BadRow, unused: Counter[str]) -> Iterator[Record | Dropped]:
+    def _read(self, row: Row | BadRow) -> Iterator[Record | Dropped]:
         if isinstance(row, BadRow):
             if row.stops:
                 raise ValueError(f"{row.place}: {row.why}")
@@ -80,7 +100,7 @@ class Records(Generic[T]):
             yield Dropped(row.place, str(reason), isinstance(reason, LeftOut))
             return
         if not row.place.copy:
-            unused.update(left)
+            self.unused.update(left)
         yield from records
 
     @cached_property
@@ -94,23 +114,19 @@ class Records(Generic[T]):
         return hashlib.sha256(json.dumps([self._purpose, self._columns, weights, files]).encode()).hexdigest()
 
 
-class First(Generic[T]):
+class First(Walkable[T]):
     """The first records of some, with the rows that were dropped before them."""
 
     def __init__(self, rows: Iterable[T], limit: int) -> None:
         """limit: how many; 0 takes all."""
         self._rows, self._limit = rows, limit
 
-    def __iter__(self) -> Iterator[T]:
-        return (row for row in self.walk() if not isinstance(row, Dropped))
-
     def walk(self) -> Iterator[T | Dropped]:
-        """Records and dropped rows."""
         taken = 0
         for row in walk(self._rows):
             yield row
             taken += not isinstance(row, Dropped)
-            if taken == self._limit:
+            if 0 < self._limit == taken:
                 return
 
     @property
@@ -126,7 +142,7 @@ class First(Generic[T]):
 
 def walk(rows: Iterable[T]) -> Iterator[T | Dropped]:
     """Records with the rows that give none, where a reader knows of them."""
-    return rows.walk() if hasattr(rows, "walk") else iter(rows)
+    return rows.walk() if isinstance(rows, Walkable) else iter(rows)
 
 
 def digest_of(rows: Iterable[Any]) -> str:
@@ -180,39 +196,44 @@ def read_row(
 ) -> tuple[list[Record], list[str]]:
     """What a row holds for this purpose (a tree holds several records), and its columns that were not used.
 
-    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, ValueError (place,
-    columns, what to do) where no format has its columns, or none that serves the purpose.
+    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, `WrongColumns` (a
+    ValueError: place, columns, what to do) where no format has its columns, or none that serves the purpose.
     """
     found = renamed(row.columns, columns) if columns else row.columns
-    records, unused = read_columns(found, purpose)
+    records, unused = read_columns(found, purpose, row.place)
     use = _USES[purpose].use
-    used = [use(record) for record in records]
+    used: list[Record] = [use(record) for record in records]
     if not used and _is_tree_without_answers(found):
         raise Skip("whose tree has no answers")
     if not used or any(record is None for record in used):
         holds = f", which hold {_kind(records[0])}" if records else ""
-        raise wrong_columns(row, purpose, holds)
-    return [replace(record, place=row.place) for record in used if record is not None], unused
+        raise WrongColumns(row, purpose, holds)
+    return used, unused
 
 
 def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
     return isinstance(columns.get("prompt"), dict) and "replies" in columns["prompt"]
 
 
-def wrong_columns(row: Row, purpose: Purpose, holds: str = "") -> ValueError:
-    found = ", ".join(row.columns) or "none"
-    use = _USES[purpose]
-    return ValueError(
-        f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
-        f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
-    )
+class WrongColumns(ValueError):
+    """A row whose columns no format has, or only formats for other purposes.  reason: the same for a dropped row."""
+
+    def __init__(self, row: Row, purpose: Purpose, holds: str = "") -> None:
+        found, use = ", ".join(row.columns) or "none", _USES[purpose]
+        super().__init__(
+            f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
+            f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
+        )
+        self.reason = (
+            f"whose columns ({found if len(found) <= LONGEST else found[:LONGEST] + '...'}) hold no {purpose}"
+        )
 
 
 def _suggestion(row: Row, use: _Use) -> str:
     """An example of the setting `columns`, with names that are there where they resemble ours."""
     pairs = []
     for ours in use.example:
-        near = difflib.get_close_matches(ours, row.columns, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(ours, [name for name in row.columns if name not in KNOWN], n=1)
         pairs.append(f"{ours}: {near[0] if near else 'NAME'}")
     return ", ".join(pairs)
 
@@ -226,9 +247,9 @@ def _as_document(record: Record) -> Document | Conversation | None:
     if isinstance(record, Demonstration):
         content = record.prompt.content
         if isinstance(content, str):
-            return Document(content + record.response, record.finish)
+            return Document(content + record.response, record.finish, record.place)
         texts = [*(message.text() for message in content), record.response]
-        return Document("\n".join(texts), record.finish)
+        return Document("\n".join(texts), record.finish, record.place)
     return record if isinstance(record, Document | Conversation) else None
 
 
@@ -249,8 +270,8 @@ def _better(record: Comparison) -> Demonstration:
     if record.p_chosen == 0.5:
         raise LeftOut("that is a tie, of which neither side is the better one")
     if record.p_chosen < 0.5:
-        return Demonstration(record.prompt, record.rejected, record.rejected_finish)
-    return Demonstration(record.prompt, record.chosen, record.chosen_finish)
+        return Demonstration(record.prompt, record.rejected, record.rejected_finish, record.place)
+    return Demonstration(record.prompt, record.chosen, record.chosen_finish, record.place)
 
 
 def _as_prompt(record: Record) -> Prompt | None:
@@ -262,7 +283,7 @@ def _as_prompt(record: Record) -> Prompt | None:
         if not messages:
             raise Skip("with no user turn")
         asked = tuple(replace(message, trained=True) for message in messages)
-        prompt = Prompt(asked, tools=prompt.tools)
+        prompt = Prompt(asked, tools=prompt.tools, place=prompt.place)
     if not isinstance(prompt, Prompt):
         return None
     last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content

@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import Any, Literal
 
 from tutelage.data.reading.cells import Cells, LeftOut, Skip, blank, parsed, wrong
-from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns
+from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns, spelled_out
 from tutelage.data.reading.rows import is_conversation
 from tutelage.data.reading.spellings import (
     ANSWERS,
@@ -30,7 +30,17 @@ from tutelage.data.reading.spellings import (
 )
 from tutelage.data.reading.transcripts import is_dialogue, is_transcript, read_transcript
 from tutelage.data.reading.trees import best_answers, is_tree, ranked_answers
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Finish, Message, Prompt, Tool
+from tutelage.records import (
+    Comparison,
+    Conversation,
+    Demonstration,
+    Document,
+    Finish,
+    Message,
+    Place,
+    Prompt,
+    Tool,
+)
 
 Record = Document | Conversation | Demonstration | Prompt | Comparison
 Content = str | Turns
@@ -43,13 +53,15 @@ NOT_READ = {
 }
 
 
-def read_columns(columns: Mapping[str, Any], purpose: Purpose) -> tuple[list[Record], list[str]]:
+def read_columns(
+    columns: Mapping[str, Any], purpose: Purpose, place: Place | None = None
+) -> tuple[list[Record], list[str]]:
     """The records of a row (a tree, or several answers, give several), and the columns that were not used.
 
     No record at all: no layout has these columns.  Raises `Skip` for a row that holds none for a reason of its own.
     """
-    cells = Cells(respell(columns))
-    if any(not blank(cells.columns.get(name)) for name in MEDIA):
+    cells = Cells(respell(columns), place)
+    if any(not blank(cells.columns[name]) for name in MEDIA if name in cells.columns):
         raise Skip("with pictures or sounds, which are not read")
     records = list(_records(cells, purpose))
     return records, cells.unused
@@ -57,13 +69,13 @@ def read_columns(columns: Mapping[str, Any], purpose: Purpose) -> tuple[list[Rec
 
 def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     answer, turns = cells.first(ANSWERS), _turns_column(cells)
-    refused = next((why for names, why in NOT_READ.items() if cells.has(*names)), "")
     if is_tree(cells.columns.get("prompt")):
         root = cells.get("prompt")
-        yield from ranked_answers(root) if purpose == "comparisons" else best_answers(root)
+        found = ranked_answers(root) if purpose == "comparisons" else best_answers(root)
+        yield from (replace(record, place=cells.place) for record in found)
     elif cells.has("chosen", "rejected"):
         yield _comparison(cells, turns)
-    elif refused:
+    elif refused := next((why for names, why in NOT_READ.items() if cells.has(*names)), ""):
         raise Skip(refused)
     elif answer and (_asking(cells) or _open(cells, turns)):
         _refuse_bad(cells, purpose)
@@ -76,7 +88,7 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     elif _asking(cells):
         yield _prompt(cells, *_asked(cells, ""))
     elif cells.has("text"):
-        yield Document(cells.text("text"))
+        yield Document(cells.text("text"), place=cells.place)
 
 
 # ---- what was asked ----------------------------------------------------------------------------------------------------
@@ -126,7 +138,7 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     """The column `prompt`: text, turns, or {"messages", "tools"}."""
     value = cells.get("prompt")
     structured = parsed(value, "[", "{")
-    if is_conversation(structured):
+    if isinstance(value, list) or is_conversation(structured):
         return read_turns(Cells({"prompt": structured}), "prompt"), ()
     if isinstance(structured, dict) and is_conversation(structured.get("messages")):
         return read_turns(Cells(structured), "messages"), read_tools(Cells(structured))
@@ -184,8 +196,8 @@ def _prompt(cells: Cells, content: Content, tools: tuple[Tool, ...]) -> Prompt:
     if not isinstance(content, str):
         if content[-1].role == "assistant":
             raise Skip("whose prompt ends with an assistant's turn, not with what is to be answered")
-        content = tuple(replace(turn, trained=True) for turn in content)
-    return Prompt(content, cells.text("task"), _reference(cells), tools)
+        content = tuple(turn if turn.trained else replace(turn, trained=True) for turn in content)
+    return Prompt(content, cells.text("task"), _reference(cells), tools, cells.place)
 
 
 def _reference(cells: Cells) -> dict[str, Any] | None:
@@ -212,20 +224,20 @@ def _first_turn(cells: Cells) -> Prompt:
 
 def _refuse_bad(cells: Cells, purpose: Purpose) -> None:
     """An answer that is labelled as a bad one (KTO, our own export of single responses) is no example; its prompt is one."""
-    if any(cells.truth(name) is False for name in LABELS) and purpose != "prompts":
+    if purpose != "prompts" and any(cells.truth(name) is False for name in LABELS):
         raise LeftOut("with label false: an answer that is not to be imitated")
 
 
 def _answered(cells: Cells, name: str, turns: str) -> Iterator[Demonstration | Conversation]:
     prompt = _prompt(cells, *_asked(cells, turns))
-    answer = parsed(cells.get(name), "[")
+    answer = spelled_out(cells.get(name))
     if name == "answer" and prompt.reference is None and isinstance(answer, str):
         prompt = replace(prompt, reference={"answer": answer})  # what a verifier needs for another response
     finish = cells.finish(f"{name}_finish")
     several = isinstance(answer, list) and answer and all(isinstance(item, str) for item in answer)
-    for item in answer if several else [cells.get(name)]:
-        if isinstance(item, str) and not is_conversation(answer):
-            yield Demonstration(prompt, item, finish)
+    for item in answer if several else [answer]:
+        if isinstance(item, str):
+            yield Demonstration(prompt, item, finish, cells.place)
         else:
             yield _turned(prompt, read_turns(cells, name), finish)
 
@@ -236,9 +248,9 @@ def _turned(prompt: Prompt, turns: Turns, finish: Finish) -> Demonstration | Con
     whole = _whole(asked, turns, isinstance(prompt.content, str))
     said = whole[-1]
     if len(whole) == len(asked) + 1 and said == Message("assistant", said.content):
-        return Demonstration(replace(prompt, content=whole[:-1]), said.content, finish)
+        return Demonstration(replace(prompt, content=whole[:-1]), said.content, finish, prompt.place)
     context = (replace(turn, trained=False) for turn in whole[: len(asked)])
-    return Conversation((*context, *whole[len(asked) :]), prompt.tools)
+    return Conversation((*context, *whole[len(asked) :]), prompt.tools, prompt.place)
 
 
 def _conversation(cells: Cells, name: str) -> Conversation:
@@ -246,7 +258,7 @@ def _conversation(cells: Cells, name: str) -> Conversation:
     prompt = cells.columns.get("prompt")
     if isinstance(prompt, str) and any(turn.content.strip() == prompt.strip() for turn in turns):
         cells.get("prompt")  # it stands in the conversation as well (No Robots), and says nothing more
-    return Conversation(turns, read_tools(cells))
+    return Conversation(turns, read_tools(cells), cells.place)
 
 
 # ---- comparisons -------------------------------------------------------------------------------------------------------
@@ -268,15 +280,13 @@ def _comparison(cells: Cells, turns: str) -> Comparison:
         raise Skip(f"whose p_chosen is {p_chosen:g}, but a probability lies between 0 and 1")
     ends = (cells.finish("chosen_finish"), cells.finish("rejected_finish"))
     margin = cells.number("margin", 0.0)
-    return Comparison(_prompt(cells, asked, tools), chosen, rejected, p_chosen, margin, *ends)
+    prompt = _prompt(cells, asked, tools)
+    return Comparison(prompt, chosen, rejected, p_chosen, margin, *ends, cells.place)
 
 
 def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, str]:
     """(prompt, chosen, rejected), all plain text, or the prompt as turns.  asked: whether a column holds the prompt."""
-    sides = [parsed(cells.get(name), "[", "{") for name in SIDES]
-    sides = [
-        cells.get(name) if not _structured(side) else side for name, side in zip(SIDES, sides, strict=True)
-    ]
+    sides = [spelled_out(cells.get(name)) for name in SIDES]
     spoken = [isinstance(side, str) and (is_dialogue if asked else is_transcript)(side) for side in sides]
     if all(isinstance(side, str) for side in sides) and not any(spoken):
         if isinstance(content, str):
@@ -291,10 +301,6 @@ def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, st
         for name, side, spoken in zip(SIDES, sides, spoken, strict=True)
     ]
     return _split_turns(*whole)
-
-
-def _structured(value: Any) -> bool:
-    return not isinstance(value, str) and (isinstance(value, dict) or is_conversation(value))
 
 
 def _side(name: str, value: Any, spoken: bool) -> Turns:

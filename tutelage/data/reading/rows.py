@@ -148,13 +148,12 @@ def _json_lines(lines: Iterator[tuple[int, bytes]], name: str) -> Rows:
 
 def _read_values(name: str, number: int, text: str) -> Rows:
     """One value, or several one after the other, over any number of lines, of which the first is line `number`."""
-    decoder = json.JSONDecoder(parse_constant=_constant)
     found: list[tuple[int, Any]] = []
     position, line = _start(text, 0), number
     line += text.count("\n", 0, position)
     while position < len(text):
         try:
-            value, end = decoder.raw_decode(text, position)
+            value, end = _JSON.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise _malformed_file(name, number, text, position, error) from error
         found.append((line, value))
@@ -253,7 +252,7 @@ class _Unfinished(_Malformed):
 def _parse(text: str) -> Any:
     text = text.strip(" \t\r\n")
     try:
-        return json.loads(text, parse_constant=_constant)
+        return _JSON.decode(text)
     except json.JSONDecodeError as error:
         kind = _Unfinished if error.pos >= len(text) else _Malformed
         raise kind(f"malformed JSON ({error.msg}, column {error.colno})") from error
@@ -271,6 +270,9 @@ def _constant(name: str) -> None:
         raise ValueError(f"{name} is no number that JSON knows")
 
 
+_JSON = json.JSONDecoder(parse_constant=_constant)
+
+
 def _decode(line: bytes, where: str) -> str:
     try:
         return line.decode("utf-8-sig")
@@ -280,7 +282,7 @@ def _decode(line: bytes, where: str) -> str:
 
 def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
     """halves: whether escapes were there that may be half a character (UTF-16 surrogates)."""
-    if is_conversation(value):
+    if isinstance(value, list) and is_conversation(value):
         value = {"messages": value}
     if not isinstance(value, dict):
         kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(

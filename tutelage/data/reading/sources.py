@@ -56,6 +56,9 @@ def read_rows(source: Source) -> Rows:
     Raises ValueError (one sentence: file, line, what to do) for what is missing, empty, unreadable or damaged.
     """
     for name, weight in parts_of(source):
+        if weight == 1:
+            yield from _read(name)
+            continue
         for number, row in enumerate(_read(name)):
             copies = int(weight * (number + 1)) - int(weight * number)
             for copy in range(copies):

@@ -43,9 +43,10 @@ KNOWN = tuple(
 
 def respell(columns: Mapping[str, Any]) -> Mapping[str, Any]:
     """The columns under our names."""
-    for names, put in SPELLINGS:
-        if all(name in columns for name in names):
-            return put(dict(columns))
+    if not _TELLING.isdisjoint(columns):
+        for names, put in SPELLINGS:
+            if all(name in columns for name in names):
+                return put(dict(columns))
     return columns
 
 
@@ -188,3 +189,4 @@ SPELLINGS: tuple[tuple[tuple[str, ...], Callable[[Columns], Columns]], ...] = (
     (("prompt", "response_a", "response_b", "winner_model_a", "winner_model_b"), _arena_table),
     (("info", "summaries", "choice"), _summaries),
 )
+_TELLING = {names[-1] for names, _ in SPELLINGS}

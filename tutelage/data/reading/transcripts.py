@@ -17,8 +17,10 @@ def is_transcript(text: str) -> bool:
 
 def is_dialogue(text: str) -> bool:
     """Whether a text is a transcript in which a person speaks and an assistant answers."""
-    roles = [found[1] for found in _MARK.finditer(text.strip())]
-    return is_transcript(text) and roles[:1] == ["Human"] and "Assistant" in roles
+    first = _MARK.match(text.strip())
+    if first is None or first[1] != "Human":
+        return False
+    return any(found[1] == "Assistant" for found in _MARK.finditer(text.strip()))
 
 
 def read_transcript(text: str) -> tuple[Message, ...]:
