@@ -234,10 +234,7 @@ def test_one_answer_that_is_null_stops_nothing(tmp_path: Path) -> None:
     """The row then looks like a prompt; the others are what they were."""
     rows = [{"instruction": "a", "output": None if n == 0 else "b"} for n in range(5)]
     first, *others = read(read_demonstrations, tmp_path, *rows)
-    assert (
-        first == Dropped(first.place, "whose columns (instruction) hold no demonstrations")
-        and len(others) == 4
-    )
+    assert first == Dropped(first.place, "whose output is null") and len(others) == 4
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from tutelage.records import Comparison
 from tutelage.store import Ties, VotedPair
-from tutelage.store.aggregate import oriented
+from tutelage.store.aggregate import counted_before, oriented
 
 BySkill = Literal["dawid-skene", "crowd-bt"]
 Label = tuple[str, str, int]  # unit, annotator, value
@@ -45,17 +45,22 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
     dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
     near one half where the pair is close.  In both, skill is learnt from the votes for a side, and then each tied vote
     counts half for either, as with `aggregation=all`.  (As a label of its own a tie takes in every pair that people see
-    differently; docs/LOG.md has the numbers.)
+    differently; docs/LOG.md has the numbers.)  A share of votes that stands alone stays what it is; among others it is a
+    vote for its side.
     """
     decided = [
         (str(number), vote.annotator, int(vote.preference > 0))
         for number, pair in enumerate(pairs)
+        if not counted_before(pair)
         for vote in pair.votes
         if vote.preference
     ]
     second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
     rows = []
     for number, pair in enumerate(pairs):
+        if counted_before(pair):
+            rows.append(oriented(pair, pair.votes[0].for_first, ties))
+            continue
         tied = sum(vote.preference == 0 for vote in pair.votes) / len(pair.votes)
         first = (1 - second.get(str(number), 0.5)) * (1 - tied) + tied / 2
         rows.append(oriented(pair, round(first, 6), ties))
