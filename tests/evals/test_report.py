@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.evals import synthetic
-from tutelage.evals import findings, graph, report
+from tutelage.evals import figures, findings, graph, report
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import Row
 
@@ -278,6 +279,21 @@ def test_the_headline_follows_the_interval(low: float, high: float, words: str) 
         "not distinguishable" in str(piece) for s in findings.warnings(rows, ["ppo"], "sft") for piece in s
     )
     assert warned == (low < 0.5 < high)
+
+
+def test_a_value_without_interval_has_no_error_bar(tmp_path: Path) -> None:
+    for low, bar in ((0.4, True), (math.nan, False)):
+        drawn = figures.dots("t", [figures.Dot("m", "g", 0.5, low, low + 0.2, 1)], "x", share=True)
+        assert bool(re.search(r'LineCollection_1">\s*<path d=', drawn)) is bar
+    root = tmp_path / "eval"
+    synthetic.evaluation(root)
+    given = json.loads((root / "results.json").read_text())
+    (root / "results.json").write_text(
+        json.dumps([r | {"low": None, "high": None} if r["metric"] == "gold" else r for r in given])
+    )
+    report.write(find([root]), tmp_path, title="t")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'title="no interval">–<' in text
 
 
 def test_numbers_are_written_with_digits_that_mean_something() -> None:

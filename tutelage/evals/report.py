@@ -6,6 +6,7 @@ results.json   rows {model, metric, task, value, low, high, n, unit}; points of 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -153,6 +154,7 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
     page.rows += rows
     page.headline += findings.headline(rows, baseline)
     page.warnings += findings.warnings(rows, models, baseline)
+    page.warnings += findings.without_kl([prefix + str(name) for name in run.lineage.get("without_kl", ())])
     examples, shown = choose(run.samples, baseline, prefix, slots, samples, seed)
     page.rows += shown
     page.evaluations.append(
@@ -188,7 +190,7 @@ def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figur
     found = []
     for r in rows:
         if r.metric == metric and r.value is not None:
-            low, high = (r.value if bound is None else bound for bound in (r.low, r.high))
+            low, high = (math.nan if bound is None else bound for bound in (r.low, r.high))
             group = "all tasks" if r.task == OVERALL else r.task
             found.append(figures.Dot(display(r.model), group, r.value, low, high, slots[r.model]))
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from tutelage.data.reading.rows import parse
 from tutelage.records import Finish, Place
 
 
@@ -53,6 +53,12 @@ class Cells:
             self._asked.add(name)
         return value
 
+    def within(self, columns: Mapping[str, Any]) -> Cells:
+        """The cells of what a cell holds: what is noted there is noted here."""
+        inner = Cells(columns, self.place)
+        inner._odd = self._odd
+        return inner
+
     def note(self, name: str) -> None:
         """Something inside a cell that nobody uses."""
         self._odd.add(name)
@@ -77,12 +83,13 @@ class Cells:
         value = self.get(name)
         if blank(value):
             return default
-        if isinstance(value, str):
-            with suppress(ValueError):
-                value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        found = math.nan
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            with suppress(ValueError, OverflowError):
+                found = float(value)
+        if not math.isfinite(found):
             wrong(name, "a finite number", value)
-        return float(value)
+        return found
 
     def truth(self, name: str) -> bool | None:
         """True or false, in the ways in which people write it; None where it is something else, or missing."""
@@ -117,10 +124,18 @@ TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 
 def parsed(value: Any, *starts: str) -> Any:
     """A cell, or the JSON in it where it is text that begins so."""
+    found, fault = opened(value, *starts)
+    if fault:
+        raise Skip(fault)
+    return found
+
+
+def opened(value: Any, *starts: str) -> tuple[Any, str]:
+    """As `parsed`, and why what was found cannot be used, "" where it can."""
     if isinstance(value, str) and value.lstrip().startswith(starts):
-        with suppress(ValueError, RecursionError):
-            return json.loads(value)
-    return value
+        with suppress(ValueError):
+            return parse(value)
+    return value, ""
 
 
 def wrong(name: str, expected: str, value: Any) -> NoReturn:

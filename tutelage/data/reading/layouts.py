@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tutelage.data.reading.cells import Cells, LeftOut, Skip, blank, parsed, wrong
 from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns, spelled_out
-from tutelage.data.reading.rows import is_conversation
+from tutelage.data.reading.rows import is_conversation, is_message
 from tutelage.data.reading.spellings import (
     ANSWERS,
     DETAILS,
@@ -49,7 +49,7 @@ Purpose = Literal["comparisons", "demonstrations", "prompts", "pretraining text"
 NOT_READ = {
     ("ranks", "responses"): "that ranks several responses, which is not read: write pairs (chosen, rejected)",
     ("completions", "labels"): "that marks steps, which is not read: write prompt and completion, or pairs",
-    ("message_id", "parent_id"): "that is one message of a tree: take the file of whole trees",
+    ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
 
 
@@ -72,7 +72,8 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     if is_tree(cells.columns.get("prompt")):
         root = cells.get("prompt")
         found = ranked_answers(root) if purpose == "comparisons" else best_answers(root)
-        yield from (replace(record, place=cells.place) for record in found)
+        for record in found:
+            yield replace(record, prompt=replace(record.prompt, place=cells.place), place=cells.place)
     elif cells.has("chosen", "rejected"):
         yield _comparison(cells, turns)
     elif refused := next((why for names, why in NOT_READ.items() if cells.has(*names)), ""):
@@ -83,12 +84,12 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     elif turns:
         _refuse_bad(cells, purpose)
         yield _conversation(cells, turns)
-    elif cells.has("turns"):
-        yield _first_turn(cells)
     elif _asking(cells):
         yield _prompt(cells, *_asked(cells, ""))
     elif cells.has("text"):
         yield Document(cells.text("text"), place=cells.place)
+    elif cells.has("turns"):
+        yield _first_turn(cells)
 
 
 # ---- what was asked ----------------------------------------------------------------------------------------------------
@@ -138,16 +139,30 @@ def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     """The column `prompt`: text, turns, or {"messages", "tools"}."""
     value = cells.get("prompt")
     structured = parsed(value, "[", "{")
-    if isinstance(value, list) or is_conversation(structured):
-        return read_turns(Cells({"prompt": structured}), "prompt"), ()
+    if isinstance(value, list) or is_conversation(structured) or is_message(structured):
+        return read_turns(cells.within({"prompt": structured}), "prompt"), ()
     if isinstance(structured, dict) and is_conversation(structured.get("messages")):
-        return read_turns(Cells(structured), "messages"), read_tools(Cells(structured))
+        return _inner_prompt(cells, structured)
     if not isinstance(value, str):
         wrong("prompt", "text or a list of messages", value)
     if not is_dialogue(value):
         return value, ()
     turns = read_transcript(value)
     return turns[:-1] if turns[-1] == Message("assistant", "") else turns, ()
+
+
+def _in_transcript(cells: Cells) -> bool:
+    """Whether an answer as text goes on a transcript, whose marks are set off by white space."""
+    prompt = cells.columns.get("prompt")
+    return isinstance(prompt, str) and is_dialogue(prompt)
+
+
+def _inner_prompt(cells: Cells, value: Mapping[str, Any]) -> tuple[Turns, tuple[Tool, ...]]:
+    inner = cells.within(value)
+    found = read_turns(inner, "messages"), read_tools(inner)
+    for name in set(inner.unused) & value.keys():
+        cells.note(f"prompt: {name}")
+    return found
 
 
 def _question(cells: Cells, name: str) -> str:
@@ -163,6 +178,8 @@ def _question(cells: Cells, name: str) -> str:
 
 def _system(cells: Cells) -> Turns:
     texts = [text for name in SYSTEMS if (text := cells.text(name)).strip()]
+    if len({text.strip() for text in texts}) > 1:
+        raise Skip("with two different system turns")
     return tuple(Message("system", text) for text in texts[:1])
 
 
@@ -172,7 +189,7 @@ def _history(cells: Cells) -> Turns:
     if blank(value):
         return ()
     if is_conversation(value):
-        return read_turns(Cells({"history": value}), "history")
+        return read_turns(cells.within({"history": value}), "history")
     pairs = isinstance(value, list) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in value
     )
@@ -237,7 +254,8 @@ def _answered(cells: Cells, name: str, turns: str) -> Iterator[Demonstration | C
     several = isinstance(answer, list) and answer and all(isinstance(item, str) for item in answer)
     for item in answer if several else [answer]:
         if isinstance(item, str):
-            yield Demonstration(prompt, item, finish, cells.place)
+            said = item.strip() if _in_transcript(cells) else item
+            yield Demonstration(prompt, said, finish, cells.place)
         else:
             yield _turned(prompt, read_turns(cells, name), finish)
 
@@ -249,7 +267,7 @@ def _turned(prompt: Prompt, turns: Turns, finish: Finish) -> Demonstration | Con
     said = whole[-1]
     if len(whole) == len(asked) + 1 and said == Message("assistant", said.content):
         return Demonstration(replace(prompt, content=whole[:-1]), said.content, finish, prompt.place)
-    context = (replace(turn, trained=False) for turn in whole[: len(asked)])
+    context = (replace(turn, trained=turn.role != "assistant") for turn in whole[: len(asked)])
     return Conversation((*context, *whole[len(asked) :]), prompt.tools, prompt.place)
 
 
@@ -265,15 +283,18 @@ def _conversation(cells: Cells, name: str) -> Conversation:
 
 
 def _comparison(cells: Cells, turns: str) -> Comparison:
-    asking = _asking(cells)
-    if asking or turns:
+    asking = _asking(cells) or ("" if _all_whole(cells, turns) else turns)
+    if asking:
         content, tools = _asked(cells, turns)
     else:
         content, tools = (*_system(cells), *_history(cells)), read_tools(cells)
-    asked, chosen, rejected = _pair(cells, content, bool(asking or turns))
+    asked, chosen, rejected = _pair(cells, content, bool(asking))
+    if not asked and asking:
+        raise Skip(f"with an empty {asking}")
     if not asked:
         raise Skip("whose chosen and rejected have no shared start that could be the prompt")
-    if asking and turns and read_turns(Cells(cells.columns), turns)[-1].content == chosen:
+    beside = spelled_out(cells.columns.get(turns)) if asking != turns else None
+    if is_conversation(beside) and read_turns(Cells({turns: beside}), turns)[-1].content == chosen:
         cells.get(turns)  # UltraFeedback repeats the chosen conversation
     p_chosen = cells.number("p_chosen", 1.0)
     if not 0.0 <= p_chosen <= 1.0:
@@ -282,6 +303,17 @@ def _comparison(cells: Cells, turns: str) -> Comparison:
     margin = cells.number("margin", 0.0)
     prompt = _prompt(cells, asked, tools)
     return Comparison(prompt, chosen, rejected, p_chosen, margin, *ends, cells.place)
+
+
+def _all_whole(cells: Cells, turns: str) -> bool:
+    """Whether a conversation has its own answer and both sides have their questions: then it is no prompt (Capybara)."""
+    if not turns or _open(cells, turns):
+        return False
+    firsts = [spelled_out(cells.columns[name]) for name in SIDES]
+    return all(
+        is_conversation(side) and read_turns(Cells({"side": side[:1]}), "side")[0].role != "assistant"
+        for side in firsts
+    )
 
 
 def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, str]:
@@ -297,16 +329,18 @@ def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, st
         raise Skip("of which only one side is a transcript")
     known = (Message("user", content),) if isinstance(content, str) else content
     whole = [
-        _whole(known, _side(name, side, spoken), isinstance(content, str))
+        _whole(known, _side(cells, name, side, spoken), isinstance(content, str))
         for name, side, spoken in zip(SIDES, sides, spoken, strict=True)
     ]
     return _split_turns(*whole)
 
 
-def _side(name: str, value: Any, spoken: bool) -> Turns:
+def _side(cells: Cells, name: str, value: Any, spoken: bool) -> Turns:
     if not isinstance(value, str):
-        return read_turns(Cells({name: value}), name)
-    return read_transcript(value) if spoken else (Message("assistant", value),)
+        return read_turns(cells.within({name: value}), name)
+    if spoken:
+        return read_transcript(value)
+    return (Message("assistant", value.strip() if _in_transcript(cells) else value),)
 
 
 def _whole(asked: Turns, turns: Turns, from_text: bool) -> Turns:
@@ -316,6 +350,8 @@ def _whole(asked: Turns, turns: Turns, from_text: bool) -> Turns:
     """
     plain, start = list(map(_plain, turns)), list(map(_plain, asked))
     system = asked[:1] if asked and asked[0].role == "system" else ()
+    if system and turns[0].role == "system" and plain[0] != start[0]:
+        raise Skip("with two different system turns")
     if len(turns) > len(asked) and plain[: len(start)] == start:
         return turns
     if turns[0].role in ("assistant", "tool"):

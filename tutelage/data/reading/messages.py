@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tutelage.data.reading.cells import Cells, Skip, blank, parsed, shown, wrong
+from tutelage.data.reading.cells import Cells, Skip, blank, opened, parsed, shown, wrong
 from tutelage.data.reading.rows import is_conversation, is_message
 from tutelage.records import Message, Tool, ToolCall
 
@@ -32,8 +32,12 @@ MEDIA = ("images", "image", "audio", "audios", "videos", "video")
 
 def spelled_out(value: Any) -> Any:
     """The cell, or the message or messages in it where it is their JSON as text (CSV); any other text stays text."""
-    found = parsed(value, "[", "{")
-    return found if is_message(found) or is_conversation(found) else value
+    found, fault = opened(value, "[", "{")
+    if not (is_message(found) or is_conversation(found)):
+        return value
+    if fault:
+        raise Skip(fault)
+    return found
 
 
 def read_turns(cells: Cells, name: str) -> Turns:
@@ -67,13 +71,13 @@ def _turns(cells: Cells, where: str, item: Any) -> list[Message]:
 def _message(cells: Cells, where: str, item: Mapping[str, Any]) -> Message:
     if item.keys() == PLAIN and item["role"] in TALKERS and isinstance(item["content"], str):
         return Message(item["role"], item["content"])  # nearly all; the rest of this takes four times as long
-    who = next((item[key] for key in WHO if item.get(key) is not None), None)
+    who = _agreed(item, WHO, lambda role: ROLES.get(str(role).strip().casefold(), role))
     if not isinstance(who, str):
         wrong(where, "a message with a role", item)
     role = ROLES.get(who.strip().casefold())
     if role is None:
         raise Skip(f"with the unknown role {shown(who)}: known are system, user, assistant and tool")
-    said = next((item[key] for key in SAID if item.get(key) is not None), None)
+    said = _agreed(item, SAID, lambda said: said)
     calls = _calls(where, item)
     if who.strip().casefold() in CALLS:
         calls, said = tuple(map(_call, _listed(parsed(said, "[", "{")))), None
@@ -91,7 +95,16 @@ def _message(cells: Cells, where: str, item: Mapping[str, Any]) -> Message:
         if not blank(item[key]):
             cells.note(f"{where.partition('[')[0]}: {key}")
     names = (_name(where, item, "name"), _name(where, item, "tool_call_id"))
-    return Message(role, "" if said is None else _content(where, said), calls, *names, _trained(item))
+    trained = _trained(item) or role != "assistant"
+    return Message(role, "" if said is None else _content(where, said), calls, *names, trained)
+
+
+def _agreed(item: Mapping[str, Any], keys: tuple[str, str], meaning: Callable[[Any], Any]) -> Any:
+    """What stands under either of two keys, or under both with one meaning."""
+    found = [item[key] for key in keys if item.get(key) is not None]
+    if len(found) == 2 and meaning(found[0]) != meaning(found[1]):
+        raise Skip(f"with a message whose {keys[0]} and {keys[1]} say different things")
+    return found[0] if found else None
 
 
 def _content(where: str, value: Any) -> str:
@@ -121,13 +134,11 @@ def _name(where: str, item: Mapping[str, Any], key: str) -> str:
 
 def _trained(item: Mapping[str, Any]) -> bool:
     """`weight` (OpenAI) or `train`: 0 makes a turn context."""
-    for key in ("weight", "train"):
-        value = item.get(key)
-        if value is not None:
-            if value not in (0, 1):
-                raise Skip(f"with a turn of {key} {shown(value)}: a turn is trained (1) or not (0)")
-            return bool(value)
-    return True
+    found = {key: item[key] for key in ("weight", "train") if item.get(key) is not None}
+    for key, value in found.items():
+        if value not in (0, 1):
+            raise Skip(f"with a turn of {key} {shown(value)}: a turn is trained (1) or not (0)")
+    return all(found.values())
 
 
 # ---- calls and tools ---------------------------------------------------------------------------------------------------

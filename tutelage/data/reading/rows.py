@@ -11,9 +11,10 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import PurePath
@@ -32,10 +33,11 @@ SHAPES = "a file holds one JSON object a line, or one array of them"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set; `columns` leaves out those that are null."""
+    """One row of a data set; `columns` leaves out those that are null, whose names are `nulls`."""
 
     place: Place
     columns: dict[str, Any]
+    nulls: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ def _read_json(file: BinaryIO, name: str) -> Rows:
     if first is None:
         return
     number, line = first
-    text = _decode(line, f"{name} line {number}")
     try:
+        text = line.decode("utf-8-sig")
         value = _parse(text)
     except _Unfinished:
-        yield from _read_values(name, number, text + _decode(file.read(), name))
+        yield from _spanning(name, number, line + file.read())
         return
-    except _Malformed:
+    except (_Malformed, UnicodeDecodeError):
         yield from _json_lines(chain([first], lines), name)
         return
     second = next(lines, None)
@@ -109,9 +111,29 @@ def _read_json(file: BinaryIO, name: str) -> Rows:
         yield from _json_lines(chain([first, second], lines), name)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1."""
-    return ((number, line) for number, line in enumerate(file, 1) if line.strip(b" \t\r\n\xef\xbb\xbf"))
+def _lines(file: Iterable[bytes], first: int = 1) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in enumerate(file, first) if line.strip(b" \t\r\n\xef\xbb\xbf"))
+
+
+def _spanning(name: str, number: int, content: bytes) -> Rows:
+    """Values over several lines, from line `number`; or lines, of which the first was cut."""
+    try:
+        rows = list(_read_values(name, number, _decode(content, name)))
+    except ValueError:
+        cut, *others = _lines(io.BytesIO(content), number)
+        if not cut[1].lstrip(b"\xef\xbb\xbf \t").startswith(b"{") or not any(map(_whole_object, others)):
+            raise
+        rows = list(_json_lines(iter([cut, *others]), name))
+    yield from rows
+
+
+def _whole_object(line: tuple[int, bytes]) -> bool:
+    """Whether a line is an object of its own, and no part of a longer value (which would have a comma behind it)."""
+    try:
+        return isinstance(_parse(line[1].decode("utf-8")), dict)
+    except ValueError:
+        return False
 
 
 def _json_lines(lines: Iterator[tuple[int, bytes]], name: str) -> Rows:
@@ -181,10 +203,28 @@ def _wrapped(value: Any) -> list[Any] | None:
     holders = [key for key, cell in lists.items() if all(_is_row(item) for item in cell)]
     if len(lists) == len(holders) == 1 and holders[0] not in ONE_ROW:
         return lists[holders[0]]
-    cells = [list(cell.values()) if isinstance(cell, dict) else cell for cell in value.values()]
+    if value.keys() == {"columns", "index", "data"}:
+        return _split(value["columns"], value["data"])
+    cells = _columns(list(value.values()))
     columns = len(value) > 1 and all(isinstance(cell, list) for cell in cells)
     if columns and len({len(cell) for cell in cells}) == 1 and not any(map(is_conversation, cells)):
         return [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
+    return None
+
+
+def _columns(cells: list[Any]) -> list[Any]:
+    """Columns as pandas writes them, {index: cell}, as lists; what is none stays as it is."""
+    index = cells[0].keys() if cells and isinstance(cells[0], dict) else ()
+    if all(isinstance(cell, dict) and cell.keys() == index and not is_message(cell) for cell in cells):
+        return [[cell[key] for key in index] for cell in cells]
+    return cells
+
+
+def _split(names: Any, rows: Any) -> list[Any] | None:
+    """Rows of cells apart from their names, as pandas writes them (orient="split")."""
+    tables = isinstance(names, list) and isinstance(rows, list) and all(isinstance(n, str) for n in names)
+    if tables and all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        return [dict(zip(names, row, strict=True)) for row in rows]
     return None
 
 
@@ -270,8 +310,20 @@ def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
         )
         return BadRow(place, f'that is {kind}, not an object such as {{"prompt": "...", ...}}')
     if halves and (half := _half(value)):
-        return BadRow(place, f"with half a character (\\u{ord(half):04x}), which is no text")
-    return Row(place, {str(key): cell for key, cell in value.items() if cell is not None})
+        return BadRow(place, _HALF.format(ord(half)))
+    columns = {str(key): cell for key, cell in value.items() if cell is not None}
+    nulls = [str(key) for key, cell in value.items() if cell is None] if len(columns) < len(value) else ()
+    return Row(place, columns, tuple(nulls))
+
+
+_HALF = "with half a character (\\u{:04x}), which is no text"
+
+
+def parse(text: str) -> tuple[Any, str]:
+    """JSON that stands in a cell as text, and why it cannot be used, "" where it can.  Raises ValueError where it is none."""
+    value = _parse(text)
+    half = _half(value) if _has_escaped_half(text) else ""
+    return value, half and _HALF.format(ord(half))
 
 
 def _has_escaped_half(text: str) -> bool:
@@ -295,12 +347,14 @@ def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
     csv.field_size_limit(LONGEST_CELL)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        head = text.readline()
+        top = [text.readline()]
+        while top[-1] and not top[-1].strip():
+            top.append(text.readline())
         delimiter = max(
-            delimiters, key=head.count
+            delimiters, key=top[-1].count
         )  # of equally many the first: the one that the ending names
-        cells = csv.reader(chain([head], text), delimiter=delimiter, strict=True)
-        names = _header(next(cells, []), name)
+        cells = csv.reader(chain(top, text), delimiter=delimiter, strict=True)
+        names = _header(next(filter(None, cells), []), name)
         line = cells.line_num + 1
         for values in cells:
             if values:
@@ -387,7 +441,16 @@ def _read_parquet(file: BinaryIO, name: str) -> Rows:
 
 def loaded(values: Iterator[Any], name: str) -> Rows:
     """Rows of what a library has read."""
-    return (_row(Place(name, number, "row"), value) for number, value in enumerate(values, 1))
+    return (_row(Place(name, number, "row"), _without_nan(value)) for number, value in enumerate(values, 1))
+
+
+def _without_nan(value: Any) -> Any:
+    """A row in which what pandas writes for a missing cell is null."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: None if isinstance(cell, float) and math.isnan(cell) else cell for key, cell in value.items()
+    }
 
 
 READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {

@@ -95,7 +95,7 @@ def _openai(columns: Columns) -> Columns:
 
 
 def _safe_rlhf(columns: Columns) -> Columns:
-    better = _number(columns, "better_response_id")
+    better = _which(columns, "better_response_id")
     _question(columns, "prompt", columns.pop("prompt"))
     return _sides(columns, "response_0", "response_1", 1.0 - better)
 
@@ -112,7 +112,7 @@ def _helpsteer3(columns: Columns) -> Columns:
 
 def _shp(columns: Columns) -> Columns:
     _question(columns, "history", columns.pop("history"))
-    return _sides(columns, "human_ref_A", "human_ref_B", _number(columns, "labels"))
+    return _sides(columns, "human_ref_A", "human_ref_B", _which(columns, "labels"))
 
 
 def _webgpt(columns: Columns) -> Columns:
@@ -143,7 +143,7 @@ def _summaries(columns: Columns) -> Columns:
     texts = [
         item.get("text") if isinstance(item, dict) else item for item in columns.pop("summaries") or [None]
     ]
-    choice, info = _number(columns, "choice"), columns.pop("info")
+    choice, info = _which(columns, "choice"), columns.pop("info")
     if len(texts) != 2:
         raise Skip("whose summaries are not two")
     post = (info.get("post") or info.get("article")) if isinstance(info, dict) else info
@@ -165,8 +165,16 @@ def _number(columns: Columns, name: str) -> float:
     value = columns.pop(name)
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Skip(f"whose {name} must be a number, not {shown(value)}") from None
+
+
+def _which(columns: Columns, name: str) -> float:
+    """0 or 1: which of two."""
+    found = _number(columns, name)
+    if found not in (0.0, 1.0):
+        raise Skip(f"whose {name} must be 0 or 1, not {found:g}")
+    return found
 
 
 def _by_sign(difference: float) -> float:
