@@ -127,6 +127,25 @@ def test_what_each_command_makes_of_comparisons(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("row", "kind", "records"),
+    [
+        ({"prompt": "a?", "completion": "b", "label": False}, "responses", 1),  # a bad response is one, too
+        ({"instruction": "a?", "output": ["b", "c"]}, "responses", 2),
+        ({"prompt": "a?", "chosen": "b", "rejected": "c"}, "preference", 1),
+        ({"prompt": "a?"}, "prompts", 1),
+        ({"text": "a"}, "", 0),
+        ({"prompt": "a\0?"}, "", 0),  # no database keeps it
+    ],
+)
+def test_how_the_import_would_take_a_row(
+    row: dict[str, Any], kind: str, records: int, tmp_path: Path
+) -> None:
+    found = facts_of(tmp_path, [row]).uses[-1]
+    assert found.commands == (f"feedback import kind={kind}" if kind else "feedback import",)
+    assert found.records == records and bool(found.why_not) is not bool(records)
+
+
 def test_why_a_command_cannot_read_it_is_the_sentence_it_would_say(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, demonstrations(100))
     reward = use(facts, "reward")
@@ -170,7 +189,10 @@ def test_damaged_lines_are_all_named_and_the_others_looked_at(tmp_path: Path) ->
     facts = facts_of(tmp_path, rows)
     assert (facts.rows, facts.records, facts.damaged_rows) == (7, 5, 2)
     assert [seen.place.number for seen in facts.damaged] == [4, 7]
-    assert all("line 4: malformed JSON" in one.why_not for one in facts.uses if one.what != "comparisons")
+    trainers = [one for one in facts.uses if "feedback" not in one.commands[0] and one.what != "comparisons"]
+    assert all("line 4: malformed JSON" in one.why_not for one in trainers)
+    taken = use(facts, "kind=responses")  # the import lists bad lines, and takes the others
+    assert (taken.records, taken.faults, taken.why_not) == (5, 2, "")
 
 
 def test_parts_that_count_several_times_are_looked_at_once(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def _limit(lengths: Lengths, spread: Spread, top: int) -> str:
     x = _x(spread, lengths.limit)
     place = f'x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + HEIGHT}"'
     return (
-        f'<line {place} stroke="var(--bad)" stroke-width="1.5" stroke-dasharray="4 3">'
+        f'<line {place} stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="4 3">'
         f"<title>max_length {lengths.limit:,}</title></line>"
     )
 

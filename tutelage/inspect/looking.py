@@ -19,6 +19,7 @@ from tutelage.data.reading.sources import HUB, Source, read_rows, shown
 from tutelage.data.reading.spellings import check_columns, renamed
 from tutelage.inspect.columns import Columns, one_line
 from tutelage.inspect.facts import Facts, File, Mistake, Seen, Shown, Use
+from tutelage.inspect.importing import Importing
 from tutelage.inspect.layouts import Layouts
 from tutelage.inspect.lengths import Characters
 from tutelage.inspect.mistakes import Mistakes
@@ -26,7 +27,7 @@ from tutelage.inspect.mistakes.common import EXAMPLES, rows
 from tutelage.inspect.overlap import MOST_ROWS, HeldOut
 from tutelage.inspect.repeats import Keys
 from tutelage.inspect.shown import Evenly, turns_of
-from tutelage.inspect.uses import COMMANDS, RICHEST, Reading, checked, imported
+from tutelage.inspect.uses import COMMANDS, RICHEST, Reading, checked
 from tutelage.inspect.views import View, is_answered, view_of
 
 KINDS = {
@@ -100,6 +101,7 @@ class _Walk:
     ) -> None:
         self._ours, self._held_out = columns, held_out
         self._readings = {purpose: Reading(purpose, cut_responses) for purpose in COMMANDS}
+        self._importing = Importing(columns)
         self._files: Counter[tuple[str, str]] = Counter()
         self._damaged: list[Seen] = []
         self._damaged_rows = self._rows = self._records = self._again = 0
@@ -115,6 +117,7 @@ class _Walk:
         if row.place.copy:  # a part that counts several times is looked at once
             self._again += 1
             return
+        self._importing.take(row, read)
         self._rows += 1
         self._files[row.place.file, row.place.unit] += 1
         if isinstance(row, BadRow):
@@ -178,7 +181,7 @@ class _Walk:
 
     def _uses(self, max_dropped_share: float) -> tuple[Use, ...]:
         trainers = (reading.use(max_dropped_share) for reading in self._readings.values())
-        return (*trainers, imported(self._readings))
+        return (*trainers, self._importing.use)
 
     def _contradictions(self) -> Iterator[Mistake]:
         count, pairs = self._keys.contradictions()

@@ -27,9 +27,6 @@ COMMANDS: dict[Purpose, tuple[str, ...]] = {
 RICHEST: tuple[Purpose, ...] = ("comparisons", "demonstrations", "prompts", "pretraining text")
 """What a row is looked at as: the first of these that it can be read as."""
 
-KINDS: dict[Purpose, str] = {"comparisons": "preference", "demonstrations": "responses", "prompts": "prompts"}
-"""What `feedback import` calls them."""
-
 
 @dataclass
 class _Dropped:
@@ -38,13 +35,36 @@ class _Dropped:
     places: list[Place] = field(default_factory=list)
 
 
-class Reading:
+class Dropping:
+    """Rows that give no record, by reason."""
+
+    def __init__(self) -> None:
+        self.dropped: dict[str, _Dropped] = {}
+
+    def drop(self, place: Place, reason: str, meant: bool = False) -> None:
+        if reason not in self.dropped and len(self.dropped) >= REASONS:
+            reason = "for other reasons"
+        found = self.dropped.setdefault(reason, _Dropped(meant=meant))
+        found.rows += 1
+        if len(found.places) < PLACES and not place.copy:
+            found.places.append(place)
+
+    @property
+    def drops(self) -> tuple[Drop, ...]:
+        """The commonest reason first."""
+        return tuple(
+            Drop(reason, found.rows, found.meant, tuple(found.places))
+            for reason, found in sorted(self.dropped.items(), key=lambda item: -item[1].rows)
+        )
+
+
+class Reading(Dropping):
     """One purpose, row by row, also behind the rows with which a command would stop."""
 
     def __init__(self, purpose: Purpose, cut_responses: str) -> None:
+        super().__init__()
         self.purpose, self.why_not, self.records, self.stops = purpose, "", 0, 0
         self.unfit = _rules(cut_responses)[purpose]
-        self.dropped: dict[str, _Dropped] = {}
 
     def read(self, row: Row | BadRow, columns: Mapping[str, str]) -> tuple[list[Record], list[str] | None]:
         """What the row holds, also what would be dropped later, and its columns that were not used (None: not read)."""
@@ -77,35 +97,10 @@ class Reading:
         self.why_not = self.why_not or why
         self.stops += 1
 
-    def drop(self, place: Place, reason: str, meant: bool = False) -> None:
-        if reason not in self.dropped and len(self.dropped) >= REASONS:
-            reason = "for other reasons"
-        found = self.dropped.setdefault(reason, _Dropped(meant=meant))
-        found.rows += 1
-        if len(found.places) < PLACES and not place.copy:
-            found.places.append(place)
-
     def use(self, max_dropped_share: float) -> Use:
         """The facts; where more would be dropped than may be, why the commands would not start."""
         use = Use(COMMANDS[self.purpose], self.purpose, self.records, self.drops, self.why_not, self.stops)
         return use if use.why_not else checked(use, max_dropped_share)
-
-    @property
-    def drops(self) -> tuple[Drop, ...]:
-        """The commonest reason first."""
-        return tuple(
-            Drop(reason, found.rows, found.meant, tuple(found.places))
-            for reason, found in sorted(self.dropped.items(), key=lambda item: -item[1].rows)
-        )
-
-
-def imported(readings: Mapping[Purpose, Reading]) -> Use:
-    """How `feedback import` would take the data: as the richest kind that they are; it lists bad rows and goes on."""
-    for purpose, kind in KINDS.items():
-        reading = readings[purpose]
-        if reading.records and not reading.why_not:
-            return Use((f"feedback import kind={kind}",), purpose, reading.records, reading.drops)
-    return Use(("feedback import",), "prompts", 0, (), readings["prompts"].why_not or "no row is a prompt", 1)
 
 
 def checked(use: Use, max_dropped_share: float) -> Use:
