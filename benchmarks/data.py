@@ -29,10 +29,10 @@ from rich.table import Table
 from benchmarks.models import write_models
 from benchmarks.work import SPECIAL, Work
 from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.order import rows_for_step
 from tutelage.data.packing import Packing
 from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.files import write_json_atomic
 from tutelage.launch import launch

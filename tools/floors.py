@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ops", "records", "settings", "files", "cache", "seeds", "statistics", "__init__"),
     ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume"),
     ("rollout", "judges"),
-    ("train", "evals", "worlds", "feedback"),
+    ("train", "evals", "worlds", "feedback", "inspect"),
     ("pipeline", "launch", "commands", "web", "demo", "cli", "__main__"),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -48,9 +48,9 @@ def run_command(command: Command, args: Sequence[str]) -> int:
 def print_help(command: Command) -> None:
     """What a command does and a table of its settings, on standard output."""
     console = Console(highlight=False)
-    console.print(
-        Text.assemble(("Usage: ", "bold"), f"tutelage {command.name} [FILE.yaml ...] [key=value ...]\n")
-    )
+    bare = settings_class(command).bare.upper()
+    usage = f"tutelage {command.name} {bare and f'[{bare} ...] '}[FILE.yaml ...] [key=value ...]\n"
+    console.print(Text.assemble(("Usage: ", "bold"), usage))
     console.print(Text(f"{command.help}\n"))
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

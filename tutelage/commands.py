@@ -34,6 +34,13 @@ COMMANDS = (
         "Data and first models",
     ),
     Command(
+        "data",
+        "tutelage.inspect.command",
+        "inspect.DataCommandSettings",
+        "Say what a file holds, and what is likely wrong with it.",
+        "Data and first models",
+    ),
+    Command(
         "pretrain",
         "tutelage.train.pretrain",
         "train.PretrainSettings",

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -330,3 +331,12 @@ def copied(response: Sequence, source: Sequence, n: int) -> tuple[int, int]:
     known = set(ngrams(source, n))
     grams = ngrams(response, n)
     return sum(gram in known for gram in grams), len(grams)
+
+
+def percentiles(lengths: Sequence[int] | NDArray[Any]) -> dict[str, int]:
+    """min, p5, median, p95 and max of whole numbers, each one that is among them; empty where there is none."""
+    if not len(lengths):
+        return {}
+    names = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
+    values = np.percentile(lengths, list(names.values()), method="nearest")
+    return {name: int(value) for name, value in zip(names, values, strict=True)}

@@ -27,7 +27,16 @@ from tutelage.data.template import (
     encode_documents,
     encode_prompts,
 )
-from tutelage.data.work import Prepared, Work, cut_responses_in
+from tutelage.data.unfit import (
+    IDENTICAL,
+    UNPROMPTED,
+    WORDLESS,
+    why_not_comparison,
+    why_not_demonstration,
+    why_not_document,
+    why_not_prompt,
+)
+from tutelage.data.work import Prepared, Work
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
 
 
@@ -46,7 +55,7 @@ def prepare_documents(
         for tokens in [found] if isinstance(found, Tokens) else [item.tokens() for _, item in found]:
             work.keep([tokens])
 
-    work.go(lambda rows: _encode_language(tokenizer, rows), accept, _why_not_document)
+    work.go(lambda rows: _encode_language(tokenizer, rows), accept, why_not_document)
     return work.finish(_tokens, max_dropped_share)
 
 
@@ -90,7 +99,7 @@ def prepare_demonstrations(
     work.go(
         lambda chunk: _encode_mixed(tokenizer, chunk),
         accept,
-        lambda row: _why_not_demonstration(row, cut_responses),
+        lambda row: why_not_demonstration(row, cut_responses),
     )
     return work.finish(_tokens, max_dropped_share)
 
@@ -136,7 +145,7 @@ def prepare_comparisons(
     work.go(
         lambda chunk: _encode_pairs(tokenizer, chunk),
         accept,
-        lambda row: _why_not_comparison(row, cut_responses),
+        lambda row: why_not_comparison(row, cut_responses),
     )
     return work.finish(_pair, max_dropped_share)
 
@@ -164,7 +173,7 @@ def prepare_prompts(
         tokens = Tokens(np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=bool))
         work.keep([tokens], record=[prompt.content_json(), prompt.task, prompt.reference])
 
-    work.go(lambda chunk: encode_prompts(tokenizer, chunk), accept, _why_not_prompt)
+    work.go(lambda chunk: encode_prompts(tokenizer, chunk), accept, why_not_prompt)
 
     def read(table: Table, unit: int) -> Prompt:
         return replace(Prompt.from_json(*table.record(unit)), place=table.place(unit))
@@ -193,45 +202,7 @@ def _pair(table: Table, unit: int) -> PairTokens:
     return PairTokens(chosen, rejected, *(float(table.numbers(name)[unit]) for name in NUMBERS))
 
 
-UNPROMPTED = "with an empty prompt"  # where the tokenizer has no token to start from, either
-IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
-CUT, WORDLESS = (
-    "with a response that was cut (cut_responses=drop)",
-    "with a response that was cut before its first word",
-)
 Answers = list[tuple[Prompt, Encoded]]  # each with what it answers
-
-
-def _why_not_prompt(prompt: Prompt) -> str | None:
-    last = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
-    return None if last.strip() else UNPROMPTED
-
-
-def _why_not_document(row: Document | Conversation) -> str | None:
-    if isinstance(row, Conversation):
-        return _why_not_conversation(row)
-    return None if row.text.strip() else "with no text"
-
-
-def _why_not_conversation(row: Conversation) -> str | None:
-    """An assistant's turn that neither speaks nor calls would teach silence; one that is context only teaches nothing."""
-    trained = (message for message in row.messages if message.role == "assistant" and message.trained)
-    return None if all(message.said for message in trained) else "with an empty assistant turn"
-
-
-def _why_not_demonstration(row: Demonstration | Conversation, cut_responses: str) -> str | None:
-    """An empty demonstration is a gap in the data, not somebody's example of saying nothing: it would teach silence."""
-    if isinstance(row, Conversation):
-        return _why_not_conversation(row)
-    if not row.response.strip():
-        return EMPTY
-    return CUT if row.finish == "length" and cut_responses == "drop" else None
-
-
-def _why_not_comparison(row: Comparison, cut_responses: str) -> str | None:
-    if (row.chosen, row.chosen_finish) == (row.rejected, row.rejected_finish):
-        return IDENTICAL
-    return CUT if cut_responses_in(row) and cut_responses == "drop" else None
 
 
 def _encode_mixed(tokenizer: Tokenizer, rows: Sequence[Demonstration | Conversation]) -> list[Any]:

@@ -126,7 +126,7 @@ class Preflight:
     def __rich__(self) -> Group:
         title = f"Data: {self.what}" + (f" from {self.source}" if self.source else "")
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name, value in self._lines():
+        for name, value in self.lines():
             table.add_row(name, value)
         example = Text()
         for text, trained in self.example:
@@ -139,7 +139,8 @@ class Preflight:
             return Group(heading, table)
         return Group(heading, table, Panel(example, title=caption, title_align="left"))
 
-    def _lines(self) -> Iterator[tuple[str, str]]:
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """What is said of the data set: (what about, in words)."""
         yield (
             "rows",
             f"{self.rows:,} read, {self.kept:,} kept"
@@ -258,14 +259,6 @@ def _advice(reports: Sequence[Preflight]) -> str:
 def _place_json(file: str, number: int) -> dict[str, Any]:
     name, _, unit = file.rpartition(" ")
     return ({"file": name} if name else {}) | {unit: number}
-
-
-def percentiles(lengths: Sequence[int] | np.ndarray) -> dict[str, int]:
-    if not len(lengths):
-        return {}
-    names = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
-    values = np.percentile(lengths, list(names.values()), method="nearest")
-    return {name: int(value) for name, value in zip(names, values, strict=True)}
 
 
 def runs_of_text(tokenizer: Tokenizer, tokens: Tokens) -> list[tuple[str, bool]]:

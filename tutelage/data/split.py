@@ -50,14 +50,10 @@ class _Places(Generic[R]):
         """bool [rows]"""
         seen = watched(walk(self.rows), "reading", self._console)
         places = np.fromiter((self._place(row) for row in seen), dtype=np.float64)
-        known = places[~np.isnan(places)]
-        limit = self.share
-        if len(known) and known.min() < known.max():  # few rows: hold out at least one opening, and not all
-            limit = min(max(limit, _just_above(known.min())), known.max())
-        return places < limit
+        return held_out(places, self.share)
 
     def _place(self, row: R | Dropped) -> float:
-        return math.nan if isinstance(row, Dropped) else _place(self.seed, opening(row))
+        return math.nan if isinstance(row, Dropped) else place_of(row, self.seed)
 
 
 class Side(Walkable[R]):
@@ -88,6 +84,15 @@ class Side(Walkable[R]):
         return hashlib.sha256(json.dumps(split).encode()).hexdigest()
 
 
+def held_out(places: np.ndarray, share: float) -> np.ndarray:
+    """bool [rows]: which rows are held out, by the place of each (`place_of`; NaN for a row that was dropped)."""
+    known = places[~np.isnan(places)]
+    limit = share
+    if len(known) and known.min() < known.max():  # few rows: hold out at least one opening, and not all
+        limit = min(max(limit, _just_above(known.min())), known.max())
+    return np.asarray(places < limit)
+
+
 def opening(row: Record) -> str:
     """What decides on which side of a split a row stands."""
     content: str | tuple[Message, ...]
@@ -111,9 +116,9 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _place(seed: int, text: str) -> float:
-    """A number in [0, 1) for this text under this seed."""
-    digest = hashlib.sha256(f"split:{seed}:{text}".encode()).digest()
+def place_of(row: Record, seed: int) -> float:
+    """A number in [0, 1) for the opening of a row under this seed."""
+    digest = hashlib.sha256(f"split:{seed}:{opening(row)}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 

@@ -27,13 +27,15 @@ from tutelage import records
 from tutelage.cache import PARTIAL, claim
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Encoder, Unusable, starts_with_system
-from tutelage.data.preflight_report import Preflight, check, percentiles, runs_of_text
+from tutelage.data.preflight_report import Preflight, check, runs_of_text
 from tutelage.data.progress import patient, watched
 from tutelage.data.reading.formats import Dropped, digest_of, unused_of, walk
 from tutelage.data.table import Examples, Table, Writer
 from tutelage.data.template import Encoded, truncate_prompt
+from tutelage.data.unfit import cut_responses_in, is_glued
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, Tool
+from tutelage.statistics import percentiles
 
 CHUNK = 500  # rows tokenised at once
 CHUNK_CHARACTERS = 2**22  # of documents
@@ -205,7 +207,7 @@ class Work(Generic[E]):
         report.unclosed += sum(self.encoder.reasoning_end not in text for text in answers)
         report.unanswered += isinstance(row, Conversation) and row.messages[-1].role != "assistant"
         report.tools += bool(_tools_of(row)) and not self.encoder.takes_tools
-        report.glued += _is_glued(row)
+        report.glued += is_glued(row)
 
     def finish(self, read: Callable[[Table, int], E], max_dropped_share: float | None) -> Prepared[E]:
         """The data set.  max_dropped_share: None leaves it to the caller to check the report."""
@@ -225,12 +227,6 @@ class Work(Generic[E]):
         report.seconds = seconds
 
 
-def cut_responses_in(row: Any) -> int:
-    """How many responses of a row were cut before their end."""
-    ends = [getattr(row, name, "eos") for name in ("finish", "chosen_finish", "rejected_finish")]
-    return ends.count("length")
-
-
 def _has_system_turn(row: Any) -> bool:
     """Whether the row has a system turn before its first user turn."""
     chat = row.messages if isinstance(row, Conversation) else getattr(row, "prompt", row)
@@ -241,15 +237,6 @@ def _has_system_turn(row: Any) -> bool:
 def _tools_of(row: Any) -> tuple[Tool, ...]:
     found: tuple[Tool, ...] = getattr(getattr(row, "prompt", row), "tools", ())
     return found
-
-
-def _is_glued(row: Any) -> bool:
-    """Whether plain text goes on without white space where the response begins."""
-    if not isinstance(row, Demonstration | Comparison) or not isinstance(row.prompt.content, str):
-        return False
-    response = row.response if isinstance(row, Demonstration) else row.chosen
-    before, after = row.prompt.content[-1:], response[:1]
-    return bool(before and after) and not (before.isspace() or after.isspace())
 
 
 def _chat_answers(row: Any) -> list[str]:

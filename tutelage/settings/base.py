@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -29,6 +29,9 @@ from tutelage.settings.yaml12 import Parsed, dump_yaml, parse_yaml, read_mapping
 
 class Settings(BaseModel):
     """Base of every command's settings: frozen, complete, and closed to keys that it does not know."""
+
+    bare: ClassVar[str] = ""
+    """The setting that arguments without a name give ("": there is none)."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
@@ -78,12 +81,15 @@ def setting(
 def load(cls: type[S], args: Sequence[str] = ()) -> S:
     """Settings from defaults, then YAML files in the order given, then `key=value` (values are YAML; `a.b=1` reaches inside).
 
-    Raises ValueError, in one sentence, for a missing or malformed file (with its line), an argument that is neither a
-    file nor `key=value`, a key given twice, an unknown key (with the nearest known one) and a value that does not fit.
+    Where the class has a setting for bare arguments, one that is neither a settings file nor `key=value` is its value, and
+    several are a list.  Raises ValueError, in one sentence, for a missing or malformed file (with its line), an argument
+    that is none of these, a key given twice, an unknown key (with the nearest known one) and a value that does not fit.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    paths, assignments = _sort(args)
+    paths, assignments, bare = _sort(args)
+    if bare:
+        assignments = {_bare(cls, assignments, bare): bare[0], **assignments}
     for path in paths:
         parsed: Parsed = read_mapping(path)
         values.update(parsed.values)
@@ -94,7 +100,7 @@ def load(cls: type[S], args: Sequence[str] = ()) -> S:
         if rest:
             _assign(values, cls, key, parse_yaml(text, f"the value of {key}"))
         else:
-            values[key] = _read_value(cls, key, text)
+            values[key] = list(bare) if key == cls.bare and len(bare) > 1 else _read_value(cls, key, text)
     return build(cls, values, sources)
 
 
@@ -125,9 +131,10 @@ def to_yaml(settings: Settings) -> str:
     return dump_yaml(settings.model_dump(mode="json"))
 
 
-def _sort(args: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """Split arguments into YAML paths and `key=value` pairs."""
+def _sort(args: Iterable[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """Split arguments into YAML paths, `key=value` pairs, and the others."""
     paths: list[str] = []
+    bare: list[str] = []
     assignments: dict[str, str] = {}
     for arg in args:
         key, equals, text = arg.partition("=")
@@ -145,10 +152,22 @@ def _sort(args: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         elif arg.endswith((".yaml", ".yml")):
             paths.append(arg)
         else:
-            raise ValueError(
-                f"cannot read the argument {arg!r}: give a settings file that ends in .yaml, or key=value without spaces"
-            )
-    return paths, assignments
+            bare.append(arg)
+    return paths, assignments, bare
+
+
+def _bare(cls: type[Settings], assignments: Mapping[str, str], bare: Sequence[str]) -> str:
+    """The setting that bare arguments give.  Raises ValueError where there is none, or it is given by name as well."""
+    if not cls.bare:
+        raise ValueError(
+            f"cannot read the argument {bare[0]!r}: give a settings file that ends in .yaml, or key=value without spaces"
+        )
+    if cls.bare in assignments:
+        raise ValueError(
+            f"setting {cls.bare!r} is given twice on the command line: keep one of {bare[0]} and "
+            f"{cls.bare}={assignments[cls.bare]}"
+        )
+    return cls.bare
 
 
 def _assign(values: dict[str, Any], cls: type[Settings], key: str, value: Any) -> None:

@@ -1,0 +1,1 @@
+"""What a file holds, before anything learns from it: `look` gives the facts, `text` and `page` say them."""

@@ -1,0 +1,126 @@
+"""How each command would read the data: the reader and the rules of the trainers, asked row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tutelage.data.reading.cells import LeftOut, Skip
+from tutelage.data.reading.formats import Record, read_row
+from tutelage.data.reading.layouts import Purpose
+from tutelage.data.reading.rows import BadRow, Row
+from tutelage.data.unfit import why_not_comparison, why_not_demonstration, why_not_document, why_not_prompt
+from tutelage.inspect.facts import Drop, Use
+from tutelage.records import Place
+
+PLACES = 1000  # of dropped rows that are kept, for each reason
+REASONS = 1000  # reasons that are told apart
+ENOUGH = 50  # rows of other columns, and none of the right ones: this is another kind of file
+
+COMMANDS: dict[Purpose, tuple[str, ...]] = {
+    "pretraining text": ("pretrain",),
+    "demonstrations": ("sft",),
+    "comparisons": ("reward", "dpo"),
+    "prompts": ("sample", "ppo", "eval"),
+}
+RICHEST: tuple[Purpose, ...] = ("comparisons", "demonstrations", "prompts", "pretraining text")
+"""What a row is looked at as: the first of these that it can be read as."""
+
+
+@dataclass
+class _Dropped:
+    rows: int = 0
+    meant: bool = False
+    places: list[Place] = field(default_factory=list)
+
+
+class Dropping:
+    """Rows that give no record, by reason."""
+
+    def __init__(self) -> None:
+        self.dropped: dict[str, _Dropped] = {}
+
+    def drop(self, place: Place, reason: str, meant: bool = False) -> None:
+        if reason not in self.dropped and len(self.dropped) >= REASONS:
+            reason = "for other reasons"
+        found = self.dropped.setdefault(reason, _Dropped(meant=meant))
+        found.rows += 1
+        if len(found.places) < PLACES and not place.copy:
+            found.places.append(place)
+
+    @property
+    def drops(self) -> tuple[Drop, ...]:
+        """The commonest reason first."""
+        return tuple(
+            Drop(reason, found.rows, found.meant, tuple(found.places))
+            for reason, found in sorted(self.dropped.items(), key=lambda item: -item[1].rows)
+        )
+
+
+class Reading(Dropping):
+    """One purpose, row by row, also behind the rows with which a command would stop."""
+
+    def __init__(self, purpose: Purpose, cut_responses: str) -> None:
+        super().__init__()
+        self.purpose, self.why_not, self.records, self.stops = purpose, "", 0, 0
+        self.unfit = _rules(cut_responses)[purpose]
+
+    def read(self, row: Row | BadRow, columns: Mapping[str, str]) -> tuple[list[Record], list[str] | None]:
+        """What the row holds, also what would be dropped later, and its columns that were not used (None: not read)."""
+        if self.stops >= ENOUGH and not self.records:
+            return [], None
+        if isinstance(row, BadRow):
+            if row.stops:
+                self.stop(f"{row.place}: {row.why}")
+            else:
+                self.drop(row.place, row.why)
+            return [], None
+        try:
+            records, unused = read_row(row, self.purpose, columns)
+        except Skip as reason:
+            self.drop(row.place, str(reason), isinstance(reason, LeftOut))
+            return [], None
+        except ValueError as error:
+            self.stop(str(error))
+            return [], None
+        for record in records:
+            unfit = self.unfit(record)
+            if unfit is None:
+                self.records += 1
+            else:
+                self.drop(row.place, unfit)
+        return records, unused
+
+    def stop(self, why: str) -> None:
+        """Note a row with which a command would stop."""
+        self.why_not = self.why_not or why
+        self.stops += 1
+
+    def use(self, max_dropped_share: float) -> Use:
+        """The facts; where more would be dropped than may be, why the commands would not start."""
+        use = Use(COMMANDS[self.purpose], self.purpose, self.records, self.drops, self.why_not, self.stops)
+        return use if use.why_not else checked(use, max_dropped_share)
+
+
+def checked(use: Use, max_dropped_share: float) -> Use:
+    """The use with the sentence why its commands would not start, where too much is dropped or nothing is left."""
+    meant = use.records + use.faults
+    why = ""
+    if not use.records:
+        why = "nothing is left: every row would be dropped" if use.dropped else "there are no rows"
+    elif use.faults > max_dropped_share * meant:
+        why = (
+            f"{use.faults:,} of {meant:,} would be dropped, more than max_dropped_share={max_dropped_share:g}: "
+            "correct these rows or raise max_dropped_share"
+        )
+    return Use(use.commands, use.what, use.records, use.dropped, why)
+
+
+def _rules(cut_responses: str) -> dict[Purpose, Callable[[Any], str | None]]:
+    return {
+        "pretraining text": why_not_document,
+        "prompts": why_not_prompt,
+        "demonstrations": lambda record: why_not_demonstration(record, cut_responses),
+        "comparisons": lambda record: why_not_comparison(record, cut_responses),
+    }
