@@ -24,7 +24,7 @@ from tutelage.data.reading.messages import KNOWN as MESSAGE_KEYS
 from tutelage.data.reading.messages import MEDIA, REASONING, ROLES
 from tutelage.data.reading.rows import READERS
 from tutelage.data.reading.spellings import KNOWN, SPELLINGS
-from tutelage.records import Comparison, Message, Prompt, ToolCall
+from tutelage.records import Comparison, Conversation, Message, Prompt, ToolCall
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 Check = Callable[[Path, Any], None]
@@ -255,7 +255,7 @@ def comparisons_as_said(draw: st.DrawFn) -> tuple[Comparison, dict[str, Any]]:
     if form == "text" and not needed and all(isinstance(row[name], str) for name in sides) and not alone:
         row["chosen"] = [{"role": "assistant", "content": row["chosen"]}]  # text beside text would be plain
     content = tuple(Message(turn["role"], turn["content"]) for turn in before + asked)
-    return Comparison(Prompt(content), **sides), row
+    return Comparison(Prompt(content), sides["chosen"], sides["rejected"]), row
 
 
 @holds_for(comparisons_as_said())
@@ -291,7 +291,7 @@ def two_spellings_of_turns(folder: Path, turns: list[tuple[str, Any]]) -> None:
             other.append({"from": SHAREGPT[role], "value": said})
     rows = _lines(folder / "rows.jsonl", [{"messages": one}, {"conversations": other}])
     first, second = read_demonstrations(rows).walk()
-    assert first == second and not isinstance(first, Dropped) and len(first.messages) == len(turns) + 1
+    assert isinstance(first, Conversation) and first == second and len(first.messages) == len(turns) + 1
 
 
 # ---- there and back -----------------------------------------------------------------------------------------------------
@@ -344,12 +344,10 @@ def the_counts_of_a_mix(folder: Path, parts: list[tuple[int, str]]) -> None:
     for part, (count, weight) in enumerate(parts):
         rows = [{"prompt": f"{part}.{number}", "completion": "a"} for number in range(count)]
         names.append(f"{_lines(folder / f'{part}.jsonl', rows)}*{weight}")
-    found = list(read_demonstrations(names))
-    assert len({(row.place, row.prompt.content, row.place.copy) for row in found if row.place}) == len(found)
+    places = [row.place for row in read_demonstrations(names) if row.place]
+    assert len(set(places)) == len(places)
     for part, (count, weight) in enumerate(parts):
-        own = [
-            row.place.number for row in found if row.place and row.place.file == str(folder / f"{part}.jsonl")
-        ]
+        own = [place.number for place in places if place.file == str(folder / f"{part}.jsonl")]
         share = Fraction(weight)
         assert len(own) == int(share * count) and own == sorted(own)
         assert all(abs(times - share) < 1 for times in Counter(own).values())
