@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.data.kit import tiny
 from tools import docs
 from tutelage import pipeline
 from tutelage.commands import COMMANDS, Command, find, settings_class
+from tutelage.data import preflight
 from tutelage.data.reading import formats, spellings
 from tutelage.settings.base import build, load
 from tutelage.settings.pipeline import RunPipelineSettings
@@ -168,22 +170,27 @@ def test_pipeline_examples_can_be_planned(page: Path, block: str) -> None:
 
 
 @pytest.mark.parametrize("row", blocks(ROOT / "docs" / "data.md", "jsonl"))
-def test_example_rows_are_readable(row: str, tmp_path: Path) -> None:
+def test_example_rows_are_read_and_become_tokens(row: str, tmp_path: Path) -> None:
+    """By every reader that takes them, with nothing dropped, through the tiny model's template."""
     path = tmp_path / "rows.jsonl"
     path.write_text(row, encoding="utf-8")
-    read = []
-    for reader in (
-        formats.read_comparisons,
-        formats.read_demonstrations,
-        formats.read_prompts,
-        formats.read_documents,
+    kept = []
+    for reader, prepare in (
+        (formats.read_comparisons, preflight.prepare_comparisons),
+        (formats.read_demonstrations, preflight.prepare_demonstrations),
+        (formats.read_prompts, preflight.prepare_prompts),
+        (formats.read_documents, preflight.prepare_documents),
     ):
+        limits = {"max_length": 1000} | ({"too_long": ""} if prepare is preflight.prepare_prompts else {})
+        given = {} if prepare is preflight.prepare_documents else limits
         try:
-            read.append(list(reader(path).walk()))
-        except ValueError:
+            report = prepare(tiny(), reader(path), **given).report  # type: ignore[operator]
+        except ValueError as error:
+            assert re.search("can be read from the columns", str(error)), error
             continue
-    assert read and not [row for rows in read for row in rows if isinstance(row, formats.Dropped)]
-    assert all(read)
+        assert not report.dropped
+        kept.append(report.kept)
+    assert kept and all(kept)
 
 
 def test_every_column_has_its_rule() -> None:

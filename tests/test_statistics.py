@@ -75,7 +75,8 @@ def test_clustered_intervals_cover_the_truth() -> None:
 
 def test_bootstrap_ratio_is_a_ratio_of_sums() -> None:
     found = statistics.bootstrap_ratio([2.0, 6.0], [1.0, 3.0], seed=0)
-    assert (found.value, found.low, found.high, found.n) == (2.0, 2.0, 2.0, 2)
+    assert (found.value, found.n) == (2.0, 2)
+    assert math.isnan(found.low) and math.isnan(found.high)  # both resamples say 2, which is no certainty
     assert statistics.bootstrap_ratio([0.0], [0.0]).n == 0
     assert statistics.bootstrap_mean([]).n == 0
 
@@ -104,6 +105,83 @@ def test_a_clean_sweep_still_has_an_interval() -> None:
     assert found == statistics.wilson(20, 20)
     assert found.low < 0.9
     assert statistics.win_rate([], []).interval.n == 0
+
+
+def scipys_wilson(successes: int, n: int) -> tuple[float, float]:
+    found = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return pytest.approx(found.low, abs=1e-12), pytest.approx(found.high, abs=1e-12)
+
+
+@pytest.mark.parametrize("each", [0.0, 1.0])
+@pytest.mark.parametrize("of_one_prompt", [1, 5])
+def test_a_rate_of_nothing_or_everything_has_wilsons_interval_over_its_prompts(
+    each: float, of_one_prompt: int
+) -> None:
+    prompts = np.repeat(np.arange(30), of_one_prompt)
+    outcome = np.full(prompts.size, each)
+    columns = np.stack([outcome, np.ones_like(outcome)], axis=1)
+    for found in (
+        statistics.bootstrap_mean(outcome, prompts, rate=True),
+        statistics.bootstrap_ratio(4 * outcome, np.full(prompts.size, 4), prompts, rate=True),
+        statistics.bootstrap_sums(lambda sums: sums[..., 0] / sums[..., 1], columns, prompts, rate=True),
+        statistics.win_rate(outcome, np.full(prompts.size, 0.5), prompts).interval,
+    ):
+        assert (found.value, found.n) == (each, prompts.size)
+        assert (found.low, found.high) == scipys_wilson(int(30 * each), 30)
+
+
+def test_one_prompt_is_one_draw() -> None:
+    found = statistics.bootstrap_mean([1, 0, 1, 0], ["p"] * 4, rate=True)
+    assert (found.value, found.n) == (0.5, 4)
+    half = 1.96 / 4.84 * math.sqrt(0.25 + 3.84 / 4)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-3)
+    assert np.isnan(statistics.bootstrap_mean([3.0, 4.0], ["p"] * 2).low)
+    ties = statistics.win_rate(np.zeros(20), np.zeros(20), np.repeat(np.arange(10), 2)).interval
+    assert (ties.low, ties.high) == scipys_wilson(5, 10)
+
+
+def test_entries_without_denominator_are_no_draws() -> None:
+    found = statistics.bootstrap_ratio([0.0] * 20, [3.0] * 8 + [0.0] * 12, rate=True)
+    assert (found.low, found.high) == scipys_wilson(0, 8)
+
+
+def test_prompts_whose_responses_share_their_fate_are_covered() -> None:
+    """At a true rate of 3 % most samples of 30 prompts show none: their intervals must still hold it."""
+    generator = np.random.default_rng(0)
+    prompts, held, naive = np.repeat(np.arange(30), 8), 0, 0
+    for seed in range(200):
+        outcome = np.repeat((generator.random(30) < 0.03).astype(float), 8)
+        found = statistics.bootstrap_mean(outcome, prompts, rate=True, seed=seed, resamples=200)
+        held += found.low <= 0.03 <= found.high
+        naive += outcome.any() or statistics.wilson(0, outcome.size).high >= 0.03
+    assert held / 200 > 0.93
+    assert naive / 200 < 0.7  # counting responses as draws
+
+
+@pytest.mark.parametrize("each", [0.0, 0.1, 0.7, 123.456])
+def test_what_is_no_rate_has_no_interval_where_all_resamples_agree(each: float) -> None:
+    found = statistics.bootstrap_mean(np.full(900, each), np.repeat(np.arange(300), 3))
+    assert found.value == pytest.approx(each) and found.n == 900
+    assert math.isnan(found.low) and math.isnan(found.high)
+    constant = statistics.bootstrap(lambda i: each, 50, resamples=100)
+    assert constant.value == each and math.isnan(constant.low) and math.isnan(constant.high)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wide"),
+    [
+        (0.0, 0.0, False),
+        (math.nan, math.nan, False),
+        (0.7017067514578784, 0.7017067514578793, False),
+        (-4.4e-17, 2.2e-17, False),  # of a value that is 0 but for rounding
+        (1e9, 1e9 + 1e-3, False),
+        (1e9, 1e9 + 10, True),
+        (0.0, 1e-6, True),
+        (0.4999, 0.5001, True),
+    ],
+)
+def test_rounding_is_no_width(low: float, high: float, wide: bool) -> None:
+    assert statistics.has_width(low, high) is wide
 
 
 def test_accuracy_with_ties_and_soft_labels() -> None:

@@ -277,8 +277,20 @@ class Vote:
 
     `preference` runs from -3 (the first is much better) over 0 (a tie) to 3 (the second is much better);
     `first_shown` is the response (0 or 1) that the annotator saw first.
+
+    What comes from a file may say more than seven steps can: `share` is the probability that the side which `preference`
+    names is the better one (0.5 to 1; 0.5 for a tie), where votes were counted before; `margin` is by how much it is
+    better (0: not said).  None: `preference` says it all.
     """
 
     annotator: str
     preference: int
     first_shown: int
+    share: float | None = None
+    margin: float | None = None
+
+    @property
+    def for_first(self) -> float:
+        """The probability that the first response is better, by this vote."""
+        share = 1.0 if self.share is None else self.share
+        return 0.5 if self.preference == 0 else share if self.preference < 0 else 1.0 - share

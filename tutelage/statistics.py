@@ -18,6 +18,7 @@ from tutelage.seeds import rng
 
 Floats = NDArray[np.float64]
 RESAMPLES = 10_000
+NOISE = 1e-9  # of the bounds (of 1, where they are smaller): sums of a million terms come out the same to some 1e-11
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)
 
 
+def has_width(low: float, high: float) -> bool:
+    """Whether these are the bounds of an interval: not NaN, and further apart than rounding alone would set them.
+
+    Resamples that all give the same value say nothing about how far it could be off.
+    """
+    return high - low > NOISE * max(1.0, abs(low), abs(high))
+
+
 def clusters_of(keys: Sequence[str] | ArrayLike) -> NDArray[np.int64]:
     """Cluster numbers 0..k-1, one per entry, from any hashable keys (prompt ids)."""
     return np.unique(np.asarray(keys), return_inverse=True)[1].astype(np.int64)
@@ -61,13 +70,22 @@ def resample_counts(k: int, seed: int, resamples: int) -> Iterator[NDArray[np.in
         yield np.bincount(drawn.ravel(), minlength=rows * k).reshape(rows, k)
 
 
-def percentile_interval(value: float, drawn: Floats, n: int, confidence: float = 0.95) -> Interval:
-    """The central `confidence` of the drawn values, NaN left out, widened where needed to hold the value itself."""
+def percentile_interval(
+    value: float, drawn: Floats, n: int, confidence: float = 0.95, *, draws: int = 0
+) -> Interval:
+    """The central `confidence` of the drawn values, NaN left out, widened where needed to hold the value itself.
+
+    When they have no width (`has_width`) there are no bounds.  Of a rate the caller tells from how many independent `draws`
+    (clusters) it comes: Wilson's interval over those stands in then.  Not over the responses: where all outcomes are the
+    same nothing shows how alike those of one prompt are, so a prompt counts as one draw, however many it has.
+    """
     drawn = drawn[np.isfinite(drawn)]
-    if not drawn.size:
-        return Interval(value, math.nan, math.nan, n)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, min(float(low), value), max(float(high), value), n)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(drawn, tails).tolist() if drawn.size else (math.nan, math.nan)
+    if not has_width(low, high):
+        stand_in = wilson(min(1.0, max(0.0, value)) * draws, draws, confidence)
+        return Interval(value, stand_in.low, stand_in.high, n)
+    return Interval(value, min(low, value), max(high, value), n)
 
 
 def _resampled(columns: Floats, clusters: NDArray[np.int64], seed: int, resamples: int) -> Floats:
@@ -82,6 +100,7 @@ def bootstrap_sums(
     columns: ArrayLike,
     clusters: Sequence[str] | ArrayLike | None = None,
     *,
+    rate: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
@@ -89,14 +108,17 @@ def bootstrap_sums(
     """Any statistic of column sums, with a percentile bootstrap interval over clusters: all resamples at once.
 
     `columns` is [n, C]; `statistic` maps sums [..., C] to values [...], NaN where it is not defined (such resamples are
-    left out). Ratios, kappas and entropies have this form.
+    left out). Ratios, kappas and entropies have this form. `rate`: the value is a mean of numbers from 0 to 1 (see
+    `percentile_interval`).
     """
     data = np.asarray(columns, float)
     if data.shape[0] == 0:
         return NOTHING
     numbers = np.arange(data.shape[0]) if clusters is None else clusters_of(clusters)
     drawn = statistic(_resampled(data, numbers, seed, resamples))
-    return percentile_interval(float(statistic(data.sum(axis=0))), drawn, data.shape[0], confidence)
+    draws = np.unique(numbers).size if rate else 0
+    value = float(statistic(data.sum(axis=0)))
+    return percentile_interval(value, drawn, data.shape[0], confidence, draws=draws)
 
 
 def bootstrap_ratio(
@@ -104,6 +126,7 @@ def bootstrap_ratio(
     denominator: ArrayLike,
     clusters: Sequence[str] | ArrayLike | None = None,
     *,
+    rate: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
@@ -111,6 +134,7 @@ def bootstrap_ratio(
     """Sum of `numerator` over sum of `denominator` with a percentile bootstrap interval over clusters.
 
     Both are [n]; `clusters` [n] names the prompt of each entry (default: every entry is its own). n is the number of entries.
+    `rate`: the numerators lie between 0 and their denominators, so that there is an interval at 0 % and 100 % too.
     """
     top, bottom = np.asarray(numerator, float), np.asarray(denominator, float)
     if top.size == 0 or bottom.sum() == 0:
@@ -119,13 +143,15 @@ def bootstrap_ratio(
     sums = _resampled(np.stack([top, bottom], axis=1), numbers, seed, resamples)
     kept = sums[sums[:, 1] > 0]
     value = float(top.sum() / bottom.sum())
-    return percentile_interval(value, kept[:, 0] / kept[:, 1], int(top.size), confidence)
+    draws = np.unique(numbers[bottom > 0]).size if rate else 0  # whatever has no denominator says nothing
+    return percentile_interval(value, kept[:, 0] / kept[:, 1], int(top.size), confidence, draws=draws)
 
 
 def bootstrap_mean(
     values: ArrayLike,
     clusters: Sequence[str] | ArrayLike | None = None,
     *,
+    rate: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
@@ -133,7 +159,13 @@ def bootstrap_mean(
     """Mean of `values` [n] with a percentile bootstrap interval over clusters (see `bootstrap_ratio`)."""
     array = np.asarray(values, float)
     return bootstrap_ratio(
-        array, np.ones_like(array), clusters, seed=seed, resamples=resamples, confidence=confidence
+        array,
+        np.ones_like(array),
+        clusters,
+        rate=rate,
+        seed=seed,
+        resamples=resamples,
+        confidence=confidence,
     )
 
 
@@ -149,9 +181,8 @@ def bootstrap(
     if n == 0:
         return NOTHING
     generator = rng(seed, "bootstrap")
-    drawn = [statistic(generator.integers(0, n, n)) for _ in range(resamples)]
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(statistic(np.arange(n))), float(low), float(high), n)
+    drawn = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
+    return percentile_interval(float(statistic(np.arange(n))), drawn, n, confidence)
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -188,15 +219,12 @@ def win_rate(
 ) -> WinRate:
     """How often `ours` [n] scores higher than `theirs` [n] on the same prompts; a difference of at most `tie` is a tie.
 
-    The bootstrap is paired: a prompt is drawn with both of its responses. When every pair has the same outcome the
-    bootstrap has no width, so the Wilson interval stands in for it.
+    The bootstrap is paired: a prompt is drawn with both of its responses.
     """
     difference = np.asarray(ours, float) - np.asarray(theirs, float)
     outcome = np.where(np.abs(difference) <= tie, 0.5, (difference > 0).astype(float))
     wins, losses = int((outcome == 1).sum()), int((outcome == 0).sum())
-    interval = bootstrap_mean(outcome, clusters, seed=seed, resamples=resamples)
-    if outcome.size and wins in (0, outcome.size) and losses in (0, outcome.size):
-        interval = wilson(float(outcome.sum()), outcome.size)
+    interval = bootstrap_mean(outcome, clusters, rate=True, seed=seed, resamples=resamples)
     return WinRate(wins, outcome.size - wins - losses, losses, interval, sign_test(wins, losses))
 
 

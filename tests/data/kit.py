@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tutelage.data.reading.formats import Dropped
+from tutelage.data.reading.formats import Dropped, Walkable
 from tutelage.models.tiny import train_tokenizer
 from tutelage.records import Message, Prompt
 
@@ -91,17 +91,17 @@ def sentencepiece_like() -> PreTrainedTokenizerFast:
     )
 
 
-class WithDropped(list[Any]):
+class WithDropped(Walkable[Any]):
     """Records, and behind them rows that gave none."""
 
     def __init__(
         self, rows: Iterable[Any], dropped: Iterable[Dropped], unused: dict[str, int] | None = None
     ) -> None:
-        super().__init__(rows)
+        self._rows = list(rows)
         self._dropped, self.unused = list(dropped), unused or {}
 
     def walk(self) -> Iterator[Any]:
-        return iter([*self, *self._dropped])
+        return iter([*self._rows, *self._dropped])
 
 
 def chat(*contents: str, system: str = "") -> tuple[Message, ...]:

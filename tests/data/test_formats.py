@@ -200,13 +200,12 @@ GOOD = {
         (
             read_comparisons,
             {"foo": 1, "bar": 2},
-            ["rows.jsonl line 2", "columns foo, bar", "prompt+chosen+rejected"],
+            ["columns foo, bar", "prompt+chosen+rejected"],
         ),
         (
             read_comparisons,
             {"question": "a", "answer": "b"},
             [
-                "line 2",
                 "columns question, answer, which hold demonstrations; comparisons can be read from",
                 "chosen",
             ],
@@ -221,11 +220,21 @@ GOOD = {
     ],
 )
 def test_columns_that_no_format_has(tmp_path: Path, reader: Any, row: dict, parts: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        read(reader, tmp_path, GOOD[reader], row)
-    message = str(caught.value)
-    assert [part for part in parts if part not in message] == [], message
-    assert "\n" not in message and len(message) < 400
+    for rows in ([row], [row] * 300):
+        with pytest.raises(ValueError) as caught:
+            read(reader, tmp_path, *rows)
+        message = str(caught.value)
+        assert [part for part in parts if part not in message] == [], message
+        assert "\n" not in message and len(message) < 500 and "rows.jsonl line 1: " in message
+    *_, dropped = read(reader, tmp_path, GOOD[reader], row)
+    assert dropped.place.number == 2 and dropped.reason.startswith(f"whose columns ({next(iter(row))}")
+
+
+def test_one_answer_that_is_null_stops_nothing(tmp_path: Path) -> None:
+    """The row then looks like a prompt; the others are what they were."""
+    rows = [{"instruction": "a", "output": None if n == 0 else "b"} for n in range(5)]
+    first, *others = read(read_demonstrations, tmp_path, *rows)
+    assert first == Dropped(first.place, "whose output is null") and len(others) == 4
 
 
 @pytest.mark.parametrize(

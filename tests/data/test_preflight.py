@@ -31,19 +31,19 @@ LONG = " ".join(["sat"] * 70)
 
 
 def test_demonstrations() -> None:
-    rows = WithDropped(
-        [
-            Demonstration(ask("How many?"), "Three cats"),
-            Demonstration(ask("How many?"), "  "),
-            Demonstration(ask(LONG), "Three"),
-            Demonstration(ask("How many?"), LONG),
-            Conversation(chat("How many?", "Three", "Sure?", "Yes")),
-            Conversation(chat(LONG, "Three")),
-            Conversation(chat("How many?")),
-        ],
-        [Dropped(Place("a.jsonl", n), "that is odd") for n in (8, 11)],
+    rows: list[Demonstration | Conversation] = [
+        Demonstration(ask("How many?"), "Three cats"),
+        Demonstration(ask("How many?"), "  "),
+        Demonstration(ask(LONG), "Three"),
+        Demonstration(ask("How many?"), LONG),
+        Conversation(chat("How many?", "Three", "Sure?", "Yes")),
+        Conversation(chat(LONG, "Three")),
+        Conversation(chat("How many?")),
+    ]
+    dropped = [Dropped(Place("a.jsonl", n), "that is odd") for n in (8, 11)]
+    ready = prepare_demonstrations(
+        tiny(), WithDropped(rows, dropped), max_length=64, source="a.jsonl", max_dropped_share=0.9
     )
-    ready = prepare_demonstrations(tiny(), rows, max_length=64, source="a.jsonl", max_dropped_share=0.9)
     report = ready.report
     assert list(ready.examples.table.rows) == [0, 2, 4]
     assert (report.rows, report.kept, report.truncated) == (9, 3, 1)

@@ -15,10 +15,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tutelage.data.template import tokenize_document
-from tutelage.evals import drift, evaluate, language
+from tutelage.evals import drift, evaluate, language, report
+from tutelage.evals.folders import find
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
-from tutelage.models.loading import save
+from tutelage.models.loading import fit_embeddings, save
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
@@ -239,3 +240,64 @@ def test_names_of_models() -> None:
 def test_an_unknown_baseline_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match="baseline=nobody is not among the models"):
         launch("eval", settings(folder, baseline="nobody", out=folder / "wrong"), Console(quiet=True))
+
+
+def kl_rows(folder: Path) -> dict[str, float]:
+    rows = json.loads((folder / "results.json").read_text())
+    return {row["model"]: row["value"] for row in rows if row["metric"] == "kl" and row["task"] == "all"}
+
+
+@pytest.mark.parametrize("more", [-10, 0, 20])
+def test_a_model_with_another_tokenizer_has_no_kl_and_that_is_said(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, more: int
+) -> None:
+    """As many tokens, other ones; or more, or fewer than the reference has embeddings for."""
+    words = ["zebras quack queerly; jumbled vixens hop over foggy lakes, by whom pyjamas fly."] * 9
+    foreign = train_tokenizer(words, vocab_size=len(tokenizer) + more)
+    assert len(foreign) == len(tokenizer) + more
+    name = f"zebra{more}"
+    save(model(foreign, 3, 12.0), foreign, folder / name)
+    console, out = Console(width=160, record=True), folder / f"out-{name}"
+    given = {"models": [f"{folder}/sft", f"second={folder}/ppo", f"{folder}/{name}"], "out": out}
+    launch("eval", settings(folder, **given), console)
+    assert set(kl_rows(out)) == {"sft", "second"}
+    assert f"No KL of {name}: the reference {folder}/sft cannot read those tokens" in console.export_text()
+    report.write(find([out]), out, title="t")
+    assert f"{name}: no KL, because the reference cannot read" in (out / "report.html").read_text()
+    theirs = {"reference": f"{folder}/{name}", "temperature": 0, "out": folder / f"to-{name}"}
+    launch("eval", settings(folder, **theirs), Console(quiet=True))
+    assert kl_rows(folder / f"to-{name}") == {}
+
+
+def test_padded_embeddings_are_no_other_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """A padded reference reads everything; what a padded model writes beyond its tokenizer has no KL, and stops nothing."""
+    padded = model(tokenizer, 2, 12.0)
+    padded.host.resize_token_embeddings(320, mean_resizing=False)
+    with torch.no_grad():  # tied: zero is a likely logit here
+        padded.host.get_input_embeddings().weight[len(tokenizer) :] = 0
+    save(padded, tokenizer, folder / "padded")
+    given = {"models": [f"{folder}/sft", f"{folder}/padded"], "out": folder / "to-padded"}
+    launch("eval", settings(folder, **given, reference="padded"), Console(quiet=True))
+    assert kl_rows(folder / "to-padded") == {"sft": pytest.approx(20, abs=20), "padded": 0}
+    launch("eval", settings(folder, **{**given, "out": folder / "of-padded"}), Console(quiet=True))
+    assert kl_rows(folder / "of-padded") == {"sft": 0}
+
+
+def test_a_reference_reads_tokens_that_training_gave_the_model(
+    folder: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The tokenizer has a token more than the reference has embeddings; training adds it, and changes nothing here."""
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens(["zebra"])
+    save(model(tokenizer, 1, 12.0), more, folder / "before")
+    trained = model(tokenizer, 1, 12.0)
+    fit_embeddings(trained, more)
+    save(trained, more, folder / "after")
+    write_jsonl_atomic(folder / "zebras.jsonl", [{"prompt": f"the zebra {i}"} for i in range(4)])
+    given = {
+        "models": [f"{folder}/after"],
+        "reference": f"{folder}/before",
+        "prompts": str(folder / "zebras.jsonl"),
+    }
+    launch("eval", settings(folder, **given, out=folder / "more"), Console(quiet=True))
+    assert kl_rows(folder / "more") == {"after": pytest.approx(0.0, abs=1e-5)}

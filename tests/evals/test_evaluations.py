@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.evals.synthetic import prompts, response
-from tutelage.evals import reward_model, scored, text, win_rate
-from tutelage.evals.rows import Row
+from tutelage.evals import drift, reward_model, scored, text, win_rate
+from tutelage.evals.rows import Row, to_json
 from tutelage.records import Prompt, Score
 from tutelage.worlds.gold import GoldStandard
 
@@ -84,6 +86,36 @@ def test_text_measures() -> None:
     assert value(rows, "copy_rate") == 0.5  # of "one two three four" and "two three four seven"
     change = text.length_change("m", answers, [answers[1], answers[1]], resamples=200)
     assert value(change, "length_change") == pytest.approx(8 / 4 - 1)
+
+
+def interval(rows: list[Row], metric: str) -> tuple[float | None, float | None]:
+    (found,) = [row for row in rows if (row.metric, row.task) == (metric, "all")]
+    return found.low, found.high
+
+
+def test_rates_at_their_ends_keep_an_interval_and_constants_have_none() -> None:
+    asked = [Prompt(f"{i} one two three four", "t") for i in range(25)]
+    answers = [response(p, "five six seven eight nine") for p in asked]
+    expected = stats.binomtest(0, 25).proportion_ci(method="wilson")
+    rows = text.evaluate("m", answers, resamples=200)
+    for metric in ("copy_rate", "missing_eos"):
+        assert value(rows, metric) == 0
+        assert interval(rows, metric) == pytest.approx((0, expected.high), abs=1e-12)
+    rows += text.length_change("m", answers, answers, resamples=200)
+    rows += drift.evaluate("m", np.zeros(25), answers, resamples=200)
+    rows += scored.evaluate("m", answers, [Score(1.0)] * 25, "score", resamples=200)
+    for metric, mean in (("length", 6), ("length_change", 0), ("kl", 0), ("score", 1)):
+        assert value(rows, metric) == mean
+        assert interval(rows, metric) == (None, None)
+    json.dumps(to_json(rows), allow_nan=False)
+
+
+def test_a_reward_model_that_is_never_wrong_may_still_be() -> None:
+    rows = reward_model.evaluate("m", [1.0] * 40, [0.0] * 40, clusters=[f"p{i // 4}" for i in range(40)])
+    expected = stats.binomtest(10, 10).proportion_ci(method="wilson")
+    assert value(rows, "accuracy") == 1
+    assert interval(rows, "accuracy") == pytest.approx((expected.low, 1), abs=1e-12)
+    assert interval(rows, "margin") == (None, None)
 
 
 def test_words_of_other_scripts_count() -> None:

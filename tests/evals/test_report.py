@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.evals import synthetic
-from tutelage.evals import findings, graph, report
-from tutelage.evals.folders import find
+from tutelage.evals import figures, findings, graph, report
+from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import Row
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "base"}
@@ -245,6 +246,17 @@ def test_the_lineage_graph_shows_each_step_once(demo: Path) -> None:
     assert [sorted(row) for row in graph.layers(found)][-3:] == [["dpo", "reward"], ["ppo"], ["eval"]]
 
 
+def test_every_part_of_a_mix_leads_to_the_run_that_wrote_it(tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two", "mixed"):
+        (tmp_path / name).mkdir()
+        mix = [str(tmp_path / "one" / "a.jsonl"), str(tmp_path / "two" / "b.jsonl") + "*3"]
+        inputs = [{"name": "data", "path": mix}] if name == "mixed" else []
+        (tmp_path / name / "lineage.json").write_text(json.dumps({"command": "sft", "inputs": inputs}))
+        runs.append(RunFolder(tmp_path / name, name))
+    assert [owner.name for owner, _ in parents(runs[2], runs)] == ["one", "two"]
+
+
 def test_the_longest_line_passes_beside_the_boxes(demo: Path) -> None:
     rows, paths = graph.routed(graph.edges(find([demo])))
     long = next(path for path in paths if path[0] == "dpo")
@@ -267,6 +279,21 @@ def test_the_headline_follows_the_interval(low: float, high: float, words: str) 
         "not distinguishable" in str(piece) for s in findings.warnings(rows, ["ppo"], "sft") for piece in s
     )
     assert warned == (low < 0.5 < high)
+
+
+def test_a_value_without_interval_has_no_error_bar(tmp_path: Path) -> None:
+    for low, bar in ((0.4, True), (math.nan, False)):
+        drawn = figures.dots("t", [figures.Dot("m", "g", 0.5, low, low + 0.2, 1)], "x", share=True)
+        assert bool(re.search(r'LineCollection_1">\s*<path d=', drawn)) is bar
+    root = tmp_path / "eval"
+    synthetic.evaluation(root)
+    given = json.loads((root / "results.json").read_text())
+    (root / "results.json").write_text(
+        json.dumps([r | {"low": None, "high": None} if r["metric"] == "gold" else r for r in given])
+    )
+    report.write(find([root]), tmp_path, title="t")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'title="no interval">–<' in text
 
 
 def test_numbers_are_written_with_digits_that_mean_something() -> None:

@@ -119,6 +119,18 @@ def test_models_with_intervals_are_not_broken(tmp_path: Path, names: tuple[str, 
         assert text.count("Gold score") == 1, "three models stand beside each other"
 
 
+def test_a_number_without_interval_stands_above_a_dash() -> None:
+    found = [
+        rows.Row("sft", "kl", "all", -1e-17, n=9, unit="nats"),
+        rows.Row("sft", "missing_eos", "all", 0.0, 0.0, 0.0127, 300, "share"),
+        rows.Row("sft", "gold", "all", 0.5, 0.5, 0.5 + 1e-16, 9, "score"),  # as older versions wrote it
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(models_table(found, ["sft"], ("gold", "kl", "missing_eos"), "t", 80))
+    cells = [" ".join(line.split()[-2:]) for line in console.export_text().splitlines()[2:]]
+    assert cells == ["score 0.50", "–", "0.000 nats", "–", "0 %", "[0, 1.3]"]
+
+
 def test_projects_of_a_store_are_not_broken() -> None:
     columns = {f"project-{i}": [f"{10**i:,}"] * 3 for i in range(7)}
     console = Console(width=80, record=True, file=io.StringIO())

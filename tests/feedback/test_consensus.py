@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,18 @@ def test_soft_labels_by_skill_are_nearer_to_the_truth() -> None:
 def right(share: np.ndarray, truth: np.ndarray) -> float:
     """How often the better side is named, a half being half right."""
     return float(np.where(share == 0.5, 0.5, (share > 0.5) == (truth > 0.5)).mean())
+
+
+@pytest.mark.parametrize("aggregation", ["majority", "all", "dawid-skene", "crowd-bt"])
+def test_which_response_stands_first_changes_no_row(aggregation: Aggregation) -> None:
+    _, pairs = simulate(pairs=120, overlap=3, seed=0)
+    turned = [
+        replace(p, texts=("y", "x"), votes=tuple(Vote(v.annotator, -v.preference, 0) for v in p.votes))
+        if number % 3 == 0
+        else p
+        for number, p in enumerate(pairs)
+    ]
+    assert shares(turned, aggregation) == pytest.approx(shares(pairs, aggregation), abs=2e-6)
 
 
 @pytest.mark.parametrize("aggregation", ["dawid-skene", "crowd-bt"])

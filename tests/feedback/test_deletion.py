@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.store.making import fill
 from tutelage.feedback import accounts, deletion, items, projects, queue
 from tutelage.feedback.access import Member
 from tutelage.feedback.census import census
+from tutelage.feedback.imports import import_stream
 from tutelage.feedback.payloads import (
     Criterion,
     PairAnswer,
@@ -132,6 +135,8 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
     main = projects.member(database, olga.user, "main")
     before = contents(database)
     private = full_project(store, database, olga)
+    row = {"prompt": "soft", "chosen": "a", "rejected": "b", "p_chosen": 0.7}
+    import_stream(database, private, "preference", io.BytesIO(json.dumps(row).encode()), "rows.jsonl")
     full = contents(database)
     for name in Base.metadata.tables.keys() - KEPT - {"gold", "chat_turn", "export", "response_score"}:
         if name not in ("criterion_preference",):
@@ -146,7 +151,7 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
         ben = accounts.check_password(database, "ben", PASSWORD)
         deletion.purge_project(database, projects.member(database, ben, "private", deleted=True), "private")
     done = deletion.purge_project(database, private, "private")
-    assert done.answers == 5 and done.responses == 6
+    assert done.answers == 6 and done.responses == 8
     after = contents(database)
     for name in Base.metadata.tables.keys() - KEPT:
         if name != "audit_event":

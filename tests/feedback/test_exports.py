@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -296,12 +297,12 @@ def test_a_raw_file_makes_the_same_project_again(
 ) -> None:
     done = exports.export(database, busy, ExportSpec(format="raw"), tmp_path / "raw.jsonl")
     assert "olga" not in done.file.read_text() and done.rows > 25
-    lines = done.file.read_bytes().splitlines()
+    content = done.file.read_bytes()
     other = Database(tmp_path / "other.sqlite")
     there = projects.local_member(other, "copy", create=True)
-    taken = imports.import_lines(other, there, "raw", lines)
+    taken = imports.import_stream(other, there, "raw", io.BytesIO(content), "raw.jsonl")
     assert (taken.new, taken.there, taken.bad) == (done.rows, 0, [])
-    again = imports.import_lines(other, there, "raw", lines)
+    again = imports.import_stream(other, there, "raw", io.BytesIO(content), "raw.jsonl")
     assert (again.new, again.there, again.bad) == (0, done.rows, [])
 
     assert rows(other, there, format="raw", names=True) == rows(database, busy, format="raw")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.feedback.kit import join, start
 from tutelage.feedback import imports, items, queue
 from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
+from tutelage.feedback.imports import Imported, Kind
 from tutelage.feedback.projects import local_member
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -25,6 +28,12 @@ def lines(*rows: object) -> list[str]:
     return [row if isinstance(row, str) else json.dumps(row) for row in rows]
 
 
+def take(database: Database, who: Member, kind: Kind, rows: Iterable[str | bytes]) -> Imported:
+    """Import lines of JSON."""
+    encoded = [row.encode() if isinstance(row, str) else row for row in rows]
+    return imports.import_stream(database, who, kind, io.BytesIO(b"\n".join(encoded)), "rows.jsonl")
+
+
 def test_good_lines_are_in_and_bad_ones_are_listed(store: Store, database: Database, who: Member) -> None:
     good = [{"prompt": f"p{n}", "response": f"r{m}", "model": "m"} for n in range(3) for m in range(2)]
     mixed = lines(
@@ -37,46 +46,46 @@ def test_good_lines_are_in_and_bad_ones_are_listed(store: Store, database: Datab
         {"prompt": 5, "response": "x"},
         {"prompt": "p", "response": "x", "colour": "red"},
         {"prompt": [{"role": "assistant", "content": "hm"}], "response": "x"},
-        '{"prompt": "p", "response": "x", "logprob": NaN}',
+        '{"prompt": "p", "response": "x", "logprob": Infinity}',
         {"prompt": "p0", "response": "other", "model": "m", "sample_index": 0},
         *good[2:],
     )
-    done = imports.import_lines(database, who, "responses", mixed)
-    assert (done.new, done.there) == (6, 0)
-    assert [entry.line for entry in done.bad] == [3, 5, 6, 7, 8, 9, 10, 11]
+    done = take(database, who, "responses", mixed)
+    assert (done.new, done.there, done.unused) == (7, 0, {"colour": 1})
+    assert [entry.line for entry in done.bad] == [3, 5, 6, 7, 9, 10, 11]
     why = {entry.line: entry.why for entry in done.bad}
     for line, part in (
-        (3, "not JSON"),
-        (5, "response: Field required"),
-        (6, "must be a JSON object"),
-        (8, "colour"),
-        (9, "end with what is to be answered"),
-        (10, "NaN is no number"),
+        (3, "malformed JSON"),
+        (5, "which hold prompts"),
+        (6, "a row that is a list, not an object"),
+        (7, "whose prompt must be text or a list of messages"),
+        (9, "a row whose prompt ends with an assistant's turn"),
+        (10, "Infinity is no number"),
         (11, "already has another response 0"),
     ):
         assert part in why[line] and "\n" not in why[line]
-    again = imports.import_lines(database, who, "responses", mixed)
-    assert (again.new, again.there, len(again.bad)) == (0, 6, 8)
-    mended = imports.import_lines(database, who, "responses", lines(*good, {"prompt": "p", "response": "x"}))
+    again = take(database, who, "responses", mixed)
+    assert (again.new, again.there, len(again.bad)) == (0, 7, 7)
+    mended = take(database, who, "responses", lines(*good, {"prompt": "p", "response": "z"}))
     assert (mended.new, mended.there, mended.bad) == (1, 6, [])
-    assert store.counts("main").responses == 7
+    assert store.counts("main").responses == 8
 
 
 def test_bytes_that_are_no_text(database: Database, who: Member) -> None:
-    done = imports.import_lines(
+    done = take(
         database, who, "prompts", [b'{"prompt": "\xff"}', '{"prompt": "grüß"}'.encode(), b"x" * 5_000_000]
     )
-    assert (done.new, [(entry.line, entry.why[:8]) for entry in done.bad]) == (
+    assert (done.new, [(entry.line, entry.why[:9]) for entry in done.bad]) == (
         1,
-        [(1, "not UTF-"), (3, "the line")],
+        [(1, "not UTF-8"), (3, "malformed")],
     )
 
 
 def test_a_batch_boundary_changes_nothing(store: Store, database: Database, who: Member) -> None:
     rows = [{"prompt": f"p{n}"} for n in range(imports.AT_ONCE + 5)]
-    done = imports.import_lines(database, who, "prompts", lines(*rows[:10], "{", *rows[10:]))
+    done = take(database, who, "prompts", lines(*rows[:10], "{", *rows[10:]))
     assert (done.new, [entry.line for entry in done.bad]) == (len(rows), [11])
-    split = imports.import_lines(database, who, "prompts", lines({"prompt": "p1", "split": "test"}))
+    split = take(database, who, "prompts", lines({"prompt": "p1", "split": "test"}))
     assert "already in the project as 'train'" in split.bad[0].why
 
 
@@ -88,9 +97,9 @@ def test_preference_rows_become_votes(store: Store, database: Database, who: Mem
          "rejected": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "no"}]},
         {"prompt": "q", "chosen": "same", "rejected": "same"},
     )  # fmt: skip
-    done = imports.import_lines(database, who, "preference", rows)
+    done = take(database, who, "preference", rows)
     assert (done.new, [entry.line for entry in done.bad]) == (3, [4])
-    assert imports.import_lines(database, who, "preference", rows).there == 3
+    assert take(database, who, "preference", rows).there == 3
     found = {(row.prompt.text(), row.chosen, row.p_chosen) for row in store.comparisons("main")}
     assert {("q", "good", 1.0), ("user: hi", "yes", 1.0)} <= found and len(found) == 3
     assert store.comparisons("main", ties="drop")[0].p_chosen == 1.0
@@ -105,12 +114,10 @@ def test_scores_choose_what_is_asked_first(store: Store, database: Database) -> 
     values = dict(zip(texts, (0.0, 0.1, 5.0, 9.0), strict=True))
     columns = {"prompt": prompt.content_json(), "task": prompt.task, "reference": prompt.reference}
     rows = lines(*({**columns, "response": text, "score": value} for text, value in values.items()))
-    done = imports.import_lines(
-        database, olga, "scores", [*rows, *lines({**columns, "response": "?", "score": 1})]
-    )
+    done = take(database, olga, "scores", [*rows, *lines({**columns, "response": "?", "score": 1})])
     assert done.new == 4 and "not in the project" in done.bad[0].why
     other = lines({**columns, "response": texts[0], "score": 3.0})
-    assert "has another score" in imports.import_lines(database, olga, "scores", other).bad[0].why
+    assert "has another score" in take(database, olga, "scores", other).bad[0].why
     items.set_priority(database, olga, "uncertainty")
     order = []
     while (task := queue.next_task(database, olga)) is not None:
@@ -126,7 +133,7 @@ def test_only_managers_import(store: Store, database: Database) -> None:
     olga = start(store, database)
     ben = join(database, olga.user, "main", "ben")
     with pytest.raises(Refused, match="does not include to manage"):
-        imports.import_lines(database, ben, "prompts", ['{"prompt": "p"}'])
+        take(database, ben, "prompts", ['{"prompt": "p"}'])
 
 
 def test_raw_lines_that_lie(database: Database, who: Member, tmp_path: Path) -> None:
@@ -155,7 +162,7 @@ def test_raw_lines_that_lie(database: Database, who: Member, tmp_path: Path) -> 
             "shown_order": [0],
         },
     ]
-    done = imports.import_lines(database, who, "raw", lines(fine, *bad))
+    done = take(database, who, "raw", lines(fine, *bad))
     assert (done.new, [entry.line for entry in done.bad]) == (1, list(range(2, 10)))
     for entry, part in zip(
         done.bad,

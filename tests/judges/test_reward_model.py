@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerFast
 
 from tests.train.making import CPU, TEXT, make_tokenizer
 from tutelage.data.batch import TokenBatch, Tokens
@@ -24,10 +26,26 @@ def response(text: str, finish: Finish) -> Response:
     return Response(PROMPT, text, tuple(prompt), tuple(ids), (-1.0,) * len(ids), finish)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_a_cut_response_is_scored_at_its_last_word_and_a_finished_one_at_its_end(tmp_path, own: bool) -> None:
-    """Also where the text is tokenised anew, for a reward model that does not know the policy's tokens."""
-    tokenizer = train_tokenizer([*TEXT, "zebra quagga " * 20], vocab_size=310) if own else make_tokenizer()
+def reading_otherwise() -> PreTrainedTokenizerFast:
+    """The policy's vocabulary, and another way of cutting text into it."""
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(" ", "")
+    return tokenizer
+
+
+TOKENIZERS = {
+    "the policy's": make_tokenizer,
+    "its own": lambda: train_tokenizer([*TEXT, "zebra quagga " * 20], vocab_size=310),
+    "its own, of the same pieces": reading_otherwise,
+}
+
+
+@pytest.mark.parametrize("which", TOKENIZERS)
+def test_a_cut_response_is_scored_at_its_last_word_and_a_finished_one_at_its_end(
+    tmp_path, which: str
+) -> None:
+    """Also where the text is tokenised anew, for a reward model that does not read the policy's tokens."""
+    tokenizer = TOKENIZERS[which]()
     model = tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=96, seed=0)
     scalar = load_scalar(save(model, tokenizer, tmp_path / "reward"))
     with torch.no_grad():

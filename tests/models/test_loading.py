@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
 import transformers as hf
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from torch import nn
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences, twin
@@ -18,6 +19,7 @@ from tutelage.models.loading import (
     load_scalar,
     load_tokenizer,
     policy_module,
+    same_tokenizer,
     save,
     score_normalisation,
     set_score_normalisation,
@@ -263,3 +265,19 @@ def test_saving_replaces_a_folder_whole_or_not_at_all(tokenizer, tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         save(model, tokenizer, tmp_path / "m")
     assert {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()} == kept
+
+
+def test_tokenizers_are_the_same_when_their_ids_mean_the_same_and_text_is_cut_alike() -> None:
+    one, other = (train_tokenizer([TEXT, words], 270) for words in ("", "zebras quack " * 9))
+    assert len(one) == len(other) and not same_tokenizer(one, other)
+    lion, tiger = copy.deepcopy(one), copy.deepcopy(one)
+    lion.add_tokens(["<lion>"])
+    tiger.add_tokens(["<tiger>"])
+    assert len(lion) == len(tiger) and not same_tokenizer(lion, tiger)
+    padding = copy.deepcopy(one)
+    padding.pad_token = padding.eos_token
+    assert same_tokenizer(one, padding)
+    for change in (normalizers.Lowercase(), normalizers.NFC(), normalizers.Replace("  ", " ")):
+        cutting = copy.deepcopy(one)
+        cutting.backend_tokenizer.normalizer = change
+        assert cutting.get_vocab() == one.get_vocab() and not same_tokenizer(one, cutting), change

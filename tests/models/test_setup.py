@@ -140,7 +140,9 @@ def test_added_tokens_have_their_rows_in_adapters_on_one_base(base: str, tmp_pat
     setup = Setup(CPU, torch.bfloat16, lora_rank=2)
     trained = setup.scalar(base, tokenizer)
     export_adapter(trained, tmp_path / "reward" / "adapter", base)
-    path = str(save(finished(trained, base, tokenizer), tokenizer, tmp_path / "reward" / "model"))
+    path = str(
+        save(finished(trained, base, tokenizer, torch.float32), tokenizer, tmp_path / "reward" / "model")
+    )
     assert "embed" not in "".join(load_file(tmp_path / "reward" / "adapter" / "adapter_model.safetensors"))
     policy = setup.policy(base, tokenizer)
     reward = setup.reward_model(path, policy, base)
@@ -189,7 +191,7 @@ def test_an_export_is_the_base_as_it_was_stored_and_the_adapter(base: str, tmp_p
         for name, parameter in module.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
-    save(finished(module, base, TOKENIZER), TOKENIZER, tmp_path / "out")
+    save(finished(module, base, TOKENIZER, torch.float32), TOKENIZER, tmp_path / "out")
     found, start = (load_file(Path(folder) / "model.safetensors") for folder in (tmp_path / "out", base))
     layer = module.host.model.layers[1].mlp.up_proj
     delta = 8.0 / 2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight

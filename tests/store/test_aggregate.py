@@ -36,8 +36,9 @@ PREFERENCES = st.lists(st.integers(-3, 3), min_size=1, max_size=9)
     ],
 )
 def test_hand_computed(preferences: list[int], majority: float, share: float) -> None:
-    assert share_of_first(preferences, "majority") == majority
-    assert share_of_first(preferences, "all") == pytest.approx(share)
+    votes = [Vote("a", preference, 0) for preference in preferences]
+    assert share_of_first(votes, "majority") == majority
+    assert share_of_first(votes, "all") == pytest.approx(share)
 
 
 @given(PREFERENCES)

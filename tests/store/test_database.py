@@ -20,7 +20,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.databases import fresh_database, postgres_server
 from tests.store.making import fill, new_vote
-from tutelage.store import Store
+from tutelage.records import Vote
+from tutelage.store import NewVote, Store
 from tutelage.store.database import VERSION_TABLE, Database, migrations
 from tutelage.store.pairing import pair_query
 from tutelage.store.schema import REVISIONS, Annotation, Base, Item, Project, now
@@ -52,7 +53,7 @@ def test_the_migrations_make_the_models(path: Path) -> None:
         }
         indexes = {index["name"] for index in inspect(connection).get_indexes("annotation")}
     assert (
-        len(made) == 13 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+        len(made) == 14 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
     )
     assert {"annotation_once", "annotation_settled_once"} <= indexes
 
@@ -168,7 +169,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.commit()
     raw.close()
     assert_refused(
-        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0003.: update Tutelage"
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0004.: update Tutelage"
     )
 
 
@@ -355,6 +356,53 @@ def test_0002_knows_no_tombstones(either: str) -> None:
     upgraded.close()
     with Store(either) as store:
         assert store.projects() == ["main"]
+
+
+def test_0003_knows_no_shares(either: str) -> None:
+    """An old store keeps its votes on the way up; on the way down a share is the vote of seven steps that stands beside it."""
+    with Store(either) as store:
+        fill(store)
+        first, second = (pair.item_id for pair in store.pairs("main")[:2])
+        store.add_votes("main", [new_vote(first, "ann", 1)])
+    database = Database(either)
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "0003")
+    old = contents(database, *SHARED, "annotation")
+    database.close()
+    with Store(either) as store:  # opening migrates up again
+        soft = NewVote(second, Vote("bob", -2, 0, 0.7, 0.5), "soft")
+        assert store.add_votes("main", [soft, soft]) == 1
+        assert [vote.vote for vote in store.votes("main")] == [Vote("ann", 1, 0), soft.vote]
+    database = Database(either)
+    assert contents(database, *SHARED) == {name: old[name] for name in SHARED}
+    for statement in ("UPDATE soft_vote SET share = 1", "DELETE FROM soft_vote"):
+        with (
+            pytest.raises(DBAPIError, match="rows of soft_vote are append-only"),
+            database.write() as connection,
+        ):
+            connection.exec_driver_sql(statement)
+    with pytest.raises(DBAPIError), database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO soft_vote (annotation_id, share, margin) VALUES (1, 0.3, 0)")
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "0003")
+    assert len(contents(database, "annotation")["annotation"]) == 2
+    database.close()
+    with Store(either) as store:
+        assert [vote.vote.share for vote in store.votes("main")] == [None, None]
+
+
+def test_a_share_goes_with_its_side(path: Path) -> None:
+    with Store(path) as store:
+        fill(store)
+        item = store.pairs("main")[0].item_id
+        for preference, share in ((0, 0.7), (1, 0.5)):
+            with pytest.raises(
+                ValueError, match=f"a share of {share} does not go with preference {preference}"
+            ):
+                store.add_votes("main", [NewVote(item, Vote("ann", preference, 0, share, 0.0), "k")])
+        store.add_votes("main", [NewVote(item, Vote("ann", 1, 0, 0.7, 0.0), "k")])
+        with pytest.raises(ValueError, match="client_key 'k' is that of another vote"):
+            store.add_votes("main", [NewVote(item, Vote("ann", 1, 0, 0.8, 0.0), "k")])
 
 
 def test_the_migrations_make_the_models_on_postgresql() -> None:

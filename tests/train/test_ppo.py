@@ -28,7 +28,7 @@ from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.lora import add_lora
 from tutelage.models.policy import ScalarModule
-from tutelage.models.tiny import tiny_model
+from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.ops.advantages import gae
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
@@ -292,6 +292,20 @@ def test_an_external_reward_model_is_measured_at_the_start_and_says_so(tmp_path:
     assert state["std"].item() == pytest.approx(float(np.std(raw)), abs=1e-4)
     first = read_metrics(tmp_path / "run")[0]
     assert abs(first["objective/scores"]) < 3 and state["mean"].item() < -1.5  # raw, -1 would have been good
+
+
+def test_a_critic_that_cannot_read_the_policys_tokens_is_refused(tmp_path: Path) -> None:
+    """As many tokens, other ones: the reward model would score the text, but its copy, the critic, reads ids."""
+    settings = command_settings(tmp_path)
+    words = ["zebras quack queerly; jumbled vixens hop over foggy lakes, by whom pyjamas fly."] * 9
+    foreign = train_tokenizer(words, vocab_size=len(make_tokenizer()))
+    assert len(foreign) == len(make_tokenizer())
+    save(load_scalar(tmp_path / "reward"), foreign, tmp_path / "foreign")
+    settings = settings.model_copy(update={"reward_model": str(tmp_path / "foreign")})
+    with pytest.raises(
+        ValueError, match=r"foreign .* its tokenizer differs .*: train the reward model from the same base"
+    ):
+        launch("ppo", settings, Console(quiet=True))
 
 
 @pytest.mark.slow

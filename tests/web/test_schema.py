@@ -16,7 +16,7 @@ from hypothesis.errors import Unsatisfiable
 
 from tests.web.kit import Parrots, World, make_world
 from tutelage.feedback import accounts
-from tutelage.web.api_items import MOST_LINES
+from tutelage.web.api_imports import MOST_LINES
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
 from tutelage.web.site import Limits, Site
@@ -134,7 +134,9 @@ def test_an_import_takes_anything_or_says_which_line(client: TestClient, rows: l
 
 
 def test_an_import_of_too_many_lines_is_refused(client: TestClient) -> None:
-    refused = client.post("/api/v1/projects/main/import?kind=prompts", content=b"\n" * (MOST_LINES + 1))
+    refused = client.post(
+        "/api/v1/projects/main/import?kind=prompts", content=b'{"prompt": "p"}\n' * (MOST_LINES + 1)
+    )
     assert refused.status_code == 422 and "too many at once" in refused.json()["detail"]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from tutelage.data.progress import watched
-from tutelage.data.reading.formats import Dropped, Record, digest_of, unused_of, walk
+from tutelage.data.reading.formats import Dropped, Record, Walkable, digest_of, unused_of, walk
 from tutelage.records import Conversation, Document, Message, Prompt
 
 R = TypeVar("R", bound=Record)
@@ -60,7 +60,7 @@ class _Places(Generic[R]):
         return math.nan if isinstance(row, Dropped) else _place(self.seed, opening(row))
 
 
-class Side(Generic[R]):
+class Side(Walkable[R]):
     """The rows on one side of a split, in order; read anew at every walk."""
 
     def __init__(self, places: _Places[R], held_out: bool) -> None:
@@ -69,12 +69,7 @@ class Side(Generic[R]):
     def __len__(self) -> int:
         return int((self._places.held_out == self._held_out).sum())
 
-    def __iter__(self) -> Iterator[R]:
-        """The records alone (see `walk`)."""
-        return (row for row in self.walk() if not isinstance(row, Dropped))
-
     def walk(self) -> Iterator[R | Dropped]:
-        """Records and dropped rows."""
         # Rows added meanwhile stand nowhere; `Records` complains of the change when its walk ends.
         rows = walk(self._places.rows)
         for row, held_out in zip(rows, chain(self._places.held_out, repeat(None)), strict=False):

@@ -50,7 +50,8 @@ def log_ratios(
 ) -> np.ndarray:
     """log pi(y|x) - log ref(y|x) in nats per response, float64 [n].
 
-    `responses` must be samples of `policy` at this `temperature`: only then is the mean the KL (estimator k1).
+    `responses` must be samples of `policy` at this `temperature`: only then is the mean the KL (estimator k1). Both models
+    must have the same tokenizer (`models.loading.same_tokenizer`): they read the same ids.
     """
     ours = response_sums(policy, responses, world, temperature=temperature, max_tokens=max_tokens)
     return ours - response_sums(reference, responses, world, temperature=temperature, max_tokens=max_tokens)

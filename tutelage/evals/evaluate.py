@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.reading.formats import Dropped, read_documents, read_prompts, walk
 from tutelage.data.reading.sources import shown
@@ -22,7 +23,7 @@ from tutelage.evals.shown import models_table
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import context_at, load_policy, load_tokenizer
+from tutelage.models.loading import context_at, fit_embeddings, load_policy, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score, place_json
@@ -91,6 +92,13 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     write_json_atomic(run.folder / "results.json", to_json(rows))
     title = f"Held-out prompts, compared with {display(baseline)} (95 % intervals)"
     run.console.print(models_table(rows, list(models), SHOWN, title, run.console.width))
+    without_kl = [name for name in models if not any((r.model, r.metric) == (name, "kl") for r in rows)]
+    run.note(without_kl=without_kl)
+    if without_kl:
+        run.console.print(
+            f"No KL of {', '.join(without_kl)}: the reference {reference_path} cannot read those tokens, for it has another "
+            "tokenizer or fewer embeddings."
+        )
     if not answers[baseline].scores:
         run.console.print(
             f"{shown(settings.prompts)} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
@@ -200,12 +208,7 @@ def _evaluate(
     metric = "gold" if settings.judge == WORLD else "score"
     rows = scored.evaluate(name, responses, scores, metric, **seeded) if scores else []
     rows += text.evaluate(name, responses, **seeded)
-    # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.
-    samples = responses
-    if settings.temperature == 0 and path != reference_path:
-        samples = generator.generate(list(prompts), Sampling(settings.max_new_tokens, seed=settings.seed))
-    ratios = _log_ratios(path, model, samples, reference_path, settings, world)
-    rows += drift.evaluate(name, ratios, samples, **seeded)
+    rows += _kl(name, path, model, tokenizer, generator, responses, reference_path, settings, world)
     if documents:
         losses = language.losses(model, tokenizer, documents, world, max_tokens=settings.max_tokens)
         rows += language.evaluate(name, losses, **seeded)
@@ -216,22 +219,39 @@ def _load(path: str, world: World) -> PolicyModule:
     return load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)
 
 
-def _log_ratios(
+def _kl(
+    name: str,
     path: str,
     model: PolicyModule,
-    samples: Sequence[Response],
+    tokenizer: PreTrainedTokenizerBase,
+    generator: LocalGenerator,
+    responses: Sequence[Response],
     reference_path: str,
     settings: Settings,
     world: World,
-) -> np.ndarray:
-    """log model - log reference of each sample, in nats; zero for the reference itself."""
+) -> list[Row]:
+    """Rows kl, 0 for the reference itself; none where the reference cannot read the model's tokens: any number would come
+    out."""
+    seeded = {"seed": settings.seed, "resamples": settings.resamples}
     if path == reference_path:
-        return np.zeros(len(samples))
-    temperature = settings.temperature or 1.0
+        return drift.evaluate(name, np.zeros(len(responses)), responses, **seeded)
+    if not same_tokenizer(tokenizer, load_tokenizer(reference_path)):
+        return []
+    samples = responses
+    if settings.temperature == 0:
+        # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.
+        asked = [response.prompt for response in responses]
+        samples = generator.generate(asked, Sampling(settings.max_new_tokens, seed=settings.seed))
     reference = _load(reference_path, world)
-    return drift.log_ratios(
+    fit_embeddings(reference, tokenizer)  # as in training, where the model got rows for new tokens
+    known = reference.host.get_input_embeddings().weight.shape[0]
+    if any(token >= known for sample in samples for token in sample.ids):
+        return []
+    temperature = settings.temperature or 1.0
+    ratios = drift.log_ratios(
         model, reference, samples, world, temperature=temperature, max_tokens=settings.max_tokens
     )
+    return drift.evaluate(name, ratios, samples, **seeded)
 
 
 def _compare(name: str, answers: dict[str, Answers], baseline: str, settings: Settings) -> list[Row]:

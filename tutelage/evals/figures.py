@@ -74,7 +74,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """A value with its interval on the row `group`, drawn in the colour `slot`."""
+    """A value with its interval (NaN: none is drawn) on the row `group`, drawn in the colour `slot`."""
 
     name: str
     group: str

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tutelage.evals.rows import OVERALL, Row
+from tutelage.statistics import has_width
 
 ACRONYMS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
 MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
@@ -70,25 +71,18 @@ def figure(value: float | None, unit: str) -> str:
         return "–"
     if unit == "share":
         percent = 100 * value
-        return f"{percent:.1f}" if 0 < abs(percent) < 9.95 else f"{percent:.0f}"
-    if unit == "p":
-        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-    if unit == "score":
-        return f"{value:.2f}"
-    if unit in ("pairs", "prompts", "responses", "steps"):
-        return f"{value:,.0f}"
-    if unit == "s":
-        return f"{value:.1f}"
+        return _fixed(percent, 1 if 0 < abs(percent) < 9.95 else 0)
+    if unit == "p" and value < 0.001:
+        return "< 0.001"
+    known = {"p": 3, "score": 2, "pairs": 0, "prompts": 0, "responses": 0, "steps": 0, "s": 1}
     size = abs(value)
-    return (
-        f"{value:,.0f}"
-        if size >= 1000
-        else f"{value:.1f}"
-        if size >= 10
-        else f"{value:.2f}"
-        if size >= 1
-        else f"{value:.3f}"
-    )
+    by_size = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return _fixed(value, known.get(unit, by_size))
+
+
+def _fixed(value: float, digits: int) -> str:
+    """With so many decimals; nothing that rounds to zero has a sign."""
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def number(row: Row, text: str | None = None) -> Number:
@@ -99,7 +93,7 @@ def number(row: Row, text: str | None = None) -> Number:
     shown = (
         text if text is not None else figure(row.value, row.unit) + (unit if row.value is not None else "")
     )
-    if row.low is None or row.high is None or row.low == row.high:  # no interval, or a constant
+    if row.low is None or row.high is None or not has_width(row.low, row.high):
         return Number(row, shown, "")
     return Number(row, shown, f"[{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]")
 
@@ -196,6 +190,16 @@ def warnings(rows: Sequence[Row], models: Sequence[str], baseline: str) -> list[
                 ]
             )
     return found
+
+
+def without_kl(models: Sequence[str]) -> list[Sentence]:
+    """That these models have no KL, and why."""
+    return [
+        [
+            f"{display(model)}: no KL, because the reference cannot read its tokens (another tokenizer, or fewer embeddings)."
+        ]
+        for model in models
+    ]
 
 
 def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:

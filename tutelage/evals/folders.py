@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tutelage.data.reading.sources import parts_of
 from tutelage.evals import rows
 from tutelage.evals.rows import Row
 from tutelage.resume import read_metrics
@@ -148,10 +149,11 @@ def parents(run: RunFolder, others: Sequence[RunFolder]) -> list[tuple[RunFolder
     places = {other.path.resolve(): other for other in others if other is not run}
     found = []
     for entry in run.lineage.get("inputs", []):
-        path = Path(str(entry.get("path", ""))).resolve()
-        owner = next((places[p] for p in (path, *path.parents) if p in places), None)
-        if owner is not None and owner.path.resolve() not in run.path.resolve().parents:
-            found.append((owner, entry))
+        for part in parts_of(entry.get("path") or "."):
+            path = Path(part.name).resolve()
+            owner = next((places[p] for p in (path, *path.parents) if p in places), None)
+            if owner is not None and owner.path.resolve() not in run.path.resolve().parents:
+                found.append((owner, entry))
     writer = _store_writer(run, others)
     if writer is not None:
         found.append((writer, _store_entry(run)))

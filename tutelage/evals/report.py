@@ -6,6 +6,7 @@ results.json   rows {model, metric, task, value, low, high, n, unit}; points of 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tutelage.data.reading.sources import shown
 from tutelage.evals import curves, figures, findings, graph
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
@@ -152,6 +154,7 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
     page.rows += rows
     page.headline += findings.headline(rows, baseline)
     page.warnings += findings.warnings(rows, models, baseline)
+    page.warnings += findings.without_kl([prefix + str(name) for name in run.lineage.get("without_kl", ())])
     examples, shown = choose(run.samples, baseline, prefix, slots, samples, seed)
     page.rows += shown
     page.evaluations.append(
@@ -187,7 +190,7 @@ def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figur
     found = []
     for r in rows:
         if r.metric == metric and r.value is not None:
-            low, high = (r.value if bound is None else bound for bound in (r.low, r.high))
+            low, high = (math.nan if bound is None else bound for bound in (r.low, r.high))
             group = "all tasks" if r.task == OVERALL else r.task
             found.append(figures.Dot(display(r.model), group, r.value, low, high, slots[r.model]))
     return found
@@ -311,7 +314,7 @@ def _facts(run: RunFolder, runs: Sequence[RunFolder]) -> dict[str, Any]:
     for entry in [*recorded, *(entry for _, entry in owned if entry not in recorded)]:
         name = str(entry.get("name", ""))
         inputs.append(
-            (owners.get(name) or str(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])
+            (owners.get(name) or shown(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])
         )
     code = run.lineage.get("code") or {}
     version = (

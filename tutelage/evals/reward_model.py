@@ -32,7 +32,7 @@ def ceiling(model: str, comparisons: Sequence[Comparison], judge: Judge) -> list
         return []
     p_chosen = [comparison.p_chosen for comparison in comparisons]
     agreed = statistics.correct(np.subtract(scores[::2], scores[1::2]), p_chosen)
-    found = statistics.bootstrap_mean(agreed, [comparison.prompt.id for comparison in comparisons])
+    found = statistics.bootstrap_mean(agreed, [comparison.prompt.id for comparison in comparisons], rate=True)
     return [row(model, "ceiling", OVERALL, found, "share")]
 
 
@@ -68,7 +68,7 @@ def evaluate(
     agreed = statistics.correct(margins, p)
     found = statistics.accuracy(margins, p)
     if clusters is not None and len(set(clusters)) < len(clusters):
-        found = statistics.bootstrap_mean(agreed, clusters, seed=seed, resamples=resamples)
+        found = statistics.bootstrap_mean(agreed, clusters, rate=True, seed=seed, resamples=resamples)
     rows = [row(model, "accuracy", OVERALL, found, "share")]
     rows += _calibration(model, margins, p, bins, seed, resamples)
     rows += _margins(model, c, r)

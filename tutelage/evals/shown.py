@@ -1,4 +1,5 @@
-"""Results on a terminal: one line per measure, one column per model, each number above its interval.  No torch."""
+"""Results on a terminal: one line per measure, one column per model, each number above its interval (a dash where there is
+none).  No torch."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def columns_table(
 def _cell(rows: Sequence[Row], model: str, metric: str) -> str:
     row = one(rows, model, metric)
     found = number(row) if row is not None else None
-    return "\n".join(text for text in (found.text, found.interval) if text) if found else "–"
+    return f"{found.text}\n{found.interval or '–'}" if found else "–"
 
 
 def _parts(columns: Mapping[str, Sequence[str]], width: int) -> Iterator[list[str]]:

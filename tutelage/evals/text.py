@@ -61,10 +61,8 @@ def evaluate(
     rows = []
     for task, members in by_task(responses).items():
         i = np.array(members, dtype=int)
-        settings = {"seed": seed, "resamples": resamples}
-        rows.append(
-            row(model, "length", task, statistics.bootstrap_mean(lengths[i], keys[i], **settings), "tokens")
-        )
+        length = statistics.bootstrap_mean(lengths[i], keys[i], seed=seed, resamples=resamples)
+        rows.append(row(model, "length", task, length, "tokens"))
         rows.append(
             row(model, "missing_eos", task, statistics.wilson(float(missing[i].sum()), i.size), "share")
         )
@@ -72,7 +70,7 @@ def evaluate(
             value = statistics.distinct([texts[j] for j in i], n)
             rows.append(row(model, f"distinct_{n}", task, Interval(value, np.nan, np.nan, i.size), "share"))
         copied = statistics.bootstrap_ratio(
-            copies[i, 0], copies[i, 1], keys[i], seed=seed, resamples=resamples
+            copies[i, 0], copies[i, 1], keys[i], rate=True, seed=seed, resamples=resamples
         )
         rows.append(row(model, "copy_rate", task, copied, "share"))
     return rows

@@ -17,7 +17,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.payloads import Answer, ItemType, Shown, Turn
 from tutelage.feedback.projects import current_schema
 from tutelage.feedback.stored import read_answers
-from tutelage.feedback.tasks import steps_shown
+from tutelage.feedback.tasks import steps_shown, thread_of
 from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import (
@@ -30,7 +30,7 @@ from tutelage.store.schema import (
     PromptRow,
     ResponseRow,
 )
-from tutelage.store.schema_feedback import Assignment, Flag, Gold, SchemaVersion
+from tutelage.store.schema_feedback import Assignment, Flag, Gold, SchemaVersion, SoftVote
 
 State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
 PAGE = 200  # lines at most
@@ -85,6 +85,8 @@ class AnswerRow:
     active_ms: int | None
     schema_version: int | None
     current: bool  # not revised since
+    share: float | None = None  # of a vote from a file, as `margin`: see `records.Vote`
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,10 @@ def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
             raise Refused("not-found", f"there is no item {item_id} in this project.")
         row = _rows(connection, who.project_id, [item_id])[0]
         _, schema = current_schema(connection, who.project_id)
-        messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
         children = select(Item.id).where(Item.parent_id == item_id).order_by(Item.id)
         return ItemDetail(
             row=row,
-            thread=tuple(Turn(role=m["role"], content=m["content"]) for m in messages),
+            thread=thread_of(content),
             responses=tuple(
                 Shown(position=slot, text=text, steps=steps_shown(row.type, schema, text))
                 for slot, text in enumerate(row.responses)
@@ -274,8 +275,11 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             Annotation.active_ms,
             SchemaVersion.n,
             Annotation.supersedes_id,
+            SoftVote.share,
+            SoftVote.margin,
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
         .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
         .where(Annotation.item_id == item_id)
@@ -295,6 +299,8 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             active_ms=row.active_ms,
             schema_version=row.n,
             current=row.id not in revised,
+            share=row.share,
+            margin=row.margin,
         )
         for row in rows
     ]

@@ -11,14 +11,16 @@ from typing import Literal
 
 from tutelage.records import Comparison
 from tutelage.store import Ties, VotedPair
-from tutelage.store.aggregate import oriented
+from tutelage.store.aggregate import counted_before, oriented
 
 BySkill = Literal["dawid-skene", "crowd-bt"]
 Label = tuple[str, str, int]  # unit, annotator, value
 
 
-def soft_labels(labels: Sequence[Label], categories: Sequence[int]) -> dict[str, Mapping[int, float]]:
-    """unit -> category -> probability, from everybody's labels."""
+def soft_labels(
+    labels: Sequence[Label], categories: Sequence[int], *, mirrored: bool = False
+) -> dict[str, Mapping[int, float]]:
+    """unit -> category -> probability, from everybody's labels; `mirrored` where they are for a side of a pair."""
     from tutelage.feedback.statistics import (  # numpy's linear algebra: when used
         Resampling,
         Votes,
@@ -28,7 +30,7 @@ def soft_labels(labels: Sequence[Label], categories: Sequence[int]) -> dict[str,
     if not labels:
         return {}
     units, annotators, values = (list(column) for column in zip(*labels, strict=True))
-    votes = Votes.from_triplets(units, annotators, values, categories=list(categories))
+    votes = Votes.from_triplets(units, annotators, values, categories=list(categories), mirrored=mirrored)
     no_intervals = Resampling(enough=sys.maxsize)
     found = dawid_skene(votes, how=no_intervals)
     return {
@@ -43,17 +45,22 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
     dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
     near one half where the pair is close.  In both, skill is learnt from the votes for a side, and then each tied vote
     counts half for either, as with `aggregation=all`.  (As a label of its own a tie takes in every pair that people see
-    differently; docs/LOG.md has the numbers.)
+    differently; docs/LOG.md has the numbers.)  A share of votes that stands alone stays what it is; among others it is a
+    vote for its side.
     """
     decided = [
         (str(number), vote.annotator, int(vote.preference > 0))
         for number, pair in enumerate(pairs)
+        if not counted_before(pair)
         for vote in pair.votes
         if vote.preference
     ]
     second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
     rows = []
     for number, pair in enumerate(pairs):
+        if counted_before(pair):
+            rows.append(oriented(pair, pair.votes[0].for_first, ties))
+            continue
         tied = sum(vote.preference == 0 for vote in pair.votes) / len(pair.votes)
         first = (1 - second.get(str(number), 0.5)) * (1 - tied) + tied / 2
         rows.append(oriented(pair, round(first, 6), ties))
@@ -62,7 +69,7 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
 
 def _dawid_skene(decided: Sequence[Label]) -> dict[str, float]:
     """pair -> probability that the second response is better."""
-    return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1)).items()}
+    return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1), mirrored=True).items()}
 
 
 def _crowd(decided: Sequence[Label]) -> dict[str, float]:

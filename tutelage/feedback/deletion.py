@@ -33,10 +33,19 @@ from tutelage.store.schema_feedback import (
     ResponseScore,
     Rewrite,
     SchemaVersion,
+    SoftVote,
     StepMarkRow,
 )
 
-OF_ANSWERS: tuple[Any, ...] = (CriterionPreference, RankEntry, Rating, Acceptance, StepMarkRow, Rewrite)
+OF_ANSWERS: tuple[Any, ...] = (
+    CriterionPreference,
+    RankEntry,
+    Rating,
+    Acceptance,
+    StepMarkRow,
+    Rewrite,
+    SoftVote,
+)
 OF_ITEMS: tuple[Any, ...] = (Annotation, Assignment, Flag, Gold, ChatTurn, ItemResponse)
 OF_PROJECTS: tuple[Any, ...] = (
     SchemaVersion,

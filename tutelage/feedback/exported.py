@@ -170,6 +170,8 @@ def _not_for_hh(row: Comparison) -> str:
     turns = _turns(row.prompt)
     if row.p_chosen == 0.5:
         return "tie: transcripts have none"
+    if row.prompt.tools or any(turn.tool_calls for turn in turns):
+        return "prompt has tools, which transcripts cannot say"
     if "length" in (row.chosen_finish, row.rejected_finish):
         return "response was cut, which transcripts cannot say"
     if [turn.role for turn in turns] != ["user", "assistant"] * (len(turns) // 2) + ["user"]:

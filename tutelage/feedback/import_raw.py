@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection, select
 
 from tutelage.feedback.import_rows import ensure_annotator, ensure_item, ensure_prompt, store_response
-from tutelage.feedback.incoming import RawAnswer, RawResponse, ResponseLine
+from tutelage.feedback.incoming import RawAnswer, RawResponse, ResponseColumns, ResponseLine
 from tutelage.feedback.payloads import Answer, PairAnswer, Schema
 from tutelage.feedback.raw import IMPORTED
 from tutelage.feedback.slots import to_positions
 from tutelage.feedback.stored import read_answers, write_answer
 from tutelage.feedback.tasks import steps_shown
+from tutelage.records import Prompt
 from tutelage.store.schema import ITEM_TYPES, Annotation
-from tutelage.store.schema_feedback import Assignment, SchemaVersion
+from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote
 from tutelage.store.sql import insert_one
-from tutelage.store.voting import recount
+from tutelage.store.voting import insert_soft_vote, recount
 
 
 def store_answer(
@@ -28,7 +28,9 @@ def store_answer(
         select(Annotation.id, Annotation.item_id).where(Annotation.client_key == client_key)
     ).one_or_none()
     if known is not None:
-        if read_answers(connection, [known.id])[known.id] != row.answer:
+        soft = select(SoftVote.share, SoftVote.margin).where(SoftVote.annotation_id == known.id)
+        stored = connection.execute(soft).one_or_none() or (None, None)
+        if (read_answers(connection, [known.id])[known.id], *stored) != (row.answer, row.share, row.margin):
             raise ValueError(f"key '{row.key}' is there with another answer")
         return False
     item_id = _ensure_raw_item(connection, key, row)
@@ -40,7 +42,7 @@ def store_answer(
     if row.type == "step" and row.responses:
         steps = _steps(connection, assignment_id, row)
     first_shown = row.shown_order[0] if row.shown_order else 0
-    write_answer(
+    answer_id = write_answer(
         connection,
         row.answer,
         steps,
@@ -54,6 +56,7 @@ def store_answer(
         active_ms=row.active_ms,
         submitted_at=row.submitted_at,
     )
+    insert_soft_vote(connection, answer_id, row.share, row.margin)
     recount(connection, [item_id])
     return True
 
@@ -64,13 +67,22 @@ def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
     if sorted(row.shown_order) != list(range(len(row.responses))) and row.shown_order:
         raise ValueError("shown_order does not name every response once")
     _check_shape(row.answer, len(row.responses))
-    prompt = ensure_prompt(connection, key, row)
-    for response in row.responses:
-        line = {name: getattr(row, name) for name in ("prompt", "task", "reference", "split")}
-        store_response(connection, key, ResponseLine(**line, **_renamed(response)))
-    return ensure_item(
-        connection, key, row.type, prompt, [r.text for r in row.responses], row.item, row.overlap
-    )
+    if row.answer.type != "pair" and (row.share, row.margin) != (None, None):
+        raise ValueError("share and margin are said of pairs only")
+    if (
+        row.answer.type == "pair"
+        and row.share is not None
+        and (row.share == 0.5) != (row.answer.preference == 0)
+    ):
+        raise ValueError(f"a share of {row.share} does not go with preference {row.answer.preference}")
+    prompt = row.to_prompt()
+    prompt_id = ensure_prompt(connection, key, prompt, row.split)
+    responses = [
+        store_response(connection, key, _line(prompt, row.split, response))[0] for response in row.responses
+    ]
+    if len(set(responses)) < len(responses):
+        raise ValueError("the same response stands in two places of the item")
+    return ensure_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
 
 
 def _check_shape(answer: Answer, slots: int) -> None:
@@ -83,10 +95,9 @@ def _check_shape(answer: Answer, slots: int) -> None:
         raise ValueError(f"a pair has two responses, not {slots}")
 
 
-def _renamed(response: RawResponse) -> dict[str, Any]:
-    content = response.model_dump()
-    content["response"] = content.pop("text")
-    return content
+def _line(prompt: Prompt, split: str, response: RawResponse) -> ResponseLine:
+    said = ResponseColumns(split=split, **response.model_dump(exclude={"text", "finish"}))
+    return ResponseLine(prompt, response.text, response.finish, said)
 
 
 def _superseded(connection: Connection, row: RawAnswer) -> int | None:

@@ -1,23 +1,28 @@
-"""Imports: prompts, responses, comparisons, scores and raw exports from JSONL, line by line.
+"""Imports: prompts, responses, comparisons, scores and raw exports from files of any kind that trainers read.
 
-Every good line is stored, every bad one is listed with its number, and what is there already is not stored again: a
-file with mistakes is mended and imported once more as a whole.
+Every good row is stored, every bad one is listed with its place, and what is there already is not stored again: a file
+with mistakes is mended and imported once more as a whole.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import BinaryIO
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import DataError, IntegrityError
 
+from tutelage.data.reading.cells import Skip
+from tutelage.data.reading.rows import BadRow, Row, read_stream
 from tutelage.feedback.access import Member, note
 from tutelage.feedback.import_raw import store_answer
-from tutelage.feedback.import_rows import store_preference, store_response, store_score
+from tutelage.feedback.import_rows import Seen, store_preference, store_prompt, store_response, store_score
 from tutelage.feedback.incoming import Kind as Kind
 from tutelage.feedback.incoming import (
+    Line,
     PreferenceLine,
     PromptLine,
     RawAnswer,
@@ -25,101 +30,128 @@ from tutelage.feedback.incoming import (
     RawQuestions,
     ResponseLine,
     ScoreLine,
-    parse_line,
+    check_names,
+    parse_row,
     why_not,
 )
 from tutelage.feedback.projects import guideline_sha, insert_guideline, insert_schema, schema_sha
 from tutelage.store.database import Database
-from tutelage.store.generations import insert_prompts
 from tutelage.store.schema_feedback import GuidelineVersion, SchemaVersion
 from tutelage.store.sql import lock_project
 
-AT_ONCE = 500  # lines per transaction: what a crash makes to do again
+AT_ONCE = 500  # rows per transaction: what a crash makes to do again
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that was not taken: its number (from 1) and why."""
+    """A row that was not taken: its number (from 1) in lines, or in what `unit` says (row, document), and why."""
 
     line: int
     why: str
+    unit: str = "line"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """All good lines are in; `there` were in already, so that repeating an import adds nothing."""
+    """All good rows are in; `there` were in already, so that repeating an import adds nothing.
+
+    unused: how many rows have each column that says something and that was not used.
+    """
 
     new: int
     there: int
     bad: list[BadLine] = field(default_factory=list)
+    unused: dict[str, int] = field(default_factory=dict)
 
 
-def import_lines(database: Database, who: Member, kind: Kind, lines: Iterable[str | bytes]) -> Imported:
-    """Take JSONL.  Needs manage.
+def import_stream(
+    database: Database,
+    who: Member,
+    kind: Kind,
+    file: BinaryIO,
+    name: str,
+    columns: Mapping[str, str] | None = None,
+) -> Imported:
+    """Take the rows of an open file whose name says of what kind it is.  Needs manage.
 
-    prompts: {prompt, task?, reference?, split?}; responses: {prompt, response, model?, params?, ...}; preference:
-    TRL's columns (makes the pair, and on it a vote of the annotator 'import'); scores: {prompt, response, score,
-    source?} of responses that are there; raw: what `exports` wrote, in the order of the file.
+    prompts, preference: as trainers read them (a comparison makes a pair, and a vote on it); responses: prompts with what
+    answers them, and where that comes from; scores: of responses that are there; raw: what `exports` wrote, in the order
+    of the file.  columns: our names for theirs.
+
+    Raises ValueError, one sentence, for a file that is damaged, empty or of an unknown kind (rows before a damage may be
+    stored), and for names in `columns` that are none.
     """
     who.require("manage")
-    importer = _Importer(database, who, kind)
-    new = there = 0
-    bad: list[BadLine] = []
-    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
-    while some := list(itertools.islice(numbered, AT_ONCE)):
-        outcome = importer.take(some)
-        new, there = new + outcome.new, there + outcome.there
-        bad += outcome.bad
+    check_names(kind, columns or {})
+    importer = _Importer(database, who, kind, columns or {})
+    rows: Iterator[Row | BadRow] = read_stream(file, name)
+    while some := list(itertools.islice(rows, AT_ONCE)):
+        importer.take(some)
+    done = importer.done
     with database.write() as connection:
-        note(connection, who.user, "import", kind, who.project_id, new=new, there=there, bad=len(bad))
-    return Imported(new, there, bad)
+        counts = {"new": done.new, "there": done.there, "bad": len(done.bad)}
+        note(connection, who.user, "import", kind, who.project_id, **counts)
+    return done
 
 
 class _Importer:
-    """Stores batches of lines: each line in a savepoint of its own, so that a bad one takes nothing with it."""
+    """Stores batches of rows: each in a savepoint of its own, so that a bad one takes nothing with it."""
 
-    def __init__(self, database: Database, who: Member, kind: Kind) -> None:
-        self._database, self._who, self._kind = database, who, kind
+    def __init__(self, database: Database, who: Member, kind: Kind, columns: Mapping[str, str]) -> None:
+        self._database, self._who, self._kind, self._columns = database, who, kind, columns
         self._versions: dict[
             tuple[str, int], int
         ] = {}  # raw: (questions | guidelines, n in the file) -> row id
+        self._seen: Seen = Counter()
+        self._unused: Counter[str] = Counter()
+        self._new = self._there = 0
+        self._bad: list[BadLine] = []
 
-    def take(self, lines: Sequence[tuple[int, str | bytes]]) -> Imported:
-        parsed, bad = [], []
-        for number, line in lines:
-            try:
-                parsed.append((number, parse_line(self._kind, line)))
-            except ValueError as error:
-                bad.append(BadLine(number, why_not(error)))
-        new = there = 0
+    @property
+    def done(self) -> Imported:
+        """What came of everything so far."""
+        return Imported(self._new, self._there, list(self._bad), dict(self._unused))
+
+    def take(self, rows: Sequence[Row | BadRow]) -> None:
+        """Store the good ones of some rows, all or none of them."""
+        taken, bad = [], []
         with self._database.write() as connection:
             lock_project(connection, self._who.project, self._database.place)
-            for number, row in parsed:
+            for row in rows:
                 try:
-                    with connection.begin_nested():
-                        added = self._store(connection, row)
-                except ValueError as error:
-                    bad.append(BadLine(number, why_not(error)))
-                else:
-                    new, there = new + added, there + (not added)
-        return Imported(new, there, sorted(bad, key=lambda entry: entry.line))
+                    taken.append(self._store_row(connection, row))
+                except (ValueError, Skip, DataError, IntegrityError, OverflowError) as error:
+                    bad.append(BadLine(row.place.number, _why(error, row), row.place.unit))
+        self._new += sum(taken)
+        self._there += len(taken) - sum(taken)
+        self._bad += bad
 
-    def _store(self, connection: Connection, row: Any) -> bool:
+    def _store_row(self, connection: Connection, row: Row | BadRow) -> bool:
+        """Store all that a row holds; whether any of it was new."""
+        if isinstance(row, BadRow):
+            raise ValueError(row.why if row.stops else f"a row {row.why}")
+        lines, unused = parse_row(self._kind, row, self._columns)
+        with connection.begin_nested():
+            new = [self._store(connection, line) for line in lines]
+        self._unused.update(unused)
+        return any(new)
+
+    def _store(self, connection: Connection, line: Line) -> bool:
         """Store one line; whether it was new.  Raises ValueError when it does not fit what is there."""
         key = self._who.project_id
-        if isinstance(row, PromptLine):
-            return bool(insert_prompts(connection, key, [row.to_prompt()], row.split))
-        if isinstance(row, ResponseLine):
-            return store_response(connection, key, row)
-        if isinstance(row, PreferenceLine):
-            return store_preference(connection, key, row)
-        if isinstance(row, ScoreLine):
-            return store_score(connection, key, row)
-        if isinstance(row, RawAnswer):
-            return store_answer(connection, key, row, self._versions)
-        if isinstance(row, RawQuestions):
-            return self._store_questions(connection, row)
-        return self._store_guidelines(connection, row)
+        if isinstance(line, PromptLine):
+            return store_prompt(connection, key, line)
+        if isinstance(line, ResponseLine):
+            return store_response(connection, key, line)[1]
+        if isinstance(line, PreferenceLine):
+            return store_preference(connection, key, line, self._seen)
+        if isinstance(line, ScoreLine):
+            return store_score(connection, key, line)
+        if isinstance(line, RawAnswer):
+            return store_answer(connection, key, line, self._versions)
+        if isinstance(line, RawQuestions):
+            return self._store_questions(connection, line)
+        return self._store_guidelines(connection, line)
 
     def _store_questions(self, connection: Connection, row: RawQuestions) -> bool:
         there = self._version(connection, SchemaVersion, schema_sha(row.content))
@@ -141,7 +173,8 @@ class _Importer:
         return connection.scalar(select(table.id).where(*same).limit(1))
 
 
-def numbered_lines(stream: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of an open file, without the byte order mark that some programs write."""
-    for number, line in enumerate(stream):
-        yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+def _why(error: Exception, row: Row | BadRow) -> str:
+    if isinstance(error, DataError | IntegrityError | OverflowError):
+        said = str(getattr(error, "orig", error)).splitlines()[0]
+        return f"the database cannot keep it ({said})"
+    return why_not(error, row.place)

@@ -189,7 +189,7 @@ def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
         margins = [gold[item] for item, _ in votes]
         second = [0.5 if preference == 0 else float(preference > 0) for _, preference in votes]
         prompts = [pairs[item].prompt.id for item, _ in votes]
-        found = bootstrap_mean(correct(margins, second), prompts, resamples=RESAMPLES)
+        found = bootstrap_mean(correct(margins, second), prompts, rate=True, resamples=RESAMPLES)
         rows[name] = row(name, "gold_agreement", OVERALL, found, "share")
     return rows
 

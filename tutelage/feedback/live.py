@@ -204,7 +204,7 @@ def _next_prompt(connection: Connection, chat: Held, message: str) -> Prompt:
         thread += [Message("assistant", _chosen(connection, turn) or ""), Message("user", following)]
     if not done and not message.strip():
         return opening
-    return Prompt(tuple(thread), opening.task)
+    return Prompt(tuple(thread), opening.task, tools=opening.tools)
 
 
 def _opening(prompt: Prompt, message: str) -> list[Message]:

@@ -21,7 +21,7 @@ from tutelage.store.schema import (
     ResponseRow,
     digest,
 )
-from tutelage.store.schema_feedback import Assignment, GuidelineVersion, SchemaVersion
+from tutelage.store.schema_feedback import Assignment, GuidelineVersion, SchemaVersion, SoftVote
 from tutelage.store.sql import chunks
 
 IMPORTED = "raw/"  # how the client keys of imported answers begin: what follows is the key in the file
@@ -93,10 +93,13 @@ def _answers(
             Assignment.presented_order,
             SchemaVersion.n.label("questions"),
             GuidelineVersion.n.label("guidelines"),
+            SoftVote.share,
+            SoftVote.margin,
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .join(Item, Item.id == Annotation.item_id)
         .join(PromptRow, PromptRow.id == Item.prompt_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
         .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
         .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)
@@ -123,6 +126,8 @@ def _answers(
             "annotator_kind": row.kind,
             "role": row.role,
             "answer": stored[row.id].model_dump(mode="json"),
+            "share": row.share,
+            "margin": row.margin,
             "shown_order": order or [],
             "key": keys[row.id],
             "supersedes": keys.get(row.supersedes_id),

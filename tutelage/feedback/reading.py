@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tutelage.data.reading.cells import parsed
+from tutelage.data.reading.rows import is_conversation
 from tutelage.feedback.writing import RATING
 from tutelage.files import sha256_of
 from tutelage.records import Prompt
@@ -110,6 +112,9 @@ def _parquet(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
 def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
     if row["reference"] is not None:
         row["reference"] = json.loads(row["reference"])
+    turns = parsed(row["prompt"], "[", "{")
+    if is_conversation(turns) or isinstance(turns, dict):
+        row["prompt"] = turns
     rated = {name: value for name, value in row.items() if name.startswith(RATING) and value is not None}
     return row | {"values": {name.removeprefix(RATING): value for name, value in rated.items()}}
 

@@ -15,6 +15,7 @@ from tutelage.feedback.projects import Standing, parsed_schema, parsed_settings,
 from tutelage.feedback.slots import draw_order, to_positions
 from tutelage.feedback.steps import split_steps
 from tutelage.feedback.stored import read_answers
+from tutelage.records import Prompt, PromptJson
 from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, ResponseRow, now
 from tutelage.store.schema_feedback import Assignment, Draft, Gold, GuidelineVersion, SchemaVersion
 from tutelage.store.sql import insert_one, takes_turns
@@ -126,8 +127,6 @@ def read_task(connection: Connection, who: Member, held: Held, blank: bool = Fal
     """The task behind an assignment; `blank` leaves out the annotator's own answer."""
     found = connection.execute(_TASK, {"assignment": held.id}).one()
     schema = parsed_schema(found.sha256, found.schema)
-    plain = isinstance(found.prompt, str)
-    messages = [{"role": "user", "content": found.prompt}] if plain else found.prompt
     texts = texts_of(connection, held.item_id)
     annotation_id = None if blank else found.latest
     answer = None
@@ -138,8 +137,8 @@ def read_task(connection: Connection, who: Member, held: Held, blank: bool = Fal
         item_id=held.item_id,
         project=who.project,
         type=held.type,
-        thread=tuple(Turn(role=m["role"], content=m["content"]) for m in messages),
-        plain_prompt=plain,
+        thread=thread_of(found.prompt),
+        plain_prompt=isinstance(found.prompt, str),
         task=found.task,
         responses=tuple(
             Shown(position=position, text=texts[slot], steps=steps_shown(held.type, schema, texts[slot]))
@@ -155,6 +154,15 @@ def read_task(connection: Connection, who: Member, held: Held, blank: bool = Fal
         annotation_id=annotation_id,
         parent_item_id=held.parent_id,
     )
+
+
+def thread_of(content: PromptJson) -> tuple[Turn, ...]:
+    """The stored content of a prompt as turns for people: calls of tools are text; a plain prompt is one user's turn."""
+    if isinstance(content, str):
+        return (Turn(role="user", content=content),)
+    turns = Prompt.from_json(content).content
+    assert not isinstance(turns, str)
+    return tuple(Turn(role=turn.role, content=turn.text()) for turn in turns)
 
 
 def steps_shown(type: ItemType, schema: Schema, text: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Rows as a file: JSON lines, Parquet or CSV.  What a column holds is said here, once, for the two that have columns.
 
 JSON lines hold rows as they are.  In Parquet a column has one type, which does not depend on which row comes first:
-where some prompts are conversations, all are written as conversations, a plain prompt as one user's turn.  In CSV what
-nests inside a cell is JSON.  In both, ratings have a column per criterion.
+where some prompts are conversations, all are written as conversations, a plain prompt as one user's turn; where some have
+tools or more than words, all are JSON.  In CSV what nests inside a cell is JSON.  In both, ratings have a column per
+criterion.
 """
 
 from __future__ import annotations
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 Kind = Literal[
-    "text", "count", "number", "flag", "json", "prompt", "response", "texts", "counts", "flags", "responses"
+    "text",
+    "count",
+    "number",
+    "flag",
+    "json",
+    "turns",
+    "prompt",
+    "response",
+    "texts",
+    "counts",
+    "flags",
+    "responses",
 ]
 Columns = dict[str, Kind]
 
@@ -72,6 +84,8 @@ COLUMNS: dict[Format, Columns] = {
         "annotator_kind": "text",
         "role": "text",
         "answer": "json",
+        "share": "number",
+        "margin": "number",
         "shown_order": "counts",
         "key": "text",
         "supersedes": "text",
@@ -122,7 +136,7 @@ def as_written(rows: Sequence[RowDict], spec: ExportSpec, criteria: Sequence[str
     columns = columns_of(spec, rows, criteria)
     if spec.file_format == "csv":
         return [dict(zip(columns, _cells(row, columns), strict=True)) for row in rows]
-    chat = _any_chat(rows, columns)
+    chat, columns = _any_chat(rows, columns), _for_tools(rows, columns)
     return [_values(row, columns, chat) for row in rows]
 
 
@@ -186,7 +200,7 @@ def _write_parquet(path: Path, rows: Sequence[RowDict], columns: Columns) -> Non
     import pyarrow
     import pyarrow.parquet
 
-    chat = _any_chat(rows, columns)
+    chat, columns = _any_chat(rows, columns), _for_tools(rows, columns)
     schema = _schema(columns, chat)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, len(rows), AT_ONCE):
@@ -202,6 +216,7 @@ def _schema(columns: Columns, chat: bool) -> pyarrow.Schema:
     types: dict[Kind, pyarrow.DataType] = {
         "text": text,
         "json": text,
+        "turns": text,
         "count": pa.int64(),
         "number": pa.float64(),
         "flag": pa.bool_(),
@@ -217,7 +232,19 @@ def _schema(columns: Columns, chat: bool) -> pyarrow.Schema:
 
 def _any_chat(rows: Iterable[RowDict], columns: Columns) -> bool:
     """Whether some prompt is a conversation."""
-    return "prompt" in columns and any(isinstance(row.get("prompt"), list) for row in rows)
+    return "prompt" in columns and any(isinstance(row.get("prompt"), list | dict) for row in rows)
+
+
+def _for_tools(rows: Iterable[RowDict], columns: Columns) -> Columns:
+    """The columns, with prompts as JSON where some say more than roles and words: those have no common type."""
+    if "prompt" not in columns or not any(_more_than_words(row.get("prompt")) for row in rows):
+        return columns
+    return columns | {"prompt": "turns"}
+
+
+def _more_than_words(prompt: Any) -> bool:
+    turns = prompt if isinstance(prompt, list) else []
+    return isinstance(prompt, dict) or any(turn.keys() != {"role", "content"} for turn in turns)
 
 
 def _values(row: RowDict, columns: Columns, chat: bool) -> RowDict:
@@ -231,9 +258,9 @@ def _typed(value: Any, kind: Kind, chat: bool) -> Any:
         return _json(value)
     if kind == "responses":
         return [_typed(one, "response", chat) for one in value]
-    if chat and isinstance(value, str) and kind in ("prompt", "response"):
-        return [{"role": "user" if kind == "prompt" else "assistant", "content": value}]
-    return value
+    if chat and isinstance(value, str) and kind in ("prompt", "response", "turns"):
+        value = [{"role": "assistant" if kind == "response" else "user", "content": value}]
+    return _json(value) if kind == "turns" else value
 
 
 def _json(value: Any) -> str:

@@ -11,7 +11,7 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.responses import response_batch
 from tutelage.data.template import Encoded, encode
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import same_vocabulary
+from tutelage.models.loading import same_tokenizer
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
@@ -21,7 +21,7 @@ from tutelage.records import Response, Score
 class RewardModelJudge(Judge):
     """Scores by a reward model, as its head gives them (`Calibrated` brings them to standard deviations).
 
-    When the policy shares the reward model's vocabulary its token ids are scored as they were sampled, without decoding and
+    When the policy shares the reward model's tokenizer its token ids are scored as they were sampled, without decoding and
     encoding again; without `policy_tokenizer` the responses are texts.
     """
 
@@ -37,7 +37,7 @@ class RewardModelJudge(Judge):
         self.name = name
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        self._reads_ids = policy_tokenizer is not None and same_vocabulary(tokenizer, policy_tokenizer)
+        self._reads_ids = policy_tokenizer is not None and same_tokenizer(tokenizer, policy_tokenizer)
         self._world, self._max_tokens = world, max_tokens
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:

@@ -33,6 +33,10 @@ PAD = "<|pad|>"
 Source = str | Path | PreTrainedConfig
 """Where a model is (a folder, or its name on the hub), or what it would be."""
 
+SPECIMEN = """Don't split the  difference: 1,234.5 naïve cafés, cafe\u0301s & Größen (ß); x_1 += f(y)[-2]  # TODO
+\tHEIGHTS\r\nof 10\u202f000 m — “really?” ... ½ ﬁne, 你好，世界 Привет مرحبا नमस्ते 🙂👩‍🔬 unbelievably"""
+"""Text on which tokenizers part: case, spaces, digits, accents in both forms, marks, code, scripts without spaces."""
+
 KNOWN_PADS = (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 
 
@@ -110,9 +114,16 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether a model with one tokenizer can read the token ids of the other."""
-    return one.get_vocab() == other.get_vocab()
+def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether a model with one tokenizer reads the token ids of the other as they are meant.
+
+    Both must have the same pieces under the same ids, and cut text into the same ones.  Embeddings say nothing about it:
+    their rows may be padded.
+    """
+    if one.get_vocab() != other.get_vocab():
+        return False
+    ids, others = (each(SPECIMEN, add_special_tokens=False)["input_ids"] for each in (one, other))
+    return bool(ids == others)
 
 
 def context_of(module: Hosted) -> int | None:
@@ -185,17 +196,39 @@ def scalar_module(model: PreTrainedModel, name: str) -> ScalarModule:
     return ScalarModule(model, find_traits(model.eval(), name))
 
 
-def save(module: Hosted, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+def save(
+    module: Hosted,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+) -> Path:
     """Write a folder that plain `from_pretrained` loads, atomically: safetensors, config, tokenizer, chat template.
 
-    An adapter is merged into a copy of the weights. A language model's generation_config lists every end at which our own
-    sampling stops. Raises OSError naming the folder when it cannot be written.
+    An adapter is merged into a copy of the weights. They are written in `dtype` (default: as they are); those in memory stay
+    as they are. A language model's generation_config lists every end at which our own sampling stops. Raises OSError naming
+    the folder when it cannot be written, ValueError when a weight is too large for `dtype`.
     """
     model = merged(module)
+    if dtype is not None and any(parameter.dtype != dtype for parameter in model.parameters()):
+        model = _in_dtype(model, dtype)
     with folder_atomic(folder) as partial, _quiet(), _ending_as_here(model, tokenizer):
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return Path(folder)
+
+
+def _in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A copy with its parameters in `dtype` on the CPU; what is tied stays tied."""
+    rounded: dict[int, Any] = {}  # what deepcopy takes instead of copying: no second copy in the old dtype
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().to("cpu", dtype)
+        if not values.isfinite().all() and parameter.isfinite().all():
+            raise ValueError(
+                f"{name} has values beyond the range of {dtype}, so the model cannot be written in it: choose another "
+                "export_dtype. The checkpoints of the run hold it in float32."
+            )
+        rounded[id(parameter)] = nn.Parameter(values, requires_grad=False)
+    return copy.deepcopy(model, rounded)
 
 
 @contextmanager

@@ -115,20 +115,23 @@ class Setup:
         return adapted
 
 
-def finished(module: H, path: str, tokenizer: PreTrainedTokenizerBase) -> H:
-    """A trained model as it is exported: its adapter on the base at `path` as that is stored, which in training may
-    have been rounded to the arithmetic of the run."""
+def finished(module: H, path: str, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> H:
+    """A trained model as it is exported in `dtype`: its adapter on the base at `path` as that is stored, which in training
+    may have been rounded to the arithmetic of the run; in float32 where `dtype` is another than the base's."""
+    if not module.adapted:
+        return module
     stored = stored_dtype(path)
-    if not module.adapted or module.dtype == stored:
+    exact = stored if stored == dtype else torch.float32
+    if module.dtype == exact:
         return module
     base: Hosted
     if isinstance(module, PolicyModule):
-        base = load_policy(path, dtype=stored)
+        base = load_policy(path, dtype=exact)
     else:
-        base = load_scalar(path, dtype=stored, heads=module.config.num_labels)
+        base = load_scalar(path, dtype=exact, heads=module.config.num_labels)
     fit_embeddings(base, tokenizer)
     config: Any = module.model
     adapter = config.peft_config["default"]
-    exact = add_lora(base, rank=adapter.r, alpha=adapter.lora_alpha)
-    copy_adapter(module, exact)
-    return cast(H, exact)
+    whole = add_lora(base, rank=adapter.r, alpha=adapter.lora_alpha)
+    copy_adapter(module, whole)
+    return cast(H, whole)

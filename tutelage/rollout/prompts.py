@@ -10,23 +10,19 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.preflight import Prepared, prepare_prompts
-from tutelage.data.reading.formats import Dropped, digest_of, unused_of, walk
+from tutelage.data.reading.formats import Dropped, Walkable, digest_of, unused_of, walk
 from tutelage.records import Prompt
 
 ENDLESS = 2**31 - 1
 
 
-class Distinct:
+class Distinct(Walkable[Prompt]):
     """Prompts without repetitions (of the same id), each where it stands first, with the rows that were dropped."""
 
     def __init__(self, prompts: Iterable[Prompt]) -> None:
         self._prompts = prompts
 
-    def __iter__(self) -> Iterator[Prompt]:
-        return (prompt for prompt in self.walk() if not isinstance(prompt, Dropped))
-
     def walk(self) -> Iterator[Prompt | Dropped]:
-        """Prompts and dropped rows."""
         seen: set[str] = set()
         for prompt in walk(self._prompts):
             if isinstance(prompt, Dropped):

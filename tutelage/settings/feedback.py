@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tutelage.settings.base import setting
-from tutelage.settings.groups import RunSettings, StoreSettings, run_folder
+from tutelage.settings.groups import ColumnSettings, RunSettings, StoreSettings, run_folder
 
 
 class LabelSettings(RunSettings):
@@ -31,13 +31,13 @@ class LabelSettings(RunSettings):
     )
 
 
-class FeedbackImportSettings(StoreSettings):
-    """Take JSONL into a project, line by line: good lines are stored, bad ones listed, nothing is stored twice."""
+class FeedbackImportSettings(StoreSettings, ColumnSettings):
+    """Take a file into a project, row by row: good rows are stored, bad ones listed, nothing is stored twice."""
 
-    project: str = setting("main", "Project that receives the lines; made if missing.")
-    file: Path = setting(..., "JSONL file to read.")
+    project: str = setting("main", "Project that receives the rows; made if missing.")
+    file: Path = setting(..., "File to read, of any kind that trainers read: JSON, CSV, TSV, Parquet.")
     kind: Literal["prompts", "responses", "preference", "scores", "raw"] = setting(
-        "responses", "What the lines hold; raw is what an export with format=raw wrote."
+        "responses", "What the rows hold; raw is what an export with format=raw wrote."
     )
 
 

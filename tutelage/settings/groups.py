@@ -82,14 +82,19 @@ Source = str | list[str]
 """Rows: a file, a glob, hub:OWNER/NAME, or a list of these, each with `*WEIGHT` behind it where it does not count once."""
 
 
-class RowSettings(Settings):
-    """How rows are read, and what happens when some cannot be used."""
+class ColumnSettings(Settings):
+    """How the columns of rows are called."""
 
     columns: dict[str, str] = setting(
         {},
         "Columns under other names, ours first: {prompt: question, chosen: good}; a.b is b within a.",
         everyday=False,
     )
+
+
+class RowSettings(ColumnSettings):
+    """How rows are read, and what happens when some cannot be used."""
+
     max_dropped_share: float = setting(
         0.1,
         "Stop before the work starts when more than this share of the rows would be dropped.",

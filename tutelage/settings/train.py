@@ -88,6 +88,12 @@ class TrainSettings(RunSettings, DeviceSettings, PlanSettings):
         changes_result=False,
         ge=1,
     )
+    export_dtype: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto",
+        "Dtype of the weights in model/; auto: that of the model it started from, fp32 for one from scratch. Checkpoints stay "
+        "fp32.",
+        everyday=False,
+    )
     tensorboard: bool = setting(
         True, "Also write the metrics as TensorBoard files.", everyday=False, changes_result=False
     )

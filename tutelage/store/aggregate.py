@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -13,18 +14,23 @@ Aggregation = Literal["majority", "all", "adjudicated"]
 Ties = Literal["keep", "drop"]
 
 
-def share_of_first(preferences: Sequence[int], aggregation: Literal["majority", "all"]) -> float:
+def share_of_first(votes: Sequence[Vote], aggregation: Literal["majority", "all"]) -> float:
     """The probability that the first response is better, in [0, 1].
 
     `majority`: the sign of the summed preferences (1.0, 0.0, or 0.5 for an exact tie); a strong preference counts
-    for more than a slight one.  `all`: the share of votes for the first; a tied vote counts half to each.
+    for more than a slight one.  `all`: the share of votes for the first; a tied vote counts half to each.  A vote that
+    stands alone says it itself, in both: where it is a share of votes, those were counted before.
     """
-    assert preferences, "a pair without votes has no share"
-    if aggregation == "majority":
-        total = sum(preferences)
+    assert votes, "a pair without votes has no share"
+    if aggregation == "majority" and len(votes) > 1:
+        total = sum(vote.preference for vote in votes)
         return 0.5 if total == 0 else float(total < 0)
-    halves = sum(2 if p < 0 else int(p == 0) for p in preferences)
-    return halves / (2 * len(preferences))
+    return math.fsum(vote.for_first for vote in votes) / len(votes)
+
+
+def counted_before(pair: VotedPair) -> bool:
+    """Whether all that is known of a pair is one share of votes: no aggregation makes another one of it."""
+    return len(pair.votes) == 1 and pair.votes[0].share is not None
 
 
 def undisputed(pair: VotedPair) -> VotedPair | None:
@@ -40,13 +46,23 @@ def margin_of(pair: VotedPair, first: float) -> float:
 
     The mean strength of the votes on the side that `first`, the probability that the first response is better, is on:
     with seven steps 1/3, 2/3 and 1 are "slightly better", "better" and "much better", the margins of Llama 2 (Touvron
-    et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.
+    et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.  Margins that came
+    from a file are taken as they are, also beyond 1; the one of a vote that stands alone to the last digit.
     """
+    if len(pair.votes) == 1 and pair.votes[0].margin is not None:
+        return pair.votes[0].margin
     side = (first < 0.5) - (first > 0.5)
-    strengths = [abs(vote.preference) for vote in pair.votes if vote.preference * side > 0]
-    if pair.scale < 2 or not strengths:
-        return 0.0
-    return round(min(1.0, sum(strengths) / len(strengths) / pair.scale), 6)
+    strengths = [_strength(vote, pair.scale) for vote in pair.votes if vote.preference * side > 0]
+    said = [strength for strength in strengths if strength]
+    end = max([1.0, *(vote.margin for vote in pair.votes if vote.margin is not None)])
+    return round(min(end, sum(said) / len(said)), 6) if said else 0.0
+
+
+def _strength(vote: Vote, scale: int) -> float:
+    """By how much its better side is better, by this vote; 0: not said."""
+    if vote.margin is not None:
+        return vote.margin
+    return abs(vote.preference) / scale if scale > 1 else 0.0
 
 
 def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
@@ -68,7 +84,7 @@ def comparisons(pairs: Iterable[VotedPair], aggregation: Aggregation, ties: Ties
     if aggregation == "adjudicated":
         pairs = (found for found in map(undisputed, pairs) if found is not None)
     share_by: Literal["majority", "all"] = "all" if aggregation == "all" else "majority"
-    shares = ((pair, share_of_first([vote.preference for vote in pair.votes], share_by)) for pair in pairs)
+    shares = ((pair, share_of_first(pair.votes, share_by)) for pair in pairs)
     rows = (oriented(pair, share, ties) for pair, share in shares)
     return [row for row in rows if row is not None]
 

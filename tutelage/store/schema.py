@@ -34,6 +34,7 @@ REVISIONS = (
     "0001",
     "0002",
     "0003",
+    "0004",
 )  # every migration this code knows, oldest first; the last one is what the code needs
 
 

@@ -21,6 +21,7 @@ APPEND_ONLY = (  # tables in which the database refuses UPDATE and DELETE
     "acceptance",
     "step_mark",
     "rewrite",
+    "soft_vote",
     "schema_version",
     "guideline_version",
     "audit_event",
@@ -305,6 +306,20 @@ class Rewrite(Base):
 
     annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
     text: Mapped[str]
+
+
+class SoftVote(Base):
+    """Pairs: what a vote from a file says beyond its seven steps (see `records.Vote`; decision 0018).
+
+    `share` is that of the side which `Annotation.preference` names (NULL: one vote, not counted before).
+    """
+
+    __tablename__ = "soft_vote"
+    __table_args__ = (CheckConstraint("share BETWEEN 0.5 AND 1", name="soft_vote_share"),)
+
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
+    share: Mapped[float | None]
+    margin: Mapped[float]
 
 
 # what happened ----------------------------------------------------------------------------------------------------

@@ -194,7 +194,8 @@ class Store:
 
         `majority`: the sign of the summed preferences decides, p_chosen is 1.  `all`: p_chosen is the share of
         votes, a tied vote counting half.  `adjudicated`: as an adjudicator settled it, undisputed pairs by majority,
-        disputed ones left out.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).
+        disputed ones left out.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).  A share of votes
+        that a file has said, alone on its pair, stays as it is.
         """
         return comparisons(self.voted_pairs(project), aggregation, ties)
 

@@ -15,7 +15,8 @@ from sqlalchemy.orm import aliased
 from tutelage.records import Vote
 from tutelage.store.rows import NewVote, StoredVote
 from tutelage.store.schema import Annotation, Annotator, Item, now
-from tutelage.store.sql import chunks, insert_rows
+from tutelage.store.schema_feedback import SoftVote
+from tutelage.store.sql import chunks, insert_one, insert_rows
 
 CONTENT = ("item_id", "annotator_id", "preference", "first_shown", "supersedes_id")
 
@@ -32,22 +33,41 @@ def insert_votes(connection: Connection, project_id: int, votes: Sequence[NewVot
         _check_range(new)
         who = annotators[new.vote.annotator]
         content = (new.item_id, who, new.vote.preference, new.vote.first_shown, new.supersedes)
+        soft = (new.vote.share, new.vote.margin)
         if new.client_key in known:  # sent twice, stored once
-            if known[new.client_key] != content:
+            if known[new.client_key] != content + soft:
                 raise ValueError(
                     f"client_key '{new.client_key}' is that of another vote: a new vote needs a new key."
                 )
             continue
         if latest.get((new.item_id, who)) != new.supersedes:
             raise ValueError(_out_of_turn(new, latest.get((new.item_id, who))))
-        known[new.client_key] = content
+        known[new.client_key] = content + soft
         latest[new.item_id, who] = -1  # it has no id yet, so that nothing in this call can revise it
         rows.append(
             dict(zip(CONTENT, content, strict=True)) | {"client_key": new.client_key, "submitted_at": at}
         )
     insert_rows(connection, Annotation, rows)
+    _insert_soft(connection, [new for new in votes if new.client_key in {row["client_key"] for row in rows}])
     recount(connection, items)
     return len(rows)
+
+
+def _insert_soft(connection: Connection, votes: Sequence[NewVote]) -> None:
+    """What the votes, just inserted, say beyond their steps."""
+    soft = {new.client_key: new.vote for new in votes if new.vote.margin is not None}
+    for some in chunks(list(soft)):
+        keys = select(Annotation.client_key, Annotation.id).where(Annotation.client_key.in_(some))
+        for key, annotation_id in connection.execute(keys).all():
+            insert_soft_vote(connection, annotation_id, soft[key].share, soft[key].margin)
+
+
+def insert_soft_vote(
+    connection: Connection, annotation_id: int, share: float | None, margin: float | None
+) -> None:
+    """Keep what a vote says beyond its steps, where it does (see `records.Vote`)."""
+    if share is not None or margin is not None:
+        insert_one(connection, SoftVote, annotation_id=annotation_id, share=share, margin=margin or 0.0)
 
 
 def recount(connection: Connection, items: Sequence[int]) -> None:
@@ -77,9 +97,12 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
             Annotation.client_key,
             Annotation.submitted_at,
             Annotation.supersedes_id,
+            SoftVote.share,
+            SoftVote.margin,
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .join(Item, Item.id == Annotation.item_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
         .where(Item.project_id == project_id, Annotation.role == "answer", Annotation.preference.is_not(None))
         .order_by(Annotation.id)
     )
@@ -90,7 +113,7 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
         StoredVote(
             id=row.id,
             item_id=row.item_id,
-            vote=Vote(row.name, row.preference, row.first_shown),
+            vote=Vote(row.name, row.preference, row.first_shown, row.share, row.margin),
             client_key=row.client_key,
             submitted_at=row.submitted_at,
             supersedes=row.supersedes_id,
@@ -104,6 +127,10 @@ def _check_range(new: NewVote) -> None:
         raise ValueError(
             f"vote '{new.client_key}': preference {new.vote.preference} must be -3 to 3 and first_shown "
             f"{new.vote.first_shown} must be 0 or 1."
+        )
+    if new.vote.share is not None and (new.vote.share == 0.5) != (new.vote.preference == 0):
+        raise ValueError(
+            f"vote '{new.client_key}': a share of {new.vote.share} does not go with preference {new.vote.preference}."
         )
 
 
@@ -140,14 +167,14 @@ def _annotator_ids(connection: Connection, names: Sequence[str]) -> dict[str, in
     return ids
 
 
-def _contents(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[int | None, ...]]:
-    """What is stored under those of the keys that are there."""
-    contents: dict[str, tuple[int | None, ...]] = {}
+def _contents(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[float | None, ...]]:
+    """What is stored under those of the keys that are there: CONTENT, share and margin."""
+    contents: dict[str, tuple[float | None, ...]] = {}
     columns = [getattr(Annotation, name) for name in CONTENT]
+    query = select(Annotation.client_key, *columns, SoftVote.share, SoftVote.margin)
+    query = query.outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
     for some in chunks(keys):
-        for key, *content in connection.execute(
-            select(Annotation.client_key, *columns).where(Annotation.client_key.in_(some))
-        ):
+        for key, *content in connection.execute(query.where(Annotation.client_key.in_(some))):
             contents[key] = tuple(content)
     return contents
 

@@ -112,4 +112,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         best="max:eval_rewards/accuracies",
         place=pairs.train.table.place,
     )
-    return export(run, policy, tokenizer)
+    return export(run, policy, tokenizer, settings)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.judges.calibration import Calibration
-from tutelage.models.loading import load_tokenizer, same_vocabulary
+from tutelage.models.loading import load_tokenizer, same_tokenizer
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
@@ -179,9 +179,9 @@ class PPO:
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     start, reward_path = on_policy(settings, world, run), result_folder(settings.reward_model)
-    if not same_vocabulary(start.tokenizer, load_tokenizer(reward_path)):
+    if not same_tokenizer(start.tokenizer, load_tokenizer(reward_path)):
         raise ValueError(
-            f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its vocabulary "
+            f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its tokenizer "
             f"differs from that of {settings.model}: train the reward model from the same base."
         )
     policy_path = result_folder(settings.model)
@@ -199,4 +199,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         best=BEST,
         place=start.place,
     )
-    return export(run, start.policy, start.tokenizer)
+    return export(run, start.policy, start.tokenizer, settings)

@@ -144,7 +144,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
         report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run)
-    return export(run, model, tokenizer)
+    return export(run, model, tokenizer, settings)
 
 
 def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:

@@ -21,7 +21,7 @@ from tutelage.data.split import split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.feedback.source import comparisons_from, digest_of_comparisons, is_store_source
-from tutelage.models.loading import context_of, save
+from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
 from tutelage.models.setup import Setup, finished
@@ -31,7 +31,7 @@ from tutelage.runs import Run
 from tutelage.settings.groups import DataSettings
 from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, TrainSettings
 from tutelage.statistics import correct
-from tutelage.train.plan import here
+from tutelage.train.plan import amount, here
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E")
@@ -169,18 +169,35 @@ def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
     return torch.from_numpy(agreed).to(margins)
 
 
-def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase) -> Path:
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase, settings: TrainSettings) -> Path:
     """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself.
 
-    Raises ValueError when the base of an adapter is no longer what it was at the start: the checkpoints stay.
+    The weights are written as `export_dtype` says; those of `model` and of the checkpoints stay as they are. Raises
+    ValueError when the base of an adapter is no longer what it was at the start: the checkpoints stay.
     """
     folder = run.folder / "model"
     if not run.leads:
         return folder
+    base = next((str(entry["path"]) for entry in run.lineage["inputs"] if entry["name"] == "model"), None)
+    name = _export_dtype(settings, base)
     if not model.adapted:
-        return save(model, tokenizer, folder)
-    base: str = next(entry["path"] for entry in run.lineage["inputs"] if entry["name"] == "model")
-    run.input("model", base)
-    save(finished(model, base, tokenizer), tokenizer, folder)
-    export_adapter(model, run.folder / "adapter", base)
+        save(model, tokenizer, folder, DTYPES[name])
+    else:
+        assert base is not None, "an adapter has a base"
+        run.input("model", base)
+        save(finished(model, base, tokenizer, DTYPES[name]), tokenizer, folder, DTYPES[name])
+        export_adapter(model, run.folder / "adapter", base)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    run.console.print(f"Model: {folder}, weights in {name}, {amount(size)}.")
     return folder
+
+
+def _export_dtype(settings: TrainSettings, base: str | None) -> str:
+    """The name of the dtype to export in; "auto" is the base's, where that is one of the names, and fp32 without a base."""
+    if settings.export_dtype != "auto":
+        return settings.export_dtype
+    stored = stored_dtype(base) if base else torch.float32
+    return next((name for name, dtype in DTYPES.items() if dtype == stored), "fp32")

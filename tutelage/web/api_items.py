@@ -1,17 +1,14 @@
-"""API: items: looking through them, building them, gold, priority; and importing."""
+"""API: items: looking through them, building them, gold, priority."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query
 from pydantic import Field
 
-from tutelage.feedback import imports, items, projects
+from tutelage.feedback import items, projects
 from tutelage.feedback.browsing import State
-from tutelage.feedback.errors import Refused
-from tutelage.feedback.imports import Imported, Kind
 from tutelage.feedback.items import Built, ItemDetail, ItemRow
 from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Strategy
 from tutelage.web.access import Manager, TheSite, Viewer
@@ -19,8 +16,6 @@ from tutelage.web.fields import Id
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["items"], route_class=StrictRoute)
-
-MOST_LINES = 100_000  # of one import; its bytes are limited for every request
 
 
 class Build(Model):
@@ -115,24 +110,3 @@ def set_priority(site: TheSite, who: Manager, body: Priority) -> Count:
 def models(site: TheSite, who: Viewer) -> list[str]:
     """Names of the models that wrote the project's responses."""
     return list(items.models_of(site.database, who))
-
-
-@router.post(
-    "/projects/{project}/import",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-        }
-    },
-)
-async def import_lines(
-    site: TheSite, who: Manager, request: Request, kind: Annotated[Kind, Query()]
-) -> Imported:
-    """Take JSONL, one row per line; bad lines are listed and left out, the others are in."""
-    lines = (await request.body()).split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    if len(lines) > MOST_LINES:
-        raise Refused("invalid", f"{len(lines):,} lines are too many at once: send at most {MOST_LINES:,}.")
-    return await run_in_threadpool(imports.import_lines, site.database, who, kind, lines)

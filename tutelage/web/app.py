@@ -15,7 +15,16 @@ from fastapi.staticfiles import StaticFiles
 
 from tutelage import __version__
 from tutelage.feedback.errors import Refused
-from tutelage.web import api_account, api_items, api_live, api_projects, api_results, api_work, pages
+from tutelage.web import (
+    api_account,
+    api_imports,
+    api_items,
+    api_live,
+    api_projects,
+    api_results,
+    api_work,
+    pages,
+)
 from tutelage.web.generation import GenerationFailed
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import API, Meter
@@ -62,7 +71,7 @@ def build_app(site: Site) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.site = site
-    for module in (api_account, api_projects, api_work, api_live, api_items, api_results):
+    for module in (api_account, api_projects, api_work, api_live, api_items, api_imports, api_results):
         app.include_router(module.router, prefix=API, responses=_REFUSALS)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))

@@ -133,8 +133,16 @@ class Client:
     def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Import rows (kind: prompts, responses, preference, scores, raw); bad ones are listed in the result."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path = f"{_project(project)}/import?{urlencode({'kind': kind})}"
-        return self.request("POST", path, lines.encode(), repeatable=True)
+        return self._import(project, kind, lines.encode(), "rows.jsonl")
+
+    def import_file(self, project: str, kind: str, path: str | Path) -> dict[str, Any]:
+        """Import a file of any kind that trainers read (JSON, CSV, TSV, Parquet), as `import_lines`."""
+        return self._import(project, kind, Path(path).read_bytes(), Path(path).name)
+
+    def _import(self, project: str, kind: str, content: bytes, name: str) -> dict[str, Any]:
+        path = f"{_project(project)}/import?{urlencode({'kind': kind, 'name': name})}"
+        found: dict[str, Any] = self.request("POST", path, content, repeatable=True)
+        return found
 
     def build(self, project: str, type: str, **how: Any) -> dict[str, Any]:
         """Make items from stored responses (strategy, per_prompt, size, across_runs)."""

@@ -208,6 +208,7 @@ def _votes(
         [said(label) for label in labels],
         categories=categories,
         clusters=[label.prompt_id for label in labels],
+        mirrored=True,
     )
 
 

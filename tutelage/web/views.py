@@ -81,11 +81,15 @@ def conflict_view(conflict: Conflict) -> ConflictView:
     )
 
 
-def summary(answer: Answer) -> str:
-    """An answer in canonical slots, in a few words."""
+def summary(answer: Answer, share: float | None = None, margin: float | None = None) -> str:
+    """An answer in canonical slots, in a few words.  share, margin: what a vote from a file says beside (`records.Vote`)."""
     match answer:
         case PairAnswer(preference=0):
             return "equal"
+        case PairAnswer() if margin is not None:
+            said = f"{int(answer.preference > 0)} better"
+            said += "" if share is None else f", by {share:.0%} of votes"
+            return said + (f", margin {margin:g}" if margin else "")
         case PairAnswer():
             words = ("slightly better", "better", "much better")[abs(answer.preference) - 1]
             return f"{int(answer.preference > 0)} {words}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from tutelage.feedback.statistics import (
@@ -243,6 +245,102 @@ def test_votes_that_are_all_the_same_have_no_kappa() -> None:
     agreed = percent_agreement(same)
     assert agreed.value == agreed.high == 1.0
     assert agreed.low == pytest.approx(0.912, abs=1e-3)  # Wilson: 40 of 40 is not proof of always
+
+
+@pytest.mark.parametrize("second", [0, 1])
+def test_full_agreement_within_prompts_is_told_from_the_prompts(second) -> None:
+    votes = Votes.from_matrix([[0, second]] * 40, [0, 1], clusters=np.repeat(np.arange(10), 4))
+    found = percent_agreement(votes)
+    expected = stats.binomtest(10 - 10 * second, 10).proportion_ci(method="wilson")
+    assert (found.value, found.n) == (1 - second, 40)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def pair_votes(seed: int = 0) -> np.ndarray:
+    """60 pairs, three people, the second response better more often, from -3 to 3, with gaps."""
+    generator = np.random.default_rng(seed)
+    truth = generator.normal(0.8, 1.2, (60, 1))
+    table = np.clip(np.rint(truth + generator.normal(0, 1.0, (60, 3))), -3, 3).astype(int).astype(object)
+    table[generator.random((60, 3)) < 0.2] = None
+    return table
+
+
+def swapped(table: np.ndarray, which: np.ndarray) -> np.ndarray:
+    return np.array(
+        [[None if v is None else -v for v in row] if w else list(row) for row, w in zip(table, which)], object
+    )
+
+
+SCALE = list(range(-3, 4))
+ON_PAIRS = [
+    *(partial(krippendorff_alpha, level=level) for level in ("nominal", "ordinal", "interval")),
+    percent_agreement,
+    fleiss_kappa,
+    partial(fleiss_kappa, weights="quadratic"),
+    gwet_ac,
+    partial(gwet_ac, weights="linear"),
+    partial(
+        fleiss_kappa, weights=np.abs(np.subtract.outer(np.arange(7) ** 2, np.arange(7) ** 2))
+    ),  # dearer at one end
+    lambda votes, how: pairwise_kappa(votes, how=how)[0, 1],
+    lambda votes, how: pairwise_kappa(votes, weights="quadratic", how=how)[1, 2],
+]
+
+
+@pytest.mark.parametrize("measure", ON_PAIRS)
+def test_votes_on_pairs_are_those_of_either_order_of_the_sides(measure) -> None:
+    """The same value and interval as of plain votes in which every pair stands twice, once each way round."""
+    table = pair_votes()
+    both = np.concatenate([table, swapped(table, np.ones(60, bool))])
+    plain = measure(Votes.from_matrix(both, SCALE, clusters=np.tile(np.arange(60), 2)), how=Resampling())
+    found = measure(Votes.from_matrix(table, SCALE, mirrored=True), how=Resampling())
+    assert found.value == pytest.approx(plain.value, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=1e-12)
+    assert found.low < found.value < found.high and 2 * found.n == plain.n
+
+
+@pytest.mark.parametrize("measure", ON_PAIRS)
+def test_which_side_of_a_pair_stands_first_changes_nothing(measure) -> None:
+    table = pair_votes()
+    given = measure(Votes.from_matrix(table, SCALE, mirrored=True), how=Resampling())
+    for seed in range(3):
+        turned = swapped(table, np.random.default_rng(seed).random(60) < 0.5)
+        found = measure(Votes.from_matrix(turned, SCALE, mirrored=True), how=Resampling())
+        assert found.value == pytest.approx(given.value, abs=1e-12)
+        assert (found.low, found.high) == pytest.approx((given.low, given.high), abs=1e-12)
+
+
+def test_alpha_of_pairs_is_its_definition_on_twice_the_pairs() -> None:
+    table = pair_votes(1)
+    both = [list(row) for row in np.concatenate([table, swapped(table, np.ones(60, bool))])]
+    kept = [v for row in both if sum(v is not None for v in row) >= 2 for v in row if v is not None]
+    often = {c: kept.count(c) for c in SCALE}
+
+    def between(a: int, b: int) -> float:
+        inner = sum(often[c] for c in range(min(a, b), max(a, b) + 1))
+        return (inner - (often[a] + often[b]) / 2) ** 2
+
+    differences = {"nominal": lambda a, b: a != b, "interval": lambda a, b: (a - b) ** 2, "ordinal": between}
+    votes = Votes.from_matrix(table, SCALE, mirrored=True)
+    for level, difference in differences.items():
+        assert krippendorff_alpha(votes, level, how=ANY).value == pytest.approx(naive_alpha(both, difference))
+
+
+def test_agreement_on_pairs_is_not_chance_because_the_better_side_stands_first() -> None:
+    """Everybody names the better response, which happens to be the first of every pair: that is no constant answer."""
+    votes = [[-1, -1]] * 40
+    assert "all votes are the same" in krippendorff_alpha(Votes.from_matrix(votes, [-1, 0, 1])).note
+    found = krippendorff_alpha(Votes.from_matrix(votes, [-1, 0, 1], mirrored=True))
+    assert (found.value, found.low) == (1.0, None)
+
+
+def test_categories_of_mirrored_votes_are_symmetric() -> None:
+    with pytest.raises(ValueError, match="not the same the other way round"):
+        Votes.from_matrix([[-3, 1], [2, 2]], mirrored=True)
+    first, second = [-1, 1, 1, 0] * 10, [-1, 1, 0, 0] * 10
+    kappa = cohen_kappa(first, second, categories=[-1, 0, 1], mirrored=True).value
+    # Of 4 pairs 3 agree.  Both ways round the first says 3 : 2 : 3, the second 2 : 4 : 2 of 8 each.
+    assert kappa == pytest.approx(1 - 0.25 / (1 - (2 * 3 * 2 + 2 * 4) / 64))
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import choix
 import numpy as np
 import pytest
@@ -147,6 +149,16 @@ def test_one_who_always_wins_stays_finite() -> None:
     found = bradley_terry(["a"] * 40, ["b"] * 40, [1.0] * 40).players["a"]
     assert 3 < found.value < 5
     assert found.low is None and found.high is None and found.note.startswith("no interval")
+
+
+def test_prompts_that_are_all_alike_give_strengths_without_interval() -> None:
+    """Resamples of 40 equal prompts are all the same data: their strengths differ by rounding only."""
+    pairs = list(combinations("abcde", 2))
+    first, second = ([pair[i] for pair in pairs] * 40 for i in (0, 1))
+    prompts = np.repeat(np.arange(40), len(pairs))
+    found = bradley_terry(first, second, [0.7] * len(first), clusters=prompts).players
+    assert found["a"].value == pytest.approx(-found["e"].value)
+    assert all(e.low is None and e.high is None and e.note.startswith("no interval") for e in found.values())
 
 
 def test_players_that_never_meet_are_not_compared() -> None:

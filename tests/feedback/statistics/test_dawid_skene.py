@@ -183,6 +183,45 @@ def test_intervals_hold_the_truth() -> None:
     assert 0.87 <= np.mean(held) <= 0.99
 
 
+def test_votes_of_one_prompt_tell_little_of_an_accuracy() -> None:
+    votes = Votes.from_matrix([[0, 0], [1, 1]] * 20, clusters=["p"] * 40)
+    found = dawid_skene(votes, how=Resampling(resamples=20)).accuracy[0]
+    assert found.value > 0.95
+    assert found.low < 0.3 and found.high <= 1  # Wilson's, from a single draw
+
+
+def sides(seed: int = 0) -> np.ndarray:
+    """Votes for a side, by three people of different skill, on 200 pairs of which most have the better one second."""
+    generator = np.random.default_rng(seed)
+    truth = np.where(generator.random((200, 1)) < 0.7, 1, -1)
+    return np.where(generator.random((200, 3)) < [0.95, 0.8, 0.6], truth, -truth)
+
+
+def test_which_side_of_a_pair_stands_first_changes_no_label_and_no_accuracy() -> None:
+    table, turned = sides(), np.random.default_rng(1).random(200) < 0.5
+    how = Resampling(resamples=20)
+    given = dawid_skene(Votes.from_matrix(table, [-1, 1], mirrored=True), how=how)
+    other = np.where(turned[:, None], -table, table)
+    found = dawid_skene(Votes.from_matrix(other, [-1, 1], mirrored=True), how=how)
+    assert np.where(turned, found.soft[:, 0], found.soft[:, 1]) == pytest.approx(given.soft[:, 1], abs=1e-9)
+    for name, accuracy in given.accuracy.items():
+        again = found.accuracy[name]
+        assert (again.value, again.low, again.high) == pytest.approx(
+            (accuracy.value, accuracy.low, accuracy.high), abs=1e-9
+        )
+
+
+def test_votes_on_pairs_are_those_of_either_order_of_the_sides() -> None:
+    """As plain votes in which every pair stands twice, once each way round, with a prior of twice the weight."""
+    table = sides()
+    plain = dawid_skene(np.concatenate([table, -table]), strength=4.0, tolerance=1e-12)
+    found = dawid_skene(Votes.from_matrix(table, [-1, 1], mirrored=True), strength=2.0, tolerance=1e-12)
+    assert found.soft == pytest.approx(plain.soft[:200], abs=1e-5)
+    assert found.confusion == pytest.approx(plain.confusion, abs=1e-5)
+    assert found.prevalence == pytest.approx([0.5, 0.5], abs=1e-12)
+    assert np.all(np.diff(found.objective) >= -1e-9)
+
+
 def test_few_votes_give_labels_but_no_accuracy() -> None:
     _, table, _ = simulate(2, [0.9, 0.8, 0.7], 40, 3, seed=6)
     table[20:, 2] = np.nan

@@ -27,6 +27,7 @@ from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
 T = TypeVar("T")
+ENOUGH = 100  # rows of which none serves: then no other will
 MOST_NAMES = 20  # of columns in an error
 
 
@@ -41,7 +42,19 @@ class Dropped(NamedTuple):
     meant: bool = False
 
 
-class Records(Generic[T]):
+class Walkable(Generic[T]):
+    """Records that are read anew at every walk, among them the rows that give none."""
+
+    def walk(self) -> Iterator[T | Dropped]:
+        """Records and dropped rows, in their order."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T]:
+        """The records alone."""
+        return (row for row in self.walk() if not isinstance(row, Dropped))
+
+
+class Records(Walkable[T]):
     """The records of a source, read anew at every walk: they are never all in memory.
 
     unused: how many rows have each column that says something and that was not used, so far in this walk.
@@ -53,19 +66,26 @@ class Records(Generic[T]):
         self._stamps: list[tuple[int, int]] = []
         self.unused: Counter[str] = Counter()
 
-    def __iter__(self) -> Iterator[T]:
-        """The records alone (see `walk`)."""
-        return (row for row in self.walk() if not isinstance(row, Dropped))
-
     def walk(self) -> Iterator[T | Dropped]:
         """Records, and the rows that give none, in their order.
 
         Raises ValueError (file, line, columns, what to do) as `sources.read_rows` does, for JSON that is damaged, and
-        for columns that no format has.
+        where no row has columns that serve: then the file is not what it is taken for.
         """
         self.unused = Counter()
-        for row in read_rows(self._source):
-            yield from self._read(row)  # type: ignore[misc]
+        given, misfit = False, None
+        for number, row in enumerate(read_rows(self._source), 1):
+            try:
+                for found in self._read(row):
+                    given = given or not isinstance(found, Dropped)
+                    yield found  # type: ignore[misc]
+            except WrongColumns as error:
+                misfit = misfit or error
+                if not given and number == ENOUGH:
+                    break
+                yield Dropped(row.place, error.reason)
+        if misfit and not given:
+            raise misfit
         if self._stamps and self._stamps != _stamps(self._source):
             raise ValueError(f"{shown(self._source)} was changed while it was read: start again")
 
@@ -95,18 +115,14 @@ class Records(Generic[T]):
         return hashlib.sha256(json.dumps([self._purpose, self._columns, weights, files]).encode()).hexdigest()
 
 
-class First(Generic[T]):
+class First(Walkable[T]):
     """The first records of some, with the rows that were dropped before them."""
 
     def __init__(self, rows: Iterable[T], limit: int) -> None:
         """limit: how many; 0 takes all."""
         self._rows, self._limit = rows, limit
 
-    def __iter__(self) -> Iterator[T]:
-        return (row for row in self.walk() if not isinstance(row, Dropped))
-
     def walk(self) -> Iterator[T | Dropped]:
-        """Records and dropped rows."""
         taken = 0
         for row in walk(self._rows):
             yield row
@@ -127,7 +143,7 @@ class First(Generic[T]):
 
 def walk(rows: Iterable[T]) -> Iterator[T | Dropped]:
     """Records with the rows that give none, where a reader knows of them."""
-    return rows.walk() if hasattr(rows, "walk") else iter(rows)
+    return rows.walk() if isinstance(rows, Walkable) else iter(rows)
 
 
 def digest_of(rows: Iterable[Any]) -> str:
@@ -181,8 +197,8 @@ def read_row(
 ) -> tuple[list[Record], list[str]]:
     """What a row holds for this purpose (a tree holds several records), and its columns that were not used.
 
-    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, ValueError (place,
-    columns, what to do) where no format has its columns, or none that serves the purpose.
+    columns: our names for theirs.  Raises `Skip` for a row that holds nothing for a reason of its own, `WrongColumns` (a
+    ValueError: place, columns, what to do) where no format has its columns, or none that serves the purpose.
     """
     found = renamed(row.columns, columns) if columns else row.columns
     records, unused = read_columns(found, purpose, row.place)
@@ -195,7 +211,7 @@ def read_row(
         if missing := _null(row, found, _USES[purpose].needs, columns or {}):
             raise Skip(f"whose {missing} is null")
         holds = f", which hold {_kind(records[0])}" if records else ""
-        raise wrong_columns(row, purpose, holds)
+        raise WrongColumns(row, purpose, holds)
     return used, unused
 
 
@@ -214,15 +230,18 @@ def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
     return isinstance(columns.get("prompt"), dict) and "replies" in columns["prompt"]
 
 
-def wrong_columns(row: Row, purpose: Purpose, holds: str = "") -> ValueError:
-    names = list(map(_name, row.columns))
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    found = (", ".join(names[:MOST_NAMES]) or "none") + more
-    use = _USES[purpose]
-    return ValueError(
-        f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
-        f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
-    )
+class WrongColumns(ValueError):
+    """A row whose columns no format has, or only formats for other purposes.  reason: the same for a dropped row."""
+
+    def __init__(self, row: Row, purpose: Purpose, holds: str = "") -> None:
+        names = list(map(_name, row.columns))
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        found, use = (", ".join(names[:MOST_NAMES]) or "none") + more, _USES[purpose]
+        super().__init__(
+            f"{row.place}: found the columns {found}{holds}; {purpose} can be read from the columns {use.columns}; "
+            f"for other names say which is which: columns={{{_suggestion(row, use)}}}"
+        )
+        self.reason = f"whose columns ({found}) hold no {purpose}"
 
 
 def _name(column: str) -> str:

@@ -13,7 +13,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -95,13 +95,13 @@ def _read_json(file: BinaryIO, name: str) -> Rows:
     if first is None:
         return
     number, line = first
-    text = _decode(line, f"{name} line {number}")
     try:
+        text = line.decode("utf-8-sig")
         value = _parse(text)
     except _Unfinished:
-        yield from _read_values(name, number, text + _decode(file.read(), name))
+        yield from _spanning(name, number, line + file.read())
         return
-    except _Malformed:
+    except (_Malformed, UnicodeDecodeError):
         yield from _json_lines(chain([first], lines), name)
         return
     second = next(lines, None)
@@ -111,9 +111,29 @@ def _read_json(file: BinaryIO, name: str) -> Rows:
         yield from _json_lines(chain([first, second], lines), name)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1."""
-    return ((number, line) for number, line in enumerate(file, 1) if line.strip(b" \t\r\n\xef\xbb\xbf"))
+def _lines(file: Iterable[bytes], first: int = 1) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in enumerate(file, first) if line.strip(b" \t\r\n\xef\xbb\xbf"))
+
+
+def _spanning(name: str, number: int, content: bytes) -> Rows:
+    """Values over several lines, from line `number`; or lines, of which the first was cut."""
+    try:
+        rows = list(_read_values(name, number, _decode(content, name)))
+    except ValueError:
+        cut, *others = _lines(io.BytesIO(content), number)
+        if not cut[1].lstrip(b"\xef\xbb\xbf \t").startswith(b"{") or not any(map(_whole_object, others)):
+            raise
+        rows = list(_json_lines(iter([cut, *others]), name))
+    yield from rows
+
+
+def _whole_object(line: tuple[int, bytes]) -> bool:
+    """Whether a line is an object of its own, and no part of a longer value (which would have a comma behind it)."""
+    try:
+        return isinstance(_parse(line[1].decode("utf-8")), dict)
+    except ValueError:
+        return False
 
 
 def _json_lines(lines: Iterator[tuple[int, bytes]], name: str) -> Rows:

@@ -1,4 +1,4 @@
-"""`tutelage feedback import`: JSONL into a project."""
+"""`tutelage feedback import`: a file into a project."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from tutelage.feedback.imports import Imported, import_lines, numbered_lines
+from tutelage.feedback.imports import Imported, import_stream
 from tutelage.feedback.projects import local_member
 from tutelage.settings.feedback import FeedbackImportSettings as Settings
 from tutelage.store.database import Database
 
-SHOWN = 20  # bad lines in the table
+SHOWN = 20  # bad rows in the table
 
 
 def main(settings: Settings, console: Console) -> None:
-    """Import the file.  Raises ValueError at the end when lines were bad: the good ones are stored by then."""
+    """Import the file.  Raises ValueError at the end when rows were bad: the good ones are stored by then."""
     with settings.file.open("rb") as stream, closing(Database(settings.store)) as database:
         who = local_member(database, settings.project, create=True)
-        done = import_lines(database, who, settings.kind, numbered_lines(stream))
+        done = import_stream(database, who, settings.kind, stream, str(settings.file), settings.columns)
     console.print(f"{settings.file}: {done.new} lines are new, {done.there} were there already.")
+    for name, count in sorted(done.unused.items()):
+        console.print(f"The column {name!r} of {count} rows was not used.", markup=False)
     if done.bad:
         _show(done, console)
         raise ValueError(
@@ -30,12 +32,12 @@ def main(settings: Settings, console: Console) -> None:
 
 
 def _show(done: Imported, console: Console) -> None:
+    unit = done.bad[0].unit
     table = Table(title="Lines that were not taken")
-    table.add_column("line", justify="right")
+    table.add_column(unit, justify="right")
     table.add_column("why", overflow="fold")
     for entry in done.bad[:SHOWN]:
         table.add_row(str(entry.line), entry.why)
     if len(done.bad) > SHOWN:
-        numbers = ", ".join(str(entry.line) for entry in done.bad[SHOWN:])
-        table.add_row("...", f"and lines {numbers}")
+        table.add_row("...", f"and {len(done.bad) - SHOWN:,} more")
     console.print(table, markup=False)

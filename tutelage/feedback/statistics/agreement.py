@@ -2,6 +2,10 @@
 
 All measures are functions of sums over items, so their bootstrap over items is one matrix product. Every function takes
 `Votes` or a table [items, annotators] with None or NaN for missing votes, and leaves out items that too few people saw.
+
+Chance is told from how often each category occurs.  Of votes on pairs (`Votes.mirrored`) that would depend on which side of
+each pair happens to stand first, so every such vote counts both ways: as it is, and as the vote that it would be with the
+sides swapped.  All measures are those of the plain votes on twice the items, each pair standing there in either order.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums, share
+from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums
 from tutelage.feedback.statistics.votes import Votes, as_votes
 from tutelage.statistics import Floats
 
@@ -29,13 +33,11 @@ def percent_agreement(
     """The share of pairs of votes on an item that agree, mean over items with two votes or more.
 
     `weights` give partial credit (see `fleiss_kappa`). When every item agrees, or none does, the bootstrap has no width
-    and the Wilson interval over the items stands in for it.
+    and the Wilson interval over the clusters stands in for it.
     """
     agreed, clusters, _ = _item_agreement(as_votes(votes), weights)
-    if np.all(agreed == 1) or np.all(agreed == 0):
-        return share(agreed, how, what=OVERLAP)
     columns = np.stack([agreed, np.ones_like(agreed)], axis=1)
-    return from_sums(_ratio, columns, clusters, agreed.size, "share", how, what=OVERLAP)
+    return from_sums(_ratio, columns, clusters, agreed.size, "share", how, what=OVERLAP, rate=True)
 
 
 def cohen_kappa(
@@ -45,16 +47,17 @@ def cohen_kappa(
     weights: Weights = "none",
     categories: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
+    mirrored: bool = False,
     how: Resampling = DEFAULT,
 ) -> Estimate:
     """Cohen's kappa of two annotators (or a judge and people) on the same items: 1 - observed / expected disagreement.
 
     `first` and `second` [items] hold None or NaN where one of them did not vote. `weights` say how bad a disagreement is:
     "none" (all alike), "linear" or "quadratic" in the distance of the categories' ranks, or a matrix [C, C] of
-    disagreements with a zero diagonal (Cohen 1960, 1968).
+    disagreements with a zero diagonal (Cohen 1960, 1968). `mirrored` as in `Votes`.
     """
     pair = np.stack([np.asarray(first, object), np.asarray(second, object)], axis=1)
-    votes = Votes.from_matrix(pair, categories, clusters)
+    votes = Votes.from_matrix(pair, categories, clusters, mirrored=mirrored)
     return _cohen(votes, 0, 1, weights, how)
 
 
@@ -101,13 +104,19 @@ def krippendorff_alpha(
     """Krippendorff's alpha: 1 - observed / expected disagreement, with missing votes as they are.
 
     `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between), "interval"
-    (the squared difference of the categories, which must be numbers). Krippendorff 2011.
+    (the squared difference of the categories, which must be numbers). Krippendorff 2011. Of `mirrored` votes it is the alpha
+    of twice the items (see above), his correction for few votes included: it then counts 2N votes.
     """
     found = as_votes(votes)
     found.require_one_each()
     counts = found.counts()
     kept = counts.sum(axis=1) >= 2
-    columns, statistic = _ALPHA[level](counts[kept], found.categories)
+    counts = counts[kept]
+    if found.mirrored:
+        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]), found.categories)
+        columns = columns[: len(counts)] + columns[len(counts) :]
+    else:
+        columns, statistic = _ALPHA[level](counts, found.categories)
     clusters = found.cluster[kept]
     return from_sums(
         statistic, columns, clusters, int(kept.sum()), "coefficient", how, what=OVERLAP, undefined=ALIKE
@@ -134,6 +143,12 @@ def disagreement(weights: Weights, size: int) -> Floats:
     return matrix
 
 
+def _cost(votes: Votes, weights: Weights) -> Floats:
+    """`disagreement` between the categories; of mirrored votes, its mean over both orders of the sides."""
+    cost = disagreement(weights, len(votes.categories))
+    return (cost + cost[::-1, ::-1]) / 2 if votes.mirrored else cost
+
+
 def _ratio(sums: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums[..., 0] / sums[..., 1]
@@ -153,7 +168,9 @@ def _cohen(votes: Votes, a: int, b: int, weights: Weights, how: Resampling) -> E
         said[row, votes.item[mine]] = votes.label[mine]
     both = np.all(said >= 0, axis=0)
     table = np.eye(size * size)[said[0, both] * size + said[1, both]]
-    cost = disagreement(weights, size)
+    if votes.mirrored:
+        table = table + table[:, ::-1]
+    cost = _cost(votes, weights)
 
     def kappa(sums: Floats) -> Floats:
         cells = sums.reshape(*sums.shape[:-1], size, size)
@@ -169,9 +186,7 @@ def _cohen(votes: Votes, a: int, b: int, weights: Weights, how: Resampling) -> E
 def _item_agreement(votes: Votes, weights: Weights) -> tuple[Floats, np.ndarray, Floats]:
     """Per item with two votes or more: the share of pairs that agree; its cluster; and the matrix of agreements."""
     votes.require_one_each()
-    counts = votes.counts()
-    size = counts.shape[1]
-    cost = disagreement(weights, size)
+    counts, cost = votes.counts(), _cost(votes, weights)
     agree = 1 - cost / (cost.max() or 1)
     kept = counts.sum(axis=1) >= 2
     mine = counts[kept]
@@ -192,7 +207,8 @@ def _beyond_chance(
     columns[n[seen] >= 2, 0] = agreed
     columns[:, 1] = n[seen] >= 2
     columns[:, 2] = 1
-    columns[:, 3:] = counts[seen] / n[seen, None]
+    shares = counts[seen] / n[seen, None]
+    columns[:, 3:] = (shares + shares[:, ::-1]) / 2 if found.mirrored else shares
 
     def coefficient(sums: Floats) -> Floats:
         by_chance = chance(sums[..., 3:] / sums[..., 2:3], agree)

@@ -123,7 +123,7 @@ def crowd_bradley_terry(
     reliability = {}
     for number, name in enumerate(crowd.names):
         n = np.unique(games.cluster[crowd.who == number]).size
-        found = percentile_interval(float(eta[0, number]), etas[:, number], n, how.confidence)
+        found = percentile_interval(float(eta[0, number]), etas[:, number], n, how.confidence, draws=n)
         reliability[name] = (
             withheld(n, "share", f"insufficient: {typical:g} of at least {how.enough} votes per player")
             if typical < how.enough

@@ -54,7 +54,9 @@ def dawid_skene(
     The prior counts as `strength` votes of every annotator on each true label, of which the share `trust` was right:
     it keeps newcomers near ordinary people, and the labels from changing their names. `strength=0` is the model as
     published, which starts from the shares of the votes. EM stops when the objective gains less than `tolerance` per
-    item, or after `iterations`. The intervals of `accuracy` come from a bootstrap over items, each begun at the full fit.
+    item, or after `iterations`. Of `mirrored` votes both sides are equally often right, and nobody errs more on one of them:
+    which one stands first means nothing. The intervals of `accuracy` come from a bootstrap over items, each begun at the
+    full fit.
     Raises ValueError when there are no votes or the prior is not a sensible one.
     """
     found = as_votes(votes)
@@ -100,6 +102,7 @@ class _Model:
     """
 
     def __init__(self, votes: Votes, strength: float, trust: float) -> None:
+        self.mirrored = votes.mirrored
         people, size = len(votes.annotators), len(votes.categories)
         self.shape = (people, size, size)
         cell = (votes.item * people + votes.annotator) * size + votes.label
@@ -131,6 +134,8 @@ class _Model:
         people, size, _ = self.shape
         prevalence = soft.sum(axis=0) + self.prior_prevalence
         cells = (self.said.T @ soft).reshape(people, size, size).transpose(0, 2, 1) + self.prior
+        if self.mirrored:
+            prevalence, cells = prevalence + prevalence[::-1], cells + cells[:, ::-1, ::-1]
         total = cells.sum(axis=2, keepdims=True)
         confusion = np.where(total > 0, cells / np.where(total > 0, total, 1), 1 / size)
         return prevalence / prevalence.sum(), confusion
@@ -153,7 +158,8 @@ def _accuracy(
     names = votes.annotators.tolist()
     voted = np.zeros((len(votes.items), len(names)), bool)
     voted[votes.item, votes.annotator] = True
-    n = np.sum(voted & (voted.sum(axis=1, keepdims=True) > 1), axis=0)
+    shared = voted & (voted.sum(axis=1, keepdims=True) > 1)
+    n = np.sum(shared, axis=0)
     drawn = np.full((0, len(names)), np.nan)
     if np.any(n >= how.enough):
         blocks = row_weights(votes.cluster, len(votes.items), how)
@@ -167,7 +173,13 @@ def _accuracy(
     for number, name in enumerate(names):
         value = float(state.accuracy[number])
         interval = (
-            percentile_interval(value, drawn[:, number], int(n[number]), how.confidence)
+            percentile_interval(
+                value,
+                drawn[:, number],
+                int(n[number]),
+                how.confidence,
+                draws=np.unique(votes.cluster[shared[:, number]]).size,
+            )
             if len(drawn)
             else Interval(value, np.nan, np.nan, int(n[number]))
         )

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tutelage.statistics import Floats, Interval, bootstrap_sums, clusters_of, resample_counts, wilson
+from tutelage.statistics import (
+    Floats,
+    Interval,
+    bootstrap_sums,
+    clusters_of,
+    has_width,
+    resample_counts,
+    wilson,
+)
 
 ENOUGH = 30  # below so many items an interval says nothing that a number should be shown for
 
@@ -18,9 +26,9 @@ ENOUGH = 30  # below so many items an interval says nothing that a number should
 class Estimate:
     """A value with its interval; `value` is None, and `note` says why, where the data do not give one.
 
-    `low` and `high` are None where there is no interval (everybody agrees, one side always wins: `note` says so); `n` is
-    how many items (or votes, where the function says so) the value is over; `unit` is what it is measured in: "share" (of
-    1), "coefficient" (1 is perfect, 0 is chance), "logit", "bits", "s", "votes".
+    `low` and `high` are None where there is no interval: every resample gives the same, and `note` says so (rates have
+    Wilson's then). `n` is how many items (or votes, where the function says so) the value is over; `unit` is what it is
+    measured in: "share" (of 1), "coefficient" (1 is perfect, 0 is chance), "logit", "bits", "s", "votes".
     """
 
     value: float | None
@@ -56,7 +64,7 @@ def estimate(
         return insufficient(found.n, unit, how, what)
     if not math.isfinite(found.value):
         return withheld(found.n, unit, undefined or f"not defined on these {what}")
-    if not found.low < found.high:  # also where they are no numbers: a width of nothing is not certainty
+    if not has_width(found.low, found.high):
         return Estimate(found.value, None, None, found.n, unit, "no interval: every resample gives the same")
     return Estimate(found.value, found.low, found.high, found.n, unit)
 
@@ -81,6 +89,7 @@ def from_sums(
     *,
     what: str = "items",
     undefined: str = "",
+    rate: bool = False,
 ) -> Estimate:
     """The estimate of a statistic of column sums (see `tutelage.statistics.bootstrap_sums`); n is told by the caller."""
     if n < max(1, how.enough):  # before the work of the bootstrap
@@ -89,6 +98,7 @@ def from_sums(
         statistic,
         columns,
         clusters,
+        rate=rate,
         seed=how.seed,
         resamples=how.resamples,
         confidence=how.confidence,

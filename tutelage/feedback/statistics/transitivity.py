@@ -41,7 +41,12 @@ def three_cycles(
     counts = np.array([_count(won[rows], lost[rows]) for _, rows in by_name(groups)], float).reshape(-1, 2)
     cycles, triples = (round(total) for total in counts.sum(axis=0).tolist())
     found = bootstrap_ratio(
-        counts[:, 0], counts[:, 1], seed=how.seed, resamples=how.resamples, confidence=how.confidence
+        counts[:, 0],
+        counts[:, 1],
+        rate=True,
+        seed=how.seed,
+        resamples=how.resamples,
+        confidence=how.confidence,
     )
     rate = estimate(Interval(found.value, found.low, found.high, triples), "share", how, what="triples")
     return Cycles(cycles, triples, rate)

@@ -19,6 +19,9 @@ class Votes:
     `item`, `annotator` and `label` [N] are positions in `items` [I], `annotators` [A] and `categories` [C]. The order of
     the categories is their rank where a measure is ordinal. `cluster` [I] says which items are drawn together in a
     bootstrap (pairs of one prompt).
+
+    `mirrored`: the items are pairs whose two sides stand in an order that means nothing. With the sides of an item swapped,
+    category k of C on it becomes C - 1 - k; no measure of `mirrored` votes depends on which pairs stand which way round.
     """
 
     items: NDArray
@@ -28,15 +31,31 @@ class Votes:
     annotator: Ints
     label: Ints
     cluster: Ints
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mirrored and self.categories.dtype.kind in "iuf" and self.categories.size:
+            around = self.categories + self.categories[::-1]
+            if np.any(around != around[0]):
+                raise ValueError(
+                    f"the categories {', '.join(map(str, self.categories.tolist()))} of mirrored votes are not the same the "
+                    "other way round: give all possible ones, as in -1, 0, 1."
+                )
 
     @classmethod
     def from_matrix(
-        cls, labels: ArrayLike, categories: ArrayLike | None = None, clusters: ArrayLike | None = None
+        cls,
+        labels: ArrayLike,
+        categories: ArrayLike | None = None,
+        clusters: ArrayLike | None = None,
+        *,
+        mirrored: bool = False,
     ) -> Votes:
         """From a table [items, annotators]; None and NaN are missing votes.
 
         `categories` lists all possible labels in rank order (default: those that occur, sorted). `clusters` [items].
-        Raises ValueError when the table is not two-dimensional or a label is none of the categories.
+        Raises ValueError when the table is not two-dimensional, a label is none of the categories, or those of `mirrored`
+        votes are not symmetric.
         """
         table = np.asarray(labels, dtype=object)
         if table.ndim != 2:
@@ -48,7 +67,8 @@ class Votes:
         values = np.array(table[rows, columns].tolist())
         possible, label = _coded(values, categories)
         items, annotators = (np.arange(size) for size in table.shape)
-        return cls(items, annotators, possible, rows, columns, label, _clusters(clusters, table.shape[0]))
+        cluster = _clusters(clusters, table.shape[0])
+        return cls(items, annotators, possible, rows, columns, label, cluster, mirrored)
 
     @classmethod
     def from_triplets(
@@ -58,10 +78,13 @@ class Votes:
         labels: ArrayLike,
         categories: ArrayLike | None = None,
         clusters: ArrayLike | None = None,
+        *,
+        mirrored: bool = False,
     ) -> Votes:
         """From three lists [N], one entry per vote; `clusters` [N] names the cluster of the vote's item.
 
-        Raises ValueError when the lists differ in length, an item lies in two clusters, or a label is no category.
+        Raises ValueError when the lists differ in length, an item lies in two clusters, a label is no category, or the
+        categories of `mirrored` votes are not symmetric.
         """
         arrays = [np.asarray(values) for values in (items, annotators, labels)]
         if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
@@ -80,7 +103,8 @@ class Votes:
             if np.any(of_item[item] != numbers):
                 worst = keys[item[np.flatnonzero(of_item[item] != numbers)[0]]]
                 raise ValueError(f"item {worst!s} lies in two clusters: give every vote on it the same one.")
-        return cls(keys, names, possible, item, annotator, label, _clusters(of_item, keys.size))
+        cluster = _clusters(of_item, keys.size)
+        return cls(keys, names, possible, item, annotator, label, cluster, mirrored)
 
     def counts(self) -> Floats:
         """How many votes each item has in each category [I, C]."""

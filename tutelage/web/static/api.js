@@ -19,7 +19,7 @@ async function send(method, url, body, { signal, wait = LONGEST_WAIT, keepalive 
   const headers = { "X-CSRF-Token": meta?.content ?? "" };
   if (body !== undefined) headers["Content-Type"] = type;
   if (key) headers["Idempotency-Key"] = key;
-  const payload = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
+  const payload = body === undefined || typeof body === "string" || body instanceof Blob ? body : JSON.stringify(body);
   try {
     return await fetch(url, {
       method, headers, body: payload, keepalive, credentials: "same-origin", redirect: "error",

@@ -111,6 +111,8 @@ bind(build, {
 });
 bind(document.getElementById("priority-form"), { then: (answer, form) => said(form, `${answer.count} items have a new priority.`, "good") });
 
+const SHOWN_BAD = 20; // rows that were not taken
+
 const importing = document.getElementById("import-form");
 importing.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -118,8 +120,11 @@ importing.addEventListener("submit", async (event) => {
   if (!file) return said(importing, "Choose a file.", "bad");
   said(importing, "Importing…");
   try {
-    const done = await api("POST", `${data.base}/import?kind=${importing.elements.kind.value}`, await file.text(), { type: "application/x-ndjson", wait: 600_000 });
-    said(importing, `${done.new} new, ${done.there} were there already, ${done.bad.length} lines were not taken.`, done.bad.length ? "warn" : "good");
-    document.getElementById("bad-lines").replaceChildren(...done.bad.slice(0, 200).map((bad) => h("li", {}, `Line ${bad.line}: ${bad.why}`)));
+    const done = await api("POST", `${data.base}/import?${new URLSearchParams({ kind: importing.elements.kind.value, name: file.name })}`, file, { type: "application/octet-stream", wait: 600_000 });
+    const unused = Object.entries(done.unused);
+    said(importing, `${done.new} new, ${done.there} were there already, ${done.bad.length} were not taken.`, done.bad.length || unused.length ? "warn" : "good");
+    const notes = [...unused.map(([name, count]) => `The column "${name}" of ${count} rows was not used.`), ...done.bad.slice(0, SHOWN_BAD).map((bad) => `${bad.unit} ${bad.line}: ${bad.why}`)];
+    if (done.bad.length > SHOWN_BAD) notes.push(`and ${done.bad.length - SHOWN_BAD} more`);
+    document.getElementById("bad-lines").replaceChildren(...notes.map((note) => h("li", {}, note)));
   } catch (error) { said(importing, error.message, "bad"); }
 });
