@@ -11,21 +11,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tutelage.data.reading.formats import (
-    Dropped,
-    Records,
-    read_comparisons,
-    read_demonstrations,
-    read_documents,
-    read_prompts,
-)
+from tutelage.data.reading.formats import Dropped, Records
+from tutelage.data.reading.layouts import Purpose
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
 
-READERS = {
-    "text": read_documents,
-    "demonstrations": read_demonstrations,
-    "prompts": read_prompts,
-    "comparisons": read_comparisons,
+PURPOSES: dict[str, Purpose] = {
+    "text": "pretraining text",
+    "demonstrations": "demonstrations",
+    "prompts": "prompts",
+    "comparisons": "comparisons",
 }
 PLACES = ("line", "row", "document")
 CORPUS = Path(__file__).with_name("corpus")
@@ -45,26 +39,21 @@ def test_every_file_has_its_expectation_and_none_is_twice() -> None:
 def test_file(name: str, tmp_path: Path) -> None:
     said = json.loads((CORPUS / f"{name}{ENDING}").read_text(encoding="utf-8"))
     path = _made(_file(name), tmp_path)
-    asked = [purpose for purpose in said if purpose in READERS]
-    assert asked and said.keys() <= {"about", "columns", "unused", *READERS}
-    for purpose in READERS:
-        rows = READERS[purpose](path, said.get("columns"))
+    asked = [key for key in said if key in PURPOSES]
+    assert asked and said.keys() <= {"about", "columns", "unused", *PURPOSES}
+    for key, purpose in PURPOSES.items():
+        rows: Records[Any] = Records(path, purpose, said.get("columns"))
         found = _read(rows, path)
-        if purpose in said:
-            _compare(found, said[purpose])
-        if purpose == asked[0]:
+        if key in said:
+            _compare(found, said[key])
+        if key == asked[0]:
             assert sorted(rows.unused) == sorted(said.get("unused", []))
 
 
 def _file(name: str) -> Path:
     """The one file beside an expectation."""
-    [path] = (p for p in CORPUS.glob(f"{glob_free(name)}.*") if not p.name.endswith(ENDING))
+    [path] = (path for path in CORPUS.glob(f"{name}.*") if not path.name.endswith(ENDING))
     return path
-
-
-def glob_free(name: str) -> str:
-    assert not set(name) & set("*?["), "a name that is a pattern finds other files"
-    return name
 
 
 def _made(file: Path, folder: Path) -> Path:

@@ -22,7 +22,7 @@ from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
-from tutelage.data.reading.spellings import KNOWN, check_columns, renamed
+from tutelage.data.reading.spellings import ANSWERS, KNOWN, QUESTIONS, SIDES, TURNS, check_columns, renamed
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
@@ -208,17 +208,22 @@ def read_row(
         pairs = purpose == "comparisons"
         raise Skip(f"whose tree has no {'two answers that were ranked apart' if pairs else 'answers'}")
     if not used or any(record is None for record in used):
-        if missing := _missing(row, purpose, columns or {}):
+        if missing := _null(row, found, _USES[purpose].needs, columns or {}):
             raise Skip(f"whose {missing} is null")
         holds = f", which hold {_kind(records[0])}" if records else ""
         raise WrongColumns(row, purpose, holds)
     return used, unused
 
 
-def _missing(row: Row, purpose: Purpose, columns: Mapping[str, str]) -> str:
-    """A column that means something and is null in this row, "" where there is none: then the file is not of a wrong kind."""
-    wanted = (columns.get(name, name) for name in (*_USES[purpose].example, *KNOWN))
-    return next((name for name in wanted if name in row.nulls), "")
+def _null(
+    row: Row, found: Mapping[str, Any], needs: tuple[tuple[str, ...], ...], columns: Mapping[str, str]
+) -> str:
+    """A column that is null where one of its kind is needed, "" where there is none: then the file is of another kind."""
+    for names in needs:
+        theirs = [columns.get(name, name) for name in names if found.keys().isdisjoint(names)]
+        if missing := next((name for name in theirs if name in row.nulls), ""):
+            return missing
+    return ""
 
 
 def _is_tree_without_answers(columns: Mapping[str, Any]) -> bool:
@@ -313,27 +318,47 @@ def _as_comparison(record: Record) -> Comparison | None:
 
 @dataclass(frozen=True)
 class _Use:
-    """use: the record for this purpose, None for what does not serve it.  columns: what an error names."""
+    """use: the record for this purpose, None for what does not serve it.  columns: what an error names.
+
+    needs: of each of these groups of columns, one.
+    """
 
     use: Any
     columns: str
     example: tuple[str, ...]
+    needs: tuple[tuple[str, ...], ...]
 
 
 _DEMONSTRATIONS = (
     "prompt+completion, instruction+output, question+answer or the like, messages, conversations"
 )
+_PAIR = (("chosen",), ("rejected",))
+_ASKED, _SAID = ("prompt", *QUESTIONS, *TURNS), (*ANSWERS, *TURNS, *SIDES)
 _USES: dict[Purpose, _Use] = {
     "comparisons": _Use(
-        _as_comparison, "prompt+chosen+rejected or chosen+rejected", ("prompt", "chosen", "rejected")
+        _as_comparison,
+        "prompt+chosen+rejected or chosen+rejected",
+        ("prompt", "chosen", "rejected"),
+        _PAIR,
     ),
     "demonstrations": _Use(
-        _as_demonstration, f"{_DEMONSTRATIONS}, or chosen+rejected", ("prompt", "completion")
+        _as_demonstration,
+        f"{_DEMONSTRATIONS}, or chosen+rejected",
+        ("prompt", "completion"),
+        (_ASKED, _SAID, *_PAIR),
     ),
     "prompts": _Use(
-        _as_prompt, f"prompt, instruction, question, {_DEMONSTRATIONS}, or chosen+rejected", ("prompt",)
+        _as_prompt,
+        f"prompt, instruction, question, {_DEMONSTRATIONS}, or chosen+rejected",
+        ("prompt",),
+        ((*_ASKED, *SIDES),),
     ),
-    "pretraining text": _Use(_as_document, f"text, {_DEMONSTRATIONS}, or chosen+rejected", ("text",)),
+    "pretraining text": _Use(
+        _as_document,
+        f"text, {_DEMONSTRATIONS}, or chosen+rejected",
+        ("text",),
+        (("text", *_SAID), ("text", *_ASKED), *_PAIR),
+    ),
 }
 
 

@@ -361,7 +361,8 @@ def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
                 yield _csv_row(Place(name, line), names, values)
             line = cells.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{name} line {cells.line_num}: malformed CSV ({error})") from error
+        why = str(error).replace("'\t'", "a tab")
+        raise ValueError(f"{name} line {cells.line_num}: malformed CSV ({why})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: not UTF-8 text (byte {error.start}): save the file as UTF-8") from error
     finally:
