@@ -59,7 +59,7 @@ def parquet() -> bytes:
     [
         ("", b"\xef\xbb\xbf" + LINES.replace(b"\n", b"\r\n")),
         ("rows.json", json.dumps(ROWS).encode()),
-        ("a b&c.jsonl.gz", gzip.compress(LINES)),
+        ("a b&c.jsonl.gz", gzip.compress(LINES, mtime=0)),
         ("rows.csv", b"prompt,chosen,rejected,p_chosen\n" + b"".join(b"Q%d?,A,B,0.7\n" % n for n in range(3))),
         ("rows.parquet", parquet()),
     ],
@@ -74,16 +74,17 @@ def test_any_kind_of_file(api: TestClient, name: str, content: bytes) -> None:
     ("name", "content", "why"),
     [
         ("rows.xlsx", LINES, "Rows.xlsx is of an unknown kind"),
-        ("rows.jsonl.gz", gzip.compress(LINES)[:-9], "is not a complete gzip file"),
-        ("rows.jsonl.gz", gzip.compress(b" " * 2**28), "unpacks to more than 128 MiB"),
+        ("rows.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], "is not a complete gzip file"),
+        ("rows.jsonl.gz", gzip.compress(b" " * 2**21, mtime=0), "unpacks to more than 1 MiB"),
         ("rows.parquet", parquet()[:-9], "is not a readable parquet file"),
         ("rows.json", b'[{"prompt": 1}', "malformed JSON"),
         ("", b"", "is empty"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_refused_whole(
-    api: TestClient, name: str, content: bytes, why: str
+    api: TestClient, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, why: str
 ) -> None:
+    monkeypatch.setattr(api_imports, "LONGEST_UNPACKED", 2**20)
     refused = send(api, content, name)
     assert refused.status_code == 422 and why in refused.json()["detail"], refused.text
 
