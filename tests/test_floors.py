@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -13,15 +14,20 @@ import pytest
 from tools import floors
 
 
+@cache
+def imports() -> tuple[floors.Import, ...]:
+    """Every import of the package: the whole of it is parsed once."""
+    return tuple(floors.read_imports())
+
+
 def test_no_arrow_goes_up() -> None:
-    found = floors.faults(floors.read_imports())
+    found = floors.faults(list(imports()))
     assert not found, "\n".join(found)
 
 
 def test_every_part_is_drawn() -> None:
-    imports = floors.read_imports()
-    drawn = floors.picture(imports)
-    parts = {floors.part_of(item.source) for item in imports}
+    drawn = floors.picture(list(imports()))
+    parts = {floors.part_of(item.source) for item in imports()}
     assert {"ops", "train", "cli"} <= parts
     for part in parts:
         assert re.search(rf"^  {part}\b", drawn, re.MULTILINE), part
@@ -33,7 +39,7 @@ def test_every_outside_import_is_declared() -> None:
     declared = {re.split(r"[<>=\[ ]", line)[0].lower() for line in project["dependencies"]}
     providers = packages_distributions()
     outside = {}
-    for item in floors.read_imports():
+    for item in imports():
         top = item.target.split(".")[0]
         if top not in sys.stdlib_module_names and top != floors.PACKAGE:
             outside[top] = item.place

@@ -44,6 +44,7 @@ def model(tokenizer: PreTrainedTokenizerFast, seed: int, scale: float = 1.0) -> 
     return made
 
 
+@pytest.mark.slow
 def test_kl_is_that_of_the_whole_distribution(tokenizer: PreTrainedTokenizerFast) -> None:
     """With one token per response the KL can be summed over the vocabulary; many samples must come out around it."""
     policy, reference = model(tokenizer, 1, 12.0), model(tokenizer, 2, 12.0)

@@ -205,6 +205,7 @@ SLOW = settings(max_examples=40, deadline=None, suppress_health_check=list(Healt
 
 @SLOW
 @given(rows=st.lists(pairs(), min_size=1, max_size=5).map(unlike), aggregation=st.sampled_from(AGGREGATIONS))
+@pytest.mark.slow
 def test_the_store_says_what_trainers_read_in_the_file(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Comparison], aggregation: Aggregation
 ) -> None:
@@ -221,7 +222,7 @@ def test_the_store_says_what_trainers_read_in_the_file(
     assert by_content(comparisons_from("store:main", address, aggregation)) == by_content(rows)
 
 
-@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("file_format", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_what_export_writes_import_reads_back(
     database: Database, busy: Member, tmp_path: Path, aggregation: Aggregation, file_format: Any

@@ -63,7 +63,15 @@ def test_sft_learns_from_rewrites(answered: str, model: Path, tmp_path: Path) ->
     assert rows == 4 and inputs["store:main"] == demonstrations_digest("store:main", answered)
 
 
-@pytest.mark.parametrize("aggregation", ["majority", "dawid-skene", "crowd-bt", "adjudicated"])
+@pytest.mark.parametrize(
+    "aggregation",
+    [
+        "majority",
+        "adjudicated",
+        pytest.param("dawid-skene", marks=pytest.mark.slow),
+        pytest.param("crowd-bt", marks=pytest.mark.slow),
+    ],
+)
 def test_reward_learns_from_pairs_and_ranks(
     answered: str, model: Path, tmp_path: Path, aggregation: str
 ) -> None:

@@ -31,7 +31,7 @@ from tutelage.settings.train import SFTSettings
 ON_X86 = sys.platform.startswith("linux") and platform.machine() == "x86_64"
 PROCESSORS = [
     "native",
-    *(["haswell", "x86-64"] if ON_X86 else []),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in (("haswell", "x86-64") if ON_X86 else ())),
 ]  # 16 and 8 numbers at once, and 8 in two halves
 
 
@@ -278,6 +278,7 @@ def test_without_a_compiler_that_works_it_says_so_and_goes_on(
 
 
 @pytest.mark.skipif(not ON_X86, reason="the script calls cc")
+@pytest.mark.slow
 def test_they_are_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
     count = tmp_path / "count"

@@ -110,7 +110,12 @@ def test_an_export_has_the_dtype_that_is_asked_for(tmp_path: Path, rows: str, wa
     } and f"weights in {wanted}" in printed
 
 
-@pytest.mark.parametrize("command", ["pretrain", "reward", "dpo", "ppo"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "command", ["dpo", *(pytest.param(c, marks=SLOW) for c in ("pretrain", "reward", "ppo"))]
+)
 def test_every_command_keeps_the_dtype_and_the_next_one_reads_it(
     tmp_path: Path, rows: str, command: str
 ) -> None:
@@ -137,6 +142,7 @@ def test_a_model_from_scratch_is_fp32_unless_told(tmp_path: Path, rows: str) -> 
         assert exported(folder)[1] == wanted
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_exports_the_same(tmp_path: Path, rows: str) -> None:
     """Checkpoints are exact: rounding happens only on the way out."""
     base = base_in("bf16", tmp_path / "base")
@@ -150,8 +156,10 @@ def test_a_run_that_went_on_exports_the_same(tmp_path: Path, rows: str) -> None:
         run("sft", base, tmp_path / "again", rows, max_steps=4, export_dtype="fp32")
 
 
-@pytest.mark.parametrize("wanted", ["auto", "fp32", "fp16"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "wanted", ["auto", pytest.param("fp32", marks=SLOW), pytest.param("fp16", marks=SLOW)]
+)
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=SLOW)])
 def test_an_adapter_is_merged_in_that_dtype(tmp_path: Path, rows: str, wanted: str, precision: str) -> None:
     """In fp32 the base's digits and the adapter's product are there in full; in others to their rounding."""
     base = base_in("bf16", tmp_path / "base")

@@ -35,6 +35,7 @@ def lines_until(process: subprocess.Popen[str], wanted: str) -> Iterator[str]:
     raise AssertionError(f"the server ended without saying {wanted!r}")
 
 
+@pytest.mark.slow
 def test_first_start_prints_a_link_that_makes_the_owner(tmp_path: Path) -> None:
     process = started(f"store={tmp_path / 'store.sqlite'}")
     try:
