@@ -1,4 +1,4 @@
-"""What holds for every file: a few hundred examples each, ten thousand in the slow tests."""
+"""What holds for every file: a few hundred examples each, thousands in the slow tests."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ from tutelage.records import Comparison, Conversation, Message, Prompt, ToolCall
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 Check = Callable[[Path, Any], None]
-PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], Check]] = {}
+FEW, SOME, MANY = (
+    200,
+    2_000,
+    10_000,
+)  # examples: in the fast tests; in the slow ones of most properties; of any row
+PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], int, Check]] = {}
 
 
-def holds_for(strategy: st.SearchStrategy[Any]) -> Callable[[Check], Check]:
+def holds_for(strategy: st.SearchStrategy[Any], slow: int = SOME) -> Callable[[Check], Check]:
     """Register what is checked of each value, in a folder for its files."""
 
     def register(check: Check) -> Check:
-        PROPERTIES[check.__name__] = (strategy, check)
+        PROPERTIES[check.__name__] = (strategy, slow, check)
         return check
 
     return register
@@ -114,7 +119,8 @@ def _corpus_rows() -> list[dict[str, Any]]:
         st.sets(st.sampled_from(sorted(KNOWN))),
         st.randoms(use_true_random=False),
         st.sampled_from(PURPOSES),
-    )
+    ),
+    slow=MANY,
 )
 def order_nulls_and_other_columns(folder: Path, case: tuple[Any, ...]) -> None:
     """The order of columns means nothing, nulls are nothing, and columns that nobody knows are named."""
@@ -134,7 +140,8 @@ def order_nulls_and_other_columns(folder: Path, case: tuple[Any, ...]) -> None:
 
 
 @holds_for(
-    st.tuples(st.sampled_from(_corpus_rows()), st.dictionaries(st.sampled_from(COLUMNS), cells, min_size=1))
+    st.tuples(st.sampled_from(_corpus_rows()), st.dictionaries(st.sampled_from(COLUMNS), cells, min_size=1)),
+    slow=MANY,
 )
 def any_value_in_any_column(folder: Path, case: tuple[Any, ...]) -> None:
     """Records, a dropped row, or one sentence."""
@@ -147,7 +154,8 @@ def any_value_in_any_column(folder: Path, case: tuple[Any, ...]) -> None:
 @holds_for(
     st.lists(
         st.dictionaries(st.sampled_from(COLUMNS) | halves, cells, max_size=4) | cells, min_size=1, max_size=3
-    )
+    ),
+    slow=MANY,
 )
 def any_rows(folder: Path, rows: list[Any]) -> None:
     """As lines, as one array, as columns."""
@@ -357,11 +365,16 @@ def the_counts_of_a_mix(folder: Path, parts: list[tuple[int, str]]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PROPERTIES))
-@pytest.mark.parametrize("examples", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_it_holds(name: str, examples: int, tmp_path: Path) -> None:
-    strategy, check = PROPERTIES[name]
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_it_holds(name: str, slow: bool, tmp_path: Path) -> None:
+    strategy, examples, check = PROPERTIES[name]
 
-    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples if slow else FEW,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(strategy)
     def run(value: Any) -> None:
         check(tmp_path, value)
