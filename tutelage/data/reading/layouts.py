@@ -101,13 +101,17 @@ def _asking(cells: Cells) -> str:
 
 
 def _turns_column(cells: Cells) -> str:
-    found = cells.first(TURNS)
-    value = cells.columns.get(found)
-    return (
-        ""
-        if found == "data" and not (isinstance(value, list) and all(isinstance(v, str) for v in value))
-        else found
-    )
+    """The column that holds turns: the first that says something, else the first that is there, "" where none is."""
+    there = [
+        name
+        for name in TURNS
+        if name in cells.columns and (name != "data" or _are_texts(cells.columns[name]))
+    ]
+    return next((name for name in there if not blank(cells.columns[name])), next(iter(there), ""))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _open(cells: Cells, turns: str) -> bool:
@@ -213,6 +217,8 @@ def _prompt(cells: Cells, content: Content, tools: tuple[Tool, ...]) -> Prompt:
     if not isinstance(content, str):
         if content[-1].role == "assistant":
             raise Skip("whose prompt ends with an assistant's turn, not with what is to be answered")
+        if content[-1].role == "system":
+            raise Skip("whose prompt is a system turn alone: nobody asks anything")
         content = tuple(turn if turn.trained else replace(turn, trained=True) for turn in content)
     return Prompt(content, cells.text("task"), _reference(cells), tools, cells.place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tutelage.data.reading.cells import Cells, Skip, blank, opened, parsed, shown, wrong
@@ -93,7 +94,7 @@ def _message(cells: Cells, where: str, item: Mapping[str, Any]) -> Message:
         )
     for key in item.keys() - KNOWN:
         if not blank(item[key]):
-            cells.note(f"{where.partition('[')[0]}: {key}")
+            cells.note(f"{where.partition('[')[0]}: {key if str(key).isprintable() else shown(key)}")
     names = (_name(where, item, "name"), _name(where, item, "tool_call_id"))
     trained = _trained(item) or role != "assistant"
     return Message(role, "" if said is None else _content(where, said), calls, *names, trained)
@@ -145,13 +146,14 @@ def _trained(item: Mapping[str, Any]) -> bool:
 
 
 def _calls(where: str, item: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    found = parsed(item.get("tool_calls"), "[")
-    if not blank(found):
-        if not isinstance(found, list):
-            wrong(f"{where}.tool_calls", "a list of calls", found)
-        return tuple(map(_call, found))
-    single = parsed(item.get("function_call"), "{")
-    return () if blank(single) else (_call(single),)
+    found, single = parsed(item.get("tool_calls"), "["), parsed(item.get("function_call"), "{")
+    if not blank(found) and not isinstance(found, list):
+        wrong(f"{where}.tool_calls", "a list of calls", found)
+    calls = () if blank(found) else tuple(map(_call, found))
+    own = () if blank(single) else (_call(single),)
+    if calls and own and own != tuple(replace(call, id="") for call in calls):
+        raise Skip("with a message whose tool_calls and function_call say different things")
+    return calls or own
 
 
 def _call(value: Any) -> ToolCall:

@@ -187,7 +187,9 @@ def _malformed_file(name: str, number: int, text: str, position: int, error: Exc
 
 def _only_value(value: Any, place: Place, halves: bool) -> Rows:
     """The one value of a file: an array of rows, an object that holds them, a conversation, or a row."""
-    inner = value if isinstance(value, list) and not is_conversation(value) else _wrapped(value)
+    inner = value if isinstance(value, list) and not is_conversation(value) else _held(value)
+    if inner is None and not place.file.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        inner = _table(value)  # in a file of lines it is one row, whose cells happen to be lists
     if inner is None:
         yield _row(place, value, halves)
         return
@@ -195,14 +197,21 @@ def _only_value(value: Any, place: Place, halves: bool) -> Rows:
         yield _row(Place(place.file, number, "row"), item, halves)
 
 
-def _wrapped(value: Any) -> list[Any] | None:
-    """The rows in an object: its one list of rows, or its columns (equally long lists), as pandas writes them."""
+def _held(value: Any) -> list[Any] | None:
+    """The one list of rows in an object."""
     if not isinstance(value, dict):
         return None
     lists = {key: cell for key, cell in value.items() if isinstance(cell, list) and cell}
     holders = [key for key, cell in lists.items() if all(_is_row(item) for item in cell)]
     if len(lists) == len(holders) == 1 and holders[0] not in ONE_ROW:
         return lists[holders[0]]
+    return None
+
+
+def _table(value: Any) -> list[Any] | None:
+    """The rows of an object whose cells are the columns (equally long lists), as pandas writes them."""
+    if not isinstance(value, dict):
+        return None
     if value.keys() == {"columns", "index", "data"}:
         return _split(value["columns"], value["data"])
     cells = _columns(list(value.values()))
