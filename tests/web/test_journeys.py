@@ -614,7 +614,7 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         follow(page, page.get_by_role("button", name="Make the project"))
         page.get_by_role("heading", name="Manage").wait_for()
         rows = '{"prompt": "Say a number.", "response": "One."}\n{"prompt": "Say a number.", "response": "Two."}\nnonsense\n'
-        page.get_by_label("Lines hold").select_option("responses")
+        page.get_by_label("Rows hold").select_option("responses")
         page.get_by_label("JSONL file").set_input_files(
             {"name": "rows.jsonl", "mimeType": "text/plain", "buffer": rows.encode()}
         )
