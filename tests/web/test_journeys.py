@@ -615,11 +615,11 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         page.get_by_role("heading", name="Manage").wait_for()
         rows = '{"prompt": "Say a number.", "response": "One."}\n{"prompt": "Say a number.", "response": "Two."}\nnonsense\n'
         page.get_by_label("Rows hold").select_option("responses")
-        page.get_by_label("JSONL file").set_input_files(
+        page.get_by_label("File (JSON, CSV, TSV, Parquet)").set_input_files(
             {"name": "rows.jsonl", "mimeType": "text/plain", "buffer": rows.encode()}
         )
         page.get_by_role("button", name="Import").click()
-        page.get_by_text("Line 3:").wait_for()
+        page.get_by_text("line 3:").wait_for()
         page.get_by_role("button", name="Build").click()
         page.get_by_text("1 new items").wait_for()
         page.get_by_role("button", name="Make a link").click()
