@@ -157,13 +157,16 @@ class Encoder:
 
     def plain(self, chat: Sequence[Message], shield: bool = True) -> list[dict[str, Any]]:
         """The messages as a template takes them."""
-        found = [message.to_json() for message in chat]
-        for message in found:
-            message.pop("weight", None)
-        shielded: list[dict[str, Any]] = self.shielded(found) if shield else found
-        for message, own in zip(shielded, chat, strict=True):
-            message["role"] = own.role
-        return shielded
+        found = []
+        for message in chat:
+            content = self.shield(message.content) if shield else message.content
+            if message == Message(message.role, message.content):
+                found.append({"role": message.role, "content": content})
+                continue
+            own = message.to_json()
+            own.pop("weight", None)
+            found.append((self.shielded(own) if shield else own) | {"role": message.role})
+        return found
 
     def shielded(self, value: Any) -> Any:
         """`shield` for every text in a JSON value."""

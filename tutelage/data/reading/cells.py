@@ -40,7 +40,8 @@ class Cells:
 
     def has(self, *names: str) -> bool:
         """Whether all these columns are there.  Does not count as asking for them."""
-        return all(map(self.columns.__contains__, names))
+        columns = self.columns
+        return all(name in columns for name in names) if len(names) > 1 else names[0] in columns
 
     def first(self, names: tuple[str, ...]) -> str:
         """The first of these columns that is there, "" where none is."""
@@ -71,15 +72,17 @@ class Cells:
 
     def text(self, name: str) -> str:
         """A text; "" where the column is missing."""
-        value = self.get(name)
-        if value is None:
+        if name not in self.columns:
             return ""
+        value = self.get(name)
         if not isinstance(value, str):
             wrong(name, "text", value)
         return value
 
     def number(self, name: str, default: float) -> float:
         """A finite number, also as text (a CSV file knows nothing else)."""
+        if name not in self.columns:
+            return default
         value = self.get(name)
         if blank(value):
             return default
@@ -111,6 +114,8 @@ class Cells:
 
     def finish(self, name: str) -> Finish:
         """How a response ended: "eos", also written "stop", or "length"."""
+        if name not in self.columns:
+            return "eos"
         value = self.get(name)
         if blank(value) or value in ("eos", "stop"):
             return "eos"

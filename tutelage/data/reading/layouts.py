@@ -142,8 +142,10 @@ def _asked(cells: Cells, turns: str) -> tuple[Content, tuple[Tool, ...]]:
 def _prompt_cell(cells: Cells) -> tuple[Content, tuple[Tool, ...]]:
     """The column `prompt`: text, turns, or {"messages", "tools"}."""
     value = cells.get("prompt")
+    if isinstance(value, list):
+        return read_turns(cells, "prompt"), ()
     structured = parsed(value, "[", "{")
-    if isinstance(value, list) or is_conversation(structured) or is_message(structured):
+    if is_conversation(structured) or is_message(structured):
         return read_turns(cells.within({"prompt": structured}), "prompt"), ()
     if isinstance(structured, dict) and is_conversation(structured.get("messages")):
         return _inner_prompt(cells, structured)
@@ -181,7 +183,7 @@ def _question(cells: Cells, name: str) -> str:
 
 
 def _system(cells: Cells) -> Turns:
-    texts = [text for name in SYSTEMS if (text := cells.text(name)).strip()]
+    texts = [text for name in SYSTEMS if name in cells.columns and (text := cells.text(name)).strip()]
     if len({text.strip() for text in texts}) > 1:
         raise Skip("with two different system turns")
     return tuple(Message("system", text) for text in texts[:1])
@@ -189,6 +191,8 @@ def _system(cells: Cells) -> Turns:
 
 def _history(cells: Cells) -> Turns:
     """Pairs of what a user said and what was answered, before the question."""
+    if not cells.has("history"):
+        return ()
     value = parsed(cells.get("history"), "[")
     if blank(value):
         return ()
@@ -219,11 +223,14 @@ def _prompt(cells: Cells, content: Content, tools: tuple[Tool, ...]) -> Prompt:
             raise Skip("whose prompt ends with an assistant's turn, not with what is to be answered")
         if content[-1].role == "system":
             raise Skip("whose prompt is a system turn alone: nobody asks anything")
-        content = tuple(turn if turn.trained else replace(turn, trained=True) for turn in content)
+        if not all(turn.trained for turn in content):
+            content = tuple(replace(turn, trained=True) for turn in content)
     return Prompt(content, cells.text("task"), _reference(cells), tools, cells.place)
 
 
 def _reference(cells: Cells) -> dict[str, Any] | None:
+    if not cells.has("reference"):
+        return None
     value = parsed(cells.get("reference"), "{", "[")
     if isinstance(value, str) and value.strip():
         return {"answer": value}

@@ -33,6 +33,8 @@ MEDIA = ("images", "image", "audio", "audios", "videos", "video")
 
 def spelled_out(value: Any) -> Any:
     """The cell, or the message or messages in it where it is their JSON as text (CSV); any other text stays text."""
+    if not isinstance(value, str):
+        return value
     found, fault = opened(value, "[", "{")
     if not (is_message(found) or is_conversation(found)):
         return value
@@ -173,6 +175,8 @@ def _call(value: Any) -> ToolCall:
 def read_tools(cells: Cells, names: Sequence[str] = ("tools", "functions")) -> tuple[Tool, ...]:
     """The tools that a row lists, as a list, as JSON text, or bare {"name", "parameters"}, in OpenAI's form."""
     for name in names:
+        if name not in cells.columns:
+            continue
         value = parsed(cells.get(name), "[", "{")
         if not blank(value):
             return tuple(_tool(name, parsed(item, "{")) for item in _listed(value))
