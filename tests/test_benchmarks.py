@@ -148,6 +148,7 @@ def test_operations_of_the_cases(tmp_path: Path) -> None:
     assert flops_per_step(work("ppo", tmp_path)) == generated + policy + 2 * scalar + 12 * (policy + scalar)
 
 
+@pytest.mark.slow
 def test_rows_are_measured_from_the_file_to_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))  # `measure` sets it
     settings = data.DataBenchSettings(tokens=16, heldout=5, batch_size=4)

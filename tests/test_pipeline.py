@@ -107,6 +107,7 @@ def test_a_changed_input_makes_a_stage_stale(tmp_path: Path) -> None:
     assert pipeline.why_run(stage) == f"its input {data} has changed"
 
 
+@pytest.mark.slow
 def test_a_stage_that_failed_before_it_did_anything_is_corrected_in_place(tmp_path: Path) -> None:
     wrong = {"command": "pretrain", "data": str(tmp_path / "none.jsonl")}
     with pytest.raises(ValueError, match="does not exist"):

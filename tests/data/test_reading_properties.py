@@ -1,4 +1,4 @@
-"""What holds for every file: a few hundred examples each, thousands in the slow tests."""
+"""What holds for every file: a hundred examples each, thousands in the slow tests."""
 
 from __future__ import annotations
 

@@ -223,6 +223,7 @@ def test_mistakes_are_one_sentence(
     assert not (tmp_path / "none.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_line_on_standard_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tutelage", "feedback", "status", f"store={tmp_path}/none.sqlite"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])

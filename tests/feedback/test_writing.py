@@ -136,6 +136,7 @@ def test_a_file_without_rows_is_readable(tmp_path: Path, format: str) -> None:
     assert header == list(COLUMNS[format])
 
 
+@pytest.mark.slow
 def test_every_format_in_every_kind_of_file(
     database: Database, store: Store, busy: Member, tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_they_can_be_switched_off() -> None:
         assert llama.compiled(build("llama").model)
 
 
+@pytest.mark.slow
 def test_a_command_says_which_it_is(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     save(make_model(tokenizer), tokenizer, tmp_path / "start")
@@ -252,6 +253,7 @@ def compiling(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> compi
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="built on Linux only")
+@pytest.mark.slow
 def test_without_a_compiler_that_works_it_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

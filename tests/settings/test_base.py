@@ -246,6 +246,7 @@ def test_settings_file_is_complete(tmp_path: Path) -> None:
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False), st.lists
     )
 )
+@pytest.mark.slow
 def test_json_is_yaml(value: Any) -> None:
     assert parse_yaml(json.dumps(value), "test") == value
     assert parse_yaml(dump_yaml(value), "test") == value

@@ -338,6 +338,7 @@ def test_down_keeps_counted_pair_answers_only(either: str) -> None:
     Database(either).close()
 
 
+@pytest.mark.slow
 def test_0002_knows_no_tombstones(either: str) -> None:
     """Down and up again a deleted project is an ordinary one; every other row is as it was."""
     with Store(either) as store:

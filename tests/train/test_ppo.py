@@ -275,6 +275,7 @@ def command_settings(tmp_path: Path, **changes: object) -> PPOSettings:
     return settings_for(**values)
 
 
+@pytest.mark.slow
 def test_an_external_reward_model_is_measured_at_the_start_and_says_so(tmp_path: Path) -> None:
     """Raw scores near -7 would make -1, the score of what never ends, the best there is."""
     settings = command_settings(tmp_path)

@@ -36,6 +36,7 @@ def example() -> SimpleNamespace:
     return SimpleNamespace(**names)
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_command_does_and_again_to_the_same_bits(tmp_path: Path) -> None:
     reinforce, tokenizer = example(), make_tokenizer()
     save(make_model(tokenizer), tokenizer, tmp_path / "base")

@@ -65,6 +65,7 @@ def test_a_later_start_prints_no_link_and_does_not_let_the_old_one_in(tmp_path: 
     assert "/join/" not in rest
 
 
+@pytest.mark.slow
 def test_it_starts_without_what_is_slow_to_import(tmp_path: Path) -> None:
     script = (
         "import sys; import tutelage.cli, tutelage.launch, tutelage.web.serve as s; "
