@@ -146,6 +146,7 @@ def test_figures_use_only_the_colours_of_the_page(page: str) -> None:
     assert used <= set(re.findall(r"(--\w+):", page))
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_page(tmp_path: Path) -> None:
     evaluated = synthetic.evaluation(tmp_path / "eval", n=30)
     trained = synthetic.write_run(tmp_path / "sft", "sft", metrics=synthetic.language_metrics(5, 3, 1))

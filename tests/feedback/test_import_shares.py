@@ -242,6 +242,7 @@ def test_what_export_writes_import_reads_back(
     other.close()
 
 
+@pytest.mark.slow
 def test_a_raw_file_keeps_shares(database: Database, who: Member, store: Store, tmp_path: Path) -> None:
     rows = [PAIR | {"p_chosen": 0.7, "margin": 0.25}, PAIR, TURNED | {"prompt": "tie", "p_chosen": 0.5}]
     take(database, who, *rows)

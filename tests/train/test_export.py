@@ -99,6 +99,7 @@ def test_an_export_has_the_dtype_of_its_base_and_the_trained_weights(
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
+@pytest.mark.slow
 def test_an_export_has_the_dtype_that_is_asked_for(tmp_path: Path, rows: str, wanted: str) -> None:
     folder, printed = run(
         "sft", base_in("bf16", tmp_path / "base"), tmp_path / "sft", rows, export_dtype=wanted

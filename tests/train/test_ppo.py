@@ -295,6 +295,7 @@ def test_an_external_reward_model_is_measured_at_the_start_and_says_so(tmp_path:
     assert abs(first["objective/scores"]) < 3 and state["mean"].item() < -1.5  # raw, -1 would have been good
 
 
+@pytest.mark.slow
 def test_a_critic_that_cannot_read_the_policys_tokens_is_refused(tmp_path: Path) -> None:
     """As many tokens, other ones: the reward model would score the text, but its copy, the critic, reads ids."""
     settings = command_settings(tmp_path)

@@ -129,6 +129,7 @@ WITH_TOOLS = {
 }
 
 
+@pytest.mark.slow
 def test_pages_show_prompts_with_tools(own: World) -> None:
     member = own.member("main")
     row = json.dumps(
