@@ -88,7 +88,7 @@ Spans = list[tuple[int, int]]
 
 def _marked_spans(encoder: Encoder, messages: Sequence[Message], tools: Tools) -> Spans | None:
     """Where the template's own {% generation %} marks say that the assistant writes; None where they do not tell its turns
-    apart and some of these are context only."""
+    apart and it matters: where some are context only, or call tools (which some templates leave unmarked)."""
     listed: Any = encoder.listed(tools)
     rendered: Any = render_jinja_template(
         conversations=[encoder.plain(messages)],
@@ -99,13 +99,9 @@ def _marked_spans(encoder: Encoder, messages: Sequence[Message], tools: Tools) -
     )
     spans = list(rendered[1][0])
     trained = [message.trained for message in messages if message.role == "assistant"]
-    if all(trained):
-        return spans
-    return (
-        [span for span, own in zip(spans, trained, strict=True) if own]
-        if len(spans) == len(trained)
-        else None
-    )
+    if len(spans) == len(trained):
+        return [span for span, own in zip(spans, trained, strict=True) if own]
+    return spans if all(trained) and not any(message.tool_calls for message in messages) else None
 
 
 def _prefix_spans(encoder: Encoder, messages: Sequence[Message], whole: str, tools: Tools) -> Spans | None:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
-from tutelage.feedback.import_rows import ensure_annotator, ensure_item, ensure_prompt, store_response
+from tutelage.feedback.import_rows import (
+    ensure_annotator,
+    ensure_prompt,
+    find_item,
+    insert_item,
+    store_response,
+)
 from tutelage.feedback.incoming import RawAnswer, RawResponse, ResponseColumns, ResponseLine
 from tutelage.feedback.payloads import Answer, PairAnswer, Schema
 from tutelage.feedback.raw import IMPORTED
@@ -82,7 +88,8 @@ def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
     ]
     if len(set(responses)) < len(responses):
         raise ValueError("the same response stands in two places of the item")
-    return ensure_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
+    there = find_item(connection, key, row.item)
+    return there or insert_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
 
 
 def _check_shape(answer: Answer, slots: int) -> None:

@@ -163,7 +163,7 @@ def _ensure_pair(connection: Connection, key: int, line: PreferenceLine) -> tupl
     sides = [(pair.chosen, line.ends[0]), (pair.rejected, line.ends[1])]
     sides.sort(key=lambda side: digest(side[0]))
     item_digest = _pair_digest(line, [text for text, _ in sides])
-    item_id = _item(connection, key, item_digest)
+    item_id = find_item(connection, key, item_digest)
     if item_id is None:
         slots = [_ensure_side(connection, line, prompt_id, *side) for side in sides]
         item_id = insert_item(connection, key, "pair", prompt_id, slots, item_digest, overlap=1)
@@ -294,24 +294,9 @@ def store_score(connection: Connection, key: int, line: ScoreLine) -> bool:
 # items and annotators ---------------------------------------------------------------------------------------------------
 
 
-def _item(connection: Connection, key: int, item_digest: str) -> int | None:
+def find_item(connection: Connection, key: int, item_digest: str) -> int | None:
+    """The id of the project's item with this digest."""
     return connection.scalar(select(Item.id).where(Item.project_id == key, Item.digest == item_digest))
-
-
-def ensure_item(
-    connection: Connection,
-    key: int,
-    type: str,
-    prompt_id: int,
-    responses: Sequence[int],
-    item_digest: str,
-    overlap: int,
-) -> int:
-    """The item with this digest; made with these responses, in this order of slots."""
-    found = _item(connection, key, item_digest)
-    if found is None:
-        return insert_item(connection, key, type, prompt_id, responses, item_digest, overlap)
-    return found
 
 
 def insert_item(
