@@ -23,8 +23,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tutelage.feedback import accounts, items, projects
-from tutelage.feedback.payloads import ProjectSettings, Schema
+from tutelage.feedback.asking.payloads import ProjectSettings, Schema
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.projects import projects
 from tutelage.records import Prompt, Response
 from tutelage.seeds import rng
 from tutelage.settings.base import Settings, load, setting
@@ -67,7 +69,7 @@ def prepare(store: str, settings: WebBenchSettings) -> list[str]:
             Response(prompts[i // 2], text, (1,), (2,), (-1.0,), "eos", i % 2) for i, text in enumerate(texts)
         ]
         opened.add_responses("bench", run, responses)
-    items.build(database, member, "pair")
+    building.build(database, member, "pair")
     tokens = []
     for n in range(settings.annotators):
         invitation = accounts.invite(database, owner, "bench", "annotator")

@@ -63,7 +63,7 @@ COMMANDS = (
     ),
     Command(
         "label",
-        "tutelage.feedback.label",
+        "tutelage.feedback.commands.label",
         "feedback.LabelSettings",
         "Let annotators vote on pairs of responses.",
         "Feedback",

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from tutelage.commands import find, settings_class
 from tutelage.data.reading.sources import Source, content_hash, shown
-from tutelage.feedback.source import (
+from tutelage.feedback.training.source import (
     comparisons_digest,
     demonstrations_digest,
     is_store_source,

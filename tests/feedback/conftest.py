@@ -10,7 +10,7 @@ import pytest
 from tests.databases import fresh_database, fresh_sqlite, postgres_server, template_database
 from tests.feedback.kit import _cheap_passwords as _cheap_passwords
 from tests.feedback.kit import make_busy
-from tutelage.feedback.access import Member
+from tutelage.feedback.people.access import Member
 from tutelage.store import Store
 from tutelage.store.database import Database
 

@@ -11,9 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.store.making import fill, new_vote
-from tutelage.feedback import accounts, answers, items, projects, queue
-from tutelage.feedback.access import Member
-from tutelage.feedback.payloads import (
+from tutelage.feedback.asking.payloads import (
     Answer,
     PairAnswer,
     ProjectSettings,
@@ -28,6 +26,11 @@ from tutelage.feedback.payloads import (
     Submission,
     Task,
 )
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects import projects
+from tutelage.feedback.work import answers, queue
 from tutelage.records import Prompt
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -136,7 +139,7 @@ def make_busy(store: Store, database: Database) -> Member:
     store.add_votes("main", [new_vote(pair.item_id, "ann", 1) for pair in store.pairs("main")[:3]])
     projects.set_guideline(database, olga, "# Be fair")
     for type in ("rank", "rate", "step", "rewrite"):
-        items.build(database, olga, type)  # type: ignore[arg-type]
+        building.build(database, olga, type)  # type: ignore[arg-type]
     for who in (olga, ben):
         for number in range(14):
             if (task := queue.next_task(database, who)) is None:

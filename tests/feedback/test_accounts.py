@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from tests.feedback.kit import PASSWORD, join, owner, start
-from tutelage.feedback import accounts, projects
-from tutelage.feedback.access import ALLOWED
+from tutelage.feedback.asking.payloads import ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import ProjectSettings, Schema
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.access import ALLOWED
+from tutelage.feedback.projects import projects
 from tutelage.store import Store
 from tutelage.store.database import Database
 from tutelage.store.schema import now

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feedback.kit import hand_in, join, keys, start, take, text_by_slot, vote
-from tutelage.feedback import answers, items, queue
-from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import (
+from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
     RankAnswer,
@@ -20,8 +18,11 @@ from tutelage.feedback.payloads import (
     StepMark,
     Submission,
 )
-from tutelage.feedback.slots import draw_order, to_positions, to_slots
-from tutelage.feedback.steps import split_steps
+from tutelage.feedback.asking.slots import draw_order, to_positions, to_slots
+from tutelage.feedback.asking.steps import split_steps
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items import building
+from tutelage.feedback.work import answers, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
 
@@ -111,11 +112,11 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
         database = Database(tmp_path / "s.sqlite")
         olga = start(store, database, schema=SCHEMAS[type])
         if type != "pair":
-            items.build(database, olga, type)
-            items.set_priority(
+            building.build(database, olga, type)
+            building.set_priority(
                 database,
                 olga,
-                {row.item_id: 1.0 for row in items.browse(database, olga, items.Query(type=type))},
+                {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type=type))},
             )
         task = take(database, olga)
         assert task.type == type
@@ -127,11 +128,11 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
 
 def test_rewrites_must_change_something(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, schema=Schema(type="rewrite"))
-    items.build(database, olga, "rewrite", per_prompt=0)
-    items.set_priority(
+    building.build(database, olga, "rewrite", per_prompt=0)
+    building.set_priority(
         database,
         olga,
-        {row.item_id: 1.0 for row in items.browse(database, olga, items.Query(type="rewrite"))},
+        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="rewrite"))},
     )
     task = take(database, olga)
     with pytest.raises(Refused, match="the same as before"):
@@ -249,13 +250,13 @@ def test_steps_joined_are_the_text(text: str, splitter) -> None:
 
 
 def test_own_votes_of_others_stay_hidden_from_annotators(store: Store, database: Database) -> None:
-    from tutelage.feedback import insights
+    from tutelage.feedback.insights import tables
 
     olga = start(store, database, overlap=2, show_agreement=True)
     ann = join(database, olga.user, "main", "ann2")
     vote(database, ann)
-    for ask in (insights.pair_labels, insights.totals, insights.value_labels):
+    for ask in (tables.pair_labels, tables.totals, tables.value_labels):
         with pytest.raises(Refused, match="does not include to view"):
             ask(database, ann)
-    agreement = insights.own_agreement(database, ann)
+    agreement = tables.own_agreement(database, ann)
     assert agreement is not None and (agreement.agreed, agreement.compared) == (0, 0)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tutelage.feedback.consensus import soft_labels
-from tutelage.feedback.source import Aggregation, aggregate
+from tutelage.feedback.training.consensus import soft_labels
+from tutelage.feedback.training.source import Aggregation, aggregate
 from tutelage.records import Prompt, Vote
 from tutelage.store import VotedPair
 

@@ -14,10 +14,7 @@ from tests.store import making
 from tests.train.making import make_model, make_tokenizer
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.data.template import encode_prompts
-from tutelage.feedback import exports, imports, items, queue
-from tutelage.feedback.access import Member
-from tutelage.feedback.label import both_of
-from tutelage.feedback.payloads import (
+from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
     RankAnswer,
@@ -25,8 +22,14 @@ from tutelage.feedback.payloads import (
     RewriteAnswer,
     Schema,
 )
-from tutelage.feedback.source import comparisons_digest, comparisons_from, demonstrations_from
-from tutelage.feedback.specs import ExportSpec
+from tutelage.feedback.commands.label import both_of
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.exports.spec import ExportSpec
+from tutelage.feedback.imports import importing
+from tutelage.feedback.items import building
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.training.source import comparisons_digest, comparisons_from, demonstrations_from
+from tutelage.feedback.work import queue
 from tutelage.records import Comparison, Finish, Prompt, Response
 from tutelage.runs import Run
 from tutelage.settings.train import DPOSettings, RewardSettings
@@ -59,9 +62,9 @@ def olga(store: Store, database: Database, monkeypatch: pytest.MonkeyPatch) -> M
     monkeypatch.setattr(making, "response", sampled)
     criteria = (Criterion(name="overall", title="Overall"),)
     olga = start(store, database, prompts=2, schema=Schema(criteria=criteria))
-    items.build(database, olga, "rank", size=4)
-    items.build(database, olga, "rate", size=2)
-    items.build(database, olga, "rewrite")
+    building.build(database, olga, "rank", size=4)
+    building.build(database, olga, "rate", size=2)
+    building.build(database, olga, "rewrite")
     number = 0
     while (task := queue.next_task(database, olga)) is not None:
         number += 1
@@ -133,7 +136,7 @@ def test_exports_say_it_and_are_read_back(
 ) -> None:
     def write(format: str, **more: str) -> str:
         spec = ExportSpec(format=format, file_format=kind, **more)  # type: ignore[arg-type]
-        return str(exports.export(database, olga, spec, tmp_path / f"{format}.{kind}").file)
+        return str(exporting.export(database, olga, spec, tmp_path / f"{format}.{kind}").file)
 
     rows = comparisons_from(SOURCE, address)
     assert set(read_comparisons(write("preference"))) == set(rows)
@@ -145,13 +148,13 @@ def test_exports_say_it_and_are_read_back(
 
 def test_every_format_says_it_or_leaves_the_row_out(olga: Member, database: Database) -> None:
     left: Counter[str] = Counter()
-    found = list(exports.rows(database, olga, ExportSpec(format="hh"), left))
+    found = list(exporting.rows(database, olga, ExportSpec(format="hh"), left))
     assert found and not any(finish_of(text) == "length" for row in found for text in answers_of(row))
     assert left["response was cut, which transcripts cannot say"] > 0
-    for row in exports.rows(database, olga, ExportSpec(format="ranked")):
+    for row in exporting.rows(database, olga, ExportSpec(format="ranked")):
         texts = [turns[0]["content"] for turns in row["responses"]]
         assert row["responses_finish"] == [finish_of(text) for text in texts]
-    for row in exports.rows(database, olga, ExportSpec(format="ratings")):
+    for row in exporting.rows(database, olga, ExportSpec(format="ratings")):
         assert row["response_finish"] == finish_of(row["response"])
 
 
@@ -162,12 +165,12 @@ def answers_of(row: dict[str, str]) -> list[str]:
 def test_an_exported_file_makes_the_same_comparisons_in_another_project(
     olga: Member, database: Database, address: str, tmp_path: Path
 ) -> None:
-    exports.export(database, olga, ExportSpec(), tmp_path / "rows.jsonl")
+    exporting.export(database, olga, ExportSpec(), tmp_path / "rows.jsonl")
     with Store(tmp_path / "other.sqlite") as store:
         other = Database(tmp_path / "other.sqlite")
         who = start(store, other, prompts=1)
         with (tmp_path / "rows.jsonl").open("rb") as file:
-            done = imports.import_stream(other, who, "preference", file, "rows.jsonl")
+            done = importing.import_stream(other, who, "preference", file, "rows.jsonl")
         assert done.new and done.bad == []
         found = Counter((row.chosen, row.rejected, *ends(row)) for row in store.comparisons("main"))
         other.close()

@@ -14,11 +14,7 @@ from tests.feedback.kit import PASSWORD, hand_in, join, start, take, vote
 from tests.feedback.test_accounts import refused
 from tests.feedback.test_upkeep import run
 from tests.store.making import fill
-from tutelage.feedback import accounts, deletion, items, projects, queue
-from tutelage.feedback.access import Member
-from tutelage.feedback.census import census
-from tutelage.feedback.imports import import_stream
-from tutelage.feedback.payloads import (
+from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
     ProjectSettings,
@@ -29,7 +25,14 @@ from tutelage.feedback.payloads import (
     StepAnswer,
     StepMark,
 )
+from tutelage.feedback.imports.importing import import_stream
+from tutelage.feedback.insights.census import census
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.upkeep import examine
+from tutelage.feedback.work import queue
 from tutelage.records import Prompt, Response
 from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackRestoreSettings
 from tutelage.store import ModelInfo, Store
@@ -74,7 +77,7 @@ def full_project(store: Store, database: Database, olga: Member) -> Member:
         asks = Schema(**{**schema, "type": kind, "acceptable": kind == "pair"})
         projects.set_schema(database, who, asks)
         size = {"rank": 2, "rate": 2, "rewrite": 1}.get(kind)
-        items.build(database, who, kind, "random", 1, size)
+        building.build(database, who, kind, "random", 1, size)
         task = take(database, ben)
         while task.type != kind:
             queue.skip(database, ben, task.assignment_id, "other", SECRET)

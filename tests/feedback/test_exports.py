@@ -12,11 +12,7 @@ import pytest
 from tests.feedback.kit import hand_in, join, start, take, text_by_slot
 from tests.store.making import new_vote
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
-from tutelage.feedback import answers, exports, imports, items, projects, queue
-from tutelage.feedback.access import Member
-from tutelage.feedback.errors import Refused
-from tutelage.feedback.exports import ExportSpec
-from tutelage.feedback.payloads import (
+from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
     RankAnswer,
@@ -26,9 +22,17 @@ from tutelage.feedback.payloads import (
     StepAnswer,
     StepMark,
 )
-from tutelage.feedback.reading import read_export
-from tutelage.feedback.source import comparisons_from, demonstrations_from
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.exports.reading import read_export
+from tutelage.feedback.imports import importing
+from tutelage.feedback.items import building
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects import projects
+from tutelage.feedback.training.source import comparisons_from, demonstrations_from
 from tutelage.feedback.upkeep import examine
+from tutelage.feedback.work import answers, queue
 from tutelage.files import sha256_of
 from tutelage.records import Prompt, Response
 from tutelage.store import ModelInfo, Store
@@ -36,7 +40,7 @@ from tutelage.store.database import Database
 
 
 def rows(database: Database, who: Member, **spec: object) -> list[dict]:
-    return list(exports.rows(database, who, ExportSpec(**spec)))
+    return list(exporting.rows(database, who, ExportSpec(**spec)))
 
 
 def answer_all(database: Database, who: Member, type: str, make) -> None:
@@ -59,7 +63,7 @@ def test_preference_and_hh_read_back_as_what_was_clicked(
         hand_in(database, olga, task, PairAnswer(preference=-1 if side == 0 else 1))
         liked.add((task.responses[side].text, task.responses[1 - side].text))
     for format in ("preference", "hh"):
-        done = exports.export(database, olga, ExportSpec(format=format), tmp_path / f"{format}.jsonl")
+        done = exporting.export(database, olga, ExportSpec(format=format), tmp_path / f"{format}.jsonl")
         read = list(read_comparisons(str(done.file)))
         assert {(row.chosen, row.rejected) for row in read} == liked and done.rows == 12
     assert list(read_comparisons(str(tmp_path / "preference.jsonl"))) == comparisons_from(
@@ -81,16 +85,16 @@ def test_the_manifest_tells_what_the_file_is(store: Store, database: Database, t
     olga = start(store, database, prompts=1)
     pairs = store.pairs("main")
     store.add_votes("main", [new_vote(pairs[0].item_id, "ann", 1), new_vote(pairs[1].item_id, "ann", 0)])
-    done = exports.export(database, olga, ExportSpec(), tmp_path / "deep" / "out.jsonl")
+    done = exporting.export(database, olga, ExportSpec(), tmp_path / "deep" / "out.jsonl")
     manifest = json.loads(done.manifest.read_text())
     assert manifest["sha256"] == done.sha256 == sha256_of(done.file) and manifest["rows"] == done.rows == 1
     assert manifest["left_out"] == {"tie or unsettled dispute": 1} and manifest["project"] == "main"
     assert manifest["spec"]["aggregation"] == "majority" and manifest["totals"]["answers"] == 2
     assert projects.audit(database, olga)[0]["what"] == "export"
-    assert exports.preview(database, olga, ExportSpec()) == [json.loads(done.file.read_text())]
+    assert exporting.preview(database, olga, ExportSpec()) == [json.loads(done.file.read_text())]
     vic = join(database, olga.user, "main", "vic", "viewer")
     with pytest.raises(Refused, match="does not include to export"):
-        exports.preview(database, vic, ExportSpec())
+        exporting.preview(database, vic, ExportSpec())
 
 
 def test_what_transcripts_cannot_say_is_left_out_and_counted(database: Database, store: Store) -> None:
@@ -106,7 +110,7 @@ def test_what_transcripts_cannot_say_is_left_out_and_counted(database: Database,
         "main", [new_vote(pair.item_id, "ann", 1) for pair in store.pairs("main") if not pair.prompt.is_chat]
     )
     left: Counter[str] = Counter()
-    found = list(exports.rows(database, olga, ExportSpec(format="hh"), left))
+    found = list(exporting.rows(database, olga, ExportSpec(format="hh"), left))
     assert found[0]["chosen"].startswith("\n\nHuman: fine\n\nAssistant: r") and len(found) == 1
     assert (sum(left.values()) == 2 and len(left) == 3 - left["gold"] - 0) or len(
         [k for k in left if left[k]]
@@ -116,9 +120,9 @@ def test_what_transcripts_cannot_say_is_left_out_and_counted(database: Database,
 def test_ranks_become_rows_and_every_pair_of_them(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, overlap=2, schema=Schema(type="rank"))
     ben = join(database, olga.user, "main", "ben")
-    assert items.build(database, olga, "rank", size=3) == items.Built(1, 0, 0)
-    assert items.build(database, olga, "rank", size=3) == items.Built(0, 1, 0)
-    (row,) = items.browse(database, olga, items.Query(type="rank"))
+    assert building.build(database, olga, "rank", size=3) == building.Built(1, 0, 0)
+    assert building.build(database, olga, "rank", size=3) == building.Built(0, 1, 0)
+    (row,) = building.browse(database, olga, building.Query(type="rank"))
     best, middle, worst = sorted(row.responses)
     for who, ranks in ((olga, (1, 2, 5)), (ben, (1, 1, 2))):
         said = dict(zip((best, middle, worst), ranks, strict=True))
@@ -186,13 +190,13 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     store.add_prompts("main", [asked := Prompt("sum")])
     run = store.add_generation_run(ModelInfo("m"), "local", {})
     store.add_responses("main", run, [Response(asked, "One. Two. Three.", (), (1,), (), "eos", 0)])
-    items.build(database, olga, "step")
+    building.build(database, olga, "step")
     item = next(
         r
-        for r in items.browse(database, olga, items.Query(type="step"))
+        for r in building.browse(database, olga, building.Query(type="step"))
         if r.responses == ("One. Two. Three.",)
     )
-    items.set_priority(database, olga, {item.item_id: 1.0})
+    building.set_priority(database, olga, {item.item_id: 1.0})
     people = [olga, *(join(database, olga.user, "main", name) for name in ("ben", "cy"))]
     for who, labels in zip(people, ((1, 1, -1), (1, -1), (1, 1, 1)), strict=True):
         task = take(database, who)
@@ -214,11 +218,11 @@ def test_demonstrations_and_rewrites_become_sft_rows(
     olga = start(store, database, prompts=2, schema=Schema(type="rewrite", rewrite_makes_pair=False))
     with pytest.raises(ValueError, match="nobody has rewritten or written"):
         demonstrations_from("store:main", address)
-    items.build(database, olga, "rewrite", size=0)
+    building.build(database, olga, "rewrite", size=0)
     answer_all(
         database, olga, "rewrite", lambda task: RewriteAnswer(text=f"my answer to {task.thread[-1].content}")
     )
-    done = exports.export(database, olga, ExportSpec(format="sft"), tmp_path / "sft.jsonl")
+    done = exporting.export(database, olga, ExportSpec(format="sft"), tmp_path / "sft.jsonl")
     assert list(read_demonstrations(str(done.file))) == demonstrations_from("store:main", address)
     assert {row.response for row in demonstrations_from("store:main", address)} == {
         "my answer to question 0",
@@ -231,8 +235,8 @@ def test_ratings_become_a_wide_table(store: Store, database: Database) -> None:
     criteria = tuple(Criterion(name=name, title=name) for name in ("overall", "accuracy"))
     olga = start(store, database, prompts=1, overlap=2, schema=Schema(type="rate", criteria=criteria))
     ben = join(database, olga.user, "main", "ben")
-    items.build(database, olga, "rate", size=2)
-    (item,) = items.browse(database, olga, items.Query(type="rate"))
+    building.build(database, olga, "rate", size=2)
+    (item,) = building.browse(database, olga, building.Query(type="rate"))
     for who, values in (
         (olga, {item.responses[0]: 6, item.responses[1]: 1}),
         (ben, {item.responses[0]: 3, item.responses[1]: 2}),
@@ -295,14 +299,14 @@ def test_dawid_skene_weighs_by_skill(store: Store, database: Database, address: 
 def test_a_raw_file_makes_the_same_project_again(
     store: Store, database: Database, busy: Member, tmp_path: Path
 ) -> None:
-    done = exports.export(database, busy, ExportSpec(format="raw"), tmp_path / "raw.jsonl")
+    done = exporting.export(database, busy, ExportSpec(format="raw"), tmp_path / "raw.jsonl")
     assert "olga" not in done.file.read_text() and done.rows > 25
     content = done.file.read_bytes()
     other = Database(tmp_path / "other.sqlite")
     there = projects.local_member(other, "copy", create=True)
-    taken = imports.import_stream(other, there, "raw", io.BytesIO(content), "raw.jsonl")
+    taken = importing.import_stream(other, there, "raw", io.BytesIO(content), "raw.jsonl")
     assert (taken.new, taken.there, taken.bad) == (done.rows, 0, [])
-    again = imports.import_stream(other, there, "raw", io.BytesIO(content), "raw.jsonl")
+    again = importing.import_stream(other, there, "raw", io.BytesIO(content), "raw.jsonl")
     assert (again.new, again.there, again.bad) == (0, done.rows, [])
 
     assert rows(other, there, format="raw", names=True) == rows(database, busy, format="raw")
@@ -318,9 +322,9 @@ def test_exports_write_nothing_half(store: Store, database: Database, tmp_path: 
     olga = start(store, database)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
-        exports.export(database, olga, ExportSpec(format="raw"), tmp_path / "file" / "out.jsonl")
+        exporting.export(database, olga, ExportSpec(format="raw"), tmp_path / "file" / "out.jsonl")
     with pytest.raises(Refused):
-        exports.export(
+        exporting.export(
             database, olga, ExportSpec(format="ratings", aggregation="dawid-skene"), tmp_path / "x.jsonl"
         )
     assert sorted(path.name for path in tmp_path.iterdir() if "sqlite" not in path.name) == ["file"]
@@ -330,7 +334,7 @@ def test_exports_are_read_back(store: Store, database: Database, busy: Member, t
     found = {}
     for format in ("unpaired", "ranked", "stepwise", "ratings"):
         spec = ExportSpec(format=format, aggregation="all", neutral="true")
-        done = exports.export(database, busy, spec, tmp_path / f"{format}.jsonl")
+        done = exporting.export(database, busy, spec, tmp_path / f"{format}.jsonl")
         found[format] = read_export(done.file)
         assert len(found[format]) == done.rows > 0
         assert {row.prompt for row in found[format]} <= {pair.prompt for pair in store.pairs("main")}

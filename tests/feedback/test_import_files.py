@@ -17,11 +17,11 @@ from rich.console import Console
 
 from tests.databases import fresh_sqlite
 from tutelage.data.reading.formats import read_comparisons, read_prompts
-from tutelage.feedback import imports
-from tutelage.feedback.access import Member
-from tutelage.feedback.commands import importing
-from tutelage.feedback.imports import Imported, Kind
-from tutelage.feedback.projects import local_member
+from tutelage.feedback.commands import importing as import_command
+from tutelage.feedback.imports import importing
+from tutelage.feedback.imports.importing import Imported, Kind
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackImportSettings
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -39,7 +39,7 @@ def take(
     """Import bytes, or rows as lines of JSON."""
     if isinstance(content, list):
         content = "".join(json.dumps(row) + "\n" for row in content).encode()
-    return imports.import_stream(database, who, kind, io.BytesIO(content), name, columns)
+    return importing.import_stream(database, who, kind, io.BytesIO(content), name, columns)
 
 
 def parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -348,7 +348,7 @@ def test_the_command_says_what_came_of_it(tmp_path: Path) -> None:
     sink = io.StringIO()
     settings = FeedbackImportSettings(store=str(store), file=file, kind="preference", columns=names)
     with pytest.raises(ValueError, match=r"31 lines of .*rows.csv were not taken: mend them"):
-        importing.main(settings, Console(file=sink, width=200))
+        import_command.main(settings, Console(file=sink, width=200))
     said = sink.getvalue()
     assert "9 lines are new" in said and "'note' of 9 rows was not used" in said and "and 11 more" in said
-    assert said.count("the same text") == importing.SHOWN
+    assert said.count("the same text") == import_command.SHOWN

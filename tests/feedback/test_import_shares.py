@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from tests.databases import fresh_sqlite
 from tutelage.data.reading.formats import read_comparisons
-from tutelage.feedback import exports, imports, insights
-from tutelage.feedback.access import Member
-from tutelage.feedback.exports import ExportSpec
-from tutelage.feedback.imports import Imported
-from tutelage.feedback.projects import local_member
-from tutelage.feedback.source import Aggregation, comparisons_from
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.imports import importing
+from tutelage.feedback.imports.importing import Imported
+from tutelage.feedback.insights import tables
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import local_member
+from tutelage.feedback.training.source import Aggregation, comparisons_from
 from tutelage.feedback.upkeep import examine
 from tutelage.records import Comparison, Message, Prompt, ToolCall
 from tutelage.store import Store
@@ -39,7 +41,7 @@ def who(database: Database) -> Member:
 
 def take(database: Database, who: Member, *rows: Mapping[str, Any]) -> Imported:
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    return imports.import_stream(database, who, "preference", io.BytesIO(content), "rows.jsonl")
+    return importing.import_stream(database, who, "preference", io.BytesIO(content), "rows.jsonl")
 
 
 def shares(store: Store, aggregation: Any = "all") -> dict[str, tuple[str, float, float]]:
@@ -88,7 +90,7 @@ def test_a_share_and_a_margin_stay_what_they_are(
 def test_a_row_without_a_share_is_a_vote(store: Store, database: Database, who: Member) -> None:
     take(database, who, PAIR, TURNED | {"prompt": "other", "margin": 0.4})
     assert shares(store, "majority") == {"Q?": ("A", 1.0, 0.0), "other": ("B", 1.0, 0.4)}
-    labels = insights.pair_labels(database, who)
+    labels = tables.pair_labels(database, who)
     assert [abs(label.preference) for label in labels] == [1, 1]  # the nearest of seven steps
     assert [finding for finding in examine(database) if finding.wrong] == []
 
@@ -215,7 +217,7 @@ def test_the_store_says_what_trainers_read_in_the_file(
     database = Database(address)
     who = local_member(database, "main", create=True)
     with file.open("rb") as stream:
-        done = imports.import_stream(database, who, "preference", stream, file.name)
+        done = importing.import_stream(database, who, "preference", stream, file.name)
     database.close()
     assert (done.new, done.bad) == (len(rows), [])
     assert by_content(rows) == by_content(read_comparisons(file))
@@ -228,16 +230,16 @@ def test_what_export_writes_import_reads_back(
     database: Database, busy: Member, tmp_path: Path, aggregation: Aggregation, file_format: Any
 ) -> None:
     spec = ExportSpec(aggregation=aggregation, ties="keep", file_format=file_format)
-    out = exports.export(database, busy, spec, tmp_path / f"rows.{file_format}").file
+    out = exporting.export(database, busy, spec, tmp_path / f"rows.{file_format}").file
     other = Database(fresh_sqlite(tmp_path / "other.sqlite"))
     there = local_member(other, "copy", create=True)
     with out.open("rb") as stream:
-        done = imports.import_stream(other, there, "preference", stream, out.name)
+        done = importing.import_stream(other, there, "preference", stream, out.name)
     assert done.bad == [] and done.unused == {} and done.new > 0
     before = by_content(read_comparisons(out))
     for again in {aggregation, "majority", "all"}:
         spec = ExportSpec(aggregation=again, ties="keep", file_format=file_format)
-        copied = exports.export(other, there, spec, tmp_path / f"{again}.{file_format}").file
+        copied = exporting.export(other, there, spec, tmp_path / f"{again}.{file_format}").file
         assert by_content(read_comparisons(copied)) == before
     other.close()
 
@@ -248,12 +250,12 @@ def test_a_raw_file_keeps_shares(database: Database, who: Member, store: Store, 
     take(database, who, *rows)
     for file_format in ("jsonl", "parquet"):
         out = tmp_path / f"raw.{file_format}"
-        exports.export(database, who, ExportSpec(format="raw", file_format=file_format), out)
+        exporting.export(database, who, ExportSpec(format="raw", file_format=file_format), out)
         other = Database(fresh_sqlite(tmp_path / f"{file_format}.sqlite"))
         there = local_member(other, "main", create=True)
         for new in (3, 0):
             with out.open("rb") as stream:
-                done = imports.import_stream(other, there, "raw", stream, out.name)
+                done = importing.import_stream(other, there, "raw", stream, out.name)
             assert (done.new, done.bad) == (new, [])
         with Store(other.place) as copied:
             assert shares(copied) == shares(store) and shares(copied)["Q?"][1] == pytest.approx(0.85)

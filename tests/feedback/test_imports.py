@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.feedback.kit import join, start
-from tutelage.feedback import imports, items, queue
-from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.imports import Imported, Kind
-from tutelage.feedback.projects import local_member
+from tutelage.feedback.imports import importing
+from tutelage.feedback.imports.importing import Imported, Kind
+from tutelage.feedback.items import building
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import local_member
+from tutelage.feedback.work import queue
 from tutelage.store import Store
 from tutelage.store.database import Database
 
@@ -31,7 +33,7 @@ def lines(*rows: object) -> list[str]:
 def take(database: Database, who: Member, kind: Kind, rows: Iterable[str | bytes]) -> Imported:
     """Import lines of JSON."""
     encoded = [row.encode() if isinstance(row, str) else row for row in rows]
-    return imports.import_stream(database, who, kind, io.BytesIO(b"\n".join(encoded)), "rows.jsonl")
+    return importing.import_stream(database, who, kind, io.BytesIO(b"\n".join(encoded)), "rows.jsonl")
 
 
 def test_good_lines_are_in_and_bad_ones_are_listed(store: Store, database: Database, who: Member) -> None:
@@ -82,7 +84,7 @@ def test_bytes_that_are_no_text(database: Database, who: Member) -> None:
 
 
 def test_a_batch_boundary_changes_nothing(store: Store, database: Database, who: Member) -> None:
-    rows = [{"prompt": f"p{n}"} for n in range(imports.AT_ONCE + 5)]
+    rows = [{"prompt": f"p{n}"} for n in range(importing.AT_ONCE + 5)]
     done = take(database, who, "prompts", lines(*rows[:10], "{", *rows[10:]))
     assert (done.new, [entry.line for entry in done.bad]) == (len(rows), [11])
     split = take(database, who, "prompts", lines({"prompt": "p1", "split": "test"}))
@@ -108,7 +110,7 @@ def test_preference_rows_become_votes(store: Store, database: Database, who: Mem
 def test_scores_choose_what_is_asked_first(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1)
     with pytest.raises(Refused, match="needs scores of the responses"):
-        items.build(database, olga, "pair", "uncertainty")
+        building.build(database, olga, "pair", "uncertainty")
     prompt = store.pairs("main")[0].prompt
     texts = sorted({text for pair in store.pairs("main") for text in pair.texts})
     values = dict(zip(texts, (0.0, 0.1, 5.0, 9.0), strict=True))
@@ -118,14 +120,14 @@ def test_scores_choose_what_is_asked_first(store: Store, database: Database) -> 
     assert done.new == 4 and "not in the project" in done.bad[0].why
     other = lines({**columns, "response": texts[0], "score": 3.0})
     assert "has another score" in take(database, olga, "scores", other).bad[0].why
-    items.set_priority(database, olga, "uncertainty")
+    building.set_priority(database, olga, "uncertainty")
     order = []
     while (task := queue.next_task(database, olga)) is not None:
         order.append(abs(values[task.responses[0].text] - values[task.responses[1].text]))
         queue.skip(database, olga, task.assignment_id, "other")
     assert order == sorted(order) and order[0] == pytest.approx(0.1) and len(order) == 6
-    assert items.build(database, olga, "rank", "best-worst", size=2).new == 1
-    ranked = items.browse(database, olga, items.Query(type="rank"))
+    assert building.build(database, olga, "rank", "best-worst", size=2).new == 1
+    ranked = building.browse(database, olga, building.Query(type="rank"))
     assert set(ranked[0].responses) == {texts[0], texts[3]}
 
 

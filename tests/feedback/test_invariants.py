@@ -14,11 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.databases import fresh_sqlite
 from tests.feedback.kit import expire, hand_in, join, keys, start
 from tests.store.making import new_vote
-from tutelage.feedback import accounts, answers, queue
-from tutelage.feedback.access import Member
+from tutelage.feedback.asking.payloads import PairAnswer, Submission, Task
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import PairAnswer, Submission, Task
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.access import Member
 from tutelage.feedback.upkeep import examine
+from tutelage.feedback.work import answers, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
 

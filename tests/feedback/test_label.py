@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tutelage.feedback import label
+from tutelage.feedback.commands import label
 from tutelage.judges.judge import Judge
 from tutelage.records import Prompt, Response, Score, Vote
 from tutelage.runs import Run

@@ -6,12 +6,9 @@ import pytest
 
 from tests.feedback.kit import hand_in, join, keys, start, take
 from tests.store.making import prompt
-from tutelage.feedback import items, live, queue
-from tutelage.feedback.access import Member
-from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import (
-    Candidate,
+from tutelage.feedback.asking.payloads import (
     ChatAnswer,
+    LiveResponse,
     PairAnswer,
     RankAnswer,
     Receipt,
@@ -21,13 +18,17 @@ from tutelage.feedback.payloads import (
     Submission,
     Task,
 )
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items import building
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.work import live, queue
 from tutelage.records import Message
 from tutelage.store import Store
 from tutelage.store.database import Database
 
 
-def said(*texts: str) -> list[Candidate]:
-    return [Candidate(text=text, model=f"runs/{number}") for number, text in enumerate(texts)]
+def said(*texts: str) -> list[LiveResponse]:
+    return [LiveResponse(text=text, model=f"runs/{number}") for number, text in enumerate(texts)]
 
 
 def choose(database: Database, who: Member, turn: Task, wanted: str) -> Receipt:
@@ -43,9 +44,11 @@ def choose(database: Database, who: Member, turn: Task, wanted: str) -> Receipt:
 @pytest.fixture
 def chat(store: Store, database: Database) -> tuple[Member, Task]:
     olga = start(store, database, prompts=1, schema=Schema(type="chat"))
-    items.build(database, olga, "chat")
-    items.set_priority(
-        database, olga, {row.item_id: 1.0 for row in items.browse(database, olga, items.Query(type="chat"))}
+    building.build(database, olga, "chat")
+    building.set_priority(
+        database,
+        olga,
+        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="chat"))},
     )
     task = take(database, olga)
     assert task.type == "chat" and task.responses == ()
@@ -120,20 +123,27 @@ def test_chats_are_private_and_need_a_word(store: Store, database: Database, cha
 
 def test_steps_are_written_again_from_the_corrected_one(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, schema=Schema(type="step", splitter="lines"))
-    items.build(database, olga, "step")
-    items.set_priority(
-        database, olga, {row.item_id: 1.0 for row in items.browse(database, olga, items.Query(type="step"))}
+    building.build(database, olga, "step")
+    building.set_priority(
+        database,
+        olga,
+        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="step"))},
     )
     task = take(database, olga)
     child = live.add_regeneration(
-        database, olga, task.assignment_id, 0, "2 + 2 = 5", Candidate(text="so 5\nso 6\nend", model="runs/a")
+        database,
+        olga,
+        task.assignment_id,
+        0,
+        "2 + 2 = 5",
+        LiveResponse(text="so 5\nso 6\nend", model="runs/a"),
     )
     assert child.type == "step" and child.parent_item_id == task.item_id
     assert child.responses[0].steps == ("2 + 2 = 5\n", "so 5\n", "so 6\n", "end")
     asked, prefix = live.regeneration_prefix(database, olga, child.assignment_id, 2, "so 4 ")
     assert asked == prompt(0) and prefix == "2 + 2 = 5\nso 5\nso 4\n"
     again = live.add_regeneration(
-        database, olga, child.assignment_id, 2, "so 4", Candidate(text="done", model="runs/a")
+        database, olga, child.assignment_id, 2, "so 4", LiveResponse(text="done", model="runs/a")
     )
     assert again.responses[0].text == "2 + 2 = 5\nso 5\nso 4\ndone"
     marks = tuple(StepMark(step=n, label=label) for n, label in enumerate((1, 0, -1, 1)))

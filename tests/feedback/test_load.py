@@ -23,8 +23,11 @@ from tutelage.store.database import Database
 PROCESSES, SUBMISSIONS, OVERLAP, KILLS = 8, 2_000, 2, 10
 WORK = """
 import sys
-from tutelage.feedback import accounts, answers, projects, queue
-from tutelage.feedback.payloads import PairAnswer, Submission
+from tutelage.feedback.people import accounts
+from tutelage.feedback.work import answers
+from tutelage.feedback.projects import projects
+from tutelage.feedback.work import queue
+from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.store.database import Database
 
 database = Database(sys.argv[1])

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from tests.feedback.kit import expire, hand_in, join, start, take, text_by_slot, vote
-from tutelage.feedback import items, queue
+from tutelage.feedback.asking.payloads import PairAnswer
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import PairAnswer
-from tutelage.feedback.projects import member
+from tutelage.feedback.items import building
+from tutelage.feedback.projects.projects import member
+from tutelage.feedback.work import queue
 from tutelage.store import Store
 from tutelage.store.database import Database
 from tutelage.store.schema import now
@@ -120,8 +121,8 @@ def test_what_is_shown_where_is_recorded_and_turned_into_slots(store: Store, dat
 def test_priority_and_closing(store: Store, database: Database) -> None:
     olga = start(store, database)
     pairs = sorted(pair.item_id for pair in store.pairs("main"))
-    assert items.set_priority(database, olga, {pairs[4]: 3.0, pairs[9]: 2.0, pairs[1]: -1.0}) == 3
-    items.set_closed(database, olga, pairs[9], True)
+    assert building.set_priority(database, olga, {pairs[4]: 3.0, pairs[9]: 2.0, pairs[1]: -1.0}) == 3
+    building.set_closed(database, olga, pairs[9], True)
     order = []
     while (task := queue.next_task(database, olga)) is not None:
         order.append(task.item_id)
@@ -154,7 +155,7 @@ def test_gold_comes_at_its_rate_and_has_no_overlap(store: Store, database: Datab
     olga = start(store, database, prompts=10, gold_rate=0.5, show_gold_accuracy=True)
     gold = [pair.item_id for pair in store.pairs("main")][:30]
     for item in gold:
-        items.set_gold(database, olga, item, PairAnswer(preference=-1))
+        building.set_gold(database, olga, item, PairAnswer(preference=-1))
     people = [join(database, olga.user, "main", name) for name in ("ann2", "bea")]
     got = {who.user.name: [] for who in people}
     for who in people:
@@ -212,7 +213,7 @@ def test_pace_leaves_pauses_out() -> None:
 
 
 def test_somebody_removed_labels_no_more_and_their_answers_stay(store: Store, database: Database) -> None:
-    from tutelage.feedback.projects import set_role
+    from tutelage.feedback.projects.projects import set_role
 
     olga = start(store, database)
     ben = join(database, olga.user, "main", "ben")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.databases import fresh_sqlite
 from tests.store.making import fill, new_vote, prompt, response
-from tutelage.feedback.source import (
+from tutelage.feedback.training.source import (
     comparisons_digest,
     comparisons_from,
     is_store_source,

@@ -13,12 +13,16 @@ from tests.databases import fresh_sqlite
 from tests.feedback.kit import hand_in, owner
 from tests.feedback.kit import take as take_next
 from tutelage.data.reading.formats import read_comparisons
-from tutelage.feedback import exports, imports, items, live, projects, queue
-from tutelage.feedback.access import Member
-from tutelage.feedback.exports import ExportSpec
-from tutelage.feedback.payloads import Candidate, PairAnswer, Schema
-from tutelage.feedback.reading import read_export
+from tutelage.feedback.asking.payloads import LiveResponse, PairAnswer, Schema
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.exports.reading import read_export
+from tutelage.feedback.imports import importing
+from tutelage.feedback.items import building
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects import projects
 from tutelage.feedback.upkeep import examine
+from tutelage.feedback.work import live, queue
 from tutelage.records import Comparison, Message, Prompt, ToolCall
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -50,18 +54,18 @@ def olga(store: Store, database: Database) -> Member:
     store.add_prompts("main", [ASKED])
     who = projects.member(database, owner(database), "main")
     content = "".join(json.dumps(row.to_json()) + "\n" for row in ROWS).encode()
-    done = imports.import_stream(database, who, "preference", io.BytesIO(content), "rows.jsonl")
+    done = importing.import_stream(database, who, "preference", io.BytesIO(content), "rows.jsonl")
     assert (done.new, done.bad) == (2, [])
     projects.ask_one_more(database, who)
     return who
 
 
 def test_people_see_calls_as_text(database: Database, olga: Member) -> None:
-    shown = {row.item_id: row.prompt for row in items.browse(database, olga, items.Query())}
+    shown = {row.item_id: row.prompt for row in building.browse(database, olga, building.Query())}
     threads = set()
     while (task := queue.next_task(database, olga)) is not None:
         threads.add(tuple((turn.role, turn.content) for turn in task.thread))
-        detail = items.detail(database, olga, task.item_id)
+        detail = building.detail(database, olga, task.item_id)
         assert (detail.thread == task.thread and "weather(" in shown[task.item_id]) or task.plain_prompt
         hand_in(database, olga, task, PairAnswer(preference=2))
     assert threads == {tuple(THREAD), (("user", "Plain?"),)}
@@ -70,13 +74,15 @@ def test_people_see_calls_as_text(database: Database, olga: Member) -> None:
 
 def test_a_chat_keeps_the_tools(store: Store, database: Database, olga: Member) -> None:
     projects.set_schema(database, olga, Schema(type="chat"))
-    items.build(database, olga, "chat")
+    building.build(database, olga, "chat")
     chats = [
-        row.item_id for row in items.browse(database, olga, items.Query(type="chat")) if "Rome" in row.prompt
+        row.item_id
+        for row in building.browse(database, olga, building.Query(type="chat"))
+        if "Rome" in row.prompt
     ]
-    items.set_priority(database, olga, dict.fromkeys(chats, 1.0))
+    building.set_priority(database, olga, dict.fromkeys(chats, 1.0))
     task = take_next(database, olga)
-    said = [Candidate(text="Yes.", model="m"), Candidate(text="No.", model="m")]
+    said = [LiveResponse(text="Yes.", model="m"), LiveResponse(text="No.", model="m")]
     turn = live.add_turn(database, olga, task.assignment_id, "", said)
     assert [(t.role, t.content) for t in turn.thread] == THREAD
     choice = PairAnswer(preference=-1)
@@ -88,7 +94,7 @@ def test_a_chat_keeps_the_tools(store: Store, database: Database, olga: Member) 
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet", "csv"])
 def test_files_keep_tools(database: Database, olga: Member, tmp_path: Path, file_format: Any) -> None:
     out = tmp_path / f"rows.{file_format}"
-    exports.export(database, olga, ExportSpec(file_format=file_format), out)
+    exporting.export(database, olga, ExportSpec(file_format=file_format), out)
     chat = (
         Prompt((Message("user", "Plain?"),)) if file_format == "parquet" else PLAIN
     )  # one type for a column
@@ -97,7 +103,7 @@ def test_files_keep_tools(database: Database, olga: Member, tmp_path: Path, file
     other = Database(fresh_sqlite(tmp_path / "other.sqlite"))
     there = projects.local_member(other, "main", create=True)
     with out.open("rb") as stream:
-        assert imports.import_stream(other, there, "preference", stream, out.name).new == 2
+        assert importing.import_stream(other, there, "preference", stream, out.name).new == 2
     with Store(other.place) as copied:
         assert {row.prompt for row in copied.comparisons("main")} == {ASKED, chat}
     other.close()
@@ -108,17 +114,17 @@ def test_other_exports_keep_tools_or_say_that_they_cannot(
     database: Database, olga: Member, tmp_path: Path, file_format: Any
 ) -> None:
     spec = ExportSpec(format="unpaired", labels_from="pairs", file_format=file_format)
-    out = exports.export(database, olga, spec, tmp_path / f"rows.{file_format}").file
+    out = exporting.export(database, olga, spec, tmp_path / f"rows.{file_format}").file
     assert ASKED in {row.prompt for row in read_export(out)}
-    done = exports.export(database, olga, ExportSpec(format="hh", file_format=file_format), tmp_path / "hh")
+    done = exporting.export(database, olga, ExportSpec(format="hh", file_format=file_format), tmp_path / "hh")
     assert done.rows == 1 and done.left_out == {"prompt has tools, which transcripts cannot say": 1}
-    raw = exports.export(
+    raw = exporting.export(
         database, olga, ExportSpec(format="raw", file_format=file_format), tmp_path / f"raw.{file_format}"
     )
     other = Database(fresh_sqlite(tmp_path / "other.sqlite"))
     there = projects.local_member(other, "main", create=True)
     with raw.file.open("rb") as stream:
-        assert imports.import_stream(other, there, "raw", stream, raw.file.name).bad == []
+        assert importing.import_stream(other, there, "raw", stream, raw.file.name).bad == []
     with (
         Store(other.place) as copied,
         Store(database.place) if database.is_sqlite else Store(str(database._reader.url)),

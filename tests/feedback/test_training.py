@@ -11,9 +11,10 @@ from tests.feedback.kit import hand_in, start
 from tests.train.making import make_model, make_tokenizer
 from tutelage.cli import run_command
 from tutelage.commands import find
-from tutelage.feedback import items, queue
-from tutelage.feedback.payloads import PairAnswer, RankAnswer, RewriteAnswer, Schema
-from tutelage.feedback.source import comparisons_digest, demonstrations_digest
+from tutelage.feedback.asking.payloads import PairAnswer, RankAnswer, RewriteAnswer, Schema
+from tutelage.feedback.items import building
+from tutelage.feedback.training.source import comparisons_digest, demonstrations_digest
+from tutelage.feedback.work import queue
 from tutelage.models.loading import save
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -34,8 +35,8 @@ def answered(tmp_path: Path) -> str:
     with Store(path) as store:
         database = Database(path)
         olga = start(store, database, prompts=4, schema=Schema(rewrite_makes_pair=False))
-        items.build(database, olga, "rank", size=3)
-        items.build(database, olga, "rewrite")
+        building.build(database, olga, "rank", size=3)
+        building.build(database, olga, "rewrite")
         while (task := queue.next_task(database, olga)) is not None:
             answer = {
                 "pair": PairAnswer(preference=-1),

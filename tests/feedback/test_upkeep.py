@@ -20,9 +20,9 @@ from tests.databases import fresh_sqlite
 from tests.feedback.kit import hand_in, join, start, take, vote
 from tests.feedback.test_load import begin, collect
 from tests.store.making import new_vote
-from tutelage.feedback import queue
-from tutelage.feedback.payloads import PairAnswer
+from tutelage.feedback.asking.payloads import PairAnswer
 from tutelage.feedback.upkeep import backup, examine, recount_all
+from tutelage.feedback.work import queue
 from tutelage.launch import launch
 from tutelage.settings.base import Settings
 from tutelage.settings.feedback import (
@@ -252,7 +252,7 @@ def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_full_disk_refuses_the_answer_and_keeps_the_rest(used: Database, path: Path) -> None:
-    from tutelage.feedback.projects import member
+    from tutelage.feedback.projects.projects import member
 
     with Store(path) as store:
         before = store.votes("main")
@@ -282,7 +282,7 @@ def test_a_copy_without_its_log_is_still_sound(used: Database, path: Path, tmp_p
 
 
 def _user(database: Database, name: str):
-    from tutelage.feedback import accounts
+    from tutelage.feedback.people import accounts
 
     with database.read() as connection:
         return accounts._user(connection, accounts.Account.name == name)

@@ -18,12 +18,12 @@ from tests.feedback.kit import start, vote
 from tutelage.cli import run_command
 from tutelage.commands import find
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
-from tutelage.feedback import exports
-from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.exports import ExportSpec
-from tutelage.feedback.reading import read_export
-from tutelage.feedback.writing import COLUMNS, cell, escaped, unescaped, write_rows
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.exports.files import COLUMNS, cell, escaped, unescaped, write_rows
+from tutelage.feedback.exports.reading import read_export
+from tutelage.feedback.people.access import Member
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Message, Prompt
 from tutelage.store import Store
@@ -146,15 +146,17 @@ def test_every_format_in_every_kind_of_file(
         for kind in ("jsonl", "parquet", "csv"):
             if kind == "csv" and format in ("ranked", "stepwise"):
                 with pytest.raises(Refused, match="lists in every row"):
-                    exports.export(database, busy, ExportSpec(**spec, file_format=kind), tmp_path / "no.csv")
+                    exporting.export(
+                        database, busy, ExportSpec(**spec, file_format=kind), tmp_path / "no.csv"
+                    )
                 assert not (tmp_path / "no.csv").exists()
                 continue
             chosen = ExportSpec(**spec, file_format=kind)
-            done = exports.export(database, busy, chosen, tmp_path / f"{format}.{kind}")
+            done = exporting.export(database, busy, chosen, tmp_path / f"{format}.{kind}")
             manifest = json.loads(done.manifest.read_text())
             assert (manifest["sha256"], manifest["rows"]) == (sha256_of(done.file), done.rows)
             found[kind] = done.file
-            assert len(exports.preview(database, busy, chosen)) == min(3, done.rows)
+            assert len(exporting.preview(database, busy, chosen)) == min(3, done.rows)
         lines = [json.loads(line) for line in found["jsonl"].read_text().splitlines()]
         table = pq.read_table(found["parquet"]).to_pylist()
         assert len(table) == len(lines) > 0

@@ -14,7 +14,7 @@ from tests.train.making import CPU, make_model, make_tokenizer
 from tutelage.data.preflight import prepare_demonstrations
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.data.split import split_by_prompt
-from tutelage.feedback import source
+from tutelage.feedback.training import source
 from tutelage.models.loading import save
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run

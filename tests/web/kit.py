@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tutelage.feedback import accounts, items, projects
-from tutelage.feedback.accounts import User
+from tutelage.feedback.asking.payloads import LiveResponse, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import Candidate, ProjectSettings, Role, Schema
-from tutelage.feedback.projects import Member
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.accounts import User
+from tutelage.feedback.projects import projects
+from tutelage.feedback.projects.projects import Member
 from tutelage.records import Message, Prompt, Response
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
@@ -68,18 +70,18 @@ class Parrots(LiveGenerator):
     async def start(self) -> None:
         return
 
-    async def write(self, prompt: Prompt, count: int, begun: str | None = None) -> list[Candidate]:
+    async def write(self, prompt: Prompt, count: int, begun: str | None = None) -> list[LiveResponse]:
         self.asked.append((prompt, count, begun))
         said = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
         words = ["I heard", "You said", "Indeed", "So"]
         if begun is not None:
             return [
-                Candidate(
+                LiveResponse(
                     text="\n\nThen add the numerators.\n\nThat gives five sixths.", model="red", n_tokens=9
                 )
             ]
         return [
-            Candidate(text=f"{words[n % 4]}: {said}", model=self.models[n % 2].name, n_tokens=4 + n)
+            LiveResponse(text=f"{words[n % 4]}: {said}", model=self.models[n % 2].name, n_tokens=4 + n)
             for n in range(count)
         ]
 
@@ -127,7 +129,7 @@ class World:
             return self.member(name)
         fill(self.path, name, prompts, answers)
         build = {"strategy": "random", "per_prompt": 1, **(items_of or {})}
-        items.build(self.database, member, schema.type, **build)
+        building.build(self.database, member, schema.type, **build)
         return member
 
     def close(self) -> None:

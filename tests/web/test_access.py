@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
 from tests.web.kit import PASSWORD, ROLES, World
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.web.access import Acting, Known
 from tutelage.web.app import build_app
 from tutelage.web.site import Site

@@ -13,7 +13,7 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tutelage.data.reading.formats import read_comparisons
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.files import sha256_of
 from tutelage.records import Vote
 from tutelage.store import NewVote, Store

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from tutelage.feedback.insights import PairLabel
-from tutelage.web.figures import _agreement, _people
+from tutelage.feedback.insights.figures import _agreement, _people
+from tutelage.feedback.insights.tables import PairLabel
 
 ITEMS = 200
 RIGHT = {"careful": 0.95, "fair": 0.85, "coin": 0.5}  # how often a decided answer is right

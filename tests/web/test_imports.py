@@ -16,7 +16,10 @@ from fastapi.testclient import TestClient
 
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World, make_world
-from tutelage.feedback import accounts, imports, items, projects
+from tutelage.feedback.imports import importing
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.projects import projects
 from tutelage.web import api_imports
 from tutelage.web.app import build_app
 from tutelage.web.client import Client
@@ -135,9 +138,9 @@ def test_pages_show_prompts_with_tools(own: World) -> None:
     row = json.dumps(
         WITH_TOOLS | {"chosen": "Wet.", "rejected": "Dry.", "p_chosen": 0.7, "margin": 0.25}
     ).encode()
-    assert imports.import_stream(own.database, member, "preference", io.BytesIO(row), "rows.jsonl").new == 1
+    assert importing.import_stream(own.database, member, "preference", io.BytesIO(row), "rows.jsonl").new == 1
     projects.ask_one_more(own.database, member)
-    (item,) = items.browse(own.database, member, items.Query())
+    (item,) = building.browse(own.database, member, building.Query())
     site = Site(own.database)
     with TestClient(build_app(site), base_url="http://localhost") as client:
         said = client.post("/api/v1/auth/login", json={"name": "ann", "password": PASSWORD})

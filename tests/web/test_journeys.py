@@ -11,8 +11,10 @@ from sqlalchemy import select
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import DESKTOP, PHONE, follow, open_work, ready, saved, visitor
-from tutelage.feedback import items, projects, queue
-from tutelage.feedback.items import AnswerRow
+from tutelage.feedback.items import building
+from tutelage.feedback.items.building import AnswerRow
+from tutelage.feedback.projects import projects
+from tutelage.feedback.work import queue
 from tutelage.store import Store
 from tutelage.store.schema import Item
 from tutelage.store.schema_feedback import Assignment
@@ -21,16 +23,16 @@ from tutelage.store.schema_feedback import Assignment
 def answers_of(world: World, project: str) -> list[AnswerRow]:
     """Every stored answer of a project, revisions included, oldest first."""
     who = world.member(project)
-    rows = items.browse(world.database, who, items.Query(limit=500))
-    found = [answer for row in rows for answer in items.detail(world.database, who, row.item_id).answers]
+    rows = building.browse(world.database, who, building.Query(limit=500))
+    found = [answer for row in rows for answer in building.detail(world.database, who, row.item_id).answers]
     return sorted(found, key=lambda answer: answer.annotation_id)
 
 
 def text_of_slot(world: World, project: str, answer: AnswerRow) -> dict[int, str]:
     """The texts of the item that an answer is about, by canonical slot."""
     who = world.member(project)
-    for row in items.browse(world.database, who, items.Query(limit=500)):
-        found = items.detail(world.database, who, row.item_id)
+    for row in building.browse(world.database, who, building.Query(limit=500)):
+        found = building.detail(world.database, who, row.item_id)
         if any(own.annotation_id == answer.annotation_id for own in found.answers):
             return {shown.position: shown.text for shown in found.responses}
     raise AssertionError("the answer is about no item")
@@ -529,7 +531,7 @@ def test_skip_with_a_reason_and_flag(world: World, server: Running, browser: Any
         page.wait_for_function(
             "old => document.querySelector('.response .body').innerText.trim() !== old", arg=before[0]
         )
-    rows = items.browse(world.database, world.member("skips"), items.Query(state="flagged"))
+    rows = building.browse(world.database, world.member("skips"), building.Query(state="flagged"))
     assert [(row.skips, row.flags) for row in rows] == [(1, 1)]
 
 
@@ -637,5 +639,5 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         "ann": "owner",
         "newcomer": "annotator",
     }
-    (row,) = items.browse(world.database, member, items.Query())
+    (row,) = building.browse(world.database, member, building.Query())
     assert (row.type, row.answers) == ("pair", 0)

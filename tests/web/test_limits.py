@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.kit import PASSWORD, Parrots, World
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.web import limits
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit

@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from tests.databases import fresh_database, postgres_server
 from tests.web.kit import make_world
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item
 from tutelage.web.client import Client, Unreachable

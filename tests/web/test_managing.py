@@ -10,8 +10,11 @@ from typing import Any
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
 from tests.web.people import follow, open_work, settled, visitor
-from tutelage.feedback import accounts, answers, items, projects, queue
-from tutelage.feedback.payloads import PairAnswer, Submission
+from tutelage.feedback.asking.payloads import PairAnswer, Submission
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.projects import projects
+from tutelage.feedback.work import answers, queue
 
 
 def vote(world: World, project: str, name: str, preference: int, times: int = 1) -> None:
@@ -85,8 +88,8 @@ def test_gold_closing_and_the_browser(world: World, server: Running, browser: An
         page.screenshot(path=shots / "item.png")
         follow(page, page.get_by_role("button", name="Take out of the queue"))
         page.get_by_role("button", name="Back into the queue").wait_for()
-    (row,) = items.browse(world.database, world.member("golden"), items.Query(state="gold"))
-    found = items.detail(world.database, world.member("golden"), row.item_id)
+    (row,) = building.browse(world.database, world.member("golden"), building.Query(state="gold"))
+    found = building.detail(world.database, world.member("golden"), row.item_id)
     assert found.gold_answer is not None and found.row.closed
     assert found.gold_answer.preference == found.answers[0].answer.preference
 
@@ -143,9 +146,10 @@ def _agreement(world: World, project: str) -> float:
     """The share of pairs of answers with the same winner, counted here, to two digits."""
     who = world.member(project)
     shares = []
-    for row in items.browse(world.database, who, items.Query(limit=500)):
+    for row in building.browse(world.database, who, building.Query(limit=500)):
         said = [
-            answer.answer.preference > 0 for answer in items.detail(world.database, who, row.item_id).answers
+            answer.answer.preference > 0
+            for answer in building.detail(world.database, who, row.item_id).answers
         ]
         pairs = [(a, b) for i, a in enumerate(said) for b in said[:i]]
         shares.append(sum(a == b for a, b in pairs) / len(pairs))

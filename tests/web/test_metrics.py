@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.kit import World, make_world
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.web.app import build_app
 from tutelage.web.metrics import Requests
 from tutelage.web.site import Site

@@ -22,8 +22,8 @@ from tutelage.commands import find
 from tutelage.data.batch import TokenBatch
 from tutelage.data.encoding import Unusable
 from tutelage.data.template import encode
-from tutelage.feedback import projects
-from tutelage.feedback.source import comparisons_from
+from tutelage.feedback.projects import projects
+from tutelage.feedback.training.source import comparisons_from
 from tutelage.models.loading import load_scalar, load_tokenizer, save
 from tutelage.records import Comparison
 from tutelage.store.database import Database
@@ -73,7 +73,7 @@ def label(page: Page, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, s
     pressed = {}
     for number, (order, side) in enumerate(CASES):
         monkeypatch.setattr(
-            "tutelage.feedback.tasks.draw_order", lambda slots, seed, order=order: list(order)
+            "tutelage.feedback.work.leases.draw_order", lambda slots, seed, order=order: list(order)
         )
         view = page.post("/projects/main/next", {"besides": []})["view"]
         texts = [shown["text"] for shown in view["task"]["responses"]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from tests.web.kit import Parrots, World, make_world
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.web.api_imports import MOST_LINES
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit

@@ -13,10 +13,11 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.orm import aliased
 
-from tutelage.feedback.payloads import Schema
-from tutelage.feedback.projects import guideline_sha, schema_sha
+from tutelage.feedback.asking.payloads import Schema
+from tutelage.feedback.projects.projects import guideline_sha, schema_sha
 from tutelage.files import sha256_of, write_text_atomic
 from tutelage.records import Prompt
+from tutelage.store.current import IS_CURRENT
 from tutelage.store.database import VERSION_TABLE, Database
 from tutelage.store.schema import REVISIONS, Annotation, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import (
@@ -150,11 +151,9 @@ def _counts(connection: Connection) -> Iterator[str]:
 
 
 def _single_answers(connection: Connection) -> Iterator[str]:
-    later = aliased(Annotation)
-    current = ~select(later.id).where(later.supersedes_id == Annotation.id).exists()
     query = (
         select(Annotation.item_id, Annotation.annotator_id)
-        .where(current, Annotation.role != "adjudication")
+        .where(IS_CURRENT, Annotation.role != "adjudication")
         .group_by(Annotation.item_id, Annotation.annotator_id)
         .having(func.count() > 1)
     )

@@ -11,7 +11,7 @@ from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.spellings import LABELS
 from tutelage.data.unfit import IDENTICAL
-from tutelage.feedback.incoming import Kind, PreferenceLine, parse_row, why_not
+from tutelage.feedback.imports.lines import Kind, PreferenceLine, parse_row, why_not
 from tutelage.inspect.facts import Drop, Use
 from tutelage.inspect.uses import Dropping
 

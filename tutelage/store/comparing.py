@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
-from sqlalchemy.orm import aliased
 
 from tutelage.records import Demonstration, Finish, Prompt, Vote
+from tutelage.store.current import IS_CURRENT
 from tutelage.store.pairing import pair_query
 from tutelage.store.rows import VotedPair, finish_of
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
@@ -179,7 +179,6 @@ def _settled(connection: Connection, project_id: int) -> Sequence[Any]:
 
 def _current(connection: Connection, project_id: int, type: str, role: str) -> Sequence[Any]:
     """The answers to items of one type that nobody has revised since, in the order of their ids."""
-    later = aliased(Annotation)
     query = (
         select(
             Annotation.id,
@@ -193,7 +192,7 @@ def _current(connection: Connection, project_id: int, type: str, role: str) -> S
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
         .where(Item.project_id == project_id, Item.type == type, Annotation.role == role)
-        .where(~select(later.id).where(later.supersedes_id == Annotation.id).exists())
+        .where(IS_CURRENT)
         .order_by(Annotation.id)
     )
     return connection.execute(query).all()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.records import Prompt
+from tutelage.store.current import IS_FIRST
 from tutelage.store.rows import Pair, finish_of
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.sql import chunks, insert_rows
@@ -105,7 +106,7 @@ def read_pairs(connection: Connection, query: Select[Any]) -> list[Pair]:
             .where(
                 Annotation.item_id.in_(some),
                 Annotation.role == "answer",
-                Annotation.supersedes_id.is_(None),
+                IS_FIRST,
             )
         )
         for item_id, name in connection.execute(voted):

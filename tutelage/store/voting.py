@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
-from sqlalchemy.orm import aliased
 
 from tutelage.records import Vote
+from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
 from tutelage.store.rows import NewVote, StoredVote
 from tutelage.store.schema import Annotation, Annotator, Item, now
 from tutelage.store.schema_feedback import SoftVote
@@ -80,7 +80,7 @@ def answers_of(item_id: Any) -> Any:
     """How many annotators have a counted answer to an item (a scalar subquery)."""
     return (
         select(func.count(Annotation.id))
-        .where(Annotation.item_id == item_id, Annotation.role == "answer", Annotation.supersedes_id.is_(None))
+        .where(Annotation.item_id == item_id, Annotation.role == "answer", IS_FIRST)
         .scalar_subquery()
     )
 
@@ -107,8 +107,7 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
         .order_by(Annotation.id)
     )
     if not revisions:
-        later = aliased(Annotation)
-        query = query.where(~select(later.id).where(later.supersedes_id == Annotation.id).exists())
+        query = query.where(IS_CURRENT)
     return [
         StoredVote(
             id=row.id,
@@ -180,12 +179,12 @@ def _contents(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[fl
 
 
 def _latest(connection: Connection, items: Sequence[int]) -> dict[tuple[int, int], int | None]:
-    """(item, annotator) -> the id of the current vote.  Ids grow, so the largest is the latest revision."""
+    """(item, annotator) -> the id of the current vote."""
     latest: dict[tuple[int, int], int | None] = {}
     for some in chunks(items):
         query = select(Annotation.id, Annotation.item_id, Annotation.annotator_id).where(
-            Annotation.item_id.in_(some), Annotation.role != "adjudication"
+            Annotation.item_id.in_(some), IS_VOTE, IS_CURRENT
         )
-        for row in connection.execute(query.order_by(Annotation.id)):
+        for row in connection.execute(query):
             latest[row.item_id, row.annotator_id] = row.id
     return latest

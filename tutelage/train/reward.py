@@ -22,7 +22,7 @@ from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.rows import to_json
-from tutelage.feedback.source import is_store_source
+from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.models.loading import load_tokenizer, set_score_normalisation

@@ -18,7 +18,7 @@ from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.reading.sources import shown
-from tutelage.feedback.source import demonstrations_from, digest_of_demonstrations, is_store_source
+from tutelage.feedback.training.source import demonstrations_from, digest_of_demonstrations, is_store_source
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.ops.losses import nll

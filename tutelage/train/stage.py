@@ -20,7 +20,7 @@ from tutelage.data.reading.sources import Source, shown
 from tutelage.data.split import split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
-from tutelage.feedback.source import comparisons_from, digest_of_comparisons, is_store_source
+from tutelage.feedback.training.source import comparisons_from, digest_of_comparisons, is_store_source
 from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted

@@ -13,10 +13,11 @@ from urllib.parse import quote, unquote
 
 from fastapi import Depends, Path, Request
 
-from tutelage.feedback import accounts, projects
-from tutelage.feedback.accounts import Scope, Session, User
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.projects import Action, Member
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.accounts import Scope, Session, User
+from tutelage.feedback.projects import projects
+from tutelage.feedback.projects.projects import Action, Member
 from tutelage.web.security import SAFE_METHODS
 from tutelage.web.site import Site
 

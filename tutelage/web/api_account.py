@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from tutelage.feedback import accounts, projects
-from tutelage.feedback.accounts import Scope, TokenInfo, User
-from tutelage.feedback.payloads import Model, Role
+from tutelage.feedback.asking.payloads import Model, Role
+from tutelage.feedback.people import accounts
+from tutelage.feedback.people.accounts import Scope, TokenInfo, User
+from tutelage.feedback.projects import projects
 from tutelage.web.access import Labelling, Managing, Reader, TheSite
 from tutelage.web.fields import Id, Name, Secret
 from tutelage.web.site import Site

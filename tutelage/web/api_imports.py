@@ -13,10 +13,10 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tutelage.data.reading.rows import read_stream
-from tutelage.feedback import imports
-from tutelage.feedback.access import Member
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.imports import Imported, Kind
+from tutelage.feedback.imports import importing
+from tutelage.feedback.imports.importing import Imported, Kind
+from tutelage.feedback.people.access import Member
 from tutelage.web.access import Manager, TheSite
 from tutelage.web.site import Site
 
@@ -56,7 +56,7 @@ def _import(site: Site, who: Member, kind: Kind, body: bytes, name: str) -> Impo
         raise Refused("invalid", f"{error}.") from error
     if rows > MOST_LINES:
         raise Refused("invalid", f"these are too many at once: send at most {MOST_LINES:,} lines or rows.")
-    return imports.import_stream(site.database, who, kind, io.BytesIO(content), bare)
+    return importing.import_stream(site.database, who, kind, io.BytesIO(content), bare)
 
 
 def _unpacked(body: bytes, name: str) -> tuple[bytes, str]:

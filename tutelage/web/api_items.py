@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from tutelage.feedback import items, projects
-from tutelage.feedback.browsing import State
-from tutelage.feedback.items import Built, ItemDetail, ItemRow
-from tutelage.feedback.payloads import Answer, ItemType, Model, Short, Strategy
+from tutelage.feedback.asking.payloads import Answer, ItemType, Model, Short, Strategy
+from tutelage.feedback.items import building
+from tutelage.feedback.items.browsing import State
+from tutelage.feedback.items.building import Built, ItemDetail, ItemRow
+from tutelage.feedback.projects import projects
 from tutelage.web.access import Manager, TheSite, Viewer
 from tutelage.web.fields import Id
 from tutelage.web.strict import StrictRoute
@@ -19,7 +20,7 @@ router = APIRouter(tags=["items"], route_class=StrictRoute)
 
 
 class Build(Model):
-    """Which items to make from the project's responses (see `items.build`)."""
+    """Which items to make from the project's responses (see `building.build`)."""
 
     type: ItemType
     strategy: Strategy = "random"
@@ -64,20 +65,20 @@ def browse(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[ItemRow]:
     """A page of items; `after` is the last item of the page before."""
-    query = items.Query(text=text, type=type, state=state, model=model, after=after, limit=limit)
-    return items.browse(site.database, who, query)
+    query = building.Query(text=text, type=type, state=state, model=model, after=after, limit=limit)
+    return building.browse(site.database, who, query)
 
 
 @router.get("/projects/{project}/items/{item_id}")
 def detail(site: TheSite, who: Viewer, item_id: Id) -> ItemDetail:
     """One item with all its answers."""
-    return items.detail(site.database, who, item_id)
+    return building.detail(site.database, who, item_id)
 
 
 @router.post("/projects/{project}/items/build")
 def build(site: TheSite, who: Manager, body: Build) -> Built:
     """Make items from stored responses; repeating it makes none twice."""
-    return items.build(
+    return building.build(
         site.database, who, body.type, body.strategy, body.per_prompt, body.size, body.across_runs
     )
 
@@ -85,13 +86,13 @@ def build(site: TheSite, who: Manager, body: Build) -> Built:
 @router.put("/projects/{project}/items/{item_id}/gold", status_code=204)
 def set_gold(site: TheSite, who: Manager, item_id: Id, body: Gold) -> None:
     """Give an item its right answer, or take it away."""
-    items.set_gold(site.database, who, item_id, body.answer)
+    building.set_gold(site.database, who, item_id, body.answer)
 
 
 @router.put("/projects/{project}/items/{item_id}/closed", status_code=204)
 def set_closed(site: TheSite, who: Manager, item_id: Id, body: Closed) -> None:
     """Take an item out of the queue, or back in."""
-    items.set_closed(site.database, who, item_id, body.closed)
+    building.set_closed(site.database, who, item_id, body.closed)
 
 
 @router.post("/projects/{project}/items/one-more")
@@ -103,10 +104,10 @@ def ask_one_more(site: TheSite, who: Manager) -> Count:
 @router.put("/projects/{project}/items/priority")
 def set_priority(site: TheSite, who: Manager, body: Priority) -> Count:
     """Order the queue by rule."""
-    return Count(count=items.set_priority(site.database, who, body.by))
+    return Count(count=building.set_priority(site.database, who, body.by))
 
 
 @router.get("/projects/{project}/models")
 def models(site: TheSite, who: Viewer) -> list[str]:
     """Names of the models that wrote the project's responses."""
-    return list(items.models_of(site.database, who))
+    return list(building.models_of(site.database, who))

@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from tutelage.feedback import live, projects
-from tutelage.feedback.payloads import Given, Model, Receipt, Text
+from tutelage.feedback.asking.payloads import Model, Receipt, SubmittedAnswer, Text
+from tutelage.feedback.projects import projects
+from tutelage.feedback.work import live
 from tutelage.web.access import Annotator, Reader, TheSite
 from tutelage.web.api_work import submission
 from tutelage.web.fields import Id, Key
@@ -32,7 +33,7 @@ class Message(Model):
     message: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
-class Choice(Given):
+class Choice(SubmittedAnswer):
     """The answer to a turn; `position` continues the conversation where several are equally good."""
 
     position: Annotated[int, Field(ge=0, le=8)] | None = None

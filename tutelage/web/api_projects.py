@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from tutelage.feedback import accounts, deletion, projects
-from tutelage.feedback.payloads import Model, ProjectSettings, Role, Schema, Text
-from tutelage.feedback.projects import MemberRow
+from tutelage.feedback.asking.payloads import Model, ProjectSettings, Role, Schema, Text
+from tutelage.feedback.people import accounts
+from tutelage.feedback.projects import deletion, projects
+from tutelage.feedback.projects.projects import MemberRow
 from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
 from tutelage.web.fields import Name
 from tutelage.web.render import markdown

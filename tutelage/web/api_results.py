@@ -9,12 +9,13 @@ from fastapi import APIRouter
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
-from tutelage.feedback import exports, insights
-from tutelage.feedback.exports import ExportSpec
-from tutelage.feedback.insights import Totals
-from tutelage.feedback.payloads import Model
+from tutelage.feedback.asking.payloads import Model
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.insights import tables
+from tutelage.feedback.insights.figures import Insight, insight
+from tutelage.feedback.insights.tables import Totals
 from tutelage.web.access import Exporter, TheSite, Viewer
-from tutelage.web.figures import Insight, insight
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["results"], route_class=StrictRoute)
@@ -34,7 +35,7 @@ class ExportedView(Model):
 @router.get("/projects/{project}/stats/totals")
 def totals(site: TheSite, who: Viewer) -> Totals:
     """The project in numbers."""
-    return insights.totals(site.database, who)
+    return tables.totals(site.database, who)
 
 
 @router.get("/projects/{project}/stats")
@@ -46,7 +47,7 @@ def stats(site: TheSite, who: Viewer) -> Insight:
 @router.post("/projects/{project}/exports/preview")
 def preview(site: TheSite, who: Exporter, body: ExportSpec) -> list[dict[str, Any]]:
     """The first rows as they would be written."""
-    return exports.preview(site.database, who, body)
+    return exporting.preview(site.database, who, body)
 
 
 @router.post("/projects/{project}/exports", status_code=201)

@@ -8,10 +8,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from tutelage.feedback import answers, insights, queue
-from tutelage.feedback.insights import OwnAgreement
-from tutelage.feedback.payloads import FlagCode, Given, Model, Receipt, Short, SkipReason, Submission
-from tutelage.feedback.queue import Progress
+from tutelage.feedback.asking.payloads import (
+    FlagCode,
+    Model,
+    Receipt,
+    Short,
+    SkipReason,
+    Submission,
+    SubmittedAnswer,
+)
+from tutelage.feedback.insights import tables
+from tutelage.feedback.insights.tables import OwnAgreement
+from tutelage.feedback.work import answers, queue
+from tutelage.feedback.work.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
 from tutelage.web.fields import BodyId, Id, Key
 from tutelage.web.strict import StrictRoute
@@ -93,7 +102,7 @@ def progress(site: TheSite, who: Annotator) -> Progress:
 @router.get("/projects/{project}/agreement")
 def agreement(site: TheSite, who: Annotator) -> OwnAgreement | None:
     """The caller's agreement with the others, where the project shows it."""
-    return insights.own_agreement(site.database, who)
+    return tables.own_agreement(site.database, who)
 
 
 @router.get("/projects/{project}/assignments/{assignment_id}")
@@ -115,13 +124,13 @@ def heartbeat(site: TheSite, who: Annotator, assignment_id: Id) -> Lease:
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/submit")
-def submit(site: TheSite, who: Annotator, assignment_id: Id, body: Given, key: Key) -> Receipt:
+def submit(site: TheSite, who: Annotator, assignment_id: Id, body: SubmittedAnswer, key: Key) -> Receipt:
     """Store an answer; it is on disk when this returns.  The same key again gives the same receipt."""
     return answers.submit(site.database, who, assignment_id, submission(body, key))
 
 
 @router.post("/projects/{project}/annotations/{annotation_id}/revise")
-def revise(site: TheSite, who: Annotator, annotation_id: Id, body: Given, key: Key) -> Receipt:
+def revise(site: TheSite, who: Annotator, annotation_id: Id, body: SubmittedAnswer, key: Key) -> Receipt:
     """Store a revision of one's own latest answer; what was answered before is kept beside it."""
     return answers.revise(site.database, who, annotation_id, submission(body, key))
 
@@ -155,12 +164,14 @@ def next_conflict(site: TheSite, who: Adjudicator, body: NextConflict) -> Confli
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/adjudicate")
-def adjudicate(site: TheSite, who: Adjudicator, assignment_id: Id, body: Given, key: Key) -> Receipt:
+def adjudicate(
+    site: TheSite, who: Adjudicator, assignment_id: Id, body: SubmittedAnswer, key: Key
+) -> Receipt:
     """Settle a conflict with an answer that is not a vote."""
     return answers.adjudicate(site.database, who, assignment_id, submission(body, key))
 
 
-def submission(given: Given, key: str) -> Submission:
+def submission(given: SubmittedAnswer, key: str) -> Submission:
     """What the services take: the answer under its key."""
     return Submission(
         client_key=key, answer=given.answer, active_ms=given.active_ms, ui_version=given.ui_version

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.exports import Exported, ExportSpec, export
-from tutelage.feedback.projects import Member
+from tutelage.feedback.exports.exporting import Exported, ExportSpec, export
+from tutelage.feedback.projects.projects import Member
 from tutelage.store.database import Database
 
 KEPT = 20  # exports; the oldest goes first

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tutelage.feedback.asking.payloads import LiveResponse
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import Candidate
 from tutelage.records import Prompt
 
 PATIENCE = 180.0  # seconds for an answer, loading the models included
@@ -87,7 +87,7 @@ class LiveGenerator:
             process.kill()
             await process.wait()
 
-    async def write(self, prompt: Prompt, count: int, begun: str | None = None) -> list[Candidate]:
+    async def write(self, prompt: Prompt, count: int, begun: str | None = None) -> list[LiveResponse]:
         """`count` candidates by the models in turn, in random order; with `begun`, what they add to it.
 
         Refused: conflict (no model), invalid (the prompt does not fit the model), too-many (others wait already).
@@ -105,7 +105,7 @@ class LiveGenerator:
                 found = await self._ask(self._request(prompt, count, begun))
         finally:
             self._waiting -= 1
-        return [Candidate(**candidate) for candidate in found]
+        return [LiveResponse(**candidate) for candidate in found]
 
     def _request(self, prompt: Prompt, count: int, begun: str | None) -> dict[str, Any]:
         first = random.randrange(len(self.models))

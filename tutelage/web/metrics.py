@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage import __version__
-from tutelage.feedback.census import ProjectCensus
+from tutelage.feedback.insights.census import ProjectCensus
 from tutelage.web.security import App, Receive, Scope, Send
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -17,11 +17,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from sqlalchemy import select
 
 from tutelage import __version__
-from tutelage.feedback import accounts, deletion, exports, insights, items, projects, queue
-from tutelage.feedback.census import census
+from tutelage.feedback.asking.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
-from tutelage.feedback.projects import Member, ProjectInfo
+from tutelage.feedback.exports import exporting
+from tutelage.feedback.insights import tables
+from tutelage.feedback.insights.census import census
+from tutelage.feedback.insights.figures import insight
+from tutelage.feedback.items import building
+from tutelage.feedback.people import accounts
+from tutelage.feedback.projects import deletion, projects
+from tutelage.feedback.projects.projects import Member, ProjectInfo
+from tutelage.feedback.work import queue
 from tutelage.store.schema import Project
 from tutelage.web.access import (
     Adjudicator,
@@ -40,7 +46,6 @@ from tutelage.web.access import (
 from tutelage.web.api_account import begin_session, place_of
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
-from tutelage.web.figures import insight
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
 from tutelage.web.render import markdown, plain
@@ -70,7 +75,7 @@ def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
         "info": found,
         "member": member,
         "progress": progress,
-        "agreement": insights.own_agreement(site.database, member) if labels else None,
+        "agreement": tables.own_agreement(site.database, member) if labels else None,
         "new_guideline": 0 < seen < found.guideline.n,
         "offer": _offer(site, member),
         "training": training_command(site, member, progress) if progress and progress.answered else None,
@@ -86,7 +91,7 @@ def training_command(site: Site, who: Member, progress: queue.Progress) -> str |
     """The command that trains a reward model on the caller's own answers; None where they are no comparisons."""
     if not who.may("manage") or not {last.type for last in progress.last} & {"pair", "rank", "rewrite"}:
         return None
-    models = items.models_of(site.database, who)
+    models = building.models_of(site.database, who)
     out = f"runs/reward-{re.sub(r'[^a-z0-9]+', '-', who.user.name.lower()).strip('-') or 'mine'}"
     settings = {
         "model": models[0] if len(models) == 1 else "runs/sft",
@@ -214,7 +219,7 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         members=projects.members(site.database, who),
         versions=projects.guidelines(site.database, who),
         audit=projects.audit(site.database, who, 50),
-        totals=insights.totals(site.database, who),
+        totals=tables.totals(site.database, who),
         generation=site.generator,
     )
 
@@ -228,9 +233,9 @@ def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) 
         who=person,
         member=who,
         info=projects.info(site.database, who),
-        totals=insights.totals(site.database, who),
+        totals=tables.totals(site.database, who),
         found=insight(site.database, who),
-        conflicts=items.browse(site.database, who, items.Query(state="conflict", limit=12)),
+        conflicts=building.browse(site.database, who, building.Query(state="conflict", limit=12)),
     )
 
 
@@ -255,8 +260,8 @@ def data_browser(
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
     """Look through the items."""
-    query = items.Query(text, type or None, state, model, after, PAGE + 1)  # type: ignore[arg-type]
-    rows = items.browse(site.database, who, query)
+    query = building.Query(text, type or None, state, model, after, PAGE + 1)  # type: ignore[arg-type]
+    rows = building.browse(site.database, who, query)
     asked = {"text": text, "type": type, "state": state, "model": model}
     more = urlencode({**asked, "after": rows[PAGE - 1].item_id}) if len(rows) > PAGE else ""
     return page(
@@ -268,15 +273,15 @@ def data_browser(
         rows=rows[:PAGE],
         asked=asked,
         more=more,
-        models=items.models_of(site.database, who),
-        totals=insights.totals(site.database, who),
+        models=building.models_of(site.database, who),
+        totals=tables.totals(site.database, who),
     )
 
 
 @router.get("/p/{project}/data/{item_id}")
 def item_page(request: Request, site: TheSite, who: Viewer, person: Reader, item_id: Id) -> Response:
     """One item with all its answers."""
-    found = items.detail(site.database, who, item_id)
+    found = building.detail(site.database, who, item_id)
     data = {"base": f"/api/v1/projects/{segment(who.project)}", "item": item_id}
     info = projects.info(site.database, who)
     return page(request, "item.html", who=person, member=who, info=info, detail=found, data=data)
@@ -287,7 +292,7 @@ def export_page(request: Request, site: TheSite, who: Exporter, person: Reader) 
     """Make files."""
     data = {
         "base": f"/api/v1/projects/{segment(who.project)}",
-        "defaults": exports.ExportSpec().model_dump(),
+        "defaults": exporting.ExportSpec().model_dump(),
     }
     info = projects.info(site.database, who)
     return page(request, "export.html", who=person, member=who, info=info, data=data)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from rich.console import Console
 
-from tutelage.feedback import accounts
+from tutelage.feedback.people import accounts
 from tutelage.settings.web import ServeSettings as Settings
 from tutelage.store.database import Database
 from tutelage.web.app import build_app

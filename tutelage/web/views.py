@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tutelage.feedback.answers import Conflict
-from tutelage.feedback.payloads import (
+from tutelage.feedback.asking.payloads import (
     Answer,
     Model,
     PairAnswer,
@@ -13,6 +12,7 @@ from tutelage.feedback.payloads import (
     StepAnswer,
     Task,
 )
+from tutelage.feedback.work.answers import Conflict
 from tutelage.web.render import markdown, plain
 
 

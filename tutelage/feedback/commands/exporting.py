@@ -7,8 +7,8 @@ from contextlib import closing
 from rich.console import Console
 
 from tutelage.feedback.commands.opening import open_existing
-from tutelage.feedback.exports import ExportSpec, FileFormat, export
-from tutelage.feedback.projects import local_member
+from tutelage.feedback.exports.exporting import ExportSpec, FileFormat, export
+from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackExportSettings as Settings
 
 ENDINGS: dict[str, FileFormat] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}

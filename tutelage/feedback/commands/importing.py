@@ -7,8 +7,8 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from tutelage.feedback.imports import Imported, import_stream
-from tutelage.feedback.projects import local_member
+from tutelage.feedback.imports.importing import Imported, import_stream
+from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackImportSettings as Settings
 from tutelage.store.database import Database
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from rich.console import Console
 
 from tutelage.feedback.commands.opening import open_existing
-from tutelage.feedback.deletion import purge_project
-from tutelage.feedback.projects import local_member
+from tutelage.feedback.projects.deletion import purge_project
+from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackPurgeSettings as Settings
 
 

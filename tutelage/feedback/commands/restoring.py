@@ -7,8 +7,8 @@ from contextlib import closing
 from rich.console import Console
 
 from tutelage.feedback.commands.opening import open_existing
-from tutelage.feedback.deletion import restore_project
-from tutelage.feedback.projects import local_member
+from tutelage.feedback.projects.deletion import restore_project
+from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackRestoreSettings as Settings
 
 

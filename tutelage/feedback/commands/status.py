@@ -10,8 +10,8 @@ from rich.table import Table
 
 from tutelage.evals.shown import columns_table
 from tutelage.feedback.commands.opening import open_existing
-from tutelage.feedback.insights import Totals, annotators, totals
-from tutelage.feedback.projects import local_member, names
+from tutelage.feedback.insights.tables import Totals, annotators, totals
+from tutelage.feedback.projects.projects import local_member, names
 from tutelage.settings.feedback import FeedbackStatusSettings as Settings
 from tutelage.store.database import Database
 

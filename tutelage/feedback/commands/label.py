@@ -1,0 +1,225 @@
+"""`tutelage label`: build pairs of stored responses and let the simulated panel, or a judge, vote on them.
+
+The simulated annotators work like people: each pair goes to `votes_per_item` of them, a side is shown first at random, and the
+votes land in the store.  Who votes, what is shown first and every vote follow from (seed, content of the pair,
+annotator), so a run that was killed goes on to the same votes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.table import Table
+
+from tutelage.evals.rows import OVERALL, Row, row, to_json
+from tutelage.feedback.training.source import responses_digest
+from tutelage.files import write_json_atomic
+from tutelage.judges.build import WORLD, build_judge, reads_model
+from tutelage.judges.judge import Judge, scores_of
+from tutelage.records import Response
+from tutelage.runs import Run, result_folder
+from tutelage.seeds import rng
+from tutelage.settings.feedback import LabelSettings as Settings
+from tutelage.statistics import bootstrap_mean, correct
+from tutelage.store import AnnotatorRow, NewVote, Pair, Store
+from tutelage.worlds.annotators import panel, vote
+
+PAIRS_AT_ONCE = 200  # pairs per transaction: what a crash makes to do again
+RESAMPLES = (
+    1000  # of the bootstrap: enough for two digits, and the table should not take longer than the votes
+)
+MAJORITY = "majority"  # the name of the whole panel in tables
+
+
+def main(settings: Settings, world: None, run: Run) -> Path:
+    """Label what wants votes; returns the run folder, whose `results.json` holds the numbers of the closing table.
+
+    `world` is None: what runs a model asks for it itself.  Raises ValueError when the project has nothing to compare, when
+    the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
+    """
+    if reads_model(settings.judge):
+        run.input("judge", result_folder(settings.judge))
+    judge = build_judge(settings.judge)
+    voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
+    with Store(settings.store) as store:
+        source = f"store:{settings.project}"
+        run.input("responses", source, responses_digest(source, settings.store))
+        store.build_pairs(settings.project, settings.pairs_per_prompt, voters.votes_per_item)
+        voters.sign_in(store)
+        _label(store, settings, voters, run)
+        _close(store, settings.project, run)
+    return run.folder
+
+
+class Voters(Protocol):
+    """Who votes."""
+
+    votes_per_item: int
+
+    def sign_in(self, store: Store) -> None:
+        """Make them known to the store."""
+        ...
+
+    def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
+        """The votes that these pairs still want, by those who have not voted on them; the same on every call."""
+        ...
+
+
+class Panel:
+    """The simulated annotators: they see a judge's scores through noise and habits of their own."""
+
+    def __init__(self, settings: Settings, judge: Judge) -> None:
+        self._settings, self._judge, self._annotators = settings, judge, panel(settings.seed)
+        self.votes_per_item = settings.votes_per_item
+        if self.votes_per_item > len(self._annotators):
+            raise ValueError(
+                f"votes_per_item={self.votes_per_item}, but the panel has {len(self._annotators)} annotators: ask for fewer."
+            )
+
+    def sign_in(self, store: Store) -> None:
+        for annotator in self._annotators:
+            store.add_annotator(annotator.name, "simulated", dataclasses.asdict(annotator))
+
+    def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
+        graded = zip(pairs, values_of(self._judge, pairs), strict=True)
+        return [new for pair, values in graded for new in self._on(pair, values)]
+
+    def _on(self, pair: Pair, values: tuple[float, float]) -> list[NewVote]:
+        settings, people = self._settings, self._annotators
+        order = rng(settings.seed, "label", "who", pair.digest).permutation(len(people))
+        free = [people[number] for number in order if people[number].name not in pair.voters]
+        votes = []
+        for annotator in free[: settings.votes_per_item - len(pair.voters)]:
+            generator = rng(settings.seed, "label", "vote", pair.digest, annotator.name)
+            first_shown = int(generator.integers(2))
+            cast = vote(annotator, pair.texts, values, first_shown, generator)
+            votes.append(NewVote(pair.item_id, cast, f"{settings.project}/{pair.digest}/{annotator.name}"))
+        return votes
+
+
+class Single:
+    """One judge, which votes once on every pair."""
+
+    votes_per_item = 1
+
+    def __init__(self, settings: Settings, judge: Judge) -> None:
+        self._settings, self._judge = settings, judge
+
+    def sign_in(self, store: Store) -> None:
+        store.add_annotator(self._judge.name, "judge", {"judge": self._settings.judge})
+
+    def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
+        project, name = self._settings.project, self._judge.name
+        wanted = [pair for pair in pairs if name not in pair.voters]
+        cast = self._judge.compare([both_of(pair) for pair in wanted])
+        return [
+            NewVote(pair.item_id, one, f"{project}/{pair.digest}/{name}")
+            for pair, one in zip(wanted, cast, strict=True)
+            if one is not None
+        ]
+
+
+def both_of(pair: Pair) -> tuple[Response, Response]:
+    sides = zip(pair.texts, pair.finishes, strict=True)
+    first, second = (Response.written(pair.prompt, text, finish) for text, finish in sides)
+    return first, second
+
+
+def values_of(judge: Judge, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+    """The judge's scores of both responses of each pair.  Raises ValueError when it does not apply to one."""
+    scores = scores_of(judge, [response for pair in pairs for response in both_of(pair)])
+    values = [score.value for score in scores]
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
+    """Let them vote until no pair of the project wants more."""
+    if not store.counts(settings.project).pairs:
+        raise ValueError(
+            f"project '{settings.project}' in {store.place} has no two different responses to one prompt: "
+            "sample at least two per prompt, at a temperature above 0."
+        )
+    waiting = store.unlabelled_pairs(settings.project)
+    run.begin()
+    with run.progress(len(waiting), "pairs") as bar:
+        for start in range(0, len(waiting), PAIRS_AT_ONCE):
+            some = waiting[start : start + PAIRS_AT_ONCE]
+            store.add_votes(settings.project, voters.votes_on(some))
+            bar.advance(len(some))
+
+
+def _close(store: Store, project: str, run: Run) -> None:
+    """Say how the annotators did: a table on the screen, the same numbers in results.json and metrics.jsonl."""
+    rows = store.annotator_table(project)
+    agreement = _gold_agreement(store, project)
+    counts = store.counts(project)
+    write_json_atomic(run.folder / "results.json", to_json([*agreement.values(), *_habits(rows)]))
+    _print(rows, agreement, run)
+    run.console.print(f"{counts.votes} votes on {counts.labelled_pairs} pairs, {counts.ties} of them ties.")
+    overall = agreement[MAJORITY].value if agreement else None
+    totals = {"votes": counts.votes, "ties": counts.ties, "labelled_pairs": counts.labelled_pairs}
+    run.log(totals if overall is None else {**totals, "gold_agreement": overall})
+    run.commit(counts.votes)
+
+
+def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
+    """Per annotator and for the majority: the share of votes for the response that is better by gold.
+
+    Ties, in the votes or in gold, count one half; the intervals are bootstrapped over prompts.  Empty where the gold
+    standard knows none of the prompts.
+    """
+    pairs = {pair.item_id: pair for pair in store.pairs(project) if pair.voters}
+    scores = iter(build_judge(WORLD).score([one for pair in pairs.values() for one in both_of(pair)]))
+    both = {item: (next(scores), next(scores)) for item in pairs}
+    gold = {item: b.value - a.value for item, (a, b) in both.items() if a is not None and b is not None}
+    if not gold:
+        return {}
+    cast: dict[str, list[tuple[int, int]]] = defaultdict(list)  # name -> (pair, preference)
+    totals: dict[int, int] = defaultdict(int)
+    for stored in store.votes(project):
+        if stored.item_id in gold:
+            cast[stored.vote.annotator].append((stored.item_id, stored.vote.preference))
+            totals[stored.item_id] += stored.vote.preference
+    rows = {}
+    for name, votes in [*sorted(cast.items()), (MAJORITY, sorted(totals.items()))]:
+        margins = [gold[item] for item, _ in votes]
+        second = [0.5 if preference == 0 else float(preference > 0) for _, preference in votes]
+        prompts = [pairs[item].prompt.id for item, _ in votes]
+        found = bootstrap_mean(correct(margins, second), prompts, rate=True, resamples=RESAMPLES)
+        rows[name] = row(name, "gold_agreement", OVERALL, found, "share")
+    return rows
+
+
+def _habits(rows: Sequence[AnnotatorRow]) -> list[Row]:
+    """The annotators' habits as tidy rows."""
+    found = []
+    for line in rows:
+        decided = line.votes - line.ties
+        found.append(
+            Row(line.name, "tie_rate", OVERALL, line.ties / max(line.votes, 1), n=line.votes, unit="share")
+        )
+        found.append(Row(line.name, "first_shown_rate", OVERALL, line.chose_first, n=decided, unit="share"))
+        found.append(Row(line.name, "peer_agreement", OVERALL, line.agreement, n=decided, unit="share"))
+    return found
+
+
+def _print(rows: Sequence[AnnotatorRow], agreement: dict[str, Row], run: Run) -> None:
+    table = Table(title="Annotators")
+    table.add_column("annotator")
+    for heading in ("votes", "ties", "right by gold", "as the others", "first shown"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in rows:
+        gold = agreement[line.name].value if line.name in agreement else None
+        numbers = (gold, line.agreement, line.chose_first)
+        table.add_row(line.name, str(line.votes), str(line.ties), *map(_percent, numbers))
+    if agreement:
+        table.add_row(MAJORITY, "", "", _percent(agreement[MAJORITY].value), "", "")
+    run.console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"

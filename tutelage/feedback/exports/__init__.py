@@ -1,0 +1,1 @@
+"""Answers as files for trainers and for keeping."""

@@ -1,0 +1,129 @@
+"""Exports: answers as files for trainers and for keeping, each with a manifest."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from tutelage import __version__
+from tutelage.feedback.exports.current import Source
+from tutelage.feedback.exports.files import as_written, require_room, write_rows
+from tutelage.feedback.exports.formats import WRITERS
+from tutelage.feedback.exports.raw import raw
+from tutelage.feedback.exports.spec import ExportSpec as ExportSpec
+from tutelage.feedback.exports.spec import FileFormat as FileFormat
+from tutelage.feedback.exports.spec import Format as Format
+from tutelage.feedback.insights.tables import totals
+from tutelage.feedback.people.access import Member, note
+from tutelage.feedback.projects.projects import current_schema, guidelines
+from tutelage.feedback.training.source import Aggregation as Aggregation
+from tutelage.files import sha256_of, write_json_atomic
+from tutelage.store.database import Database
+from tutelage.store.schema import REVISIONS, now
+from tutelage.store.schema_feedback import ExportRow, SchemaVersion
+from tutelage.store.sql import insert_one
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export: the data file, its manifest beside it, and what the manifest says."""
+
+    file: Path
+    manifest: Path
+    rows: int
+    left_out: dict[str, int]  # reason -> items
+    sha256: str
+
+
+def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> list[dict[str, Any]]:
+    """The first rows as they would be written.  Needs export.  Refused: invalid (the specification)."""
+    require_room(spec)
+    first = list(itertools.islice(rows(database, who, spec), limit))
+    return as_written(first, spec, _criteria(database, who))
+
+
+def rows(
+    database: Database, who: Member, spec: ExportSpec, left_out: Counter[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """All rows, for a streamed download; they see one state of the store.  Needs export.
+
+    `left_out` collects what has no place in the format, by reason.
+    """
+    who.require("export")
+    writer = raw if spec.format == "raw" else WRITERS[spec.format]
+    with database.read() as connection:
+        counted = Counter() if left_out is None else left_out
+        yield from writer(Source(connection, who.project_id, spec, counted))
+
+
+def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Exported:
+    """Write `out` and `out`.manifest.json, and note it in the store.  Needs export.
+
+    Each file is there whole or not at all; the manifest comes last.  Raises OSError when the disk refuses.
+    """
+    who.require("export")
+    require_room(spec)
+    left_out: Counter[str] = Counter()
+    n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
+    sha256 = sha256_of(out)
+    found = {reason: number for reason, number in left_out.items() if number}
+    manifest = write_json_atomic(
+        out.with_name(f"{out.name}.manifest.json"), _manifest(database, who, spec, out, n, found, sha256)
+    )
+    with database.write() as connection:
+        content = spec.model_dump(mode="json")
+        insert_one(
+            connection,
+            ExportRow,
+            project_id=who.project_id,
+            account_id=who.user.account_id,
+            spec=content,
+            rows=n,
+            sha256=sha256,
+        )
+        note(connection, who.user, "export", spec.format, who.project_id, rows=n, sha256=sha256)
+    return Exported(out, manifest, n, found, sha256)
+
+
+def _criteria(database: Database, who: Member) -> list[str]:
+    """The names of all criteria that the project ever asked for, oldest questions first."""
+    query = select(SchemaVersion.content).where(SchemaVersion.project_id == who.project_id)
+    with database.read() as connection:
+        contents = connection.scalars(query.order_by(SchemaVersion.n)).all()
+    names = (criterion["name"] for content in contents for criterion in content["criteria"])
+    return list(dict.fromkeys(names))
+
+
+def _manifest(
+    database: Database,
+    who: Member,
+    spec: ExportSpec,
+    out: Path,
+    n: int,
+    left_out: dict[str, int],
+    sha256: str,
+) -> dict[str, Any]:
+    with database.read() as connection:
+        version, questions = current_schema(connection, who.project_id)
+    written = guidelines(database, who)
+    return {
+        "file": out.name,
+        "sha256": sha256,
+        "bytes": out.stat().st_size,
+        "rows": n,
+        "left_out": left_out,
+        "spec": spec.model_dump(mode="json"),
+        "project": who.project,
+        "totals": asdict(totals(database, who)),
+        "questions": {"n": version, "content": questions.model_dump(mode="json")},
+        "guidelines": written[0].n if written else 0,
+        "store_schema": REVISIONS[-1],
+        "tutelage": __version__,
+        "made_at": now().isoformat(),
+    }

@@ -1,0 +1,267 @@
+"""Rows as a file: JSON lines, Parquet or CSV.  What a column holds is said here, once, for the two that have columns.
+
+JSON lines hold rows as they are.  In Parquet a column has one type, which does not depend on which row comes first:
+where some prompts are conversations, all are written as conversations, a plain prompt as one user's turn; where some have
+tools or more than words, all are JSON.  In CSV what nests inside a cell is JSON.  In both, ratings have a column per
+criterion.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.exports.current import RowDict
+from tutelage.feedback.exports.spec import ExportSpec, Format
+from tutelage.files import file_atomic, write_jsonl_atomic
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Kind = Literal[
+    "text",
+    "count",
+    "number",
+    "flag",
+    "json",
+    "turns",
+    "prompt",
+    "response",
+    "texts",
+    "counts",
+    "flags",
+    "responses",
+]
+Columns = dict[str, Kind]
+
+_ITEM: Columns = {"item": "text"}
+_PROMPT: Columns = {"prompt": "prompt", "task": "text", "reference": "json"}
+COLUMNS: dict[Format, Columns] = {
+    "preference": {
+        "prompt": "prompt",
+        "chosen": "response",
+        "rejected": "response",
+        "task": "text",
+        "reference": "json",
+        "p_chosen": "number",
+        "margin": "number",
+        "chosen_finish": "text",
+        "rejected_finish": "text",
+        **_ITEM,
+    },
+    "hh": {"chosen": "text", "rejected": "text"},
+    "unpaired": {**_PROMPT, "completion": "response", "completion_finish": "text", "label": "flag", **_ITEM},
+    "ranked": {**_PROMPT, "responses": "responses", "responses_finish": "texts", "ranks": "counts", **_ITEM},
+    "stepwise": {**_PROMPT, "completions": "texts", "labels": "flags", **_ITEM},
+    "sft": {**_PROMPT, "completion": "response"},
+    "ratings": {
+        **_PROMPT,
+        "response": "text",
+        "response_finish": "text",
+        **_ITEM,
+        "slot": "count",
+        "annotator": "text",
+        "n": "count",
+    },
+    "raw": {
+        "kind": "text",
+        "n": "count",
+        "content": "json",
+        "markdown": "text",
+        "item": "text",
+        "type": "text",
+        "overlap": "count",
+        **_PROMPT,
+        "split": "text",
+        "responses": "json",
+        "annotator": "text",
+        "annotator_kind": "text",
+        "role": "text",
+        "answer": "json",
+        "share": "number",
+        "margin": "number",
+        "shown_order": "counts",
+        "key": "text",
+        "supersedes": "text",
+        "submitted_at": "text",
+        "active_ms": "count",
+        "questions": "count",
+        "guidelines": "count",
+    },
+}
+NESTED: tuple[Format, ...] = ("ranked", "stepwise")  # rows of lists: CSV has no place for them
+RATING = "rating_"  # how the columns of criteria begin
+AT_ONCE = 10_000  # rows in a group of a Parquet file
+
+# What makes a spreadsheet take a cell for a formula, also behind the quotes that we put before it.
+FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def require_room(spec: ExportSpec) -> None:
+    """Refused: invalid, where the kind of file has no place for the rows."""
+    if spec.file_format == "csv" and spec.format in NESTED:
+        raise Refused(
+            "invalid",
+            f"format={spec.format} has lists in every row, which CSV has no place for: choose jsonl or parquet.",
+        )
+
+
+def write_rows(out: Path, rows: Iterable[RowDict], spec: ExportSpec, criteria: Sequence[str]) -> int:
+    """Write a file, atomically; returns the number of rows.  `criteria`: of ratings, in the order of their columns."""
+    if spec.file_format == "jsonl":
+        count = itertools.count()
+        write_jsonl_atomic(out, (row for row, _ in zip(rows, count, strict=False)))
+        return next(count)
+    held = list(rows)
+    columns = columns_of(spec, held, criteria)
+    with file_atomic(out) as partial:
+        if spec.file_format == "csv":
+            _write_csv(partial, held, columns)
+        else:
+            _write_parquet(partial, held, columns)
+    return len(held)
+
+
+def as_written(rows: Sequence[RowDict], spec: ExportSpec, criteria: Sequence[str]) -> list[RowDict]:
+    """Rows as they would stand in a file of their own."""
+    if spec.file_format == "jsonl":
+        return list(rows)
+    columns = columns_of(spec, rows, criteria)
+    if spec.file_format == "csv":
+        return [dict(zip(columns, _cells(row, columns), strict=True)) for row in rows]
+    chat, columns = _any_chat(rows, columns), _for_tools(rows, columns)
+    return [_values(row, columns, chat) for row in rows]
+
+
+def columns_of(spec: ExportSpec, rows: Iterable[RowDict], criteria: Sequence[str]) -> Columns:
+    """The columns of a file, in order."""
+    columns = dict(COLUMNS[spec.format])
+    if spec.format != "ratings":
+        return columns
+    if spec.aggregation != "all":
+        del columns["annotator"]
+    used = {name for row in rows for name in row["values"]}
+    return columns | {f"{RATING}{name}": "number" for name in criteria if name in used}
+
+
+def _value(row: RowDict, name: str) -> Any:
+    if name.startswith(RATING):
+        return row["values"].get(name.removeprefix(RATING))
+    return row.get(name)
+
+
+# CSV ------------------------------------------------------------------------------------------------------------------
+
+
+def _write_csv(path: Path, rows: Iterable[RowDict], columns: Columns) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(_cells(row, columns) for row in rows)
+
+
+def _cells(row: RowDict, columns: Columns) -> list[str]:
+    return [cell(_value(row, name)) for name in columns]
+
+
+def cell(value: Any) -> str:
+    """A value as a cell: nothing for null, true and false, numbers as they are, JSON for what nests."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return escaped(value)
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else _json(value)
+
+
+def escaped(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a quote is put before what begins like one, unless it is a number.
+
+    Reversible: what begins with quotes and then like a formula loses one quote (`unescaped`).
+    """
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def unescaped(text: str) -> str:
+    """The inverse of `escaped`."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
+# Parquet --------------------------------------------------------------------------------------------------------------
+
+
+def _write_parquet(path: Path, rows: Sequence[RowDict], columns: Columns) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    chat, columns = _any_chat(rows, columns), _for_tools(rows, columns)
+    schema = _schema(columns, chat)
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(rows), AT_ONCE):
+            some = [_values(row, columns, chat) for row in rows[start : start + AT_ONCE]]
+            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+
+
+def _schema(columns: Columns, chat: bool) -> pyarrow.Schema:
+    import pyarrow as pa
+
+    text, turns = pa.string(), pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    said = turns if chat else text
+    types: dict[Kind, pyarrow.DataType] = {
+        "text": text,
+        "json": text,
+        "turns": text,
+        "count": pa.int64(),
+        "number": pa.float64(),
+        "flag": pa.bool_(),
+        "prompt": said,
+        "response": said,
+        "responses": pa.list_(said),
+        "texts": pa.list_(text),
+        "counts": pa.list_(pa.int64()),
+        "flags": pa.list_(pa.bool_()),
+    }
+    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
+
+
+def _any_chat(rows: Iterable[RowDict], columns: Columns) -> bool:
+    """Whether some prompt is a conversation."""
+    return "prompt" in columns and any(isinstance(row.get("prompt"), list | dict) for row in rows)
+
+
+def _for_tools(rows: Iterable[RowDict], columns: Columns) -> Columns:
+    """The columns, with prompts as JSON where some say more than roles and words: those have no common type."""
+    if "prompt" not in columns or not any(_more_than_words(row.get("prompt")) for row in rows):
+        return columns
+    return columns | {"prompt": "turns"}
+
+
+def _more_than_words(prompt: Any) -> bool:
+    turns = prompt if isinstance(prompt, list) else []
+    return isinstance(prompt, dict) or any(turn.keys() != {"role", "content"} for turn in turns)
+
+
+def _values(row: RowDict, columns: Columns, chat: bool) -> RowDict:
+    return {name: _typed(_value(row, name), kind, chat) for name, kind in columns.items()}
+
+
+def _typed(value: Any, kind: Kind, chat: bool) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return _json(value)
+    if kind == "responses":
+        return [_typed(one, "response", chat) for one in value]
+    if chat and isinstance(value, str) and kind in ("prompt", "response", "turns"):
+        value = [{"role": "assistant" if kind == "response" else "user", "content": value}]
+    return _json(value) if kind == "turns" else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

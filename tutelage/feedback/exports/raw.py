@@ -1,0 +1,178 @@
+"""Raw rows: every answer with its revisions, and all that is needed to store it again somewhere else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from tutelage.feedback.asking.answer_rows import read_answers
+from tutelage.feedback.exports.current import RowDict, Source, aliases
+from tutelage.store.schema import (
+    Annotation,
+    Annotator,
+    GenerationRun,
+    Item,
+    ItemResponse,
+    ModelRef,
+    PromptRow,
+    ResponseRow,
+    digest,
+)
+from tutelage.store.schema_feedback import Assignment, GuidelineVersion, SchemaVersion, SoftVote
+from tutelage.store.sql import chunks
+
+IMPORTED = "raw/"  # how the client keys of imported answers begin: what follows is the key in the file
+AT_ONCE = 500  # answers read in one go
+
+
+def raw(source: Source) -> Iterator[RowDict]:
+    """The versions of questions and guidelines, then one row per answer, oldest first.
+
+    Keys and (unless the specification wants names) annotators are pseudonyms.
+    """
+    yield from _versions(source)
+    gold = source.gold_items()
+    alias = aliases(source)
+    ids = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    ids = ids.where(Item.project_id == source.project_id, Item.id.not_in(gold)).order_by(Annotation.id)
+    everything = list(source.connection.scalars(ids))
+    keys = _keys(source)
+    for start in range(0, len(everything), AT_ONCE):
+        yield from _answers(source, everything[start : start + AT_ONCE], alias, keys)
+
+
+def public_key(client_key: str) -> str:
+    """A client key without the user in it; an imported answer keeps the key that it came with."""
+    return client_key.removeprefix(IMPORTED) if client_key.startswith(IMPORTED) else digest("key", client_key)
+
+
+def _versions(source: Source) -> Iterator[RowDict]:
+    questions = select(SchemaVersion.n, SchemaVersion.content).where(
+        SchemaVersion.project_id == source.project_id
+    )
+    for row in source.connection.execute(questions.order_by(SchemaVersion.n)):
+        yield {"kind": "questions", "n": row.n, "content": row.content}
+    guidelines = select(GuidelineVersion.n, GuidelineVersion.markdown).where(
+        GuidelineVersion.project_id == source.project_id
+    )
+    for row in source.connection.execute(guidelines.order_by(GuidelineVersion.n)):
+        yield {"kind": "guidelines", "n": row.n, "markdown": row.markdown}
+
+
+def _keys(source: Source) -> dict[int, str]:
+    query = select(Annotation.id, Annotation.client_key).join(Item, Item.id == Annotation.item_id)
+    rows = source.connection.execute(query.where(Item.project_id == source.project_id))
+    return {row.id: public_key(row.client_key) for row in rows}
+
+
+def _answers(
+    source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str]
+) -> Iterator[RowDict]:
+    connection = source.connection
+    rows = connection.execute(
+        select(
+            Annotation.id,
+            Annotation.item_id,
+            Annotation.role,
+            Annotation.first_shown,
+            Annotation.submitted_at,
+            Annotation.active_ms,
+            Annotation.supersedes_id,
+            Annotator.name,
+            Annotator.kind,
+            Item.type,
+            Item.digest,
+            Item.overlap,
+            PromptRow.content,
+            PromptRow.task,
+            PromptRow.reference,
+            PromptRow.split,
+            Assignment.presented_order,
+            SchemaVersion.n.label("questions"),
+            GuidelineVersion.n.label("guidelines"),
+            SoftVote.share,
+            SoftVote.margin,
+        )
+        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .join(Item, Item.id == Annotation.item_id)
+        .join(PromptRow, PromptRow.id == Item.prompt_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
+        .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
+        .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)
+        .where(Annotation.id.in_(ids))
+        .order_by(Annotation.id)
+    ).all()
+    stored = read_answers(connection, ids)
+    responses = _responses(source, sorted({row.item_id for row in rows}))
+    for row in rows:
+        order = row.presented_order
+        if order is None and row.first_shown is not None:
+            order = [row.first_shown, 1 - row.first_shown]
+        yield {
+            "kind": "answer",
+            "item": row.digest,
+            "type": row.type,
+            "overlap": row.overlap,
+            "prompt": row.content,
+            "task": row.task,
+            "reference": row.reference,
+            "split": row.split,
+            "responses": responses[row.item_id],
+            "annotator": alias[row.name],
+            "annotator_kind": row.kind,
+            "role": row.role,
+            "answer": stored[row.id].model_dump(mode="json"),
+            "share": row.share,
+            "margin": row.margin,
+            "shown_order": order or [],
+            "key": keys[row.id],
+            "supersedes": keys.get(row.supersedes_id),
+            "submitted_at": row.submitted_at.isoformat(),
+            "active_ms": row.active_ms,
+            "questions": row.questions,
+            "guidelines": row.guidelines,
+        }
+
+
+def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """item -> its responses by slot, with where they come from."""
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for some in chunks(items):
+        rows = source.connection.execute(
+            select(
+                ItemResponse.item_id,
+                ResponseRow.text,
+                ResponseRow.sample_index,
+                ResponseRow.finish_reason,
+                ResponseRow.n_tokens,
+                ResponseRow.logprob,
+                ModelRef.name,
+                ModelRef.sha256,
+                GenerationRun.engine,
+                GenerationRun.params,
+            )
+            .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
+            .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
+            .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+            .where(ItemResponse.item_id.in_(some))
+            .order_by(ItemResponse.item_id, ItemResponse.slot)
+        )
+        for row in rows:
+            found[row.item_id].append(
+                {
+                    "text": row.text,
+                    "sample_index": row.sample_index,
+                    "finish": row.finish_reason,
+                    "n_tokens": row.n_tokens,
+                    "logprob": row.logprob,
+                    "model": row.name,
+                    "model_sha256": row.sha256,
+                    "engine": row.engine,
+                    "params": row.params,
+                }
+            )
+    return found

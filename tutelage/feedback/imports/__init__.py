@@ -1,0 +1,1 @@
+"""Files into the store: prompts, responses, items, votes, whole projects."""

@@ -1,0 +1,180 @@
+"""Imports: prompts, responses, comparisons, scores and raw exports from files of any kind that trainers read.
+
+Every good row is stored, every bad one is listed with its place, and what is there already is not stored again: a file
+with mistakes is mended and imported once more as a whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import DataError, IntegrityError
+
+from tutelage.data.reading.cells import Skip
+from tutelage.data.reading.rows import BadRow, Row, read_stream
+from tutelage.feedback.imports.lines import Kind as Kind
+from tutelage.feedback.imports.lines import (
+    Line,
+    PreferenceLine,
+    PromptLine,
+    RawAnswer,
+    RawGuidelines,
+    RawQuestions,
+    ResponseLine,
+    ScoreLine,
+    check_names,
+    parse_row,
+    why_not,
+)
+from tutelage.feedback.imports.raw import store_answer
+from tutelage.feedback.imports.rows import Seen, store_preference, store_prompt, store_response, store_score
+from tutelage.feedback.people.access import Member, note
+from tutelage.feedback.projects.projects import guideline_sha, insert_guideline, insert_schema, schema_sha
+from tutelage.store.database import Database
+from tutelage.store.schema_feedback import GuidelineVersion, SchemaVersion
+from tutelage.store.sql import lock_project
+
+AT_ONCE = 500  # rows per transaction: what a crash makes to do again
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A row that was not taken: its number (from 1) in lines, or in what `unit` says (row, document), and why."""
+
+    line: int
+    why: str
+    unit: str = "line"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """All good rows are in; `there` were in already, so that repeating an import adds nothing.
+
+    unused: how many rows have each column that says something and that was not used.
+    """
+
+    new: int
+    there: int
+    bad: list[BadLine] = field(default_factory=list)
+    unused: dict[str, int] = field(default_factory=dict)
+
+
+def import_stream(
+    database: Database,
+    who: Member,
+    kind: Kind,
+    file: BinaryIO,
+    name: str,
+    columns: Mapping[str, str] | None = None,
+) -> Imported:
+    """Take the rows of an open file whose name says of what kind it is.  Needs manage.
+
+    prompts, preference: as trainers read them (a comparison makes a pair, and a vote on it); responses: prompts with what
+    answers them, and where that comes from; scores: of responses that are there; raw: what `exports` wrote, in the order
+    of the file.  columns: our names for theirs.
+
+    Raises ValueError, one sentence, for a file that is damaged, empty or of an unknown kind (rows before a damage may be
+    stored), and for names in `columns` that are none.
+    """
+    who.require("manage")
+    check_names(kind, columns or {})
+    importer = _Importer(database, who, kind, columns or {})
+    rows: Iterator[Row | BadRow] = read_stream(file, name)
+    while some := list(itertools.islice(rows, AT_ONCE)):
+        importer.take(some)
+    done = importer.done
+    with database.write() as connection:
+        counts = {"new": done.new, "there": done.there, "bad": len(done.bad)}
+        note(connection, who.user, "import", kind, who.project_id, **counts)
+    return done
+
+
+class _Importer:
+    """Stores batches of rows: each in a savepoint of its own, so that a bad one takes nothing with it."""
+
+    def __init__(self, database: Database, who: Member, kind: Kind, columns: Mapping[str, str]) -> None:
+        self._database, self._who, self._kind, self._columns = database, who, kind, columns
+        self._versions: dict[
+            tuple[str, int], int
+        ] = {}  # raw: (questions | guidelines, n in the file) -> row id
+        self._seen: Seen = Counter()
+        self._unused: Counter[str] = Counter()
+        self._new = self._there = 0
+        self._bad: list[BadLine] = []
+
+    @property
+    def done(self) -> Imported:
+        """What came of everything so far."""
+        return Imported(self._new, self._there, list(self._bad), dict(self._unused))
+
+    def take(self, rows: Sequence[Row | BadRow]) -> None:
+        """Store the good ones of some rows, all or none of them."""
+        taken, bad = [], []
+        with self._database.write() as connection:
+            lock_project(connection, self._who.project, self._database.place)
+            for row in rows:
+                try:
+                    taken.append(self._store_row(connection, row))
+                except (ValueError, Skip, DataError, IntegrityError, OverflowError) as error:
+                    bad.append(BadLine(row.place.number, _why(error, row), row.place.unit))
+        self._new += sum(taken)
+        self._there += len(taken) - sum(taken)
+        self._bad += bad
+
+    def _store_row(self, connection: Connection, row: Row | BadRow) -> bool:
+        """Store all that a row holds; whether any of it was new."""
+        if isinstance(row, BadRow):
+            raise ValueError(row.why if row.stops else f"a row {row.why}")
+        lines, unused = parse_row(self._kind, row, self._columns)
+        with connection.begin_nested():
+            new = [self._store(connection, line) for line in lines]
+        self._unused.update(unused)
+        return any(new)
+
+    def _store(self, connection: Connection, line: Line) -> bool:
+        """Store one line; whether it was new.  Raises ValueError when it does not fit what is there."""
+        key = self._who.project_id
+        if isinstance(line, PromptLine):
+            return store_prompt(connection, key, line)
+        if isinstance(line, ResponseLine):
+            return store_response(connection, key, line)[1]
+        if isinstance(line, PreferenceLine):
+            return store_preference(connection, key, line, self._seen)
+        if isinstance(line, ScoreLine):
+            return store_score(connection, key, line)
+        if isinstance(line, RawAnswer):
+            return store_answer(connection, key, line, self._versions)
+        if isinstance(line, RawQuestions):
+            return self._store_questions(connection, line)
+        return self._store_guidelines(connection, line)
+
+    def _store_questions(self, connection: Connection, row: RawQuestions) -> bool:
+        there = self._version(connection, SchemaVersion, schema_sha(row.content))
+        found = there or insert_schema(connection, self._who.project_id, row.content, None).id
+        self._versions["questions", row.n] = found
+        return there is None
+
+    def _store_guidelines(self, connection: Connection, row: RawGuidelines) -> bool:
+        there = self._version(connection, GuidelineVersion, guideline_sha(row.markdown))
+        found = there or insert_guideline(connection, self._who.project_id, row.markdown, None).id
+        self._versions["guidelines", row.n] = found
+        return there is None
+
+    def _version(
+        self, connection: Connection, table: type[SchemaVersion] | type[GuidelineVersion], sha256: str
+    ) -> int | None:
+        """The id of the version with this content: a file that is imported again makes none."""
+        same = (table.project_id == self._who.project_id, table.sha256 == sha256)
+        return connection.scalar(select(table.id).where(*same).limit(1))
+
+
+def _why(error: Exception, row: Row | BadRow) -> str:
+    if isinstance(error, DataError | IntegrityError | OverflowError):
+        said = str(getattr(error, "orig", error)).splitlines()[0]
+        return f"the database cannot keep it ({said})"
+    return why_not(error, row.place)

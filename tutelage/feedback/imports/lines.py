@@ -1,0 +1,362 @@
+"""Rows of files that are imported: what each kind takes from one.
+
+What was asked and answered is read by THE reader (`data.reading`), as trainers read it; beside it stand columns of the
+store's own: where a response comes from, who voted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, field_validator
+
+from tutelage.data.reading.cells import Cells, Skip, blank, parsed
+from tutelage.data.reading.formats import read_row
+from tutelage.data.reading.rows import Row
+from tutelage.data.reading.spellings import LABELS, SIDES, check_columns, renamed, respell
+from tutelage.feedback.asking.payloads import Answer, Model, Schema
+from tutelage.records import Comparison, Conversation, Demonstration, Finish, Prompt
+
+Kind = Literal["prompts", "responses", "preference", "scores", "raw"]
+AnnotatorKind = Literal["human", "simulated", "judge", "rule"]
+
+LONGEST = 4_000_000  # characters in one row
+DEEPEST = 100  # lists and objects within each other: databases have limits of their own
+MOST = 2**31 - 1  # of a whole number that all databases take
+Name = Annotated[str, Field(max_length=2_000)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+
+
+# columns of the store's own ---------------------------------------------------------------------------------------------
+
+
+class PromptColumns(Model):
+    """What every row may say of its prompt; `item` stands in our exports and says which rows belong together."""
+
+    split: Annotated[str, Field(min_length=1, max_length=200)] = "train"
+    item: Any = None
+
+
+class ResponseColumns(PromptColumns):
+    """Where a response comes from, as far as that is known."""
+
+    model: Name = "imported"
+    model_sha256: Name = ""
+    engine: Name = "imported"
+    params: dict[str, Any] = Field(default_factory=dict)
+    sample_index: Count | None = None
+    finish: Any = None  # as the reader takes it
+    n_tokens: Tokens = 0
+    logprob: Number | None = None
+
+
+class VoteColumns(PromptColumns):
+    """Whose vote a comparison is.  Nobody named: a vote of the file."""
+
+    annotator: Annotated[str, Field(max_length=200)] = ""
+    annotator_kind: AnnotatorKind = "rule"
+
+    @field_validator("annotator", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        """Annotators are often numbers."""
+        return str(value) if isinstance(value, int) else value
+
+
+class ScoreColumns(Model):
+    """What a reward model says of a response that is in the project."""
+
+    score: Number
+    source: Name = "imported"
+    split: Any = None
+    item: Any = None
+
+
+OWN: dict[Kind, type[Model]] = {
+    "prompts": PromptColumns,
+    "responses": ResponseColumns,
+    "preference": VoteColumns,
+    "scores": ScoreColumns,
+}
+
+
+# what is stored ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PromptLine:
+    """kind=prompts."""
+
+    prompt: Prompt
+    split: str
+
+
+@dataclass(frozen=True)
+class ResponseLine:
+    """kind=responses: a response to a prompt, with its provenance."""
+
+    prompt: Prompt
+    text: str
+    finish: Finish
+    said: ResponseColumns
+
+
+@dataclass(frozen=True)
+class PreferenceLine:
+    """kind=preference: a vote on a pair.
+
+    counted: the row has a share of votes (`p_chosen`), which were counted before.  ends: how the chosen and the rejected
+    response ended, None where the row does not say it.
+    """
+
+    comparison: Comparison
+    counted: bool
+    ends: tuple[Finish | None, Finish | None]
+    said: VoteColumns
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """kind=scores."""
+
+    prompt: Prompt
+    text: str
+    said: ScoreColumns
+
+
+class RawResponse(Model):
+    text: str
+    sample_index: Count
+    finish: Finish
+    n_tokens: Tokens
+    logprob: Number | None = None
+    model: Name
+    model_sha256: Name
+    engine: Name
+    params: dict[str, Any]
+
+
+class RawQuestions(Model):
+    kind: Literal["questions"]
+    n: Count
+    content: Schema
+
+
+class RawGuidelines(Model):
+    kind: Literal["guidelines"]
+    n: Count
+    markdown: str
+
+
+class RawAnswer(Model):
+    kind: Literal["answer"]
+    item: Name
+    type: str
+    overlap: int = Field(ge=1, le=MOST)
+    prompt: str | list[dict[str, Any]] | dict[str, Any]
+    task: str = ""
+    reference: dict[str, Any] | None = None
+    split: Annotated[str, Field(min_length=1, max_length=200)] = "train"
+    responses: list[RawResponse]
+    annotator: str = Field(min_length=1, max_length=200)
+    annotator_kind: AnnotatorKind
+    role: Literal["answer", "extra", "adjudication"]
+    answer: Answer
+    share: float | None = Field(None, ge=0.5, le=1)
+    margin: Number | None = None
+    shown_order: list[Count]
+    key: str = Field(min_length=8, max_length=200)
+    supersedes: str | None = None
+    submitted_at: AwareDatetime
+    active_ms: Count | None = None
+    questions: Count | None = None
+    guidelines: Count | None = None
+
+    @field_validator("submitted_at")
+    @classmethod
+    def _in_our_time(cls, value: AwareDatetime) -> AwareDatetime:
+        if not 1970 <= value.year <= 9000:
+            raise ValueError(f"the year {value.year} is out of reach")
+        return value
+
+    def to_prompt(self) -> Prompt:
+        """The prompt, exactly as it was exported.  Raises ValueError where it is none."""
+        try:
+            return Prompt.from_json(self.prompt, self.task, self.reference)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("prompt must be text, or messages with role and content") from error
+
+
+Line = PromptLine | ResponseLine | PreferenceLine | ScoreLine | RawQuestions | RawGuidelines | RawAnswer
+RAW: TypeAdapter[RawQuestions | RawGuidelines | RawAnswer] = TypeAdapter(
+    Annotated[RawQuestions | RawGuidelines | RawAnswer, Field(discriminator="kind")]
+)
+AS_JSON = ("content", "prompt", "reference", "responses", "answer")  # raw: so they stand in Parquet and CSV
+
+
+# one row ----------------------------------------------------------------------------------------------------------------
+
+
+def check_names(kind: Kind, columns: Mapping[str, str]) -> None:
+    """Raises ValueError where the setting `columns` names what this kind does not know."""
+    if kind == "raw" and columns:
+        raise ValueError("columns= is not for kind=raw, whose columns are our own: leave it out")
+    own = OWN[kind].model_fields if kind in OWN else {}
+    check_columns({name: theirs for name, theirs in columns.items() if name not in own})
+
+
+def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Line], list[str]]:
+    """What a row holds (several answers to one question are several lines), and its columns that nobody used.
+
+    Raises ValueError, one sentence, for a row that holds nothing of this kind, or what no database can keep.
+    """
+    found = renamed(row.columns, columns) if columns else row.columns
+    refuse_unstorable(found)
+    if kind == "raw":
+        return [_raw(found)], []
+    own = {name: cell for name, cell in found.items() if name in OWN[kind].model_fields and not blank(cell)}
+    rest = Row(row.place, {name: cell for name, cell in found.items() if name not in OWN[kind].model_fields})
+    if "params" in own:
+        own["params"] = parsed(own["params"], "{")
+    said = OWN[kind].model_validate(own)
+    lines, unused = _lines(kind, rest, said)
+    _refuse_unwritable({name: cell for name, cell in found.items() if name not in unused})
+    return lines, unused
+
+
+def _lines(kind: Kind, row: Row, said: Any) -> tuple[list[Line], list[str]]:
+    if kind == "prompts":
+        prompts, unused = read_row(row, "prompts")
+        return [PromptLine(prompt, said.split) for prompt in prompts if isinstance(prompt, Prompt)], unused
+    if kind == "preference":
+        pairs, unused = read_row(row, "comparisons")
+        return [_preference(row, pair, said) for pair in pairs if isinstance(pair, Comparison)], unused
+    answers, unused = _answers(row)
+    if kind == "scores":
+        return [ScoreLine(prompt, text, said) for prompt, text, _ in answers], unused
+    if said.sample_index is not None and len(answers) > 1:
+        raise Skip("with several responses and one sample_index: leave sample_index out")
+    if said.finish is not None:
+        end = Cells({"finish": said.finish}).finish("finish")
+        answers = [(prompt, text, end) for prompt, text, _ in answers]
+    return [ResponseLine(*answer, said) for answer in answers], unused
+
+
+def _preference(row: Row, pair: Comparison, said: VoteColumns) -> PreferenceLine:
+    counted = "p_chosen" in row.columns or pair.p_chosen not in (0.0, 0.5, 1.0)
+    if not -1e9 <= pair.margin <= 1e9:
+        raise Skip(f"whose margin is {pair.margin:g}, out of reach")
+    chosen = pair.chosen_finish if "chosen_finish" in row.columns else None
+    rejected = pair.rejected_finish if "rejected_finish" in row.columns else None
+    return PreferenceLine(pair, counted, (chosen, rejected), said)
+
+
+def _answers(row: Row) -> tuple[list[tuple[Prompt, str, Finish]], list[str]]:
+    """Responses in any layout of demonstrations.  A label does not matter here: bad responses are responses, too."""
+    columns = {name: cell for name, cell in row.columns.items() if name not in LABELS}
+    if all(name in respell(columns) for name in SIDES):
+        raise Skip("that compares two responses: import it with kind=preference")
+    records, unused = read_row(Row(row.place, columns), "demonstrations")
+    found = [_answer(record) for record in records if isinstance(record, Demonstration | Conversation)]
+    return found, [*unused, *(name for name in LABELS if not blank(row.columns.get(name)))]
+
+
+def _answer(record: Demonstration | Conversation) -> tuple[Prompt, str, Finish]:
+    """A conversation is a response with the turns before it as its prompt."""
+    if isinstance(record, Demonstration):
+        return record.prompt, record.response, record.finish
+    *context, last = record.messages
+    if last.role != "assistant" or not context:
+        raise Skip("whose conversation does not end with an assistant's turn that answers something")
+    if last.tool_calls:
+        raise Skip("whose response calls a tool: responses in the store are words only")
+    if context[-1].role == "assistant":
+        raise Skip("whose prompt ends with an assistant's turn, not with what is to be answered")
+    asked = tuple(replace(turn, trained=True) for turn in context)
+    return Prompt(asked, tools=record.tools), last.content, "eos"
+
+
+def _raw(columns: Mapping[str, Any]) -> Line:
+    cells = {name: parsed(cell, "[", "{") if name in AS_JSON else cell for name, cell in columns.items()}
+    return RAW.validate_python(cells)
+
+
+# what no database can keep ----------------------------------------------------------------------------------------------
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def refuse_unstorable(columns: Mapping[str, Any]) -> None:
+    """Raises ValueError for texts that some database cannot keep (NUL, half characters), and for rows without measure."""
+    length = 0
+    for name, cell in columns.items():
+        for text in _texts(cell, DEEPEST):
+            length += len(text)
+            if "\0" in text or "\0" in name:
+                raise ValueError(
+                    f"a NUL character (\\u0000) in {_shown(name)}, which no database keeps: take it out"
+                )
+            if _HALF.search(text):
+                raise ValueError(f"half a character in {_shown(name)} (a lone surrogate), which is no text")
+    if length > LONGEST:
+        raise ValueError(f"the row is longer than {LONGEST:,} characters")
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    """All texts in a cell, also in JSON that it holds as text; keys, too."""
+    if isinstance(value, str):
+        yield value
+        inner = parsed(value, "[", "{") if "\\u" in value else value
+        if not isinstance(inner, str):
+            yield from _texts(inner, depth - 1)
+    elif isinstance(value, Mapping | list | tuple):
+        if depth == 0:
+            raise ValueError(f"lists and objects nested more than {DEEPEST} deep")
+        for item in value:
+            yield from _texts(item, depth - 1)
+        if isinstance(value, Mapping):
+            for item in value.values():
+                yield from _texts(item, depth - 1)
+    elif value is None:
+        yield ""
+
+
+def _refuse_unwritable(columns: Mapping[str, Any]) -> None:
+    """Raises ValueError for what nests in a cell and is no JSON: dates and bytes of Parquet, infinite numbers."""
+    for name, cell in columns.items():
+        for value in _leaves(cell):
+            if not isinstance(value, str | int | float | None):
+                raise ValueError(f"{name} holds a {type(value).__name__}, which is no JSON: write it as text")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} holds a number that is not finite: leave it out")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What stands inside lists and objects."""
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item) if isinstance(item, Mapping | list | tuple) else iter((item,))
+
+
+def _shown(name: str) -> str:
+    return name.replace("\0", "\\0")
+
+
+# reasons ----------------------------------------------------------------------------------------------------------------
+
+
+def why_not(error: Exception, place: object = "") -> str:
+    """One sentence for a person about a row, whose place stands beside it."""
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("_"))
+        return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    if isinstance(error, Skip):
+        return f"a row {error}"
+    return str(error).removeprefix(f"{place}: ")

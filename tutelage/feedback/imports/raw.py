@@ -1,0 +1,179 @@
+"""Raw lines as rows: one answer with its item, its annotator and what they were shown, as `raw` wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select
+
+from tutelage.feedback.asking.answer_rows import read_answers, write_answer
+from tutelage.feedback.asking.payloads import Answer, PairAnswer, Schema
+from tutelage.feedback.asking.slots import to_positions
+from tutelage.feedback.exports.raw import IMPORTED
+from tutelage.feedback.imports.lines import RawAnswer, RawResponse, ResponseColumns, ResponseLine
+from tutelage.feedback.imports.rows import (
+    ensure_annotator,
+    ensure_prompt,
+    find_item,
+    insert_item,
+    store_response,
+)
+from tutelage.feedback.items.contents import steps_shown
+from tutelage.records import Prompt
+from tutelage.store.schema import ITEM_TYPES, Annotation
+from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote
+from tutelage.store.sql import insert_one
+from tutelage.store.voting import insert_soft_vote, recount
+
+
+def store_answer(
+    connection: Connection, key: int, row: RawAnswer, versions: dict[tuple[str, int], int]
+) -> bool:
+    client_key = IMPORTED + row.key
+    known = connection.execute(
+        select(Annotation.id, Annotation.item_id).where(Annotation.client_key == client_key)
+    ).one_or_none()
+    if known is not None:
+        soft = select(SoftVote.share, SoftVote.margin).where(SoftVote.annotation_id == known.id)
+        stored = connection.execute(soft).one_or_none() or (None, None)
+        if (read_answers(connection, [known.id])[known.id], *stored) != (row.answer, row.share, row.margin):
+            raise ValueError(f"key '{row.key}' is there with another answer")
+        return False
+    item_id = _ensure_raw_item(connection, key, row)
+    annotator_id = ensure_annotator(connection, row.annotator, row.annotator_kind)
+    supersedes = _superseded(connection, row)
+    assignment_id = _ensure_assignment(connection, item_id, annotator_id, row, versions)
+    _refuse_second(connection, item_id, annotator_id, row, supersedes)
+    steps: Sequence[str] = ()
+    if row.type == "step" and row.responses:
+        steps = _steps(connection, assignment_id, row)
+    first_shown = row.shown_order[0] if row.shown_order else 0
+    answer_id = write_answer(
+        connection,
+        row.answer,
+        steps,
+        first_shown,
+        item_id=item_id,
+        annotator_id=annotator_id,
+        assignment_id=assignment_id,
+        role=row.role,
+        client_key=client_key,
+        supersedes_id=supersedes,
+        active_ms=row.active_ms,
+        submitted_at=row.submitted_at,
+    )
+    insert_soft_vote(connection, answer_id, row.share, row.margin)
+    recount(connection, [item_id])
+    return True
+
+
+def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
+    if row.type not in ITEM_TYPES or row.answer.type != row.type:
+        raise ValueError(f"an item of type '{row.type}' cannot have an answer of type '{row.answer.type}'")
+    if sorted(row.shown_order) != list(range(len(row.responses))) and row.shown_order:
+        raise ValueError("shown_order does not name every response once")
+    _check_shape(row.answer, len(row.responses))
+    if row.answer.type != "pair" and (row.share, row.margin) != (None, None):
+        raise ValueError("share and margin are said of pairs only")
+    if (
+        row.answer.type == "pair"
+        and row.share is not None
+        and (row.share == 0.5) != (row.answer.preference == 0)
+    ):
+        raise ValueError(f"a share of {row.share} does not go with preference {row.answer.preference}")
+    prompt = row.to_prompt()
+    prompt_id = ensure_prompt(connection, key, prompt, row.split)
+    responses = [
+        store_response(connection, key, _line(prompt, row.split, response))[0] for response in row.responses
+    ]
+    if len(set(responses)) < len(responses):
+        raise ValueError("the same response stands in two places of the item")
+    there = find_item(connection, key, row.item)
+    return there or insert_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
+
+
+def _check_shape(answer: Answer, slots: int) -> None:
+    """Whether every response is spoken of: turning the answer around must be possible."""
+    try:
+        to_positions(answer, range(slots))
+    except IndexError:
+        raise ValueError("the answer is not about as many responses as there are") from None
+    if isinstance(answer, PairAnswer) and slots != 2:
+        raise ValueError(f"a pair has two responses, not {slots}")
+
+
+def _line(prompt: Prompt, split: str, response: RawResponse) -> ResponseLine:
+    said = ResponseColumns(split=split, **response.model_dump(exclude={"text", "finish"}))
+    return ResponseLine(prompt, response.text, response.finish, said)
+
+
+def _superseded(connection: Connection, row: RawAnswer) -> int | None:
+    if row.supersedes is None:
+        return None
+    found = connection.scalar(select(Annotation.id).where(Annotation.client_key == IMPORTED + row.supersedes))
+    if found is None:
+        raise ValueError(f"it revises '{row.supersedes}', which is not there: keep the order of the file")
+    return found
+
+
+def _refuse_second(
+    connection: Connection, item_id: int, annotator_id: int, row: RawAnswer, supersedes: int | None
+) -> None:
+    """What the database would refuse, in words."""
+    if supersedes is not None:
+        if connection.scalar(select(Annotation.id).where(Annotation.supersedes_id == supersedes)):
+            raise ValueError("it revises an answer that was revised already")
+        return
+    same = (Annotation.item_id == item_id, Annotation.supersedes_id.is_(None))
+    if row.role == "adjudication":
+        taken = select(Annotation.id).where(*same, Annotation.role == "adjudication")
+    else:
+        own = Annotation.annotator_id == annotator_id
+        taken = select(Annotation.id).where(*same, own, Annotation.role != "adjudication")
+    if connection.scalar(taken) is not None:
+        raise ValueError(f"'{row.annotator}' has answered this item here already, under another key")
+
+
+def _ensure_assignment(
+    connection: Connection,
+    item_id: int,
+    annotator_id: int,
+    row: RawAnswer,
+    versions: dict[tuple[str, int], int],
+) -> int | None:
+    """What the annotator was shown; None for programs, which are shown nothing."""
+    if row.questions is None:
+        return None
+    place = (Assignment.item_id == item_id, Assignment.annotator_id == annotator_id)
+    found = connection.scalar(select(Assignment.id).where(*place))
+    if found is not None:
+        return found
+    if ("questions", row.questions) not in versions:
+        raise ValueError(f"version {row.questions} of the questions is not in the file before this line")
+    return insert_one(
+        connection,
+        Assignment,
+        item_id=item_id,
+        annotator_id=annotator_id,
+        status="review" if row.role == "adjudication" else "done",
+        lease_expires_at=row.submitted_at,
+        assigned_at=row.submitted_at,
+        presented_order=row.shown_order,
+        order_seed=0,
+        schema_version_id=versions["questions", row.questions],
+        guideline_version_id=versions.get(("guidelines", row.guidelines or 0)),
+    )
+
+
+def _steps(connection: Connection, assignment_id: int | None, row: RawAnswer) -> Sequence[str]:
+    content = connection.scalar(
+        select(SchemaVersion.content)
+        .join(Assignment, Assignment.schema_version_id == SchemaVersion.id)
+        .where(Assignment.id == assignment_id)
+    )
+    schema = Schema() if content is None else Schema.model_validate(content)
+    steps = steps_shown("step", schema, row.responses[0].text)
+    assert row.answer.type == "step"
+    if any(mark.step >= len(steps) for mark in row.answer.marks):
+        raise ValueError(f"a step is marked that is not there: the response has {len(steps)}")
+    return steps

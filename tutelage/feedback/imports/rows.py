@@ -1,0 +1,331 @@
+"""Imported lines as rows: prompts, responses, comparisons and scores.  Each function says whether the line was new.
+
+Raises ValueError where a line does not fit what is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from tutelage.feedback.imports.lines import (
+    PreferenceLine,
+    PromptLine,
+    ResponseColumns,
+    ResponseLine,
+    ScoreLine,
+)
+from tutelage.records import Finish, Prompt
+from tutelage.store.generations import insert_generation_run, insert_prompts
+from tutelage.store.rows import ModelInfo
+from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
+from tutelage.store.schema_feedback import ResponseScore, SoftVote
+from tutelage.store.sql import insert_one, insert_rows, shown
+from tutelage.store.voting import insert_soft_vote, recount
+
+VOTER = (
+    "import"  # whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2"
+)
+
+
+_DIGEST = re.compile("[0-9a-f]{16}")
+
+
+class Said(NamedTuple):
+    """What a vote says: see `records.Vote`."""
+
+    preference: int
+    share: float | None
+    margin: float | None
+
+
+Seen = Counter[tuple[int, Said]]
+"""How often a file has said this of a pair (by item), where it names nobody."""
+
+
+def store_prompt(connection: Connection, key: int, line: PromptLine) -> bool:
+    return bool(insert_prompts(connection, key, [line.prompt], line.split))
+
+
+def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) -> int:
+    """The id of a prompt in the project, in whatever split it is there."""
+    there = select(PromptRow.id).where(PromptRow.project_id == key, PromptRow.digest == prompt.id)
+    found = connection.scalar(there)
+    if found is None:
+        insert_prompts(connection, key, [prompt], split)
+        found = connection.scalar(there)
+    assert found is not None
+    return found
+
+
+# responses --------------------------------------------------------------------------------------------------------------
+
+
+class _Known(NamedTuple):
+    """A stored response of one generation run to one prompt."""
+
+    id: int
+    number: int
+    digest: str
+    finish: str
+
+
+def store_response(connection: Connection, key: int, line: ResponseLine) -> tuple[int, bool]:
+    """(id, whether it is new).  Without a sample index the same text with the same end is the same response."""
+    return _store_response(connection, ensure_prompt(connection, key, line.prompt, line.said.split), line)
+
+
+def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) -> tuple[int, bool]:
+    said = line.said
+    model = ModelInfo(said.model, said.model_sha256)
+    run_id = insert_generation_run(connection, model, said.engine, said.params)
+    known, text = _known(connection, prompt_id, run_id), digest(line.text)
+    if said.sample_index is None:
+        same = [one for one in known if (one.digest, one.finish) == (text, line.finish)]
+        index = max((one.number for one in known), default=-1) + 1
+    else:
+        index = said.sample_index
+        same = [one for one in known if one.number == index]
+    if same and same[0].digest != text:
+        raise ValueError(
+            f"'{said.model}' already has another response {index} to the prompt {shown(line.prompt)}: give it "
+            "another sample_index, or the run other params"
+        )
+    if same:
+        return same[0].id, False
+    return _insert_response(connection, prompt_id, run_id, index, line), True
+
+
+def _known(connection: Connection, prompt_id: int, run_id: int) -> list[_Known]:
+    columns = (ResponseRow.id, ResponseRow.sample_index, ResponseRow.digest, ResponseRow.finish_reason)
+    query = select(*columns).where(ResponseRow.prompt_id == prompt_id)
+    query = query.where(ResponseRow.generation_run_id == run_id).order_by(ResponseRow.sample_index)
+    return [_Known(*row) for row in connection.execute(query)]
+
+
+def _insert_response(
+    connection: Connection, prompt_id: int, run_id: int, index: int, line: ResponseLine
+) -> int:
+    return insert_one(
+        connection,
+        ResponseRow,
+        prompt_id=prompt_id,
+        generation_run_id=run_id,
+        sample_index=index,
+        text=line.text,
+        finish_reason=line.finish,
+        n_tokens=line.said.n_tokens,
+        logprob=line.said.logprob,
+        digest=digest(line.text),
+    )
+
+
+# comparisons ------------------------------------------------------------------------------------------------------------
+
+
+def store_preference(connection: Connection, key: int, line: PreferenceLine, seen: Seen) -> bool:
+    """A pair, and a vote on it that says what the row says, to the last digit."""
+    pair = line.comparison
+    if pair.chosen == pair.rejected:
+        raise ValueError("chosen and rejected are the same text")
+    item_id, slot = _ensure_pair(connection, key, line)
+    said = _said(line, slot)
+    voter = _voter(connection, item_id, line, said, seen)
+    if voter is None:
+        return False
+    annotation_id = insert_one(
+        connection,
+        Annotation,
+        item_id=item_id,
+        annotator_id=voter.id,
+        preference=said.preference,
+        first_shown=0,
+        client_key=voter.client_key,
+    )
+    insert_soft_vote(connection, annotation_id, said.share, said.margin)
+    recount(connection, [item_id])
+    return True
+
+
+def _said(line: PreferenceLine, chosen_slot: int) -> Said:
+    """The side by p_chosen, the strength by the margin (1 is as strong as can be): the nearest of seven steps.
+
+    Beside it both stand as they are.  A margin belongs to the pair, whichever side is the better one.
+    """
+    p, margin = line.comparison.p_chosen, line.comparison.margin
+    better = chosen_slot if p > 0.5 else 1 - chosen_slot
+    strength = max(1, min(3, round(3 * margin))) if p != 0.5 else 0
+    return Said(strength if better == 1 else -strength, max(p, 1 - p) if line.counted else None, margin)
+
+
+def _ensure_pair(connection: Connection, key: int, line: PreferenceLine) -> tuple[int, int]:
+    """The pair's item, and the slot of the chosen response."""
+    pair = line.comparison
+    prompt_id = ensure_prompt(connection, key, pair.prompt, line.said.split)
+    sides = [(pair.chosen, line.ends[0]), (pair.rejected, line.ends[1])]
+    sides.sort(key=lambda side: digest(side[0]))
+    item_digest = _pair_digest(line, [text for text, _ in sides])
+    item_id = find_item(connection, key, item_digest)
+    if item_id is None:
+        slots = [_ensure_side(connection, line, prompt_id, *side) for side in sides]
+        item_id = insert_item(connection, key, "pair", prompt_id, slots, item_digest, overlap=1)
+    else:
+        _check_ends(connection, item_id, [end for _, end in sides])
+    return item_id, int(sides[1][0] == pair.chosen)
+
+
+def _pair_digest(line: PreferenceLine, texts: Sequence[str]) -> str:
+    """Which item a pair is.  A row of our own export that comes from another item (ranks, a rewrite, a chat) is one of its
+    own beside the pair of the same texts: they were two rows, and stay two."""
+    content = ("pair", line.comparison.prompt.id, *map(digest, texts))
+    usual, origin = digest(*content), line.said.item
+    ours = isinstance(origin, str) and _DIGEST.fullmatch(origin)
+    return digest(*content, origin) if ours and origin != usual else usual
+
+
+def _ensure_side(
+    connection: Connection, line: PreferenceLine, prompt_id: int, text: str, end: Finish | None
+) -> int:
+    """The id of the project's response of this text (that ended so, where that is said); made where there is none."""
+    same = select(ResponseRow.id).where(
+        ResponseRow.prompt_id == prompt_id, ResponseRow.digest == digest(text)
+    )
+    if end is not None:
+        same = same.where(ResponseRow.finish_reason == end)
+    found = connection.scalar(same.order_by(ResponseRow.id).limit(1))
+    if found is not None:
+        return found
+    said = ResponseColumns(split=line.said.split)
+    response = ResponseLine(line.comparison.prompt, text, end or "eos", said)
+    return _store_response(connection, prompt_id, response)[0]
+
+
+def _check_ends(connection: Connection, item_id: int, ends: Sequence[Finish | None]) -> None:
+    query = select(ResponseRow.finish_reason).join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
+    there = connection.scalars(query.where(ItemResponse.item_id == item_id).order_by(ItemResponse.slot)).all()
+    for end, stored in zip(ends, there, strict=True):
+        if end is not None and end != stored:
+            raise ValueError(
+                f"a response ended by '{end}', but in the project's pair of these texts by '{stored}': mend one of them"
+            )
+
+
+class _Voter(NamedTuple):
+    """An annotator's id, and the client key of their vote."""
+
+    id: int
+    client_key: str
+
+
+def _voter(
+    connection: Connection, item_id: int, line: PreferenceLine, said: Said, seen: Seen
+) -> _Voter | None:
+    """Whose vote this is, and under which key; None where it is stored already.
+
+    An annotator votes once on a pair.  Lines that name nobody are told apart by what they say and how often: so a file
+    that is imported again, mended or longer, adds only what it did not say before.
+    """
+    name = line.said.annotator.strip()
+    votes = _votes_on(connection, item_id)
+    if name:
+        annotator_id = ensure_annotator(connection, name, line.said.annotator_kind)
+        if name not in votes:
+            return _Voter(annotator_id, f"{VOTER}/{item_id}/{name}")
+        if not _same(votes[name], said):
+            raise ValueError(f"'{name}' has voted otherwise on this pair already, and votes once")
+        return None
+    seen[item_id, said] += 1
+    ours = [vote for voter, vote in votes.items() if voter == VOTER or voter.startswith(f"{VOTER} ")]
+    if sum(_same(vote, said) for vote in ours) >= seen[item_id, said]:
+        return None
+    names = (VOTER if n == 1 else f"{VOTER} {n}" for n in range(1, len(votes) + 2))
+    free = next(name for name in names if name not in votes)
+    client_key = f"{VOTER}/{item_id}" if free == VOTER else f"{VOTER}/{item_id}/{free}"
+    return _Voter(ensure_annotator(connection, free, "rule"), client_key)
+
+
+def _votes_on(connection: Connection, item_id: int) -> dict[str, Said]:
+    """annotator -> their latest vote on a pair."""
+    query = (
+        select(Annotator.name, Annotation.preference, SoftVote.share, SoftVote.margin)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .where(Annotation.item_id == item_id, Annotation.role != "adjudication")
+        .order_by(Annotation.id)
+    )
+    return {row.name: Said(row.preference, row.share, row.margin) for row in connection.execute(query)}
+
+
+def _same(stored: Said, said: Said) -> bool:
+    """Whether a stored vote is this one.  Without a margin it is one of seven steps: it says as much as it can."""
+    if stored.margin is None:
+        return stored.preference == said.preference and said.share in (None, 0.5, 1.0)
+    return stored == said
+
+
+# scores -----------------------------------------------------------------------------------------------------------------
+
+
+def store_score(connection: Connection, key: int, line: ScoreLine) -> bool:
+    said = line.said
+    query = (
+        select(ResponseRow.id)
+        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+        .where(PromptRow.project_id == key, PromptRow.digest == line.prompt.id)
+        .where(ResponseRow.digest == digest(line.text))
+    )
+    found = list(connection.scalars(query))
+    if not found:
+        raise ValueError("this response is not in the project: import responses first")
+    new = False
+    for response_id in found:
+        place = (ResponseScore.response_id == response_id, ResponseScore.source == said.source)
+        there = connection.scalar(select(ResponseScore.value).where(*place))
+        if there is None:
+            insert_one(
+                connection, ResponseScore, response_id=response_id, source=said.source, value=said.score
+            )
+            new = True
+        elif there != said.score:
+            raise ValueError(
+                f"the response has another score by '{said.source}' ({there:g}): name another source"
+            )
+    return new
+
+
+# items and annotators ---------------------------------------------------------------------------------------------------
+
+
+def find_item(connection: Connection, key: int, item_digest: str) -> int | None:
+    """The id of the project's item with this digest."""
+    return connection.scalar(select(Item.id).where(Item.project_id == key, Item.digest == item_digest))
+
+
+def insert_item(
+    connection: Connection,
+    key: int,
+    type: str,
+    prompt_id: int,
+    responses: Sequence[int],
+    item_digest: str,
+    overlap: int,
+) -> int:
+    """A new item about these responses, in this order of slots."""
+    content = {"project_id": key, "type": type, "prompt_id": prompt_id, "overlap": overlap}
+    item_id = insert_one(connection, Item, **content, digest=item_digest)
+    slots = [{"item_id": item_id, "slot": slot, "response_id": one} for slot, one in enumerate(responses)]
+    insert_rows(connection, ItemResponse, slots)
+    return item_id
+
+
+def ensure_annotator(connection: Connection, name: str, kind: str) -> int:
+    row = connection.execute(select(Annotator.id, Annotator.kind).where(Annotator.name == name)).one_or_none()
+    if row is None:
+        return insert_one(connection, Annotator, name=name, kind=kind, profile={})
+    if row.kind != kind:
+        raise ValueError(f"the annotator '{name}' is there as {row.kind}, not as {kind}: rename one of them")
+    return row.id

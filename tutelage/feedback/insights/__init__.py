@@ -1,0 +1,1 @@
+"""What the votes of a project say, as numbers and as figures."""

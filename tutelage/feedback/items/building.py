@@ -1,0 +1,328 @@
+"""Items: building them from stored responses, gold and priority.  Looking through them is in `browsing`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, case, delete, func, select, update
+
+from tutelage.feedback.asking.answer_rows import normal
+from tutelage.feedback.asking.checking import check_answer
+from tutelage.feedback.asking.payloads import Answer, ItemType, Strategy
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items.browsing import AnswerRow, ItemDetail, ItemRow, Query, browse, detail, models_of
+from tutelage.feedback.items.choosing import (
+    Candidate,
+    Group,
+    choose_groups,
+    closeness,
+    in_slots_order,
+    item_digest,
+    spread,
+)
+from tutelage.feedback.items.conflicts import conflicts
+from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
+from tutelage.feedback.people.access import Member, note
+from tutelage.feedback.projects.projects import current_schema, settings_of
+from tutelage.store.database import Database
+from tutelage.store.pairing import LIVE
+from tutelage.store.schema import (
+    GenerationRun,
+    Item,
+    ItemResponse,
+    ModelRef,
+    PromptRow,
+    ResponseRow,
+)
+from tutelage.store.schema_feedback import Gold, ResponseScore
+from tutelage.store.sql import chunks, insert_one, insert_rows, lock_project
+
+__all__ = [
+    "AnswerRow",
+    "Built",
+    "ItemDetail",
+    "ItemRow",
+    "Query",
+    "browse",
+    "build",
+    "detail",
+    "models_of",
+    "set_closed",
+    "set_gold",
+    "set_priority",
+]
+
+SIZES: dict[ItemType, tuple[int, int]] = {
+    "pair": (2, 2),
+    "rank": (2, 9),
+    "rate": (1, 9),
+    "step": (1, 1),
+    "rewrite": (0, 1),
+    "chat": (0, 0),
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did: new items, items that were there already, prompts with too few different responses."""
+
+    new: int
+    there: int
+    short: int
+
+
+def build(
+    database: Database,
+    who: Member,
+    type: ItemType,
+    strategy: Strategy = "random",
+    per_prompt: int = 1,
+    size: int | None = None,
+    across_runs: bool = True,
+) -> Built:
+    """Make items from the project's responses; repeating it makes none twice.  Needs manage.
+
+    `per_prompt` items per prompt (0 = all there can be), of `size` responses: pair 2, rank 2 to 9 (4 unless said),
+    rate 1 to 9 (1), step 1, rewrite 1, or 0 for demonstrations (a prompt, nothing shown), chat 0.  Without
+    `across_runs` the responses of an item come from one generation run.
+
+    random: by content hash; all: every group there is; round-robin: models meet equally often; best-worst: the
+    extremes by reward score; uncertainty: the closest reward scores, which also come first in the queue.  The last
+    two need scores (`tutelage feedback import kind=scores`).  Refused: invalid.
+    """
+    who.require("manage")
+    size = _size(type, size)
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        overlap = 1 if type == "chat" else settings_of(connection, who.project_id).overlap
+        prompts = connection.execute(
+            select(PromptRow.id, PromptRow.digest)
+            .where(PromptRow.project_id == who.project_id, PromptRow.split != LIVE)
+            .order_by(PromptRow.digest)
+        ).all()
+        candidates = _candidates(connection, who.project_id) if size else {}
+        if strategy in ("best-worst", "uncertainty") and not _scored(candidates):
+            raise Refused(
+                "invalid",
+                f"strategy={strategy} needs scores of the responses: import some, or choose another.",
+            )
+        met: Counter[tuple[str, str]] = Counter()
+        wanted: dict[str, tuple[int, Group]] = {}
+        short = 0
+        for prompt_id, prompt_digest in prompts:
+            groups: list[Group] = [()]
+            if size:
+                runs = _by_run(candidates[prompt_id], across_runs)
+                most = 0 if strategy == "all" else per_prompt
+                groups = [
+                    group
+                    for some in runs
+                    for group in choose_groups(some, strategy, size, most, prompt_digest, met)
+                ]
+            short += not groups
+            for group in groups:
+                wanted.setdefault(item_digest(type, prompt_digest, group), (prompt_id, in_slots_order(group)))
+        new = _insert(connection, who.project_id, type, overlap, wanted, strategy == "uncertainty")
+        note(connection, who.user, "build", type, who.project_id, strategy=strategy, size=size, new=new)
+        return Built(new, len(wanted) - new, short)
+
+
+def set_gold(database: Database, who: Member, item_id: int, answer: Answer | None) -> None:
+    """Make an item gold with its right answer (positions = canonical slots), or an ordinary one (None).  Needs manage.
+
+    Gold items are mixed into the queue at `gold_rate`, for everybody, whatever their overlap.
+    """
+    who.require("manage")
+    with database.write() as connection:
+        item = _own_item(connection, who, item_id)
+        connection.execute(delete(Gold).where(Gold.item_id == item_id))
+        if answer is not None:
+            _, schema = current_schema(connection, who.project_id)
+            texts = texts_of(connection, item_id)
+            steps = steps_shown(item.type, schema, texts[0]) if texts else ()
+            check_answer(answer, item.type, schema, texts, len(steps))
+            content = normal(answer).model_dump(mode="json")
+            insert_one(connection, Gold, item_id=item_id, answer=content, by_id=who.user.account_id)
+        note(connection, who.user, "gold", str(item_id), who.project_id, gold=answer is not None)
+
+
+def set_priority(
+    database: Database, who: Member, by: Literal["none", "uncertainty", "disagreement"] | Mapping[int, float]
+) -> int:
+    """Set every item's priority (high comes first) by rule, or some explicitly; returns how many changed.  Needs manage.
+
+    uncertainty: the closer the reward scores in an item, the earlier (without scores: last).  disagreement: the more
+    the answers so far differ, the earlier.  A rule looks at the project as it is now: repeat it when that changes.
+    """
+    who.require("manage")
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        priorities = select(Item.id, Item.priority).where(Item.project_id == who.project_id)
+        now_at = {row.id: row.priority for row in connection.execute(priorities)}
+        if by == "none":
+            wanted: Mapping[int, float] = {}
+        elif by == "uncertainty":
+            wanted = _uncertainty(connection, who.project_id)
+        elif by == "disagreement":
+            wanted = conflicts(connection, who.project_id, full=False)
+        else:
+            strangers = [item for item in by if item not in now_at]
+            if strangers:
+                raise Refused(
+                    "not-found", f"there is no item {strangers[0]} in this project: nothing was changed."
+                )
+            wanted = now_at | dict(by)
+        changed = {
+            item: wanted.get(item, 0.0) for item, old in now_at.items() if wanted.get(item, 0.0) != old
+        }
+        _store_priorities(connection, changed)
+        note(connection, who.user, "priority", by if isinstance(by, str) else "explicit", who.project_id)
+        return len(changed)
+
+
+def set_closed(database: Database, who: Member, item_id: int, closed: bool) -> None:
+    """Take an item out of the queue, or back in.  Needs manage."""
+    who.require("manage")
+    with database.write() as connection:
+        _own_item(connection, who, item_id)
+        connection.execute(update(Item).where(Item.id == item_id).values(closed=closed))
+        note(connection, who.user, "close" if closed else "reopen", str(item_id), who.project_id)
+
+
+# inside ---------------------------------------------------------------------------------------------------------------
+
+
+def _size(type: ItemType, size: int | None) -> int:
+    least, most = SIZES[type]
+    if size is None:
+        return {"rank": 4, "rewrite": 1}.get(type, least)
+    if not least <= size <= most:
+        raise Refused("invalid", f"an item of type {type} has {least} to {most} responses, not {size}.")
+    return size
+
+
+def _own_item(connection: Connection, who: Member, item_id: int) -> Any:
+    lock_item(connection, item_id)
+    own = (Item.id == item_id, Item.project_id == who.project_id)
+    row = connection.execute(select(Item.id, Item.type).where(*own)).one_or_none()
+    if row is None:
+        raise Refused("not-found", f"there is no item {item_id} in this project.")
+    return row
+
+
+def _candidates(connection: Connection, project_id: int) -> dict[int, list[Candidate]]:
+    """prompt row id -> the responses to it, in the order of their making."""
+    source = _source(connection, project_id)
+    rows = connection.execute(
+        select(
+            ResponseRow.prompt_id,
+            ResponseRow.id,
+            ResponseRow.generation_run_id,
+            ModelRef.name,
+            ResponseRow.digest,
+            ResponseScore.value,
+        )
+        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
+        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        .outerjoin(
+            ResponseScore, (ResponseScore.response_id == ResponseRow.id) & (ResponseScore.source == source)
+        )
+        .where(PromptRow.project_id == project_id, PromptRow.split != LIVE)
+        .order_by(ResponseRow.generation_run_id, ResponseRow.prompt_id, ResponseRow.sample_index)
+    )
+    found: dict[int, list[Candidate]] = defaultdict(list)
+    for row in rows:
+        found[row.prompt_id].append(Candidate(row.id, row.generation_run_id, row.name, row.digest, row.value))
+    return found
+
+
+def _source(connection: Connection, project_id: int) -> str:
+    """The source of scores that covers most of the project's responses ('' = there are none)."""
+    query = (
+        select(ResponseScore.source)
+        .join(ResponseRow, ResponseRow.id == ResponseScore.response_id)
+        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+        .where(PromptRow.project_id == project_id)
+        .group_by(ResponseScore.source)
+        .order_by(func.count().desc(), ResponseScore.source)
+    )
+    return connection.scalar(query.limit(1)) or ""
+
+
+def _scored(candidates: Mapping[int, list[Candidate]]) -> bool:
+    return any(candidate.score is not None for some in candidates.values() for candidate in some)
+
+
+def _by_run(candidates: list[Candidate], across_runs: bool) -> list[list[Candidate]]:
+    if across_runs:
+        return [candidates]
+    runs: dict[int, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        runs[candidate.run_id].append(candidate)
+    return list(runs.values())
+
+
+def _insert(
+    connection: Connection,
+    project_id: int,
+    type: ItemType,
+    overlap: int,
+    wanted: Mapping[str, tuple[int, Group]],
+    by_score: bool,
+) -> int:
+    """Insert the items that are not there; returns how many."""
+    in_project = Item.project_id == project_id
+    there = set(connection.scalars(select(Item.digest).where(in_project)))
+    new = {key: value for key, value in wanted.items() if key not in there}
+    items = [
+        {
+            "project_id": project_id,
+            "type": type,
+            "prompt_id": prompt_id,
+            "overlap": overlap,
+            "digest": key,
+            "priority": 1 / (1 + spread(group)) if by_score else 0.0,
+        }
+        for key, (prompt_id, group) in new.items()
+    ]
+    insert_rows(connection, Item, items)
+    ids = {row.digest: row.id for row in connection.execute(select(Item.digest, Item.id).where(in_project))}
+    slots = [
+        {"item_id": ids[key], "slot": slot, "response_id": candidate.response_id}
+        for key, (_, group) in new.items()
+        for slot, candidate in enumerate(group)
+    ]
+    insert_rows(connection, ItemResponse, slots)
+    return len(new)
+
+
+def _uncertainty(connection: Connection, project_id: int) -> dict[int, float]:
+    """item -> closeness of the scores in it, where all its responses (two or more) have one."""
+    source = _source(connection, project_id)
+    rows = connection.execute(
+        select(ItemResponse.item_id, ResponseScore.value)
+        .join(Item, Item.id == ItemResponse.item_id)
+        .outerjoin(
+            ResponseScore,
+            (ResponseScore.response_id == ItemResponse.response_id) & (ResponseScore.source == source),
+        )
+        .where(Item.project_id == project_id)
+    )
+    scores: dict[int, list[float | None]] = defaultdict(list)
+    for item_id, value in rows:
+        scores[item_id].append(value)
+    return {
+        item: closeness([v for v in values if v is not None])
+        for item, values in scores.items()
+        if len(values) > 1 and None not in values
+    }
+
+
+def _store_priorities(connection: Connection, changed: Mapping[int, float]) -> None:
+    for some in chunks(sorted(changed)):
+        value = case({item: changed[item] for item in some}, value=Item.id)
+        connection.execute(update(Item).where(Item.id.in_(some)).values(priority=value))

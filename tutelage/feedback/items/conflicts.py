@@ -1,0 +1,74 @@
+"""Which items their annotators disagree about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, case, func, select
+
+from tutelage.store.current import IS_CURRENT
+from tutelage.store.schema import Annotation, Item
+from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, StepMarkRow
+
+APART = 0.5  # share of the scale that ratings lie apart to be a conflict
+
+
+def conflicts(connection: Connection, project_id: int, full: bool = True) -> dict[int, float]:
+    """item -> how disputed it is, in (0, 1]; see `answers.next_conflict` for what is a conflict.
+
+    Without `full` also items that still want answers.
+    """
+    sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
+    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full).group_by(Item.id)
+    found = {item: float(span) for item, span in connection.execute(pairs) if span}
+    for type, table, value, unit, widest in (
+        ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
+        ("step", StepMarkRow, StepMarkRow.label, (StepMarkRow.step,), 2.0),
+        ("rate", Rating, Rating.value, (Rating.slot, Rating.criterion), _widest(connection, project_id)),
+    ):
+        spread: Any = (func.max(value) - func.min(value)) / widest
+        query = _answers(project_id, type, spread, full).join(table, table.annotation_id == Annotation.id)
+        for item, share in connection.execute(query.group_by(Item.id, *unit)):
+            if share > 0 and (type != "rate" or share >= APART):
+                found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
+    return found
+
+
+def settled_items(connection: Connection, project_id: int) -> set[int]:
+    """The items that somebody has settled."""
+    query = (
+        select(Annotation.item_id)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project_id, Annotation.role == "adjudication")
+    )
+    return set(connection.scalars(query))
+
+
+def unsettled(connection: Connection, project_id: int) -> list[int]:
+    """The items in conflict that nobody has settled, most disputed first."""
+    settled = settled_items(connection, project_id)
+    found = {item: share for item, share in conflicts(connection, project_id).items() if item not in settled}
+    return sorted(found, key=lambda item: (-found[item], item))
+
+
+def _answers(project_id: int, type: str, spread: Any, full: bool) -> Select[Any]:
+    """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
+    return (
+        select(Item.id, spread)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .where(
+            Item.project_id == project_id,
+            Item.type == type,
+            Item.n_done >= (Item.overlap if full else 2),
+            Item.n_done >= 2,
+            Annotation.role == "answer",
+            IS_CURRENT,
+        )
+    )
+
+
+def _widest(connection: Connection, project_id: int) -> float:
+    """The largest possible distance of two ratings, under the newest questions."""
+    query = select(SchemaVersion.content).where(SchemaVersion.project_id == project_id)
+    newest = connection.scalar(query.order_by(SchemaVersion.n.desc()).limit(1))
+    return float((newest or {}).get("scale", 7)) - 1

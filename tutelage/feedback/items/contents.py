@@ -1,0 +1,34 @@
+"""What an item is about: its texts, and the lock on its row."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, select
+
+from tutelage.feedback.asking.payloads import ItemType, Schema
+from tutelage.feedback.asking.steps import split_steps
+from tutelage.store.schema import Item, ItemResponse, ResponseRow
+from tutelage.store.sql import takes_turns
+
+
+def lock_item(connection: Connection, item_id: int) -> None:
+    """Take the item's row: claims and answers of one item come one after the other (SQLite has one writer anyway)."""
+    if not takes_turns(connection):
+        connection.execute(select(Item.id).where(Item.id == item_id).with_for_update(key_share=True))
+
+
+def texts_of(connection: Connection, item_id: int) -> list[str]:
+    """The texts of an item's responses, by slot."""
+    return list(connection.scalars(_TEXTS, {"item": item_id}))
+
+
+def steps_shown(type: ItemType, schema: Schema, text: str) -> tuple[str, ...]:
+    """The steps of a response where steps are marked."""
+    return split_steps(text, schema.splitter) if type == "step" else ()
+
+
+_TEXTS = (
+    select(ResponseRow.text)
+    .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
+    .where(ItemResponse.item_id == bindparam("item"))
+    .order_by(ItemResponse.slot)
+)

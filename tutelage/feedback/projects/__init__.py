@@ -1,0 +1,1 @@
+"""Projects: their questions, guidelines, settings and members; their deletion."""

@@ -1,0 +1,194 @@
+"""Deleting a project: hidden at first, with everything kept; really gone only by a purge that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, select, text, update
+
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.people.access import Member, User, note
+from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, ResponseRow, now
+from tutelage.store.schema_feedback import (
+    APPEND_ONLY,
+    Acceptance,
+    Assignment,
+    AuditEvent,
+    ChatTurn,
+    CriterionPreference,
+    Draft,
+    ExportRow,
+    Flag,
+    Gold,
+    GuidelineVersion,
+    InvitationRow,
+    Membership,
+    RankEntry,
+    Rating,
+    ResponseScore,
+    Rewrite,
+    SchemaVersion,
+    SoftVote,
+    StepMarkRow,
+)
+
+OF_ANSWERS: tuple[Any, ...] = (
+    CriterionPreference,
+    RankEntry,
+    Rating,
+    Acceptance,
+    StepMarkRow,
+    Rewrite,
+    SoftVote,
+)
+OF_ITEMS: tuple[Any, ...] = (Annotation, Assignment, Flag, Gold, ChatTurn, ItemResponse)
+OF_PROJECTS: tuple[Any, ...] = (
+    SchemaVersion,
+    GuidelineVersion,
+    Membership,
+    InvitationRow,
+    AuditEvent,
+    ExportRow,
+)
+
+
+@dataclass(frozen=True)
+class DeletedProject:
+    """A project that can be restored or purged."""
+
+    name: str
+    title: str
+    deleted_at: datetime
+    answers: int
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What is gone for good."""
+
+    items: int
+    responses: int
+    answers: int
+
+
+def delete_project(database: Database, who: Member) -> None:
+    """Hide the project from everybody; all its data stay.  Needs own.  Refused: conflict (deleted already)."""
+    _set_deleted(database, who, True)
+
+
+def restore_project(database: Database, who: Member) -> None:
+    """Bring a deleted project back as it was.  Needs own.  Refused: conflict (it is not deleted)."""
+    _set_deleted(database, who, False)
+
+
+def deleted_projects(database: Database, user: User) -> list[DeletedProject]:
+    """The deleted projects that the user may restore, by name."""
+    owned = select(Membership.project_id).where(Membership.account_id == user.id, Membership.role == "owner")
+    answers = (
+        select(func.count(Annotation.id))
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == Project.id)
+        .scalar_subquery()
+    )
+    query = select(Project.name, Project.settings, Project.deleted_at, answers.label("answers"))
+    query = query.where(Project.deleted_at.is_not(None)).order_by(Project.name)
+    with database.read() as connection:
+        rows = connection.execute(query if user.administrator else query.where(Project.id.in_(owned)))
+        return [
+            DeletedProject(row.name, row.settings.get("title", ""), row.deleted_at, row.answers)
+            for row in rows
+        ]
+
+
+def purge_project(database: Database, who: Member, typed: str) -> Purged:
+    """Delete a deleted project for good: prompts, responses, items, answers, versions, members, history.
+
+    What is left is that it was done, by whom and when; users and models stay.  `typed` is the project's name, from
+    whoever asks.  Needs own.  Refused: invalid (another name), conflict (not deleted before).
+    """
+    who.require("own")
+    if typed != who.project:
+        raise Refused("invalid", f"type the project's name exactly ('{who.project}') to delete it for good.")
+    with database.write() as connection:
+        locked = select(Project.deleted_at).where(Project.id == who.project_id).with_for_update()
+        row = connection.execute(locked).one_or_none()
+        if row is None:
+            raise Refused("gone", f"project '{who.project}' is gone already.")
+        if row.deleted_at is None:
+            raise Refused("conflict", f"project '{who.project}' is in use: delete it first.")
+        with _unguarded(connection):
+            purged = _purge(connection, who.project_id)
+        counts = {"items": purged.items, "responses": purged.responses, "answers": purged.answers}
+        note(connection, who.user, "purge-project", who.project, **counts)
+    database.vacuum()
+    return purged
+
+
+# inside ---------------------------------------------------------------------------------------------------------------
+
+
+def _set_deleted(database: Database, who: Member, deleted: bool) -> None:
+    who.require("own")
+    other_way = Project.deleted_at.is_(None) if deleted else Project.deleted_at.is_not(None)
+    with database.write() as connection:
+        change = update(Project).where(Project.id == who.project_id, other_way)
+        if connection.execute(change.values(deleted_at=now() if deleted else None)).rowcount != 1:
+            state = "deleted already" if deleted else "not deleted"
+            raise Refused("conflict", f"project '{who.project}' is {state}.")
+        what = "delete-project" if deleted else "restore-project"
+        note(connection, who.user, what, who.project, who.project_id)
+
+
+def _purge(connection: Connection, project_id: int) -> Purged:
+    """Every row of the project, those that point at others first."""
+    items = select(Item.id).where(Item.project_id == project_id)
+    answers = select(Annotation.id).where(Annotation.item_id.in_(items))
+    prompts = select(PromptRow.id).where(PromptRow.project_id == project_id)
+    responses = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(prompts))
+    purged = Purged(*(_count(connection, found) for found in (items, responses, answers)))
+    for table in OF_ANSWERS:
+        connection.execute(delete(table).where(table.annotation_id.in_(answers)))
+    drafts = select(Assignment.id).where(Assignment.item_id.in_(items))
+    connection.execute(delete(Draft).where(Draft.assignment_id.in_(drafts)))
+    for table in OF_ITEMS:
+        connection.execute(delete(table).where(table.item_id.in_(items)))
+    connection.execute(delete(Item).where(Item.project_id == project_id))
+    connection.execute(delete(ResponseScore).where(ResponseScore.response_id.in_(responses)))
+    connection.execute(delete(ResponseRow).where(ResponseRow.prompt_id.in_(prompts)))
+    connection.execute(delete(PromptRow).where(PromptRow.project_id == project_id))
+    for table in OF_PROJECTS:
+        connection.execute(delete(table).where(table.project_id == project_id))
+    connection.execute(delete(Project).where(Project.id == project_id))
+    return purged
+
+
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
+
+
+@contextmanager
+def _unguarded(connection: Connection) -> Iterator[None]:
+    """Inside, and in this transaction only, rows of append-only tables can be deleted; then the guards stand again."""
+    if connection.dialect.name != "sqlite":
+        for table in APPEND_ONLY:
+            connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER {table}_append_only"))
+        yield
+        for table in APPEND_ONLY:
+            connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER {table}_append_only"))
+        return
+    guards = {}
+    for table in APPEND_ONLY:
+        name = f"{table}_no_delete"
+        found = text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = :name")
+        guards[name] = connection.scalar(found, {"name": name})
+        if guards[name] is not None:
+            connection.execute(text(f"DROP TRIGGER {name}"))
+    yield
+    for statement in guards.values():
+        if statement is not None:
+            connection.exec_driver_sql(statement)

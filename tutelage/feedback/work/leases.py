@@ -1,0 +1,258 @@
+"""Leases and what is behind them, inside the transactions of the services."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from tutelage.feedback.asking.answer_rows import read_answers
+from tutelage.feedback.asking.payloads import ItemType, Shown, Task, Turn
+from tutelage.feedback.asking.slots import draw_order, to_positions
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
+from tutelage.records import Prompt, PromptJson
+from tutelage.store.current import IS_CURRENT, IS_VOTE
+from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, now
+from tutelage.store.schema_feedback import Assignment, Draft, Gold, GuidelineVersion, SchemaVersion
+from tutelage.store.sql import insert_one, takes_turns
+from tutelage.store.voting import answers_of
+
+
+@dataclass(frozen=True)
+class Held:
+    """An assignment with its item, read under a lock on the item's row."""
+
+    id: int
+    item_id: int
+    annotator_id: int
+    status: str
+    lease_expires_at: datetime
+    order: list[int]
+    schema_version_id: int
+    guideline_version_id: int | None
+    type: ItemType
+    overlap: int
+    prompt_id: int
+    owner_id: int | None
+    parent_id: int | None
+    item_digest: str
+
+
+def hold(connection: Connection, who: Member, assignment_id: int) -> Held:
+    """An own assignment; from here on nobody else claims, answers or settles its item.  Refused: not-found."""
+    held = own_assignment(connection, who, assignment_id)
+    if takes_turns(connection):
+        return held
+    lock_item(connection, held.item_id)
+    return own_assignment(connection, who, assignment_id)  # again: it may have changed while we waited
+
+
+def own_assignment(connection: Connection, who: Member, assignment_id: int) -> Held:
+    """`hold` for whoever has the item's lock already.  Refused: not-found."""
+    mine = {"assignment": assignment_id, "annotator": who.annotator_id, "project": who.project_id}
+    found = connection.execute(_HELD, mine).one_or_none()
+    if found is None:
+        raise Refused(
+            "not-found", f"assignment {assignment_id} is not yours in this project: ask for the next item."
+        )
+    return Held(*found)
+
+
+def has_room(connection: Connection, item_id: int, annotator_id: int, at: datetime) -> bool:
+    """Whether answers and the live leases of others leave a place; call it under the item's lock.
+
+    A statement of its own on purpose: under PostgreSQL the one that waited for the lock counts what was before.
+    """
+    row = connection.execute(_ROOM, {"item": item_id, "annotator": annotator_id, "at": at}).one()
+    return row.gold or (not row.closed and row.answers + row.leases < row.overlap)
+
+
+def is_counted(connection: Connection, item_id: int) -> bool:
+    """Whether one more answer counts, or is extra because the item is full; call it under the item's lock."""
+    row = connection.execute(_COUNTED, {"item": item_id}).one()
+    return row.gold or row.answers < row.overlap
+
+
+def lease(
+    connection: Connection,
+    who: Member,
+    item_id: int,
+    status: str = "leased",
+    rules: Standing | None = None,
+) -> int:
+    """Give an item (locked, with room) to an annotator; returns the assignment's id.
+
+    Whoever had it before sees it in the same order and under the same questions as then.  `rules`: what is in force,
+    where that is known already.
+    """
+    rules = rules or standing(connection, who.project_id)
+    until = now() + timedelta(seconds=rules.settings.lease_seconds)
+    row = connection.execute(_LEASED, {"item": item_id, "annotator": who.annotator_id}).one()
+    if row.assignment is not None:
+        values = {"status": status, "lease_expires_at": until}
+        connection.execute(update(Assignment).where(Assignment.id == row.assignment).values(values))
+        return row.assignment
+    seed = order_seed(who, row.digest)
+    return insert_one(
+        connection,
+        Assignment,
+        item_id=item_id,
+        annotator_id=who.annotator_id,
+        status=status,
+        lease_expires_at=until,
+        presented_order=draw_order(row.slots, seed),
+        order_seed=seed,
+        schema_version_id=rules.schema_id,
+        guideline_version_id=rules.guideline_id,
+    )
+
+
+def order_seed(who: Member, item_digest: str) -> int:
+    """A seed for the order in which this annotator sees this item: the same whenever it is asked for."""
+    name = "\0".join((who.project, item_digest, who.user.name))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little") >> 1
+
+
+def read_task(connection: Connection, who: Member, held: Held, blank: bool = False) -> Task:
+    """The task behind an assignment; `blank` leaves out the annotator's own answer."""
+    found = connection.execute(_TASK, {"assignment": held.id}).one()
+    schema = parsed_schema(found.sha256, found.schema)
+    texts = texts_of(connection, held.item_id)
+    annotation_id = None if blank else found.latest
+    answer = None
+    if annotation_id is not None:
+        answer = to_positions(read_answers(connection, [annotation_id])[annotation_id], held.order)
+    return Task(
+        assignment_id=held.id,
+        item_id=held.item_id,
+        project=who.project,
+        type=held.type,
+        thread=thread_of(found.prompt),
+        plain_prompt=isinstance(found.prompt, str),
+        task=found.task,
+        responses=tuple(
+            Shown(position=position, text=texts[slot], steps=steps_shown(held.type, schema, texts[slot]))
+            for position, slot in enumerate(held.order)
+        ),
+        schema_version=found.n,
+        guideline_version=found.guideline or 0,
+        questions=schema,
+        markdown=parsed_settings(found.settings).markdown,
+        lease_expires_at=held.lease_expires_at,
+        draft=found.draft,
+        answer=answer,
+        annotation_id=annotation_id,
+        parent_item_id=held.parent_id,
+    )
+
+
+def thread_of(content: PromptJson) -> tuple[Turn, ...]:
+    """The stored content of a prompt as turns for people: calls of tools are text; a plain prompt is one user's turn."""
+    if isinstance(content, str):
+        return (Turn(role="user", content=content),)
+    turns = Prompt.from_json(content).content
+    assert not isinstance(turns, str)
+    return tuple(Turn(role=turn.role, content=turn.text()) for turn in turns)
+
+
+def latest_answer(connection: Connection, item_id: int, annotator_id: int) -> int | None:
+    """The id of an annotator's current answer to an item."""
+    own = (Annotation.item_id == item_id, Annotation.annotator_id == annotator_id)
+    return connection.scalar(select(Annotation.id).where(*own, IS_VOTE, IS_CURRENT))
+
+
+# statements: built once, since building one costs as much as running it ---------------------------------------------
+
+_HELD = (
+    select(
+        Assignment.id,
+        Assignment.item_id,
+        Assignment.annotator_id,
+        Assignment.status,
+        Assignment.lease_expires_at,
+        Assignment.presented_order,
+        Assignment.schema_version_id,
+        Assignment.guideline_version_id,
+        Item.type,
+        Item.overlap,
+        Item.prompt_id,
+        Item.owner_id,
+        Item.parent_id,
+        Item.digest,
+    )
+    .join(Item, Item.id == Assignment.item_id)
+    .where(
+        Assignment.id == bindparam("assignment"),
+        Assignment.annotator_id == bindparam("annotator"),
+        Item.project_id == bindparam("project"),
+    )
+)
+
+# How many other annotators than `annotator` hold a lease on `Item` that lives `at` a moment.
+LEASES_OF_OTHERS = (
+    select(func.count(Assignment.id))
+    .where(
+        Assignment.item_id == Item.id,
+        Assignment.annotator_id != bindparam("annotator"),
+        Assignment.status == "leased",
+        Assignment.lease_expires_at > bindparam("at"),
+    )
+    .correlate(Item)
+    .scalar_subquery()
+)
+IS_GOLD = select(Gold.item_id).where(Gold.item_id == Item.id).exists()
+_COUNTED = select(Item.overlap, answers_of(Item.id).label("answers"), IS_GOLD.label("gold")).where(
+    Item.id == bindparam("item")
+)
+_ROOM = _COUNTED.add_columns(Item.closed, LEASES_OF_OTHERS.label("leases"))
+
+_LEASED = select(
+    Item.digest,
+    select(func.count())
+    .select_from(ItemResponse)
+    .where(ItemResponse.item_id == Item.id)
+    .correlate(Item)
+    .scalar_subquery()
+    .label("slots"),
+    select(Assignment.id)
+    .where(Assignment.item_id == Item.id, Assignment.annotator_id == bindparam("annotator"))
+    .correlate(Item)
+    .scalar_subquery()
+    .label("assignment"),
+).where(Item.id == bindparam("item"))
+
+_TASK = (
+    select(
+        SchemaVersion.n,
+        SchemaVersion.sha256,
+        SchemaVersion.content.label("schema"),
+        Project.settings,
+        GuidelineVersion.n.label("guideline"),
+        PromptRow.content.label("prompt"),
+        PromptRow.task,
+        Draft.content.label("draft"),
+        select(Annotation.id)
+        .where(
+            Annotation.item_id == Assignment.item_id,
+            Annotation.annotator_id == Assignment.annotator_id,
+            IS_VOTE,
+            IS_CURRENT,
+        )
+        .correlate(Assignment)
+        .scalar_subquery()
+        .label("latest"),
+    )
+    .select_from(Assignment)
+    .join(Item, Item.id == Assignment.item_id)
+    .join(Project, Project.id == Item.project_id)
+    .join(PromptRow, PromptRow.id == Item.prompt_id)
+    .join(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
+    .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)
+    .outerjoin(Draft, Draft.assignment_id == Assignment.id)
+    .where(Assignment.id == bindparam("assignment"))
+)

@@ -1,0 +1,291 @@
+"""Text written on the spot by a model: turns of a chat, and steps written again.  Generation itself happens elsewhere.
+
+A turn of a chat is a child item (pair or rank) below the chat's item, given to its annotator only, with responses
+whose prompt is the conversation so far; so chats reach training as comparisons like any others.  Steps written again
+are a child item of type step in the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from tutelage.feedback.asking.payloads import MAX_TEXT, ItemType, LiveResponse, Receipt, Submission, Task
+from tutelage.feedback.asking.steps import split_steps
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items.contents import lock_item, texts_of
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import schema_at
+from tutelage.feedback.work.answers import revise_in, submit_in
+from tutelage.feedback.work.leases import Held, hold, latest_answer, lease, own_assignment, read_task
+from tutelage.records import Message, Prompt
+from tutelage.store.database import Database
+from tutelage.store.generations import insert_generation_run
+from tutelage.store.pairing import LIVE
+from tutelage.store.rows import ModelInfo
+from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow, digest
+from tutelage.store.schema_feedback import Assignment, ChatTurn
+from tutelage.store.sql import insert_one, lock_project
+
+
+def chat_prompt(database: Database, who: Member, assignment_id: int, message: str) -> Prompt:
+    """The conversation so far with the annotator's new message at its end: what candidates must answer.
+
+    The item's prompt opens the conversation: with an empty first message the candidates answer it as it is; a first
+    message stands in the place of its last user turn.  Refused: not-found; conflict (the latest turn has no choice
+    yet, or the chat was ended); invalid (empty later message, too long).
+    """
+    who.require("label")
+    with database.write() as connection:
+        return _next_prompt(connection, _open_chat(connection, who, assignment_id), message)
+
+
+def add_turn(
+    database: Database, who: Member, assignment_id: int, message: str, candidates: Sequence[LiveResponse]
+) -> Task:
+    """Store candidates for a new turn; returns the child task (pair or rank) to be answered with `choose`."""
+    who.require("label")
+    if not 2 <= len(candidates) <= 9:
+        raise Refused("invalid", f"a turn has 2 to 9 candidates, not {len(candidates)}.")
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        chat = _open_chat(connection, who, assignment_id)
+        prompt = _next_prompt(connection, chat, message)
+        prompt_id = _prompt_row(connection, who.project_id, prompt)
+        responses = [_response(connection, prompt_id, candidate) for candidate in candidates]
+        n = len(_turns(connection, chat))
+        type: ItemType = "pair" if len(responses) == 2 else "rank"
+        held = _child(connection, who, chat, type, prompt_id, responses, ("turn", n))
+        insert_one(connection, ChatTurn, item_id=held.item_id, n=n, message=message, chosen_slot=None)
+        return read_task(connection, who, held)
+
+
+def choose(
+    database: Database, who: Member, assignment_id: int, submission: Submission, position: int | None = None
+) -> Receipt:
+    """Answer a turn's child task; the best response (`position`, among equals) continues the conversation.
+
+    Again: a revision, as long as no later turn builds on it.  Refused: as submit and revise.
+    """
+    who.require("label")
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        if connection.scalar(select(ChatTurn.n).where(ChatTurn.item_id == held.item_id)) is None:
+            raise Refused("not-found", f"assignment {assignment_id} is no turn of a chat: submit it instead.")
+        latest = latest_answer(connection, held.item_id, who.annotator_id)
+        if latest is None:
+            return submit_in(connection, who, held, submission, position)
+        return revise_in(connection, who, latest, submission, position)
+
+
+def turns(database: Database, who: Member, assignment_id: int) -> list[dict[str, Any]]:
+    """The chat so far: [{message, task: Task, chosen: text | None}], oldest first."""
+    who.require("label")
+    with database.write() as connection:
+        chat = hold(connection, who, assignment_id)
+        return [
+            {
+                "message": turn.message,
+                "task": read_task(connection, who, hold(connection, who, turn.assignment_id)),
+                "chosen": _chosen(connection, turn),
+            }
+            for turn in _turns(connection, chat)
+        ]
+
+
+def regeneration_prefix(
+    database: Database, who: Member, assignment_id: int, step: int, rewrite: str
+) -> tuple[Prompt, str]:
+    """The prompt, and how the response begins (steps before `step` as they were, then `rewrite`) for a generator.
+
+    Refused: not-found; invalid (no such step, empty rewrite, not an item of steps).
+    """
+    who.require("label")
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        return _prompt(connection, held.prompt_id), _prefix(connection, held, step, rewrite)
+
+
+def add_regeneration(
+    database: Database, who: Member, assignment_id: int, step: int, rewrite: str, candidate: LiveResponse
+) -> Task:
+    """Store what a model wrote from the corrected prefix (candidate.text is what comes after it); returns the child step task."""
+    who.require("label")
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        held = hold(connection, who, assignment_id)
+        prefix = _prefix(connection, held, step, rewrite)
+        origin = {"continued_from": hashlib.sha256(prefix.encode()).hexdigest()[:16], "step": step}
+        whole = candidate.model_copy(
+            update={"text": prefix + candidate.text, "params": {**candidate.params, **origin}}
+        )
+        response_id = _response(connection, held.prompt_id, whole)
+        child = _child(connection, who, held, "step", held.prompt_id, [response_id], ("again", response_id))
+        return read_task(connection, who, child)
+
+
+def regenerations(database: Database, who: Member, assignment_id: int) -> list[Task]:
+    """The tasks that `add_regeneration` made below an own one, oldest first."""
+    who.require("label")
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        query = (
+            select(Assignment.id)
+            .join(Item, Item.id == Assignment.item_id)
+            .where(Item.parent_id == held.item_id, Item.type == "step", Item.owner_id == who.annotator_id)
+            .order_by(Assignment.id)
+        )
+        ids = list(connection.scalars(query))
+        return [read_task(connection, who, hold(connection, who, key)) for key in ids]
+
+
+# chats ----------------------------------------------------------------------------------------------------------------
+
+
+def _open_chat(connection: Connection, who: Member, assignment_id: int) -> Held:
+    chat = hold(connection, who, assignment_id)
+    if chat.type != "chat":
+        raise Refused("not-found", f"assignment {assignment_id} is no chat.")
+    if chat.status not in ("leased", "released"):
+        raise Refused("conflict", f"this chat is {chat.status}: ask for the next item.")
+    return chat
+
+
+def _turns(connection: Connection, chat: Held) -> list[Any]:
+    """The turns of one annotator's chat: child item, n, message, chosen slot, assignment, in order.
+
+    Several annotators may have the same chat, each with turns of their own.
+    """
+    query = (
+        select(
+            ChatTurn.item_id,
+            ChatTurn.n,
+            ChatTurn.message,
+            ChatTurn.chosen_slot,
+            Assignment.id.label("assignment_id"),
+        )
+        .join(Item, Item.id == ChatTurn.item_id)
+        .join(Assignment, (Assignment.item_id == Item.id) & (Assignment.annotator_id == Item.owner_id))
+        .where(Item.parent_id == chat.item_id, Item.owner_id == chat.annotator_id)
+        .order_by(ChatTurn.n)
+    )
+    return list(connection.execute(query))
+
+
+def _chosen(connection: Connection, turn: Any) -> str | None:
+    if turn.chosen_slot is None:
+        return None
+    return texts_of(connection, turn.item_id)[turn.chosen_slot]
+
+
+def _next_prompt(connection: Connection, chat: Held, message: str) -> Prompt:
+    if len(message) > MAX_TEXT:
+        raise Refused("invalid", f"a message has at most {MAX_TEXT} characters.")
+    opening = _prompt(connection, chat.prompt_id)
+    done = _turns(connection, chat)
+    if done and done[-1].chosen_slot is None:
+        raise Refused("conflict", "choose a response to your last message first.")
+    if done and not message.strip():
+        raise Refused("invalid", "write a message first.")
+    thread = _opening(opening, done[0].message if done else message)
+    for place, turn in enumerate(done):
+        following = done[place + 1].message if place + 1 < len(done) else message
+        thread += [Message("assistant", _chosen(connection, turn) or ""), Message("user", following)]
+    if not done and not message.strip():
+        return opening
+    return Prompt(tuple(thread), opening.task, tools=opening.tools)
+
+
+def _opening(prompt: Prompt, message: str) -> list[Message]:
+    """How the conversation begins: the item's prompt, its last user turn replaced by the first message, if there is one."""
+    thread = [Message("user", prompt.content)] if isinstance(prompt.content, str) else list(prompt.content)
+    return [*thread[:-1], Message("user", message)] if message.strip() else thread
+
+
+# rows -----------------------------------------------------------------------------------------------------------------
+
+
+def _prompt(connection: Connection, prompt_id: int) -> Prompt:
+    columns = (PromptRow.content, PromptRow.task, PromptRow.reference)
+    row = connection.execute(select(*columns).where(PromptRow.id == prompt_id)).one()
+    return Prompt.from_json(row.content, row.task, row.reference)
+
+
+def _prompt_row(connection: Connection, project_id: int, prompt: Prompt) -> int:
+    known = select(PromptRow.id).where(PromptRow.project_id == project_id, PromptRow.digest == prompt.id)
+    found = connection.scalar(known)
+    if found is not None:
+        return found
+    return insert_one(
+        connection,
+        PromptRow,
+        project_id=project_id,
+        content=prompt.content_json(),
+        task=prompt.task,
+        reference=None if prompt.reference is None else dict(prompt.reference),
+        split=LIVE,
+        digest=prompt.id,
+    )
+
+
+def _response(connection: Connection, prompt_id: int, candidate: LiveResponse) -> int:
+    model = ModelInfo(candidate.model, candidate.model_sha256)
+    run_id = insert_generation_run(connection, model, candidate.engine, {"live": True, **candidate.params})
+    place = (ResponseRow.prompt_id == prompt_id, ResponseRow.generation_run_id == run_id)
+    last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*place))
+    return insert_one(
+        connection,
+        ResponseRow,
+        prompt_id=prompt_id,
+        generation_run_id=run_id,
+        sample_index=0 if last is None else last + 1,
+        text=candidate.text,
+        finish_reason=candidate.finish,
+        n_tokens=candidate.n_tokens,
+        logprob=candidate.logprob,
+        digest=digest(candidate.text),
+    )
+
+
+def _child(
+    connection: Connection,
+    who: Member,
+    parent: Held,
+    type: ItemType,
+    prompt_id: int,
+    responses: Sequence[int],
+    name: tuple[str, int],
+) -> Held:
+    """An item below another one, for this annotator alone, leased to them."""
+    item_id = insert_one(
+        connection,
+        Item,
+        project_id=who.project_id,
+        type=type,
+        prompt_id=prompt_id,
+        overlap=1,
+        digest=digest("below", parent.item_digest, who.user.name, *name),
+        parent_id=parent.item_id,
+        owner_id=who.annotator_id,
+    )
+    for slot, response_id in enumerate(responses):
+        insert_one(connection, ItemResponse, item_id=item_id, slot=slot, response_id=response_id)
+    lock_item(connection, item_id)
+    return own_assignment(connection, who, lease(connection, who, item_id))
+
+
+def _prefix(connection: Connection, held: Held, step: int, rewrite: str) -> str:
+    if held.type != "step":
+        raise Refused("invalid", "only items of steps are written again from a step.")
+    _, schema = schema_at(connection, held.schema_version_id)
+    steps = split_steps(texts_of(connection, held.item_id)[0], schema.splitter)
+    if not 0 <= step < len(steps):
+        raise Refused("invalid", f"there is no step {step}: the response has {len(steps)}.")
+    if not rewrite.strip() or len(rewrite) > MAX_TEXT:
+        raise Refused("invalid", "write the corrected step first.")
+    wrong = steps[step]
+    gap = wrong[len(wrong.rstrip()) :] or "\n"
+    return "".join(steps[:step]) + rewrite.rstrip() + gap

@@ -1,0 +1,398 @@
+"""The queue: which item an annotator gets next, for how long, and how it is given back.
+
+A lease is a row with an expiry that the claim itself compares with the clock; nothing sweeps.  An item is handed out
+while answers plus other people's live leases are fewer than its overlap, decided under a lock on the item's row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
+
+from tutelage.feedback.asking.payloads import MAX_TEXT, FlagCode, SkipReason, Task
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.insights.tables import gold_counts
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import settings_of, standing
+from tutelage.feedback.work.leases import (
+    IS_GOLD,
+    LEASES_OF_OTHERS,
+    Held,
+    has_room,
+    hold,
+    lease,
+    own_assignment,
+    read_task,
+)
+from tutelage.seeds import rng
+from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
+from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Item, now
+from tutelage.store.schema_feedback import Assignment, Draft, Flag
+from tutelage.store.sql import insert_one, takes_turns
+
+IN_HAND = 10  # live leases that one annotator may hold in a project
+DRAFT_BYTES = 300_000
+PACE_OVER, PACE_AT_LEAST, PAUSE = 50, 5, timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an annotator's home shows.
+
+    `left`: items this annotator could still get; `per_hour`: own pace over the last 50 answers, pauses over five
+    minutes left out (None below 5 answers); `gold_right` of `gold_answered` (None when the project hides it).
+    """
+
+    answered: int
+    skipped: int
+    left: int
+    project_items: int
+    project_complete: int
+    per_hour: float | None
+    gold_right: int | None
+    gold_answered: int | None
+    last: list[LastAnswer]
+
+
+@dataclass(frozen=True)
+class LastAnswer:
+    """One of the annotator's own latest answers: for undo and for going back."""
+
+    annotation_id: int
+    assignment_id: int
+    item_id: int
+    type: str
+    submitted_at: datetime
+
+
+def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> Task | None:
+    """The next item, leased to this annotator; None when nothing is left.  Needs label.
+
+    An own live lease comes first (a reload loses nothing).  `besides` are assignment ids in hand (to prefetch: pass
+    the one on screen).  Nobody gets an item that they answered or skipped.  Refused: conflict (ten in hand already).
+    """
+    _require_label(who)
+    at = now()
+    with database.write() as connection:
+        rules = standing(connection, who.project_id)  # before any item is locked: it may make questions
+        held = _in_hand(connection, who, at)
+        for assignment_id in held:
+            if assignment_id not in besides:
+                return read_task(connection, who, hold(connection, who, assignment_id))
+        if len(held) >= IN_HAND:
+            raise Refused("conflict", f"you hold {len(held)} items already: answer or release some first.")
+        gold = _is_gold_turn(connection, who, rules.settings.gold_rate)
+        item_id = _claim(connection, who, at, besides, gold=True) if gold else None
+        item_id = item_id or _claim(connection, who, at, besides, gold=False)
+        if item_id is None:
+            return None
+        leased = lease(connection, who, item_id, rules=rules)
+        return read_task(connection, who, own_assignment(connection, who, leased))
+
+
+def task(database: Database, who: Member, assignment_id: int) -> Task:
+    """An own assignment again: open, or answered (for revision, with the answer).  Refused: not-found."""
+    _require_label(who)
+    with database.write() as connection:
+        return read_task(connection, who, hold(connection, who, assignment_id))
+
+
+def heartbeat(database: Database, who: Member, assignment_id: int) -> datetime:
+    """Extend an own lease to now + lease_seconds; returns when it ends.
+
+    Revives an expired lease if the item still has room.  Refused: not-found; conflict (answered or skipped); gone
+    (others have filled the item: a submit is still taken, as extra if it is full).
+    """
+    _require_label(who)
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        if held.status not in ("leased", "released"):
+            raise Refused("conflict", f"this item is {held.status} already: ask for the next one.")
+        if not _extend(connection, who, held):
+            raise Refused(
+                "gone", "your time for this item ran out and others have taken it: submit, or go on."
+            )
+        return own_assignment(connection, who, assignment_id).lease_expires_at
+
+
+def save_draft(database: Database, who: Member, assignment_id: int, draft: dict[str, Any]) -> None:
+    """Keep what is typed so far (at most 300 kB of JSON), and extend the lease if it can be.
+
+    Refused: not-found; invalid (too large); conflict (answered or skipped: there is nothing left to draft).  A draft
+    for a revision is kept as well (status done).
+    """
+    _require_label(who)
+    if len(json.dumps(draft)) > DRAFT_BYTES:
+        raise Refused("invalid", f"a draft has at most {DRAFT_BYTES:,} bytes.")
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        if held.status == "skipped":
+            raise Refused("conflict", "this item was skipped: ask for the next one.")
+        there = connection.scalar(select(Draft.assignment_id).where(Draft.assignment_id == held.id))
+        if there is None:
+            insert_one(connection, Draft, assignment_id=held.id, content=draft)
+        else:
+            values = {"content": draft, "saved_at": now()}
+            connection.execute(update(Draft).where(Draft.assignment_id == held.id).values(values))
+        if held.status in ("leased", "released"):
+            _extend(connection, who, held)
+
+
+def skip(database: Database, who: Member, assignment_id: int, reason: SkipReason, text: str = "") -> None:
+    """Give the item back for good.  Again with the same assignment: nothing happens.  Refused: not-found, conflict (answered)."""
+    _require_label(who)
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        if held.status == "skipped":
+            return
+        if held.status not in ("leased", "released"):
+            raise Refused("conflict", "this item is answered already: revise the answer instead.")
+        values = {"status": "skipped", "skip_reason": reason, "skip_text": text[:MAX_TEXT]}
+        connection.execute(update(Assignment).where(Assignment.id == held.id).values(values))
+        connection.execute(delete(Draft).where(Draft.assignment_id == held.id))
+
+
+def release(database: Database, who: Member, assignment_id: int) -> None:
+    """Give the item back without saying no: it may come again.  Not leased any more: nothing happens.  Refused: not-found."""
+    _require_label(who)
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        leased = (Assignment.id == held.id, Assignment.status == "leased")
+        connection.execute(update(Assignment).where(*leased).values(status="released"))
+
+
+def flag(database: Database, who: Member, assignment_id: int, code: FlagCode, text: str = "") -> int:
+    """Tell the managers about an item, without giving it back; returns the flag's id."""
+    _require_label(who)
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        return insert_one(
+            connection,
+            Flag,
+            item_id=held.item_id,
+            annotator_id=who.annotator_id,
+            code=code,
+            text=text[:MAX_TEXT],
+        )
+
+
+def progress(database: Database, who: Member) -> Progress:
+    """The annotator's own numbers.  Needs label."""
+    _require_label(who)
+    at = now()
+    with database.read() as connection:
+        shared = (Item.project_id == who.project_id, Item.owner_id.is_(None), Item.closed.is_(False))
+        complete = (*shared, Item.n_done >= Item.overlap)
+        skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
+        own = _own_answers(connection, who)
+        right = (
+            gold_counts(connection, who)
+            if settings_of(connection, who.project_id).show_gold_accuracy
+            else None
+        )
+        return Progress(
+            answered=_count(connection, Annotation.id, *_first_answers(who)),
+            skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
+            left=connection.scalar(_LEFT, _claiming(who, at, ())) or 0,
+            project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
+            project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
+            per_hour=pace([answer.submitted_at for answer in own]),
+            gold_right=None if right is None else right[0],
+            gold_answered=None if right is None else right[1],
+            last=own[:10],
+        )
+
+
+def pace(moments: Sequence[datetime]) -> float | None:
+    """Answers per hour from the moments of the latest answers (newest first), long pauses left out; None below 5."""
+    gaps = [later - earlier for later, earlier in itertools.pairwise(moments)]
+    worked = [gap for gap in gaps if gap <= PAUSE]
+    seconds = sum(gap.total_seconds() for gap in worked)
+    if len(worked) + 1 < PACE_AT_LEAST or seconds <= 0:
+        return None
+    return 3600 * len(worked) / seconds
+
+
+# inside ---------------------------------------------------------------------------------------------------------------
+
+
+def _require_label(who: Member) -> None:
+    who.require("label")
+    if not who.annotator_id:
+        raise Refused("forbidden", "only users with an account label: log in through the web page.")
+
+
+def _in_hand(connection: Connection, who: Member, at: datetime) -> list[int]:
+    """The annotator's live leases in the project, oldest first."""
+    mine = {"annotator": who.annotator_id, "project": who.project_id, "at": at}
+    return list(connection.scalars(_IN_HAND, mine))
+
+
+def _is_gold_turn(connection: Connection, who: Member, rate: float) -> bool:
+    """Whether this claim is one of the share `rate` of gold items; drawn by how many items the annotator has had."""
+    if rate == 0:
+        return False
+    had = _count(
+        connection,
+        Assignment.id,
+        Assignment.annotator_id == who.annotator_id,
+        Item.project_id == who.project_id,
+    )
+    return bool(rng(0, "gold", who.project, who.user.name, had).random() < rate)
+
+
+def _claim(
+    connection: Connection, who: Member, at: datetime, besides: Sequence[int], gold: bool
+) -> int | None:
+    """An item, locked, that really has room.
+
+    Under PostgreSQL others may be faster between looking and locking: what turns out to be full is let go again (so
+    that nobody ever waits while holding a second item).  Items that others hold at this moment are passed over, and
+    waited for only when there is nothing else.
+    """
+    taken: list[int] = []
+    values = _claiming(who, at, besides) | {"taken": taken}
+    alone = takes_turns(connection)
+    if not alone:
+        connection.execute(_IN_ORDER)
+    for patient in (True,) if alone else (False, True):
+        while True:
+            savepoint = None if alone else connection.begin_nested()
+            found = connection.scalar(_CLAIMS[gold, patient], values)
+            if found is not None and has_room(connection, found, who.annotator_id, at):
+                if savepoint is not None:
+                    savepoint.commit()
+                return found
+            if savepoint is not None:
+                savepoint.rollback()
+            if found is None:
+                break
+            taken.append(found)
+    return None
+
+
+def _claiming(who: Member, at: datetime, besides: Sequence[int]) -> dict[str, Any]:
+    """Values of the statements that look for items."""
+    return {
+        "project": who.project_id,
+        "annotator": who.annotator_id,
+        "at": at,
+        "besides": list(besides),
+    }
+
+
+def _extend(connection: Connection, who: Member, held: Held) -> bool:
+    """Renew a lease if it lives or the item has room; whether it was."""
+    at = now()
+    alive = held.status == "leased" and held.lease_expires_at > at
+    if not alive and not has_room(connection, held.item_id, who.annotator_id, at):
+        return False
+    lease(connection, who, held.item_id)
+    return True
+
+
+def _first_answers(who: Member) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Annotation.annotator_id == who.annotator_id,
+        IS_FIRST,
+        Item.project_id == who.project_id,
+        Item.owner_id.is_(None),
+    )
+
+
+def _own_answers(connection: Connection, who: Member) -> list[LastAnswer]:
+    """The annotator's latest answers, newest first, each as it is now."""
+    rows = connection.execute(
+        select(
+            Annotation.id, Annotation.assignment_id, Annotation.item_id, Item.type, Annotation.submitted_at
+        )
+        .join(Item, Item.id == Annotation.item_id)
+        .where(
+            Annotation.annotator_id == who.annotator_id,
+            Annotation.assignment_id.is_not(None),
+            IS_VOTE,
+            IS_CURRENT,
+            Item.project_id == who.project_id,
+            Item.owner_id.is_(None),
+        )
+        .order_by(Annotation.id.desc())
+        .limit(PACE_OVER)
+    )
+    return [LastAnswer(row.id, row.assignment_id, row.item_id, row.type, row.submitted_at) for row in rows]
+
+
+def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]) -> int:
+    """How many rows of an item's table fit (joined to `Item`)."""
+    table = column.class_
+    query = select(func.count(column)).join(Item, Item.id == table.item_id).where(*conditions)
+    return connection.scalar(query) or 0
+
+
+# statements: built once (see tasks.py) ------------------------------------------------------------------------------
+
+_IN_HAND = (
+    select(Assignment.id)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(
+        Assignment.annotator_id == bindparam("annotator"),
+        Assignment.status == "leased",
+        Assignment.lease_expires_at > bindparam("at"),
+        Item.project_id == bindparam("project"),
+        Item.owner_id.is_(None),
+    )
+    .order_by(Assignment.id)
+)
+# Counted, not NOT EXISTS: PostgreSQL would join those, and read all that the annotator ever did for each open item.
+_MINE = (
+    select(func.count(Assignment.id))
+    .where(
+        Assignment.item_id == Item.id,
+        Assignment.annotator_id == bindparam("annotator"),
+        Assignment.status.in_(("done", "skipped", "review"))
+        | Assignment.id.in_(bindparam("besides", expanding=True)),
+    )
+    .scalar_subquery()
+)
+_ANSWERED = (
+    select(func.count(Annotation.id))
+    .where(
+        Annotation.item_id == Item.id,
+        Annotation.annotator_id == bindparam("annotator"),
+        IS_VOTE,
+    )
+    .scalar_subquery()
+)
+_UNTOUCHED = (  # not answered, not declined and not in hand by this annotator
+    Item.project_id == bindparam("project"),
+    Item.owner_id.is_(None),
+    Item.closed.is_(False),
+    _MINE == 0,
+    _ANSWERED == 0,
+)
+_OPEN = (  # untouched, ordinary, and with room; `n_done` spares counting what is full
+    *_UNTOUCHED,
+    ~IS_GOLD,
+    Item.n_done < Item.overlap,
+    Item.n_done + LEASES_OF_OTHERS < Item.overlap,
+)
+# PostgreSQL guesses that next to nothing is open, and would rather look at all items than walk the queue to the first;
+# or, where it walks, that the way is so long that machine code pays.  Both for the rest of the transaction only.
+_IN_ORDER = select(func.set_config("enable_sort", "off", True), func.set_config("jit", "off", True))
+_LEFT = select(func.count(Item.id)).where(*_OPEN)
+_CLAIMS = {
+    (gold, patient): select(Item.id)
+    .where(*((*_UNTOUCHED, IS_GOLD) if gold else _OPEN))
+    .where(Item.id.not_in(bindparam("taken", expanding=True)))
+    .order_by(Item.priority.desc(), Item.digest.desc())
+    .limit(1)
+    .with_for_update(of=Item, key_share=True, skip_locked=not patient)
+    for gold in (False, True)
+    for patient in (False, True)
+}
