@@ -37,10 +37,32 @@ from tutelage.records import Prompt, Response
 from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackRestoreSettings
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
-from tutelage.store.schema import Base
+from tutelage.store.schema import Annotation, Base
+from tutelage.store.schema_feedback import (
+    GuidelineSeen,
+    GuidelineVersion,
+    ItemNote,
+    ItemReserved,
+    ItemTag,
+    SentBack,
+    Suggestion,
+    Webhook,
+    WebhookDelivery,
+    Withdrawal,
+)
+from tutelage.store.sql import insert_one
 
 SECRET = "the whale sings at midnight"
-KEPT = {"account", "annotator", "credential", "session", "login_failure", "model_ref", "generation_run"}
+KEPT = {
+    "account",
+    "annotator",
+    "credential",
+    "session",
+    "login_failure",
+    "model_ref",
+    "generation_run",
+    "store_info",
+}
 
 
 def contents(database: Database) -> dict[str, list[Any]]:
@@ -89,7 +111,26 @@ def full_project(store: Store, database: Database, olga: Member) -> Member:
     queue.save_draft(database, ben, open_task.assignment_id, {"reason": SECRET})
     queue.flag(database, ben, open_task.assignment_id, "unsafe", SECRET)
     accounts.invite(database, olga.user, "private", "viewer")
+    furnish(database, who, ben, open_task.item_id)
     return who
+
+
+def furnish(database: Database, who: Member, ben: Member, item_id: int) -> None:
+    """A row in the tables that stand beside items and answers."""
+    with database.write() as connection:
+        answer = connection.scalar(select(func.max(Annotation.id)))
+        version = connection.scalar(select(func.max(GuidelineVersion.id)))
+        hook = {"project_id": who.project_id, "url": SECRET, "secret": SECRET, "events": []}
+        key = insert_one(connection, Webhook, **hook)
+        insert_one(connection, WebhookDelivery, webhook_id=key, event="answered", payload={"text": SECRET})
+        insert_one(connection, SentBack, annotation_id=answer, note=SECRET)
+        insert_one(connection, Withdrawal, annotation_id=answer)
+        insert_one(connection, Suggestion, item_id=item_id, source="m", answer={"text": SECRET})
+        insert_one(connection, ItemReserved, item_id=item_id, team=SECRET)
+        insert_one(connection, ItemTag, item_id=item_id, tag=SECRET)
+        insert_one(connection, ItemNote, item_id=item_id, text=SECRET)
+        seen = {"annotator_id": ben.annotator_id, "guideline_version_id": version}
+        insert_one(connection, GuidelineSeen, **seen)
 
 
 def test_a_deleted_project_is_hidden_and_comes_back_whole(store: Store, database: Database) -> None:
@@ -212,5 +253,14 @@ def test_every_table_is_either_purged_or_kept() -> None:
     """Whoever adds a table decides what a purge does with it."""
     purged = {
         table.__tablename__ for table in (*deletion.OF_ANSWERS, *deletion.OF_ITEMS, *deletion.OF_PROJECTS)
-    } | {"draft", "item", "response_score", "response", "prompt", "project"}
+    } | {
+        "draft",
+        "item",
+        "response_score",
+        "response",
+        "prompt",
+        "project",
+        "webhook_delivery",
+        "guideline_seen",
+    }
     assert purged | KEPT == set(Base.metadata.tables)

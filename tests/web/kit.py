@@ -20,7 +20,7 @@ from tutelage.store.database import Database
 from tutelage.web.generation import LiveGenerator, NamedModel
 
 PASSWORD = "correct horse battery staple"
-ROLES: tuple[Role, ...] = ("owner", "manager", "adjudicator", "annotator", "viewer")
+ROLES: tuple[Role, ...] = ("owner", "manager", "adjudicator", "expert", "annotator", "viewer")
 PROMPTS = (
     "Summarise: **Tom** has a red ball. He walked to the market, and there he sold it to Mary for three coins.",
     "What is $\\frac{1}{2} + \\frac{1}{3}$? Show each step.",

@@ -24,6 +24,7 @@ from tutelage.web.site import Site
 PUBLIC = {"/login", "/join/{secret}", "/healthz", "/readyz", "/api/v1/auth/login"}
 ALLOWED = {  # what each role may do, written down on its own: the truth that the routes are compared with
     "annotator": {"member", "label"},
+    "expert": {"member", "label"},
     "adjudicator": {"member", "label", "adjudicate", "view"},
     "viewer": {"member", "view"},
     "manager": {"member", "label", "adjudicate", "view", "export", "manage"},
@@ -153,7 +154,7 @@ def test_every_route_refuses_the_roles_that_it_is_not_for(
                 f"{role}: {way.method} {way.path}: {answer.status_code} {answer.text[:200]}"
             )
             refused += 1
-    assert (refused > 10) == (role in ("annotator", "adjudicator", "viewer"))
+    assert (refused > 10) == (role in ("annotator", "expert", "adjudicator", "viewer"))
 
 
 def test_outsiders_do_not_even_learn_that_a_project_exists(

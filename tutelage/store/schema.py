@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -35,6 +36,7 @@ REVISIONS = (
     "0002",
     "0003",
     "0004",
+    "0005",
 )  # every migration this code knows, oldest first; the last one is what the code needs
 
 
@@ -42,6 +44,18 @@ def digest(*parts: Any) -> str:
     """16 hex digits that identify JSON content (as in `records.Prompt.id`)."""
     content = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def search_text(content: Any) -> str:
+    """What a prompt is searched by: the text of all its messages, NFKC, without case."""
+    turns = content["messages"] if isinstance(content, dict) else content
+    texts = [turns] if isinstance(turns, str) else [_said(turn) for turn in turns]
+    return unicodedata.normalize("NFKC", "\n".join(texts)).casefold()
+
+
+def _said(turn: dict[str, Any]) -> str:
+    said = turn.get("content") or ""
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -78,6 +92,15 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar = {dict[str, Any]: JSON(none_as_null=True), datetime: UtcDateTime()}
+
+
+class StoreInfo(Base):
+    """What is known of the store itself: `identity`, a name of its own that no other store has."""
+
+    __tablename__ = "store_info"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class Project(Base):
@@ -130,6 +153,10 @@ class PromptRow(Base):
     reference: Mapped[dict[str, Any] | None]
     split: Mapped[str]
     digest: Mapped[str]
+    search: Mapped[str] = mapped_column(
+        default=lambda context: search_text(context.get_current_parameters()["content"]), server_default=""
+    )
+    redacted_at: Mapped[datetime | None]  # its text is gone, its identity stays
 
 
 class ResponseRow(Base):
@@ -147,6 +174,7 @@ class ResponseRow(Base):
     n_tokens: Mapped[int]
     logprob: Mapped[float | None]
     digest: Mapped[str]
+    redacted_at: Mapped[datetime | None]  # its text is gone, its identity stays
 
 
 ITEM_TYPES = ("pair", "rank", "rate", "step", "rewrite", "chat")
@@ -183,6 +211,7 @@ class Item(Base):
     closed: Mapped[bool] = mapped_column(default=False, server_default=false())
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("item.id"), index=True)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("annotator.id"))
+    reserved: Mapped[bool] = mapped_column(default=False, server_default=false())  # see ItemReserved
 
 
 class ItemResponse(Base):

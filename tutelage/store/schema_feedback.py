@@ -78,7 +78,10 @@ class SessionRow(Base):
 
 
 class InvitationRow(Base):
-    """A single-use invitation to a project, or (without one) for an administrator."""
+    """A single-use invitation to a project, or (without one) for an administrator.
+
+    With an `account_id` it invites nobody new: it sets a new password for that account.
+    """
 
     __tablename__ = "invitation"
 
@@ -90,6 +93,8 @@ class InvitationRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    revoked_at: Mapped[datetime | None]
 
 
 class LoginFailure(Base):
@@ -103,12 +108,13 @@ class LoginFailure(Base):
 
 
 class Membership(Base):
-    """An account's role in a project."""
+    """An account's role in a project.  Answers of an `expert` weigh more (`ProjectSettings.expert_weight`)."""
 
     __tablename__ = "membership"
     __table_args__ = (
         CheckConstraint(
-            "role IN ('owner', 'manager', 'adjudicator', 'annotator', 'viewer')", name="membership_role"
+            "role IN ('owner', 'manager', 'adjudicator', 'expert', 'annotator', 'viewer')",
+            name="membership_role",
         ),
     )
 
@@ -116,6 +122,9 @@ class Membership(Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), primary_key=True)
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
+    team: Mapped[str] = mapped_column(
+        default="", server_default=""
+    )  # a group of members that items can be for
 
 
 # what is asked --------------------------------------------------------------------------------------------------------
@@ -213,6 +222,7 @@ class Assignment(Base):
     assigned_at: Mapped[datetime] = mapped_column(default=now)
     skip_reason: Mapped[str | None]
     skip_text: Mapped[str | None]
+    suggestion_id: Mapped[int | None] = mapped_column(ForeignKey("suggestion.id"))  # what was shown with it
 
 
 class Draft(Base):
@@ -235,6 +245,72 @@ class Flag(Base):
     annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
     code: Mapped[str]
     text: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    resolved_at: Mapped[datetime | None]
+    resolved_by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    resolution: Mapped[str] = mapped_column(default="", server_default="")  # what came of it, in words
+
+
+class GuidelineSeen(Base):
+    """That an annotator has had a version of the guidelines on screen."""
+
+    __tablename__ = "guideline_seen"
+
+    annotator_id: Mapped[int] = mapped_column(
+        ForeignKey("annotator.id"), primary_key=True, autoincrement=False
+    )
+    guideline_version_id: Mapped[int] = mapped_column(
+        ForeignKey("guideline_version.id"), primary_key=True, autoincrement=False
+    )
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ItemReserved(Base):
+    """Whom an item with `Item.reserved` is for: one annotator or one team; several rows: any of them."""
+
+    __tablename__ = "item_reserved"
+    __table_args__ = (CheckConstraint("(annotator_id IS NULL) <> (team IS NULL)", name="item_reserved_for"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
+    annotator_id: Mapped[int | None] = mapped_column(ForeignKey("annotator.id"))
+    team: Mapped[str | None]
+
+
+class ItemTag(Base):
+    """A word that managers sort items by."""
+
+    __tablename__ = "item_tag"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True, autoincrement=False)
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ItemNote(Base):
+    """A remark about an item, for those who view the data."""
+
+    __tablename__ = "item_note"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    text: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Suggestion(Base):
+    """An answer that a program proposes for an item (JSON of an answer, in canonical slots), by `source`."""
+
+    __tablename__ = "suggestion"
+    __table_args__ = (UniqueConstraint("item_id", "source"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    source: Mapped[str]
+    answer: Mapped[dict[str, Any]]
+    score: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -297,6 +373,7 @@ class StepMarkRow(Base):
     reason: Mapped[str]
     rewrite: Mapped[str | None]
     flagged: Mapped[bool]
+    caused_by: Mapped[int | None]  # the earlier wrong step that this one follows from
 
 
 class Rewrite(Base):
@@ -320,6 +397,30 @@ class SoftVote(Base):
     annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
     share: Mapped[float | None]
     margin: Mapped[float]
+
+
+class SentBack(Base):
+    """An answer that its annotator is asked to correct; done once a revision supersedes it."""
+
+    __tablename__ = "sent_back"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), index=True)
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    note: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Withdrawal(Base):
+    """An adjudication that no longer holds: its item is in conflict again."""
+
+    __tablename__ = "withdrawal"
+
+    annotation_id: Mapped[int] = mapped_column(
+        ForeignKey("annotation.id"), primary_key=True, autoincrement=False
+    )
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 # what happened ----------------------------------------------------------------------------------------------------
@@ -351,3 +452,37 @@ class ExportRow(Base):
     rows: Mapped[int]
     sha256: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+# who is told ----------------------------------------------------------------------------------------------------------
+
+
+class Webhook(Base):
+    """An address that is told of events in a project (`events`: list of names), signed with `secret`."""
+
+    __tablename__ = "webhook"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    url: Mapped[str]
+    secret: Mapped[str]
+    events: Mapped[Any] = mapped_column(JSON)
+    active: Mapped[bool] = mapped_column(default=True)
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class WebhookDelivery(Base):
+    """One message to a webhook, written with what it tells of and kept until it is delivered."""
+
+    __tablename__ = "webhook_delivery"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(ForeignKey("webhook.id"), index=True)
+    event: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime] = mapped_column(default=now)
+    delivered_at: Mapped[datetime | None]
+    error: Mapped[str] = mapped_column(default="")

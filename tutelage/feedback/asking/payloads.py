@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 ItemType = Literal["pair", "rank", "rate", "step", "rewrite", "chat"]
-Role = Literal["owner", "manager", "adjudicator", "annotator", "viewer"]
+Role = Literal["owner", "manager", "adjudicator", "expert", "annotator", "viewer"]
 FlagCode = Literal["bad-prompt", "unsafe", "personal-data", "unsure", "broken"]
 SkipReason = Literal["too-hard", "not-my-field", "unclear", "broken", "other"]
 Splitter = Literal["numbered", "paragraphs", "lines", "sentences"]

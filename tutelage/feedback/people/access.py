@@ -19,6 +19,7 @@ ALLOWED: dict[Role, frozenset[Action]] = {
     "owner": frozenset({"label", "adjudicate", "view", "export", "manage", "own"}),
     "manager": frozenset({"label", "adjudicate", "view", "export", "manage"}),
     "adjudicator": frozenset({"label", "adjudicate", "view"}),
+    "expert": frozenset({"label"}),  # an annotator whose answers weigh more
     "annotator": frozenset({"label"}),  # sees nobody's answers: agreement must be independent
     "viewer": frozenset({"view"}),
 }
@@ -57,7 +58,7 @@ class Member:
     def may(self, action: Action) -> bool:
         """Whether the role allows it.
 
-        annotator: label; adjudicator: label, adjudicate, view; viewer: view; manager: all but own; owner: all.
+        annotator, expert: label; adjudicator: label, adjudicate, view; viewer: view; manager: all but own; owner: all.
         """
         return action in ALLOWED[self.role]
 

@@ -25,16 +25,25 @@ from tutelage.store.schema_feedback import (
     ExportRow,
     Flag,
     Gold,
+    GuidelineSeen,
     GuidelineVersion,
     InvitationRow,
+    ItemNote,
+    ItemReserved,
+    ItemTag,
     Membership,
     RankEntry,
     Rating,
     ResponseScore,
     Rewrite,
     SchemaVersion,
+    SentBack,
     SoftVote,
     StepMarkRow,
+    Suggestion,
+    Webhook,
+    WebhookDelivery,
+    Withdrawal,
 )
 
 OF_ANSWERS: tuple[Any, ...] = (
@@ -45,13 +54,27 @@ OF_ANSWERS: tuple[Any, ...] = (
     StepMarkRow,
     Rewrite,
     SoftVote,
+    SentBack,
+    Withdrawal,
 )
-OF_ITEMS: tuple[Any, ...] = (Annotation, Assignment, Flag, Gold, ChatTurn, ItemResponse)
+OF_ITEMS: tuple[Any, ...] = (
+    Annotation,
+    Assignment,
+    Suggestion,
+    Flag,
+    Gold,
+    ChatTurn,
+    ItemReserved,
+    ItemTag,
+    ItemNote,
+    ItemResponse,
+)
 OF_PROJECTS: tuple[Any, ...] = (
     SchemaVersion,
     GuidelineVersion,
     Membership,
     InvitationRow,
+    Webhook,
     AuditEvent,
     ExportRow,
 )
@@ -161,6 +184,10 @@ def _purge(connection: Connection, project_id: int) -> Purged:
     connection.execute(delete(ResponseScore).where(ResponseScore.response_id.in_(responses)))
     connection.execute(delete(ResponseRow).where(ResponseRow.prompt_id.in_(prompts)))
     connection.execute(delete(PromptRow).where(PromptRow.project_id == project_id))
+    hooks = select(Webhook.id).where(Webhook.project_id == project_id)
+    connection.execute(delete(WebhookDelivery).where(WebhookDelivery.webhook_id.in_(hooks)))
+    versions = select(GuidelineVersion.id).where(GuidelineVersion.project_id == project_id)
+    connection.execute(delete(GuidelineSeen).where(GuidelineSeen.guideline_version_id.in_(versions)))
     for table in OF_PROJECTS:
         connection.execute(delete(table).where(table.project_id == project_id))
     connection.execute(delete(Project).where(Project.id == project_id))
