@@ -29,6 +29,7 @@ from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.projects.projects import Member, ProjectInfo
 from tutelage.feedback.work import queue
 from tutelage.store.schema import Project
+from tutelage.web import languages
 from tutelage.web.access import (
     Adjudicator,
     Administrator,
@@ -327,10 +328,15 @@ def metrics(site: TheSite, who: Administrator) -> Response:
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page; `who` among the values (the caller) draws the navigation."""
     who: Caller | None = values.get("who")
+    language = languages.chosen(
+        request.cookies.get(languages.COOKIE, ""), request.headers.get("accept-language", "")
+    )
     html = (
         _environment()
         .get_template(template)
         .render(
+            language=language,
+            _=language.say,
             nonce=request.state.nonce,
             csrf=who.session.csrf if who and who.session else "",
             path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],

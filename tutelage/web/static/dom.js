@@ -2,6 +2,13 @@
 
 const policy = globalThis.trustedTypes?.createPolicy("tutelage", { createHTML: (html) => html });
 
+const texts = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+
+/** A text of the interface in the visitor's language; `{name}` in it becomes `names.name`. */
+export function t(text, names = {}) {
+  return (texts[text] ?? text).replace(/\{(\w+)\}/g, (whole, name) => (name in names ? String(names[name]) : whole));
+}
+
 /** An element. `props` are attributes; on* are listeners, `class`, `dataset` and booleans work as one expects. */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
