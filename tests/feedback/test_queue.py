@@ -13,6 +13,7 @@ from tests.feedback.kit import expire, hand_in, join, start, take, text_by_slot,
 from tutelage.feedback.asking.payloads import PairAnswer
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import building
+from tutelage.feedback.items.changing import Close, change_items
 from tutelage.feedback.projects.projects import member
 from tutelage.feedback.work import queue
 from tutelage.store import Store
@@ -122,7 +123,7 @@ def test_priority_and_closing(store: Store, database: Database) -> None:
     olga = start(store, database)
     pairs = sorted(pair.item_id for pair in store.pairs("main"))
     assert building.set_priority(database, olga, {pairs[4]: 3.0, pairs[9]: 2.0, pairs[1]: -1.0}) == 3
-    building.set_closed(database, olga, pairs[9], True)
+    change_items(database, olga, [pairs[9]], Close(what="close", closed=True))
     order = []
     while (task := queue.next_task(database, olga)) is not None:
         order.append(task.item_id)

@@ -234,10 +234,12 @@ def _assignments(connection: Connection) -> Iterator[str]:
 def _contents(connection: Connection) -> Iterator[str]:
     """Digests are those of the contents."""
     responses = select(ResponseRow.id, ResponseRow.text, ResponseRow.digest)
+    responses = responses.where(ResponseRow.redacted_at.is_(None))
     for row in connection.execute(responses):
         if digest(row.text) != row.digest:
             yield f"the text of response {row.id} is not what was stored"
     prompts = select(PromptRow.id, PromptRow.content, PromptRow.reference, PromptRow.digest)
+    prompts = prompts.where(PromptRow.redacted_at.is_(None))
     for row in connection.execute(prompts):
         if Prompt.from_json(row.content, "", row.reference).id != row.digest:
             yield f"prompt {row.id} is not what was stored"

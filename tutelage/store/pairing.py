@@ -1,81 +1,119 @@
-"""Which responses are compared with which: choosing pairs, writing them, reading them."""
+"""Items as rows: making them of chosen responses, and reading pairs."""
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import ColumnElement, Connection, Select, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.records import Prompt
+from tutelage.store.choosing import Candidate, Group, choose_groups, in_slots_order, item_digest
 from tutelage.store.current import IS_FIRST
 from tutelage.store.rows import Pair, finish_of
-from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
+from tutelage.store.schema import (
+    Annotation,
+    Annotator,
+    GenerationRun,
+    Item,
+    ItemResponse,
+    ModelRef,
+    PromptRow,
+    ResponseRow,
+)
+from tutelage.store.schema_feedback import ResponseScore
 from tutelage.store.sql import chunks, insert_rows
 
 LIVE = "live"  # the split of prompts that arose in a chat: their responses are compared there and then
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A response that may be compared; digests identify the contents."""
+def candidates(connection: Connection, project_id: int, source: str = "") -> dict[int, list[Candidate]]:
+    """prompt row id -> the responses to it in the order of their making, with their scores by `source`."""
+    rows = connection.execute(
+        select(
+            ResponseRow.prompt_id,
+            ResponseRow.id,
+            ResponseRow.generation_run_id,
+            ModelRef.name,
+            ResponseRow.digest,
+            ResponseScore.value,
+        )
+        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
+        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        .outerjoin(
+            ResponseScore, (ResponseScore.response_id == ResponseRow.id) & (ResponseScore.source == source)
+        )
+        .where(*askable(project_id), ResponseRow.redacted_at.is_(None))
+        .order_by(ResponseRow.generation_run_id, ResponseRow.prompt_id, ResponseRow.sample_index)
+    )
+    found: dict[int, list[Candidate]] = defaultdict(list)
+    for row in rows:
+        found[row.prompt_id].append(Candidate(*row[1:]))
+    return found
 
-    response_id: int
-    prompt_id: int
-    run_id: int
-    prompt_digest: str
-    digest: str
+
+def askable(project_id: int) -> tuple[ColumnElement[bool], ...]:
+    """The prompts that items are made of: none that arose in a chat, none whose text is gone."""
+    return (PromptRow.project_id == project_id, PromptRow.split != LIVE, PromptRow.redacted_at.is_(None))
 
 
-def choose_pairs(candidates: Iterable[Candidate], per_prompt: int) -> dict[str, tuple[Candidate, Candidate]]:
-    """Pairs within one prompt and generation run, by the digest of their content; `per_prompt` of them, 0 = all.
-
-    The digest is as good as random and belongs to the content: taking the smallest ones is a random choice that is
-    the same everywhere, and asking for more keeps those there are.  Slots are ordered by digest too, so a slot
-    says nothing about when or by whom a response was written.
-    """
-    groups: dict[tuple[int, int], dict[str, Candidate]] = defaultdict(dict)
-    for candidate in candidates:
-        groups[candidate.run_id, candidate.prompt_id].setdefault(candidate.digest, candidate)
-    chosen: dict[str, tuple[Candidate, Candidate]] = {}
-    for group in groups.values():
-        distinct = [group[key] for key in sorted(group)]
-        pairs = {
-            digest("pair", first.prompt_digest, first.digest, second.digest): (first, second)
-            for first, second in itertools.combinations(distinct, 2)
-        }
-        for key in sorted(pairs)[: per_prompt or None]:
-            chosen.setdefault(key, pairs[key])
-    return chosen
+def by_run(some: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The responses of one prompt, parted by generation run."""
+    runs: dict[int, list[Candidate]] = defaultdict(list)
+    for candidate in some:
+        runs[candidate.run_id].append(candidate)
+    return list(runs.values())
 
 
 def insert_pairs(connection: Connection, project_id: int, per_prompt: int, overlap: int) -> int:
     """Insert the chosen pairs that are not there; see `Store.build_pairs`."""
+    prompts = connection.execute(select(PromptRow.id, PromptRow.digest).where(*askable(project_id)))
+    digests = {row.id: row.digest for row in prompts}
+    wanted: dict[str, tuple[int, Group]] = {}
+    for prompt_id, some in candidates(connection, project_id).items():
+        for run in by_run(some):
+            for group in choose_groups(run, "random", 2, per_prompt, digests[prompt_id], most=None):
+                key = item_digest("pair", digests[prompt_id], group)
+                wanted.setdefault(key, (prompt_id, in_slots_order(group)))
+    new = insert_items(connection, project_id, "pair", overlap, wanted)
+    plain = (Item.project_id == project_id, Item.type == "pair", Item.owner_id.is_(None))
+    connection.execute(update(Item).where(*plain, Item.overlap != overlap).values(overlap=overlap))
+    return new
+
+
+def insert_items(
+    connection: Connection,
+    project_id: int,
+    type: str,
+    overlap: int,
+    wanted: Mapping[str, tuple[int, Group]],
+    priority: Callable[[Group], float] = lambda group: 0.0,
+) -> int:
+    """Insert those items (digest -> prompt row id, responses by slot) that are not there; returns how many."""
     in_project = Item.project_id == project_id
     there = set(connection.scalars(select(Item.digest).where(in_project)))
-    chosen = choose_pairs(_candidates(connection, project_id), per_prompt)
-    new = {key: pair for key, pair in chosen.items() if key not in there}
-    common: dict[str, Any] = {"project_id": project_id, "type": "pair", "overlap": overlap}
-    items = [common | {"prompt_id": pair[0].prompt_id, "digest": key} for key, pair in new.items()]
+    new = {key: value for key, value in wanted.items() if key not in there}
+    common: dict[str, Any] = {"project_id": project_id, "type": type, "overlap": overlap}
+    items = [
+        common | {"prompt_id": prompt_id, "digest": key, "priority": priority(group)}
+        for key, (prompt_id, group) in new.items()
+    ]
     insert_rows(connection, Item, items)
     ids = {row.digest: row.id for row in connection.execute(select(Item.id, Item.digest).where(in_project))}
     slots = [
         {"item_id": ids[key], "slot": slot, "response_id": candidate.response_id}
-        for key, pair in new.items()
-        for slot, candidate in enumerate(pair)
+        for key, (_, group) in new.items()
+        for slot, candidate in enumerate(group)
     ]
     insert_rows(connection, ItemResponse, slots)
-    plain = (in_project, Item.type == "pair", Item.owner_id.is_(None))
-    connection.execute(update(Item).where(*plain, Item.overlap != overlap).values(overlap=overlap))
     return len(new)
 
 
 def pair_query(project_id: int) -> Select[Any]:
-    """The pairs of a project, ordered by content; `read_pairs` reads them."""
+    """The pairs of a project whose texts are there, ordered by content; `read_pairs` reads them."""
     slots = [aliased(ItemResponse), aliased(ItemResponse)]
     responses = [aliased(ResponseRow), aliased(ResponseRow)]
     query = select(
@@ -91,8 +129,9 @@ def pair_query(project_id: int) -> Select[Any]:
     ).join(PromptRow, PromptRow.id == Item.prompt_id)
     for number, (slot, response) in enumerate(zip(slots, responses, strict=True)):
         query = query.join(slot, (slot.item_id == Item.id) & (slot.slot == number))
-        query = query.join(response, response.id == slot.response_id)
-    return query.where(Item.project_id == project_id, Item.type == "pair").order_by(Item.digest)
+        query = query.join(response, response.id == slot.response_id).where(response.redacted_at.is_(None))
+    query = query.where(Item.project_id == project_id, Item.type == "pair", PromptRow.redacted_at.is_(None))
+    return query.order_by(Item.digest)
 
 
 def read_pairs(connection: Connection, query: Select[Any]) -> list[Pair]:
@@ -122,19 +161,3 @@ def read_pairs(connection: Connection, query: Select[Any]) -> list[Pair]:
         )
         for row in rows
     ]
-
-
-def _candidates(connection: Connection, project_id: int) -> list[Candidate]:
-    query = (
-        select(
-            ResponseRow.id,
-            ResponseRow.prompt_id,
-            ResponseRow.generation_run_id,
-            PromptRow.digest.label("prompt_digest"),
-            ResponseRow.digest,
-        )
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .where(PromptRow.project_id == project_id, PromptRow.split != LIVE)
-        .order_by(ResponseRow.generation_run_id, ResponseRow.prompt_id, ResponseRow.sample_index)
-    )
-    return [Candidate(*row) for row in connection.execute(query)]

@@ -46,11 +46,16 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def folded(text: str) -> str:
+    """A text as it is searched, and what is searched for: NFKC, without case; the same on every database."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 def search_text(content: Any) -> str:
-    """What a prompt is searched by: the text of all its messages, NFKC, without case."""
+    """What a prompt is searched by: the text of all its messages, folded."""
     turns = content["messages"] if isinstance(content, dict) else content
     texts = [turns] if isinstance(turns, str) else [_said(turn) for turn in turns]
-    return unicodedata.normalize("NFKC", "\n".join(texts)).casefold()
+    return folded("\n".join(texts))
 
 
 def _said(turn: dict[str, Any]) -> str:
@@ -174,6 +179,9 @@ class ResponseRow(Base):
     n_tokens: Mapped[int]
     logprob: Mapped[float | None]
     digest: Mapped[str]
+    search: Mapped[str] = mapped_column(
+        default=lambda context: folded(context.get_current_parameters()["text"]), server_default=""
+    )
     redacted_at: Mapped[datetime | None]  # its text is gone, its identity stays
 
 

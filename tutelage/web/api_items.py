@@ -1,22 +1,54 @@
-"""API: items: looking through them, building them, gold, priority."""
+"""API: items: finding them, building them, gold, and whatever a manager does to one or many."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from tutelage.feedback.asking.payloads import Answer, ItemType, Model, Short, Strategy
-from tutelage.feedback.items import building
-from tutelage.feedback.items.browsing import State
-from tutelage.feedback.items.building import Built, ItemDetail, ItemRow
+from tutelage.feedback.asking.payloads import Answer, ItemType, Model, Short
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items import browsing, building, changing
+from tutelage.feedback.items.browsing import MOST_LINES, Agreement, Choices, ItemDetail, Page, Said, State
+from tutelage.feedback.items.building import Built
+from tutelage.feedback.items.changing import MOST_NAMED, Change
+from tutelage.feedback.items.redaction import Record, redact
 from tutelage.feedback.projects import projects
-from tutelage.web.access import Manager, TheSite, Viewer
-from tutelage.web.fields import Id
+from tutelage.store.choosing import Strategy
+from tutelage.web.access import Adjudicator, Manager, TheSite, Viewer
+from tutelage.web.fields import LARGEST_ID, BodyId, Id
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["items"], route_class=StrictRoute)
+
+
+class Search(Model):
+    """Which items; what is empty is not asked (see `browsing.Query`)."""
+
+    text: Short = ""
+    type: ItemType | Literal[""] = ""
+    state: State | Literal[""] = ""
+    model: Short = ""
+    annotator: Short = ""
+    answer: Said = ""
+    agreement: Agreement = ""
+    tag: Short = ""
+    task: Short = ""
+    split: Short = ""
+    run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0
+    after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0
+
+    def query(self, limit: int = 50) -> browsing.Query:
+        """The same for the services."""
+        asked: dict[str, Any] = {name: value for name, value in self.model_dump().items() if value}
+        return browsing.Query(**asked, limit=limit)
+
+
+class PageSearch(Search):
+    """`after` is the `next` of the page before."""
+
+    limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
 
 
 class Build(Model):
@@ -35,16 +67,33 @@ class Gold(Model):
     answer: Answer | None
 
 
-class Closed(Model):
-    """Whether the item is out of the queue."""
-
-    closed: bool
-
-
 class Priority(Model):
     """By which rule items come first."""
 
     by: Literal["none", "uncertainty", "disagreement"]
+
+
+class ChangeOf(Model):
+    """A change of these items, or of all that fit a search: then `count` is how many the sender has seen."""
+
+    items: Annotated[tuple[BodyId, ...], Field(min_length=1, max_length=MOST_NAMED)] | None = None
+    all: Search | None = None
+    count: Annotated[int, Field(ge=0)] | None = None
+    change: Change
+
+
+class Note(Model):
+    """A remark about an item."""
+
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+class Redaction(Model):
+    """Whose text goes: the prompt's, that of the response in slot `key`, or of the answer with id `key`."""
+
+    what: Record
+    key: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0
+    confirm: Annotated[str, Field(max_length=100)]
 
 
 class Count(Model):
@@ -53,26 +102,28 @@ class Count(Model):
     count: int
 
 
+class Made(Model):
+    """The id of what was stored."""
+
+    id: int
+
+
 @router.get("/projects/{project}/items")
-def browse(
-    site: TheSite,
-    who: Viewer,
-    text: Annotated[Short, Query()] = "",
-    type: Annotated[ItemType | None, Query()] = None,
-    state: Annotated[State, Query()] = "any",
-    model: Annotated[Short, Query()] = "",
-    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> list[ItemRow]:
-    """A page of items; `after` is the last item of the page before."""
-    query = building.Query(text=text, type=type, state=state, model=model, after=after, limit=limit)
-    return building.browse(site.database, who, query)
+def find(site: TheSite, who: Viewer, search: Annotated[PageSearch, Query()]) -> Page:
+    """A page of the items that fit, and how many those are."""
+    return browsing.find(site.database, who, search.query(search.limit))
+
+
+@router.get("/projects/{project}/choices")
+def choices(site: TheSite, who: Viewer) -> Choices:
+    """What items can be searched by, and for whom they can be reserved."""
+    return browsing.choices(site.database, who)
 
 
 @router.get("/projects/{project}/items/{item_id}")
 def detail(site: TheSite, who: Viewer, item_id: Id) -> ItemDetail:
     """One item with all its answers."""
-    return building.detail(site.database, who, item_id)
+    return browsing.detail(site.database, who, item_id)
 
 
 @router.post("/projects/{project}/items/build")
@@ -83,16 +134,38 @@ def build(site: TheSite, who: Manager, body: Build) -> Built:
     )
 
 
+@router.post("/projects/{project}/items/change")
+def change(site: TheSite, who: Manager, body: ChangeOf) -> Count:
+    """Close, prioritise, tag, reserve, ...: all these items or none."""
+    if (body.items is None) == (body.all is None) or (body.all is not None and body.count is None):
+        raise Refused("invalid", "Name `items`, or give `all` (a search) with the `count` that it found.")
+    which = body.items if body.all is None else body.all.query()
+    assert which is not None
+    return Count(count=changing.change_items(site.database, who, which, body.change, body.count))
+
+
 @router.put("/projects/{project}/items/{item_id}/gold", status_code=204)
 def set_gold(site: TheSite, who: Manager, item_id: Id, body: Gold) -> None:
     """Give an item its right answer, or take it away."""
     building.set_gold(site.database, who, item_id, body.answer)
 
 
-@router.put("/projects/{project}/items/{item_id}/closed", status_code=204)
-def set_closed(site: TheSite, who: Manager, item_id: Id, body: Closed) -> None:
-    """Take an item out of the queue, or back in."""
-    building.set_closed(site.database, who, item_id, body.closed)
+@router.post("/projects/{project}/items/{item_id}/notes", status_code=201)
+def add_note(site: TheSite, who: Adjudicator, item_id: Id, body: Note) -> Made:
+    """Leave a remark for the others who view the data."""
+    return Made(id=changing.add_note(site.database, who, item_id, body.text))
+
+
+@router.delete("/projects/{project}/items/{item_id}/notes/{note_id}", status_code=204)
+def remove_note(site: TheSite, who: Adjudicator, item_id: Id, note_id: Id) -> None:
+    """Take a remark away."""
+    changing.remove_note(site.database, who, item_id, note_id)
+
+
+@router.post("/projects/{project}/items/{item_id}/redact")
+def redact_record(site: TheSite, who: Manager, item_id: Id, body: Redaction) -> Count:
+    """Remove a text for good; votes stay.  Says how many items that closed."""
+    return Count(count=redact(site.database, who, item_id, body.what, body.key, body.confirm))
 
 
 @router.post("/projects/{project}/items/one-more")
@@ -105,9 +178,3 @@ def ask_one_more(site: TheSite, who: Manager) -> Count:
 def set_priority(site: TheSite, who: Manager, body: Priority) -> Count:
     """Order the queue by rule."""
     return Count(count=building.set_priority(site.database, who, body.by))
-
-
-@router.get("/projects/{project}/models")
-def models(site: TheSite, who: Viewer) -> list[str]:
-    """Names of the models that wrote the project's responses."""
-    return list(building.models_of(site.database, who))

@@ -14,7 +14,7 @@ from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.projects.projects import MemberRow
 from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
-from tutelage.web.fields import Name
+from tutelage.web.fields import LARGEST_ID, Name
 from tutelage.web.render import markdown
 from tutelage.web.strict import StrictRoute
 
@@ -109,6 +109,13 @@ class PurgedView(Model):
     items: int
     responses: int
     answers: int
+
+
+class History(Model):
+    """A page of events; `next` is the `before` of the page that follows (null: this is the last)."""
+
+    events: list[dict[str, Any]]
+    next: int | None
 
 
 @router.get("/projects")
@@ -208,10 +215,15 @@ def purge_project(site: TheSite, who: FormerOwner, body: Purge) -> PurgedView:
 
 @router.get("/projects/{project}/audit")
 def audit(
-    site: TheSite, who: Manager, limit: Annotated[int, Query(ge=1, le=1000)] = 200
-) -> list[dict[str, Any]]:
-    """Who did what, newest first."""
-    return projects.audit(site.database, who, limit)
+    site: TheSite,
+    who: Manager,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+) -> History:
+    """Who did what, newest first; `before` is the `next` of the page before."""
+    events = projects.audit(site.database, who, limit + 1, before)
+    more = events[limit - 1]["id"] if len(events) > limit else None
+    return History(events=events[:limit], next=more)
 
 
 def view(found: projects.ProjectInfo) -> ProjectView:

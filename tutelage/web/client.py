@@ -150,9 +150,15 @@ class Client:
         return self.request("POST", f"{_project(project)}/items/build", body, repeatable=True)
 
     def items(self, project: str, **query: Any) -> list[dict[str, Any]]:
-        """A page of items (text, type, state, model, after, limit)."""
-        found: list[dict[str, Any]] = self.request("GET", f"{_project(project)}/items?{urlencode(query)}")
-        return found
+        """All items that fit (text, type, state, model, annotator, answer, agreement, tag, task, split, run)."""
+        found: list[dict[str, Any]] = []
+        query = {"limit": 500, **query}
+        while True:
+            page = self.request("GET", f"{_project(project)}/items?{urlencode(query)}")
+            found += page["items"]
+            if page["next"] is None:
+                return found
+            query["after"] = page["next"]
 
     def stats(self, project: str) -> dict[str, Any]:
         """Agreement, annotators, biases and models."""

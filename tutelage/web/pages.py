@@ -23,7 +23,7 @@ from tutelage.feedback.exports import exporting
 from tutelage.feedback.insights import tables
 from tutelage.feedback.insights.census import census
 from tutelage.feedback.insights.figures import insight
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing
 from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.projects.projects import Member, ProjectInfo
@@ -45,13 +45,14 @@ from tutelage.web.access import (
     segment,
 )
 from tutelage.web.api_account import begin_session, place_of
+from tutelage.web.api_items import Search
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
 from tutelage.web.render import markdown, plain
 from tutelage.web.site import Site
-from tutelage.web.views import summary
+from tutelage.web.views import item_view
 
 router = APIRouter()
 
@@ -92,7 +93,7 @@ def training_command(site: Site, who: Member, progress: queue.Progress) -> str |
     """The command that trains a reward model on the caller's own answers; None where they are no comparisons."""
     if not who.may("manage") or not {last.type for last in progress.last} & {"pair", "rank", "rewrite"}:
         return None
-    models = building.models_of(site.database, who)
+    models = browsing.models_of(site.database, who)
     out = f"runs/reward-{re.sub(r'[^a-z0-9]+', '-', who.user.name.lower()).strip('-') or 'mine'}"
     settings = {
         "model": models[0] if len(models) == 1 else "runs/sft",
@@ -236,7 +237,7 @@ def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) 
         info=projects.info(site.database, who),
         totals=tables.totals(site.database, who),
         found=insight(site.database, who),
-        conflicts=building.browse(site.database, who, building.Query(state="conflict", limit=12)),
+        conflicts=browsing.browse(site.database, who, browsing.Query(state="conflict", limit=12)),
     )
 
 
@@ -250,42 +251,65 @@ def new_project(request: Request, site: TheSite, who: Reader) -> Response:
 
 @router.get("/p/{project}/data")
 def data_browser(
-    request: Request,
-    site: TheSite,
-    who: Viewer,
-    person: Reader,
-    text: Annotated[str, Query(max_length=2_000)] = "",
-    type: Annotated[str, Query(max_length=20)] = "",
-    state: Annotated[str, Query(max_length=20)] = "any",
-    model: Annotated[str, Query(max_length=2_000)] = "",
-    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    request: Request, site: TheSite, who: Viewer, person: Reader, search: Annotated[Search, Query()]
 ) -> Response:
     """Look through the items."""
-    query = building.Query(text, type or None, state, model, after, PAGE + 1)  # type: ignore[arg-type]
-    rows = building.browse(site.database, who, query)
-    asked = {"text": text, "type": type, "state": state, "model": model}
-    more = urlencode({**asked, "after": rows[PAGE - 1].item_id}) if len(rows) > PAGE else ""
+    found = browsing.find(site.database, who, search.query(PAGE))
+    asked = _asked(search)
+    data = {"base": f"/api/v1/projects/{segment(who.project)}", "asked": asked, "total": found.total}
     return page(
         request,
         "data.html",
         who=person,
         member=who,
         info=projects.info(site.database, who),
-        rows=rows[:PAGE],
+        found=found,
         asked=asked,
-        more=more,
-        models=building.models_of(site.database, who),
+        query=urlencode(asked),
+        more=urlencode({**asked, "after": found.next}) if found.next else "",
+        choices=browsing.choices(site.database, who),
         totals=tables.totals(site.database, who),
+        data=data,
     )
 
 
+def _asked(search: Search) -> dict[str, Any]:
+    """What is asked for, as parts of an address."""
+    said = search.model_dump(exclude={"after"})
+    return {name: value for name, value in said.items() if value not in ("", 0, "any")}
+
+
 @router.get("/p/{project}/data/{item_id}")
-def item_page(request: Request, site: TheSite, who: Viewer, person: Reader, item_id: Id) -> Response:
-    """One item with all its answers."""
-    found = building.detail(site.database, who, item_id)
-    data = {"base": f"/api/v1/projects/{segment(who.project)}", "item": item_id}
+def item_page(
+    request: Request,
+    site: TheSite,
+    who: Viewer,
+    person: Reader,
+    item_id: Id,
+    search: Annotated[Search, Query()],
+) -> Response:
+    """One item with all its answers, as one of those that fit the search it was found by."""
+    found, asked = browsing.detail(site.database, who, item_id), _asked(search)
     info = projects.info(site.database, who)
-    return page(request, "item.html", who=person, member=who, info=info, detail=found, data=data)
+    data = {
+        "base": f"/api/v1/projects/{segment(who.project)}",
+        "item": item_id,
+        "view": item_view(found, info.settings.markdown, info.schema.model_dump(mode="json")),
+        "settings": info.settings.model_dump(mode="json"),
+        "models": found.row.models,
+    }
+    return page(
+        request,
+        "item.html",
+        who=person,
+        member=who,
+        info=info,
+        detail=found,
+        near=browsing.neighbours(site.database, who, search.query(), item_id),
+        query=urlencode(asked),
+        choices=browsing.choices(site.database, who),
+        data=data,
+    )
 
 
 @router.get("/p/{project}/export")
@@ -400,6 +424,8 @@ def _environment() -> jinja2.Environment:
         "segment": segment,
         "asdict": asdict,
         "quoted": quote,
+        "twice": lambda value: (value, value),  # an option whose words are its value
+        "run_words": lambda run: (run[0], f"{run[0]}: {run[1]}"),
     }
-    environment.globals |= {"version": __version__, "summary": summary}
+    environment.globals |= {"version": __version__}
     return environment

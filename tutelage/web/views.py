@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from tutelage.feedback.asking.payloads import (
-    Answer,
-    Model,
-    PairAnswer,
-    RankAnswer,
-    RateAnswer,
-    RewriteAnswer,
-    StepAnswer,
-    Task,
-)
+from typing import Any
+
+from tutelage.feedback.asking.payloads import Model, Task
+from tutelage.feedback.items.browsing import ItemDetail
 from tutelage.feedback.work.answers import Conflict
 from tutelage.web.render import markdown, plain
 
@@ -64,6 +58,24 @@ def task_view(task: Task) -> TaskView:
     )
 
 
+def item_view(found: ItemDetail, as_markdown: bool, questions: dict[str, Any]) -> dict[str, Any]:
+    """An item as its annotators see it, but in canonical slots: what the parts of the screens want of a task's view."""
+    return {
+        "task": {
+            "type": found.row.type,
+            "thread": [turn.model_dump() for turn in found.thread],
+            "plain_prompt": len(found.thread) == 1,
+            "responses": [shown.model_dump() for shown in found.responses],
+            "questions": {**questions, "instruction": ""},
+        },
+        "thread": [rendered(turn.content, as_markdown).model_dump() for turn in found.thread],
+        "responses": [rendered(shown.text, as_markdown).model_dump() for shown in found.responses],
+        "steps": [
+            [rendered(step, as_markdown).model_dump() for step in shown.steps] for shown in found.responses
+        ],
+    }
+
+
 def conflict_view(conflict: Conflict) -> ConflictView:
     """The conflict with rendered texts."""
     return ConflictView(
@@ -79,34 +91,3 @@ def conflict_view(conflict: Conflict) -> ConflictView:
         ),
         settled=conflict.settled,
     )
-
-
-def summary(answer: Answer, share: float | None = None, margin: float | None = None) -> str:
-    """An answer in canonical slots, in a few words.  share, margin: what a vote from a file says beside (`records.Vote`)."""
-    match answer:
-        case PairAnswer(preference=0):
-            return "equal"
-        case PairAnswer() if margin is not None:
-            said = f"{int(answer.preference > 0)} better"
-            said += "" if share is None else f", by {share:.0%} of votes"
-            return said + (f", margin {margin:g}" if margin else "")
-        case PairAnswer():
-            words = ("slightly better", "better", "much better")[abs(answer.preference) - 1]
-            return f"{int(answer.preference > 0)} {words}"
-        case RankAnswer():
-            tiers = [
-                " = ".join(str(slot) for slot, own in enumerate(answer.ranks) if own == rank)
-                for rank in sorted(set(answer.ranks))
-            ]
-            return " > ".join(tiers)
-        case RateAnswer():
-            rated = answer.ratings.items()
-            return ", ".join(
-                f"{name} {'/'.join('n/a' if v is None else str(v) for v in values)}" for name, values in rated
-            )
-        case StepAnswer():
-            marks = {1: "+", 0: "0", -1: "-"}
-            return " ".join(f"{mark.step + 1}{marks[mark.label]}" for mark in answer.marks)
-        case RewriteAnswer():
-            return f"a text of {len(answer.text)} characters"
-    return "the end of a chat"

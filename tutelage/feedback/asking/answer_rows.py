@@ -159,7 +159,7 @@ def _answer(row: Any, slots: int, below: _Below) -> Answer:
         )
         return StepAnswer(marks=marks, finish=row.verdict, **common)
     if type == "rewrite":
-        return RewriteAnswer(text=below.of(Rewrite, row.id)[0].text, **common)
+        return RewriteAnswer(text=below.of(Rewrite, row.id)[0].text or "[redacted]", **common)
     satisfied = {text: value for value, text in SATISFIED.items()}[row.verdict]
     return ChatAnswer(satisfied=satisfied, **common)
 

@@ -16,7 +16,6 @@ Role = Literal["owner", "manager", "adjudicator", "expert", "annotator", "viewer
 FlagCode = Literal["bad-prompt", "unsafe", "personal-data", "unsure", "broken"]
 SkipReason = Literal["too-hard", "not-my-field", "unclear", "broken", "other"]
 Splitter = Literal["numbered", "paragraphs", "lines", "sentences"]
-Strategy = Literal["random", "all", "round-robin", "best-worst", "uncertainty"]
 
 MAX_TEXT = 100_000  # characters of anything that a person writes
 MOST_ANNOTATORS = 100  # of one item

@@ -1,7 +1,8 @@
-"""The data browser: items with their answers, in canonical slots."""
+"""The data browser: finding items, and one item with its answers, in canonical slots."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, String, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, or_, select
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Answer, ItemType, Shown, Turn
@@ -20,7 +21,7 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import current_schema
 from tutelage.feedback.work.leases import thread_of
 from tutelage.records import Prompt
-from tutelage.store.current import IS_FIRST
+from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
 from tutelage.store.database import Database
 from tutelage.store.schema import (
     Annotation,
@@ -31,22 +32,59 @@ from tutelage.store.schema import (
     ModelRef,
     PromptRow,
     ResponseRow,
+    folded,
 )
-from tutelage.store.schema_feedback import Assignment, Flag, Gold, SchemaVersion, SoftVote
+from tutelage.store.schema_feedback import (
+    Acceptance,
+    Account,
+    Assignment,
+    Flag,
+    Gold,
+    ItemNote,
+    ItemReserved,
+    ItemTag,
+    Membership,
+    SchemaVersion,
+    SentBack,
+    SoftVote,
+    StepMarkRow,
+)
 
-State = Literal["any", "unanswered", "partial", "complete", "conflict", "flagged", "gold", "closed"]
-PAGE = 200  # lines at most
+State = Literal[
+    "any",
+    "unanswered",
+    "partial",
+    "complete",
+    "conflict",
+    "flagged",
+    "gold",
+    "closed",
+    "reserved",
+    "redacted",
+]
+Said = Literal["", "first", "second", "tie", "not-acceptable", "wrong-step", "reason"]
+Agreement = Literal["", "agree", "differ", "far-apart"]
+FAR_APART = 0.5  # share of the widest possible distance; see `conflicts`
+MOST_LINES = 500  # of a page
+OPEN_FLAG = Flag.resolved_at.is_(None)
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for in the data browser; None or '' = anything."""
+    """What to look for; None or '' = anything.  Everything given must fit; `annotator` and `answer` the same answer."""
 
-    text: str = ""  # in the prompt or a response
+    text: str = ""  # in the prompt, a response or the reason of an answer, without case
     type: ItemType | None = None
     state: State = "any"
     model: str = ""
+    annotator: str = ""
+    answer: Said = ""
+    agreement: Agreement = ""  # of items with two answers or more
+    tag: str = ""
+    task: str = ""
+    split: str = ""
+    run: int = 0  # generation run
     after: int = 0  # item id of the last line of the page before
     limit: int = 50
 
@@ -59,18 +97,41 @@ class ItemRow:
     type: ItemType
     prompt: str  # readable text
     task: str
+    split: str
     responses: tuple[str, ...]  # in canonical slots
     models: tuple[str, ...]
     answers: int
     extra: int
     overlap: int
     skips: int
-    flags: int
+    flags: int  # not resolved
     gold: bool
     conflict: bool
     settled: bool
     closed: bool
     priority: float
+    tags: tuple[str, ...]
+    reserved: tuple[str, ...]  # names of people, and of teams with an '@' before them
+    redacted: bool  # the prompt's or a response's text is gone
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the items that fit, by id: `next` is the `after` of the page that follows (None: this is the last)."""
+
+    items: list[ItemRow]
+    total: int  # all that fit
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The items before and after one, its place among `total` (counted from 1; 0: it does not fit itself)."""
+
+    previous: int | None
+    next: int | None
+    place: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +150,8 @@ class AnswerRow:
     current: bool  # not revised since
     share: float | None = None  # of a vote from a file, as `margin`: see `records.Vote`
     margin: float | None = None
+    by_person: bool = False  # given in the app: it can be sent back
+    sent_back: str | None = None  # the note with which it was
 
 
 @dataclass(frozen=True)
@@ -99,21 +162,68 @@ class ItemDetail:
     thread: tuple[Turn, ...]
     responses: tuple[Shown, ...]
     answers: tuple[AnswerRow, ...]
-    flags: tuple[dict[str, Any], ...]  # {code, text, by, at}
+    flags: tuple[dict[str, Any], ...]  # {id, code, text, by, at, resolution (None: open)}
+    notes: tuple[dict[str, Any], ...]  # {id, text, by, at}
     gold_answer: Answer | None  # in canonical slots
+    parent: int | None
     children: tuple[int, ...]  # items below it: turns of a chat, steps written again
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What a project's items can be searched by and be for."""
+
+    models: list[str]
+    annotators: list[str]
+    tags: list[str]
+    tasks: list[str]
+    splits: list[str]
+    runs: list[tuple[int, str]]  # id and model, where there are several
+    members: list[str]  # who may label
+    teams: list[str]
+
+
 def browse(database: Database, who: Member, query: Query) -> list[ItemRow]:
-    """A page of items, by id.  Needs view."""
+    """The items of `find`'s page."""
+    return find(database, who, query).items
+
+
+def find(database: Database, who: Member, query: Query) -> Page:
+    """A page of the items that fit, by id.  Needs view.  Refused: invalid (more lines than a page has)."""
+    who.require("view")
+    if not 1 <= query.limit <= MOST_LINES:
+        raise Refused("invalid", f"limit={query.limit}: a page has 1 to {MOST_LINES} lines.")
+    with database.read() as connection:
+        fitting = ids_of(connection, who.project_id, query)
+        left = [item for item in fitting if item > query.after]
+        shown = left[: query.limit]
+        more = shown[-1] if len(left) > len(shown) else None
+        return Page(_rows(connection, who.project_id, shown), len(fitting), more)
+
+
+def neighbours(database: Database, who: Member, query: Query, item_id: int) -> Neighbours:
+    """Where an item stands among those that fit.  Needs view."""
     who.require("view")
     with database.read() as connection:
-        conditions = [Item.project_id == who.project_id, Item.id > query.after, *_filters(query)]
-        if query.state == "conflict":
-            conditions.append(Item.id.in_(sorted(conflicts(connection, who.project_id))))
-        limit = max(1, min(query.limit, PAGE))
-        ids = connection.scalars(select(Item.id).where(*conditions).order_by(Item.id).limit(limit))
-        return _rows(connection, who.project_id, list(ids))
+        fitting = ids_of(connection, who.project_id, query)
+    at = bisect_left(fitting, item_id)
+    fits = at < len(fitting) and fitting[at] == item_id
+    return Neighbours(
+        previous=fitting[at - 1] if at else None,
+        next=next(iter(fitting[at + fits : at + fits + 1]), None),
+        place=at + 1 if fits else 0,
+        total=len(fitting),
+    )
+
+
+def ids_of(connection: Connection, project_id: int, query: Query) -> list[int]:
+    """All items that fit (`after` and `limit` aside), in order."""
+    conditions = _filters(connection, project_id, query)
+    return list(
+        connection.scalars(
+            select(Item.id).where(Item.project_id == project_id, *conditions).order_by(Item.id)
+        )
+    )
 
 
 def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
@@ -121,73 +231,182 @@ def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
     who.require("view")
     with database.read() as connection:
         own = (Item.id == item_id, Item.project_id == who.project_id)
-        content = connection.scalar(
-            select(PromptRow.content).join(Item, Item.prompt_id == PromptRow.id).where(*own)
-        )
-        if content is None:
+        found = connection.execute(
+            select(PromptRow.content, Item.parent_id).join(Item, Item.prompt_id == PromptRow.id).where(*own)
+        ).one_or_none()
+        if found is None:
             raise Refused("not-found", f"there is no item {item_id} in this project.")
         row = _rows(connection, who.project_id, [item_id])[0]
         _, schema = current_schema(connection, who.project_id)
         children = select(Item.id).where(Item.parent_id == item_id).order_by(Item.id)
         return ItemDetail(
             row=row,
-            thread=thread_of(content),
+            thread=thread_of(found.content),
             responses=tuple(
                 Shown(position=slot, text=text, steps=steps_shown(row.type, schema, text))
                 for slot, text in enumerate(row.responses)
             ),
             answers=tuple(_answer_rows(connection, item_id)),
-            flags=tuple(_flag_rows(connection, item_id)),
+            flags=tuple(_flags(connection, item_id)),
+            notes=tuple(_notes(connection, item_id)),
             gold_answer=_gold(connection, item_id),
+            parent=found.parent_id,
             children=tuple(connection.scalars(children)),
+        )
+
+
+def choices(database: Database, who: Member) -> Choices:
+    """What the project's items can be searched by and reserved for.  Needs view."""
+    who.require("view")
+    of_project = PromptRow.project_id == who.project_id
+    with database.read() as connection:
+        runs = connection.execute(
+            select(GenerationRun.id, ModelRef.name)
+            .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+            .where(GenerationRun.id.in_(_run_ids(who.project_id)))
+            .order_by(GenerationRun.id)
+        ).all()
+        answered = (
+            select(Annotation.annotator_id)
+            .join(Item, Item.id == Annotation.item_id)
+            .where(Item.project_id == who.project_id)
+        )
+        tags = select(ItemTag.tag).join(Item, Item.id == ItemTag.item_id)
+        labels = (Membership.project_id == who.project_id, Membership.role != "viewer")
+        names = select(Account.name).join(Membership, Membership.account_id == Account.id).where(*labels)
+
+        def sorted_of(query: Any) -> list[str]:
+            return sorted(value for value in connection.scalars(query.distinct()) if value)
+
+        return Choices(
+            models=sorted({run.name for run in runs}),
+            annotators=sorted_of(select(Annotator.name).where(Annotator.id.in_(answered))),
+            tags=sorted_of(tags.where(Item.project_id == who.project_id)),
+            tasks=sorted_of(select(PromptRow.task).where(of_project)),
+            splits=sorted_of(select(PromptRow.split).where(of_project)),
+            runs=[(run.id, run.name) for run in runs] if len(runs) > 1 else [],
+            members=sorted_of(names),
+            teams=sorted_of(select(Membership.team).where(*labels)),
         )
 
 
 def models_of(database: Database, who: Member) -> list[str]:
     """Names of the models that wrote the project's responses, sorted.  Needs view."""
     who.require("view")
-    query = (
-        select(ModelRef.name)
-        .join(GenerationRun, GenerationRun.model_ref_id == ModelRef.id)
-        .join(ResponseRow, ResponseRow.generation_run_id == GenerationRun.id)
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .where(PromptRow.project_id == who.project_id)
-        .distinct()
-    )
+    runs = select(GenerationRun.model_ref_id).where(GenerationRun.id.in_(_run_ids(who.project_id)))
     with database.read() as connection:
-        return sorted(connection.scalars(query))
+        return sorted(set(connection.scalars(select(ModelRef.name).where(ModelRef.id.in_(runs)))))
 
 
-def _filters(query: Query) -> Iterable[ColumnElement[bool]]:
+# finding ----------------------------------------------------------------------------------------------------------
+
+
+def _run_ids(project_id: int) -> Any:
+    return (
+        select(ResponseRow.generation_run_id)
+        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+        .where(PromptRow.project_id == project_id)
+    )
+
+
+def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[ColumnElement[bool]]:
     if query.type is not None:
         yield Item.type == query.type
     if query.text:
-        in_prompt = select(PromptRow.id).where(
-            PromptRow.id == Item.prompt_id,
-            cast(PromptRow.content, String).contains(query.text, autoescape=True),
-        )
-        yield (
-            in_prompt.exists()
-            | _responses().where(ResponseRow.text.contains(query.text, autoescape=True)).exists()
-        )
+        yield _has_text(connection, project_id, folded(query.text))
     if query.model:
-        yield (
-            _responses()
-            .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-            .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
-            .where(ModelRef.name == query.model)
-            .exists()
+        by_model = _responses().join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
+        by_model = by_model.join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        yield by_model.where(ModelRef.name == query.model).exists()
+    if query.run:
+        yield _responses().where(ResponseRow.generation_run_id == query.run).exists()
+    for wanted, column in ((query.task, PromptRow.task), (query.split, PromptRow.split)):
+        if wanted:
+            yield Item.prompt_id.in_(
+                select(PromptRow.id).where(PromptRow.project_id == project_id, column == wanted)
+            )
+    if query.tag:
+        yield select(ItemTag.tag).where(ItemTag.item_id == Item.id, ItemTag.tag == query.tag).exists()
+    if query.annotator or query.answer:
+        yield _has_answer(query)
+    if query.agreement:
+        yield from _agree(connection, project_id, query.agreement)
+    if query.state == "conflict":
+        yield _among(sorted(conflicts(connection, project_id)))
+    elif query.state != "any":
+        yield _in_state(query.state)
+
+
+def _has_text(connection: Connection, project_id: int, wanted: str) -> ColumnElement[bool]:
+    """Plain containing: nothing in `wanted` is a wildcard."""
+    find = func.instr if connection.dialect.name == "sqlite" else func.strpos
+    prompts = select(PromptRow.id).where(PromptRow.project_id == project_id)
+    reasons = connection.execute(
+        select(Annotation.item_id, Annotation.reason)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project_id, Annotation.reason != "")
+    )
+    return or_(
+        Item.prompt_id.in_(prompts.where(find(PromptRow.search, wanted) > 0)),
+        _responses().where(find(ResponseRow.search, wanted) > 0).exists(),
+        _among(sorted({item for item, reason in reasons if wanted in folded(reason or "")})),
+    )
+
+
+def _has_answer(query: Query) -> ColumnElement[bool]:
+    """A current answer by `annotator` that says `answer`."""
+    found = select(Annotation.id).where(Annotation.item_id == Item.id, IS_VOTE, IS_CURRENT)
+    if query.annotator:
+        found = found.join(Annotator, Annotator.id == Annotation.annotator_id)
+        found = found.where(Annotator.name == query.annotator)
+    if query.answer:
+        refused = select(Acceptance.slot).where(
+            Acceptance.annotation_id == Annotation.id, Acceptance.acceptable.is_(False)
         )
-    states: dict[State, ColumnElement[bool]] = {
+        wrong = select(StepMarkRow.step).where(
+            StepMarkRow.annotation_id == Annotation.id, StepMarkRow.label == -1
+        )
+        said: dict[str, ColumnElement[bool]] = {
+            "first": Annotation.preference < 0,
+            "second": Annotation.preference > 0,
+            "tie": Annotation.preference == 0,
+            "not-acceptable": refused.correlate(Annotation).exists(),
+            "wrong-step": wrong.correlate(Annotation).exists(),
+            "reason": Annotation.reason != "",
+        }
+        found = found.where(said[query.answer])
+    return found.correlate(Item).exists()
+
+
+def _agree(connection: Connection, project_id: int, wanted: Agreement) -> Iterable[ColumnElement[bool]]:
+    apart = conflicts(connection, project_id, full=False)
+    least = FAR_APART if wanted == "far-apart" else 0.0
+    some = _among(sorted(item for item, share in apart.items() if share >= least))
+    yield Item.n_done >= 2
+    yield ~some if wanted == "agree" else some
+
+
+def _in_state(state: State) -> ColumnElement[bool]:
+    open_flag = select(Flag.id).where(Flag.item_id == Item.id, OPEN_FLAG)
+    gone = select(PromptRow.id).where(PromptRow.id == Item.prompt_id, PromptRow.redacted_at.is_not(None))
+    states: dict[str, ColumnElement[bool]] = {
         "unanswered": Item.n_done == 0,
         "partial": (Item.n_done > 0) & (Item.n_done < Item.overlap),
         "complete": Item.n_done >= Item.overlap,
-        "flagged": select(Flag.id).where(Flag.item_id == Item.id).exists(),
+        "flagged": open_flag.exists(),
         "gold": select(Gold.item_id).where(Gold.item_id == Item.id).exists(),
         "closed": Item.closed.is_(True),
+        "reserved": Item.reserved.is_(True),
+        "redacted": gone.exists() | _responses().where(ResponseRow.redacted_at.is_not(None)).exists(),
     }
-    if query.state in states:
-        yield states[query.state]
+    return states[state]
+
+
+def _among(ids: Sequence[int]) -> ColumnElement[bool]:
+    """Written out, since databases limit how many values a statement has."""
+    return Item.id.in_(
+        bindparam(None, list(ids), type_=Integer, expanding=True, unique=True, literal_execute=True)
+    )
 
 
 def _responses() -> Any:
@@ -199,22 +418,27 @@ def _responses() -> Any:
     )
 
 
+# reading ----------------------------------------------------------------------------------------------------------
+
+
 def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[ItemRow]:
-    shown: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    shown: dict[int, list[Any]] = defaultdict(list)
     responses = (
-        select(ItemResponse.item_id, ResponseRow.text, ModelRef.name)
+        select(ItemResponse.item_id, ResponseRow.text, ModelRef.name, ResponseRow.redacted_at)
         .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
         .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
         .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
         .where(ItemResponse.item_id.in_(ids))
         .order_by(ItemResponse.item_id, ItemResponse.slot)
     )
-    for item_id, text, model in connection.execute(responses):
-        shown[item_id].append((text, model))
+    for row in connection.execute(responses):
+        shown[row.item_id].append(row)
     extra = _counts(connection, Annotation, ids, Annotation.role == "extra", IS_FIRST)
     skips = _counts(connection, Assignment, ids, Assignment.status == "skipped")
-    flags, gold = _counts(connection, Flag, ids), _counts(connection, Gold, ids)
-    disputed, settled = conflicts(connection, project_id), settled_items(connection, project_id)
+    flags, gold = _counts(connection, Flag, ids, OPEN_FLAG), _counts(connection, Gold, ids)
+    disputed = conflicts(connection, project_id, among=ids)
+    settled = settled_items(connection, project_id) if disputed else set()
+    tags, reserved = _tags(connection, ids), _reserved(connection, ids)
     rows = connection.execute(
         select(
             Item.id,
@@ -225,6 +449,8 @@ def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[I
             Item.priority,
             PromptRow.content,
             PromptRow.task,
+            PromptRow.split,
+            PromptRow.redacted_at,
         )
         .join(PromptRow, PromptRow.id == Item.prompt_id)
         .where(Item.id.in_(ids))
@@ -236,8 +462,9 @@ def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[I
             type=row.type,
             prompt=Prompt.from_json(row.content).text(),
             task=row.task,
-            responses=tuple(text for text, _ in shown[row.id]),
-            models=tuple(model for _, model in shown[row.id]),
+            split=row.split,
+            responses=tuple(response.text for response in shown[row.id]),
+            models=tuple(response.name for response in shown[row.id]),
             answers=row.n_done,
             extra=extra[row.id],
             overlap=row.overlap,
@@ -248,6 +475,9 @@ def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[I
             settled=row.id in settled,
             closed=row.closed,
             priority=row.priority,
+            tags=tuple(tags[row.id]),
+            reserved=tuple(reserved[row.id]),
+            redacted=bool(row.redacted_at or any(response.redacted_at for response in shown[row.id])),
         )
         for row in rows
     ]
@@ -262,7 +492,29 @@ def _counts(
     return counts
 
 
+def _tags(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    query = select(ItemTag.item_id, ItemTag.tag).where(ItemTag.item_id.in_(ids)).order_by(ItemTag.tag)
+    for item_id, tag in connection.execute(query):
+        found[item_id].append(tag)
+    return found
+
+
+def _reserved(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    query = (
+        select(ItemReserved.item_id, Annotator.name, ItemReserved.team)
+        .outerjoin(Annotator, Annotator.id == ItemReserved.annotator_id)
+        .where(ItemReserved.item_id.in_(ids))
+        .order_by(ItemReserved.id)
+    )
+    for item_id, name, team in connection.execute(query):
+        found[item_id].append(name or f"@{team}")
+    return found
+
+
 def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
+    note = select(SentBack.note).where(SentBack.annotation_id == Annotation.id)
     rows = connection.execute(
         select(
             Annotation.id,
@@ -270,6 +522,7 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             Annotator.kind,
             Annotation.role,
             Annotation.first_shown,
+            Annotation.assignment_id,
             Assignment.presented_order,
             Annotation.submitted_at,
             Annotation.active_ms,
@@ -277,6 +530,7 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             Annotation.supersedes_id,
             SoftVote.share,
             SoftVote.margin,
+            note.order_by(SentBack.id.desc()).limit(1).scalar_subquery().label("note"),
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
@@ -301,6 +555,8 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
             current=row.id not in revised,
             share=row.share,
             margin=row.margin,
+            by_person=row.assignment_id is not None,
+            sent_back=row.note,
         )
         for row in rows
     ]
@@ -311,12 +567,40 @@ def _order(first_shown: int | None) -> tuple[int, ...]:
     return () if first_shown is None else (first_shown, 1 - first_shown)
 
 
-def _flag_rows(connection: Connection, item_id: int) -> list[dict[str, Any]]:
+def _flags(connection: Connection, item_id: int) -> list[dict[str, Any]]:
     rows = connection.execute(
-        select(Flag.code, Flag.text, Annotator.name.label("by"), Flag.created_at.label("at"))
+        select(
+            Flag.id,
+            Flag.code,
+            Flag.text,
+            Annotator.name.label("by"),
+            Flag.created_at.label("at"),
+            Flag.resolved_at,
+            Flag.resolution,
+        )
         .join(Annotator, Annotator.id == Flag.annotator_id)
         .where(Flag.item_id == item_id)
         .order_by(Flag.id)
+    )
+    return [
+        {
+            "id": row.id,
+            "code": row.code,
+            "text": row.text,
+            "by": row.by,
+            "at": row.at,
+            "resolution": row.resolution if row.resolved_at else None,
+        }
+        for row in rows
+    ]
+
+
+def _notes(connection: Connection, item_id: int) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        select(ItemNote.id, ItemNote.text, Account.name.label("by"), ItemNote.created_at.label("at"))
+        .outerjoin(Account, Account.id == ItemNote.by_id)
+        .where(ItemNote.item_id == item_id)
+        .order_by(ItemNote.id)
     )
     return [dict(row._mapping) for row in rows]
 

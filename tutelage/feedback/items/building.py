@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,34 +11,28 @@ from sqlalchemy import Connection, case, delete, func, select, update
 
 from tutelage.feedback.asking.answer_rows import normal
 from tutelage.feedback.asking.checking import check_answer
-from tutelage.feedback.asking.payloads import Answer, ItemType, Strategy
+from tutelage.feedback.asking.payloads import Answer, ItemType
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.browsing import AnswerRow, ItemDetail, ItemRow, Query, browse, detail, models_of
-from tutelage.feedback.items.choosing import (
+from tutelage.feedback.items.conflicts import conflicts
+from tutelage.feedback.items.contents import own_item, steps_shown, texts_of
+from tutelage.feedback.people.access import Member, note
+from tutelage.feedback.projects.projects import current_schema, settings_of
+from tutelage.store.choosing import (
     Candidate,
     Group,
+    Strategy,
     choose_groups,
     closeness,
     in_slots_order,
     item_digest,
     spread,
 )
-from tutelage.feedback.items.conflicts import conflicts
-from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
-from tutelage.feedback.people.access import Member, note
-from tutelage.feedback.projects.projects import current_schema, settings_of
 from tutelage.store.database import Database
-from tutelage.store.pairing import LIVE
-from tutelage.store.schema import (
-    GenerationRun,
-    Item,
-    ItemResponse,
-    ModelRef,
-    PromptRow,
-    ResponseRow,
-)
+from tutelage.store.pairing import askable, by_run, candidates, insert_items
+from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import Gold, ResponseScore
-from tutelage.store.sql import chunks, insert_one, insert_rows, lock_project
+from tutelage.store.sql import chunks, insert_one, lock_project
 
 __all__ = [
     "AnswerRow",
@@ -50,7 +44,6 @@ __all__ = [
     "build",
     "detail",
     "models_of",
-    "set_closed",
     "set_gold",
     "set_priority",
 ]
@@ -99,33 +92,20 @@ def build(
         lock_project(connection, who.project, database.place)
         overlap = 1 if type == "chat" else settings_of(connection, who.project_id).overlap
         prompts = connection.execute(
-            select(PromptRow.id, PromptRow.digest)
-            .where(PromptRow.project_id == who.project_id, PromptRow.split != LIVE)
-            .order_by(PromptRow.digest)
+            select(PromptRow.id, PromptRow.digest).where(*askable(who.project_id)).order_by(PromptRow.digest)
         ).all()
-        candidates = _candidates(connection, who.project_id) if size else {}
-        if strategy in ("best-worst", "uncertainty") and not _scored(candidates):
+        source = _source(connection, who.project_id)
+        found = candidates(connection, who.project_id, source) if size else {}
+        if strategy in ("best-worst", "uncertainty") and not _scored(found):
             raise Refused(
                 "invalid",
                 f"strategy={strategy} needs scores of the responses: import some, or choose another.",
             )
-        met: Counter[tuple[str, str]] = Counter()
-        wanted: dict[str, tuple[int, Group]] = {}
-        short = 0
-        for prompt_id, prompt_digest in prompts:
-            groups: list[Group] = [()]
-            if size:
-                runs = _by_run(candidates[prompt_id], across_runs)
-                most = 0 if strategy == "all" else per_prompt
-                groups = [
-                    group
-                    for some in runs
-                    for group in choose_groups(some, strategy, size, most, prompt_digest, met)
-                ]
-            short += not groups
-            for group in groups:
-                wanted.setdefault(item_digest(type, prompt_digest, group), (prompt_id, in_slots_order(group)))
-        new = _insert(connection, who.project_id, type, overlap, wanted, strategy == "uncertainty")
+        wanted, short = _choose(prompts, found, type, strategy, per_prompt, size, across_runs)
+        priority = (
+            (lambda group: 1 / (1 + spread(group))) if strategy == "uncertainty" else (lambda group: 0.0)
+        )
+        new = insert_items(connection, who.project_id, type, overlap, wanted, priority)
         note(connection, who.user, "build", type, who.project_id, strategy=strategy, size=size, new=new)
         return Built(new, len(wanted) - new, short)
 
@@ -137,7 +117,7 @@ def set_gold(database: Database, who: Member, item_id: int, answer: Answer | Non
     """
     who.require("manage")
     with database.write() as connection:
-        item = _own_item(connection, who, item_id)
+        item = own_item(connection, who, item_id)
         connection.execute(delete(Gold).where(Gold.item_id == item_id))
         if answer is not None:
             _, schema = current_schema(connection, who.project_id)
@@ -183,15 +163,6 @@ def set_priority(
         return len(changed)
 
 
-def set_closed(database: Database, who: Member, item_id: int, closed: bool) -> None:
-    """Take an item out of the queue, or back in.  Needs manage."""
-    who.require("manage")
-    with database.write() as connection:
-        _own_item(connection, who, item_id)
-        connection.execute(update(Item).where(Item.id == item_id).values(closed=closed))
-        note(connection, who.user, "close" if closed else "reopen", str(item_id), who.project_id)
-
-
 # inside ---------------------------------------------------------------------------------------------------------------
 
 
@@ -204,40 +175,40 @@ def _size(type: ItemType, size: int | None) -> int:
     return size
 
 
-def _own_item(connection: Connection, who: Member, item_id: int) -> Any:
-    lock_item(connection, item_id)
-    own = (Item.id == item_id, Item.project_id == who.project_id)
-    row = connection.execute(select(Item.id, Item.type).where(*own)).one_or_none()
-    if row is None:
-        raise Refused("not-found", f"there is no item {item_id} in this project.")
-    return row
+def _choose(
+    prompts: Iterable[Any],  # rows: id, digest
+    found: Mapping[int, list[Candidate]],
+    type: ItemType,
+    strategy: Strategy,
+    per_prompt: int,
+    size: int,
+    across_runs: bool,
+) -> tuple[dict[str, tuple[int, Group]], int]:
+    """The items to be there (digest -> prompt row id, responses by slot), and how many prompts make none."""
+    met: Counter[tuple[str, str]] = Counter()
+    wanted: dict[str, tuple[int, Group]] = {}
+    short = 0
+    for prompt_id, prompt_digest in prompts:
+        groups: list[Group] = [()]
+        if size:
+            some = found.get(prompt_id, [])
+            most = 0 if strategy == "all" else per_prompt
+            groups = [
+                group
+                for run in ([some] if across_runs else by_run(some))
+                for group in _groups(run, strategy, size, most, prompt_digest, met)
+            ]
+        short += not groups
+        for group in groups:
+            wanted.setdefault(item_digest(type, prompt_digest, group), (prompt_id, in_slots_order(group)))
+    return wanted, short
 
 
-def _candidates(connection: Connection, project_id: int) -> dict[int, list[Candidate]]:
-    """prompt row id -> the responses to it, in the order of their making."""
-    source = _source(connection, project_id)
-    rows = connection.execute(
-        select(
-            ResponseRow.prompt_id,
-            ResponseRow.id,
-            ResponseRow.generation_run_id,
-            ModelRef.name,
-            ResponseRow.digest,
-            ResponseScore.value,
-        )
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
-        .outerjoin(
-            ResponseScore, (ResponseScore.response_id == ResponseRow.id) & (ResponseScore.source == source)
-        )
-        .where(PromptRow.project_id == project_id, PromptRow.split != LIVE)
-        .order_by(ResponseRow.generation_run_id, ResponseRow.prompt_id, ResponseRow.sample_index)
-    )
-    found: dict[int, list[Candidate]] = defaultdict(list)
-    for row in rows:
-        found[row.prompt_id].append(Candidate(row.id, row.generation_run_id, row.name, row.digest, row.value))
-    return found
+def _groups(*asked: Any) -> list[Group]:
+    try:
+        return choose_groups(*asked)
+    except ValueError as error:
+        raise Refused("invalid", str(error)) from error
 
 
 def _source(connection: Connection, project_id: int) -> str:
@@ -253,51 +224,8 @@ def _source(connection: Connection, project_id: int) -> str:
     return connection.scalar(query.limit(1)) or ""
 
 
-def _scored(candidates: Mapping[int, list[Candidate]]) -> bool:
-    return any(candidate.score is not None for some in candidates.values() for candidate in some)
-
-
-def _by_run(candidates: list[Candidate], across_runs: bool) -> list[list[Candidate]]:
-    if across_runs:
-        return [candidates]
-    runs: dict[int, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        runs[candidate.run_id].append(candidate)
-    return list(runs.values())
-
-
-def _insert(
-    connection: Connection,
-    project_id: int,
-    type: ItemType,
-    overlap: int,
-    wanted: Mapping[str, tuple[int, Group]],
-    by_score: bool,
-) -> int:
-    """Insert the items that are not there; returns how many."""
-    in_project = Item.project_id == project_id
-    there = set(connection.scalars(select(Item.digest).where(in_project)))
-    new = {key: value for key, value in wanted.items() if key not in there}
-    items = [
-        {
-            "project_id": project_id,
-            "type": type,
-            "prompt_id": prompt_id,
-            "overlap": overlap,
-            "digest": key,
-            "priority": 1 / (1 + spread(group)) if by_score else 0.0,
-        }
-        for key, (prompt_id, group) in new.items()
-    ]
-    insert_rows(connection, Item, items)
-    ids = {row.digest: row.id for row in connection.execute(select(Item.digest, Item.id).where(in_project))}
-    slots = [
-        {"item_id": ids[key], "slot": slot, "response_id": candidate.response_id}
-        for key, (_, group) in new.items()
-        for slot, candidate in enumerate(group)
-    ]
-    insert_rows(connection, ItemResponse, slots)
-    return len(new)
+def _scored(found: Mapping[int, list[Candidate]]) -> bool:
+    return any(candidate.score is not None for some in found.values() for candidate in some)
 
 
 def _uncertainty(connection: Connection, project_id: int) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
@@ -13,13 +14,17 @@ from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, Ste
 APART = 0.5  # share of the scale that ratings lie apart to be a conflict
 
 
-def conflicts(connection: Connection, project_id: int, full: bool = True) -> dict[int, float]:
+def conflicts(
+    connection: Connection, project_id: int, full: bool = True, among: Sequence[int] | None = None
+) -> dict[int, float]:
     """item -> how disputed it is, in (0, 1]; see `answers.next_conflict` for what is a conflict.
 
-    Without `full` also items that still want answers.
+    Without `full` also items that still want answers; `among`: only these items.
     """
     sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full).group_by(Item.id)
+    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full, among).group_by(
+        Item.id
+    )
     found = {item: float(span) for item, span in connection.execute(pairs) if span}
     for type, table, value, unit, widest in (
         ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
@@ -27,7 +32,9 @@ def conflicts(connection: Connection, project_id: int, full: bool = True) -> dic
         ("rate", Rating, Rating.value, (Rating.slot, Rating.criterion), _widest(connection, project_id)),
     ):
         spread: Any = (func.max(value) - func.min(value)) / widest
-        query = _answers(project_id, type, spread, full).join(table, table.annotation_id == Annotation.id)
+        query = _answers(project_id, type, spread, full, among).join(
+            table, table.annotation_id == Annotation.id
+        )
         for item, share in connection.execute(query.group_by(Item.id, *unit)):
             if share > 0 and (type != "rate" or share >= APART):
                 found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
@@ -51,9 +58,9 @@ def unsettled(connection: Connection, project_id: int) -> list[int]:
     return sorted(found, key=lambda item: (-found[item], item))
 
 
-def _answers(project_id: int, type: str, spread: Any, full: bool) -> Select[Any]:
+def _answers(project_id: int, type: str, spread: Any, full: bool, among: Sequence[int] | None) -> Select[Any]:
     """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
-    return (
+    query = (
         select(Item.id, spread)
         .join(Annotation, Annotation.item_id == Item.id)
         .where(
@@ -65,6 +72,7 @@ def _answers(project_id: int, type: str, spread: Any, full: bool) -> Select[Any]
             IS_CURRENT,
         )
     )
+    return query if among is None else query.where(Item.id.in_(among))
 
 
 def _widest(connection: Connection, project_id: int) -> float:

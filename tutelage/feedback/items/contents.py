@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, bindparam, select
 
 from tutelage.feedback.asking.payloads import ItemType, Schema
 from tutelage.feedback.asking.steps import split_steps
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.people.access import Member
 from tutelage.store.schema import Item, ItemResponse, ResponseRow
 from tutelage.store.sql import takes_turns
 
@@ -14,6 +18,16 @@ def lock_item(connection: Connection, item_id: int) -> None:
     """Take the item's row: claims and answers of one item come one after the other (SQLite has one writer anyway)."""
     if not takes_turns(connection):
         connection.execute(select(Item.id).where(Item.id == item_id).with_for_update(key_share=True))
+
+
+def own_item(connection: Connection, who: Member, item_id: int) -> Any:
+    """The item's row (id, type, prompt_id), locked.  Refused: not-found, also in another project."""
+    lock_item(connection, item_id)
+    own = (Item.id == item_id, Item.project_id == who.project_id)
+    row = connection.execute(select(Item.id, Item.type, Item.prompt_id).where(*own)).one_or_none()
+    if row is None:
+        raise Refused("not-found", f"there is no item {item_id} in this project.")
+    return row
 
 
 def texts_of(connection: Connection, item_id: int) -> list[str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, select, text, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import Member, User, note
+from tutelage.store.append_only import unguarded
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, ResponseRow, now
 from tutelage.store.schema_feedback import (
-    APPEND_ONLY,
     Acceptance,
     Assignment,
     AuditEvent,
@@ -144,7 +142,7 @@ def purge_project(database: Database, who: Member, typed: str) -> Purged:
             raise Refused("gone", f"project '{who.project}' is gone already.")
         if row.deleted_at is None:
             raise Refused("conflict", f"project '{who.project}' is in use: delete it first.")
-        with _unguarded(connection):
+        with unguarded(connection):
             purged = _purge(connection, who.project_id)
         counts = {"items": purged.items, "responses": purged.responses, "answers": purged.answers}
         note(connection, who.user, "purge-project", who.project, **counts)
@@ -196,26 +194,3 @@ def _purge(connection: Connection, project_id: int) -> Purged:
 
 def _count(connection: Connection, rows: Select[Any]) -> int:
     return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
-
-
-@contextmanager
-def _unguarded(connection: Connection) -> Iterator[None]:
-    """Inside, and in this transaction only, rows of append-only tables can be deleted; then the guards stand again."""
-    if connection.dialect.name != "sqlite":
-        for table in APPEND_ONLY:
-            connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER {table}_append_only"))
-        yield
-        for table in APPEND_ONLY:
-            connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER {table}_append_only"))
-        return
-    guards = {}
-    for table in APPEND_ONLY:
-        name = f"{table}_no_delete"
-        found = text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = :name")
-        guards[name] = connection.scalar(found, {"name": name})
-        if guards[name] is not None:
-            connection.execute(text(f"DROP TRIGGER {name}"))
-    yield
-    for statement in guards.values():
-        if statement is not None:
-            connection.exec_driver_sql(statement)

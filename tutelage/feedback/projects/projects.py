@@ -298,23 +298,30 @@ def guideline_seen(database: Database, who: Member) -> int:
         return connection.scalar(query) or 0
 
 
-def audit(database: Database, who: Member, limit: int = 200) -> list[dict[str, Any]]:
-    """Who did what in the project, newest first: {at, who, what, object, detail}.  Needs manage."""
+def audit(
+    database: Database, who: Member, limit: int = 200, before: int | None = None
+) -> list[dict[str, Any]]:
+    """Who did what in the project, newest first: {id, at, who, what, object, detail}.  Needs manage.
+
+    `before`: only what happened before the event of that id.
+    """
     who.require("manage")
-    with database.read() as connection:
-        rows = connection.execute(
-            select(
-                AuditEvent.at,
-                func.coalesce(Account.name, LOCAL.name).label("who"),
-                AuditEvent.what,
-                AuditEvent.object,
-                AuditEvent.detail,
-            )
-            .outerjoin(Account, Account.id == AuditEvent.account_id)
-            .where(AuditEvent.project_id == who.project_id)
-            .order_by(AuditEvent.id.desc())
-            .limit(limit)
+    query = (
+        select(
+            AuditEvent.id,
+            AuditEvent.at,
+            func.coalesce(Account.name, LOCAL.name).label("who"),
+            AuditEvent.what,
+            AuditEvent.object,
+            AuditEvent.detail,
         )
+        .outerjoin(Account, Account.id == AuditEvent.account_id)
+        .where(AuditEvent.project_id == who.project_id)
+        .order_by(AuditEvent.id.desc())
+        .limit(limit)
+    )
+    with database.read() as connection:
+        rows = connection.execute(query if before is None else query.where(AuditEvent.id < before))
         return [dict(row._mapping) for row in rows]
 
 

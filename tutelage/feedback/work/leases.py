@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import ItemType, Shown, Task, Turn
@@ -18,7 +18,16 @@ from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_
 from tutelage.records import Prompt, PromptJson
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, now
-from tutelage.store.schema_feedback import Assignment, Draft, Gold, GuidelineVersion, SchemaVersion
+from tutelage.store.schema_feedback import (
+    Account,
+    Assignment,
+    Draft,
+    Gold,
+    GuidelineVersion,
+    ItemReserved,
+    Membership,
+    SchemaVersion,
+)
 from tutelage.store.sql import insert_one, takes_turns
 from tutelage.store.voting import answers_of
 
@@ -69,7 +78,7 @@ def has_room(connection: Connection, item_id: int, annotator_id: int, at: dateti
     A statement of its own on purpose: under PostgreSQL the one that waited for the lock counts what was before.
     """
     row = connection.execute(_ROOM, {"item": item_id, "annotator": annotator_id, "at": at}).one()
-    return row.gold or (not row.closed and row.answers + row.leases < row.overlap)
+    return row.for_me and (row.gold or (not row.closed and row.answers + row.leases < row.overlap))
 
 
 def is_counted(connection: Connection, item_id: int) -> bool:
@@ -209,7 +218,28 @@ IS_GOLD = select(Gold.item_id).where(Gold.item_id == Item.id).exists()
 _COUNTED = select(Item.overlap, answers_of(Item.id).label("answers"), IS_GOLD.label("gold")).where(
     Item.id == bindparam("item")
 )
-_ROOM = _COUNTED.add_columns(Item.closed, LEASES_OF_OTHERS.label("leases"))
+# Whether `Item` is for everybody, or for `annotator` by name or team.  Counted, not EXISTS: see `queue`.
+_RESERVED = (
+    select(func.count(ItemReserved.id))
+    .where(
+        ItemReserved.item_id == Item.id,
+        or_(
+            ItemReserved.annotator_id == bindparam("annotator"),
+            ItemReserved.team.in_(
+                select(Membership.team)
+                .join(Account, Account.id == Membership.account_id)
+                .where(
+                    Account.annotator_id == bindparam("annotator"), Membership.project_id == Item.project_id
+                )
+                .correlate(Item)
+            ),
+        ),
+    )
+    .correlate(Item)
+    .scalar_subquery()
+)
+IS_FOR_ME = or_(Item.reserved.is_(False), _RESERVED > 0)
+_ROOM = _COUNTED.add_columns(Item.closed, LEASES_OF_OTHERS.label("leases"), IS_FOR_ME.label("for_me"))
 
 _LEASED = select(
     Item.digest,

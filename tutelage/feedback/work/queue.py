@@ -21,6 +21,7 @@ from tutelage.feedback.insights.tables import gold_counts
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import settings_of, standing
 from tutelage.feedback.work.leases import (
+    IS_FOR_ME,
     IS_GOLD,
     LEASES_OF_OTHERS,
     Held,
@@ -369,10 +370,11 @@ _ANSWERED = (
     )
     .scalar_subquery()
 )
-_UNTOUCHED = (  # not answered, not declined and not in hand by this annotator
+_UNTOUCHED = (  # for this annotator, and not answered, not declined and not in hand by this annotator
     Item.project_id == bindparam("project"),
     Item.owner_id.is_(None),
     Item.closed.is_(False),
+    IS_FOR_ME,
     _MINE == 0,
     _ANSWERED == 0,
 )

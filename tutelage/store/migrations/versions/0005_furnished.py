@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import unicodedata
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ TABLES = (  # in the order of their making
 COLUMNS: tuple[tuple[str, sa.Column[Any]], ...] = (
     ("prompt", sa.Column("search", sa.String, nullable=False, server_default="")),
     ("prompt", sa.Column("redacted_at", sa.DateTime, nullable=True)),
+    ("response", sa.Column("search", sa.String, nullable=False, server_default="")),
     ("response", sa.Column("redacted_at", sa.DateTime, nullable=True)),
     ("item", sa.Column("reserved", sa.Boolean, nullable=False, server_default=sa.false())),
     ("membership", sa.Column("team", sa.String, nullable=False, server_default="")),
@@ -51,7 +53,8 @@ def upgrade() -> None:
         pointer = f"CONSTRAINT fk_{table}_{column} REFERENCES {target} (id)"
         op.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER {pointer}")
     _roles((*ROLES[:3], "expert", *ROLES[3:]))
-    _fill_search()
+    _fill_search("prompt", "content", sa.JSON, _search_text)
+    _fill_search("response", "text", sa.String, _folded)
     op.get_bind().execute(
         sa.text("INSERT INTO store_info (key, value) VALUES ('identity', :value)"),
         {"value": uuid.uuid4().hex},
@@ -190,25 +193,26 @@ def _roles(roles: tuple[str, ...]) -> None:
     op.execute("ALTER TABLE membership_new RENAME TO membership")
 
 
-def _fill_search() -> None:
-    """What prompts are searched by (see `store.schema.search_text`, as it was at this revision)."""
+def _fill_search(name: str, source: str, kind: Any, said: Callable[[Any], str]) -> None:
+    """What prompts and responses are searched by (see `store.schema.folded`, as it was at this revision)."""
     bind = op.get_bind()
-    prompt = sa.table("prompt", sa.column("id"), sa.column("content", sa.JSON), sa.column("search"))
+    table = sa.table(name, sa.column("id"), sa.column(source, kind), sa.column("search"))
     last = 0
-    while rows := bind.execute(
-        sa.select(prompt.c.id, prompt.c.content).where(prompt.c.id > last).order_by(prompt.c.id).limit(1000)
-    ).all():
+    page = sa.select(table.c.id, table.c[source]).order_by(table.c.id).limit(1000)
+    change = sa.update(table).where(table.c.id == sa.bindparam("key")).values(search=sa.bindparam("said"))
+    while rows := bind.execute(page.where(table.c.id > last)).all():
         last = rows[-1].id
-        change = (
-            sa.update(prompt).where(prompt.c.id == sa.bindparam("key")).values(search=sa.bindparam("said"))
-        )
-        bind.execute(change, [{"key": row.id, "said": _search_text(row.content)} for row in rows])
+        bind.execute(change, [{"key": row.id, "said": said(row[1])} for row in rows])
 
 
 def _search_text(content: Any) -> str:
     turns = content["messages"] if isinstance(content, dict) else content
     texts = [turns] if isinstance(turns, str) else [_said(turn) for turn in turns]
-    return unicodedata.normalize("NFKC", "\n".join(texts)).casefold()
+    return _folded("\n".join(texts))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _said(turn: dict[str, Any]) -> str:

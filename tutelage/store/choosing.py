@@ -1,4 +1,8 @@
-"""Which responses to one prompt are asked about together: pure functions, the same choice on every machine."""
+"""Which responses to one prompt are asked about together: pure functions, the same choice on every machine.
+
+Groups are ordered by digests of their contents, which are as good as random: the first ones are a random choice, and
+asking for more keeps those there are.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from tutelage.feedback.asking.payloads import ItemType, Strategy
-from tutelage.feedback.errors import Refused
 from tutelage.store.schema import digest
 
-MOST_GROUPS = 2_000  # per prompt, when all are wanted
+Strategy = Literal["random", "all", "round-robin", "best-worst", "uncertainty"]
+MOST_GROUPS = 2_000  # per prompt, where not all pairs are wanted
 Group = tuple["Candidate", ...]
 
 
@@ -24,11 +28,11 @@ class Candidate:
     run_id: int
     model: str
     digest: str
-    score: float | None
+    score: float | None = None
 
 
-def item_digest(type: ItemType, prompt_digest: str, group: Sequence[Candidate]) -> str:
-    """What an item is, by content; for a pair the same as `store.pairing` makes."""
+def item_digest(type: str, prompt_digest: str, group: Sequence[Candidate]) -> str:
+    """What an item is, by content."""
     return digest(type, prompt_digest, *sorted(candidate.digest for candidate in group))
 
 
@@ -43,11 +47,13 @@ def choose_groups(
     size: int,
     per_prompt: int,
     prompt_digest: str,
-    met: Counter[tuple[str, str]],
+    met: Counter[tuple[str, str]] | None = None,
+    most: int | None = MOST_GROUPS,
 ) -> list[Group]:
     """At most `per_prompt` (0 = all) groups of `size` different responses; fewer where there are no more.
 
     `met` counts how often two models have been put side by side, and is brought up to date (round-robin only).
+    Raises ValueError where all groups are wanted and there are more than `most`.
     """
     known = {candidate.digest: candidate for candidate in reversed(candidates)}
     distinct = sorted(known.values(), key=lambda candidate: digest(prompt_digest, candidate.digest))
@@ -58,16 +64,14 @@ def choose_groups(
     if strategy == "best-worst":
         found = _extremes(distinct, size)
     elif strategy == "round-robin":
-        found = _rounds(distinct, size, met)
+        found = _rounds(distinct, size, Counter() if met is None else met)
     elif strategy == "uncertainty":
-        found = iter(sorted(_all(distinct, size, prompt_digest), key=spread))
+        found = iter(sorted(_all(distinct, size, prompt_digest, most), key=spread))
+    elif size <= 2 or not per_prompt:
+        found = iter(_all(distinct, size, prompt_digest, most))
     else:
-        found = (
-            iter(_all(distinct, size, prompt_digest))
-            if size <= 2 or not per_prompt
-            else _draws(distinct, size)
-        )
-    return list(itertools.islice(found, per_prompt or MOST_GROUPS))
+        found = _draws(distinct, size)
+    return list(itertools.islice(found, per_prompt or most))
 
 
 def spread(group: Sequence[Candidate]) -> float:
@@ -81,15 +85,14 @@ def closeness(scores: Sequence[float]) -> float:
     return 1 / (1 + max(scores) - min(scores))
 
 
-def _all(distinct: Sequence[Candidate], size: int, prompt_digest: str) -> list[Group]:
+def _all(distinct: Sequence[Candidate], size: int, prompt_digest: str, most: int | None) -> list[Group]:
     """Every group, in an order that is as good as random and belongs to the content."""
-    if math.comb(len(distinct), size) > MOST_GROUPS:
-        raise Refused(
-            "invalid",
-            f"{len(distinct)} responses to one prompt make more than {MOST_GROUPS:,} groups of {size}: "
-            "ask for some per prompt, at random.",
+    if most is not None and math.comb(len(distinct), size) > most:
+        raise ValueError(
+            f"{len(distinct)} responses to one prompt make more than {most:,} groups of {size}: "
+            "ask for some per prompt, at random."
         )
-    kind: ItemType = "pair" if size == 2 else "rank"
+    kind = "pair" if size == 2 else "rank"
     groups = itertools.combinations(distinct, size)
     return sorted(groups, key=lambda group: item_digest(kind, prompt_digest, group))
 

@@ -1,0 +1,238 @@
+"""Redacting one record: its text goes, in every place that has it; that it was there, and every vote, stay.
+
+Copies of a prompt or a response are found by where they come from, not by their words: the conversation that a chat made
+of it, steps that were marked or written again, rewrites, drafts, suggestions.  What a person wrote in words of their own
+(the reason of an answer) is a record of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.orm import aliased
+
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.items.contents import own_item
+from tutelage.feedback.people.access import Member, note
+from tutelage.store.append_only import unguarded
+from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, now
+from tutelage.store.schema_feedback import (
+    Assignment,
+    ChatTurn,
+    Draft,
+    Flag,
+    Gold,
+    ItemNote,
+    Rewrite,
+    SentBack,
+    StepMarkRow,
+    Suggestion,
+)
+from tutelage.store.sql import chunks, lock_project
+
+Record = Literal["prompt", "response", "answer"]
+GONE = "[redacted]"
+TYPED = "redact"
+
+
+def redact(
+    database: Database, who: Member, item_id: int, what: Record, key: int = 0, confirm: str = ""
+) -> int:
+    """Remove the text of an item's prompt, of the response in slot `key`, or of the answer with the id `key`.
+
+    Every item that shows the prompt or response is closed; returns how many.  Counts and votes stay, training and
+    exports leave such items out.  Copies on disk (exports, backups) are not reached.  It cannot be undone; repeating
+    it is harmless, and finishes one that was cut off before the file was cleaned.  `confirm` is the word "redact",
+    typed by whoever asks.  Needs manage.  Refused: invalid (not confirmed), not-found.
+    """
+    who.require("manage")
+    if confirm.strip().lower() != TYPED:
+        raise Refused("invalid", f'type "{TYPED}" to remove the text for good: it cannot be brought back.')
+    with database.write() as connection:
+        lock_project(connection, who.project, database.place)
+        item = own_item(connection, who, item_id)
+        with unguarded(connection):
+            if what == "answer":
+                closed = _answer(connection, item, key)
+            else:
+                closed = _prompt(connection, item) if what == "prompt" else _response(connection, item, key)
+                connection.execute(update(Item).where(Item.id.in_(closed)).values(closed=True))
+        note(
+            connection, who.user, f"redact-{what}", str(item_id), who.project_id, key=key, closed=len(closed)
+        )
+    database.vacuum()
+    return len(closed)
+
+
+# inside ---------------------------------------------------------------------------------------------------------------
+
+
+def _prompt(connection: Connection, item: Any) -> list[int]:
+    """The prompt, and all conversations that it stands in: the prompt of a turn has the turns before it."""
+    prompts: set[int] = set()
+    more = {item.prompt_id}
+    while not more <= prompts:
+        prompts |= more
+        items = _family(connection, _items_of(connection, prompts))
+        more = _prompts_of(connection, items)
+    _empty_prompts(connection, sorted(prompts))
+    messages = update(ChatTurn).where(ChatTurn.item_id.in_(sorted(items)))
+    connection.execute(messages.values(message=GONE))
+    _empty_around(connection, sorted(items))
+    _empty_answers(connection, _answers_to(connection, items))
+    return sorted(items)
+
+
+def _response(connection: Connection, item: Any, slot: int) -> list[int]:
+    """The response with its equals (the same text to the same prompt), and what was made of it."""
+    row = connection.execute(
+        select(ResponseRow.prompt_id, ResponseRow.digest)
+        .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
+        .where(ItemResponse.item_id == item.id, ItemResponse.slot == slot)
+    ).one_or_none()
+    if row is None:
+        raise Refused("not-found", f"item {item.id} has no response {slot}.")
+    equal = (ResponseRow.prompt_id == row.prompt_id, ResponseRow.digest == row.digest)
+    responses = list(connection.scalars(select(ResponseRow.id).where(*equal)))
+    shows = select(ItemResponse.item_id).where(ItemResponse.response_id.in_(responses))
+    items = set(connection.scalars(shows))
+    later = _later_turns(connection, items)  # their prompts may quote it
+    again = _family(connection, items, up=False) - items - later  # steps of it, written again
+    _empty_responses(connection, [*responses, *_responses_of(connection, again)])
+    _empty_prompts(connection, sorted(_prompts_of(connection, later)))
+    shown = sorted(items | later | again)
+    _empty_around(connection, shown)
+    _empty_answers(connection, _answers_to(connection, items | again), steps=True)
+    return shown
+
+
+def _answer(connection: Connection, item: Any, annotation_id: int) -> list[int]:
+    """All revisions of one person's answer: the reason, rewrites, and what a model made of those."""
+    own = (Annotation.item_id == item.id, Annotation.id == annotation_id)
+    row = connection.execute(select(Annotation.annotator_id, Annotation.role).where(*own)).one_or_none()
+    if row is None:
+        raise Refused("not-found", f"item {item.id} has no answer {annotation_id}.")
+    mine = (Annotation.item_id == item.id, Annotation.annotator_id == row.annotator_id)
+    _empty_answers(connection, list(connection.scalars(select(Annotation.id).where(*mine))), reasons=True)
+    held = (Assignment.item_id == item.id, Assignment.annotator_id == row.annotator_id)
+    connection.execute(delete(Draft).where(Draft.assignment_id.in_(select(Assignment.id).where(*held))))
+    written = select(Item.id).where(
+        Item.parent_id == item.id, Item.owner_id == row.annotator_id, Item.type == "step"
+    )
+    below = sorted(_family(connection, set(connection.scalars(written)), up=False))
+    _empty_responses(connection, _responses_of(connection, below))
+    _empty_answers(connection, _answers_to(connection, below), reasons=True, steps=True)
+    connection.execute(update(Item).where(Item.id.in_(below)).values(closed=True))
+    return below
+
+
+def _empty_prompts(connection: Connection, prompts: Sequence[int]) -> None:
+    gone = {"content": GONE, "search": "", "reference": None, "redacted_at": now()}
+    for some in chunks(prompts):
+        connection.execute(update(PromptRow).where(PromptRow.id.in_(some)).values(gone))
+
+
+def _empty_responses(connection: Connection, responses: Sequence[int]) -> None:
+    gone = {"text": GONE, "search": "", "redacted_at": now()}
+    for some in chunks(responses):
+        connection.execute(update(ResponseRow).where(ResponseRow.id.in_(some)).values(gone))
+
+
+def _empty_around(connection: Connection, items: Sequence[int]) -> None:
+    """What stands beside the answers to some items and may quote what they show."""
+    for some in chunks(items):
+        drafts = select(Assignment.id).where(Assignment.item_id.in_(some))
+        connection.execute(delete(Draft).where(Draft.assignment_id.in_(drafts)))
+        shown = (Assignment.item_id.in_(some), Assignment.suggestion_id.is_not(None))
+        connection.execute(update(Assignment).where(*shown).values(suggestion_id=None))
+        connection.execute(delete(Suggestion).where(Suggestion.item_id.in_(some)))
+        connection.execute(
+            update(Assignment)
+            .where(Assignment.item_id.in_(some), Assignment.skip_text != "")
+            .values(skip_text="")
+        )
+        connection.execute(update(Flag).where(Flag.item_id.in_(some)).values(text="", resolution=""))
+        connection.execute(delete(ItemNote).where(ItemNote.item_id.in_(some)))
+        gold = select(Gold.item_id, Gold.answer).where(Gold.item_id.in_(some))
+        for item_id, answer in connection.execute(gold).all():
+            kept = answer | {"reason": ""} | ({"text": GONE} if "text" in answer else {})
+            connection.execute(update(Gold).where(Gold.item_id == item_id).values(answer=kept))
+
+
+def _empty_answers(
+    connection: Connection,
+    answers: Sequence[int],
+    reasons: bool = False,
+    steps: bool = False,
+) -> None:
+    """Rewrites go, and `reasons` and the texts of marked `steps` where asked for; every mark and vote stays."""
+    for some in chunks(answers):
+        of = StepMarkRow.annotation_id.in_(some)
+        connection.execute(update(Rewrite).where(Rewrite.annotation_id.in_(some)).values(text=""))
+        connection.execute(
+            update(StepMarkRow).where(of, StepMarkRow.rewrite.is_not(None)).values(rewrite=None)
+        )
+        if steps:
+            connection.execute(update(StepMarkRow).where(of).values(text=""))
+        if reasons:
+            said = (Annotation.id.in_(some), Annotation.reason != "")
+            connection.execute(update(Annotation).where(*said).values(reason=""))
+            connection.execute(update(StepMarkRow).where(of).values(reason=""))
+            connection.execute(update(SentBack).where(SentBack.annotation_id.in_(some)).values(note=GONE))
+
+
+# who belongs to whom --------------------------------------------------------------------------------------------------
+
+
+def _family(connection: Connection, items: Iterable[int], up: bool = True) -> set[int]:
+    """The items with all below them, and (`up`) all above them with all below those."""
+    found, left = set(items), set(items)
+    while left:
+        some = sorted(left)
+        near = set(connection.scalars(select(Item.id).where(Item.parent_id.in_(some))))
+        if up:
+            near |= {parent for _, parent in _parents(connection, some) if parent is not None}
+        left = near - found
+        found |= left
+    return found
+
+
+def _later_turns(connection: Connection, items: Iterable[int]) -> set[int]:
+    """The turns that follow some turns in the same chat of the same annotator."""
+    turn, later, turn_item, later_item = aliased(ChatTurn), aliased(ChatTurn), aliased(Item), aliased(Item)
+    query = (
+        select(later.item_id)
+        .join(later_item, later_item.id == later.item_id)
+        .join(
+            turn_item,
+            (turn_item.parent_id == later_item.parent_id) & (turn_item.owner_id == later_item.owner_id),
+        )
+        .join(turn, (turn.item_id == turn_item.id) & (turn.n < later.n))
+        .where(turn.item_id.in_(sorted(items)))
+    )
+    return set(connection.scalars(query))
+
+
+def _parents(connection: Connection, items: Sequence[int]) -> list[tuple[int, int | None]]:
+    rows = connection.execute(select(Item.id, Item.parent_id).where(Item.id.in_(items)))
+    return [(row.id, row.parent_id) for row in rows]
+
+
+def _items_of(connection: Connection, prompts: Iterable[int]) -> set[int]:
+    return set(connection.scalars(select(Item.id).where(Item.prompt_id.in_(sorted(prompts)))))
+
+
+def _prompts_of(connection: Connection, items: Iterable[int]) -> set[int]:
+    return set(connection.scalars(select(Item.prompt_id).where(Item.id.in_(sorted(items)))))
+
+
+def _responses_of(connection: Connection, items: Iterable[int]) -> list[int]:
+    shown = ItemResponse.item_id.in_(sorted(items))
+    return list(connection.scalars(select(ItemResponse.response_id).where(shown)))
+
+
+def _answers_to(connection: Connection, items: Iterable[int]) -> list[int]:
+    return list(connection.scalars(select(Annotation.id).where(Annotation.item_id.in_(sorted(items)))))
