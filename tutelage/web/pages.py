@@ -23,7 +23,7 @@ from tutelage.feedback.exports import exporting
 from tutelage.feedback.insights import tables
 from tutelage.feedback.insights.census import census
 from tutelage.feedback.insights.figures import insight
-from tutelage.feedback.items import browsing
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.projects.projects import Member, ProjectInfo
@@ -210,6 +210,7 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         "schema": info.schema.model_dump(mode="json"),
         "settings": info.settings.model_dump(mode="json"),
         "default_criteria": [criterion.model_dump() for criterion in DEFAULT_CRITERIA],
+        "usual_question": Schema().question,
     }
     return page(
         request,
@@ -222,6 +223,8 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         versions=projects.guidelines(site.database, who),
         audit=projects.audit(site.database, who, 50),
         totals=tables.totals(site.database, who),
+        stock=building.stock(site.database, who),
+        usual=Schema().question,
         generation=site.generator,
     )
 

@@ -62,7 +62,8 @@ class Schema(Model):
     """The questions of a project.  Answers point at the version that they were given under."""
 
     type: ItemType = "pair"
-    question: Short = "Which response is better?"
+    question: Short = "Which response is better?"  # types that compare nothing have defaults of their own
+    instruction: Short = ""  # what to mind, in a sentence or two below the question
     strength: Literal[1, 2, 3] = 3  # pair: steps per side beside the tie; 3 makes the 7-step scale
     ties: bool = True  # pair and rank: may responses be equal?
     acceptable: bool = True  # also ask of each response whether it is acceptable on its own
@@ -92,6 +93,8 @@ class ProjectSettings(Model):
     require_scroll: bool = True  # submit is off until every response was scrolled into view
     candidates: Annotated[int, Field(ge=2, le=9)] = 2  # chat: responses per turn
     markdown: bool = True  # show responses as sanitised Markdown (else as written)
+    show_suggestions: bool = False  # annotators see what a model suggests, where there is a suggestion
+    expert_weight: Annotated[float, Field(ge=1, le=100)] = 3.0  # votes that one vote of an expert counts for
 
 
 # what an annotator gets -------------------------------------------------------------------------------------------

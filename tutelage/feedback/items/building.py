@@ -110,6 +110,27 @@ def build(
         return Built(new, len(wanted) - new, short)
 
 
+@dataclass(frozen=True)
+class Stock:
+    """What items can be made of."""
+
+    prompts: int
+    responses: int
+
+
+def stock(database: Database, who: Member) -> Stock:
+    """How many prompts and responses there are to make items of.  Needs manage."""
+    who.require("manage")
+    prompts = select(func.count(PromptRow.id)).where(*askable(who.project_id))
+    responses = select(func.count(ResponseRow.id)).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+    with database.read() as connection:
+        return Stock(
+            connection.scalar(prompts) or 0,
+            connection.scalar(responses.where(*askable(who.project_id), ResponseRow.redacted_at.is_(None)))
+            or 0,
+        )
+
+
 def set_gold(database: Database, who: Member, item_id: int, answer: Answer | None) -> None:
     """Make an item gold with its right answer (positions = canonical slots), or an ordinary one (None).  Needs manage.
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.contents import own_item
 from tutelage.feedback.people.access import Member, note
+from tutelage.feedback.work.leases import thread_of
 from tutelage.store.append_only import unguarded
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, now
@@ -71,25 +72,32 @@ def redact(
 
 
 def _prompt(connection: Connection, item: Any) -> list[int]:
-    """The prompt, and all conversations that it stands in: the prompt of a turn has the turns before it."""
-    prompts: set[int] = set()
-    more = {item.prompt_id}
-    while not more <= prompts:
-        prompts |= more
-        items = _family(connection, _items_of(connection, prompts))
-        more = _prompts_of(connection, items)
+    """The prompt, and every conversation that goes on from it."""
+    turn = connection.execute(
+        select(ChatTurn.message, Item.parent_id, Item.prompt_id)
+        .join(Item, Item.id == ChatTurn.item_id)
+        .where(ChatTurn.item_id == item.id)
+    ).one_or_none()
+    prompt_id, texts = item.prompt_id, _messages(connection, item.prompt_id)
+    if turn is not None and turn.message.strip():  # a message of an annotator: what was before it is not it
+        texts, after = {turn.message}, _later_turns(connection, {item.id})
+        connection.execute(update(ChatTurn).where(ChatTurn.item_id == item.id).values(message=GONE))
+    else:
+        if turn is not None:  # the opening of a chat, answered as it is
+            prompt_id = next(iter(_prompts_of(connection, {turn.parent_id})))
+        after = _family(connection, _items_of(connection, {prompt_id}))
+    prompts = {prompt_id, item.prompt_id} | _holding(connection, after, texts)
+    items = sorted(_items_of(connection, prompts))
     _empty_prompts(connection, sorted(prompts))
-    messages = update(ChatTurn).where(ChatTurn.item_id.in_(sorted(items)))
-    connection.execute(messages.values(message=GONE))
-    _empty_around(connection, sorted(items))
+    _empty_around(connection, items)
     _empty_answers(connection, _answers_to(connection, items))
-    return sorted(items)
+    return items
 
 
 def _response(connection: Connection, item: Any, slot: int) -> list[int]:
     """The response with its equals (the same text to the same prompt), and what was made of it."""
     row = connection.execute(
-        select(ResponseRow.prompt_id, ResponseRow.digest)
+        select(ResponseRow.prompt_id, ResponseRow.digest, ResponseRow.text)
         .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
         .where(ItemResponse.item_id == item.id, ItemResponse.slot == slot)
     ).one_or_none()
@@ -99,11 +107,11 @@ def _response(connection: Connection, item: Any, slot: int) -> list[int]:
     responses = list(connection.scalars(select(ResponseRow.id).where(*equal)))
     shows = select(ItemResponse.item_id).where(ItemResponse.response_id.in_(responses))
     items = set(connection.scalars(shows))
-    later = _later_turns(connection, items)  # their prompts may quote it
-    again = _family(connection, items, up=False) - items - later  # steps of it, written again
+    quoting = _holding(connection, _later_turns(connection, items), {row.text})
+    again = _family(connection, items) - items  # steps of it, written again
     _empty_responses(connection, [*responses, *_responses_of(connection, again)])
-    _empty_prompts(connection, sorted(_prompts_of(connection, later)))
-    shown = sorted(items | later | again)
+    _empty_prompts(connection, sorted(quoting))
+    shown = sorted(items | again | _items_of(connection, quoting))
     _empty_around(connection, shown)
     _empty_answers(connection, _answers_to(connection, items | again), steps=True)
     return shown
@@ -122,7 +130,7 @@ def _answer(connection: Connection, item: Any, annotation_id: int) -> list[int]:
     written = select(Item.id).where(
         Item.parent_id == item.id, Item.owner_id == row.annotator_id, Item.type == "step"
     )
-    below = sorted(_family(connection, set(connection.scalars(written)), up=False))
+    below = sorted(_family(connection, set(connection.scalars(written))))
     _empty_responses(connection, _responses_of(connection, below))
     _empty_answers(connection, _answers_to(connection, below), reasons=True, steps=True)
     connection.execute(update(Item).where(Item.id.in_(below)).values(closed=True))
@@ -187,17 +195,25 @@ def _empty_answers(
 # who belongs to whom --------------------------------------------------------------------------------------------------
 
 
-def _family(connection: Connection, items: Iterable[int], up: bool = True) -> set[int]:
-    """The items with all below them, and (`up`) all above them with all below those."""
+def _family(connection: Connection, items: Iterable[int]) -> set[int]:
+    """The items with all below them."""
     found, left = set(items), set(items)
     while left:
-        some = sorted(left)
-        near = set(connection.scalars(select(Item.id).where(Item.parent_id.in_(some))))
-        if up:
-            near |= {parent for _, parent in _parents(connection, some) if parent is not None}
-        left = near - found
+        below = select(Item.id).where(Item.parent_id.in_(sorted(left)))
+        left = set(connection.scalars(below)) - found
         found |= left
     return found
+
+
+def _messages(connection: Connection, prompt_id: int) -> set[str]:
+    """The texts of a prompt's messages."""
+    content = connection.scalar(select(PromptRow.content).where(PromptRow.id == prompt_id))
+    return {turn.content for turn in thread_of(content) if turn.content}
+
+
+def _holding(connection: Connection, items: Iterable[int], texts: set[str]) -> set[int]:
+    """The prompts of those items that have one of the texts as a message."""
+    return {prompt for prompt in _prompts_of(connection, items) if _messages(connection, prompt) & texts}
 
 
 def _later_turns(connection: Connection, items: Iterable[int]) -> set[int]:
@@ -214,11 +230,6 @@ def _later_turns(connection: Connection, items: Iterable[int]) -> set[int]:
         .where(turn.item_id.in_(sorted(items)))
     )
     return set(connection.scalars(query))
-
-
-def _parents(connection: Connection, items: Sequence[int]) -> list[tuple[int, int | None]]:
-    rows = connection.execute(select(Item.id, Item.parent_id).where(Item.id.in_(items)))
-    return [(row.id, row.parent_id) for row in rows]
 
 
 def _items_of(connection: Connection, prompts: Iterable[int]) -> set[int]:

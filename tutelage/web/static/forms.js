@@ -39,6 +39,7 @@ export function bind(form, { method = form.dataset.method ?? "POST", url = form.
     try {
       const answer = await api(method, typeof url === "function" ? url(form) : url, await body(form));
       said(form, done, "good");
+      form.dispatchEvent(new Event("saved"));
       await then?.(answer, form);
     } catch (error) {
       said(form, error.message, "bad");

@@ -1,6 +1,6 @@
 // Questions with a live preview.
 
-import { h } from "../dom.js";
+import { h, t } from "../dom.js";
 import { bind, readForm, said } from "../forms.js";
 import { SCREENS } from "../screens/index.js";
 
@@ -17,14 +17,15 @@ const criteria = document.getElementById("criteria");
 
 function criterionRow(criterion) {
   const field = (name, label, value) => h("label", { class: "field" }, h("span", { class: "label" }, label), h("input", { type: "text", value, dataset: { part: name }, oninput: preview }));
-  const row = h("div", { class: "criterion-row" }, field("name", "Name in the data", criterion.name), field("title", "Title", criterion.title),
-    field("description", "Question", criterion.description), field("low", "1 means", criterion.low), field("high", "The highest means", criterion.high),
-    h("button", { type: "button", class: "quiet", "aria-label": `Remove ${criterion.title}`, onclick: () => { row.remove(); preview(); } }, "Remove"));
+  const row = h("div", { class: "criterion-row" }, field("name", t("Name in the data"), criterion.name), field("title", t("Title"), criterion.title),
+    field("description", t("Question"), criterion.description), field("low", t("1 means"), criterion.low), field("high", t("The highest means"), criterion.high),
+    h("button", { type: "button", class: "quiet", "aria-label": t("Remove {title}", { title: criterion.title }), onclick: () => { row.remove(); preview(); } }, t("Remove")));
   return row;
 }
 
 function readSchema() {
   const schema = readForm(questions);
+  schema.question ||= data.usual_question;
   schema.strength = Number(schema.strength);
   schema.criteria = [...criteria.children].map((row) => Object.fromEntries([...row.querySelectorAll("[data-part]")].map((input) => [input.dataset.part, input.value.trim()])));
   return schema;
@@ -46,20 +47,20 @@ function preview() {
   const place = document.getElementById("preview");
   try {
     const screen = SCREENS[schema.type](view, { base: "", settings: data.settings, generation: null, version: "", raw: false, changed: () => {}, follow: () => {}, preview: true });
-    place.replaceChildren(...screen.stage.filter(Boolean), h("div", { class: "card" }, ...screen.bar, h("p", { class: "soft small" }, "A preview: nothing is stored.")));
-  } catch { place.replaceChildren(h("p", { class: "soft" }, "No preview for these questions yet.")); }
+    place.replaceChildren(...screen.stage.filter(Boolean), h("div", { class: "card" }, ...screen.bar, h("p", { class: "soft small" }, t("A preview: nothing is stored."))));
+  } catch { place.replaceChildren(h("p", { class: "soft" }, t("No preview for these questions yet."))); }
 }
 
 for (const criterion of data.schema.criteria) criteria.append(criterionRow(criterion));
 document.getElementById("add-criterion").addEventListener("click", () => {
-  criteria.append(criterionRow({ name: `criterion-${criteria.children.length + 1}`, title: "New", description: "", low: "very bad", high: "very good" }));
+  criteria.append(criterionRow({ name: `criterion-${criteria.children.length + 1}`, title: t("New"), description: "", low: t("very bad"), high: t("very good") }));
   preview();
 });
 document.getElementById("default-criteria").addEventListener("click", () => { criteria.replaceChildren(...data.default_criteria.map(criterionRow)); preview(); });
 questions.addEventListener("input", preview);
 questions.addEventListener("submit", (event) => event.preventDefault());
-bind(questions, { body: readSchema, then: (answer, form) => said(form, `These are version ${answer.n} of the questions.`, "good") });
+bind(questions, { body: readSchema, then: (answer, form) => said(form, t("These are version {n} of the questions.", answer), "good") });
 preview();
 
-bind(document.getElementById("settings-form"), { done: "Saved. Open pages take it over when they are reloaded." });
-bind(document.getElementById("guidelines-form"), { then: (answer, form) => said(form, `These are version ${answer.n} of the guidelines.`, "good") });
+bind(document.getElementById("settings-form"), { done: t("Saved. Open pages take it over when they are reloaded.") });
+bind(document.getElementById("guidelines-form"), { then: (answer, form) => said(form, t("These are version {n} of the guidelines.", answer), "good") });
