@@ -71,6 +71,28 @@ def test_an_item_that_programs_answered_is_shown_in_full(client: Client, world: 
     assert [row["item_id"] for row in client.items("simulated", state="complete")] == [item]
 
 
+def test_pages_are_read_to_the_end(client: Client, world: World) -> None:
+    """A page says how to go on; a limit is honoured or refused, never cut."""
+    world.project("pages", {"acceptable": False})
+    assert len(client.items("pages")) == 6
+    assert client.items("pages", limit=4) == client.items("pages", limit=1) == client.items("pages")
+    page = client.request("GET", "/projects/pages/items?limit=4")
+    assert (len(page["items"]), page["total"], page["next"]) == (4, 6, page["items"][-1]["item_id"])
+    with pytest.raises(ApiRefused, match="limit"):
+        client.items("pages", limit=501)
+    with pytest.raises(ApiRefused, match="state"):
+        client.items("pages", state="nonsense")
+    seen, path = [], "/projects/pages/audit?limit=2"
+    while True:
+        page = client.request("GET", path)
+        seen += page["events"]
+        if page["next"] is None:
+            break
+        path = f"/projects/pages/audit?limit=2&before={page['next']}"
+    assert [event["id"] for event in seen] == sorted((event["id"] for event in seen), reverse=True)
+    assert seen == client.request("GET", "/projects/pages/audit?limit=1000")["events"]
+
+
 def test_the_same_key_is_stored_once_and_a_revision_follows(client: Client, world: World) -> None:
     world.project("keys", {"acceptable": False})
     task = client.next("keys")

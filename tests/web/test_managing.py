@@ -11,7 +11,8 @@ from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
 from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
+from tutelage.feedback.items.browsing import Query
 from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
@@ -32,12 +33,13 @@ def vote(world: World, project: str, name: str, preference: int, times: int = 1)
 def test_settings_questions_and_guidelines(world: World, server: Running, browser: Any) -> None:
     member = world.project("shape")
     with visitor(browser, server.url, "ann") as page:
-        page.goto("/p/shape/manage")
+        page.goto("/p/shape/manage#settings")
         page.get_by_label("Annotators per item").fill("3")
         page.get_by_label("Share of gold items handed out").fill("0.25")
         page.get_by_label("Show texts as Markdown").uncheck()
         page.locator("#settings-form").get_by_role("button", name="Save").click()
         page.get_by_text("Open pages take it over").wait_for()
+        page.get_by_role("tab", name="Questions").click()
         page.locator("#questions-form").get_by_label("What annotators do").select_option("rate")
         page.locator("#preview").get_by_text("Coherence").first.wait_for()
         page.get_by_role("button", name="Remove Coherence").click()
@@ -60,7 +62,7 @@ def test_people(world: World, server: Running, browser: Any) -> None:
     member = world.project("team")
     world.user("joe", "main")
     with visitor(browser, server.url, "ann") as page:
-        page.goto("/p/team/manage")
+        page.goto("/p/team/manage#people")
         page.locator("#member-form").get_by_label("Name").fill("joe")
         page.locator("#member-form").get_by_role("button", name="Add").click()
         page.get_by_label("Role of joe").wait_for()
@@ -81,7 +83,7 @@ def test_gold_closing_and_the_browser(world: World, server: Running, browser: An
     with visitor(browser, server.url, "ann") as page:
         page.goto("/p/golden/data")
         page.get_by_label("State").select_option("complete")
-        follow(page, page.get_by_role("button", name="Look"))
+        follow(page, page.get_by_role("button", name="Search"))
         follow(page, page.locator("tbody a").first)
         follow(page, page.get_by_role("button", name="Make this the gold answer"))
         page.get_by_role("heading", name="Gold answer").wait_for()
@@ -92,6 +94,69 @@ def test_gold_closing_and_the_browser(world: World, server: Running, browser: An
     found = building.detail(world.database, world.member("golden"), row.item_id)
     assert found.gold_answer is not None and found.row.closed
     assert found.gold_answer.preference == found.answers[0].answer.preference
+
+
+def test_many_items_from_the_list(world: World, server: Running, browser: Any) -> None:
+    """Selecting, tagging, then all that fit; sent back and reserved from the page of one item."""
+    member = world.project("bulk", {"acceptable": False})
+    vote(world, "bulk", "bea", -3)
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/bulk/data")
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        page.get_by_text("1 selected.").wait_for()
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        page.get_by_role("button", name="Tag", exact=True).click()
+        page.get_by_label("Tag", exact=True).last.fill("look again")
+        follow(page, page.get_by_role("button", name="Add", exact=True))
+        assert [row.tags for row in browsing.browse(world.database, member, Query(tag="look again"))] == [
+            ("look again",)
+        ] * 2
+        page.goto("/p/bulk/data?tag=look+again")
+        page.get_by_label("Select all on this page").check()
+        page.get_by_role("button", name="Reserve").click()
+        page.get_by_label("People").select_option("bea")
+        follow(page, page.get_by_role("button", name="Save"))
+        page.get_by_text("for bea").first.wait_for()
+        follow(page, page.locator("tbody a").first)
+        page.get_by_text("1 of 2").wait_for()
+        with page.expect_navigation():
+            page.keyboard.press("j")
+        page.get_by_text("2 of 2").wait_for()
+        page.get_by_role("button", name="Redact response B").click()
+        page.get_by_label("Type “redact” to confirm").fill("redact")
+        follow(page, page.get_by_role("button", name="Redact", exact=True).last)
+        page.get_by_text("[redacted]").wait_for()
+    assert [row.reserved for row in browsing.browse(world.database, member, Query(state="reserved"))] == [
+        ("bea",)
+    ] * 2
+
+
+def test_tabs_keep_what_is_typed(world: World, server: Running, browser: Any) -> None:
+    world.project("tabs")
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/tabs/manage#people")
+        page.get_by_role("heading", name="People").wait_for()
+        page.get_by_role("tab", name="People").focus()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        assert page.get_by_role("tab", selected=True).inner_text() == "Questions"
+        assert page.url.endswith("#questions")
+        page.get_by_label("What to mind").fill("Facts first.")
+        page.keyboard.press("Tab")
+        page.get_by_role("tab", name="Build").click()
+        assert not page.get_by_label("What to mind").is_visible()
+        page.get_by_role("tab", name="Questions").click()
+        assert page.get_by_label("What to mind").input_value() == "Facts first."
+        asked = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        page.get_by_role("link", name="Data").click()
+        page.wait_for_timeout(200)
+        assert asked == ["beforeunload"] and "/manage" in page.url
+        page.locator("#questions-form").get_by_role("button", name="Save").click()
+        page.get_by_text("These are version 2 of the questions").wait_for()
+        follow(page, page.get_by_role("link", name="Data"))
 
 
 def test_export_is_what_was_previewed(world: World, server: Running, browser: Any, shots: Path) -> None:

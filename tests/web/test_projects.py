@@ -25,7 +25,7 @@ def test_delete_restore_purge(world: World, server: Running, browser: Any) -> No
     world.project("brief", settings={"title": "A short one"})
     with visitor(browser, server.url, "ann") as page:
         page.on("dialog", lambda dialog: dialog.accept())
-        page.goto("/p/brief/manage")
+        page.goto("/p/brief/manage#settings")
         page.get_by_role("button", name="Delete", exact=True).click()
         page.wait_for_url("**/")
         assert page.locator(".grid").get_by_role("heading", name="A short one").count() == 0
@@ -33,7 +33,7 @@ def test_delete_restore_purge(world: World, server: Running, browser: Any) -> No
         page.get_by_role("button", name="Restore").click()
         page.locator(".grid").get_by_role("heading", name="A short one").wait_for()
         assert "brief" in projects.names(world.database)
-        page.goto("/p/brief/manage")
+        page.goto("/p/brief/manage#settings")
         page.get_by_role("button", name="Delete", exact=True).click()
         page.wait_for_url("**/")
         page.get_by_text("Deleted projects (1)").click()

@@ -41,7 +41,9 @@ class Search(Model):
 
     def query(self, limit: int = 50) -> browsing.Query:
         """The same for the services."""
-        asked: dict[str, Any] = {name: value for name, value in self.model_dump().items() if value}
+        asked: dict[str, Any] = {
+            name: value for name, value in self.model_dump(exclude={"limit"}).items() if value
+        }
         return browsing.Query(**asked, limit=limit)
 
 

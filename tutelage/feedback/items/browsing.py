@@ -263,14 +263,14 @@ def choices(database: Database, who: Member) -> Choices:
         runs = connection.execute(
             select(GenerationRun.id, ModelRef.name)
             .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
-            .where(GenerationRun.id.in_(_run_ids(who.project_id)))
+            .where(_runs_of(who.project_id))
             .order_by(GenerationRun.id)
         ).all()
-        answered = (
-            select(Annotation.annotator_id)
-            .join(Item, Item.id == Annotation.item_id)
-            .where(Item.project_id == who.project_id)
-        )
+        answered = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+        answered = answered.where(
+            Annotation.annotator_id == Annotator.id, Item.project_id == who.project_id
+        ).correlate(Annotator)
+        kinds = connection.execute(select(PromptRow.task, PromptRow.split).where(of_project).distinct()).all()
         tags = select(ItemTag.tag).join(Item, Item.id == ItemTag.item_id)
         labels = (Membership.project_id == who.project_id, Membership.role != "viewer")
         names = select(Account.name).join(Membership, Membership.account_id == Account.id).where(*labels)
@@ -280,10 +280,10 @@ def choices(database: Database, who: Member) -> Choices:
 
         return Choices(
             models=sorted({run.name for run in runs}),
-            annotators=sorted_of(select(Annotator.name).where(Annotator.id.in_(answered))),
+            annotators=sorted_of(select(Annotator.name).where(answered.exists())),
             tags=sorted_of(tags.where(Item.project_id == who.project_id)),
-            tasks=sorted_of(select(PromptRow.task).where(of_project)),
-            splits=sorted_of(select(PromptRow.split).where(of_project)),
+            tasks=sorted({kind.task for kind in kinds if kind.task}),
+            splits=sorted({kind.split for kind in kinds}),
             runs=[(run.id, run.name) for run in runs] if len(runs) > 1 else [],
             members=sorted_of(names),
             teams=sorted_of(select(Membership.team).where(*labels)),
@@ -293,20 +293,21 @@ def choices(database: Database, who: Member) -> Choices:
 def models_of(database: Database, who: Member) -> list[str]:
     """Names of the models that wrote the project's responses, sorted.  Needs view."""
     who.require("view")
-    runs = select(GenerationRun.model_ref_id).where(GenerationRun.id.in_(_run_ids(who.project_id)))
+    names = select(ModelRef.name).join(GenerationRun, GenerationRun.model_ref_id == ModelRef.id)
     with database.read() as connection:
-        return sorted(set(connection.scalars(select(ModelRef.name).where(ModelRef.id.in_(runs)))))
+        return sorted(set(connection.scalars(names.where(_runs_of(who.project_id)))))
 
 
 # finding ----------------------------------------------------------------------------------------------------------
 
 
-def _run_ids(project_id: int) -> Any:
-    return (
-        select(ResponseRow.generation_run_id)
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .where(PromptRow.project_id == project_id)
+def _runs_of(project_id: int) -> ColumnElement[bool]:
+    """That a generation run has written for the project: found at its first response, where it has."""
+    written = select(ResponseRow.id).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+    written = written.where(
+        ResponseRow.generation_run_id == GenerationRun.id, PromptRow.project_id == project_id
     )
+    return written.correlate(GenerationRun).exists()
 
 
 def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[ColumnElement[bool]]:
@@ -346,9 +347,13 @@ def _has_text(connection: Connection, project_id: int, wanted: str) -> ColumnEle
         .join(Item, Item.id == Annotation.item_id)
         .where(Item.project_id == project_id, Annotation.reason != "")
     )
+    responses = select(ItemResponse.item_id).join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
+    in_prompts = responses.join(PromptRow, PromptRow.id == ResponseRow.prompt_id).where(
+        PromptRow.project_id == project_id, find(ResponseRow.search, wanted) > 0
+    )
     return or_(
         Item.prompt_id.in_(prompts.where(find(PromptRow.search, wanted) > 0)),
-        _responses().where(find(ResponseRow.search, wanted) > 0).exists(),
+        Item.id.in_(in_prompts),
         _among(sorted({item for item, reason in reasons if wanted in folded(reason or "")})),
     )
 
