@@ -78,9 +78,9 @@ def test_pages_are_read_to_the_end(client: Client, world: World) -> None:
     assert client.items("pages", limit=4) == client.items("pages", limit=1) == client.items("pages")
     page = client.request("GET", "/projects/pages/items?limit=4")
     assert (len(page["items"]), page["total"], page["next"]) == (4, 6, page["items"][-1]["item_id"])
-    with pytest.raises(ApiRefused, match="limit"):
+    with pytest.raises(ApiRefused, match=r"(?i)limit"):
         client.items("pages", limit=501)
-    with pytest.raises(ApiRefused, match="state"):
+    with pytest.raises(ApiRefused, match=r"(?i)state"):
         client.items("pages", state="nonsense")
     seen, path = [], "/projects/pages/audit?limit=2"
     while True:

@@ -207,7 +207,7 @@ def _family(connection: Connection, items: Iterable[int]) -> set[int]:
 
 def _messages(connection: Connection, prompt_id: int) -> set[str]:
     """The texts of a prompt's messages."""
-    content = connection.scalar(select(PromptRow.content).where(PromptRow.id == prompt_id))
+    content = connection.execute(select(PromptRow.content).where(PromptRow.id == prompt_id)).scalar_one()
     return {turn.content for turn in thread_of(content) if turn.content}
 
 
