@@ -38,7 +38,7 @@ COMMANDS = (
         "data",
         "tutelage.inspect.command",
         "inspect.DataCommandSettings",
-        "Say what a file holds, and what is likely wrong with it.",
+        "Say what a file holds, and what seems wrong in it.",
         "Data and first models",
     ),
     Command(
@@ -80,7 +80,7 @@ COMMANDS = (
         "feedback import",
         "tutelage.feedback.commands.importing",
         "feedback.FeedbackImportSettings",
-        "Take prompts, responses, votes or scores from a file.",
+        "Take a file of prompts, responses, votes or scores.",
         "Feedback",
     ),
     Command(
@@ -101,7 +101,7 @@ COMMANDS = (
         "feedback backup",
         "tutelage.feedback.commands.upkeep:backup",
         "feedback.FeedbackBackupSettings",
-        "Copy a store while it is in use, and verify the copy.",
+        "Copy a store that is in use, and verify the copy.",
         "Feedback",
     ),
     Command(
@@ -178,7 +178,7 @@ COMMANDS = (
         "run",
         "tutelage.pipeline",
         "pipeline.RunPipelineSettings",
-        "Run a pipeline of stages; finished ones are skipped.",
+        "Run a pipeline's stages; finished ones are skipped.",
         "All together",
     ),
     Command("runs", "tutelage.evals.table", "evals.RunsSettings", "Show a table of runs.", "All together"),

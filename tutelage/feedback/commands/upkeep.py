@@ -28,11 +28,12 @@ def backup(settings: FeedbackBackupSettings, console: Console) -> None:
 def restore_backup(settings: FeedbackRestoreBackupSettings, console: Console) -> None:
     """Put a backup in the store's place.  Raises ValueError when it is not sound, or the store is in use."""
     done = backups.restore_backup(settings.store, settings.backup)
-    console.print(f"{settings.store} is now what {settings.backup} is: {done.answers} answers.", markup=False)
+    said = [f"{settings.store} is now what {settings.backup} is: {done.answers} answers."]
     if not done.hash_checked:
-        console.print("There was no .sha256 beside the backup: only its contents were checked.", markup=False)
+        said.append("There was no .sha256 beside the backup: only what it holds was checked.")
     if done.kept:
-        console.print(f"What was there before is kept as {done.kept}.", markup=False)
+        said.append(f"What was there before is kept as {done.kept}.")
+    console.print("\n".join(said), markup=False, soft_wrap=True)
 
 
 def doctor(settings: FeedbackDoctorSettings, console: Console) -> None:
