@@ -21,7 +21,7 @@ from tutelage.settings.feedback import FeedbackDoctorSettings
 from tutelage.store import Store
 
 ROOT = Path(__file__).parents[2]
-ROWS, KILLS = 3_000, 3
+ROWS, KILLS = 2_000, 3
 
 
 @pytest.fixture
