@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -283,6 +284,7 @@ def test_nobody_gets_in_meanwhile_and_who_waits_gets_the_new_one(
         if Path(target) == store:
             while not has_open(waiting[0].pid, store):
                 assert waiting[0].poll() is None
+            time.sleep(0.3)  # now it has the old file open, and asks for its lock again and again
         replace(source, target)
 
     monkeypatch.setattr("os.replace", slowly)
