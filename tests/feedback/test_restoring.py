@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.databases import fresh_sqlite
 from tests.feedback.test_upkeep import run
+from tests.store.making import fill, new_vote
 from tutelage.cli import build_app
 from tutelage.feedback.backups import backup, restore_backup
 from tutelage.feedback.upkeep import examine
@@ -25,26 +27,7 @@ from tutelage.store import Store
 from tutelage.store.database import VERSION_TABLE, Database
 
 ROOT = Path(__file__).parents[2]
-FEW, ALL = 3, 12  # answers in the backup; in the store, most of them in its log
-MAKE = f"""
-import os, signal, sys
-from pathlib import Path
-from tests.databases import fresh_sqlite
-from tests.store.making import fill, new_vote
-from tutelage.feedback.backups import backup
-from tutelage.store import Store
-
-path = Path(sys.argv[1])
-with Store(fresh_sqlite(path)) as store:
-    fill(store)
-    items = [pair.item_id for pair in store.pairs("main")]
-    store.add_votes("main", [new_vote(item, "ann", 1) for item in items[:{FEW}]])
-    backup(path, path.with_name("backup.sqlite"))
-store = Store(path)
-for item in items[{FEW}:{ALL}]:
-    store.add_votes("main", [new_vote(item, "ann", -1)])
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+FEW, ALL = 3, 12  # answers in the backup; in the store, most of them only in its log
 
 
 def python(code: str, *args: object, **more: Any) -> subprocess.Popen[str]:
@@ -54,9 +37,17 @@ def python(code: str, *args: object, **more: Any) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store whose last process was killed, so that its log is still there, and an earlier backup."""
-    folder = tmp_path_factory.mktemp("killed")
-    assert python(MAKE, folder / "store.sqlite").wait(60) == -9
+    """A folder with a store as a killed process leaves it, with its log, and an earlier backup."""
+    path = fresh_sqlite(tmp_path_factory.mktemp("alive") / "store.sqlite")
+    with Store(path) as store:
+        fill(store)
+        items = [pair.item_id for pair in store.pairs("main")]
+        store.add_votes("main", [new_vote(item, "ann", 1) for item in items[:FEW]])
+        backup(path, path.with_name("backup.sqlite"))
+    with Store(path) as store:
+        for item in items[FEW:ALL]:
+            store.add_votes("main", [new_vote(item, "ann", -1)])
+        folder = shutil.copytree(path.parent, tmp_path_factory.mktemp("killed") / "stores")
     assert (folder / "store.sqlite-wal").stat().st_size > 0
     return folder
 
@@ -245,7 +236,13 @@ def user(request: pytest.FixtureRequest, store: Path) -> Iterator[subprocess.Pop
 
 
 @pytest.mark.parametrize("user", USERS.values(), ids=USERS, indirect=True)
-@pytest.mark.parametrize("moved", [False, True], ids=["its file is there", "its file was taken away"])
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param(False, id="its file is there"),
+        pytest.param(True, id="its file was taken away", marks=pytest.mark.slow),
+    ],
+)
 def test_a_store_in_use_is_refused(store: Path, copy: Path, user: subprocess.Popen[str], moved: bool) -> None:
     if moved:
         store.rename(store.with_name("elsewhere.sqlite"))
@@ -271,6 +268,7 @@ except sqlite3.OperationalError as error:
 """
 
 
+@pytest.mark.slow
 def test_nobody_gets_in_meanwhile_and_who_waits_gets_the_new_one(
     store: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

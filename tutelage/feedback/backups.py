@@ -156,6 +156,7 @@ def _verify_copy(new: Path, backup: Path) -> int:
         with closing(Database(new, migrate=False)) as database:
             wrong = [finding for finding in examine(database) if finding.wrong]
         sqlite_file.mark(new)
+        sqlite_file.write_ahead(new)
     except ValueError as error:
         raise ValueError(str(error).replace(str(new), str(backup))) from error
     if wrong:
@@ -175,13 +176,14 @@ def _take_after(store: Path, new: Path) -> None:
 
 def _keep(store: Path, held: ExitStack) -> Path | None:
     """Copy what is there to names that SQLite takes for one store; None where there is nothing."""
-    kept = sqlite_file.free_name(store, "replaced")
-    there = {ending: file for ending, file in sqlite_file.beside(store).items() if ending != "-shm"} | {
-        "": store
+    files = {"": store, **sqlite_file.beside(store)}
+    there = {
+        end: file for end, file in files.items() if file.exists() and file.stat().st_size and end != "-shm"
     }
-    there = {ending: file for ending, file in there.items() if file.exists() and file.stat().st_size}
-    for ending, file in there.items():  # the store last: once it has its name, all of it is there
-        with file_atomic(kept.with_name(kept.name + ending)) as partial:
+    kept = sqlite_file.free_name(store, "replaced")
+    with ExitStack() as named:  # all at once, the store last: once it has its name, all of it is there
+        for end, file in there.items():
+            partial = named.enter_context(file_atomic(kept.with_name(kept.name + end)))
             _copy(file, partial, held)
     return kept if there else None
 

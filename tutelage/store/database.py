@@ -117,14 +117,11 @@ class Database:
 
     def _prepare(self, migrate: bool) -> None:
         """Refuse foreign and newer databases untouched, then bring the schema up to date."""
-        version = self._opened_version()
-        if not migrate:
-            if version != REVISIONS[-1]:
-                self._read_a_copy(version)
-            return
-        self._enter_wal()  # also where it is up to date: a backup's copy is not
+        version = self._opened_version(migrate)
         if version == REVISIONS[-1]:
             return
+        if not migrate:
+            return self._read_a_copy(version)
         kept = None
         with self.write() as connection:
             if not self.is_sqlite:  # SQLite lets one write at a time anyway
@@ -140,17 +137,20 @@ class Database:
                 kept,
             )
 
-    def _opened_version(self) -> str | None:
+    def _opened_version(self, migrate: bool) -> str | None:
         """The schema's revision, None for an empty database.
 
         From here on the file cannot be exchanged by a restore (`sqlite_file.alone`): a connection is open, and in
-        write-ahead logging it holds its lock.  One that was exchanged while we waited for it is opened anew.
+        write-ahead logging (which a backup's copy is not in) it holds its lock.  One that was exchanged while we
+        waited for it is opened anew.
         """
         while True:
             opened = _inode(self.path)
             try:
                 with self.read() as connection:
                     version = self._version(connection)
+                if migrate:
+                    self._enter_wal()
             except ValueError:
                 if _inode(self.path) == opened:
                     raise

@@ -152,6 +152,12 @@ def mark(path: Path) -> None:
         connection.execute(f"PRAGMA user_version={number}")
 
 
+def write_ahead(path: Path) -> None:
+    """Put a file that nobody uses into write-ahead logging, so that whoever opens it holds a lock from then on."""
+    with explained(path), closing(connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+
+
 def check_log(path: Path) -> None:
     """Raises ValueError for a file that SQLite would ruin by opening it (`has_foreign_log`)."""
     if has_foreign_log(path):
