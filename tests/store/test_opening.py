@@ -114,8 +114,8 @@ def test_an_older_store_is_kept_before_it_is_changed(older: Path, caplog: pytest
 def test_reading_makes_no_store(path: Path) -> None:
     for options in ({"migrate": False}, {"create": False}):
         with pytest.raises(ValueError, match="there is no store at"):
-            Database(path, **options)
-        assert not path.exists()
+            Database(path.parent / "folder" / "store.sqlite", **options)
+        assert list(path.parent.iterdir()) == []
     path.touch()
     with pytest.raises(ValueError, match=r"there is no store at .* empty database"):
         Database(path, migrate=False)

@@ -250,9 +250,9 @@ def _upgrade(connection: Connection) -> None:
 
 def _check_file(path: Path, migrate: bool, create: bool) -> None:
     """Raises ValueError for an SQLite file that cannot be opened; makes one, or mends its mode, where that is wanted."""
-    sqlite_file.check_path(path)
     if not (migrate and create):
         sqlite_file.check_there(path)
+    sqlite_file.check_path(path)
     sqlite_file.check_log(path)
     if migrate and not sqlite_file.make_private(path):
         sqlite_file.hide(path)
