@@ -104,6 +104,23 @@ def test_a_log_of_its_own_is_no_other_file_s(store: Path) -> None:
     assert answers(store) == ALL
 
 
+def test_a_log_that_is_in_the_file_already_is_no_other_file_s(tmp_path: Path) -> None:
+    """It tells of a time when the file was smaller."""
+    path = fresh_sqlite(tmp_path / "store.sqlite")
+    with Store(path) as store:
+        fill(store)
+    with Store(path) as store:
+        store.add_votes("main", [new_vote(store.pairs("main")[0].item_id, "ann", 1)])
+        size = path.stat().st_size
+        fill(store, "large", prompts=100)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        assert path.stat().st_size > size
+        Store(path).close()  # one at work is not in the way
+        shutil.copytree(tmp_path, tmp_path / "killed")
+    assert answers(tmp_path / "killed" / "store.sqlite") == 1
+
+
 def test_what_was_there_is_kept_as_it_was_and_opens(store: Path, copy: Path) -> None:
     store.chmod(0o644)
     was = store.read_bytes()

@@ -171,8 +171,8 @@ def has_foreign_log(path: Path, held: ExitStack | None = None) -> bool:
     """Whether the log beside an SQLite file is known to be another file's: somebody has copied a file over the one that
     the log belonged to, and SQLite would write the pages of the old one into it.
 
-    Known by the size of pages; by the number that backups carry (`mark`), where the log holds the first page; and until
-    there, as that page says how many there are, by their number.  `held` closes the file later (see `alone`).
+    Known by the size of pages; by the number that backups carry (`mark`), where the log holds the first page; and where
+    it does not, by the number of pages, as this stands there.  `held` closes the file later (see `alone`).
     """
     try:
         with ExitStack() as now, beside(path)["-wal"].open("rb") as log:
@@ -185,13 +185,14 @@ def has_foreign_log(path: Path, held: ExitStack | None = None) -> bool:
             if size != _number(itself, "page_size"):
                 return True
             pages, number = _number(itself, "page_count"), _number(itself, "user_version")
+            changed = False
             while len(head := log.read(24)) == 24 and head[8:16] == salts:  # the frames of the last round
                 page, pages_then = struct.unpack(">II", head[:8])  # pages_then: 0 within a transaction
                 if page == 1:
                     return int.from_bytes(log.read(64)[60:], "big") != number
-                if pages_then not in (0, pages):
-                    return True
+                changed |= pages_then not in (0, pages)
                 log.seek(size, os.SEEK_CUR)
+            return changed
     except (OSError, struct.error, sqlite3.Error):  # no log, or no file that could have one
         return False
     return False
