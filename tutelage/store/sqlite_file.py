@@ -1,7 +1,7 @@
 """The file of an SQLite store: where it may lie, who may read it, copies of it, its log, and having it alone.
 
-A file of this process's own store is never opened here but through SQLite: closing it would drop SQLite's locks
-(POSIX locks belong to the process).
+A store's file is opened through SQLite only (but by `alone`): closing any other handle on it would drop the locks that
+SQLite has in this process, as POSIX locks belong to the process.
 """
 
 from __future__ import annotations
