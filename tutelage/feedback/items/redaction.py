@@ -14,9 +14,8 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.contents import own_item
+from tutelage.feedback.items.contents import own_item, thread_of
 from tutelage.feedback.people.access import Member, note
-from tutelage.feedback.work.leases import thread_of
 from tutelage.store.append_only import unguarded
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, now
