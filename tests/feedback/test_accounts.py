@@ -11,8 +11,23 @@ from sqlalchemy import text
 from tests.feedback.kit import PASSWORD, join, owner, start
 from tutelage.feedback.asking.payloads import ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people import invitations, passwords, sessions, tokens, users
 from tutelage.feedback.people.access import ALLOWED
+from tutelage.feedback.people.invitations import (
+    accept_invitation,
+    first_owner_invitation,
+    invite,
+    read_invitation,
+)
+from tutelage.feedback.people.passwords import (
+    FAILURES_PER_NAME,
+    FAILURES_PER_PLACE,
+    check_password,
+    set_password,
+)
+from tutelage.feedback.people.sessions import close_session, open_session, read_session
+from tutelage.feedback.people.tokens import create_token, revoke_token, token_user, tokens_of
+from tutelage.feedback.people.users import set_active
 from tutelage.feedback.projects import projects
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -37,9 +52,10 @@ def refused(reason: str):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
-    """`clock(hours=1)` moves the accounts' clock."""
+    """`clock(hours=1)` moves the clock of people/."""
     passed = [timedelta()]
-    monkeypatch.setattr(accounts, "now", lambda: now() + passed[0])
+    for module in (invitations, passwords, sessions, tokens, users):
+        monkeypatch.setattr(module, "now", lambda: now() + passed[0])
 
     def forward(**by: float) -> None:
         passed[0] += timedelta(**by)
@@ -48,28 +64,28 @@ def clock(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_first_owner_comes_in_once(database: Database) -> None:
-    earlier = accounts.first_owner_invitation(database)
-    secret = accounts.first_owner_invitation(database)
+    earlier = first_owner_invitation(database)
+    secret = first_owner_invitation(database)
     assert earlier and secret and earlier != secret
     with refused("gone"):
-        accounts.accept_invitation(database, earlier, "eve", PASSWORD)
-    assert accounts.invitation(database, secret).project is None
-    user = accounts.accept_invitation(database, secret, " olga ", PASSWORD)
+        accept_invitation(database, earlier, "eve", PASSWORD)
+    assert read_invitation(database, secret).project is None
+    user = accept_invitation(database, secret, " olga ", PASSWORD)
     assert user.administrator and user.name == "olga"
     with refused("gone"):
-        accounts.accept_invitation(database, secret, "eve", PASSWORD)
-    assert accounts.first_owner_invitation(database) is None
+        accept_invitation(database, secret, "eve", PASSWORD)
+    assert first_owner_invitation(database) is None
 
 
 def test_invitations_run_out_and_say_what_for(store: Store, database: Database, clock) -> None:
     olga = start(store, database)
-    secret = accounts.invite(database, olga.user, "main", "annotator", hours=2)
-    found = accounts.invitation(database, secret)
+    secret = invite(database, olga.user, "main", "annotator", hours=2)
+    found = read_invitation(database, secret)
     assert (found.project, found.role) == ("main", "annotator")
     clock(hours=3)
     for attempt in (
-        lambda: accounts.invitation(database, secret),
-        lambda: accounts.accept_invitation(database, secret, "ben", PASSWORD),
+        lambda: read_invitation(database, secret),
+        lambda: accept_invitation(database, secret, "ben", PASSWORD),
     ):
         with refused("gone"):
             attempt()
@@ -89,10 +105,10 @@ def test_invitations_run_out_and_say_what_for(store: Store, database: Database, 
 )
 def test_unusable_names_and_passwords(store: Store, database: Database, name: str, password: str) -> None:
     olga = start(store, database)
-    secret = accounts.invite(database, olga.user, "main", "annotator")
+    secret = invite(database, olga.user, "main", "annotator")
     with refused("invalid"):
-        accounts.accept_invitation(database, secret, name, password)
-    user = accounts.accept_invitation(database, secret, "fine", PASSWORD)
+        accept_invitation(database, secret, name, password)
+    user = accept_invitation(database, secret, "fine", PASSWORD)
     assert user.name == "fine"  # the invitation was not used up
 
 
@@ -101,33 +117,31 @@ def test_a_name_is_its_owners(store: Store, database: Database) -> None:
     join(database, olga.user, "main", "ben")
     for name in ("ben", "ann"):  # a user, and a simulated annotator
         with refused("conflict"):
-            accounts.accept_invitation(
-                database, accounts.invite(database, olga.user, "main", "viewer"), name, "another password"
+            accept_invitation(
+                database, invite(database, olga.user, "main", "viewer"), name, "another password"
             )
     projects.create_project(database, olga.user, "second")
-    secret = accounts.invite(database, olga.user, "second", "manager")
-    again = accounts.accept_invitation(
-        database, secret, "ben", PASSWORD
-    )  # the same person joins another project
+    secret = invite(database, olga.user, "second", "manager")
+    again = accept_invitation(database, secret, "ben", PASSWORD)  # the same person joins another project
     assert projects.member(database, again, "second").role == "manager"
     assert projects.member(database, again, "main").role == "annotator"
 
 
 def test_logins_are_slowed_down(database: Database, clock) -> None:
     owner(database)
-    for _ in range(accounts.FAILURES_PER_NAME):
+    for _ in range(FAILURES_PER_NAME):
         with refused("unauthenticated"):
-            accounts.check_password(database, "olga", "wrong", "10.0.0.1")
+            check_password(database, "olga", "wrong", "10.0.0.1")
     with refused("too-many"):
-        accounts.check_password(database, "olga", PASSWORD, "10.0.0.2")
+        check_password(database, "olga", PASSWORD, "10.0.0.2")
     clock(minutes=16)
-    assert accounts.check_password(database, "olga", PASSWORD).name == "olga"
-    for number in range(accounts.FAILURES_PER_PLACE):
+    assert check_password(database, "olga", PASSWORD).name == "olga"
+    for number in range(FAILURES_PER_PLACE):
         with refused("unauthenticated"):
-            accounts.check_password(database, f"guess-{number}", "wrong", "10.0.0.3")
+            check_password(database, f"guess-{number}", "wrong", "10.0.0.3")
     with refused("too-many"):
-        accounts.check_password(database, "olga", PASSWORD, "10.0.0.3")
-    assert accounts.check_password(database, "olga", PASSWORD, "10.0.0.4").name == "olga"
+        check_password(database, "olga", PASSWORD, "10.0.0.3")
+    assert check_password(database, "olga", PASSWORD, "10.0.0.4").name == "olga"
 
 
 def test_wrong_name_and_wrong_password_read_the_same(database: Database) -> None:
@@ -135,91 +149,91 @@ def test_wrong_name_and_wrong_password_read_the_same(database: Database) -> None
     said = []
     for name, password in (("olga", "wrong password"), ("nobody", "wrong password"), ("olga", "x" * 5000)):
         with refused("unauthenticated") as caught:
-            accounts.check_password(database, name, password)
+            check_password(database, name, password)
         said.append(str(caught.value))
     assert len(set(said)) == 1
 
 
 def test_sessions_end(database: Database, clock) -> None:
     olga = owner(database)
-    secret, opened = accounts.open_session(database, olga, "10.0.0.1")
-    assert accounts.session(database, secret) == opened and opened.csrf != secret
+    secret, opened = open_session(database, olga, "10.0.0.1")
+    assert read_session(database, secret) == opened and opened.csrf != secret
     clock(hours=11)
-    assert accounts.session(database, secret).user == olga
+    assert read_session(database, secret).user == olga
     clock(hours=11)  # used in between
-    assert accounts.session(database, secret).user == olga
+    assert read_session(database, secret).user == olga
     clock(hours=13)
     with refused("unauthenticated"):
-        accounts.session(database, secret)
-    second, _ = accounts.open_session(database, olga)
+        read_session(database, secret)
+    second, _ = open_session(database, olga)
     for _ in range(40):  # never idle, but fourteen days are enough
         clock(hours=9)
         try:
-            accounts.session(database, second)
+            read_session(database, second)
         except Refused:
             break
     else:
         raise AssertionError("a session lives for ever")
-    third, _ = accounts.open_session(database, olga)
-    accounts.close_session(database, third)
-    accounts.close_session(database, third)
+    third, _ = open_session(database, olga)
+    close_session(database, third)
+    close_session(database, third)
     with refused("unauthenticated"):
-        accounts.session(database, third)
+        read_session(database, third)
 
 
 def test_a_new_password_ends_sessions_and_somebody_kept_out_is_out(store: Store, database: Database) -> None:
     olga = start(store, database)
     ben = join(database, olga.user, "main", "ben").user
-    secret, _ = accounts.open_session(database, ben)
+    secret, _ = open_session(database, ben)
     with refused("unauthenticated"):
-        accounts.set_password(database, ben, "wrong", "a new password")
-    accounts.set_password(database, ben, PASSWORD, "a new password")
+        set_password(database, ben, "wrong", "a new password")
+    set_password(database, ben, PASSWORD, "a new password")
     with refused("unauthenticated"):
-        accounts.session(database, secret)
-    assert accounts.check_password(database, "ben", "a new password").id == ben.id
-    secret, _ = accounts.open_session(database, ben)
-    token = accounts.create_token(database, ben, "script", ("label",))
-    accounts.set_active(database, olga.user, "ben", False)
+        read_session(database, secret)
+    assert check_password(database, "ben", "a new password").id == ben.id
+    secret, _ = open_session(database, ben)
+    token = create_token(database, ben, "script", ("label",))
+    set_active(database, olga.user, "ben", False)
     for attempt in (
-        lambda: accounts.session(database, secret),
-        lambda: accounts.token_user(database, token),
-        lambda: accounts.check_password(database, "ben", "a new password"),
+        lambda: read_session(database, secret),
+        lambda: token_user(database, token),
+        lambda: check_password(database, "ben", "a new password"),
     ):
         with refused("unauthenticated"):
             attempt()
     with refused("conflict"):
-        accounts.set_active(database, olga.user, "olga", False)  # the last administrator
+        set_active(database, olga.user, "olga", False)  # the last administrator
     with refused("forbidden"):
-        accounts.set_active(database, ben, "olga", False)
+        set_active(database, ben, "olga", False)
 
 
 def test_tokens(database: Database, clock) -> None:
     olga = owner(database)
-    token = accounts.create_token(database, olga, "script", ("label", "read"), days=10)
-    assert accounts.token_user(database, token) == (olga, ("label", "read"))
-    (info,) = accounts.tokens(database, olga)
+    token = create_token(database, olga, "script", ("label", "read"), days=10)
+    assert token_user(database, token) == (olga, ("label", "read"))
+    (info,) = tokens_of(database, olga)
     assert token.startswith(info.prefix) and info.name == "script" and not info.revoked
     for wrong in ("", "tut_", token[:-1], f"{info.prefix}_{'x' * 43}", token.replace("tut", "tot")):
         with refused("unauthenticated"):
-            accounts.token_user(database, wrong)
+            token_user(database, wrong)
     clock(days=11)
     with refused("unauthenticated"):
-        accounts.token_user(database, token)
-    lasting = accounts.create_token(database, olga, "other", ("read",), days=None)
-    accounts.revoke_token(database, olga, accounts.tokens(database, olga)[0].id)
+        token_user(database, token)
+    lasting = create_token(database, olga, "other", ("read",), days=None)
+    revoke_token(database, olga, tokens_of(database, olga)[0].id)
     with refused("unauthenticated"):
-        accounts.token_user(database, lasting)
+        token_user(database, lasting)
     with refused("not-found"):
-        accounts.revoke_token(database, olga, 999)
+        revoke_token(database, olga, 999)
     with refused("invalid"):
-        accounts.create_token(database, olga, "none", ())
+        create_token(database, olga, "none", ())
 
 
 def test_nothing_secret_is_stored(store: Store, database: Database) -> None:
     olga = start(store, database)
-    secrets = [PASSWORD, accounts.invite(database, olga.user, "main", "viewer")]
-    secrets.append(accounts.open_session(database, olga.user, "10.1.2.3")[0])
-    secrets += [accounts.create_token(database, olga.user, "t", ("read",)).split("_", 2)[2], "10.1.2.3"]
+    secrets = [PASSWORD, invite(database, olga.user, "main", "viewer")]
+    secrets.append(open_session(database, olga.user, "10.1.2.3")[0])
+    secrets += [create_token(database, olga.user, "t", ("read",)).split("_", 2)[2], "10.1.2.3"]
     with database.read() as connection:
         for table in ("account", "credential", "session", "invitation", "login_failure", "audit_event"):
             stored = repr(connection.execute(text(f"SELECT * FROM {table}")).all())
@@ -244,9 +258,9 @@ def test_every_role_may_what_it_may(store: Store, database: Database) -> None:
             with refused("forbidden"):
                 attempt(who)
     with refused("forbidden"):
-        accounts.invite(database, found["manager"].user, "main", "owner")
+        invite(database, found["manager"].user, "main", "owner")
     with refused("not-found"):
-        accounts.invite(database, found["manager"].user, "nowhere", "viewer")
+        invite(database, found["manager"].user, "nowhere", "viewer")
     with refused("forbidden"):
         projects.create_project(database, found["manager"].user, "mine")
 

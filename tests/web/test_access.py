@@ -16,7 +16,8 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
 from tests.web.kit import PASSWORD, ROLES, World
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.invitations import invite
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web.access import Acting, Known
 from tutelage.web.app import build_app
 from tutelage.web.site import Site
@@ -50,10 +51,7 @@ def tokens(world: World) -> dict[str, str]:
     world.project("elsewhere")
     people = {role: world.user(f"the-{role}", "main", role) for role in ROLES}
     people["outsider"] = world.user("outsider", "elsewhere")
-    return {
-        name: accounts.create_token(world.database, user, "test", ("manage",))
-        for name, user in people.items()
-    }
+    return {name: create_token(world.database, user, "test", ("manage",)) for name, user in people.items()}
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ def test_what_is_for_administrators_refuses_even_owners_of_projects(
 ) -> None:
     closed = [way for way in ways(app) if only_administrators(way.route)]
     assert "/metrics" in {way.path for way in closed}
-    admin = accounts.create_token(world.database, world.owner, "monitor", ("read",))
+    admin = create_token(world.database, world.owner, "monitor", ("read",))
     for way in closed:
         for token in (tokens["owner"], tokens["outsider"]):
             refused = client.request(
@@ -193,7 +191,7 @@ def test_what_is_for_administrators_refuses_even_owners_of_projects(
 def test_tokens_do_no_more_than_their_scope(
     app: FastAPI, client: TestClient, world: World, scope: Any
 ) -> None:
-    token = accounts.create_token(world.database, world.owner, "small", (scope,))
+    token = create_token(world.database, world.owner, "small", (scope,))
     order = ["read", "label", "manage"]
     refused = []
     for way in ways(app):
@@ -352,7 +350,7 @@ def test_login_leads_nowhere_else(client: TestClient, wanted: str) -> None:
 
 
 def test_an_invitation_works_once(client: TestClient, world: World) -> None:
-    secret = accounts.invite(world.database, world.owner, "main", "annotator")
+    secret = invite(world.database, world.owner, "main", "annotator")
     headers = {**FORM, "Origin": "http://testserver"}
     form = f"name=invited-{time.time_ns()}&password=long+enough+password"
     assert client.post(f"/join/{secret}", content=form, headers=headers).status_code == 303

@@ -13,7 +13,7 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tutelage.data.reading.formats import read_comparisons
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.files import sha256_of
 from tutelage.records import Vote
 from tutelage.store import NewVote, Store
@@ -22,7 +22,7 @@ from tutelage.web.client import ApiRefused, Client, Unreachable
 
 @pytest.fixture
 def client(world: World, server: Running) -> Iterator[Client]:
-    token = accounts.create_token(world.database, world.owner, "client", ("manage",))
+    token = create_token(world.database, world.owner, "client", ("manage",))
     with Client(server.url, token) as made:
         yield made
 

@@ -12,7 +12,7 @@ from tests.web.kit import PASSWORD, World
 from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.feedback.items import building
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
 
@@ -176,7 +176,7 @@ def test_own_password_and_tokens(world: World, server: Running, browser: Any) ->
         page.reload()
         follow(page, page.get_by_role("button", name="Log out"))
         page.get_by_role("heading", name="Log in").wait_for()
-    assert accounts.check_password(world.database, "pat", "an entirely new password").name == "pat"
+    assert check_password(world.database, "pat", "an entirely new password").name == "pat"
 
 
 def test_a_page_takes_nothing_until_its_scripts_listen(world: World, server: Running, browser: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.kit import World, make_world
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web.app import build_app
 from tutelage.web.metrics import Requests
 from tutelage.web.site import Site
@@ -40,7 +40,7 @@ def read(text: str) -> dict[str, float]:
 
 def test_the_numbers_are_right(own: World) -> None:
     own.project('od"d\\name', {"acceptable": False}, {"overlap": 2})
-    token = accounts.create_token(own.database, own.owner, "x", ("manage",))
+    token = create_token(own.database, own.owner, "x", ("manage",))
     with TestClient(build_app(Site(own.database))) as client:
         client.headers["Authorization"] = f"Bearer {token}"
         base = "/api/v1/projects/od%22d%5Cname"

@@ -20,8 +20,10 @@ from tutelage.web import (
     api_imports,
     api_items,
     api_live,
+    api_people,
     api_projects,
     api_results,
+    api_webhooks,
     api_work,
     pages,
 )
@@ -71,7 +73,18 @@ def build_app(site: Site) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.site = site
-    for module in (api_account, api_projects, api_work, api_live, api_items, api_imports, api_results):
+    modules = (
+        api_account,
+        api_people,
+        api_projects,
+        api_webhooks,
+        api_work,
+        api_live,
+        api_items,
+        api_imports,
+        api_results,
+    )
+    for module in modules:
         app.include_router(module.router, prefix=API, responses=_REFUSALS)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
