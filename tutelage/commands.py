@@ -125,6 +125,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "feedback admin",
+        "tutelage.feedback.commands.admin",
+        "feedback.FeedbackAdminSettings",
+        "Make a link that lets an administrator in, also after a forgotten password.",
+        "Feedback",
+    ),
+    Command(
         "feedback doctor",
         "tutelage.feedback.commands.doctor",
         "feedback.FeedbackDoctorSettings",

@@ -27,9 +27,9 @@ from tutelage.feedback.asking.payloads import (
     Task,
 )
 from tutelage.feedback.items import building
+from tutelage.feedback.people import passwords
 from tutelage.feedback.people.access import Member, User
 from tutelage.feedback.people.invitations import accept_invitation, first_owner_invitation, invite
-from tutelage.feedback.people import passwords
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
 from tutelage.records import Prompt

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -12,12 +15,14 @@ from tests.feedback.kit import PASSWORD, join, owner, start
 from tutelage.feedback.asking.payloads import ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people import invitations, passwords, sessions, tokens, users
-from tutelage.feedback.people.access import ALLOWED
+from tutelage.feedback.people.access import ALLOWED, User
 from tutelage.feedback.people.invitations import (
     accept_invitation,
     first_owner_invitation,
     invite,
     read_invitation,
+    recovery_link,
+    reset_link,
 )
 from tutelage.feedback.people.passwords import (
     FAILURES_PER_NAME,
@@ -27,7 +32,7 @@ from tutelage.feedback.people.passwords import (
 )
 from tutelage.feedback.people.sessions import close_session, open_session, read_session
 from tutelage.feedback.people.tokens import create_token, revoke_token, token_user, tokens_of
-from tutelage.feedback.people.users import set_active
+from tutelage.feedback.people.users import set_active, set_administrator
 from tutelage.feedback.projects import projects
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -297,3 +302,194 @@ def test_versions_of_questions_and_guidelines_are_kept(store: Store, database: D
     ]
     events = projects.audit(database, olga)
     assert {"guidelines", "questions", "settings"} <= {event["what"] for event in events}
+
+
+# ways back in, and ways out -------------------------------------------------------------------------------------------
+
+
+def test_many_guesses_at_once_get_no_further_than_many_in_a_row(database: Database) -> None:
+    """The attempt is counted before the password is looked at, so nobody slips through while others are being checked."""
+    owner(database)
+    together = threading.Barrier(60)
+
+    def guess(number: int) -> str:
+        together.wait()
+        try:
+            passwords.check_password(database, "olga", f"guess {number}")
+        except Refused as error:
+            return error.reason
+        return "in"
+
+    with ThreadPoolExecutor(60) as pool:
+        said = Counter(pool.map(guess, range(60)))
+    assert said == {"unauthenticated": FAILURES_PER_NAME, "too-many": 60 - FAILURES_PER_NAME}
+
+
+def test_right_passwords_are_not_counted(database: Database) -> None:
+    owner(database)
+    for _ in range(FAILURES_PER_NAME + 2):
+        check_password(database, "olga", PASSWORD, "10.0.0.1")
+
+
+def test_a_forgotten_password_is_set_anew_by_a_link_that_works_once(
+    store: Store, database: Database, clock
+) -> None:
+    olga = start(store, database)
+    ben = join(database, olga.user, "main", "ben").user
+    session, _ = open_session(database, ben)
+    token = create_token(database, ben, "script", ("label",), days=None)
+    with refused("forbidden"):
+        reset_link(database, ben, "olga")
+    with refused("not-found"):
+        reset_link(database, olga.user, "nobody")
+    earlier, link = reset_link(database, olga.user, "ben"), reset_link(database, olga.user, "ben")
+    with refused("gone"):
+        read_invitation(database, earlier)
+    assert read_invitation(database, link).account == "ben"
+    assert read_session(database, session) and token_user(database, token)  # not before the link is used
+    with refused("invalid"):
+        accept_invitation(database, link, "", "short")
+    assert accept_invitation(database, link, "olga", "a brand new one").name == "ben"  # whatever name is sent
+    assert check_password(database, "ben", "a brand new one").id == ben.id
+    for attempt, reason in (
+        (lambda: read_session(database, session), "unauthenticated"),
+        (lambda: token_user(database, token), "unauthenticated"),
+        (lambda: check_password(database, "ben", PASSWORD), "unauthenticated"),
+        (lambda: accept_invitation(database, link, "", "and another one"), "gone"),
+    ):
+        with refused(reason):
+            attempt()
+    late = reset_link(database, olga.user, "ben")
+    clock(hours=73)
+    with refused("gone"):
+        read_invitation(database, late)
+    set_active(database, olga.user, "ben", False)
+    with refused("conflict"):
+        reset_link(database, olga.user, "ben")
+
+
+def test_a_changed_password_and_a_closed_account_revoke_tokens(store: Store, database: Database) -> None:
+    olga = start(store, database)
+    ben = join(database, olga.user, "main", "ben").user
+    tokens_made = [create_token(database, ben, f"t{n}", ("read",)) for n in range(2)]
+    other = create_token(database, olga.user, "hers", ("read",))
+    set_password(database, ben, PASSWORD, "a new password")
+    for token in tokens_made:
+        with refused("unauthenticated"):
+            token_user(database, token)
+    assert all(info.revoked for info in tokens_of(database, ben))
+    fresh = create_token(database, ben, "fresh", ("read",))
+    set_active(database, olga.user, "ben", False)
+    set_active(database, olga.user, "ben", True)  # letting them in again does not bring tokens back
+    with refused("unauthenticated"):
+        token_user(database, fresh)
+    assert token_user(database, other)
+
+
+def test_administrators_make_and_unmake_administrators_but_the_last(store: Store, database: Database) -> None:
+    olga = start(store, database)
+    ben = join(database, olga.user, "main", "ben", "viewer").user
+    with refused("forbidden"):
+        set_administrator(database, ben, "ben", True)
+    with refused("conflict"):
+        set_administrator(database, olga.user, "olga", False)
+    set_administrator(database, olga.user, "ben", True)
+    ben = check_password(database, "ben", PASSWORD)
+    assert projects.member(database, ben, "main").role == "owner"
+    assert [(row.name, row.administrator) for row in users.users(database, ben)] == [
+        ("ben", True),
+        ("olga", True),
+    ]
+    set_administrator(database, ben, "olga", False)
+    with refused("conflict"):
+        set_administrator(database, ben, "ben", False)
+    set_active(database, ben, "olga", False)
+    with refused("conflict"):
+        set_administrator(database, ben, "olga", True)
+    with refused("forbidden"):
+        users.users(database, check_user(database, "olga"))
+
+
+def check_user(database: Database, name: str) -> User:
+    with database.read() as connection:
+        return users.named(connection, name)
+
+
+def test_two_administrators_cannot_unmake_each_other(store: Store, database: Database) -> None:
+    olga = start(store, database)
+    join(database, olga.user, "main", "ben")
+    set_administrator(database, olga.user, "ben", True)
+    ben = check_user(database, "ben")
+
+    def unmake(by: User, name: str) -> bool:
+        try:
+            set_administrator(database, by, name, False)
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(unmake, (olga.user, ben), ("ben", "olga")))
+    assert sum(done) == 1
+
+
+def test_the_machine_itself_lets_an_administrator_in(store: Store, database: Database) -> None:
+    olga = start(store, database)
+    join(database, olga.user, "main", "ben")
+    set_active(database, olga.user, "ben", False)
+    link = recovery_link(database, "ben")
+    assert accept_invitation(database, link, "", "a brand new one").administrator
+    with refused("not-found"):
+        recovery_link(database, "nobody")
+    earlier, link = recovery_link(database), recovery_link(database)
+    with refused("gone"):
+        read_invitation(database, earlier)
+    assert accept_invitation(database, link, "carl", "yet another one").administrator
+    reset = reset_link(database, olga.user, "ben")
+    recovery_link(database)  # voids open links for new administrators, and nothing else
+    assert read_invitation(database, reset).account == "ben"
+
+
+def test_invitations_are_listed_and_revoked(store: Store, database: Database, clock) -> None:
+    olga = start(store, database)
+    mia = join(database, olga.user, "main", "mia", "manager")
+    old = invite(database, mia.user, "main", "annotator", hours=1)
+    clock(hours=2)
+    open_one = invite(database, mia.user, "main", "expert")
+    owners = invite(database, olga.user, "main", "owner")
+    listed = invitations.invitations(database, mia)
+    assert [(row.role, row.by, row.state, row.used_by) for row in listed] == [
+        ("owner", "olga", "open", None),
+        ("expert", "mia", "open", None),
+        ("annotator", "mia", "expired", None),
+        ("manager", "olga", "used", "mia"),
+    ]
+    invitations.revoke_invitation(database, mia, listed[1].id)
+    for secret in (old, open_one):
+        with refused("gone"):
+            accept_invitation(database, secret, "eve", PASSWORD)
+    for which, reason in ((listed[1], "conflict"), (listed[3], "conflict"), (listed[0], "forbidden")):
+        with refused(reason):
+            invitations.revoke_invitation(database, mia, which.id)
+    with refused("not-found"):
+        invitations.revoke_invitation(database, mia, 999)
+    ben = accept_invitation(database, owners, "ben", PASSWORD)
+    with refused("not-found"):  # somebody else's project
+        own = projects.create_project(database, olga.user, "other")
+        invitations.revoke_invitation(database, own, listed[0].id)
+    assert invitations.invitations(database, projects.member(database, ben, "main"))[0].used_by == "ben"
+    with refused("forbidden"):
+        invitations.invitations(database, join(database, olga.user, "main", "anna"))
+
+
+def test_members_have_a_team(store: Store, database: Database) -> None:
+    olga = start(store, database)
+    join(database, olga.user, "main", "ben", "expert")
+    projects.set_role(database, olga, "ben", "expert", " chemists ")
+    projects.set_role(database, olga, "ben", "annotator")  # the team stays
+    (row,) = projects.members(database, olga)
+    assert (row.role, row.team) == ("annotator", "chemists")
+    projects.set_role(database, olga, "ben", "annotator", "")
+    assert projects.members(database, olga)[0].team == ""
+    with refused("invalid"):
+        projects.set_role(database, olga, "ben", "annotator", "x" * 65)

@@ -16,8 +16,8 @@ from tests.feedback.kit import expire, hand_in, join, keys, start
 from tests.store.making import new_vote
 from tutelage.feedback.asking.payloads import PairAnswer, Submission, Task
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.people.access import Member
 from tutelage.feedback.people import passwords
+from tutelage.feedback.people.access import Member
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import answers, queue
 from tutelage.store import Store

@@ -46,8 +46,10 @@ def test_tokens_and_generation_are_limited(world: World) -> None:
     )
     token = create_token(world.database, world.owner, "limits", ("manage",))
     with TestClient(build_app(Site(world.database, generator=Parrots(), limits=tight))) as client:
+        csrf = client.post("/api/v1/auth/login", json={"name": "ann", "password": PASSWORD}).json()["csrf"]
+        body, headers = {"name": "x", "scopes": ["read"]}, {"X-CSRF-Token": csrf}
+        made = [client.post("/api/v1/me/tokens", json=body, headers=headers) for _ in range(3)]
         client.headers["Authorization"] = f"Bearer {token}"
-        made = [client.post("/api/v1/me/tokens", json={"name": "x", "scopes": ["read"]}) for _ in range(3)]
         assert [answer.status_code for answer in made] == [201, 201, 429]
         assert 1 <= int(made[-1].headers["Retry-After"]) <= 60
         assert made[-1].json()["detail"].startswith("Too many new tokens at once: try again in ")

@@ -97,7 +97,9 @@ class Known:
         if self.administrator and not who.user.administrator:
             raise Refused("forbidden", "Only administrators may do this.")
         if self.in_person and who.session is None:
-            raise Refused("forbidden", "A token may not do that, whatever its scope: log in, and use the session.")
+            raise Refused(
+                "forbidden", "A token may not do that, whatever its scope: log in, and use the session."
+            )
         return who
 
 

@@ -66,7 +66,7 @@ class PasswordChange(Model):
 class NewToken(Model):
     """A token to make; `days` until it expires, null = never."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80)]
+    name: Annotated[str, Field(min_length=1, max_length=tokens.NAME_LENGTH)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=3)] = ("label",)
     days: Annotated[float, Field(gt=0, le=3650)] | None = 90
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -31,6 +32,7 @@ from tutelage.web.generation import GenerationFailed
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import API, Meter
 from tutelage.web.security import Shield
+from tutelage.web.sender import Sender
 from tutelage.web.site import Site
 
 STATUS = {
@@ -98,9 +100,12 @@ def build_app(site: Site) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
     await site.generator.start()
+    sender = Sender(site.database)
+    sender.start()
     try:
         yield
     finally:
+        await run_in_threadpool(sender.stop)
         await site.generator.stop()
         site.exports.close()
 

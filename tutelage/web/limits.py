@@ -16,7 +16,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from tutelage.feedback.errors import Refused
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MOST_NAMES = 20_000  # beyond that, the names that are back at their full allowance are forgotten
 

@@ -156,7 +156,14 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
 @router.get("/account")
 def account(request: Request, site: TheSite, who: Reader) -> Response:
     """Password, tokens, appearance."""
-    return page(request, "account.html", who=who, tokens=tokens_of(site.database, who.user))
+    return page(
+        request,
+        "account.html",
+        who=who,
+        tokens=tokens_of(site.database, who.user),
+        languages=list(languages.languages().values()),
+        language_cookie=languages.COOKIE,
+    )
 
 
 @router.get("/users")

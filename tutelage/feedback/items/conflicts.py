@@ -13,13 +13,17 @@ from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, Ste
 APART = 0.5  # share of the scale that ratings lie apart to be a conflict
 
 
-def conflicts(connection: Connection, project_id: int, full: bool = True) -> dict[int, float]:
+def conflicts(
+    connection: Connection, project_id: int, full: bool = True, item_id: int | None = None
+) -> dict[int, float]:
     """item -> how disputed it is, in (0, 1]; see `answers.next_conflict` for what is a conflict.
 
-    Without `full` also items that still want answers.
+    Without `full` also items that still want answers; `item_id`: only that one.
     """
     sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full).group_by(Item.id)
+    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full, item_id).group_by(
+        Item.id
+    )
     found = {item: float(span) for item, span in connection.execute(pairs) if span}
     for type, table, value, unit, widest in (
         ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
@@ -27,7 +31,9 @@ def conflicts(connection: Connection, project_id: int, full: bool = True) -> dic
         ("rate", Rating, Rating.value, (Rating.slot, Rating.criterion), _widest(connection, project_id)),
     ):
         spread: Any = (func.max(value) - func.min(value)) / widest
-        query = _answers(project_id, type, spread, full).join(table, table.annotation_id == Annotation.id)
+        query = _answers(project_id, type, spread, full, item_id).join(
+            table, table.annotation_id == Annotation.id
+        )
         for item, share in connection.execute(query.group_by(Item.id, *unit)):
             if share > 0 and (type != "rate" or share >= APART):
                 found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
@@ -51,7 +57,7 @@ def unsettled(connection: Connection, project_id: int) -> list[int]:
     return sorted(found, key=lambda item: (-found[item], item))
 
 
-def _answers(project_id: int, type: str, spread: Any, full: bool) -> Select[Any]:
+def _answers(project_id: int, type: str, spread: Any, full: bool, item_id: int | None) -> Select[Any]:
     """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
     return (
         select(Item.id, spread)
@@ -63,6 +69,7 @@ def _answers(project_id: int, type: str, spread: Any, full: bool) -> Select[Any]
             Item.n_done >= 2,
             Annotation.role == "answer",
             IS_CURRENT,
+            *(() if item_id is None else (Item.id == item_id,)),
         )
     )
 

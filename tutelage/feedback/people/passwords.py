@@ -20,7 +20,7 @@ from tutelage.feedback.people.users import end_access, find_user, fingerprint, n
 from tutelage.store.database import Database
 from tutelage.store.schema import now
 from tutelage.store.schema_feedback import Account, Credential, LoginFailure
-from tutelage.store.sql import insert_one
+from tutelage.store.sql import insert_one, takes_turns
 
 WINDOW = timedelta(minutes=15)  # over which failed logins are counted
 FAILURES_PER_NAME, FAILURES_PER_PLACE = 10, 50
@@ -114,7 +114,7 @@ def _reserve(connection: Connection, limits: dict[str, int]) -> list[int]:
     Refused: too-many, until the oldest of the `most` latest attempts has left the window.
     """
     at = now()
-    if connection.dialect.name != "sqlite":  # there, writers come one at a time anyway
+    if not takes_turns(connection):
         connection.execute(text("LOCK TABLE login_failure IN SHARE ROW EXCLUSIVE MODE"))
     connection.execute(delete(LoginFailure).where(LoginFailure.at < at - WINDOW))
     for key, most in limits.items():

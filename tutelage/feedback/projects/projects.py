@@ -173,7 +173,9 @@ def members(database: Database, who: Member) -> list[MemberRow]:
             .subquery()
         )
         rows = connection.execute(
-            select(Account.name, Membership.role, Membership.team, Account.active, func.coalesce(answered.c.n, 0))
+            select(
+                Account.name, Membership.role, Membership.team, Account.active, func.coalesce(answered.c.n, 0)
+            )
             .join(Membership, Membership.account_id == Account.id)
             .outerjoin(answered, answered.c.annotator_id == Account.annotator_id)
             .where(Membership.project_id == who.project_id)
