@@ -66,7 +66,9 @@ def test_the_numbers_are_right(own: World) -> None:
     assert found['tutelage_requests_total{method="GET",route="none",status="404"}'] == 1
     assert found['tutelage_requests_total{method="GET",route="/static",status="200"}'] == 1
     assert found[f'tutelage_request_seconds_bucket{{le="+Inf",method="POST",route="{route}"}}'] == 2
-    assert found["process_resident_memory_bytes"] > 0 and found[f'tutelage_info{{version="{__version__}"}}'] == 1
+    assert (
+        found["process_resident_memory_bytes"] > 0 and found[f'tutelage_info{{version="{__version__}"}}'] == 1
+    )
     for word in ("secret-word", token[-20:], task["responses"][0]["text"][:10], own.owner.name + '"'):
         assert word not in answer.text
 

@@ -60,7 +60,7 @@ class Limit:
 class Gate:
     """A few of what takes much memory go on at once, each in a thread; the others wait without one, not for long."""
 
-    def __init__(self, at_once: int = 4, most_waiting: int = 400, patience: float = 10.0) -> None:
+    def __init__(self, at_once: int = 2, most_waiting: int = 400, patience: float = 10.0) -> None:
         self._places, self._most, self._patience = anyio.Semaphore(at_once), most_waiting, patience
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

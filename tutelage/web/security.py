@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -62,7 +64,7 @@ class Shield:
             return 421, "This server does not answer to that host name: use the address that it printed."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > longest:
-            return 413, f"The request is too long: send at most {longest // 2**10:,} KiB at once."
+            return 413, _too_long(longest)
         if method not in SAFE_METHODS and from_elsewhere(headers):
             return 403, "This request came from a page of another site, so it was refused."
         return None
@@ -107,15 +109,21 @@ def from_elsewhere(headers: dict[str, str]) -> bool:
 
 
 class _Guarded:
-    """A request body that ends the request when it grows beyond what was allowed (a body without a stated length)."""
+    """A request body that may not grow beyond what is allowed (a body without a stated length)."""
 
     def __init__(self, receive: Receive, longest: int) -> None:
-        self._receive, self._left = receive, longest
+        self._receive, self._longest, self._left = receive, longest, longest
 
     async def receive(self) -> MutableMapping[str, Any]:
         message = await self._receive()
         self._left -= len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self._left < 0 else message
+        if self._left < 0:
+            raise HTTPException(413, _too_long(self._longest))
+        return message
+
+
+def _too_long(longest: int) -> str:
+    return f"The request is too long: send at most {longest // 2**10:,} KiB at once."
 
 
 def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:

@@ -7,6 +7,7 @@ followed, proxies not used, and of an answer only the status is told.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -14,6 +15,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpx2
@@ -22,7 +24,7 @@ from tutelage.feedback.projects import webhooks
 from tutelage.feedback.projects.webhooks import Message
 from tutelage.store.database import Database
 
-TIMEOUT = 10.0  # seconds for each step of sending one message
+TIMEOUT = 10.0  # seconds for sending one message, from the connection to the status of the answer
 AT_ONCE = 4  # receivers
 ROUND = 100  # messages to one receiver, then the others have their turn
 PAUSE = 1.0  # seconds between looks at what is due
@@ -60,28 +62,25 @@ class Sender:
             self._thread.join()
 
     def _run(self) -> None:
-        trusted, tidied = ssl.create_default_context(), -TIDY
-        with (
-            httpx2.Client(timeout=TIMEOUT, verify=trusted, trust_env=False) as client,
-            ThreadPoolExecutor(AT_ONCE, "webhook") as pool,
-        ):
+        tidied = -TIDY
+        with ThreadPoolExecutor(AT_ONCE, "webhook") as pool:
             while not self._over.wait(self._pause):
                 try:
-                    list(pool.map(lambda key: self._serve(client, key), webhooks.due(self._database)))
+                    list(pool.map(self._serve, webhooks.due(self._database)))
                     if time.monotonic() - tidied > TIDY:
                         webhooks.forget_delivered(self._database)
                         tidied = time.monotonic()
                 except Exception:  # the database is away, perhaps: nothing is lost, and a thread that ends is
                     _log.exception("webhooks: sending failed; it is tried again")
 
-    def _serve(self, client: httpx2.Client, webhook_id: int) -> None:
+    def _serve(self, webhook_id: int) -> None:
         """Send what one webhook has, oldest first, until something fails."""
         for _ in range(ROUND):
             message = None if self._over.is_set() else webhooks.claim(self._database, webhook_id)
             if message is None:
                 return
             try:
-                send(client, message)
+                send(message)
             except NotSent as error:
                 webhooks.failed(self._database, message, str(error), error.away)
                 if error.away:
@@ -90,21 +89,17 @@ class Sender:
                 webhooks.delivered(self._database, message)
 
 
-def send(client: httpx2.Client, message: Message) -> None:
-    """Send one message.  Raises NotSent."""
+def send(message: Message, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    """Send one message.  Raises NotSent.  (`transport`: other than the network.)"""
     parts = urlsplit(message.url)
     host = parts.hostname or ""
     address = checked_address(host, parts.port or (443 if parts.scheme == "https" else 80), parts.scheme)
     there = httpx2.URL(message.url).copy_with(host=address)
-    headers = {**message.headers, "host": parts.netloc}
     try:
-        with client.stream(
-            "POST", there, content=message.body, headers=headers, extensions={"sni_hostname": host}
-        ) as answer:
-            status = answer.status_code
-    except httpx2.TimeoutException as error:
+        status = asyncio.run(_post(there, message, host, parts.netloc, transport))
+    except TimeoutError as error:
         raise NotSent(f"{host} did not answer within {TIMEOUT:.0f} s.") from error
-    except (httpx2.HTTPError, ssl.SSLError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise NotSent(f"{host} cannot be reached: {str(error)[:200]}.") from error
     if 300 <= status < 400:
         raise NotSent(
@@ -112,6 +107,25 @@ def send(client: httpx2.Client, message: Message) -> None:
         )
     if status >= 400:
         raise NotSent(f"{host} answered with {status}.", away=status >= 500 or status == 429)
+
+
+async def _post(
+    there: httpx2.URL, message: Message, host: str, netloc: str, transport: httpx2.AsyncBaseTransport | None
+) -> int:
+    """The status of the answer, whose body is not read.  Async only for a time limit on the whole: drops come for ever."""
+    headers, named = {**message.headers, "host": netloc}, {"sni_hostname": host}
+    async with (
+        asyncio.timeout(TIMEOUT),
+        httpx2.AsyncClient(verify=_trusted(), trust_env=False, timeout=None, transport=transport) as client,
+        client.stream("POST", there, content=message.body, headers=headers, extensions=named) as answer,
+    ):
+        return answer.status_code
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> ssl.SSLContext:
+    """This machine's certificates; reading them takes longer than a message."""
+    return ssl.create_default_context()
 
 
 def checked_address(host: str, port: int, scheme: str) -> str:
