@@ -233,9 +233,10 @@ def test_a_killed_server_loses_no_message(tmp_path: Path) -> None:
                 if number % 20 == 10:
                     server.kill()
                     server.start()
-        told: Callable[[], set[int]] = lambda: {
-            json.loads(body)["data"]["annotation_id"] for *_, body in receiver.got
-        }
+
+        def told() -> set[int]:
+            return {json.loads(body)["data"]["annotation_id"] for *_, body in receiver.got}
+
         until(lambda: told() == stored, 90)
         server.kill()
     ids = {headers["webhook-id"] for _, headers, _ in receiver.got}
