@@ -38,9 +38,9 @@ def test_back_in_after_a_forgotten_password(world: World, server: Running, brows
         page.screenshot(path=shots / "users.png")
         follow(page, row.get_by_role("button", name="Make administrator"))
         row.get_by_text("administrator", exact=True).wait_for()
-        follow(page, row.get_by_role("button", name="No administrator any more"))
+        follow(page, row.get_by_role("button", name="Remove as administrator"))
         row.get_by_role("button", name="Make administrator").wait_for()
-        page.locator('tr[data-user="ann"]').get_by_role("button", name="No administrator any more").click()
+        page.locator('tr[data-user="ann"]').get_by_role("button", name="Remove as administrator").click()
         settled(page)
         assert page.locator('tr[data-user="ann"]').get_by_text("administrator", exact=True).count() == 1
     with visitor(browser, server.url) as page:
