@@ -480,6 +480,12 @@ def test_invitations_are_listed_and_revoked(store: Store, database: Database, cl
     assert invitations.invitations(database, projects.member(database, ben, "main"))[0].used_by == "ben"
     with refused("forbidden"):
         invitations.invitations(database, join(database, olga.user, "main", "anna"))
+    last = invite(database, mia.user, "main", "annotator")
+    set_active(
+        database, olga.user, "mia", False
+    )  # whoever is kept out does not join again by a link of their own
+    with refused("gone"):
+        accept_invitation(database, last, "mia again", PASSWORD)
 
 
 def test_members_have_a_team(store: Store, database: Database) -> None:

@@ -99,6 +99,20 @@ def test_an_answer_without_a_usable_key_is_refused(client: Client, world: World)
         client.request("POST", path, {"answer": answer, "client_key": "in-the-body"}, key="in-the-header")
 
 
+def test_members_have_a_role_and_a_team(client: Client, world: World) -> None:
+    world.project("client people")
+    world.user("hana", "main")
+    client.set_member("client people", "hana", "expert", "chemists")
+    client.set_member("client people", "hana", "adjudicator")
+    (row,) = [row for row in client.members("client people") if row["name"] == "hana"]
+    assert (row["role"], row["team"]) == ("adjudicator", "chemists")
+
+
+def test_the_longest_text_is_not_too_long(client: Client, world: World) -> None:
+    """A hundred thousand characters of any script: an answer is at most four bytes a character."""
+    client.request("PUT", "/projects/client%20people/guidelines", {"markdown": "🌍" * 100_000})
+
+
 def test_refusals_are_sentences(client: Client) -> None:
     with pytest.raises(ApiRefused, match=r"(?i)project") as refused:
         client.next("no-such-project")

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from fastapi.testclient import TestClient
+
 from tests.feedback.test_upkeep import run
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
@@ -15,6 +17,8 @@ from tutelage.feedback.people import invitations
 from tutelage.feedback.people.tokens import create_token, tokens_of
 from tutelage.feedback.projects import projects, webhooks
 from tutelage.settings.feedback import FeedbackAdminSettings
+from tutelage.web.app import build_app
+from tutelage.web.site import Site
 
 FRESH = "a brand new password"
 
@@ -138,3 +142,28 @@ def test_a_webhook_is_added_tested_paused_and_deleted(
         follow(page, page.locator("#webhooks").get_by_role("button", name="Delete"))
         assert page.locator("#webhooks tbody tr").count() == 0
     assert receiver.types[0] == "test" and webhooks.webhooks(world.database, member) == []
+
+
+def test_the_same_over_the_api(world: World, site: Site) -> None:
+    world.project("api people")
+    world.user("gil", "main")
+    with TestClient(build_app(site), raise_server_exceptions=False) as client:
+        csrf = client.post("/api/v1/auth/login", json={"name": "ann", "password": PASSWORD}).json()["csrf"]
+        client.headers["X-CSRF-Token"] = csrf
+        base = "/api/v1/projects/api people"
+        place = {"role": "expert", "team": "chemists"}
+        assert client.put(f"{base}/members/gil", json=place).status_code == 204
+        listed = {row["name"]: row for row in client.get(f"{base}/members").json()}
+        assert (listed["gil"]["role"], listed["gil"]["team"]) == ("expert", "chemists")
+        path = client.post(f"{base}/invitations", json={"role": "viewer"}).json()["path"]
+        (made,) = client.get(f"{base}/invitations").json()
+        assert (made["by"], made["state"], made["used_by"]) == ("ann", "open", None)
+        assert client.delete(f"{base}/invitations/{made['id']}").status_code == 204
+        assert client.get(path).status_code == 410
+        assert client.put("/api/v1/users/gil/administrator", json={"administrator": True}).status_code == 204
+        users = {row["name"]: row for row in client.get("/api/v1/users").json()}
+        assert users["gil"]["administrator"] and users["gil"]["projects"] == 2
+        assert client.put("/api/v1/users/gil/administrator", json={"administrator": False}).status_code == 204
+        path = client.post("/api/v1/users/gil/reset").json()["path"]
+        assert "A new password for gil" in client.get(path).text
+        assert client.post("/api/v1/users/nobody/reset").status_code == 404

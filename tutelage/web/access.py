@@ -16,7 +16,7 @@ from fastapi import Depends, Path, Request
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import User
 from tutelage.feedback.people.sessions import Session, read_session
-from tutelage.feedback.people.tokens import Scope, token_user
+from tutelage.feedback.people.tokens import SCOPES, Scope, token_user
 from tutelage.feedback.projects import projects
 from tutelage.feedback.projects.projects import Action, Member
 from tutelage.web.security import SAFE_METHODS
@@ -32,7 +32,6 @@ SCOPE_OF: dict[Need, Scope] = {
     "manage": "manage",
     "own": "manage",
 }
-ALL_SCOPES: tuple[Scope, ...] = ("read", "label", "manage")
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class Caller:
 
     def require(self, scope: Scope) -> None:
         """Refused: forbidden when a token does not have the scope (manage includes label, label includes read)."""
-        best = max((ALL_SCOPES.index(held) for held in self.scopes), default=-1)
-        if best < ALL_SCOPES.index(scope):
+        best = max((SCOPES.index(held) for held in self.scopes), default=-1)
+        if best < SCOPES.index(scope):
             raise Refused("forbidden", f"This token may not do that: it needs the scope '{scope}'.")
 
 
@@ -74,7 +73,7 @@ def caller(request: Request) -> Caller:
     session = read_session(found.database, request.cookies.get(found.cookie, ""))
     if request.method not in SAFE_METHODS:
         check_csrf(session, request.headers.get("x-csrf-token", ""))
-    return Caller(session.user, session, ALL_SCOPES)
+    return Caller(session.user, session, SCOPES)
 
 
 def check_csrf(session: Session, given: str) -> None:

@@ -94,34 +94,12 @@ def token_user(database: Database, token: str) -> tuple[User, tuple[Scope, ...]]
 
 def tokens_of(database: Database, user: User) -> list[TokenInfo]:
     """The user's tokens, newest first."""
+    row = Credential
+    columns = (row.name, row.prefix, row.scopes, row.created_at, row.expires_at, row.last_used_at)
+    query = select(row.id, *columns, row.revoked_at.is_not(None))
+    query = query.where(row.account_id == user.id, row.kind == "token").order_by(row.id.desc())
     with database.read() as connection:
-        rows = connection.execute(
-            select(
-                Credential.id,
-                Credential.name,
-                Credential.prefix,
-                Credential.scopes,
-                Credential.created_at,
-                Credential.expires_at,
-                Credential.last_used_at,
-                Credential.revoked_at,
-            )
-            .where(Credential.account_id == user.id, Credential.kind == "token")
-            .order_by(Credential.id.desc())
-        )
-        return [
-            TokenInfo(
-                row.id,
-                row.name,
-                row.prefix or "",
-                tuple(row.scopes),
-                row.created_at,
-                row.expires_at,
-                row.last_used_at,
-                row.revoked_at is not None,
-            )
-            for row in rows
-        ]
+        return [TokenInfo(*found) for found in connection.execute(query)]
 
 
 def revoke_token(database: Database, user: User, token_id: int) -> None:

@@ -16,7 +16,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import User, note
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotator, now
-from tutelage.store.schema_feedback import Account, Credential, Membership, SessionRow
+from tutelage.store.schema_feedback import Account, Credential, InvitationRow, Membership, SessionRow
 from tutelage.store.sql import insert_one
 
 NAME_LENGTH = 64
@@ -52,7 +52,7 @@ def users(database: Database, by: User) -> list[UserRow]:
 
 
 def set_active(database: Database, by: User, user_name: str, active: bool) -> None:
-    """Let a user in, or keep them out: then their sessions end and their tokens are revoked.
+    """Let a user in, or keep them out: then their sessions end, and their tokens and open invitations are revoked.
 
     Refused: forbidden; not-found; conflict (the last administrator).
     """
@@ -62,6 +62,12 @@ def set_active(database: Database, by: User, user_name: str, active: bool) -> No
         if not active:
             _keep_one_administrator(connection, user)
             end_access(connection, user.id)
+            theirs = (
+                InvitationRow.by_id == user.id,
+                InvitationRow.used_at.is_(None),
+            )  # else they join again by one
+            still = update(InvitationRow).where(*theirs, InvitationRow.revoked_at.is_(None))
+            connection.execute(still.values(revoked_at=now()))
         connection.execute(update(Account).where(Account.id == user.id).values(active=active))
         note(connection, by, "activate" if active else "deactivate", user_name)
 
