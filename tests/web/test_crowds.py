@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx2
 import pytest
 
@@ -53,6 +55,23 @@ def test_the_gate_lets_a_few_through_and_turns_away_who_would_wait_for_long() ->
     gate = Gate(1, patience=0.05)
     for _ in range(2):  # whoever was turned away holds no place
         assert asyncio.run(crowd(gate, 1)) == {"done": 1}
+
+
+def test_healthz_needs_no_thread(own: World) -> None:
+    """It answers while every thread that serves requests is taken."""
+    app = build_app(Site(own.database))
+
+    async def ask() -> int:
+        threads = anyio.to_thread.current_default_thread_limiter()
+        threads.total_tokens = 1
+        async with (
+            threads,
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as client,
+        ):
+            with anyio.fail_after(5):
+                return (await client.get("/healthz")).status_code
+
+    assert asyncio.run(ask()) == 200
 
 
 @pytest.mark.slow

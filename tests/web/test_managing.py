@@ -201,7 +201,7 @@ def test_a_page_takes_nothing_until_its_scripts_listen(world: World, server: Run
         page.wait_for_load_state()
         button.click()
         page.get_by_text(
-            "name and password do not fit together: check both, or ask an owner for a new invitation."
+            "name and password do not fit together: check both, or ask an administrator for a link to a new password."
         ).wait_for()
         assert page.url.endswith("/account")
 

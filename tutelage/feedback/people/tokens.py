@@ -95,11 +95,14 @@ def token_user(database: Database, token: str) -> tuple[User, tuple[Scope, ...]]
 def tokens_of(database: Database, user: User) -> list[TokenInfo]:
     """The user's tokens, newest first."""
     row = Credential
-    columns = (row.name, row.prefix, row.scopes, row.created_at, row.expires_at, row.last_used_at)
-    query = select(row.id, *columns, row.revoked_at.is_not(None))
+    times = (row.created_at, row.expires_at, row.last_used_at, row.revoked_at.is_not(None))
+    query = select(row.id, row.name, row.prefix, row.scopes, *times)
     query = query.where(row.account_id == user.id, row.kind == "token").order_by(row.id.desc())
     with database.read() as connection:
-        return [TokenInfo(*found) for found in connection.execute(query)]
+        return [
+            TokenInfo(key, name, prefix, tuple(scopes), *rest)
+            for key, name, prefix, scopes, *rest in connection.execute(query)
+        ]
 
 
 def revoke_token(database: Database, user: User, token_id: int) -> None:
