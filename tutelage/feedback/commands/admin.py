@@ -6,14 +6,14 @@ from contextlib import closing
 
 from rich.console import Console
 
-from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.people.invitations import HOURS, recovery_link
 from tutelage.settings.feedback import FeedbackAdminSettings as Settings
+from tutelage.store.database import Database
 
 
 def main(settings: Settings, console: Console) -> None:
     """Print a link that lets an administrator in, once.  Raises ValueError when there is no such user."""
-    with closing(open_existing(settings.store)) as database:
+    with closing(Database(settings.store, create=False)) as database:
         secret = recovery_link(database, settings.name)
     if settings.name:
         said = f"'{settings.name}' is an administrator. Whoever opens this link within {HOURS:.0f} hours sets their new password:"
