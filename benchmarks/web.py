@@ -25,7 +25,8 @@ from rich.table import Table
 
 from tutelage.feedback.asking.payloads import ProjectSettings, Schema
 from tutelage.feedback.items import building
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.invitations import accept_invitation, first_owner_invitation, invite
+from tutelage.feedback.people.tokens import create_token
 from tutelage.feedback.projects import projects
 from tutelage.records import Prompt, Response
 from tutelage.seeds import rng
@@ -53,10 +54,10 @@ class WebBenchSettings(Settings):
 def prepare(store: str, settings: WebBenchSettings) -> list[str]:
     """A project with items and annotators; returns a token per annotator."""
     database = Database(store)
-    secret = accounts.first_owner_invitation(database)
+    secret = first_owner_invitation(database)
     if secret is None:
         raise ValueError(f"store={store} is in use already: give one that does not exist yet.")
-    owner = accounts.accept_invitation(database, secret, "owner", PASSWORD)
+    owner = accept_invitation(database, secret, "owner", PASSWORD)
     member = projects.create_project(
         database, owner, "bench", ProjectSettings(overlap=settings.annotators), Schema(acceptable=False)
     )
@@ -72,9 +73,9 @@ def prepare(store: str, settings: WebBenchSettings) -> list[str]:
     building.build(database, member, "pair")
     tokens = []
     for n in range(settings.annotators):
-        invitation = accounts.invite(database, owner, "bench", "annotator")
-        user = accounts.accept_invitation(database, invitation, f"annotator-{n}", PASSWORD)
-        tokens.append(accounts.create_token(database, user, "bench", ("label",)))
+        invitation = invite(database, owner, "bench", "annotator")
+        user = accept_invitation(database, invitation, f"annotator-{n}", PASSWORD)
+        tokens.append(create_token(database, user, "bench", ("label",)))
     database.close()
     return tokens
 

@@ -133,6 +133,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "feedback admin",
+        "tutelage.feedback.commands.admin",
+        "feedback.FeedbackAdminSettings",
+        "Make a link that lets an administrator in, also after a forgotten password.",
+        "Feedback",
+    ),
+    Command(
         "feedback doctor",
         "tutelage.feedback.commands.upkeep:doctor",
         "feedback.FeedbackDoctorSettings",

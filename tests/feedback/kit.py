@@ -27,8 +27,9 @@ from tutelage.feedback.asking.payloads import (
     Task,
 )
 from tutelage.feedback.items import building
-from tutelage.feedback.people import accounts
-from tutelage.feedback.people.access import Member
+from tutelage.feedback.people import passwords
+from tutelage.feedback.people.access import Member, User
+from tutelage.feedback.people.invitations import accept_invitation, first_owner_invitation, invite
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
 from tutelage.records import Prompt
@@ -44,21 +45,21 @@ keys = (f"key-{number:08d}" for number in itertools.count())
 @pytest.fixture(autouse=True)
 def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with the least work, so that a test with ten users does not take a second for their passwords."""
-    cheap = accounts.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "HASHER", cheap)
-    monkeypatch.setattr(accounts, "NOBODY", cheap.hash("nobody"))
+    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "HASHER", cheap)
+    monkeypatch.setattr(passwords, "NOBODY", cheap.hash("nobody"))
 
 
-def owner(database: Database, name: str = "olga") -> accounts.User:
+def owner(database: Database, name: str = "olga") -> User:
     """The first administrator."""
-    secret = accounts.first_owner_invitation(database)
+    secret = first_owner_invitation(database)
     assert secret is not None
-    return accounts.accept_invitation(database, secret, name, PASSWORD)
+    return accept_invitation(database, secret, name, PASSWORD)
 
 
-def join(database: Database, by: accounts.User, project: str, name: str, role: Role = "annotator") -> Member:
+def join(database: Database, by: User, project: str, name: str, role: Role = "annotator") -> Member:
     """A new member of a project."""
-    user = accounts.accept_invitation(database, accounts.invite(database, by, project, role), name, PASSWORD)
+    user = accept_invitation(database, invite(database, by, project, role), name, PASSWORD)
     return projects.member(database, user, project)
 
 

@@ -28,8 +28,9 @@ from tutelage.feedback.asking.payloads import (
 from tutelage.feedback.imports.importing import import_stream
 from tutelage.feedback.insights.census import census
 from tutelage.feedback.items import building
-from tutelage.feedback.people import accounts
 from tutelage.feedback.people.access import Member
+from tutelage.feedback.people.invitations import accept_invitation, invite
+from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
@@ -110,7 +111,7 @@ def full_project(store: Store, database: Database, olga: Member) -> Member:
     open_task = take(database, ben)
     queue.save_draft(database, ben, open_task.assignment_id, {"reason": SECRET})
     queue.flag(database, ben, open_task.assignment_id, "unsafe", SECRET)
-    accounts.invite(database, olga.user, "private", "viewer")
+    invite(database, olga.user, "private", "viewer")
     furnish(database, who, ben, open_task.item_id)
     return who
 
@@ -137,7 +138,7 @@ def test_a_deleted_project_is_hidden_and_comes_back_whole(store: Store, database
     olga = start(store, database)
     ben = join(database, olga.user, "main", "ben")
     vote(database, ben)
-    secret = accounts.invite(database, olga.user, "main", "annotator")
+    secret = invite(database, olga.user, "main", "annotator")
     before = contents(database)
     with refused("forbidden"):
         deletion.delete_project(database, ben)
@@ -150,7 +151,7 @@ def test_a_deleted_project_is_hidden_and_comes_back_whole(store: Store, database
         assert projects.projects_of(database, user) == []
     assert projects.names(database) == [] == store.projects() == census(database)
     with refused("gone"):
-        accounts.accept_invitation(database, secret, "cat", PASSWORD)
+        accept_invitation(database, secret, "cat", PASSWORD)
     with refused("conflict"):
         projects.create_project(database, olga.user, "main")
     for use in (
@@ -192,7 +193,7 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
         with refused("invalid"):
             deletion.purge_project(database, private, typed)
     with refused("forbidden"):
-        ben = accounts.check_password(database, "ben", PASSWORD)
+        ben = check_password(database, "ben", PASSWORD)
         deletion.purge_project(database, projects.member(database, ben, "private", deleted=True), "private")
     done = deletion.purge_project(database, private, "private")
     assert done.answers == 6 and done.responses == 8

@@ -16,7 +16,7 @@ from tests.feedback.kit import expire, hand_in, join, keys, start
 from tests.store.making import new_vote
 from tutelage.feedback.asking.payloads import PairAnswer, Submission, Task
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people import passwords
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import answers, queue
@@ -33,7 +33,7 @@ class Queue(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        accounts.HASHER = accounts.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        passwords.HASHER = passwords.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         self.folder = tempfile.TemporaryDirectory()
         path = fresh_sqlite(Path(self.folder.name) / "store.sqlite")
         self.store, self.database = Store(path), Database(path)

@@ -23,8 +23,8 @@ from tutelage.store.database import Database
 PROCESSES, SUBMISSIONS, OVERLAP, KILLS = 8, 2_000, 2, 10
 WORK = """
 import sys
-from tutelage.feedback.people import accounts
 from tutelage.feedback.work import answers
+from tutelage.feedback.people.users import named
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import queue
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
@@ -32,7 +32,7 @@ from tutelage.store.database import Database
 
 database = Database(sys.argv[1])
 with database.read() as connection:
-    user = accounts._user(connection, accounts.Account.name == sys.argv[2])
+    user = named(connection, sys.argv[2])
 who = projects.member(database, user, "main")
 while (task := queue.next_task(database, who)) is not None:
     answer = PairAnswer(preference=-1 if task.item_id % 2 else 2)

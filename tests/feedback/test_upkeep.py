@@ -287,7 +287,7 @@ def test_a_copy_without_its_log_is_still_sound(used: Database, path: Path, tmp_p
 
 
 def _user(database: Database, name: str):
-    from tutelage.feedback.people import accounts
+    from tutelage.feedback.people.users import named
 
     with database.read() as connection:
-        return accounts._user(connection, accounts.Account.name == name)
+        return named(connection, name)

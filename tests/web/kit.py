@@ -10,8 +10,8 @@ from typing import Any
 from tutelage.feedback.asking.payloads import LiveResponse, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import building
-from tutelage.feedback.people import accounts
-from tutelage.feedback.people.accounts import User
+from tutelage.feedback.people.access import User
+from tutelage.feedback.people.invitations import accept_invitation, first_owner_invitation, invite
 from tutelage.feedback.projects import projects
 from tutelage.feedback.projects.projects import Member
 from tutelage.records import Message, Prompt, Response
@@ -99,8 +99,8 @@ class World:
         """A user with `PASSWORD`, in a project if one is given."""
         if name not in self.users:
             target = project or "main"
-            secret = accounts.invite(self.database, self.owner, target, role)
-            self.users[name] = accounts.accept_invitation(self.database, secret, name, PASSWORD)
+            secret = invite(self.database, self.owner, target, role)
+            self.users[name] = accept_invitation(self.database, secret, name, PASSWORD)
         elif project is not None:
             projects.set_role(self.database, self.member(project), name, role)
         return self.users[name]
@@ -162,7 +162,7 @@ def fill(path: str | Path, project: str, prompts: Sequence[str], answers: Sequen
 def make_world(path: str | Path) -> World:
     """A new store with its owner ("ann", `PASSWORD`)."""
     database = Database(path)
-    secret = accounts.first_owner_invitation(database)
+    secret = first_owner_invitation(database)
     assert secret is not None
-    owner = accounts.accept_invitation(database, secret, "ann", PASSWORD)
+    owner = accept_invitation(database, secret, "ann", PASSWORD)
     return World(path, database, owner, {"ann": owner})

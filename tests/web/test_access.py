@@ -16,7 +16,8 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
 from tests.web.kit import PASSWORD, ROLES, World
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.invitations import invite
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web.access import Acting, Known
 from tutelage.web.app import build_app
 from tutelage.web.site import Site
@@ -50,10 +51,7 @@ def tokens(world: World) -> dict[str, str]:
     world.project("elsewhere")
     people = {role: world.user(f"the-{role}", "main", role) for role in ROLES}
     people["outsider"] = world.user("outsider", "elsewhere")
-    return {
-        name: accounts.create_token(world.database, user, "test", ("manage",))
-        for name, user in people.items()
-    }
+    return {name: create_token(world.database, user, "test", ("manage",)) for name, user in people.items()}
 
 
 @dataclass(frozen=True)
@@ -95,12 +93,12 @@ def needs(route: APIRoute) -> tuple[set[str], str]:
     return found, strongest
 
 
-def only_administrators(route: APIRoute) -> bool:
-    """Whether a route is closed to everybody else."""
+def asks(route: APIRoute, what: str) -> bool:
+    """Whether a route is closed to all but administrators (`administrator`), or to tokens (`in_person`)."""
     queue = [route.dependant]
     while queue:
         dependant = queue.pop()
-        if isinstance(dependant.call, Known) and dependant.call.administrator:
+        if isinstance(dependant.call, Known) and getattr(dependant.call, what):
             return True
         queue.extend(dependant.dependencies)
     return False
@@ -173,27 +171,49 @@ def test_outsiders_do_not_even_learn_that_a_project_exists(
 def test_what_is_for_administrators_refuses_even_owners_of_projects(
     app: FastAPI, client: TestClient, world: World, tokens: dict[str, str]
 ) -> None:
-    closed = [way for way in ways(app) if only_administrators(way.route)]
-    assert "/metrics" in {way.path for way in closed}
-    admin = accounts.create_token(world.database, world.owner, "monitor", ("read",))
+    closed = [way for way in ways(app) if asks(way.route, "administrator")]
+    assert {"/metrics", "/users", "/api/v1/users/{name}/reset"} <= {way.path for way in closed}
+    admin = create_token(world.database, world.owner, "monitor", ("read",))
     for way in closed:
         for token in (tokens["owner"], tokens["outsider"]):
             refused = client.request(
                 way.method, path_of(way.path), headers={"Authorization": f"Bearer {token}"}
             )
             assert refused.status_code == 403, f"{way.method} {way.path}"
-        allowed = client.request(way.method, path_of(way.path), headers={"Authorization": f"Bearer {admin}"})
-        assert allowed.status_code == 200
+        if not asks(way.route, "in_person"):
+            headers = {"Authorization": f"Bearer {admin}"}
+            assert client.request(way.method, path_of(way.path), headers=headers).status_code == 200
     for token in ("", "Bearer tut_00000000_x"):  # a monitor is told in its own language, not sent to a form
         answer = client.get("/metrics", headers={"Authorization": token} if token else {})
         assert (answer.status_code, answer.json()["reason"]) == (401, "unauthenticated")
+
+
+def test_what_would_outlive_a_token_no_token_does(app: FastAPI, client: TestClient, world: World) -> None:
+    """A token that made tokens, passwords or administrators would have its way after it has ended."""
+    token = create_token(world.database, world.owner, "mighty", ("manage",))
+    closed = {way.path: way for way in ways(app) if asks(way.route, "in_person")}
+    assert set(closed) == {
+        "/api/v1/me/tokens",
+        "/api/v1/me/password",
+        "/api/v1/users/{name}/reset",
+        "/api/v1/users/{name}/administrator",
+    }
+    fitting = {
+        "/api/v1/me/tokens": {"name": "more", "scopes": ["read"]},
+        "/api/v1/me/password": {"old": PASSWORD, "new": "another password"},
+        "/api/v1/users/{name}/administrator": {"administrator": True},
+    }
+    for path, way in closed.items():
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = client.request(way.method, path_of(path), json=fitting.get(path, {}), headers=headers)
+        assert answer.status_code == 403 and "A token may not do that" in answer.json()["detail"], path
 
 
 @pytest.mark.parametrize("scope", ["read", "label"])
 def test_tokens_do_no_more_than_their_scope(
     app: FastAPI, client: TestClient, world: World, scope: Any
 ) -> None:
-    token = accounts.create_token(world.database, world.owner, "small", (scope,))
+    token = create_token(world.database, world.owner, "small", (scope,))
     order = ["read", "label", "manage"]
     refused = []
     for way in ways(app):
@@ -352,7 +372,7 @@ def test_login_leads_nowhere_else(client: TestClient, wanted: str) -> None:
 
 
 def test_an_invitation_works_once(client: TestClient, world: World) -> None:
-    secret = accounts.invite(world.database, world.owner, "main", "annotator")
+    secret = invite(world.database, world.owner, "main", "annotator")
     headers = {**FORM, "Origin": "http://testserver"}
     form = f"name=invited-{time.time_ns()}&password=long+enough+password"
     assert client.post(f"/join/{secret}", content=form, headers=headers).status_code == 303

@@ -29,7 +29,9 @@ def screens(world: World) -> dict[str, str]:
         for name in ("manage", "insights", "data", "guidelines", "adjudicate", "export")
     ]
     work = [(f"work-{kind}", f"/p/see-{kind}/work") for kind in KINDS]
-    return dict([("home", "/"), ("account", "/account"), ("new", "/new"), *project, *work])
+    return dict(
+        [("home", "/"), ("account", "/account"), ("users", "/users"), ("new", "/new"), *project, *work]
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,7 +13,7 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tutelage.data.reading.formats import read_comparisons
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.files import sha256_of
 from tutelage.records import Vote
 from tutelage.store import NewVote, Store
@@ -22,7 +22,7 @@ from tutelage.web.client import ApiRefused, Client, Unreachable
 
 @pytest.fixture
 def client(world: World, server: Running) -> Iterator[Client]:
-    token = accounts.create_token(world.database, world.owner, "client", ("manage",))
+    token = create_token(world.database, world.owner, "client", ("manage",))
     with Client(server.url, token) as made:
         yield made
 
@@ -119,6 +119,20 @@ def test_an_answer_without_a_usable_key_is_refused(client: Client, world: World)
         assert refused.value.status == 422
     with pytest.raises(ApiRefused, match=r"(?i)client_key"):  # the header is the only way
         client.request("POST", path, {"answer": answer, "client_key": "in-the-body"}, key="in-the-header")
+
+
+def test_members_have_a_role_and_a_team(client: Client, world: World) -> None:
+    world.project("client people")
+    world.user("hana", "main")
+    client.set_member("client people", "hana", "expert", "chemists")
+    client.set_member("client people", "hana", "adjudicator")
+    (row,) = [row for row in client.members("client people") if row["name"] == "hana"]
+    assert (row["role"], row["team"]) == ("adjudicator", "chemists")
+
+
+def test_the_longest_text_is_not_too_long(client: Client, world: World) -> None:
+    """A hundred thousand characters of any script: an answer is at most four bytes a character."""
+    client.request("PUT", "/projects/client%20people/guidelines", {"markdown": "🌍" * 100_000})
 
 
 def test_refusals_are_sentences(client: Client) -> None:

@@ -18,7 +18,7 @@ from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World, make_world
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import building
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.feedback.projects import projects
 from tutelage.web import api_imports
 from tutelage.web.app import build_app
@@ -39,7 +39,7 @@ def own(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def api(own: World) -> Iterator[TestClient]:
-    token = accounts.create_token(own.database, own.owner, "test", ("manage",))
+    token = create_token(own.database, own.owner, "test", ("manage",))
     site = Site(own.database)
     with TestClient(build_app(site), headers={"Authorization": f"Bearer {token}"}) as client:
         yield client
@@ -113,9 +113,7 @@ def test_nothing_is_stored_of_a_file_that_breaks_off(
 def test_the_client_sends_files(world: World, server: Running, tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_bytes(parquet())
     world.project("client-files", prompts=(), answers=())
-    with Client(
-        server.url, accounts.create_token(world.database, world.owner, "files", ("manage",))
-    ) as client:
+    with Client(server.url, create_token(world.database, world.owner, "files", ("manage",))) as client:
         assert client.import_file("client-files", "preference", tmp_path / "rows.parquet")["new"] == 3
 
 

@@ -6,7 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.kit import PASSWORD, Parrots, World
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.invitations import invite
+from tutelage.feedback.people.passwords import FAILURES_PER_NAME
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web import limits
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
@@ -42,10 +44,12 @@ def test_tokens_and_generation_are_limited(world: World) -> None:
     tight = Limits(
         generate=Limit(1, 60), token=Limit(2, 60, "new tokens"), export=Limit(1, 60), invite=Limit(1, 60)
     )
-    token = accounts.create_token(world.database, world.owner, "limits", ("manage",))
+    token = create_token(world.database, world.owner, "limits", ("manage",))
     with TestClient(build_app(Site(world.database, generator=Parrots(), limits=tight))) as client:
+        csrf = client.post("/api/v1/auth/login", json={"name": "ann", "password": PASSWORD}).json()["csrf"]
+        body, headers = {"name": "x", "scopes": ["read"]}, {"X-CSRF-Token": csrf}
+        made = [client.post("/api/v1/me/tokens", json=body, headers=headers) for _ in range(3)]
         client.headers["Authorization"] = f"Bearer {token}"
-        made = [client.post("/api/v1/me/tokens", json={"name": "x", "scopes": ["read"]}) for _ in range(3)]
         assert [answer.status_code for answer in made] == [201, 201, 429]
         assert 1 <= int(made[-1].headers["Retry-After"]) <= 60
         assert made[-1].json()["detail"].startswith("Too many new tokens at once: try again in ")
@@ -64,14 +68,14 @@ def test_tokens_and_generation_are_limited(world: World) -> None:
 def test_guessing_at_an_invitation_counts_as_logging_in(world: World) -> None:
     """The form that joins also takes the password of an account that is there: it must not be a way round the limit."""
     world.user("wanted", "main")
-    secret = accounts.invite(world.database, world.owner, "main", "annotator")
+    secret = invite(world.database, world.owner, "main", "annotator")
     with TestClient(build_app(Site(world.database))) as client:
         form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "http://testserver"}
         tried = [
             client.post(f"/join/{secret}", content="name=wanted&password=guess", headers=form)
-            for _ in range(accounts.FAILURES_PER_NAME + 1)
+            for _ in range(FAILURES_PER_NAME + 1)
         ]
-        assert [answer.status_code for answer in tried] == [422] * accounts.FAILURES_PER_NAME + [429]
+        assert [answer.status_code for answer in tried] == [422] * FAILURES_PER_NAME + [429]
         shut = client.post("/login", content=f"name=wanted&password={PASSWORD}", headers=form)
         for answer in (tried[-1], shut):
             assert answer.status_code == 429 and "Too many failed logins" in answer.text

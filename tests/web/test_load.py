@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from tests.databases import fresh_database, postgres_server
 from tests.web.kit import make_world
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item
 from tutelage.web.client import Client, Unreachable
@@ -95,7 +95,7 @@ def test_every_acknowledged_answer_is_there_once(store: str, pytestconfig: pytes
     answers = [(f"Yes {n}.", f"No {n}.") for n in range(wanted // overlap)]
     world.project("load", {"acceptable": False}, {"overlap": overlap, "lease_seconds": 60}, prompts, answers)
     people = [world.user(f"worker-{n}", "load") for n in range(PEOPLE)]
-    tokens = [accounts.create_token(world.database, user, "load", ("label",)) for user in people]
+    tokens = [create_token(world.database, user, "load", ("label",)) for user in people]
     world.close()
 
     port = free_port()

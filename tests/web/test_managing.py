@@ -13,7 +13,7 @@ from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.items.browsing import Query
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
 
@@ -241,7 +241,7 @@ def test_own_password_and_tokens(world: World, server: Running, browser: Any) ->
         page.reload()
         follow(page, page.get_by_role("button", name="Log out"))
         page.get_by_role("heading", name="Log in").wait_for()
-    assert accounts.check_password(world.database, "pat", "an entirely new password").name == "pat"
+    assert check_password(world.database, "pat", "an entirely new password").name == "pat"
 
 
 def test_a_page_takes_nothing_until_its_scripts_listen(world: World, server: Running, browser: Any) -> None:
@@ -266,7 +266,7 @@ def test_a_page_takes_nothing_until_its_scripts_listen(world: World, server: Run
         page.wait_for_load_state()
         button.click()
         page.get_by_text(
-            "name and password do not fit together: check both, or ask an owner for a new invitation."
+            "name and password do not fit together: check both, or ask an administrator for a link to a new password."
         ).wait_for()
         assert page.url.endswith("/account")
 

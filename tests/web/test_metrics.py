@@ -10,9 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.kit import World, make_world
-from tutelage.feedback.people import accounts
+from tutelage import __version__
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web.app import build_app
-from tutelage.web.metrics import Requests
+from tutelage.web.metrics import Requests, exposition
 from tutelage.web.site import Site
 
 LINE = re.compile(r'^([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)$')
@@ -40,7 +41,7 @@ def read(text: str) -> dict[str, float]:
 
 def test_the_numbers_are_right(own: World) -> None:
     own.project('od"d\\name', {"acceptable": False}, {"overlap": 2})
-    token = accounts.create_token(own.database, own.owner, "x", ("manage",))
+    token = create_token(own.database, own.owner, "x", ("manage",))
     with TestClient(build_app(Site(own.database))) as client:
         client.headers["Authorization"] = f"Bearer {token}"
         base = "/api/v1/projects/od%22d%5Cname"
@@ -64,7 +65,10 @@ def test_the_numbers_are_right(own: World) -> None:
     assert (found[f'{submits}200"}}'], found[f'{submits}422"}}']) == (1, 1)
     assert found['tutelage_requests_total{method="GET",route="none",status="404"}'] == 1
     assert found['tutelage_requests_total{method="GET",route="/static",status="200"}'] == 1
-    assert found[f'tutelage_request_seconds_bucket{{method="POST",route="{route}",le="+Inf"}}'] == 2
+    assert found[f'tutelage_request_seconds_bucket{{le="+Inf",method="POST",route="{route}"}}'] == 2
+    assert (
+        found["process_resident_memory_bytes"] > 0 and found[f'tutelage_info{{version="{__version__}"}}'] == 1
+    )
     for word in ("secret-word", token[-20:], task["responses"][0]["text"][:10], own.owner.name + '"'):
         assert word not in answer.text
 
@@ -73,10 +77,18 @@ def test_buckets_hold_what_is_below_them() -> None:
     requests = Requests()
     for seconds in (0.001, 0.005, 0.3, 100):
         requests.count("BREW", "/x", 200, seconds)
-    found = read("\n".join(requests.lines()) + "\n")
-    bucket = 'tutelage_request_seconds_bucket{method="other",route="/x",le="%s"}'
+    found = read(exposition(requests, []).decode())
+    bucket = 'tutelage_request_seconds_bucket{le="%s",method="other",route="/x"}'
     assert [found[bucket % bound] for bound in ("0.005", "0.25", "0.5", "60.0", "+Inf")] == [2, 2, 3, 3, 4]
     assert found['tutelage_request_seconds_sum{method="other",route="/x"}'] == pytest.approx(100.306)
+
+
+def test_two_servers_in_one_process_count_for_themselves() -> None:
+    one, other = Requests(), Requests()
+    one.count("GET", "/x", 200, 0.1)
+    sample = 'tutelage_requests_total{method="GET",route="/x",status="200"}'
+    assert read(exposition(one, []).decode())[sample] == 1
+    assert sample not in exposition(other, []).decode()
 
 
 def test_ready_means_that_the_database_answers(own: World) -> None:

@@ -11,7 +11,7 @@ from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import ready, saved, visitor
 from tutelage.feedback.insights import tables
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.training.source import comparisons_from
 from tutelage.records import Vote
@@ -50,7 +50,7 @@ def test_delete_restore_purge(world: World, server: Running, browser: Any) -> No
 def test_a_program_deletes_what_it_owns(world: World, server: Running) -> None:
     world.project("scripted")
     owner = world.user("sid", "scripted", "owner")
-    token = accounts.create_token(world.database, owner, "x", ("manage",))
+    token = create_token(world.database, owner, "x", ("manage",))
     with Client(server.url, token) as client:
         made = client.request("POST", "/projects/scripted/exports", {"format": "raw"})["name"]
         client.delete_project("scripted")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from tests.web.kit import Parrots, World, make_world
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web.api_imports import MOST_LINES
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
@@ -42,7 +42,7 @@ def app(own: World) -> Any:
 
 @pytest.fixture(scope="module")
 def client(app: Any, own: World) -> Any:
-    token = accounts.create_token(own.database, own.owner, "fuzz", ("manage",))
+    token = create_token(own.database, own.owner, "fuzz", ("manage",))
     with TestClient(app, raise_server_exceptions=False) as made:
         made.headers["Authorization"] = f"Bearer {token}"
         yield made

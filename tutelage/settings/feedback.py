@@ -107,6 +107,16 @@ class FeedbackPurgeSettings(StoreSettings):
     confirm: str = setting(..., "The project's name once more.")
 
 
+class FeedbackAdminSettings(StoreSettings):
+    """Print a link that works once: NAME becomes an administrator with a new password, or somebody new becomes one."""
+
+    name: str = setting(
+        "",
+        "User who becomes an administrator and sets a new password; empty: whoever opens the link joins as one.",
+    )
+    url: str = setting("http://localhost:8000", "Address of the server, for the link.")
+
+
 class FeedbackDoctorSettings(StoreSettings):
     """Check that everything in a store fits together; changes nothing unless told to."""
 

@@ -80,7 +80,7 @@ class SessionRow(Base):
 class InvitationRow(Base):
     """A single-use invitation to a project, or (without one) for an administrator.
 
-    With an `account_id` it invites nobody new: it sets a new password for that account.
+    With an `account_id` it invites nobody new: it sets a new password for that account.  Once used, it is who used it.
     """
 
     __tablename__ = "invitation"

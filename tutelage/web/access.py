@@ -14,8 +14,9 @@ from urllib.parse import quote, unquote
 from fastapi import Depends, Path, Request
 
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.people import accounts
-from tutelage.feedback.people.accounts import Scope, Session, User
+from tutelage.feedback.people.access import User
+from tutelage.feedback.people.sessions import Session, read_session
+from tutelage.feedback.people.tokens import SCOPES, Scope, token_user
 from tutelage.feedback.projects import projects
 from tutelage.feedback.projects.projects import Action, Member
 from tutelage.web.security import SAFE_METHODS
@@ -31,7 +32,6 @@ SCOPE_OF: dict[Need, Scope] = {
     "manage": "manage",
     "own": "manage",
 }
-ALL_SCOPES: tuple[Scope, ...] = ("read", "label", "manage")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Caller:
 
     def require(self, scope: Scope) -> None:
         """Refused: forbidden when a token does not have the scope (manage includes label, label includes read)."""
-        best = max((ALL_SCOPES.index(held) for held in self.scopes), default=-1)
-        if best < ALL_SCOPES.index(scope):
+        best = max((SCOPES.index(held) for held in self.scopes), default=-1)
+        if best < SCOPES.index(scope):
             raise Refused("forbidden", f"This token may not do that: it needs the scope '{scope}'.")
 
 
@@ -68,12 +68,12 @@ def caller(request: Request) -> Caller:
         kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer":
             raise Refused("unauthenticated", "Only 'Authorization: Bearer TOKEN' is understood.")
-        user, scopes = accounts.token_user(found.database, token.strip())
+        user, scopes = token_user(found.database, token.strip())
         return Caller(user, None, scopes)
-    session = accounts.session(found.database, request.cookies.get(found.cookie, ""))
+    session = read_session(found.database, request.cookies.get(found.cookie, ""))
     if request.method not in SAFE_METHODS:
         check_csrf(session, request.headers.get("x-csrf-token", ""))
-    return Caller(session.user, session, ALL_SCOPES)
+    return Caller(session.user, session, SCOPES)
 
 
 def check_csrf(session: Session, given: str) -> None:
@@ -83,15 +83,22 @@ def check_csrf(session: Session, given: str) -> None:
 
 
 class Known:
-    """Dependency: anybody who is known, with a token of at least this scope; `administrator`: only those."""
+    """Dependency: anybody who is known, with a token of at least this scope.
 
-    def __init__(self, scope: Scope, administrator: bool = False) -> None:
-        self.scope, self.administrator = scope, administrator
+    `administrator`: only those; `in_person`: whoever is logged in, no token, so that nothing outlives the token it came from.
+    """
+
+    def __init__(self, scope: Scope, administrator: bool = False, in_person: bool = False) -> None:
+        self.scope, self.administrator, self.in_person = scope, administrator, in_person
 
     async def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
         who.require(self.scope)
         if self.administrator and not who.user.administrator:
-            raise Refused("forbidden", "Only administrators may see this.")
+            raise Refused("forbidden", "Only administrators may do this.")
+        if self.in_person and who.session is None:
+            raise Refused(
+                "forbidden", "A token may not do that, whatever its scope: log in, and use the session."
+            )
         return who
 
 
@@ -126,7 +133,9 @@ TheSite = Annotated[Site, Depends(site_of)]
 Reader = Annotated[Caller, Depends(Known("read"))]
 Labelling = Annotated[Caller, Depends(Known("label"))]
 Managing = Annotated[Caller, Depends(Known("manage"))]
+InPerson = Annotated[Caller, Depends(Known("manage", in_person=True))]
 Administrator = Annotated[Caller, Depends(Known("read", administrator=True))]
+AdministratorInPerson = Annotated[Caller, Depends(Known("manage", administrator=True, in_person=True))]
 AnyMember = Annotated[Member, Depends(Acting("member"))]
 Annotator = Annotated[Member, Depends(Acting("label"))]
 Adjudicator = Annotated[Member, Depends(Acting("adjudicate"))]

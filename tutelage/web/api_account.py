@@ -9,17 +9,19 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model, Role
-from tutelage.feedback.people import accounts
-from tutelage.feedback.people.accounts import Scope, TokenInfo, User
+from tutelage.feedback.people import passwords, sessions, tokens
+from tutelage.feedback.people.access import User
+from tutelage.feedback.people.sessions import Session
+from tutelage.feedback.people.tokens import Scope, TokenInfo
 from tutelage.feedback.projects import projects
-from tutelage.web.access import Labelling, Managing, Reader, TheSite
+from tutelage.web.access import InPerson, Labelling, Reader, TheSite
 from tutelage.web.fields import Id, Name, Secret
 from tutelage.web.site import Site
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["account"], route_class=StrictRoute)
 
-SESSION_SECONDS = 14 * 24 * 3600  # the longest that a session lives, as `accounts.session` says
+SESSION_SECONDS = 14 * 24 * 3600  # the longest that a session lives, as `sessions.read_session` says
 
 
 class Login(Model):
@@ -64,7 +66,7 @@ class PasswordChange(Model):
 class NewToken(Model):
     """A token to make; `days` until it expires, null = never."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80)]
+    name: Annotated[str, Field(min_length=1, max_length=tokens.NAME_LENGTH)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=3)] = ("label",)
     days: Annotated[float, Field(gt=0, le=3650)] | None = 90
 
@@ -75,16 +77,10 @@ class TokenSecret(Model):
     token: str
 
 
-class Activity(Model):
-    """Whether a user may come in."""
-
-    active: bool
-
-
-def begin_session(site: Site, request: Request, response: Response, user: User) -> accounts.Session:
+def begin_session(site: Site, request: Request, response: Response, user: User) -> Session:
     """Open a fresh session, close the one that the browser came with, and set the cookie."""
-    accounts.close_session(site.database, request.cookies.get(site.cookie, ""))
-    secret, session = accounts.open_session(site.database, user, place_of(request))
+    sessions.close_session(site.database, request.cookies.get(site.cookie, ""))
+    secret, session = sessions.open_session(site.database, user, place_of(request))
     response.set_cookie(
         site.cookie,
         secret,
@@ -99,7 +95,7 @@ def begin_session(site: Site, request: Request, response: Response, user: User) 
 
 def end_session(site: Site, request: Request, response: Response) -> None:
     """Close the browser's session and take its cookie back."""
-    accounts.close_session(site.database, request.cookies.get(site.cookie, ""))
+    sessions.close_session(site.database, request.cookies.get(site.cookie, ""))
     response.delete_cookie(site.cookie, path="/", secure=site.https, httponly=True, samesite="lax")
 
 
@@ -109,11 +105,16 @@ def place_of(request: Request) -> str:
 
 
 @router.post("/auth/login")
-def login(site: TheSite, request: Request, response: Response, body: Login) -> LoggedIn:
+async def login(site: TheSite, request: Request, response: Response, body: Login) -> LoggedIn:
     """Open a session; the answer sets its cookie."""
-    user = accounts.check_password(site.database, body.name, body.password, place_of(request))
-    session = begin_session(site, request, response, user)
-    return LoggedIn(name=user.name, csrf=session.csrf, expires_at=session.expires_at)
+    session = await site.passwords.run(log_in, site, request, response, body.name, body.password)
+    return LoggedIn(name=session.user.name, csrf=session.csrf, expires_at=session.expires_at)
+
+
+def log_in(site: Site, request: Request, response: Response, name: str, password: str) -> Session:
+    """Check name and password, and begin a session.  Call it behind the gate: it hashes."""
+    user = passwords.check_password(site.database, name, password, place_of(request))
+    return begin_session(site, request, response, user)
 
 
 @router.post("/auth/logout", status_code=204)
@@ -135,39 +136,32 @@ def me(site: TheSite, who: Reader) -> Me:
 
 
 @router.post("/me/password", status_code=204)
-def change_password(
-    site: TheSite, request: Request, response: Response, who: Managing, body: PasswordChange
+async def change_password(
+    site: TheSite, request: Request, response: Response, who: InPerson, body: PasswordChange
 ) -> None:
-    """Change one's own password; every other session ends, and this one gets a new cookie."""
-    accounts.set_password(site.database, who.user, body.old, body.new)
-    if who.session is not None:
+    """Change one's own password; every other session ends, all tokens are revoked, and this session gets a new cookie."""
+
+    def change() -> None:
+        passwords.set_password(site.database, who.user, body.old, body.new, place_of(request))
         begin_session(site, request, response, who.user)
+
+    await site.passwords.run(change)
 
 
 @router.get("/me/tokens")
 def list_tokens(site: TheSite, who: Reader) -> list[TokenInfo]:
     """One's own tokens, newest first."""
-    return accounts.tokens(site.database, who.user)
+    return tokens.tokens_of(site.database, who.user)
 
 
 @router.post("/me/tokens", status_code=201)
-def make_token(site: TheSite, who: Labelling, body: NewToken) -> TokenSecret:
-    """A new token, with no more scope than the caller has."""
-    for scope in body.scopes:
-        who.require(scope)
+def make_token(site: TheSite, who: InPerson, body: NewToken) -> TokenSecret:
+    """A new token.  Only a logged-in session makes tokens: a token cannot make another."""
     site.limits.token.take(who.user.name)
-    return TokenSecret(
-        token=accounts.create_token(site.database, who.user, body.name, body.scopes, body.days)
-    )
+    return TokenSecret(token=tokens.create_token(site.database, who.user, body.name, body.scopes, body.days))
 
 
 @router.delete("/me/tokens/{token_id}", status_code=204)
 def revoke_token(site: TheSite, who: Labelling, token_id: Id) -> None:
     """Revoke a token at once."""
-    accounts.revoke_token(site.database, who.user, token_id)
-
-
-@router.put("/users/{name}/active", status_code=204)
-def set_active(site: TheSite, who: Managing, name: Name, body: Activity) -> None:
-    """Let a user in, or keep them out; their answers stay either way."""
-    accounts.set_active(site.database, who.user, name, body.active)
+    tokens.revoke_token(site.database, who.user, token_id)

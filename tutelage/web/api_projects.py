@@ -1,4 +1,4 @@
-"""API: projects, their settings, questions, guidelines and people."""
+"""API: projects, their settings, questions and guidelines."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model, ProjectSettings, Role, Schema, Text
-from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import deletion, projects
-from tutelage.feedback.projects.projects import MemberRow
 from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
 from tutelage.web.fields import LARGEST_ID, Name
 from tutelage.web.render import markdown
@@ -67,25 +65,6 @@ class Version(Model):
     """The number of a version, counted from 1."""
 
     n: int
-
-
-class NewRole(Model):
-    """A member's role."""
-
-    role: Role
-
-
-class NewInvitation(Model):
-    """A single-use invitation."""
-
-    role: Role = "annotator"
-    hours: Annotated[float, Field(gt=0, le=24 * 30)] = 72
-
-
-class Link(Model):
-    """Where the invited person goes, told once: a path on this server."""
-
-    path: str
 
 
 class DeletedView(Model):
@@ -159,32 +138,6 @@ def list_guidelines(site: TheSite, who: AnyMember) -> list[GuidelineView]:
 def replace_guideline(site: TheSite, who: Manager, body: NewGuideline) -> Version:
     """Store a new version of the guidelines."""
     return Version(n=projects.set_guideline(site.database, who, body.markdown))
-
-
-@router.get("/projects/{project}/members")
-def list_members(site: TheSite, who: Manager) -> list[MemberRow]:
-    """All members by name."""
-    return projects.members(site.database, who)
-
-
-@router.put("/projects/{project}/members/{name}", status_code=204)
-def set_role(site: TheSite, who: Manager, name: Name, body: NewRole) -> None:
-    """Add a user to the project, or change their role."""
-    projects.set_role(site.database, who, name, body.role)
-
-
-@router.delete("/projects/{project}/members/{name}", status_code=204)
-def remove_member(site: TheSite, who: Manager, name: Name) -> None:
-    """End a membership; answers stay."""
-    projects.set_role(site.database, who, name, None)
-
-
-@router.post("/projects/{project}/invitations", status_code=201)
-def invite(site: TheSite, who: Manager, body: NewInvitation) -> Link:
-    """A link that lets one person join, once."""
-    site.limits.invite.take(who.user.name)
-    secret = accounts.invite(site.database, who.user, who.project, body.role, body.hours)
-    return Link(path=f"/join/{secret}")
 
 
 @router.delete("/projects/{project}", status_code=204)

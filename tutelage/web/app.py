@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -20,8 +21,10 @@ from tutelage.web import (
     api_imports,
     api_items,
     api_live,
+    api_people,
     api_projects,
     api_results,
+    api_webhooks,
     api_work,
     pages,
 )
@@ -29,6 +32,7 @@ from tutelage.web.generation import GenerationFailed
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import API, Meter
 from tutelage.web.security import Shield
+from tutelage.web.sender import Sender
 from tutelage.web.site import Site
 
 STATUS = {
@@ -71,7 +75,18 @@ def build_app(site: Site) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.site = site
-    for module in (api_account, api_projects, api_work, api_live, api_items, api_imports, api_results):
+    modules = (
+        api_account,
+        api_people,
+        api_projects,
+        api_webhooks,
+        api_work,
+        api_live,
+        api_items,
+        api_imports,
+        api_results,
+    )
+    for module in modules:
         app.include_router(module.router, prefix=API, responses=_REFUSALS)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
@@ -85,9 +100,12 @@ def build_app(site: Site) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
     await site.generator.start()
+    sender = Sender(site.database)
+    sender.start()
     try:
         yield
     finally:
+        await run_in_threadpool(sender.stop)
         await site.generator.stop()
         site.exports.close()
 

@@ -1,4 +1,4 @@
-"""A thin client of the API, standard library only.
+"""A thin client of the API.
 
     from tutelage.web.client import Client
 
@@ -7,15 +7,13 @@
             client.submit(task, {"type": "pair", "preference": -2})
 
 What it takes and gives is JSON as the API has it (see /api/v1/openapi.json).  A request whose reply was lost is sent
-again where repeating it changes nothing: reading, and answers, which carry their own key.  One connection, so one
-thread.
+again where repeating it changes nothing: reading, and answers, which carry their own key.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import selectors
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -23,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
+
+import httpx2
 
 RETRIES = 6
 FIRST_PAUSE = 0.2  # seconds; doubled every time
@@ -45,11 +45,13 @@ class Client:
     """One user's token at one server.  Raises ApiRefused for what is refused, Unreachable when nobody answers."""
 
     def __init__(self, url: str, token: str, timeout: float = 60.0) -> None:
-        self._url = urlsplit(url)
-        if self._url.scheme not in ("http", "https") or not self._url.hostname:
+        address = urlsplit(url)
+        if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError(f"{url} is no address of a server: write it like http://localhost:8000.")
-        self._token, self._timeout = token, timeout
-        self._connection: http.client.HTTPConnection | None = None
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._url = url.rstrip("/")
+        trusted = ssl.create_default_context()  # this machine's certificates
+        self._http = httpx2.Client(headers=headers, timeout=timeout, verify=trusted, trust_env=False)
 
     def __enter__(self) -> Client:
         return self
@@ -60,10 +62,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connections."""
+        self._http.close()
 
     # work ---------------------------------------------------------------------------------------------------------
 
@@ -129,6 +129,15 @@ class Client:
     def purge_project(self, project: str) -> dict[str, Any]:
         """Delete a deleted project for good; says how much it was."""
         return self.request("POST", f"{_project(project)}/purge", {"confirm": project})
+
+    def members(self, project: str) -> list[dict[str, Any]]:
+        """The members: name, role, team, active, answers."""
+        return self.request("GET", f"{_project(project)}/members")
+
+    def set_member(self, project: str, name: str, role: str, team: str | None = None) -> None:
+        """Add a user to a project, or change their role and team (None leaves the team as it is)."""
+        path = f"{_project(project)}/members/{quote(name, safe='')}"
+        self.request("PUT", path, {"role": role, "team": team})
 
     def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Import rows (kind: prompts, responses, preference, scores, raw); bad ones are listed in the result."""
@@ -199,7 +208,7 @@ class Client:
         `repeatable`: sending it twice does what sending it once does, so a lost reply is no reason to give up.
         `key` goes with it as Idempotency-Key.
         """
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else _json(body)
         repeatable = repeatable or method in ("GET", "PUT", "DELETE")
         answer = self._send(
             method, f"/api/v1{path}", data, repeatable, {"Idempotency-Key": key} if key else {}
@@ -209,48 +218,29 @@ class Client:
     def _send(
         self, method: str, path: str, data: bytes | None, repeatable: bool, extra: Mapping[str, str]
     ) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **extra}
         pause = FIRST_PAUSE
         for attempt in range(RETRIES):
             last, wait = attempt == RETRIES - 1, 0.0
             try:
-                status, answer, wait = self._once(method, path, data, headers)
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
+                answer = self._http.request(method, self._url + path, content=data, headers=dict(extra))
+            except httpx2.RequestError as error:
                 if last or not repeatable:
-                    raise Unreachable(f"{self._url.geturl()} does not answer: {error}.") from error
+                    raise Unreachable(f"{self._url} does not answer: {error}.") from error
             else:
-                if status < 400:
-                    return answer
-                if last or not (status == 429 or (status >= 500 and repeatable)):
-                    raise _refusal(status, answer)
+                if answer.status_code < 300:
+                    return answer.content
+                if last or not (answer.status_code == 429 or (answer.status_code >= 500 and repeatable)):
+                    raise _refusal(answer)
+                said = answer.headers.get("Retry-After", "")
+                wait = float(said) if said.isdecimal() else 0.0
             time.sleep(max(pause, min(wait, LONGEST_PAUSE)))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(
-        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes, float]:
-        if self._connection is not None and _was_closed(self._connection):
-            self.close()
-        if self._connection is None:
-            secure = self._url.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            assert self._url.hostname is not None
-            self._connection = kind(self._url.hostname, self._url.port, timeout=self._timeout)
-        self._connection.request(method, self._url.path.rstrip("/") + path, data, dict(headers))
-        answer = self._connection.getresponse()
-        wait = answer.headers.get("Retry-After", "")
-        return answer.status, answer.read(), float(wait) if wait.isdecimal() else 0.0
 
-
-def _was_closed(connection: http.client.HTTPConnection) -> bool:
-    """Whether the server has closed a connection that was silent for long: all that can arrive unasked is its end."""
-    if connection.sock is None:
-        return True
-    with selectors.DefaultSelector() as watch:
-        watch.register(connection.sock, selectors.EVENT_READ)
-        return bool(watch.select(timeout=0))
+def _json(body: Mapping[str, Any]) -> bytes:
+    """Not escaped: a server takes only so many bytes, and an escaped letter is up to six."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _given(answer: Mapping[str, Any], active_ms: int) -> dict[str, Any]:
@@ -262,9 +252,10 @@ def _project(name: str) -> str:
     return f"/projects/{quote(name.replace('%', '%25').replace('/', '%2F'), safe='')}"
 
 
-def _refusal(status: int, answer: bytes) -> ApiRefused:
+def _refusal(answer: httpx2.Response) -> ApiRefused:
+    status = answer.status_code
     try:
-        said = json.loads(answer)
+        said = answer.json()
         return ApiRefused(status, said["detail"], said.get("reason", ""))
     except (ValueError, KeyError, TypeError):
         return ApiRefused(status, f"The server answered with {status}.", "")

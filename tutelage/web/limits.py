@@ -1,6 +1,6 @@
 """Rate limits: how often something that costs much may be asked for, per user and server process.
 
-Failed logins are limited elsewhere (`accounts.check_password`): they are counted in the database, by name and by place.
+Failed logins are limited elsewhere (`passwords.check_password`): they are counted in the database, by name and by place.
 """
 
 from __future__ import annotations
@@ -9,8 +9,15 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import anyio
+from fastapi.concurrency import run_in_threadpool
 
 from tutelage.feedback.errors import Refused
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MOST_NAMES = 20_000  # beyond that, the names that are back at their full allowance are forgotten
 
@@ -48,3 +55,28 @@ class Limit:
                 return excess
             self._free_at[name] = free
             return 0.0
+
+
+class Gate:
+    """A few of what takes much memory go on at once, each in a thread; the others wait without one, not for long."""
+
+    def __init__(self, at_once: int = 2, most_waiting: int = 400, patience: float = 10.0) -> None:
+        self._places, self._most, self._patience = anyio.Semaphore(at_once), most_waiting, patience
+
+    async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """What the function returns.  Refused: too-many, when too many wait, or no place came free in time."""
+        if self._places.statistics().tasks_waiting >= self._most:
+            raise self._refusal()
+        try:
+            with anyio.fail_after(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise self._refusal() from None
+        try:
+            return await run_in_threadpool(function, *args, **named)
+        finally:
+            self._places.release()
+
+    def _refusal(self) -> Refused:
+        wait = self._patience
+        return Refused("too-many", f"too many are logging in just now: try again in {wait:.0f} s.", wait)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from tutelage import __version__
 from tutelage.feedback.insights.census import ProjectCensus
@@ -21,39 +22,31 @@ API = "/api/v1"
 
 
 class Requests:
-    """Requests since the start, counted by method and route (as templates: no names, no ids) and status."""
+    """Requests since the start, counted by method and route (as templates: no names, no ids) and status.
+
+    Each server has a registry of its own, so that several in one process do not count into each other.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str, int], int] = defaultdict(int)
-        self._times: dict[tuple[str, str], list[float]] = {}  # one per bucket and one beyond, then the sum
+        self.registry = CollectorRegistry()
+        self._counts = Counter(
+            "tutelage_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self._times = Histogram(
+            "tutelage_request_seconds",
+            "Time from a request's arrival to the end of its answer.",
+            ("method", "route"),
+            registry=self.registry,
+            buckets=SECONDS,
+        )
+        Info("tutelage", "The version that runs.", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request is over."""
         method = method if method in METHODS else "other"
-        with self._lock:
-            self._counts[method, route, status] += 1
-            times = self._times.setdefault((method, route), [0.0] * (len(SECONDS) + 2))
-            times[bisect_left(SECONDS, seconds)] += 1
-            times[-1] += seconds
-
-    def lines(self) -> Iterable[str]:
-        """As Prometheus reads them."""
-        with self._lock:
-            counts = sorted(self._counts.items())
-            times = sorted((key, list(values)) for key, values in self._times.items())
-        yield from _head("tutelage_requests_total", "counter", "Requests answered.")
-        for (method, route, status), n in counts:
-            yield _line("tutelage_requests_total", n, method=method, route=route, status=status)
-        name = "tutelage_request_seconds"
-        yield from _head(name, "histogram", "Time from a request's arrival to the end of its answer.")
-        for (method, route), values in times:
-            below = 0.0
-            for bound, inside in zip((*SECONDS, "+Inf"), values, strict=False):
-                below += inside
-                yield _line(f"{name}_bucket", below, method=method, route=route, le=bound)
-            yield _line(f"{name}_sum", values[-1], method=method, route=route)
-            yield _line(f"{name}_count", below, method=method, route=route)
+        self._counts.labels(method, route, status).inc()
+        self._times.labels(method, route).observe(seconds)
 
 
 @dataclass(frozen=True)
@@ -94,34 +87,26 @@ def route_of(scope: Scope) -> str:
     return API + template if inside else template
 
 
-def exposition(requests: Requests, projects: Iterable[ProjectCensus]) -> str:
+def exposition(requests: Requests, projects: Iterable[ProjectCensus]) -> bytes:
     """The whole answer of /metrics."""
-    found = list(projects)
-    lines = [
-        *_head("tutelage_info", "gauge", "The version that runs."),
-        _line("tutelage_info", 1, version=__version__),
-        *_head("process_cpu_seconds_total", "counter", "Processor time that this process has used."),
-        _line("process_cpu_seconds_total", time.process_time()),
-        *requests.lines(),
-    ]
-    for name, what, values in (
-        ("tutelage_answers", "Stored answers, revisions too.", [one.answers for one in found]),
-        ("tutelage_open_leases", "Items in somebody's hands.", [one.leases for one in found]),
-        ("tutelage_answers_wanted", "Answers that open items still want.", [one.wanted for one in found]),
-    ):
-        lines += _head(name, "gauge", what)
-        lines += [_line(name, n, project=one.name) for one, n in zip(found, values, strict=True)]
-    return "\n".join(lines) + "\n"
+    work = CollectorRegistry()
+    work.register(_Work(list(projects)))
+    return generate_latest(requests.registry) + generate_latest(work)
 
 
-def _head(name: str, kind: str, what: str) -> list[str]:
-    return [f"# HELP {name} {what}", f"# TYPE {name} {kind}"]
+class _Work(Collector):
+    """How the work stands in each project."""
 
+    def __init__(self, projects: list[ProjectCensus]) -> None:
+        self._projects = projects
 
-def _line(name: str, value: float, **labels: object) -> str:
-    said = ",".join(f'{key}="{_escaped(str(label))}"' for key, label in labels.items())
-    return f"{name}{{{said}}} {value:.15g}" if said else f"{name} {value:.15g}"
-
-
-def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    def collect(self) -> Iterable[Metric]:
+        for name, what, field in (
+            ("tutelage_answers", "Stored answers, revisions too.", "answers"),
+            ("tutelage_open_leases", "Items in somebody's hands.", "leases"),
+            ("tutelage_answers_wanted", "Answers that open items still want.", "wanted"),
+        ):
+            found = GaugeMetricFamily(name, what, labels=("project",))
+            for one in self._projects:
+                found.add_metric((one.name,), getattr(one, field))
+            yield found

@@ -24,8 +24,10 @@ from tutelage.feedback.insights import tables
 from tutelage.feedback.insights.census import census
 from tutelage.feedback.insights.figures import insight
 from tutelage.feedback.items import browsing, building
-from tutelage.feedback.people import accounts
-from tutelage.feedback.projects import deletion, projects
+from tutelage.feedback.people import users
+from tutelage.feedback.people.invitations import accept_invitation, invitations, read_invitation
+from tutelage.feedback.people.tokens import tokens_of
+from tutelage.feedback.projects import deletion, projects, webhooks
 from tutelage.feedback.projects.projects import Member, ProjectInfo
 from tutelage.feedback.work import queue
 from tutelage.store.schema import Project
@@ -44,7 +46,7 @@ from tutelage.web.access import (
     caller,
     segment,
 )
-from tutelage.web.api_account import begin_session, place_of
+from tutelage.web.api_account import begin_session, log_in, place_of
 from tutelage.web.api_items import Search
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
@@ -116,51 +118,59 @@ async def login(request: Request, site: TheSite) -> Response:
     """Come in with name and password."""
     form = await _form(request)
     wanted = local_path(form.get("next", "/"))
+    answer, name, password = RedirectResponse(wanted, 303), form.get("name", ""), form.get("password", "")
     try:
-        user = await run_in_threadpool(
-            accounts.check_password,
-            site.database,
-            form.get("name", ""),
-            form.get("password", ""),
-            place_of(request),
-        )
+        await site.passwords.run(log_in, site, request, answer, name, password)
     except Refused as error:
         return _refused(request, "login.html", 401, error, form, next=wanted)
-    answer = RedirectResponse(wanted, 303)
-    await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
 
 
 @router.get("/join/{secret}")
 def join_form(request: Request, site: TheSite, secret: str) -> Response:
-    """What an invitation leads to."""
-    found = accounts.invitation(site.database, secret)
+    """What a link leads to: joining, or a new password."""
+    found = read_invitation(site.database, secret)
     return page(request, "join.html", invitation=found, error="", name="")
 
 
 @router.post("/join/{secret}")
 async def join(request: Request, site: TheSite, secret: str) -> Response:
-    """Accept an invitation."""
+    """Accept an invitation, or set the new password."""
     form = await _form(request)
-    name, password = form.get("name", "").strip(), form.get("password", "")
-    found = await run_in_threadpool(accounts.invitation, site.database, secret)
+    found = await run_in_threadpool(read_invitation, site.database, secret)
+    answer = RedirectResponse("/", 303)
+
+    def accept() -> None:
+        name, password = form.get("name", ""), form.get("password", "")
+        user = accept_invitation(site.database, secret, name, password, place_of(request))
+        begin_session(site, request, answer, user)
+
     try:
-        user = await run_in_threadpool(
-            accounts.accept_invitation, site.database, secret, name, password, place_of(request)
-        )
+        await site.passwords.run(accept)
     except Refused as error:
         if error.reason == "gone":
             raise
         return _refused(request, "join.html", 422, error, form, invitation=found)
-    answer = RedirectResponse("/", 303)
-    await run_in_threadpool(begin_session, site, request, answer, user)
     return answer
 
 
 @router.get("/account")
 def account(request: Request, site: TheSite, who: Reader) -> Response:
     """Password, tokens, appearance."""
-    return page(request, "account.html", who=who, tokens=accounts.tokens(site.database, who.user))
+    return page(
+        request,
+        "account.html",
+        who=who,
+        tokens=tokens_of(site.database, who.user),
+        languages=list(languages.languages().values()),
+        language_cookie=languages.COOKIE,
+    )
+
+
+@router.get("/users")
+def users_page(request: Request, site: TheSite, who: Administrator) -> Response:
+    """Everybody who may come in: new passwords, administrators, whom to keep out."""
+    return page(request, "users.html", who=who, users=users.users(site.database, who.user))
 
 
 @router.get("/p/{project}/work")
@@ -220,6 +230,10 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         info=info,
         data=data,
         members=projects.members(site.database, who),
+        invitations=invitations(site.database, who),
+        hooks=webhooks.webhooks(site.database, who),
+        deliveries=webhooks.deliveries(site.database, who),
+        webhook_events=webhooks.EVENTS,
         versions=projects.guidelines(site.database, who),
         audit=projects.audit(site.database, who, 50),
         totals=tables.totals(site.database, who),
@@ -333,8 +347,8 @@ def openapi(request: Request, who: Reader) -> JSONResponse:
 
 
 @router.get("/healthz")
-def health() -> dict[str, str]:
-    """The process answers."""
+async def health() -> dict[str, str]:
+    """The process answers.  (Async: it waits for no thread, so it answers when all of them are busy.)"""
     return {"status": "ok"}
 
 

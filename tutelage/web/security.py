@@ -8,11 +8,14 @@ strict content security policy with a fresh nonce.  Sessions, tokens and roles a
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from fastapi import HTTPException
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,7 +24,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-LONGEST_BODY = 32 * 2**20  # bytes; an import in one request
+LONGEST_BODY = 512 * 2**10  # bytes: anybody may send that much; the longest answer is 400 kB of UTF-8
+LONGEST_IMPORT = (
+    32 * 2**20
+)  # bytes of an import in one request: its routes look who is asking before they read it
+_IMPORT = re.compile(r"/api/v1/projects/[^/]+/import(/|$)")
 _STATIC = "no-cache"  # asked for again each time, answered with 304
 
 
@@ -32,7 +39,6 @@ class Shield:
     app: App
     hosts: tuple[str, ...] = ()
     https: bool = False
-    longest_body: int = LONGEST_BODY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,21 +49,22 @@ class Shield:
         scope.setdefault("state", {})["nonce"] = nonce
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         send = _with_headers(send, self._headers(nonce, scope["path"]))
-        refusal = self._refusal(scope["method"], headers)
+        longest = LONGEST_IMPORT if _IMPORT.match(scope["path"]) else LONGEST_BODY
+        refusal = self._refusal(scope["method"], headers, longest)
         if refusal:
             status, sentence = refusal
             await _refuse(send, status, sentence)
             return
-        guarded = _Guarded(receive, self.longest_body)
+        guarded = _Guarded(receive, longest)
         await self.app(scope, guarded.receive, send)
 
-    def _refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, method: str, headers: dict[str, str], longest: int) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self.hosts and host_name(host) not in self.hosts:
             return 421, "This server does not answer to that host name: use the address that it printed."
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.longest_body:
-            return 413, f"The request is too long: send at most {self.longest_body // 2**20} MiB at once."
+        if not length.isdigit() or int(length) > longest:
+            return 413, _too_long(longest)
         if method not in SAFE_METHODS and from_elsewhere(headers):
             return 403, "This request came from a page of another site, so it was refused."
         return None
@@ -102,15 +109,21 @@ def from_elsewhere(headers: dict[str, str]) -> bool:
 
 
 class _Guarded:
-    """A request body that ends the request when it grows beyond what was allowed (a body without a stated length)."""
+    """A request body that may not grow beyond what is allowed (a body without a stated length)."""
 
     def __init__(self, receive: Receive, longest: int) -> None:
-        self._receive, self._left = receive, longest
+        self._receive, self._longest, self._left = receive, longest, longest
 
     async def receive(self) -> MutableMapping[str, Any]:
         message = await self._receive()
         self._left -= len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self._left < 0 else message
+        if self._left < 0:
+            raise HTTPException(413, _too_long(self._longest))
+        return message
+
+
+def _too_long(longest: int) -> str:
+    return f"The request is too long: send at most {longest // 2**10:,} KiB at once."
 
 
 def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from rich.console import Console
 
-from tutelage.feedback.people import accounts
+from tutelage.feedback.people.invitations import first_owner_invitation
 from tutelage.settings.web import ServeSettings as Settings
 from tutelage.store.database import Database
 from tutelage.web.app import build_app
@@ -121,7 +121,7 @@ def address(settings: Settings, port: int) -> str:
 
 
 def _serve(settings: Settings, console: Console, database: Database, listener: socket.socket) -> None:
-    invitation = accounts.first_owner_invitation(database)
+    invitation = first_owner_invitation(database)
     if invitation is not None and not is_loopback(settings.host):
         raise ValueError(
             f"host={settings.host} lets other machines in, but nobody owns this store yet: start once without host=, "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tutelage.store.database import Database
 from tutelage.web.exporting import Exports
 from tutelage.web.generation import LiveGenerator
-from tutelage.web.limits import Limit
+from tutelage.web.limits import Gate, Limit
 from tutelage.web.metrics import Requests
 
 
@@ -29,6 +29,7 @@ class Site:
     generator: LiveGenerator = field(default_factory=lambda: LiveGenerator(()))
     exports: Exports = field(default_factory=Exports)
     limits: Limits = field(default_factory=Limits)
+    passwords: Gate = field(default_factory=Gate)  # before whatever hashes one
     requests: Requests = field(default_factory=Requests)
     https: bool = False
     hosts: tuple[str, ...] = ()

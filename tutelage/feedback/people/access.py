@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, select
@@ -40,6 +40,9 @@ class User:
     def account_id(self) -> int | None:
         """The account to name in records; None for whoever works on the store's own machine."""
         return self.id or None
+
+
+LOCAL = User(0, "whoever works on this machine", True, True, datetime.fromtimestamp(0, UTC), 0)
 
 
 @dataclass(frozen=True)

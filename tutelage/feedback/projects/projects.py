@@ -13,9 +13,8 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from tutelage.feedback.asking.payloads import MAX_TEXT, MOST_ANNOTATORS, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
+from tutelage.feedback.people.access import LOCAL, Member, User, find_member, note
 from tutelage.feedback.people.access import Action as Action
-from tutelage.feedback.people.access import Member, User, find_member, note
-from tutelage.feedback.people.accounts import LOCAL
 from tutelage.store.current import IS_FIRST
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item, Project
@@ -29,6 +28,7 @@ from tutelage.store.schema_feedback import (
 )
 from tutelage.store.sql import insert_one, lock_project, project_id
 
+TEAM_LENGTH = 64  # characters of a team's name
 PARSED_AT_MOST = 1000  # versions of questions in memory
 _parsed: dict[str, Schema] = {}
 _SCHEMA = select(SchemaVersion.n, SchemaVersion.content, SchemaVersion.sha256).where(
@@ -76,6 +76,7 @@ class MemberRow:
 
     name: str
     role: Role
+    team: str
     active: bool
     answers: int
 
@@ -172,7 +173,9 @@ def members(database: Database, who: Member) -> list[MemberRow]:
             .subquery()
         )
         rows = connection.execute(
-            select(Account.name, Membership.role, Account.active, func.coalesce(answered.c.n, 0))
+            select(
+                Account.name, Membership.role, Membership.team, Account.active, func.coalesce(answered.c.n, 0)
+            )
             .join(Membership, Membership.account_id == Account.id)
             .outerjoin(answered, answered.c.annotator_id == Account.annotator_id)
             .where(Membership.project_id == who.project_id)
@@ -181,13 +184,18 @@ def members(database: Database, who: Member) -> list[MemberRow]:
         return [MemberRow(*row) for row in rows]
 
 
-def set_role(database: Database, who: Member, user_name: str, role: Role | None) -> None:
-    """Add or change a member; None removes the membership, never the answers.
+def set_role(
+    database: Database, who: Member, user_name: str, role: Role | None, team: str | None = None
+) -> None:
+    """Add or change a member; a role of None removes the membership, never the answers; a team of None stays as it is.
 
     A project whose owners are gone is the administrators'.  Refused: forbidden (only owners make and unmake owners),
-    not-found.
+    not-found, invalid (the team is no word).
     """
     who.require("manage")
+    team = None if team is None else team.strip()
+    if team and (len(team) > TEAM_LENGTH or not team.isprintable()):
+        raise Refused("invalid", f"a team has at most {TEAM_LENGTH} printable characters.")
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
         account = connection.scalar(select(Account.id).where(Account.name == user_name))
@@ -197,10 +205,14 @@ def set_role(database: Database, who: Member, user_name: str, role: Role | None)
         old = connection.scalar(select(Membership.role).where(place))
         if "owner" in (old, role) and old != role:
             who.require("own")
-        connection.execute(delete(Membership).where(place))
-        if role is not None:
-            insert_one(connection, Membership, project_id=who.project_id, account_id=account, role=role)
-        note(connection, who.user, "role", user_name, who.project_id, before=old, after=role)
+        new = {"role": role} | ({} if team is None else {"team": team})
+        if role is None:
+            connection.execute(delete(Membership).where(place))
+        elif old is None:
+            insert_one(connection, Membership, project_id=who.project_id, account_id=account, **new)
+        else:
+            connection.execute(update(Membership).where(place).values(**new))
+        note(connection, who.user, "role", user_name, who.project_id, before=old, after=role, team=team)
 
 
 def set_settings(

@@ -18,6 +18,7 @@ from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import schema_at, standing
+from tutelage.feedback.work.events import tell_of_answer
 from tutelage.feedback.work.leases import Held, hold, is_counted, latest_answer, lease, read_task
 from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT
@@ -78,6 +79,7 @@ def submit_in(
     key = _store(connection, who, held, submission, role, None, position)
     connection.execute(update(Assignment).where(Assignment.id == held.id).values(status="done"))
     recount(connection, [held.item_id])
+    tell_of_answer(connection, who, held, key)
     return Receipt(annotation_id=key, assignment_id=held.id, extra=role == "extra")
 
 

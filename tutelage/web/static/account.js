@@ -1,6 +1,7 @@
 // The account page: appearance, password, tokens, leaving.
 
 import { api } from "./api.js";
+import { t } from "./dom.js";
 import { bind, button, secretBox } from "./forms.js";
 
 const theme = document.getElementById("theme");
@@ -10,17 +11,23 @@ theme.addEventListener("change", () => {
   else { localStorage.setItem("tutelage:theme", theme.value); document.documentElement.dataset.theme = theme.value; }
 });
 
+const language = document.getElementById("language");
+language?.addEventListener("change", () => {
+  document.cookie = `${language.dataset.cookie}=${language.value}; path=/; max-age=31536000; samesite=lax`;
+  location.reload();
+});
+
 bind(document.getElementById("password-form"), {
   then: (_, form) => { form.reset(); setTimeout(() => location.reload(), 900); },
-  done: "Changed. Every other session has ended.",
+  done: t("Changed. Every other session has ended, and all tokens are revoked."),
 });
 bind(document.getElementById("token-form"), {
   body: (form) => ({ name: form.elements.name.value, scopes: [form.elements.scope.value], days: form.elements.days.value ? Number(form.elements.days.value) : null }),
-  then: (answer, form) => { form.after(secretBox("Copy the token now; it is not shown again.", answer.token)); form.reset(); },
-  done: "Made.",
+  then: (answer, form) => { form.after(secretBox(t("Copy the token now; it is not shown again."), answer.token)); form.reset(); },
+  done: t("Made."),
 });
 for (const element of document.querySelectorAll("[data-revoke]"))
-  button(element, () => api("DELETE", `/api/v1/me/tokens/${element.dataset.revoke}`), { question: "Revoke this token? Programs that use it stop working." });
+  button(element, () => api("DELETE", `/api/v1/me/tokens/${element.dataset.revoke}`), { question: t("Revoke this token? Programs that use it stop working.") });
 document.getElementById("logout").addEventListener("click", async () => {
   try { await api("POST", "/api/v1/auth/logout"); } finally { location.assign("/login"); }
 });

@@ -1,5 +1,7 @@
 // Talking to the server: JSON, the CSRF token, and errors that say whether trying again can help.
 
+import { t } from "./dom.js";
+
 export class ApiError extends Error {
   /** `status` 0: the server could not be reached. */
   constructor(status, sentence, reason = "") {
@@ -27,7 +29,7 @@ async function send(method, url, body, { signal, wait = LONGEST_WAIT, keepalive 
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "The server cannot be reached.");
+    throw new ApiError(0, t("The server cannot be reached."));
   }
 }
 
@@ -46,9 +48,9 @@ export async function api(method, url, body, options = {}) {
   let answer = await send(method, url, body, options);
   if (answer.status === 403 && method !== "GET" && (await renewCsrf())) answer = await send(method, url, body, options);
   if (answer.status === 204) return null;
-  const text = await answer.text().catch(() => { throw new ApiError(0, "The connection broke."); });
+  const text = await answer.text().catch(() => { throw new ApiError(0, t("The connection broke.")); });
   let parsed = null;
   try { parsed = text ? JSON.parse(text) : null; } catch { /* a proxy's page, perhaps */ }
-  if (!answer.ok) throw new ApiError(answer.status, parsed?.detail ?? `The server answered with ${answer.status}.`, parsed?.reason);
+  if (!answer.ok) throw new ApiError(answer.status, parsed?.detail ?? t("The server answered with {status}.", { status: answer.status }), parsed?.reason);
   return parsed;
 }

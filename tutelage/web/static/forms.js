@@ -1,7 +1,7 @@
 // Forms that go to the API: fields become JSON by their names ("settings.title"), refusals appear beside the button.
 
 import { api } from "./api.js";
-import { h } from "./dom.js";
+import { h, t } from "./dom.js";
 
 /** The fields of a form as JSON: numbers as numbers, boxes as booleans, dots as nesting. */
 export function readForm(form) {
@@ -31,7 +31,7 @@ export function said(form, text, kind = "") {
 }
 
 /** Send a form when it is submitted. `body` makes the JSON, `then` gets the answer; without it the page says `done`. */
-export function bind(form, { method = form.dataset.method ?? "POST", url = form.dataset.url, body = readForm, then, done = "Saved." }) {
+export function bind(form, { method = form.dataset.method ?? "POST", url = form.dataset.url, body = readForm, then, done = t("Saved.") }) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = event.submitter ?? form.querySelector("button");
@@ -62,8 +62,8 @@ export function button(element, act, { question, then = () => location.reload() 
 /** A secret that is told once. */
 export function secretBox(intro, secret) {
   const copy = h("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(secret); copy.textContent = "Copied"; } catch { getSelection().selectAllChildren(box); }
-  } }, "Copy");
+    try { await navigator.clipboard.writeText(secret); copy.textContent = t("Copied"); } catch { getSelection().selectAllChildren(box); }
+  } }, t("Copy"));
   const box = h("div", { class: "secret" }, secret);
   return h("div", { class: "notice good", role: "status" }, h("p", {}, intro), box, h("div", { class: "row" }, copy));
 }

@@ -8,6 +8,7 @@ import "./manage/questions.js";
 import "./manage/build.js";
 import "./manage/people.js";
 import "./manage/tabs.js";
+import "./manage/webhooks.js";
 
 const remove = document.getElementById("delete-project");
 if (remove) button(remove, () => api("DELETE", remove.dataset.url), { question: t("Delete “{title}”? It can be restored.", remove.dataset), then: () => location.assign("/") });
