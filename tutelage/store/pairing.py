@@ -13,11 +13,10 @@ from sqlalchemy.orm import aliased
 
 from tutelage.records import Prompt
 from tutelage.store.current import IS_FIRST
+from tutelage.store.rows import LIVE as LIVE
 from tutelage.store.rows import Pair, finish_of
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.sql import chunks, insert_rows
-
-LIVE = "live"  # the split of prompts that arose in a chat: their responses are compared there and then
 
 
 @dataclass(frozen=True)

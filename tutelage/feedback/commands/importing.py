@@ -19,12 +19,16 @@ def main(settings: Settings, console: Console) -> None:
     """Import the file.  Raises ValueError at the end when rows were bad: the good ones are stored by then."""
     with settings.file.open("rb") as stream, closing(Database(settings.store)) as database:
         who = local_member(database, settings.project, create=True)
-        done = import_stream(database, who, settings.kind, stream, str(settings.file), settings.columns)
+        done = import_stream(
+            database, who, settings.kind, stream, str(settings.file), settings.columns, settings.encoding
+        )
     console.print(f"{settings.file}: {done.new} lines are new, {done.there} were there already.")
     for name, count in sorted(done.unused.items()):
         console.print(f"The column {name!r} of {count} rows was not used.", markup=False)
     if done.bad:
         _show(done, console)
+        if any("not UTF-8" in entry.why for entry in done.bad):
+            console.print("Where it comes from Excel, encoding=windows-1252 may read it.", markup=False)
         raise ValueError(
             f"{len(done.bad)} lines of {settings.file} were not taken: mend them and repeat the command, "
             "which stores nothing twice."
