@@ -233,7 +233,7 @@ def test_columns_under_other_names(store: Store, database: Database, who: Member
     rows = [{"q": {"text": "Q?"}, "good": "A", "worse": "B", "who": "eve"}]
     names = {"prompt": "q.text", "chosen": "good", "rejected": "worse", "annotator": "who"}
     assert take(database, who, "preference", rows, **names).new == 1
-    assert store.comparisons("main")[0].chosen == "A" and store.votes("main")[0].vote.annotator == "eve"
+    assert store.comparisons("main")[0].chosen == "A" and store.votes("main")[0].vote.annotator == "eve@import"
     with pytest.raises(ValueError, match="did you mean 'chosen'"):
         take(database, who, "preference", rows, choosen="good")
     with pytest.raises(ValueError, match="columns= is not for kind=raw"):

@@ -22,6 +22,8 @@ def main(settings: Settings, console: Console) -> None:
         done = import_stream(
             database, who, settings.kind, stream, str(settings.file), settings.columns, settings.encoding
         )
+    if done.needs:
+        console.print(done.needs, style="yellow")
     console.print(f"{settings.file}: {done.new} lines are new, {done.there} were there already.")
     for name, count in sorted(done.unused.items()):
         console.print(f"The column {name!r} of {count} rows was not used.", markup=False)

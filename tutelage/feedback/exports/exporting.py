@@ -127,6 +127,7 @@ def _manifest(
 ) -> dict[str, Any]:
     with database.read() as connection:
         version, questions = current_schema(connection, who.project_id)
+        aggregation = Source(connection, who.project_id, spec, Counter()).aggregation
     written = guidelines(database, who)
     return {
         "file": out.name,
@@ -135,6 +136,7 @@ def _manifest(
         "rows": n,
         "left_out": left_out,
         "spec": spec.model_dump(mode="json"),
+        "aggregation": aggregation,  # what auto was
         "project": who.project,
         "totals": asdict(totals(database, who)),
         "questions": {"n": version, "content": questions.model_dump(mode="json")},

@@ -65,13 +65,15 @@ class BadLine:
 class Imported:
     """All good rows are in; `there` were in already, so that repeating an import adds nothing.
 
-    unused: how many rows have each column that says something and that was not used.
+    unused: how many rows have each column that says something and that was not used.  needs: what the project lacks that
+    rows of this kind are about, in a sentence.
     """
 
     new: int
     there: int
     bad: list[BadLine] = field(default_factory=list)
     unused: dict[str, int] = field(default_factory=dict)
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def import_stream(
     rows, kind = _of_kind(read_stream(file, name, encoding), kind, columns or {})
     importer = _Importer(database, who, kind, columns or {})
     with database.read() as connection:
-        importer.require_ground(connection)
+        importer.find_needs(connection)
     while some := list(itertools.islice(rows, AT_ONCE)):
         with database.write() as connection:
             taken = importer.take(connection, some)
@@ -143,7 +145,7 @@ def try_import(
     importer = _Importer(database, who, kind, columns or {})
     some = list(itertools.islice(rows, TRIED))
     with suppress(_Undo), database.write() as connection:
-        importer.require_ground(connection)
+        importer.find_needs(connection)
         importer.count(importer.take(connection, some))
         raise _Undo
     done = importer.done
@@ -197,28 +199,26 @@ class _Importer:
         self._unused: Counter[str] = Counter()
         self._new = self._there = 0
         self._bad: list[BadLine] = []
+        self._needs = ""
 
     @property
     def done(self) -> Imported:
         """What came of everything so far."""
-        return Imported(self._new, self._there, list(self._bad), dict(self._unused))
+        return Imported(self._new, self._there, list(self._bad), dict(self._unused), self._needs)
 
-    def require_ground(self, connection: Connection) -> None:
-        """Raises ValueError where the project has nothing yet that rows of this kind could be about."""
-        project = self._who.project
+    def find_needs(self, connection: Connection) -> None:
+        """Look whether the project has what rows of this kind are about."""
         if self._kind == "scores":
             query = select(ResponseRow.id).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
             query = query.where(PromptRow.project_id == self._who.project_id)
-            missing = f"project '{project}' has no responses that scores could be of: import responses first"
+            missing = "This project has no responses that scores could be of: import responses first."
         elif self._kind == "suggestions":
             query = select(Item.id).where(Item.project_id == self._who.project_id)
-            missing = (
-                f"project '{project}' has no items that suggestions could be about: import responses and build items first"
-            )
+            missing = "This project has no items to suggest answers for: import responses, then build items."
         else:
             return
         if connection.scalar(query.limit(1)) is None:
-            raise ValueError(missing)
+            self._needs = missing
 
     def take(self, connection: Connection, rows: Sequence[Row | BadRow]) -> _Taken:
         """Store the good ones of some rows."""

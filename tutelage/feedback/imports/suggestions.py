@@ -71,10 +71,10 @@ def _find_item(
     query = query.join(PromptRow, PromptRow.id == Item.prompt_id).where(PromptRow.digest == line.prompt.id)
     if type := line.said.answer.get("type"):
         query = query.where(Item.type == type)
-    for item_id, its_type in connection.execute(query.where(Item.owner_id.is_(None)).order_by(Item.id)).all():
-        there = _digests(connection, item_id)
+    for row in connection.execute(query.where(Item.owner_id.is_(None)).order_by(Item.id)).all():
+        there = _digests(connection, row.id)
         if sorted(there) == sorted(wanted):
-            return item_id, its_type, [there.index(one) for one in wanted]
+            return row.id, row.type, [there.index(one) for one in wanted]
     raise ValueError("no item of the project is about this prompt and these responses: build items first")
 
 
