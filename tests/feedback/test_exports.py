@@ -70,9 +70,10 @@ def test_preference_and_hh_read_back_as_what_was_clicked(
         done = exporting.export(database, olga, ExportSpec(format=format), tmp_path / f"{format}.jsonl")
         read = list(read_comparisons(str(done.file)))
         assert {(row.chosen, row.rejected) for row in read} == liked and done.rows == 12
-    assert list(read_comparisons(str(tmp_path / "preference.jsonl"))) == comparisons_from(
-        "store:main", address
-    ).rows
+    assert (
+        list(read_comparisons(str(tmp_path / "preference.jsonl")))
+        == comparisons_from("store:main", address).rows
+    )
 
 
 @pytest.mark.parametrize(("strength", "pressed", "margin"), [(3, 2, 2 / 3), (2, 2, 1.0), (1, 1, 0.0)])
@@ -222,7 +223,7 @@ def test_demonstrations_and_rewrites_become_sft_rows(
 ) -> None:
     olga = start(store, database, prompts=2, schema=Schema(type="rewrite", rewrite_makes_pair=False))
     with pytest.raises(ValueError, match="nobody has rewritten or written"):
-        demonstrations_from("store:main", address).rows
+        demonstrations_from("store:main", address)
     building.build(database, olga, "rewrite", size=0)
     answer_all(
         database, olga, "rewrite", lambda task: RewriteAnswer(text=f"my answer to {task.thread[-1].content}")

@@ -37,7 +37,8 @@ class FeedbackImportSettings(StoreSettings, ColumnSettings):
     project: str = setting("main", "Project that receives the rows; made if missing.")
     file: Path = setting(..., "File to read, of any kind that trainers read: JSON, CSV, TSV, Parquet.")
     kind: Literal["auto", "prompts", "responses", "preference", "scores", "suggestions", "raw"] = setting(
-        "responses", "What the rows hold; raw is what an export with format=raw wrote; auto goes by the columns."
+        "responses",
+        "What the rows hold; raw is what an export with format=raw wrote; auto goes by the columns.",
     )
     encoding: str = setting(
         "auto",
@@ -80,7 +81,9 @@ class FeedbackExportSettings(StoreSettings):
         "Prompts of which split: a name, all, or auto: for raw all, else those that are trained on (train..., live).",
     )
     provenance: bool = setting(
-        False, "preference: also write who compared, what wrote the responses, and how far people agreed.", everyday=False
+        False,
+        "preference: also write who compared, what wrote the responses, and how far people agreed.",
+        everyday=False,
     )
 
 

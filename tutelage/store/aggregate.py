@@ -52,15 +52,18 @@ def undisputed(pair: VotedPair) -> VotedPair | None:
 def margin_of(pair: VotedPair, first: float) -> float:
     """How much better the better response is by those who say so, from 0 to 1 (the end of their scale).
 
-    The mean strength (by `Vote.weight`) of the votes on the side that `first`, the probability that the first response is better, is on:
-    with seven steps 1/3, 2/3 and 1 are "slightly better", "better" and "much better", the margins of Llama 2 (Touvron
-    et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.  Margins that came
-    from a file are taken as they are, also beyond 1; the one of a vote that stands alone to the last digit.
+    The mean strength (by `Vote.weight`) of the votes on the side that `first`, the probability that the first response
+    is better, is on: with seven steps 1/3, 2/3 and 1 are "slightly better", "better" and "much better", the margins of
+    Llama 2 (Touvron et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.
+    Margins that came from a file are taken as they are, also beyond 1; the one of a vote that stands alone to the last
+    digit.
     """
     if len(pair.votes) == 1 and pair.votes[0].margin is not None:
         return pair.votes[0].margin
     side = (first < 0.5) - (first > 0.5)
-    strengths = [(_strength(vote, pair.scale), vote.weight) for vote in pair.votes if vote.preference * side > 0]
+    strengths = [
+        (_strength(vote, pair.scale), vote.weight) for vote in pair.votes if vote.preference * side > 0
+    ]
     said = [pair for pair in strengths if pair[0]]
     end = max([1.0, *(vote.margin for vote in pair.votes if vote.margin is not None)])
     return round(min(end, weighted_mean(said)), 6) if said else 0.0

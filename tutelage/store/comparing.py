@@ -240,9 +240,7 @@ def _scales(connection: Connection, project_id: int) -> dict[int, int]:
     return scales
 
 
-def _answers(
-    connection: Connection, project_id: int, type: str, which: ColumnElement[bool]
-) -> Sequence[Any]:
+def _answers(connection: Connection, project_id: int, type: str, which: ColumnElement[bool]) -> Sequence[Any]:
     """Current answers to items of one type, in the order of their ids."""
     query = (
         select(

@@ -203,10 +203,11 @@ class Store:
     ) -> list[Comparison]:
         """One row per voted pair to train on (or of those held out), ordered by content; nothing that is redacted.
 
-        `auto`: `adjudicated` once somebody has settled something, else `majority`.  `majority`: the sign of the summed preferences decides, p_chosen is 1.  `all`: p_chosen is the share of
-        votes, a tied vote counting half.  `adjudicated`: as an adjudicator settled it, undisputed pairs by majority,
-        disputed ones left out.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).  A share of votes
-        that a file has said, alone on its pair, stays as it is.
+        `auto`: `adjudicated` once somebody has settled something, else `majority`.  `majority`: the sign of the summed
+        preferences decides, p_chosen is 1.  `all`: p_chosen is the share of votes, a tied vote counting half.
+        `adjudicated`: as an adjudicator settled it, undisputed pairs by majority, disputed ones left out.  An exact tie
+        is a row with p_chosen 0.5, or nothing (`ties='drop'`).  A share of votes that a file has said, alone on its
+        pair, stays as it is.
         """
         if aggregation == "auto":
             aggregation = "adjudicated" if self.any_settled(project) else "majority"

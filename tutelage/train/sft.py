@@ -62,9 +62,7 @@ class LanguageModelling:
         )
 
 
-def _rows(
-    settings: Settings, run: Run
-) -> tuple[Iterable[Example], Iterable[Example], Mapping[str, int]]:
+def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Example], Mapping[str, int]]:
     """(training rows, held-out rows, what was left out) from files, or what people have written in the store."""
     if not is_store_source(settings.data):
         return *read_rows(read_demonstrations, settings, run), {}

@@ -78,9 +78,7 @@ async def preview_import(site: TheSite, who: Manager, request: Request, how: How
 def _try(site: Site, who: Member, how: Sent, body: bytes) -> Tried:
     content, name = _readable(how, body)
     try:
-        return importing.try_import(
-            site.database, who, how.kind, content, name, how.columns, how.encoding
-        )
+        return importing.try_import(site.database, who, how.kind, content, name, how.columns, how.encoding)
     except ValueError as error:
         raise _refused(error) from error
 
@@ -91,7 +89,9 @@ def _import(site: Site, who: Member, how: Sent, body: bytes) -> Imported:
     try:
         read = read_stream(io.BytesIO(content), name, how.encoding)
         if sum(1 for _ in itertools.islice(read, MOST_LINES + 1)) > MOST_LINES:
-            raise Refused("invalid", f"these are too many at once: send at most {MOST_LINES:,} lines or rows.")
+            raise Refused(
+                "invalid", f"these are too many at once: send at most {MOST_LINES:,} lines or rows."
+            )
         return importing.import_stream(
             site.database, who, how.kind, io.BytesIO(content), name, how.columns, how.encoding
         )

@@ -14,6 +14,7 @@ import json
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -420,7 +421,7 @@ def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
 
 def _header(names: list[str], name: str) -> list[str]:
     names = [column.strip() for column in names]
-    twice = next((column for column in names if names.count(column) > 1), None)
+    twice = next((column for column, times in Counter(names).items() if times > 1), None)
     if twice is not None:
         raise ValueError(f"{name} line 1: the column {twice!r} is there twice: rename one of them")
     if lost := _half(names):

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, or_, select
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Answer
 from tutelage.feedback.exports.spec import ExportSpec
-from tutelage.store.origins import is_pseudonym
 from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
 from tutelage.store.comparing import ItemContent, read_items, read_weights
 from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
+from tutelage.store.origins import is_pseudonym
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, Gold, Rewrite, SchemaVersion
 
@@ -116,9 +116,7 @@ def answered_items(source: Source, *types: str) -> list[AnsweredItem]:
     )
 
 
-def _answers(
-    source: Source, *types: str
-) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:
+def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:
     """item -> people's current answers, and item -> the adjudication that holds."""
     rows = source.connection.execute(
         select(Annotation.id, Annotation.item_id, Annotator.name, Annotation.role, SchemaVersion.content)

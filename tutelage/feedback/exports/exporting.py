@@ -25,7 +25,7 @@ from tutelage.feedback.projects.projects import current_schema, guidelines
 from tutelage.feedback.training.source import Aggregation as Aggregation
 from tutelage.files import sha256_of, write_json_atomic
 from tutelage.store.database import Database
-from tutelage.store.schema import REVISIONS, now
+from tutelage.store.schema import REVISIONS, PromptRow, now
 from tutelage.store.schema_feedback import ExportRow, SchemaVersion
 from tutelage.store.sql import insert_one
 
@@ -101,6 +101,14 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
         )
         note(connection, who.user, "export", spec.format, who.project_id, rows=n, sha256=sha256)
     return Exported(out, manifest, n, found, sha256)
+
+
+def splits(database: Database, who: Member) -> list[tuple[str, str]]:
+    """The splits of the project's prompts, each as (value, words) of a choice.  Needs export."""
+    who.require("export")
+    query = select(PromptRow.split).where(PromptRow.project_id == who.project_id).distinct()
+    with database.read() as connection:
+        return [(name, name) for name in sorted(connection.scalars(query)) if name not in ("auto", "all")]
 
 
 def _found(left_out: Counter[str]) -> dict[str, int]:

@@ -124,7 +124,9 @@ def require_room(spec: ExportSpec) -> None:
             f"format={spec.format} has lists in every row, which CSV has no place for: choose jsonl or parquet.",
         )
     if spec.provenance and spec.format != "preference":
-        raise Refused("invalid", f"provenance=true is for format=preference, not for {spec.format}: leave it out.")
+        raise Refused(
+            "invalid", f"provenance=true is for format=preference, not for {spec.format}: leave it out."
+        )
 
 
 def write_rows(out: Path, rows: Iterable[RowDict], spec: ExportSpec, criteria: Sequence[str]) -> int:

@@ -14,7 +14,14 @@ from sqlalchemy import select
 from tutelage.feedback.asking.checking import dense
 from tutelage.feedback.asking.payloads import PairAnswer, RankAnswer, RateAnswer, StepAnswer
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.exports.current import AnsweredItem, CurrentAnswer, RowDict, Source, aliases, answered_items
+from tutelage.feedback.exports.current import (
+    AnsweredItem,
+    CurrentAnswer,
+    RowDict,
+    Source,
+    aliases,
+    answered_items,
+)
 from tutelage.feedback.exports.provenance import provenance
 from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.consensus import soft_labels
@@ -133,9 +140,7 @@ def ratings(source: Source) -> Iterator[RowDict]:
         elif item.content.item_id in disputed:
             source.left_out[DISPUTE] += 1
             continue
-        for slot, (text, finish) in enumerate(
-            zip(item.content.texts, item.content.finishes, strict=True)
-        ):
+        for slot, (text, finish) in enumerate(zip(item.content.texts, item.content.finishes, strict=True)):
             start = _item_columns(item.content) | {"response": text, "response_finish": finish, "slot": slot}
             if source.aggregation == "all":
                 for one in answers:

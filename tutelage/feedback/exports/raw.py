@@ -72,7 +72,7 @@ def _wanted(source: Source) -> set[int]:
     rows = (
         (item.item_id, item.split, item.redacted or item.item_id in redacted, item.item_id) for item in items
     )
-    return {item for item in source.wanted(row for row in rows if row[0] in answered)}
+    return set(source.wanted(row for row in rows if row[0] in answered))
 
 
 def _versions(source: Source) -> Iterator[RowDict]:

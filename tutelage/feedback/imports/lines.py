@@ -29,6 +29,7 @@ DEEPEST = 100  # lists and objects within each other: databases have limits of t
 MOST = 2**31 - 1  # of a whole number that all databases take
 FURTHEST = 1e300  # of a number that nothing else bounds: in references, parameters and the like
 MOST_LINES = 1_000  # that one row makes
+MOST_COLUMNS = 1_000
 MOST_SLOTS = 100  # responses of an item
 MOST_OVERLAP = 10_000  # annotators
 Name = Annotated[str, Field(max_length=2_000)]
@@ -246,8 +247,8 @@ def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Li
 
     Raises ValueError, one sentence, for a row that holds nothing of this kind, or what no database can keep.
     """
+    refuse_unstorable(row.columns)
     found = renamed(row.columns, columns) if columns else row.columns
-    refuse_unstorable(found)
     if kind == "raw":
         return [_raw(found)], []
     own = {name: cell for name, cell in found.items() if name in OWN[kind].model_fields and not blank(cell)}
@@ -257,7 +258,9 @@ def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Li
     said = OWN[kind].model_validate(own)
     lines, unused = _lines(kind, rest, said)
     if len(lines) > MOST_LINES:
-        raise ValueError(f"the row holds {len(lines):,} records, but may hold {MOST_LINES:,}: write several rows")
+        raise ValueError(
+            f"the row holds {len(lines):,} records, but may hold {MOST_LINES:,}: write several rows"
+        )
     _refuse_unwritable({name: cell for name, cell in found.items() if name not in unused})
     return lines, unused
 
@@ -284,7 +287,9 @@ def _lines(kind: Kind, row: Row, said: Any) -> tuple[list[Line], list[str]]:
 
 def _suggestion(row: Row, said: SuggestionColumns) -> tuple[list[Line], list[str]]:
     if said.item:
-        return [SuggestionLine(None, None, said)], [name for name, cell in row.columns.items() if not blank(cell)]
+        return [SuggestionLine(None, None, said)], [
+            name for name, cell in row.columns.items() if not blank(cell)
+        ]
     if said.responses is None:
         raise ValueError("a suggestion names its item, or the prompt and its responses")
     prompts, unused = read_row(row, "prompts")
@@ -348,6 +353,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 def refuse_unstorable(columns: Mapping[str, Any]) -> None:
     """Raises ValueError for texts that some database cannot keep (NUL, half characters), and for rows without measure."""
+    if len(columns) > MOST_COLUMNS:
+        raise ValueError(f"the row has {len(columns):,} columns, but may have {MOST_COLUMNS:,}")
     length = 0
     for name, cell in columns.items():
         for text in _texts(cell, DEEPEST):

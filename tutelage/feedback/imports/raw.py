@@ -126,7 +126,9 @@ def _find_answer(connection: Connection, key: int, name: str) -> int | None:
 def _is_redacted(connection: Connection, annotation_id: int) -> bool:
     """Whether some text of an answer, or of what it is about, is gone: then it is there, whatever the file says."""
     prompts = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
-    prompts = prompts.join(PromptRow, PromptRow.id == Item.prompt_id).where(PromptRow.redacted_at.is_not(None))
+    prompts = prompts.join(PromptRow, PromptRow.id == Item.prompt_id).where(
+        PromptRow.redacted_at.is_not(None)
+    )
     responses = select(Annotation.id).join(ItemResponse, ItemResponse.item_id == Annotation.item_id)
     responses = responses.join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
     responses = responses.where(ResponseRow.redacted_at.is_not(None))

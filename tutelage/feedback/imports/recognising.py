@@ -33,8 +33,10 @@ def name_of(content: bytes, name: str) -> str:
     ending = PurePath(name).suffix.lower()
     if content.startswith(b"PAR1"):
         return name if ending == ".parquet" else f"{name}.parquet"
-    if content.startswith(b"PK\x03\x04") or content.startswith(b"\xd0\xcf\x11\xe0"):
-        raise ValueError(f"{name} is an Excel workbook or another archive: save the table as CSV UTF-8, and import that")
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError(
+            f"{name} is an Excel workbook or another archive: save the table as CSV UTF-8, and import that"
+        )
     if ending == ".parquet":
         return name  # the reader says what is wrong with it
     start = content[:SNIFFED].decode(likely(content[:SNIFFED]), "replace").lstrip("\ufeff \t\r\n")
@@ -61,13 +63,17 @@ def kind_of_rows(rows: Sequence[Row | BadRow], columns: Mapping[str, str]) -> Ki
     read = {kind: sum(_reads(kind, names, row, columns) for row in some) for kind, names in TELLING}
     best = max(read, key=lambda kind: read[kind])  # of equally many the first
     if not read[best]:
-        names = ", ".join(dict.fromkeys(name for row in some for name in row.columns)) or "none that can be read"
-        raise ValueError(f"no kind of rows has these columns ({names}): say what is what with columns")
+        names = ", ".join(dict.fromkeys(name for row in some for name in list(row.columns)[:20]))[:300]
+        raise ValueError(
+            f"no kind of rows has these columns ({names or 'none that can be read'}): say what is what with columns"
+        )
     return best
 
 
 def _reads(kind: Kind, names: Sequence[str], row: Row, columns: Mapping[str, str]) -> bool:
-    own = {name: theirs for name, theirs in columns.items() if kind == "raw" or name in OWN[kind].model_fields}
+    own = {
+        name: theirs for name, theirs in columns.items() if kind == "raw" or name in OWN[kind].model_fields
+    }
     if not all(name in row.columns or name in own for name in names):
         return False
     with suppress(ValueError, Skip):

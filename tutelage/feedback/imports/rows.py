@@ -34,8 +34,8 @@ VOTER = (
 )
 
 
-MOST_RESPONSES = 10_000  # of one generation run to one prompt
-MOST_VOTES = 1_000  # on one pair
+MOST_RESPONSES = 10_000  # of one generation run to one prompt, where nothing numbers them
+MOST_VOTES = 200  # on one pair
 _DIGEST = re.compile("[0-9a-f]{16}")
 
 
@@ -92,13 +92,13 @@ def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) 
         )
     if found is not None:
         return found.id, False
-    number, last = connection.execute(
-        select(func.count(), func.max(ResponseRow.sample_index)).where(*there)
-    ).one()
-    if number >= MOST_RESPONSES:
-        raise ValueError(f"one run has at most {MOST_RESPONSES:,} responses to a prompt: {shown(line.prompt)}")
     if index is None:
+        last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*there))
         index = 0 if last is None else last + 1
+        if index >= MOST_RESPONSES:
+            raise ValueError(
+                f"one run has {index:,} responses to {shown(line.prompt)} and more: give it a sample_index"
+            )
     return _insert_response(connection, prompt_id, run_id, index, line), True
 
 

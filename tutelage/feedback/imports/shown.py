@@ -49,7 +49,13 @@ def _parts(line: Line) -> dict[str, str]:
         pair = line.comparison
         share = {"p_chosen": f"{pair.p_chosen:g}"} if line.counted else {}
         who = {"annotator": line.said.annotator, "split": line.said.split}
-        return {"prompt": pair.prompt.text(), "chosen": pair.chosen, "rejected": pair.rejected, **share, **who}
+        return {
+            "prompt": pair.prompt.text(),
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            **share,
+            **who,
+        }
     if isinstance(line, ScoreLine):
         score = {"score": f"{line.said.score:g}", "source": line.said.source}
         return {"prompt": line.prompt.text(), "response": line.text, **score}

@@ -27,9 +27,7 @@ def store_suggestion(connection: Connection, key: int, line: SuggestionLine) -> 
     item_id, type, order = _find_item(connection, key, line)
     answer = normal(to_slots(_checked(connection, key, line, item_id, type), order))
     place = (Suggestion.item_id == item_id, Suggestion.source == said.source)
-    there = connection.execute(
-        select(Suggestion.answer, Suggestion.score).where(*place)
-    ).one_or_none()
+    there = connection.execute(select(Suggestion.answer, Suggestion.score).where(*place)).one_or_none()
     content = answer.model_dump(mode="json")
     if there is None:
         insert_one(
@@ -40,9 +38,7 @@ def store_suggestion(connection: Connection, key: int, line: SuggestionLine) -> 
     return there is None
 
 
-def _checked(
-    connection: Connection, key: int, line: SuggestionLine, item_id: int, type: ItemType
-) -> Answer:
+def _checked(connection: Connection, key: int, line: SuggestionLine, item_id: int, type: ItemType) -> Answer:
     """The answer, which must be one that an annotator could give; nobody asks a program for its reasons."""
     answer: Answer = ANSWER.validate_python({"type": type} | line.said.answer)
     schema = current_schema(connection, key)[1]
@@ -57,9 +53,7 @@ def _checked(
     return answer
 
 
-def _find_item(
-    connection: Connection, key: int, line: SuggestionLine
-) -> tuple[int, ItemType, Sequence[int]]:
+def _find_item(connection: Connection, key: int, line: SuggestionLine) -> tuple[int, ItemType, Sequence[int]]:
     """(item, its type, the slot of each response that the line speaks of)."""
     query = select(Item.id, Item.type).where(Item.project_id == key)
     if line.prompt is None:
@@ -81,6 +75,4 @@ def _find_item(
 def _digests(connection: Connection, item_id: int) -> list[str]:
     """The digests of an item's responses, by slot."""
     query = select(ResponseRow.digest).join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
-    return list(
-        connection.scalars(query.where(ItemResponse.item_id == item_id).order_by(ItemResponse.slot))
-    )
+    return list(connection.scalars(query.where(ItemResponse.item_id == item_id).order_by(ItemResponse.slot)))

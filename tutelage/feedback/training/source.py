@@ -117,7 +117,9 @@ def comparisons_from(
     gone = [("", REDACTED)] * (len(pairs) - len(readable))
     splits = (pair.split for pair in readable)
     found: StoreRows[Comparison] = _sorted_out([*gone, *zip(splits, rows, strict=True)])
-    _require_rows(found, source, f"project '{project}' in {store} has no labelled pairs yet: run `label` first")
+    _require_rows(
+        found, source, f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
+    )
     return found
 
 
@@ -146,7 +148,9 @@ def _require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
         )
     if found.left_out:
         why = ", ".join(f"{number} {reason}" for reason, number in sorted(found.left_out.items()))
-        raise ValueError(f"data={source}: nothing that can be trained on ({why}): settle disputes, or label more.")
+        raise ValueError(
+            f"data={source}: nothing that can be trained on ({why}): settle disputes, or label more."
+        )
     raise ValueError(f"data={source}: {nothing}.")
 
 
