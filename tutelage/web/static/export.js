@@ -26,7 +26,7 @@ function counted(found) {
   const left = Object.entries(found.left_out);
   return [
     h("p", { class: `notice ${found.rows ? "" : "warn"}` }, found.rows ? t("{n} rows", { n: found.rows }) : t("Nothing would be written.")),
-    left.length ? h("p", { class: "soft small" }, t("Left out:"), " ", left.map(([why, n]) => `${n} ${REASONS[why] ?? why}`).join(", ")) : null,
+    left.length ? h("p", { class: "soft small" }, t("Left out:"), " ", left.map(([why, n]) => `${REASONS[why] ?? why}: ${n}`).join(", ")) : null,
   ].filter(Boolean);
 }
 async function preview() {

@@ -24,18 +24,20 @@ function send(what) {
   const query = { kind: form.elements.kind.value, name: file.name, encoding: form.elements.encoding.value, columns: JSON.stringify(columns()) };
   return api("POST", `${data.base}/import${what}?${new URLSearchParams(query)}`, file, { type: "application/octet-stream", wait: 600_000 });
 }
-function notes(done) {
+function notes(done, first = []) {
+  const seen = new Set(first.map((one) => one.line));
   const unused = Object.entries(done.unused).map(([name, n]) => t("The column “{name}” of {n} rows is not used.", { name, n }));
-  const bad = done.bad.slice(0, SHOWN_BAD).map((one) => `${one.unit} ${one.line}: ${one.why}`);
-  if (done.bad.length > SHOWN_BAD) bad.push(t("and {n} more", { n: done.bad.length - SHOWN_BAD }));
+  const others = done.bad.filter((one) => !seen.has(one.line));
+  const bad = others.slice(0, SHOWN_BAD).map((one) => `${one.unit} ${one.line}: ${one.why}`);
+  if (others.length > SHOWN_BAD) bad.push(t("and {n} more", { n: others.length - SHOWN_BAD }));
   list.replaceChildren(...[...unused, ...bad].map((note) => h("li", {}, note)));
 }
 const outcome = (done) => done.needs && !done.new && !done.there ? done.needs : t("{new} new, {there} were there already, {bad} not taken.", { new: done.new, there: done.there, bad: done.bad.length });
 
 function row(one) {
-  if (one.why) return h("li", { class: "not-taken" }, h("span", { class: "place" }, `${one.unit} ${one.line}`), h("p", {}, one.why));
+  if (one.why) return h("li", { class: "not-taken" }, h("span", { class: "where" }, `${one.unit} ${one.line}`), h("p", {}, one.why));
   const parts = Object.entries(one.parts).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", { dir: "auto" }, text)));
-  return h("li", {}, h("span", { class: "place" }, `${one.unit} ${one.line}`), h("dl", {}, parts));
+  return h("li", {}, h("span", { class: "where" }, `${one.unit} ${one.line}`), h("dl", {}, parts));
 }
 function proposal(found) {
   if (!found.proposed) return null;
@@ -57,7 +59,7 @@ async function preview() {
     const ready = done.new > 0 || done.there > 0;
     said(form, `${what}. ${found.more ? t("Of the first {n} rows:", { n: found.rows }) : ""} ${outcome(done)} ${ready ? t("Nothing is stored yet.") : ""}`, done.bad.length || done.needs ? "warn" : "");
     shown.replaceChildren(...[proposal(found), h("ol", { class: "understood" }, found.first.map(row))].filter(Boolean));
-    notes(done);
+    notes(done, found.first);
     button.hidden = !ready;
   } catch (error) { if (turn === asked) said(form, error.message, "bad"); }
 }
