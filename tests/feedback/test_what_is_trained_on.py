@@ -25,8 +25,9 @@ from tutelage.feedback.projects import projects
 from tutelage.feedback.training.source import comparisons_digest, comparisons_from, demonstrations_from
 from tutelage.feedback.work import answers, queue
 from tutelage.store import ModelInfo, Store
+from tutelage.store.comparing import EXPERT_WEIGHT
 from tutelage.store.database import Database
-from tutelage.store.schema import PromptRow, ResponseRow, now
+from tutelage.store.schema import Item, PromptRow, ResponseRow, now
 from tutelage.store.schema_feedback import Withdrawal
 from tutelage.store.sql import insert_rows
 
@@ -67,6 +68,19 @@ def test_held_out_prompts_are_never_trained_on(
     assert len(both) == len(written) + 1
     raw = rows(database, split, format="raw")[0]
     assert {row["split"] for row in raw if row["kind"] == "answer"} == {"train", "test"}
+
+
+def test_a_chat_about_a_held_out_prompt_is_held_out(split: Member, store: Store, database: Database) -> None:
+    everything = len(store.comparisons("main"))
+    held_out = next(pair for pair in store.pairs("main") if pair.prompt.id == prompt(9).id)
+    turn = next(pair for pair in store.pairs("main") if pair.prompt.id != prompt(9).id)
+    with database.write() as connection:
+        connection.execute(update(Item).where(Item.id == turn.item_id).values(parent_id=held_out.item_id))
+        connection.execute(update(PromptRow).where(PromptRow.digest == turn.prompt.id).values(split="live"))
+    assert len(store.comparisons("main")) == everything - 1
+    assert turn.texts[0] in {
+        text for row in store.comparisons("main", held_out=True) for text in (row.chosen, row.rejected)
+    }
 
 
 def test_held_out_demonstrations_are_never_trained_on(store: Store, database: Database, address: str) -> None:
@@ -197,6 +211,7 @@ def test_an_expert_counts_as_often_as_the_project_says(
         ]
         return row.chosen, row.p_chosen
 
+    assert ProjectSettings().expert_weight == EXPERT_WEIGHT == 3
     assert share("majority") == (better, 1.0)  # three against two
     assert share("all") == (better, pytest.approx(3 / 5))
     projects.set_settings(database, olga, ProjectSettings(overlap=3, expert_weight=1.5))

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tutelage.store.comparing import EXPERT_WEIGHT
-
 ItemType = Literal["pair", "rank", "rate", "step", "rewrite", "chat"]
 Role = Literal["owner", "manager", "adjudicator", "expert", "annotator", "viewer"]
 FlagCode = Literal["bad-prompt", "unsafe", "personal-data", "unsure", "broken"]
@@ -95,9 +93,7 @@ class ProjectSettings(Model):
     require_scroll: bool = True  # submit is off until every response was scrolled into view
     candidates: Annotated[int, Field(ge=2, le=9)] = 2  # chat: responses per turn
     markdown: bool = True  # show responses as sanitised Markdown (else as written)
-    expert_weight: Annotated[float, Field(ge=1, le=100)] = (
-        EXPERT_WEIGHT  # how many votes an expert's vote counts for
-    )
+    expert_weight: Annotated[float, Field(ge=1, le=100)] = 3.0  # votes that one vote of an expert counts for
 
 
 # what an annotator gets -------------------------------------------------------------------------------------------
