@@ -48,7 +48,7 @@ from tutelage.store.schema_feedback import GuidelineVersion, SchemaVersion
 from tutelage.store.sql import lock_project
 
 AT_ONCE = 500  # rows per transaction: what a crash makes to do again
-TRIED = 2_000  # rows of a preview: as long as nobody else writes
+TRIED = 1_000  # rows of a preview: nobody else writes as long as it takes
 SHOWN = 10  # of them, as they are understood
 
 

@@ -61,7 +61,11 @@ async function preview() {
     shown.replaceChildren(...[proposal(found), h("ol", { class: "understood" }, found.first.map(row))].filter(Boolean));
     notes(done, found.first);
     button.hidden = !ready;
-  } catch (error) { if (turn === asked) said(form, error.message, "bad"); }
+  } catch (error) {
+    if (turn !== asked) return;
+    said(form, error.message, "bad");
+    if (error.message.includes("not UTF-8 text")) shown.replaceChildren(proposal({ encoding: "utf-8", proposed: "windows-1252" })); // the line of names
+  }
 }
 form.addEventListener("change", preview);
 form.addEventListener("submit", async (event) => {
