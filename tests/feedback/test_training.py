@@ -99,7 +99,7 @@ def test_held_out_prompts_are_measured_and_not_trained_on(
 ) -> None:
     database = Database(answered)
     with database.write() as connection:
-        connection.execute(update(PromptRow).where(PromptRow.id == 1).values(split="test"))
+        connection.execute(update(PromptRow).where(PromptRow.id == 1).values(split="test", task=""))
     database.close()
     out = tmp_path / command
     args = ["data=store:main", f"store={answered}", f"model={model}", f"out={out}", "heldout_share=0", *SMALL]
