@@ -499,3 +499,12 @@ def test_members_have_a_team(store: Store, database: Database) -> None:
     assert projects.members(database, olga)[0].team == ""
     with refused("invalid"):
         projects.set_role(database, olga, "ben", "annotator", "x" * 65)
+
+
+def test_nobody_takes_an_imported_annotator_s_name(database: Database) -> None:
+    secret = first_owner_invitation(database)
+    assert secret is not None
+    for name in ("joan@1a2b3c4d", "joan@import"):
+        with refused("invalid"):
+            accept_invitation(database, secret, name, PASSWORD)
+    assert accept_invitation(database, secret, "joan@home", PASSWORD).name == "joan@home"

@@ -170,7 +170,7 @@ def test_a_conflict_is_settled_by_an_annotation_that_is_no_vote(store: Store, da
         answers.adjudicate(database, olga, conflict.task.assignment_id, submission)
         (row,) = store.comparisons("main", "adjudicated")
         assert row.chosen == conflict.task.responses[0 if preference < 0 else 1].text
-    assert len(store.votes("main")) == 2 and store.comparisons("main")[0].p_chosen == 0.5
+    assert len(store.votes("main")) == 2 and store.comparisons("main", "majority")[0].p_chosen == 0.5
     assert answers.next_conflict(database, olga) is None and answers.conflicts_left(database, olga) == 0
     with pytest.raises(Refused, match="does not include to adjudicate"):
         answers.next_conflict(database, ann)

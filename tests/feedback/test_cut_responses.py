@@ -79,14 +79,14 @@ def olga(store: Store, database: Database, monkeypatch: pytest.MonkeyPatch) -> M
 
 
 def test_every_comparison_says_how_its_responses_ended(olga: Member, address: str) -> None:
-    rows = comparisons_from(SOURCE, address)
+    rows = comparisons_from(SOURCE, address).rows
     assert {row.rejected for row in rows if row.chosen.startswith("what olga wrote")}
     assert all(ends(row) == (finish_of(row.chosen), finish_of(row.rejected)) for row in rows)
     assert set(map(ends, rows)) == {(a, b) for a in ("eos", "length") for b in ("eos", "length")}
     for aggregation in ("all", "adjudicated", "dawid-skene", "crowd-bt"):
-        found = comparisons_from(SOURCE, address, aggregation)  # type: ignore[arg-type]
+        found = comparisons_from(SOURCE, address, aggregation).rows  # type: ignore[arg-type]
         assert found and all(ends(row) == (finish_of(row.chosen), finish_of(row.rejected)) for row in found)
-    assert all(row.finish == "eos" for row in demonstrations_from(SOURCE, address))
+    assert all(row.finish == "eos" for row in demonstrations_from(SOURCE, address).rows)
 
 
 def test_judges_are_told(olga: Member, store: Store) -> None:
@@ -105,7 +105,7 @@ def test_trainers_get_the_ids_that_were_sampled(
     given = settings(data=SOURCE, store=address, heldout_share=0, max_length=128)
     run = Run.open(tmp_path / "run", "reward", given)
     pairs = prepare_pairs(given, tokenizer, make_model(tokenizer), run)
-    rows = comparisons_from(SOURCE, address)
+    rows = comparisons_from(SOURCE, address).rows
     assert len(pairs.train) == len(rows)
     for row, pair in zip(rows, pairs.train, strict=True):
         [prompt] = encode_prompts(tokenizer, [row.prompt])
@@ -138,7 +138,7 @@ def test_exports_say_it_and_are_read_back(
         spec = ExportSpec(format=format, file_format=kind, **more)  # type: ignore[arg-type]
         return str(exporting.export(database, olga, spec, tmp_path / f"{format}.{kind}").file)
 
-    rows = comparisons_from(SOURCE, address)
+    rows = comparisons_from(SOURCE, address).rows
     assert set(read_comparisons(write("preference"))) == set(rows)
     for labels in ("pairs", "acceptable"):
         unpaired = read_demonstrations(write("unpaired", labels_from=labels))
@@ -174,5 +174,5 @@ def test_an_exported_file_makes_the_same_comparisons_in_another_project(
         assert done.new and done.bad == []
         found = Counter((row.chosen, row.rejected, *ends(row)) for row in store.comparisons("main"))
         other.close()
-    rows = comparisons_from(SOURCE, address)
+    rows = comparisons_from(SOURCE, address).rows
     assert found == Counter((row.chosen, row.rejected, *ends(row)) for row in rows)

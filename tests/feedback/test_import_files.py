@@ -233,7 +233,9 @@ def test_columns_under_other_names(store: Store, database: Database, who: Member
     rows = [{"q": {"text": "Q?"}, "good": "A", "worse": "B", "who": "eve"}]
     names = {"prompt": "q.text", "chosen": "good", "rejected": "worse", "annotator": "who"}
     assert take(database, who, "preference", rows, **names).new == 1
-    assert store.comparisons("main")[0].chosen == "A" and store.votes("main")[0].vote.annotator == "eve"
+    assert (
+        store.comparisons("main")[0].chosen == "A" and store.votes("main")[0].vote.annotator == "eve@import"
+    )
     with pytest.raises(ValueError, match="did you mean 'chosen'"):
         take(database, who, "preference", rows, choosen="good")
     with pytest.raises(ValueError, match="columns= is not for kind=raw"):
@@ -270,6 +272,13 @@ WHOLE: dict[Kind, dict[str, Any]] = {
     "preference": {"prompt": [USER], "chosen": "a", "rejected": "b", "annotator": "n", "item": "i"},
     "scores": {"prompt": "p", "response": "r", "score": 1, "source": "s"},
     "raw": RAW,
+    "suggestions": {
+        "prompt": "p",
+        "responses": ["x", "y"],
+        "answer": {"preference": 1},
+        "source": "s",
+        "score": 1,
+    },
 }
 
 
@@ -292,6 +301,8 @@ def test_a_nul_is_refused_with_its_line_wherever_it_is(database: Database, who: 
     fine = WHOLE[kind]
     if kind == "scores":
         take(database, who, "responses", [{"prompt": "p", "response": "r"}])
+    if kind == "suggestions":
+        take(database, who, "preference", [{"prompt": "p", "chosen": "x", "rejected": "y"}])
     rows = [*spoiled(fine, "\0"), fine]
     done = take(database, who, kind, rows)
     assert (done.new, [entry.line for entry in done.bad]) == (1, list(range(1, len(rows))))
@@ -315,7 +326,13 @@ def test_json_as_text_hides_nothing(database: Database, who: Member, what: str) 
         ("raw", {"overlap": 2**40}), ("raw", {"shown_order": [2**70, 0]}), ("raw", {"active_ms": 2**31}),
         ("raw", {"submitted_at": "2026-01-01T00:00:00"}), ("raw", {"submitted_at": "0001-01-01T00:00:00+14:00"}),
         ("raw", {"share": 0.2}), ("raw", {"share": 0.5}), ("raw", {"prompt": [{"content": 5}]}), ("raw", {"questions": 2**33}),
-        ("prompts", {"prompt": "x" * 4_000_001}),
+        ("prompts", {"prompt": "x" * 4_000_001}), ("prompts", {"reference": {"a": 10**400}}),
+        ("prompts", {f"c{n}": n for n in range(1_001)}),
+        ("responses", {"sample_index": 2**31 - 1}), ("responses", {"params": {"t": -1e301}}),
+        ("responses", {"response": [f"r{n}" for n in range(1_001)]}),
+        ("raw", {"overlap": 10_001}), ("raw", {"active_ms": 86_400_001}), ("raw", {"supersedes": "s" * 201}),
+        ("raw", {"responses": RAW["responses"] * 51}), ("raw", {"store": "no hex"}),
+        ("suggestions", {"score": 1e10}), ("suggestions", {"answer": {"preference": 4}}),
     ],
 )  # fmt: skip
 def test_numbers_have_bounds(database: Database, who: Member, kind: Kind, change: dict[str, Any]) -> None:
@@ -328,6 +345,28 @@ def test_as_many_tokens_as_are_allowed_cost_no_memory(database: Database, who: M
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert take(database, who, "responses", [WHOLE["responses"] | {"n_tokens": 100_000_000}]).new == 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_infinite_scores_are_no_ties(store: Store, database: Database, who: Member) -> None:
+    row = '{"question": "q", "answer_0": "a", "answer_1": "b", "score_0": "1e999999", "score_1": "1e999999"}'
+    assert "must be a number" in take(database, who, "preference", row.encode()).bad[0].why
+    assert store.counts("main").votes == 0
+
+
+def test_a_row_of_numbers_is_long_too(
+    database: Database, who: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tutelage.feedback.imports.lines.LONGEST", 1_000)
+    done = take(database, who, "prompts", [{"prompt": "p", "reference": {"a": [1] * 1_001}}])
+    assert "longer than 1,000" in done.bad[0].why
+
+
+def test_one_pair_takes_so_many_votes(
+    database: Database, who: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tutelage.feedback.imports.rows.MOST_VOTES", 3)
+    done = take(database, who, "preference", [{"prompt": "p", "chosen": "a", "rejected": "b"}] * 5)
+    assert done.new == 3 and ["at most 3 votes" in bad.why for bad in done.bad] == [True, True]
 
 
 def test_nesting_ends_somewhere(database: Database, who: Member) -> None:

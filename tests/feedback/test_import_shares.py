@@ -79,7 +79,7 @@ def test_a_share_and_a_margin_stay_what_they_are(
         PAIR | {"prompt": "S5?", "p_chosen": 0.9, "margin": 2.5},
     ]  # fmt: skip
     assert take(database, who, *rows).new == 5 and take(database, who, *rows).there == 5
-    found = {row.prompt.text(): row for row in comparisons_from("store:main", address, aggregation)}
+    found = {row.prompt.text(): row for row in comparisons_from("store:main", address, aggregation).rows}
     assert (found["S2?"].p_chosen, found["S2?"].margin) == (0.5, 0.0)
     said = {name: (row.chosen, row.p_chosen, row.margin) for name, row in found.items() if name != "S2?"}
     assert said == {
@@ -138,11 +138,11 @@ def test_annotators_are_told_apart_by_name(store: Store, database: Database, who
     ]
     assert take(database, who, *rows).new == 3 and take(database, who, *rows).there == 3
     assert shares(store)["Q?"][1] == pytest.approx(2 / 3)
-    assert store.annotator_kinds() == {"7": "rule", "eve": "human", "bo": "rule"}
+    assert store.annotator_kinds() == {"7@import": "rule", "eve@import": "human", "bo@import": "rule"}
     otherwise = take(database, who, TURNED | {"annotator": 7}, PAIR | {"annotator": "eve"})
     assert [bad.why for bad in otherwise.bad] == [
         "'7' has voted otherwise on this pair already, and votes once",
-        "the annotator 'eve' is there as human, not as rule: rename one of them",
+        "the annotator 'eve@import' is there as human, not as rule: rename one of them",
     ]
 
 
@@ -221,7 +221,7 @@ def test_the_store_says_what_trainers_read_in_the_file(
     database.close()
     assert (done.new, done.bad) == (len(rows), [])
     assert by_content(rows) == by_content(read_comparisons(file))
-    assert by_content(comparisons_from("store:main", address, aggregation)) == by_content(rows)
+    assert by_content(comparisons_from("store:main", address, aggregation).rows) == by_content(rows)
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])

@@ -12,11 +12,10 @@ import pytest
 from tests.databases import fresh_sqlite
 from tests.feedback.kit import hand_in, owner
 from tests.feedback.kit import take as take_next
-from tutelage.data.reading.formats import read_comparisons
+from tutelage.data.reading.formats import read_comparisons, read_prompts
 from tutelage.feedback.asking.payloads import LiveResponse, PairAnswer, Schema
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
-from tutelage.feedback.exports.reading import read_export
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import building
 from tutelage.feedback.people.access import Member
@@ -115,7 +114,7 @@ def test_other_exports_keep_tools_or_say_that_they_cannot(
 ) -> None:
     spec = ExportSpec(format="unpaired", labels_from="pairs", file_format=file_format)
     out = exporting.export(database, olga, spec, tmp_path / f"rows.{file_format}").file
-    assert ASKED in {row.prompt for row in read_export(out)}
+    assert ASKED in set(read_prompts(out))
     done = exporting.export(database, olga, ExportSpec(format="hh", file_format=file_format), tmp_path / "hh")
     assert done.rows == 1 and done.left_out == {"prompt has tools, which transcripts cannot say": 1}
     raw = exporting.export(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.feedback.kit import hand_in, start
 from tests.train.making import make_model, make_tokenizer
@@ -18,6 +19,7 @@ from tutelage.feedback.work import queue
 from tutelage.models.loading import save
 from tutelage.store import Store
 from tutelage.store.database import Database
+from tutelage.store.schema import PromptRow
 
 SMALL = ["max_length=64", "batch_size=4", "max_steps=2", "save_every=2", "eval_every=2", "device=cpu"]
 
@@ -90,6 +92,22 @@ def test_reward_learns_from_pairs_and_ranks(
     assert inputs["store:main"] == comparisons_digest("store:main", answered, aggregation)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "held_out"), [("sft", 1), ("reward", 6 + 3)])
+def test_held_out_prompts_are_measured_and_not_trained_on(
+    answered: str, model: Path, tmp_path: Path, command: str, held_out: int
+) -> None:
+    database = Database(answered)
+    with database.write() as connection:
+        connection.execute(update(PromptRow).where(PromptRow.id == 1).values(split="test", task=""))
+    database.close()
+    out = tmp_path / command
+    args = ["data=store:main", f"store={answered}", f"model={model}", f"out={out}", "heldout_share=0", *SMALL]
+    assert run_command(find(command), args) == 0
+    found = json.loads((out / "preflight.json").read_text())
+    assert (found["rows"], found["held_out"]["rows"]) == (3 * held_out, held_out)
+
+
 def test_sft_without_anything_written(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +125,7 @@ def test_sft_without_anything_written(
     )
 
 
-@pytest.mark.parametrize(("command", "read"), [("sft", "demonstrations"), ("reward", "voted_pairs")])
+@pytest.mark.parametrize(("command", "read"), [("sft", "written"), ("reward", "voted_pairs")])
 def test_the_hash_is_that_of_the_rows_that_are_trained_on(
     command: str, read: str, answered: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,6 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
 from tutelage.feedback.exports.files import COLUMNS, cell, escaped, unescaped, write_rows
-from tutelage.feedback.exports.reading import read_export
 from tutelage.feedback.people.access import Member
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Message, Prompt
@@ -32,9 +31,9 @@ from tutelage.store.database import Database
 CHAT = Prompt((Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "=1+1")), "sums")
 PLAIN = Prompt("How many?", "maths", {"answer": {"n": 3}})
 ROWS = [
-    Comparison(PLAIN, "-1", "=HYPERLINK(A1)", 0.75, 0.5, "eos", "length").to_json() | {"item": "a"},
-    Comparison(Prompt("Two\nlines, \"quoted\""), "@you", "", 1.0).to_json() | {"item": "b"},
-    Comparison(CHAT, "2", "'=2").to_json() | {"item": "c"},
+    Comparison(PLAIN, "-1", "=HYPERLINK(A1)", 0.75, 0.5, "eos", "length").to_json() | {"item": "a", "split": "train"},
+    Comparison(Prompt("Two\nlines, \"quoted\""), "@you", "", 1.0).to_json() | {"item": "b", "split": "train"},
+    Comparison(CHAT, "2", "'=2").to_json() | {"item": "c", "split": "train"},
 ]  # fmt: skip
 
 
@@ -86,22 +85,22 @@ def test_csv_by_hand(tmp_path: Path) -> None:
         json.dumps([{"role": "assistant", "content": text}]).replace('"', '""') for text in ("2", "'=2")
     ]
     assert written(tmp_path, ROWS, "csv").read_bytes().decode() == (
-        "prompt,chosen,rejected,task,reference,p_chosen,margin,chosen_finish,rejected_finish,item\r\n"
-        'How many?,-1,\'=HYPERLINK(A1),maths,"{""answer"": {""n"": 3}}",0.75,0.5,eos,length,a\r\n'
-        '"Two\nlines, ""quoted""",\'@you,,,,1.0,0.0,eos,eos,b\r\n'
-        f'"{chat}","{answers[0]}","{answers[1]}",sums,,1.0,0.0,eos,eos,c\r\n'
+        "prompt,chosen,rejected,task,reference,p_chosen,margin,chosen_finish,rejected_finish,item,split\r\n"
+        'How many?,-1,\'=HYPERLINK(A1),maths,"{""answer"": {""n"": 3}}",0.75,0.5,eos,length,a,train\r\n'
+        '"Two\nlines, ""quoted""",\'@you,,,,1.0,0.0,eos,eos,b,train\r\n'
+        f'"{chat}","{answers[0]}","{answers[1]}",sums,,1.0,0.0,eos,eos,c,train\r\n'
     )
 
 
 def test_ratings_have_a_column_per_criterion(tmp_path: Path) -> None:
     start = {"prompt": "p", "task": "", "reference": None, "response": "r", "response_finish": "eos"}
-    start |= {"item": "i", "slot": 0}
+    start |= {"item": "i", "split": "train", "slot": 0}
     rows = [start | {"n": 2, "values": {"tone": -1.5}}, start | {"n": 1, "values": {"tone": 2, "overall": 7}}]
     found = written(tmp_path, rows, "csv", format="ratings").read_text().splitlines()
     assert found == [
-        "prompt,task,reference,response,response_finish,item,slot,n,rating_overall,rating_tone",
-        "p,,,r,eos,i,0,2,,-1.5",
-        "p,,,r,eos,i,0,1,7,2",
+        "prompt,task,reference,response,response_finish,item,split,slot,n,rating_overall,rating_tone",
+        "p,,,r,eos,i,train,0,2,,-1.5",
+        "p,,,r,eos,i,train,0,1,7,2",
     ]
     table = pq.read_table(written(tmp_path, rows, "parquet", format="ratings"))
     assert table.column("rating_overall").to_pylist() == [None, 7.0]
@@ -156,7 +155,7 @@ def test_every_format_in_every_kind_of_file(
             manifest = json.loads(done.manifest.read_text())
             assert (manifest["sha256"], manifest["rows"]) == (sha256_of(done.file), done.rows)
             found[kind] = done.file
-            assert len(exporting.preview(database, busy, chosen)) == min(3, done.rows)
+            assert len(exporting.preview(database, busy, chosen).first) == min(3, done.rows)
         lines = [json.loads(line) for line in found["jsonl"].read_text().splitlines()]
         table = pq.read_table(found["parquet"]).to_pylist()
         assert len(table) == len(lines) > 0
@@ -166,13 +165,9 @@ def test_every_format_in_every_kind_of_file(
             with found["csv"].open(newline="") as stream:
                 cells = list(csv.DictReader(stream))
             assert len(cells) == len(lines) and list(cells[0]) == list(table[0])
-        if format in ("unpaired", "ranked", "stepwise", "ratings"):
-            assert read_export(found["parquet"]) == read_export(found["jsonl"])
     assert list(read_demonstrations(str(tmp_path / "sft.parquet"))) == list(
         read_demonstrations(str(tmp_path / "sft.jsonl"))
     )
-    with pytest.raises(ValueError, match="is for spreadsheets"):
-        read_export(tmp_path / "unpaired.csv")
 
 
 def same(value: Any, line: dict[str, Any], name: str) -> bool:

@@ -9,13 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.making import new_vote
-from tutelage.records import Prompt, Vote
+from tutelage.records import Comparison, Prompt, Vote
 from tutelage.store import Store, VotedPair
-from tutelage.store.aggregate import comparisons, in_slots, share_of_first
+from tutelage.store.aggregate import Aggregation, Ties, comparison_of, in_slots, share_of_first
 
 
 def voted(first: str, second: str, votes: list[Vote], settled: int | None = None) -> VotedPair:
     return VotedPair("item", 1, Prompt("p"), (first, second), tuple(votes), settled)
+
+
+def comparisons(pairs: list[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
+    rows = (comparison_of(pair, aggregation, ties) for pair in pairs)
+    return [row for row in rows if isinstance(row, Comparison)]
 
 
 PREFERENCES = st.lists(st.integers(-3, 3), min_size=1, max_size=9)
@@ -106,6 +111,32 @@ def test_adjudicated_leaves_open_disputes_out() -> None:
         (row,) = comparisons([voted("x", "y", split, settled)], "adjudicated", "keep")
         assert (row.chosen, row.p_chosen) == (chosen, 1.0)
     assert comparisons([voted("x", "y", agreed, 0)], "adjudicated", "drop") == []  # settled as a tie
+
+
+@pytest.mark.parametrize(
+    ("preferences", "weights", "majority", "share", "margin"),
+    [  # by hand; below 0 is for x
+        ([1, -1], [1, 3], 1.0, 0.75, 1 / 3),  # an expert against one
+        ([1, 1, -1], [1, 1, 3], 1.0, 0.6, 1 / 3),  # an expert against two: 3 to 2
+        ([1, 1, 1, -1], [1, 1, 1, 3], 0.5, 0.5, 0.0),  # against three: even
+        ([2, -1, -3], [1, 1, 2], 1.0, 0.75, (1 * 1 / 3 + 2 * 1) / 3),  # for x: slightly once, much twice
+        ([0, -1], [3, 1], 1.0, 0.625, 1 / 3),  # a tie of an expert: 1.5 to either, and 1 for x
+    ],
+)
+def test_experts_count_more(
+    preferences: list[int], weights: list[float], majority: float, share: float, margin: float
+) -> None:
+    votes = [Vote("a", p, 0, weight=w) for p, w in zip(preferences, weights, strict=True)]
+    assert share_of_first(votes, "majority") == majority
+    assert share_of_first(votes, "all") == pytest.approx(share)
+    (row,) = comparisons([voted("x", "y", votes)], "majority", "keep")
+    assert row.margin == pytest.approx(margin, abs=1e-6)
+
+
+def test_why_there_is_no_row() -> None:
+    apart = voted("x", "y", [Vote("a", -2, 0), Vote("b", 2, 0)])
+    assert comparison_of(apart, "majority", "drop") == "tie"
+    assert comparison_of(apart, "adjudicated", "keep") == "unsettled dispute"
 
 
 @given(st.integers(-3, 3), st.sampled_from([0, 1]))

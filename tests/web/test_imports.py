@@ -68,7 +68,7 @@ def parquet() -> bytes:
     ],
 )  # fmt: skip
 def test_any_kind_of_file(api: TestClient, name: str, content: bytes) -> None:
-    said = {"new": 3, "there": 0, "bad": [], "unused": {}}
+    said = {"new": 3, "there": 0, "bad": [], "unused": {}, "needs": ""}
     assert send(api, content, name).json() == said
     assert send(api, content, name).json() == said | {"new": 0, "there": 3}
 
@@ -76,7 +76,9 @@ def test_any_kind_of_file(api: TestClient, name: str, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("rows.xlsx", LINES, "Rows.xlsx is of an unknown kind"),
+        ("rows.xlsx", b"PK\x03\x04" + LINES, "Rows.xlsx is an Excel workbook or another archive"),
+        ("rows.dat", b"\x00\x01\x02" * 99, "is no text and no Parquet file"),
+        ("rows.dat", b"hello\nworld\n", "holds no rows that can be told apart"),
         ("rows.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], "is not a complete gzip file"),
         ("rows.jsonl.gz", gzip.compress(b" " * 2**21, mtime=0), "unpacks to more than 1 MiB"),
         ("rows.parquet", parquet()[:-9], "is not a readable parquet file"),

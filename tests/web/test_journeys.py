@@ -616,12 +616,13 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         follow(page, page.get_by_role("button", name="Make the project"))
         page.get_by_role("heading", name="Manage").wait_for()
         rows = '{"prompt": "Say a number.", "response": "One."}\n{"prompt": "Say a number.", "response": "Two."}\nnonsense\n'
-        page.get_by_label("Rows hold").select_option("responses")
         page.get_by_label("File (JSON, CSV, TSV, Parquet)").set_input_files(
             {"name": "rows.jsonl", "mimeType": "text/plain", "buffer": rows.encode()}
         )
+        page.get_by_text("JSON lines, utf-8, responses. 2 new, 0 were there already, 1 not taken.").wait_for()
+        assert building.browse(world.database, world.member("fresh one"), building.Query()) == []
         page.get_by_role("button", name="Import").click()
-        page.get_by_text("line 3:").wait_for()
+        page.get_by_text("2 new, 0 were there already, 1 not taken.", exact=True).wait_for()
         page.get_by_role("button", name="Build").click()
         page.get_by_text("1 new items").wait_for()
         page.get_by_role("button", name="Make a link").click()

@@ -166,20 +166,18 @@ def test_export_is_what_was_previewed(world: World, server: Running, browser: An
         page.goto("/p/files/export")
         page.locator("#rows pre").first.wait_for()
         previewed = json.loads(page.locator("#rows pre").first.inner_text())
-        page.get_by_role("button", name="Write the files").click()
+        page.get_by_text("6 rows", exact=True).wait_for()  # before anything is written
         with page.expect_download() as waiting:
-            page.get_by_role("link", name="Download the rows").click()
+            page.get_by_role("button", name="Download").click()
         rows = [json.loads(line) for line in Path(waiting.value.path()).read_text().splitlines()]
         page.screenshot(path=shots / "export.png", full_page=True)
         assert rows[0] == previewed and len(rows) == 6
         with page.expect_download() as waiting:
-            page.get_by_role("link", name="Manifest").click()
+            page.get_by_role("link", name="Its manifest").click()
         assert json.loads(Path(waiting.value.path()).read_text())["rows"] == 6
         page.get_by_label("Kind of file").select_option("csv")
-        page.get_by_role("button", name="Write the files").click()
-        page.locator("a[href*=exports]", has_text="Download the rows").wait_for()
         with page.expect_download() as waiting:
-            page.get_by_role("link", name="Download the rows").click()
+            page.get_by_role("button", name="Download").click()
         assert waiting.value.suggested_filename == "preference.csv"
 
 

@@ -113,10 +113,10 @@ def test_a_newcomer_labels_what_a_panel_has_labelled(world: World, server: Runni
     settings = load(RewardSettings, words[2:])
     own = comparisons_from(
         settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators
-    )
+    ).rows
     member = world.member("panel", world.users["nell van Dyk"])
     agreed = tables.own_agreement(world.database, member)
     assert agreed is not None and agreed.compared == 6 == len(own)
-    panel = comparisons_from(settings.data, settings.store, annotators=["simulated"])
+    panel = comparisons_from(settings.data, settings.store, annotators=["simulated"]).rows
     same = {(row.prompt, row.chosen) for row in own} & {(row.prompt, row.chosen) for row in panel}
     assert len(same) == agreed.agreed

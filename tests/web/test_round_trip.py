@@ -105,7 +105,7 @@ def test_the_side_that_was_pressed_is_the_side_that_training_prefers(
 ) -> None:
     pressed = label(page, monkeypatch)
     assert len(pressed) == len(CASES)
-    assert chosen_of(comparisons_from("store:main", str(world.path))) == pressed
+    assert chosen_of(comparisons_from("store:main", str(world.path)).rows) == pressed
 
     file = tmp_path / "rows.jsonl"
     file.write_bytes(exported(page, format=format))
@@ -114,7 +114,7 @@ def test_the_side_that_was_pressed_is_the_side_that_training_prefers(
     with closing(Database(copy)) as database:
         projects.local_member(database, "copy", create=True)
     assert run_command(find("feedback import"), imported) == 0
-    rows = comparisons_from("store:copy", str(copy))
+    rows = comparisons_from("store:copy", str(copy)).rows
     assert chosen_of(rows) == pressed
     assert [row.margin for row in rows] == pytest.approx([STRENGTH / 3] * 4, abs=1e-6)
 

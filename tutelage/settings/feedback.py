@@ -36,8 +36,14 @@ class FeedbackImportSettings(StoreSettings, ColumnSettings):
 
     project: str = setting("main", "Project that receives the rows; made if missing.")
     file: Path = setting(..., "File to read, of any kind that trainers read: JSON, CSV, TSV, Parquet.")
-    kind: Literal["prompts", "responses", "preference", "scores", "raw"] = setting(
-        "responses", "What the rows hold; raw is what an export with format=raw wrote."
+    kind: Literal["auto", "prompts", "responses", "preference", "scores", "suggestions", "raw"] = setting(
+        "responses",
+        "What the rows hold; raw is what an export with format=raw wrote; auto goes by the columns.",
+    )
+    encoding: str = setting(
+        "auto",
+        "How text is written: auto (UTF-8, or UTF-16 with a mark), or a name such as windows-1252, utf-16 or gb18030.",
+        everyday=False,
     )
 
 
@@ -52,8 +58,10 @@ class FeedbackExportSettings(StoreSettings):
     file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
         "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
     )
-    aggregation: Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
-        "majority", "How several answers become one row; all keeps vote shares, or one row per answer."
+    aggregation: Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
+        "auto",
+        "How several answers become one row; auto is adjudicated once something was settled, else majority; all keeps vote "
+        "shares, or one row per answer.",
     )
     ties: Literal["keep", "drop"] = setting(
         "drop", "An exact tie becomes a row with probability 0.5, or no row."
@@ -68,6 +76,15 @@ class FeedbackExportSettings(StoreSettings):
         False, "raw and ratings: write annotators' real names instead of numbers.", everyday=False
     )
     gold: bool = setting(True, "Also write gold items.", everyday=False)
+    split: str = setting(
+        "auto",
+        "Prompts of which split: a name, all, or auto: for raw all, else those that are trained on (train..., live).",
+    )
+    provenance: bool = setting(
+        False,
+        "preference: also write who compared, what wrote the responses, and how far people agreed.",
+        everyday=False,
+    )
 
 
 class FeedbackStatusSettings(StoreSettings):

@@ -10,22 +10,30 @@ from typing import Literal
 from tutelage.records import Comparison, Vote
 from tutelage.store.rows import VotedPair
 
-Aggregation = Literal["majority", "all", "adjudicated"]
+Aggregation = Literal["auto", "majority", "all", "adjudicated"]
 Ties = Literal["keep", "drop"]
+NoRow = Literal["tie", "unsettled dispute"]  # why a pair gives no row
 
 
 def share_of_first(votes: Sequence[Vote], aggregation: Literal["majority", "all"]) -> float:
     """The probability that the first response is better, in [0, 1].
 
     `majority`: the sign of the summed preferences (1.0, 0.0, or 0.5 for an exact tie); a strong preference counts
-    for more than a slight one.  `all`: the share of votes for the first; a tied vote counts half to each.  A vote that
-    stands alone says it itself, in both: where it is a share of votes, those were counted before.
+    for more than a slight one.  `all`: the share of votes for the first; a tied vote counts half to each.  In both a vote
+    counts `Vote.weight` times.  A vote that stands alone says it itself: where it is a share of votes, those were counted
+    before.
     """
     assert votes, "a pair without votes has no share"
     if aggregation == "majority" and len(votes) > 1:
-        total = sum(vote.preference for vote in votes)
+        total = math.fsum(vote.weight * vote.preference for vote in votes)
         return 0.5 if total == 0 else float(total < 0)
-    return math.fsum(vote.for_first for vote in votes) / len(votes)
+    return weighted_mean((vote.for_first, vote.weight) for vote in votes)
+
+
+def weighted_mean(values: Iterable[tuple[float, float]]) -> float:
+    """The mean of (value, weight)."""
+    pairs = list(values)
+    return math.fsum(value * weight for value, weight in pairs) / math.fsum(weight for _, weight in pairs)
 
 
 def counted_before(pair: VotedPair) -> bool:
@@ -44,18 +52,21 @@ def undisputed(pair: VotedPair) -> VotedPair | None:
 def margin_of(pair: VotedPair, first: float) -> float:
     """How much better the better response is by those who say so, from 0 to 1 (the end of their scale).
 
-    The mean strength of the votes on the side that `first`, the probability that the first response is better, is on:
-    with seven steps 1/3, 2/3 and 1 are "slightly better", "better" and "much better", the margins of Llama 2 (Touvron
-    et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.  Margins that came
-    from a file are taken as they are, also beyond 1; the one of a vote that stands alone to the last digit.
+    The mean strength (by `Vote.weight`) of the votes on the side that `first`, the probability that the first response
+    is better, is on: with seven steps 1/3, 2/3 and 1 are "slightly better", "better" and "much better", the margins of
+    Llama 2 (Touvron et al. 2023, arXiv 2307.09288, table 27).  0 for a tie, and where nobody was asked by how much.
+    Margins that came from a file are taken as they are, also beyond 1; the one of a vote that stands alone to the last
+    digit.
     """
     if len(pair.votes) == 1 and pair.votes[0].margin is not None:
         return pair.votes[0].margin
     side = (first < 0.5) - (first > 0.5)
-    strengths = [_strength(vote, pair.scale) for vote in pair.votes if vote.preference * side > 0]
-    said = [strength for strength in strengths if strength]
+    strengths = [
+        (_strength(vote, pair.scale), vote.weight) for vote in pair.votes if vote.preference * side > 0
+    ]
+    said = [pair for pair in strengths if pair[0]]
     end = max([1.0, *(vote.margin for vote in pair.votes if vote.margin is not None)])
-    return round(min(end, sum(said) / len(said)), 6) if said else 0.0
+    return round(min(end, weighted_mean(said)), 6) if said else 0.0
 
 
 def _strength(vote: Vote, scale: int) -> float:
@@ -65,13 +76,13 @@ def _strength(vote: Vote, scale: int) -> float:
     return abs(vote.preference) / scale if scale > 1 else 0.0
 
 
-def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
-    """A pair as a training row, given the probability that its first response is better; None for a dropped tie.
+def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | NoRow:
+    """A pair as a training row, given the probability that its first response is better; a dropped tie is none.
 
     A kept tie has p_chosen 0.5 and the first response as `chosen` (which means nothing then).
     """
     if first == 0.5 and ties == "drop":
-        return None
+        return "tie"
     margin = margin_of(pair, first)
     (one, other), (finish, other_finish) = pair.texts, pair.finishes
     if first >= 0.5:
@@ -79,14 +90,15 @@ def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | None:
     return Comparison(pair.prompt, other, one, 1 - first, margin, other_finish, finish)
 
 
-def comparisons(pairs: Iterable[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
-    """One row per pair, in their order; `adjudicated` leaves open disputes out, and goes by the majority elsewhere."""
-    if aggregation == "adjudicated":
-        pairs = (found for found in map(undisputed, pairs) if found is not None)
-    share_by: Literal["majority", "all"] = "all" if aggregation == "all" else "majority"
-    shares = ((pair, share_of_first(pair.votes, share_by)) for pair in pairs)
-    rows = (oriented(pair, share, ties) for pair, share in shares)
-    return [row for row in rows if row is not None]
+def comparison_of(
+    pair: VotedPair, aggregation: Literal["majority", "all", "adjudicated"], ties: Ties
+) -> Comparison | NoRow:
+    """A pair's row, or why there is none; `adjudicated` leaves open disputes out, and goes by the majority elsewhere."""
+    agreed = undisputed(pair) if aggregation == "adjudicated" else pair
+    if agreed is None:
+        return "unsettled dispute"
+    share = share_of_first(agreed.votes, "all" if aggregation == "all" else "majority")
+    return oriented(agreed, share, ties)
 
 
 def in_slots(screen_preference: int, first_shown: int) -> int:

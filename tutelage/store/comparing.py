@@ -5,23 +5,48 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy.orm import aliased
 
 from tutelage.records import Demonstration, Finish, Prompt, Vote
-from tutelage.store.current import IS_CURRENT
-from tutelage.store.pairing import pair_query
-from tutelage.store.rows import VotedPair, finish_of
-from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
-from tutelage.store.schema_feedback import Assignment, RankEntry, Rewrite, SchemaVersion
+from tutelage.store.current import IS_CURRENT, IS_SETTLING
+from tutelage.store.rows import VotedPair, finish_of, is_held_out
+from tutelage.store.schema import (
+    Annotation,
+    Annotator,
+    Item,
+    ItemResponse,
+    Project,
+    PromptRow,
+    ResponseRow,
+    digest,
+)
+from tutelage.store.schema_feedback import (
+    Account,
+    Assignment,
+    Membership,
+    RankEntry,
+    Rewrite,
+    SchemaVersion,
+)
 from tutelage.store.voting import read_votes
 
 LONGEST_SCALE = 3  # steps to each side: how far a preference goes
+EXPERT_WEIGHT = (
+    3.0  # where a project's settings do not say it: what `ProjectSettings.expert_weight` begins with
+)
+COUNTED = Annotation.role == "answer"
 
 
 class ItemContent(NamedTuple):
-    """An item with its prompt, the texts in its slots, and how each of them ended."""
+    """An item with its prompt, the texts in its slots, how each of them ended, and their rows.
+
+    `split` is the prompt's; what arose in a chat about a held-out prompt is held out with it.  `redacted`: the text of
+    the prompt or of a response is gone.
+    """
 
     item_id: int
     type: str
@@ -29,19 +54,29 @@ class ItemContent(NamedTuple):
     prompt: Prompt
     texts: tuple[str, ...]
     finishes: tuple[Finish, ...]
+    responses: tuple[int, ...]
+    split: str
+    redacted: bool
 
 
-class _Written(NamedTuple):
-    """A current rewrite or demonstration.  What people write is complete; the original may have been cut."""
+class Written(NamedTuple):
+    """A current rewrite or demonstration; its text is empty once it is redacted.
 
-    item_id: int
-    item_digest: str
-    prompt: Prompt
-    original: str | None
-    original_finish: Finish
+    What people write is complete; the original may have been cut.
+    """
+
+    item: ItemContent
     text: str
     annotator: str
     makes_pair: bool
+
+    @property
+    def redacted(self) -> bool:
+        return self.item.redacted or not self.text
+
+    @property
+    def demonstration(self) -> Demonstration:
+        return Demonstration(self.item.prompt, self.text)
 
 
 def read_voted_pairs(connection: Connection, project_id: int) -> list[VotedPair]:
@@ -54,61 +89,97 @@ def read_voted_pairs(connection: Connection, project_id: int) -> list[VotedPair]
     return [found[key] for key in sorted(found)]
 
 
-def read_demonstrations(connection: Connection, project_id: int) -> list[Demonstration]:
-    """See `Store.demonstrations`."""
-    rows = sorted(_written(connection, project_id), key=lambda row: (row.item_digest, row.text))
-    return [Demonstration(row.prompt, row.text) for row in rows]
+def read_written(connection: Connection, project_id: int) -> list[Written]:
+    """What people have rewritten or written, ordered by content."""
+    return sorted(_written(connection, project_id), key=lambda row: (row.item.digest, row.text))
+
+
+def read_weights(connection: Connection, project_id: int) -> dict[str, float]:
+    """annotator -> how many votes one of theirs counts for, for those whose votes count more than once."""
+    settings = connection.scalar(select(Project.settings).where(Project.id == project_id)) or {}
+    weight = float(settings.get("expert_weight", EXPERT_WEIGHT))
+    experts = (
+        select(Annotator.name)
+        .join(Account, Account.annotator_id == Annotator.id)
+        .join(Membership, Membership.account_id == Account.id)
+        .where(Membership.project_id == project_id, Membership.role == "expert")
+    )
+    return dict.fromkeys(connection.scalars(experts), weight)
 
 
 def _pairs(connection: Connection, project_id: int) -> dict[str, VotedPair]:
+    weights = read_weights(connection, project_id)
     by_item: dict[int, list[Vote]] = defaultdict(list)
     for stored in read_votes(connection, project_id, revisions=False):
-        by_item[stored.item_id].append(stored.vote)
-    settled = {row.item_id: row.preference for row in _settled(connection, project_id)}
+        weight = weights.get(stored.vote.annotator, 1.0)
+        by_item[stored.item_id].append(replace(stored.vote, weight=weight))
+    settled = {row.item_id: row.preference for row in _answers(connection, project_id, "pair", IS_SETTLING)}
     scales = _scales(connection, project_id)
     return {
-        row.digest: VotedPair(
-            row.digest,
-            row.id,
-            Prompt.from_json(row.content, row.task, row.reference),
-            (row.first, row.second),
-            tuple(by_item[row.id]),
-            settled.get(row.id),
-            scales.get(row.id, LONGEST_SCALE),
-            (finish_of(row.first_finish), finish_of(row.second_finish)),
+        item.digest: _voted(
+            item,
+            (0, 1),
+            tuple(by_item[item.item_id]),
+            settled.get(item.item_id),
+            scales.get(item.item_id, LONGEST_SCALE),
         )
-        for row in connection.execute(pair_query(project_id))
-        if row.id in by_item
+        for item in read_items(connection, project_id, "pair")
+        if item.item_id in by_item
     }
+
+
+def _voted(
+    item: ItemContent, slots: tuple[int, int], votes: tuple[Vote, ...], settled: int | None, scale: int
+) -> VotedPair:
+    """Two of an item's responses, with the votes on them."""
+    i, j = slots
+    return VotedPair(
+        item.digest,
+        item.item_id,
+        item.prompt,
+        (item.texts[i], item.texts[j]),
+        votes,
+        settled,
+        scale,
+        (item.finishes[i], item.finishes[j]),
+        item.split,
+        (item.responses[i], item.responses[j]),
+        item.redacted,
+    )
 
 
 def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
     """Every two responses that somebody has ranked: a rank says which is better, not by how much."""
-    answers = _current(connection, project_id, "rank", "answer")
+    answers = _answers(connection, project_id, "rank", COUNTED)
     if not answers:
         return {}
+    weights = read_weights(connection, project_id)
     ranks: dict[int, dict[int, int]] = defaultdict(dict)  # annotation -> slot -> rank
     query = select(RankEntry.annotation_id, RankEntry.slot, RankEntry.rank)
     query = query.join(Annotation, Annotation.id == RankEntry.annotation_id)
     query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == project_id)
     for row in connection.execute(query):
         ranks[row.annotation_id][row.slot] = row.rank
-    settled = {row.item_id: row.id for row in _current(connection, project_id, "rank", "adjudication")}
+    settled = {row.item_id: row.id for row in _answers(connection, project_id, "rank", IS_SETTLING)}
     by_item: dict[int, list[Any]] = defaultdict(list)
     for row in answers:
         by_item[row.item_id].append(row)
     found = {}
-    for item_id, _, item_digest, prompt, texts, ends in read_items(connection, project_id, "rank"):
-        for i, j in itertools.combinations(range(len(texts)), 2):
+    for item in read_items(connection, project_id, "rank"):
+        settling = ranks[settled[item.item_id]] if item.item_id in settled else None
+        for i, j in itertools.combinations(range(len(item.texts)), 2):
             votes = tuple(
-                Vote(row.name, _sign(ranks[row.id], i, j), _first_shown(row.presented_order, i, j))
-                for row in by_item[item_id]
+                Vote(
+                    row.name,
+                    _sign(ranks[row.id], i, j),
+                    _first_shown(row.presented_order, i, j),
+                    weight=weights.get(row.name, 1.0),
+                )
+                for row in by_item[item.item_id]
             )
-            said = _sign(ranks[settled[item_id]], i, j) if item_id in settled else None
             if votes:
-                key = digest("ranked", item_digest, i, j)
-                pair, finishes = (texts[i], texts[j]), (ends[i], ends[j])
-                found[key] = VotedPair(item_digest, item_id, prompt, pair, votes, said, 1, finishes)
+                said = None if settling is None else _sign(settling, i, j)
+                found[digest("ranked", item.digest, i, j)] = _voted(item, (i, j), votes, said, 1)
     return found
 
 
@@ -116,18 +187,28 @@ def _rewritten(connection: Connection, project_id: int) -> dict[str, VotedPair]:
     """Each rewrite with its original; its writers (two may write the same) prefer it, having seen the original first."""
     found: dict[str, VotedPair] = {}
     for row in _written(connection, project_id):
-        if row.original is None or not row.makes_pair:
+        item = row.item
+        if not item.texts or not row.makes_pair:
             continue
-        key = digest("rewritten", row.item_digest, row.text)
+        key = digest("rewritten", item.digest, row.text)
         votes = (*(found[key].votes if key in found else ()), Vote(row.annotator, -1, 1))
-        pair: tuple[str, str] = (row.text, row.original)
-        finishes: tuple[Finish, Finish] = ("eos", row.original_finish)
-        found[key] = VotedPair(row.item_digest, row.item_id, row.prompt, pair, votes, None, 1, finishes)
+        found[key] = VotedPair(
+            item.digest,
+            item.item_id,
+            item.prompt,
+            (row.text, item.texts[0]),
+            votes,
+            scale=1,
+            finishes=("eos", item.finishes[0]),
+            split=item.split,
+            responses=(None, item.responses[0]),
+            redacted=row.redacted,
+        )
     return found
 
 
-def _written(connection: Connection, project_id: int) -> list[_Written]:
-    answers = _current(connection, project_id, "rewrite", "answer")
+def _written(connection: Connection, project_id: int) -> list[Written]:
+    answers = _answers(connection, project_id, "rewrite", COUNTED)
     if not answers:
         return []
     texts = {
@@ -136,22 +217,10 @@ def _written(connection: Connection, project_id: int) -> list[_Written]:
     schemas = select(SchemaVersion.id, SchemaVersion.content).where(SchemaVersion.project_id == project_id)
     pairs = {row.id: bool(row.content["rewrite_makes_pair"]) for row in connection.execute(schemas)}
     items = {item.item_id: item for item in read_items(connection, project_id, "rewrite")}
-    written = []
-    for row in answers:
-        item = items[row.item_id]
-        written.append(
-            _Written(
-                item.item_id,
-                item.digest,
-                item.prompt,
-                original=item.texts[0] if item.texts else None,
-                original_finish=item.finishes[0] if item.finishes else "eos",
-                text=texts[row.id],
-                annotator=row.name,
-                makes_pair=pairs[row.schema_version_id],
-            )
-        )
-    return written
+    return [
+        Written(items[row.item_id], texts[row.id], row.name, pairs.get(row.schema_version_id, True))
+        for row in answers
+    ]
 
 
 def _scales(connection: Connection, project_id: int) -> dict[int, int]:
@@ -173,12 +242,8 @@ def _scales(connection: Connection, project_id: int) -> dict[int, int]:
     return scales
 
 
-def _settled(connection: Connection, project_id: int) -> Sequence[Any]:
-    return _current(connection, project_id, "pair", "adjudication")
-
-
-def _current(connection: Connection, project_id: int, type: str, role: str) -> Sequence[Any]:
-    """The answers to items of one type that nobody has revised since, in the order of their ids."""
+def _answers(connection: Connection, project_id: int, type: str, which: ColumnElement[bool]) -> Sequence[Any]:
+    """Current answers to items of one type, in the order of their ids."""
     query = (
         select(
             Annotation.id,
@@ -191,8 +256,7 @@ def _current(connection: Connection, project_id: int, type: str, role: str) -> S
         .join(Item, Item.id == Annotation.item_id)
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
-        .where(Item.project_id == project_id, Item.type == type, Annotation.role == role)
-        .where(IS_CURRENT)
+        .where(Item.project_id == project_id, Item.type == type, which, IS_CURRENT)
         .order_by(Annotation.id)
     )
     return connection.execute(query).all()
@@ -201,19 +265,38 @@ def _current(connection: Connection, project_id: int, type: str, role: str) -> S
 def read_items(connection: Connection, project_id: int, *types: str) -> list[ItemContent]:
     """The items of some types with their contents, ordered by content."""
     of_type = (Item.project_id == project_id, Item.type.in_(types))
-    responses: dict[int, list[tuple[str, Finish]]] = defaultdict(list)
+    responses: dict[int, list[Any]] = defaultdict(list)
     shown = (
-        select(ItemResponse.item_id, ResponseRow.text, ResponseRow.finish_reason)
+        select(
+            ItemResponse.item_id,
+            ResponseRow.id,
+            ResponseRow.text,
+            ResponseRow.finish_reason,
+            ResponseRow.redacted_at,
+        )
         .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
         .join(Item, Item.id == ItemResponse.item_id)
         .where(*of_type)
         .order_by(ItemResponse.item_id, ItemResponse.slot)
     )
-    for item_id, text, reason in connection.execute(shown):
-        responses[item_id].append((text, finish_of(reason)))
+    for row in connection.execute(shown):
+        responses[row.item_id].append(row)
+    parent, began_with = aliased(Item), aliased(PromptRow)
     prompts = (
-        select(Item.id, Item.type, Item.digest, PromptRow.content, PromptRow.task, PromptRow.reference)
+        select(
+            Item.id,
+            Item.type,
+            Item.digest,
+            PromptRow.content,
+            PromptRow.task,
+            PromptRow.reference,
+            PromptRow.split,
+            PromptRow.redacted_at,
+            began_with.split.label("began_with"),
+        )
         .join(PromptRow, PromptRow.id == Item.prompt_id)
+        .outerjoin(parent, parent.id == Item.parent_id)
+        .outerjoin(began_with, began_with.id == parent.prompt_id)
         .where(*of_type)
         .order_by(Item.digest)
     )
@@ -223,8 +306,11 @@ def read_items(connection: Connection, project_id: int, *types: str) -> list[Ite
             row.type,
             row.digest,
             Prompt.from_json(row.content, row.task, row.reference),
-            tuple(text for text, _ in responses[row.id]),
-            tuple(finish for _, finish in responses[row.id]),
+            tuple(one.text for one in responses[row.id]),
+            tuple(finish_of(one.finish_reason) for one in responses[row.id]),
+            tuple(one.id for one in responses[row.id]),
+            row.began_with if row.began_with and is_held_out(row.began_with) else row.split,
+            any(part.redacted_at is not None for part in (row, *responses[row.id])),
         )
         for row in connection.execute(prompts)
     ]

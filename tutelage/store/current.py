@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import aliased
 
-from tutelage.store.schema import Annotation
+from tutelage.store.schema import Annotation, Item
+from tutelage.store.schema_feedback import Withdrawal
 
 _later = aliased(Annotation)
 # Conditions on `Annotation`.
@@ -14,3 +15,14 @@ IS_VOTE = Annotation.role != "adjudication"  # an annotator's own answer, counte
 IS_FIRST = (
     Annotation.supersedes_id.is_(None) & IS_VOTE
 )  # what each answer began with: one row per annotator and item
+_withdrawn = select(Withdrawal.annotation_id).where(Withdrawal.annotation_id == Annotation.id)
+IS_SETTLING = (
+    (Annotation.role == "adjudication") & IS_CURRENT & ~_withdrawn.correlate(Annotation).exists()
+)  # the adjudication that holds
+
+
+def any_settled(connection: Connection, project_id: int) -> bool:
+    """Whether somebody has settled an item of the project: then `auto` aggregates as `adjudicated`."""
+    query = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    settled = query.where(Item.project_id == project_id, IS_SETTLING).limit(1)
+    return connection.scalar(settled) is not None

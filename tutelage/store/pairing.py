@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 from tutelage.records import Prompt
 from tutelage.store.choosing import Candidate, Group, choose_groups, in_slots_order, item_digest
 from tutelage.store.current import IS_FIRST
+from tutelage.store.rows import LIVE as LIVE
 from tutelage.store.rows import Pair, finish_of
 from tutelage.store.schema import (
     Annotation,
@@ -25,8 +26,6 @@ from tutelage.store.schema import (
 )
 from tutelage.store.schema_feedback import ResponseScore
 from tutelage.store.sql import chunks, insert_rows
-
-LIVE = "live"  # the split of prompts that arose in a chat: their responses are compared there and then
 
 
 def candidates(connection: Connection, project_id: int, source: str = "") -> dict[int, list[Candidate]]:

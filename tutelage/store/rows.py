@@ -7,7 +7,13 @@ from datetime import datetime
 
 from tutelage.records import Finish, Prompt, Vote
 
+LIVE = "live"  # the split of prompts that arose in a chat: their responses are compared there and then
 BOTH_ENDED: tuple[Finish, Finish] = ("eos", "eos")
+
+
+def is_held_out(split: str) -> bool:
+    """Whether prompts of a split are for evaluation.  Trained on: `train`, also as in `train_sft`, and what arose in chats."""
+    return split != LIVE and not split.startswith("train")
 
 
 def finish_of(reason: str) -> Finish:
@@ -41,7 +47,8 @@ class VotedPair:
 
     Besides pairs these are ranked responses, two at a time, and rewrites beside their originals.  `group` is the
     digest of the item; `settled` is what an adjudicator said; `scale` is how far preferences could go to either side
-    (1: votes say which is better, and not by how much); `finishes` says how each response ended.
+    (1: votes say which is better, and not by how much); `finishes` says how each response ended; `split` is the
+    prompt's; `responses` are the rows of the store (None: what an annotator wrote); `redacted`: some text is gone.
     """
 
     group: str
@@ -52,6 +59,9 @@ class VotedPair:
     settled: int | None = None
     scale: int = 3
     finishes: tuple[Finish, Finish] = BOTH_ENDED
+    split: str = "train"
+    responses: tuple[int | None, int | None] = (None, None)
+    redacted: bool = False
 
 
 @dataclass(frozen=True)

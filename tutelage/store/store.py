@@ -18,12 +18,22 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from tutelage.records import Comparison, Demonstration, Prompt, Response
-from tutelage.store.aggregate import Aggregation, Ties, comparisons
-from tutelage.store.comparing import read_demonstrations, read_voted_pairs
+from tutelage.store.aggregate import Aggregation, Ties, comparison_of
+from tutelage.store.comparing import Written, read_voted_pairs, read_written
+from tutelage.store.current import any_settled
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
 from tutelage.store.pairing import LIVE, insert_pairs, pair_query, read_pairs
-from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, VotedPair
+from tutelage.store.rows import (
+    AnnotatorRow,
+    Counts,
+    ModelInfo,
+    NewVote,
+    Pair,
+    StoredVote,
+    VotedPair,
+    is_held_out,
+)
 from tutelage.store.schema import Annotation, Annotator, Item, Project, PromptRow, ResponseRow
 from tutelage.store.sentences import BUSY_SECONDS
 from tutelage.store.sql import insert_one, lock_project, project_id
@@ -186,27 +196,44 @@ class Store:
     def voted_pairs(self, project: str) -> list[VotedPair]:
         """All that people and programs have compared, ordered by content: the same votes give the same list in any store.
 
-        Pairs; ranked responses, two at a time; rewrites beside their originals, where the questions say so.
+        Pairs; ranked responses, two at a time; rewrites beside their originals, where the questions say so.  Of all
+        splits, and with what is redacted: `VotedPair` says so.
         """
         with self._database.read() as connection:
             return read_voted_pairs(connection, project_id(connection, project, self.place))
 
     def comparisons(
-        self, project: str, aggregation: Aggregation = "majority", ties: Ties = "keep"
+        self, project: str, aggregation: Aggregation = "auto", ties: Ties = "keep", held_out: bool = False
     ) -> list[Comparison]:
-        """One row per voted pair, ordered by content.
+        """One row per voted pair to train on (or of those held out), ordered by content; nothing that is redacted.
 
-        `majority`: the sign of the summed preferences decides, p_chosen is 1.  `all`: p_chosen is the share of
-        votes, a tied vote counting half.  `adjudicated`: as an adjudicator settled it, undisputed pairs by majority,
-        disputed ones left out.  An exact tie is a row with p_chosen 0.5, or nothing (`ties='drop'`).  A share of votes
-        that a file has said, alone on its pair, stays as it is.
+        `auto`: `adjudicated` once somebody has settled something, else `majority`.  `majority`: the sign of the summed
+        preferences decides, p_chosen is 1.  `all`: p_chosen is the share of votes, a tied vote counting half.
+        `adjudicated`: as an adjudicator settled it, undisputed pairs by majority, disputed ones left out.  An exact tie
+        is a row with p_chosen 0.5, or nothing (`ties='drop'`).  A share of votes that a file has said, alone on its
+        pair, stays as it is.
         """
-        return comparisons(self.voted_pairs(project), aggregation, ties)
+        if aggregation == "auto":
+            aggregation = "adjudicated" if self.any_settled(project) else "majority"
+        pairs = (pair for pair in self.voted_pairs(project) if not pair.redacted)
+        wanted = (pair for pair in pairs if is_held_out(pair.split) == held_out)
+        rows = (comparison_of(pair, aggregation, ties) for pair in wanted)
+        return [row for row in rows if isinstance(row, Comparison)]
+
+    def any_settled(self, project: str) -> bool:
+        """Whether somebody has settled a conflict in the project."""
+        with self._database.read() as connection:
+            return any_settled(connection, project_id(connection, project, self.place))
+
+    def written(self, project: str) -> list[Written]:
+        """What people have rewritten or written, ordered by content, of all splits, also what is redacted."""
+        with self._database.read() as connection:
+            return read_written(connection, project_id(connection, project, self.place))
 
     def demonstrations(self, project: str) -> list[Demonstration]:
-        """What people have rewritten or written, ordered by content."""
-        with self._database.read() as connection:
-            return read_demonstrations(connection, project_id(connection, project, self.place))
+        """What people have rewritten or written to train on, ordered by content."""
+        rows = self.written(project)
+        return [row.demonstration for row in rows if not row.redacted and not is_held_out(row.item.split)]
 
     def projects(self) -> list[str]:
         """The names of all projects, sorted."""

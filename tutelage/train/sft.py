@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -62,14 +62,14 @@ class LanguageModelling:
         )
 
 
-def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Example]]:
-    """(training rows, held-out rows) from files, or what people have written in the store."""
+def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Example], Mapping[str, int]]:
+    """(training rows, held-out rows, what was left out) from files, or what people have written in the store."""
     if not is_store_source(settings.data):
-        return read_rows(read_demonstrations, settings, run)
-    written = demonstrations_from(settings.data, settings.store)
-    run.input("data", settings.data, sha256=digest_of_demonstrations(written))
-    rows: list[Example] = [*written]
-    return hold_out(rows, read_demonstrations, settings, run)
+        return *read_rows(read_demonstrations, settings, run), {}
+    found = demonstrations_from(settings.data, settings.store)
+    run.input("data", settings.data, sha256=digest_of_demonstrations(found.rows))
+    train: list[Example] = [*found.train]
+    return *hold_out(train, read_demonstrations, settings, run, [*found.held_out]), found.left_out
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -78,7 +78,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.input("model", start)
     tokenizer = load_tokenizer(start)
     policy = setup_for(settings, world).policy(start, tokenizer)
-    rows, held_out = _rows(settings, run)
+    rows, held_out, left_out = _rows(settings, run)
     prepare = partial(
         prepare_demonstrations,
         tokenizer,
@@ -90,7 +90,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     prepared = prepare(rows, source=shown(settings.data))
     held = prepare(held_out, source=shown(settings.eval_data or settings.data))
-    show_sides(prepared, held, run, settings.max_dropped_share)
+    show_sides(prepared, held, run, settings.max_dropped_share, left_out)
 
     def batch_at(step: int) -> TokenBatch:
         chosen = rows_for_step(len(prepared.examples), settings.batch_size, step, settings.seed)

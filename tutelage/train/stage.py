@@ -53,12 +53,17 @@ def read_rows(read: Read[R], settings: DataSettings, run: Run) -> tuple[Iterable
 
 
 def hold_out(
-    rows: Iterable[R], read: Read[R], settings: DataSettings, run: Run
+    rows: Iterable[R], read: Read[R], settings: DataSettings, run: Run, held_out: Sequence[R] = ()
 ) -> tuple[Iterable[R], Iterable[R]]:
-    """(training rows, held-out rows): `rows` and what `eval_data` holds, or `rows` split by prompt."""
+    """(training rows, held-out rows): `rows` and what `eval_data` holds, or `held_out`, or `rows` split by prompt.
+
+    held_out: rows that are held out where they come from, and so are never trained on.
+    """
     if settings.eval_data:
         run.input("eval_data", settings.eval_data)
         return rows, read(settings.eval_data, settings.columns)
+    if held_out:
+        return rows, held_out
     return split_by_prompt(rows, settings.heldout_share, settings.split_seed, run.console)
 
 
@@ -74,10 +79,21 @@ def show_preflight(prepared: Prepared[E], run: Run, max_dropped_share: float) ->
 
 
 def show_sides(
-    train: Prepared[E], held_out: Prepared[E] | None, run: Run, max_dropped_share: float
+    train: Prepared[E],
+    held_out: Prepared[E] | None,
+    run: Run,
+    max_dropped_share: float,
+    left_out: Mapping[str, int] | None = None,
 ) -> tuple[Prepared[E], Prepared[E] | None]:
-    """The same for rows to train on and rows held out: one share over both, and every dropped row of both."""
+    """The same for rows to train on and rows held out: one share over both, and every dropped row of both.
+
+    left_out: reason -> how much of a project in the store gives no row.
+    """
     found = train.report.to_json()
+    if left_out:
+        found["left_out"] = dict(sorted(left_out.items()))
+        for reason, number in found["left_out"].items():
+            run.console.print(f"Left out of the store's answers: {number:,} ({reason}).", markup=False)
     train.report.show(run.console)
     reports = [train.report]
     if held_out is not None and held_out.report.rows:
@@ -127,12 +143,14 @@ def prepare_pairs(
     run: Run,
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
+    left_out: Mapping[str, int] = {}
     if is_store_source(settings.data):
-        rows = comparisons_from(
+        found = comparisons_from(
             settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators
         )
-        run.input("data", settings.data, sha256=digest_of_comparisons(rows))
-        train, held_out = hold_out(rows, read_comparisons, settings, run)
+        run.input("data", settings.data, sha256=digest_of_comparisons(found.rows))
+        left_out = found.left_out
+        train, held_out = hold_out(found.train, read_comparisons, settings, run, found.held_out)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)
     prepare = partial(
@@ -145,7 +163,7 @@ def prepare_pairs(
     )
     prepared = prepare(train, source=shown(settings.data))
     kept = prepare(held_out, source=shown(settings.eval_data or settings.data), keep_records=True)
-    show_sides(prepared, kept, run, settings.max_dropped_share)
+    show_sides(prepared, kept, run, settings.max_dropped_share, left_out)
     return Pairs(prepared.examples, kept.examples, comparisons_of(kept))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi import Path as InPath
@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.exports import exporting
-from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.exports.exporting import ExportSpec, Preview
 from tutelage.feedback.insights import tables
 from tutelage.feedback.insights.figures import Insight, insight
 from tutelage.feedback.insights.tables import Totals
@@ -45,8 +45,8 @@ def stats(site: TheSite, who: Viewer) -> Insight:
 
 
 @router.post("/projects/{project}/exports/preview")
-def preview(site: TheSite, who: Exporter, body: ExportSpec) -> list[dict[str, Any]]:
-    """The first rows as they would be written."""
+def preview(site: TheSite, who: Exporter, body: ExportSpec) -> Preview:
+    """The first rows as they would be written, how many there are, and what is left out by reason."""
     return exporting.preview(site.database, who, body)
 
 

@@ -140,16 +140,38 @@ class Client:
         self.request("PUT", path, {"role": role, "team": team})
 
     def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Import rows (kind: prompts, responses, preference, scores, raw); bad ones are listed in the result."""
+        """Import rows (kind: prompts, responses, preference, scores, suggestions, raw); bad ones are listed in the result."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         return self._import(project, kind, lines.encode(), "rows.jsonl")
 
-    def import_file(self, project: str, kind: str, path: str | Path) -> dict[str, Any]:
-        """Import a file of any kind that trainers read (JSON, CSV, TSV, Parquet), as `import_lines`."""
-        return self._import(project, kind, Path(path).read_bytes(), Path(path).name)
+    def import_file(
+        self,
+        project: str,
+        kind: str,
+        path: str | Path,
+        columns: Mapping[str, str] | None = None,
+        encoding: str = "auto",
+        preview: bool = False,
+    ) -> dict[str, Any]:
+        """Import a file (JSON, CSV, TSV, Parquet), as `import_lines`; kind=auto: what its columns say.
 
-    def _import(self, project: str, kind: str, content: bytes, name: str) -> dict[str, Any]:
-        path = f"{_project(project)}/import?{urlencode({'kind': kind, 'name': name})}"
+        `columns`: our names for theirs.  `encoding`: of text, such as windows-1252.  `preview`: only say what would be
+        stored, and show the first rows as they are understood.
+        """
+        how = {"columns": json.dumps(dict(columns or {})), "encoding": encoding}
+        return self._import(project, kind, Path(path).read_bytes(), Path(path).name, how, preview)
+
+    def _import(
+        self,
+        project: str,
+        kind: str,
+        content: bytes,
+        name: str,
+        how: Mapping[str, str] | None = None,
+        preview: bool = False,
+    ) -> dict[str, Any]:
+        query = urlencode({"kind": kind, "name": name, **(how or {})})
+        path = f"{_project(project)}/import{'/preview' if preview else ''}?{query}"
         found: dict[str, Any] = self.request("POST", path, content, repeatable=True)
         return found
 
@@ -174,7 +196,7 @@ class Client:
         return self.request("GET", f"{_project(project)}/stats")
 
     def export(self, project: str, **spec: Any) -> list[dict[str, Any]]:
-        """The rows of an export (format, aggregation, ties, labels_from, neutral, names, gold)."""
+        """The rows of an export (format, aggregation, ties, split, labels_from, neutral, names, gold, provenance)."""
         at = self._exported(project, {**spec, "file_format": "jsonl"})
         lines = self._send("GET", f"/api/v1{at}/file", None, True, {})
         return [json.loads(line) for line in lines.splitlines() if line]

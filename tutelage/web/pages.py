@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from sqlalchemy import select
 
 from tutelage import __version__
+from tutelage.data.reading.encodings import ENCODINGS
 from tutelage.feedback.asking.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
@@ -240,6 +241,7 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         stock=building.stock(site.database, who),
         usual=Schema().question,
         generation=site.generator,
+        encodings=[(name, name) for name in ENCODINGS],
     )
 
 
@@ -332,12 +334,9 @@ def item_page(
 @router.get("/p/{project}/export")
 def export_page(request: Request, site: TheSite, who: Exporter, person: Reader) -> Response:
     """Make files."""
-    data = {
-        "base": f"/api/v1/projects/{segment(who.project)}",
-        "defaults": exporting.ExportSpec().model_dump(),
-    }
-    info = projects.info(site.database, who)
-    return page(request, "export.html", who=person, member=who, info=info, data=data)
+    data = {"base": f"/api/v1/projects/{segment(who.project)}"}
+    info, splits = projects.info(site.database, who), exporting.splits(site.database, who)
+    return page(request, "export.html", who=person, member=who, info=info, data=data, splits=splits)
 
 
 @router.get("/api/v1/openapi.json")

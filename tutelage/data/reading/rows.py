@@ -12,14 +12,17 @@ import gzip
 import io
 import json
 import math
+import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
+from tutelage.data.reading.encodings import AUTO, UTF8, Recoded, check_encoding, marked
 from tutelage.records import Place
 
 DOCUMENT_SEPARATOR = (
@@ -52,16 +55,18 @@ class BadRow:
 Rows = Iterator[Row | BadRow]
 
 
-def read_stream(file: BinaryIO, name: str) -> Rows:
+def read_stream(file: BinaryIO, name: str, encoding: str = AUTO) -> Rows:
     """The rows of an open file whose name says of what kind it is.
 
-    Raises ValueError (one sentence: file, line, what to do) for a file that is empty, of an unknown kind, or damaged.
+    encoding: of text; `auto` is UTF-8, or what a mark at the beginning says (UTF-16).  Rows that are no text in it are bad
+    rows.  Raises ValueError (one sentence: file, line, what to do) for a file that is empty, of an unknown kind, or damaged.
     """
     kind = kind_of(name)
+    check_encoding(encoding)
     stream: BinaryIO = gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file  # type: ignore[assignment]
     count = 0
     try:
-        for row in READERS[kind](stream, name):
+        for row in _read_as(kind, stream, name, encoding):
             count += 1
             yield row
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -72,6 +77,30 @@ def read_stream(file: BinaryIO, name: str) -> Rows:
         raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
     if count == 0:
         raise ValueError(f"{name} is empty: it holds no rows")
+
+
+def _read_as(kind: str, stream: BinaryIO, name: str, encoding: str) -> Rows:
+    """The rows of a file of this kind, recoded where it is text and not UTF-8."""
+    if kind == ".parquet":
+        yield from READERS[kind](stream, name)
+        return
+    buffered = io.BufferedReader(stream, BLOCK)  # type: ignore[type-var]
+    try:
+        found = marked(buffered.peek(4)[:4]) if encoding == AUTO else encoding
+        if found in ("", UTF8):
+            yield from READERS[kind](buffered, name)
+            return
+        try:
+            for row in READERS[kind](io.BufferedReader(Recoded(buffered, found), BLOCK), name):
+                yield replace(row, why=_in(found, row.why)) if isinstance(row, BadRow) else row
+        except ValueError as error:
+            raise ValueError(_in(found, str(error))) from error
+    finally:
+        buffered.detach()  # the file is its opener's
+
+
+def _in(encoding: str, why: str) -> str:
+    return why.replace("not UTF-8 text", f"not {encoding} text").replace("save the file as UTF-8, or ", "")
 
 
 def kind_of(name: str) -> str:
@@ -119,7 +148,7 @@ def _lines(file: Iterable[bytes], first: int = 1) -> Iterator[tuple[int, bytes]]
 def _spanning(name: str, number: int, content: bytes) -> Rows:
     """Values over several lines, from line `number`; or lines, of which the first was cut."""
     try:
-        rows = list(_read_values(name, number, _decode(content, name)))
+        rows = list(_read_values(name, number, _kept(content)))
     except ValueError:
         cut, *others = _lines(io.BytesIO(content), number)
         if not cut[1].lstrip(b"\xef\xbb\xbf \t").startswith(b"{") or not any(map(_whole_object, others)):
@@ -306,7 +335,16 @@ def _decode(line: bytes, where: str) -> str:
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text (byte {error.start}): save the file as UTF-8") from error
+        raise ValueError(f"{where}: {_no_text(error.start)}") from error
+
+
+def _kept(content: bytes) -> str:
+    """Text in which bytes that are none stand as lone surrogates, which their rows are then found by."""
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
+def _no_text(byte: int | str) -> str:
+    return f"not UTF-8 text (byte {byte}): save the file as UTF-8, or name its encoding"
 
 
 def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
@@ -319,6 +357,8 @@ def _row(place: Place, value: Any, halves: bool = False) -> Row | BadRow:
         )
         return BadRow(place, f'that is {kind}, not an object such as {{"prompt": "...", ...}}')
     if halves and (half := _half(value)):
+        if "\udc80" <= half <= "\udcff":  # what `surrogateescape` makes of a byte
+            return BadRow(place, f"that is {_no_text(f'0x{ord(half) - 0xDC00:02x}')}", stops=True)
         return BadRow(place, _HALF.format(ord(half)))
     columns = {str(key): cell for key, cell in value.items() if cell is not None}
     nulls = [str(key) for key, cell in value.items() if cell is None] if len(columns) < len(value) else ()
@@ -336,7 +376,10 @@ def parse(text: str) -> tuple[Any, str]:
 
 
 def _has_escaped_half(text: str) -> bool:
-    return "\\ud" in text or "\\uD" in text
+    return "\\ud" in text or "\\uD" in text or _ESCAPED_BYTE.search(text) is not None
+
+
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def _half(value: Any) -> str:
@@ -354,7 +397,7 @@ def _half(value: Any) -> str:
 def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
     """A line of names, then rows of cells, all text; cells may span lines within quotes (RFC 4180)."""
     csv.field_size_limit(LONGEST_CELL)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         top = [text.readline()]
         while top[-1] and not top[-1].strip():
@@ -372,17 +415,17 @@ def _read_csv(file: BinaryIO, name: str, delimiters: str) -> Rows:
     except csv.Error as error:
         why = str(error).replace("'\t'", "a tab")
         raise ValueError(f"{name} line {cells.line_num}: malformed CSV ({why})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8 text (byte {error.start}): save the file as UTF-8") from error
     finally:
         text.detach()
 
 
 def _header(names: list[str], name: str) -> list[str]:
     names = [column.strip() for column in names]
-    twice = next((column for column in names if names.count(column) > 1), None)
+    twice = next((column for column, times in Counter(names).items() if times > 1), None)
     if twice is not None:
         raise ValueError(f"{name} line 1: the column {twice!r} is there twice: rename one of them")
+    if lost := _half(names):
+        raise ValueError(f"{name} line 1: {_no_text(f'0x{ord(lost) - 0xDC00:02x}')}")
     return names
 
 
@@ -392,7 +435,8 @@ def _csv_row(place: Place, names: list[str], values: list[str]) -> Row | BadRow:
             place,
             f"with {len(values)} cells under {len(names)} names: put cells that hold the separator into quotes",
         )
-    return _row(place, dict(zip(names, values, strict=True)))
+    halves = any(not value.isascii() and _ESCAPED_BYTE.search(value) for value in values)
+    return _row(place, dict(zip(names, values, strict=True)), halves)
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
@@ -428,7 +472,7 @@ def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
             yield decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             where = position - waiting + error.start
-            raise ValueError(f"{name}: not UTF-8 text (byte {where}): save the file as UTF-8") from error
+            raise ValueError(f"{name}: {_no_text(where)}") from error
         position += len(block)
         if not block:
             return

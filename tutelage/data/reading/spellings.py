@@ -6,7 +6,9 @@ Each function takes a row's columns and gives new ones; what it used is not amon
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -163,10 +165,12 @@ def _question(columns: Columns, name: str, text: Any) -> None:
 
 def _number(columns: Columns, name: str) -> float:
     value = columns.pop(name)
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise Skip(f"whose {name} must be a number, not {shown(value)}") from None
+    found = math.nan
+    with suppress(TypeError, ValueError, OverflowError):
+        found = float(value)
+    if not math.isfinite(found):
+        raise Skip(f"whose {name} must be a number, not {shown(value)}")
+    return found
 
 
 def _which(columns: Columns, name: str) -> float:

@@ -12,6 +12,7 @@ from tutelage.records import Comparison, Demonstration, Message, Prompt
 
 Node = Mapping[str, Any]
 DEEPEST = 200  # turns
+MOST_RANKED = 100  # replies to one question: each two of them are a comparison
 
 
 def is_tree(value: Any) -> bool:
@@ -28,6 +29,8 @@ def ranked_answers(root: Node) -> Iterator[Comparison]:
     """Of every question's answers, each two that were ranked apart: the better one is chosen."""
     for turns, answers in _asked(root, (), best_only=False):
         ranked = [answer for answer in answers if _rank(answer) < math.inf]
+        if len(ranked) > MOST_RANKED:
+            raise Skip(f"whose tree ranks more than {MOST_RANKED} replies to one question")
         for better, worse in combinations(ranked, 2):
             if _rank(better) < _rank(worse):
                 yield Comparison(Prompt(turns), _text(better), _text(worse))

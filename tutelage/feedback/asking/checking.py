@@ -47,7 +47,7 @@ def check_answer(answer: Answer, type: ItemType, schema: Schema, shown: Sequence
         assert isinstance(answer, ChatAnswer)
 
 
-def dense(ranks: Sequence[int]) -> tuple[int, ...]:
+def dense(ranks: Sequence[float]) -> tuple[int, ...]:
     """Ranks without gaps: (1, 3, 3) becomes (1, 2, 2)."""
     places = {rank: place for place, rank in enumerate(sorted(set(ranks)), start=1)}
     return tuple(places[rank] for rank in ranks)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tutelage.feedback.imports.importing import Imported, import_stream
+from tutelage.feedback.imports.recognising import SNIFFED, name_of
 from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackImportSettings as Settings
 from tutelage.store.database import Database
@@ -19,12 +20,20 @@ def main(settings: Settings, console: Console) -> None:
     """Import the file.  Raises ValueError at the end when rows were bad: the good ones are stored by then."""
     with settings.file.open("rb") as stream, closing(Database(settings.store)) as database:
         who = local_member(database, settings.project, create=True)
-        done = import_stream(database, who, settings.kind, stream, str(settings.file), settings.columns)
+        name = str(settings.file)
+        if not name.endswith(".gz"):
+            name = name_of(stream.read(SNIFFED), name)
+            stream.seek(0)
+        done = import_stream(database, who, settings.kind, stream, name, settings.columns, settings.encoding)
+    if done.needs:
+        console.print(done.needs, style="yellow")
     console.print(f"{settings.file}: {done.new} lines are new, {done.there} were there already.")
     for name, count in sorted(done.unused.items()):
         console.print(f"The column {name!r} of {count} rows was not used.", markup=False)
     if done.bad:
         _show(done, console)
+        if any("not UTF-8" in entry.why for entry in done.bad):
+            console.print("Where it comes from Excel, encoding=windows-1252 may read it.", markup=False)
         raise ValueError(
             f"{len(done.bad)} lines of {settings.file} were not taken: mend them and repeat the command, "
             "which stores nothing twice."

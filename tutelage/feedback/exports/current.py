@@ -1,32 +1,43 @@
-"""What exports are made of: the answers of a project as they are now, with the items that they are about."""
+"""What exports are made of: the responses of each item, with the answers about them as they are now.
+
+The one table that all formats are written from (`answered_items`), and the one place that leaves out what is gold,
+redacted or of another split than was asked for.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Answer
 from tutelage.feedback.exports.spec import ExportSpec
-from tutelage.store.comparing import ItemContent, read_items
-from tutelage.store.current import IS_CURRENT
+from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
+from tutelage.store.comparing import ItemContent, read_items, read_weights
+from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
+from tutelage.store.origins import is_pseudonym
 from tutelage.store.schema import Annotation, Annotator, Item
-from tutelage.store.schema_feedback import Assignment, Gold, SchemaVersion
+from tutelage.store.schema_feedback import Assignment, Gold, Rewrite, SchemaVersion
 
 RowDict = dict[str, Any]  # one row of a file
+T = TypeVar("T")
 
 
-class Source(NamedTuple):
-    """Where rows come from: an open transaction and the project in it."""
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from: an open transaction and the project in it; `left_out` counts what gives no row, by reason."""
 
     connection: Connection
     project_id: int
     spec: ExportSpec
     left_out: Counter[str]
 
+    @cached_property
     def gold_items(self) -> set[int]:
         """Items to leave out because they are gold."""
         if self.spec.gold:
@@ -34,35 +45,79 @@ class Source(NamedTuple):
         query = select(Gold.item_id).join(Item, Item.id == Gold.item_id)
         return set(self.connection.scalars(query.where(Item.project_id == self.project_id)))
 
+    @cached_property
+    def aggregation(self) -> Settled:
+        """How several answers become one row."""
+        return chosen_aggregation(self.spec.aggregation, any_settled(self.connection, self.project_id))
+
+    def wanted(self, rows: Iterable[tuple[int, str, bool, T]]) -> Iterator[T]:
+        """What is to be written of (item, split, redacted, row); the rest is counted, each item once."""
+        counted: set[int] = set()
+        for item_id, split, redacted, row in rows:
+            reason = self._why_not(item_id, split, redacted)
+            if not reason:
+                yield row
+            elif item_id not in counted:
+                counted.add(item_id)
+                self.left_out[reason] += 1
+
+    def _why_not(self, item_id: int, split: str, redacted: bool) -> str:
+        if item_id in self.gold_items:
+            return "gold"
+        if not self.spec.wants(split):
+            return f"split '{split}'"
+        return REDACTED if redacted else ""
+
 
 @dataclass(frozen=True)
 class CurrentAnswer:
-    """A current answer (in slots) of a person, or an adjudication."""
+    """A current answer (in slots) of a person; `weight`: how many times it counts."""
 
     annotation_id: int
-    item_id: int
     annotator: str
-    role: str
     answer: Answer
     questions: dict[str, Any]  # the questions it answers
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class AnsweredItem:
+    """An item's responses with the answers about them, in the order of their making, and what settled it."""
+
+    content: ItemContent
+    votes: list[CurrentAnswer] = field(default_factory=list)
+    settled: CurrentAnswer | None = None
 
 
 def aliases(source: Source) -> dict[str, str]:
-    """What to call annotators: their names if the specification says so, else numbers in the order of their making."""
+    """What to call annotators: their names if the specification says so, else numbers in the order of their making.
+
+    A pseudonym that came with a file from another store stays what it is.
+    """
     query = select(Annotator.id, Annotator.name).order_by(Annotator.id)
     names = [row.name for row in source.connection.execute(query)]
-    return {name: name if source.spec.names else f"annotator-{n}" for n, name in enumerate(names, start=1)}
+    return {
+        name: name if source.spec.names or is_pseudonym(name) else f"annotator-{n}"
+        for n, name in enumerate(names, start=1)
+    }
 
 
-def items_of(source: Source, *types: str) -> list[ItemContent]:
-    gold = source.gold_items()
+def answered_items(source: Source, *types: str) -> list[AnsweredItem]:
+    """The items of some types that somebody has answered, ordered by content."""
+    votes, settled = _answers(source, *types)
     items = read_items(source.connection, source.project_id, *types)
-    source.left_out["gold"] += sum(item.item_id in gold for item in items)
-    return [item for item in items if item.item_id not in gold]
+    found = (
+        AnsweredItem(item, votes[item.item_id], settled.get(item.item_id))
+        for item in items
+        if item.item_id in votes or item.item_id in settled
+    )
+    return list(
+        source.wanted((one.content.item_id, one.content.split, one.content.redacted, one) for one in found)
+    )
 
 
-def given_to(source: Source, *types: str) -> dict[int, list[CurrentAnswer]]:
-    """item -> people's current answers and the adjudication, in the order of their making."""
+def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:
+    """item -> people's current answers, and item -> the adjudication that holds."""
     rows = source.connection.execute(
         select(Annotation.id, Annotation.item_id, Annotator.name, Annotation.role, SchemaVersion.content)
         .join(Item, Item.id == Annotation.item_id)
@@ -72,15 +127,25 @@ def given_to(source: Source, *types: str) -> dict[int, list[CurrentAnswer]]:
         .where(
             Item.project_id == source.project_id,
             Item.type.in_(types),
-            Annotation.role.in_(("answer", "adjudication")),
+            or_(Annotation.role == "answer", IS_SETTLING),
             IS_CURRENT,
+            Annotation.id.not_in(EMPTIED),
         )
         .order_by(Annotation.id)
     ).all()
+    weights = read_weights(source.connection, source.project_id)
     stored = read_answers(source.connection, [row.id for row in rows])
-    found: dict[int, list[CurrentAnswer]] = defaultdict(list)
+    votes: dict[int, list[CurrentAnswer]] = defaultdict(list)
+    settled: dict[int, CurrentAnswer] = {}
     for row in rows:
-        found[row.item_id].append(
-            CurrentAnswer(row.id, row.item_id, row.name, row.role, stored[row.id], row.content)
-        )
-    return found
+        weight = weights.get(row.name, 1.0)
+        answer = CurrentAnswer(row.id, row.name, stored[row.id], row.content, weight)
+        if row.role == "adjudication":
+            settled[row.item_id] = answer
+        else:
+            votes[row.item_id].append(answer)
+    return votes, settled
+
+
+EMPTIED = select(Rewrite.annotation_id).where(Rewrite.text == "")
+"""The annotations whose text was redacted: there is no answer to read any more."""

@@ -25,7 +25,7 @@ from tutelage.feedback.projects.projects import current_schema, guidelines
 from tutelage.feedback.training.source import Aggregation as Aggregation
 from tutelage.files import sha256_of, write_json_atomic
 from tutelage.store.database import Database
-from tutelage.store.schema import REVISIONS, now
+from tutelage.store.schema import REVISIONS, PromptRow, now
 from tutelage.store.schema_feedback import ExportRow, SchemaVersion
 from tutelage.store.sql import insert_one
 
@@ -41,11 +41,23 @@ class Exported:
     sha256: str
 
 
-def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> list[dict[str, Any]]:
-    """The first rows as they would be written.  Needs export.  Refused: invalid (the specification)."""
+@dataclass(frozen=True)
+class Preview:
+    """What an export would write: the first rows as they would stand in the file, how many there are, what is left out."""
+
+    first: list[dict[str, Any]]
+    rows: int
+    left_out: dict[str, int]  # reason -> items
+
+
+def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> Preview:
+    """What an export would write.  Needs export.  Refused: invalid (the specification)."""
     require_room(spec)
-    first = list(itertools.islice(rows(database, who, spec), limit))
-    return as_written(first, spec, _criteria(database, who))
+    left_out: Counter[str] = Counter()
+    all_rows = rows(database, who, spec, left_out)
+    first = list(itertools.islice(all_rows, limit))
+    number = len(first) + sum(1 for _ in all_rows)
+    return Preview(as_written(first, spec, _criteria(database, who)), number, _found(left_out))
 
 
 def rows(
@@ -72,7 +84,7 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
     left_out: Counter[str] = Counter()
     n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
     sha256 = sha256_of(out)
-    found = {reason: number for reason, number in left_out.items() if number}
+    found = _found(left_out)
     manifest = write_json_atomic(
         out.with_name(f"{out.name}.manifest.json"), _manifest(database, who, spec, out, n, found, sha256)
     )
@@ -89,6 +101,18 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
         )
         note(connection, who.user, "export", spec.format, who.project_id, rows=n, sha256=sha256)
     return Exported(out, manifest, n, found, sha256)
+
+
+def splits(database: Database, who: Member) -> list[tuple[str, str]]:
+    """The splits of the project's prompts, each as (value, words) of a choice.  Needs export."""
+    who.require("export")
+    query = select(PromptRow.split).where(PromptRow.project_id == who.project_id).distinct()
+    with database.read() as connection:
+        return [(name, name) for name in sorted(connection.scalars(query)) if name not in ("auto", "all")]
+
+
+def _found(left_out: Counter[str]) -> dict[str, int]:
+    return {reason: number for reason, number in sorted(left_out.items()) if number}
 
 
 def _criteria(database: Database, who: Member) -> list[str]:
@@ -111,6 +135,7 @@ def _manifest(
 ) -> dict[str, Any]:
     with database.read() as connection:
         version, questions = current_schema(connection, who.project_id)
+        aggregation = Source(connection, who.project_id, spec, Counter()).aggregation
     written = guidelines(database, who)
     return {
         "file": out.name,
@@ -119,6 +144,7 @@ def _manifest(
         "rows": n,
         "left_out": left_out,
         "spec": spec.model_dump(mode="json"),
+        "aggregation": aggregation,  # what auto was
         "project": who.project,
         "totals": asdict(totals(database, who)),
         "questions": {"n": version, "content": questions.model_dump(mode="json")},

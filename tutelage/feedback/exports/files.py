@@ -40,7 +40,7 @@ Kind = Literal[
 ]
 Columns = dict[str, Kind]
 
-_ITEM: Columns = {"item": "text"}
+_ITEM: Columns = {"item": "text", "split": "text"}
 _PROMPT: Columns = {"prompt": "prompt", "task": "text", "reference": "json"}
 COLUMNS: dict[Format, Columns] = {
     "preference": {
@@ -59,7 +59,7 @@ COLUMNS: dict[Format, Columns] = {
     "unpaired": {**_PROMPT, "completion": "response", "completion_finish": "text", "label": "flag", **_ITEM},
     "ranked": {**_PROMPT, "responses": "responses", "responses_finish": "texts", "ranks": "counts", **_ITEM},
     "stepwise": {**_PROMPT, "completions": "texts", "labels": "flags", **_ITEM},
-    "sft": {**_PROMPT, "completion": "response"},
+    "sft": {**_PROMPT, "completion": "response", "split": "text"},
     "ratings": {
         **_PROMPT,
         "response": "text",
@@ -71,6 +71,7 @@ COLUMNS: dict[Format, Columns] = {
     },
     "raw": {
         "kind": "text",
+        "store": "text",
         "n": "count",
         "content": "json",
         "markdown": "text",
@@ -89,11 +90,22 @@ COLUMNS: dict[Format, Columns] = {
         "shown_order": "counts",
         "key": "text",
         "supersedes": "text",
+        "withdrawn": "flag",
         "submitted_at": "text",
         "active_ms": "count",
         "questions": "count",
         "guidelines": "count",
     },
+}
+PROVENANCE: Columns = {
+    "chosen_model": "text",
+    "chosen_model_sha256": "text",
+    "rejected_model": "text",
+    "rejected_model_sha256": "text",
+    "round": "count",
+    "annotators": "texts",
+    "settled": "flag",
+    "agreement": "number",
 }
 NESTED: tuple[Format, ...] = ("ranked", "stepwise")  # rows of lists: CSV has no place for them
 RATING = "rating_"  # how the columns of criteria begin
@@ -110,6 +122,10 @@ def require_room(spec: ExportSpec) -> None:
         raise Refused(
             "invalid",
             f"format={spec.format} has lists in every row, which CSV has no place for: choose jsonl or parquet.",
+        )
+    if spec.provenance and spec.format != "preference":
+        raise Refused(
+            "invalid", f"provenance=true is for format=preference, not for {spec.format}: leave it out."
         )
 
 
@@ -142,7 +158,7 @@ def as_written(rows: Sequence[RowDict], spec: ExportSpec, criteria: Sequence[str
 
 def columns_of(spec: ExportSpec, rows: Iterable[RowDict], criteria: Sequence[str]) -> Columns:
     """The columns of a file, in order."""
-    columns = dict(COLUMNS[spec.format])
+    columns = COLUMNS[spec.format] | (PROVENANCE if spec.provenance else {})
     if spec.format != "ratings":
         return columns
     if spec.aggregation != "all":

@@ -14,26 +14,40 @@ from sqlalchemy import select
 from tutelage.feedback.asking.checking import dense
 from tutelage.feedback.asking.payloads import PairAnswer, RankAnswer, RateAnswer, StepAnswer
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.exports.current import CurrentAnswer, RowDict, Source, aliases, given_to, items_of
-from tutelage.feedback.training.consensus import comparisons_by_skill, soft_labels
+from tutelage.feedback.exports.current import (
+    AnsweredItem,
+    CurrentAnswer,
+    RowDict,
+    Source,
+    aliases,
+    answered_items,
+)
+from tutelage.feedback.exports.provenance import provenance
+from tutelage.feedback.items.conflicts import unsettled
+from tutelage.feedback.training.consensus import soft_labels
 from tutelage.feedback.training.source import aggregate
 from tutelage.records import Comparison, Finish, Message, Prompt
-from tutelage.store.comparing import ItemContent, read_demonstrations, read_voted_pairs
+from tutelage.store import VotedPair
+from tutelage.store.aggregate import weighted_mean
+from tutelage.store.comparing import ItemContent, read_voted_pairs, read_written
 from tutelage.store.schema import Annotation, Item
 from tutelage.store.schema_feedback import StepMarkRow
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh-rlhf)
+DISPUTE = "unsettled dispute"
 
 
 def preference(source: Source) -> Iterator[RowDict]:
     """TRL's preference rows, with ours (p_chosen, task, reference, ...) beside them: readable as data=."""
-    for comparison, item in _comparisons(source):
-        yield comparison.to_json() | {"item": item}
+    rows = list(_comparisons(source))
+    from_where = provenance(source, rows) if source.spec.provenance else [{}] * len(rows)
+    for (pair, comparison), more in zip(rows, from_where, strict=True):
+        yield comparison.to_json() | {"item": pair.group, "split": pair.split} | more
 
 
 def hh(source: Source) -> Iterator[RowDict]:
     """Anthropic's transcripts.  They know no ties, no system turns and nothing between better and worse."""
-    for comparison, _ in _comparisons(source):
+    for _, comparison in _comparisons(source):
         reason = _not_for_hh(comparison)
         if reason:
             source.left_out[reason] += 1
@@ -53,89 +67,84 @@ def unpaired(source: Source) -> Iterator[RowDict]:
     if source.spec.labels_from == "pairs":
         yield from _unpaired_from_pairs(source)
         return
-    labels = _acceptable if source.spec.labels_from == "acceptable" else _rated_well
-    given = given_to(source, "pair", "rank", "rate")
-    for item in items_of(source, "pair", "rank", "rate"):
-        for slot, (text, finish) in enumerate(zip(item.texts, item.finishes, strict=True)):
-            votes = [
-                (g.annotator, g.role, label)
-                for g in given[item.item_id]
-                if (label := labels(g, slot)) is not None
-            ]
-            yield from _unpaired_rows(source, item, text, finish, votes)
+    if source.aggregation in ("dawid-skene", "crowd-bt"):
+        raise Refused(
+            "invalid",
+            f"aggregation={source.aggregation} needs labels_from=pairs here: choose that, or majority.",
+        )
+    label = _acceptable if source.spec.labels_from == "acceptable" else _rated_well
+    for item in answered_items(source, "pair", "rank", "rate"):
+        for slot in range(len(item.content.texts)):
+            yield from _unpaired_rows(source, item, slot, label)
 
 
 def ranked(source: Source) -> Iterator[RowDict]:
     """{prompt, responses, ranks}: 1 = best, equal ranks are ties.  majority: in the order of the mean rank."""
-    if source.spec.aggregation in ("dawid-skene", "crowd-bt"):
-        raise Refused("invalid", f"aggregation={source.spec.aggregation} is not for ranks: choose another.")
-    given = given_to(source, "rank")
-    for item in items_of(source, "rank"):
-        answers = given[item.item_id]
-        votes = [g.answer.ranks for g in answers if g.role == "answer" and isinstance(g.answer, RankAnswer)]
-        settled = [
-            g.answer.ranks for g in answers if g.role == "adjudication" and isinstance(g.answer, RankAnswer)
-        ]
-        for ranks in _rankings(source, votes, settled):
-            yield _prompt_columns(item.prompt) | {
-                "responses": [_completion(item.prompt, text) for text in item.texts],
-                "responses_finish": list(item.finishes),
+    if source.aggregation in ("dawid-skene", "crowd-bt"):
+        raise Refused("invalid", f"aggregation={source.aggregation} is not for ranks: choose another.")
+    for item in answered_items(source, "rank"):
+        content = item.content
+        for ranks in _rankings(source, item):
+            yield _item_columns(content) | {
+                "responses": [_completion(content.prompt, text) for text in content.texts],
+                "responses_finish": list(content.finishes),
                 "ranks": list(ranks),
-                "item": item.digest,
             }
 
 
 def stepwise(source: Source) -> Iterator[RowDict]:
     """{prompt, completions: steps, labels}: TRL's stepwise rows; after a first wrong step nothing need follow."""
-    if source.spec.aggregation == "crowd-bt":
+    if source.aggregation == "crowd-bt":
         raise Refused("invalid", "aggregation=crowd-bt is for pairs, not for steps: use dawid-skene.")
-    given = given_to(source, "step")
-    soft = _step_skills(given) if source.spec.aggregation == "dawid-skene" else {}
-    steps = _step_texts(source)
-    for item in items_of(source, "step"):
-        answers = given[item.item_id]
-        for group in _one_or_all(source, answers):
-            labels = _step_labels(source, item, group, soft)
-            if labels is None:
-                continue
-            texts = next(steps[g.annotation_id] for g in group if len(steps[g.annotation_id]) >= len(labels))
+    items = answered_items(source, "step")
+    soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
+    texts = _step_texts(source)
+    for item in items:
+        answers = [*item.votes, *([item.settled] if item.settled else [])]
+        for labels in _step_labels(source, item, soft):
             row = _neutral(source, labels)
-            if row is not None and row:
-                yield _prompt_columns(item.prompt) | {
-                    "completions": texts[: len(row)],
-                    "labels": row,
-                    "item": item.digest,
-                }
+            if row:
+                said = (texts[one.annotation_id] for one in answers)
+                steps = next(steps for steps in said if len(steps) >= len(labels))
+                yield _item_columns(item.content) | {"completions": steps[: len(row)], "labels": row}
 
 
 def sft(source: Source) -> Iterator[RowDict]:
     """{prompt, completion}: demonstrations and rewrites."""
-    for row in read_demonstrations(source.connection, source.project_id):
-        yield _prompt_columns(row.prompt) | {"completion": _completion(row.prompt, row.response)}
+    written = read_written(source.connection, source.project_id)
+    for row in source.wanted((one.item.item_id, one.item.split, one.redacted, one) for one in written):
+        yield _prompt_columns(row.item.prompt) | {
+            "completion": _completion(row.item.prompt, row.text),
+            "split": row.item.split,
+        }
 
 
 def ratings(source: Source) -> Iterator[RowDict]:
-    """{prompt, response, n, values: {criterion: value}}; majority: means over n annotators; all: one row each."""
-    if source.spec.aggregation not in ("majority", "all"):
+    """{prompt, response, n, values: {criterion: value}}: means over n annotators; all: one row each.
+
+    adjudicated: the values that settled a conflict; unsettled ones are left out.
+    """
+    if source.aggregation in ("dawid-skene", "crowd-bt"):
         raise Refused(
             "invalid",
-            f"aggregation={source.spec.aggregation} is not for ratings: use majority (means) or all.",
+            f"aggregation={source.aggregation} is not for ratings: use majority (means), adjudicated or all.",
         )
-    given, alias = given_to(source, "rate"), aliases(source)
-    for item in items_of(source, "rate"):
-        answers = [g for g in given[item.item_id] if g.role == "answer"]
-        for slot, (text, finish) in enumerate(zip(item.texts, item.finishes, strict=True)):
-            start = _prompt_columns(item.prompt) | {"response": text, "response_finish": finish}
-            start |= {"item": item.digest, "slot": slot}
-            if source.spec.aggregation == "all":
-                for g in answers:
-                    assert isinstance(g.answer, RateAnswer)
-                    values = {
-                        name: by_slot[slot]
-                        for name, by_slot in g.answer.ratings.items()
-                        if by_slot[slot] is not None
-                    }
-                    yield start | {"annotator": alias[g.annotator], "n": 1, "values": values}
+    alias = aliases(source)
+    disputed: set[int] = set()
+    if source.aggregation == "adjudicated":
+        disputed = set(unsettled(source.connection, source.project_id))
+    for item in answered_items(source, "rate"):
+        answers = item.votes
+        if source.aggregation == "adjudicated" and item.settled is not None:
+            answers = [item.settled]
+        elif item.content.item_id in disputed:
+            source.left_out[DISPUTE] += 1
+            continue
+        for slot, (text, finish) in enumerate(zip(item.content.texts, item.content.finishes, strict=True)):
+            start = _item_columns(item.content) | {"response": text, "response_finish": finish, "slot": slot}
+            if source.aggregation == "all":
+                for one in answers:
+                    yield start | {"annotator": alias[one.annotator], "n": 1, "values": _means([one], slot)}
             elif answers:
                 yield start | {"n": len(answers), "values": _means(answers, slot)}
 
@@ -143,27 +152,15 @@ def ratings(source: Source) -> Iterator[RowDict]:
 # comparisons ----------------------------------------------------------------------------------------------------------
 
 
-def _comparisons(source: Source) -> Iterator[tuple[Comparison, str]]:
-    gold = source.gold_items()
-    for pair, row in _aggregated(source, gold):
-        if row is None:
-            source.left_out["tie or unsettled dispute"] += 1
+def _comparisons(source: Source) -> Iterator[tuple[VotedPair, Comparison]]:
+    """Every two responses that were compared, with the row that the votes make; by skill one depends on the others."""
+    found = read_voted_pairs(source.connection, source.project_id)
+    pairs = list(source.wanted((pair.item_id, pair.split, pair.redacted, pair) for pair in found))
+    for pair, row in zip(pairs, aggregate(pairs, source.aggregation, source.spec.ties), strict=True):
+        if isinstance(row, str):
+            source.left_out[row] += 1
         else:
-            yield row, pair
-
-
-def _aggregated(source: Source, gold: set[int]) -> Iterator[tuple[str, Comparison | None]]:
-    """(item digest, row) of every voted pair; by skill all at once, because one pair's share depends on the others."""
-    spec = source.spec
-    pairs = [p for p in read_voted_pairs(source.connection, source.project_id) if p.item_id not in gold]
-    source.left_out["gold"] += len({p.item_id for p in pairs} & gold)
-    if spec.aggregation in ("dawid-skene", "crowd-bt"):
-        rows = comparisons_by_skill(pairs, spec.aggregation, spec.ties)
-        yield from ((pair.group, row) for pair, row in zip(pairs, rows, strict=True))
-        return
-    for pair in pairs:
-        found = aggregate([pair], spec.aggregation, spec.ties)
-        yield pair.group, found[0] if found else None
+            yield pair, row
 
 
 def _not_for_hh(row: Comparison) -> str:
@@ -191,47 +188,48 @@ def _not_for_hh(row: Comparison) -> str:
 
 def _unpaired_from_pairs(source: Source) -> Iterator[RowDict]:
     """Both halves of every strict pair; a response that is in several pairs gives several rows."""
-    for comparison, item in _comparisons(source):
-        if comparison.p_chosen == 0.5:
+    for pair, row in _comparisons(source):
+        if row.p_chosen == 0.5:
             source.left_out["tie"] += 1
             continue
-        row = comparison
         for text, finish, label in (
             (row.chosen, row.chosen_finish, True),
             (row.rejected, row.rejected_finish, False),
         ):
-            yield _unpaired_row(row.prompt, text, finish, label, item)
+            columns = _prompt_columns(row.prompt) | {"item": pair.group, "split": pair.split}
+            yield columns | _labelled(row.prompt, text, finish, label)
 
 
 def _unpaired_rows(
-    source: Source, item: ItemContent, text: str, finish: Finish, votes: Sequence[tuple[str, str, bool]]
+    source: Source, item: AnsweredItem, slot: int, label: Callable[[CurrentAnswer, int], bool | None]
 ) -> Iterator[RowDict]:
-    answers = [(name, label) for name, role, label in votes if role == "answer"]
-    settled = [label for _, role, label in votes if role == "adjudication"]
-    if source.spec.aggregation == "all":
-        for _, label in answers:
-            yield _unpaired_row(item.prompt, text, finish, label, item.digest)
+    """The rows of one response."""
+    votes = [(one.weight, said) for one in item.votes if (said := label(one, slot)) is not None]
+    settled = None if item.settled is None else label(item.settled, slot)
+    if source.aggregation == "all":
+        labels = [said for _, said in votes]
+    elif source.aggregation == "adjudicated" and settled is not None:
+        labels = [settled]
+    elif not votes:
+        source.left_out["no label"] += 1
         return
-    if source.spec.aggregation in ("dawid-skene", "crowd-bt"):
-        raise Refused(
-            "invalid",
-            f"aggregation={source.spec.aggregation} needs labels_from=pairs here: choose that, or majority.",
-        )
-    if source.spec.aggregation == "adjudicated":
-        labels = settled or ([answers[0][1]] if answers and len({label for _, label in answers}) == 1 else [])
-        verdict = labels[0] if labels else None
+    elif source.aggregation == "adjudicated" and len({said for _, said in votes}) > 1:
+        source.left_out[DISPUTE] += 1
+        return
     else:
-        balance = sum(1 if label else -1 for _, label in answers)
-        verdict = None if balance == 0 else balance > 0
-    if verdict is None:
-        source.left_out["no label" if not votes else "undecided"] += 1
-    else:
-        yield _unpaired_row(item.prompt, text, finish, verdict, item.digest)
+        balance = sum(weight if said else -weight for weight, said in votes)
+        if balance == 0:
+            source.left_out["tie"] += 1
+            return
+        labels = [balance > 0]
+    content = item.content
+    for one in labels:
+        row = _labelled(content.prompt, content.texts[slot], content.finishes[slot], one)
+        yield _item_columns(content) | row
 
 
-def _unpaired_row(prompt: Prompt, text: str, finish: Finish, label: bool, item: str) -> RowDict:
-    said = {"completion": _completion(prompt, text), "completion_finish": finish}
-    return _prompt_columns(prompt) | said | {"label": label, "item": item}
+def _labelled(prompt: Prompt, text: str, finish: Finish, label: bool) -> RowDict:
+    return {"completion": _completion(prompt, text), "completion_finish": finish, "label": label}
 
 
 def _acceptable(given: CurrentAnswer, slot: int) -> bool | None:
@@ -255,62 +253,56 @@ def _rated_well(given: CurrentAnswer, slot: int) -> bool | None:
 # ranks, steps and ratings ---------------------------------------------------------------------------------------------
 
 
-def _rankings(
-    source: Source, votes: Sequence[tuple[int, ...]], settled: Sequence[tuple[int, ...]]
-) -> list[tuple[int, ...]]:
-    if source.spec.aggregation == "all":
-        return [tuple(ranks) for ranks in votes]
-    if source.spec.aggregation == "adjudicated":
-        if settled:
-            return [settled[-1]]
-        if len(set(votes)) > 1:
-            source.left_out["unsettled dispute"] += 1
+def _rankings(source: Source, item: AnsweredItem) -> list[tuple[int, ...]]:
+    votes = [(one.answer.ranks, one.weight) for one in item.votes if isinstance(one.answer, RankAnswer)]
+    if source.aggregation == "all":
+        return [ranks for ranks, _ in votes]
+    if source.aggregation == "adjudicated":
+        if item.settled is not None and isinstance(item.settled.answer, RankAnswer):
+            return [item.settled.answer.ranks]
+        if len({ranks for ranks, _ in votes}) > 1:
+            source.left_out[DISPUTE] += 1
             return []
-        return list(votes[:1])
     if not votes:
         return []
-    totals = [sum(column) for column in zip(*votes, strict=True)]
-    return [dense(totals)]
-
-
-def _one_or_all(source: Source, answers: Sequence[CurrentAnswer]) -> list[list[CurrentAnswer]]:
-    """Answers that make one row together: all of an item's, or (aggregation=all) each on its own."""
-    if source.spec.aggregation == "all":
-        return [[given] for given in answers if given.role == "answer"]
-    return [list(answers)] if answers else []
+    slots = range(len(item.content.texts))
+    means = [round(weighted_mean((ranks[slot], w) for ranks, w in votes), 9) for slot in slots]
+    return [dense(means)]
 
 
 def _step_labels(
-    source: Source, item: ItemContent, group: Sequence[CurrentAnswer], soft: Mapping[str, Mapping[int, float]]
-) -> list[int] | None:
-    """One label per step, as far as steps are marked; None where the item is left out."""
-    marked: dict[int, list[int]] = {
-        g.annotation_id: [m.label for m in g.answer.marks] for g in group if isinstance(g.answer, StepAnswer)
-    }
-    answers = [marked[g.annotation_id] for g in group if g.role == "answer"]
-    settled = [marked[g.annotation_id] for g in group if g.role == "adjudication"]
-    if source.spec.aggregation == "adjudicated":
-        if not settled and any(labels != answers[0] for labels in answers):
-            source.left_out["unsettled dispute"] += 1
-            return None
-        return [*answers, *settled][-1] if answers or settled else None
-    longest = max((len(labels) for labels in answers), default=0)
-    columns = [[labels[step] for labels in answers if step < len(labels)] for step in range(longest)]
-    if source.spec.aggregation == "dawid-skene":
-        probable = [soft[f"{item.item_id}/{step}"] for step in range(longest)]
-        return [max(by_label, key=lambda label: by_label[label]) for by_label in probable]
-    sums = [sum(column) for column in columns]
-    return [(total > 0) - (total < 0) for total in sums]
+    source: Source, item: AnsweredItem, soft: Mapping[str, Mapping[int, float]]
+) -> list[list[int]]:
+    """The rows of an item: one label per step, as far as steps are marked."""
+    votes = [(_marks(one), one.weight) for one in item.votes]
+    if source.aggregation == "all":
+        return [labels for labels, _ in votes]
+    if source.aggregation == "adjudicated":
+        if item.settled is not None:
+            return [_marks(item.settled)]
+        if any(labels != votes[0][0] for labels, _ in votes):
+            source.left_out[DISPUTE] += 1
+            return []
+    longest = range(max((len(labels) for labels, _ in votes), default=0))
+    if source.aggregation == "dawid-skene":
+        probable = [soft[f"{item.content.item_id}/{step}"] for step in longest]
+        return [[max(by_label, key=lambda label: by_label[label]) for by_label in probable]]
+    sums = [sum(weight * labels[step] for labels, weight in votes if step < len(labels)) for step in longest]
+    return [[(total > 0) - (total < 0) for total in sums]]
 
 
-def _step_skills(given: Mapping[int, Sequence[CurrentAnswer]]) -> dict[str, Mapping[int, float]]:
+def _marks(given: CurrentAnswer) -> list[int]:
+    assert isinstance(given.answer, StepAnswer)
+    return [mark.label for mark in given.answer.marks]
+
+
+def _step_skills(items: Sequence[AnsweredItem]) -> dict[str, Mapping[int, float]]:
     """Dawid and Skene over every marked step of the project."""
     labels = [
-        (f"{g.item_id}/{mark.step}", g.annotator, mark.label)
-        for answers in given.values()
-        for g in answers
-        if g.role == "answer" and isinstance(g.answer, StepAnswer)
-        for mark in g.answer.marks
+        (f"{item.content.item_id}/{step}", one.annotator, label)
+        for item in items
+        for one in item.votes
+        for step, label in enumerate(_marks(one))
     ]
     return soft_labels(labels, (-1, 0, 1))
 
@@ -339,17 +331,23 @@ def _step_texts(source: Source) -> dict[int, list[str]]:
 
 
 def _means(answers: Sequence[CurrentAnswer], slot: int) -> dict[str, float]:
-    values: dict[str, list[int]] = defaultdict(list)
-    for given in answers:
-        assert isinstance(given.answer, RateAnswer)
-        for name, by_slot in given.answer.ratings.items():
-            if by_slot[slot] is not None:
-                values[name].append(by_slot[slot])  # type: ignore[arg-type]
-    return {name: round(sum(some) / len(some), 6) for name, some in values.items()}
+    """criterion -> the mean of the values that answers give a response, by their weights."""
+    values: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for one in answers:
+        assert isinstance(one.answer, RateAnswer)
+        for name, by_slot in one.answer.ratings.items():
+            value = by_slot[slot]
+            if value is not None:
+                values[name].append((value, one.weight))
+    return {name: round(weighted_mean(some), 6) for name, some in values.items()}
 
 
 def _turns(prompt: Prompt) -> tuple[Message, ...]:
     return (Message("user", prompt.content),) if isinstance(prompt.content, str) else prompt.content
+
+
+def _item_columns(item: ItemContent) -> RowDict:
+    return _prompt_columns(item.prompt) | {"item": item.digest, "split": item.split}
 
 
 def _prompt_columns(prompt: Prompt) -> RowDict:

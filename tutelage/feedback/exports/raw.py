@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 from sqlalchemy import select
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.exports.current import RowDict, Source, aliases
+from tutelage.feedback.exports.current import EMPTIED, RowDict, Source, aliases
+from tutelage.store.comparing import read_items
+from tutelage.store.origins import identity
 from tutelage.store.schema import (
+    ITEM_TYPES,
     Annotation,
     Annotator,
     GenerationRun,
@@ -21,10 +25,20 @@ from tutelage.store.schema import (
     ResponseRow,
     digest,
 )
-from tutelage.store.schema_feedback import Assignment, GuidelineVersion, SchemaVersion, SoftVote
+from tutelage.store.schema_feedback import (
+    Assignment,
+    GuidelineVersion,
+    SchemaVersion,
+    SoftVote,
+    Withdrawal,
+)
 from tutelage.store.sql import chunks
 
-IMPORTED = "raw/"  # how the client keys of imported answers begin: what follows is the key in the file
+# How the client keys of imported answers begin; what follows is the key in the file.  The first is for one project, so
+# that others may hold the same file; the second was given before.
+IMPORTED_INTO = "raw:{project_id}/"
+IMPORTED = "raw/"
+_IMPORTED = re.compile(r"raw(:\d+)?/")
 AT_ONCE = 500  # answers read in one go
 
 
@@ -34,11 +48,10 @@ def raw(source: Source) -> Iterator[RowDict]:
     Keys and (unless the specification wants names) annotators are pseudonyms.
     """
     yield from _versions(source)
-    gold = source.gold_items()
-    alias = aliases(source)
-    ids = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
-    ids = ids.where(Item.project_id == source.project_id, Item.id.not_in(gold)).order_by(Annotation.id)
-    everything = list(source.connection.scalars(ids))
+    alias, wanted = aliases(source), _wanted(source)
+    ids = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
+    ids = ids.where(Item.project_id == source.project_id).order_by(Annotation.id)
+    everything = [row.id for row in source.connection.execute(ids) if row.item_id in wanted]
     keys = _keys(source)
     for start in range(0, len(everything), AT_ONCE):
         yield from _answers(source, everything[start : start + AT_ONCE], alias, keys)
@@ -46,7 +59,20 @@ def raw(source: Source) -> Iterator[RowDict]:
 
 def public_key(client_key: str) -> str:
     """A client key without the user in it; an imported answer keeps the key that it came with."""
-    return client_key.removeprefix(IMPORTED) if client_key.startswith(IMPORTED) else digest("key", client_key)
+    imported = _IMPORTED.match(client_key)
+    return client_key[imported.end() :] if imported else digest("key", client_key)
+
+
+def _wanted(source: Source) -> set[int]:
+    """The answered items to write.  One of whose rewrites was redacted goes as a whole: its revisions hang together."""
+    emptied = select(Annotation.item_id).where(Annotation.id.in_(EMPTIED))
+    redacted = set(source.connection.scalars(emptied))
+    answered = set(source.connection.scalars(select(Annotation.item_id).distinct()))
+    items = read_items(source.connection, source.project_id, *ITEM_TYPES)
+    rows = (
+        (item.item_id, item.split, item.redacted or item.item_id in redacted, item.item_id) for item in items
+    )
+    return set(source.wanted(row for row in rows if row[0] in answered))
 
 
 def _versions(source: Source) -> Iterator[RowDict]:
@@ -72,6 +98,7 @@ def _answers(
     source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str]
 ) -> Iterator[RowDict]:
     connection = source.connection
+    store = identity(connection)
     rows = connection.execute(
         select(
             Annotation.id,
@@ -95,11 +122,13 @@ def _answers(
             GuidelineVersion.n.label("guidelines"),
             SoftVote.share,
             SoftVote.margin,
+            Withdrawal.created_at.label("withdrawn_at"),
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .join(Item, Item.id == Annotation.item_id)
         .join(PromptRow, PromptRow.id == Item.prompt_id)
         .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .outerjoin(Withdrawal, Withdrawal.annotation_id == Annotation.id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
         .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
         .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)
@@ -114,6 +143,7 @@ def _answers(
             order = [row.first_shown, 1 - row.first_shown]
         yield {
             "kind": "answer",
+            "store": store,
             "item": row.digest,
             "type": row.type,
             "overlap": row.overlap,
@@ -131,6 +161,7 @@ def _answers(
             "shown_order": order or [],
             "key": keys[row.id],
             "supersedes": keys.get(row.supersedes_id),
+            "withdrawn": row.withdrawn_at is not None,
             "submitted_at": row.submitted_at.isoformat(),
             "active_ms": row.active_ms,
             "questions": row.questions,

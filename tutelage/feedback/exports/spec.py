@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.training.source import Aggregation
+from tutelage.store.rows import is_held_out
 
 Format = Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"]
 FileFormat = Literal["jsonl", "parquet", "csv"]
@@ -16,9 +19,19 @@ class ExportSpec(Model):
 
     format: Format = "preference"
     file_format: FileFormat = "jsonl"
-    aggregation: Aggregation = "majority"
+    aggregation: Aggregation = "auto"
     ties: Literal["keep", "drop"] = "drop"
     labels_from: Literal["acceptable", "rating", "pairs"] = "acceptable"  # unpaired: where labels come from
     neutral: Literal["true", "false", "drop"] = "drop"  # stepwise: what a neutral step becomes
-    names: bool = False  # raw, ratings: real names of annotators instead of numbers
+    names: bool = False  # raw, ratings, provenance: real names of annotators instead of numbers
     gold: bool = True  # gold items, too
+    split: Annotated[str, Field(min_length=1, max_length=200)] = (
+        "auto"  # a split's name, all, or auto: all for raw, else those that are trained on
+    )
+    provenance: bool = False  # preference: also who compared, what wrote the responses, how far people agreed
+
+    def wants(self, split: str) -> bool:
+        """Whether rows of a split are written."""
+        if self.split == "auto":
+            return self.format == "raw" or not is_held_out(split)
+        return self.split in ("all", split)

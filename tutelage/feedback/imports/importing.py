@@ -6,16 +6,19 @@ with mistakes is mended and imported once more as a whole.
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from tutelage.data.reading.cells import Skip
+from tutelage.data.reading.encodings import AUTO, UTF8, likely, marked
 from tutelage.data.reading.rows import BadRow, Row, read_stream
 from tutelage.feedback.imports.lines import Kind as Kind
 from tutelage.feedback.imports.lines import (
@@ -27,19 +30,26 @@ from tutelage.feedback.imports.lines import (
     RawQuestions,
     ResponseLine,
     ScoreLine,
+    SuggestionLine,
     check_names,
     parse_row,
     why_not,
 )
 from tutelage.feedback.imports.raw import store_answer
+from tutelage.feedback.imports.recognising import LOOKED_AT, file_kind, kind_of_rows
 from tutelage.feedback.imports.rows import Seen, store_preference, store_prompt, store_response, store_score
+from tutelage.feedback.imports.shown import understood
+from tutelage.feedback.imports.suggestions import store_suggestion
 from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import guideline_sha, insert_guideline, insert_schema, schema_sha
 from tutelage.store.database import Database
+from tutelage.store.schema import Item, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import GuidelineVersion, SchemaVersion
 from tutelage.store.sql import lock_project
 
 AT_ONCE = 500  # rows per transaction: what a crash makes to do again
+TRIED = 1_000  # rows of a preview: nobody else writes as long as it takes
+SHOWN = 10  # of them, as they are understood
 
 
 @dataclass(frozen=True)
@@ -55,43 +65,126 @@ class BadLine:
 class Imported:
     """All good rows are in; `there` were in already, so that repeating an import adds nothing.
 
-    unused: how many rows have each column that says something and that was not used.
+    unused: how many rows have each column that says something and that was not used.  needs: what the project lacks that
+    rows of this kind are about, in a sentence.
     """
 
     new: int
     there: int
     bad: list[BadLine] = field(default_factory=list)
     unused: dict[str, int] = field(default_factory=dict)
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What an import would do, of which nothing is stored.
+
+    file, encoding: as what the file is read; kind: what its rows hold; proposed: the encoding that it is probably in,
+    where rows are no text in this one.  first: the first rows as they are understood.  The counts are of the first
+    `rows` rows; more: there are others behind them.
+    """
+
+    file: str
+    encoding: str
+    proposed: str
+    kind: Kind
+    first: list[dict[str, Any]]
+    rows: int
+    more: bool
+    imported: Imported
 
 
 def import_stream(
     database: Database,
     who: Member,
-    kind: Kind,
+    kind: Kind | Literal["auto"],
     file: BinaryIO,
     name: str,
     columns: Mapping[str, str] | None = None,
+    encoding: str = AUTO,
 ) -> Imported:
     """Take the rows of an open file whose name says of what kind it is.  Needs manage.
 
     prompts, preference: as trainers read them (a comparison makes a pair, and a vote on it); responses: prompts with what
-    answers them, and where that comes from; scores: of responses that are there; raw: what `exports` wrote, in the order
-    of the file.  columns: our names for theirs.
+    answers them, and where that comes from; scores: of responses that are there; suggestions: what a program would answer
+    about items that are there; raw: what `exports` wrote, in the order of the file; auto: what their columns say.
+    columns: our names for theirs.  encoding: as `read_stream`.
 
     Raises ValueError, one sentence, for a file that is damaged, empty or of an unknown kind (rows before a damage may be
     stored), and for names in `columns` that are none.
     """
     who.require("manage")
-    check_names(kind, columns or {})
+    rows, kind = _of_kind(read_stream(file, name, encoding), kind, columns or {})
     importer = _Importer(database, who, kind, columns or {})
-    rows: Iterator[Row | BadRow] = read_stream(file, name)
+    with database.read() as connection:
+        importer.find_needs(connection)
     while some := list(itertools.islice(rows, AT_ONCE)):
-        importer.take(some)
+        with database.write() as connection:
+            taken = importer.take(connection, some)
+        importer.count(taken)
     done = importer.done
     with database.write() as connection:
         counts = {"new": done.new, "there": done.there, "bad": len(done.bad)}
         note(connection, who.user, "import", kind, who.project_id, **counts)
     return done
+
+
+def try_import(
+    database: Database,
+    who: Member,
+    kind: Kind | Literal["auto"],
+    content: bytes,
+    name: str,
+    columns: Mapping[str, str] | None = None,
+    encoding: str = AUTO,
+) -> Tried:
+    """What `import_stream` would do: the import itself, of the first rows, undone.  Needs manage; raises the same."""
+    who.require("manage")
+    rows, kind = _of_kind(read_stream(io.BytesIO(content), name, encoding), kind, columns or {})
+    importer = _Importer(database, who, kind, columns or {})
+    some = list(itertools.islice(rows, TRIED))
+    with suppress(_Undo), database.write() as connection:
+        importer.find_needs(connection)
+        importer.count(importer.take(connection, some))
+        raise _Undo
+    done = importer.done
+    text = file_kind(name) != "Parquet"
+    read_as = (marked(content) or UTF8 if encoding == AUTO else encoding) if text else ""
+    probably = likely(content) if text else ""
+    lost = any(isinstance(row, BadRow) and f"not {read_as}" in row.why.lower() for row in some)
+    return Tried(
+        file_kind(name),
+        read_as,
+        probably if lost and probably != read_as else "",
+        kind,
+        [understood(kind, row, columns or {}) for row in some[:SHOWN]],
+        len(some),
+        next(rows, None) is not None,
+        done,
+    )
+
+
+class _Taken(NamedTuple):
+    """Rows that were stored (whether any of each was new), and those that were not."""
+
+    good: list[bool]
+    bad: list[BadLine]
+
+
+class _Undo(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
+def _of_kind(
+    rows: Iterator[Row | BadRow], kind: Kind | Literal["auto"], columns: Mapping[str, str]
+) -> tuple[Iterator[Row | BadRow], Kind]:
+    """All rows, and what they hold."""
+    if kind == "auto":
+        first = list(itertools.islice(rows, LOOKED_AT))
+        rows, kind = itertools.chain(first, rows), kind_of_rows(first, columns)
+    check_names(kind, columns)
+    return rows, kind
 
 
 class _Importer:
@@ -106,25 +199,43 @@ class _Importer:
         self._unused: Counter[str] = Counter()
         self._new = self._there = 0
         self._bad: list[BadLine] = []
+        self._needs = ""
 
     @property
     def done(self) -> Imported:
         """What came of everything so far."""
-        return Imported(self._new, self._there, list(self._bad), dict(self._unused))
+        return Imported(self._new, self._there, list(self._bad), dict(self._unused), self._needs)
 
-    def take(self, rows: Sequence[Row | BadRow]) -> None:
-        """Store the good ones of some rows, all or none of them."""
-        taken, bad = [], []
-        with self._database.write() as connection:
-            lock_project(connection, self._who.project, self._database.place)
-            for row in rows:
-                try:
-                    taken.append(self._store_row(connection, row))
-                except (ValueError, Skip, DataError, IntegrityError, OverflowError) as error:
-                    bad.append(BadLine(row.place.number, _why(error, row), row.place.unit))
-        self._new += sum(taken)
-        self._there += len(taken) - sum(taken)
-        self._bad += bad
+    def find_needs(self, connection: Connection) -> None:
+        """Look whether the project has what rows of this kind are about."""
+        if self._kind == "scores":
+            query = select(ResponseRow.id).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+            query = query.where(PromptRow.project_id == self._who.project_id)
+            missing = "This project has no responses that scores could be of: import responses first."
+        elif self._kind == "suggestions":
+            query = select(Item.id).where(Item.project_id == self._who.project_id)
+            missing = "This project has no items to suggest answers for: import responses, then build items."
+        else:
+            return
+        if connection.scalar(query.limit(1)) is None:
+            self._needs = missing
+
+    def take(self, connection: Connection, rows: Sequence[Row | BadRow]) -> _Taken:
+        """Store the good ones of some rows."""
+        taken = _Taken([], [])
+        lock_project(connection, self._who.project, self._database.place)
+        for row in rows:
+            try:
+                taken.good.append(self._store_row(connection, row))
+            except (ValueError, Skip, DataError, IntegrityError, OverflowError) as error:
+                taken.bad.append(BadLine(row.place.number, _why(error, row), row.place.unit))
+        return taken
+
+    def count(self, taken: _Taken) -> None:
+        """Remember what came of rows, once their transaction is over."""
+        self._new += sum(taken.good)
+        self._there += len(taken.good) - sum(taken.good)
+        self._bad += taken.bad
 
     def _store_row(self, connection: Connection, row: Row | BadRow) -> bool:
         """Store all that a row holds; whether any of it was new."""
@@ -147,6 +258,8 @@ class _Importer:
             return store_preference(connection, key, line, self._seen)
         if isinstance(line, ScoreLine):
             return store_score(connection, key, line)
+        if isinstance(line, SuggestionLine):
+            return store_suggestion(connection, key, line)
         if isinstance(line, RawAnswer):
             return store_answer(connection, key, line, self._versions)
         if isinstance(line, RawQuestions):

@@ -21,14 +21,20 @@ from tutelage.data.reading.spellings import LABELS, SIDES, check_columns, rename
 from tutelage.feedback.asking.payloads import Answer, Model, Schema
 from tutelage.records import Comparison, Conversation, Demonstration, Finish, Prompt
 
-Kind = Literal["prompts", "responses", "preference", "scores", "raw"]
+Kind = Literal["prompts", "responses", "preference", "scores", "suggestions", "raw"]
 AnnotatorKind = Literal["human", "simulated", "judge", "rule"]
 
 LONGEST = 4_000_000  # characters in one row
 DEEPEST = 100  # lists and objects within each other: databases have limits of their own
 MOST = 2**31 - 1  # of a whole number that all databases take
+FURTHEST = 1e300  # of a number that nothing else bounds: in references, parameters and the like
+MOST_LINES = 1_000  # that one row makes
+MOST_COLUMNS = 1_000
+MOST_SLOTS = 100  # responses of an item
+MOST_OVERLAP = 10_000  # annotators
 Name = Annotated[str, Field(max_length=2_000)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
+Sample = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 
@@ -50,7 +56,7 @@ class ResponseColumns(PromptColumns):
     model_sha256: Name = ""
     engine: Name = "imported"
     params: dict[str, Any] = Field(default_factory=dict)
-    sample_index: Count | None = None
+    sample_index: Sample | None = None
     finish: Any = None  # as the reader takes it
     n_tokens: Tokens = 0
     logprob: Number | None = None
@@ -78,11 +84,23 @@ class ScoreColumns(Model):
     item: Any = None
 
 
+class SuggestionColumns(Model):
+    """What a program proposes to answer: about an item, or about responses to a prompt (in the order of `responses`)."""
+
+    answer: dict[str, Any]
+    source: Annotated[str, Field(min_length=1, max_length=200)] = "imported"
+    score: Number | None = None
+    item: Annotated[str, Field(max_length=200)] = ""
+    responses: Annotated[list[Any], Field(max_length=MOST_SLOTS)] | None = None
+    split: Any = None
+
+
 OWN: dict[Kind, type[Model]] = {
     "prompts": PromptColumns,
     "responses": ResponseColumns,
     "preference": VoteColumns,
     "scores": ScoreColumns,
+    "suggestions": SuggestionColumns,
 }
 
 
@@ -130,9 +148,18 @@ class ScoreLine:
     said: ScoreColumns
 
 
+@dataclass(frozen=True)
+class SuggestionLine:
+    """kind=suggestions: about the item of this digest, or about these responses to a prompt."""
+
+    prompt: Prompt | None
+    texts: tuple[str, ...] | None
+    said: SuggestionColumns
+
+
 class RawResponse(Model):
     text: str
-    sample_index: Count
+    sample_index: Sample
     finish: Finish
     n_tokens: Tokens
     logprob: Number | None = None
@@ -156,25 +183,27 @@ class RawGuidelines(Model):
 
 class RawAnswer(Model):
     kind: Literal["answer"]
+    store: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None  # whose annotators these are
     item: Name
     type: str
-    overlap: int = Field(ge=1, le=MOST)
+    overlap: int = Field(ge=1, le=MOST_OVERLAP)
     prompt: str | list[dict[str, Any]] | dict[str, Any]
     task: str = ""
     reference: dict[str, Any] | None = None
     split: Annotated[str, Field(min_length=1, max_length=200)] = "train"
-    responses: list[RawResponse]
+    responses: Annotated[list[RawResponse], Field(max_length=MOST_SLOTS)]
     annotator: str = Field(min_length=1, max_length=200)
     annotator_kind: AnnotatorKind
     role: Literal["answer", "extra", "adjudication"]
     answer: Answer
     share: float | None = Field(None, ge=0.5, le=1)
     margin: Number | None = None
-    shown_order: list[Count]
+    shown_order: Annotated[list[Count], Field(max_length=MOST_SLOTS)]
     key: str = Field(min_length=8, max_length=200)
-    supersedes: str | None = None
+    supersedes: str | None = Field(None, max_length=200)
+    withdrawn: bool | None = False
     submitted_at: AwareDatetime
-    active_ms: Count | None = None
+    active_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
     questions: Count | None = None
     guidelines: Count | None = None
 
@@ -193,10 +222,12 @@ class RawAnswer(Model):
             raise ValueError("prompt must be text, or messages with role and content") from error
 
 
-Line = PromptLine | ResponseLine | PreferenceLine | ScoreLine | RawQuestions | RawGuidelines | RawAnswer
+Raw = RawQuestions | RawGuidelines | RawAnswer
+Line = PromptLine | ResponseLine | PreferenceLine | ScoreLine | SuggestionLine | Raw
 RAW: TypeAdapter[RawQuestions | RawGuidelines | RawAnswer] = TypeAdapter(
     Annotated[RawQuestions | RawGuidelines | RawAnswer, Field(discriminator="kind")]
 )
+INSIDE = {"params", "answer", "responses"}  # of our own columns: objects and lists, in CSV as JSON
 AS_JSON = ("content", "prompt", "reference", "responses", "answer")  # raw: so they stand in Parquet and CSV
 
 
@@ -216,16 +247,20 @@ def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Li
 
     Raises ValueError, one sentence, for a row that holds nothing of this kind, or what no database can keep.
     """
+    refuse_unstorable(row.columns)
     found = renamed(row.columns, columns) if columns else row.columns
-    refuse_unstorable(found)
     if kind == "raw":
         return [_raw(found)], []
     own = {name: cell for name, cell in found.items() if name in OWN[kind].model_fields and not blank(cell)}
     rest = Row(row.place, {name: cell for name, cell in found.items() if name not in OWN[kind].model_fields})
-    if "params" in own:
-        own["params"] = parsed(own["params"], "{")
+    for name in INSIDE & own.keys():
+        own[name] = parsed(own[name], "{", "[")
     said = OWN[kind].model_validate(own)
     lines, unused = _lines(kind, rest, said)
+    if len(lines) > MOST_LINES:
+        raise ValueError(
+            f"the row holds {len(lines):,} records, but may hold {MOST_LINES:,}: write several rows"
+        )
     _refuse_unwritable({name: cell for name, cell in found.items() if name not in unused})
     return lines, unused
 
@@ -237,6 +272,8 @@ def _lines(kind: Kind, row: Row, said: Any) -> tuple[list[Line], list[str]]:
     if kind == "preference":
         pairs, unused = read_row(row, "comparisons")
         return [_preference(row, pair, said) for pair in pairs if isinstance(pair, Comparison)], unused
+    if kind == "suggestions":
+        return _suggestion(row, said)
     answers, unused = _answers(row)
     if kind == "scores":
         return [ScoreLine(prompt, text, said) for prompt, text, _ in answers], unused
@@ -246,6 +283,28 @@ def _lines(kind: Kind, row: Row, said: Any) -> tuple[list[Line], list[str]]:
         end = Cells({"finish": said.finish}).finish("finish")
         answers = [(prompt, text, end) for prompt, text, _ in answers]
     return [ResponseLine(*answer, said) for answer in answers], unused
+
+
+def _suggestion(row: Row, said: SuggestionColumns) -> tuple[list[Line], list[str]]:
+    if said.item:
+        return [SuggestionLine(None, None, said)], [
+            name for name, cell in row.columns.items() if not blank(cell)
+        ]
+    if said.responses is None:
+        raise ValueError("a suggestion names its item, or the prompt and its responses")
+    prompts, unused = read_row(row, "prompts")
+    texts = tuple(map(_said_text, said.responses))
+    return [SuggestionLine(one, texts, said) for one in prompts if isinstance(one, Prompt)], unused
+
+
+def _said_text(value: Any) -> str:
+    """A response: text, or one assistant message."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    text = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise ValueError("responses must be texts")
+    return text
 
 
 def _preference(row: Row, pair: Comparison, said: VoteColumns) -> PreferenceLine:
@@ -294,10 +353,12 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 def refuse_unstorable(columns: Mapping[str, Any]) -> None:
     """Raises ValueError for texts that some database cannot keep (NUL, half characters), and for rows without measure."""
+    if len(columns) > MOST_COLUMNS:
+        raise ValueError(f"the row has {len(columns):,} columns, but may have {MOST_COLUMNS:,}")
     length = 0
     for name, cell in columns.items():
         for text in _texts(cell, DEEPEST):
-            length += len(text)
+            length += len(text) + 1
             if "\0" in text or "\0" in name:
                 raise ValueError(
                     f"a NUL character (\\u0000) in {_shown(name)}, which no database keeps: take it out"
@@ -309,7 +370,7 @@ def refuse_unstorable(columns: Mapping[str, Any]) -> None:
 
 
 def _texts(value: Any, depth: int) -> Iterator[str]:
-    """All texts in a cell, also in JSON that it holds as text; keys, too."""
+    """All texts in a cell, also in JSON that it holds as text; keys, too; for what is no text an empty one."""
     if isinstance(value, str):
         yield value
         inner = parsed(value, "[", "{") if "\\u" in value else value
@@ -323,7 +384,9 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
         if isinstance(value, Mapping):
             for item in value.values():
                 yield from _texts(item, depth - 1)
-    elif value is None:
+    else:
+        if isinstance(value, int | float) and not -FURTHEST <= value <= FURTHEST:
+            raise ValueError("a number that is out of reach: leave it out, or write it as text")
         yield ""
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from tutelage.feedback.asking.answer_rows import read_answers, write_answer
 from tutelage.feedback.asking.payloads import Answer, PairAnswer, Schema
 from tutelage.feedback.asking.slots import to_positions
-from tutelage.feedback.exports.raw import IMPORTED
+from tutelage.feedback.exports.current import EMPTIED
+from tutelage.feedback.exports.raw import IMPORTED, IMPORTED_INTO
 from tutelage.feedback.imports.lines import RawAnswer, RawResponse, ResponseColumns, ResponseLine
 from tutelage.feedback.imports.rows import (
     ensure_annotator,
@@ -20,28 +21,32 @@ from tutelage.feedback.imports.rows import (
 )
 from tutelage.feedback.items.contents import steps_shown
 from tutelage.records import Prompt
-from tutelage.store.schema import ITEM_TYPES, Annotation
-from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote
-from tutelage.store.sql import insert_one
+from tutelage.store.origins import FILE, with_origin
+from tutelage.store.schema import ITEM_TYPES, Annotation, Item, ItemResponse, PromptRow, ResponseRow
+from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote, Withdrawal
+from tutelage.store.sql import insert_one, insert_rows
 from tutelage.store.voting import insert_soft_vote, recount
 
 
 def store_answer(
     connection: Connection, key: int, row: RawAnswer, versions: dict[tuple[str, int], int]
 ) -> bool:
-    client_key = IMPORTED + row.key
-    known = connection.execute(
-        select(Annotation.id, Annotation.item_id).where(Annotation.client_key == client_key)
-    ).one_or_none()
+    known = _find_answer(connection, key, row.key)
+    if known is not None and _is_redacted(connection, known):
+        return False
     if known is not None:
-        soft = select(SoftVote.share, SoftVote.margin).where(SoftVote.annotation_id == known.id)
+        soft = select(SoftVote.share, SoftVote.margin).where(SoftVote.annotation_id == known)
         stored = connection.execute(soft).one_or_none() or (None, None)
-        if (read_answers(connection, [known.id])[known.id], *stored) != (row.answer, row.share, row.margin):
+        there, said = read_answers(connection, [known])[known], row.answer
+        if not there.reason:  # a reason can be redacted by itself
+            said = said.model_copy(update={"reason": ""})
+        if (there, *stored) != (said, row.share, row.margin):
             raise ValueError(f"key '{row.key}' is there with another answer")
         return False
     item_id = _ensure_raw_item(connection, key, row)
-    annotator_id = ensure_annotator(connection, row.annotator, row.annotator_kind)
-    supersedes = _superseded(connection, row)
+    name = with_origin(row.annotator, row.store or FILE)
+    annotator_id = ensure_annotator(connection, name, row.annotator_kind)
+    supersedes = _superseded(connection, key, row)
     assignment_id = _ensure_assignment(connection, item_id, annotator_id, row, versions)
     _refuse_second(connection, item_id, annotator_id, row, supersedes)
     steps: Sequence[str] = ()
@@ -57,12 +62,14 @@ def store_answer(
         annotator_id=annotator_id,
         assignment_id=assignment_id,
         role=row.role,
-        client_key=client_key,
+        client_key=IMPORTED_INTO.format(project_id=key) + row.key,
         supersedes_id=supersedes,
         active_ms=row.active_ms,
         submitted_at=row.submitted_at,
     )
     insert_soft_vote(connection, answer_id, row.share, row.margin)
+    if row.withdrawn:
+        insert_rows(connection, Withdrawal, [{"annotation_id": answer_id}])
     recount(connection, [item_id])
     return True
 
@@ -89,7 +96,12 @@ def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
     if len(set(responses)) < len(responses):
         raise ValueError("the same response stands in two places of the item")
     there = find_item(connection, key, row.item)
-    return there or insert_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
+    if there is None:
+        return insert_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
+    slots = select(ItemResponse.response_id).where(ItemResponse.item_id == there).order_by(ItemResponse.slot)
+    if list(connection.scalars(slots)) != responses:
+        raise ValueError(f"the item {row.item} is in the project with other responses")
+    return there
 
 
 def _check_shape(answer: Answer, slots: int) -> None:
@@ -107,10 +119,30 @@ def _line(prompt: Prompt, split: str, response: RawResponse) -> ResponseLine:
     return ResponseLine(prompt, response.text, response.finish, said)
 
 
-def _superseded(connection: Connection, row: RawAnswer) -> int | None:
+def _find_answer(connection: Connection, key: int, name: str) -> int | None:
+    """The project's answer that came under this key."""
+    keys = (IMPORTED_INTO.format(project_id=key) + name, IMPORTED + name)
+    query = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    return connection.scalar(query.where(Item.project_id == key, Annotation.client_key.in_(keys)))
+
+
+def _is_redacted(connection: Connection, annotation_id: int) -> bool:
+    """Whether some text of an answer, or of what it is about, is gone: then it is there, whatever the file says."""
+    prompts = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    prompts = prompts.join(PromptRow, PromptRow.id == Item.prompt_id).where(
+        PromptRow.redacted_at.is_not(None)
+    )
+    responses = select(Annotation.id).join(ItemResponse, ItemResponse.item_id == Annotation.item_id)
+    responses = responses.join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
+    responses = responses.where(ResponseRow.redacted_at.is_not(None))
+    gone = or_(*(Annotation.id.in_(query) for query in (prompts, responses, EMPTIED)))
+    return connection.scalar(select(Annotation.id).where(Annotation.id == annotation_id, gone)) is not None
+
+
+def _superseded(connection: Connection, key: int, row: RawAnswer) -> int | None:
     if row.supersedes is None:
         return None
-    found = connection.scalar(select(Annotation.id).where(Annotation.client_key == IMPORTED + row.supersedes))
+    found = _find_answer(connection, key, row.supersedes)
     if found is None:
         raise ValueError(f"it revises '{row.supersedes}', which is not there: keep the order of the file")
     return found

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from tutelage.feedback.imports.lines import (
     PreferenceLine,
@@ -20,7 +20,9 @@ from tutelage.feedback.imports.lines import (
     ScoreLine,
 )
 from tutelage.records import Finish, Prompt
+from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.generations import insert_generation_run, insert_prompts
+from tutelage.store.origins import with_origin
 from tutelage.store.rows import ModelInfo
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import ResponseScore, SoftVote
@@ -32,6 +34,8 @@ VOTER = (
 )
 
 
+MOST_RESPONSES = 10_000  # of one generation run to one prompt, where nothing numbers them
+MOST_VOTES = 200  # on one pair
 _DIGEST = re.compile("[0-9a-f]{16}")
 
 
@@ -65,15 +69,6 @@ def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) 
 # responses --------------------------------------------------------------------------------------------------------------
 
 
-class _Known(NamedTuple):
-    """A stored response of one generation run to one prompt."""
-
-    id: int
-    number: int
-    digest: str
-    finish: str
-
-
 def store_response(connection: Connection, key: int, line: ResponseLine) -> tuple[int, bool]:
     """(id, whether it is new).  Without a sample index the same text with the same end is the same response."""
     return _store_response(connection, ensure_prompt(connection, key, line.prompt, line.said.split), line)
@@ -83,28 +78,28 @@ def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) 
     said = line.said
     model = ModelInfo(said.model, said.model_sha256)
     run_id = insert_generation_run(connection, model, said.engine, said.params)
-    known, text = _known(connection, prompt_id, run_id), digest(line.text)
-    if said.sample_index is None:
-        same = [one for one in known if (one.digest, one.finish) == (text, line.finish)]
-        index = max((one.number for one in known), default=-1) + 1
-    else:
-        index = said.sample_index
-        same = [one for one in known if one.number == index]
-    if same and same[0].digest != text:
+    text, index = digest(line.text), said.sample_index
+    there = (ResponseRow.prompt_id == prompt_id, ResponseRow.generation_run_id == run_id)
+    same = ResponseRow.sample_index == index
+    if index is None:
+        same = (ResponseRow.digest == text) & (ResponseRow.finish_reason == line.finish)
+    query = select(ResponseRow.id, ResponseRow.digest).where(*there, same)
+    found = connection.execute(query.order_by(ResponseRow.sample_index).limit(1)).one_or_none()
+    if found is not None and found.digest != text:
         raise ValueError(
             f"'{said.model}' already has another response {index} to the prompt {shown(line.prompt)}: give it "
             "another sample_index, or the run other params"
         )
-    if same:
-        return same[0].id, False
+    if found is not None:
+        return found.id, False
+    if index is None:
+        last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*there))
+        index = 0 if last is None else last + 1
+        if index >= MOST_RESPONSES:
+            raise ValueError(
+                f"one run has {index:,} responses to {shown(line.prompt)} and more: give it a sample_index"
+            )
     return _insert_response(connection, prompt_id, run_id, index, line), True
-
-
-def _known(connection: Connection, prompt_id: int, run_id: int) -> list[_Known]:
-    columns = (ResponseRow.id, ResponseRow.sample_index, ResponseRow.digest, ResponseRow.finish_reason)
-    query = select(*columns).where(ResponseRow.prompt_id == prompt_id)
-    query = query.where(ResponseRow.generation_run_id == run_id).order_by(ResponseRow.sample_index)
-    return [_Known(*row) for row in connection.execute(query)]
 
 
 def _insert_response(
@@ -232,32 +227,63 @@ def _voter(
     name = line.said.annotator.strip()
     votes = _votes_on(connection, item_id)
     if name:
-        annotator_id = ensure_annotator(connection, name, line.said.annotator_kind)
-        if name not in votes:
-            return _Voter(annotator_id, f"{VOTER}/{item_id}/{name}")
-        if not _same(votes[name], said):
-            raise ValueError(f"'{name}' has voted otherwise on this pair already, and votes once")
-        return None
+        return _named_voter(connection, item_id, line, said, votes)
     seen[item_id, said] += 1
-    ours = [vote for voter, vote in votes.items() if voter == VOTER or voter.startswith(f"{VOTER} ")]
-    if sum(_same(vote, said) for vote in ours) >= seen[item_id, said]:
+    ours = [vote for vote in votes if vote.annotator == VOTER or vote.annotator.startswith(f"{VOTER} ")]
+    if sum(_same(vote.said, said) for vote in ours) >= seen[item_id, said]:
         return None
+    _refuse_more(votes)
+    taken = {vote.annotator for vote in ours}
     names = (VOTER if n == 1 else f"{VOTER} {n}" for n in range(1, len(votes) + 2))
-    free = next(name for name in names if name not in votes)
+    free = next(name for name in names if name not in taken)
     client_key = f"{VOTER}/{item_id}" if free == VOTER else f"{VOTER}/{item_id}/{free}"
     return _Voter(ensure_annotator(connection, free, "rule"), client_key)
 
 
-def _votes_on(connection: Connection, item_id: int) -> dict[str, Said]:
-    """annotator -> their latest vote on a pair."""
+def _named_voter(
+    connection: Connection, item_id: int, line: PreferenceLine, said: Said, votes: Sequence[_There]
+) -> _Voter | None:
+    """The voter whom a line names, under a name that says that they came with a file."""
+    plain = line.said.annotator.strip()
+    name = with_origin(plain)
+    annotator_id = ensure_annotator(connection, name, line.said.annotator_kind)
+    # Before names had origins, a vote of a file stood under the plain one: its key tells it from a person's.
+    keys = (f"{VOTER}/{item_id}/{name}", f"{VOTER}/{item_id}/{plain}")
+    there = next((vote for vote in votes if vote.client_key in keys or vote.annotator == name), None)
+    if there is None:
+        _refuse_more(votes)
+        return _Voter(annotator_id, keys[0])
+    if not _same(there.said, said):
+        raise ValueError(f"'{plain}' has voted otherwise on this pair already, and votes once")
+    return None
+
+
+def _refuse_more(votes: Sequence[_There]) -> None:
+    if len(votes) >= MOST_VOTES:
+        raise ValueError(f"a pair has at most {MOST_VOTES:,} votes: count them before, and write p_chosen")
+
+
+class _There(NamedTuple):
+    """A vote on a pair that is stored."""
+
+    annotator: str
+    client_key: str
+    said: Said
+
+
+def _votes_on(connection: Connection, item_id: int) -> list[_There]:
+    """The current votes on a pair."""
     query = (
-        select(Annotator.name, Annotation.preference, SoftVote.share, SoftVote.margin)
+        select(Annotator.name, Annotation.client_key, Annotation.preference, SoftVote.share, SoftVote.margin)
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
-        .where(Annotation.item_id == item_id, Annotation.role != "adjudication")
+        .where(Annotation.item_id == item_id, IS_VOTE, IS_CURRENT)
         .order_by(Annotation.id)
     )
-    return {row.name: Said(row.preference, row.share, row.margin) for row in connection.execute(query)}
+    return [
+        _There(row.name, row.client_key, Said(row.preference, row.share, row.margin))
+        for row in connection.execute(query)
+    ]
 
 
 def _same(stored: Said, said: Said) -> bool:

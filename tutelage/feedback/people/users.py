@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import User, note
 from tutelage.store.database import Database
+from tutelage.store.origins import is_foreign
 from tutelage.store.schema import Annotator, now
 from tutelage.store.schema_feedback import Account, Credential, InvitationRow, Membership, SessionRow
 from tutelage.store.sql import insert_one
@@ -134,6 +135,8 @@ def usable_name(name: str) -> str:
     name = normal_name(name)
     if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable():
         raise Refused("invalid", f"a name has 1 to {NAME_LENGTH} printable characters.")
+    if is_foreign(name):
+        raise Refused("invalid", f"'{name}' looks like an imported annotator's name: choose one without '@'.")
     return name
 
 

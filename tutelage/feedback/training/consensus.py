@@ -11,7 +11,7 @@ from typing import Literal
 
 from tutelage.records import Comparison
 from tutelage.store import Ties, VotedPair
-from tutelage.store.aggregate import counted_before, oriented
+from tutelage.store.aggregate import NoRow, counted_before, oriented
 
 BySkill = Literal["dawid-skene", "crowd-bt"]
 Label = tuple[str, str, int]  # unit, annotator, value
@@ -39,14 +39,14 @@ def soft_labels(
     }
 
 
-def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -> list[Comparison | None]:
-    """One row per pair, None for a dropped tie; p_chosen is a probability.
+def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -> list[Comparison | NoRow]:
+    """One row per pair, or "tie" for a dropped one; p_chosen is a probability.
 
     dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
     near one half where the pair is close.  In both, skill is learnt from the votes for a side, and then each tied vote
     counts half for either, as with `aggregation=all`.  (As a label of its own a tie takes in every pair that people see
     differently; docs/LOG.md has the numbers.)  A share of votes that stands alone stays what it is; among others it is a
-    vote for its side.
+    vote for its side.  How much an annotator counts is learnt, so that `Vote.weight` plays no part.
     """
     decided = [
         (str(number), vote.annotator, int(vote.preference > 0))
@@ -56,7 +56,7 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
         if vote.preference
     ]
     second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
-    rows = []
+    rows: list[Comparison | NoRow] = []
     for number, pair in enumerate(pairs):
         if counted_before(pair):
             rows.append(oriented(pair, pair.votes[0].for_first, ties))

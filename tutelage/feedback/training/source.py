@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import Generic, Literal, TypeGuard, TypeVar
 
 from tutelage.feedback.training.consensus import comparisons_by_skill
 from tutelage.records import Comparison, Demonstration
 from tutelage.store import Store, Ties, VotedPair
-from tutelage.store.aggregate import comparisons
+from tutelage.store.aggregate import NoRow, comparison_of
+from tutelage.store.rows import is_held_out
 
-Aggregation = Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
+R = TypeVar("R", bound=Comparison | Demonstration)
+Aggregation = Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
+Settled = Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
+REDACTED = "redacted"
 PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
 
@@ -26,11 +31,43 @@ def is_store_source(data: object) -> TypeGuard[str]:
     return isinstance(data, str) and data.startswith(PREFIX)
 
 
-def aggregate(pairs: Sequence[VotedPair], aggregation: Aggregation, ties: Ties) -> list[Comparison]:
-    """One row per voted pair; see `Store.comparisons`, and `consensus` for dawid-skene and crowd-bt."""
+@dataclass(frozen=True)
+class StoreRows(Generic[R]):
+    """What a project holds for trainers: rows to train on, rows of held-out splits, and what gives no row, by reason."""
+
+    train: list[R] = field(default_factory=list)
+    held_out: list[R] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[R]:
+        """All rows."""
+        return [*self.train, *self.held_out]
+
+
+def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
+    """What `auto` is: `adjudicated` once somebody has settled a conflict in the project, else `majority`."""
+    if aggregation == "auto":
+        return "adjudicated" if any_settled else "majority"
+    return aggregation
+
+
+def aggregate(pairs: Sequence[VotedPair], aggregation: Settled, ties: Ties) -> list[Comparison | NoRow]:
+    """Each pair's row, or why it has none; see `Store.comparisons`, and `consensus` for dawid-skene and crowd-bt."""
     if aggregation == "dawid-skene" or aggregation == "crowd-bt":
-        return [row for row in comparisons_by_skill(pairs, aggregation, ties) if row is not None]
-    return comparisons(pairs, aggregation, ties)
+        return comparisons_by_skill(pairs, aggregation, ties)
+    return [comparison_of(pair, aggregation, ties) for pair in pairs]
+
+
+def _sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
+    """(split, a row or why there is none) as rows to train on and rows held out."""
+    found, left_out = StoreRows[R](), Counter[str]()
+    for split, row in rows:
+        if isinstance(row, str):
+            left_out[row] += 1
+        else:
+            (found.held_out if is_held_out(split) else found.train).append(row)
+    return replace(found, left_out=dict(left_out))
 
 
 def votes_by(
@@ -58,14 +95,14 @@ def votes_by(
 def comparisons_from(
     source: str,
     store: str | Path,
-    aggregation: Aggregation = "majority",
+    aggregation: Aggregation = "auto",
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
-) -> list[Comparison]:
+) -> StoreRows[Comparison]:
     """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated.
 
     `annotators`: as `votes_by`; none given are all.  Raises ValueError when the store does not exist, the project is
-    not in it, or nobody (of them) has voted yet.
+    not in it, or nothing in it can be trained on (yet).
     """
     with _open(source, store) as (opened, project):
         pairs = opened.voted_pairs(project)
@@ -75,42 +112,61 @@ def comparisons_from(
                 raise ValueError(
                     f"data={source}: none of annotators={','.join(annotators)} has voted in it yet."
                 )
-        rows = aggregate(pairs, aggregation, ties)
-    if not rows:
-        raise ValueError(
-            f"data={source}: project '{project}' in {store} has no labelled pairs yet: run `label` first."
-        )
-    return rows
+        readable = [pair for pair in pairs if not pair.redacted]
+        rows = aggregate(readable, chosen_aggregation(aggregation, opened.any_settled(project)), ties)
+    gone = [("", REDACTED)] * (len(pairs) - len(readable))
+    splits = (pair.split for pair in readable)
+    found: StoreRows[Comparison] = _sorted_out([*gone, *zip(splits, rows, strict=True)])
+    _require_rows(
+        found, source, f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
+    )
+    return found
 
 
-def demonstrations_from(source: str, store: str | Path) -> list[Demonstration]:
+def demonstrations_from(source: str, store: str | Path) -> StoreRows[Demonstration]:
     """The demonstrations and rewrites that people wrote in `store:PROJECT`.
 
-    Raises ValueError when the store does not exist, the project is not in it, or nobody has written anything yet.
+    Raises ValueError when the store does not exist, the project is not in it, or nothing in it can be trained on (yet).
     """
     with _open(source, store) as (opened, project):
-        rows = opened.demonstrations(project)
-    if not rows:
+        written = opened.written(project)
+    found: StoreRows[Demonstration] = _sorted_out(
+        (row.item.split, REDACTED if row.redacted else row.demonstration) for row in written
+    )
+    nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
+    _require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
+    return found
+
+
+def _require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
+    if found.train:
+        return
+    if found.held_out:
         raise ValueError(
-            f"data={source}: nobody has rewritten or written a response in project '{project}' of {store} yet: "
-            "build items of type rewrite and let people answer them."
+            f"data={source}: all {len(found.held_out)} rows are of held-out splits, which are not trained on: label "
+            "prompts of the split 'train', too."
         )
-    return rows
+    if found.left_out:
+        why = ", ".join(f"{number} {reason}" for reason, number in sorted(found.left_out.items()))
+        raise ValueError(
+            f"data={source}: nothing that can be trained on ({why}): settle disputes, or label more."
+        )
+    raise ValueError(f"data={source}: {nothing}.")
 
 
 def comparisons_digest(
     source: str,
     store: str | Path,
-    aggregation: Aggregation = "majority",
+    aggregation: Aggregation = "auto",
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
 ) -> str | None:
     """A hash (sha256, hex) of what `comparisons_from` returns; None where it would raise."""
     try:
-        rows = comparisons_from(source, store, aggregation, ties, annotators)
+        found = comparisons_from(source, store, aggregation, ties, annotators)
     except ValueError:
         return None
-    return digest_of_comparisons(rows)
+    return digest_of_comparisons(found.rows)
 
 
 def digest_of_comparisons(rows: Sequence[Comparison]) -> str:
@@ -124,10 +180,10 @@ def digest_of_comparisons(rows: Sequence[Comparison]) -> str:
 def demonstrations_digest(source: str, store: str | Path) -> str | None:
     """A hash (sha256, hex) of what `demonstrations_from` returns; None where it would raise."""
     try:
-        rows = demonstrations_from(source, store)
+        found = demonstrations_from(source, store)
     except ValueError:
         return None
-    return digest_of_demonstrations(rows)
+    return digest_of_demonstrations(found.rows)
 
 
 def digest_of_demonstrations(rows: Sequence[Demonstration]) -> str:

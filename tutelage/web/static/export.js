@@ -1,30 +1,51 @@
-// Exports: what would be written, then the files.
+// Exports: what would be written and what is left out, then the file.
 
 import { api } from "./api.js";
-import { h } from "./dom.js";
+import { h, t } from "./dom.js";
 import { bind, readForm, said } from "./forms.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("export-form");
 const rows = document.getElementById("rows");
+const counts = document.getElementById("counts");
 const files = document.getElementById("files");
-let timer = 0;
+const REASONS = {
+  tie: t("ties"), "unsettled dispute": t("unsettled disputes"), redacted: t("redacted"), gold: t("gold items"),
+  "no label": t("responses without a label"), "neutral step": t("with a neutral step"),
+};
+let timer = 0, asked = 0;
 
+/** Only what the chosen format knows is shown, and sent. */
 function fit() {
   for (const element of form.querySelectorAll("[data-for]")) {
-    const wanted = element.dataset.for.split(" ").includes(form.elements.format.value);
-    element.hidden = !wanted;
+    element.hidden = !element.dataset.for.split(" ").includes(form.elements.format.value);
+    for (const field of element.querySelectorAll("select, input")) field.disabled = element.hidden;
   }
+}
+function counted(found) {
+  const left = Object.entries(found.left_out);
+  return [
+    h("p", { class: `notice ${found.rows ? "" : "warn"}` }, found.rows ? t("{n} rows", { n: found.rows }) : t("Nothing would be written.")),
+    left.length ? h("p", { class: "soft small" }, t("Left out:"), " ", left.map(([why, n]) => `${REASONS[why] ?? why}: ${n}`).join(", ")) : null,
+  ].filter(Boolean);
 }
 async function preview() {
   fit();
+  const turn = ++asked;
   try {
     const found = await api("POST", `${data.base}/exports/preview`, readForm(form));
-    rows.replaceChildren(...(found.length ? found.map((row) => h("pre", { class: "json", tabindex: "0" }, JSON.stringify(row, null, 2))) : [h("p", { class: "soft" }, "Nothing would be written.")]));
-  } catch (error) { rows.replaceChildren(h("p", { class: "notice warn" }, error.message)); }
+    if (turn !== asked) return; // of an older choice
+    counts.replaceChildren(...counted(found));
+    rows.replaceChildren(...found.first.map((row) => h("pre", { class: "json", tabindex: "0" }, JSON.stringify(row, null, 2))));
+  } catch (error) {
+    if (turn !== asked) return;
+    counts.replaceChildren(h("p", { class: "notice warn" }, error.message));
+    rows.replaceChildren();
+  }
 }
 form.addEventListener("input", () => {
   files.replaceChildren(); // they are of another choice
+  said(form, "");
   clearTimeout(timer);
   timer = setTimeout(preview, 150);
 });
@@ -32,11 +53,11 @@ bind(form, {
   url: `${data.base}/exports`,
   then: (done) => {
     const at = `${data.base}/exports/${done.name}`;
-    const left = Object.entries(done.left_out).map(([why, n]) => `${n} ${why}`).join(", ");
-    said(form, `${done.rows} rows.${left ? ` Left out: ${left}.` : ""}`, "good");
-    files.replaceChildren(h("div", { class: "row" },
-      h("a", { class: "button primary", href: `${at}/file`, download: true }, "Download the rows"), h("a", { class: "button", href: `${at}/manifest`, download: true }, "Manifest")),
-      h("p", { class: "soft small" }, `sha256 ${done.sha256}`));
+    said(form, t("{n} rows", { n: done.rows }), "good");
+    const file = h("a", { href: `${at}/file`, download: true }, t("The file again"));
+    files.replaceChildren(h("p", { class: "row small" }, file, h("a", { href: `${at}/manifest`, download: true }, t("Its manifest: settings, counts, hash"))),
+      h("p", { class: "soft small hash" }, `sha256 ${done.sha256}`));
+    file.click();
   },
 });
 preview();
