@@ -14,8 +14,8 @@ import tutelage.web
 from tutelage.web.render import LONGEST_FORMULA, markdown, plain
 
 HARMLESS = re.compile(
-    r"</?(a|blockquote|br|code|del|em|h[1-6]|hr|li|ol|p|pre|s|span|strong|table|tbody|td|th|thead|tr|ul|math|m[a-z]+)"
-    r"( (href|title|class|target|rel|start|display|stretchy|fence|form|separator|lspace|rspace|minsize|maxsize|"
+    r"</?(a|blockquote|br|code|del|div|em|h[1-6]|hr|li|ol|p|pre|s|span|strong|table|tbody|td|th|thead|tr|ul|math|m[a-z]+)"
+    r"( (href|title|class|target|rel|start|value|display|stretchy|fence|form|separator|lspace|rspace|minsize|maxsize|"
     r"movablelimits|mathvariant|linethickness|accent|accentunder|width|columnalign|rowspacing)=\"[^\"<>]*\")*>"
 )
 
@@ -24,7 +24,7 @@ HARMLESS = re.compile(
     ("text", "wanted"),
     [
         ("**bold** and `code`", "<strong>bold</strong> and <code>code</code>"),
-        ("1. one\n2. two", "<ol>\n<li>one</li>\n<li>two</li>\n</ol>"),
+        ("1. one\n2. two", '<ol>\n<li value="1">one</li>\n<li value="2">two</li>\n</ol>'),
         ("| a | b |\n|---|---|\n| 1 | 2 |", "<td>1</td>"),
         ("$\\frac{1}{2}$", "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>"),
         ("\\(x^2\\)", "<msup><mi>x</mi><mn>2</mn></msup>"),

@@ -50,7 +50,7 @@ from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
-from tutelage.web.render import markdown, plain
+from tutelage.web.render import AS_WRITTEN, UNDRAWN, markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import summary
 
@@ -190,6 +190,7 @@ def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[st
         "settings": info.settings.model_dump(mode="json"),
         "generation": site.generator.why_off,
         "guideline": info.guideline.n,
+        "guideline_seen": newest_seen(site.database, who),
         "version": __version__,
         "offer": mode == "work" and _offer(site, who),
     }
@@ -390,6 +391,13 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: value.replace("\0", "\ufffd") for name, value in fields}
 
 
+@jinja2.pass_context
+def _markdown(context: jinja2.runtime.Context, text: str) -> str:
+    """`render.markdown`, its notes in the visitor's language."""
+    say = context["_"]
+    return markdown(text, say(AS_WRITTEN), say(UNDRAWN))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -400,7 +408,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "markdown": markdown,
+        "markdown": _markdown,
         "plain": plain,
         "segment": segment,
         "asdict": asdict,

@@ -21,7 +21,6 @@ from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item, Project
 from tutelage.store.schema_feedback import (
     Account,
-    Assignment,
     AuditEvent,
     GuidelineVersion,
     Membership,

@@ -34,7 +34,6 @@ from tutelage.store.schema_feedback import (
 from tutelage.store.sql import insert_one, takes_turns
 from tutelage.store.voting import answers_of
 
-
 OTHER_ITEM = (
     "this answer is about another item, of before a restore or of another store at this address: nothing was stored; "
     "copy what you need from it, and answer the item that is shown."
