@@ -428,6 +428,8 @@ function drawStrangers() {
   })));
 }
 
+const canonical = (answer) => JSON.stringify(Object.entries(answer ?? {}).sort());
+
 /** Show the item of a refused answer, with that answer filled in; the answer is kept until it is given again. */
 async function reopen(entry) {
   if (now && !now.done) putAside();
@@ -437,6 +439,10 @@ async function reopen(entry) {
     show(view);
     now.screen.restore(entry.body.answer);
     drawReady();
+    if (canonical(view.task.answer) !== canonical(entry.body.answer)) return;
+    outbox.drop(entry.key); // the same is stored already
+    outbox.report();
+    drawRefused();
   } catch (error) {
     if (!now && waitingViews.length) show(waitingViews.shift());
     note(error.message);

@@ -3,14 +3,14 @@
 import { h, letter, segments, t, textOf, uid } from "../dom.js";
 
 const QUESTIONS = {
-  pair: () => t("Which response is better?"), rank: () => t("Which response is best?"), rate: () => t("How good is each response?"),
-  step: () => t("Is each step right?"), rewrite: () => t("How should the response read?"), chat: () => t("Talk with the models: which answer is better?"),
+  pair: () => t("Which response is better?"), rank: () => t("Which response is best?"), rate: (one) => (one ? t("How good is the response?") : t("How good is each response?")),
+  step: () => t("Is each step right?"), rewrite: () => t("How should the response read?"), chat: () => t("Talk with the models."),
 };
 
 /** The question of the project, as its author put it; else the one that goes with the type of the item. */
 export function questionText(task) {
   const asked = task.questions.question;
-  return asked && asked !== "Which response is better?" ? asked : QUESTIONS[task.type]();
+  return asked && asked !== "Which response is better?" ? asked : QUESTIONS[task.type](task.responses.length === 1);
 }
 
 /** The question in the bar, with what else stands beside it. */

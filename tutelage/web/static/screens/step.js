@@ -147,7 +147,8 @@ export function stepScreen(view, ctx) {
     keys: {
       "+": () => give(1), "=": () => give(1), 0: () => give(0), "-": () => give(-1),
       j: () => go(current + 1), k: () => go(current - 1), ...remarks.keys,
+      r: () => (steps[current]?.fix.hidden === false ? steps[current].reason.focus() : remarks.keys.r?.()),
     },
-    help: [["+ 0 -", t("correct, neutral, wrong; then the next step")], ["j or k", t("next, previous step")], ...remarks.help],
+    help: [["+ 0 -", t("correct, neutral, wrong; then the next step")], ["j or k", t("next, previous step")], ["r", t("write what is wrong with the step, or about the whole")]],
   };
 }
