@@ -274,10 +274,9 @@ def test_new_guidelines_lead_to_themselves(world: World, server: Running, browse
     with visitor(browser, server.url, "gus") as page:
         open_work(page, "rules")
         page.get_by_text("Read the guidelines before you begin.").wait_for()
-        page.keyboard.press("g")
-        page.get_by_role("heading", name="The first rules").wait_for()
         with page.expect_response("**/guidelines/1/seen"):
-            pass
+            page.keyboard.press("g")
+        page.get_by_role("heading", name="The first rules").wait_for()
         page.keyboard.press("Escape")
         page.get_by_text("Read the guidelines before you begin.").wait_for(state="detached")
 
@@ -297,7 +296,8 @@ def test_new_guidelines_lead_to_themselves(world: World, server: Running, browse
         give()  # fetched ahead: its page does not know yet
         give()
         page.get_by_text("The guidelines have changed").wait_for()
-        page.get_by_role("button", name="Read", exact=True).click()
+        with page.expect_response("**/guidelines/2/seen"):
+            page.get_by_role("button", name="Read", exact=True).click()
         page.get_by_role("heading", name="The second rules").wait_for()
         page.keyboard.press("Escape")
         page.get_by_text("The guidelines have changed").wait_for(state="detached")

@@ -114,7 +114,8 @@ def laid_out(text: str) -> LaidOut:
     if len(text) > LONGEST_MARKDOWN:
         return LaidOut(None)
     text = _whole(text)
-    parser, known = _parser(), {"absent": set()}
+    parser = _parser()
+    known: dict[str, Any] = {"absent": set()}  # what the rules find out about this text
     tokens = parser.parse(text, known)
     if _substance(text) != _substance("".join(_shown(tokens))) or _alters(tokens, text):
         return LaidOut(None)

@@ -9,7 +9,6 @@ export class Reading {
   /** `seen`, `shown`: the versions that this person has read, and that the page came with. */
   constructor(base, seen, shown) {
     Object.assign(this, { base, seen, shown });
-    dialog.addEventListener("close", () => this.drop?.());
   }
 
   /** Open the newest guidelines, and say that they were read. `newest`: what the server said last. */
@@ -24,7 +23,7 @@ export class Reading {
     }
     dialog.showModal();
     if (this.shown <= this.seen) return;
-    try { await api("POST", `${this.base}/guidelines/${this.shown}/seen`); this.seen = this.shown; } catch { /* asked again next time */ }
+    try { await api("POST", `${this.base}/guidelines/${this.shown}/seen`); this.seen = this.shown; this.drop?.(); } catch { /* asked again next time */ }
   }
 
   /** A notice where there are guidelines that this person has not read; null where there are none. */
