@@ -176,10 +176,11 @@ def test_a_fault_of_the_program_keeps_its_traceback(
     assert isinstance(run("world").exception, ValueError)
 
 
-def test_every_command_has_a_module_with_main() -> None:
+def test_every_command_has_a_function_that_does_it() -> None:
     from importlib.util import find_spec
 
     for command in COMMANDS:
-        spec = find_spec(command.module)
-        assert spec is not None and spec.origin is not None, command.module
-        assert "\ndef main(" in Path(spec.origin).read_text(encoding="utf-8"), command.module
+        module, _, name = command.does.partition(":")
+        spec = find_spec(module)
+        assert spec is not None and spec.origin is not None, command.does
+        assert f"\ndef {name or 'main'}(" in Path(spec.origin).read_text(encoding="utf-8"), command.does

@@ -88,3 +88,11 @@ def test_what_is_allowed_passes(tmp_path: Path) -> None:
         "cli.py": "def f():\n    import torch\n    from tutelage.models import forward\n",
     }
     assert write(tmp_path, files) == []
+
+
+def test_rooms_of_a_house_go_in_no_circle(tmp_path: Path) -> None:
+    files = {
+        "feedback/items/a.py": "from tutelage.feedback.work.b import x\n",
+        "feedback/work/b.py": "from tutelage.feedback.items import a\n",
+    }
+    assert any("items -> work -> items" in fault for fault in write(tmp_path, files))

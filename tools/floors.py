@@ -1,7 +1,8 @@
 """The floors: who may import whom. `python -m tools.floors` draws the picture and fails on an arrow that goes up.
 
 A part of the package (a folder or a file right below `tutelage/`) stands on a floor and imports only from its own floor
-and those below; parts of one floor never import each other in a circle. Imports inside functions count too.
+and those below; parts of one floor never import each other in a circle, nor do the rooms of a part in HOUSES (a folder or
+a file right below it). Imports inside functions count too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("train", "evals", "worlds", "feedback", "inspect"),
     ("pipeline", "launch", "commands", "web", "demo", "cli", "__main__"),
 )
+HOUSES = ("feedback",)
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What these parts may import from outside the standard library, at any depth of the code.
 ONLY = {"ops": {"torch"}, "records": set(), "settings": {"pydantic", "pydantic_core", "yaml"}, "files": set()}
@@ -85,6 +87,7 @@ def faults(imports: Iterable[Import], package: str = PACKAGE) -> list[str]:
     """What breaks the rules of this page, one sentence each, with file and line."""
     imports = list(imports)
     return [*_unassigned(imports, package), *_upward(imports, package), *_circles(imports, package),
+            *(fault for house in HOUSES for fault in _circles(imports, f"{package}.{house}")),
             *_outsiders(imports, package), *_heavy(imports, package)]  # fmt: skip
 
 
@@ -103,9 +106,10 @@ def picture(imports: Iterable[Import], package: str = PACKAGE) -> str:
 
 
 def part_of(module: str, package: str = PACKAGE) -> str | None:
-    """The part that a dotted module belongs to; None for other packages."""
-    first, *rest = module.split(".")
-    return (rest[0] if rest else "__init__") if first == package else None
+    """The part of a package (dotted, too) that a dotted module belongs to; None for other packages."""
+    if module != package and not module.startswith(f"{package}."):
+        return None
+    return module.removeprefix(package).lstrip(".").partition(".")[0] or "__init__"
 
 
 def _module(root: Path, file: Path) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tutelage.settings.base import Settings, nearest
 
 
 class Command(NamedTuple):
-    """A command: its name of one word or two, the module whose `main(settings, world, run)` does it, the class of its
-    settings (below `tutelage.settings`), and one line of help."""
+    """A command: its name of one word or two, the function that does it as MODULE or MODULE:FUNCTION (`main` unless said;
+    it takes the settings and a console, or settings, world and run), the class of its settings (below
+    `tutelage.settings`), and one line of help."""
 
     name: str
-    module: str
+    does: str
     settings: str
     help: str
     group: str
@@ -37,7 +38,7 @@ COMMANDS = (
         "data",
         "tutelage.inspect.command",
         "inspect.DataCommandSettings",
-        "Say what a file holds, and what is likely wrong with it.",
+        "Say what a file holds, and what seems wrong in it.",
         "Data and first models",
     ),
     Command(
@@ -79,7 +80,7 @@ COMMANDS = (
         "feedback import",
         "tutelage.feedback.commands.importing",
         "feedback.FeedbackImportSettings",
-        "Take prompts, responses, votes or scores from a file.",
+        "Take a file of prompts, responses, votes or scores.",
         "Feedback",
     ),
     Command(
@@ -98,35 +99,42 @@ COMMANDS = (
     ),
     Command(
         "feedback backup",
-        "tutelage.feedback.commands.backup",
+        "tutelage.feedback.commands.upkeep:backup",
         "feedback.FeedbackBackupSettings",
-        "Copy a store while it is in use, and verify the copy.",
+        "Copy a store that is in use, and verify the copy.",
+        "Feedback",
+    ),
+    Command(
+        "feedback restore-backup",
+        "tutelage.feedback.commands.upkeep:restore_backup",
+        "feedback.FeedbackRestoreBackupSettings",
+        "Put a backup in a store's place.",
         "Feedback",
     ),
     Command(
         "feedback delete",
-        "tutelage.feedback.commands.deleting",
+        "tutelage.feedback.commands.projects:delete",
         "feedback.FeedbackDeleteSettings",
         "Hide a project; everything in it is kept.",
         "Feedback",
     ),
     Command(
-        "feedback restore",
-        "tutelage.feedback.commands.restoring",
-        "feedback.FeedbackRestoreSettings",
+        "feedback undelete",
+        "tutelage.feedback.commands.projects:undelete",
+        "feedback.FeedbackUndeleteSettings",
         "Bring a deleted project back.",
         "Feedback",
     ),
     Command(
         "feedback purge",
-        "tutelage.feedback.commands.purging",
+        "tutelage.feedback.commands.projects:purge",
         "feedback.FeedbackPurgeSettings",
         "Delete a deleted project for good.",
         "Feedback",
     ),
     Command(
         "feedback doctor",
-        "tutelage.feedback.commands.doctor",
+        "tutelage.feedback.commands.upkeep:doctor",
         "feedback.FeedbackDoctorSettings",
         "Check that everything in a store fits together.",
         "Feedback",
@@ -170,7 +178,7 @@ COMMANDS = (
         "run",
         "tutelage.pipeline",
         "pipeline.RunPipelineSettings",
-        "Run a pipeline of stages; finished ones are skipped.",
+        "Run a pipeline's stages; finished ones are skipped.",
         "All together",
     ),
     Command("runs", "tutelage.evals.table", "evals.RunsSettings", "Show a table of runs.", "All together"),
@@ -182,6 +190,13 @@ COMMANDS = (
         "All together",
     ),
 )
+
+
+def function(command: Command) -> Callable[..., Any]:
+    """Import what does a command."""
+    module, _, name = command.does.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name or "main")
+    return found
 
 
 def settings_class(command: Command) -> type[Settings]:
@@ -201,6 +216,11 @@ def find(name: str) -> Command:
 
 def unknown(name: str, names: Sequence[str]) -> str:
     """The sentence about a command that is not among `names`; one word of a name of two is enough to find it."""
+    if name in ("feedback restore", "restore"):
+        return (
+            f"there is no command '{name}': `feedback undelete` brings a deleted project back, and "
+            "`feedback restore-backup` puts a backup in a store's place."
+        )
     words = {word: n for n in names if " " in n for word in (n.split()[0], n.split()[1])}
     words |= {n.split()[0]: n.split()[0] for n in names}
     near = nearest(name, [*names, *words])

@@ -9,13 +9,12 @@ launch("sft", SFTSettings(data="demonstrations.jsonl", model="runs/pretrain", ou
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tutelage.commands import find
+from tutelage.commands import find, function
 from tutelage.settings.base import Settings
 from tutelage.settings.groups import DeviceSettings, PlanSettings, RunSettings
 from tutelage.settings.train import TrainSettings
@@ -30,10 +29,10 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     A run that is already done is not repeated; one that was stopped goes on.  Raises ValueError in one sentence for
     anything that the user can mend, OSError when the disk refuses.
     """
-    module = import_module(find(name).module)
+    main = function(find(name))
     console = console or Console()
     if not isinstance(settings, RunSettings):
-        result: Path | None = module.main(settings, console)
+        result: Path | None = main(settings, console)
         return result
     from tutelage.runs import Run
 
@@ -50,7 +49,7 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     try:
         if rank == 0:
             _show_plan(settings, world, console)
-        module.main(settings, world, run)
+        main(settings, world, run)
         run.finish()
         if world is not None:
             world.leave()

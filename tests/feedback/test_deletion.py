@@ -34,7 +34,7 @@ from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.records import Prompt, Response
-from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackRestoreSettings
+from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackUndeleteSettings
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Base
@@ -237,16 +237,16 @@ def test_there_and_back_by_command(tmp_path: Path) -> None:
     main = {"store": str(path), "project": "main"}
     with pytest.raises(ValueError, match="is in use: delete it first"):
         run("feedback purge", FeedbackPurgeSettings(**main, confirm="main"))
-    assert "`tutelage feedback restore`" in run("feedback delete", FeedbackDeleteSettings(**main))
+    assert "`tutelage feedback undelete`" in run("feedback delete", FeedbackDeleteSettings(**main))
     with pytest.raises(ValueError, match="was deleted: bring it back"):
         run("feedback delete", FeedbackDeleteSettings(**main))
-    assert "is back" in run("feedback restore", FeedbackRestoreSettings(**main))
+    assert "is back" in run("feedback undelete", FeedbackUndeleteSettings(**main))
     run("feedback delete", FeedbackDeleteSettings(**main))
     with pytest.raises(ValueError, match=r"type the project's name exactly"):
         run("feedback purge", FeedbackPurgeSettings(**main, confirm="yes"))
     assert "is gone: 18 items" in run("feedback purge", FeedbackPurgeSettings(**main, confirm="main"))
     with pytest.raises(ValueError, match="has no project 'main'"):
-        run("feedback restore", FeedbackRestoreSettings(**main))
+        run("feedback undelete", FeedbackUndeleteSettings(**main))
 
 
 def test_every_table_is_either_purged_or_kept() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -21,7 +22,8 @@ from tests.feedback.kit import hand_in, join, start, take, vote
 from tests.feedback.test_load import begin, collect
 from tests.store.making import new_vote
 from tutelage.feedback.asking.payloads import PairAnswer
-from tutelage.feedback.upkeep import backup, examine, recount_all
+from tutelage.feedback.backups import backup
+from tutelage.feedback.upkeep import examine, recount_all
 from tutelage.feedback.work import queue
 from tutelage.launch import launch
 from tutelage.settings.base import Settings
@@ -33,7 +35,8 @@ from tutelage.settings.feedback import (
     FeedbackStatusSettings,
 )
 from tutelage.store import Store
-from tutelage.store.database import NETWORKS, Database, filesystem
+from tutelage.store.database import Database
+from tutelage.store.sqlite_file import NETWORKS, filesystem
 
 
 @pytest.fixture
@@ -71,14 +74,14 @@ def run(name: str, settings: Settings) -> str:
 
 def test_a_backup_is_the_store_and_carries_its_hash(used: Database, path: Path, tmp_path: Path) -> None:
     out = tmp_path / "copies" / "copy.sqlite"
-    done = backup(used, out)
+    done = backup(path, out)
     assert hashlib.sha256(out.read_bytes()).hexdigest() == done.sha256
     assert out.with_name("copy.sqlite.sha256").read_text() == f"{done.sha256}  copy.sqlite\n"
     assert sorted(entry.name for entry in out.parent.iterdir()) == ["copy.sqlite", "copy.sqlite.sha256"]
     with Store(out) as copied, Store(path) as store:
         assert copied.votes("main") == store.votes("main") and done.answers == 7
     with pytest.raises(ValueError, match="there already: a backup never replaces anything"):
-        backup(used, out)
+        backup(path, out)
 
 
 def test_a_backup_of_a_store_in_use_is_whole(used: Database, path: Path, tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_backup_of_a_store_in_use_is_whole(used: Database, path: Path, tmp_pat
     process = begin(str(path), "ben")
     while process.poll() is None and not queue_has_moved(path):
         time.sleep(0.05)
-    done = backup(used, tmp_path / "copy.sqlite")
+    done = backup(path, tmp_path / "copy.sqlite")
     acknowledged = collect(process)
     copy = Database(tmp_path / "copy.sqlite")
     assert [finding for finding in examine(copy) if finding.wrong] == [] and done.answers >= 8
@@ -101,14 +104,16 @@ def queue_has_moved(path: Path) -> bool:
         return store.counts("main").votes > 7
 
 
-def test_a_backup_to_a_full_disk_leaves_nothing(used: Database, tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
+def test_a_backup_to_a_full_disk_leaves_nothing(used: Database, path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "full"
     folder.mkdir()
-    (folder / f".copy.sqlite.{os.getpid()}.partial").symlink_to("/dev/full")
-    with pytest.raises((ValueError, OSError)) as caught:
-        backup(used, folder / "copy.sqlite")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises((ValueError, OSError)) as caught:
+            backup(path, folder / "copy.sqlite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value) and list(folder.iterdir()) == []
 
 
@@ -245,7 +250,7 @@ def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert filesystem(tmp_path / "local disk" / "s.sqlite", mounts) == "xfs"
     assert filesystem(tmp_path, tmp_path / "absent") == ""
     assert filesystem(tmp_path) not in NETWORKS  # here and now, from the system
-    monkeypatch.setattr("tutelage.store.database.filesystem", lambda path: filesystem(path, mounts))
+    monkeypatch.setattr("tutelage.store.sqlite_file.filesystem", lambda path: filesystem(path, mounts))
     with pytest.raises(ValueError, match=r"network file system \(nfs4\), where SQLite can lose answers: put"):
         Store(tmp_path / "s.sqlite")
     assert not (tmp_path / "s.sqlite").exists()

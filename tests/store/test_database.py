@@ -189,7 +189,7 @@ def test_a_damaged_file(voted: Path, cut: str) -> None:
     voted.write_bytes(content)
     with (
         pytest.raises(
-            ValueError, match=r"is damaged .*: restore it from a backup, or choose another store=.$"
+            ValueError, match=r"is damaged .*: put a backup in its place .*, or choose another store=.$"
         ),
         Store(voted) as store,
     ):

@@ -1,12 +1,9 @@
-"""Keeping a store: verified backups, and a check that everything in it fits together."""
+"""Whether everything in a store fits together."""
 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +12,11 @@ from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.payloads import Schema
 from tutelage.feedback.projects.projects import guideline_sha, schema_sha
-from tutelage.files import sha256_of, write_text_atomic
 from tutelage.records import Prompt
+from tutelage.store import sqlite_file
 from tutelage.store.current import IS_CURRENT
-from tutelage.store.database import VERSION_TABLE, Database
-from tutelage.store.schema import REVISIONS, Annotation, Item, ItemResponse, PromptRow, ResponseRow, digest
+from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import (
     APPEND_ONLY,
     Account,
@@ -33,16 +30,6 @@ from tutelage.store.voting import answers_of
 
 
 @dataclass(frozen=True)
-class Backup:
-    """A verified copy."""
-
-    file: Path
-    sha256: str
-    bytes: int
-    answers: int
-
-
-@dataclass(frozen=True)
 class Finding:
     """What one check found: how many things are wrong, and the first of them."""
 
@@ -51,44 +38,14 @@ class Finding:
     example: str = ""
 
 
-def backup(database: Database, out: Path) -> Backup:
-    """Copy an SQLite store as it is at one moment to `out`, verify the copy, and write `out`.sha256.
-
-    People may go on working meanwhile.  The copy appears under its name only when it is whole.  Raises ValueError
-    when there is something at `out`, when the store is no SQLite file, when the disk is full, or when the copy does
-    not verify.
-    """
-    if not database.is_sqlite:
-        raise ValueError(f"{database.place} is on a server: use the server's own tool, such as pg_dump.")
-    if out.exists():
-        raise ValueError(f"{out} is there already: a backup never replaces anything, name another file.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    before = _answers(database)
-    try:
-        database.copy_into(partial)
-        answers = _verify(partial)
-        if not before <= answers <= _answers(database):
-            raise ValueError(
-                f"the copy of {database.place} holds {answers} answers, but {before} were there."
-            )
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        sha256, size = sha256_of(partial), partial.stat().st_size
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-    write_text_atomic(out.with_name(f"{out.name}.sha256"), f"{sha256}  {out.name}\n")
-    return Backup(out, sha256, size, answers)
-
-
 def examine(database: Database) -> list[Finding]:
     """Run every check, in one state of the database."""
     with database.read() as connection:
-        checks = dict(CHECKS)
-        if database.is_sqlite:
-            checks = {**SQLITE_CHECKS, **checks}
-        return [_finding(name, check(connection)) for name, check in checks.items()]
+        checks = SQLITE_CHECKS | CHECKS if database.path else CHECKS
+        findings = [_finding(name, check(connection)) for name, check in checks.items()]
+    if database.path:
+        findings.append(_finding("only its owner and group can read it", _readers(database.path)))
+    return findings
 
 
 def recount_all(database: Database) -> int:
@@ -96,27 +53,6 @@ def recount_all(database: Database) -> int:
     with database.write() as connection:
         wrong = Item.n_done != answers_of(Item.id)
         return connection.execute(update(Item).where(wrong).values(n_done=answers_of(Item.id))).rowcount
-
-
-# backup ---------------------------------------------------------------------------------------------------------------
-
-
-def _answers(database: Database) -> int:
-    with database.read() as connection:
-        return connection.scalar(select(func.count(Annotation.id))) or 0
-
-
-def _verify(path: Path) -> int:
-    """How many answers a copy holds.  Raises ValueError when it is not sound."""
-    with closing(sqlite3.connect(path)) as copy:
-        said = copy.execute("PRAGMA integrity_check").fetchone()[0]
-        version = copy.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0]
-        stray = copy.execute("PRAGMA foreign_key_check").fetchone()
-        if said != "ok" or stray is not None or version != REVISIONS[-1]:
-            raise ValueError(
-                f"the copy does not verify ({said}): run `tutelage feedback doctor` on the store."
-            )
-        return int(copy.execute("SELECT count(*) FROM annotation").fetchone()[0])
 
 
 # checks: each yields what is wrong, one sentence each -------------------------------------------------------------
@@ -249,6 +185,11 @@ def _contents(connection: Connection) -> Iterator[str]:
     ):
         if guideline_sha(row.markdown) != row.sha256:
             yield f"version {row.id} of the guidelines is not what was stored"
+
+
+def _readers(path: Path) -> Iterator[str]:
+    for file in sqlite_file.open_to_all(path):
+        yield f"anybody on this machine can read {file}: chmod o= {file}"
 
 
 def _owners(connection: Connection) -> Iterator[str]:

@@ -26,6 +26,7 @@ from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.rollout import SampleSettings as Settings
 from tutelage.store import ModelInfo, Store
+from tutelage.store.sql import is_storable
 
 GROUP = 256
 """Prompts answered and stored at once: what a crash makes to do again."""
@@ -50,7 +51,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         stored = store.sampled(settings.project, run_id)
         lines = _Lines(run.folder / "samples.jsonl", stored)
         run.note(generation_run=run_id, store=settings.store, project=settings.project)
-        total = len(prompts) * settings.samples
+        total, replaced = len(prompts) * settings.samples, 0
         with run.progress(total, "responses") as bar:
             meter = _Meter(bar)
             generator.progress = meter
@@ -61,6 +62,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
                 responses = generator.generate(waiting, sampling)
                 lines.add(responses)
                 store.add_responses(settings.project, run_id, responses)
+                replaced += sum(not is_storable(response.text) for response in responses)
+    if replaced:
+        run.console.print(
+            f"{replaced} responses held NUL or half characters: the store has U+FFFD in their place."
+        )
     _close(lines, meter, total, run)
     return run.folder
 

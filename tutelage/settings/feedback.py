@@ -82,13 +82,19 @@ class FeedbackBackupSettings(StoreSettings):
     out: Path = setting(..., "File to write; it must not be there yet. Its hash goes to OUT.sha256.")
 
 
+class FeedbackRestoreBackupSettings(StoreSettings):
+    """Put a backup in a store's place; what was there is kept beside it under another name."""
+
+    backup: Path = setting(..., "File that `feedback backup` wrote; verified first, and left where it is.")
+
+
 class FeedbackDeleteSettings(StoreSettings):
     """Hide a project from everybody, in the web app, from commands and from trainers; everything in it is kept."""
 
     project: str = setting(..., "Project to hide.")
 
 
-class FeedbackRestoreSettings(StoreSettings):
+class FeedbackUndeleteSettings(StoreSettings):
     """Bring a deleted project back as it was."""
 
     project: str = setting(..., "Project to bring back.")

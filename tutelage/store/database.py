@@ -6,20 +6,24 @@ writer waits for its turn at the start, never fails in the middle), plain `BEGIN
 
 from __future__ import annotations
 
-import os
+import logging
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from tutelage.files import file_atomic
 from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
+from tutelage.store import sqlite_file
 from tutelage.store.schema import REVISIONS, StoreInfo
+from tutelage.store.sentences import BUSY_SECONDS, explained
 from tutelage.store.turns import Turns
 
 if TYPE_CHECKING:
@@ -28,58 +32,43 @@ if TYPE_CHECKING:
 VERSION_TABLE = (
     "tutelage_schema"  # a name of our own, so that another program's Alembic table is not mistaken for it
 )
-BUSY_SECONDS = 30.0  # how long a statement waits for another process's transaction to end
 CONNECTIONS = (
     48  # of one engine at most: more than a web server has threads, so that none waits for a connection
 )
-
-# File systems over a network: the locks and the shared memory that WAL needs cannot be relied on there.
-NETWORKS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "glusterfs"}
-    | {f"fuse.{name}" for name in ("sshfs", "glusterfs", "s3fs", "rclone", "ceph")}
-)
-
-_SENTENCES = (  # what SQLite says -> what is wrong and what to do
-    ("not a database", "{place} is not an SQLite database: choose another store=."),
-    ("malformed", "{place} is damaged ({said}): restore it from a backup, or choose another store=."),
-    (
-        "locked",
-        "{place} has been locked by another process for {busy:g} s: wait for that process, or end it.",
-    ),
-    ("full", "no space left to write {place}: free some and repeat the command; what was stored is safe."),
-    ("readonly", "{place} cannot be written: change its permissions, or choose another store=."),
-    ("unable to open", "{place} cannot be opened: check that the folder exists and can be written."),
-    ("connection refused", "no server answers at {place}: start it, or correct store=."),
-    ("password authentication failed", "{place} refuses the name or the password: correct store=."),
-    ("could not translate host name", "the host of {place} is not known: correct store=."),
-    ("failed to resolve host", "the host of {place} is not known: correct store=."),
-    (
-        "no space left",
-        "no space left to write {place}: free some and repeat the command; what was stored is safe.",
-    ),
-    ("disk i/o", "{place}: the disk reports an error ({said}): check the disk, then repeat the command."),
-)
+LOG = logging.getLogger(__name__)
+MIGRATING = 0x7475746C  # the number of PostgreSQL's lock for whoever makes or changes the tables
 
 
 class Database:
     """Two engines on one database: `read()` and `write()` give a connection inside a transaction.
 
-    `address` is the path of an SQLite file (made if missing, with its folder) or a database URL.  Raises ValueError
-    with one sentence for whatever is not a database of ours that this code can use.
+    `address` is the path of an SQLite file (made with its folder if missing, unless `create=False`) or a database URL.
+    An older store is brought up to date, and the file as it was kept beside it (a warning says where).  With
+    `migrate=False`, for commands that read, nothing is made or changed: an older SQLite file is read from a copy
+    brought up to date, which is gone in the end with what was written to it.
+
+    Raises ValueError with one sentence for whatever is not a database of ours that this code can use.
     """
 
-    def __init__(self, address: str | Path, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str | Path,
+        busy_seconds: float = BUSY_SECONDS,
+        *,
+        create: bool = True,
+        migrate: bool = True,
+    ) -> None:
         self._busy = busy_seconds
         self._turns = Turns()
-        self.place, path, url = _resolve(address)
-        if path is not None:
-            _check_path(path)
-            self._reader = _sqlite_engine(path, "BEGIN", busy_seconds)
-            self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", busy_seconds)
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self.place, self.path, url = resolve(address)
+        if self.path is not None:
+            _check_file(self.path, migrate, create)
+            self._connect(self.path)
         else:
             self._reader, self._writer = _server_engines(url)
         try:
-            self._prepare(path is not None)
+            self._prepare(migrate)
         except BaseException:
             self.close()
             raise
@@ -99,7 +88,7 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         """Whether the database is a file of SQLite."""
-        return self._reader.dialect.name == "sqlite"
+        return self.path is not None
 
     @cached_property
     def identity(self) -> str:
@@ -107,57 +96,70 @@ class Database:
         with self.read() as connection:
             return connection.execute(select(StoreInfo.value).where(StoreInfo.key == "identity")).scalar_one()
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Before SQLite's own lock, a fair queue of this process's writers; a server has better locks of its own."""
-        if not self.is_sqlite:
-            yield
-            return
-        try:
-            with self._turns.turn(self._busy):
-                yield
-        except TimeoutError as error:
-            raise ValueError(
-                f"{self.place} has been busy with other writers for {self._busy:g} s: try again in a moment."
-            ) from error
-
-    def copy_into(self, path: Path) -> None:
-        """Write a compact copy of an SQLite database, as it is at one moment, to a file that is not there yet."""
-        assert self.is_sqlite
-        with self._explained(str(path)), self._reader.connect() as connection:
-            raw = connection.connection.dbapi_connection  # no transaction: SQLite refuses VACUUM in one
-            assert raw is not None
-            raw.cursor().execute("VACUUM INTO ?", (str(path),))
-
     def vacuum(self) -> None:
         """Leave nothing of deleted rows in an SQLite file and its log; what a server keeps is the server's business."""
-        if not self.is_sqlite:
-            return
-        with self._explained(), self._turn(), self._writer.connect() as connection:
-            raw = connection.connection.dbapi_connection  # no transaction: SQLite refuses VACUUM in one
-            assert raw is not None
-            raw.cursor().execute("VACUUM")
-            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if self.is_sqlite:
+            with self._turn():
+                self._outside(self._writer, "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close all connections."""
         self._reader.dispose()
         self._writer.dispose()
+        if self._copy is not None:
+            self._copy.cleanup()
 
-    def _prepare(self, sqlite: bool) -> None:
+    # opening ----------------------------------------------------------------------------------------------------
+
+    def _connect(self, path: Path) -> None:
+        self._reader = _sqlite_engine(path, "BEGIN", self._busy)
+        self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", self._busy)
+
+    def _prepare(self, migrate: bool) -> None:
         """Refuse foreign and newer databases untouched, then bring the schema up to date."""
-        with self.read() as connection:
-            version = self._version(connection)
+        version = self._opened_version(migrate)
         if version == REVISIONS[-1]:
             return
-        if sqlite and version is None:
-            self._enter_wal()
+        if not migrate:
+            return self._read_a_copy(version)
+        kept = None
         with self.write() as connection:
-            if self._version(connection) != REVISIONS[-1]:  # another process may have been faster
+            if not self.is_sqlite:  # SQLite lets one write at a time anyway
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATING})"))
+            version = self._version(connection)
+            if version != REVISIONS[-1]:  # else another process was faster
+                kept = _keep(self.path, version) if self.path and version else None
                 _upgrade(connection)
+        if kept:
+            LOG.warning(
+                "%s was of an older Tutelage and is brought up to date; as it was, it is %s.",
+                self.place,
+                kept,
+            )
+
+    def _opened_version(self, migrate: bool) -> str | None:
+        """The schema's revision, None for an empty database.
+
+        From here on the file cannot be exchanged by a restore (`sqlite_file.alone`): a connection is open, and in
+        write-ahead logging (which a backup's copy is not in) it holds its lock.  One that was exchanged while we
+        waited for it is opened anew.
+        """
+        while True:
+            opened = _inode(self.path)
+            try:
+                with self.read() as connection:
+                    version = self._version(connection)
+                if migrate:
+                    self._enter_wal()
+            except ValueError:
+                if _inode(self.path) == opened:
+                    raise
+            else:
+                if _inode(self.path) == opened:
+                    return version
+            self._reader.dispose()
 
     def _version(self, connection: Connection) -> str | None:
-        """The schema's revision, None for an empty database."""
         tables = inspect(connection).get_table_names()
         if VERSION_TABLE not in tables:
             if tables:
@@ -174,35 +176,60 @@ class Database:
             )
         return version
 
+    def _read_a_copy(self, version: str | None) -> None:
+        """Go on with a copy of an older SQLite file that is brought up to date."""
+        if version is None:
+            raise ValueError(f"there is no store at {self.place} yet: it is an empty database.")
+        if self.path is None:
+            raise ValueError(
+                f"{self.place} is of an older Tutelage (schema {version}): back it up (pg_dump), then start "
+                "`tutelage serve` once, which brings it up to date."
+            )
+        self._reader.dispose()
+        self._copy = tempfile.TemporaryDirectory(prefix="tutelage-")
+        copy = Path(self._copy.name) / self.path.name
+        sqlite_file.copy_pages(self.path, copy)
+        self._connect(copy)
+        with self.write() as connection:
+            _upgrade(connection)
+
     def _enter_wal(self) -> None:
         """Switch the file to write-ahead logging (kept in the file); SQLite does not wait for others here, we do."""
         deadline = time.monotonic() + self._busy
-        while True:
+        while self.is_sqlite:
             try:
-                with self._explained(), self._reader.connect() as connection:
-                    raw = (
-                        connection.connection.dbapi_connection
-                    )  # no transaction: SQLite refuses the switch in one
-                    assert raw is not None
-                    raw.cursor().execute("PRAGMA journal_mode=WAL")
-                return
+                return self._outside(self._reader, "PRAGMA journal_mode=WAL")
             except ValueError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
 
+    # talking to it ----------------------------------------------------------------------------------------------
+
+    def _outside(self, engine: Engine, *statements: str) -> None:
+        """Run what SQLite refuses in a transaction."""
+        with self._explained(), engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, sqlite3.Connection)
+            for statement in statements:
+                raw.execute(statement).fetchall()
+
     @contextmanager
-    def _explained(self, place: str = "") -> Iterator[None]:
-        """Turn what the database says into one sentence, where we know what it means; `place`: what it is about."""
-        try:
+    def _turn(self) -> Iterator[None]:
+        """Before SQLite's own lock, a fair queue of this process's writers; a server has better locks of its own."""
+        if not self.is_sqlite:
             yield
-        except (DBAPIError, sqlite3.Error) as error:
-            said = str(error.orig if isinstance(error, DBAPIError) else error)
-            for sign, sentence in _SENTENCES:
-                if sign in said.lower():
-                    message = sentence.format(place=place or self.place, said=said, busy=self._busy)
-                    raise ValueError(message) from error
-            raise
+            return
+        try:
+            with self._turns.turn(self._busy):
+                yield
+        except TimeoutError as error:
+            raise ValueError(
+                f"{self.place} has been busy with other writers for {self._busy:g} s: try again in a moment."
+            ) from error
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self.place, self._busy)
 
 
 def migrations(connection: Connection) -> Config:
@@ -221,10 +248,35 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(migrations(connection), REVISIONS[-1])
 
 
-def _resolve(address: str | Path) -> tuple[str, Path | None, URL]:
+def _check_file(path: Path, migrate: bool, create: bool) -> None:
+    """Raises ValueError for an SQLite file that cannot be opened; makes one, or mends its mode, where that is wanted."""
+    if not (migrate and create):
+        sqlite_file.check_there(path)
+    sqlite_file.check_path(path)
+    sqlite_file.check_log(path)
+    if migrate and not sqlite_file.make_private(path):
+        sqlite_file.hide(path)
+
+
+def _inode(path: Path | None) -> int | None:
+    """What tells whether a name still means the same file."""
+    with suppress(OSError):
+        return path.stat().st_ino if path else None
+    return None
+
+
+def _keep(path: Path, version: str) -> Path:
+    """Copy an SQLite file as it is before it is migrated."""
+    kept = sqlite_file.free_name(path, f"schema-{version}")
+    with file_atomic(kept) as partial:
+        sqlite_file.copy_compact(path, partial)
+    return kept
+
+
+def resolve(address: str | Path) -> tuple[str, Path | None, URL]:
     """The name to show, the file (SQLite only) and the URL that an address means."""
     if "://" not in str(address):
-        path = Path(address).expanduser().absolute()
+        path = Path(address).expanduser().resolve()  # SQLite's other files lie beside what a link means
         return str(address), path, URL.create("sqlite", database=str(path))
     try:
         url = make_url(str(address))
@@ -235,43 +287,8 @@ def _resolve(address: str | Path) -> tuple[str, Path | None, URL]:
         return url.render_as_string(hide_password=True), None, url
     if not url.database or url.database == ":memory:":
         raise ValueError(f"store={address} names no file: a store in memory would be lost, give it a path.")
-    path = Path(url.database).absolute()
+    path = Path(url.database).resolve()
     return str(path), path, url
-
-
-def _check_path(path: Path) -> None:
-    if path.is_dir():
-        raise ValueError(
-            f"{path} is a folder, but the store is one file: name a file in it, such as store.sqlite."
-        )
-    kind = filesystem(path)
-    if kind in NETWORKS:
-        raise ValueError(
-            f"{path} is on a network file system ({kind}), where SQLite can lose answers: "
-            "put the store on a local disk, or use store=postgresql://..."
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"the folder {path.parent} for the store cannot be made: {error.strerror}."
-        ) from error
-
-
-def filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the file system that a path lies on, such as ext4; '' where the system does not tell."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    real = Path(os.path.realpath(path))
-    best, kind = "", ""
-    for line in lines:
-        before, _, after = line.partition(" - ")  # the format is described in proc(5)
-        point = before.split()[4].encode().decode("unicode_escape")  # spaces are written as \\040
-        if real.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, after.split()[0]
-    return kind
 
 
 def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:

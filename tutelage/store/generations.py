@@ -10,12 +10,19 @@ from sqlalchemy import Connection, select
 from tutelage.records import Prompt, Response
 from tutelage.store.rows import ModelInfo
 from tutelage.store.schema import GenerationRun, ModelRef, PromptRow, ResponseRow, digest
-from tutelage.store.sql import chunks, insert_one, insert_rows, shown
+from tutelage.store.sql import chunks, insert_one, insert_rows, is_storable, shown, storable
 
 
 def insert_prompts(connection: Connection, project_id: int, prompts: Iterable[Prompt], split: str) -> int:
     """Insert the prompts that the project does not have; see `Store.add_prompts`."""
-    wanted = {prompt.id: prompt for prompt in prompts}
+    wanted = {}
+    for prompt in prompts:
+        if not is_storable([prompt.content_json(), prompt.reference, prompt.task]):
+            raise ValueError(
+                f"the prompt {shown(prompt)} holds a NUL or half a character (a lone surrogate), which no database "
+                "keeps: take it out of the file."
+            )
+        wanted[prompt.id] = prompt
     there = _known_prompts(connection, project_id, list(wanted))
     for key, (_, other) in there.items():
         if other != split:
@@ -59,7 +66,7 @@ def insert_generation_run(
 def insert_responses(
     connection: Connection, project_id: int, run_id: int, responses: Sequence[Response]
 ) -> int:
-    """Insert the responses that the run does not have; see `Store.add_responses`."""
+    """Insert the responses that the run does not have, as `storable` text; see `Store.add_responses`."""
     prompts = _known_prompts(connection, project_id, [response.prompt.id for response in responses])
     there = _known_responses(connection, run_id, [row_id for row_id, _ in prompts.values()])
     new = []
@@ -68,12 +75,13 @@ def insert_responses(
             raise ValueError(
                 f"the prompt {shown(response.prompt)} is not in the project: add the prompts first."
             )
-        prompt_id, text = prompts[response.prompt.id][0], digest(response.text)
+        text = storable(response.text)
+        prompt_id, text_digest = prompts[response.prompt.id][0], digest(text)
         place = (prompt_id, response.sample_index)
         if place not in there:
-            there[place] = text
-            new.append(_values(response, run_id, prompt_id, text))
-        elif there[place] != text:
+            there[place] = text_digest
+            new.append(_values(response, run_id, prompt_id, text, text_digest))
+        elif there[place] != text_digest:
             raise ValueError(
                 f"generation run {run_id} already has another response {response.sample_index} to the prompt "
                 f"{shown(response.prompt)}: the model has changed under its name, use another project or seed."
@@ -82,12 +90,12 @@ def insert_responses(
     return len(new)
 
 
-def _values(response: Response, run_id: int, prompt_id: int, text_digest: str) -> dict[str, Any]:
+def _values(response: Response, run_id: int, prompt_id: int, text: str, text_digest: str) -> dict[str, Any]:
     return {
         "prompt_id": prompt_id,
         "generation_run_id": run_id,
         "sample_index": response.sample_index,
-        "text": response.text,
+        "text": text,
         "finish_reason": response.finish,
         "n_tokens": len(response.ids),
         "logprob": sum(response.logprobs) if response.logprobs else None,

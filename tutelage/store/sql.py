@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, insert, select
@@ -12,6 +13,7 @@ from tutelage.records import Prompt
 from tutelage.store.schema import Base, Project
 
 CHUNK = 1000  # values in one IN (...): far below what any database takes
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 T = TypeVar("T")
 
 
@@ -49,7 +51,7 @@ def project_id(connection: Connection, name: str, place: str, deleted: bool = Fa
         return row.id
     if row is not None:
         raise ValueError(
-            f"project '{name}' of {place} was deleted: bring it back with `tutelage feedback restore`, or take "
+            f"project '{name}' of {place} was deleted: bring it back with `tutelage feedback undelete`, or take "
             "another name."
         )
     names = sorted(connection.scalars(select(Project.name).where(Project.deleted_at.is_(None))))
@@ -74,6 +76,23 @@ def lock_project(connection: Connection, name: str, place: str, create: bool = F
             f"project='{name}' is no usable name: it must not be empty, nor begin or end with a space."
         )
     return insert_one(connection, Project, name=name)
+
+
+def storable(text: str) -> str:
+    """A text as every database keeps it: U+FFFD stands for NUL (PostgreSQL) and for half characters (lone surrogates).
+
+    For what models write; what people and files bring is refused instead (`is_storable`).
+    """
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def is_storable(value: Any) -> bool:
+    """Whether all texts in a JSON value are kept by every database as they are."""
+    if isinstance(value, str):
+        return _UNSTORABLE.search(value) is None
+    if isinstance(value, Mapping):
+        return all(is_storable(key) and is_storable(inner) for key, inner in value.items())
+    return not isinstance(value, list | tuple) or all(map(is_storable, value))
 
 
 def shown(prompt: Prompt) -> str:

@@ -20,11 +20,12 @@ from sqlalchemy import ColumnElement, func, select
 from tutelage.records import Comparison, Demonstration, Prompt, Response
 from tutelage.store.aggregate import Aggregation, Ties, comparisons
 from tutelage.store.comparing import read_demonstrations, read_voted_pairs
-from tutelage.store.database import BUSY_SECONDS, Database
+from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
 from tutelage.store.pairing import LIVE, insert_pairs, pair_query, read_pairs
 from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, VotedPair
 from tutelage.store.schema import Annotation, Annotator, Item, Project, PromptRow, ResponseRow
+from tutelage.store.sentences import BUSY_SECONDS
 from tutelage.store.sql import insert_one, lock_project, project_id
 from tutelage.store.tables import annotator_rows
 from tutelage.store.voting import insert_votes, read_votes
@@ -33,12 +34,15 @@ from tutelage.store.voting import insert_votes, read_votes
 class Store:
     """A feedback database.  `address`: path of an SQLite file (made if missing), or a database URL.
 
-    `busy_seconds` is how long a statement waits for another process.  Raises ValueError with one sentence when the
+    `busy_seconds` is how long a statement waits for another process; `migrate=False` is for who only reads (see
+    `Database`).  Raises ValueError with one sentence when the
     address is no database of ours, a damaged or a locked one, or one of a newer version.
     """
 
-    def __init__(self, address: str | Path, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._database = Database(address, busy_seconds)
+    def __init__(
+        self, address: str | Path, busy_seconds: float = BUSY_SECONDS, *, migrate: bool = True
+    ) -> None:
+        self._database = Database(address, busy_seconds, migrate=migrate)
         self.place = self._database.place
 
     def __enter__(self) -> Store:

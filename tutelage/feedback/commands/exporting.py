@@ -6,10 +6,10 @@ from contextlib import closing
 
 from rich.console import Console
 
-from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.exports.exporting import ExportSpec, FileFormat, export
 from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackExportSettings as Settings
+from tutelage.store.database import Database
 
 ENDINGS: dict[str, FileFormat] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
 
@@ -18,7 +18,7 @@ def main(settings: Settings, console: Console) -> None:
     """Write the file.  Raises ValueError for no such store or project, and where there is nothing to write."""
     chosen = settings.model_dump(include=set(ExportSpec.model_fields))
     spec = ExportSpec(**chosen | {"file_format": _file_format(settings)})
-    with closing(open_existing(settings.store)) as database:
+    with closing(Database(settings.store, migrate=False)) as database:
         who = local_member(database, settings.project)
         done = export(database, who, spec, settings.out)
     for reason, number in sorted(done.left_out.items()):

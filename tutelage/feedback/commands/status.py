@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tutelage.evals.shown import columns_table
-from tutelage.feedback.commands.opening import open_existing
 from tutelage.feedback.insights.tables import Totals, annotators, totals
 from tutelage.feedback.projects.projects import local_member, names
 from tutelage.settings.feedback import FeedbackStatusSettings as Settings
@@ -18,7 +17,7 @@ from tutelage.store.database import Database
 
 def main(settings: Settings, console: Console) -> None:
     """Print a table of projects, or of one project's annotators as well."""
-    with closing(open_existing(settings.store)) as database:
+    with closing(Database(settings.store, migrate=False)) as database:
         wanted = [local_member(database, settings.project).project] if settings.project else names(database)
         if not wanted:
             console.print(f"{database.place} has no projects yet.", markup=False)

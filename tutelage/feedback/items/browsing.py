@@ -15,10 +15,9 @@ from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Answer, ItemType, Shown, Turn
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.conflicts import conflicts, settled_items
-from tutelage.feedback.items.contents import steps_shown
+from tutelage.feedback.items.contents import steps_shown, thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import current_schema
-from tutelage.feedback.work.leases import thread_of
 from tutelage.records import Prompt
 from tutelage.store.current import IS_FIRST
 from tutelage.store.database import Database

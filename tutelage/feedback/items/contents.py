@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, select
 
-from tutelage.feedback.asking.payloads import ItemType, Schema
+from tutelage.feedback.asking.payloads import ItemType, Schema, Turn
 from tutelage.feedback.asking.steps import split_steps
+from tutelage.records import Prompt, PromptJson
 from tutelage.store.schema import Item, ItemResponse, ResponseRow
 from tutelage.store.sql import takes_turns
 
@@ -19,6 +20,15 @@ def lock_item(connection: Connection, item_id: int) -> None:
 def texts_of(connection: Connection, item_id: int) -> list[str]:
     """The texts of an item's responses, by slot."""
     return list(connection.scalars(_TEXTS, {"item": item_id}))
+
+
+def thread_of(content: PromptJson) -> tuple[Turn, ...]:
+    """The stored content of a prompt as turns for people: calls of tools are text; a plain prompt is one user's turn."""
+    if isinstance(content, str):
+        return (Turn(role="user", content=content),)
+    turns = Prompt.from_json(content).content
+    assert not isinstance(turns, str)
+    return tuple(Turn(role=turn.role, content=turn.text()) for turn in turns)
 
 
 def steps_shown(type: ItemType, schema: Schema, text: str) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def _open(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
         raise ValueError(
             f"data={source}: there is no store at {store}: set store= to the file that `label` wrote."
         )
-    with Store(store) as opened:
+    with Store(store, migrate=False) as opened:
         yield opened, project
 
 

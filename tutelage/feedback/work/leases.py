@@ -11,13 +11,12 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.asking.payloads import About, Answer, ItemType, Shown, Suggested, Task, Turn
+from tutelage.feedback.asking.payloads import About, Answer, ItemType, Shown, Suggested, Task
 from tutelage.feedback.asking.slots import draw_order, to_positions
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
+from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of, thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
-from tutelage.records import Prompt, PromptJson
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, StoreInfo, now
 from tutelage.store.schema_feedback import (
@@ -214,15 +213,6 @@ def _suggested(connection: Connection, held: Held) -> Suggested | None:
     shown = update(Assignment).where(Assignment.id == held.id, Assignment.suggestion_id.is_(None))
     connection.execute(shown.values(suggestion_id=row.id))
     return Suggested(source=row.source, answer=to_positions(answer, held.order), score=row.score)
-
-
-def thread_of(content: PromptJson) -> tuple[Turn, ...]:
-    """The stored content of a prompt as turns for people: calls of tools are text; a plain prompt is one user's turn."""
-    if isinstance(content, str):
-        return (Turn(role="user", content=content),)
-    turns = Prompt.from_json(content).content
-    assert not isinstance(turns, str)
-    return tuple(Turn(role=turn.role, content=turn.text()) for turn in turns)
 
 
 def latest_answer(connection: Connection, item_id: int, annotator_id: int) -> int | None:

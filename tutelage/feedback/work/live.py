@@ -28,7 +28,7 @@ from tutelage.store.pairing import LIVE
 from tutelage.store.rows import ModelInfo
 from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import Assignment, ChatTurn
-from tutelage.store.sql import insert_one, lock_project
+from tutelage.store.sql import insert_one, lock_project, storable
 
 
 def chat_prompt(database: Database, who: Member, assignment_id: int, message: str) -> Prompt:
@@ -241,17 +241,18 @@ def _response(connection: Connection, prompt_id: int, candidate: LiveResponse) -
     run_id = insert_generation_run(connection, model, candidate.engine, {"live": True, **candidate.params})
     place = (ResponseRow.prompt_id == prompt_id, ResponseRow.generation_run_id == run_id)
     last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*place))
+    text = storable(candidate.text)
     return insert_one(
         connection,
         ResponseRow,
         prompt_id=prompt_id,
         generation_run_id=run_id,
         sample_index=0 if last is None else last + 1,
-        text=candidate.text,
+        text=text,
         finish_reason=candidate.finish,
         n_tokens=candidate.n_tokens,
         logprob=candidate.logprob,
-        digest=digest(candidate.text),
+        digest=digest(text),
     )
 
 

@@ -19,6 +19,7 @@ from tutelage.feedback.asking.payloads import MAX_TEXT, About, Answer, FlagCode,
 from tutelage.feedback.asking.slots import to_positions
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.insights.tables import gold_counts
+from tutelage.feedback.items.contents import thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import settings_of, standing
 from tutelage.feedback.work.leases import (
@@ -31,7 +32,6 @@ from tutelage.feedback.work.leases import (
     lease,
     own_assignment,
     read_task,
-    thread_of,
 )
 from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
