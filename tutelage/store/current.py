@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import aliased
 
 from tutelage.store.schema import Annotation
+from tutelage.store.schema_feedback import Withdrawal
 
 _later = aliased(Annotation)
 # Conditions on `Annotation`.
@@ -14,3 +15,7 @@ IS_VOTE = Annotation.role != "adjudication"  # an annotator's own answer, counte
 IS_FIRST = (
     Annotation.supersedes_id.is_(None) & IS_VOTE
 )  # what each answer began with: one row per annotator and item
+_withdrawn = select(Withdrawal.annotation_id).where(Withdrawal.annotation_id == Annotation.id)
+IS_SETTLING = (
+    (Annotation.role == "adjudication") & IS_CURRENT & ~_withdrawn.correlate(Annotation).exists()
+)  # the adjudication that holds

@@ -20,9 +20,9 @@ from tutelage import __version__
 from tutelage.feedback.asking.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
-from tutelage.feedback.insights import tables
+from tutelage.feedback.insights import own, totals
 from tutelage.feedback.insights.census import census
-from tutelage.feedback.insights.figures import insight
+from tutelage.feedback.insights.figures import Whose, insight
 from tutelage.feedback.items import building
 from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import deletion, projects
@@ -76,7 +76,7 @@ def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
         "info": found,
         "member": member,
         "progress": progress,
-        "agreement": tables.own_agreement(site.database, member) if labels else None,
+        "agreement": own.own_agreement(site.database, member) if labels else None,
         "new_guideline": 0 < seen < found.guideline.n,
         "offer": _offer(site, member),
         "training": training_command(site, member, progress) if progress and progress.answered else None,
@@ -220,13 +220,15 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         members=projects.members(site.database, who),
         versions=projects.guidelines(site.database, who),
         audit=projects.audit(site.database, who, 50),
-        totals=tables.totals(site.database, who),
+        totals=totals.totals(site.database, who),
         generation=site.generator,
     )
 
 
 @router.get("/p/{project}/insights")
-def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) -> Response:
+def insights_page(
+    request: Request, site: TheSite, who: Viewer, person: Reader, whose: Whose | None = None
+) -> Response:
     """How far to trust the answers, and what they say."""
     return page(
         request,
@@ -234,9 +236,8 @@ def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) 
         who=person,
         member=who,
         info=projects.info(site.database, who),
-        totals=tables.totals(site.database, who),
-        found=insight(site.database, who),
-        conflicts=building.browse(site.database, who, building.Query(state="conflict", limit=12)),
+        totals=totals.totals(site.database, who),
+        found=insight(site.database, who, whose),
     )
 
 
@@ -275,7 +276,7 @@ def data_browser(
         asked=asked,
         more=more,
         models=building.models_of(site.database, who),
-        totals=tables.totals(site.database, who),
+        totals=totals.totals(site.database, who),
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tutelage.evals.shown import columns_table
 from tutelage.feedback.commands.opening import open_existing
-from tutelage.feedback.insights.tables import Totals, annotators, totals
+from tutelage.feedback.insights.totals import Totals, annotators, totals
 from tutelage.feedback.projects.projects import local_member, names
 from tutelage.settings.feedback import FeedbackStatusSettings as Settings
 from tutelage.store.database import Database

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from tutelage.feedback.statistics.agreement import (
+    Contrast,
     cohen_kappa,
+    contrast,
     fleiss_kappa,
     gwet_ac,
     krippendorff_alpha,
-    pairwise_kappa,
     percent_agreement,
 )
 from tutelage.feedback.statistics.attention import Run, Speed, answer_entropy, speed, straight_lining
@@ -22,17 +23,20 @@ from tutelage.feedback.statistics.dawid_skene import DawidSkene, dawid_skene
 from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling
 from tutelage.feedback.statistics.gold import GoldAccuracy, gold_accuracy
 from tutelage.feedback.statistics.habits import PositionBias, consistency, length_bias, position_bias
+from tutelage.feedback.statistics.judging import JudgeAgreement, judge_agreement
 from tutelage.feedback.statistics.transitivity import Cycles, three_cycles
 from tutelage.feedback.statistics.votes import Votes
 
 __all__ = [
     "ENOUGH",
+    "Contrast",
     "CrowdPairs",
     "CrowdStrengths",
     "Cycles",
     "DawidSkene",
     "Estimate",
     "GoldAccuracy",
+    "JudgeAgreement",
     "PositionBias",
     "Resampling",
     "Run",
@@ -43,15 +47,16 @@ __all__ = [
     "bradley_terry",
     "cohen_kappa",
     "consistency",
+    "contrast",
     "crowd_bradley_terry",
     "crowd_pairs",
     "dawid_skene",
     "fleiss_kappa",
     "gold_accuracy",
     "gwet_ac",
+    "judge_agreement",
     "krippendorff_alpha",
     "length_bias",
-    "pairwise_kappa",
     "percent_agreement",
     "position_bias",
     "speed",

@@ -11,11 +11,11 @@ sides swapped.  All measures are those of the plain votes on twice the items, ea
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums
 from tutelage.feedback.statistics.votes import Votes, as_votes
@@ -25,6 +25,26 @@ Weights = Literal["none", "linear", "quadratic"] | ArrayLike
 Level = Literal["nominal", "ordinal", "interval"]
 ALIKE = "not defined: all votes are the same, so chance alone would agree as much"
 OVERLAP = "items with two votes or more"
+Measure = Literal["share", "alpha"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A measure of two sets of votes on the same items, and `first` less `second`."""
+
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class _Summable:
+    """A measure as a statistic of column sums, over the items [I] with two votes or more."""
+
+    columns: Floats
+    statistic: Callable[[Floats], Floats]
+    items: NDArray
+    clusters: NDArray[np.int64]
 
 
 def percent_agreement(
@@ -61,18 +81,6 @@ def cohen_kappa(
     return _cohen(votes, 0, 1, weights, how)
 
 
-def pairwise_kappa(
-    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
-) -> dict[tuple, Estimate]:
-    """Cohen's kappa of every two annotators, by their names."""
-    found = as_votes(votes)
-    found.require_one_each()
-    names = found.annotators.tolist()
-    return {
-        (names[a], names[b]): _cohen(found, a, b, weights, how) for a, b in combinations(range(len(names)), 2)
-    }
-
-
 def fleiss_kappa(
     votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
 ) -> Estimate:
@@ -107,19 +115,43 @@ def krippendorff_alpha(
     (the squared difference of the categories, which must be numbers). Krippendorff 2011. Of `mirrored` votes it is the alpha
     of twice the items (see above), his correction for few votes included: it then counts 2N votes.
     """
-    found = as_votes(votes)
-    found.require_one_each()
-    counts = found.counts()
-    kept = counts.sum(axis=1) >= 2
-    counts = counts[kept]
-    if found.mirrored:
-        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]), found.categories)
-        columns = columns[: len(counts)] + columns[len(counts) :]
-    else:
-        columns, statistic = _ALPHA[level](counts, found.categories)
-    clusters = found.cluster[kept]
+    columns, statistic, kept, clusters = _alpha(as_votes(votes), level)
     return from_sums(
-        statistic, columns, clusters, int(kept.sum()), "coefficient", how, what=OVERLAP, undefined=ALIKE
+        statistic, columns, clusters, kept.size, "coefficient", how, what=OVERLAP, undefined=ALIKE
+    )
+
+
+def contrast(
+    first: Votes, second: Votes, measure: Measure = "alpha", *, how: Resampling = DEFAULT
+) -> Contrast:
+    """Agreement on the same items asked in two ways: over the items that have two votes or more in both sets.
+
+    `measure`: "share" as in `percent_agreement`, or nominal "alpha".  Items are known by their names in `Votes.items`; the
+    interval of the difference comes from drawing each item with its votes of both sets.
+    """
+    one, other = (_shared_measure(votes, measure) for votes in (first, second))
+    _, mine, theirs = np.intersect1d(one.items, other.items, assume_unique=True, return_indices=True)
+    columns = np.concatenate([one.columns[mine], other.columns[theirs]], axis=1)
+    cut = one.columns.shape[1]
+    unit = "share" if measure == "share" else "coefficient"
+
+    def estimated(statistic: Callable[[Floats], Floats], rate: bool) -> Estimate:
+        return from_sums(
+            statistic,
+            columns,
+            one.clusters[mine],
+            mine.size,
+            unit,
+            how,
+            what="items with two votes or more in both",
+            undefined=ALIKE,
+            rate=rate,
+        )
+
+    return Contrast(
+        estimated(lambda sums: one.statistic(sums[..., :cut]), measure == "share"),
+        estimated(lambda sums: other.statistic(sums[..., cut:]), measure == "share"),
+        estimated(lambda sums: one.statistic(sums[..., :cut]) - other.statistic(sums[..., cut:]), False),
     )
 
 
@@ -141,6 +173,30 @@ def disagreement(weights: Weights, size: int) -> Floats:
             "categories of these votes."
         )
     return matrix
+
+
+def _alpha(
+    votes: Votes, level: Level
+) -> tuple[Floats, Callable[[Floats], Floats], NDArray, NDArray[np.int64]]:
+    """Alpha as a statistic of column sums; and the names and the clusters of the items that it is over."""
+    votes.require_one_each()
+    counts = votes.counts()
+    kept = counts.sum(axis=1) >= 2
+    counts = counts[kept]
+    if votes.mirrored:
+        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]), votes.categories)
+        columns = columns[: len(counts)] + columns[len(counts) :]
+    else:
+        columns, statistic = _ALPHA[level](counts, votes.categories)
+    return columns, statistic, votes.items[kept], votes.cluster[kept]
+
+
+def _shared_measure(votes: Votes, measure: Measure) -> _Summable:
+    if measure == "alpha":
+        return _Summable(*_alpha(votes, "nominal"))
+    agreed, clusters, _ = _item_agreement(votes, "none")
+    names = votes.items[votes.counts().sum(axis=1) >= 2]
+    return _Summable(np.stack([agreed, np.ones_like(agreed)], axis=1), _ratio, names, clusters)
 
 
 def _cost(votes: Votes, weights: Weights) -> Floats:

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, selec
 
 from tutelage.feedback.asking.payloads import MAX_TEXT, FlagCode, SkipReason, Task
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.insights.tables import gold_counts
+from tutelage.feedback.insights.own import gold_counts
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import settings_of, standing
 from tutelage.feedback.work.leases import (

@@ -1,10 +1,10 @@
 // The page where people work: one item on the screen, the next one ready, answers safe before the screen changes.
 
 import { ApiError, api } from "./api.js";
-import { announce, h } from "./dom.js";
+import { announce, h, t } from "./dom.js";
 import { Drafts } from "./draft.js";
 import { Keys, ask, helpDialog } from "./keys.js";
-import { opinionsPart } from "./opinions.js";
+import { opinionsPart, settledDialog } from "./opinions.js";
 import { Outbox } from "./outbox.js";
 import { SCREENS } from "./screens/index.js";
 
@@ -39,7 +39,7 @@ async function start() {
   if (outbox.refused().length) drawRefused();
   if (wanted) {
     history.replaceState(null, "", location.pathname);
-    try { return show(await api("GET", `${data.base}/assignments/${wanted}`)); }
+    try { return adjudicating ? await openConflict(wanted) : show(await api("GET", `${data.base}/assignments/${wanted}`)); }
     catch (error) { announce(error.message); }
   }
   await advance();
@@ -59,6 +59,18 @@ async function fetchNext() {
     return { view: found.conflict.view, conflict: found.conflict, left: found.left };
   }
   return { view: (await api("POST", `${data.base}/next`, { besides: inHand() })).view };
+}
+
+/** One conflict, or one that was settled before. */
+async function openConflict(item) {
+  const found = await api("POST", `${data.base}/conflicts/${item}/open`);
+  lastConflict = 0; // what was on the screen comes again
+  show(found.view, found);
+}
+
+/** A settled one goes back among the conflicts. */
+async function reopenConflict() {
+  await act(() => api("POST", `${data.base}/conflicts/${now.view.task.item_id}/reopen`), async () => { announce(t("Reopened.")); await advance(); });
 }
 
 async function advance() {
@@ -88,7 +100,8 @@ function show(view, conflict = null, left = null) {
   raw = raw && now?.view === view;
   const task = view.task;
   now = { view, conflict, left, revising: task.annotation_id ?? null, shown: Date.now(), active: 0, expired: false };
-  build(task.answer ? { answer: task.answer } : drafts.newest(task.assignment_id, task.draft));
+  const earlier = conflict?.settled?.answer ?? task.answer;
+  build(earlier ? { answer: earlier } : drafts.newest(task.assignment_id, task.draft));
   prefetch();
   scrollTo({ top: 0 });
   document.getElementById("main").focus({ preventScroll: true });
@@ -111,7 +124,7 @@ function build(kept) {
     now.revising && !adjudicating ? h("div", { class: "notice" }, h("p", {}, "You have answered this before. Submitting again revises that answer; what you said first is kept in the records.")) : "",
     now.expired ? expiredNotice() : "",
     ...now.screen.stage.filter(Boolean),
-    ...(now.conflict ? [opinionsPart(now.conflict)] : []),
+    now.conflict ? (now.opinions = opinionsPart(now.conflict, now.opinions?.open, reopenConflict)) : "",
   );
   drawBar();
   keys.screen = now.screen.keys;
@@ -138,6 +151,7 @@ function finished() {
       : "Everything is answered, or others are working on the rest. Thank you."),
     h("div", { class: "row" }, data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: "One annotator more for every item" }, "Label these yourself") : null,
       h("a", { class: data.offer ? "button" : "button primary", href: data.home }, "Back to the queue"),
+      adjudicating ? h("button", { type: "button", onclick: showSettled }, t("Settled ones")) : null,
       h("button", { type: "button", onclick: start }, "Look again"), lastDone ? h("button", { type: "button", onclick: undo }, "Undo the last answer") : null)));
   announce("Nothing left.");
 }
@@ -174,13 +188,14 @@ function drawBar() {
   bar.hidden = false;
   const hint = h("span", { class: "hint", id: "hint", role: "status" });
   const button = h("button", { class: "primary right", type: "button", id: "submit", onclick: submit, "aria-describedby": "hint" },
-    adjudicating ? "Settle" : now.revising ? "Revise" : "Submit", h("kbd", { "aria-hidden": "true" }, "Enter"));
+    adjudicating ? (now.conflict.settled ? t("Settle again") : t("Settle")) : now.revising ? "Revise" : "Submit", h("kbd", { "aria-hidden": "true" }, "Enter"));
   const quiet = (words, key, act, title) => h("button", { class: key === "?" ? "quiet keys-help" : "quiet", type: "button", onclick: act, title }, words, h("kbd", { "aria-hidden": "true" }, key));
   bar.replaceChildren(h("div", { class: "inner" }, now.screen.bar,
     h("div", { class: "actions" },
       adjudicating ? quiet("Next conflict", "s", advance) : now.revising ? quiet("Leave as it was", "s", leaveRevision) : quiet("Skip", "s", skip),
       adjudicating ? null : quiet("Flag", "!", flag),
-      adjudicating ? null : quiet("Undo", "u", undo, "Open the last answer again"),
+      quiet("Undo", "u", undo, "Open the last answer again"),
+      adjudicating ? quiet(t("Settled ones"), "l", showSettled) : null,
       quiet("Guidelines", "g", guidelines), quiet("As written", "v", toggleRaw, "Show texts as they were written"), quiet("Keys", "?", help),
       now.left ? h("span", { class: "soft small" }, `${now.left} ${now.left === 1 ? "conflict" : "conflicts"} left`) : null,
       h("span", { class: "right" }), hint, button)));
@@ -211,8 +226,9 @@ function drawReady() {
 function changed() {
   if (!now) return;
   drawReady();
+  const { answer, problem: unfinished } = now.screen.read();
+  if (now.opinions && !unfinished) now.opinions.open = true; // one's own view stands: now the others'
   if (adjudicating || now.revising) return;
-  const { answer } = now.screen.read();
   drafts.save(now.view.task.assignment_id, { answer: now.screen.draft?.(answer) ?? answer, active: now.active });
 }
 
@@ -237,7 +253,7 @@ function submit() {
   };
   drafts.forget(task.assignment_id);
   const view = now.view;
-  lastDone = { assignment: task.assignment_id, key: outbox.add(entry).key, view, answer: entry.body.answer };
+  lastDone = { assignment: task.assignment_id, key: outbox.add(entry).key, view, conflict: now.conflict, answer: entry.body.answer };
   now.done = true;
   announce("Submitted.");
   advance();
@@ -279,7 +295,7 @@ function note(text) {
 
 /** Open the last answer again: taken back when it has not left yet, else as a revision. */
 async function undo() {
-  if (adjudicating || !lastDone) return note("There is nothing to undo.");
+  if (!lastDone) return note("There is nothing to undo.");
   const last = lastDone;
   lastDone = null;
   if (now && !now.done) putAside();
@@ -288,12 +304,13 @@ async function undo() {
     if (outbox.has(last.key)) { // not stored yet
       outbox.drop(last.key);
       outbox.report();
-      show(last.view);
+      show(last.view, last.conflict);
       now.screen.restore(last.answer);
       drawReady();
       return;
     }
-    show(await api("GET", `${data.base}/assignments/${last.assignment}`));
+    if (adjudicating) await openConflict(last.view.task.item_id);
+    else show(await api("GET", `${data.base}/assignments/${last.assignment}`));
   } catch (error) {
     lastDone = last;
     if (!now && waitingViews.length) show(waitingViews.shift());
@@ -303,7 +320,7 @@ async function undo() {
 
 /** What is on the screen comes back after the undone item. */
 function putAside() {
-  if (!now.revising) {
+  if (!now.revising && !adjudicating) {
     const { answer } = now.screen.read();
     drafts.save(now.view.task.assignment_id, { answer: now.screen.draft?.(answer) ?? answer, active: now.active });
     waitingViews.unshift(now.view);
@@ -313,6 +330,8 @@ function putAside() {
 }
 
 function leaveRevision() { announce("Left as it was."); advance(); }
+
+function showSettled() { if (adjudicating) settledDialog(data.base, openConflict).catch((error) => note(error.message)); }
 
 function guidelines() { document.getElementById("guidelines").showModal(); }
 
@@ -329,13 +348,14 @@ function help() {
   helpDialog([
     ["This screen", now?.screen.help ?? []],
     ["Everywhere", [["Enter", adjudicating ? "settle" : "submit"], ["s", adjudicating ? "next conflict" : "skip, with a reason"],
-      ...(adjudicating ? [] : [["!", "flag for the people who run the project"], ["u", "undo: open the last answer again"]]),
+      ["u", "undo: open the last answer again"],
+      adjudicating ? ["l", t("what was settled")] : ["!", "flag for the people who run the project"],
       ["g", "guidelines"], ["v", "texts as they were written"], ["?", "this help"]]],
   ]);
 }
 
 Object.assign(keys.common, {
-  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, g: guidelines, v: toggleRaw, "?": help,
+  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, l: showSettled, g: guidelines, v: toggleRaw, "?": help,
 });
 
 // ---- answers that were not accepted ----------------------------------------------------------------------------------
