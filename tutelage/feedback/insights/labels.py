@@ -174,12 +174,12 @@ def sides_of(pairs: Pairs, values: Values) -> Sides:
     parts: list[tuple[Any, ...]] = [
         ("pair", pairs.prompt, pairs.annotator, pairs.kind, pairs.response, pairs.side)
     ]
-    for way, scored in (("rank", _ranked(values)), ("rate", _rated(values))):
+    for asked, scored in (("rank", _ranked(values)), ("rate", _rated(values))):
         for row, other in _in_twos(scored):
             a, b = scored.where(row), scored.where(other)
             better = np.sign(b.value - a.value).astype(int)
             both = np.stack([a.response, b.response], axis=1)
-            parts.append((way, a.prompt, a.annotator, a.kind, both, better))
+            parts.append((asked, a.prompt, a.annotator, a.kind, both, better))
     way, prompt, annotator, kind, response, side = (
         np.concatenate(columns)
         for columns in zip(*((np.full(len(part[1]), part[0]), *part[1:]) for part in parts))
