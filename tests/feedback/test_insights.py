@@ -254,9 +254,7 @@ def test_the_timeline_counts_answers_where_they_came_and_agreement_where_an_item
     ratings = values_of("rating", [(1, "a", 0, 5), (1, "a", 1, 4)], "overall")
     days = timeline(pairs_of([(1, "a", 1), (2, "a", 1)], minutes=[0, 60 * 24 * 40]), ratings)
     assert (
-        days is not None
-        and days.unit == "week"
-        and [p.answers for p in days.periods] == [2, 0, 0, 0, 0, 1]
+        days is not None and days.unit == "week" and [p.answers for p in days.periods] == [2, 0, 0, 0, 0, 1]
     )
 
 

@@ -71,7 +71,7 @@ def people(pairs: Pairs, sides: Sides) -> tuple[Person, ...]:
             first=value(position[name].rate),
             length=value(length[name]),
             consistency=value(again[name]) if name in again else None,
-            seconds=value(speed[name].median) if name in speed else None,
+            seconds=value(speed[name]) if name in speed else None,
             longest_run=value(runs[name].longest),
             run_chance=runs[name].chance,
         )
@@ -117,6 +117,6 @@ def _gold(pairs: Pairs) -> Mapping[Any, statistics.GoldAccuracy]:
     return statistics.gold_accuracy(known.annotator, (known.side == np.sign(known.gold)).astype(float))
 
 
-def _speed(pairs: Pairs) -> Mapping[Any, statistics.Speed]:
+def _speed(pairs: Pairs) -> Mapping[Any, Estimate]:
     timed = pairs.where(~np.isnan(pairs.seconds))
     return statistics.speed(timed.annotator, timed.seconds, how=HOW)

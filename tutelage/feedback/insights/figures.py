@@ -260,12 +260,13 @@ def bias(pairs: Pairs) -> tuple[Line, ...]:
 
 
 def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
-    """Bradley-Terry strengths of the models, best first."""
+    """Bradley-Terry strengths of the models, best first; what being shown first is worth is taken out."""
     met = pairs.where(pairs.model[:, 0] != pairs.model[:, 1])
     if not len(met):
         return ()
-    won = 0.5 - 0.5 * met.side
-    found = statistics.bradley_terry(met.model[:, 0], met.model[:, 1], won, clusters=met.prompt, how=HOW)
+    rows = np.arange(len(met))
+    first, second = met.model[rows, met.first_shown], met.model[rows, 1 - met.first_shown]
+    found = statistics.bradley_terry(first, second, first_won(met), side=True, clusters=met.prompt, how=HOW)
     ranked = sorted(found.players.items(), key=lambda item: -(item[1].value or 0.0))
     return tuple(line(str(name), strength) for name, strength in ranked)
 

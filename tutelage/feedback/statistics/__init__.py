@@ -11,13 +11,8 @@ from tutelage.feedback.statistics.agreement import (
     krippendorff_alpha,
     percent_agreement,
 )
-from tutelage.feedback.statistics.attention import Run, Speed, answer_entropy, speed, straight_lining
-from tutelage.feedback.statistics.bradley_terry import (
-    CrowdStrengths,
-    Strengths,
-    bradley_terry,
-    crowd_bradley_terry,
-)
+from tutelage.feedback.statistics.attention import Run, speed, straight_lining
+from tutelage.feedback.statistics.bradley_terry import Strengths, bradley_terry
 from tutelage.feedback.statistics.crowd_pairs import CrowdPairs, crowd_pairs
 from tutelage.feedback.statistics.dawid_skene import DawidSkene, dawid_skene
 from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling
@@ -31,7 +26,6 @@ __all__ = [
     "ENOUGH",
     "Contrast",
     "CrowdPairs",
-    "CrowdStrengths",
     "Cycles",
     "DawidSkene",
     "Estimate",
@@ -40,15 +34,12 @@ __all__ = [
     "PositionBias",
     "Resampling",
     "Run",
-    "Speed",
     "Strengths",
     "Votes",
-    "answer_entropy",
     "bradley_terry",
     "cohen_kappa",
     "consistency",
     "contrast",
-    "crowd_bradley_terry",
     "crowd_pairs",
     "dawid_skene",
     "fleiss_kappa",

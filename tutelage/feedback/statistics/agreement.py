@@ -22,7 +22,7 @@ from tutelage.feedback.statistics.votes import Votes, as_votes
 from tutelage.statistics import Floats
 
 Weights = Literal["none", "linear", "quadratic"] | ArrayLike
-Level = Literal["nominal", "ordinal", "interval"]
+Level = Literal["nominal", "ordinal"]
 ALIKE = "not defined: all votes are the same, so chance alone would agree as much"
 OVERLAP = "items with two votes or more"
 Measure = Literal["share", "alpha"]
@@ -111,8 +111,8 @@ def krippendorff_alpha(
 ) -> Estimate:
     """Krippendorff's alpha: 1 - observed / expected disagreement, with missing votes as they are.
 
-    `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between), "interval"
-    (the squared difference of the categories, which must be numbers). Krippendorff 2011. Of `mirrored` votes it is the alpha
+    `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between).
+    Krippendorff 2011. Of `mirrored` votes it is the alpha
     of twice the items (see above), his correction for few votes included: it then counts 2N votes.
     """
     columns, statistic, kept, clusters = _alpha(as_votes(votes), level)
@@ -184,10 +184,10 @@ def _alpha(
     kept = counts.sum(axis=1) >= 2
     counts = counts[kept]
     if votes.mirrored:
-        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]), votes.categories)
+        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]))
         columns = columns[: len(counts)] + columns[len(counts) :]
     else:
-        columns, statistic = _ALPHA[level](counts, votes.categories)
+        columns, statistic = _ALPHA[level](counts)
     return columns, statistic, votes.items[kept], votes.cluster[kept]
 
 
@@ -287,7 +287,7 @@ def _beyond_chance(
 Parts = tuple[Floats, Callable[[Floats], Floats]]
 
 
-def _nominal(counts: Floats, _: np.ndarray) -> Parts:
+def _nominal(counts: Floats) -> Parts:
     n = counts.sum(axis=1)
     apart = np.sum(counts * (n[:, None] - counts), axis=1) / np.maximum(n - 1, 1)
 
@@ -298,26 +298,7 @@ def _nominal(counts: Floats, _: np.ndarray) -> Parts:
     return np.column_stack([apart, counts]), alpha
 
 
-def _interval(counts: Floats, categories: np.ndarray) -> Parts:
-    try:
-        values = categories.astype(float)
-    except ValueError:
-        raise ValueError(
-            "alpha with level=interval needs categories that are numbers; use nominal or ordinal."
-        ) from None
-    n = counts.sum(axis=1)
-    values = values - (counts @ values).sum() / max(n.sum(), 1)  # centred: less is lost to rounding
-    first, second = counts @ values, counts @ values**2
-    apart = (n * second - first**2) / np.maximum(n - 1, 1)
-
-    def alpha(sums: Floats) -> Floats:
-        total, mean, square = sums[..., 1], sums[..., 2], sums[..., 3]
-        return _one_minus((total - 1) * sums[..., 0], total * square - mean**2)
-
-    return np.column_stack([apart, n, first, second]), alpha
-
-
-def _ordinal(counts: Floats, _: np.ndarray) -> Parts:
+def _ordinal(counts: Floats) -> Parts:
     """The cost depends on how often the categories between occur, so the whole table of coincidences is kept."""
     size = counts.shape[1]
     n = counts.sum(axis=1)
@@ -338,8 +319,7 @@ def _ordinal(counts: Floats, _: np.ndarray) -> Parts:
     return np.column_stack([counts, coincide.reshape(len(counts), size * size)]), alpha
 
 
-_ALPHA: dict[str, Callable[[Floats, np.ndarray], Parts]] = {
+_ALPHA: dict[str, Callable[[Floats], Parts]] = {
     "nominal": _nominal,
     "ordinal": _ordinal,
-    "interval": _interval,
 }

@@ -43,7 +43,9 @@ def judge_agreement(
         raise ValueError("the votes of people must be sides: give categories=[-1, 0, 1].")
     people.require_one_each()
     counts = people.counts()
-    _, mine, theirs = np.intersect1d(np.asarray(items), people.items, return_indices=True)
+    seen = np.flatnonzero(counts.sum(axis=1))
+    _, mine, theirs = np.intersect1d(np.asarray(items), people.items[seen], return_indices=True)
+    theirs = seen[theirs]
     said, counts, clusters = np.asarray(sides, int)[mine], counts[theirs], people.cluster[theirs]
     n = counts.sum(axis=1)
     agree = counts[np.arange(n.size), said + 1] / n
