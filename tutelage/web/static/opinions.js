@@ -40,7 +40,7 @@ export function opinionsPart(conflict, open, reopen) {
   const people = conflict.opinions.filter((one) => !judges.includes(one));
   const was = conflict.settled;
   return h("details", { class: "card opinions-card", open: open ?? Boolean(was) },
-    h("summary", {}, h("h2", {}, t("What they said")), h("span", { class: "soft small" }, t("{n} answers; shown once you have chosen yours, or now if you must", { n: conflict.opinions.length }))),
+    h("summary", {}, h("h2", {}, t("What they said")), was ? null : h("span", { class: "soft small" }, t("{n} answers; shown once you have chosen yours, or now if you must", { n: conflict.opinions.length }))),
     was ? h("div", { class: "notice" }, h("p", {}, t("{name} settled this on {date}: {answer}. Settling again revises that.", { name: was.by, date: when(was.at), answer: summary(was.answer) })),
       h("button", { type: "button", onclick: reopen }, t("Reopen: back among the conflicts"))) : null,
     h("div", { class: "opinions" }, people.map(opinion)),
@@ -54,9 +54,10 @@ export async function settledDialog(base, open) {
   const dialog = h("dialog", { class: "wide", "aria-labelledby": title, onclose: () => dialog.remove() });
   const again = (row) => { dialog.close(); open(row.item_id).catch((error) => announce(error.message)); };
   dialog.append(h("h2", { id: title }, t("Settled")),
-    rows.length ? h("div", { class: "scroll" }, h("table", { class: "rows" }, h("tbody", {}, rows.map((row) => h("tr", {},
-      h("td", { class: "number" }, row.item_id), h("td", {}, h("span", { class: "clip" }, seen(row.prompt.slice(0, 200)))), h("td", { class: "nowrap" }, row.by), h("td", { class: "nowrap soft small" }, when(row.at)),
-      h("td", {}, h("button", { type: "button", onclick: () => again(row) }, t("Open again"))))))))
+    rows.length ? h("div", { class: "opinions" }, rows.map((row) => h("div", { class: "opinion" },
+      h("p", { class: "clip" }, seen(row.prompt.slice(0, 200))),
+      h("div", { class: "row" }, h("span", { class: "soft small" }, t("Item {n}, settled by {name}, {date}", { n: row.item_id, name: row.by, date: when(row.at) })),
+        h("button", { type: "button", class: "right", onclick: () => again(row) }, t("Open again"))))))
     : h("p", { class: "soft" }, t("Nothing was settled yet.")),
     h("form", { method: "dialog", class: "foot" }, h("button", {}, t("Close"))));
   document.body.append(dialog);

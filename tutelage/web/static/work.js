@@ -125,6 +125,7 @@ function build(kept) {
     now.expired ? expiredNotice() : "",
     ...now.screen.stage.filter(Boolean),
     now.conflict ? (now.opinions = opinionsPart(now.conflict, now.opinions?.open, reopenConflict)) : "",
+    now.conflict ? h("button", { type: "button", class: "quiet", onclick: showSettled }, t("Settled ones"), h("kbd", { "aria-hidden": "true" }, "l")) : "",
   );
   drawBar();
   keys.screen = now.screen.keys;
@@ -195,7 +196,6 @@ function drawBar() {
       adjudicating ? quiet("Next conflict", "s", advance) : now.revising ? quiet("Leave as it was", "s", leaveRevision) : quiet("Skip", "s", skip),
       adjudicating ? null : quiet("Flag", "!", flag),
       quiet("Undo", "u", undo, "Open the last answer again"),
-      adjudicating ? quiet(t("Settled ones"), "l", showSettled) : null,
       quiet("Guidelines", "g", guidelines), quiet("As written", "v", toggleRaw, "Show texts as they were written"), quiet("Keys", "?", help),
       now.left ? h("span", { class: "soft small" }, `${now.left} ${now.left === 1 ? "conflict" : "conflicts"} left`) : null,
       h("span", { class: "right" }), hint, button)));
