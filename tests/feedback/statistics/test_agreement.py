@@ -15,7 +15,6 @@ from sklearn.metrics import cohen_kappa_score
 from tutelage.feedback.statistics import (
     Resampling,
     Votes,
-    agreement,
     cohen_kappa,
     contrast,
     fleiss_kappa,
@@ -66,43 +65,26 @@ def test_gwets_coefficients_are_gwets() -> None:
     assert percent_agreement(KRIPPENDORFF, how=ANY).value == pytest.approx(0.8181818, abs=1e-7)
     assert gwet_ac(KRIPPENDORFF, how=ANY).value == pytest.approx(0.77544, abs=5e-6)
     assert fleiss_kappa(KRIPPENDORFF, how=ANY).value == pytest.approx(0.76117, abs=5e-6)
-    assert gwet_ac(KRIPPENDORFF, weights="quadratic", how=ANY).value == pytest.approx(0.914, abs=5e-5)
-    assert percent_agreement(KRIPPENDORFF, weights="quadratic", how=ANY).value == pytest.approx(
-        0.97538, abs=5e-6
-    )
 
 
 def test_kappa_is_cohens() -> None:
     first, second = spread(COHEN)
     assert cohen_kappa(first, second).value == pytest.approx(0.492, abs=5e-4)
-    costs = [[0, 1, 3], [1, 0, 6], [3, 6, 0]]  # Cohen's own, of 1968
-    assert cohen_kappa(first, second, weights=costs).value == pytest.approx(0.348, abs=5e-4)
 
 
-def test_weighted_kappa_is_that_of_sas() -> None:
+def test_kappa_is_that_of_sas_and_of_irr() -> None:
     first, second = spread([[0, 4, 1], [0, 8, 0], [0, 1, 5]])
     assert cohen_kappa(first, second, how=ANY).value == pytest.approx(0.4842, abs=5e-5)
-    assert cohen_kappa(first, second, weights="linear", how=ANY).value == pytest.approx(0.4701, abs=5e-5)
+    assert cohen_kappa(*ANXIETY, how=ANY).value == pytest.approx(-0.006289308, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("weights", "published"), [("none", -0.006289308), ("linear", 0.1459075), ("quadratic", 0.2520325)]
-)
-def test_weighted_kappa_is_that_of_irr(weights, published) -> None:
-    """irr ranks only the categories that occur (1, 2, 3, 4 and 6), as we do when none are given."""
-    assert cohen_kappa(*ANXIETY, weights=weights, how=ANY).value == pytest.approx(published, abs=1e-7)
-
-
-@pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
-def test_kappa_is_scikit_learns_on_random_votes(weights) -> None:
+def test_kappa_is_scikit_learns_on_random_votes() -> None:
     generator = np.random.default_rng(0)
     for size in (2, 3, 7):
         first, second = generator.integers(0, size, (2, 200))
         second = np.where(generator.random(200) < 0.4, first, second)
-        expected = cohen_kappa_score(first, second, weights=None if weights == "none" else weights)
-        assert cohen_kappa(first, second, weights=weights, how=ANY).value == pytest.approx(
-            expected, abs=1e-12
-        )
+        expected = cohen_kappa_score(first, second)
+        assert cohen_kappa(first, second, how=ANY).value == pytest.approx(expected, abs=1e-12)
 
 
 def test_kappa_leaves_out_items_of_one_vote() -> None:
@@ -260,18 +242,21 @@ def swapped(table: np.ndarray, which: np.ndarray) -> np.ndarray:
 
 
 SCALE = list(range(-3, 4))
+
+
+def kappa_of_two(votes: Votes, how: Resampling):
+    said = np.full((len(votes.items), len(votes.annotators)), None, object)
+    said[votes.item, votes.annotator] = votes.categories[votes.label]
+    return cohen_kappa(said[:, 0], said[:, 1], categories=votes.categories, clusters=votes.cluster,
+                       mirrored=votes.mirrored, how=how)  # fmt: skip
+
+
 ON_PAIRS = [
     *(partial(krippendorff_alpha, level=level) for level in ("nominal", "ordinal")),
     percent_agreement,
     fleiss_kappa,
-    partial(fleiss_kappa, weights="quadratic"),
     gwet_ac,
-    partial(gwet_ac, weights="linear"),
-    partial(
-        fleiss_kappa, weights=np.abs(np.subtract.outer(np.arange(7) ** 2, np.arange(7) ** 2))
-    ),  # dearer at one end
-    lambda votes, how: agreement._cohen(votes, 0, 1, "none", how),
-    lambda votes, how: agreement._cohen(votes, 1, 2, "quadratic", how),
+    kappa_of_two,
 ]
 
 
@@ -378,8 +363,6 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cohen_kappa([0, 1], [1, 0], weights="cubic"), "weights='cubic' is none of none, linear, quadratic"),
-        (lambda: cohen_kappa([0, 1], [1, 0], weights=[[0, 1, 2]]), "must be 2 x 2 disagreements"),
         (lambda: fleiss_kappa(Votes.from_triplets([1, 1], ["ann", "ann"], [0, 1])), "ann votes twice on item 1"),
     ],
 )  # fmt: skip
