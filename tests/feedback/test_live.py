@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from tests.feedback.kit import hand_in, join, keys, start, take
 from tests.store.making import prompt
@@ -25,6 +26,7 @@ from tutelage.feedback.work import live, queue
 from tutelage.records import Message
 from tutelage.store import Store
 from tutelage.store.database import Database
+from tutelage.store.schema_feedback import Assignment
 
 
 def said(*texts: str) -> list[LiveResponse]:
@@ -152,3 +154,28 @@ def test_steps_are_written_again_from_the_corrected_one(store: Store, database: 
     for step, rewrite, reason in ((9, "x", "no step 9"), (0, " ", "write the corrected step")):
         with pytest.raises(Refused, match=reason):
             live.regeneration_prefix(database, olga, child.assignment_id, step, rewrite)
+
+
+def test_a_first_message_is_added_to_the_prompt(store: Store, database: Database, chat) -> None:
+    """Nothing that the annotator was shown is dropped from what the models answer."""
+    olga, task = chat
+    asked = live.chat_prompt(database, olga, task.assignment_id, "in French, please")
+    assert asked.content == (Message("user", "question 0\n\nin French, please"),)
+    turn = live.add_turn(database, olga, task.assignment_id, "in French, please", said("quatre", "cinq"))
+    choose(database, olga, turn, "cinq")
+    following = live.chat_prompt(database, olga, task.assignment_id, "why?").content
+    assert [message.content for message in following] == ["question 0\n\nin French, please", "cinq", "why?"]
+    with pytest.raises(Refused, match="write a message first"):
+        live.chat_prompt(database, olga, task.assignment_id, " ")
+
+
+def test_the_turns_of_a_chat_that_is_given_back_are_in_nobodys_hands(
+    store: Store, database: Database, chat
+) -> None:
+    olga, task = chat
+    turn = live.add_turn(database, olga, task.assignment_id, "", said("four", "five"))
+    queue.skip(database, olga, task.assignment_id, "other")
+    with database.read() as connection:
+        assert set(connection.scalars(select(Assignment.status))) == {"skipped", "released"}
+    queue.unskip(database, olga, task.assignment_id)
+    choose(database, olga, turn, "five")

@@ -205,13 +205,6 @@ def test_drafts_and_progress(store: Store, database: Database) -> None:
     assert [last.annotation_id for last in seen.last] == [receipt.annotation_id]
 
 
-def test_pace_leaves_pauses_out() -> None:
-    start_, minute = now(), timedelta(minutes=1)
-    moments = [start_ + minute * at for at in (0, 1, 2, 62, 63, 64)]
-    assert queue.pace(moments[::-1]) == pytest.approx(60)  # one a minute, the hour in between does not count
-    assert queue.pace(moments[:3][::-1]) is None
-
-
 def test_somebody_removed_labels_no_more_and_their_answers_stay(store: Store, database: Database) -> None:
     from tutelage.feedback.projects.projects import set_role
 

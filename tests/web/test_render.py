@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import timeit
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tutelage.web
-from tutelage.web.render import LONGEST_FORMULA, markdown, plain
+from tutelage.web.render import AS_WRITTEN, LONGEST_FORMULA, UNDRAWN, laid_out, markdown, plain
 
 HARMLESS = re.compile(
-    r"</?(a|blockquote|br|code|del|em|h[1-6]|hr|li|ol|p|pre|s|span|strong|table|tbody|td|th|thead|tr|ul|math|m[a-z]+)"
-    r"( (href|title|class|target|rel|start|display|stretchy|fence|form|separator|lspace|rspace|minsize|maxsize|"
+    r"</?(a|blockquote|br|code|del|div|em|h[1-6]|hr|li|ol|p|pre|s|span|strong|table|tbody|td|th|thead|tr|ul|math|m[a-z]+)"
+    r"( (href|title|class|target|rel|start|value|display|stretchy|fence|form|separator|lspace|rspace|minsize|maxsize|"
     r"movablelimits|mathvariant|linethickness|accent|accentunder|width|columnalign|rowspacing)=\"[^\"<>]*\")*>"
 )
 
@@ -24,7 +25,7 @@ HARMLESS = re.compile(
     ("text", "wanted"),
     [
         ("**bold** and `code`", "<strong>bold</strong> and <code>code</code>"),
-        ("1. one\n2. two", "<ol>\n<li>one</li>\n<li>two</li>\n</ol>"),
+        ("1. one\n2. two", '<ol>\n<li value="1">one</li>\n<li value="2">two</li>\n</ol>'),
         ("| a | b |\n|---|---|\n| 1 | 2 |", "<td>1</td>"),
         ("$\\frac{1}{2}$", "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>"),
         ("\\(x^2\\)", "<msup><mi>x</mi><mn>2</mn></msup>"),
@@ -117,6 +118,156 @@ def test_markdown_holds_nothing_but_harmless_tags(text: str) -> None:
     assert "<" not in left, left
     for link in re.findall(r'href="([^"]*)"', markdown(text)):
         assert re.match(r"https?://|mailto:", link, re.IGNORECASE)
+
+
+def visible(shown: str) -> str:
+    """What one reads of rendered HTML: text, numbers of lists, where links lead, formulas by their letters; unseen
+    characters as themselves.
+    """
+    shown = re.sub(
+        r'<span class="unseen" title="[^"]*">U\+([0-9A-F]+)</span>', lambda m: chr(int(m[1], 16)), shown
+    )
+    shown = re.sub(r'<li value="(\d+)">', r" \1 ", shown)
+    shown = re.sub(
+        r'<a href="([^"]*)"[^>]*>(.*?)</a>', lambda m: m[2] + ("" if m[1] == m[2] else f" {m[1]}"), shown
+    )
+    return html.unescape(re.sub("<[^>]*>", "", shown))
+
+
+def letters(text: str) -> str:
+    return "".join(character for character in text if character.isalnum())
+
+
+TEXTS = st.one_of(
+    st.text(max_size=200),
+    st.lists(
+        st.sampled_from(
+            [
+                "word",
+                "zwei",
+                "3",
+                "*",
+                "**",
+                "_",
+                "`",
+                "```",
+                "# ",
+                "- ",
+                "1. ",
+                "2) ",
+                "> ",
+                "+ ",
+                "| ",
+                "\n",
+                "\n\n",
+                "  ",
+                "    ",
+                "\t",
+                "[a](",
+                "http://x.de",
+                "/y",
+                ")",
+                "[b]: ",
+                "<http://z.de>",
+                "<b>",
+                "&amp;",
+                "&#65;",
+                "\\",
+                "~~",
+                "---",
+                "|---|",
+                "===",
+            ]
+        ),
+        max_size=40,
+    ).map("".join),
+)
+
+
+@given(TEXTS.filter(lambda text: not re.search(r"\$|\\[(\[]", text)))
+def test_rendering_keeps_every_letter_or_shows_the_source(text: str) -> None:
+    """In order; formulas, which have letters of their own, are tried below."""
+    shown = laid_out(text)
+    written = re.sub("[\ud800-\udfff\0]", "\ufffd", text)
+    if shown.html is not None:
+        assert letters(visible(shown.html)) == letters(written)
+    else:
+        assert letters(visible(markdown(text, "", ""))) == letters(written)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("".join(f"{'  ' * n}- level {n}\n" for n in range(12)), "lists nested too deep"),
+        (">" * 25 + " deep", "quotes nested too deep"),
+        ("| a | b |\n|---|---|\n| 1 | 2 | lost |", "more cells than columns"),
+        ("[home](/page)", "a link to nowhere"),
+        ('[x](http://y.de "told")', "the title of a link"),
+        ("[x]: http://y.de\n\nhello", "a definition that nothing refers to"),
+        ("2*3*4", "a product"),
+        ("  12\n+ 30\n+ 4", "a sum"),
+        ("   Roses are red\nViolets are blue", "a first line that stands further in"),
+        ("word " * 20_001, "too long"),
+    ],
+)
+def test_what_markdown_would_lose_is_shown_as_written(text: str, why: str) -> None:
+    shown = markdown(text)
+    assert laid_out(text).html is None, why
+    assert '<div class="asis">' in shown and AS_WRITTEN in shown
+    assert visible(shown).startswith(text)
+
+
+def test_a_poem_is_a_poem() -> None:
+    shown = markdown("Soft rain\n  on the  roof\nof `a` house  \nand on.\n\n- one\n  two")
+    assert shown.count("<br>") == 4
+    assert '<span class="gap">  </span>on the<span class="gap">  </span>roof' in shown
+
+
+def test_numbers_and_languages_that_were_written_are_shown() -> None:
+    assert '<li value="3">c</li>\n<li value="3">d</li>' in markdown("3. c\n3. d")
+    assert '<span class="fence">python</span>' in markdown("```python\nx\n```")
+    assert "&amp;amp; and &lt;b&gt;" in markdown("&amp; and <b>")
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
+        r"\foo{x}",
+        r"a % all gone",
+        r"\color{red}{x}",
+        r"x \label{eq}",
+    ],
+)
+def test_formulas_that_cannot_be_drawn_are_shown_as_their_source(tex: str) -> None:
+    shown = markdown(f"so $${tex}$$ it is")
+    assert html.escape(f"$${tex}$$") in shown and "<math" not in shown and UNDRAWN in shown
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\frac{a+b}{2}",
+        r"\sum_{i=1}^{n} x_i^2",
+        r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}",
+        r"\mathbb{R} \le \sqrt[3]{x}",
+        r"\text{if } x > 0",
+    ],
+)
+def test_common_formulas_are_drawn(tex: str) -> None:
+    shown = markdown(f"${tex}$")
+    assert "<math" in shown and UNDRAWN not in shown
+
+
+@pytest.mark.parametrize("opening", [r"\(", r"\[", r"\( \[ $$ "])
+def test_formulas_that_never_end_cost_little(opening: str) -> None:
+    """Linear: four times the text takes about four times as long, not sixteen times."""
+
+    def seconds(size: int) -> float:
+        text = f"{size}" + opening * (size // len(opening))
+        return min(timeit.repeat(lambda: (laid_out.cache_clear(), laid_out(text)), number=1, repeat=2))
+
+    assert seconds(40_000) < 10 * seconds(10_000)
 
 
 def test_templates_mark_nothing_as_safe() -> None:

@@ -11,14 +11,15 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
-from tutelage.store.schema import REVISIONS
+from tutelage.store.schema import REVISIONS, StoreInfo
 from tutelage.store.turns import Turns
 
 if TYPE_CHECKING:
@@ -99,6 +100,12 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether the database is a file of SQLite."""
         return self._reader.dialect.name == "sqlite"
+
+    @cached_property
+    def identity(self) -> str:
+        """The store's own name, 32 hex digits that no other store has; a copy of its file has the same."""
+        with self.read() as connection:
+            return connection.execute(select(StoreInfo.value).where(StoreInfo.key == "identity")).scalar_one()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

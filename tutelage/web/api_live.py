@@ -28,9 +28,9 @@ class Availability(Model):
 
 
 class Message(Model):
-    """The annotator's next message."""
+    """The annotator's next message; an empty first one lets the models answer the prompt as it is."""
 
-    message: Annotated[str, Field(min_length=1, max_length=20_000)]
+    message: Annotated[str, Field(max_length=20_000)]
 
 
 class Choice(SubmittedAnswer):
@@ -88,6 +88,12 @@ async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Messa
 def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice, key: Key) -> Receipt:
     """Answer a turn (the assignment is the turn's own); the best candidate continues the conversation."""
     return live.choose(site.database, who, assignment_id, submission(body, key), body.position)
+
+
+@router.get("/projects/{project}/assignments/{assignment_id}/regenerations")
+def regenerations(site: TheSite, who: Annotator, assignment_id: Id) -> list[TaskView]:
+    """What a model has written again below an own item of steps, oldest first."""
+    return [task_view(task) for task in live.regenerations(site.database, who, assignment_id)]
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/regenerate", status_code=201)

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import (
+    About,
     FlagCode,
     Model,
     Receipt,
@@ -19,7 +20,7 @@ from tutelage.feedback.asking.payloads import (
 )
 from tutelage.feedback.insights import own
 from tutelage.feedback.insights.own import OwnAgreement
-from tutelage.feedback.work import answers, queue
+from tutelage.feedback.work import answers, corrections, guidelines, queue
 from tutelage.feedback.work.answers import Settled
 from tutelage.feedback.work.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
@@ -42,7 +43,7 @@ class Handed(Model):
     view: TaskView | None
 
 
-class Draft(Model):
+class Draft(About):
     """What is typed so far, as the page likes to keep it."""
 
     draft: dict[str, Any]
@@ -54,7 +55,7 @@ class Lease(Model):
     lease_expires_at: datetime
 
 
-class Skip(Model):
+class Skip(About):
     """Why an item is given back."""
 
     reason: SkipReason
@@ -72,6 +73,18 @@ class Flagged(Model):
     """The flag as stored."""
 
     flag_id: int
+
+
+class SendBack(Model):
+    """What is to be corrected, for the annotator to read."""
+
+    note: Short
+
+
+class SentBack(Model):
+    """The request for a correction as stored."""
+
+    sent_back_id: int
 
 
 class NextConflict(Model):
@@ -115,7 +128,7 @@ def read_task(site: TheSite, who: Annotator, assignment_id: Id) -> TaskView:
 @router.put("/projects/{project}/assignments/{assignment_id}/draft", status_code=204)
 def save_draft(site: TheSite, who: Annotator, assignment_id: Id, body: Draft) -> None:
     """Keep what is typed so far, and the item for longer."""
-    queue.save_draft(site.database, who, assignment_id, body.draft)
+    queue.save_draft(site.database, who, assignment_id, body.draft, body)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/heartbeat")
@@ -139,7 +152,13 @@ def revise(site: TheSite, who: Annotator, annotation_id: Id, body: SubmittedAnsw
 @router.post("/projects/{project}/assignments/{assignment_id}/skip", status_code=204)
 def skip(site: TheSite, who: Annotator, assignment_id: Id, body: Skip) -> None:
     """Give the item back for good."""
-    queue.skip(site.database, who, assignment_id, body.reason, body.text)
+    queue.skip(site.database, who, assignment_id, body.reason, body.text, body)
+
+
+@router.post("/projects/{project}/assignments/{assignment_id}/unskip")
+def unskip(site: TheSite, who: Annotator, assignment_id: Id) -> TaskView:
+    """Take a skip back: the item as it was left."""
+    return task_view(queue.unskip(site.database, who, assignment_id))
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/release", status_code=204)
@@ -152,6 +171,18 @@ def release(site: TheSite, who: Annotator, assignment_id: Id) -> None:
 def flag(site: TheSite, who: Annotator, assignment_id: Id, body: Flag) -> Flagged:
     """Tell the managers about an item."""
     return Flagged(flag_id=queue.flag(site.database, who, assignment_id, body.code, body.text))
+
+
+@router.post("/projects/{project}/guidelines/{n}/seen", status_code=204)
+def guidelines_seen(site: TheSite, who: Annotator, n: Id) -> None:
+    """The caller has had this version of the guidelines on screen: the next answers are given under it."""
+    guidelines.mark_seen(site.database, who, n)
+
+
+@router.post("/projects/{project}/annotations/{annotation_id}/send-back", status_code=201)
+def send_back(site: TheSite, who: Adjudicator, annotation_id: Id, body: SendBack) -> SentBack:
+    """Ask the annotator of an answer to correct it."""
+    return SentBack(sent_back_id=corrections.send_back(site.database, who, annotation_id, body.note))
 
 
 @router.get("/projects/{project}/settled")
@@ -192,6 +223,4 @@ def adjudicate(
 
 def submission(given: SubmittedAnswer, key: str) -> Submission:
     """What the services take: the answer under its key."""
-    return Submission(
-        client_key=key, answer=given.answer, active_ms=given.active_ms, ui_version=given.ui_version
-    )
+    return Submission(client_key=key, **{name: getattr(given, name) for name in SubmittedAnswer.model_fields})

@@ -28,6 +28,7 @@ from tutelage.feedback.people import accounts
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.projects.projects import Member, ProjectInfo
 from tutelage.feedback.work import queue
+from tutelage.feedback.work.guidelines import newest_seen
 from tutelage.store.schema import Project
 from tutelage.web import languages
 from tutelage.web.access import (
@@ -49,7 +50,7 @@ from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
-from tutelage.web.render import markdown, plain
+from tutelage.web.render import AS_WRITTEN, UNDRAWN, markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import summary
 
@@ -70,14 +71,14 @@ def home(request: Request, site: TheSite, who: Reader) -> Response:
 def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
     member = projects.member(site.database, who.user, found.name)
     labels = member.may("label")
-    seen = projects.guideline_seen(site.database, member) if labels else found.guideline.n
+    seen = newest_seen(site.database, member) if labels else found.guideline.n
     progress = queue.progress(site.database, member) if labels else None
     return {
         "info": found,
         "member": member,
         "progress": progress,
         "agreement": own.own_agreement(site.database, member) if labels else None,
-        "new_guideline": 0 < seen < found.guideline.n,
+        "new_guideline": seen < found.guideline.n,
         "offer": _offer(site, member),
         "training": training_command(site, member, progress) if progress and progress.answered else None,
     }
@@ -181,12 +182,15 @@ def adjudicate(request: Request, site: TheSite, who: Adjudicator, person: Reader
 def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[str, Any]:
     return {
         "mode": mode,
+        "store": site.database.identity,
         "project": who.project,
         "base": f"/api/v1/projects/{segment(who.project)}",
         "home": "/",
         "user": who.user.name,
         "settings": info.settings.model_dump(mode="json"),
         "generation": site.generator.why_off,
+        "guideline": info.guideline.n,
+        "guideline_seen": newest_seen(site.database, who),
         "version": __version__,
         "offer": mode == "work" and _offer(site, who),
     }
@@ -197,7 +201,9 @@ def guidelines(request: Request, site: TheSite, who: AnyMember, person: Reader) 
     """The guidelines, and what they were before."""
     found = [guideline_view(version) for version in projects.guidelines(site.database, who)]
     info = projects.info(site.database, who)
-    return page(request, "guidelines.html", who=person, member=who, info=info, versions=found)
+    base = f"/api/v1/projects/{segment(who.project)}"
+    reading = {"seen": f"{base}/guidelines/{found[0].n}/seen"} if found and who.may("label") else {}
+    return page(request, "guidelines.html", who=person, member=who, info=info, versions=found, data=reading)
 
 
 @router.get("/p/{project}/manage")
@@ -386,6 +392,13 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: value.replace("\0", "\ufffd") for name, value in fields}
 
 
+@jinja2.pass_context
+def _markdown(context: jinja2.runtime.Context, text: str) -> str:
+    """`render.markdown`, its notes in the visitor's language."""
+    say = context["_"]
+    return markdown(text, say(AS_WRITTEN), say(UNDRAWN))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -396,7 +409,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "markdown": markdown,
+        "markdown": _markdown,
         "plain": plain,
         "segment": segment,
         "asdict": asdict,

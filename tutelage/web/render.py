@@ -3,16 +3,23 @@
 What a model writes is hostile until shown otherwise.  `plain` escapes everything; `markdown` parses with raw HTML off,
 turns TeX into MathML, and passes the result through an allow-list (nh3).  Characters that one cannot see or that
 reorder the line (controls, bidirectional overrides, zero-width ones) are drawn as visible marks in both, and words in
-which letters of another script pass for Latin ones are marked.  Only these
-two functions make `Markup` that templates print unescaped.
+which letters of another script pass for Latin ones are marked.  Only the functions here make `Markup` that templates
+print unescaped.
+
+People judge what was written, so rendering must not change it: line breaks and gaps stay, and a text of which Markdown
+would drop or alter anything is shown as written.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from html import unescape
 from typing import Any
 
 import nh3
@@ -23,6 +30,8 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
+AS_WRITTEN = "Shown as written: laid out as Markdown, some of it would be lost."
+UNDRAWN = "A formula that cannot be drawn is shown as its source."
 LONGEST_MARKDOWN = 100_000  # characters; a longer text is shown as written
 LONGEST_FORMULA = 2_000  # characters of TeX; a longer formula is shown as its source
 MOST_FORMULAS = 200  # per text
@@ -72,8 +81,8 @@ _MATH_ATTRIBUTES = {
     "mtable": {"columnalign", "rowspacing"},
     "mtd": {"columnalign"},
 }
-_HTML_ATTRIBUTES = {"a": {"href"}, "span": {"title"}, "ol": {"start"}}
-_CLASSES = {"span": {"unseen", "mixed"}, "code": {"formula"}, "a": {"outside"}}
+_HTML_ATTRIBUTES = {"a": {"href"}, "span": {"title"}, "ol": {"start"}, "li": {"value"}}
+_CLASSES = {"span": {"unseen", "mixed", "gap", "fence"}, "code": {"formula"}, "a": {"outside"}}
 
 
 def plain(text: str) -> Markup:
@@ -81,12 +90,92 @@ def plain(text: str) -> Markup:
     return Markup(_marked(text))
 
 
-@lru_cache(maxsize=2_000)
-def markdown(text: str) -> Markup:
+def markdown(text: str, as_written: str = AS_WRITTEN, undrawn: str = UNDRAWN) -> Markup:
+    """The text as `laid_out` has it, or as written, with a note that says so."""
+    shown = laid_out(text)
+    if shown.html is None:
+        return Markup('<div class="asis">{}</div><p class="as-written">{}</p>').format(
+            plain(text), as_written
+        )
+    return shown.html + (Markup('<p class="as-written">{}</p>').format(undrawn) if shown.undrawn else "")
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """`html`: None where Markdown would lose or alter something; `undrawn`: formulas in it stand as their source."""
+
+    html: Markup | None
+    undrawn: bool = False
+
+
+@lru_cache(maxsize=500)
+def laid_out(text: str) -> LaidOut:
     """The text as Markdown with TeX between `$ $`, `$$ $$`, `\\( \\)` or `\\[ \\]`; nothing in it can run or load."""
     if len(text) > LONGEST_MARKDOWN:
-        return Markup("<pre>{}</pre>").format(plain(text))
-    return Markup(_sanitised(_parser().render(_whole(text))))
+        return LaidOut(None)
+    text = _whole(text)
+    parser = _parser()
+    known: dict[str, Any] = {"absent": set()}  # what the rules find out about this text
+    tokens = parser.parse(text, known)
+    if _substance(text) != _substance("".join(_shown(tokens))) or _alters(tokens, text):
+        return LaidOut(None)
+    html = _sanitised(parser.renderer.render(tokens, parser.options, known))
+    return LaidOut(Markup(html), "undrawn" in known)
+
+
+# what a text says -----------------------------------------------------------------------------------------------------
+
+_LAYOUT = str.maketrans("", "", "*_#>`~|-+=:[]()!<\\.\ufeff")  # what may be markup, and vanish as such
+
+
+def _substance(text: str) -> str:
+    """A text without white space and without what may be markup: it must come out as it went in."""
+    return "".join(text.replace("\0", "\ufffd").replace("\r", "\n").split()).translate(_LAYOUT)
+
+
+def _shown(tokens: Sequence[Token]) -> Iterator[str]:
+    """What one sees of parsed Markdown, in order; formulas as their source, links with where they lead."""
+    leads = []
+    for token in tokens:
+        if token.type == "inline":
+            yield from _shown(token.children or ())
+        elif token.type == "formula":
+            yield token.markup + token.content + token.markup
+        elif token.type == "link_open":
+            leads.append("" if token.markup == "autolink" else str(token.attrs["href"]))
+        elif token.type == "link_close":
+            href = leads.pop()
+            yield href if _ABSOLUTE.match(href) else ""
+        elif token.type in ("fence", "list_item_open"):
+            yield token.info + token.content
+        else:
+            yield token.content
+
+
+def _alters(tokens: Sequence[Token], text: str) -> bool:
+    """Whether markup was found where probably none was meant: products like 2*3*4, sums with a + before each line,
+    and stanzas whose first line stands further in.
+    """
+    lines = text.split("\n")
+    for token, following in itertools.pairwise([*tokens, Token("", "", 0)]):
+        if token.type == "bullet_list_open" and token.markup == "+":
+            return True
+        if token.type == "paragraph_open" and token.level == 0 and token.map:
+            first, end = token.map
+            if end - first > 1 and lines[first][:1] == " ":
+                return True
+        if following.type == "inline" and _PRODUCT.search(following.content):
+            for before, opening in itertools.pairwise(following.children or ()):
+                last = before.content[-1:]
+                if opening.nesting == 1 and opening.markup[:1] == "*" and last.isascii() and last.isalnum():
+                    return True
+    return False
+
+
+_PRODUCT = re.compile(r"[0-9A-Za-z]\*")
+
+
+# text -----------------------------------------------------------------------------------------------------------------
 
 
 def _marked(text: str) -> str:
@@ -143,24 +232,52 @@ def _outward(_tag: str, attribute: str, value: str) -> str | None:
     return None if attribute == "href" and not _ABSOLUTE.match(value) else value
 
 
-def _formula(tex: str, display: bool) -> str:
-    """MathML of a formula, cleaned on its own of everything that is not mathematics; its source where that fails."""
-    source = f'<code class="formula">{_marked(tex)}</code>'
+def _formula(tex: str, display: bool) -> str | None:
+    """MathML of a formula, cleaned on its own of everything that is not mathematics; None where it cannot be drawn."""
     if len(tex) > LONGEST_FORMULA:
-        return source
+        return None
     try:
         mathml = convert(tex, display="block" if display else "inline")
     except Exception:  # the converter raises whatever it stumbles on
-        return source
+        return None
     cleaned = nh3.clean(mathml, tags=_MATH_TAGS, attributes=_MATH_ATTRIBUTES, clean_content_tags=set())
-    return _UNSEEN.sub(lambda match: "\ufffd", cleaned)
+    return _UNSEEN.sub(lambda match: "\ufffd", cleaned) if _is_drawn(tex, cleaned) else None
+
+
+_COMMANDS = re.compile(
+    r"\\(?:begin|end)\s*\{[^}]*\}(?:\{[clr|\s]*\})?|\\[hv]space\*?\{[^}]*\}|\\\\\[[^\]]*\]|\\[A-Za-z]+\*?"
+)
+_SIGNS = "+=<>/!(),;:"
+
+
+def _is_drawn(tex: str, mathml: str) -> bool:
+    """Whether every letter, digit and sign of the source is in the drawing, and no command or & of the source is left."""
+    drawn = unicodedata.normalize("NFKC", unescape(_TAG.sub("", mathml)))
+    if "\\" in drawn or "&" in drawn:
+        return False
+    source = unicodedata.normalize("NFKC", _COMMANDS.sub(" ", tex))
+    wanted = Counter(c for c in source if c.isalnum() or c in _SIGNS)
+    return not wanted - Counter(drawn)
+
+
+_TAG = re.compile(r"<[^>]*>")
+_GAPS = re.compile(r"( {2,}|\t+)")
 
 
 class _Renderer(RendererHTML):
     """markdown-it's renderer, but every text goes through `_marked`, and formulas are MathML."""
 
     def text(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return _marked(tokens[idx].content)
+        text = tokens[idx].content
+        inset = len(text) - len(text.lstrip(" \t")) if idx and tokens[idx - 1].type == "hardbreak" else 0
+        pieces = [text[:inset], *_GAPS.split(text[inset:])]
+        return "".join(
+            f'<span class="gap">{piece}</span>' if piece.isspace() and n % 2 == 0 else _marked(piece)
+            for n, piece in enumerate(pieces)
+        )
+
+    def list_item_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return f'<li value="{int(tokens[idx].info)}">' if tokens[idx].info else "<li>"  # as it was written
 
     def code_inline(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return f"<code>{_marked(tokens[idx].content)}</code>"
@@ -169,13 +286,19 @@ class _Renderer(RendererHTML):
         return f"<pre><code>{_marked(tokens[idx].content)}</code></pre>\n"
 
     def fence(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return self.code_block(tokens, idx, options, env)
+        info = _marked(tokens[idx].info.strip())
+        named = f'<span class="fence">{info}</span>\n' if info else ""
+        return f"<pre>{named}<code>{_marked(tokens[idx].content)}</code></pre>\n"
 
     def formula(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        env["formulas"] = env.get("formulas", 0) + 1
-        if env["formulas"] > MOST_FORMULAS:
-            return f'<code class="formula">{_marked(tokens[idx].content)}</code>'
-        return _formula(tokens[idx].content, display=tokens[idx].markup in ("$$", "\\["))
+        token, env["formulas"] = tokens[idx], env.get("formulas", 0) + 1
+        drawn = None
+        if env["formulas"] <= MOST_FORMULAS:
+            drawn = _formula(token.content, display=token.markup in ("$$", "\\["))
+        if drawn is None:
+            env["undrawn"] = True
+            return f'<code class="formula">{_marked(token.markup + token.content + token.info)}</code>'
+        return drawn
 
 
 _PAIRS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
@@ -187,15 +310,37 @@ def _formula_rule(state: StateInline, silent: bool) -> bool:
         if not state.src.startswith(opening, state.pos):
             continue
         start = state.pos + len(opening)
-        end = state.src.find(closing, start, state.posMax)
+        end = _find(state, closing, start)
         if end <= start or (opening == "$" and not _dollars(state.src, start, end)):
             return False
         if not silent:
             token = state.push("formula", "", 0)
-            token.content, token.markup = state.src[start:end], opening
+            token.content, token.markup, token.info = state.src[start:end], opening, closing
         state.pos = end + len(closing)
         return True
     return False
+
+
+def _find(state: StateInline, closing: str, start: int) -> int:
+    """Where a formula ends, -1 for nowhere; that it ends nowhere is found out once per text, not at every opening."""
+    absent: set[tuple[str, str, int]] = state.env["absent"]
+    here = (closing, state.src, state.posMax)
+    if here in absent:
+        return -1
+    end = state.src.find(closing, start, state.posMax)
+    if end < 0:
+        absent.add(here)
+    return end
+
+
+def _line_end(state: StateInline, silent: bool) -> bool:
+    """Inline rule of markdown-it: every line ends where it was ended, and the next keeps its distance from the edge."""
+    if state.src[state.pos] != "\n":
+        return False
+    if not silent:
+        state.push("hardbreak", "br", 0)
+    state.pos += 1
+    return True
 
 
 def _dollars(text: str, start: int, end: int) -> bool:
@@ -208,6 +353,7 @@ def _dollars(text: str, start: int, end: int) -> bool:
 @lru_cache(maxsize=1)
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer)
-    parser.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
+    parser.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline", "entity"])
     parser.inline.ruler.before("escape", "formula", _formula_rule)
+    parser.inline.ruler.at("newline", _line_end)
     return parser

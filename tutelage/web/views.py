@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tutelage.feedback.asking.payloads import (
     Answer,
     Model,
@@ -13,14 +15,19 @@ from tutelage.feedback.asking.payloads import (
     Task,
 )
 from tutelage.feedback.work.answers import Conflict
-from tutelage.web.render import markdown, plain
+from tutelage.web.render import laid_out, plain
 
 
 class Rendered(Model):
-    """One text, twice: `html` as sanitised Markdown (null where the project shows text as written), `raw` as written."""
+    """One text, twice: `html` as sanitised Markdown (null where it is shown as written), `raw` as written.
+
+    `note`: the text is shown as written because Markdown would lose some of it ("text"); formulas in it stand as their
+    source ("formulas").
+    """
 
     html: str | None
     raw: str
+    note: Literal["", "text", "formulas"] = ""
 
 
 class TaskView(Model):
@@ -59,7 +66,13 @@ class ConflictView(Model):
 
 def rendered(text: str, as_markdown: bool) -> Rendered:
     """A text in both ways."""
-    return Rendered(html=str(markdown(text)) if as_markdown else None, raw=str(plain(text)))
+    raw = str(plain(text))
+    if not as_markdown:
+        return Rendered(html=None, raw=raw)
+    shown = laid_out(text)
+    if shown.html is None:
+        return Rendered(html=None, raw=raw, note="text")
+    return Rendered(html=str(shown.html), raw=raw, note="formulas" if shown.undrawn else "")
 
 
 def task_view(task: Task) -> TaskView:
@@ -92,20 +105,22 @@ def conflict_view(conflict: Conflict) -> ConflictView:
 
 
 def summary(answer: Answer, share: float | None = None, margin: float | None = None) -> str:
-    """An answer in canonical slots, in a few words.  share, margin: what a vote from a file says beside (`records.Vote`)."""
+    """An answer in a few words; responses are A, B, ... in the order that the answer counts them.
+
+    share, margin: what a vote from a file says beside (`records.Vote`).
+    """
     match answer:
         case PairAnswer(preference=0):
             return "equal"
-        case PairAnswer() if margin is not None:
-            said = f"{int(answer.preference > 0)} better"
-            said += "" if share is None else f", by {share:.0%} of votes"
-            return said + (f", margin {margin:g}" if margin else "")
         case PairAnswer():
-            words = ("slightly better", "better", "much better")[abs(answer.preference) - 1]
-            return f"{int(answer.preference > 0)} {words}"
+            better = _LETTERS[answer.preference > 0]
+            if margin is None:
+                return f"{better} {('slightly better', 'better', 'much better')[abs(answer.preference) - 1]}"
+            said = f"{better} better" + ("" if share is None else f", by {share:.0%} of votes")
+            return said + (f", margin {margin:g}" if margin else "")
         case RankAnswer():
             tiers = [
-                " = ".join(str(slot) for slot, own in enumerate(answer.ranks) if own == rank)
+                " = ".join(_LETTERS[slot] for slot, own in enumerate(answer.ranks) if own == rank)
                 for rank in sorted(set(answer.ranks))
             ]
             return " > ".join(tiers)
@@ -120,3 +135,6 @@ def summary(answer: Answer, share: float | None = None, margin: float | None = N
         case RewriteAnswer():
             return f"a text of {len(answer.text)} characters"
     return "the end of a chat"
+
+
+_LETTERS = "ABCDEFGHI"

@@ -154,7 +154,7 @@ def _answer(row: Any, slots: int, below: _Below) -> Answer:
         )
     if type == "step":
         marks = tuple(
-            StepMark(step=m.step, label=m.label, reason=m.reason, rewrite=m.rewrite, flagged=m.flagged)
+            StepMark(**{name: getattr(m, name) for name in StepMark.model_fields})
             for m in below.of(StepMarkRow, row.id)
         )
         return StepAnswer(marks=marks, finish=row.verdict, **common)

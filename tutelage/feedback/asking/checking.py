@@ -101,6 +101,13 @@ def _check_steps(answer: StepAnswer, schema: Schema, steps: int) -> None:
     ended = bool(schema.first_error and wrong) or answer.finish in ("bad-problem", "give-up")
     if len(answer.marks) > steps or (len(answer.marks) < steps and not ended):
         _refuse(f"{len(answer.marks)} steps are marked of {steps}")
+    for mark in answer.marks:
+        if mark.caused_by is not None and (
+            mark.label != -1 or mark.caused_by not in wrong[: wrong.index(mark.step)]
+        ):
+            _refuse(
+                f"step {mark.step} follows from step {mark.caused_by}, but not both are wrong, in this order"
+            )
 
 
 def _check_rewrite(answer: RewriteAnswer, shown: Sequence[str]) -> None:

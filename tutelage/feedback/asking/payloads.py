@@ -63,7 +63,8 @@ class Schema(Model):
     """The questions of a project.  Answers point at the version that they were given under."""
 
     type: ItemType = "pair"
-    question: Short = "Which response is better?"
+    question: Short = "Which response is better?"  # types that compare nothing have defaults of their own
+    instruction: Short = ""  # what to mind, in a sentence or two below the question
     strength: Literal[1, 2, 3] = 3  # pair: steps per side beside the tie; 3 makes the 7-step scale
     ties: bool = True  # pair and rank: may responses be equal?
     acceptable: bool = True  # also ask of each response whether it is acceptable on its own
@@ -93,6 +94,7 @@ class ProjectSettings(Model):
     require_scroll: bool = True  # submit is off until every response was scrolled into view
     candidates: Annotated[int, Field(ge=2, le=9)] = 2  # chat: responses per turn
     markdown: bool = True  # show responses as sanitised Markdown (else as written)
+    show_suggestions: bool = False  # annotators see what a model suggests, where there is a suggestion
 
 
 # what an annotator gets -------------------------------------------------------------------------------------------
@@ -113,14 +115,27 @@ class Turn(Model):
     content: str
 
 
+class Suggested(Model):
+    """What a program suggests as the answer to an item, in positions."""
+
+    source: str
+    answer: Answer
+    score: float | None = None
+
+
 class Task(Model):
     """An item in an annotator's hands: what the page shows and what a submit refers to.
 
+    `store` and `item_digest` say which item this is, whatever stands under its numbers later (`About`).
     `thread` is the prompt as turns (a plain prompt is one user's turn).  `answer` is the annotator's own latest
-    answer in positions when the item is opened for revision, `annotation_id` its id.  `draft` is what was autosaved.
-    `markdown`: the project shows texts as Markdown, not as they were written.
+    answer in positions when the item is opened for revision, `annotation_id` its id; `sent_back`: the note with which
+    it came back for correction.  `draft` is what was autosaved; `skipped`: it was given back for good.
+    `guideline_version` is the newest that the annotator had on screen for this item, `newest_guideline` the
+    project's; 0 = none.  `markdown`: the project shows texts as Markdown, not as they were written.
     """
 
+    store: str
+    item_digest: str
     assignment_id: int
     item_id: int
     project: str
@@ -131,6 +146,7 @@ class Task(Model):
     responses: tuple[Shown, ...]
     schema_version: int
     guideline_version: int
+    newest_guideline: int
     questions: Schema
     markdown: bool
     lease_expires_at: datetime
@@ -138,6 +154,9 @@ class Task(Model):
     answer: Answer | None = None
     annotation_id: int | None = None
     parent_item_id: int | None = None
+    skipped: bool = False
+    sent_back: str | None = None
+    suggestion: Suggested | None = None
 
 
 # what comes back --------------------------------------------------------------------------------------------------
@@ -175,13 +194,17 @@ class RateAnswer(Model):
 
 
 class StepMark(Model):
-    """One step marked: 1 correct, 0 neutral, -1 wrong; a wrong one may have a reason and a better text."""
+    """One step marked: 1 correct, 0 neutral, -1 wrong; a wrong one may have a better text and an earlier cause.
+
+    `caused_by`: the earlier wrong step that this wrong one only follows from.
+    """
 
     step: Annotated[int, Field(ge=0)]
     label: Literal[-1, 0, 1]
     reason: Text = ""
     rewrite: Text | None = None
     flagged: bool = False
+    caused_by: Annotated[int, Field(ge=0)] | None = None
 
 
 class StepAnswer(Model):
@@ -218,7 +241,16 @@ Answer = Annotated[
 ]
 
 
-class SubmittedAnswer(Model):
+class About(Model):
+    """Which item something is about, as its `Task` says.  Checked where given: numbers mean other items in another
+    store at the same address, and after a restore.
+    """
+
+    store: Annotated[str, Field(max_length=100)] | None = None
+    item_digest: Annotated[str, Field(max_length=100)] | None = None
+
+
+class SubmittedAnswer(About):
     """An answer as it is given, and how."""
 
     answer: Answer
@@ -258,4 +290,5 @@ class LiveResponse(Model):
     logprob: float | None = None
 
 
+Suggested.model_rebuild()
 Task.model_rebuild()

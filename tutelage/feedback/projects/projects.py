@@ -21,7 +21,6 @@ from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item, Project
 from tutelage.store.schema_feedback import (
     Account,
-    Assignment,
     AuditEvent,
     GuidelineVersion,
     Membership,
@@ -286,18 +285,6 @@ def guidelines(database: Database, who: Member) -> list[Guideline]:
         return [Guideline(*row) for row in rows]
 
 
-def guideline_seen(database: Database, who: Member) -> int:
-    """The version this annotator last answered under (0 = never): the page says when there is a newer one."""
-    with database.read() as connection:
-        query = (
-            select(func.max(GuidelineVersion.n))
-            .join(Assignment, Assignment.guideline_version_id == GuidelineVersion.id)
-            .join(Annotation, Annotation.assignment_id == Assignment.id)
-            .where(GuidelineVersion.project_id == who.project_id, Annotation.annotator_id == who.annotator_id)
-        )
-        return connection.scalar(query) or 0
-
-
 def audit(database: Database, who: Member, limit: int = 200) -> list[dict[str, Any]]:
     """Who did what in the project, newest first: {at, who, what, object, detail}.  Needs manage."""
     who.require("manage")
@@ -432,7 +419,10 @@ def _newest(
 
 def schema_sha(schema: Schema) -> str:
     """The identity of questions."""
-    content = json.dumps(schema.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    said = schema.model_dump(
+        mode="json", exclude=None if schema.instruction else {"instruction"}
+    )  # came later
+    content = json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

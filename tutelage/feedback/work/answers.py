@@ -18,7 +18,16 @@ from tutelage.feedback.items.conflicts import settlements, unsettled
 from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
 from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import schema_at, standing
-from tutelage.feedback.work.leases import Held, hold, is_counted, latest_answer, lease, read_task
+from tutelage.feedback.work.leases import (
+    Held,
+    check_store,
+    give_back_turns,
+    hold,
+    is_counted,
+    latest_answer,
+    lease,
+    read_task,
+)
 from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT
@@ -74,11 +83,11 @@ def submit(database: Database, who: Member, assignment_id: int, submission: Subm
 
     Works after the lease has expired, too: counted if the item still has room, else stored as `extra`.
     Refused: not-found; invalid (the answer does not fit the questions: the sentence says where); conflict (already
-    answered under another key: revise; the key belongs to another answer; skipped).
+    answered under another key: revise; the key belongs to another answer; skipped; about another item).
     """
     who.require("label")
     with _once(), database.write() as connection:
-        return submit_in(connection, who, hold(connection, who, assignment_id), submission)
+        return submit_in(connection, who, hold(connection, who, assignment_id, submission), submission)
 
 
 def submit_in(
@@ -92,7 +101,7 @@ def submit_in(
         said = {
             "done": "you have answered this item already: revise that answer instead.",
             "review": "you have seen the others' answers to this item: settle it instead.",
-            "skipped": "you have skipped this item: ask for the next one.",
+            "skipped": "you have skipped this item: take the skip back first, or ask for the next one.",
         }
         raise Refused("conflict", said[held.status])
     role = "answer" if is_counted(connection, held.item_id) else "extra"
@@ -120,12 +129,13 @@ def revise_in(
     position: int | None = None,
 ) -> Receipt:
     """`revise` inside a transaction; `position` as in `live.choose`."""
+    check_store(connection, submission)
     own = (Annotation.id == annotation_id, Annotation.annotator_id == who.annotator_id)
     columns = (Annotation.assignment_id, Annotation.role)
     row = connection.execute(select(*columns).where(*own)).one_or_none()
     if row is None or row.assignment_id is None or row.role == "adjudication":
         raise Refused("not-found", f"answer {annotation_id} is not yours: there is nothing to revise.")
-    held = hold(connection, who, row.assignment_id)
+    held = hold(connection, who, row.assignment_id, submission)
     known = _known(connection, who, held, submission)
     if known is not None:
         return known
@@ -176,7 +186,7 @@ def adjudicate(database: Database, who: Member, assignment_id: int, submission: 
     """Settle a conflict with a new annotation that is not counted as a vote; again: a revision.  Needs adjudicate."""
     _require_adjudicate(who)
     with _once(), database.write() as connection:
-        held = hold(connection, who, assignment_id)
+        held = hold(connection, who, assignment_id, submission)
         known = _known(connection, who, held, submission)
         if known is not None:
             return known
@@ -260,6 +270,7 @@ def _store(
     answer = to_slots(submission.answer, held.order)
     if held.type == "chat":
         _check_talked(connection, held)
+        give_back_turns(connection, held)
     _continue_with(connection, held, answer, position)
     connection.execute(delete(Draft).where(Draft.assignment_id == held.id))
     return write_answer(

@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.asking.payloads import ItemType, Shown, Task, Turn
+from tutelage.feedback.asking.payloads import About, Answer, ItemType, Shown, Suggested, Task, Turn
 from tutelage.feedback.asking.slots import draw_order, to_positions
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
@@ -17,10 +19,26 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
 from tutelage.records import Prompt, PromptJson
 from tutelage.store.current import IS_CURRENT, IS_VOTE
-from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, now
-from tutelage.store.schema_feedback import Assignment, Draft, Gold, GuidelineVersion, SchemaVersion
+from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, StoreInfo, now
+from tutelage.store.schema_feedback import (
+    Assignment,
+    ChatTurn,
+    Draft,
+    Gold,
+    GuidelineSeen,
+    GuidelineVersion,
+    SchemaVersion,
+    SentBack,
+    Suggestion,
+)
 from tutelage.store.sql import insert_one, takes_turns
 from tutelage.store.voting import answers_of
+
+OTHER_ITEM = (
+    "this answer is about another item, of before a restore or of another store at this address: nothing was stored; "
+    "copy what you need from it, and answer the item that is shown."
+)
+_answers: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True)
@@ -43,13 +61,26 @@ class Held:
     item_digest: str
 
 
-def hold(connection: Connection, who: Member, assignment_id: int) -> Held:
-    """An own assignment; from here on nobody else claims, answers or settles its item.  Refused: not-found."""
+def hold(connection: Connection, who: Member, assignment_id: int, about: About | None = None) -> Held:
+    """An own assignment; from here on nobody else claims, answers or settles its item.
+
+    Refused: not-found; conflict (it is not what the sender's words are about).
+    """
+    about = about or About()
+    check_store(connection, about)
     held = own_assignment(connection, who, assignment_id)
+    if about.item_digest not in (None, held.item_digest):
+        raise Refused("conflict", OTHER_ITEM)
     if takes_turns(connection):
         return held
     lock_item(connection, held.item_id)
     return own_assignment(connection, who, assignment_id)  # again: it may have changed while we waited
+
+
+def check_store(connection: Connection, about: About) -> None:
+    """Refused: conflict, when the sender speaks of another store that was at this address."""
+    if about.store is not None and about.store != connection.scalar(_IDENTITY):
+        raise Refused("conflict", OTHER_ITEM)
 
 
 def own_assignment(connection: Connection, who: Member, assignment_id: int) -> Held:
@@ -108,8 +139,16 @@ def lease(
         presented_order=draw_order(row.slots, seed),
         order_seed=seed,
         schema_version_id=rules.schema_id,
-        guideline_version_id=rules.guideline_id,
+        guideline_version_id=row.seen,
     )
+
+
+def give_back_turns(connection: Connection, held: Held) -> None:
+    """The turns of a chat that is over are in nobody's hands any more."""
+    turns = select(Item.id).join(ChatTurn, ChatTurn.item_id == Item.id)
+    below = turns.where(Item.parent_id == held.item_id, Item.owner_id == held.annotator_id)
+    leased = (Assignment.item_id.in_(below), Assignment.status == "leased")
+    connection.execute(update(Assignment).where(*leased).values(status="released"))
 
 
 def order_seed(who: Member, item_digest: str) -> int:
@@ -127,7 +166,10 @@ def read_task(connection: Connection, who: Member, held: Held, blank: bool = Fal
     answer = None
     if annotation_id is not None:
         answer = to_positions(read_answers(connection, [annotation_id])[annotation_id], held.order)
+    settings = parsed_settings(found.settings)
     return Task(
+        store=found.store,
+        item_digest=held.item_digest,
         assignment_id=held.id,
         item_id=held.item_id,
         project=who.project,
@@ -141,14 +183,37 @@ def read_task(connection: Connection, who: Member, held: Held, blank: bool = Fal
         ),
         schema_version=found.n,
         guideline_version=found.guideline or 0,
+        newest_guideline=found.newest or 0,
         questions=schema,
-        markdown=parsed_settings(found.settings).markdown,
+        markdown=settings.markdown,
         lease_expires_at=held.lease_expires_at,
         draft=found.draft,
         answer=answer,
         annotation_id=annotation_id,
         parent_item_id=held.parent_id,
+        skipped=held.status == "skipped",
+        sent_back=None if blank else found.note,
+        suggestion=_suggested(connection, held) if settings.show_suggestions and not blank else None,
     )
+
+
+def _suggested(connection: Connection, held: Held) -> Suggested | None:
+    """What a program suggests; recorded with the assignment, since whoever has seen it is no longer independent.
+
+    The one that was shown before stays; else the newest.  One that is no answer to such an item is not shown.
+    """
+    row = connection.execute(_SUGGESTED, {"assignment": held.id, "item": held.item_id}).first()
+    if row is None:
+        return None
+    try:
+        answer = _answers.validate_python(row.answer)
+    except ValidationError:
+        return None
+    if answer.type != held.type:
+        return None
+    shown = update(Assignment).where(Assignment.id == held.id, Assignment.suggestion_id.is_(None))
+    connection.execute(shown.values(suggestion_id=row.id))
+    return Suggested(source=row.source, answer=to_positions(answer, held.order), score=row.score)
 
 
 def thread_of(content: PromptJson) -> tuple[Turn, ...]:
@@ -224,7 +289,39 @@ _LEASED = select(
     .correlate(Item)
     .scalar_subquery()
     .label("assignment"),
+    select(GuidelineSeen.guideline_version_id)
+    .join(GuidelineVersion, GuidelineVersion.id == GuidelineSeen.guideline_version_id)
+    .where(
+        GuidelineVersion.project_id == Item.project_id, GuidelineSeen.annotator_id == bindparam("annotator")
+    )
+    .order_by(GuidelineVersion.n.desc())
+    .limit(1)
+    .correlate(Item)
+    .scalar_subquery()
+    .label("seen"),
 ).where(Item.id == bindparam("item"))
+
+_IDENTITY = select(StoreInfo.value).where(StoreInfo.key == "identity")
+_newest = aliased(GuidelineVersion)
+_latest = (
+    select(Annotation.id)
+    .where(
+        Annotation.item_id == Assignment.item_id,
+        Annotation.annotator_id == Assignment.annotator_id,
+        IS_VOTE,
+        IS_CURRENT,
+    )
+    .correlate(Assignment)
+    .scalar_subquery()
+)
+_SUGGESTED = (
+    select(Suggestion.id, Suggestion.source, Suggestion.answer, Suggestion.score)
+    .join(Assignment, Assignment.item_id == Suggestion.item_id)
+    .where(Suggestion.item_id == bindparam("item"), Assignment.id == bindparam("assignment"))
+    .where(or_(Assignment.suggestion_id.is_(None), Assignment.suggestion_id == Suggestion.id))
+    .order_by(Suggestion.id.desc())
+    .limit(1)
+)
 
 _TASK = (
     select(
@@ -236,16 +333,20 @@ _TASK = (
         PromptRow.content.label("prompt"),
         PromptRow.task,
         Draft.content.label("draft"),
-        select(Annotation.id)
-        .where(
-            Annotation.item_id == Assignment.item_id,
-            Annotation.annotator_id == Assignment.annotator_id,
-            IS_VOTE,
-            IS_CURRENT,
-        )
+        _IDENTITY.scalar_subquery().label("store"),
+        select(func.max(_newest.n))
+        .where(_newest.project_id == Project.id)
+        .correlate(Project)
+        .scalar_subquery()
+        .label("newest"),
+        _latest.label("latest"),
+        select(SentBack.note)
+        .where(SentBack.annotation_id == _latest)
+        .order_by(SentBack.id.desc())
+        .limit(1)
         .correlate(Assignment)
         .scalar_subquery()
-        .label("latest"),
+        .label("note"),
     )
     .select_from(Assignment)
     .join(Item, Item.id == Assignment.item_id)

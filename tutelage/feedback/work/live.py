@@ -34,9 +34,10 @@ from tutelage.store.sql import insert_one, lock_project
 def chat_prompt(database: Database, who: Member, assignment_id: int, message: str) -> Prompt:
     """The conversation so far with the annotator's new message at its end: what candidates must answer.
 
-    The item's prompt opens the conversation: with an empty first message the candidates answer it as it is; a first
-    message stands in the place of its last user turn.  Refused: not-found; conflict (the latest turn has no choice
-    yet, or the chat was ended); invalid (empty later message, too long).
+    The item's prompt opens the conversation, and nothing of it is dropped: with an empty first message the candidates
+    answer it as it is; a first message is added to it (to its last user turn, since many models want turns to
+    alternate).  Refused: not-found; conflict (the latest turn has no choice yet, or the chat was ended); invalid
+    (nothing to answer, too long).
     """
     who.require("label")
     with database.write() as connection:
@@ -72,7 +73,7 @@ def choose(
     """
     who.require("label")
     with database.write() as connection:
-        held = hold(connection, who, assignment_id)
+        held = hold(connection, who, assignment_id, submission)
         if connection.scalar(select(ChatTurn.n).where(ChatTurn.item_id == held.item_id)) is None:
             raise Refused("not-found", f"assignment {assignment_id} is no turn of a chat: submit it instead.")
         latest = latest_answer(connection, held.item_id, who.annotator_id)
@@ -188,21 +189,25 @@ def _next_prompt(connection: Connection, chat: Held, message: str) -> Prompt:
     done = _turns(connection, chat)
     if done and done[-1].chosen_slot is None:
         raise Refused("conflict", "choose a response to your last message first.")
-    if done and not message.strip():
-        raise Refused("invalid", "write a message first.")
-    thread = _opening(opening, done[0].message if done else message)
-    for place, turn in enumerate(done):
-        following = done[place + 1].message if place + 1 < len(done) else message
+    said = [turn.message for turn in done] + [message]
+    thread = _opening(opening, said[0])
+    for turn, following in zip(done, said[1:], strict=True):
         thread += [Message("assistant", _chosen(connection, turn) or ""), Message("user", following)]
-    if not done and not message.strip():
+    if thread[-1].role not in ("user", "tool") or not thread[-1].content.strip():
+        raise Refused("invalid", "write a message first.")
+    if len(said) == 1 and not message.strip():
         return opening
     return Prompt(tuple(thread), opening.task, tools=opening.tools)
 
 
 def _opening(prompt: Prompt, message: str) -> list[Message]:
-    """How the conversation begins: the item's prompt, its last user turn replaced by the first message, if there is one."""
+    """How the conversation begins: the item's prompt, and the first message, if there is one."""
     thread = [Message("user", prompt.content)] if isinstance(prompt.content, str) else list(prompt.content)
-    return [*thread[:-1], Message("user", message)] if message.strip() else thread
+    if not message.strip():
+        return thread
+    if thread[-1].role != "user":
+        return [*thread, Message("user", message)]
+    return [*thread[:-1], Message("user", f"{thread[-1].content}\n\n{message}")]
 
 
 # rows -----------------------------------------------------------------------------------------------------------------

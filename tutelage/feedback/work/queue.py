@@ -6,16 +6,17 @@ while answers plus other people's live leases are fewer than its overlap, decide
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
-from tutelage.feedback.asking.payloads import MAX_TEXT, FlagCode, SkipReason, Task
+from tutelage.feedback.asking.answer_rows import read_answers
+from tutelage.feedback.asking.payloads import MAX_TEXT, About, Answer, FlagCode, SkipReason, Task
+from tutelage.feedback.asking.slots import to_positions
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.insights.own import gold_counts
 from tutelage.feedback.people.access import Member
@@ -24,30 +25,50 @@ from tutelage.feedback.work.leases import (
     IS_GOLD,
     LEASES_OF_OTHERS,
     Held,
+    give_back_turns,
     has_room,
     hold,
     lease,
     own_assignment,
     read_task,
+    thread_of,
 )
 from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
 from tutelage.store.database import Database
-from tutelage.store.schema import Annotation, Item, now
-from tutelage.store.schema_feedback import Assignment, Draft, Flag
+from tutelage.store.schema import Annotation, Item, PromptRow, now
+from tutelage.store.schema_feedback import Assignment, Draft, Flag, SentBack
 from tutelage.store.sql import insert_one, takes_turns
 
 IN_HAND = 10  # live leases that one annotator may hold in a project
 DRAFT_BYTES = 300_000
-PACE_OVER, PACE_AT_LEAST, PAUSE = 50, 5, timedelta(minutes=5)
+SHOWN = 10  # of one's own answers and skips
+BEGINNING = 140  # characters of their prompts
+
+
+@dataclass(frozen=True)
+class Past:
+    """An item that the annotator has answered or skipped; `answer` in positions, as they saw it (None: skipped).
+
+    `sent_back`: the note with which the answer came back for correction.
+    """
+
+    assignment_id: int
+    item_id: int
+    type: str
+    prompt: str  # how it begins
+    at: datetime
+    answer: Answer | None = None
+    annotation_id: int | None = None
+    sent_back: str | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
     """What an annotator's home shows.
 
-    `left`: items this annotator could still get; `per_hour`: own pace over the last 50 answers, pauses over five
-    minutes left out (None below 5 answers); `gold_right` of `gold_answered` (None when the project hides it).
+    `left`: items this annotator could still get, corrections included; `gold_right` of `gold_answered` (None when
+    the project hides it); `last` and `skips`: the latest, newest first; `sent_back`: all, oldest first.
     """
 
     answered: int
@@ -55,39 +76,32 @@ class Progress:
     left: int
     project_items: int
     project_complete: int
-    per_hour: float | None
     gold_right: int | None
     gold_answered: int | None
-    last: list[LastAnswer]
-
-
-@dataclass(frozen=True)
-class LastAnswer:
-    """One of the annotator's own latest answers: for undo and for going back."""
-
-    annotation_id: int
-    assignment_id: int
-    item_id: int
-    type: str
-    submitted_at: datetime
+    last: list[Past]
+    skips: list[Past]
+    sent_back: list[Past]
 
 
 def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> Task | None:
     """The next item, leased to this annotator; None when nothing is left.  Needs label.
 
-    An own live lease comes first (a reload loses nothing).  `besides` are assignment ids in hand (to prefetch: pass
-    the one on screen).  Nobody gets an item that they answered or skipped.  Refused: conflict (ten in hand already).
+    First come answers sent back for correction, then own live leases (a reload loses nothing), then steps that a
+    model has written again for this annotator.  `besides` are assignment ids in hand (to prefetch: pass the one on
+    screen).  Nobody gets an item that they answered or skipped.  Refused: conflict (ten in hand already).
     """
     _require_label(who)
     at = now()
     with database.write() as connection:
         rules = standing(connection, who.project_id)  # before any item is locked: it may make questions
-        held = _in_hand(connection, who, at)
-        for assignment_id in held:
+        back = connection.scalars(_SENT_BACK, _claiming(who, at, ())).all()
+        held = connection.execute(_IN_HAND, _claiming(who, at, ())).all()
+        for assignment_id in (*back, *(row.id for row in held)):
             if assignment_id not in besides:
                 return read_task(connection, who, hold(connection, who, assignment_id))
-        if len(held) >= IN_HAND:
-            raise Refused("conflict", f"you hold {len(held)} items already: answer or release some first.")
+        leases = sum(row.owner_id is None for row in held)
+        if leases >= IN_HAND:
+            raise Refused("conflict", f"you hold {leases} items already: answer or release some first.")
         gold = _is_gold_turn(connection, who, rules.settings.gold_rate)
         item_id = _claim(connection, who, at, besides, gold=True) if gold else None
         item_id = item_id or _claim(connection, who, at, besides, gold=False)
@@ -122,17 +136,19 @@ def heartbeat(database: Database, who: Member, assignment_id: int) -> datetime:
         return own_assignment(connection, who, assignment_id).lease_expires_at
 
 
-def save_draft(database: Database, who: Member, assignment_id: int, draft: dict[str, Any]) -> None:
+def save_draft(
+    database: Database, who: Member, assignment_id: int, draft: dict[str, Any], about: About | None = None
+) -> None:
     """Keep what is typed so far (at most 300 kB of JSON), and extend the lease if it can be.
 
-    Refused: not-found; invalid (too large); conflict (answered or skipped: there is nothing left to draft).  A draft
-    for a revision is kept as well (status done).
+    Refused: not-found; invalid (too large); conflict (skipped: there is nothing left to draft; about another item).
+    A draft for a revision is kept as well (status done).
     """
     _require_label(who)
     if len(json.dumps(draft)) > DRAFT_BYTES:
         raise Refused("invalid", f"a draft has at most {DRAFT_BYTES:,} bytes.")
     with database.write() as connection:
-        held = hold(connection, who, assignment_id)
+        held = hold(connection, who, assignment_id, about)
         if held.status == "skipped":
             raise Refused("conflict", "this item was skipped: ask for the next one.")
         there = connection.scalar(select(Draft.assignment_id).where(Draft.assignment_id == held.id))
@@ -145,18 +161,45 @@ def save_draft(database: Database, who: Member, assignment_id: int, draft: dict[
             _extend(connection, who, held)
 
 
-def skip(database: Database, who: Member, assignment_id: int, reason: SkipReason, text: str = "") -> None:
-    """Give the item back for good.  Again with the same assignment: nothing happens.  Refused: not-found, conflict (answered)."""
+def skip(
+    database: Database,
+    who: Member,
+    assignment_id: int,
+    reason: SkipReason,
+    text: str = "",
+    about: About | None = None,
+) -> None:
+    """Give the item back; it does not come again by itself (`unskip` takes it back).  Again: nothing happens.
+
+    Refused: not-found; conflict (answered; about another item).
+    """
     _require_label(who)
     with database.write() as connection:
-        held = hold(connection, who, assignment_id)
+        held = hold(connection, who, assignment_id, about)
         if held.status == "skipped":
             return
         if held.status not in ("leased", "released"):
             raise Refused("conflict", "this item is answered already: revise the answer instead.")
         values = {"status": "skipped", "skip_reason": reason, "skip_text": text[:MAX_TEXT]}
         connection.execute(update(Assignment).where(Assignment.id == held.id).values(values))
-        connection.execute(delete(Draft).where(Draft.assignment_id == held.id))
+        give_back_turns(connection, held)
+
+
+def unskip(database: Database, who: Member, assignment_id: int) -> Task:
+    """Take a skip back: the item is in the annotator's hands again, with what was typed before.
+
+    Where others have filled the item meanwhile an answer is stored as extra.  Not skipped: it is only read.
+    Refused: not-found.
+    """
+    _require_label(who)
+    with database.write() as connection:
+        held = hold(connection, who, assignment_id)
+        if held.status == "skipped":
+            room = has_room(connection, held.item_id, who.annotator_id, now())
+            lease(connection, who, held.item_id, "leased" if room else "released")
+            nothing = {"skip_reason": None, "skip_text": None}
+            connection.execute(update(Assignment).where(Assignment.id == held.id).values(nothing))
+        return read_task(connection, who, own_assignment(connection, who, assignment_id))
 
 
 def release(database: Database, who: Member, assignment_id: int) -> None:
@@ -191,7 +234,8 @@ def progress(database: Database, who: Member) -> Progress:
         shared = (Item.project_id == who.project_id, Item.owner_id.is_(None), Item.closed.is_(False))
         complete = (*shared, Item.n_done >= Item.overlap)
         skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
-        own = _own_answers(connection, who)
+        back = _answers(connection, who, None, _NOTE.is_not(None))
+        waiting = connection.execute(_IN_HAND, _claiming(who, at, ())).all()
         right = (
             gold_counts(connection, who)
             if settings_of(connection, who.project_id).show_gold_accuracy
@@ -200,24 +244,17 @@ def progress(database: Database, who: Member) -> Progress:
         return Progress(
             answered=_count(connection, Annotation.id, *_first_answers(who)),
             skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
-            left=connection.scalar(_LEFT, _claiming(who, at, ())) or 0,
+            left=(connection.scalar(_LEFT, _claiming(who, at, ())) or 0)
+            + len(back)
+            + sum(row.owner_id is not None for row in waiting),
             project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
             project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
-            per_hour=pace([answer.submitted_at for answer in own]),
             gold_right=None if right is None else right[0],
             gold_answered=None if right is None else right[1],
-            last=own[:10],
+            last=_answers(connection, who, SHOWN),
+            skips=_skips(connection, who),
+            sent_back=back[::-1],
         )
-
-
-def pace(moments: Sequence[datetime]) -> float | None:
-    """Answers per hour from the moments of the latest answers (newest first), long pauses left out; None below 5."""
-    gaps = [later - earlier for later, earlier in itertools.pairwise(moments)]
-    worked = [gap for gap in gaps if gap <= PAUSE]
-    seconds = sum(gap.total_seconds() for gap in worked)
-    if len(worked) + 1 < PACE_AT_LEAST or seconds <= 0:
-        return None
-    return 3600 * len(worked) / seconds
 
 
 # inside ---------------------------------------------------------------------------------------------------------------
@@ -227,12 +264,6 @@ def _require_label(who: Member) -> None:
     who.require("label")
     if not who.annotator_id:
         raise Refused("forbidden", "only users with an account label: log in through the web page.")
-
-
-def _in_hand(connection: Connection, who: Member, at: datetime) -> list[int]:
-    """The annotator's live leases in the project, oldest first."""
-    mine = {"annotator": who.annotator_id, "project": who.project_id, "at": at}
-    return list(connection.scalars(_IN_HAND, mine))
 
 
 def _is_gold_turn(connection: Connection, who: Member, rate: float) -> bool:
@@ -307,25 +338,42 @@ def _first_answers(who: Member) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _own_answers(connection: Connection, who: Member) -> list[LastAnswer]:
-    """The annotator's latest answers, newest first, each as it is now."""
-    rows = connection.execute(
-        select(
-            Annotation.id, Annotation.assignment_id, Annotation.item_id, Item.type, Annotation.submitted_at
-        )
-        .join(Item, Item.id == Annotation.item_id)
-        .where(
-            Annotation.annotator_id == who.annotator_id,
-            Annotation.assignment_id.is_not(None),
-            IS_VOTE,
-            IS_CURRENT,
-            Item.project_id == who.project_id,
-            Item.owner_id.is_(None),
-        )
+def _answers(
+    connection: Connection, who: Member, limit: int | None, *conditions: ColumnElement[bool]
+) -> list[Past]:
+    """The annotator's own answers to what everybody is asked, newest first, each as it is now."""
+    query = (
+        _PAST.add_columns(Annotation.id.label("annotation"), Annotation.submitted_at, _NOTE.label("note"))
+        .join(Annotation, Annotation.assignment_id == Assignment.id)
+        .where(IS_VOTE, IS_CURRENT, *conditions)
         .order_by(Annotation.id.desc())
-        .limit(PACE_OVER)
+        .limit(limit)
     )
-    return [LastAnswer(row.id, row.assignment_id, row.item_id, row.type, row.submitted_at) for row in rows]
+    rows = connection.execute(query, _claiming(who, now(), ())).all()
+    stored = read_answers(connection, [row.annotation for row in rows])
+    return [
+        Past(
+            *_item_of(row),
+            row.submitted_at,
+            to_positions(stored[row.annotation], row.presented_order),
+            row.annotation,
+            row.note,
+        )
+        for row in rows
+    ]
+
+
+def _skips(connection: Connection, who: Member) -> list[Past]:
+    """What the annotator skipped, newest first."""
+    query = _PAST.where(Assignment.status == "skipped").order_by(Assignment.id.desc()).limit(SHOWN)
+    rows = connection.execute(query, _claiming(who, now(), ()))
+    return [Past(*_item_of(row), row.assigned_at) for row in rows]
+
+
+def _item_of(row: Any) -> tuple[int, int, str, str]:
+    said = " ".join(thread_of(row.content)[-1].content.split())
+    beginning = said if len(said) <= BEGINNING else said[: BEGINNING - 1] + "…"
+    return row.id, row.item_id, row.type, beginning
 
 
 def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]) -> int:
@@ -337,17 +385,56 @@ def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]
 
 # statements: built once (see tasks.py) ------------------------------------------------------------------------------
 
-_IN_HAND = (
-    select(Assignment.id)
+_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"))
+_IN_HAND = (  # own live leases; then steps that a model wrote again, for as long as they are not answered
+    select(Assignment.id, Item.owner_id)
     .join(Item, Item.id == Assignment.item_id)
     .where(
-        Assignment.annotator_id == bindparam("annotator"),
-        Assignment.status == "leased",
-        Assignment.lease_expires_at > bindparam("at"),
-        Item.project_id == bindparam("project"),
-        Item.owner_id.is_(None),
+        *_OF_MINE,
+        or_(
+            and_(
+                Assignment.status == "leased",
+                Assignment.lease_expires_at > bindparam("at"),
+                Item.owner_id.is_(None),
+            ),
+            and_(
+                Assignment.status.in_(("leased", "released")),
+                Item.owner_id == bindparam("annotator"),
+                Item.type == "step",
+            ),
+        ),
     )
-    .order_by(Assignment.id)
+    .order_by(Item.owner_id.is_not(None), Assignment.id)
+)
+_SENT_BACK = (
+    select(Annotation.assignment_id)
+    .join(SentBack, SentBack.annotation_id == Annotation.id)
+    .join(Item, Item.id == Annotation.item_id)
+    .where(
+        Annotation.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"), IS_CURRENT
+    )
+    .order_by(SentBack.id)
+)
+_NOTE = (
+    select(SentBack.note)
+    .where(SentBack.annotation_id == Annotation.id)
+    .order_by(SentBack.id.desc())
+    .limit(1)
+    .correlate(Annotation)
+    .scalar_subquery()
+)
+_PAST = (
+    select(
+        Assignment.id,
+        Assignment.item_id,
+        Item.type,
+        PromptRow.content,
+        Assignment.presented_order,
+        Assignment.assigned_at,
+    )
+    .join(Item, Item.id == Assignment.item_id)
+    .join(PromptRow, PromptRow.id == Item.prompt_id)
+    .where(*_OF_MINE, Item.owner_id.is_(None))
 )
 # Counted, not NOT EXISTS: PostgreSQL would join those, and read all that the annotator ever did for each open item.
 _MINE = (

@@ -29,10 +29,14 @@ export function setHtml(element, html) {
   return element;
 }
 
-/** A rendered text: Markdown where there is some, else as written; `raw` shows it as written. */
+/** A rendered text: Markdown where there is some, else as written, with a note why; `raw` shows it as written. */
 export function textOf(rendered, raw = false) {
-  if (rendered.html === null || raw) return setHtml(h("div", { class: "asis", dir: "auto" }), rendered.raw);
-  return setHtml(h("div", { class: "prose", dir: "auto" }), rendered.html);
+  const written = rendered.html === null || raw;
+  const shown = setHtml(h("div", { class: written ? "asis" : "prose", dir: "auto" }), written ? rendered.raw : rendered.html);
+  const note = raw ? null : rendered.note === "text" ? t("Shown as written: laid out as Markdown, some of it would be lost.")
+    : rendered.note === "formulas" ? t("A formula that cannot be drawn is shown as its source.") : null;
+  if (note) shown.append(h("p", { class: "as-written", dir: document.documentElement.dir }, note));
+  return shown;
 }
 
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;

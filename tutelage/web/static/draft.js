@@ -1,4 +1,5 @@
-// What is typed so far: to localStorage at once, to the server every few seconds.
+// What is typed so far: to localStorage at once, to the server every few seconds. A draft belongs to an item of a store:
+// after a restore, or with another store at this address, the same number may be another item's.
 
 import { api } from "./api.js";
 
@@ -11,21 +12,28 @@ export class Drafts {
     this.timer = 0;
   }
 
-  key(assignment) { return this.prefix + assignment; }
+  key(task) { return `${this.prefix}${task.assignment_id}:${task.store}:${task.item_digest}`; }
 
   /** The newer of what the server and this browser have; null for neither. */
-  newest(assignment, fromServer) {
-    let local = null;
-    try { local = JSON.parse(localStorage.getItem(this.key(assignment))); } catch { /* no storage, or broken */ }
+  newest(task) {
+    const local = read(this.key(task));
+    const fromServer = task.draft;
     if (local && fromServer) return local.at >= (fromServer.at ?? 0) ? local : fromServer;
     return local ?? fromServer ?? null;
   }
 
+  /** Drafts in this browser under the same number that are about another item: [[key, draft], ...]. */
+  strangers(task) {
+    const number = this.prefix + task.assignment_id;
+    return stored((key) => (key === number || key.startsWith(`${number}:`)) && key !== this.key(task)).map((key) => [key, read(key)]).filter(([, draft]) => draft?.answer);
+  }
+  throwAway(key) { try { localStorage.removeItem(key); } catch { /* nothing was kept */ } }
+
   /** Keep a draft {answer, ...}; the server gets it a little later. */
-  save(assignment, draft) {
+  save(task, draft) {
     const whole = { ...draft, at: Date.now() };
-    try { localStorage.setItem(this.key(assignment), JSON.stringify(whole)); } catch { /* the server has it soon */ }
-    this.pending = { assignment, draft: whole };
+    try { localStorage.setItem(this.key(task), JSON.stringify(whole)); } catch { /* the server has it soon */ }
+    this.pending = { task, draft: whole };
     if (!this.timer) this.timer = setTimeout(() => this.push(), EVERY);
   }
 
@@ -36,13 +44,24 @@ export class Drafts {
     const pending = this.pending;
     this.pending = null;
     if (!pending) return;
-    try { await api("PUT", `${this.base}/assignments/${pending.assignment}/draft`, { draft: pending.draft }, { keepalive: leaving }); }
+    const { task, draft } = pending;
+    try { await api("PUT", `${this.base}/assignments/${task.assignment_id}/draft`, { draft, store: task.store, item_digest: task.item_digest }, { keepalive: leaving }); }
     catch { /* this browser has it */ }
   }
 
   /** The answer is on its way: its draft is not needed any more. */
-  forget(assignment) {
-    if (this.pending?.assignment === assignment) this.pending = null;
-    try { localStorage.removeItem(this.key(assignment)); } catch { /* nothing was kept */ }
+  forget(task) {
+    if (this.pending?.task.assignment_id === task.assignment_id) this.pending = null;
+    this.throwAway(this.key(task));
   }
+}
+
+/** Keys of localStorage that `wanted` says yes to; none where there is no storage. */
+export function stored(wanted) {
+  try { return Array.from({ length: localStorage.length }, (_, i) => localStorage.key(i)).filter(wanted); } catch { return []; }
+}
+
+/** A stored value; null where there is none, or it is broken. */
+export function read(key) {
+  try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
 }

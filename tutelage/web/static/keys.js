@@ -1,6 +1,6 @@
 // The keyboard: single keys that work anywhere but in text fields, dialogs, and while an input method composes.
 
-import { h } from "./dom.js";
+import { h, t } from "./dom.js";
 
 const TYPING = 'textarea, select, [contenteditable], input:not([type="radio"]):not([type="checkbox"]):not([type="button"])';
 const OWN_ENTER = "button, a, summary, [role=button]";
@@ -34,19 +34,21 @@ export class Keys {
   }
 }
 
+const JOINTS = { to: () => t("to"), or: () => t("or") };
+
 /** The help overlay: `groups` of [title, [[keys, what], ...]]. */
 export function helpDialog(groups) {
   const dialog = h("dialog", { class: "wide", "aria-labelledby": "help-title" });
   dialog.append(
-    h("h2", { id: "help-title" }, "Keys"),
+    h("h2", { id: "help-title" }, t("Keys")),
     ...groups.map(([title, rows]) => h("section", {},
       h("h3", { class: "soft" }, title),
       h("dl", { class: "keys" }, rows.flatMap(([keys, what]) => [
-        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", key === "to" || key === "or" ? key : h("kbd", {}, key)])),
+        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", JOINTS[key]?.() ?? h("kbd", {}, key)])),
         h("dd", {}, what),
       ])))),
-    h("p", { class: "soft small" }, "Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it."),
-    h("form", { method: "dialog", class: "foot" }, h("button", {}, "Close")),
+    h("p", { class: "soft small" }, t("Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it.")),
+    h("form", { method: "dialog", class: "foot" }, h("button", {}, t("Close"))),
   );
   document.body.append(dialog);
   dialog.addEventListener("close", () => dialog.remove());
@@ -56,13 +58,14 @@ export function helpDialog(groups) {
 /** Ask for one of several reasons and, if wanted, a few words. Resolves to {choice, text}, or null. */
 export function ask({ title, intro, options, action }) {
   return new Promise((resolve) => {
-    const text = h("textarea", { "aria-label": "In your own words, if you like", placeholder: "In your own words, if you like" });
+    const words = t("In your own words, if you like");
+    const text = h("textarea", { "aria-label": words, placeholder: words });
     const radios = options.map(([value, label], i) =>
       h("label", { class: "check" }, h("input", { type: "radio", name: "reason", value, required: true, checked: i === 0 }), label));
     const form = h("form", { method: "dialog" },
       h("h2", { id: "ask-title" }, title), intro ? h("p", { class: "soft" }, intro) : null,
       h("fieldset", {}, h("legend", { class: "visually-hidden" }, title), radios), text,
-      h("div", { class: "foot" }, h("button", { value: "", formnovalidate: true }, "Cancel"), h("button", { class: "primary", value: "ok" }, action)));
+      h("div", { class: "foot" }, h("button", { value: "", formnovalidate: true }, t("Cancel")), h("button", { class: "primary", value: "ok" }, action)));
     const dialog = h("dialog", { "aria-labelledby": "ask-title" }, form);
     document.body.append(dialog);
     form.addEventListener("keydown", (event) => {

@@ -1,15 +1,18 @@
 // Answers on their way: kept in localStorage until the server says that they are on its disk. Each has its own key, which
-// the server knows again, so sending one twice (two tabs, a lost reply) stores it once.
+// the server knows again, so sending one twice (two tabs, a lost reply) stores it once. Only the store that an answer is
+// for gets it: what was left here by another one at this address waits for that one.
 
 import { api } from "./api.js";
-import { randomKey } from "./dom.js";
+import { randomKey, t } from "./dom.js";
+import { read, stored } from "./draft.js";
 
 const RETRY = [500, 1000, 2000, 4000, 8000, 15_000];
 
 export class Outbox {
   /** `on.state(state, text)` draws the state; `on.sent(entry, receipt)`, `on.refused(entry, error)` tell what became of each. */
-  constructor(user, project, on) {
-    this.prefix = `tutelage:out:${user}:${project}:`;
+  constructor(store, user, project, on) {
+    this.whole = `tutelage:out:${user}:${project}:`;
+    this.prefix = `${this.whole}${store}:`;
     this.on = on;
     this.memory = new Map(); // where storage is full or switched off
     this.sending = null;
@@ -23,13 +26,12 @@ export class Outbox {
   /** All waiting entries, oldest first; refused ones stay until someone has looked at them. */
   entries() {
     const found = new Map(this.memory);
-    try {
-      for (let i = 0; i < localStorage.length; i++) {
-        const key = localStorage.key(i);
-        if (key.startsWith(this.prefix)) found.set(key, JSON.parse(localStorage.getItem(key)));
-      }
-    } catch { /* no storage */ }
-    return [...found.values()].sort((a, b) => a.at - b.at);
+    for (const key of stored((key) => key.startsWith(this.prefix))) found.set(key, read(key));
+    return [...found.values()].filter(Boolean).sort((a, b) => a.at - b.at);
+  }
+  /** Answers for another store that was at this address: [[key, entry], ...]. */
+  foreign() {
+    return stored((key) => key.startsWith(this.whole) && !key.startsWith(this.prefix)).map((key) => [key, read(key)]).filter(([, entry]) => entry?.body);
   }
   waiting() { return this.entries().filter((entry) => !entry.refused); }
   refused() { return this.entries().filter((entry) => entry.refused); }
@@ -39,14 +41,16 @@ export class Outbox {
     try { localStorage.setItem(key, JSON.stringify(entry)); this.memory.delete(key); }
     catch { this.memory.set(key, entry); }
   }
-  drop(key) {
-    this.memory.delete(this.prefix + key);
-    try { localStorage.removeItem(this.prefix + key); } catch { /* no storage */ }
+  drop(key, whole = this.prefix + key) {
+    this.memory.delete(whole);
+    try { localStorage.removeItem(whole); } catch { /* no storage */ }
   }
   has(key) { return this.entries().some((entry) => entry.key === key); }
 
-  /** Take an answer in; it is safe from here on. `entry`: {url, body, assignment, ...}. */
+  /** Take an answer in; it is safe from here on. `entry`: {url, body, assignment, ...}. The same again is the same one. */
   add(entry) {
+    const same = this.waiting().find((other) => other.url === entry.url && JSON.stringify(other.body.answer) === JSON.stringify(entry.body.answer));
+    if (same) return same;
     const key = randomKey();
     const whole = { ...entry, key, at: Date.now() };
     this.keep(whole);
@@ -65,7 +69,7 @@ export class Outbox {
 
   async sendAll() {
     for (let next = this.waiting()[0]; next; next = this.waiting()[0]) {
-      this.on.state("saving", "Saving…");
+      this.on.state("saving", t("Saving…"));
       try {
         const receipt = await api("POST", next.url, next.body, { key: next.key });
         this.tries = 0;
@@ -90,9 +94,9 @@ export class Outbox {
   report() {
     const waiting = this.waiting().length;
     const refused = this.refused().length;
-    if (refused) this.on.state("failed", `${refused} not accepted`);
-    else if (!waiting) this.on.state(navigator.onLine ? "saved" : "offline", navigator.onLine ? "Saved" : "Offline");
-    else if (this.problem?.status === 401) this.on.state("offline", `Logged out, ${waiting} kept here`);
-    else this.on.state("offline", `Offline, ${waiting} kept here`);
+    if (refused) this.on.state("failed", t("{n} not accepted", { n: refused }));
+    else if (!waiting) this.on.state(navigator.onLine ? "saved" : "offline", navigator.onLine ? t("Saved") : t("Offline"));
+    else if (this.problem?.status === 401) this.on.state("offline", t("Logged out, {n} kept here", { n: waiting }));
+    else this.on.state("offline", t("Offline, {n} kept here", { n: waiting }));
   }
 }

@@ -1,17 +1,20 @@
 // The page where people work: one item on the screen, the next one ready, answers safe before the screen changes.
 
 import { ApiError, api } from "./api.js";
-import { announce, h, t } from "./dom.js";
+import { announce, h, seen, t } from "./dom.js";
 import { Drafts } from "./draft.js";
+import { keptBox, keptRow } from "./kept.js";
 import { Keys, ask, helpDialog } from "./keys.js";
-import { opinionsPart, settledDialog } from "./opinions.js";
+import { opinionsPart, settledDialog, summary } from "./opinions.js";
 import { Outbox } from "./outbox.js";
+import { Reading } from "./reading.js";
 import { SCREENS } from "./screens/index.js";
+import { Tally } from "./tally.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const adjudicating = data.mode === "adjudicate";
-const SKIPS = [["too-hard", "Too hard to tell"], ["not-my-field", "Not my field"], ["unclear", "The prompt is unclear"], ["broken", "Something is broken"], ["other", "Another reason"]];
-const FLAGS = [["bad-prompt", "Bad prompt"], ["unsafe", "Unsafe content"], ["personal-data", "Personal data"], ["unsure", "I am unsure about my answer"], ["broken", "Something is broken"]];
+const SKIPS = [["too-hard", t("Too hard to tell")], ["not-my-field", t("Not my field")], ["unclear", t("The prompt is unclear")], ["broken", t("Something is broken")], ["other", t("Another reason")]];
+const FLAGS = [["bad-prompt", t("Bad prompt")], ["unsafe", t("Unsafe content")], ["personal-data", t("Personal data")], ["unsure", t("I am unsure about my answer")], ["broken", t("Something is broken")]];
 const IDLE = 60_000; // without a sign of life for so long, time is no longer counted as work
 const HEARTBEAT = 60_000;
 
@@ -20,13 +23,16 @@ const bar = document.getElementById("bar");
 const status = document.getElementById("status");
 const keys = new Keys();
 const drafts = new Drafts(data.base, data.user, data.project);
-const outbox = new Outbox(data.user, `${data.project}:${data.mode}`, { state: drawState, sent: onSent, refused: onRefused });
+const reading = new Reading(data.base, data.guideline_seen, data.guideline);
+const tally = new Tally(adjudicating ? null : document.getElementById("tally"), data.base);
+const outbox = new Outbox(data.store, data.user, `${data.project}:${data.mode}`, { state: drawState, sent: onSent, refused: onRefused });
 
 let now = null; // what is on the screen: {view, screen, revising, shown, active, ...}
 let ahead = null; // promise of the next view
 let aheadTask = null; // ... its task once it is here
 let waitingViews = []; // views to show before asking for another: put aside by undo, or written by a model
 let lastDone = null; // for undo
+const leftAlone = new Set(); // assignments sent back for correction that stay as they are for now
 let raw = false;
 let alive = Date.now();
 let lastConflict = 0;
@@ -34,20 +40,28 @@ let lastConflict = 0;
 // ---- from item to item -----------------------------------------------------------------------------------------------
 
 async function start() {
-  stage.replaceChildren(h("p", { class: "soft" }, "Loading…"));
+  stage.replaceChildren(h("p", { class: "soft" }, t("Loading…")));
   const wanted = Number(new URLSearchParams(location.search).get("open"));
-  if (outbox.refused().length) drawRefused();
+  drawRefused();
   if (wanted) {
     history.replaceState(null, "", location.pathname);
-    try { return adjudicating ? await openConflict(wanted) : show(await api("GET", `${data.base}/assignments/${wanted}`)); }
+    try { return adjudicating ? await openConflict(wanted) : show(await opened(wanted)); }
     catch (error) { announce(error.message); }
   }
   await advance();
 }
 
+/** An own item again; a skip is taken back by opening it. */
+async function opened(assignment) {
+  const view = await api("GET", `${data.base}/assignments/${assignment}`);
+  if (!view.task.skipped) return view;
+  tally.count(0, 1);
+  return api("POST", `${data.base}/assignments/${assignment}/unskip`);
+}
+
 /** Ids of assignments that the server may think we still have in hand, but that must not come again. */
 function inHand() {
-  const ids = [now?.view.task.assignment_id, ...waitingViews.map((view) => view.task.assignment_id), ...outbox.entries().map((entry) => entry.assignment)];
+  const ids = [now?.view.task.assignment_id, ...waitingViews.map((view) => view.task.assignment_id), ...outbox.entries().map((entry) => entry.assignment), ...leftAlone];
   return [...new Set(ids.filter(Boolean))].slice(-10);
 }
 
@@ -100,13 +114,19 @@ function show(view, conflict = null, left = null) {
   raw = raw && now?.view === view;
   const task = view.task;
   now = { view, conflict, left, revising: task.annotation_id ?? null, shown: Date.now(), active: 0, expired: false };
+  lock(false);
   const earlier = conflict?.settled?.answer ?? task.answer;
-  build(earlier ? { answer: earlier } : drafts.newest(task.assignment_id, task.draft));
+  build(earlier ? { answer: earlier } : drafts.newest(task));
+  drawStrangers();
   prefetch();
   scrollTo({ top: 0 });
   document.getElementById("main").focus({ preventScroll: true });
-  announce(`${adjudicating ? "Conflict" : now.revising ? "Earlier answer" : "Item"} ${task.item_id}`);
+  const n = task.item_id;
+  announce(adjudicating ? t("Conflict {n}", { n }) : now.revising ? t("Earlier answer {n}", { n }) : t("Item {n}", { n }));
 }
+
+/** While the next item is on its way nothing on this one can be pressed or changed: its answer is given. */
+function lock(locked) { stage.inert = bar.inert = locked; }
 
 /** Draw the screen of the item; `kept` is a draft {answer, active} or an earlier answer. */
 function build(kept) {
@@ -121,7 +141,7 @@ function build(kept) {
   if (kept?.active) now.active = Math.max(now.active, kept.active);
   stage.className = "more";
   stage.replaceChildren(
-    now.revising && !adjudicating ? h("div", { class: "notice" }, h("p", {}, "You have answered this before. Submitting again revises that answer; what you said first is kept in the records.")) : "",
+    ...(adjudicating ? [] : [reading.notice(view.task.newest_guideline), revisionNotice(view.task), suggestionPart(view.task)].filter(Boolean)),
     now.expired ? expiredNotice() : "",
     ...now.screen.stage.filter(Boolean),
     now.conflict ? (now.opinions = opinionsPart(now.conflict, now.opinions?.open, reopenConflict)) : "",
@@ -130,6 +150,30 @@ function build(kept) {
   drawBar();
   keys.screen = now.screen.keys;
   drawReady();
+}
+
+function revisionNotice(task) {
+  if (!now.revising) return null;
+  if (task.sent_back === null) return h("div", { class: "notice" }, h("p", {}, t("You have answered this before. Submitting again revises that answer; what you said first is kept in the records.")));
+  return h("div", { class: "notice warn", role: "status" }, h("p", {}, h("strong", {}, t("Sent back to you:")), " ", h("span", { class: "asis", dir: "auto" }, seen(task.sent_back))),
+    h("p", { class: "soft small" }, t("Correct your answer, or submit it again as it is if you stand by it.")));
+}
+
+/** What a model suggests, beside one's own answer: taken over by a click, never by itself. */
+function suggestionPart(task) {
+  const suggested = task.suggestion;
+  if (!suggested) return null;
+  return h("div", { class: "notice row suggestion" }, h("span", { class: "soft" }, t("A model suggests:")),
+    suggested.answer.type === "rewrite" ? h("div", { class: "asis", dir: "auto" }, seen(suggested.answer.text)) : h("strong", {}, summary(suggested.answer)),
+    h("button", { type: "button", onclick: takeOver }, t("Take it over"), h("kbd", { "aria-hidden": "true" }, "t")));
+}
+
+function takeOver() {
+  const suggested = now?.view.task.suggestion;
+  if (!suggested || now.done) return;
+  now.screen.restore({ ...now.screen.read().answer, ...suggested.answer, reason: now.screen.read().answer.reason });
+  changed();
+  announce(t("Taken over: check it before you submit."));
 }
 
 /** What was fetched ahead is not wanted now (a model's text comes first): it waits behind. */
@@ -142,19 +186,25 @@ async function giveBackAhead() {
 function stop() { now?.screen?.stop?.(); }
 
 function finished() {
+  empty(adjudicating ? t("No conflicts left") : t("Nothing left for you here"),
+    [adjudicating ? t("Everything that annotators disagreed on is settled.")
+      : data.offer ? t("Only programs have answered so far. Every item can have one annotator more: you.")
+      : t("Everything is answered, or others are working on the rest. Thank you.")],
+    [data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: t("One annotator more for every item") }, t("Label these yourself")) : null,
+      h("a", { class: data.offer ? "button" : "button primary", href: data.home }, t("Back to your projects")),
+      adjudicating ? h("button", { type: "button", onclick: showSettled }, t("Settled ones")) : null,
+      h("button", { type: "button", onclick: start }, t("Look again")),
+      lastDone ? h("button", { type: "button", onclick: undo }, lastDone.skipped ? t("Undo the skip") : t("Undo the last answer")) : null]);
+  announce(t("Nothing left."));
+}
+
+/** No item on the screen: why, and what one can do. */
+function empty(title, words, buttons) {
   now = null;
   bar.hidden = true;
   keys.screen = {};
-  stage.replaceChildren(h("div", { class: "empty card" },
-    h("h2", {}, adjudicating ? "No conflicts left" : "Nothing left for you here"),
-    h("p", { class: "soft" }, adjudicating ? "Everything that annotators disagreed on is settled."
-      : data.offer ? "Only programs have answered so far. Every item can have one annotator more: you."
-      : "Everything is answered, or others are working on the rest. Thank you."),
-    h("div", { class: "row" }, data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: "One annotator more for every item" }, "Label these yourself") : null,
-      h("a", { class: data.offer ? "button" : "button primary", href: data.home }, "Back to the queue"),
-      adjudicating ? h("button", { type: "button", onclick: showSettled }, t("Settled ones")) : null,
-      h("button", { type: "button", onclick: start }, "Look again"), lastDone ? h("button", { type: "button", onclick: undo }, "Undo the last answer") : null)));
-  announce("Nothing left.");
+  lock(false);
+  stage.replaceChildren(h("div", { class: "empty card" }, h("h2", {}, title), h("p", { class: "soft" }, words), h("div", { class: "row" }, buttons)));
 }
 
 /** What only programs have answered gets room for a person. */
@@ -165,15 +215,12 @@ async function oneMore() {
 }
 
 function unreachable(error) {
-  now = null;
-  bar.hidden = true;
   const out = error instanceof ApiError && error.status === 401;
   const waiting = outbox.waiting().length;
-  stage.replaceChildren(h("div", { class: "empty card" },
-    h("h2", {}, out ? "You are logged out" : error.temporary ? "No connection" : "This did not work"),
-    h("p", { class: "soft" }, error.message, waiting ? ` ${waiting} ${waiting === 1 ? "answer waits" : "answers wait"} in this browser and will be sent.` : ""),
-    h("div", { class: "row" }, out ? h("a", { class: "button primary", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Log in")
-      : h("button", { type: "button", class: "primary", onclick: start }, "Try again"))));
+  empty(out ? t("You are logged out") : error.temporary ? t("No connection") : t("This did not work"),
+    [error.message, waiting ? ` ${t("Answers that wait in this browser, and will be sent: {n}.", { n: waiting })}` : ""],
+    [out ? h("a", { class: "button primary", href: `/login?next=${encodeURIComponent(location.pathname)}` }, t("Log in"))
+      : h("button", { type: "button", class: "primary", onclick: start }, t("Try again"))]);
   announce(error.message);
   if (error.temporary) setTimeout(() => { if (!now && stage.isConnected) retryQuietly(); }, 3000);
 }
@@ -188,18 +235,19 @@ async function retryQuietly() {
 function drawBar() {
   bar.hidden = false;
   const hint = h("span", { class: "hint", id: "hint", role: "status" });
-  const button = h("button", { class: "primary right", type: "button", id: "submit", onclick: submit, "aria-describedby": "hint" },
-    adjudicating ? (now.conflict.settled ? t("Settle again") : t("Settle")) : now.revising ? "Revise" : "Submit", h("kbd", { "aria-hidden": "true" }, "Enter"));
+  const button = h("button", { class: "primary", type: "button", id: "submit", onclick: submit, "aria-describedby": "hint" },
+    adjudicating ? (now.conflict.settled ? t("Settle again") : t("Settle")) : now.revising ? t("Revise") : t("Submit"), h("kbd", { "aria-hidden": "true" }, "Enter"));
   const quiet = (words, key, act, title) => h("button", { class: key === "?" ? "quiet keys-help" : "quiet", type: "button", onclick: act, title }, words, h("kbd", { "aria-hidden": "true" }, key));
   bar.replaceChildren(h("div", { class: "inner" }, now.screen.bar,
     h("div", { class: "actions" },
-      adjudicating ? quiet("Next conflict", "s", advance) : now.revising ? quiet("Leave as it was", "s", leaveRevision) : quiet("Skip", "s", skip),
-      adjudicating ? null : quiet("Flag", "!", flag),
-      quiet("Undo", "u", undo, "Open the last answer again"),
-      quiet("Guidelines", "g", guidelines), quiet("As written", "v", toggleRaw, "Show texts as they were written"), quiet("Keys", "?", help),
-      now.left ? h("span", { class: "soft small" }, `${now.left} ${now.left === 1 ? "conflict" : "conflicts"} left`) : null,
-      h("span", { class: "right" }), hint, button)));
-  bar.querySelector("#submit").classList.remove("right");
+      h("div", { class: "tools" },
+        adjudicating ? quiet(t("Next conflict"), "s", advance) : now.revising ? quiet(t("Leave as it was"), "s", leaveRevision) : quiet(t("Skip"), "s", skip),
+        adjudicating ? null : quiet(t("Flag"), "!", flag),
+        quiet(t("Undo"), "u", undo, t("Open the last item again")),
+        (now.screen.actions ?? []).map((one) => quiet(...one)),
+        quiet(t("Guidelines"), "g", guidelines), quiet(t("As written"), "v", toggleRaw, t("Show texts as they were written")), quiet(t("Keys"), "?", help),
+        now.left ? h("span", { class: "soft small" }, t("{n} conflicts left", { n: now.left })) : null),
+      hint, button)));
 }
 
 /** Seconds until a submit is taken: nobody reads that fast. */
@@ -209,11 +257,11 @@ function problem() {
   const { problem: unfinished } = now.screen.read();
   if (unfinished) return unfinished;
   const left = dwellLeft();
-  return left > 0 ? `Take your time: ${Math.ceil(left)} s.` : null;
+  return left > 0 ? t("Take your time: {n} s.", { n: Math.ceil(left) }) : null;
 }
 
 function drawReady() {
-  if (!now) return;
+  if (!now || now.done) return;
   const why = problem();
   const hint = document.getElementById("hint");
   if (hint.textContent !== (why ?? "")) hint.textContent = why ?? "";
@@ -224,12 +272,15 @@ function drawReady() {
 }
 
 function changed() {
-  if (!now) return;
+  if (!now || now.done) return;
   drawReady();
-  const { answer, problem: unfinished } = now.screen.read();
-  if (now.opinions && !unfinished) now.opinions.open = true; // one's own view stands: now the others'
-  if (adjudicating || now.revising) return;
-  drafts.save(now.view.task.assignment_id, { answer: now.screen.draft?.(answer) ?? answer, active: now.active });
+  if (now.opinions && !now.screen.read().problem) now.opinions.open = true; // one's own view stands: now the others'
+  if (!adjudicating && !now.revising) keepDraft();
+}
+
+function keepDraft() {
+  const { answer } = now.screen.read();
+  drafts.save(now.view.task, { answer: now.screen.draft?.(answer) ?? answer, active: now.active });
 }
 
 function drawState(state, text) {
@@ -241,45 +292,54 @@ function drawState(state, text) {
 // ---- what one can do -------------------------------------------------------------------------------------------------
 
 function submit() {
-  if (!now || document.querySelector("dialog[open]")) return;
+  if (!now || now.done || document.querySelector("dialog[open]")) return;
   const why = problem();
   if (why) { drawReady(); announce(why); return; }
   const { task } = now.view;
   const entry = {
     url: adjudicating ? `${data.base}/assignments/${task.assignment_id}/adjudicate`
       : now.revising ? `${data.base}/annotations/${now.revising}/revise` : `${data.base}/assignments/${task.assignment_id}/submit`,
-    body: { answer: now.screen.read().answer, active_ms: Math.min(86_400_000, now.active), ui_version: data.version },
-    assignment: task.assignment_id, item: task.item_id, revision: Boolean(now.revising),
+    body: { answer: now.screen.read().answer, active_ms: Math.min(86_400_000, now.active), ui_version: data.version, ...about(task) },
+    assignment: task.assignment_id, item: task.item_id, revision: Boolean(now.revising), corrects: task.sent_back !== null,
   };
-  drafts.forget(task.assignment_id);
-  const view = now.view;
-  lastDone = { assignment: task.assignment_id, key: outbox.add(entry).key, view, conflict: now.conflict, answer: entry.body.answer };
   now.done = true;
-  announce("Submitted.");
+  lock(true);
+  for (const old of outbox.refused()) if (old.assignment === task.assignment_id && old.body.item_digest === task.item_digest) outbox.drop(old.key);
+  lastDone = { assignment: task.assignment_id, key: outbox.add(entry).key, view: now.view, conflict: now.conflict, answer: entry.body.answer };
+  drafts.forget(task);
+  drawRefused();
+  announce(t("Submitted."));
   advance();
 }
 
+const about = (task) => ({ store: task.store, item_digest: task.item_digest });
+
 function onSent(entry, receipt) {
   data.offer = false; // no longer answered by programs only
-  if (receipt.extra) announce("Stored as an extra: others had filled this item meanwhile.");
+  if (!receipt.repeated && !adjudicating) tally.count(entry.revision ? 0 : 1, entry.revision && !entry.corrects ? 0 : -1);
+  if (receipt.extra) announce(t("Stored as an extra: others had filled this item meanwhile."));
 }
 
 async function skip() {
-  if (!now || adjudicating || now.revising) return;
-  const said = await ask({ title: "Skip this item?", intro: "It will not come back to you.", options: SKIPS, action: "Skip" });
+  if (!now || now.done || adjudicating || now.revising) return;
+  const said = await ask({ title: t("Skip this item?"), intro: t("It does not come back by itself; Undo opens it again."), options: SKIPS, action: t("Skip") });
   if (!said || !now) return;
-  await act(() => api("POST", `${data.base}/assignments/${now.view.task.assignment_id}/skip`, { reason: said.choice, text: said.text }), async () => {
-    drafts.forget(now.view.task.assignment_id);
-    announce("Skipped.");
+  const { task } = now.view;
+  await act(() => api("POST", `${data.base}/assignments/${task.assignment_id}/skip`, { reason: said.choice, text: said.text, ...about(task) }), async () => {
+    keepDraft(); // for whoever takes the skip back
+    lastDone = { assignment: task.assignment_id, skipped: true };
+    now.done = true;
+    tally.count(0, -1);
+    announce(t("Skipped."));
     await advance();
   });
 }
 
 async function flag() {
   if (!now || adjudicating) return;
-  const said = await ask({ title: "Flag this item", intro: "The people who run the project will see it. You can still answer.", options: FLAGS, action: "Flag" });
+  const said = await ask({ title: t("Flag this item"), intro: t("The people who run the project will see it. You can still answer."), options: FLAGS, action: t("Flag") });
   if (!said || !now) return;
-  await act(() => api("POST", `${data.base}/assignments/${now.view.task.assignment_id}/flag`, { code: said.choice, text: said.text }), () => note("Flagged."));
+  await act(() => api("POST", `${data.base}/assignments/${now.view.task.assignment_id}/flag`, { code: said.choice, text: said.text }), () => note(t("Flagged.")));
 }
 
 /** Do something at once; what stands in the way is said beside the button. */
@@ -293,15 +353,15 @@ function note(text) {
   announce(text);
 }
 
-/** Open the last answer again: taken back when it has not left yet, else as a revision. */
+/** Open the last item again: an answer that has not left yet is taken back, else revised; a skip is taken back. */
 async function undo() {
-  if (!lastDone) return note("There is nothing to undo.");
+  if (!lastDone) return note(t("There is nothing to undo."));
   const last = lastDone;
   lastDone = null;
   if (now && !now.done) putAside();
   try {
     if (outbox.sending) await outbox.sending;
-    if (outbox.has(last.key)) { // not stored yet
+    if (last.key && outbox.has(last.key)) { // not stored yet
       outbox.drop(last.key);
       outbox.report();
       show(last.view, last.conflict);
@@ -310,7 +370,7 @@ async function undo() {
       return;
     }
     if (adjudicating) await openConflict(last.view.task.item_id);
-    else show(await api("GET", `${data.base}/assignments/${last.assignment}`));
+    else show(await opened(last.assignment));
   } catch (error) {
     lastDone = last;
     if (!now && waitingViews.length) show(waitingViews.shift());
@@ -321,19 +381,22 @@ async function undo() {
 /** What is on the screen comes back after the undone item. */
 function putAside() {
   if (!now.revising && !adjudicating) {
-    const { answer } = now.screen.read();
-    drafts.save(now.view.task.assignment_id, { answer: now.screen.draft?.(answer) ?? answer, active: now.active });
+    keepDraft();
     waitingViews.unshift(now.view);
   }
   stop();
   now = null;
 }
 
-function leaveRevision() { announce("Left as it was."); advance(); }
+function leaveRevision() {
+  leftAlone.add(now.view.task.assignment_id);
+  announce(t("Left as it was."));
+  advance();
+}
 
 function showSettled() { if (adjudicating) settledDialog(data.base, openConflict).catch((error) => note(error.message)); }
 
-function guidelines() { document.getElementById("guidelines").showModal(); }
+function guidelines() { reading.open(now?.view.task.newest_guideline); }
 
 function toggleRaw() {
   if (!now) return;
@@ -341,48 +404,63 @@ function toggleRaw() {
   const draft = now.screen.draft?.(answer) ?? answer;
   raw = !raw;
   build({ answer: draft });
-  announce(raw ? "Texts as written." : "Texts as Markdown.");
+  announce(raw ? t("Texts as written.") : t("Texts as Markdown."));
 }
 
 function help() {
   helpDialog([
-    ["This screen", now?.screen.help ?? []],
-    ["Everywhere", [["Enter", adjudicating ? "settle" : "submit"], ["s", adjudicating ? "next conflict" : "skip, with a reason"],
-      ["u", "undo: open the last answer again"],
-      adjudicating ? ["l", t("what was settled")] : ["!", "flag for the people who run the project"],
-      ["g", "guidelines"], ["v", "texts as they were written"], ["?", "this help"]]],
+    [t("This screen"), now?.screen.help ?? []],
+    [t("Everywhere"), [["Enter", adjudicating ? t("settle") : t("submit")], ["s", adjudicating ? t("next conflict") : t("skip, with a reason")],
+      ["u", t("undo: open the last item again")],
+      adjudicating ? ["l", t("what was settled")] : ["!", t("flag for the people who run the project")],
+      ...(now?.view.task.suggestion ? [["t", t("take over what a model suggests")]] : []),
+      ["g", t("guidelines")], ["v", t("texts as they were written")], ["?", t("this help")]]],
   ]);
 }
 
 Object.assign(keys.common, {
-  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, l: showSettled, g: guidelines, v: toggleRaw, "?": help,
+  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, l: showSettled, t: takeOver, g: guidelines, v: toggleRaw, "?": help,
 });
 
 // ---- answers that were not accepted ----------------------------------------------------------------------------------
 
 function onRefused(entry, error) {
   drawRefused();
-  announce(`An answer was not accepted: ${error.message}`);
+  announce(t("An answer was not accepted: {why}", { why: error.message }));
 }
 
 function drawRefused() {
-  document.getElementById("refused")?.remove();
-  const refused = outbox.refused();
-  if (!refused.length) return;
-  const rows = refused.map((entry) => h("p", { class: "row" }, h("span", {}, `Item ${entry.item}: ${entry.refused}`),
-    h("button", { type: "button", onclick: () => reopen(entry) }, "Open again"),
-    h("button", { type: "button", class: "quiet", onclick: () => { outbox.drop(entry.key); outbox.report(); drawRefused(); } }, "Throw away")));
-  stage.before(h("div", { class: "notice bad", id: "refused", role: "alert" }, rows));
+  keptBox("refused", stage, [
+    ...outbox.refused().map((entry) => keptRow(t("Item {n}: {why}", { n: entry.item, why: entry.refused }), entry.body.answer, {
+      again: () => reopen(entry),
+      throwAway: () => { outbox.drop(entry.key); outbox.report(); drawRefused(); },
+    })),
+    ...outbox.foreign().map(([key, entry]) => keptRow(t("Item {n}: this answer is for another store that was at this address. It is sent when that store is back.", { n: entry.item }), entry.body.answer, {
+      throwAway: () => { outbox.drop("", key); drawRefused(); },
+    })),
+  ]);
 }
 
-/** Show the item of a refused answer, with that answer filled in. */
+/** Half-answers in this browser under the number of the item on the screen, but about another one. */
+function drawStrangers() {
+  keptBox("strangers", stage, drafts.strangers(now.view.task).map(([key, draft]) => keptRow(t("This browser kept an unfinished answer about another item, of before a restore or of another store at this address."), draft.answer, {
+    throwAway: () => { drafts.throwAway(key); drawStrangers(); },
+  })));
+}
+
+const canonical = (answer) => JSON.stringify(Object.entries(answer ?? {}).sort());
+
+/** Show the item of a refused answer, with that answer filled in; the answer is kept until it is given again. */
 async function reopen(entry) {
   if (now && !now.done) putAside();
   try {
-    show(await api("GET", `${data.base}/assignments/${entry.assignment}`));
+    const view = await opened(entry.assignment);
+    if ((entry.body.item_digest ?? view.task.item_digest) !== view.task.item_digest) throw new ApiError(409, t("Under this number stands another item now: copy what you need."));
+    show(view);
     now.screen.restore(entry.body.answer);
     drawReady();
-    outbox.drop(entry.key);
+    if (canonical(view.task.answer) !== canonical(entry.body.answer)) return;
+    outbox.drop(entry.key); // the same is stored already
     outbox.report();
     drawRefused();
   } catch (error) {
@@ -412,7 +490,7 @@ setInterval(async () => {
 }, Math.min(HEARTBEAT, Math.max(5000, data.settings.lease_seconds * 300)));
 
 function expiredNotice() {
-  return h("div", { class: "notice warn", role: "status" }, h("p", {}, "Others have filled this item while you were away. Your answer will be kept as an extra."));
+  return h("div", { class: "notice warn", role: "status" }, h("p", {}, t("Others have filled this item while you were away. Your answer will be kept as an extra.")));
 }
 
 addEventListener("pagehide", () => {

@@ -1,9 +1,9 @@
 // Chat: the annotator talks, two or more models answer blind, the chosen answer goes on.
 
 import { api } from "../api.js";
-import { announce, h, randomKey, segments, textOf, uid } from "../dom.js";
+import { announce, h, randomKey, segments, t, textOf, uid } from "../dom.js";
 import { pairScreen } from "./pair.js";
-import { Remarks, promptPart } from "./parts.js";
+import { Remarks, asked, promptPart } from "./parts.js";
 import { rankScreen } from "./rank.js";
 
 export function chatScreen(view, ctx) {
@@ -13,11 +13,12 @@ export function chatScreen(view, ctx) {
   const thread = h("div", { class: "thread" });
   const place = h("div", { class: "more" });
   const id = uid("message");
-  const message = h("textarea", { id, rows: 2, maxlength: 20_000, oninput: ctx.changed, placeholder: "Write to the model" });
-  const send = h("button", { class: "primary", type: "button", onclick: say }, "Send");
+  const message = h("textarea", { id, rows: 2, maxlength: 20_000, oninput: () => { drawSend(); ctx.changed(); }, placeholder: t("Write to the model") });
+  const send = h("button", { class: "primary", type: "button", onclick: say });
   const note = h("p", { class: "hint", role: "status" });
-  const compose = h("div", { class: "card" }, h("label", { class: "label", for: id }, "Your message"), message, h("div", { class: "row" }, send, note));
-  const satisfied = segments({ legend: "Are you satisfied with the conversation?", css: "compact fit", options: [[true, "Yes"], [false, "No"]], onchange: ctx.changed });
+  const compose = h("div", { class: "card" }, h("label", { class: "label", for: id }, t("Your message"), " ", h("kbd", { "aria-hidden": "true" }, "m")), message, h("div", { class: "row" }, send, note));
+  const satisfied = segments({ legend: t("Are you satisfied with the conversation?"), css: "compact fit beside", options: [[true, t("Yes")], [false, t("No")]], onchange: ctx.changed });
+  const answerable = view.task.thread.at(-1)?.role !== "assistant"; // the models can begin with the prompt as it is
   let done = 0; // turns with a choice
   let open = null; // the turn that waits for a choice
   if (ctx.generation || ctx.preview) { send.setAttribute("aria-disabled", "true"); note.textContent = ctx.generation ?? ""; }
@@ -26,6 +27,8 @@ export function chatScreen(view, ctx) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); event.stopPropagation(); say(); }
   });
 
+  const opening = () => answerable && !done && !message.value.trim();
+  function drawSend() { send.textContent = opening() ? t("Let the models answer the prompt") : t("Send"); }
   function bubble(role, rendered) { return h("div", { class: `bubble ${role}`, dir: "auto" }, textOf(rendered, ctx.raw)); }
   async function load() {
     if (ctx.preview) return;
@@ -36,19 +39,20 @@ export function chatScreen(view, ctx) {
       open = null;
       if (place.firstChild !== compose) place.replaceChildren(compose); // moving it would take the focus away
       for (const turn of turns) {
-        thread.append(bubble("user", turn.message));
+        if (turn.message.raw) thread.append(bubble("user", turn.message));
         if (turn.chosen) { thread.append(bubble("assistant", turn.chosen)); done++; }
         else offer(turn.view);
       }
+      drawSend();
       remarks.element.hidden = open !== null; // one question at a time
       ctx.changed();
     } catch (error) { note.textContent = error.message; }
   }
   async function say() {
     if (send.getAttribute("aria-disabled") === "true") return announce(note.textContent);
-    if (!message.value.trim()) return message.focus();
+    if (!message.value.trim() && !opening()) return message.focus();
     send.setAttribute("aria-disabled", "true");
-    note.textContent = "The models write…";
+    note.textContent = t("The models write…");
     try {
       await api("POST", `${url}/turns`, { message: message.value }, { wait: 200_000 });
       message.value = "";
@@ -63,7 +67,7 @@ export function chatScreen(view, ctx) {
     const inner = { ...ctx, settings: { ...ctx.settings, require_scroll: false }, changed: () => { drawProblem(); ctx.changed(); } };
     const screen = (turn.task.type === "pair" ? pairScreen : rankScreen)(turn, inner);
     const problem = h("span", { class: "hint", role: "status" });
-    const choose = h("button", { class: "primary", type: "button", onclick: take }, "Choose");
+    const choose = h("button", { class: "primary", type: "button", onclick: take }, t("Choose"), h("kbd", { "aria-hidden": "true" }, "Enter"));
     const key = randomKey();
     function drawProblem() {
       const now = screen.read().problem;
@@ -73,41 +77,44 @@ export function chatScreen(view, ctx) {
     async function take() {
       const { answer, problem: now } = screen.read();
       if (now) return announce(now);
+      if (choose.getAttribute("aria-disabled") === "true") return; // on its way
       choose.setAttribute("aria-disabled", "true");
       try {
-        const given = { answer, active_ms: Math.min(86_400_000, Math.round(performance.now() - started)), ui_version: ctx.version };
+        const given = { answer, active_ms: Math.min(86_400_000, Math.round(performance.now() - started)), ui_version: ctx.version, store: turn.task.store, item_digest: turn.task.item_digest };
         await api("POST", `${ctx.base}/assignments/${turn.task.assignment_id}/choose`, given, { key });
-        announce("Chosen. Go on, or finish.");
+        announce(t("Chosen. Go on, or finish."));
         await load();
         message.focus();
       } catch (error) { problem.textContent = error.message; choose.removeAttribute("aria-disabled"); }
     }
     open = { screen, take };
     const [, ...parts] = screen.stage; // without the prompt: the thread is above
-    place.replaceChildren(h("section", { class: "more", "aria-label": "Candidates" }, parts, screen.bar, h("div", { class: "row" }, choose, problem)));
+    place.replaceChildren(h("section", { class: "more", "aria-label": t("Candidates") }, parts, screen.bar, h("div", { class: "row" }, choose, problem)));
     drawProblem();
   }
 
   place.append(compose);
+  drawSend();
   load();
   const own = { m: () => message.focus(), ...remarks.keys };
   return {
     stage: [view.task.thread.length ? promptPart(view, ctx) : null, thread, place, remarks.element],
-    bar: [h("div", { class: "question row" }, satisfied.element)],
+    bar: [asked(view.task, satisfied.element)],
     read() {
-      const problem = ctx.preview ? null : open ? "Choose an answer first." : done ? remarks.problem : "Talk for at least one turn.";
+      const problem = ctx.preview ? null : open ? t("Choose an answer first.") : done ? remarks.problem : t("Talk for at least one turn.");
       return { answer: { type: "chat", satisfied: satisfied.value ?? null, ...remarks.read() }, problem };
     },
     draft(answer) { return { ...answer, message: message.value }; },
     restore(answer) {
       if (typeof answer.satisfied === "boolean") satisfied.value = answer.satisfied;
       message.value = answer.message ?? "";
+      drawSend();
       remarks.restore(answer);
     },
     stop() {},
     get keys() {
       return new Proxy(own, { get: (_, key) => (open && key === "Enter" ? open.take : open?.screen.keys[key]) ?? own[key] });
     },
-    help: [["m", "write a message (Enter sends it)"], ["1 to 7", "compare the candidates"], ["Enter", "choose, or submit the chat"], ...remarks.help],
+    help: [["m", t("write a message (Enter sends it)")], ["1 to 7", t("compare the candidates")], ["Enter", t("choose, or submit the chat")], ...remarks.help],
   };
 }

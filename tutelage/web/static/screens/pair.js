@@ -1,18 +1,21 @@
 // Compare two: how much better is one, is each acceptable, and what else the project asks.
 
 import { diffElement } from "../diff.js";
-import { h, segments, textOf } from "../dom.js";
+import { h, segments, t, textOf } from "../dom.js";
 import { Remarks, Seen, acceptable, promptPart, questionText, responseCard, stepThrough } from "./parts.js";
 
-const DEGREES = { 1: ["better"], 2: ["slightly better", "much better"], 3: ["slightly better", "better", "much better"] };
+const WORDS = {
+  better: (side) => t("{side} better", { side }), slightly: (side) => t("{side} slightly better", { side }), much: (side) => t("{side} much better", { side }),
+};
+// With fewer steps the outer ones keep their sign only: 1 is "better", 2 is "slightly" and "much".
+const DEGREES = { 1: ["better"], 2: ["slightly", "much"], 3: ["slightly", "better", "much"] };
 
 /** [[preference, words], ...] from "A much better" to "B much better". */
 export function scale(strength, ties) {
   const degrees = DEGREES[strength];
-  // With fewer steps the outer ones keep their sign only: 1 is "better", 2 is "slightly" and "much".
-  const left = degrees.map((word, i) => [-(i + 1), `A ${word}`]).reverse();
-  const right = degrees.map((word, i) => [i + 1, `B ${word}`]);
-  return [...left, ...(ties ? [[0, "Equal"]] : []), ...right];
+  const left = degrees.map((word, i) => [-(i + 1), WORDS[word]("A")]).reverse();
+  const right = degrees.map((word, i) => [i + 1, WORDS[word]("B")]);
+  return [...left, ...(ties ? [[0, t("Equal")]] : []), ...right];
 }
 
 export function pairScreen(view, ctx) {
@@ -20,11 +23,11 @@ export function pairScreen(view, ctx) {
   const steps = scale(questions.strength, questions.ties);
   const quick = questions.strength === 1;
   const cards = [0, 1].map((position) => {
-    const accept = questions.acceptable ? acceptable(position, { ...ctx, single: false }) : null;
+    const accept = questions.acceptable ? acceptable(position, { ...ctx, single: false }, "ab"[position]) : null;
     return { accept, ...responseCard(view, position, ctx, { footer: accept ? [accept.element] : [] }) };
   });
   const main = segments({
-    legend: questionText(questions),
+    legend: questionText(view.task),
     options: steps.map(([value, words], i) => [value, words, String(i + 1), words]),
     onchange: () => { mark(); ctx.changed(); },
   });
@@ -57,7 +60,7 @@ export function pairScreen(view, ctx) {
 
   return {
     stage: [promptPart(view, ctx), h("div", { class: "responses two" }, cards.map((card) => card.card)),
-      criteria.length ? h("section", { class: "card more" }, h("h2", {}, "By criterion"), criteria.map(([, group]) => group.element)) : null,
+      criteria.length ? h("section", { class: "card more" }, h("h2", {}, t("By criterion")), criteria.map(([, group]) => group.element)) : null,
       remarks.element],
     bar: [h("div", { class: "question" }, main.element)],
     read() {
@@ -67,13 +70,13 @@ export function pairScreen(view, ctx) {
         criteria: Object.fromEntries(criteria.filter(([, group]) => group.value !== undefined).map(([name, group]) => [name, group.value])),
         ...remarks.read(),
       };
-      const problem = main.value === undefined ? "Choose how they compare."
-        : questions.acceptable && said.includes(null) ? "Say of each response whether it is acceptable."
-        : criteria.some(([, group]) => group.value === undefined) ? "Compare by every criterion." : remarks.problem ?? seen?.problem ?? null;
-      return { answer, problem, started: main.value !== undefined || said.some((value) => value !== null) || Boolean(answer.reason) };
+      const problem = main.value === undefined ? t("Choose how they compare.")
+        : questions.acceptable && said.includes(null) ? t("Say of each response whether it is acceptable.")
+        : criteria.some(([, group]) => group.value === undefined) ? t("Compare by every criterion.") : remarks.problem ?? seen?.problem ?? null;
+      return { answer, problem };
     },
-    restore(answer, started = true) {
-      if (started !== false && answer.preference !== undefined && !answer.undecided) main.value = answer.preference;
+    restore(answer) {
+      if (answer.preference !== undefined && !answer.undecided) main.value = answer.preference;
       (answer.acceptable ?? []).forEach((value, i) => { if (value !== null && cards[i].accept) cards[i].accept.value = value; });
       for (const [name, group] of criteria) if (name in (answer.criteria ?? {})) group.value = answer.criteria[name];
       remarks.restore(answer);
@@ -82,11 +85,12 @@ export function pairScreen(view, ctx) {
     draft(answer) { return { ...answer, undecided: main.value === undefined }; },
     stop() { seen?.stop(); },
     keys,
+    actions: [[t("Differences"), "d", toggleDiff, t("Mark the words that differ")]],
     help: [
-      [`1 to ${steps.length}`, `from “${steps[0][1]}” to “${steps.at(-1)[1]}”`],
-      ...(quick ? [["f or j", "A better, B better"]] : [["j or k", "next, previous question"]]),
-      ...(questions.acceptable ? [["a or b", "response A, B: acceptable; again: not"]] : []),
-      ["d", "mark the words that differ"], ...remarks.help,
+      [`1 to ${steps.length}`, t("from “{first}” to “{last}”", { first: steps[0][1], last: steps.at(-1)[1] })],
+      ...(quick ? [["f or j", t("A better, B better")]] : [["j or k", t("next, previous question")]]),
+      ...(questions.acceptable ? [["a or b", t("response A, B: acceptable; again: not")]] : []),
+      ["d", t("mark the words that differ")], ...remarks.help,
     ],
   };
 }

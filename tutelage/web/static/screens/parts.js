@@ -1,16 +1,32 @@
 // What several screens share: the prompt, the cards of responses, and the questions beside the main one.
 
-import { h, letter, segments, textOf, uid } from "../dom.js";
+import { h, letter, segments, t, textOf, uid } from "../dom.js";
 
-/** The prompt or conversation, foldable, always on top. */
+const QUESTIONS = {
+  pair: () => t("Which response is better?"), rank: () => t("Which response is best?"), rate: (one) => (one ? t("How good is the response?") : t("How good is each response?")),
+  step: () => t("Is each step right?"), rewrite: () => t("How should the response read?"), chat: () => t("Talk with the models."),
+};
+
+/** The question of the project, as its author put it; else the one that goes with the type of the item. */
+export function questionText(task) {
+  const asked = task.questions.question;
+  return asked && asked !== "Which response is better?" ? asked : QUESTIONS[task.type](task.responses.length === 1);
+}
+
+/** The question in the bar, with what else stands beside it. */
+export const asked = (task, ...beside) => h("div", { class: "question row" }, h("strong", { class: "asked" }, questionText(task)), beside);
+
+/** What to mind, then the prompt or conversation, foldable, always on top. */
 export function promptPart(view, ctx) {
   const turns = view.task.thread.map((turn, i) => {
     const many = view.task.thread.length > 1 || !view.task.plain_prompt;
     return h("div", { class: `turn ${turn.role === "user" ? "user" : "assistant"}` },
       many ? h("div", { class: "who" }, turn.role) : null, textOf(view.thread[i], ctx.raw));
   });
-  return h("details", { class: "prompt", open: true },
-    h("summary", {}, view.task.thread.length > 1 ? "Conversation" : "Prompt"), h("div", { class: "turns" }, turns));
+  const { instruction } = view.task.questions;
+  return h("div", { class: "more" }, instruction ? h("p", { class: "instruction", dir: "auto" }, instruction) : null,
+    h("details", { class: "prompt", open: true },
+      h("summary", {}, view.task.thread.length > 1 ? t("Conversation") : t("Prompt")), h("div", { class: "turns" }, turns)));
 }
 
 /** One response in a card; `footer` and `below` are what a screen asks about it. */
@@ -19,8 +35,8 @@ export function responseCard(view, position, ctx, { footer = [], below = [], hea
   const end = h("div", { class: "end", dataset: { end: String(position) } });
   const body = h("div", { class: "body" }, textOf(view.responses[position], ctx.raw), end);
   const single = view.task.responses.length === 1;
-  const words = ctx.settings.show_word_counts ? h("span", { class: "soft small" }, `${shown.text.split(/\s+/).filter(Boolean).length} words`) : null;
-  const card = h("article", { class: "response", "aria-label": single ? "Response" : `Response ${letter(position)}` },
+  const words = ctx.settings.show_word_counts ? h("span", { class: "soft small" }, t("{n} words", { n: shown.text.split(/\s+/).filter(Boolean).length })) : null;
+  const card = h("article", { class: "response", "aria-label": single ? t("Response") : t("Response {letter}", { letter: letter(position) }) },
     single && !head.length && !words ? null : h("header", {}, single ? null : h("h2", { class: "letter" }, letter(position)), words, head),
     body, below, footer.length ? h("footer", {}, footer) : null);
   return { card, body, end };
@@ -30,6 +46,7 @@ export function responseCard(view, position, ctx, { footer = [], below = [], hea
 export class Seen {
   constructor(ends, changed) {
     this.missing = new Set(ends.map((end) => end.dataset.end));
+    this.single = ends.length === 1;
     this.observer = new IntersectionObserver((entries) => {
       for (const entry of entries) if (entry.isIntersecting) this.missing.delete(entry.target.dataset.end);
       changed();
@@ -39,34 +56,34 @@ export class Seen {
   stop() { this.observer.disconnect(); }
   get problem() {
     if (!this.missing.size) return null;
-    const names = [...this.missing].map((name) => letter(Number(name)));
-    return names.length === 1 ? `Scroll to the end of response ${names[0]}.` : `Scroll to the ends of responses ${names.join(", ")}.`;
+    const names = [...this.missing].map((name) => letter(Number(name))).join(", ");
+    return this.single ? t("Scroll to the end of the response.") : this.missing.size === 1 ? t("Scroll to the end of response {names}.", { names }) : t("Scroll to the ends of responses {names}.", { names });
   }
 }
 
-/** "Acceptable on its own?" for one response. */
-export function acceptable(position, ctx) {
+/** "Acceptable on its own?" for one response; `key` says yes, and no when pressed again. */
+export function acceptable(position, ctx, key) {
   return segments({
-    legend: `Is ${ctx.single ? "the response" : `response ${letter(position)}`} acceptable?`, css: "compact fit",
-    options: [[true, "Acceptable"], [false, "Not acceptable"]], onchange: ctx.changed, hideLegend: true,
+    legend: ctx.single ? t("Is the response acceptable?") : t("Is response {letter} acceptable?", { letter: letter(position) }), css: "compact fit",
+    options: [[true, t("Acceptable"), key], [false, t("Not acceptable")]], onchange: ctx.changed, hideLegend: true,
   });
 }
 
-/** Confidence and reason, as far as the project asks for them. `extra` fields come first. */
+/** Confidence and reason, as far as the project asks for them. `about` names what the reason is for. */
 export class Remarks {
-  constructor(questions, ctx) {
+  constructor(questions, ctx, about = t("Reason")) {
     this.questions = questions;
     this.confidence = questions.confidence
-      ? segments({ legend: "How sure are you? (1 = guessing, 9 = certain)", css: "compact", options: Array.from({ length: 9 }, (_, i) => [i + 1, String(i + 1)]), onchange: ctx.changed })
+      ? segments({ legend: t("How sure are you? (1 = guessing, 9 = certain)"), css: "compact", options: Array.from({ length: 9 }, (_, i) => [i + 1, String(i + 1)]), onchange: ctx.changed })
       : null;
     const id = uid("reason");
     this.text = questions.reason === "off" ? null : h("textarea", { id, oninput: ctx.changed, maxlength: 100_000, rows: 2 });
     this.element = h("div", { class: "more" }, this.confidence?.element, this.text
-      ? h("div", {}, h("label", { class: "label", for: id }, "Reason ", h("span", { class: "soft small" }, questions.reason === "required" ? "(required)" : "(if you like)")), this.text) : null);
+      ? h("div", {}, h("label", { class: "label", for: id }, about, " ", h("span", { class: "soft small" }, questions.reason === "required" ? t("(required)") : t("(if you like)")), " ", h("kbd", { "aria-hidden": "true" }, "r")), this.text) : null);
   }
   get problem() {
-    if (this.confidence && this.confidence.value === undefined) return "Say how sure you are.";
-    if (this.questions.reason === "required" && !this.text.value.trim()) return "Write a reason.";
+    if (this.confidence && this.confidence.value === undefined) return t("Say how sure you are.");
+    if (this.questions.reason === "required" && !this.text.value.trim()) return t("Write a reason.");
     return null;
   }
   read() { return { confidence: this.confidence?.value ?? null, reason: this.text?.value ?? "" }; }
@@ -75,7 +92,7 @@ export class Remarks {
     if (this.text) this.text.value = answer.reason ?? "";
   }
   get keys() { return this.text ? { r: () => { this.text.focus(); this.text.scrollIntoView({ block: "center" }); } } : {}; }
-  get help() { return this.text ? [["r", "write a reason"]] : []; }
+  get help() { return this.text ? [["r", t("write a reason")]] : []; }
 }
 
 /** Moves the focus among `groups` (fieldsets): to the checked control, or the first one. */
@@ -88,5 +105,3 @@ export function stepThrough(groups, by) {
   control?.closest("fieldset, article, li")?.scrollIntoView({ block: "nearest" });
 }
 
-/** The question of the project, as its author put it. */
-export const questionText = (questions) => questions.question || "Which response is better?";

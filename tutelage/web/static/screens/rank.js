@@ -1,7 +1,7 @@
 // Rank K: a number per card, by keys, buttons or dragging; equal numbers are ties.
 
-import { h, letter, segments } from "../dom.js";
-import { Remarks, Seen, acceptable, promptPart, questionText, responseCard } from "./parts.js";
+import { h, letter, segments, t } from "../dom.js";
+import { Remarks, Seen, acceptable, asked, promptPart, responseCard } from "./parts.js";
 import { rankPlaces } from "./places.js";
 
 export function rankScreen(view, ctx) {
@@ -11,11 +11,11 @@ export function rankScreen(view, ctx) {
   const order = h("output", { class: "hint", "aria-live": "off" });
   const cards = view.task.responses.map((_, position) => {
     const rank = segments({
-      legend: `Rank of response ${letter(position)}`, css: "compact fit", hideLegend: true,
-      options: Array.from({ length: count }, (_, i) => [i + 1, String(i + 1), undefined, `Response ${letter(position)}: rank ${i + 1}`]),
+      legend: t("Rank of response {letter}", { letter: letter(position) }), css: "compact fit", hideLegend: true,
+      options: Array.from({ length: count }, (_, i) => [i + 1, String(i + 1), undefined, t("Response {letter}: rank {rank}", { letter: letter(position), rank: i + 1 })]),
       onchange: () => { draw(); ctx.changed(); },
     });
-    const accept = questions.acceptable ? acceptable(position, { ...ctx, single: false }) : null;
+    const accept = questions.acceptable ? acceptable(position, { ...ctx, single: false }, "a") : null;
     return { rank, accept, ...responseCard(view, position, ctx, { head: [h("span", { class: "right" }, rank.element)], footer: accept ? [accept.element] : [] }) };
   });
   const places = rankPlaces(count, { give: put, pick: focus });
@@ -65,14 +65,14 @@ export function rankScreen(view, ctx) {
 
   return {
     stage: [promptPart(view, ctx), h("div", { class: `responses ${count === 2 || count === 4 ? "two" : ""}` }, cards.map((card) => card.card)), remarks.element],
-    bar: [h("div", { class: "question row" }, h("strong", {}, questionText(questions)), h("span", { class: "soft small" }, questions.ties ? "1 is best; equal numbers are ties" : "1 is best, each number once"), places.element, order)],
+    bar: [asked(view.task, h("span", { class: "soft small" }, questions.ties ? t("1 is best; equal numbers are ties") : t("1 is best, each number once")), places.element, order)],
     read() {
       const ranks = cards.map((card) => card.rank.value ?? null);
       const said = cards.map((card) => card.accept?.value ?? null);
       const missing = ranks.findIndex((rank) => rank === null);
-      const problem = missing >= 0 ? `Rank response ${letter(missing)}.`
-        : !questions.ties && new Set(ranks).size < count ? "Two responses have the same rank: this project wants no ties."
-        : questions.acceptable && said.includes(null) ? "Say of each response whether it is acceptable."
+      const problem = missing >= 0 ? t("Rank response {letter}.", { letter: letter(missing) })
+        : !questions.ties && new Set(ranks).size < count ? t("Two responses have the same rank: this project wants no ties.")
+        : questions.acceptable && said.includes(null) ? t("Say of each response whether it is acceptable.")
         : remarks.problem ?? seen?.problem ?? null;
       return { answer: { type: "rank", ranks, acceptable: questions.acceptable ? said : [], ...remarks.read() }, problem };
     },
@@ -84,6 +84,6 @@ export function rankScreen(view, ctx) {
     },
     stop() { seen?.stop(); },
     keys,
-    help: [[`1 to ${count}`, "rank of the focused response (or the first one without)"], ["j or k", "next, previous response"], ["mouse", "drag a letter onto a number"], ...(questions.acceptable ? [["a", "the focused response: acceptable; again: not"]] : []), ...remarks.help],
+    help: [[`1 to ${count}`, t("rank of the focused response (or the first one without)")], ["j or k", t("next, previous response")], ["mouse", t("drag a letter onto a number")], ...(questions.acceptable ? [["a", t("the focused response: acceptable; again: not")]] : []), ...remarks.help],
   };
 }
