@@ -174,7 +174,64 @@ def test_a_conflict_is_settled_by_an_annotation_that_is_no_vote(store: Store, da
     assert answers.next_conflict(database, olga) is None and answers.conflicts_left(database, olga) == 0
     with pytest.raises(Refused, match="does not include to adjudicate"):
         answers.next_conflict(database, ann)
-    assert answers.conflict(database, olga, task.item_id).settled
+    was = answers.conflict(database, olga, task.item_id).settled
+    assert was is not None and (was.by, was.answer) == ("olga", PairAnswer(preference=-2))
+
+
+def test_a_settled_conflict_can_be_reopened_and_settled_again(store: Store, database: Database) -> None:
+    olga = start(store, database, prompts=1, overlap=2)
+    ann = join(database, olga.user, "main", "ann2")
+    for who, wanted in ((olga, 0), (ann, 1)):
+        task = take(database, who)
+        texts = text_by_slot(store, task.item_id)
+        hand_in(
+            database, who, task, PairAnswer(preference=-1 if task.responses[0].text == texts[wanted] else 1)
+        )
+    with pytest.raises(Refused, match="not settled"):
+        answers.reopen(database, olga, task.item_id)
+    conflict = answers.next_conflict(database, olga)
+    assert conflict is not None and conflict.settled is None
+
+    def settle(preference: int) -> None:
+        submission = Submission(client_key=next(keys), answer=PairAnswer(preference=preference))
+        answers.adjudicate(database, olga, conflict.task.assignment_id, submission)
+
+    settle(2)
+    (listed,) = answers.settled(database, olga)
+    assert (listed.item_id, listed.by) == (task.item_id, "olga") and "question" in listed.prompt
+    assert answers.next_conflict(database, olga) is None
+    answers.reopen(database, olga, task.item_id)
+    assert answers.settled(database, olga) == [] and answers.conflicts_left(database, olga) == 1
+    again = answers.next_conflict(database, olga)
+    assert again is not None and again.settled is None
+    with pytest.raises(Refused, match="not settled"):
+        answers.reopen(database, olga, task.item_id)
+    settle(-1)
+    was = answers.conflict(database, olga, task.item_id).settled
+    assert was is not None and was.answer == PairAnswer(preference=-1)
+    with pytest.raises(Refused, match="does not include to adjudicate"):
+        answers.reopen(database, ann, task.item_id)
+
+
+def test_conflicts_come_round_again_until_they_are_settled(store: Store, database: Database) -> None:
+    olga = start(store, database, prompts=1, overlap=2)
+    ann = join(database, olga.user, "main", "ann2")
+    for who, wanted in ((olga, 0), (ann, 1)):
+        for _ in range(2):
+            task = take(database, who)
+            texts = text_by_slot(store, task.item_id)
+            hand_in(
+                database,
+                who,
+                task,
+                PairAnswer(preference=-1 if task.responses[0].text == texts[wanted] else 1),
+            )
+    first = answers.next_conflict(database, olga)
+    assert first is not None
+    second = answers.next_conflict(database, olga, first.task.item_id)
+    assert second is not None and second.task.item_id != first.task.item_id
+    third = answers.next_conflict(database, olga, second.task.item_id)
+    assert third is not None and third.task.item_id == first.task.item_id
 
 
 def test_a_retry_of_an_adjudication_and_agreement_need_no_judge(store: Store, database: Database) -> None:
@@ -250,13 +307,13 @@ def test_steps_joined_are_the_text(text: str, splitter) -> None:
 
 
 def test_own_votes_of_others_stay_hidden_from_annotators(store: Store, database: Database) -> None:
-    from tutelage.feedback.insights import tables
+    from tutelage.feedback.insights import figures, own, totals
 
     olga = start(store, database, overlap=2, show_agreement=True)
     ann = join(database, olga.user, "main", "ann2")
     vote(database, ann)
-    for ask in (tables.pair_labels, tables.totals, tables.value_labels):
+    for ask in (figures.insight, totals.totals, totals.annotators):
         with pytest.raises(Refused, match="does not include to view"):
             ask(database, ann)
-    agreement = tables.own_agreement(database, ann)
+    agreement = own.own_agreement(database, ann)
     assert agreement is not None and (agreement.agreed, agreement.compared) == (0, 0)

@@ -20,7 +20,7 @@ from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
 from tutelage.feedback.imports import importing
 from tutelage.feedback.imports.importing import Imported
-from tutelage.feedback.insights import tables
+from tutelage.feedback.insights.labels import read_pairs
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import local_member
 from tutelage.feedback.training.source import Aggregation, comparisons_from
@@ -90,8 +90,9 @@ def test_a_share_and_a_margin_stay_what_they_are(
 def test_a_row_without_a_share_is_a_vote(store: Store, database: Database, who: Member) -> None:
     take(database, who, PAIR, TURNED | {"prompt": "other", "margin": 0.4})
     assert shares(store, "majority") == {"Q?": ("A", 1.0, 0.0), "other": ("B", 1.0, 0.4)}
-    labels = tables.pair_labels(database, who)
-    assert [abs(label.preference) for label in labels] == [1, 1]  # the nearest of seven steps
+    with database.read() as connection:
+        votes = read_pairs(connection, who.project_id)
+    assert abs(votes.preference).tolist() == [1, 1]  # the nearest of seven steps
     assert [finding for finding in examine(database) if finding.wrong] == []
 
 

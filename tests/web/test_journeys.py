@@ -14,6 +14,7 @@ from tests.web.people import DESKTOP, PHONE, follow, open_work, ready, saved, vi
 from tutelage.feedback.items import building
 from tutelage.feedback.items.building import AnswerRow
 from tutelage.feedback.projects import projects
+from tutelage.feedback.work import answers as work
 from tutelage.feedback.work import queue
 from tutelage.store import Store
 from tutelage.store.schema import Item
@@ -572,16 +573,32 @@ def test_adjudicating_a_conflict(world: World, server: Running, browser: Any, sh
     with visitor(browser, server.url, "judy") as page:
         page.goto("/p/court/adjudicate")
         page.locator("#submit").wait_for()
-        assert page.locator(".opinion").count() == 2
-        assert page.get_by_text("ada").count() == 0
+        opinions = page.locator(".opinion")
+        assert opinions.count() == 2 and not opinions.first.is_visible()  # one's own view first
         page.screenshot(path=shots / "adjudicate.png")
         page.keyboard.press("1")
         ready(page)
+        assert opinions.first.is_visible() and page.get_by_text("ada").count() == 0
+        page.screenshot(path=shots / "adjudicate-open.png")
         page.keyboard.press("Enter")
         page.get_by_text("No conflicts left").wait_for()
         saved(page)
-    (verdict,) = [answer for answer in answers_of(world, "court") if answer.role == "adjudication"]
-    assert verdict.annotator == "judy"
+        page.get_by_role("button", name="Undo").click()  # shows what it was, to be settled otherwise
+        page.get_by_text("judy settled this").wait_for()
+        assert page.locator("#bar input:checked").count() == 1
+        page.keyboard.press("7")
+        page.keyboard.press("Enter")
+        page.get_by_text("No conflicts left").wait_for()
+        saved(page)
+        page.get_by_role("button", name="Settled ones").click()
+        page.screenshot(path=shots / "settled.png")
+        page.get_by_role("button", name="Open again").click()
+        page.get_by_role("button", name="Reopen").click()
+        page.get_by_role("button", name="Reopen").wait_for(state="detached")
+        assert not opinions.first.is_visible()
+    said = [answer for answer in answers_of(world, "court") if answer.role == "adjudication"]
+    assert {answer.annotator for answer in said} == {"judy"}
+    assert work.settled(world.database, world.member("court")) == []
 
 
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 640, "height": 400}], ids=["phone", "200 % zoom"])

@@ -186,6 +186,7 @@ def test_insights_tell_numbers_only_where_there_are_enough(
 ) -> None:
     few = world.project("few", {"acceptable": False}, {"overlap": 2})
     vote(world, "few", "fran", 1, times=3)
+    vote(world, "few", "fay", 1, times=2)
     prompts = [f"Question {n}?" for n in range(60)]
     said = [(f"Yes {n}, gladly and at length.", f"No {n}.", f"Maybe {n}.") for n in range(60)]
     world.project("many", {"acceptable": False}, {"overlap": 3}, prompts, said)
@@ -194,14 +195,16 @@ def test_insights_tell_numbers_only_where_there_are_enough(
     assert few is not None
     with visitor(browser, server.url, "ann") as page:
         page.goto("/p/few/insights")
-        assert page.get_by_text("insufficient").count() > 3
+        assert page.get_by_text("28 more items until agreement can be told").count() == 1  # said once
+        assert page.get_by_text("insufficient").count() == 0 and page.locator("tbody strong").count() == 0
         page.goto("/p/many/insights")
-        page.get_by_role("heading", name="Annotators").wait_for()
+        page.get_by_role("heading", name="Annotators of pairs").wait_for()
         page.screenshot(path=shots / "insights.png", full_page=True)
-        agreement = page.locator("tr", has_text="Share of pairs of answers").locator("strong").inner_text()
-        assert float(agreement) == _agreement(world, "many")
+        agreement = page.locator("tr", has_text="Of two answers to an item").locator("strong").inner_text()
+        assert float(agreement) / 100 == _agreement(world, "many")
         assert page.locator("svg.figure circle").count() == 3
-        follow(page, page.locator("section", has_text="Disagreements").locator("tbody a").first)
+        assert page.locator("section", has_text="What they part on most").locator("tbody tr").count() == 10
+        follow(page, page.locator("section", has_text="What they part on most").locator("tbody a").first)
         page.get_by_role("heading", name="Answers").wait_for()
 
 

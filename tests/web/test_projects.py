@@ -10,7 +10,7 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import ready, saved, visitor
-from tutelage.feedback.insights import tables
+from tutelage.feedback.insights.own import own_agreement
 from tutelage.feedback.people.tokens import create_token
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.training.source import comparisons_from
@@ -115,7 +115,7 @@ def test_a_newcomer_labels_what_a_panel_has_labelled(world: World, server: Runni
         settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators
     ).rows
     member = world.member("panel", world.users["nell van Dyk"])
-    agreed = tables.own_agreement(world.database, member)
+    agreed = own_agreement(world.database, member)
     assert agreed is not None and agreed.compared == 6 == len(own)
     panel = comparisons_from(settings.data, settings.store, annotators=["simulated"]).rows
     same = {(row.prompt, row.chosen) for row in own} & {(row.prompt, row.chosen) for row in panel}

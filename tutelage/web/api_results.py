@@ -12,9 +12,9 @@ from fastapi.responses import FileResponse
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec, Preview
-from tutelage.feedback.insights import tables
-from tutelage.feedback.insights.figures import Insight, insight
-from tutelage.feedback.insights.tables import Totals
+from tutelage.feedback.insights import totals as counted
+from tutelage.feedback.insights.figures import Insight, Whose, insight
+from tutelage.feedback.insights.totals import Totals
 from tutelage.web.access import Exporter, TheSite, Viewer
 from tutelage.web.strict import StrictRoute
 
@@ -35,13 +35,13 @@ class ExportedView(Model):
 @router.get("/projects/{project}/stats/totals")
 def totals(site: TheSite, who: Viewer) -> Totals:
     """The project in numbers."""
-    return tables.totals(site.database, who)
+    return counted.totals(site.database, who)
 
 
 @router.get("/projects/{project}/stats")
-def stats(site: TheSite, who: Viewer) -> Insight:
-    """Agreement, annotators, biases and models, each with interval and n."""
-    return insight(site.database, who)
+def stats(site: TheSite, who: Viewer, whose: Whose | None = None) -> Insight:
+    """Agreement, annotators, biases and models, each with interval and n; from the answers of `whose`."""
+    return insight(site.database, who, whose)
 
 
 @router.post("/projects/{project}/exports/preview")

@@ -18,9 +18,10 @@ from tutelage.feedback.asking.payloads import (
     Submission,
     SubmittedAnswer,
 )
-from tutelage.feedback.insights import tables
-from tutelage.feedback.insights.tables import OwnAgreement
+from tutelage.feedback.insights import own
+from tutelage.feedback.insights.own import OwnAgreement
 from tutelage.feedback.work import answers, corrections, guidelines, queue
+from tutelage.feedback.work.answers import Settled
 from tutelage.feedback.work.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
 from tutelage.web.fields import BodyId, Id, Key
@@ -115,7 +116,7 @@ def progress(site: TheSite, who: Annotator) -> Progress:
 @router.get("/projects/{project}/agreement")
 def agreement(site: TheSite, who: Annotator) -> OwnAgreement | None:
     """The caller's agreement with the others, where the project shows it."""
-    return tables.own_agreement(site.database, who)
+    return own.own_agreement(site.database, who)
 
 
 @router.get("/projects/{project}/assignments/{assignment_id}")
@@ -182,6 +183,24 @@ def guidelines_seen(site: TheSite, who: Annotator, n: Id) -> None:
 def send_back(site: TheSite, who: Adjudicator, annotation_id: Id, body: SendBack) -> SentBack:
     """Ask the annotator of an answer to correct it."""
     return SentBack(sent_back_id=corrections.send_back(site.database, who, annotation_id, body.note))
+
+
+@router.get("/projects/{project}/settled")
+def settled(site: TheSite, who: Adjudicator) -> list[Settled]:
+    """What was settled, newest first."""
+    return answers.settled(site.database, who)
+
+
+@router.post("/projects/{project}/conflicts/{item_id}/open")
+def open_conflict(site: TheSite, who: Adjudicator, item_id: Id) -> ConflictView:
+    """One item for settling, or for settling again."""
+    return conflict_view(answers.conflict(site.database, who, item_id))
+
+
+@router.post("/projects/{project}/conflicts/{item_id}/reopen", status_code=204)
+def reopen_conflict(site: TheSite, who: Adjudicator, item_id: Id) -> None:
+    """Let a settled item be in conflict again."""
+    answers.reopen(site.database, who, item_id)
 
 
 @router.post("/projects/{project}/conflicts/next")

@@ -21,9 +21,9 @@ from tutelage.data.reading.encodings import ENCODINGS
 from tutelage.feedback.asking.payloads import DEFAULT_CRITERIA, ProjectSettings, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
-from tutelage.feedback.insights import tables
+from tutelage.feedback.insights import own, totals
 from tutelage.feedback.insights.census import census
-from tutelage.feedback.insights.figures import insight
+from tutelage.feedback.insights.figures import Whose, insight
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people import users
 from tutelage.feedback.people.invitations import accept_invitation, invitations, read_invitation
@@ -81,7 +81,7 @@ def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
         "info": found,
         "member": member,
         "progress": progress,
-        "agreement": tables.own_agreement(site.database, member) if labels else None,
+        "agreement": own.own_agreement(site.database, member) if labels else None,
         "new_guideline": seen < found.guideline.n,
         "offer": _offer(site, member),
         "training": training_command(site, member, progress) if progress and progress.answered else None,
@@ -243,7 +243,7 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
         webhook_events=webhooks.EVENTS,
         versions=projects.guidelines(site.database, who),
         audit=projects.audit(site.database, who, 50),
-        totals=tables.totals(site.database, who),
+        totals=totals.totals(site.database, who),
         stock=building.stock(site.database, who),
         usual=Schema().question,
         generation=site.generator,
@@ -252,7 +252,9 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
 
 
 @router.get("/p/{project}/insights")
-def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) -> Response:
+def insights_page(
+    request: Request, site: TheSite, who: Viewer, person: Reader, whose: Whose | None = None
+) -> Response:
     """How far to trust the answers, and what they say."""
     return page(
         request,
@@ -260,9 +262,8 @@ def insights_page(request: Request, site: TheSite, who: Viewer, person: Reader) 
         who=person,
         member=who,
         info=projects.info(site.database, who),
-        totals=tables.totals(site.database, who),
-        found=insight(site.database, who),
-        conflicts=browsing.browse(site.database, who, browsing.Query(state="conflict", limit=12)),
+        totals=totals.totals(site.database, who),
+        found=insight(site.database, who, whose),
     )
 
 
@@ -293,7 +294,7 @@ def data_browser(
         query=urlencode(asked),
         more=urlencode({**asked, "after": found.next}) if found.next else "",
         choices=browsing.choices(site.database, who),
-        totals=tables.totals(site.database, who),
+        totals=totals.totals(site.database, who),
         data=data,
     )
 

@@ -49,12 +49,20 @@ class OpinionView(Model):
     submitted_at: str
 
 
+class SettlementView(Model):
+    """How an item was settled."""
+
+    by: str
+    at: str
+    answer: dict
+
+
 class ConflictView(Model):
-    """An item in conflict."""
+    """An item in conflict, or settled."""
 
     view: TaskView
     opinions: tuple[OpinionView, ...]
-    settled: bool
+    settled: SettlementView | None
 
 
 def rendered(text: str, as_markdown: bool) -> Rendered:
@@ -98,6 +106,7 @@ def item_view(found: ItemDetail, as_markdown: bool, questions: dict[str, Any]) -
 
 def conflict_view(conflict: Conflict) -> ConflictView:
     """The conflict with rendered texts."""
+    was = conflict.settled
     return ConflictView(
         view=task_view(conflict.task),
         opinions=tuple(
@@ -109,7 +118,8 @@ def conflict_view(conflict: Conflict) -> ConflictView:
             )
             for opinion in conflict.opinions
         ),
-        settled=conflict.settled,
+        settled=was
+        and SettlementView(by=was.by, at=was.at.isoformat(), answer=was.answer.model_dump(mode="json")),
     )
 
 

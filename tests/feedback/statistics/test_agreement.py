@@ -16,10 +16,10 @@ from tutelage.feedback.statistics import (
     Resampling,
     Votes,
     cohen_kappa,
+    contrast,
     fleiss_kappa,
     gwet_ac,
     krippendorff_alpha,
-    pairwise_kappa,
     percent_agreement,
 )
 from tutelage.statistics import bootstrap
@@ -46,9 +46,7 @@ def spread(table: list[list[int]]) -> tuple[list[int], list[int]]:
     return [i for i, _ in cells], [j for _, j in cells]
 
 
-@pytest.mark.parametrize(
-    ("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)]
-)
+@pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815)])
 def test_alpha_is_krippendorffs(level, published) -> None:
     found = krippendorff_alpha(KRIPPENDORFF, level, how=ANY)
     assert found.value == pytest.approx(published, abs=5e-4)
@@ -67,56 +65,32 @@ def test_gwets_coefficients_are_gwets() -> None:
     assert percent_agreement(KRIPPENDORFF, how=ANY).value == pytest.approx(0.8181818, abs=1e-7)
     assert gwet_ac(KRIPPENDORFF, how=ANY).value == pytest.approx(0.77544, abs=5e-6)
     assert fleiss_kappa(KRIPPENDORFF, how=ANY).value == pytest.approx(0.76117, abs=5e-6)
-    assert gwet_ac(KRIPPENDORFF, weights="quadratic", how=ANY).value == pytest.approx(0.914, abs=5e-5)
-    assert percent_agreement(KRIPPENDORFF, weights="quadratic", how=ANY).value == pytest.approx(
-        0.97538, abs=5e-6
-    )
 
 
 def test_kappa_is_cohens() -> None:
     first, second = spread(COHEN)
     assert cohen_kappa(first, second).value == pytest.approx(0.492, abs=5e-4)
-    costs = [[0, 1, 3], [1, 0, 6], [3, 6, 0]]  # Cohen's own, of 1968
-    assert cohen_kappa(first, second, weights=costs).value == pytest.approx(0.348, abs=5e-4)
 
 
-def test_weighted_kappa_is_that_of_sas() -> None:
+def test_kappa_is_that_of_sas_and_of_irr() -> None:
     first, second = spread([[0, 4, 1], [0, 8, 0], [0, 1, 5]])
     assert cohen_kappa(first, second, how=ANY).value == pytest.approx(0.4842, abs=5e-5)
-    assert cohen_kappa(first, second, weights="linear", how=ANY).value == pytest.approx(0.4701, abs=5e-5)
+    assert cohen_kappa(*ANXIETY, how=ANY).value == pytest.approx(-0.006289308, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("weights", "published"), [("none", -0.006289308), ("linear", 0.1459075), ("quadratic", 0.2520325)]
-)
-def test_weighted_kappa_is_that_of_irr(weights, published) -> None:
-    """irr ranks only the categories that occur (1, 2, 3, 4 and 6), as we do when none are given."""
-    assert cohen_kappa(*ANXIETY, weights=weights, how=ANY).value == pytest.approx(published, abs=1e-7)
-
-
-@pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
-def test_kappa_is_scikit_learns_on_random_votes(weights) -> None:
+def test_kappa_is_scikit_learns_on_random_votes() -> None:
     generator = np.random.default_rng(0)
     for size in (2, 3, 7):
         first, second = generator.integers(0, size, (2, 200))
         second = np.where(generator.random(200) < 0.4, first, second)
-        expected = cohen_kappa_score(first, second, weights=None if weights == "none" else weights)
-        assert cohen_kappa(first, second, weights=weights, how=ANY).value == pytest.approx(
-            expected, abs=1e-12
-        )
+        expected = cohen_kappa_score(first, second)
+        assert cohen_kappa(first, second, how=ANY).value == pytest.approx(expected, abs=1e-12)
 
 
 def test_kappa_leaves_out_items_of_one_vote() -> None:
     first, second = spread(COHEN)
     gaps = cohen_kappa([*first, 0, N, math.nan], [*second, N, 2, 1])
     assert gaps == cohen_kappa(first, second)
-
-
-def test_every_two_annotators() -> None:
-    table = np.random.default_rng(1).integers(0, 3, (40, 3))
-    found = pairwise_kappa(table)
-    assert set(found) == {(0, 1), (0, 2), (1, 2)}
-    assert found[0, 2] == cohen_kappa(table[:, 0], table[:, 2])
 
 
 def naive_alpha(table, difference) -> float:
@@ -134,12 +108,8 @@ def test_alpha_with_gaps_is_its_definition() -> None:
     for _ in range(5):
         table = generator.integers(-3, 4, (15, 4)).astype(object)
         table[generator.random((15, 4)) < 0.3] = None
-        nominal, interval = (
-            naive_alpha(table, lambda a, b: a != b),
-            naive_alpha(table, lambda a, b: (a - b) ** 2),
-        )
+        nominal = naive_alpha(table, lambda a, b: a != b)
         assert krippendorff_alpha(table, "nominal", how=ANY).value == pytest.approx(nominal)
-        assert krippendorff_alpha(table, "interval", how=ANY).value == pytest.approx(interval)
 
 
 def test_the_bootstrap_of_sums_is_the_bootstrap_of_items() -> None:
@@ -272,18 +242,21 @@ def swapped(table: np.ndarray, which: np.ndarray) -> np.ndarray:
 
 
 SCALE = list(range(-3, 4))
+
+
+def kappa_of_two(votes: Votes, how: Resampling):
+    said = np.full((len(votes.items), len(votes.annotators)), None, object)
+    said[votes.item, votes.annotator] = votes.categories[votes.label]
+    return cohen_kappa(said[:, 0], said[:, 1], categories=votes.categories, clusters=votes.cluster,
+                       mirrored=votes.mirrored, how=how)  # fmt: skip
+
+
 ON_PAIRS = [
-    *(partial(krippendorff_alpha, level=level) for level in ("nominal", "ordinal", "interval")),
+    *(partial(krippendorff_alpha, level=level) for level in ("nominal", "ordinal")),
     percent_agreement,
     fleiss_kappa,
-    partial(fleiss_kappa, weights="quadratic"),
     gwet_ac,
-    partial(gwet_ac, weights="linear"),
-    partial(
-        fleiss_kappa, weights=np.abs(np.subtract.outer(np.arange(7) ** 2, np.arange(7) ** 2))
-    ),  # dearer at one end
-    lambda votes, how: pairwise_kappa(votes, how=how)[0, 1],
-    lambda votes, how: pairwise_kappa(votes, weights="quadratic", how=how)[1, 2],
+    kappa_of_two,
 ]
 
 
@@ -320,7 +293,7 @@ def test_alpha_of_pairs_is_its_definition_on_twice_the_pairs() -> None:
         inner = sum(often[c] for c in range(min(a, b), max(a, b) + 1))
         return (inner - (often[a] + often[b]) / 2) ** 2
 
-    differences = {"nominal": lambda a, b: a != b, "interval": lambda a, b: (a - b) ** 2, "ordinal": between}
+    differences = {"nominal": lambda a, b: a != b, "ordinal": between}
     votes = Votes.from_matrix(table, SCALE, mirrored=True)
     for level, difference in differences.items():
         assert krippendorff_alpha(votes, level, how=ANY).value == pytest.approx(naive_alpha(both, difference))
@@ -343,6 +316,44 @@ def test_categories_of_mirrored_votes_are_symmetric() -> None:
     assert kappa == pytest.approx(1 - 0.25 / (1 - (2 * 3 * 2 + 2 * 4) / 64))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("measure", "single"), [("share", percent_agreement), ("alpha", krippendorff_alpha)])
+def test_a_contrast_is_both_measures_on_the_shared_items(measure, single) -> None:
+    """Against the plain way: draw shared items, and compute both measures from the drawn ones."""
+    draw = np.random.default_rng(3)
+    truth = draw.choice([-1, 0, 1], 80)
+    one, other = (
+        np.where(draw.random((80, 3)) < right, truth[:, None], draw.choice([-1, 0, 1], (80, 3)))
+        for right in (0.8, 0.4)
+    )
+    names = np.arange(80)
+    shared = np.arange(20, 60)
+
+    def votes(table: np.ndarray, items: np.ndarray) -> Votes:
+        who = np.tile(["a", "b", "c"], items.size)
+        return Votes.from_triplets(items.repeat(3), who, table[items].ravel(), [-1, 0, 1], mirrored=True)
+
+    found = contrast(
+        votes(one, names[:60]), votes(other, names[20:]), measure, how=Resampling(resamples=4000)
+    )
+    alone = [single(votes(table, shared), how=ANY).value for table in (one, other)]
+    assert [found.first.value, found.second.value] == pytest.approx(alone) and found.first.n == 40
+    assert found.difference.value == pytest.approx(alone[0] - alone[1])
+
+    def plain(rows: np.ndarray) -> float:
+        who = np.tile([0, 1, 2], rows.size)
+        values = []
+        for table in (one, other):
+            drawn = Votes.from_triplets(
+                np.arange(rows.size).repeat(3), who, table[shared[rows]].ravel(), [-1, 0, 1], mirrored=True
+            )
+            values.append(single(drawn, how=Resampling(resamples=1, enough=0)).value)
+        return values[0] - values[1]
+
+    slow = bootstrap(plain, 40, resamples=400)
+    assert (found.difference.low, found.difference.high) == pytest.approx((slow.low, slow.high), abs=0.06)
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     table = np.random.default_rng(8).integers(0, 3, (50, 3))
     assert fleiss_kappa(table) == fleiss_kappa(table)
@@ -352,9 +363,6 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cohen_kappa([0, 1], [1, 0], weights="cubic"), "weights='cubic' is none of none, linear, quadratic"),
-        (lambda: cohen_kappa([0, 1], [1, 0], weights=[[0, 1, 2]]), "must be 2 x 2 disagreements"),
-        (lambda: krippendorff_alpha([["a", "b"]], "interval"), "categories that are numbers"),
         (lambda: fleiss_kappa(Votes.from_triplets([1, 1], ["ann", "ann"], [0, 1])), "ann votes twice on item 1"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Bradley-Terry: Agresti's baseball table, choix, Davidson's own equations, and recovery of what was simulated."""
+"""Bradley-Terry: Agresti's baseball table, choix, and recovery of what was simulated."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from itertools import combinations
 import choix
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
-from tutelage.feedback.statistics import Resampling, bradley_terry, crowd_bradley_terry
+from tutelage.feedback.statistics import Resampling, bradley_terry
 
 FEW = Resampling(resamples=50, enough=0)
 TEAMS = ["Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore"]
@@ -80,30 +79,11 @@ def test_a_tie_is_half_a_win() -> None:
     )
 
 
-def test_davidsons_model_is_its_likelihood_maximised() -> None:
-    """By scipy, from the probabilities as Davidson (1970) writes them: pi_i, pi_j and nu * sqrt(pi_i * pi_j)."""
-    first, second, p, generator = simulate([0.8, 0.0, -0.8], 400, seed=3)
-    won = np.where(generator.random(400) < 0.25, 0.5, generator.random(400) < p)
-    won[:30] = 0.5
-
-    def loss(x: np.ndarray) -> float:
-        a, b, nu = np.exp(x[:3])[first], np.exp(x[:3])[second], np.exp(x[3])
-        tie = nu * np.sqrt(a * b)
-        chosen = np.select([won == 1, won == 0], [a, b], tie)
-        return -np.sum(np.log(chosen / (a + b + tie))) + 0.005 * np.sum(x**2)
-
-    expected = minimize(loss, np.zeros(4), tol=1e-10).x
-    found = bradley_terry(first, second, won, ties="davidson", ridge=0.01, how=FEW)
-    assert values(found) == pytest.approx(expected[:3] - expected[:3].mean(), abs=1e-4)
-    assert found.tie.value == pytest.approx(expected[3], abs=1e-4)
-
-
-@pytest.mark.parametrize("ties", ["half", "davidson"])
-def test_who_is_called_first_only_turns_the_side(ties) -> None:
+def test_who_is_called_first_only_turns_the_side() -> None:
     first, second, p, generator = simulate([1.0, 0.3, -0.2, -1.1], 500, seed=4, side=0.5)
     won = np.where(generator.random(500) < 0.2, 0.5, generator.random(500) < p)
-    here = bradley_terry(first, second, won, ties=ties, side=True, how=FEW)
-    there = bradley_terry(second, first, 1 - won, ties=ties, side=True, how=FEW)
+    here = bradley_terry(first, second, won, side=True, how=FEW)
+    there = bradley_terry(second, first, 1 - won, side=True, how=FEW)
     assert values(there) == pytest.approx(values(here), abs=1e-6)
     assert there.side.value == pytest.approx(-here.side.value, abs=1e-6)
 
@@ -174,78 +154,6 @@ def test_few_comparisons_give_no_strength() -> None:
     assert found.players["c"].value is None and found.players["c"].note.startswith("insufficient: 10")
 
 
-# ---- annotators of unequal care ----------------------------------------------------------------------------------------
-
-ETAS = [0.97, 0.9, 0.75, 0.5]
-
-
-def crowd(n: int, seed: int, side: float = 0.0, etas=ETAS):
-    true = np.linspace(1.8, -1.8, 8)
-    first, second, p, generator = simulate(true, n, seed, side)
-    who = generator.integers(0, len(etas), n)
-    faithful = generator.random(n) < np.asarray(etas)[who]
-    won = (generator.random(n) < np.where(faithful, p, 1 - p)).astype(float)
-    return true, first, second, won, who
-
-
-def test_reliabilities_and_strengths_are_recovered() -> None:
-    true, first, second, won, who = crowd(6000, seed=0)
-    found = crowd_bradley_terry(first, second, won, who, how=Resampling(resamples=100))
-    etas = np.array([estimate.value for estimate in found.reliability.values()])
-    assert np.abs(etas - ETAS).max() < 0.05
-    assert all(e.low - 0.02 < eta < e.high + 0.02 for e, eta in zip(found.reliability.values(), ETAS))
-    assert np.abs(values(found) - true).max() < 0.3
-    plain = bradley_terry(first, second, won, how=FEW)
-    assert np.abs(values(plain) - true).max() > 0.5  # careless votes pull everybody together
-    assert found.converged
-
-
-def test_the_side_is_recovered_beside_reliability() -> None:
-    _, first, second, won, who = crowd(8000, seed=1, side=0.6)
-    found = crowd_bradley_terry(first, second, won, who, side=True, how=Resampling(resamples=50))
-    assert found.side.value == pytest.approx(0.6, abs=0.15)
-
-
-def test_an_annotator_who_turns_everything_round_is_found() -> None:
-    true, first, second, won, who = crowd(6000, seed=2, etas=[0.95, 0.9, 0.1])
-    found = crowd_bradley_terry(first, second, won, who, how=Resampling(resamples=30))
-    assert found.reliability[2].value < 0.2
-    assert np.corrcoef(values(found), true)[0, 1] > 0.99
-
-
-def test_the_objective_never_falls_and_is_at_its_top() -> None:
-    """The objective, written out anew, cannot be raised by moving any reliability or strength."""
-    _, first, second, won, who = crowd(1500, seed=3)
-    found = crowd_bradley_terry(first, second, won, who, tolerance=1e-12, iterations=3000, how=FEW)
-    assert np.diff(found.objective).min() > -1e-7
-
-    def objective(s: np.ndarray, eta: np.ndarray) -> float:
-        p = 1 / (1 + np.exp(-(s[first] - s[second])))
-        q = eta[who] * p + (1 - eta[who]) * (1 - p)
-        prior = np.sum(3 * np.log(eta) + np.log(1 - eta)) - 0.05 * np.sum(s**2)
-        return float(np.sum(np.log(np.where(won == 1, q, 1 - q))) + prior)
-
-    s, eta = values(found), np.array([e.value for e in found.reliability.values()])
-    best = objective(s, eta)
-    assert best == pytest.approx(found.objective[-1], abs=1e-5)
-    for number in range(len(s)):
-        for step in (-0.02, 0.02):
-            assert objective(s + step * (np.arange(len(s)) == number), eta) < best
-    for number in range(len(eta)):
-        for step in (-0.005, 0.005):
-            assert objective(s, eta + step * (np.arange(len(eta)) == number)) < best
-
-
-def test_responses_that_meet_once_tell_no_reliability() -> None:
-    pairs = np.repeat(np.arange(200), 3)
-    won = np.random.default_rng(4).integers(0, 2, 600)
-    found = crowd_bradley_terry(
-        2 * pairs, 2 * pairs + 1, won, np.tile([0, 1, 2], 200), how=Resampling(resamples=5)
-    )
-    assert all(e.value is None for e in found.reliability.values())
-    assert found.reliability[0].note == "insufficient: 3 of at least 30 votes per player"
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -253,8 +161,6 @@ def test_responses_that_meet_once_tell_no_reliability() -> None:
         (lambda: bradley_terry([], [], []), "no comparisons"),
         (lambda: bradley_terry(["a"], ["a"], [1]), "comparison 1 sets a against itself"),
         (lambda: bradley_terry(["a"], ["b"], [2]), r"comparison 1 has won=2.0, which must be in \[0, 1\]"),
-        (lambda: bradley_terry(["a"], ["b"], [0.7], ties="davidson"), "0, 0.5 or 1 with Davidson"),
-        (lambda: crowd_bradley_terry(["a"], ["b"], [1], ["x"], prior=(0.5, 1)), "at least 1"),
     ],
 )
 def test_mistakes_are_told(call, message) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tutelage.evals.shown import columns_table
-from tutelage.feedback.insights.tables import Totals, annotators, totals
+from tutelage.feedback.insights.totals import Totals, annotators, totals
 from tutelage.feedback.projects.projects import local_member, names
 from tutelage.settings.feedback import FeedbackStatusSettings as Settings
 from tutelage.store.database import Database

@@ -19,7 +19,7 @@ from tutelage.feedback.exports.raw import raw
 from tutelage.feedback.exports.spec import ExportSpec as ExportSpec
 from tutelage.feedback.exports.spec import FileFormat as FileFormat
 from tutelage.feedback.exports.spec import Format as Format
-from tutelage.feedback.insights.tables import totals
+from tutelage.feedback.insights.totals import totals
 from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import current_schema, guidelines
 from tutelage.feedback.training.source import Aggregation as Aggregation

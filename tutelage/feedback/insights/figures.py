@@ -1,256 +1,302 @@
-"""What the insights page shows: the project's answers through `tutelage.feedback.statistics`, as named estimates.
+"""What the insights page shows: a project's answers through `tutelage.feedback.statistics`, as named estimates.
 
-Agreement is measured on who was said to be better (three categories) and, ordinally, on the whole scale; strengths of
-models by Bradley-Terry; habits per annotator.  Gold items are left out of agreement and strengths, which they would
-flatter.  Everything follows from the answers alone, so it is kept until one of them changes.
+labels.py reads the answers; verdict.py says in words how far annotators agree; annotators.py has a row for each of
+them; the other sections are here.  Gold items are left out of agreement and strengths, which they would flatter.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import combinations
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+from sqlalchemy import Connection, func, select
 
 from tutelage.feedback import statistics
 from tutelage.feedback.asking.payloads import Model
-from tutelage.feedback.insights import tables
-from tutelage.feedback.insights.tables import PairLabel, ValueLabel
-from tutelage.feedback.projects.projects import Member
+from tutelage.feedback.insights import labels
+from tutelage.feedback.insights.annotators import Person, first_won, longer_first, people
+from tutelage.feedback.insights.labels import Column, Pairs, Sides, Values, sides_of
+from tutelage.feedback.insights.shown import HOW, SIDES, Line, Value, line, value, value_votes, votes_of
+from tutelage.feedback.insights.timeline import Timeline, timeline
+from tutelage.feedback.insights.verdict import (
+    Parted,
+    Question,
+    Verdict,
+    level,
+    parted_from_judges,
+    verdict,
+    worst_items,
+)
+from tutelage.feedback.people.access import Member
 from tutelage.feedback.statistics import Estimate
+from tutelage.records import Prompt
 from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Item, PromptRow
+from tutelage.store.schema_feedback import AuditEvent, Gold
 
-HOW = statistics.Resampling(resamples=200)  # two digits are shown, and people wait for them
+Whose = Literal["people", "judges", "all", "against"]
+KINDS: dict[str, tuple[str, ...]] = {"people": ("human", "simulated"), "judges": ("judge", "rule")}
 EVERYBODY = "everybody"
-NO_SIDES = Estimate(None, None, None, 0, "share", "ties only")
 
 
-class Value(Model):
-    """An estimate for JSON: `value` is null where `note` says why; the interval is at 95 %."""
+class Contrast(Model):
+    """Agreement on the same two responses, asked in two ways (pair, rank, rate), and `first` less `second`."""
 
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    unit: str
-    note: str
-
-
-class Line(Model):
-    """One named value; `help` says in a sentence what it is."""
-
-    name: str
-    help: str
-    estimate: Value
+    ways: tuple[str, str]
+    measure: str
+    first: Value
+    second: Value
+    difference: Value
 
 
-class Person(Model):
-    """One annotator in numbers."""
+class Judge(Model):
+    """A judge beside people (see `statistics.JudgeAgreement`)."""
 
     name: str
     kind: str
-    votes: int
-    ties: int
-    reliability: Value
-    gold: Value | None
-    gold_alert: bool
-    first: Value
-    length: Value
-    seconds: Value | None
-    longest_run: Value
-    run_chance: float | None
+    majority: Value
+    kappa: Value
+    person: Value
+    people: Value
+    gap: Value
 
 
 class Insight(Model):
-    """Everything on the page."""
+    """Everything on the page, from the answers of `whose`; `known`: whose answers there are; `parted`: the items that
+    annotators (or judges and people) part on most."""
 
-    agreement: tuple[Line, ...]
-    people: tuple[Person, ...]
-    bias: tuple[Line, ...]
-    leaderboard: tuple[Line, ...]
-    values: tuple[Line, ...]
+    whose: Whose
+    known: tuple[Whose, ...]
+    verdict: Verdict | None = None
+    parted: tuple[Parted, ...] = ()
+    questions: tuple[Question, ...] = ()
+    agreement: tuple[Line, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
+    judges: tuple[Judge, ...] = ()
+    people: tuple[Person, ...] = ()
+    bias: tuple[Line, ...] = ()
+    leaderboard: tuple[Line, ...] = ()
+    circles: tuple[Line, ...] = ()
+    timeline: Timeline | None = None
 
 
-def insight(database: Database, who: Member) -> Insight:
-    """The project's numbers.  Needs view."""
-    return _computed(tuple(tables.pair_labels(database, who)), tuple(tables.value_labels(database, who)))
+def insight(database: Database, who: Member, whose: Whose | None = None) -> Insight:
+    """The project's numbers, from the answers of `whose` (default: people, or else judges).  Needs view.
+
+    They are kept until something is answered or changed: the key of what is kept is the state of the project.
+    """
+    who.require("view")
+    with database.read() as connection:
+        state = _state(connection, who.project_id)
+    with _ONE_AT_A_TIME:
+        pairs, values, _ = _read(database, who.project_id, state)
+        found = _computed(database, who.project_id, state, whose or _usual(pairs, values))
+    with database.read() as connection:  # no text is kept: it may be redacted
+        return found.model_copy(update={"parted": _with_prompts(connection, found.parted)})
 
 
-@lru_cache(maxsize=8)
-def _computed(pairs: tuple[PairLabel, ...], values: tuple[ValueLabel, ...]) -> Insight:
-    plain = [label for label in pairs if label.gold is None]
+# kept between requests ------------------------------------------------------------------------------------------------
+
+_ONE_AT_A_TIME = Lock()  # who asks for the same numbers meanwhile waits and finds them made
+State = tuple[object, ...]
+
+
+def _state(connection: Connection, project_id: int) -> State:
+    """What the numbers follow from: answers are only ever added (purging takes whole projects); settings, gold items and
+    redactions are audited."""
+    answers = (
+        select(func.max(Annotation.id), func.count())
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project_id)
+    )
+    gold = select(func.count()).select_from(Gold).join(Item).where(Item.project_id == project_id)
+    events = select(func.max(AuditEvent.id)).where(AuditEvent.project_id == project_id)
+    return (*connection.execute(answers).one(), connection.scalar(gold), connection.scalar(events))
+
+
+@lru_cache(maxsize=4)
+def _read(database: Database, project_id: int, state: State) -> tuple[Pairs, Values, Sides]:
+    with database.read() as connection:
+        pairs = labels.read_pairs(connection, project_id)
+        values = labels.read_values(connection, project_id)
+    return pairs, values, sides_of(pairs, values)
+
+
+@lru_cache(maxsize=16)
+def _computed(database: Database, project_id: int, state: State, whose: Whose) -> Insight:
+    return compute(*_read(database, project_id, state), whose)
+
+
+# the sections ---------------------------------------------------------------------------------------------------------
+
+
+def compute(pairs: Pairs, values: Values, sides: Sides, whose: Whose) -> Insight:
+    """The numbers from the answers of `whose`; "against": judges beside people, and where they part."""
+    known = _known(pairs, values)
+    if whose == "against":
+        return _against(pairs, known)
+    own, own_values = pairs.where(_of(pairs.kind, whose)), values.where(_of(values.kind, whose))
+    own_sides = sides.where(_of(sides.kind, whose))
+    plain = own.where(np.isnan(own.gold))
+    asked = _questions(plain, own_values)
     return Insight(
-        agreement=_agreement(plain),
-        people=_people(pairs),
-        bias=_bias(pairs),
-        leaderboard=_leaderboard(plain),
-        values=_values(values),
+        whose=whose,
+        known=known,
+        verdict=verdict(asked),
+        parted=worst_items(plain, own_values),
+        questions=tuple(question for question, _ in asked),
+        agreement=agreement(plain),
+        contrasts=contrasts(own_sides),
+        people=people(own, own_sides),
+        bias=bias(own),
+        leaderboard=leaderboard(plain),
+        circles=circles(plain),
+        timeline=timeline(plain, own_values),
     )
 
 
-def _agreement(labels: Sequence[PairLabel]) -> tuple[Line, ...]:
-    """How far annotators agree on pairs."""
-    if not labels:
+def _against(pairs: Pairs, known: tuple[Whose, ...]) -> Insight:
+    plain = pairs.where(np.isnan(pairs.gold))
+    human, programs = (plain.where(_of(plain.kind, whose)) for whose in ("people", "judges"))
+    parted = parted_from_judges(human, programs)
+    return Insight(whose="against", known=known, parted=parted, judges=judges(human, programs))
+
+
+def _of(kind: Column, whose: Whose) -> Column:
+    return np.isin(kind, KINDS[whose]) if whose in KINDS else np.ones(kind.size, bool)
+
+
+def _known(pairs: Pairs, values: Values) -> tuple[Whose, ...]:
+    kinds = np.concatenate([pairs.kind, values.kind])
+    human, programs = (bool(np.isin(kinds, KINDS[name]).any()) for name in ("people", "judges"))
+    if human and programs:
+        return ("people", "judges", "against", "all")
+    return ("people",) if human else ("judges",) if programs else ()
+
+
+def _usual(pairs: Pairs, values: Values) -> Whose:
+    return next(iter(_known(pairs, values)), "people")
+
+
+def agreement(pairs: Pairs) -> tuple[Line, ...]:
+    """How far annotators agree on pairs: on the side (three categories), and ordinally on the whole scale."""
+    if not len(pairs):
         return ()
-    signs = _votes(labels, lambda label: _sign(label.preference), [-1, 0, 1])
-    scale = _votes(labels, lambda label: label.preference, list(range(-3, 4)))
+    signs = votes_of(pairs, pairs.side, SIDES)
+    scale = votes_of(pairs, pairs.preference, tuple(range(-3, 4)))
     return (
-        _line("Agreement", "Share of pairs of answers to an item that name the same winner (or both a tie).",
-              statistics.percent_agreement(signs, how=HOW)),
-        _line("Fleiss' kappa", "The same beyond chance: 0 is chance, 1 is perfect.", statistics.fleiss_kappa(signs, how=HOW)),
-        _line("Gwet's AC1", "Beyond chance, and steady when one answer is much more common.", statistics.gwet_ac(signs, how=HOW)),
-        _line("Krippendorff's alpha, ordinal", "On the whole scale: near answers count as near.",
-              statistics.krippendorff_alpha(scale, "ordinal", how=HOW)),
-    )  # fmt: skip
-
-
-def _people(labels: Sequence[PairLabel]) -> tuple[Person, ...]:
-    """One row per annotator, most answers first."""
-    if not labels:
-        return ()
-    names = [label.annotator for label in labels]
-    clusters = [label.prompt_id for label in labels]
-    first, longer = [_first_won(label) for label in labels], [_longer(label) for label in labels]
-    # Without the ties: as a label of its own a tie takes in every pair that people see differently, and nobody looks reliable.
-    decided = [label for label in labels if label.preference]
-    sides = _votes(decided, lambda label: _sign(label.preference), [-1, 1])
-    reliable = statistics.dawid_skene(sides, how=HOW).accuracy if decided else {}
-    position = statistics.position_bias(names, first, clusters=clusters, how=HOW)
-    length = statistics.length_bias(names, first, longer, clusters=clusters, how=HOW)
-    runs = statistics.straight_lining(names, [_as_clicked(label) for label in labels], how=HOW)
-    gold, speed = _gold(labels), _speed(labels)
-    grouped: dict[str, list[PairLabel]] = defaultdict(list)
-    for label in labels:
-        grouped[label.annotator].append(label)
-    return tuple(
-        Person(
-            name=name,
-            kind=own[0].kind,
-            votes=len(own),
-            ties=sum(label.preference == 0 for label in own),
-            reliability=_value(reliable.get(name, NO_SIDES)),
-            gold=_value(gold[name].accuracy) if name in gold else None,
-            gold_alert=name in gold and gold[name].alert,
-            first=_value(position[name].rate),
-            length=_value(length[name]),
-            seconds=_value(speed[name].median) if name in speed else None,
-            longest_run=_value(runs[name].longest),
-            run_chance=runs[name].chance,
-        )
-        for name, own in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0]))
+        line("share", statistics.percent_agreement(signs, how=HOW)),
+        line("kappa", statistics.fleiss_kappa(signs, how=HOW)),
+        line("ac1", statistics.gwet_ac(signs, how=HOW)),
+        line("alpha", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)),
     )
 
 
-def _bias(labels: Sequence[PairLabel]) -> tuple[Line, ...]:
+def _questions(pairs: Pairs, values: Values) -> list[tuple[Question, Estimate]]:
+    """Ordinal alpha of every question that was asked."""
+    found: list[tuple[str, str, Estimate]] = []
+    if len(pairs):
+        scale = votes_of(pairs, pairs.preference, tuple(range(-3, 4)))
+        found.append(("pair", "", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)))
+    for name, criterion in sorted(set(zip(values.question.tolist(), values.criterion.tolist(), strict=True))):
+        own = values.where((values.question == name) & (values.criterion == criterion))
+        found.append((name, criterion, statistics.krippendorff_alpha(value_votes(own), "ordinal", how=HOW)))
+    return [
+        (Question(name=name, criterion=criterion, alpha=value(alpha), level=level(alpha)), alpha)
+        for name, criterion, alpha in found
+    ]
+
+
+def contrasts(sides: Sides) -> tuple[Contrast, ...]:
+    """Whether people agree more when they compare two responses than when they rank or rate the same two."""
+    votes = {
+        way: statistics.Votes.from_triplets(
+            own.pair,
+            own.annotator,
+            own.side,
+            categories=list(SIDES),
+            clusters=own.prompt,
+            mirrored=True,
+        )
+        for way in ("pair", "rank", "rate")
+        if len(own := sides.where(sides.way == way))
+    }
+    found = []
+    for ways in combinations(votes, 2):
+        for measure in ("share", "alpha"):
+            told = statistics.contrast(votes[ways[0]], votes[ways[1]], measure, how=HOW)
+            if told.first.n:
+                numbers = {name: value(estimate) for name, estimate in vars(told).items()}
+                found.append(Contrast(ways=ways, measure=measure, **numbers))
+    return tuple(found)
+
+
+def judges(human: Pairs, programs: Pairs) -> tuple[Judge, ...]:
+    """Every judge beside people, on pairs."""
+    if not len(human):
+        return ()
+    votes = votes_of(human, human.side, SIDES)
+    found = []
+    for name in np.unique(programs.annotator).tolist():
+        own = programs.where(programs.annotator == name)
+        numbers = vars(statistics.judge_agreement(own.item, own.side, votes, how=HOW))
+        shown = {key: value(estimate) for key, estimate in numbers.items()}
+        found.append(Judge(name=name, kind=str(own.kind[0]), **shown))
+    return tuple(found)
+
+
+def bias(pairs: Pairs) -> tuple[Line, ...]:
     """Habits of everybody together."""
-    if not labels:
+    if not len(pairs):
         return ()
-    names = [EVERYBODY] * len(labels)
-    clusters = [label.prompt_id for label in labels]
-    first, longer = [_first_won(label) for label in labels], [_longer(label) for label in labels]
-    position = statistics.position_bias(names, first, clusters=clusters, how=HOW)[EVERYBODY]
-    length = statistics.length_bias(names, first, longer, clusters=clusters, how=HOW)[EVERYBODY]
-    return (
-        _line("Chose what was shown first", "Share of decided answers; 0.5 is fair.", position.rate),
-        _line("Side", "Logits in favour of what was shown first; 0 is fair.", position.side),
-        _line("Length", "Logits per standard deviation of length in favour of the longer response.", length),
-    )
+    names = np.full(len(pairs), EVERYBODY)
+    first, longer = first_won(pairs), longer_first(pairs)
+    position = statistics.position_bias(names, first, clusters=pairs.prompt, how=HOW)[EVERYBODY]
+    length = statistics.length_bias(names, first, longer, clusters=pairs.prompt, how=HOW)[EVERYBODY]
+    return line("first", position.rate), line("side", position.side), line("length", length)
 
 
-def _leaderboard(labels: Sequence[PairLabel]) -> tuple[Line, ...]:
-    """Strengths of the models, best first."""
-    met = [label for label in labels if label.models[0] != label.models[1]]
-    if not met:
+def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
+    """Bradley-Terry strengths of the models, best first; what being shown first is worth is taken out."""
+    met = pairs.where(pairs.model[:, 0] != pairs.model[:, 1])
+    if not len(met):
         return ()
-    found = statistics.bradley_terry(
-        [label.models[0] for label in met],
-        [label.models[1] for label in met],
-        [_slot_zero_won(label) for label in met],
-        clusters=[label.prompt_id for label in met],
-        how=HOW,
-    )
+    rows = np.arange(len(met))
+    first, second = met.model[rows, met.first_shown], met.model[rows, 1 - met.first_shown]
+    found = statistics.bradley_terry(first, second, first_won(met), side=True, clusters=met.prompt, how=HOW)
     ranked = sorted(found.players.items(), key=lambda item: -(item[1].value or 0.0))
-    return tuple(
-        _line(str(name), "Bradley-Terry strength in logits; 0 is the average.", found)
-        for name, found in ranked
-    )
+    return tuple(line(str(name), strength) for name, strength in ranked)
 
 
-def _values(labels: Sequence[ValueLabel]) -> tuple[Line, ...]:
-    """Agreement on ranks, ratings, acceptance and marks."""
-    grouped: dict[str, list[ValueLabel]] = defaultdict(list)
-    for label in labels:
-        grouped[f"{label.question} {label.unit[2]}".strip()].append(label)
-    lines = []
-    for question, own in sorted(grouped.items()):
-        votes = statistics.Votes.from_triplets(
-            [f"{label.unit[0]}/{label.unit[1]}" for label in own],
-            [label.annotator for label in own],
-            [label.value for label in own],
-            clusters=[label.unit[0] for label in own],
-        )
-        name = question.replace(":", ": ")
-        lines.append(
-            _line(
-                name,
-                "Krippendorff's alpha, ordinal.",
-                statistics.krippendorff_alpha(votes, "ordinal", how=HOW),
-            )
-        )
-    return tuple(lines)
+def circles(pairs: Pairs) -> tuple[Line, ...]:
+    """A over B, B over C, C over A: in the answers of one annotator, and in those of all together."""
+    decided = pairs.where(pairs.side != 0)
+    if not len(decided):
+        return ()
+    rows = np.arange(len(decided))
+    second_won = (decided.side > 0).astype(int)
+    who = np.unique(decided.annotator, return_inverse=True)[1]
+    own = decided.prompt * (1 + who.max()) + who
+    found = []
+    for name, group in (("one", own), ("all", decided.prompt)):
+        _, number, size = np.unique(group, return_inverse=True, return_counts=True)
+        kept = size[number] >= 3  # fewer make no triple
+        winners = decided.response[rows, second_won][kept]
+        losers = decided.response[rows, 1 - second_won][kept]
+        told = statistics.three_cycles(group[kept], winners, losers, how=HOW)
+        if told.triples:
+            found.append(line(name, told.rate))
+    return tuple(found)
 
 
-def _votes(
-    labels: Sequence[PairLabel], said: Callable[[PairLabel], int], categories: list[int]
-) -> statistics.Votes:
-    return statistics.Votes.from_triplets(
-        [label.item_id for label in labels],
-        [label.annotator for label in labels],
-        [said(label) for label in labels],
-        categories=categories,
-        clusters=[label.prompt_id for label in labels],
-        mirrored=True,
-    )
-
-
-def _gold(labels: Sequence[PairLabel]) -> Mapping[Any, statistics.GoldAccuracy]:
-    known = [label for label in labels if label.gold is not None]
-    right = [float(_sign(label.preference) == _sign(label.gold or 0)) for label in known]
-    return statistics.gold_accuracy([label.annotator for label in known], right)
-
-
-def _speed(labels: Sequence[PairLabel]) -> Mapping[Any, statistics.Speed]:
-    timed = [label for label in labels if label.active_ms is not None]
-    seconds = [(label.active_ms or 0) / 1000 for label in timed]
-    return statistics.speed([label.annotator for label in timed], seconds, how=HOW)
-
-
-def _sign(preference: int) -> int:
-    return (preference > 0) - (preference < 0)
-
-
-def _slot_zero_won(label: PairLabel) -> float:
-    return 0.5 - 0.5 * _sign(label.preference)
-
-
-def _first_won(label: PairLabel) -> float:
-    """1 where the response shown first won, 0 where the other did, one half for a tie."""
-    won = _slot_zero_won(label)
-    return won if label.first_shown == 0 else 1 - won
-
-
-def _longer(label: PairLabel) -> int:
-    """By how many characters the response shown first is the longer one."""
-    return label.lengths[label.first_shown] - label.lengths[1 - label.first_shown]
-
-
-def _as_clicked(label: PairLabel) -> int:
-    return label.preference if label.first_shown == 0 else -label.preference
-
-
-def _line(name: str, help: str, found: Estimate) -> Line:
-    return Line(name=name, help=help, estimate=_value(found))
-
-
-def _value(found: Estimate) -> Value:
-    return Value(**vars(found))
+def _with_prompts(connection: Connection, parted: tuple[Parted, ...]) -> tuple[Parted, ...]:
+    ids = [one.item_id for one in parted]
+    query = select(Item.id, PromptRow.content).join(PromptRow, PromptRow.id == Item.prompt_id)
+    prompts = {
+        row.id: Prompt.from_json(row.content).text()
+        for row in connection.execute(query.where(Item.id.in_(ids)))
+    }
+    return tuple(one.model_copy(update={"prompt": prompts[one.item_id]}) for one in parted)

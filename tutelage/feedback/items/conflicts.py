@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
-from tutelage.store.current import IS_CURRENT
-from tutelage.store.schema import Annotation, Item
+from tutelage.store.current import IS_CURRENT, IS_SETTLING
+from tutelage.store.schema import Annotation, Annotator, Item, PromptRow
 from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, StepMarkRow
 
 APART = 0.5  # share of the scale that ratings lie apart to be a conflict
@@ -42,13 +42,31 @@ def conflicts(
 
 
 def settled_items(connection: Connection, project_id: int) -> set[int]:
-    """The items that somebody has settled."""
+    """The items that somebody has settled, and nobody has reopened since."""
     query = (
         select(Annotation.item_id)
         .join(Item, Item.id == Annotation.item_id)
-        .where(Item.project_id == project_id, Annotation.role == "adjudication")
+        .where(Item.project_id == project_id, IS_SETTLING)
     )
     return set(connection.scalars(query))
+
+
+def settlements(connection: Connection, project_id: int, *conditions: ColumnElement[bool]) -> list[Row[Any]]:
+    """(annotation_id, item_id, by, at, content) of the adjudications that hold, newest first; content: the prompt's."""
+    query = (
+        select(
+            Annotation.id.label("annotation_id"),
+            Annotation.item_id,
+            Annotator.name.label("by"),
+            Annotation.submitted_at.label("at"),
+            PromptRow.content,
+        )
+        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .join(Item, Item.id == Annotation.item_id)
+        .join(PromptRow, PromptRow.id == Item.prompt_id)
+        .where(Item.project_id == project_id, IS_SETTLING, *conditions)
+    )
+    return list(connection.execute(query.order_by(Annotation.id.desc())))
 
 
 def unsettled(connection: Connection, project_id: int) -> list[int]:

@@ -3,55 +3,51 @@
 from __future__ import annotations
 
 from tutelage.feedback.statistics.agreement import (
+    Contrast,
     cohen_kappa,
+    contrast,
     fleiss_kappa,
     gwet_ac,
     krippendorff_alpha,
-    pairwise_kappa,
     percent_agreement,
 )
-from tutelage.feedback.statistics.attention import Run, Speed, answer_entropy, speed, straight_lining
-from tutelage.feedback.statistics.bradley_terry import (
-    CrowdStrengths,
-    Strengths,
-    bradley_terry,
-    crowd_bradley_terry,
-)
+from tutelage.feedback.statistics.attention import Run, speed, straight_lining
+from tutelage.feedback.statistics.bradley_terry import Strengths, bradley_terry
 from tutelage.feedback.statistics.crowd_pairs import CrowdPairs, crowd_pairs
 from tutelage.feedback.statistics.dawid_skene import DawidSkene, dawid_skene
 from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling
 from tutelage.feedback.statistics.gold import GoldAccuracy, gold_accuracy
 from tutelage.feedback.statistics.habits import PositionBias, consistency, length_bias, position_bias
+from tutelage.feedback.statistics.judging import JudgeAgreement, judge_agreement
 from tutelage.feedback.statistics.transitivity import Cycles, three_cycles
 from tutelage.feedback.statistics.votes import Votes
 
 __all__ = [
     "ENOUGH",
+    "Contrast",
     "CrowdPairs",
-    "CrowdStrengths",
     "Cycles",
     "DawidSkene",
     "Estimate",
     "GoldAccuracy",
+    "JudgeAgreement",
     "PositionBias",
     "Resampling",
     "Run",
-    "Speed",
     "Strengths",
     "Votes",
-    "answer_entropy",
     "bradley_terry",
     "cohen_kappa",
     "consistency",
-    "crowd_bradley_terry",
+    "contrast",
     "crowd_pairs",
     "dawid_skene",
     "fleiss_kappa",
     "gold_accuracy",
     "gwet_ac",
+    "judge_agreement",
     "krippendorff_alpha",
     "length_bias",
-    "pairwise_kappa",
     "percent_agreement",
     "position_bias",
     "speed",

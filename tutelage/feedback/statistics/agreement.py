@@ -11,91 +11,102 @@ sides swapped.  All measures are those of the plain votes on twice the items, ea
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums
 from tutelage.feedback.statistics.votes import Votes, as_votes
 from tutelage.statistics import Floats
 
-Weights = Literal["none", "linear", "quadratic"] | ArrayLike
-Level = Literal["nominal", "ordinal", "interval"]
+Level = Literal["nominal", "ordinal"]
 ALIKE = "not defined: all votes are the same, so chance alone would agree as much"
 OVERLAP = "items with two votes or more"
+Measure = Literal["share", "alpha"]
 
 
-def percent_agreement(
-    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
-) -> Estimate:
+@dataclass(frozen=True)
+class Contrast:
+    """A measure of two sets of votes on the same items, and `first` less `second`."""
+
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class _Summable:
+    """A measure as a statistic of column sums, over the items [I] with two votes or more."""
+
+    columns: Floats
+    statistic: Callable[[Floats], Floats]
+    items: NDArray
+    clusters: NDArray[np.int64]
+
+
+def percent_agreement(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
     """The share of pairs of votes on an item that agree, mean over items with two votes or more.
 
-    `weights` give partial credit (see `fleiss_kappa`). When every item agrees, or none does, the bootstrap has no width
-    and the Wilson interval over the clusters stands in for it.
+    When every item agrees, or none does, the bootstrap has no width and the Wilson interval over the clusters stands in.
     """
-    agreed, clusters, _ = _item_agreement(as_votes(votes), weights)
-    columns = np.stack([agreed, np.ones_like(agreed)], axis=1)
-    return from_sums(_ratio, columns, clusters, agreed.size, "share", how, what=OVERLAP, rate=True)
+    agreed = _item_agreement(as_votes(votes))
+    n = agreed.items.size
+    return from_sums(
+        agreed.statistic, agreed.columns, agreed.clusters, n, "share", how, what=OVERLAP, rate=True
+    )
 
 
 def cohen_kappa(
     first: ArrayLike,
     second: ArrayLike,
     *,
-    weights: Weights = "none",
     categories: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     mirrored: bool = False,
     how: Resampling = DEFAULT,
 ) -> Estimate:
-    """Cohen's kappa of two annotators (or a judge and people) on the same items: 1 - observed / expected disagreement.
+    """Cohen's kappa (1960) of two annotators on the same items: (observed - expected) / (1 - expected) agreement.
 
-    `first` and `second` [items] hold None or NaN where one of them did not vote. `weights` say how bad a disagreement is:
-    "none" (all alike), "linear" or "quadratic" in the distance of the categories' ranks, or a matrix [C, C] of
-    disagreements with a zero diagonal (Cohen 1960, 1968). `mirrored` as in `Votes`.
+    `first` and `second` [items] hold None or NaN where one of them did not vote. `mirrored` as in `Votes`.
     """
     pair = np.stack([np.asarray(first, object), np.asarray(second, object)], axis=1)
     votes = Votes.from_matrix(pair, categories, clusters, mirrored=mirrored)
-    return _cohen(votes, 0, 1, weights, how)
+    size = len(votes.categories)
+    said = np.full((2, len(votes.items)), -1)
+    said[votes.annotator, votes.item] = votes.label
+    both = np.all(said >= 0, axis=0)
+    table = np.eye(size * size)[said[0, both] * size + said[1, both]]
+    if votes.mirrored:
+        table = table + table[:, ::-1]
+
+    def kappa(sums: Floats) -> Floats:
+        cells = sums.reshape(*sums.shape[:-1], size, size)
+        n = cells.sum(axis=(-2, -1))
+        observed = np.trace(cells, axis1=-2, axis2=-1) / n
+        expected = np.sum(cells.sum(axis=-1) * cells.sum(axis=-2), axis=-1) / n**2
+        return _one_minus(1 - observed, 1 - expected)
+
+    n, what = int(both.sum()), "items that both voted on"
+    return from_sums(kappa, table, votes.cluster[both], n, "coefficient", how, what=what, undefined=ALIKE)
 
 
-def pairwise_kappa(
-    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
-) -> dict[tuple, Estimate]:
-    """Cohen's kappa of every two annotators, by their names."""
-    found = as_votes(votes)
-    found.require_one_each()
-    names = found.annotators.tolist()
-    return {
-        (names[a], names[b]): _cohen(found, a, b, weights, how) for a, b in combinations(range(len(names)), 2)
-    }
-
-
-def fleiss_kappa(
-    votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT
-) -> Estimate:
+def fleiss_kappa(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
     """Fleiss's kappa (1971) for any number of annotators, who need not be the same from item to item.
 
     With numbers of votes that differ from item to item, an item counts as one whatever its number (Gwet 2014, chapter 2).
-    `weights` as in `cohen_kappa`; the largest disagreement counts as none agreed.
     """
-    return _beyond_chance(votes, weights, how, lambda p, agree: np.einsum("...k,kl,...l->...", p, agree, p))
+    return _beyond_chance(votes, how, lambda p: np.sum(p**2, axis=-1))
 
 
-def gwet_ac(votes: Votes | ArrayLike, *, weights: Weights = "none", how: Resampling = DEFAULT) -> Estimate:
-    """Gwet's AC1, or AC2 with `weights` (as in `fleiss_kappa`): agreement beyond chance that stays meaningful on skewed labels.
+def gwet_ac(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
+    """Gwet's AC1: agreement beyond chance that stays meaningful on skewed labels.
 
     Chance depends on how many categories are possible: give `Votes` with its `categories` when not all of them occur
     (Gwet 2008; 2014, chapters 2 and 5).
     """
-
-    def chance(p: Floats, agree: Floats) -> Floats:
-        size = agree.shape[0]
-        return agree.sum() / max(1, size * (size - 1)) * np.sum(p * (1 - p), axis=-1)
-
-    return _beyond_chance(votes, weights, how, chance)
+    return _beyond_chance(votes, how, lambda p: np.sum(p * (1 - p), axis=-1) / max(1, p.shape[-1] - 1))
 
 
 def krippendorff_alpha(
@@ -103,50 +114,67 @@ def krippendorff_alpha(
 ) -> Estimate:
     """Krippendorff's alpha: 1 - observed / expected disagreement, with missing votes as they are.
 
-    `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between), "interval"
-    (the squared difference of the categories, which must be numbers). Krippendorff 2011. Of `mirrored` votes it is the alpha
-    of twice the items (see above), his correction for few votes included: it then counts 2N votes.
+    `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between). Krippendorff
+    2011. Of `mirrored` votes it is the alpha of twice the items (see above), his correction for few votes included: it
+    then counts 2N votes.
     """
-    found = as_votes(votes)
-    found.require_one_each()
-    counts = found.counts()
-    kept = counts.sum(axis=1) >= 2
-    counts = counts[kept]
-    if found.mirrored:
-        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]), found.categories)
-        columns = columns[: len(counts)] + columns[len(counts) :]
-    else:
-        columns, statistic = _ALPHA[level](counts, found.categories)
-    clusters = found.cluster[kept]
+    alpha = _alpha(as_votes(votes), level)
+    n = alpha.items.size
     return from_sums(
-        statistic, columns, clusters, int(kept.sum()), "coefficient", how, what=OVERLAP, undefined=ALIKE
+        alpha.statistic, alpha.columns, alpha.clusters, n, "coefficient", how, what=OVERLAP, undefined=ALIKE
     )
 
 
-def disagreement(weights: Weights, size: int) -> Floats:
-    """The matrix [size, size] of what a disagreement costs, 0 on the diagonal; ValueError for a wrong matrix."""
-    ranks = np.arange(size)
-    distance = np.abs(ranks[:, None] - ranks[None, :]).astype(float)
-    if isinstance(weights, str):
-        known = {"none": np.sign(distance), "linear": distance, "quadratic": distance**2}
-        if weights not in known:
-            raise ValueError(
-                f"weights={weights!r} is none of {', '.join(known)}; or give a matrix of disagreements."
-            )
-        return known[weights]
-    matrix = np.asarray(weights, float)
-    if matrix.shape != (size, size) or np.any(np.diag(matrix) != 0) or np.any(matrix < 0):
-        raise ValueError(
-            f"the weights must be {size} x {size} disagreements, not below 0 and 0 on the diagonal, for the {size} "
-            "categories of these votes."
+def contrast(
+    first: Votes, second: Votes, measure: Measure = "alpha", *, how: Resampling = DEFAULT
+) -> Contrast:
+    """Agreement on the same items asked in two ways: over the items that have two votes or more in both sets.
+
+    `measure`: "share" as in `percent_agreement`, or nominal "alpha".  Items are known by their names in `Votes.items`; the
+    interval of the difference comes from drawing each item with its votes of both sets.
+    """
+    rate = measure == "share"
+    one, other = (_item_agreement(v) if rate else _alpha(v, "nominal") for v in (first, second))
+    _, mine, theirs = np.intersect1d(one.items, other.items, assume_unique=True, return_indices=True)
+    columns = np.concatenate([one.columns[mine], other.columns[theirs]], axis=1)
+    cut = one.columns.shape[1]
+    unit, what = "share" if rate else "coefficient", "items with two votes or more in both"
+
+    def estimated(statistic: Callable[[Floats], Floats], rate: bool = False) -> Estimate:
+        clusters = one.clusters[mine]
+        return from_sums(
+            statistic, columns, clusters, mine.size, unit, how, what=what, undefined=ALIKE, rate=rate
         )
-    return matrix
+
+    return Contrast(
+        estimated(lambda sums: one.statistic(sums[..., :cut]), rate),
+        estimated(lambda sums: other.statistic(sums[..., cut:]), rate),
+        estimated(lambda sums: one.statistic(sums[..., :cut]) - other.statistic(sums[..., cut:])),
+    )
 
 
-def _cost(votes: Votes, weights: Weights) -> Floats:
-    """`disagreement` between the categories; of mirrored votes, its mean over both orders of the sides."""
-    cost = disagreement(weights, len(votes.categories))
-    return (cost + cost[::-1, ::-1]) / 2 if votes.mirrored else cost
+def _alpha(votes: Votes, level: Level) -> _Summable:
+    votes.require_one_each()
+    counts = votes.counts()
+    kept = counts.sum(axis=1) >= 2
+    counts = counts[kept]
+    if votes.mirrored:
+        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]))
+        columns = columns[: len(counts)] + columns[len(counts) :]
+    else:
+        columns, statistic = _ALPHA[level](counts)
+    return _Summable(columns, statistic, votes.items[kept], votes.cluster[kept])
+
+
+def _item_agreement(votes: Votes) -> _Summable:
+    """The share of pairs of votes on an item that agree."""
+    votes.require_one_each()
+    counts = votes.counts()
+    kept = counts.sum(axis=1) >= 2
+    n = counts[kept].sum(axis=1)
+    agreed = np.sum(counts[kept] * (counts[kept] - 1), axis=1) / (n * (n - 1))
+    columns = np.stack([agreed, np.ones_like(agreed)], axis=1)
+    return _Summable(columns, _ratio, votes.items[kept], votes.cluster[kept])
 
 
 def _ratio(sums: Floats) -> Floats:
@@ -160,70 +188,26 @@ def _one_minus(top: Floats, bottom: Floats) -> Floats:
         return np.where(bottom > 1e-12, 1 - top / bottom, np.nan)
 
 
-def _cohen(votes: Votes, a: int, b: int, weights: Weights, how: Resampling) -> Estimate:
-    size = len(votes.categories)
-    said = np.full((2, len(votes.items)), -1)
-    for row, annotator in enumerate((a, b)):
-        mine = votes.annotator == annotator
-        said[row, votes.item[mine]] = votes.label[mine]
-    both = np.all(said >= 0, axis=0)
-    table = np.eye(size * size)[said[0, both] * size + said[1, both]]
-    if votes.mirrored:
-        table = table + table[:, ::-1]
-    cost = _cost(votes, weights)
-
-    def kappa(sums: Floats) -> Floats:
-        cells = sums.reshape(*sums.shape[:-1], size, size)
-        n = cells.sum(axis=(-2, -1))
-        expected = np.einsum("...k,kl,...l->...", cells.sum(axis=-1), cost, cells.sum(axis=-2))
-        return _one_minus(n * np.sum(cells * cost, axis=(-2, -1)), expected)
-
-    clusters = votes.cluster[both]
-    what = "items that both voted on"
-    return from_sums(kappa, table, clusters, int(both.sum()), "coefficient", how, what=what, undefined=ALIKE)
-
-
-def _item_agreement(votes: Votes, weights: Weights) -> tuple[Floats, np.ndarray, Floats]:
-    """Per item with two votes or more: the share of pairs that agree; its cluster; and the matrix of agreements."""
-    votes.require_one_each()
-    counts, cost = votes.counts(), _cost(votes, weights)
-    agree = 1 - cost / (cost.max() or 1)
-    kept = counts.sum(axis=1) >= 2
-    mine = counts[kept]
-    n = mine.sum(axis=1)
-    return np.sum(mine * (mine @ agree - 1), axis=1) / (n * (n - 1)), votes.cluster[kept], agree
-
-
-def _beyond_chance(
-    votes: Votes | ArrayLike, weights: Weights, how: Resampling, chance: Callable[[Floats, Floats], Floats]
-) -> Estimate:
+def _beyond_chance(votes: Votes | ArrayLike, how: Resampling, chance: Callable[[Floats], Floats]) -> Estimate:
     """(observed - chance) / (1 - chance), with chance from the mean shares of the categories over all items with a vote."""
     found = as_votes(votes)
-    agreed, _, agree = _item_agreement(found, weights)
+    agreed = _item_agreement(found).columns[:, 0]
     counts = found.counts()
-    n = counts.sum(axis=1)
-    seen = n >= 1
+    size = counts.sum(axis=1)
+    seen = size >= 1
     columns = np.zeros((int(seen.sum()), counts.shape[1] + 3))
-    columns[n[seen] >= 2, 0] = agreed
-    columns[:, 1] = n[seen] >= 2
+    columns[size[seen] >= 2, 0] = agreed
+    columns[:, 1] = size[seen] >= 2
     columns[:, 2] = 1
-    shares = counts[seen] / n[seen, None]
+    shares = counts[seen] / size[seen, None]
     columns[:, 3:] = (shares + shares[:, ::-1]) / 2 if found.mirrored else shares
 
     def coefficient(sums: Floats) -> Floats:
-        by_chance = chance(sums[..., 3:] / sums[..., 2:3], agree)
+        by_chance = chance(sums[..., 3:] / sums[..., 2:3])
         return _one_minus(1 - _ratio(sums), 1 - by_chance)
 
-    return from_sums(
-        coefficient,
-        columns,
-        found.cluster[seen],
-        agreed.size,
-        "coefficient",
-        how,
-        what=OVERLAP,
-        undefined=ALIKE,
-    )
+    clusters, n = found.cluster[seen], agreed.size
+    return from_sums(coefficient, columns, clusters, n, "coefficient", how, what=OVERLAP, undefined=ALIKE)
 
 
 # ---- alpha: columns whose sums give the observed and the expected disagreement, per level ------------------------------
@@ -231,7 +215,7 @@ def _beyond_chance(
 Parts = tuple[Floats, Callable[[Floats], Floats]]
 
 
-def _nominal(counts: Floats, _: np.ndarray) -> Parts:
+def _nominal(counts: Floats) -> Parts:
     n = counts.sum(axis=1)
     apart = np.sum(counts * (n[:, None] - counts), axis=1) / np.maximum(n - 1, 1)
 
@@ -242,26 +226,7 @@ def _nominal(counts: Floats, _: np.ndarray) -> Parts:
     return np.column_stack([apart, counts]), alpha
 
 
-def _interval(counts: Floats, categories: np.ndarray) -> Parts:
-    try:
-        values = categories.astype(float)
-    except ValueError:
-        raise ValueError(
-            "alpha with level=interval needs categories that are numbers; use nominal or ordinal."
-        ) from None
-    n = counts.sum(axis=1)
-    values = values - (counts @ values).sum() / max(n.sum(), 1)  # centred: less is lost to rounding
-    first, second = counts @ values, counts @ values**2
-    apart = (n * second - first**2) / np.maximum(n - 1, 1)
-
-    def alpha(sums: Floats) -> Floats:
-        total, mean, square = sums[..., 1], sums[..., 2], sums[..., 3]
-        return _one_minus((total - 1) * sums[..., 0], total * square - mean**2)
-
-    return np.column_stack([apart, n, first, second]), alpha
-
-
-def _ordinal(counts: Floats, _: np.ndarray) -> Parts:
+def _ordinal(counts: Floats) -> Parts:
     """The cost depends on how often the categories between occur, so the whole table of coincidences is kept."""
     size = counts.shape[1]
     n = counts.sum(axis=1)
@@ -282,8 +247,7 @@ def _ordinal(counts: Floats, _: np.ndarray) -> Parts:
     return np.column_stack([counts, coincide.reshape(len(counts), size * size)]), alpha
 
 
-_ALPHA: dict[str, Callable[[Floats, np.ndarray], Parts]] = {
+_ALPHA: dict[str, Callable[[Floats], Parts]] = {
     "nominal": _nominal,
     "ordinal": _ordinal,
-    "interval": _interval,
 }

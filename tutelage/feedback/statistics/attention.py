@@ -1,4 +1,4 @@
-"""Whether an annotator reads before answering: speed, runs of the same answer, and how varied the answers are.
+"""Whether an annotator reads before answering: speed, and runs of the same answer.
 
 None of these proves anything alone: they say where to look.
 """
@@ -16,24 +16,12 @@ from tutelage.feedback.statistics.estimate import (
     Resampling,
     by_name,
     estimate,
-    from_sums,
     insufficient,
     row_weights,
     same_length,
-    share,
 )
 from tutelage.seeds import rng
 from tutelage.statistics import Floats, percentile_interval
-
-WORDS_PER_SECOND = 15.0  # over three times the speed of silent reading (238 words a minute, Brysbaert 2019)
-
-
-@dataclass(frozen=True)
-class Speed:
-    """`median`: seconds per vote. `too_fast`: share of votes faster than the text can be read, None without word counts."""
-
-    median: Estimate
-    too_fast: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -48,29 +36,19 @@ class Run:
 def speed(
     annotators: ArrayLike,
     seconds: ArrayLike,
-    words: ArrayLike | None = None,
     *,
-    fastest: float = WORDS_PER_SECOND,
     clusters: ArrayLike | None = None,
     how: Resampling = DEFAULT,
-) -> dict[object, Speed]:
-    """Median seconds per vote of each annotator.
-
-    With the `words` [n] to be read for each vote, also the share of votes too fast to have read them (`fastest`: words per s).
-    """
-    same_length(annotators=annotators, seconds=seconds, words=words, clusters=clusters)
+) -> dict[object, Estimate]:
+    """Median seconds per vote of each annotator.  Raises ValueError for times below 0 or missing."""
+    same_length(annotators=annotators, seconds=seconds, clusters=clusters)
     taken = np.asarray(seconds, float)
     if not np.all(taken >= 0):
         raise ValueError("seconds holds times below 0 or none at all: leave those votes out.")
-    found = {}
-    for name, rows in by_name(annotators):
-        mine = taken[rows]
-        hurried = None
-        if words is not None:
-            hurried = share(np.asarray(words, float)[rows] > fastest * mine, how)
-        own = None if clusters is None else np.asarray(clusters)[rows]
-        found[name] = Speed(_median(mine, own, how), hurried)
-    return found
+    return {
+        name: _median(taken[rows], None if clusters is None else np.asarray(clusters)[rows], how)
+        for name, rows in by_name(annotators)
+    }
 
 
 def straight_lining(
@@ -80,32 +58,6 @@ def straight_lining(
     same_length(annotators=annotators, answers=answers)
     codes = np.unique(np.asarray(answers), return_inverse=True)[1]
     return {name: _run(codes[rows], str(name), how) for name, rows in by_name(annotators)}
-
-
-def answer_entropy(
-    annotators: ArrayLike, answers: ArrayLike, *, clusters: ArrayLike | None = None, how: Resampling = DEFAULT
-) -> dict[object, Estimate]:
-    """Entropy in bits of the answers of each annotator: 0 when all are the same, log2(K) when K answers are equally frequent."""
-    same_length(annotators=annotators, answers=answers, clusters=clusters)
-    values, codes = np.unique(np.asarray(answers), return_inverse=True)
-    said = np.eye(values.size)[codes]
-    return {
-        name: from_sums(
-            _entropy,
-            said[rows],
-            None if clusters is None else np.asarray(clusters)[rows],
-            rows.size,
-            "bits",
-            how,
-            what="votes",
-        )
-        for name, rows in by_name(annotators)
-    }
-
-
-def _entropy(counts: Floats) -> Floats:
-    p = counts / counts.sum(axis=-1, keepdims=True)
-    return -np.sum(p * np.log2(np.where(p > 0, p, 1)), axis=-1)
 
 
 def _median(seconds: Floats, clusters: NDArray | None, how: Resampling) -> Estimate:

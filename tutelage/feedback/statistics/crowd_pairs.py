@@ -2,7 +2,7 @@
 
     P(vote for the first) = eta * sigmoid(d) + (1 - eta) * sigmoid(-d),   d ~ N(0, spread^2) of every pair its own
 
-With models as players the strengths are met by hundreds of votes (`crowd_bradley_terry`).  A pair of responses is met by a
+With models as players the strengths are met by hundreds of votes.  A pair of responses is met by a
 handful, to which a strength of its own would bend: so `d` is not fitted but integrated over, on the nodes of
 Gauss-Hermite quadrature, and only the reliabilities and the spread are learnt, from all pairs together, by EM.
 

@@ -22,7 +22,7 @@ from tutelage.feedback.statistics.estimate import (
     same_length,
     share,
 )
-from tutelage.feedback.statistics.logit import Design, Outcomes, fit
+from tutelage.feedback.statistics.logit import Design, fit
 from tutelage.statistics import Floats, clusters_of, percentile_interval
 
 RIDGE = 0.01  # keeps a slope finite where the votes are perfectly separated
@@ -32,7 +32,7 @@ DECIDED = "votes that are no ties"
 @dataclass(frozen=True)
 class PositionBias:
     """`rate`: share of decided votes for what was shown first (0.5 is fair), with Wilson interval. `side`: logits in favour
-    of it (0 is fair), ties as half wins, with `advantage` taken into account."""
+    of it (0 is fair), ties as half wins."""
 
     rate: Estimate
     side: Estimate
@@ -42,23 +42,18 @@ def position_bias(
     annotators: ArrayLike,
     first_won: ArrayLike,
     *,
-    advantage: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     how: Resampling = DEFAULT,
 ) -> dict[object, PositionBias]:
-    """Whether each annotator favours what is shown first.
-
-    `advantage` [n] is how much better the first shown response is by another measure (a reward model, others' votes), in
-    any unit: with it the side is told apart from having been shown better responses first. `clusters` [n]: drawn together.
-    """
-    n = same_length(annotators=annotators, first_won=first_won, advantage=advantage, clusters=clusters)
+    """Whether each annotator favours what is shown first.  `clusters` [n]: drawn together."""
+    n = same_length(annotators=annotators, first_won=first_won, clusters=clusters)
     won = _shares(first_won)
-    columns = [np.ones(n)] if advantage is None else [np.ones(n), _standard(advantage, "advantage")]
+    columns = np.ones((n, 1))
     found = {}
     for name, rows in by_name(annotators):
         mine = won[rows]
         rate = share(mine[mine != 0.5] > 0.5, how, what=DECIDED)
-        side = _effect(0, np.stack(columns, axis=1)[rows], mine, _some(clusters, rows), how)
+        side = _effect(0, columns[rows], mine, _some(clusters, rows), how)
         found[name] = PositionBias(rate, side)
     return found
 
@@ -138,8 +133,8 @@ def _effect(
     design = Design(none, none, 0, rows)
 
     def effects(weight: Floats, start: Floats | None) -> Floats:
-        win, loss = (np.add.reduceat(weight * part, begin, axis=1) for part in (won[order], 1 - won[order]))
-        return fit(design, Outcomes(win, np.zeros_like(win), loss), RIDGE, start=start)
+        firsts, n_of = (np.add.reduceat(weight * part, begin, axis=1) for part in (won[order], 1.0))
+        return fit(design, firsts, n_of, RIDGE, start=start)
 
     value = effects(np.ones((1, n)), None)
     blocks = row_weights(numbers[order], n, how)

@@ -4,7 +4,7 @@ The margin (in logits, in favour of the response shown first) of each of n compa
 
     strength[first] - strength[second] + columns @ effects.
 
-Parameters are rows [r, players + effects (+ 1)], one row per resample. Nothing of the size players x players is ever
+Parameters are rows [r, players + effects], one row per resample. Nothing of the size players x players is ever
 built: systems are solved by conjugate gradients, so that many players cost no more than their comparisons.
 """
 
@@ -62,36 +62,27 @@ class Design:
         return sums.reshape(rows, self.players).astype(float)
 
 
-@dataclass(frozen=True, eq=False)
-class Outcomes:
-    """How often each comparison was won by the first, tied, or won by the second: each [r, n]."""
-
-    win: Floats
-    tie: Floats
-    loss: Floats
-
-
 def fit(
     design: Design,
-    outcomes: Outcomes,
+    won: Floats,
+    n: Floats,
     ridge: Floats | float,
     *,
-    davidson: bool = False,
     start: Floats | None = None,
     steps: int = 50,
     tolerance: float = 1e-8,
 ) -> Floats:
-    """Parameters [r, D] of greatest likelihood less ridge / 2 * parameter^2.
+    """Parameters [r, players + Q] of greatest likelihood less ridge / 2 * parameter^2.
 
-    Ties count as half a win each, or, with `davidson`, have a probability of their own (Davidson 1970), whose log
-    weight is one more parameter at the end. `steps` bounds Newton's steps; the objective rises with each.
+    `n` [r, n] is how often each comparison was made, `won` how often its first won; a tie is half a win each. `steps`
+    bounds Newton's steps; the objective rises with each.
     """
-    rows = len(outcomes.win)
-    size = design.players + design.effects + davidson
+    rows = len(won)
+    size = design.players + design.effects
     parameters = np.zeros((rows, size)) if start is None else np.broadcast_to(start, (rows, size)).copy()
-    model = _Davidson(design, outcomes) if davidson else _HalfWins(design, outcomes)
+    model = _Likelihood(design, won, n)
     penalty = np.broadcast_to(np.asarray(ridge, float), (rows, size))
-    scale = 1 + np.sum(outcomes.win + outcomes.tie + outcomes.loss, axis=1, keepdims=True)
+    scale = 1 + np.sum(n, axis=1, keepdims=True)
     value, slope, curvature = _penalised(model, parameters, penalty)
     for _ in range(steps):
         if np.all(np.abs(slope) < tolerance * scale):
@@ -109,22 +100,18 @@ def fit(
     return parameters
 
 
-def _penalised(
-    model: _HalfWins | _Davidson, parameters: Floats, penalty: Floats
-) -> tuple[Floats, Floats, Floats]:
+def _penalised(model: _Likelihood, parameters: Floats, penalty: Floats) -> tuple[Floats, Floats, Floats]:
     """The objective [r], its slope [r, D], and the curvature of the likelihood."""
     value, slope, curvature = model.at(parameters)
     value = value - np.sum(penalty * parameters**2, axis=1) / 2
     return value, slope - penalty * parameters, curvature
 
 
-class _HalfWins:
+class _Likelihood:
     """P(first wins) = sigmoid(margin); a tie is half a win and half a loss."""
 
-    def __init__(self, design: Design, outcomes: Outcomes) -> None:
-        self.design = design
-        self.won = outcomes.win + outcomes.tie / 2
-        self.n = outcomes.win + outcomes.tie + outcomes.loss
+    def __init__(self, design: Design, won: Floats, n: Floats) -> None:
+        self.design, self.won, self.n = design, won, n
 
     def at(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
         """Log-likelihood [r], its slope [r, D] and the curvature of each comparison [r, n]."""
@@ -142,38 +129,7 @@ class _HalfWins:
         return self.design.diagonal(curvature)
 
 
-class _Davidson:
-    """Win, tie and loss weigh exp(margin / 2), exp(t) and exp(-margin / 2); t is the last parameter."""
-
-    def __init__(self, design: Design, outcomes: Outcomes) -> None:
-        self.design, self.outcomes = design, outcomes
-        self.n = outcomes.win + outcomes.tie + outcomes.loss
-
-    def at(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
-        """As above; the curvature is [3, r, n]: margin twice, margin and t, t twice."""
-        margin, t = self.design.margins(parameters[:, :-1]), parameters[:, -1:]
-        total = np.logaddexp(np.logaddexp(margin / 2, -margin / 2), t)
-        win, loss, tie = np.exp(margin / 2 - total), np.exp(-margin / 2 - total), np.exp(t - total)
-        seen = self.outcomes
-        value = np.sum((seen.win - seen.loss) * margin / 2 + seen.tie * t - self.n * total, axis=1)
-        mean = (win - loss) / 2
-        slope = self.design.collect((seen.win - seen.loss) / 2 - self.n * mean)
-        slope_t = np.sum(seen.tie - self.n * tie, axis=1, keepdims=True)
-        curvature = np.stack([(win + loss) / 4 - mean**2, -mean * tie, tie * (1 - tie)]) * self.n
-        return value, np.concatenate([slope, slope_t], axis=1), curvature
-
-    def times(self, curvature: Floats, vector: Floats) -> Floats:
-        margin, t = self.design.margins(vector[:, :-1]), vector[:, -1:]
-        own = self.design.collect(curvature[0] * margin + curvature[1] * t)
-        tie = np.sum(curvature[1] * margin + curvature[2] * t, axis=1, keepdims=True)
-        return np.concatenate([own, tie], axis=1)
-
-    def diagonal(self, curvature: Floats) -> Floats:
-        tie = curvature[2].sum(axis=1, keepdims=True)
-        return np.concatenate([self.design.diagonal(curvature[0]), tie], axis=1)
-
-
-def _solve(model: _HalfWins | _Davidson, curvature: Floats, penalty: Floats, slope: Floats) -> Floats:
+def _solve(model: _Likelihood, curvature: Floats, penalty: Floats, slope: Floats) -> Floats:
     """(Hessian + penalty)^-1 slope by conjugate gradients, every row its own system."""
     scale = 1 / np.maximum(model.diagonal(curvature) + penalty, 1e-12)
     found = np.zeros_like(slope)

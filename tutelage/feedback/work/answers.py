@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tutelage.feedback.asking.answer_rows import normal, read_answers, write_answer
@@ -14,9 +14,9 @@ from tutelage.feedback.asking.checking import check_answer
 from tutelage.feedback.asking.payloads import Answer, PairAnswer, RankAnswer, Receipt, Submission, Task
 from tutelage.feedback.asking.slots import to_positions, to_slots
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.conflicts import unsettled
+from tutelage.feedback.items.conflicts import settlements, unsettled
 from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
-from tutelage.feedback.people.access import Member
+from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import schema_at, standing
 from tutelage.feedback.work.events import tell_of_answer
 from tutelage.feedback.work.leases import (
@@ -29,11 +29,12 @@ from tutelage.feedback.work.leases import (
     lease,
     read_task,
 )
+from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item
-from tutelage.store.schema_feedback import Assignment, ChatTurn, Draft
+from tutelage.store.schema_feedback import Assignment, ChatTurn, Draft, Withdrawal
 from tutelage.store.voting import recount
 
 KIND_ORDER = ("human", "simulated", "rule", "judge")  # judges last: an adjudicator should think first
@@ -50,12 +51,32 @@ class Opinion:
 
 
 @dataclass(frozen=True)
+class Settlement:
+    """How a conflict was settled; settling again would be a revision of it."""
+
+    annotation_id: int
+    by: str
+    at: datetime
+    answer: Answer
+
+
+@dataclass(frozen=True)
 class Conflict:
     """An item whose annotators do not agree, as an adjudicator sees it; `task` fixes the order on the screen."""
 
     task: Task
     opinions: list[Opinion]
-    settled: bool  # an adjudication is there (this would be a revision of it)
+    settled: Settlement | None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A settled item in the list of them."""
+
+    item_id: int
+    by: str
+    at: datetime
+    prompt: str
 
 
 def submit(database: Database, who: Member, assignment_id: int, submission: Submission) -> Receipt:
@@ -141,9 +162,8 @@ def next_conflict(database: Database, who: Member, after_item: int = 0) -> Confl
         standing(connection, who.project_id)  # before any item is locked: it may make questions
         waiting = unsettled(connection, who.project_id)
         start = waiting.index(after_item) + 1 if after_item in waiting else 0
-        for item_id in waiting[start:]:
-            return _open(connection, who, item_id)
-        return None
+        following = [*waiting[start:], *waiting[:start]]  # round and round, until all are settled
+        return _open(connection, who, following[0]) if following else None
 
 
 def conflict(database: Database, who: Member, item_id: int) -> Conflict:
@@ -174,15 +194,32 @@ def adjudicate(database: Database, who: Member, assignment_id: int, submission: 
             return known
         if held.status not in ("review", "done"):
             raise Refused("conflict", "open the conflict first: it may have been settled meanwhile.")
-        settled = settlement_of(connection, held.item_id)
-        key = _store(connection, who, held, submission, "adjudication", settled)
+        key = _store(connection, who, held, submission, "adjudication", _last_adjudication(connection, held))
         return Receipt(annotation_id=key, assignment_id=held.id)
 
 
-def settlement_of(connection: Connection, item_id: int) -> int | None:
-    """The current adjudication of an item, if there is one."""
-    settling = (Annotation.item_id == item_id, Annotation.role == "adjudication", IS_CURRENT)
-    return connection.scalar(select(Annotation.id).where(*settling))
+def reopen(database: Database, who: Member, item_id: int) -> None:
+    """Let a settled item be in conflict again: its adjudication stays, but holds no longer.  Needs adjudicate.
+
+    Refused: not-found when nobody has settled the item.
+    """
+    _require_adjudicate(who)
+    with database.write() as connection:
+        lock_item(connection, item_id)
+        row = _settlement(connection, who.project_id, item_id)
+        if row is None:
+            raise Refused("not-found", f"item {item_id} is not settled: there is nothing to reopen.")
+        withdrawal = insert(Withdrawal).values(annotation_id=row.annotation_id, by_id=who.user.account_id)
+        connection.execute(withdrawal)
+        note(connection, who.user, "reopen", str(item_id), who.project_id)
+
+
+def settled(database: Database, who: Member) -> list[Settled]:
+    """What was settled, by whom and when, newest first.  Needs adjudicate."""
+    who.require("adjudicate")
+    with database.read() as connection:
+        rows = settlements(connection, who.project_id)
+    return [Settled(row.item_id, row.by, row.at, Prompt.from_json(row.content).text()) for row in rows]
 
 
 # inside ---------------------------------------------------------------------------------------------------------------
@@ -316,9 +353,26 @@ def _open(connection: Connection, who: Member, item_id: int) -> Conflict:
     else:
         assignment_id = lease(connection, who, item_id, status="review")
     held = hold(connection, who, assignment_id)
-    settled = settlement_of(connection, item_id)
-    opinions = _opinions(connection, held)
-    return Conflict(read_task(connection, who, held, blank=True), opinions, settled is not None)
+    task = read_task(connection, who, held, blank=True)
+    return Conflict(task, _opinions(connection, held), _settled_as(connection, who, held))
+
+
+def _settlement(connection: Connection, project_id: int, item_id: int) -> Row[Any] | None:
+    return next(iter(settlements(connection, project_id, Item.id == item_id)), None)
+
+
+def _settled_as(connection: Connection, who: Member, held: Held) -> Settlement | None:
+    row = _settlement(connection, who.project_id, held.item_id)
+    if row is None:
+        return None
+    answer = to_positions(read_answers(connection, [row.annotation_id])[row.annotation_id], held.order)
+    return Settlement(row.annotation_id, row.by, row.at, answer)
+
+
+def _last_adjudication(connection: Connection, held: Held) -> int | None:
+    """What the next adjudication supersedes: the last one, whether it holds or the item was reopened since."""
+    last = (Annotation.item_id == held.item_id, Annotation.role == "adjudication", IS_CURRENT)
+    return connection.scalar(select(Annotation.id).where(*last))
 
 
 def _opinions(connection: Connection, held: Held) -> list[Opinion]:

@@ -18,7 +18,7 @@ from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import MAX_TEXT, About, Answer, FlagCode, SkipReason, Task
 from tutelage.feedback.asking.slots import to_positions
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.insights.tables import gold_counts
+from tutelage.feedback.insights.own import gold_counts
 from tutelage.feedback.items.contents import thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import settings_of, standing

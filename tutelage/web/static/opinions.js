@@ -1,6 +1,8 @@
-// What the annotators said of an item in conflict: names hidden, judges folded away until one wants to see them.
+// What the annotators said of an item in conflict: folded away until one has an answer of one's own (or asks), names
+// hidden, judges last.  And what was settled before.
 
-import { h, letter, seen } from "./dom.js";
+import { api } from "./api.js";
+import { announce, h, letter, seen, t, uid } from "./dom.js";
 import { scale } from "./screens/pair.js";
 
 /** An answer in a few words. */
@@ -21,20 +23,43 @@ function ranking(ranks) {
 
 // The services call opinions A, B, ...; on this screen letters are responses, so they become numbers.
 function opinion(one) {
-  const accept = (one.answer.acceptable ?? []).map((value, i) => value === null ? null : `${letter(i)} ${value ? "acceptable" : "not acceptable"}`).filter(Boolean);
+  const accept = (one.answer.acceptable ?? []).map((value, i) => value === null ? null : value ? t("{response} acceptable", { response: letter(i) }) : t("{response} not acceptable", { response: letter(i) })).filter(Boolean);
+  const kind = { human: t("Annotator"), simulated: t("Simulated annotator"), judge: t("Judge"), rule: t("Rule") }[one.kind];
   return h("div", { class: "opinion" },
-    h("div", { class: "row" }, h("strong", {}, `${one.kind === "human" ? "Annotator" : one.kind[0].toUpperCase() + one.kind.slice(1)} ${one.label.charCodeAt(0) - 64}`),
+    h("div", { class: "row" }, h("strong", {}, `${kind} ${one.label.charCodeAt(0) - 64}`),
       h("span", {}, summary(one.answer)), accept.length ? h("span", { class: "soft small" }, accept.join(", ")) : null,
-      one.answer.confidence ? h("span", { class: "soft small" }, `sure: ${one.answer.confidence}/9`) : null),
+      one.answer.confidence ? h("span", { class: "soft small" }, t("sure: {n} of 9", { n: one.answer.confidence })) : null),
     one.answer.reason ? h("p", { class: "asis small" }, seen(one.answer.reason)) : null);
 }
 
-/** All opinions on a conflict. */
-export function opinionsPart(conflict) {
+const when = (at) => new Date(at).toLocaleString(document.documentElement.lang || undefined, { dateStyle: "medium", timeStyle: "short" });
+
+/** All opinions on a conflict, as a <details>: `open` shows them.  A settled one says what it was, and can be reopened. */
+export function opinionsPart(conflict, open, reopen) {
   const judges = conflict.opinions.filter((one) => one.kind === "judge" || one.kind === "rule");
   const people = conflict.opinions.filter((one) => !judges.includes(one));
-  return h("section", { class: "card" }, h("h2", {}, "What they said"),
+  const was = conflict.settled;
+  return h("details", { class: "card opinions-card", open: open ?? Boolean(was) },
+    h("summary", {}, h("h2", {}, t("What they said")), was ? null : h("span", { class: "soft small" }, t("{n} answers; shown once you have chosen yours, or now if you must", { n: conflict.opinions.length }))),
+    was ? h("div", { class: "notice" }, h("p", {}, t("{name} settled this on {date}: {answer}. Settling again revises that.", { name: was.by, date: when(was.at), answer: summary(was.answer) })),
+      h("button", { type: "button", onclick: reopen }, t("Reopen: back among the conflicts"))) : null,
     h("div", { class: "opinions" }, people.map(opinion)),
-    judges.length ? h("details", {}, h("summary", { class: "soft" }, `${judges.length} by judges (look after you have made up your mind)`), h("div", { class: "opinions" }, judges.map(opinion))) : null,
-    conflict.settled ? h("p", { class: "soft small" }, "Settled before: settling again revises that.") : null);
+    judges.length ? h("details", {}, h("summary", { class: "soft" }, t("{n} by judges", { n: judges.length })), h("div", { class: "opinions" }, judges.map(opinion))) : null);
+}
+
+/** The settled ones, newest first; `open` shows one again. */
+export async function settledDialog(base, open) {
+  const rows = await api("GET", `${base}/settled`);
+  const title = uid("settled");
+  const dialog = h("dialog", { class: "wide", "aria-labelledby": title, onclose: () => dialog.remove() });
+  const again = (row) => { dialog.close(); open(row.item_id).catch((error) => announce(error.message)); };
+  dialog.append(h("h2", { id: title }, t("Settled")),
+    rows.length ? h("div", { class: "opinions" }, rows.map((row) => h("div", { class: "opinion" },
+      h("p", { class: "clip" }, seen(row.prompt.slice(0, 200))),
+      h("div", { class: "row" }, h("span", { class: "soft small" }, t("Item {n}, settled by {name}, {date}", { n: row.item_id, name: row.by, date: when(row.at) })),
+        h("button", { type: "button", class: "right", onclick: () => again(row) }, t("Open again"))))))
+    : h("p", { class: "soft" }, t("Nothing was settled yet.")),
+    h("form", { method: "dialog", class: "foot" }, h("button", {}, t("Close"))));
+  document.body.append(dialog);
+  dialog.showModal();
 }

@@ -5,7 +5,7 @@ import { announce, h, seen, t } from "./dom.js";
 import { Drafts } from "./draft.js";
 import { keptBox, keptRow } from "./kept.js";
 import { Keys, ask, helpDialog } from "./keys.js";
-import { opinionsPart, summary } from "./opinions.js";
+import { opinionsPart, settledDialog, summary } from "./opinions.js";
 import { Outbox } from "./outbox.js";
 import { Reading } from "./reading.js";
 import { SCREENS } from "./screens/index.js";
@@ -45,7 +45,7 @@ async function start() {
   drawRefused();
   if (wanted) {
     history.replaceState(null, "", location.pathname);
-    try { return show(await opened(wanted)); }
+    try { return adjudicating ? await openConflict(wanted) : show(await opened(wanted)); }
     catch (error) { announce(error.message); }
   }
   await advance();
@@ -73,6 +73,18 @@ async function fetchNext() {
     return { view: found.conflict.view, conflict: found.conflict, left: found.left };
   }
   return { view: (await api("POST", `${data.base}/next`, { besides: inHand() })).view };
+}
+
+/** One conflict, or one that was settled before. */
+async function openConflict(item) {
+  const found = await api("POST", `${data.base}/conflicts/${item}/open`);
+  lastConflict = 0; // what was on the screen comes again
+  show(found.view, found);
+}
+
+/** A settled one goes back among the conflicts. */
+async function reopenConflict() {
+  await act(() => api("POST", `${data.base}/conflicts/${now.view.task.item_id}/reopen`), async () => { announce(t("Reopened.")); await advance(); });
 }
 
 async function advance() {
@@ -103,7 +115,8 @@ function show(view, conflict = null, left = null) {
   const task = view.task;
   now = { view, conflict, left, revising: task.annotation_id ?? null, shown: Date.now(), active: 0, expired: false };
   lock(false);
-  build(task.answer ? { answer: task.answer } : drafts.newest(task));
+  const earlier = conflict?.settled?.answer ?? task.answer;
+  build(earlier ? { answer: earlier } : drafts.newest(task));
   drawStrangers();
   prefetch();
   scrollTo({ top: 0 });
@@ -131,7 +144,8 @@ function build(kept) {
     ...(adjudicating ? [] : [reading.notice(view.task.newest_guideline), revisionNotice(view.task), suggestionPart(view.task)].filter(Boolean)),
     now.expired ? expiredNotice() : "",
     ...now.screen.stage.filter(Boolean),
-    ...(now.conflict ? [opinionsPart(now.conflict)] : []),
+    now.conflict ? (now.opinions = opinionsPart(now.conflict, now.opinions?.open, reopenConflict)) : "",
+    now.conflict ? h("button", { type: "button", class: "quiet", onclick: showSettled }, t("Settled ones"), h("kbd", { "aria-hidden": "true" }, "l")) : "",
   );
   drawBar();
   keys.screen = now.screen.keys;
@@ -178,6 +192,7 @@ function finished() {
       : t("Everything is answered, or others are working on the rest. Thank you.")],
     [data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: t("One annotator more for every item") }, t("Label these yourself")) : null,
       h("a", { class: data.offer ? "button" : "button primary", href: data.home }, t("Back to your projects")),
+      adjudicating ? h("button", { type: "button", onclick: showSettled }, t("Settled ones")) : null,
       h("button", { type: "button", onclick: start }, t("Look again")),
       lastDone ? h("button", { type: "button", onclick: undo }, lastDone.skipped ? t("Undo the skip") : t("Undo the last answer")) : null]);
   announce(t("Nothing left."));
@@ -221,14 +236,14 @@ function drawBar() {
   bar.hidden = false;
   const hint = h("span", { class: "hint", id: "hint", role: "status" });
   const button = h("button", { class: "primary", type: "button", id: "submit", onclick: submit, "aria-describedby": "hint" },
-    adjudicating ? t("Settle") : now.revising ? t("Revise") : t("Submit"), h("kbd", { "aria-hidden": "true" }, "Enter"));
+    adjudicating ? (now.conflict.settled ? t("Settle again") : t("Settle")) : now.revising ? t("Revise") : t("Submit"), h("kbd", { "aria-hidden": "true" }, "Enter"));
   const quiet = (words, key, act, title) => h("button", { class: key === "?" ? "quiet keys-help" : "quiet", type: "button", onclick: act, title }, words, h("kbd", { "aria-hidden": "true" }, key));
   bar.replaceChildren(h("div", { class: "inner" }, now.screen.bar,
     h("div", { class: "actions" },
       h("div", { class: "tools" },
         adjudicating ? quiet(t("Next conflict"), "s", advance) : now.revising ? quiet(t("Leave as it was"), "s", leaveRevision) : quiet(t("Skip"), "s", skip),
         adjudicating ? null : quiet(t("Flag"), "!", flag),
-        adjudicating ? null : quiet(t("Undo"), "u", undo, t("Open the last item again")),
+        quiet(t("Undo"), "u", undo, t("Open the last item again")),
         (now.screen.actions ?? []).map((one) => quiet(...one)),
         quiet(t("Guidelines"), "g", guidelines), quiet(t("As written"), "v", toggleRaw, t("Show texts as they were written")), quiet(t("Keys"), "?", help),
         now.left ? h("span", { class: "soft small" }, t("{n} conflicts left", { n: now.left })) : null),
@@ -259,6 +274,7 @@ function drawReady() {
 function changed() {
   if (!now || now.done) return;
   drawReady();
+  if (now.opinions && !now.screen.read().problem) now.opinions.open = true; // one's own view stands: now the others'
   if (!adjudicating && !now.revising) keepDraft();
 }
 
@@ -289,7 +305,7 @@ function submit() {
   now.done = true;
   lock(true);
   for (const old of outbox.refused()) if (old.assignment === task.assignment_id && old.body.item_digest === task.item_digest) outbox.drop(old.key);
-  lastDone = { assignment: task.assignment_id, key: outbox.add(entry).key, view: now.view, answer: entry.body.answer };
+  lastDone = { assignment: task.assignment_id, key: outbox.add(entry).key, view: now.view, conflict: now.conflict, answer: entry.body.answer };
   drafts.forget(task);
   drawRefused();
   announce(t("Submitted."));
@@ -339,7 +355,7 @@ function note(text) {
 
 /** Open the last item again: an answer that has not left yet is taken back, else revised; a skip is taken back. */
 async function undo() {
-  if (adjudicating || !lastDone) return note(t("There is nothing to undo."));
+  if (!lastDone) return note(t("There is nothing to undo."));
   const last = lastDone;
   lastDone = null;
   if (now && !now.done) putAside();
@@ -348,12 +364,13 @@ async function undo() {
     if (last.key && outbox.has(last.key)) { // not stored yet
       outbox.drop(last.key);
       outbox.report();
-      show(last.view);
+      show(last.view, last.conflict);
       now.screen.restore(last.answer);
       drawReady();
       return;
     }
-    show(await opened(last.assignment));
+    if (adjudicating) await openConflict(last.view.task.item_id);
+    else show(await opened(last.assignment));
   } catch (error) {
     lastDone = last;
     if (!now && waitingViews.length) show(waitingViews.shift());
@@ -363,7 +380,7 @@ async function undo() {
 
 /** What is on the screen comes back after the undone item. */
 function putAside() {
-  if (!now.revising) {
+  if (!now.revising && !adjudicating) {
     keepDraft();
     waitingViews.unshift(now.view);
   }
@@ -376,6 +393,8 @@ function leaveRevision() {
   announce(t("Left as it was."));
   advance();
 }
+
+function showSettled() { if (adjudicating) settledDialog(data.base, openConflict).catch((error) => note(error.message)); }
 
 function guidelines() { reading.open(now?.view.task.newest_guideline); }
 
@@ -392,14 +411,15 @@ function help() {
   helpDialog([
     [t("This screen"), now?.screen.help ?? []],
     [t("Everywhere"), [["Enter", adjudicating ? t("settle") : t("submit")], ["s", adjudicating ? t("next conflict") : t("skip, with a reason")],
-      ...(adjudicating ? [] : [["!", t("flag for the people who run the project")], ["u", t("undo: open the last item again")]]),
+      ["u", t("undo: open the last item again")],
+      adjudicating ? ["l", t("what was settled")] : ["!", t("flag for the people who run the project")],
       ...(now?.view.task.suggestion ? [["t", t("take over what a model suggests")]] : []),
       ["g", t("guidelines")], ["v", t("texts as they were written")], ["?", t("this help")]]],
   ]);
 }
 
 Object.assign(keys.common, {
-  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, t: takeOver, g: guidelines, v: toggleRaw, "?": help,
+  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, l: showSettled, t: takeOver, g: guidelines, v: toggleRaw, "?": help,
 });
 
 // ---- answers that were not accepted ----------------------------------------------------------------------------------

@@ -1,0 +1,285 @@
+"""What the statistics read: the current answers of a project as columns, in canonical slots, without text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, func, literal, select
+
+from tutelage.store.current import IS_CURRENT
+from tutelage.store.schema import (
+    Annotation,
+    Annotator,
+    GenerationRun,
+    Item,
+    ItemResponse,
+    ModelRef,
+    PromptRow,
+    ResponseRow,
+)
+from tutelage.store.schema_feedback import Acceptance, Gold, RankEntry, Rating, StepMarkRow
+
+Column = NDArray[Any]
+OVERALL = "overall"  # the criterion that stands for the rest, where there is one
+
+
+class Columns:
+    """Rows of equally long columns, one dataclass field each."""
+
+    def where(self, rows: Column) -> Self:
+        """The rows that a mask or a list of numbers names."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Columns):
+    """Current counted answers to pairs [N], in the order they came."""
+
+    item: Column
+    prompt: Column
+    annotator: Column  # names
+    kind: Column  # human, simulated, judge, rule
+    preference: Column  # canonical: negative = slot 0 is better, -3 to 3
+    first_shown: Column  # the slot that was shown first
+    seconds: Column  # of work; NaN: a program
+    at: Column  # datetime64
+    gold: Column  # the right preference of a gold item, else NaN
+    response: Column  # [N, 2] ids by slot
+    length: Column  # [N, 2] characters by slot
+    model: Column  # [N, 2] names by slot
+
+    @property
+    def side(self) -> Column:
+        """-1 slot 0 is better, 0 a tie, 1 slot 1 is."""
+        return np.sign(self.preference)
+
+
+@dataclass(frozen=True, eq=False)
+class Values(Columns):
+    """Current counted ranks, ratings, acceptances and marks of steps [N], one value a row."""
+
+    item: Column
+    prompt: Column
+    annotator: Column
+    kind: Column
+    question: Column  # rank, rating, acceptable, step
+    place: Column  # slot, or number of the step
+    criterion: Column  # of a rating, else ""
+    value: Column
+    response: Column  # id of the response in the slot; -1 for steps
+    at: Column
+
+
+@dataclass(frozen=True, eq=False)
+class Sides(Columns):
+    """Which of two responses is better [N], whatever way it was asked: at most one row per way, pair and annotator."""
+
+    way: Column  # pair (compared), rank, rate
+    pair: Column  # number of the two responses
+    prompt: Column
+    annotator: Column
+    kind: Column
+    side: Column  # -1 the response with the smaller id is better, 0 a tie, 1 the other
+
+
+def read_pairs(connection: Connection, project_id: int) -> Pairs:
+    """All answers to pairs."""
+    rows = connection.execute(
+        _current(
+            Annotation.item_id,
+            Item.prompt_id,
+            Annotator.name,
+            Annotator.kind,
+            Annotation.preference,
+            Annotation.first_shown,
+            Annotation.active_ms,
+            Annotation.submitted_at,
+            Gold.answer,
+            project_id=project_id,
+        )
+        .outerjoin(Gold, Gold.item_id == Item.id)
+        .where(Annotation.preference.is_not(None))
+        .order_by(Annotation.id)
+    ).all()
+    item, prompt, name, kind, preference, first, ms, at, gold = zip(*rows) if rows else ((),) * 9
+    response = _responses(connection, project_id, np.array(item, int), 2)
+    length, model = _written(connection, project_id, response)
+    return Pairs(
+        item=np.array(item, int),
+        prompt=np.array(prompt, int),
+        annotator=np.array(name, str),
+        kind=np.array(kind, str),
+        preference=np.array(preference, int),
+        first_shown=np.array(first, int),
+        seconds=np.array(ms, float) / 1000,
+        at=_moments(at),
+        gold=np.array([np.nan if right is None else right["preference"] for right in gold], float),
+        response=response,
+        length=length,
+        model=model,
+    )
+
+
+def read_values(connection: Connection, project_id: int) -> Values:
+    """All ranks, ratings, acceptances and marks."""
+    tables: tuple[tuple[str, Any, Any, Any, Any], ...] = (
+        ("rank", RankEntry, RankEntry.slot, literal(""), RankEntry.rank),
+        ("rating", Rating, Rating.slot, Rating.criterion, Rating.value),
+        ("acceptable", Acceptance, Acceptance.slot, literal(""), Acceptance.acceptable),
+        ("step", StepMarkRow, StepMarkRow.step, literal(""), StepMarkRow.label),
+    )
+    columns = (Annotation.item_id, Item.prompt_id, Annotator.name, Annotator.kind, Annotation.submitted_at)
+    rows = [
+        (*row[:5], question, *row[5:])
+        for question, table, place, criterion, value in tables
+        for row in connection.execute(
+            _current(*columns, place, criterion, value, project_id=project_id)
+            .join(table, table.annotation_id == Annotation.id)
+            .order_by(Annotation.id, place, criterion)
+        )
+    ]
+    item, prompt, name, kind, at, question, place, criterion, value = zip(*rows) if rows else ((),) * 9
+    items, places, questions = np.array(item, int), np.array(place, int), np.array(question, str)
+    of_steps = questions == "step"
+    slots = _responses(connection, project_id, items, 1 + int(places[~of_steps].max(initial=0)))
+    response = slots[np.arange(items.size), np.where(of_steps, 0, places)]
+    return Values(
+        item=items,
+        prompt=np.array(prompt, int),
+        annotator=np.array(name, str),
+        kind=np.array(kind, str),
+        question=questions,
+        place=places,
+        criterion=np.array(criterion, str),
+        value=np.array(value, int),
+        response=np.where(of_steps, -1, response),
+        at=_moments(at),
+    )
+
+
+def sides_of(pairs: Pairs, values: Values) -> Sides:
+    """Comparisons as they are, and ranks and ratings two responses at a time.
+
+    A response is better by its rank, or by its rating on `overall`, without that by the mean of its ratings.  Where an
+    annotator judged two responses twice in the same way (they stand in two items), the first time counts.
+    """
+    parts: list[tuple[Any, ...]] = [
+        ("pair", pairs.prompt, pairs.annotator, pairs.kind, pairs.response, pairs.side)
+    ]
+    for asked, scored in (("rank", _ranked(values)), ("rate", _rated(values))):
+        for row, other in _in_twos(scored):
+            a, b = scored.where(row), scored.where(other)
+            better = np.sign(b.value - a.value).astype(int)
+            both = np.stack([a.response, b.response], axis=1)
+            parts.append((asked, a.prompt, a.annotator, a.kind, both, better))
+    way, prompt, annotator, kind, response, side = (
+        np.concatenate(columns)
+        for columns in zip(*((np.full(len(part[1]), part[0]), *part[1:]) for part in parts))
+    )
+    turned = response[:, 0] > response[:, 1]
+    pair = np.unique(np.sort(response, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    found = Sides(way, pair, prompt, annotator, kind, np.where(turned, -side, side))
+    who = np.unique(annotator, return_inverse=True)[1]
+    ways = np.unique(way, return_inverse=True)[1]
+    once = np.unique(np.stack([ways, pair, who], axis=1), axis=0, return_index=True)[1]
+    return found.where(np.sort(once))
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored(Columns):
+    """One number per annotator, item and slot; higher is better."""
+
+    item: Column
+    prompt: Column
+    annotator: Column
+    kind: Column
+    slot: Column
+    response: Column
+    value: Column
+
+
+def _ranked(values: Values) -> _Scored:
+    own = values.where(values.question == "rank")
+    return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, -own.value)
+
+
+def _rated(values: Values) -> _Scored:
+    own = values.where(values.question == "rating")
+    if OVERALL in own.criterion:
+        own = own.where(own.criterion == OVERALL)
+    if not len(own):
+        return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, own.value)
+    who = np.unique(own.annotator, return_inverse=True)[1]
+    _, first, group = np.unique(
+        np.stack([own.item, who, own.place], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    group = group.reshape(-1)
+    mean = np.bincount(group, weights=own.value) / np.bincount(group)
+    own = own.where(first)
+    return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, mean.round(9))
+
+
+def _in_twos(scored: _Scored) -> list[tuple[Column, Column]]:
+    """Rows of the same annotator and item, for every two slots."""
+    who = np.unique(scored.annotator, return_inverse=True)[1] if len(scored) else scored.item
+    key = scored.item * (1 + who.max(initial=0)) + who
+    found = []
+    for a, b in combinations(range(1 + int(scored.slot.max(initial=-1))), 2):
+        rows, others = np.flatnonzero(scored.slot == a), np.flatnonzero(scored.slot == b)
+        _, i, j = np.intersect1d(key[rows], key[others], assume_unique=True, return_indices=True)
+        found.append((rows[i], others[j]))
+    return found
+
+
+def _current(*columns: Any, project_id: int) -> Select[Any]:
+    """Columns of answers that count and that nobody revised, with item and annotator."""
+    return (
+        select(*columns)
+        .select_from(Annotation)
+        .join(Item, Item.id == Annotation.item_id)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .where(Item.project_id == project_id, Annotation.role == "answer", IS_CURRENT)
+    )
+
+
+def _responses(connection: Connection, project_id: int, items: Column, slots: int) -> Column:
+    """The ids of the responses in the slots of `items` [N, slots]; -1 where a slot is empty."""
+    query = (
+        select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
+        .join(Item, Item.id == ItemResponse.item_id)
+        .where(Item.project_id == project_id, ItemResponse.slot < slots)
+    )
+    rows = np.array([tuple(row) for row in connection.execute(query)], int).reshape(-1, 3)
+    known, number = np.unique(rows[:, 0], return_inverse=True)
+    table = np.full((known.size + 1, slots), -1)
+    table[number.reshape(-1), rows[:, 1]] = rows[:, 2]
+    place = np.searchsorted(known, items)
+    return table[np.where(np.isin(items, known), place, known.size)]
+
+
+def _written(connection: Connection, project_id: int, responses: Column) -> tuple[Column, Column]:
+    """Length in characters and model of each of `responses`, in the same shape."""
+    query = (
+        select(ResponseRow.id, func.length(ResponseRow.text), ModelRef.name)
+        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
+        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        .where(PromptRow.project_id == project_id)
+        .order_by(ResponseRow.id)
+    )
+    rows = connection.execute(query).all()
+    ids, lengths, models = zip(*rows) if rows else ((), (), ())
+    place = np.searchsorted(np.array(ids, int), responses)
+    return np.array(lengths, int)[place], np.array(models, str)[place]
+
+
+def _moments(at: Sequence[Any]) -> Column:
+    return np.array([moment.replace(tzinfo=None) for moment in at], "datetime64[s]")

@@ -1,0 +1,57 @@
+"""A statistic as it is shown: an estimate for JSON, and the way from columns of answers to votes."""
+
+from __future__ import annotations
+
+from tutelage.feedback import statistics
+from tutelage.feedback.asking.payloads import Model
+from tutelage.feedback.insights.labels import Column, Pairs, Values
+from tutelage.feedback.statistics import Estimate
+
+HOW = statistics.Resampling(resamples=200)  # two digits are shown, and people wait for them
+SIDES = (-1, 0, 1)
+
+
+class Value(Model):
+    """An estimate: `value` is null where `note` says why; the interval is at 95 %."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+    note: str
+
+
+class Line(Model):
+    """One named estimate."""
+
+    name: str
+    estimate: Value
+
+
+def value(found: Estimate) -> Value:
+    """An estimate for JSON."""
+    return Value(**vars(found))
+
+
+def line(name: str, found: Estimate) -> Line:
+    """An estimate with its name."""
+    return Line(name=name, estimate=value(found))
+
+
+def votes_of(pairs: Pairs, said: Column, categories: tuple[int, ...]) -> statistics.Votes:
+    """Votes on pairs, whose sides mean nothing, with prompts as clusters."""
+    return statistics.Votes.from_triplets(
+        pairs.item,
+        pairs.annotator,
+        said,
+        categories=list(categories),
+        clusters=pairs.prompt,
+        mirrored=True,
+    )
+
+
+def value_votes(values: Values) -> statistics.Votes:
+    """Votes on what several annotators judge: a slot or a step of an item."""
+    unit = values.item * (1 + values.place.max(initial=0)) + values.place
+    return statistics.Votes.from_triplets(unit, values.annotator, values.value, clusters=values.prompt)

@@ -1,0 +1,113 @@
+"""How much there is in a project: items, answers, and what each annotator has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, func, select
+
+from tutelage.feedback.items.conflicts import conflicts, settled_items
+from tutelage.feedback.people.access import Member
+from tutelage.store.current import IS_FIRST
+from tutelage.store.database import Database
+from tutelage.store.schema import Annotation, Annotator, Item
+from tutelage.store.schema_feedback import Assignment, Flag, Gold
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The project in numbers."""
+
+    items: int
+    complete: int
+    answers: int
+    extra: int
+    revisions: int
+    skips: int
+    flags: int
+    gold_items: int
+    conflicts: int
+    settled: int
+    annotators: int
+
+
+@dataclass(frozen=True)
+class AnnotatorTotals:
+    """One annotator's work in a project."""
+
+    name: str
+    kind: str
+    answers: int
+    skips: int
+    last: datetime | None
+
+
+def annotators(database: Database, who: Member) -> list[AnnotatorTotals]:
+    """Everybody who has had an item of the project or answered one, by name.  Needs view."""
+    who.require("view")
+    with database.read() as connection:
+        answered = (
+            select(
+                Annotation.annotator_id,
+                func.count().label("n"),
+                func.max(Annotation.submitted_at).label("last"),
+            )
+            .join(Item, Item.id == Annotation.item_id)
+            .where(Item.project_id == who.project_id, IS_FIRST)
+            .group_by(Annotation.annotator_id)
+            .subquery()
+        )
+        skipped = (
+            select(
+                Assignment.annotator_id,
+                func.sum(case((Assignment.status == "skipped", 1), else_=0)).label("n"),
+            )
+            .join(Item, Item.id == Assignment.item_id)
+            .where(Item.project_id == who.project_id)
+            .group_by(Assignment.annotator_id)
+            .subquery()
+        )
+        rows = connection.execute(
+            select(
+                Annotator.name,
+                Annotator.kind,
+                func.coalesce(answered.c.n, 0),
+                func.coalesce(skipped.c.n, 0),
+                answered.c.last,
+            )
+            .outerjoin(answered, answered.c.annotator_id == Annotator.id)
+            .outerjoin(skipped, skipped.c.annotator_id == Annotator.id)
+            .where(answered.c.n.is_not(None) | skipped.c.n.is_not(None))
+            .order_by(Annotator.name)
+        )
+        return [AnnotatorTotals(*row) for row in rows]
+
+
+def totals(database: Database, who: Member) -> Totals:
+    """Needs view."""
+    who.require("view")
+    with database.read() as connection:
+        in_project = Item.project_id == who.project_id
+
+        def count(table: Any, *conditions: Any, of: Any = None) -> int:
+            column = func.count() if of is None else func.count(func.distinct(of))
+            query = select(column).select_from(table).where(in_project, *conditions)
+            if table is not Item:
+                query = query.join(Item, Item.id == table.item_id)
+            return connection.scalar(query) or 0
+
+        return Totals(
+            items=count(Item),
+            complete=count(Item, Item.n_done >= Item.overlap),
+            answers=count(Annotation, IS_FIRST, Annotation.role == "answer"),
+            extra=count(Annotation, IS_FIRST, Annotation.role == "extra"),
+            revisions=count(Annotation, Annotation.supersedes_id.is_not(None)),
+            skips=count(Assignment, Assignment.status == "skipped"),
+            flags=count(Flag),
+            gold_items=count(Gold),
+            conflicts=len(conflicts(connection, who.project_id)),
+            settled=len(settled_items(connection, who.project_id)),
+            annotators=count(Annotation, IS_FIRST, Annotation.role == "answer", of=Annotation.annotator_id),
+        )
