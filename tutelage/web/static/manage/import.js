@@ -78,7 +78,8 @@ form.addEventListener("submit", async (event) => {
     const done = await send("");
     if (turn !== asked) return;
     said(form, outcome(done), done.bad.length || Object.keys(done.unused).length ? "warn" : "good");
-    shown.replaceChildren();
+    document.getElementById("part-build").dataset.stale = "yes"; // there is more to build items from
+    shown.replaceChildren(...(done.new ? [h("p", { class: "row" }, h("a", { class: "button", href: "#build" }, t("Go on to build items")))] : []));
     notes(done);
     button.hidden = true;
   } catch (error) { said(form, error.message, "bad"); }

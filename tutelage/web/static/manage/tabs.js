@@ -17,6 +17,7 @@ function open(at) {
 function fromAddress() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const at = panels.findIndex((panel) => panel.contains(target));
+  if (panels[at]?.dataset.stale) return location.reload();
   open(Math.max(0, at));
   if (at < 0 || target === panels[at] || target === panels[at].querySelector("section")) scrollTo(0, 0); // with the tabs in sight
   else target.scrollIntoView();
@@ -32,7 +33,7 @@ tabs.forEach((tab, i) => {
     event.preventDefault();
     const next = tabs[(to + tabs.length) % tabs.length];
     history.replaceState(null, "", next.hash);
-    open(tabs.indexOf(next));
+    fromAddress();
     next.focus();
   });
 });
