@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from tests.web.everything import everything
 from tests.web.kit import Parrots, World, make_world
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
@@ -25,6 +26,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made.project("main")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def labelled(world: World) -> str:
+    """The name of a project with people's and programs' answers of every type, gold, flags, conflicts, what is gone."""
+    return everything(world)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@
 
 import { api } from "../api.js";
 import { t } from "../dom.js";
-import { bind, button, secretBox } from "../forms.js";
+import { bind, button, said, secretBox } from "../forms.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
+const people = document.getElementById("people");
 const member = (name) => `${data.base}/members/${encodeURIComponent(name)}`;
 
 bind(document.getElementById("invite-form"), {
@@ -20,8 +21,14 @@ for (const row of document.querySelectorAll("tr[data-member]")) {
     let before = field.value;
     field.addEventListener("change", async () => {
       const body = { role: row.querySelector("select").value, team: row.querySelector("input").value };
-      try { await api("PUT", member(row.dataset.member), body); before = field.value; }
-      catch (error) { alert(error.message); field.value = before; }
+      try {
+        await api("PUT", member(row.dataset.member), body);
+        before = field.value;
+        said(people, t("Saved."), "good");
+      } catch (error) {
+        said(people, error.message, "bad");
+        field.value = before;
+      }
     });
   }
 }
