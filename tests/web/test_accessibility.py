@@ -44,6 +44,11 @@ def _pick_file(page: Any) -> None:
     page.get_by_text("Nothing is stored yet.").wait_for()
 
 
+def _choose_raw(page: Any) -> None:
+    page.get_by_label("Rows").select_option("raw")
+    page.wait_for_timeout(200)  # the preview waits until one has chosen
+
+
 def _select_all(page: Any) -> None:
     page.get_by_label("Select all on this page").check()
 
@@ -85,7 +90,7 @@ def screens(world: World, labelled: str) -> dict[str, tuple[str, Act | None]]:
         "manage-invited": (f"{base}/manage#people", _press("Make a link")),
         "users-reset": ("/users", _press("Reset password")),
         "data-selected": (f"{base}/data", _select_all),
-        "export-raw": (f"{base}/export", lambda page: page.get_by_label("Rows").select_option("raw")),
+        "export-raw": (f"{base}/export", _choose_raw),
         "adjudicate-unfolded": (f"{base}/adjudicate", _open_folded),
         "adjudicate-settled": (f"{base}/adjudicate", _press("Settled ones")),
         "item-redact": (tagged, _press("Redact response A")),

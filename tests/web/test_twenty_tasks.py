@@ -258,7 +258,7 @@ def look_after(ann: Hand) -> None:
     with ann.task("send an answer back with a note", 4):
         page.locator("#items tbody a").first.click()
         ann.moves += 1
-        ann.click("button", "Send back")
+        ann.click("button", "Send back", page.get_by_role("row", name="eve-cooks"))
         ann.fill("What is to be corrected", "Please mind the second sentence.", page.get_by_role("dialog"))
         ann.click("button", "Send back", page.get_by_role("dialog"))
         ann.sees("sent back")
@@ -339,7 +339,7 @@ def test_twenty_tasks(server: Running, browser: Any, ann: Hand) -> None:
         annotate(eve)
         ann.click("button", "Make a link")
         settled(ann.page)
-        join(ben, ann.page.locator(".secret").first.inner_text(), "ben-cooks")
+        join(ben, ann.page.locator(".secret").last.inner_text(), "ben-cooks")
         answer_other_way(ben)
         look_after(ann)
         correct(eve)

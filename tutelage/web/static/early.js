@@ -11,5 +11,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.documentElement.inert = false;
     document.querySelector("[autofocus]")?.focus();
+    const tab = document.querySelector(".top [aria-current]"); // in sight also where the tabs are wider than the screen
+    if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.clientWidth / 2;
   });
 })();

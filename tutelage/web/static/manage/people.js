@@ -9,8 +9,8 @@ const people = document.getElementById("people");
 const member = (name) => `${data.base}/members/${encodeURIComponent(name)}`;
 
 bind(document.getElementById("invite-form"), {
-  then: (answer, form) => form.after(secretBox(t("Send this link to one person; it works once."), location.origin + answer.path)),
-  done: t("Made."),
+  then: (answer, form) => form.append(secretBox(t("Send this link to one person; it works once."), location.origin + answer.path)),
+  done: "",
 });
 bind(document.getElementById("member-form"), {
   url: (form) => member(form.elements.name.value.trim()), method: "PUT",
