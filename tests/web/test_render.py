@@ -285,3 +285,7 @@ def test_templates_mark_nothing_as_safe() -> None:
         assert ("innerHTML" in text) == (script.name == "dom.js"), script.name
     makers = [path.name for path in folder.glob("*.py") if "Markup(" in path.read_text(encoding="utf-8")]
     assert makers == ["render.py"]
+
+
+def test_headings_stand_below_those_of_the_page() -> None:
+    assert [markdown(f"{'#' * n} One").strip() for n in (1, 2, 6)] == ["<h3>One</h3>", "<h4>One</h4>", "<h6>One</h6>"]

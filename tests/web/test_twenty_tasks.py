@@ -266,7 +266,6 @@ def look_after(ann: Hand) -> None:
 
 def correct(eve: Hand) -> None:
     """The annotator finds what came back."""
-    eve.page.reload()
     with eve.task("correct what was sent back", 4):
         eve.click("link", "Back to your projects")
         eve.sees("Sent back to you for correction")

@@ -264,6 +264,11 @@ _TAG = re.compile(r"<[^>]*>")
 _GAPS = re.compile(r"( {2,}|\t+)")
 
 
+def _below_the_pages(heading: str) -> str:
+    """The page has an h1, and an h2 for each response: headings of a text begin at h3."""
+    return f"h{min(6, int(heading[1]) + 2)}"
+
+
 class _Renderer(RendererHTML):
     """markdown-it's renderer, but every text goes through `_marked`, and formulas are MathML."""
 
@@ -275,6 +280,12 @@ class _Renderer(RendererHTML):
             f'<span class="gap">{piece}</span>' if piece.isspace() and n % 2 == 0 else _marked(piece)
             for n, piece in enumerate(pieces)
         )
+
+    def heading_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return f"<{_below_the_pages(tokens[idx].tag)}>"
+
+    def heading_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return f"</{_below_the_pages(tokens[idx].tag)}>\n"
 
     def list_item_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return f'<li value="{int(tokens[idx].info)}">' if tokens[idx].info else "<li>"  # as it was written
