@@ -70,10 +70,15 @@ def level(alpha: Estimate) -> Level:
 
 
 def verdict(questions: Sequence[tuple[Question, Estimate]]) -> Verdict | None:
-    """About the question with the most items that several people answered; None when there are no answers."""
+    """About the question with the most items that several people answered; None when there are no answers.
+
+    Whether responses are acceptable is asked beside another question, and of every response: it counts twice as often,
+    and is spoken of only where nothing else is asked.
+    """
     if not questions:
         return None
-    question, alpha = max(questions, key=lambda one: one[1].n)
+    mains = [one for one in questions if one[0].name != "acceptable"] or questions
+    question, alpha = max(mains, key=lambda one: one[1].n)
     crossed = [
         bound
         for bound in (0.0, TENTATIVE, RELIABLE)
