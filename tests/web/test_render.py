@@ -288,4 +288,8 @@ def test_templates_mark_nothing_as_safe() -> None:
 
 
 def test_headings_stand_below_those_of_the_page() -> None:
-    assert [markdown(f"{'#' * n} One").strip() for n in (1, 2, 6)] == ["<h3>One</h3>", "<h4>One</h4>", "<h6>One</h6>"]
+    assert [markdown(f"{'#' * n} One").strip() for n in (1, 2, 6)] == [
+        "<h3>One</h3>",
+        "<h4>One</h4>",
+        "<h6>One</h6>",
+    ]

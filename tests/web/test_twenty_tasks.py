@@ -6,6 +6,7 @@ where something leads on.  The bounds are what a person needs who makes no mista
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,6 @@ from tests.web.people import settled, visitor
 
 pytestmark = pytest.mark.slow
 
-import os
-TIMEOUT = int(os.environ.get("TMO", 30_000))
 TITLE = "Kitchen help"
 CSV = "prompt,response\n" + "".join(
     f"{prompt},{long}\n{prompt},{short}\n"
@@ -35,6 +34,7 @@ CSV = "prompt,response\n" + "".join(
         ("Why rest a dough?", "The gluten relaxes so it rolls out without tearing.", "It helps."),
     )
 )
+AGREED = ("How do I boil an egg?", "How do I peel garlic?", "How do I ripen a pear?")
 
 
 class Hand:
@@ -47,15 +47,13 @@ class Hand:
     def task(self, name: str, at_most: int) -> Iterator[None]:
         """One of the twenty: within its bound, and with a way on from where it ends."""
         self.moves = 0
-        try:
-            yield
-        except Exception:
-            self.page.screenshot(path="/tmp/scratch/fail.png")
-            raise
+        yield
         settled(self.page)
         self.done[name] = self.moves
         assert self.moves <= at_most, f"{name} took {self.moves} moves, not {at_most}"
-        ways = self.page.locator("main, #bar, dialog[open]").locator("a[href]:visible, button:enabled:visible")
+        ways = self.page.locator("main, #bar, dialog[open]").locator(
+            "a[href]:visible, button:enabled:visible"
+        )
         assert ways.count(), f"{name} ends where nothing leads on"
 
     def click(self, role: str, name: str | re.Pattern[str], where: Any = None, exact: bool = True) -> None:
@@ -109,7 +107,6 @@ def ann(server: Running, browser: Any, world: World) -> Iterator[Hand]:
     """The manager, on the start page."""
     with visitor(browser, server.url, "ann") as page:
         page.on("dialog", lambda dialog: dialog.accept())
-        page.set_default_timeout(TIMEOUT)
         yield Hand(page)
 
 
@@ -117,7 +114,6 @@ def ann(server: Running, browser: Any, world: World) -> Iterator[Hand]:
 def somebody(browser: Any, url: str) -> Iterator[Hand]:
     """A visitor whom the server does not know."""
     with visitor(browser, url) as page:
-        page.set_default_timeout(TIMEOUT)
         yield Hand(page)
 
 
@@ -283,24 +279,26 @@ def judge(ann: Hand) -> None:
     page = ann.page
     with ann.task("settle a conflict, and reopen it", 8):
         ann.click("link", "Adjudicate")
-        ann.sees("8 conflicts left")
+        ann.sees("5 conflicts left")
         ann.compare(0)
-        ann.sees("7 conflicts left")
+        ann.sees("4 conflicts left")
         ann.click("button", "Settled ones", exact=False)
         ann.click("button", "Open again")
         ann.sees("ann settled this")
         ann.click("button", "Reopen", exact=False)
-        ann.sees("8 conflicts left")
+        ann.sees("5 conflicts left")
     with ann.task("read how far to trust the answers", 1):
         ann.click("link", "Insights")
         ann.sees("22 more items until agreement can be told")
     with ann.task("export preferences", 3):
         ann.click("link", "Export")
-        ann.choose("How several answers become one", "all")
-        ann.sees("16 rows")
+        ann.click("checkbox", re.compile("^With provenance"))
+        ann.sees("3 rows")
+        ann.sees("Left out: ties: 5")
         with page.expect_download() as download:
             ann.click("button", "Download")
-        assert len(download.value.path().read_text(encoding="utf-8").splitlines()) == 16
+        rows = [json.loads(line) for line in download.value.path().read_text(encoding="utf-8").splitlines()]
+        assert sorted(row["prompt"] for row in rows) == sorted(AGREED)
         ann.sees("The file again")
     with ann.task("redact a response", 5):
         ann.click("link", "Data")
@@ -323,11 +321,12 @@ def judge(ann: Hand) -> None:
 
 
 def answer_other_way(ben: Hand) -> None:
-    """Somebody who prefers whatever is shorter: a conflict on every item."""
+    """Somebody who prefers what is shorter, but on three items: conflicts on the others."""
     ben.click("link", "Start")
     for _ in range(8):
         ben.page.locator("#submit").wait_for()
-        ben.compare(1 - ben.longer())
+        prompt = ben.page.locator(".prompt .turns").inner_text().strip()
+        ben.compare(ben.longer() if prompt in AGREED else 1 - ben.longer())
     ben.sees("Nothing left for you here")
 
 
