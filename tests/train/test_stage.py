@@ -69,7 +69,7 @@ def test_rows_from_the_store_are_split_alike(
     rows = list(read_demonstrations(demonstrations))
     pairs = [Comparison(Prompt(text), " sat.", " ran.") for text in PROMPTS]
     for module, kind, found in ((sft, "demonstrations", rows), (stage, "comparisons", pairs)):
-        monkeypatch.setattr(module, f"{kind}_from", lambda *args, found=found: found)
+        monkeypatch.setattr(module, f"{kind}_from", lambda *args, found=found: source.StoreRows(train=found))
     assert source.is_store_source("store:main")
     tokenizer = make_tokenizer()
     for seed in (0, 1):
