@@ -136,7 +136,7 @@ COMMANDS = (
         "feedback admin",
         "tutelage.feedback.commands.admin",
         "feedback.FeedbackAdminSettings",
-        "Let an administrator in, also after a forgotten password.",
+        "Let an administrator in, by a link that works once.",
         "Feedback",
     ),
     Command(
