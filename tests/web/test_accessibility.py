@@ -217,7 +217,8 @@ def test_tab_reaches_every_control_in_the_order_of_the_page(
 # Where the focus is, as a place in the document (-1: nowhere), how it is drawn, and on what. A group of radio buttons
 # is one stop.
 FOCUSED = """() => { const e = document.activeElement, box = e.closest('.segments label') ?? e;
-    return [e === document.body ? -1 : [...document.querySelectorAll('*')].indexOf(e), getComputedStyle(box).outlineStyle, e.outerHTML.slice(0, 160)]; }"""
+    const at = e === document.body ? -1 : [...document.querySelectorAll('*')].indexOf(e);
+    return [at, getComputedStyle(box).outlineStyle, e.outerHTML.slice(0, 160)]; }"""
 CONTROLS = """() => { const all = [...document.querySelectorAll('*')];
     return all.flatMap((e, i) => e.matches('a[href], button, input:not([type=radio]), select, textarea, summary, [tabindex="0"]')
       && !e.matches(':disabled, [tabindex="-1"], .skip-link') && e.checkVisibility({visibilityProperty: true}) ? [i] : []); }"""

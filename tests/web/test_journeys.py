@@ -640,8 +640,10 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         assert building.browse(world.database, world.member("fresh one"), building.Query()) == []
         page.get_by_role("button", name="Import").click()
         page.get_by_text("2 new, 0 were there already, 1 not taken.", exact=True).wait_for()
+        page.get_by_role("link", name="Go on to build items").click()
         page.get_by_role("button", name="Build").click()
         page.get_by_text("1 new items").wait_for()
+        page.get_by_role("tab", name="People").click()
         page.get_by_role("button", name="Make a link").click()
         link = page.locator(".secret").inner_text()
         page.screenshot(path=shots / "manage.png", full_page=True)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
-from tests.web.people import settled, visitor
+from tests.web.people import DESKTOP, PHONE, settled, visitor
 
 pytestmark = pytest.mark.slow
 
@@ -102,27 +102,20 @@ class Hand:
         settled(self.page)
 
 
-@pytest.fixture
-def ann(server: Running, browser: Any, world: World) -> Iterator[Hand]:
-    """The manager, on the start page."""
-    with visitor(browser, server.url, "ann") as page:
+@contextmanager
+def hand(browser: Any, url: str, name: str = "", **options: Any) -> Iterator[Hand]:
+    """Somebody on the start page, or whom the server does not know."""
+    with visitor(browser, url, name, **options) as page:
         page.on("dialog", lambda dialog: dialog.accept())
         yield Hand(page)
 
 
-@contextmanager
-def somebody(browser: Any, url: str) -> Iterator[Hand]:
-    """A visitor whom the server does not know."""
-    with visitor(browser, url) as page:
-        yield Hand(page)
-
-
-def set_up(ann: Hand) -> str:
+def set_up(ann: Hand, name: str) -> str:
     """From nothing to a link for an annotator; returns the link."""
     page = ann.page
     with ann.task("make a project", 4):
         ann.click("link", "New project")
-        ann.fill("Name", "kitchen")
+        ann.fill("Name", name)
         ann.fill("Title", TITLE)
         ann.click("button", "Make the project")
         ann.sees("Manage")
@@ -218,7 +211,7 @@ def annotate(eve: Hand) -> None:
     eve.sees("Nothing left for you here")
 
 
-def look_after(ann: Hand) -> None:
+def look_after(ann: Hand, eve: str) -> None:
     """What a manager does with answers: everything on a project's pages."""
     page = ann.page
     with ann.task("find an item by its text, and tag it", 7):
@@ -235,7 +228,7 @@ def look_after(ann: Hand) -> None:
     with ann.task("give somebody a team, and reserve items for it", 9):
         ann.click("link", "Manage")
         ann.click("tab", "People")
-        ann.fill("Team of eve-cooks", "cooks")
+        ann.fill(f"Team of {eve}", "cooks")
         ann.press("Tab")
         ann.sees("Saved.")
         ann.click("link", "Data")
@@ -254,7 +247,7 @@ def look_after(ann: Hand) -> None:
     with ann.task("send an answer back with a note", 4):
         page.locator("#items tbody a").first.click()
         ann.moves += 1
-        ann.click("button", "Send back", page.get_by_role("row", name="eve-cooks"))
+        ann.click("button", "Send back", page.get_by_role("row", name=eve))
         ann.fill("What is to be corrected", "Please mind the second sentence.", page.get_by_role("dialog"))
         ann.click("button", "Send back", page.get_by_role("dialog"))
         ann.sees("sent back")
@@ -274,7 +267,7 @@ def correct(eve: Hand) -> None:
         eve.sees("Nothing left for you here")
 
 
-def judge(ann: Hand) -> None:
+def judge(ann: Hand, eve: str) -> None:
     """Conflicts, the verdict, the rows, and what must go."""
     page = ann.page
     with ann.task("settle a conflict, and reopen it", 8):
@@ -316,8 +309,8 @@ def judge(ann: Hand) -> None:
         ann.sees("Messages are signed with this secret.")
     with ann.task("reset a password", 2):
         ann.click("link", "Users")
-        ann.click("button", "Reset password", page.get_by_role("row", name="eve-cooks"))
-        ann.sees("Send this link to eve-cooks")
+        ann.click("button", "Reset password", page.get_by_role("row", name=eve))
+        ann.sees(f"Send this link to {eve}")
 
 
 def answer_other_way(ben: Hand) -> None:
@@ -330,18 +323,24 @@ def answer_other_way(ben: Hand) -> None:
     ben.sees("Nothing left for you here")
 
 
-def test_twenty_tasks(server: Running, browser: Any, ann: Hand) -> None:
-    link = set_up(ann)
-    with somebody(browser, server.url) as eve, somebody(browser, server.url) as ben:
-        join(eve, link, "eve-cooks")
+@pytest.mark.parametrize("where", ["desktop", "phone"])
+def test_twenty_tasks(server: Running, browser: Any, world: World, where: str) -> None:
+    url, options = server.url, {"viewport": {"desktop": DESKTOP, "phone": PHONE}[where]}
+    eve_name, ben_name = f"eve-{where}", f"ben-{where}"
+    with (
+        hand(browser, url, "ann", **options) as ann,
+        hand(browser, url, **options) as eve,
+        hand(browser, url, **options) as ben,
+    ):
+        join(eve, set_up(ann, f"kitchen-{where}"), eve_name)
         annotate(eve)
         ann.click("button", "Make a link")
         settled(ann.page)
-        join(ben, ann.page.locator(".secret").last.inner_text(), "ben-cooks")
+        join(ben, ann.page.locator(".secret").last.inner_text(), ben_name)
         answer_other_way(ben)
-        look_after(ann)
+        look_after(ann, eve_name)
         correct(eve)
-        judge(ann)
+        judge(ann, eve_name)
         with eve.task("set a new password by a link", 2):
             eve.page.goto(ann.page.locator(".secret").inner_text())
             eve.fill("Password", PASSWORD + "!")
