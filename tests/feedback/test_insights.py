@@ -134,6 +134,15 @@ def test_missing_items_are_told_once_and_count_those_answered_twice() -> None:
     assert found is not None and (found.level, found.missing) == ("few", 24)
 
 
+def test_what_is_asked_beside_the_main_question_does_not_drown_it() -> None:
+    rows = [(item, name) for item in range(6) for name in "ab"]
+    accepted = values_of("acceptable", [(item, name, slot, 1) for item, name in rows for slot in (0, 1)])
+    found = verdict(figures._questions(pairs_of([(item, name, -1) for item, name in rows]), accepted))
+    assert found is not None and (found.question, found.missing) == ("pair", 24)
+    alone = verdict(figures._questions(NO_PAIRS, accepted))
+    assert alone is not None and alone.question == "acceptable"
+
+
 def test_the_items_that_they_part_on_most_by_hand() -> None:
     rows = [(1, "a", -3), (1, "b", 3), (2, "a", 1), (2, "b", -1), (3, "a", 2), (3, "b", 2), (4, "a", 3)]
     ratings = values_of("rating", [(7, "a", 0, 1), (7, "b", 0, 4), (8, "a", 0, 1), (8, "b", 0, 7)], "overall")

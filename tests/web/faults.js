@@ -26,7 +26,13 @@
     const a = light(rgba(getComputedStyle(e).color)), b = light(ground(e)), ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < 4.5) say('contrast ' + ratio.toFixed(2), e);
   }
-  for (const e of document.querySelectorAll('button, .segments label, select, input[type=text]')) {
+  for (const attribute of ['aria-labelledby', 'aria-describedby', 'aria-controls', 'for', 'list'])
+    for (const e of document.querySelectorAll(`[${attribute}]`))
+      for (const id of e.getAttribute(attribute).split(' ')) if (!document.getElementById(id)) say(`${attribute} leads nowhere`, e);
+  for (const e of document.querySelectorAll('[tabindex]')) if (e.tabIndex > 0) say('out of order', e);
+  for (const e of document.querySelectorAll('th')) if (shown(e) && !e.innerText.trim() && !e.querySelector('[aria-label]')) say('column without a name', e);
+  for (const e of document.querySelectorAll('button, .button, summary, nav.tabs a, [role=tab], .segments label, select, textarea, input:not([type=hidden], [type=checkbox], [type=radio])')) {
+    if (e.closest('.segments') && e.localName === 'input') continue;
     const box = e.getBoundingClientRect();
     if (shown(e) && box.width && (box.height < 24 || box.width < 24)) say('small target', e);
   }
