@@ -21,7 +21,7 @@ from tutelage.feedback.asking.payloads import (
 from tutelage.feedback.asking.slots import draw_order, to_positions, to_slots
 from tutelage.feedback.asking.steps import split_steps
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.work import answers, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -116,7 +116,7 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
             building.set_priority(
                 database,
                 olga,
-                {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type=type))},
+                {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type=type)).items},
             )
         task = take(database, olga)
         assert task.type == type
@@ -132,7 +132,7 @@ def test_rewrites_must_change_something(store: Store, database: Database) -> Non
     building.set_priority(
         database,
         olga,
-        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="rewrite"))},
+        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="rewrite")).items},
     )
     task = take(database, olga)
     with pytest.raises(Refused, match="the same as before"):

@@ -20,7 +20,7 @@ from tutelage.feedback.asking.payloads import (
     Task,
 )
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.work import live, queue
 from tutelage.records import Message
@@ -50,7 +50,7 @@ def chat(store: Store, database: Database) -> tuple[Member, Task]:
     building.set_priority(
         database,
         olga,
-        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="chat"))},
+        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="chat")).items},
     )
     task = take(database, olga)
     assert task.type == "chat" and task.responses == ()
@@ -129,7 +129,7 @@ def test_steps_are_written_again_from_the_corrected_one(store: Store, database: 
     building.set_priority(
         database,
         olga,
-        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="step"))},
+        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="step")).items},
     )
     task = take(database, olga)
     child = live.add_regeneration(

@@ -82,7 +82,7 @@ def labelled(world: World) -> str:
         store.add_votes(NAME, robot[:4])
     _answer_all(world, "eve", skip_first=False)
     _answer_all(world, "gil", skip_first=True)
-    rows = browsing.browse(world.database, owner, browsing.Query(limit=500))
+    rows = browsing.find(world.database, owner, browsing.Query(limit=500)).items
     by_type = {row.type: row for row in rows if row.answers}
     (answer, *_) = browsing.detail(world.database, owner, by_type["rate"].item_id).answers
     building.set_gold(world.database, owner, by_type["rate"].item_id, answer.answer)
@@ -121,7 +121,8 @@ def test_every_link_leads_to_a_page(world: World, site: Site, labelled: str) -> 
     opened = {path.rpartition("/")[2].partition("?")[0] for path in seen}
     assert {"data", "insights", "export", "manage", "guidelines", "adjudicate", "work"} <= opened
     items = {
-        row.item_id for row in browsing.browse(world.database, world.member(NAME), browsing.Query(limit=500))
+        row.item_id
+        for row in browsing.find(world.database, world.member(NAME), browsing.Query(limit=500)).items
     }
     assert {int(end) for path in seen if (end := path.rpartition("/")[2]).isdigit()} == items
 

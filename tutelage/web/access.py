@@ -61,7 +61,17 @@ def site(request: Request) -> Site:
 
 
 def caller(request: Request) -> Caller:
-    """The caller, by bearer token or else by session cookie; with a cookie, a change needs the CSRF token, too."""
+    """The caller, by bearer token or else by session cookie; with a cookie, a change needs the CSRF token, too.
+
+    Found out once per request: `request.state.caller`, which a page draws its navigation for.
+    """
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is None:
+        known = request.state.caller = _caller(request)
+    return known
+
+
+def _caller(request: Request) -> Caller:
     found = site(request)
     authorization = request.headers.get("authorization", "")
     if authorization:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import (
+    LARGEST_ID,
     About,
     FlagCode,
     Model,
@@ -90,7 +91,7 @@ class SentBack(Model):
 class NextConflict(Model):
     """`after_item`: the conflict that was seen last."""
 
-    after_item: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    after_item: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0
 
 
 class Conflicts(Model):

@@ -142,7 +142,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _answer(request: Request, status: int, sentence: str, reason: str, headers: Any = None) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
-    path, sentence = request.url.path, sentence[:1].upper() + sentence[1:]
+    path, sentence = request.url.path, pages.as_sentence(sentence)
     if path.startswith(("/api/", "/static/")) or path in PROBES:
         extra = dict(headers or {})
         if status == 401:

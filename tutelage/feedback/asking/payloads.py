@@ -18,6 +18,7 @@ SkipReason = Literal["too-hard", "not-my-field", "unclear", "broken", "other"]
 Splitter = Literal["numbered", "paragraphs", "lines", "sentences"]
 
 MAX_TEXT = 100_000  # characters of anything that a person writes
+LARGEST_ID = 2**31 - 1  # of a row: a PostgreSQL integer
 MOST_ANNOTATORS = 100  # of one item
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Short = Annotated[str, Field(max_length=2_000)]

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, or_, select
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.asking.payloads import Answer, ItemType, Shown, Turn
+from tutelage.feedback.asking.payloads import LARGEST_ID, Answer, ItemType, Model, Short, Shown, Turn
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.conflicts import conflicts, settled_items
 from tutelage.feedback.items.contents import steps_shown, thread_of
@@ -50,6 +50,7 @@ from tutelage.store.schema_feedback import (
 )
 
 State = Literal[
+    "",
     "any",
     "unanswered",
     "partial",
@@ -69,23 +70,22 @@ OPEN_FLAG = Flag.resolved_at.is_(None)
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
-@dataclass(frozen=True)
-class Query:
-    """What to look for; None or '' = anything.  Everything given must fit; `annotator` and `answer` the same answer."""
+class Query(Model):
+    """What to look for; what is empty is not asked.  Everything given must fit; `annotator` and `answer` the same answer."""
 
-    text: str = ""  # in the prompt, a response or the reason of an answer, without case
-    type: ItemType | None = None
-    state: State = "any"
-    model: str = ""
-    annotator: str = ""
+    text: Short = ""  # in the prompt, a response or the reason of an answer, without case
+    type: ItemType | Literal[""] = ""
+    state: State = ""
+    model: Short = ""
+    annotator: Short = ""
     answer: Said = ""
     agreement: Agreement = ""  # of items with two answers or more
-    tag: str = ""
-    task: str = ""
-    split: str = ""
-    run: int = 0  # generation run
-    after: int = 0  # item id of the last line of the page before
-    limit: int = 50
+    tag: Short = ""
+    task: Short = ""
+    split: Short = ""
+    run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0  # generation run
+    after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0  # item id of the last line of the page before
+    limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
 
 
 @dataclass(frozen=True)
@@ -182,16 +182,9 @@ class Choices:
     teams: list[str]
 
 
-def browse(database: Database, who: Member, query: Query) -> list[ItemRow]:
-    """The items of `find`'s page."""
-    return find(database, who, query).items
-
-
 def find(database: Database, who: Member, query: Query) -> Page:
-    """A page of the items that fit, by id.  Needs view.  Refused: invalid (more lines than a page has)."""
+    """A page of the items that fit, by id.  Needs view."""
     who.require("view")
-    if not 1 <= query.limit <= MOST_LINES:
-        raise Refused("invalid", f"limit={query.limit}: a page has 1 to {MOST_LINES} lines.")
     with database.read() as connection:
         fitting = ids_of(connection, who.project_id, query)
         left = [item for item in fitting if item > query.after]
@@ -310,7 +303,7 @@ def _runs_of(project_id: int) -> ColumnElement[bool]:
 
 
 def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[ColumnElement[bool]]:
-    if query.type is not None:
+    if query.type:
         yield Item.type == query.type
     if query.text:
         yield _has_text(connection, project_id, folded(query.text))
@@ -333,7 +326,7 @@ def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[
         yield from _agree(connection, project_id, query.agreement)
     if query.state == "conflict":
         yield _among(sorted(conflicts(connection, project_id)))
-    elif query.state != "any":
+    elif query.state not in ("", "any"):
         yield _in_state(query.state)
 
 

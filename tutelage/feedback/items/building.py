@@ -13,7 +13,6 @@ from tutelage.feedback.asking.answer_rows import normal
 from tutelage.feedback.asking.checking import check_answer
 from tutelage.feedback.asking.payloads import Answer, ItemType
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.browsing import AnswerRow, ItemDetail, ItemRow, Query, browse, detail, models_of
 from tutelage.feedback.items.conflicts import conflicts
 from tutelage.feedback.items.contents import own_item, steps_shown, texts_of
 from tutelage.feedback.people.access import Member, note
@@ -33,20 +32,6 @@ from tutelage.store.pairing import askable, by_run, candidates, insert_items
 from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import Gold, ResponseScore
 from tutelage.store.sql import chunks, insert_one, lock_project
-
-__all__ = [
-    "AnswerRow",
-    "Built",
-    "ItemDetail",
-    "ItemRow",
-    "Query",
-    "browse",
-    "build",
-    "detail",
-    "models_of",
-    "set_gold",
-    "set_priority",
-]
 
 SIZES: dict[ItemType, tuple[int, int]] = {
     "pair": (2, 2),
