@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.feedback.kit import hand_in, join, keys, start, take, text_by_slot, vote
+from tests.feedback.kit import hand_in, join, keys, prioritise, start, take, text_by_slot, vote
 from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
@@ -113,7 +113,7 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
         olga = start(store, database, schema=SCHEMAS[type])
         if type != "pair":
             building.build(database, olga, type)
-            building.set_priority(
+            prioritise(
                 database,
                 olga,
                 {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type=type)).items},
@@ -129,7 +129,7 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
 def test_rewrites_must_change_something(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, schema=Schema(type="rewrite"))
     building.build(database, olga, "rewrite", per_prompt=0)
-    building.set_priority(
+    prioritise(
         database,
         olga,
         {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="rewrite")).items},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.feedback.kit import hand_in, join, start, take, text_by_slot
+from tests.feedback.kit import hand_in, join, prioritise, start, take, text_by_slot
 from tests.store.making import new_vote
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.feedback.asking.payloads import (
@@ -202,7 +202,7 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
         for r in browsing.find(database, olga, browsing.Query(type="step")).items
         if r.responses == ("One. Two. Three.",)
     )
-    building.set_priority(database, olga, {item.item_id: 1.0})
+    prioritise(database, olga, {item.item_id: 1.0})
     people = [olga, *(join(database, olga.user, "main", name) for name in ("ben", "cy"))]
     for who, labels in zip(people, ((1, 1, -1), (1, -1), (1, 1, 1)), strict=True):
         task = take(database, who)

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from tests.feedback.kit import expire, hand_in, join, keys, start, take, vote
+from tests.feedback.kit import expire, hand_in, join, keys, prioritise, start, take, vote
 from tests.store.making import new_vote
 from tutelage.feedback.asking.payloads import (
     ChatAnswer,
@@ -256,7 +256,7 @@ def item_of(database: Database, who: Member, type: str, words: str = "prompt") -
 
 
 def take_item(database: Database, who: Member, item: int) -> Any:
-    building.set_priority(database, who, {item: 10.0 + item})
+    prioritise(database, who, {item: 10.0 + item})
     task = take(database, who)
     assert task.item_id == item
     return task

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.databases import fresh_sqlite
-from tests.feedback.kit import hand_in, owner
+from tests.feedback.kit import hand_in, owner, prioritise
 from tests.feedback.kit import take as take_next
 from tutelage.data.reading.formats import read_comparisons, read_prompts
 from tutelage.feedback.asking.payloads import LiveResponse, PairAnswer, Schema
@@ -79,7 +79,7 @@ def test_a_chat_keeps_the_tools(store: Store, database: Database, olga: Member) 
         for row in browsing.find(database, olga, browsing.Query(type="chat")).items
         if "Rome" in row.prompt
     ]
-    building.set_priority(database, olga, dict.fromkeys(chats, 1.0))
+    prioritise(database, olga, dict.fromkeys(chats, 1.0))
     task = take_next(database, olga)
     said = [LiveResponse(text="Yes.", model="m"), LiveResponse(text="No.", model="m")]
     turn = live.add_turn(database, olga, task.assignment_id, "", said)

@@ -14,11 +14,10 @@ from urllib.parse import quote, unquote
 from fastapi import Depends, Path, Request
 
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.people.access import User
+from tutelage.feedback.people.access import Action, Member, User
 from tutelage.feedback.people.sessions import Session, read_session
 from tutelage.feedback.people.tokens import SCOPES, Scope, token_user
 from tutelage.feedback.projects import projects
-from tutelage.feedback.projects.projects import Action, Member
 from tutelage.web.security import SAFE_METHODS
 from tutelage.web.site import Site
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports.exporting import Exported, ExportSpec, export
-from tutelage.feedback.projects.projects import Member
+from tutelage.feedback.people.access import Member
 from tutelage.store.database import Database
 
 KEPT = 20  # exports; the oldest goes first

@@ -27,10 +27,11 @@ from tutelage.feedback.insights.census import census
 from tutelage.feedback.insights.figures import Whose, insight
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people import users
+from tutelage.feedback.people.access import Member
 from tutelage.feedback.people.invitations import accept_invitation, invitations, read_invitation
 from tutelage.feedback.people.tokens import tokens_of
 from tutelage.feedback.projects import deletion, projects, webhooks
-from tutelage.feedback.projects.projects import Member, ProjectInfo
+from tutelage.feedback.projects.projects import ProjectInfo
 from tutelage.feedback.work import queue
 from tutelage.feedback.work.guidelines import newest_seen
 from tutelage.store.schema import Project

@@ -163,35 +163,35 @@ class Task(Model):
 # what comes back --------------------------------------------------------------------------------------------------
 
 
-class PairAnswer(Model):
+class _Given(Model):
+    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
+    reason: Text = ""
+
+
+class _Compared(_Given):
+    acceptable: tuple[bool | None, ...] = ()  # by position; None = not said
+
+
+class PairAnswer(_Compared):
     """Compare two.  `preference`: -3 (the first shown is much better) to 3 (the second shown is much better)."""
 
     type: Literal["pair"] = "pair"
     preference: Annotated[int, Field(ge=-3, le=3)]
-    acceptable: tuple[bool | None, ...] = ()  # by position; None = not said
     criteria: dict[str, Annotated[int, Field(ge=-3, le=3)]] = {}  # like `preference`, by criterion
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class RankAnswer(Model):
+class RankAnswer(_Compared):
     """Order K.  `ranks[position]`: 1 = best; equal numbers are ties; gaps are closed when stored."""
 
     type: Literal["rank"] = "rank"
     ranks: Annotated[tuple[Annotated[int, Field(ge=1, le=9)], ...], Field(min_length=2, max_length=9)]
-    acceptable: tuple[bool | None, ...] = ()
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class RateAnswer(Model):
+class RateAnswer(_Compared):
     """Rate by criteria.  `ratings[criterion][position]`: 1 to `Schema.scale`, None = not applicable."""
 
     type: Literal["rate"] = "rate"
     ratings: dict[str, tuple[Annotated[int, Field(ge=1, le=10)] | None, ...]]
-    acceptable: tuple[bool | None, ...] = ()
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
 class StepMark(Model):
@@ -208,32 +208,26 @@ class StepMark(Model):
     caused_by: Annotated[int, Field(ge=0)] | None = None
 
 
-class StepAnswer(Model):
+class StepAnswer(_Given):
     """Mark steps: every step in order from 0, or up to and with the first wrong one (`Schema.first_error`)."""
 
     type: Literal["step"] = "step"
     marks: tuple[StepMark, ...]
     finish: Literal["solution", "found-error", "bad-problem", "give-up"] = "solution"
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class RewriteAnswer(Model):
+class RewriteAnswer(_Given):
     """A better text.  With a response shown it is a rewrite of it, without one it is a demonstration."""
 
     type: Literal["rewrite"] = "rewrite"
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class ChatAnswer(Model):
+class ChatAnswer(_Given):
     """The end of a chat; what was compared on the way is stored turn by turn (`live.choose`)."""
 
     type: Literal["chat"] = "chat"
     satisfied: bool | None = None
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
 Answer = Annotated[

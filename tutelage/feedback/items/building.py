@@ -135,10 +135,8 @@ def set_gold(database: Database, who: Member, item_id: int, answer: Answer | Non
         note(connection, who.user, "gold", str(item_id), who.project_id, gold=answer is not None)
 
 
-def set_priority(
-    database: Database, who: Member, by: Literal["none", "uncertainty", "disagreement"] | Mapping[int, float]
-) -> int:
-    """Set every item's priority (high comes first) by rule, or some explicitly; returns how many changed.  Needs manage.
+def set_priority(database: Database, who: Member, by: Literal["none", "uncertainty", "disagreement"]) -> int:
+    """Set every item's priority (high comes first) by rule; returns how many changed.  Needs manage.
 
     uncertainty: the closer the reward scores in an item, the earlier (without scores: last).  disagreement: the more
     the answers so far differ, the earlier.  A rule looks at the project as it is now: repeat it when that changes.
@@ -148,24 +146,16 @@ def set_priority(
         lock_project(connection, who.project, database.place)
         priorities = select(Item.id, Item.priority).where(Item.project_id == who.project_id)
         now_at = {row.id: row.priority for row in connection.execute(priorities)}
-        if by == "none":
-            wanted: Mapping[int, float] = {}
-        elif by == "uncertainty":
+        wanted: Mapping[int, float] = {}
+        if by == "uncertainty":
             wanted = _uncertainty(connection, who.project_id)
         elif by == "disagreement":
             wanted = conflicts(connection, who.project_id, full=False)
-        else:
-            strangers = [item for item in by if item not in now_at]
-            if strangers:
-                raise Refused(
-                    "not-found", f"there is no item {strangers[0]} in this project: nothing was changed."
-                )
-            wanted = now_at | dict(by)
         changed = {
             item: wanted.get(item, 0.0) for item, old in now_at.items() if wanted.get(item, 0.0) != old
         }
         _store_priorities(connection, changed)
-        note(connection, who.user, "priority", by if isinstance(by, str) else "explicit", who.project_id)
+        note(connection, who.user, "priority", by, who.project_id)
         return len(changed)
 
 
