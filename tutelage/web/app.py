@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import IntegrityError
 
 from tutelage import __version__
 from tutelage.feedback.errors import Refused
@@ -126,6 +127,11 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(ValueError)
     def unusable(request: Request, error: ValueError) -> Response:
         return _answer(request, 503, str(error), "database")
+
+    @app.exception_handler(IntegrityError)
+    def overtaken(request: Request, error: IntegrityError) -> Response:
+        """Two did the same at the very same moment, and the database keeps one: the other finds it when asking again."""
+        return _answer(request, 409, "This was being stored at the same moment: send it again.", "conflict")
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> Response:

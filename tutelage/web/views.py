@@ -6,16 +6,7 @@ from typing import Any, Literal
 
 from fastapi.encoders import jsonable_encoder
 
-from tutelage.feedback.asking.payloads import (
-    Answer,
-    Model,
-    PairAnswer,
-    RankAnswer,
-    RateAnswer,
-    RewriteAnswer,
-    StepAnswer,
-    Task,
-)
+from tutelage.feedback.asking.payloads import Model, Task
 from tutelage.feedback.items.browsing import ItemDetail
 from tutelage.feedback.work.answers import Conflict, Opinion, Settlement
 from tutelage.web.render import laid_out, plain
@@ -96,33 +87,3 @@ def conflict_view(conflict: Conflict) -> ConflictView:
     return ConflictView(
         view=task_view(conflict.task), opinions=tuple(conflict.opinions), settled=conflict.settled
     )
-
-
-def summary(answer: Answer) -> str:
-    """An answer in a few words; responses are A, B, ... in the order that the answer counts them."""
-    match answer:
-        case PairAnswer(preference=0):
-            return "equal"
-        case PairAnswer():
-            how = ("slightly better", "better", "much better")[abs(answer.preference) - 1]
-            return f"{_LETTERS[answer.preference > 0]} {how}"
-        case RankAnswer():
-            tiers = [
-                " = ".join(_LETTERS[slot] for slot, own in enumerate(answer.ranks) if own == rank)
-                for rank in sorted(set(answer.ranks))
-            ]
-            return " > ".join(tiers)
-        case RateAnswer():
-            rated = answer.ratings.items()
-            return ", ".join(
-                f"{name} {'/'.join('n/a' if v is None else str(v) for v in values)}" for name, values in rated
-            )
-        case StepAnswer():
-            marks = {1: "+", 0: "0", -1: "-"}
-            return " ".join(f"{mark.step + 1}{marks[mark.label]}" for mark in answer.marks)
-        case RewriteAnswer():
-            return f"a text of {len(answer.text)} characters"
-    return "the end of a chat"
-
-
-_LETTERS = "ABCDEFGHI"

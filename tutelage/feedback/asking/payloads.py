@@ -83,9 +83,7 @@ class ProjectSettings(Model):
 
     title: Short = ""
     overlap: Annotated[int, Field(ge=1, le=MOST_ANNOTATORS)] = 1  # annotators wanted per new item
-    lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = (
-        900  # how long an item is kept for whoever has it
-    )
+    lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900  # that an item is kept for whoever has it
     dwell_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0  # submit is off for so long
     gold_rate: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of what is handed out that is gold
     show_agreement: bool = False  # annotators see their agreement with the others

@@ -74,6 +74,13 @@ class Member:
                 "ask an owner or a manager for another role.",
             )
 
+    def require_account(self, action: Action) -> None:
+        """As `require`, and not for whoever works on the store's own machine: answers belong to somebody.  Refused: forbidden."""
+        self.require(action)
+        if not self.annotator_id:
+            said = "label" if action == "label" else "settle conflicts"
+            raise Refused("forbidden", f"only users with an account {said}: log in through the web page.")
+
 
 _MEMBER = (
     select(Project.id, Project.deleted_at, Membership.role)
