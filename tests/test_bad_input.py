@@ -187,6 +187,7 @@ def test_a_folder_of_a_different_run_is_left_alone(
     assert sha256_of(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_disk_full_while_saving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No file may grow beyond 60 KB: the first checkpoint cannot be written, and what was there stays."""
     data = write(tmp_path / "rows.jsonl", *[{"text": "the cat sat on the mat. " * 4}] * 40)

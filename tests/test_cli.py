@@ -117,7 +117,7 @@ def test_unknown_command_names_the_nearest(typed: str, meant: str) -> None:
 def test_a_family_of_commands_is_listed() -> None:
     result = run("feedback", "--help")
     said = " ".join(result.stderr.replace("│", " ").split())
-    assert result.exit_code == 2 and "give one of: feedback backup, feedback delete" in said
+    assert result.exit_code == 2 and "give one of: feedback admin, feedback backup, feedback delete" in said
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_every_part_is_drawn() -> None:
 def test_every_outside_import_is_declared() -> None:
     """A library that is only there because another one brings it may be gone tomorrow."""
     project = tomllib.loads((floors.ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=\[ ]", line)[0].lower() for line in project["dependencies"]}
+    declared = {_normal(re.split(r"[<>=\[ ]", line)[0]) for line in project["dependencies"]}
     providers = packages_distributions()
     outside = {}
     for item in imports():
@@ -47,9 +47,14 @@ def test_every_outside_import_is_declared() -> None:
     undeclared = {
         top: place
         for top, place in outside.items()
-        if not declared & {name.lower() for name in providers.get(top, [top])}
+        if not declared & {_normal(name) for name in providers.get(top, [top])}
     }
     assert not undeclared, "not among the dependencies in pyproject.toml"
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as PyPI compares them (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def write(root: Path, files: dict[str, str]) -> list[str]:

@@ -136,7 +136,7 @@ COMMANDS = (
         "feedback admin",
         "tutelage.feedback.commands.admin",
         "feedback.FeedbackAdminSettings",
-        "Make a link that lets an administrator in, also after a forgotten password.",
+        "Let an administrator in, by a link that works once.",
         "Feedback",
     ),
     Command(

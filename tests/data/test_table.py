@@ -47,6 +47,7 @@ def check(table: Table, units: list[tuple[Tokens, ...]]) -> None:
     assert table.trained.tolist() == [int(tokens.loss_mask.sum()) for tokens in flat]
 
 
+@pytest.mark.slow
 @given(pairs, st.integers(0, 5))
 def test_what_is_read_is_what_was_added(
     tmp_path_factory: pytest.TempPathFactory, units: list, every: int

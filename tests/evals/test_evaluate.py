@@ -64,6 +64,7 @@ def test_kl_is_that_of_the_whole_distribution(tokenizer: PreTrainedTokenizerFast
     assert drift.log_ratios(policy, policy, responses, CPU) == pytest.approx(0.0, abs=0)
 
 
+@pytest.mark.slow
 def test_sequence_logprobs_are_those_of_plain_transformers(tokenizer: PreTrainedTokenizerFast) -> None:
     policy = model(tokenizer, 1, 12.0)
     prompts = [Prompt("the cat"), Prompt("a dog ran to")]

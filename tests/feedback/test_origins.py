@@ -73,6 +73,7 @@ def test_keys_of_before_are_known(store: Store, database: Database) -> None:
     assert (again.new, again.bad) == (0, []) and take(database, "two", content).bad == []
 
 
+@pytest.mark.slow
 def test_people_of_two_stores_are_two_people(tmp_path: Path) -> None:
     files = []
     for name in ("a", "b"):

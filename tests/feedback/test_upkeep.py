@@ -84,6 +84,7 @@ def test_a_backup_is_the_store_and_carries_its_hash(used: Database, path: Path, 
         backup(path, out)
 
 
+@pytest.mark.slow
 def test_a_backup_of_a_store_in_use_is_whole(used: Database, path: Path, tmp_path: Path) -> None:
     """Somebody votes all the while: the copy holds the answers up to some moment, and nothing half."""
     process = begin(str(path), "ben")

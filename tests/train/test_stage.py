@@ -69,13 +69,13 @@ def test_rows_from_the_store_are_split_alike(
     rows = list(read_demonstrations(demonstrations))
     pairs = [Comparison(Prompt(text), " sat.", " ran.") for text in PROMPTS]
     for module, kind, found in ((sft, "demonstrations", rows), (stage, "comparisons", pairs)):
-        monkeypatch.setattr(module, f"{kind}_from", lambda *args, found=found: found)
+        monkeypatch.setattr(module, f"{kind}_from", lambda *args, found=found: source.StoreRows(train=found))
     assert source.is_store_source("store:main")
     tokenizer = make_tokenizer()
     for seed in (0, 1):
         wanted = held_out(demonstrations, run, split_seed=seed)
         chosen = {"data": "store:main", "heldout_share": 0.3, "split_seed": seed}
-        _, held = sft._rows(SFTSettings.model_validate(chosen), stored)
+        _, held, *_ = sft._rows(SFTSettings.model_validate(chosen), stored)
         assert {row.prompt.content for row in held} == wanted  # type: ignore[union-attr]
         for settings in (RewardSettings.model_validate(chosen), DPOSettings.model_validate(chosen)):
             found_pairs = prepare_pairs(settings, tokenizer, make_model(tokenizer), compared)

@@ -101,6 +101,7 @@ def test_what_no_database_keeps_is_refused_by_its_line(api: TestClient) -> None:
         assert [bad["line"] for bad in said["bad"]] == numbers
 
 
+@pytest.mark.slow
 def test_nothing_is_stored_of_a_file_that_breaks_off(
     api: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

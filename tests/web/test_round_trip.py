@@ -99,6 +99,7 @@ def chosen_of(rows: list[Comparison]) -> dict[str, tuple[str, str]]:
     return {str(row.prompt.content): (row.chosen, row.rejected) for row in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["preference", "raw"])
 def test_the_side_that_was_pressed_is_the_side_that_training_prefers(
     page: Page, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str

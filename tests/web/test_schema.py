@@ -119,6 +119,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=st.lists(JSON.map(json.dumps) | st.text(max_size=30), max_size=4),
@@ -133,6 +134,7 @@ def test_an_import_takes_anything_or_says_which_line(client: TestClient, rows: l
         assert all(1 <= bad["line"] <= lines and bad["why"] for bad in answer.json()["bad"])
 
 
+@pytest.mark.slow
 def test_an_import_of_too_many_lines_is_refused(client: TestClient) -> None:
     refused = client.post(
         "/api/v1/projects/main/import?kind=prompts", content=b'{"prompt": "p"}\n' * (MOST_LINES + 1)

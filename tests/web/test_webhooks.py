@@ -97,6 +97,7 @@ def sending(own: World) -> Iterator[Sender]:
     made.stop()
 
 
+@pytest.mark.slow
 def test_an_answer_over_the_api_is_told_signed(own: World, sending: Sender) -> None:
     token = create_token(own.database, own.owner, "hooks", ("manage",))
     with receiving() as receiver, TestClient(build_app(Site(own.database))) as client:

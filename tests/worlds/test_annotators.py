@@ -92,6 +92,7 @@ def test_panel_is_the_seeds_own():
         someone(reliability=1.0)
 
 
+@pytest.mark.slow
 def test_ceiling_is_what_the_panel_lets_a_perfect_judge_reach():
     """Against the exact probability that each vote follows the gold order, computed without drawing a vote."""
     comparisons, expected = [], []

@@ -115,6 +115,7 @@ def tricks(prompt):
     }
 
 
+@pytest.mark.slow
 def test_no_trick_beats_the_honest_response():
     for prompt in PROMPTS:
         honest = {TASKS[prompt.task].write(dict(prompt.reference or {}), rng(n, "honest")) for n in range(40)}
@@ -170,6 +171,7 @@ def test_any_text_is_graded_between_nothing_and_the_honest_response(prompt, text
     assert 0.0 <= value(prompt, text) <= value(prompt, good(prompt)) == 1.0
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(PROMPTS), SOUP, st.integers(0, 3))
 def test_adding_to_a_faultless_response_never_helps(prompt, soup, number):

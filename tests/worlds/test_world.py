@@ -33,6 +33,7 @@ def question(row):
     return row["prompt"][0]["content"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(folder, tmp_path):
     sizes = {
         "document_count": 600,
@@ -82,6 +83,7 @@ def test_careless_is_the_share_of_flawed_demonstrations(careless):
     assert share == pytest.approx(careless, abs=0.06)
 
 
+@pytest.mark.slow
 def test_the_vocabulary_is_small_and_text_is_short():
     texts = [document.text for document in corpus.documents(0, 3000)]
     words = {
@@ -91,6 +93,7 @@ def test_the_vocabulary_is_small_and_text_is_short():
     assert max(len(text.split()) for text in texts) < 90
 
 
+@pytest.mark.slow
 def test_every_kind_of_document_is_written_in_its_share():
     assert set(corpus.KINDS) == {"exchange", *corpus.WRITERS}
     texts = [document.text for document in corpus.documents(0, 2000)]
