@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.feedback.kit import hand_in, join, prioritise, start, take, text_by_slot
+from tests.feedback.kit import conflicts_left, hand_in, join, prioritise, start, take, text_by_slot
 from tests.store.making import new_vote
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.feedback.asking.payloads import (
@@ -31,7 +31,7 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects import projects
 from tutelage.feedback.training.source import comparisons_from, demonstrations_from
 from tutelage.feedback.upkeep import examine
-from tutelage.feedback.work import answers, queue
+from tutelage.feedback.work import queue
 from tutelage.files import sha256_of
 from tutelage.records import Prompt, Response
 from tutelage.store import ModelInfo, Store
@@ -213,7 +213,7 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     assert rows(database, olga, format="stepwise") == []  # the third step is one against one: neutral
     lengths = [len(row["labels"]) for row in rows(database, olga, format="stepwise", aggregation="all")]
     assert sorted(lengths) == [2, 3, 3]
-    assert answers.conflicts_left(database, olga) == 1
+    assert conflicts_left(database, olga) == 1
     by_skill = rows(database, olga, format="stepwise", aggregation="dawid-skene", neutral="true")
     assert len(by_skill) == 1 and by_skill[0]["labels"][0] is True
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, func
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import LARGEST_ID, Answer, ItemType, Model, Short, Shown, Turn
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.conflicts import conflicts, settled_items
+from tutelage.feedback.items.conflicts import APART, conflicts, settled_items
 from tutelage.feedback.items.contents import newest_note, steps_shown, thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import current_schema
@@ -63,7 +63,6 @@ State = Literal[
 ]
 Said = Literal["", "first", "second", "tie", "not-acceptable", "wrong-step", "reason"]
 Agreement = Literal["", "agree", "differ", "far-apart"]
-FAR_APART = 0.5  # share of the widest possible distance; see `conflicts`
 MOST_LINES = 500  # of a page
 OPEN_FLAG = Flag.resolved_at.is_(None)
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
@@ -376,7 +375,7 @@ def _has_answer(query: Query) -> ColumnElement[bool]:
 
 def _agree(connection: Connection, project_id: int, wanted: Agreement) -> Iterable[ColumnElement[bool]]:
     apart = conflicts(connection, project_id, full=False)
-    least = FAR_APART if wanted == "far-apart" else 0.0
+    least = APART if wanted == "far-apart" else 0.0
     some = _among(sorted(item for item, share in apart.items() if share >= least))
     yield Item.n_done >= 2
     yield ~some if wanted == "agree" else some

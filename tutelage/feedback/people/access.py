@@ -59,10 +59,7 @@ class Member:
         return self.user.annotator_id
 
     def may(self, action: Action) -> bool:
-        """Whether the role allows it.
-
-        annotator, expert: label; adjudicator: label, adjudicate, view; viewer: view; manager: all but own; owner: all.
-        """
+        """Whether the role allows it (`ALLOWED`)."""
         return action in ALLOWED[self.role]
 
     def require(self, action: Action) -> None:

@@ -102,10 +102,14 @@ def local_member(database: Database, project: str, create: bool = False, deleted
 def projects_of(database: Database, user: User) -> list[ProjectInfo]:
     """The projects of a user (all, for an administrator), by name."""
     with database.read() as connection:
-        own = select(Membership.project_id).where(Membership.account_id == user.id)
-        names = select(Project.name).where(Project.deleted_at.is_(None)).order_by(Project.name)
-        names = names if user.administrator else names.where(Project.id.in_(own))
-        return [_info(connection, find_member(connection, user, name)) for name in connection.scalars(names)]
+        own = (Membership.project_id == Project.id) & (Membership.account_id == user.id)
+        query = select(Project.id, Project.name, Membership.role).outerjoin(Membership, own)
+        query = query.where(Project.deleted_at.is_(None)).order_by(Project.name)
+        rows = connection.execute(query if user.administrator else query.where(Membership.role.is_not(None)))
+        places: list[tuple[int, str, Any]] = [
+            (row.id, row.name, "owner" if user.administrator else row.role) for row in rows
+        ]
+        return [_info(connection, Member(user, *place)) for place in places]
 
 
 def names(database: Database) -> list[str]:
@@ -283,13 +287,7 @@ def set_guideline(database: Database, who: Member, markdown: str) -> int:
 def guidelines(database: Database, who: Member) -> list[Guideline]:
     """All versions, newest first.  Any member."""
     with database.read() as connection:
-        rows = connection.execute(
-            select(GuidelineVersion.n, GuidelineVersion.markdown, GuidelineVersion.created_at, Account.name)
-            .outerjoin(Account, Account.id == GuidelineVersion.by_id)
-            .where(GuidelineVersion.project_id == who.project_id)
-            .order_by(GuidelineVersion.n.desc())
-        )
-        return [Guideline(*row) for row in rows]
+        return _guidelines(connection, who.project_id)
 
 
 def audit(
@@ -385,7 +383,7 @@ def parsed_schema(sha256: str, content: dict[str, Any]) -> Schema:
 def current_schema(connection: Connection, key: int) -> tuple[int, Schema]:
     """(n, questions) in force; n is 0 where nobody has asked anything yet."""
     newest = _newest(connection, SchemaVersion, key)
-    return (0, Schema()) if newest is None else (newest.n, Schema.model_validate(newest.content))
+    return (0, Schema()) if newest is None else (newest.n, parsed_schema(newest.sha256, newest.content))
 
 
 # inside ---------------------------------------------------------------------------------------------------------------
@@ -399,12 +397,16 @@ def _store_settings(connection: Connection, who: Member, settings: ProjectSettin
 
 def _info(connection: Connection, who: Member) -> ProjectInfo:
     n, schema = current_schema(connection, who.project_id)
-    newest = _newest(connection, GuidelineVersion, who.project_id)
-    guideline = Guideline(0, "", None, None)
-    if newest is not None:
-        by = connection.scalar(select(Account.name).where(Account.id == newest.by_id))
-        guideline = Guideline(newest.n, newest.markdown, newest.created_at, by)
+    newest = _guidelines(connection, who.project_id, 1)
+    guideline = newest[0] if newest else Guideline(0, "", None, None)
     return ProjectInfo(who.project, who.role, settings_of(connection, who.project_id), schema, n, guideline)
+
+
+def _guidelines(connection: Connection, key: int, limit: int | None = None) -> list[Guideline]:
+    version = GuidelineVersion
+    query = select(version.n, version.markdown, version.created_at, Account.name)
+    query = query.outerjoin(Account, Account.id == version.by_id).where(version.project_id == key)
+    return [Guideline(*row) for row in connection.execute(query.order_by(version.n.desc()).limit(limit))]
 
 
 def _insert_version(

@@ -62,11 +62,15 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Conflict:
-    """An item whose annotators do not agree, as an adjudicator sees it; `task` fixes the order on the screen."""
+    """An item whose annotators do not agree, as an adjudicator sees it; `task` fixes the order on the screen.
+
+    `left`: how many nobody has settled, this one included (0 where one item was asked for).
+    """
 
     task: Task
     opinions: list[Opinion]
     settled: Settlement | None
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def next_conflict(database: Database, who: Member, after_item: int = 0) -> Confl
         waiting = unsettled(connection, who.project_id)
         start = waiting.index(after_item) + 1 if after_item in waiting else 0
         following = [*waiting[start:], *waiting[:start]]  # round and round, until all are settled
-        return _open(connection, who, following[0]) if following else None
+        return _open(connection, who, following[0], len(waiting)) if following else None
 
 
 def conflict(database: Database, who: Member, item_id: int) -> Conflict:
@@ -175,13 +179,6 @@ def conflict(database: Database, who: Member, item_id: int) -> Conflict:
         if connection.scalar(select(Item.id).where(*own)) is None:
             raise Refused("not-found", f"there is no item {item_id} to settle in this project.")
         return _open(connection, who, item_id)
-
-
-def conflicts_left(database: Database, who: Member) -> int:
-    """How many conflicts nobody has settled.  Needs adjudicate."""
-    who.require("adjudicate")
-    with database.read() as connection:
-        return len(unsettled(connection, who.project_id))
 
 
 def adjudicate(database: Database, who: Member, assignment_id: int, submission: Submission) -> Receipt:
@@ -317,7 +314,7 @@ def best_slots(answer: Answer) -> set[int]:
     return {slot for slot, rank in enumerate(answer.ranks) if rank == min(answer.ranks)}
 
 
-def _open(connection: Connection, who: Member, item_id: int) -> Conflict:
+def _open(connection: Connection, who: Member, item_id: int, left: int = 0) -> Conflict:
     lock_item(connection, item_id)
     place = (Assignment.item_id == item_id, Assignment.annotator_id == who.annotator_id)
     row = connection.execute(select(Assignment.id, Assignment.status).where(*place)).one_or_none()
@@ -327,7 +324,7 @@ def _open(connection: Connection, who: Member, item_id: int) -> Conflict:
         assignment_id = lease(connection, who, item_id, status="review")
     held = hold(connection, who, assignment_id)
     task = read_task(connection, who, held, blank=True)
-    return Conflict(task, _opinions(connection, held), _settled_as(connection, who, held))
+    return Conflict(task, _opinions(connection, held), _settled_as(connection, who, held), left)
 
 
 def _settlement(connection: Connection, project_id: int, item_id: int) -> Row[Any] | None:

@@ -238,11 +238,8 @@ def progress(database: Database, who: Member) -> Progress:
         skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
         back = _answers(connection, who, None, _NOTE.is_not(None))
         waiting = connection.execute(_IN_HAND, _claiming(who, at, ())).all()
-        right = (
-            gold_counts(connection, who)
-            if settings_of(connection, who.project_id).show_gold_accuracy
-            else None
-        )
+        shown = settings_of(connection, who.project_id).show_gold_accuracy
+        right, gold = gold_counts(connection, who) if shown else (None, None)
         return Progress(
             answered=_count(connection, Annotation.id, *own, IS_FIRST, Item.owner_id.is_(None)),
             skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
@@ -251,8 +248,8 @@ def progress(database: Database, who: Member) -> Progress:
             + sum(row.owner_id is not None for row in waiting),
             project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
             project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
-            gold_right=None if right is None else right[0],
-            gold_answered=None if right is None else right[1],
+            gold_right=right,
+            gold_answered=gold,
             last=_answers(connection, who, SHOWN),
             skips=_skips(connection, who),
             sent_back=back[::-1],
