@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,8 @@ from tutelage.feedback.asking.payloads import (
     Task,
 )
 from tutelage.feedback.items import building
+from tutelage.feedback.items.changing import Prioritise, change_items
+from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.people import passwords
 from tutelage.feedback.people.access import Member, User
 from tutelage.feedback.people.invitations import accept_invitation, first_owner_invitation, invite
@@ -106,6 +108,18 @@ def expire(database: Database, *assignments: int, by: timedelta = timedelta(hour
         wanted = Assignment.id.in_(assignments)
         connection.execute(update(Assignment).where(wanted).values(lease_expires_at=moment))
     return moment
+
+
+def prioritise(database: Database, who: Member, wanted: Mapping[int, float]) -> int:
+    """Give some items priorities of their own."""
+    changes = ((item, Prioritise(what="priority", priority=value)) for item, value in wanted.items())
+    return sum(change_items(database, who, [item], change) for item, change in changes)
+
+
+def conflicts_left(database: Database, who: Member) -> int:
+    """How many conflicts nobody has settled."""
+    with database.read() as connection:
+        return len(unsettled(connection, who.project_id))
 
 
 def text_by_slot(store: Store, item_id: int) -> tuple[str, str]:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.feedback.kit import hand_in, join, keys, start, take, text_by_slot, vote
+from tests.feedback.kit import (
+    conflicts_left,
+    hand_in,
+    join,
+    keys,
+    prioritise,
+    start,
+    take,
+    text_by_slot,
+    vote,
+)
 from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
@@ -21,7 +31,7 @@ from tutelage.feedback.asking.payloads import (
 from tutelage.feedback.asking.slots import draw_order, to_positions, to_slots
 from tutelage.feedback.asking.steps import split_steps
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.work import answers, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -113,10 +123,10 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
         olga = start(store, database, schema=SCHEMAS[type])
         if type != "pair":
             building.build(database, olga, type)
-            building.set_priority(
+            prioritise(
                 database,
                 olga,
-                {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type=type))},
+                {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type=type)).items},
             )
         task = take(database, olga)
         assert task.type == type
@@ -129,10 +139,10 @@ def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> No
 def test_rewrites_must_change_something(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, schema=Schema(type="rewrite"))
     building.build(database, olga, "rewrite", per_prompt=0)
-    building.set_priority(
+    prioritise(
         database,
         olga,
-        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="rewrite"))},
+        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="rewrite")).items},
     )
     task = take(database, olga)
     with pytest.raises(Refused, match="the same as before"):
@@ -155,7 +165,7 @@ def test_a_conflict_is_settled_by_an_annotation_that_is_no_vote(store: Store, da
         assert mine.item_id == task.item_id
         first = mine.responses[0].text == texts[wanted]
         hand_in(database, who, mine, PairAnswer(preference=-1 if first else 1, reason=who.user.name))
-    assert answers.conflicts_left(database, olga) == 1
+    assert conflicts_left(database, olga) == 1
     conflict = answers.next_conflict(database, olga)
     assert conflict is not None and conflict.task.item_id == task.item_id and conflict.task.answer is None
     assert sorted(opinion.answer.reason for opinion in conflict.opinions) == ["ann2", "bea"]
@@ -171,7 +181,7 @@ def test_a_conflict_is_settled_by_an_annotation_that_is_no_vote(store: Store, da
         (row,) = store.comparisons("main", "adjudicated")
         assert row.chosen == conflict.task.responses[0 if preference < 0 else 1].text
     assert len(store.votes("main")) == 2 and store.comparisons("main", "majority")[0].p_chosen == 0.5
-    assert answers.next_conflict(database, olga) is None and answers.conflicts_left(database, olga) == 0
+    assert answers.next_conflict(database, olga) is None and conflicts_left(database, olga) == 0
     with pytest.raises(Refused, match="does not include to adjudicate"):
         answers.next_conflict(database, ann)
     was = answers.conflict(database, olga, task.item_id).settled
@@ -201,7 +211,7 @@ def test_a_settled_conflict_can_be_reopened_and_settled_again(store: Store, data
     assert (listed.item_id, listed.by) == (task.item_id, "olga") and "question" in listed.prompt
     assert answers.next_conflict(database, olga) is None
     answers.reopen(database, olga, task.item_id)
-    assert answers.settled(database, olga) == [] and answers.conflicts_left(database, olga) == 1
+    assert answers.settled(database, olga) == [] and conflicts_left(database, olga) == 1
     again = answers.next_conflict(database, olga)
     assert again is not None and again.settled is None
     with pytest.raises(Refused, match="not settled"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.feedback.kit import hand_in, join, start, take, text_by_slot
+from tests.feedback.kit import conflicts_left, hand_in, join, prioritise, start, take, text_by_slot
 from tests.store.making import new_vote
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.feedback.asking.payloads import (
@@ -26,12 +26,12 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
 from tutelage.feedback.imports import importing
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects import projects
 from tutelage.feedback.training.source import comparisons_from, demonstrations_from
 from tutelage.feedback.upkeep import examine
-from tutelage.feedback.work import answers, queue
+from tutelage.feedback.work import queue
 from tutelage.files import sha256_of
 from tutelage.records import Prompt, Response
 from tutelage.store import ModelInfo, Store
@@ -128,7 +128,7 @@ def test_ranks_become_rows_and_every_pair_of_them(store: Store, database: Databa
     ben = join(database, olga.user, "main", "ben")
     assert building.build(database, olga, "rank", size=3) == building.Built(1, 0, 0)
     assert building.build(database, olga, "rank", size=3) == building.Built(0, 1, 0)
-    (row,) = building.browse(database, olga, building.Query(type="rank"))
+    (row,) = browsing.find(database, olga, browsing.Query(type="rank")).items
     best, middle, worst = sorted(row.responses)
     for who, ranks in ((olga, (1, 2, 5)), (ben, (1, 1, 2))):
         said = dict(zip((best, middle, worst), ranks, strict=True))
@@ -199,10 +199,10 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     building.build(database, olga, "step")
     item = next(
         r
-        for r in building.browse(database, olga, building.Query(type="step"))
+        for r in browsing.find(database, olga, browsing.Query(type="step")).items
         if r.responses == ("One. Two. Three.",)
     )
-    building.set_priority(database, olga, {item.item_id: 1.0})
+    prioritise(database, olga, {item.item_id: 1.0})
     people = [olga, *(join(database, olga.user, "main", name) for name in ("ben", "cy"))]
     for who, labels in zip(people, ((1, 1, -1), (1, -1), (1, 1, 1)), strict=True):
         task = take(database, who)
@@ -213,7 +213,7 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     assert rows(database, olga, format="stepwise") == []  # the third step is one against one: neutral
     lengths = [len(row["labels"]) for row in rows(database, olga, format="stepwise", aggregation="all")]
     assert sorted(lengths) == [2, 3, 3]
-    assert answers.conflicts_left(database, olga) == 1
+    assert conflicts_left(database, olga) == 1
     by_skill = rows(database, olga, format="stepwise", aggregation="dawid-skene", neutral="true")
     assert len(by_skill) == 1 and by_skill[0]["labels"][0] is True
 
@@ -242,7 +242,7 @@ def test_ratings_become_a_wide_table(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, overlap=2, schema=Schema(type="rate", criteria=criteria))
     ben = join(database, olga.user, "main", "ben")
     building.build(database, olga, "rate", size=2)
-    (item,) = building.browse(database, olga, building.Query(type="rate"))
+    (item,) = browsing.find(database, olga, browsing.Query(type="rate")).items
     for who, values in (
         (olga, {item.responses[0]: 6, item.responses[1]: 1}),
         (ben, {item.responses[0]: 3, item.responses[1]: 2}),

@@ -13,7 +13,7 @@ from tests.feedback.kit import join, start
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.imports import importing
 from tutelage.feedback.imports.importing import Imported, Kind
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import local_member
 from tutelage.feedback.work import queue
@@ -127,7 +127,7 @@ def test_scores_choose_what_is_asked_first(store: Store, database: Database) -> 
         queue.skip(database, olga, task.assignment_id, "other")
     assert order == sorted(order) and order[0] == pytest.approx(0.1) and len(order) == 6
     assert building.build(database, olga, "rank", "best-worst", size=2).new == 1
-    ranked = building.browse(database, olga, building.Query(type="rank"))
+    ranked = browsing.find(database, olga, browsing.Query(type="rank")).items
     assert set(ranked[0].responses) == {texts[0], texts[3]}
 
 

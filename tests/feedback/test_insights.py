@@ -15,7 +15,7 @@ from tutelage.feedback.insights.labels import Pairs, Values, sides_of
 from tutelage.feedback.insights.own import own_agreement
 from tutelage.feedback.insights.timeline import timeline
 from tutelage.feedback.insights.verdict import level, parted_from_judges, verdict, worst_items
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.statistics import Estimate
 from tutelage.feedback.work import answers
 from tutelage.store import Store
@@ -322,7 +322,7 @@ def test_numbers_are_kept_until_something_changes(
     again = Submission(client_key=next(keys), answer=PairAnswer(preference=0))
     answers.revise(database, ann, first.annotation_id, again)
     assert sum(person.ties for person in insight(database, olga).people) == 1 and len(made) == 3
-    item = building.browse(database, olga, building.Query(type="pair"))[0].item_id
+    item = browsing.find(database, olga, browsing.Query(type="pair")).items[0].item_id
     building.set_gold(database, olga, item, PairAnswer(preference=1))
     insight(database, olga)
     building.set_gold(database, olga, item, PairAnswer(preference=-1))  # another answer, as many gold items

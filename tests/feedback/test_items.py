@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from tests.feedback.kit import expire, hand_in, join, keys, start, take, vote
+from tests.feedback.kit import expire, hand_in, join, keys, prioritise, start, take, vote
 from tests.store.making import new_vote
 from tutelage.feedback.asking.payloads import (
     ChatAnswer,
@@ -123,7 +123,8 @@ def test_filters_and_pages(store: Store, database: Database) -> None:
             break
         after = page.next
     assert pages == all_items
-    refused("invalid", find, database, olga, Query(limit=501))
+    with pytest.raises(ValueError, match="less than or equal to 500"):
+        Query(limit=501)
     queue.flag(database, olga, take(database, olga).assignment_id, "unsure")
     votes = [
         (all_items[0], "ann", -3),
@@ -255,7 +256,7 @@ def item_of(database: Database, who: Member, type: str, words: str = "prompt") -
 
 
 def take_item(database: Database, who: Member, item: int) -> Any:
-    building.set_priority(database, who, {item: 10.0 + item})
+    prioritise(database, who, {item: 10.0 + item})
     task = take(database, who)
     assert task.item_id == item
     return task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from tests.feedback.kit import hand_in, join, keys, start, take
+from tests.feedback.kit import hand_in, join, keys, prioritise, start, take
 from tests.store.making import prompt
 from tutelage.feedback.asking.payloads import (
     ChatAnswer,
@@ -20,7 +20,7 @@ from tutelage.feedback.asking.payloads import (
     Task,
 )
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.work import live, queue
 from tutelage.records import Message
@@ -47,10 +47,10 @@ def choose(database: Database, who: Member, turn: Task, wanted: str) -> Receipt:
 def chat(store: Store, database: Database) -> tuple[Member, Task]:
     olga = start(store, database, prompts=1, schema=Schema(type="chat"))
     building.build(database, olga, "chat")
-    building.set_priority(
+    prioritise(
         database,
         olga,
-        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="chat"))},
+        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="chat")).items},
     )
     task = take(database, olga)
     assert task.type == "chat" and task.responses == ()
@@ -126,10 +126,10 @@ def test_chats_are_private_and_need_a_word(store: Store, database: Database, cha
 def test_steps_are_written_again_from_the_corrected_one(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, schema=Schema(type="step", splitter="lines"))
     building.build(database, olga, "step")
-    building.set_priority(
+    prioritise(
         database,
         olga,
-        {row.item_id: 1.0 for row in building.browse(database, olga, building.Query(type="step"))},
+        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="step")).items},
     )
     task = take(database, olga)
     child = live.add_regeneration(

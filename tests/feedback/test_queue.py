@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from tests.feedback.kit import expire, hand_in, join, start, take, text_by_slot, vote
+from tests.feedback.kit import expire, hand_in, join, prioritise, start, take, text_by_slot, vote
 from tutelage.feedback.asking.payloads import PairAnswer
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import building
@@ -122,7 +122,7 @@ def test_what_is_shown_where_is_recorded_and_turned_into_slots(store: Store, dat
 def test_priority_and_closing(store: Store, database: Database) -> None:
     olga = start(store, database)
     pairs = sorted(pair.item_id for pair in store.pairs("main"))
-    assert building.set_priority(database, olga, {pairs[4]: 3.0, pairs[9]: 2.0, pairs[1]: -1.0}) == 3
+    assert prioritise(database, olga, {pairs[4]: 3.0, pairs[9]: 2.0, pairs[1]: -1.0}) == 3
     change_items(database, olga, [pairs[9]], Close(what="close", closed=True))
     order = []
     while (task := queue.next_task(database, olga)) is not None:

@@ -12,7 +12,7 @@ from tests.feedback.kit import start
 from tutelage.feedback.asking.payloads import Schema
 from tutelage.feedback.imports import importing
 from tutelage.feedback.imports.importing import Imported
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import local_member
 from tutelage.store import Store
@@ -71,8 +71,8 @@ def test_suggestions_are_kept_in_slots(store: Store, database: Database) -> None
 def test_ratings_and_required_reasons(store: Store, database: Database) -> None:
     olga = start(store, database, prompts=1, schema=Schema(type="rate", reason="required", scale=5))
     building.build(database, olga, "rate", size=2, per_prompt=1)
-    (row,) = building.browse(database, olga, building.Query(type="rate"))
-    item = building.detail(database, olga, row.item_id)
+    (row,) = browsing.find(database, olga, browsing.Query(type="rate")).items
+    item = browsing.detail(database, olga, row.item_id)
     names = ("overall", "accuracy", "coverage", "coherence")
     said = {"answer": {"ratings": dict.fromkeys(names, (1, 5))}, "source": "rm"}
     digest = next(

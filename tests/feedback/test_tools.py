@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.databases import fresh_sqlite
-from tests.feedback.kit import hand_in, owner
+from tests.feedback.kit import hand_in, owner, prioritise
 from tests.feedback.kit import take as take_next
 from tutelage.data.reading.formats import read_comparisons, read_prompts
 from tutelage.feedback.asking.payloads import LiveResponse, PairAnswer, Schema
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
 from tutelage.feedback.imports import importing
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects import projects
 from tutelage.feedback.upkeep import examine
@@ -60,11 +60,11 @@ def olga(store: Store, database: Database) -> Member:
 
 
 def test_people_see_calls_as_text(database: Database, olga: Member) -> None:
-    shown = {row.item_id: row.prompt for row in building.browse(database, olga, building.Query())}
+    shown = {row.item_id: row.prompt for row in browsing.find(database, olga, browsing.Query()).items}
     threads = set()
     while (task := queue.next_task(database, olga)) is not None:
         threads.add(tuple((turn.role, turn.content) for turn in task.thread))
-        detail = building.detail(database, olga, task.item_id)
+        detail = browsing.detail(database, olga, task.item_id)
         assert (detail.thread == task.thread and "weather(" in shown[task.item_id]) or task.plain_prompt
         hand_in(database, olga, task, PairAnswer(preference=2))
     assert threads == {tuple(THREAD), (("user", "Plain?"),)}
@@ -76,10 +76,10 @@ def test_a_chat_keeps_the_tools(store: Store, database: Database, olga: Member) 
     building.build(database, olga, "chat")
     chats = [
         row.item_id
-        for row in building.browse(database, olga, building.Query(type="chat"))
+        for row in browsing.find(database, olga, browsing.Query(type="chat")).items
         if "Rome" in row.prompt
     ]
-    building.set_priority(database, olga, dict.fromkeys(chats, 1.0))
+    prioritise(database, olga, dict.fromkeys(chats, 1.0))
     task = take_next(database, olga)
     said = [LiveResponse(text="Yes.", model="m"), LiveResponse(text="No.", model="m")]
     turn = live.add_turn(database, olga, task.assignment_id, "", said)

@@ -13,11 +13,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import IntegrityError
 from starlette.routing import Mount
 
 from tests.web.kit import PASSWORD, ROLES, World
 from tutelage.feedback.people.invitations import invite
 from tutelage.feedback.people.tokens import create_token
+from tutelage.feedback.work import queue
+from tutelage.web import access
 from tutelage.web.access import Acting, Known
 from tutelage.web.app import build_app
 from tutelage.web.site import Site
@@ -462,3 +465,30 @@ def test_refusals_repeat_nothing_that_was_sent(client: TestClient) -> None:
     answer = client.post("/api/v1/auth/login", json={"name": "ann", "password": {"secret": "hunter2"}})
     assert answer.status_code == 422
     assert "hunter2" not in answer.text
+
+
+def test_of_two_at_the_same_moment_one_is_told_to_send_it_again(
+    client: TestClient, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database keeps one row of each key: whoever comes second at once is refused, and not with a fault of ours."""
+
+    def overtaken(*_: Any) -> None:
+        raise IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed"))
+
+    monkeypatch.setattr(queue, "next_task", overtaken)
+    headers = {"Authorization": f"Bearer {tokens['annotator']}"}
+    answer = client.post("/api/v1/projects/main/next", json={}, headers=headers)
+    assert answer.status_code == 409 and "send it again" in answer.json()["detail"]
+
+
+def test_a_request_looks_up_who_makes_it_once(
+    client: TestClient, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    known = access.token_user
+    monkeypatch.setattr(
+        access, "token_user", lambda database, token: looked.append(token) or known(database, token)
+    )
+    headers = {"Authorization": f"Bearer {tokens['owner']}"}
+    page = client.get("/p/main/data", headers=headers)
+    assert page.status_code == 200 and "the-owner" in page.text and len(looked) == 1

@@ -43,7 +43,8 @@ def test_every_link_leads_to_a_page(world: World, site: Site, labelled: str) -> 
     opened = {path.rpartition("/")[2].partition("?")[0] for path in seen}
     assert {"data", "insights", "export", "manage", "guidelines", "adjudicate", "work"} <= opened
     items = {
-        row.item_id for row in browsing.browse(world.database, world.member(NAME), browsing.Query(limit=500))
+        row.item_id
+        for row in browsing.find(world.database, world.member(NAME), browsing.Query(limit=500)).items
     }
     assert {int(end) for path in seen if (end := path.rpartition("/")[2]).isdigit()} == items
 

@@ -11,7 +11,7 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import open_work, ready, visitor
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing
 from tutelage.feedback.projects import projects
 
 HURTFUL = (Path(__file__).parent / "hostile.js").read_text(encoding="utf-8")
@@ -132,7 +132,7 @@ def test_they_stay_text_on_the_other_pages(
 ) -> None:
     member = world.member("zoo")
     projects.set_guideline(world.database, member, "\n\n".join(SEEDS))
-    rows = building.browse(world.database, member, building.Query(limit=30))
+    rows = browsing.find(world.database, member, browsing.Query(limit=30)).items
     with visitor(browser, server.url, "ann") as page:
         paths = ["/p/zoo/data", "/p/zoo/guidelines", "/p/zoo/manage", "/p/zoo/insights", "/p/zoo/export"]
         for path in [*paths, *(f"/p/zoo/data/{row.item_id}" for row in rows)]:

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World, make_world
 from tutelage.feedback.imports import importing
-from tutelage.feedback.items import building
+from tutelage.feedback.items import browsing
 from tutelage.feedback.people.tokens import create_token
 from tutelage.feedback.projects import projects
 from tutelage.web import api_imports
@@ -141,7 +141,7 @@ def test_pages_show_prompts_with_tools(own: World) -> None:
     ).encode()
     assert importing.import_stream(own.database, member, "preference", io.BytesIO(row), "rows.jsonl").new == 1
     projects.ask_one_more(own.database, member)
-    (item,) = building.browse(own.database, member, building.Query())
+    (item,) = browsing.find(own.database, member, browsing.Query()).items
     site = Site(own.database)
     with TestClient(build_app(site), base_url="http://localhost") as client:
         said = client.post("/api/v1/auth/login", json={"name": "ann", "password": PASSWORD})

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import DESKTOP, PHONE, follow, open_work, ready, saved, visitor
-from tutelage.feedback.items import building
-from tutelage.feedback.items.building import AnswerRow
+from tutelage.feedback.items import browsing
+from tutelage.feedback.items.browsing import AnswerRow
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers as work
 from tutelage.feedback.work import queue
@@ -24,16 +24,16 @@ from tutelage.store.schema_feedback import Assignment
 def answers_of(world: World, project: str) -> list[AnswerRow]:
     """Every stored answer of a project, revisions included, oldest first."""
     who = world.member(project)
-    rows = building.browse(world.database, who, building.Query(limit=500))
-    found = [answer for row in rows for answer in building.detail(world.database, who, row.item_id).answers]
+    rows = browsing.find(world.database, who, browsing.Query(limit=500)).items
+    found = [answer for row in rows for answer in browsing.detail(world.database, who, row.item_id).answers]
     return sorted(found, key=lambda answer: answer.annotation_id)
 
 
 def text_of_slot(world: World, project: str, answer: AnswerRow) -> dict[int, str]:
     """The texts of the item that an answer is about, by canonical slot."""
     who = world.member(project)
-    for row in building.browse(world.database, who, building.Query(limit=500)):
-        found = building.detail(world.database, who, row.item_id)
+    for row in browsing.find(world.database, who, browsing.Query(limit=500)).items:
+        found = browsing.detail(world.database, who, row.item_id)
         if any(own.annotation_id == answer.annotation_id for own in found.answers):
             return {shown.position: shown.text for shown in found.responses}
     raise AssertionError("the answer is about no item")
@@ -532,7 +532,7 @@ def test_skip_with_a_reason_and_flag(world: World, server: Running, browser: Any
         page.wait_for_function(
             "old => document.querySelector('.response .body').innerText.trim() !== old", arg=before[0]
         )
-    rows = building.browse(world.database, world.member("skips"), building.Query(state="flagged"))
+    rows = browsing.find(world.database, world.member("skips"), browsing.Query(state="flagged")).items
     assert [(row.skips, row.flags) for row in rows] == [(1, 1)]
 
 
@@ -637,7 +637,7 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
             {"name": "rows.jsonl", "mimeType": "text/plain", "buffer": rows.encode()}
         )
         page.get_by_text("JSON lines, utf-8, responses. 2 new, 0 were there already, 1 not taken.").wait_for()
-        assert building.browse(world.database, world.member("fresh one"), building.Query()) == []
+        assert browsing.find(world.database, world.member("fresh one"), browsing.Query()).items == []
         page.get_by_role("button", name="Import").click()
         page.get_by_text("2 new, 0 were there already, 1 not taken.", exact=True).wait_for()
         page.get_by_role("link", name="Go on to build items").click()
@@ -659,5 +659,5 @@ def test_owner_makes_a_project_and_invites(world: World, server: Running, browse
         "ann": "owner",
         "newcomer": "annotator",
     }
-    (row,) = building.browse(world.database, member, building.Query())
+    (row,) = browsing.find(world.database, member, browsing.Query()).items
     assert (row.type, row.answers) == ("pair", 0)

@@ -11,7 +11,7 @@ from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
 from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
-from tutelage.feedback.items import browsing, building
+from tutelage.feedback.items import browsing
 from tutelage.feedback.items.browsing import Query
 from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import projects
@@ -90,8 +90,8 @@ def test_gold_closing_and_the_browser(world: World, server: Running, browser: An
         page.screenshot(path=shots / "item.png")
         follow(page, page.get_by_role("button", name="Take out of the queue"))
         page.get_by_role("button", name="Back into the queue").wait_for()
-    (row,) = building.browse(world.database, world.member("golden"), building.Query(state="gold"))
-    found = building.detail(world.database, world.member("golden"), row.item_id)
+    (row,) = browsing.find(world.database, world.member("golden"), browsing.Query(state="gold")).items
+    found = browsing.detail(world.database, world.member("golden"), row.item_id)
     assert found.gold_answer is not None and found.row.closed
     assert found.gold_answer.preference == found.answers[0].answer.preference
 
@@ -110,7 +110,7 @@ def test_many_items_from_the_list(world: World, server: Running, browser: Any) -
         page.get_by_role("button", name="Tag", exact=True).click()
         page.get_by_label("Tag", exact=True).last.fill("look again")
         follow(page, page.get_by_role("button", name="Add", exact=True))
-        assert [row.tags for row in browsing.browse(world.database, member, Query(tag="look again"))] == [
+        assert [row.tags for row in browsing.find(world.database, member, Query(tag="look again")).items] == [
             ("look again",)
         ] * 2
         page.goto("/p/bulk/data?tag=look+again")
@@ -128,7 +128,7 @@ def test_many_items_from_the_list(world: World, server: Running, browser: Any) -
         page.get_by_label("Type “redact” to confirm").fill("redact")
         follow(page, page.get_by_role("button", name="Redact", exact=True).last)
         page.get_by_text("[redacted]").wait_for()
-    assert [row.reserved for row in browsing.browse(world.database, member, Query(state="reserved"))] == [
+    assert [row.reserved for row in browsing.find(world.database, member, Query(state="reserved")).items] == [
         ("bea",)
     ] * 2
 
@@ -212,10 +212,10 @@ def _agreement(world: World, project: str) -> float:
     """The share of pairs of answers with the same winner, counted here, to two digits."""
     who = world.member(project)
     shares = []
-    for row in building.browse(world.database, who, building.Query(limit=500)):
+    for row in browsing.find(world.database, who, browsing.Query(limit=500)).items:
         said = [
             answer.answer.preference > 0
-            for answer in building.detail(world.database, who, row.item_id).answers
+            for answer in browsing.detail(world.database, who, row.item_id).answers
         ]
         pairs = [(a, b) for i, a in enumerate(said) for b in said[:i]]
         shares.append(sum(a == b for a, b in pairs) / len(pairs))

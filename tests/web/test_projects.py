@@ -62,9 +62,9 @@ def test_a_program_deletes_what_it_owns(world: World, server: Running) -> None:
         with pytest.raises(ApiRefused, match="is in use: delete it first"):
             client.purge_project("scripted")
         client.delete_project("scripted")
-        (kept,) = [found for name, found in server.site.exports._kept.items() if name == made]
+        (_, kept) = server.site.exports._kept[made]
         assert client.purge_project("scripted")["items"] == 6
-        assert not kept.exported.file.exists()
+        assert not kept.file.exists()
         assert client.request("GET", "/deleted") == []
 
 

@@ -14,13 +14,14 @@ from tutelage.store.schema import StoreInfo
 
 FILE = "import"  # the origin of names in files that no store wrote
 SHOWN = 8  # hex digits of a store's identity in a name
+IDENTITY = select(StoreInfo.value).where(StoreInfo.key == "identity")
 _FOREIGN = re.compile(rf".+@([0-9a-f]{{{SHOWN}}}|{FILE})", re.DOTALL)
 _PSEUDONYM = re.compile(rf"annotator-\d+@[0-9a-f]{{{SHOWN}}}")
 
 
 def identity(connection: Connection) -> str:
     """The name that this store has and no other (hex)."""
-    found = connection.scalar(select(StoreInfo.value).where(StoreInfo.key == "identity"))
+    found = connection.scalar(IDENTITY)
     assert found is not None, "a store is made with an identity"
     return found
 

@@ -14,11 +14,10 @@ from urllib.parse import quote, unquote
 from fastapi import Depends, Path, Request
 
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.people.access import User
+from tutelage.feedback.people.access import Action, Member, User
 from tutelage.feedback.people.sessions import Session, read_session
 from tutelage.feedback.people.tokens import SCOPES, Scope, token_user
 from tutelage.feedback.projects import projects
-from tutelage.feedback.projects.projects import Action, Member
 from tutelage.web.security import SAFE_METHODS
 from tutelage.web.site import Site
 
@@ -61,7 +60,17 @@ def site(request: Request) -> Site:
 
 
 def caller(request: Request) -> Caller:
-    """The caller, by bearer token or else by session cookie; with a cookie, a change needs the CSRF token, too."""
+    """The caller, by bearer token or else by session cookie; with a cookie, a change needs the CSRF token, too.
+
+    Found out once per request: `request.state.caller`, which a page draws its navigation for.
+    """
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is None:
+        known = request.state.caller = _caller(request)
+    return known
+
+
+def _caller(request: Request) -> Caller:
     found = site(request)
     authorization = request.headers.get("authorization", "")
     if authorization:

@@ -7,6 +7,8 @@ import io
 import itertools
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -76,17 +78,15 @@ async def preview_import(site: TheSite, who: Manager, request: Request, how: How
 
 
 def _try(site: Site, who: Member, how: Sent, body: bytes) -> Tried:
-    content, name = _readable(how, body)
-    try:
+    with _refusing():
+        content, name = _readable(how, body)
         return importing.try_import(site.database, who, how.kind, content, name, how.columns, how.encoding)
-    except ValueError as error:
-        raise _refused(error) from error
 
 
 def _import(site: Site, who: Member, how: Sent, body: bytes) -> Imported:
     """Everything is read before anything is stored, so that a file that is damaged or too long leaves nothing behind."""
-    content, name = _readable(how, body)
-    try:
+    with _refusing():
+        content, name = _readable(how, body)
         read = read_stream(io.BytesIO(content), name, how.encoding)
         if sum(1 for _ in itertools.islice(read, MOST_LINES + 1)) > MOST_LINES:
             raise Refused(
@@ -95,21 +95,23 @@ def _import(site: Site, who: Member, how: Sent, body: bytes) -> Imported:
         return importing.import_stream(
             site.database, who, how.kind, io.BytesIO(content), name, how.columns, how.encoding
         )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What is wrong with a file is wrong with the request."""
+    try:
+        yield
+    except Refused:
+        raise
     except ValueError as error:
-        raise _refused(error) from error
-
-
-def _refused(error: ValueError) -> Refused:
-    return error if isinstance(error, Refused) else Refused("invalid", f"{error}.")
+        raise Refused("invalid", f"{error}.") from error
 
 
 def _readable(how: Sent, body: bytes) -> tuple[bytes, str]:
-    """What is in a body, and a name that says of what kind it is.  Refused: invalid, where it is no file of rows."""
-    try:
-        content, bare = _unpacked(body, how.name)
-        return content, name_of(content, bare)
-    except ValueError as error:
-        raise _refused(error) from error
+    """What is in a body, and a name that says of what kind it is.  Raises ValueError where it is no file of rows."""
+    content, bare = _unpacked(body, how.name)
+    return content, name_of(content, bare)
 
 
 def _unpacked(body: bytes, name: str) -> tuple[bytes, str]:

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
+from fastapi import Query as Parameters
 from pydantic import Field
 
-from tutelage.feedback.asking.payloads import Answer, ItemType, Model, Short
+from tutelage.feedback.asking.payloads import LARGEST_ID, Answer, ItemType, Model
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import browsing, building, changing
-from tutelage.feedback.items.browsing import MOST_LINES, Agreement, Choices, ItemDetail, Page, Said, State
+from tutelage.feedback.items.browsing import Choices, ItemDetail, Page, Query
 from tutelage.feedback.items.building import Built
 from tutelage.feedback.items.changing import MOST_NAMED, Change
 from tutelage.feedback.items.redaction import Record, redact
 from tutelage.feedback.projects import projects
 from tutelage.store.choosing import Strategy
 from tutelage.web.access import Adjudicator, Manager, TheSite, Viewer
-from tutelage.web.fields import LARGEST_ID, BodyId, Id
+from tutelage.web.fields import BodyId, Id
 from tutelage.web.strict import StrictRoute
 
 router = APIRouter(tags=["items"], route_class=StrictRoute)
-
-
-class Search(Model):
-    """Which items; what is empty is not asked (see `browsing.Query`)."""
-
-    text: Short = ""
-    type: ItemType | Literal[""] = ""
-    state: State | Literal[""] = ""
-    model: Short = ""
-    annotator: Short = ""
-    answer: Said = ""
-    agreement: Agreement = ""
-    tag: Short = ""
-    task: Short = ""
-    split: Short = ""
-    run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0
-    after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0
-
-    def query(self, limit: int = 50) -> browsing.Query:
-        """The same for the services."""
-        asked: dict[str, Any] = {
-            name: value for name, value in self.model_dump(exclude={"limit"}).items() if value
-        }
-        return browsing.Query(**asked, limit=limit)
-
-
-class PageSearch(Search):
-    """`after` is the `next` of the page before."""
-
-    limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
 
 
 class Build(Model):
@@ -79,7 +50,7 @@ class ChangeOf(Model):
     """A change of these items, or of all that fit a search: then `count` is how many the sender has seen."""
 
     items: Annotated[tuple[BodyId, ...], Field(min_length=1, max_length=MOST_NAMED)] | None = None
-    all: Search | None = None
+    all: Query | None = None
     count: Annotated[int, Field(ge=0)] | None = None
     change: Change
 
@@ -111,9 +82,9 @@ class Made(Model):
 
 
 @router.get("/projects/{project}/items")
-def find(site: TheSite, who: Viewer, search: Annotated[PageSearch, Query()]) -> Page:
+def find(site: TheSite, who: Viewer, search: Annotated[Query, Parameters()]) -> Page:
     """A page of the items that fit, and how many those are."""
-    return browsing.find(site.database, who, search.query(search.limit))
+    return browsing.find(site.database, who, search)
 
 
 @router.get("/projects/{project}/choices")
@@ -141,7 +112,7 @@ def change(site: TheSite, who: Manager, body: ChangeOf) -> Count:
     """Close, prioritise, tag, reserve, ...: all these items or none."""
     if (body.items is None) == (body.all is None) or (body.all is not None and body.count is None):
         raise Refused("invalid", "Name `items`, or give `all` (a search) with the `count` that it found.")
-    which = body.items if body.all is None else body.all.query()
+    which = body.items if body.all is None else body.all
     assert which is not None
     return Count(count=changing.change_items(site.database, who, which, body.change, body.count))
 

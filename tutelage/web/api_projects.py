@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from tutelage.feedback.asking.payloads import Model, ProjectSettings, Role, Schema, Text
+from tutelage.feedback.asking.payloads import LARGEST_ID, Model, ProjectSettings, Role, Schema, Text
 from tutelage.feedback.projects import deletion, projects
+from tutelage.feedback.projects.deletion import DeletedProject, Purged
 from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
-from tutelage.web.fields import LARGEST_ID, Name
+from tutelage.web.fields import Name
 from tutelage.web.render import markdown
 from tutelage.web.strict import StrictRoute
 
@@ -27,17 +27,15 @@ class NewProject(Model):
     questions: Schema = Schema()
 
 
-class GuidelineView(Model):
+@dataclass(frozen=True)
+class GuidelineView(projects.Guideline):
     """One version of the guidelines; `html` is safe to insert."""
 
-    n: int
-    markdown: str
     html: str
-    created_at: datetime | None
-    by: str | None
 
 
-class ProjectView(Model):
+@dataclass(frozen=True)
+class ProjectView:
     """A project as its members see it."""
 
     name: str
@@ -67,27 +65,10 @@ class Version(Model):
     n: int
 
 
-class DeletedView(Model):
-    """A deleted project."""
-
-    name: str
-    title: str
-    deleted_at: datetime
-    answers: int
-
-
 class Purge(Model):
     """The project's name, typed once more."""
 
     confirm: Name
-
-
-class PurgedView(Model):
-    """What is gone for good."""
-
-    items: int
-    responses: int
-    answers: int
 
 
 class History(Model):
@@ -147,9 +128,9 @@ def delete_project(site: TheSite, who: Owner) -> None:
 
 
 @router.get("/deleted")
-def deleted_projects(site: TheSite, who: Reader) -> list[DeletedView]:
+def deleted_projects(site: TheSite, who: Reader) -> list[DeletedProject]:
     """The deleted projects that the caller may restore or purge."""
-    return [DeletedView(**asdict(found)) for found in deletion.deleted_projects(site.database, who.user)]
+    return deletion.deleted_projects(site.database, who.user)
 
 
 @router.post("/projects/{project}/restore", status_code=204)
@@ -159,11 +140,11 @@ def restore_project(site: TheSite, who: FormerOwner) -> None:
 
 
 @router.post("/projects/{project}/purge")
-def purge_project(site: TheSite, who: FormerOwner, body: Purge) -> PurgedView:
+def purge_project(site: TheSite, who: FormerOwner, body: Purge) -> Purged:
     """Delete a deleted project for good: prompts, responses, answers, history."""
     done = deletion.purge_project(site.database, who, body.confirm)
     site.exports.forget(who.project_id)
-    return PurgedView(**asdict(done))
+    return done
 
 
 @router.get("/projects/{project}/audit")

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import (
+    LARGEST_ID,
     About,
     FlagCode,
     Model,
@@ -90,7 +91,7 @@ class SentBack(Model):
 class NextConflict(Model):
     """`after_item`: the conflict that was seen last."""
 
-    after_item: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    after_item: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0
 
 
 class Conflicts(Model):
@@ -207,10 +208,7 @@ def reopen_conflict(site: TheSite, who: Adjudicator, item_id: Id) -> None:
 def next_conflict(site: TheSite, who: Adjudicator, body: NextConflict) -> Conflicts:
     """The next item that its annotators do not agree on."""
     found = answers.next_conflict(site.database, who, body.after_item)
-    return Conflicts(
-        conflict=None if found is None else conflict_view(found),
-        left=answers.conflicts_left(site.database, who),
-    )
+    return Conflicts(conflict=found and conflict_view(found), left=found.left if found else 0)
 
 
 @router.post("/projects/{project}/assignments/{assignment_id}/adjudicate")

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import IntegrityError
 
 from tutelage import __version__
 from tutelage.feedback.errors import Refused
@@ -127,6 +128,11 @@ def _handle_errors(app: FastAPI) -> None:
     def unusable(request: Request, error: ValueError) -> Response:
         return _answer(request, 503, str(error), "database")
 
+    @app.exception_handler(IntegrityError)
+    def overtaken(request: Request, error: IntegrityError) -> Response:
+        """Two did the same at the very same moment, and the database keeps one: the other finds it when asking again."""
+        return _answer(request, 409, "This was being stored at the same moment: send it again.", "conflict")
+
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> Response:
         return _answer(request, error.status_code, str(error.detail), "http", error.headers)
@@ -142,7 +148,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _answer(request: Request, status: int, sentence: str, reason: str, headers: Any = None) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
-    path, sentence = request.url.path, sentence[:1].upper() + sentence[1:]
+    path, sentence = request.url.path, pages.as_sentence(sentence)
     if path.startswith(("/api/", "/static/")) or path in PROBES:
         extra = dict(headers or {})
         if status == 401:

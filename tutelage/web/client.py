@@ -82,18 +82,18 @@ class Client:
     ) -> dict[str, Any]:
         """Answer a task; returns the receipt once the answer is on the server's disk.  `key`: this answer's own name."""
         path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/submit"
-        return self.request(
-            "POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex
-        )
+        return self._give(path, answer, active_ms, key)
 
     def revise(
         self, project: str, annotation_id: int, answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
     ) -> dict[str, Any]:
         """Revise one's own latest answer."""
         path = f"{_project(project)}/annotations/{annotation_id}/revise"
-        return self.request(
-            "POST", path, _given(answer, active_ms), repeatable=True, key=key or uuid.uuid4().hex
-        )
+        return self._give(path, answer, active_ms, key)
+
+    def _give(self, path: str, answer: Mapping[str, Any], active_ms: int, key: str) -> dict[str, Any]:
+        body = {"answer": dict(answer), "active_ms": active_ms}
+        return self.request("POST", path, body, repeatable=True, key=key or uuid.uuid4().hex)
 
     def skip(self, task: Mapping[str, Any], reason: str, text: str = "") -> None:
         """Give a task back for good."""
@@ -263,10 +263,6 @@ class Client:
 def _json(body: Mapping[str, Any]) -> bytes:
     """Not escaped: a server takes only so many bytes, and an escaped letter is up to six."""
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-def _given(answer: Mapping[str, Any], active_ms: int) -> dict[str, Any]:
-    return {"answer": dict(answer), "active_ms": active_ms}
 
 
 def _project(name: str) -> str:

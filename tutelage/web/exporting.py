@@ -6,21 +6,14 @@ import secrets
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports.exporting import Exported, ExportSpec, export
-from tutelage.feedback.projects.projects import Member
+from tutelage.feedback.people.access import Member
 from tutelage.store.database import Database
 
 KEPT = 20  # exports; the oldest goes first
-
-
-@dataclass(frozen=True)
-class _Kept:
-    project_id: int
-    exported: Exported
 
 
 class Exports:
@@ -28,8 +21,8 @@ class Exports:
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._kept: dict[str, _Kept] = {}
-        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[int, Exported]] = {}  # by name: the project, the files
+        self._lock = threading.RLock()
 
     def write(self, database: Database, who: Member, spec: ExportSpec) -> tuple[str, Exported]:
         """Write an export; returns the name it is fetched by."""
@@ -42,26 +35,22 @@ class Exports:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         with self._lock:
-            self._kept[name] = _Kept(who.project_id, done)
-            for old in list(self._kept)[:-KEPT]:
-                del self._kept[old]
-                shutil.rmtree(self._root_locked() / old, ignore_errors=True)
+            self._kept[name] = (who.project_id, done)
+            self._remove(list(self._kept)[:-KEPT])
         return name, done
 
     def find(self, who: Member, name: str) -> Exported:
         """An export of the member's project.  Refused: gone."""
         with self._lock:
-            found = self._kept.get(name)
-        if found is None or found.project_id != who.project_id or not found.exported.file.exists():
+            project_id, found = self._kept.get(name, (None, None))
+        if found is None or project_id != who.project_id or not found.file.exists():
             raise Refused("gone", "This export is no longer here: make it again.")
-        return found.exported
+        return found
 
     def forget(self, project_id: int) -> None:
         """Remove the files of a project that is gone."""
         with self._lock:
-            for name in [name for name, kept in self._kept.items() if kept.project_id == project_id]:
-                del self._kept[name]
-                shutil.rmtree(self._root_locked() / name, ignore_errors=True)
+            self._remove([name for name, (project, _) in self._kept.items() if project == project_id])
 
     def close(self) -> None:
         """Remove all files."""
@@ -73,9 +62,11 @@ class Exports:
 
     def _root(self) -> Path:
         with self._lock:
-            return self._root_locked()
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="tutelage-exports-"))
+            return self._folder
 
-    def _root_locked(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="tutelage-exports-"))
-        return self._folder
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            del self._kept[name]
+            shutil.rmtree(self._root() / name, ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Header, Path
 from pydantic import Field
 
-LARGEST_ID = 2**31 - 1  # of a PostgreSQL integer
+from tutelage.feedback.asking.payloads import LARGEST_ID
 
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 BodyId = Annotated[int, Field(ge=1, le=LARGEST_ID)]

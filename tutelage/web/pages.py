@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -26,10 +27,11 @@ from tutelage.feedback.insights.census import census
 from tutelage.feedback.insights.figures import Whose, insight
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people import users
+from tutelage.feedback.people.access import Member
 from tutelage.feedback.people.invitations import accept_invitation, invitations, read_invitation
 from tutelage.feedback.people.tokens import tokens_of
 from tutelage.feedback.projects import deletion, projects, webhooks
-from tutelage.feedback.projects.projects import Member, ProjectInfo
+from tutelage.feedback.projects.projects import ProjectInfo
 from tutelage.feedback.work import queue
 from tutelage.feedback.work.guidelines import newest_seen
 from tutelage.store.schema import Project
@@ -49,14 +51,13 @@ from tutelage.web.access import (
     segment,
 )
 from tutelage.web.api_account import begin_session, log_in, place_of
-from tutelage.web.api_items import Search
 from tutelage.web.api_projects import guideline_view
 from tutelage.web.fields import Id
 from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
 from tutelage.web.render import AS_WRITTEN, UNDRAWN, markdown, plain
 from tutelage.web.site import Site
-from tutelage.web.views import item_view, summary
+from tutelage.web.views import item_view
 
 router = APIRouter()
 
@@ -69,7 +70,7 @@ def home(request: Request, site: TheSite, who: Reader) -> Response:
     """My projects, and what waits in them."""
     cards = [_card(site, who, found) for found in projects.projects_of(site.database, who.user)]
     deleted = deletion.deleted_projects(site.database, who.user)
-    return page(request, "home.html", who=who, cards=cards, deleted=deleted)
+    return page(request, "home.html", cards=cards, deleted=deleted)
 
 
 def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
@@ -162,7 +163,6 @@ def account(request: Request, site: TheSite, who: Reader) -> Response:
     return page(
         request,
         "account.html",
-        who=who,
         tokens=tokens_of(site.database, who.user),
         languages=list(languages.languages().values()),
         language_cookie=languages.COOKIE,
@@ -172,31 +172,27 @@ def account(request: Request, site: TheSite, who: Reader) -> Response:
 @router.get("/users")
 def users_page(request: Request, site: TheSite, who: Administrator) -> Response:
     """Everybody who may come in: new passwords, administrators, whom to keep out."""
-    return page(request, "users.html", who=who, users=users.users(site.database, who.user))
+    return page(request, "users.html", users=users.users(site.database, who.user))
 
 
 @router.get("/p/{project}/work")
-def work(request: Request, site: TheSite, who: Annotator, person: Reader) -> Response:
+def work(request: Request, site: TheSite, who: Annotator) -> Response:
     """Where annotators work; the items come over the API."""
-    info = projects.info(site.database, who)
-    data = _work_data(site, who, info, "work")
-    return page(request, "work.html", who=person, member=who, info=info, data=data)
+    return _work_page(request, site, who, "work")
 
 
 @router.get("/p/{project}/adjudicate")
-def adjudicate(request: Request, site: TheSite, who: Adjudicator, person: Reader) -> Response:
+def adjudicate(request: Request, site: TheSite, who: Adjudicator) -> Response:
     """Where conflicts are settled."""
+    return _work_page(request, site, who, "adjudicate")
+
+
+def _work_page(request: Request, site: Site, who: Member, mode: str) -> Response:
     info = projects.info(site.database, who)
-    data = _work_data(site, who, info, "adjudicate")
-    return page(request, "work.html", who=person, member=who, info=info, data=data)
-
-
-def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[str, Any]:
-    return {
+    data = {
         "mode": mode,
         "store": site.database.identity,
         "project": who.project,
-        "base": f"/api/v1/projects/{segment(who.project)}",
         "home": "/",
         "user": who.user.name,
         "settings": info.settings.model_dump(mode="json"),
@@ -206,36 +202,34 @@ def _work_data(site: Site, who: Member, info: ProjectInfo, mode: str) -> dict[st
         "version": __version__,
         "offer": mode == "work" and _offer(site, who),
     }
+    return _project_page(request, site, who, "work.html", data, info)
 
 
 @router.get("/p/{project}/guidelines")
-def guidelines(request: Request, site: TheSite, who: AnyMember, person: Reader) -> Response:
+def guidelines(request: Request, site: TheSite, who: AnyMember) -> Response:
     """The guidelines, and what they were before."""
     found = [guideline_view(version) for version in projects.guidelines(site.database, who)]
-    info = projects.info(site.database, who)
-    base = f"/api/v1/projects/{segment(who.project)}"
-    reading = {"seen": f"{base}/guidelines/{found[0].n}/seen"} if found and who.may("label") else {}
-    return page(request, "guidelines.html", who=person, member=who, info=info, versions=found, data=reading)
+    reading = {"seen": f"{_base(who)}/guidelines/{found[0].n}/seen"} if found and who.may("label") else {}
+    return _project_page(request, site, who, "guidelines.html", reading, versions=found)
 
 
 @router.get("/p/{project}/manage")
-def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Response:
+def manage(request: Request, site: TheSite, who: Manager) -> Response:
     """Questions, settings, guidelines, people, items."""
     info = projects.info(site.database, who)
     data = {
-        "base": f"/api/v1/projects/{segment(who.project)}",
         "schema": info.schema.model_dump(mode="json"),
         "settings": info.settings.model_dump(mode="json"),
         "default_criteria": [criterion.model_dump() for criterion in DEFAULT_CRITERIA],
         "usual_question": Schema().question,
     }
-    return page(
+    return _project_page(
         request,
+        site,
+        who,
         "manage.html",
-        who=person,
-        member=who,
-        info=info,
-        data=data,
+        data,
+        info,
         members=projects.members(site.database, who),
         invitations=invitations(site.database, who),
         hooks=webhooks.webhooks(site.database, who),
@@ -252,16 +246,13 @@ def manage(request: Request, site: TheSite, who: Manager, person: Reader) -> Res
 
 
 @router.get("/p/{project}/insights")
-def insights_page(
-    request: Request, site: TheSite, who: Viewer, person: Reader, whose: Whose | None = None
-) -> Response:
+def insights_page(request: Request, site: TheSite, who: Viewer, whose: Whose | None = None) -> Response:
     """How far to trust the answers, and what they say."""
-    return page(
+    return _project_page(
         request,
+        site,
+        who,
         "insights.html",
-        who=person,
-        member=who,
-        info=projects.info(site.database, who),
         totals=totals.totals(site.database, who),
         found=insight(site.database, who, whose),
     )
@@ -272,36 +263,34 @@ def new_project(request: Request, site: TheSite, who: Reader) -> Response:
     """A new project."""
     if not who.user.administrator:
         raise Refused("forbidden", "Only administrators make projects.")
-    return page(request, "new.html", who=who, settings=ProjectSettings(), schema=Schema())
+    return page(request, "new.html", settings=ProjectSettings(), schema=Schema())
 
 
 @router.get("/p/{project}/data")
 def data_browser(
-    request: Request, site: TheSite, who: Viewer, person: Reader, search: Annotated[Search, Query()]
+    request: Request, site: TheSite, who: Viewer, search: Annotated[browsing.Query, Query()]
 ) -> Response:
     """Look through the items."""
-    found = browsing.find(site.database, who, search.query(PAGE))
+    found = browsing.find(site.database, who, search.model_copy(update={"limit": PAGE}))
     asked = _asked(search)
-    data = {"base": f"/api/v1/projects/{segment(who.project)}", "asked": asked, "total": found.total}
-    return page(
+    return _project_page(
         request,
+        site,
+        who,
         "data.html",
-        who=person,
-        member=who,
-        info=projects.info(site.database, who),
+        {"asked": asked, "total": found.total},
         found=found,
         asked=asked,
         query=urlencode(asked),
         more=urlencode({**asked, "after": found.next}) if found.next else "",
         choices=browsing.choices(site.database, who),
         totals=totals.totals(site.database, who),
-        data=data,
     )
 
 
-def _asked(search: Search) -> dict[str, Any]:
+def _asked(search: browsing.Query) -> dict[str, Any]:
     """What is asked for, as parts of an address."""
-    said = search.model_dump(exclude={"after"})
+    said = search.model_dump(exclude={"after", "limit"})
     return {name: value for name, value in said.items() if value not in ("", 0, "any")}
 
 
@@ -310,40 +299,37 @@ def item_page(
     request: Request,
     site: TheSite,
     who: Viewer,
-    person: Reader,
     item_id: Id,
-    search: Annotated[Search, Query()],
+    search: Annotated[browsing.Query, Query()],
 ) -> Response:
     """One item with all its answers, as one of those that fit the search it was found by."""
     found, asked = browsing.detail(site.database, who, item_id), _asked(search)
     info = projects.info(site.database, who)
     data = {
-        "base": f"/api/v1/projects/{segment(who.project)}",
         "item": item_id,
         "view": item_view(found, info.settings.markdown, info.schema.model_dump(mode="json")),
         "settings": info.settings.model_dump(mode="json"),
         "models": found.row.models,
     }
-    return page(
+    return _project_page(
         request,
+        site,
+        who,
         "item.html",
-        who=person,
-        member=who,
-        info=info,
+        data,
+        info,
         detail=found,
-        near=browsing.neighbours(site.database, who, search.query(), item_id),
+        near=browsing.neighbours(site.database, who, search, item_id),
         query=urlencode(asked),
         choices=browsing.choices(site.database, who),
-        data=data,
     )
 
 
 @router.get("/p/{project}/export")
-def export_page(request: Request, site: TheSite, who: Exporter, person: Reader) -> Response:
+def export_page(request: Request, site: TheSite, who: Exporter) -> Response:
     """Make files."""
-    data = {"base": f"/api/v1/projects/{segment(who.project)}"}
-    info, splits = projects.info(site.database, who), exporting.splits(site.database, who)
-    return page(request, "export.html", who=person, member=who, info=info, data=data, splits=splits)
+    splits = exporting.splits(site.database, who)
+    return _project_page(request, site, who, "export.html", splits=splits)
 
 
 @router.get("/api/v1/openapi.json")
@@ -372,9 +358,27 @@ def metrics(site: TheSite, who: Administrator) -> Response:
     return Response(exposition(site.requests, census(site.database)), media_type=CONTENT_TYPE)
 
 
+def _project_page(
+    request: Request,
+    site: Site,
+    who: Member,
+    template: str,
+    data: dict[str, Any] | None = None,
+    info: ProjectInfo | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """A page of a project; `data` is for its script, which also gets the address of the project in the API."""
+    info = info or projects.info(site.database, who)
+    return page(request, template, member=who, info=info, data={"base": _base(who), **(data or {})}, **values)
+
+
+def _base(who: Member) -> str:
+    return f"/api/v1/projects/{segment(who.project)}"
+
+
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page; `who` among the values (the caller) draws the navigation."""
-    who: Caller | None = values.get("who")
+    """A page; whoever the request was found to come from has the navigation on it."""
+    who: Caller | None = getattr(request.state, "caller", None)
     language = languages.chosen(
         request.cookies.get(languages.COOKIE, ""), request.headers.get("accept-language", "")
     )
@@ -387,7 +391,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
             nonce=request.state.nonce,
             csrf=who.session.csrf if who and who.session else "",
             path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],
-            **{"who": None, "member": None, "info": None, **values},
+            **{"who": who, "member": None, "info": None, **values},
         )
     )
     return HTMLResponse(html, status)
@@ -395,11 +399,15 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
 
 def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
     """A refusal as a page, with the navigation where the visitor is known."""
-    try:
-        who = caller(request) if request.method == "GET" else None
-    except ValueError:
-        who = None
-    return page(request, "error.html", status, who=who, sentence=sentence, status_code=status)
+    if request.method == "GET":
+        with suppress(ValueError):
+            caller(request)
+    return page(request, "error.html", status, sentence=sentence, status_code=status)
+
+
+def as_sentence(said: str) -> str:
+    """With a capital letter."""
+    return said[:1].upper() + said[1:]
 
 
 def local_path(wanted: str) -> str:
@@ -412,10 +420,14 @@ def _refused(
     request: Request, template: str, status: int, error: Refused, form: dict[str, str], **values: Any
 ) -> Response:
     """A form again, with what was wrong; `status` unless it came too often."""
-    said = str(error)[:1].upper() + str(error)[1:]
     wait = retry_after(error)
     shown = page(
-        request, template, 429 if wait else status, error=said, name=form.get("name", "")[:200], **values
+        request,
+        template,
+        429 if wait else status,
+        error=as_sentence(str(error)),
+        name=form.get("name", "")[:200],
+        **values,
     )
     shown.headers.update(wait)
     return shown
@@ -457,5 +469,5 @@ def _environment() -> jinja2.Environment:
         "twice": lambda value: (value, value),  # an option whose words are its value
         "run_words": lambda run: (run[0], f"{run[0]}: {run[1]}"),
     }
-    environment.globals |= {"version": __version__, "summary": summary}
+    environment.globals["version"] = __version__
     return environment

@@ -25,9 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LONGEST_BODY = 512 * 2**10  # bytes: anybody may send that much; the longest answer is 400 kB of UTF-8
-LONGEST_IMPORT = (
-    32 * 2**20
-)  # bytes of an import in one request: its routes look who is asking before they read it
+LONGEST_IMPORT = 32 * 2**20  # bytes of an import: its routes look who is asking before they read it
 _IMPORT = re.compile(r"/api/v1/projects/[^/]+/import(/|$)")
 _STATIC = "no-cache"  # asked for again each time, answered with 304
 

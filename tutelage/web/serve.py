@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import uvicorn
 from rich.console import Console
 
 from tutelage.feedback.people.invitations import first_owner_invitation
+from tutelage.feedback.projects.webhooks import is_loopback
 from tutelage.settings.web import ServeSettings as Settings
 from tutelage.store.database import Database
 from tutelage.web.app import build_app
@@ -85,14 +85,6 @@ def host_names(settings: Settings) -> tuple[str, ...]:
     if is_loopback(settings.host):
         return (*LOOPBACK, *([named] if named else []))
     return (named, *LOOPBACK) if named else ()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from tutelage.feedback.errors import Refused
+from tutelage.store.sql import is_storable
 
 
 class StrictRoute(APIRoute):
@@ -20,7 +21,7 @@ class StrictRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             body = await request.body()
-            if b"\\u" in body and not storable(body):
+            if b"\\u" in body and not _keeps(body):
                 raise Refused(
                     "invalid", "The text holds a NUL or half a character (a lone surrogate): take it out."
                 )
@@ -29,13 +30,9 @@ class StrictRoute(APIRoute):
         return checked
 
 
-def storable(body: bytes) -> bool:
-    """Whether the texts in a JSON body have no NUL and no lone surrogate; what is no JSON is somebody else's business."""
+def _keeps(body: bytes) -> bool:
+    """What is no JSON is somebody else's business."""
     try:
-        text = json.dumps(json.loads(body), ensure_ascii=False)
-        text.encode()
-    except UnicodeEncodeError:
-        return False
+        return is_storable(json.loads(body))
     except (ValueError, RecursionError):
         return True
-    return "\\u0000" not in text.replace("\\\\", "")

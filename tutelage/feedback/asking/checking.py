@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from tutelage.feedback.asking.payloads import (
     Answer,
-    ChatAnswer,
     ItemType,
     PairAnswer,
     RankAnswer,
@@ -43,8 +42,6 @@ def check_answer(answer: Answer, type: ItemType, schema: Schema, shown: Sequence
         _check_steps(answer, schema, steps)
     elif isinstance(answer, RewriteAnswer):
         _check_rewrite(answer, shown)
-    else:
-        assert isinstance(answer, ChatAnswer)
 
 
 def dense(ranks: Sequence[float]) -> tuple[int, ...]:

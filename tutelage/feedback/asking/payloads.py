@@ -18,6 +18,7 @@ SkipReason = Literal["too-hard", "not-my-field", "unclear", "broken", "other"]
 Splitter = Literal["numbered", "paragraphs", "lines", "sentences"]
 
 MAX_TEXT = 100_000  # characters of anything that a person writes
+LARGEST_ID = 2**31 - 1  # of a row: a PostgreSQL integer
 MOST_ANNOTATORS = 100  # of one item
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Short = Annotated[str, Field(max_length=2_000)]
@@ -82,9 +83,7 @@ class ProjectSettings(Model):
 
     title: Short = ""
     overlap: Annotated[int, Field(ge=1, le=MOST_ANNOTATORS)] = 1  # annotators wanted per new item
-    lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = (
-        900  # how long an item is kept for whoever has it
-    )
+    lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900  # that an item is kept for whoever has it
     dwell_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0  # submit is off for so long
     gold_rate: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of what is handed out that is gold
     show_agreement: bool = False  # annotators see their agreement with the others
@@ -162,35 +161,35 @@ class Task(Model):
 # what comes back --------------------------------------------------------------------------------------------------
 
 
-class PairAnswer(Model):
+class _Given(Model):
+    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
+    reason: Text = ""
+
+
+class _Compared(_Given):
+    acceptable: tuple[bool | None, ...] = ()  # by position; None = not said
+
+
+class PairAnswer(_Compared):
     """Compare two.  `preference`: -3 (the first shown is much better) to 3 (the second shown is much better)."""
 
     type: Literal["pair"] = "pair"
     preference: Annotated[int, Field(ge=-3, le=3)]
-    acceptable: tuple[bool | None, ...] = ()  # by position; None = not said
     criteria: dict[str, Annotated[int, Field(ge=-3, le=3)]] = {}  # like `preference`, by criterion
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class RankAnswer(Model):
+class RankAnswer(_Compared):
     """Order K.  `ranks[position]`: 1 = best; equal numbers are ties; gaps are closed when stored."""
 
     type: Literal["rank"] = "rank"
     ranks: Annotated[tuple[Annotated[int, Field(ge=1, le=9)], ...], Field(min_length=2, max_length=9)]
-    acceptable: tuple[bool | None, ...] = ()
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class RateAnswer(Model):
+class RateAnswer(_Compared):
     """Rate by criteria.  `ratings[criterion][position]`: 1 to `Schema.scale`, None = not applicable."""
 
     type: Literal["rate"] = "rate"
     ratings: dict[str, tuple[Annotated[int, Field(ge=1, le=10)] | None, ...]]
-    acceptable: tuple[bool | None, ...] = ()
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
 class StepMark(Model):
@@ -207,32 +206,26 @@ class StepMark(Model):
     caused_by: Annotated[int, Field(ge=0)] | None = None
 
 
-class StepAnswer(Model):
+class StepAnswer(_Given):
     """Mark steps: every step in order from 0, or up to and with the first wrong one (`Schema.first_error`)."""
 
     type: Literal["step"] = "step"
     marks: tuple[StepMark, ...]
     finish: Literal["solution", "found-error", "bad-problem", "give-up"] = "solution"
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class RewriteAnswer(Model):
+class RewriteAnswer(_Given):
     """A better text.  With a response shown it is a rewrite of it, without one it is a demonstration."""
 
     type: Literal["rewrite"] = "rewrite"
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
-class ChatAnswer(Model):
+class ChatAnswer(_Given):
     """The end of a chat; what was compared on the way is stored turn by turn (`live.choose`)."""
 
     type: Literal["chat"] = "chat"
     satisfied: bool | None = None
-    confidence: Annotated[int, Field(ge=1, le=9)] | None = None
-    reason: Text = ""
 
 
 Answer = Annotated[

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tutelage.feedback.asking.payloads import Answer, PairAnswer, RankAnswer, RateAnswer
 from tutelage.seeds import rng
@@ -32,19 +32,15 @@ def to_positions(answer: Answer, order: Sequence[int]) -> Answer:
 
 
 def _reorder(answer: Answer, order: Sequence[int], move: Callable[[Sequence[T]], tuple[T, ...]]) -> Answer:
+    changed: dict[str, Any] = {}
     if isinstance(answer, PairAnswer):
-        return answer.model_copy(
-            update={
-                "preference": in_slots(answer.preference, order[0]),
-                "criteria": {name: in_slots(value, order[0]) for name, value in answer.criteria.items()},
-                "acceptable": move(answer.acceptable) if answer.acceptable else (),  # type: ignore[arg-type]
-            }
-        )
-    if isinstance(answer, RankAnswer):
-        acceptable = move(answer.acceptable) if answer.acceptable else ()  # type: ignore[arg-type]
-        return answer.model_copy(update={"ranks": move(answer.ranks), "acceptable": acceptable})  # type: ignore[arg-type]
-    if isinstance(answer, RateAnswer):
-        ratings = {name: move(values) for name, values in answer.ratings.items()}  # type: ignore[arg-type]
-        acceptable = move(answer.acceptable) if answer.acceptable else ()  # type: ignore[arg-type]
-        return answer.model_copy(update={"ratings": ratings, "acceptable": acceptable})
-    return answer  # steps, rewrites and chats show one response
+        changed["preference"] = in_slots(answer.preference, order[0])
+        changed["criteria"] = {name: in_slots(value, order[0]) for name, value in answer.criteria.items()}
+    elif isinstance(answer, RankAnswer):
+        changed["ranks"] = move(answer.ranks)  # type: ignore[arg-type]
+    elif isinstance(answer, RateAnswer):
+        changed["ratings"] = {name: move(values) for name, values in answer.ratings.items()}  # type: ignore[arg-type]
+    else:
+        return answer  # steps, rewrites and chats show one response
+    changed["acceptable"] = move(answer.acceptable) if answer.acceptable else ()  # type: ignore[arg-type]
+    return answer.model_copy(update=changed)

@@ -7,16 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, or_, select
+from pydantic import Field, TypeAdapter
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, func, literal, or_, select
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.asking.payloads import Answer, ItemType, Shown, Turn
+from tutelage.feedback.asking.payloads import LARGEST_ID, Answer, ItemType, Model, Short, Shown, Turn
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.conflicts import conflicts, settled_items
-from tutelage.feedback.items.contents import steps_shown, thread_of
+from tutelage.feedback.items.conflicts import APART, conflicts, settled_items
+from tutelage.feedback.items.contents import newest_note, steps_shown, thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import current_schema
 from tutelage.records import Prompt
@@ -44,12 +44,12 @@ from tutelage.store.schema_feedback import (
     ItemTag,
     Membership,
     SchemaVersion,
-    SentBack,
     SoftVote,
     StepMarkRow,
 )
 
 State = Literal[
+    "",
     "any",
     "unanswered",
     "partial",
@@ -63,29 +63,27 @@ State = Literal[
 ]
 Said = Literal["", "first", "second", "tie", "not-acceptable", "wrong-step", "reason"]
 Agreement = Literal["", "agree", "differ", "far-apart"]
-FAR_APART = 0.5  # share of the widest possible distance; see `conflicts`
 MOST_LINES = 500  # of a page
 OPEN_FLAG = Flag.resolved_at.is_(None)
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
-@dataclass(frozen=True)
-class Query:
-    """What to look for; None or '' = anything.  Everything given must fit; `annotator` and `answer` the same answer."""
+class Query(Model):
+    """What to look for; what is empty is not asked.  Everything given must fit; `annotator` and `answer` the same answer."""
 
-    text: str = ""  # in the prompt, a response or the reason of an answer, without case
-    type: ItemType | None = None
-    state: State = "any"
-    model: str = ""
-    annotator: str = ""
+    text: Short = ""  # in the prompt, a response or the reason of an answer, without case
+    type: ItemType | Literal[""] = ""
+    state: State = ""
+    model: Short = ""
+    annotator: Short = ""
     answer: Said = ""
     agreement: Agreement = ""  # of items with two answers or more
-    tag: str = ""
-    task: str = ""
-    split: str = ""
-    run: int = 0  # generation run
-    after: int = 0  # item id of the last line of the page before
-    limit: int = 50
+    tag: Short = ""
+    task: Short = ""
+    split: Short = ""
+    run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0  # generation run
+    after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0  # item id of the last line of the page before
+    limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
 
 
 @dataclass(frozen=True)
@@ -182,16 +180,9 @@ class Choices:
     teams: list[str]
 
 
-def browse(database: Database, who: Member, query: Query) -> list[ItemRow]:
-    """The items of `find`'s page."""
-    return find(database, who, query).items
-
-
 def find(database: Database, who: Member, query: Query) -> Page:
-    """A page of the items that fit, by id.  Needs view.  Refused: invalid (more lines than a page has)."""
+    """A page of the items that fit, by id.  Needs view."""
     who.require("view")
-    if not 1 <= query.limit <= MOST_LINES:
-        raise Refused("invalid", f"limit={query.limit}: a page has 1 to {MOST_LINES} lines.")
     with database.read() as connection:
         fitting = ids_of(connection, who.project_id, query)
         left = [item for item in fitting if item > query.after]
@@ -310,7 +301,7 @@ def _runs_of(project_id: int) -> ColumnElement[bool]:
 
 
 def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[ColumnElement[bool]]:
-    if query.type is not None:
+    if query.type:
         yield Item.type == query.type
     if query.text:
         yield _has_text(connection, project_id, folded(query.text))
@@ -333,7 +324,7 @@ def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[
         yield from _agree(connection, project_id, query.agreement)
     if query.state == "conflict":
         yield _among(sorted(conflicts(connection, project_id)))
-    elif query.state != "any":
+    elif query.state not in ("", "any"):
         yield _in_state(query.state)
 
 
@@ -384,7 +375,7 @@ def _has_answer(query: Query) -> ColumnElement[bool]:
 
 def _agree(connection: Connection, project_id: int, wanted: Agreement) -> Iterable[ColumnElement[bool]]:
     apart = conflicts(connection, project_id, full=False)
-    least = FAR_APART if wanted == "far-apart" else 0.0
+    least = APART if wanted == "far-apart" else 0.0
     some = _among(sorted(item for item, share in apart.items() if share >= least))
     yield Item.n_done >= 2
     yield ~some if wanted == "agree" else some
@@ -443,47 +434,35 @@ def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[I
     disputed = conflicts(connection, project_id, among=ids)
     settled = settled_items(connection, project_id) if disputed else set()
     tags, reserved = _tags(connection, ids), _reserved(connection, ids)
-    rows = connection.execute(
-        select(
-            Item.id,
-            Item.type,
-            Item.n_done,
-            Item.overlap,
-            Item.closed,
-            Item.priority,
-            PromptRow.content,
-            PromptRow.task,
-            PromptRow.split,
-            PromptRow.redacted_at,
-        )
-        .join(PromptRow, PromptRow.id == Item.prompt_id)
-        .where(Item.id.in_(ids))
-        .order_by(Item.id)
+    columns = (
+        Item.id.label("item_id"),
+        Item.type,
+        PromptRow.task,
+        PromptRow.split,
+        Item.n_done.label("answers"),
+        Item.overlap,
+        Item.closed,
+        Item.priority,
     )
+    query = select(*columns, PromptRow.content, PromptRow.redacted_at)
+    query = query.join(PromptRow, PromptRow.id == Item.prompt_id).where(Item.id.in_(ids)).order_by(Item.id)
     return [
         ItemRow(
-            item_id=row.id,
-            type=row.type,
+            **{column.key: getattr(row, column.key) for column in columns},
             prompt=Prompt.from_json(row.content).text(),
-            task=row.task,
-            split=row.split,
-            responses=tuple(response.text for response in shown[row.id]),
-            models=tuple(response.name for response in shown[row.id]),
-            answers=row.n_done,
-            extra=extra[row.id],
-            overlap=row.overlap,
-            skips=skips[row.id],
-            flags=flags[row.id],
-            gold=bool(gold[row.id]),
-            conflict=row.id in disputed,
-            settled=row.id in settled,
-            closed=row.closed,
-            priority=row.priority,
-            tags=tuple(tags[row.id]),
-            reserved=tuple(reserved[row.id]),
-            redacted=bool(row.redacted_at or any(response.redacted_at for response in shown[row.id])),
+            responses=tuple(response.text for response in shown[row.item_id]),
+            models=tuple(response.name for response in shown[row.item_id]),
+            extra=extra[row.item_id],
+            skips=skips[row.item_id],
+            flags=flags[row.item_id],
+            gold=bool(gold[row.item_id]),
+            conflict=row.item_id in disputed,
+            settled=row.item_id in settled,
+            tags=tuple(tags[row.item_id]),
+            reserved=tuple(reserved[row.item_id]),
+            redacted=bool(row.redacted_at or any(response.redacted_at for response in shown[row.item_id])),
         )
-        for row in rows
+        for row in connection.execute(query)
     ]
 
 
@@ -497,45 +476,41 @@ def _counts(
 
 
 def _tags(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = defaultdict(list)
-    query = select(ItemTag.item_id, ItemTag.tag).where(ItemTag.item_id.in_(ids)).order_by(ItemTag.tag)
-    for item_id, tag in connection.execute(query):
-        found[item_id].append(tag)
-    return found
+    query = select(ItemTag.item_id, ItemTag.tag).where(ItemTag.item_id.in_(ids))
+    return _by_item(connection, query.order_by(ItemTag.tag))
 
 
 def _reserved(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
+    whom = func.coalesce(Annotator.name, literal("@").concat(ItemReserved.team))
+    query = select(ItemReserved.item_id, whom).where(ItemReserved.item_id.in_(ids))
+    query = query.outerjoin(Annotator, Annotator.id == ItemReserved.annotator_id)
+    return _by_item(connection, query.order_by(ItemReserved.id))
+
+
+def _by_item(connection: Connection, query: Any) -> dict[int, list[str]]:
     found: dict[int, list[str]] = defaultdict(list)
-    query = (
-        select(ItemReserved.item_id, Annotator.name, ItemReserved.team)
-        .outerjoin(Annotator, Annotator.id == ItemReserved.annotator_id)
-        .where(ItemReserved.item_id.in_(ids))
-        .order_by(ItemReserved.id)
-    )
-    for item_id, name, team in connection.execute(query):
-        found[item_id].append(name or f"@{team}")
+    for item_id, value in connection.execute(query):
+        found[item_id].append(value)
     return found
 
 
 def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
-    note = select(SentBack.note).where(SentBack.annotation_id == Annotation.id)
+    columns = (
+        Annotation.id.label("annotation_id"),
+        Annotator.name.label("annotator"),
+        Annotator.kind,
+        Annotation.role,
+        Annotation.submitted_at,
+        Annotation.active_ms,
+        SchemaVersion.n.label("schema_version"),
+        IS_CURRENT.label("current"),
+        SoftVote.share,
+        SoftVote.margin,
+        Annotation.assignment_id.is_not(None).label("by_person"),
+        newest_note(Annotation.id, Annotation).label("sent_back"),
+    )
     rows = connection.execute(
-        select(
-            Annotation.id,
-            Annotator.name,
-            Annotator.kind,
-            Annotation.role,
-            Annotation.first_shown,
-            Annotation.assignment_id,
-            Assignment.presented_order,
-            Annotation.submitted_at,
-            Annotation.active_ms,
-            SchemaVersion.n,
-            Annotation.supersedes_id,
-            SoftVote.share,
-            SoftVote.margin,
-            note.order_by(SentBack.id.desc()).limit(1).scalar_subquery().label("note"),
-        )
+        select(*columns, Annotation.first_shown, Assignment.presented_order)
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
@@ -543,24 +518,12 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
         .where(Annotation.item_id == item_id)
         .order_by(Annotation.id)
     ).all()
-    stored = read_answers(connection, [row.id for row in rows])
-    revised = {row.supersedes_id for row in rows}
+    stored = read_answers(connection, [row.annotation_id for row in rows])
     return [
         AnswerRow(
-            annotation_id=row.id,
-            annotator=row.name,
-            kind=row.kind,
-            role=row.role,
-            answer=stored[row.id],
+            **{column.key: getattr(row, column.key) for column in columns},
+            answer=stored[row.annotation_id],
             shown_order=tuple(row.presented_order or _order(row.first_shown)),
-            submitted_at=row.submitted_at,
-            active_ms=row.active_ms,
-            schema_version=row.n,
-            current=row.id not in revised,
-            share=row.share,
-            margin=row.margin,
-            by_person=row.assignment_id is not None,
-            sent_back=row.note,
         )
         for row in rows
     ]
@@ -572,31 +535,11 @@ def _order(first_shown: int | None) -> tuple[int, ...]:
 
 
 def _flags(connection: Connection, item_id: int) -> list[dict[str, Any]]:
-    rows = connection.execute(
-        select(
-            Flag.id,
-            Flag.code,
-            Flag.text,
-            Annotator.name.label("by"),
-            Flag.created_at.label("at"),
-            Flag.resolved_at,
-            Flag.resolution,
-        )
-        .join(Annotator, Annotator.id == Flag.annotator_id)
-        .where(Flag.item_id == item_id)
-        .order_by(Flag.id)
-    )
-    return [
-        {
-            "id": row.id,
-            "code": row.code,
-            "text": row.text,
-            "by": row.by,
-            "at": row.at,
-            "resolution": row.resolution if row.resolved_at else None,
-        }
-        for row in rows
-    ]
+    said = case((OPEN_FLAG, None), else_=Flag.resolution).label("resolution")
+    columns = (Flag.id, Flag.code, Flag.text, Annotator.name.label("by"), Flag.created_at.label("at"), said)
+    query = select(*columns).join(Annotator, Annotator.id == Flag.annotator_id)
+    rows = connection.execute(query.where(Flag.item_id == item_id).order_by(Flag.id))
+    return [dict(row._mapping) for row in rows]
 
 
 def _notes(connection: Connection, item_id: int) -> list[dict[str, Any]]:

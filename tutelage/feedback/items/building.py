@@ -13,7 +13,6 @@ from tutelage.feedback.asking.answer_rows import normal
 from tutelage.feedback.asking.checking import check_answer
 from tutelage.feedback.asking.payloads import Answer, ItemType
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.browsing import AnswerRow, ItemDetail, ItemRow, Query, browse, detail, models_of
 from tutelage.feedback.items.conflicts import conflicts
 from tutelage.feedback.items.contents import own_item, steps_shown, texts_of
 from tutelage.feedback.people.access import Member, note
@@ -33,20 +32,6 @@ from tutelage.store.pairing import askable, by_run, candidates, insert_items
 from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import Gold, ResponseScore
 from tutelage.store.sql import chunks, insert_one, lock_project
-
-__all__ = [
-    "AnswerRow",
-    "Built",
-    "ItemDetail",
-    "ItemRow",
-    "Query",
-    "browse",
-    "build",
-    "detail",
-    "models_of",
-    "set_gold",
-    "set_priority",
-]
 
 SIZES: dict[ItemType, tuple[int, int]] = {
     "pair": (2, 2),
@@ -150,10 +135,8 @@ def set_gold(database: Database, who: Member, item_id: int, answer: Answer | Non
         note(connection, who.user, "gold", str(item_id), who.project_id, gold=answer is not None)
 
 
-def set_priority(
-    database: Database, who: Member, by: Literal["none", "uncertainty", "disagreement"] | Mapping[int, float]
-) -> int:
-    """Set every item's priority (high comes first) by rule, or some explicitly; returns how many changed.  Needs manage.
+def set_priority(database: Database, who: Member, by: Literal["none", "uncertainty", "disagreement"]) -> int:
+    """Set every item's priority (high comes first) by rule; returns how many changed.  Needs manage.
 
     uncertainty: the closer the reward scores in an item, the earlier (without scores: last).  disagreement: the more
     the answers so far differ, the earlier.  A rule looks at the project as it is now: repeat it when that changes.
@@ -163,24 +146,16 @@ def set_priority(
         lock_project(connection, who.project, database.place)
         priorities = select(Item.id, Item.priority).where(Item.project_id == who.project_id)
         now_at = {row.id: row.priority for row in connection.execute(priorities)}
-        if by == "none":
-            wanted: Mapping[int, float] = {}
-        elif by == "uncertainty":
+        wanted: Mapping[int, float] = {}
+        if by == "uncertainty":
             wanted = _uncertainty(connection, who.project_id)
         elif by == "disagreement":
             wanted = conflicts(connection, who.project_id, full=False)
-        else:
-            strangers = [item for item in by if item not in now_at]
-            if strangers:
-                raise Refused(
-                    "not-found", f"there is no item {strangers[0]} in this project: nothing was changed."
-                )
-            wanted = now_at | dict(by)
         changed = {
             item: wanted.get(item, 0.0) for item, old in now_at.items() if wanted.get(item, 0.0) != old
         }
         _store_priorities(connection, changed)
-        note(connection, who.user, "priority", by if isinstance(by, str) else "explicit", who.project_id)
+        note(connection, who.user, "priority", by, who.project_id)
         return len(changed)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import Connection, delete, insert, literal, select, update
 
-from tutelage.feedback.asking.payloads import MOST_ANNOTATORS, Model
+from tutelage.feedback.asking.payloads import LARGEST_ID, MOST_ANNOTATORS, Model
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.browsing import OPEN_FLAG, Query, ids_of
 from tutelage.feedback.items.contents import own_item
@@ -66,7 +66,7 @@ class Resolve(Model):
 
     what: Literal["resolve"]
     word: Word
-    flag: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    flag: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = None
 
 
 Change = Annotated[Close | Prioritise | Overlap | Label | Reserve | Resolve, Field(discriminator="what")]

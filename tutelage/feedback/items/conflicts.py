@@ -11,7 +11,7 @@ from tutelage.store.current import IS_CURRENT, IS_SETTLING
 from tutelage.store.schema import Annotation, Annotator, Item, PromptRow
 from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, StepMarkRow
 
-APART = 0.5  # share of the scale that ratings lie apart to be a conflict
+APART = 0.5  # share of the widest possible distance from which answers are far apart, and ratings a conflict
 
 
 def conflicts(

@@ -12,6 +12,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import Member
 from tutelage.records import Prompt, PromptJson
 from tutelage.store.schema import Item, ItemResponse, ResponseRow
+from tutelage.store.schema_feedback import SentBack
 from tutelage.store.sql import takes_turns
 
 
@@ -34,6 +35,12 @@ def own_item(connection: Connection, who: Member, item_id: int) -> Any:
 def texts_of(connection: Connection, item_id: int) -> list[str]:
     """The texts of an item's responses, by slot."""
     return list(connection.scalars(_TEXTS, {"item": item_id}))
+
+
+def newest_note(annotation_id: Any, outside: Any) -> Any:
+    """The note with which an answer was sent back last, in a statement on the table `outside`."""
+    query = select(SentBack.note).where(SentBack.annotation_id == annotation_id)
+    return query.order_by(SentBack.id.desc()).limit(1).correlate(outside).scalar_subquery()
 
 
 def thread_of(content: PromptJson) -> tuple[Turn, ...]:

@@ -7,7 +7,7 @@ of it, steps that were marked or written again, rewrites, drafts, suggestions.  
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, select, update
@@ -87,7 +87,7 @@ def _prompt(connection: Connection, item: Any) -> list[int]:
         after = _family(connection, _items_of(connection, {prompt_id}))
     prompts = {prompt_id, item.prompt_id} | _holding(connection, after, texts)
     items = sorted(_items_of(connection, prompts))
-    _empty_prompts(connection, sorted(prompts))
+    _empty_prompts(connection, prompts)
     _empty_around(connection, items)
     _empty_answers(connection, _answers_to(connection, items))
     return items
@@ -104,12 +104,11 @@ def _response(connection: Connection, item: Any, slot: int) -> list[int]:
         raise Refused("not-found", f"item {item.id} has no response {slot}.")
     equal = (ResponseRow.prompt_id == row.prompt_id, ResponseRow.digest == row.digest)
     responses = list(connection.scalars(select(ResponseRow.id).where(*equal)))
-    shows = select(ItemResponse.item_id).where(ItemResponse.response_id.in_(responses))
-    items = set(connection.scalars(shows))
+    items = _found(connection, ItemResponse.item_id, ItemResponse.response_id, responses)
     quoting = _holding(connection, _later_turns(connection, items), {row.text})
     again = _family(connection, items) - items  # steps of it, written again
     _empty_responses(connection, [*responses, *_responses_of(connection, again)])
-    _empty_prompts(connection, sorted(quoting))
+    _empty_prompts(connection, quoting)
     shown = sorted(items | again | _items_of(connection, quoting))
     _empty_around(connection, shown)
     _empty_answers(connection, _answers_to(connection, items | again), steps=True)
@@ -136,21 +135,21 @@ def _answer(connection: Connection, item: Any, annotation_id: int) -> list[int]:
     return below
 
 
-def _empty_prompts(connection: Connection, prompts: Sequence[int]) -> None:
+def _empty_prompts(connection: Connection, prompts: Iterable[int]) -> None:
     gone = {"content": GONE, "search": "", "reference": None, "redacted_at": now()}
-    for some in chunks(prompts):
+    for some in chunks(sorted(prompts)):
         connection.execute(update(PromptRow).where(PromptRow.id.in_(some)).values(gone))
 
 
-def _empty_responses(connection: Connection, responses: Sequence[int]) -> None:
+def _empty_responses(connection: Connection, responses: Iterable[int]) -> None:
     gone = {"text": GONE, "search": "", "redacted_at": now()}
-    for some in chunks(responses):
+    for some in chunks(sorted(responses)):
         connection.execute(update(ResponseRow).where(ResponseRow.id.in_(some)).values(gone))
 
 
-def _empty_around(connection: Connection, items: Sequence[int]) -> None:
+def _empty_around(connection: Connection, items: Iterable[int]) -> None:
     """What stands beside the answers to some items and may quote what they show."""
-    for some in chunks(items):
+    for some in chunks(sorted(items)):
         drafts = select(Assignment.id).where(Assignment.item_id.in_(some))
         connection.execute(delete(Draft).where(Draft.assignment_id.in_(drafts)))
         shown = (Assignment.item_id.in_(some), Assignment.suggestion_id.is_not(None))
@@ -171,12 +170,12 @@ def _empty_around(connection: Connection, items: Sequence[int]) -> None:
 
 def _empty_answers(
     connection: Connection,
-    answers: Sequence[int],
+    answers: Iterable[int],
     reasons: bool = False,
     steps: bool = False,
 ) -> None:
     """Rewrites go, and `reasons` and the texts of marked `steps` where asked for; every mark and vote stays."""
-    for some in chunks(answers):
+    for some in chunks(sorted(answers)):
         of = StepMarkRow.annotation_id.in_(some)
         connection.execute(update(Rewrite).where(Rewrite.annotation_id.in_(some)).values(text=""))
         connection.execute(
@@ -198,8 +197,7 @@ def _family(connection: Connection, items: Iterable[int]) -> set[int]:
     """The items with all below them."""
     found, left = set(items), set(items)
     while left:
-        below = select(Item.id).where(Item.parent_id.in_(sorted(left)))
-        left = set(connection.scalars(below)) - found
+        left = _found(connection, Item.id, Item.parent_id, left) - found
         found |= left
     return found
 
@@ -232,17 +230,22 @@ def _later_turns(connection: Connection, items: Iterable[int]) -> set[int]:
 
 
 def _items_of(connection: Connection, prompts: Iterable[int]) -> set[int]:
-    return set(connection.scalars(select(Item.id).where(Item.prompt_id.in_(sorted(prompts)))))
+    return _found(connection, Item.id, Item.prompt_id, prompts)
 
 
 def _prompts_of(connection: Connection, items: Iterable[int]) -> set[int]:
-    return set(connection.scalars(select(Item.prompt_id).where(Item.id.in_(sorted(items)))))
+    return _found(connection, Item.prompt_id, Item.id, items)
 
 
-def _responses_of(connection: Connection, items: Iterable[int]) -> list[int]:
-    shown = ItemResponse.item_id.in_(sorted(items))
-    return list(connection.scalars(select(ItemResponse.response_id).where(shown)))
+def _responses_of(connection: Connection, items: Iterable[int]) -> set[int]:
+    return _found(connection, ItemResponse.response_id, ItemResponse.item_id, items)
 
 
-def _answers_to(connection: Connection, items: Iterable[int]) -> list[int]:
-    return list(connection.scalars(select(Annotation.id).where(Annotation.item_id.in_(sorted(items)))))
+def _answers_to(connection: Connection, items: Iterable[int]) -> set[int]:
+    return _found(connection, Annotation.id, Annotation.item_id, items)
+
+
+def _found(connection: Connection, wanted: Any, by: Any, keys: Iterable[int]) -> set[int]:
+    """What the column `wanted` holds where `by` is one of the keys."""
+    some = (select(wanted).where(by.in_(few)) for few in chunks(sorted(set(keys))))
+    return {value for query in some for value in connection.scalars(query)}

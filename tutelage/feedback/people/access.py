@@ -59,10 +59,7 @@ class Member:
         return self.user.annotator_id
 
     def may(self, action: Action) -> bool:
-        """Whether the role allows it.
-
-        annotator, expert: label; adjudicator: label, adjudicate, view; viewer: view; manager: all but own; owner: all.
-        """
+        """Whether the role allows it (`ALLOWED`)."""
         return action in ALLOWED[self.role]
 
     def require(self, action: Action) -> None:
@@ -73,6 +70,13 @@ class Member:
                 f"'{self.user.name}' is {self.role} in project '{self.project}', which does not include to {action}: "
                 "ask an owner or a manager for another role.",
             )
+
+    def require_account(self, action: Action) -> None:
+        """As `require`, and not for whoever works on the store's own machine: answers belong to somebody.  Refused: forbidden."""
+        self.require(action)
+        if not self.annotator_id:
+            said = "label" if action == "label" else "settle conflicts"
+            raise Refused("forbidden", f"only users with an account {said}: log in through the web page.")
 
 
 _MEMBER = (

@@ -18,12 +18,14 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import LOCAL, Member, User, find_member, note
 from tutelage.feedback.people.passwords import check_password, hash_new, store_password
 from tutelage.feedback.people.users import (
+    UNUSED,
     add_user,
     end_access,
     find_user,
     fingerprint,
     named,
     usable_name,
+    void,
 )
 from tutelage.store.database import Database
 from tutelage.store.schema import Project, now
@@ -146,8 +148,7 @@ def revoke_invitation(database: Database, who: Member, invitation_id: int) -> No
             raise Refused("not-found", f"there is no invitation {invitation_id} in this project.")
         if role == "owner":
             who.require("own")
-        still = (*found, InvitationRow.used_at.is_(None), InvitationRow.revoked_at.is_(None))
-        if connection.execute(update(InvitationRow).where(*still).values(revoked_at=now())).rowcount != 1:
+        if void(connection, *found) != 1:
             raise Refused("conflict", "this invitation was used or revoked already: reload the page.")
         note(connection, who.user, "revoke-invitation", role, who.project_id)
 
@@ -175,12 +176,8 @@ def accept_invitation(database: Database, secret: str, name: str, password: str,
     with database.write() as connection:
         row = _open(connection, secret)
         user = _enter(connection, row, name, hashed)
-        unused = (
-            InvitationRow.id == row.id,
-            InvitationRow.used_at.is_(None),
-            InvitationRow.revoked_at.is_(None),
-        )
-        used = update(InvitationRow).where(*unused).values(used_at=now(), account_id=user.id)
+        unused = update(InvitationRow).where(InvitationRow.id == row.id, UNUSED)
+        used = unused.values(used_at=now(), account_id=user.id)
         if connection.execute(used).rowcount != 1:  # somebody else was faster
             raise _gone()
         return named(connection, name)
@@ -223,19 +220,14 @@ def _join(connection: Connection, project_id: int, account_id: int, role: Role) 
 
 
 def _administrators(connection: Connection, hours: float) -> str:
-    _void(connection, InvitationRow.project_id.is_(None), InvitationRow.account_id.is_(None))
+    void(connection, InvitationRow.project_id.is_(None), InvitationRow.account_id.is_(None))
     return _new(connection, hours)
 
 
 def _reset(connection: Connection, by: User, user: User, hours: float) -> str:
-    _void(connection, InvitationRow.project_id.is_(None), InvitationRow.account_id == user.id)
+    void(connection, InvitationRow.project_id.is_(None), InvitationRow.account_id == user.id)
     note(connection, by, "reset-password", user.name)
     return _new(connection, hours, account_id=user.id, by_id=by.account_id)
-
-
-def _void(connection: Connection, *which: Any) -> None:
-    still = (InvitationRow.used_at.is_(None), InvitationRow.revoked_at.is_(None))
-    connection.execute(update(InvitationRow).where(*which, *still).values(revoked_at=now()))
 
 
 def _new(connection: Connection, hours: float, **what: Any) -> str:

@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import User, note
@@ -21,6 +21,7 @@ from tutelage.store.schema_feedback import Account, Credential, InvitationRow, M
 from tutelage.store.sql import insert_one
 
 NAME_LENGTH = 64
+UNUSED = InvitationRow.used_at.is_(None) & InvitationRow.revoked_at.is_(None)
 
 USER = (  # the columns of a `User`, in its order
     Account.id,
@@ -63,12 +64,7 @@ def set_active(database: Database, by: User, user_name: str, active: bool) -> No
         if not active:
             _keep_one_administrator(connection, user)
             end_access(connection, user.id)
-            theirs = (
-                InvitationRow.by_id == user.id,
-                InvitationRow.used_at.is_(None),
-            )  # else they join again by one
-            still = update(InvitationRow).where(*theirs, InvitationRow.revoked_at.is_(None))
-            connection.execute(still.values(revoked_at=now()))
+            void(connection, InvitationRow.by_id == user.id)  # else they join again by one
         connection.execute(update(Account).where(Account.id == user.id).values(active=active))
         note(connection, by, "activate" if active else "deactivate", user_name)
 
@@ -123,6 +119,11 @@ def end_access(connection: Connection, account_id: int) -> None:
         Credential.revoked_at.is_(None),
     )
     connection.execute(update(Credential).where(*tokens).values(revoked_at=now()))
+
+
+def void(connection: Connection, *which: ColumnElement[bool]) -> int:
+    """Revoke the invitations that fit and are neither used nor revoked; how many those were."""
+    return connection.execute(update(InvitationRow).where(*which, UNUSED).values(revoked_at=now())).rowcount
 
 
 def normal_name(name: str) -> str:

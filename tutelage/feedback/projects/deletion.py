@@ -12,70 +12,8 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import Member, User, note
 from tutelage.store.append_only import unguarded
 from tutelage.store.database import Database
-from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, ResponseRow, now
-from tutelage.store.schema_feedback import (
-    Acceptance,
-    Assignment,
-    AuditEvent,
-    ChatTurn,
-    CriterionPreference,
-    Draft,
-    ExportRow,
-    Flag,
-    Gold,
-    GuidelineSeen,
-    GuidelineVersion,
-    InvitationRow,
-    ItemNote,
-    ItemReserved,
-    ItemTag,
-    Membership,
-    RankEntry,
-    Rating,
-    ResponseScore,
-    Rewrite,
-    SchemaVersion,
-    SentBack,
-    SoftVote,
-    StepMarkRow,
-    Suggestion,
-    Webhook,
-    WebhookDelivery,
-    Withdrawal,
-)
-
-OF_ANSWERS: tuple[Any, ...] = (
-    CriterionPreference,
-    RankEntry,
-    Rating,
-    Acceptance,
-    StepMarkRow,
-    Rewrite,
-    SoftVote,
-    SentBack,
-    Withdrawal,
-)
-OF_ITEMS: tuple[Any, ...] = (
-    Annotation,
-    Assignment,
-    Suggestion,
-    Flag,
-    Gold,
-    ChatTurn,
-    ItemReserved,
-    ItemTag,
-    ItemNote,
-    ItemResponse,
-)
-OF_PROJECTS: tuple[Any, ...] = (
-    SchemaVersion,
-    GuidelineVersion,
-    Membership,
-    InvitationRow,
-    Webhook,
-    AuditEvent,
-    ExportRow,
-)
+from tutelage.store.schema import Annotation, Base, Item, Project, PromptRow, ResponseRow, now
+from tutelage.store.schema_feedback import Assignment, GuidelineVersion, Membership, Webhook
 
 
 @dataclass(frozen=True)
@@ -172,22 +110,20 @@ def _purge(connection: Connection, project_id: int) -> Purged:
     prompts = select(PromptRow.id).where(PromptRow.project_id == project_id)
     responses = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(prompts))
     purged = Purged(*(_count(connection, found) for found in (items, responses, answers)))
-    for table in OF_ANSWERS:
-        connection.execute(delete(table).where(table.annotation_id.in_(answers)))
-    drafts = select(Assignment.id).where(Assignment.item_id.in_(items))
-    connection.execute(delete(Draft).where(Draft.assignment_id.in_(drafts)))
-    for table in OF_ITEMS:
-        connection.execute(delete(table).where(table.item_id.in_(items)))
-    connection.execute(delete(Item).where(Item.project_id == project_id))
-    connection.execute(delete(ResponseScore).where(ResponseScore.response_id.in_(responses)))
-    connection.execute(delete(ResponseRow).where(ResponseRow.prompt_id.in_(prompts)))
-    connection.execute(delete(PromptRow).where(PromptRow.project_id == project_id))
-    hooks = select(Webhook.id).where(Webhook.project_id == project_id)
-    connection.execute(delete(WebhookDelivery).where(WebhookDelivery.webhook_id.in_(hooks)))
-    versions = select(GuidelineVersion.id).where(GuidelineVersion.project_id == project_id)
-    connection.execute(delete(GuidelineSeen).where(GuidelineSeen.guideline_version_id.in_(versions)))
-    for table in OF_PROJECTS:
-        connection.execute(delete(table).where(table.project_id == project_id))
+    owners: dict[str, Any] = {  # a table's rows are found by the first of these columns that it has
+        "project_id": [project_id],
+        "item_id": items,
+        "annotation_id": answers,
+        "prompt_id": prompts,
+        "response_id": responses,
+        "assignment_id": select(Assignment.id).where(Assignment.item_id.in_(items)),
+        "webhook_id": select(Webhook.id).where(Webhook.project_id == project_id),
+        "guideline_version_id": select(GuidelineVersion.id).where(GuidelineVersion.project_id == project_id),
+    }
+    for table in reversed(Base.metadata.sorted_tables):
+        owner = next((name for name in owners if name in table.columns), None)
+        if owner is not None:  # else it belongs to no project: people, models, the store's own
+            connection.execute(delete(table).where(table.columns[owner].in_(owners[owner])))
     connection.execute(delete(Project).where(Project.id == project_id))
     return purged
 

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 from tutelage.feedback.asking.payloads import MAX_TEXT, MOST_ANNOTATORS, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import LOCAL, Member, User, find_member, note
-from tutelage.feedback.people.access import Action as Action
 from tutelage.store.current import IS_FIRST
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item, Project
@@ -29,21 +28,19 @@ from tutelage.store.sql import insert_one, lock_project, project_id
 
 TEAM_LENGTH = 64  # characters of a team's name
 PARSED_AT_MOST = 1000  # versions of questions in memory
+Versions = type[SchemaVersion] | type[GuidelineVersion]
 _parsed: dict[str, Schema] = {}
 _SCHEMA = select(SchemaVersion.n, SchemaVersion.content, SchemaVersion.sha256).where(
     SchemaVersion.id == bindparam("version")
 )
 _STANDING = select(
     Project.settings,
-    *(
-        select(table.id)
-        .where(table.project_id == Project.id)
-        .order_by(table.n.desc())
-        .limit(1)
-        .scalar_subquery()
-        .label(name)
-        for name, table in (("schema_id", SchemaVersion), ("guideline_id", GuidelineVersion))
-    ),
+    select(SchemaVersion.id)
+    .where(SchemaVersion.project_id == Project.id)
+    .order_by(SchemaVersion.n.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("schema_id"),
 ).where(Project.id == bindparam("project"))
 
 
@@ -105,10 +102,14 @@ def local_member(database: Database, project: str, create: bool = False, deleted
 def projects_of(database: Database, user: User) -> list[ProjectInfo]:
     """The projects of a user (all, for an administrator), by name."""
     with database.read() as connection:
-        own = select(Membership.project_id).where(Membership.account_id == user.id)
-        names = select(Project.name).where(Project.deleted_at.is_(None)).order_by(Project.name)
-        names = names if user.administrator else names.where(Project.id.in_(own))
-        return [_info(connection, find_member(connection, user, name)) for name in connection.scalars(names)]
+        own = (Membership.project_id == Project.id) & (Membership.account_id == user.id)
+        query = select(Project.id, Project.name, Membership.role).outerjoin(Membership, own)
+        query = query.where(Project.deleted_at.is_(None)).order_by(Project.name)
+        rows = connection.execute(query if user.administrator else query.where(Membership.role.is_not(None)))
+        places: list[tuple[int, str, Any]] = [
+            (row.id, row.name, "owner" if user.administrator else row.role) for row in rows
+        ]
+        return [_info(connection, Member(user, *place)) for place in places]
 
 
 def names(database: Database) -> list[str]:
@@ -219,10 +220,9 @@ def set_settings(
 ) -> None:
     """Replace the settings; with `apply_overlap` also set the overlap of every item there is.  Needs manage."""
     who.require("manage")
-    content = settings.model_dump(mode="json")
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
-        connection.execute(update(Project).where(Project.id == who.project_id).values(settings=content))
+        content = _store_settings(connection, who, settings)
         if apply_overlap:
             shared = (Item.project_id == who.project_id, Item.owner_id.is_(None))
             connection.execute(update(Item).where(*shared).values(overlap=settings.overlap))
@@ -257,8 +257,7 @@ def ask_one_more(database: Database, who: Member) -> int:
         )
         count = connection.execute(update(Item).where(*wanted).values(overlap=Item.overlap + 1)).rowcount
         settings = settings_of(connection, who.project_id).model_copy(update={"show_agreement": True})
-        content = settings.model_dump(mode="json")
-        connection.execute(update(Project).where(Project.id == who.project_id).values(settings=content))
+        _store_settings(connection, who, settings)
         note(connection, who.user, "one-more", who.project, who.project_id, items=count)
         return count
 
@@ -288,13 +287,7 @@ def set_guideline(database: Database, who: Member, markdown: str) -> int:
 def guidelines(database: Database, who: Member) -> list[Guideline]:
     """All versions, newest first.  Any member."""
     with database.read() as connection:
-        rows = connection.execute(
-            select(GuidelineVersion.n, GuidelineVersion.markdown, GuidelineVersion.created_at, Account.name)
-            .outerjoin(Account, Account.id == GuidelineVersion.by_id)
-            .where(GuidelineVersion.project_id == who.project_id)
-            .order_by(GuidelineVersion.n.desc())
-        )
-        return [Guideline(*row) for row in rows]
+        return _guidelines(connection, who.project_id)
 
 
 def audit(
@@ -345,11 +338,10 @@ def parsed_settings(stored: dict[str, Any] | None) -> ProjectSettings:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is in force in a project: its settings, and the rows of its newest questions and guidelines."""
+    """What is in force in a project: its settings, and the row of its newest questions."""
 
     settings: ProjectSettings
     schema_id: int
-    guideline_id: int | None
 
 
 def standing(connection: Connection, key: int) -> Standing:
@@ -358,41 +350,19 @@ def standing(connection: Connection, key: int) -> Standing:
     schema_id = row.schema_id
     if schema_id is None:
         connection.execute(select(Project.id).where(Project.id == key).with_for_update(key_share=True))
-        schema_id = insert_schema(
-            connection, key, Schema(), None
-        ).id  # or what somebody else has made meanwhile
-    return Standing(parsed_settings(row.settings), schema_id, row.guideline_id)
+        schema_id = insert_schema(connection, key, Schema(), None).id  # or what is there by now
+    return Standing(parsed_settings(row.settings), schema_id)
 
 
 def insert_schema(connection: Connection, key: int, schema: Schema, by: int | None) -> Any:
     """The newest version if its content is the same, else a new one; a row with `id` and `n`."""
-    identity = schema_sha(schema)
-    newest = _newest(connection, SchemaVersion, key)
-    if newest is None or newest.sha256 != identity:
-        n = 1 if newest is None else newest.n + 1
-        content = schema.model_dump(mode="json")
-        insert_one(connection, SchemaVersion, project_id=key, n=n, content=content, sha256=identity, by_id=by)
-        newest = _newest(connection, SchemaVersion, key)
-    return newest
+    content = schema.model_dump(mode="json")
+    return _insert_version(connection, SchemaVersion, key, schema_sha(schema), by, content=content)
 
 
 def insert_guideline(connection: Connection, key: int, markdown: str, by: int | None) -> Any:
-    """The newest version if its content is the same, else a new one; a row with `id` and `n`."""
-    identity = guideline_sha(markdown)
-    newest = _newest(connection, GuidelineVersion, key)
-    if newest is None or newest.sha256 != identity:
-        n = 1 if newest is None else newest.n + 1
-        insert_one(
-            connection,
-            GuidelineVersion,
-            project_id=key,
-            n=n,
-            markdown=markdown,
-            sha256=identity,
-            by_id=by,
-        )
-        newest = _newest(connection, GuidelineVersion, key)
-    return newest
+    """As `insert_schema`."""
+    return _insert_version(connection, GuidelineVersion, key, guideline_sha(markdown), by, markdown=markdown)
 
 
 def schema_at(connection: Connection, schema_version_id: int) -> tuple[int, Schema]:
@@ -413,34 +383,52 @@ def parsed_schema(sha256: str, content: dict[str, Any]) -> Schema:
 def current_schema(connection: Connection, key: int) -> tuple[int, Schema]:
     """(n, questions) in force; n is 0 where nobody has asked anything yet."""
     newest = _newest(connection, SchemaVersion, key)
-    return (0, Schema()) if newest is None else (newest.n, Schema.model_validate(newest.content))
+    return (0, Schema()) if newest is None else (newest.n, parsed_schema(newest.sha256, newest.content))
 
 
 # inside ---------------------------------------------------------------------------------------------------------------
 
 
+def _store_settings(connection: Connection, who: Member, settings: ProjectSettings) -> dict[str, Any]:
+    content = settings.model_dump(mode="json")
+    connection.execute(update(Project).where(Project.id == who.project_id).values(settings=content))
+    return content
+
+
 def _info(connection: Connection, who: Member) -> ProjectInfo:
     n, schema = current_schema(connection, who.project_id)
-    newest = _newest(connection, GuidelineVersion, who.project_id)
-    guideline = Guideline(0, "", None, None)
-    if newest is not None:
-        by = connection.scalar(select(Account.name).where(Account.id == newest.by_id))
-        guideline = Guideline(newest.n, newest.markdown, newest.created_at, by)
+    newest = _guidelines(connection, who.project_id, 1)
+    guideline = newest[0] if newest else Guideline(0, "", None, None)
     return ProjectInfo(who.project, who.role, settings_of(connection, who.project_id), schema, n, guideline)
 
 
-def _newest(
-    connection: Connection, table: type[SchemaVersion] | type[GuidelineVersion], key: int
-) -> Any | None:
+def _guidelines(connection: Connection, key: int, limit: int | None = None) -> list[Guideline]:
+    version = GuidelineVersion
+    query = select(version.n, version.markdown, version.created_at, Account.name)
+    query = query.outerjoin(Account, Account.id == version.by_id).where(version.project_id == key)
+    return [Guideline(*row) for row in connection.execute(query.order_by(version.n.desc()).limit(limit))]
+
+
+def _insert_version(
+    connection: Connection, table: Versions, key: int, sha256: str, by: int | None, **content: Any
+) -> Any:
+    newest = _newest(connection, table, key)
+    if newest is None or newest.sha256 != sha256:
+        n = 1 if newest is None else newest.n + 1
+        insert_one(connection, table, project_id=key, n=n, sha256=sha256, by_id=by, **content)
+        newest = _newest(connection, table, key)
+    return newest
+
+
+def _newest(connection: Connection, table: Versions, key: int) -> Any | None:
     query = select(table.__table__).where(table.project_id == key).order_by(table.n.desc()).limit(1)
     return connection.execute(query).one_or_none()
 
 
 def schema_sha(schema: Schema) -> str:
     """The identity of questions."""
-    said = schema.model_dump(
-        mode="json", exclude=None if schema.instruction else {"instruction"}
-    )  # came later
+    came_later = None if schema.instruction else {"instruction"}
+    said = schema.model_dump(mode="json", exclude=came_later)
     content = json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 

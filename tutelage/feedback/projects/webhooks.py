@@ -32,9 +32,7 @@ Event = Literal["answered", "complete", "conflict"]
 EVENTS: tuple[Event, ...] = ("answered", "complete", "conflict")
 MOST = 10  # webhooks of one project
 LONGEST_URL = 2_000  # characters
-CLAIMED = timedelta(
-    minutes=1
-)  # a message that is being sent is nobody else's for so long; longer than sending takes
+CLAIMED = timedelta(minutes=1)  # that a message being sent is nobody else's; longer than sending takes
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(hours=1)  # between tries; doubled every time
 KEPT = timedelta(days=30)  # what was delivered is listed for so long
 
@@ -172,7 +170,7 @@ def check_url(url: str) -> None:
         raise Refused(
             "invalid", "an address looks like https://example.org/hook, without name or password in it."
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise Refused("invalid", "messages go over https; http only to this machine (http://localhost...).")
 
 
@@ -295,7 +293,8 @@ def _url_of(connection: Connection, who: Member, webhook_id: int) -> str:
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by address or name."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

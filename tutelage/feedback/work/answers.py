@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from tutelage.feedback.asking.answer_rows import normal, read_answers, write_answer
 from tutelage.feedback.asking.checking import check_answer
@@ -28,6 +27,7 @@ from tutelage.feedback.work.leases import (
     latest_answer,
     lease,
     read_task,
+    turns_of,
 )
 from tutelage.records import Prompt
 from tutelage.seeds import rng
@@ -42,9 +42,9 @@ KIND_ORDER = ("human", "simulated", "rule", "judge")  # judges last: an adjudica
 
 @dataclass(frozen=True)
 class Opinion:
-    """One answer to an item in conflict, names hidden: `label` is "A", "B", ... in a shuffled order."""
+    """One answer to an item in conflict, names hidden: they are numbered from 1, in a shuffled order."""
 
-    label: str
+    number: int
     kind: str  # human, simulated, judge or rule; judges come last
     answer: Answer
     submitted_at: datetime
@@ -62,11 +62,15 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Conflict:
-    """An item whose annotators do not agree, as an adjudicator sees it; `task` fixes the order on the screen."""
+    """An item whose annotators do not agree, as an adjudicator sees it; `task` fixes the order on the screen.
+
+    `left`: how many nobody has settled, this one included (0 where one item was asked for).
+    """
 
     task: Task
     opinions: list[Opinion]
     settled: Settlement | None
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def submit(database: Database, who: Member, assignment_id: int, submission: Subm
     answered under another key: revise; the key belongs to another answer; skipped; about another item).
     """
     who.require("label")
-    with _once(), database.write() as connection:
+    with database.write() as connection:
         return submit_in(connection, who, hold(connection, who, assignment_id, submission), submission)
 
 
@@ -119,7 +123,7 @@ def revise(database: Database, who: Member, annotation_id: int, submission: Subm
     Refused: not-found (also somebody else's); conflict (not the latest: reload); invalid.
     """
     who.require("label")
-    with _once(), database.write() as connection:
+    with database.write() as connection:
         return revise_in(connection, who, annotation_id, submission)
 
 
@@ -157,18 +161,18 @@ def next_conflict(database: Database, who: Member, after_item: int = 0) -> Confl
     ties against a side; ranks in another order; a step marked differently; ratings that lie half the scale or more
     apart.  Rewrites and chats have no conflicts.
     """
-    _require_adjudicate(who)
+    who.require_account("adjudicate")
     with database.write() as connection:
         standing(connection, who.project_id)  # before any item is locked: it may make questions
         waiting = unsettled(connection, who.project_id)
         start = waiting.index(after_item) + 1 if after_item in waiting else 0
         following = [*waiting[start:], *waiting[:start]]  # round and round, until all are settled
-        return _open(connection, who, following[0]) if following else None
+        return _open(connection, who, following[0], len(waiting)) if following else None
 
 
 def conflict(database: Database, who: Member, item_id: int) -> Conflict:
     """One item for settling (or settling again), in conflict or not.  Needs adjudicate.  Refused: not-found."""
-    _require_adjudicate(who)
+    who.require_account("adjudicate")
     with database.write() as connection:
         standing(connection, who.project_id)  # before any item is locked: it may make questions
         own = (Item.id == item_id, Item.project_id == who.project_id, Item.type.not_in(("rewrite", "chat")))
@@ -177,17 +181,10 @@ def conflict(database: Database, who: Member, item_id: int) -> Conflict:
         return _open(connection, who, item_id)
 
 
-def conflicts_left(database: Database, who: Member) -> int:
-    """How many conflicts nobody has settled.  Needs adjudicate."""
-    who.require("adjudicate")
-    with database.read() as connection:
-        return len(unsettled(connection, who.project_id))
-
-
 def adjudicate(database: Database, who: Member, assignment_id: int, submission: Submission) -> Receipt:
     """Settle a conflict with a new annotation that is not counted as a vote; again: a revision.  Needs adjudicate."""
-    _require_adjudicate(who)
-    with _once(), database.write() as connection:
+    who.require_account("adjudicate")
+    with database.write() as connection:
         held = hold(connection, who, assignment_id, submission)
         known = _known(connection, who, held, submission)
         if known is not None:
@@ -203,7 +200,7 @@ def reopen(database: Database, who: Member, item_id: int) -> None:
 
     Refused: not-found when nobody has settled the item.
     """
-    _require_adjudicate(who)
+    who.require_account("adjudicate")
     with database.write() as connection:
         lock_item(connection, item_id)
         row = _settlement(connection, who.project_id, item_id)
@@ -223,17 +220,6 @@ def settled(database: Database, who: Member) -> list[Settled]:
 
 
 # inside ---------------------------------------------------------------------------------------------------------------
-
-
-class _once:
-    """Two requests with one key at the very same moment: the database keeps one, the other is told to ask again."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, IntegrityError):
-            raise Refused("conflict", "this was being stored at the same moment: send it again.") from error
 
 
 def _key(who: Member, submission: Submission) -> str:
@@ -292,11 +278,7 @@ def _store(
 
 
 def _check_talked(connection: Connection, held: Held) -> None:
-    turns = (
-        select(ChatTurn.item_id)
-        .join(Item, Item.id == ChatTurn.item_id)
-        .where(Item.parent_id == held.item_id, Item.owner_id == held.annotator_id)
-    )
+    turns = turns_of(held.item_id, held.annotator_id)
     if connection.scalar(turns.where(ChatTurn.chosen_slot.is_not(None)).limit(1)) is None:
         raise Refused("invalid", "nothing was said in this chat yet: choose a response, or skip the item.")
 
@@ -312,11 +294,7 @@ def _continue_with(connection: Connection, held: Held, answer: Answer, position:
     n = connection.scalar(select(ChatTurn.n).where(*turn))
     if n is None:
         return
-    later = (
-        select(ChatTurn.item_id)
-        .join(Item, Item.id == ChatTurn.item_id)
-        .where(Item.parent_id == held.parent_id, Item.owner_id == held.owner_id, ChatTurn.n > n)
-    )
+    later = turns_of(held.parent_id, held.annotator_id).where(ChatTurn.n > n)
     if connection.scalar(later.limit(1)) is not None:
         raise Refused("conflict", "the conversation has gone on from this turn: it can no longer be changed.")
     best = best_slots(answer)
@@ -336,15 +314,7 @@ def best_slots(answer: Answer) -> set[int]:
     return {slot for slot, rank in enumerate(answer.ranks) if rank == min(answer.ranks)}
 
 
-def _require_adjudicate(who: Member) -> None:
-    who.require("adjudicate")
-    if not who.annotator_id:
-        raise Refused(
-            "forbidden", "only users with an account settle conflicts: log in through the web page."
-        )
-
-
-def _open(connection: Connection, who: Member, item_id: int) -> Conflict:
+def _open(connection: Connection, who: Member, item_id: int, left: int = 0) -> Conflict:
     lock_item(connection, item_id)
     place = (Assignment.item_id == item_id, Assignment.annotator_id == who.annotator_id)
     row = connection.execute(select(Assignment.id, Assignment.status).where(*place)).one_or_none()
@@ -354,7 +324,7 @@ def _open(connection: Connection, who: Member, item_id: int) -> Conflict:
         assignment_id = lease(connection, who, item_id, status="review")
     held = hold(connection, who, assignment_id)
     task = read_task(connection, who, held, blank=True)
-    return Conflict(task, _opinions(connection, held), _settled_as(connection, who, held))
+    return Conflict(task, _opinions(connection, held), _settled_as(connection, who, held), left)
 
 
 def _settlement(connection: Connection, project_id: int, item_id: int) -> Row[Any] | None:
@@ -386,12 +356,6 @@ def _opinions(connection: Connection, held: Held) -> list[Opinion]:
     shuffled = sorted((rows[place] for place in order), key=lambda row: KIND_ORDER.index(row.kind))
     stored = read_answers(connection, [row.id for row in shuffled])
     return [
-        Opinion(_label(place), row.kind, to_positions(stored[row.id], held.order), row.submitted_at)
-        for place, row in enumerate(shuffled)
+        Opinion(number, row.kind, to_positions(stored[row.id], held.order), row.submitted_at)
+        for number, row in enumerate(shuffled, start=1)
     ]
-
-
-def _label(place: int) -> str:
-    """A, B, ... Z, A2, B2, ..."""
-    round_, letter = divmod(place, 26)
-    return chr(ord("A") + letter) + (str(round_ + 1) if round_ else "")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import About, Answer, ItemType, Shown, Suggested, Task
 from tutelage.feedback.asking.slots import draw_order, to_positions
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of, thread_of
+from tutelage.feedback.items.contents import lock_item, newest_note, steps_shown, texts_of, thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
 from tutelage.store.current import IS_CURRENT, IS_VOTE
-from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, StoreInfo, now
+from tutelage.store.origins import IDENTITY
+from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, now
 from tutelage.store.schema_feedback import (
     Account,
     Assignment,
@@ -30,7 +32,6 @@ from tutelage.store.schema_feedback import (
     ItemReserved,
     Membership,
     SchemaVersion,
-    SentBack,
     Suggestion,
 )
 from tutelage.store.sql import insert_one, takes_turns
@@ -54,9 +55,7 @@ class Held:
     lease_expires_at: datetime
     order: list[int]
     schema_version_id: int
-    guideline_version_id: int | None
     type: ItemType
-    overlap: int
     prompt_id: int
     owner_id: int | None
     parent_id: int | None
@@ -81,7 +80,7 @@ def hold(connection: Connection, who: Member, assignment_id: int, about: About |
 
 def check_store(connection: Connection, about: About) -> None:
     """Refused: conflict, when the sender speaks of another store that was at this address."""
-    if about.store is not None and about.store != connection.scalar(_IDENTITY):
+    if about.store is not None and about.store != connection.scalar(IDENTITY):
         raise Refused("conflict", OTHER_ITEM)
 
 
@@ -145,11 +144,16 @@ def lease(
     )
 
 
+def turns_of(chat_item: int, annotator_id: int) -> Select[Any]:
+    """The items of the turns of one annotator's chat; several may have the same chat, each with turns of their own."""
+    query = select(ChatTurn.item_id).join(Item, Item.id == ChatTurn.item_id)
+    return query.where(Item.parent_id == chat_item, Item.owner_id == annotator_id)
+
+
 def give_back_turns(connection: Connection, held: Held) -> None:
     """The turns of a chat that is over are in nobody's hands any more."""
-    turns = select(Item.id).join(ChatTurn, ChatTurn.item_id == Item.id)
-    below = turns.where(Item.parent_id == held.item_id, Item.owner_id == held.annotator_id)
-    leased = (Assignment.item_id.in_(below), Assignment.status == "leased")
+    turns = turns_of(held.item_id, held.annotator_id)
+    leased = (Assignment.item_id.in_(turns), Assignment.status == "leased")
     connection.execute(update(Assignment).where(*leased).values(status="released"))
 
 
@@ -235,9 +239,7 @@ _HELD = (
         Assignment.lease_expires_at,
         Assignment.presented_order,
         Assignment.schema_version_id,
-        Assignment.guideline_version_id,
         Item.type,
-        Item.overlap,
         Item.prompt_id,
         Item.owner_id,
         Item.parent_id,
@@ -315,7 +317,6 @@ _LEASED = select(
     .label("seen"),
 ).where(Item.id == bindparam("item"))
 
-_IDENTITY = select(StoreInfo.value).where(StoreInfo.key == "identity")
 _newest = aliased(GuidelineVersion)
 _latest = (
     select(Annotation.id)
@@ -347,20 +348,14 @@ _TASK = (
         PromptRow.content.label("prompt"),
         PromptRow.task,
         Draft.content.label("draft"),
-        _IDENTITY.scalar_subquery().label("store"),
+        IDENTITY.scalar_subquery().label("store"),
         select(func.max(_newest.n))
         .where(_newest.project_id == Project.id)
         .correlate(Project)
         .scalar_subquery()
         .label("newest"),
         _latest.label("latest"),
-        select(SentBack.note)
-        .where(SentBack.annotation_id == _latest)
-        .order_by(SentBack.id.desc())
-        .limit(1)
-        .correlate(Assignment)
-        .scalar_subquery()
-        .label("note"),
+        newest_note(_latest, Assignment).label("note"),
     )
     .select_from(Assignment)
     .join(Item, Item.id == Assignment.item_id)

@@ -20,7 +20,15 @@ from tutelage.feedback.items.contents import lock_item, texts_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import schema_at
 from tutelage.feedback.work.answers import revise_in, submit_in
-from tutelage.feedback.work.leases import Held, hold, latest_answer, lease, own_assignment, read_task
+from tutelage.feedback.work.leases import (
+    Held,
+    hold,
+    latest_answer,
+    lease,
+    own_assignment,
+    read_task,
+    turns_of,
+)
 from tutelage.records import Message, Prompt
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run
@@ -156,24 +164,11 @@ def _open_chat(connection: Connection, who: Member, assignment_id: int) -> Held:
 
 
 def _turns(connection: Connection, chat: Held) -> list[Any]:
-    """The turns of one annotator's chat: child item, n, message, chosen slot, assignment, in order.
-
-    Several annotators may have the same chat, each with turns of their own.
-    """
-    query = (
-        select(
-            ChatTurn.item_id,
-            ChatTurn.n,
-            ChatTurn.message,
-            ChatTurn.chosen_slot,
-            Assignment.id.label("assignment_id"),
-        )
-        .join(Item, Item.id == ChatTurn.item_id)
-        .join(Assignment, (Assignment.item_id == Item.id) & (Assignment.annotator_id == Item.owner_id))
-        .where(Item.parent_id == chat.item_id, Item.owner_id == chat.annotator_id)
-        .order_by(ChatTurn.n)
-    )
-    return list(connection.execute(query))
+    """The turns of one annotator's chat: child item, n, message, chosen slot, assignment, in order."""
+    columns = (ChatTurn.n, ChatTurn.message, ChatTurn.chosen_slot, Assignment.id.label("assignment_id"))
+    own = (Assignment.item_id == Item.id) & (Assignment.annotator_id == Item.owner_id)
+    query = turns_of(chat.item_id, chat.annotator_id).add_columns(*columns).join(Assignment, own)
+    return list(connection.execute(query.order_by(ChatTurn.n)))
 
 
 def _chosen(connection: Connection, turn: Any) -> str | None:

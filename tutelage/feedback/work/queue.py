@@ -19,7 +19,7 @@ from tutelage.feedback.asking.payloads import MAX_TEXT, About, Answer, FlagCode,
 from tutelage.feedback.asking.slots import to_positions
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.insights.own import gold_counts
-from tutelage.feedback.items.contents import thread_of
+from tutelage.feedback.items.contents import newest_note, thread_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import settings_of, standing
 from tutelage.feedback.work.leases import (
@@ -91,7 +91,7 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
     model has written again for this annotator.  `besides` are assignment ids in hand (to prefetch: pass the one on
     screen).  Nobody gets an item that they answered or skipped.  Refused: conflict (ten in hand already).
     """
-    _require_label(who)
+    who.require_account("label")
     at = now()
     with database.write() as connection:
         rules = standing(connection, who.project_id)  # before any item is locked: it may make questions
@@ -114,7 +114,7 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
 
 def task(database: Database, who: Member, assignment_id: int) -> Task:
     """An own assignment again: open, or answered (for revision, with the answer).  Refused: not-found."""
-    _require_label(who)
+    who.require_account("label")
     with database.write() as connection:
         return read_task(connection, who, hold(connection, who, assignment_id))
 
@@ -125,7 +125,7 @@ def heartbeat(database: Database, who: Member, assignment_id: int) -> datetime:
     Revives an expired lease if the item still has room.  Refused: not-found; conflict (answered or skipped); gone
     (others have filled the item: a submit is still taken, as extra if it is full).
     """
-    _require_label(who)
+    who.require_account("label")
     with database.write() as connection:
         held = hold(connection, who, assignment_id)
         if held.status not in ("leased", "released"):
@@ -145,7 +145,7 @@ def save_draft(
     Refused: not-found; invalid (too large); conflict (skipped: there is nothing left to draft; about another item).
     A draft for a revision is kept as well (status done).
     """
-    _require_label(who)
+    who.require_account("label")
     if len(json.dumps(draft)) > DRAFT_BYTES:
         raise Refused("invalid", f"a draft has at most {DRAFT_BYTES:,} bytes.")
     with database.write() as connection:
@@ -174,7 +174,7 @@ def skip(
 
     Refused: not-found; conflict (answered; about another item).
     """
-    _require_label(who)
+    who.require_account("label")
     with database.write() as connection:
         held = hold(connection, who, assignment_id, about)
         if held.status == "skipped":
@@ -192,7 +192,7 @@ def unskip(database: Database, who: Member, assignment_id: int) -> Task:
     Where others have filled the item meanwhile an answer is stored as extra.  Not skipped: it is only read.
     Refused: not-found.
     """
-    _require_label(who)
+    who.require_account("label")
     with database.write() as connection:
         held = hold(connection, who, assignment_id)
         if held.status == "skipped":
@@ -205,7 +205,7 @@ def unskip(database: Database, who: Member, assignment_id: int) -> Task:
 
 def release(database: Database, who: Member, assignment_id: int) -> None:
     """Give the item back without saying no: it may come again.  Not leased any more: nothing happens.  Refused: not-found."""
-    _require_label(who)
+    who.require_account("label")
     with database.write() as connection:
         held = hold(connection, who, assignment_id)
         leased = (Assignment.id == held.id, Assignment.status == "leased")
@@ -214,7 +214,7 @@ def release(database: Database, who: Member, assignment_id: int) -> None:
 
 def flag(database: Database, who: Member, assignment_id: int, code: FlagCode, text: str = "") -> int:
     """Tell the managers about an item, without giving it back; returns the flag's id."""
-    _require_label(who)
+    who.require_account("label")
     with database.write() as connection:
         held = hold(connection, who, assignment_id)
         return insert_one(
@@ -229,29 +229,27 @@ def flag(database: Database, who: Member, assignment_id: int, code: FlagCode, te
 
 def progress(database: Database, who: Member) -> Progress:
     """The annotator's own numbers.  Needs label."""
-    _require_label(who)
+    who.require_account("label")
     at = now()
     with database.read() as connection:
         shared = (Item.project_id == who.project_id, Item.owner_id.is_(None), Item.closed.is_(False))
         complete = (*shared, Item.n_done >= Item.overlap)
+        own = (Annotation.annotator_id == who.annotator_id, Item.project_id == who.project_id)
         skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
         back = _answers(connection, who, None, _NOTE.is_not(None))
         waiting = connection.execute(_IN_HAND, _claiming(who, at, ())).all()
-        right = (
-            gold_counts(connection, who)
-            if settings_of(connection, who.project_id).show_gold_accuracy
-            else None
-        )
+        shown = settings_of(connection, who.project_id).show_gold_accuracy
+        right, gold = gold_counts(connection, who) if shown else (None, None)
         return Progress(
-            answered=_count(connection, Annotation.id, *_first_answers(who)),
+            answered=_count(connection, Annotation.id, *own, IS_FIRST, Item.owner_id.is_(None)),
             skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
             left=(connection.scalar(_LEFT, _claiming(who, at, ())) or 0)
             + len(back)
             + sum(row.owner_id is not None for row in waiting),
             project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
             project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
-            gold_right=None if right is None else right[0],
-            gold_answered=None if right is None else right[1],
+            gold_right=right,
+            gold_answered=gold,
             last=_answers(connection, who, SHOWN),
             skips=_skips(connection, who),
             sent_back=back[::-1],
@@ -259,12 +257,6 @@ def progress(database: Database, who: Member) -> Progress:
 
 
 # inside ---------------------------------------------------------------------------------------------------------------
-
-
-def _require_label(who: Member) -> None:
-    who.require("label")
-    if not who.annotator_id:
-        raise Refused("forbidden", "only users with an account label: log in through the web page.")
 
 
 def _is_gold_turn(connection: Connection, who: Member, rate: float) -> bool:
@@ -328,15 +320,6 @@ def _extend(connection: Connection, who: Member, held: Held) -> bool:
         return False
     lease(connection, who, held.item_id)
     return True
-
-
-def _first_answers(who: Member) -> tuple[ColumnElement[bool], ...]:
-    return (
-        Annotation.annotator_id == who.annotator_id,
-        IS_FIRST,
-        Item.project_id == who.project_id,
-        Item.owner_id.is_(None),
-    )
 
 
 def _answers(
@@ -416,14 +399,7 @@ _SENT_BACK = (
     )
     .order_by(SentBack.id)
 )
-_NOTE = (
-    select(SentBack.note)
-    .where(SentBack.annotation_id == Annotation.id)
-    .order_by(SentBack.id.desc())
-    .limit(1)
-    .correlate(Annotation)
-    .scalar_subquery()
-)
+_NOTE = newest_note(Annotation.id, Annotation)
 _PAST = (
     select(
         Assignment.id,

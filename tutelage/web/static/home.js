@@ -1,8 +1,11 @@
 // The queue: what can be done about a project as a whole.
 
 import { api } from "./api.js";
+import { t } from "./dom.js";
 import { bind, button } from "./forms.js";
+import { summary } from "./opinions.js";
 
+for (const element of document.querySelectorAll("[data-answer]")) element.textContent = t("you said: {what}", { what: summary(JSON.parse(element.dataset.answer)) });
 for (const element of document.querySelectorAll("[data-restore]")) button(element, () => api("POST", element.dataset.restore));
 for (const element of document.querySelectorAll("[data-one-more]")) {
   button(element, () => api("POST", element.dataset.oneMore), { then: () => location.assign(element.dataset.then) });

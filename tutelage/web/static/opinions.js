@@ -12,7 +12,8 @@ export function summary(answer) {
     case "rank": return ranking(answer.ranks);
     case "rate": return Object.entries(answer.ratings).map(([name, values]) => `${name}: ${values.map((value) => value ?? "n/a").join(" / ")}`).join(", ");
     case "step": return answer.marks.map((mark) => `${mark.step + 1}${{ 1: "+", 0: "○", "-1": "−" }[mark.label]}`).join("  ");
-    default: return "";
+    case "rewrite": return t("a text of {n} characters", { n: answer.text.length });
+    default: return t("the end of a chat");
   }
 }
 
@@ -21,12 +22,11 @@ function ranking(ranks) {
   return order.map((rank) => ranks.flatMap((own, i) => (own === rank ? [letter(i)] : [])).join(" = ")).join(" > ");
 }
 
-// The services call opinions A, B, ...; on this screen letters are responses, so they become numbers.
 function opinion(one) {
   const accept = (one.answer.acceptable ?? []).map((value, i) => value === null ? null : value ? t("{response} acceptable", { response: letter(i) }) : t("{response} not acceptable", { response: letter(i) })).filter(Boolean);
   const kind = { human: t("Annotator"), simulated: t("Simulated annotator"), judge: t("Judge"), rule: t("Rule") }[one.kind];
   return h("div", { class: "opinion" },
-    h("div", { class: "row" }, h("strong", {}, `${kind} ${one.label.charCodeAt(0) - 64}`),
+    h("div", { class: "row" }, h("strong", {}, `${kind} ${one.number}`),
       h("span", {}, summary(one.answer)), accept.length ? h("span", { class: "soft small" }, accept.join(", ")) : null,
       one.answer.confidence ? h("span", { class: "soft small" }, t("sure: {n} of 9", { n: one.answer.confidence })) : null),
     one.answer.reason ? h("p", { class: "asis small" }, seen(one.answer.reason)) : null);
