@@ -34,7 +34,7 @@ export class Keys {
   }
 }
 
-const JOINTS = { to: () => t("to"), or: () => t("or") };
+const WORDS = { to: t("to"), or: t("or"), mouse: t("mouse") }; // among the keys of a help text
 
 /** The help overlay: `groups` of [title, [[keys, what], ...]]. */
 export function helpDialog(groups) {
@@ -44,7 +44,7 @@ export function helpDialog(groups) {
     ...groups.map(([title, rows]) => h("section", {},
       h("h3", { class: "soft" }, title),
       h("dl", { class: "keys" }, rows.flatMap(([keys, what]) => [
-        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", JOINTS[key]?.() ?? h("kbd", {}, key)])),
+        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", WORDS[key] ?? h("kbd", {}, key)])),
         h("dd", {}, what),
       ])))),
     h("p", { class: "soft small" }, t("Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it.")),

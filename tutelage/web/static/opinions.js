@@ -10,7 +10,7 @@ export function summary(answer) {
   switch (answer.type) {
     case "pair": return scale(3, true).find(([value]) => value === answer.preference)[1];
     case "rank": return ranking(answer.ranks);
-    case "rate": return Object.entries(answer.ratings).map(([name, values]) => `${name}: ${values.map((value) => value ?? "n/a").join(" / ")}`).join(", ");
+    case "rate": return Object.entries(answer.ratings).map(([name, values]) => `${name}: ${values.map((value) => value ?? t("n/a")).join(" / ")}`).join(", ");
     case "step": return answer.marks.map((mark) => `${mark.step + 1}${{ 1: "+", 0: "○", "-1": "−" }[mark.label]}`).join("  ");
     default: return "";
   }

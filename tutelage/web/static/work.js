@@ -133,7 +133,7 @@ function build(kept) {
   now.screen?.stop?.();
   const { view } = now;
   const ctx = {
-    base: data.base, settings: data.settings, generation: data.generation, version: data.version, raw, changed,
+    base: data.base, settings: data.settings, generation: data.generation && t("No model is loaded: start the server with models=PATH to generate here."), version: data.version, raw, changed,
     follow: (child) => { waitingViews.push(child); giveBackAhead(); },
   };
   now.screen = SCREENS[view.task.type](view, ctx);
