@@ -9,8 +9,11 @@ from pathlib import Path
 import jinja2
 import jinja2.nodes
 import pytest
+from fastapi.testclient import TestClient
 
 from tutelage.web import languages
+from tutelage.web.app import build_app
+from tutelage.web.site import Site
 
 WEB = Path(languages.__file__).parent.parent
 # what stands between tags and is no language: names, signs, code
@@ -161,3 +164,15 @@ def test_the_visitor_s_choice_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
     assert languages.chosen("xx", "de") is german
     assert german.say("{n} items", n=3) == "3 Aufgaben"
     assert german.say("Search") == "Search"
+    assert german.say("{a} and {b}", a="{b}", b=1) == "{b} and 1", "what fills a place is not looked into"
+
+
+def test_a_page_is_in_the_visitor_s_language(site: Site) -> None:
+    """By what the browser asks for, before anybody has logged in; by the choice on the account page once there is one."""
+    with TestClient(build_app(site)) as client:
+        asked = {"Accept-Language": "de-CH,de;q=0.9,en;q=0.5"}
+        german = client.get("/login", headers=asked).text
+        assert '<html lang="de" dir="ltr">' in german and ">Anmelden<" in german
+        client.cookies.set(languages.COOKIE, "en")
+        english = client.get("/login", headers=asked).text
+        assert '<html lang="en" dir="ltr">' in english and ">Log in<" in english
