@@ -45,8 +45,12 @@ def screens(world: World) -> list[str]:
         questions = {"type": kind, "confidence": True, "compare_criteria": True, "instruction": "Mind it."}
         items = {"size": 3} if kind in ("rank", "rate") else {}
         world.project(f"rtl-{kind}", questions, {"show_word_counts": True}, items_of=items)
-    pages = [f"/p/rtl-pair/{page}" for page in ("data", "insights", "manage", "export", "guidelines", "adjudicate")]
-    parts = [f"/p/rtl-pair/manage#{part}" for part in ("questions", "build", "people", "webhooks", "settings")]
+    pages = [
+        f"/p/rtl-pair/{page}" for page in ("data", "insights", "manage", "export", "guidelines", "adjudicate")
+    ]
+    parts = [
+        f"/p/rtl-pair/manage#{part}" for part in ("questions", "build", "people", "webhooks", "settings")
+    ]
     return ["/", "/account", "/users", "/new", *pages, *parts, *(f"/p/rtl-{kind}/work" for kind in KINDS)]
 
 
@@ -60,14 +64,19 @@ def test_every_screen_from_right_to_left(
             page.goto("about:blank")
             page.goto(path)
             settled(page)
-            assert page.evaluate("[document.documentElement.dir, document.documentElement.lang]") == ["rtl", "he"]
+            assert page.evaluate("[document.documentElement.dir, document.documentElement.lang]") == [
+                "rtl",
+                "he",
+            ]
             assert page.evaluate(FAULTS) == [], path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
             name = path.strip("/").replace("/", "-").replace("#", "-") or "home"
             page.screenshot(path=shots / f"rtl-{name}-{viewport['width']}.png", full_page="work" not in path)
 
 
-def test_what_is_mirrored_and_what_is_not(server: Running, browser: Any, hebrew: Language, screens: list[str]) -> None:
+def test_what_is_mirrored_and_what_is_not(
+    server: Running, browser: Any, hebrew: Language, screens: list[str]
+) -> None:
     with visitor(browser, server.url, locale="he") as page:
         come_in(page, hebrew)
         page.goto("/p/rtl-pair/work")
@@ -82,7 +91,9 @@ def test_what_is_mirrored_and_what_is_not(server: Running, browser: Any, hebrew:
         scale = [label.evaluate(left) for label in page.locator("#bar .segments label").all()]
         assert scale == sorted(scale, reverse=True), "... and so is the end of the scale that is for A"
         text = page.locator(".response .body > [dir=auto]").first
-        assert text.evaluate("e => getComputedStyle(e).direction") == "ltr", "English stays from left to right"
+        assert text.evaluate("e => getComputedStyle(e).direction") == "ltr", (
+            "English stays from left to right"
+        )
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
