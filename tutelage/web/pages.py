@@ -56,7 +56,7 @@ from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
 from tutelage.web.render import AS_WRITTEN, UNDRAWN, markdown, plain
 from tutelage.web.site import Site
-from tutelage.web.views import item_view
+from tutelage.web.views import item_view, summary
 
 router = APIRouter()
 
@@ -457,5 +457,5 @@ def _environment() -> jinja2.Environment:
         "twice": lambda value: (value, value),  # an option whose words are its value
         "run_words": lambda run: (run[0], f"{run[0]}: {run[1]}"),
     }
-    environment.globals["version"] = __version__
+    environment.globals |= {"version": __version__, "summary": summary}
     return environment

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tutelage.feedback.asking.payloads import Model, Task
+from tutelage.feedback.asking.payloads import (
+    Answer,
+    Model,
+    PairAnswer,
+    RankAnswer,
+    RateAnswer,
+    RewriteAnswer,
+    StepAnswer,
+    Task,
+)
 from tutelage.feedback.items.browsing import ItemDetail
 from tutelage.feedback.work.answers import Conflict
 from tutelage.web.render import laid_out, plain
@@ -112,3 +121,39 @@ def conflict_view(conflict: Conflict) -> ConflictView:
         settled=was
         and SettlementView(by=was.by, at=was.at.isoformat(), answer=was.answer.model_dump(mode="json")),
     )
+
+
+def summary(answer: Answer, share: float | None = None, margin: float | None = None) -> str:
+    """An answer in a few words; responses are A, B, ... in the order that the answer counts them.
+
+    share, margin: what a vote from a file says beside (`records.Vote`).
+    """
+    match answer:
+        case PairAnswer(preference=0):
+            return "equal"
+        case PairAnswer():
+            better = _LETTERS[answer.preference > 0]
+            if margin is None:
+                return f"{better} {('slightly better', 'better', 'much better')[abs(answer.preference) - 1]}"
+            said = f"{better} better" + ("" if share is None else f", by {share:.0%} of votes")
+            return said + (f", margin {margin:g}" if margin else "")
+        case RankAnswer():
+            tiers = [
+                " = ".join(_LETTERS[slot] for slot, own in enumerate(answer.ranks) if own == rank)
+                for rank in sorted(set(answer.ranks))
+            ]
+            return " > ".join(tiers)
+        case RateAnswer():
+            rated = answer.ratings.items()
+            return ", ".join(
+                f"{name} {'/'.join('n/a' if v is None else str(v) for v in values)}" for name, values in rated
+            )
+        case StepAnswer():
+            marks = {1: "+", 0: "0", -1: "-"}
+            return " ".join(f"{mark.step + 1}{marks[mark.label]}" for mark in answer.marks)
+        case RewriteAnswer():
+            return f"a text of {len(answer.text)} characters"
+    return "the end of a chat"
+
+
+_LETTERS = "ABCDEFGHI"
