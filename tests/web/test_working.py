@@ -252,7 +252,7 @@ def test_an_answer_comes_back_for_correction(
         card = page.locator(".project-card", has=page.get_by_role("heading", name="corrected"))
         card.get_by_text("Read B to its end.").wait_for()
         card.get_by_text("Your latest answers").click()
-        assert card.get_by_text("you said: A slightly better").count() >= 2
+        assert card.get_by_text("you said: A is slightly better").count() >= 2
         page.screenshot(path=shots / "home.png", full_page=True)
         open_work(page, "corrected")
         page.get_by_text("Read B to its end.").wait_for()

@@ -7,6 +7,7 @@ English is the key, as in gettext: templates say `_("Search")`, scripts say `t("
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 
 FOLDER = Path(__file__).parent
 COOKIE = "tutelage_language"
+_NAME = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,7 @@ class Language:
     def say(self, text: str, **names: object) -> str:
         """The text in this language, with its names filled in."""
         said = self.texts.get(text, text)
-        for name, value in names.items():
-            said = said.replace("{" + name + "}", str(value))
-        return said
+        return _NAME.sub(lambda found: str(names.get(found[1], found[0])), said) if names else said
 
 
 ENGLISH = Language("en", "English", "ltr", {})

@@ -30,9 +30,9 @@ function draw() {
   bulk.hidden = !some.length;
   all.checked = some.length > 0 && some.length === boxes.length;
   all.indeterminate = some.length > 0 && !all.checked;
-  const said = whole ? t("All {n} that fit are selected.", { n: data.total.toLocaleString() }) : t("{n} selected.", { n: some.length });
+  const said = whole ? t("All {n} that fit are selected.", { n: data.total.toLocaleString(document.documentElement.lang) }) : t("{n} selected.", { n: some.length });
   const wider = all.checked && !whole && data.total > boxes.length
-    ? h("button", { type: "button", class: "quiet", onclick: () => { whole = true; draw(); } }, t("Select all {n} that fit", { n: data.total.toLocaleString() })) : null;
+    ? h("button", { type: "button", class: "quiet", onclick: () => { whole = true; draw(); } }, t("Select all {n} that fit", { n: data.total.toLocaleString(document.documentElement.lang) })) : null;
   bulk.replaceChildren(h("strong", { role: "status" }, said), ...(wider ? [wider] : []),
     ...Object.entries(WORDS).map(([name, words]) => h("button", { type: "button", onclick: () => act(name) }, words)),
     h("button", { type: "button", class: "quiet", onclick: () => { for (const box of boxes) box.checked = false; draw(); } }, t("Select none")));
@@ -42,7 +42,7 @@ async function act(name) {
   const change = await CHANGES[name](data);
   if (!change) return;
   const n = whole ? data.total : chosen().length;
-  if (whole && !confirm(t("{what}: this changes all {n} items that fit the search.", { what: WORDS[name], n: n.toLocaleString() }))) return;
+  if (whole && !confirm(t("{what}: this changes all {n} items that fit the search.", { what: WORDS[name], n: n.toLocaleString(document.documentElement.lang) }))) return;
   const which = whole ? { all: data.asked, count: n } : { items: chosen().map((box) => Number(box.dataset.item)) };
   try {
     await api("POST", `${data.base}/items/change`, { ...which, change }, { wait: 120_000 });

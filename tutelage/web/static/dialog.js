@@ -2,7 +2,7 @@
 
 import { h, t, uid } from "./dom.js";
 
-/** Asks; `fields` are {name, label, value?, type?, options?, tall?, required?}. Resolves to the values, or null when closed. */
+/** Asks; `fields` are {name, label, value?, type?, options?, choices?, tall?, required?}. Resolves to the values, or null when closed. */
 export function ask({ title, intro, fields, action, danger = false }) {
   return new Promise((resolve) => {
     const id = uid("dialog");
@@ -12,19 +12,27 @@ export function ask({ title, intro, fields, action, danger = false }) {
       h("div", { class: "row" }, h("button", { class: danger ? "danger" : "primary", value: "ok" }, action),
         h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, t("Cancel"))));
     const dialog = h("dialog", { "aria-labelledby": id, onclose: () => { dialog.remove(); resolve(dialog.returnValue === "ok" ? read() : null); } }, form);
-    const read = () => Object.fromEntries([...inputs].map(([name, element]) => [name, element.multiple ? [...element.selectedOptions].map((one) => one.value) : element.value.trim()]));
+    const read = () => Object.fromEntries([...inputs].map(([name, element]) => [name, valueOf(element)]));
     document.body.append(dialog);
     dialog.showModal();
   });
 }
 
-function input({ value = "", type = "text", options, multiple, tall, required = true, max, list, min }) {
+function valueOf(element) {
+  if (element.multiple) return [...element.selectedOptions].map((one) => one.value);
+  return (element.querySelector(":checked") ?? element).value.trim();
+}
+
+function input({ name, label, choices, value = "", type = "text", options, multiple, tall, required = true, max, list, min }) {
   if (options) return h("select", { multiple, size: multiple ? Math.min(6, options.length) : null }, options.map((one) => h("option", { value: one, selected: multiple && value.includes(one) }, one)));
+  if (choices) return h("fieldset", {}, h("legend", { class: "visually-hidden" }, label), choices.map(([one, words], i) =>
+    h("label", { class: "check" }, h("input", { type: "radio", name, value: one, required: true, checked: i === 0 }), words)));
   if (tall) return h("textarea", { rows: 3, required, maxlength: max ?? 2000, value });
   return h("input", { type, required, value, maxlength: max, min, step: type === "number" ? "any" : null, list });
 }
 
 function labelled(field, element) {
+  if (field.choices) return element;
   if (!field.known?.length) return h("label", { class: "field" }, h("span", { class: "label" }, field.label), element);
   const id = uid("known");
   element.setAttribute("list", id);

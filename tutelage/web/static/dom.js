@@ -75,6 +75,14 @@ export function segments({ legend, options, name = uid("choice"), onchange, css 
 
 export const letter = (position) => "ABCDEFGHI"[position];
 
+/** A button that copies a text; where that is not allowed it selects `place`, which shows the text. */
+export function copyButton(text, place) {
+  const button = h("button", { type: "button", onclick: async () => {
+    try { await navigator.clipboard.writeText(text); button.textContent = t("Copied"); } catch { getSelection().selectAllChildren(place); }
+  } }, t("Copy"));
+  return button;
+}
+
 /** An answer's random name. */
 export function randomKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));

@@ -11,7 +11,10 @@ const counts = document.getElementById("counts");
 const files = document.getElementById("files");
 const REASONS = {
   tie: t("ties"), "unsettled dispute": t("unsettled disputes"), redacted: t("redacted"), gold: t("gold items"),
-  "no label": t("responses without a label"), "neutral step": t("with a neutral step"),
+  "no label": t("responses without a label"), "neutral step": t("with a neutral step"), "tie: transcripts have none": t("ties"),
+  "prompt has tools, which transcripts cannot say": t("prompts with tools"), "response was cut, which transcripts cannot say": t("responses that were cut"),
+  "conversation is not human, assistant, human, ...": t("conversations that are not person, model, person, …"), "text contains the transcript's own marks": t("texts with the marks of transcripts in them"),
+  "text begins or ends with white space, which transcripts lose": t("texts with white space at an end"), "both responses are the same": t("equal responses"),
 };
 let timer = 0, asked = 0;
 
@@ -26,7 +29,7 @@ function counted(found) {
   const left = Object.entries(found.left_out);
   return [
     h("p", { class: `notice ${found.rows ? "" : "warn"}` }, found.rows ? t("{n} rows", { n: found.rows }) : t("Nothing would be written.")),
-    left.length ? h("p", { class: "soft small" }, t("Left out:"), " ", left.map(([why, n]) => `${REASONS[why] ?? why}: ${n}`).join(", ")) : null,
+    left.length ? h("p", { class: "soft small" }, t("Left out:"), " ", left.map(([why, n]) => `${REASONS[why] ?? t("split {name}", { name: why.replace("split ", "") })}: ${n}`).join(", ")) : null,
   ].filter(Boolean);
 }
 async function preview() {

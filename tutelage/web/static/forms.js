@@ -1,7 +1,7 @@
 // Forms that go to the API: fields become JSON by their names ("settings.title"), refusals appear beside the button.
 
 import { api } from "./api.js";
-import { h, t } from "./dom.js";
+import { copyButton, h, t } from "./dom.js";
 
 /** The fields of a form as JSON: numbers as numbers, boxes as booleans, dots as nesting. */
 export function readForm(form) {
@@ -61,9 +61,6 @@ export function button(element, act, { question, then = () => location.reload() 
 
 /** A secret that is told once. */
 export function secretBox(intro, secret) {
-  const copy = h("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(secret); copy.textContent = t("Copied"); } catch { getSelection().selectAllChildren(box); }
-  } }, t("Copy"));
   const box = h("div", { class: "secret" }, secret);
-  return h("div", { class: "notice good", role: "status" }, h("p", {}, intro), box, h("div", { class: "row" }, copy));
+  return h("div", { class: "notice good", role: "status" }, h("p", {}, intro), box, h("div", { class: "row" }, copyButton(secret, box)));
 }

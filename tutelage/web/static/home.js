@@ -3,11 +3,9 @@
 import { api } from "./api.js";
 import { t } from "./dom.js";
 import { bind, button } from "./forms.js";
-import { summary } from "./opinions.js";
 
-for (const element of document.querySelectorAll("[data-answer]")) element.textContent = t("you said: {what}", { what: summary(JSON.parse(element.dataset.answer)) });
 for (const element of document.querySelectorAll("[data-restore]")) button(element, () => api("POST", element.dataset.restore));
 for (const element of document.querySelectorAll("[data-one-more]")) {
   button(element, () => api("POST", element.dataset.oneMore), { then: () => location.assign(element.dataset.then) });
 }
-for (const form of document.querySelectorAll("form.purge")) bind(form, { done: "Gone.", then: () => location.reload() });
+for (const form of document.querySelectorAll("form.purge")) bind(form, { done: t("Gone."), then: () => location.reload() });

@@ -1,6 +1,6 @@
 // What is kept in this browser and cannot be stored as it is: never lost, shown with its words, to copy or throw away.
 
-import { h, seen, t } from "./dom.js";
+import { copyButton, h, seen, t } from "./dom.js";
 
 /** The words of an answer, else all of it. */
 function wordsOf(answer) {
@@ -12,12 +12,9 @@ function wordsOf(answer) {
 /** One line: what it is, its words, and what can be done; `again` opens it, where that makes sense. */
 export function keptRow(sentence, answer, { again, throwAway }) {
   const words = wordsOf(answer);
-  const copy = h("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(words); copy.textContent = t("Copied"); } catch { getSelection().selectAllChildren(text); }
-  } }, t("Copy"));
   const text = h("div", { class: "asis small kept", dir: "auto", tabindex: "0" }, seen(words));
   return h("div", { class: "more" }, h("p", {}, sentence), text, h("div", { class: "row" },
-    again ? h("button", { type: "button", onclick: again }, t("Open again")) : null, copy,
+    again ? h("button", { type: "button", onclick: again }, t("Open again")) : null, copyButton(words, text),
     h("button", { type: "button", class: "quiet", onclick: throwAway }, t("Throw away"))));
 }
 

@@ -34,7 +34,7 @@ export class Keys {
   }
 }
 
-const JOINTS = { to: () => t("to"), or: () => t("or") };
+const WORDS = { to: t("to"), or: t("or"), mouse: t("mouse") }; // among the keys of a help text
 
 /** The help overlay: `groups` of [title, [[keys, what], ...]]. */
 export function helpDialog(groups) {
@@ -44,7 +44,7 @@ export function helpDialog(groups) {
     ...groups.map(([title, rows]) => h("section", {},
       h("h3", { class: "soft" }, title),
       h("dl", { class: "keys" }, rows.flatMap(([keys, what]) => [
-        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", JOINTS[key]?.() ?? h("kbd", {}, key)])),
+        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", WORDS[key] ?? h("kbd", {}, key)])),
         h("dd", {}, what),
       ])))),
     h("p", { class: "soft small" }, t("Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it.")),
@@ -53,30 +53,4 @@ export function helpDialog(groups) {
   document.body.append(dialog);
   dialog.addEventListener("close", () => dialog.remove());
   dialog.showModal();
-}
-
-/** Ask for one of several reasons and, if wanted, a few words. Resolves to {choice, text}, or null. */
-export function ask({ title, intro, options, action }) {
-  return new Promise((resolve) => {
-    const words = t("In your own words, if you like");
-    const text = h("textarea", { "aria-label": words, placeholder: words });
-    const radios = options.map(([value, label], i) =>
-      h("label", { class: "check" }, h("input", { type: "radio", name: "reason", value, required: true, checked: i === 0 }), label));
-    const form = h("form", { method: "dialog" },
-      h("h2", { id: "ask-title" }, title), intro ? h("p", { class: "soft" }, intro) : null,
-      h("fieldset", {}, h("legend", { class: "visually-hidden" }, title), radios), text,
-      h("div", { class: "foot" }, h("button", { value: "", formnovalidate: true }, t("Cancel")), h("button", { class: "primary", value: "ok" }, action)));
-    const dialog = h("dialog", { "aria-labelledby": "ask-title" }, form);
-    document.body.append(dialog);
-    form.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.isComposing && event.target.type === "radio") { event.preventDefault(); dialog.close("ok"); }
-    });
-    dialog.addEventListener("close", () => {
-      const choice = new FormData(form).get("reason");
-      dialog.remove();
-      resolve(dialog.returnValue === "ok" ? { choice, text: text.value } : null);
-    });
-    dialog.showModal();
-    form.querySelector('input[type="radio"]').focus();
-  });
 }

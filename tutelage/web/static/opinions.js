@@ -6,11 +6,11 @@ import { announce, h, letter, seen, t, uid } from "./dom.js";
 import { scale } from "./screens/pair.js";
 
 /** An answer in a few words. */
-export function summary(answer) {
+function summary(answer) {
   switch (answer.type) {
     case "pair": return scale(3, true).find(([value]) => value === answer.preference)[1];
     case "rank": return ranking(answer.ranks);
-    case "rate": return Object.entries(answer.ratings).map(([name, values]) => `${name}: ${values.map((value) => value ?? "n/a").join(" / ")}`).join(", ");
+    case "rate": return Object.entries(answer.ratings).map(([name, values]) => `${name}: ${values.map((value) => value ?? t("n/a")).join(" / ")}`).join(", ");
     case "step": return answer.marks.map((mark) => `${mark.step + 1}${{ 1: "+", 0: "○", "-1": "−" }[mark.label]}`).join("  ");
     case "rewrite": return t("a text of {n} characters", { n: answer.text.length });
     default: return t("the end of a chat");

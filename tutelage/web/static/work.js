@@ -1,10 +1,11 @@
 // The page where people work: one item on the screen, the next one ready, answers safe before the screen changes.
 
 import { ApiError, api } from "./api.js";
+import { ask } from "./dialog.js";
 import { announce, h, seen, t } from "./dom.js";
 import { Drafts } from "./draft.js";
 import { keptBox, keptRow } from "./kept.js";
-import { Keys, ask, helpDialog } from "./keys.js";
+import { Keys, helpDialog } from "./keys.js";
 import { opinionsPart, settledDialog, summary } from "./opinions.js";
 import { Outbox } from "./outbox.js";
 import { Reading } from "./reading.js";
@@ -133,7 +134,7 @@ function build(kept) {
   now.screen?.stop?.();
   const { view } = now;
   const ctx = {
-    base: data.base, settings: data.settings, generation: data.generation, version: data.version, raw, changed,
+    base: data.base, settings: data.settings, generation: data.generation && t("No model is loaded: start the server with models=PATH to generate here."), version: data.version, raw, changed,
     follow: (child) => { waitingViews.push(child); giveBackAhead(); },
   };
   now.screen = SCREENS[view.task.type](view, ctx);
@@ -320,12 +321,15 @@ function onSent(entry, receipt) {
   if (receipt.extra) announce(t("Stored as an extra: others had filled this item meanwhile."));
 }
 
+/** What a skip or a flag asks: one of several reasons, and more in words. */
+const why = (reasons) => [{ name: "reason", label: t("Reason"), choices: reasons }, { name: "text", label: t("In your own words, if you like"), tall: true, required: false }];
+
 async function skip() {
   if (!now || now.done || adjudicating || now.revising) return;
-  const said = await ask({ title: t("Skip this item?"), intro: t("It does not come back by itself; Undo opens it again."), options: SKIPS, action: t("Skip") });
+  const said = await ask({ title: t("Skip this item?"), intro: t("It does not come back by itself; Undo opens it again."), fields: why(SKIPS), action: t("Skip") });
   if (!said || !now) return;
   const { task } = now.view;
-  await act(() => api("POST", `${data.base}/assignments/${task.assignment_id}/skip`, { reason: said.choice, text: said.text, ...about(task) }), async () => {
+  await act(() => api("POST", `${data.base}/assignments/${task.assignment_id}/skip`, { ...said, ...about(task) }), async () => {
     keepDraft(); // for whoever takes the skip back
     lastDone = { assignment: task.assignment_id, skipped: true };
     now.done = true;
@@ -337,9 +341,9 @@ async function skip() {
 
 async function flag() {
   if (!now || adjudicating) return;
-  const said = await ask({ title: t("Flag this item"), intro: t("The people who run the project will see it. You can still answer."), options: FLAGS, action: t("Flag") });
+  const said = await ask({ title: t("Flag this item"), intro: t("The people who run the project will see it. You can still answer."), fields: why(FLAGS), action: t("Flag") });
   if (!said || !now) return;
-  await act(() => api("POST", `${data.base}/assignments/${now.view.task.assignment_id}/flag`, { code: said.choice, text: said.text }), () => note(t("Flagged.")));
+  await act(() => api("POST", `${data.base}/assignments/${now.view.task.assignment_id}/flag`, { code: said.reason, text: said.text }), () => note(t("Flagged.")));
 }
 
 /** Do something at once; what stands in the way is said beside the button. */

@@ -10,6 +10,7 @@ const KINDS = {
   prompts: t("prompts"), responses: t("responses"), preference: t("preferences"), scores: t("scores of responses"),
   suggestions: t("suggested answers"), raw: t("a raw export"),
 };
+const UNITS = { line: t("line"), row: t("row"), document: t("document") };
 const form = document.getElementById("import-form");
 const button = form.querySelector("button");
 const shown = document.getElementById("import-preview");
@@ -24,20 +25,21 @@ function send(what) {
   const query = { kind: form.elements.kind.value, name: file.name, encoding: form.elements.encoding.value, columns: JSON.stringify(columns()) };
   return api("POST", `${data.base}/import${what}?${new URLSearchParams(query)}`, file, { type: "application/octet-stream", wait: 600_000 });
 }
+const place = (one) => `${UNITS[one.unit] ?? one.unit} ${one.line}`;
 function notes(done, first = []) {
   const seen = new Set(first.map((one) => one.line));
   const unused = Object.entries(done.unused).map(([name, n]) => t("The column “{name}” of {n} rows is not used.", { name, n }));
   const others = done.bad.filter((one) => !seen.has(one.line));
-  const bad = others.slice(0, SHOWN_BAD).map((one) => `${one.unit} ${one.line}: ${one.why}`);
+  const bad = others.slice(0, SHOWN_BAD).map((one) => `${place(one)}: ${one.why}`);
   if (others.length > SHOWN_BAD) bad.push(t("and {n} more", { n: others.length - SHOWN_BAD }));
   list.replaceChildren(...[...unused, ...bad].map((note) => h("li", {}, note)));
 }
 const outcome = (done) => done.needs && !done.new && !done.there ? done.needs : t("{new} new, {there} were there already, {bad} not taken.", { new: done.new, there: done.there, bad: done.bad.length });
 
 function row(one) {
-  if (one.why) return h("li", { class: "not-taken" }, h("span", { class: "where" }, `${one.unit} ${one.line}`), h("p", {}, one.why));
+  if (one.why) return h("li", { class: "not-taken" }, h("span", { class: "where" }, place(one)), h("p", {}, one.why));
   const parts = Object.entries(one.parts).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", { dir: "auto" }, text)));
-  return h("li", {}, h("span", { class: "where" }, `${one.unit} ${one.line}`), h("dl", {}, parts));
+  return h("li", {}, h("span", { class: "where" }, place(one)), h("dl", {}, parts));
 }
 function proposal(found) {
   if (!found.proposed) return null;

@@ -6,10 +6,11 @@ import { SCREENS } from "../screens/index.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SAMPLE = [
-  ["Bring the water to a boil.", "Put the egg in and wait eight minutes.", "Cool it under cold water."],
-  ["Put the egg in cold water.", "Wait until the water boils, then two minutes more.", "Eat it."],
-  ["Eggs are healthy.", "Ask a cook."],
+  [t("Bring the water to a boil."), t("Put the egg in and wait eight minutes."), t("Cool it under cold water.")],
+  [t("Put the egg in cold water."), t("Wait until the water boils, then two minutes more."), t("Eat it.")],
+  [t("Eggs are healthy."), t("Ask a cook.")],
 ];
+const PROMPT = t("How do I boil an egg?");
 const SHOWN = { pair: 2, rank: 3, rate: 2, step: 1, rewrite: 1, chat: 0 };
 
 const questions = document.getElementById("questions-form");
@@ -39,10 +40,10 @@ function preview() {
   const rendered = (text) => ({ html: null, raw: text });
   const view = {
     task: {
-      assignment_id: 0, item_id: 0, type: schema.type, thread: schema.type === "chat" ? [] : [{ role: "user", content: "How do I boil an egg?" }], plain_prompt: true,
+      assignment_id: 0, item_id: 0, type: schema.type, thread: schema.type === "chat" ? [] : [{ role: "user", content: PROMPT }], plain_prompt: true,
       responses: texts.map((steps, position) => ({ position, text: steps.join("\n\n"), steps })), questions: schema,
     },
-    thread: [rendered("How do I boil an egg?")], responses: texts.map((steps) => rendered(steps.join("\n\n"))), steps: texts.map((steps) => steps.map(rendered)),
+    thread: [rendered(PROMPT)], responses: texts.map((steps) => rendered(steps.join("\n\n"))), steps: texts.map((steps) => steps.map(rendered)),
   };
   const place = document.getElementById("preview");
   try {

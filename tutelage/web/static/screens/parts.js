@@ -2,6 +2,7 @@
 
 import { h, letter, segments, t, textOf, uid } from "../dom.js";
 
+const ROLES = { system: t("system"), user: t("user"), assistant: t("assistant"), tool: t("tool") };
 const QUESTIONS = {
   pair: () => t("Which response is better?"), rank: () => t("Which response is best?"), rate: (one) => (one ? t("How good is the response?") : t("How good is each response?")),
   step: () => t("Is each step right?"), rewrite: () => t("How should the response read?"), chat: () => t("Talk with the models."),
@@ -21,7 +22,7 @@ export function promptPart(view, ctx) {
   const turns = view.task.thread.map((turn, i) => {
     const many = view.task.thread.length > 1 || !view.task.plain_prompt;
     return h("div", { class: `turn ${turn.role === "user" ? "user" : "assistant"}` },
-      many ? h("div", { class: "who" }, turn.role) : null, textOf(view.thread[i], ctx.raw));
+      many ? h("div", { class: "who" }, ROLES[turn.role] ?? turn.role) : null, textOf(view.thread[i], ctx.raw));
   });
   const { instruction } = view.task.questions;
   return h("div", { class: "more" }, instruction ? h("p", { class: "instruction", dir: "auto" }, instruction) : null,
