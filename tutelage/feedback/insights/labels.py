@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any, Self
 
 import numpy as np
@@ -252,15 +252,17 @@ def _current(*columns: Any, project_id: int) -> Select[Any]:
 
 def _responses(connection: Connection, project_id: int, items: Column, slots: int) -> Column:
     """The ids of the responses in the slots of `items` [N, slots]; -1 where a slot is empty."""
+    if not items.size:
+        return np.full((0, slots), -1)
     query = (
         select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
         .join(Item, Item.id == ItemResponse.item_id)
         .where(Item.project_id == project_id, ItemResponse.slot < slots)
     )
-    rows = np.array([tuple(row) for row in connection.execute(query)], int).reshape(-1, 3)
+    rows = np.fromiter(chain.from_iterable(connection.execute(query)), int).reshape(-1, 3)
     known, number = np.unique(rows[:, 0], return_inverse=True)
     table = np.full((known.size + 1, slots), -1)
-    table[number.reshape(-1), rows[:, 1]] = rows[:, 2]
+    table[number, rows[:, 1]] = rows[:, 2]
     place = np.searchsorted(known, items)
     return table[np.where(np.isin(items, known), place, known.size)]
 
