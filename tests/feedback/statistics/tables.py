@@ -17,9 +17,7 @@ def votes_of(labels, categories=None, clusters=None, *, mirrored: bool = False) 
     rows, columns = np.nonzero(~missing)
     possible, label = _coded(np.array(table[rows, columns].tolist()), categories)
     items, annotators = (np.arange(size) for size in table.shape)
-    return Votes(
-        items, annotators, possible, rows, columns, label, _clusters(clusters, items.size), mirrored
-    )
+    return Votes(items, annotators, possible, rows, columns, label, _clusters(clusters, items.size), mirrored)
 
 
 def tabled(measure):

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, select
 
 from tutelage.feedback.imports.lines import (
     PreferenceLine,
-    PromptLine,
     ResponseColumns,
     ResponseLine,
     ScoreLine,
@@ -29,11 +28,8 @@ from tutelage.store.schema_feedback import ResponseScore, SoftVote
 from tutelage.store.sql import insert_one, insert_rows, shown
 from tutelage.store.voting import insert_soft_vote, recount
 
-VOTER = (
-    "import"  # whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2"
-)
-
-
+# Whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2".
+VOTER = "import"
 MOST_RESPONSES = 10_000  # of one generation run to one prompt, where nothing numbers them
 MOST_VOTES = 200  # on one pair
 _DIGEST = re.compile("[0-9a-f]{16}")
@@ -49,10 +45,6 @@ class Said(NamedTuple):
 
 Seen = Counter[tuple[int, Said]]
 """How often a file has said this of a pair (by item), where it names nobody."""
-
-
-def store_prompt(connection: Connection, key: int, line: PromptLine) -> bool:
-    return bool(insert_prompts(connection, key, [line.prompt], line.split))
 
 
 def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) -> int:
@@ -99,13 +91,7 @@ def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) 
             raise ValueError(
                 f"one run has {index:,} responses to {shown(line.prompt)} and more: give it a sample_index"
             )
-    return _insert_response(connection, prompt_id, run_id, index, line), True
-
-
-def _insert_response(
-    connection: Connection, prompt_id: int, run_id: int, index: int, line: ResponseLine
-) -> int:
-    return insert_one(
+    response_id = insert_one(
         connection,
         ResponseRow,
         prompt_id=prompt_id,
@@ -113,10 +99,11 @@ def _insert_response(
         sample_index=index,
         text=line.text,
         finish_reason=line.finish,
-        n_tokens=line.said.n_tokens,
-        logprob=line.said.logprob,
-        digest=digest(line.text),
+        n_tokens=said.n_tokens,
+        logprob=said.logprob,
+        digest=text,
     )
+    return response_id, True
 
 
 # comparisons ------------------------------------------------------------------------------------------------------------

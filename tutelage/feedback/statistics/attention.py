@@ -33,9 +33,7 @@ class Run:
     chance: float | None
 
 
-def speed(
-    annotators: ArrayLike, seconds: ArrayLike, *, how: Resampling = DEFAULT
-) -> dict[object, Estimate]:
+def speed(annotators: ArrayLike, seconds: ArrayLike, *, how: Resampling = DEFAULT) -> dict[object, Estimate]:
     """Median seconds per vote of each annotator.  Raises ValueError for times below 0 or missing."""
     same_length(annotators=annotators, seconds=seconds)
     taken = np.asarray(seconds, float)

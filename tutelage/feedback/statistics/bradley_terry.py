@@ -63,7 +63,10 @@ def bradley_terry(
     design = Design(met // players, met % players, players, np.ones((met.size, int(side))))
     cluster = np.arange(n) if clusters is None else clusters_of(clusters)
     value, drawn = fitted(design, cells, share, ridge, cluster, how)
-    for found in (value, drawn):  # ridge holds the mean at 0 but for rounding; strengths are told from the mean of all
+    for found in (
+        value,
+        drawn,
+    ):  # ridge holds the mean at 0 but for rounding; strengths are told from the mean of all
         found[..., :players] -= found[..., :players].mean(axis=-1, keepdims=True)
     took_part = np.unique(np.stack([numbers, np.tile(cluster, 2)]), axis=1)[0]
     sizes = np.bincount(took_part, minlength=players).tolist()
@@ -79,9 +82,7 @@ def bradley_terry(
 
 def _check(names: NDArray, first: Ints, second: Ints, won: Floats) -> None:
     for where in np.flatnonzero(first == second)[:1]:
-        raise ValueError(
-            f"comparison {where + 1} sets {names[first[where]]!s} against itself: leave it out."
-        )
+        raise ValueError(f"comparison {where + 1} sets {names[first[where]]!s} against itself: leave it out.")
     for where in np.flatnonzero(~((won >= 0) & (won <= 1)))[:1]:
         raise ValueError(f"comparison {where + 1} has won={won[where]}, which must be in [0, 1].")
 
