@@ -15,6 +15,7 @@ from sklearn.metrics import cohen_kappa_score
 from tests.feedback.statistics.tables import tabled, votes_of
 from tutelage.feedback import statistics
 from tutelage.feedback.statistics import Resampling, Votes, contrast
+from tutelage.feedback.statistics.estimate import DEFAULT
 from tutelage.statistics import bootstrap
 
 fleiss_kappa, gwet_ac = tabled(statistics.fleiss_kappa), tabled(statistics.gwet_ac)
@@ -39,7 +40,7 @@ ANXIETY = (  # ratings of 20 people by two psychologists, from the R package irr
 MEASURES = [percent_agreement, fleiss_kappa, gwet_ac, krippendorff_alpha]
 
 
-def cohen_kappa(first, second, categories=None, clusters=None, mirrored=False, how=Resampling()):
+def cohen_kappa(first, second, categories=None, clusters=None, mirrored=False, how=DEFAULT):
     table = np.stack([np.asarray(first, object), np.asarray(second, object)], axis=1)
     return statistics.cohen_kappa(votes_of(table, categories, clusters, mirrored=mirrored), how=how)
 

@@ -48,13 +48,14 @@ def raw(source: Source) -> Iterator[RowDict]:
     Keys and (unless the specification wants names) annotators are pseudonyms.
     """
     yield from _versions(source)
-    alias, wanted = aliases(source), _wanted(source)
+    alias, splits = aliases(source), _splits(source)
     ids = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
     ids = ids.where(Item.project_id == source.project_id).order_by(Annotation.id)
-    everything = [row.id for row in source.connection.execute(ids) if row.item_id in wanted]
+    everything = [row.id for row in source.connection.execute(ids) if row.item_id in splits]
     keys = _keys(source)
     for start in range(0, len(everything), AT_ONCE):
-        yield from _answers(source, everything[start : start + AT_ONCE], alias, keys)
+        for item_id, row in _answers(source, everything[start : start + AT_ONCE], alias, keys):
+            yield row | {"split": splits[item_id]}
 
 
 def public_key(client_key: str) -> str:
@@ -63,16 +64,21 @@ def public_key(client_key: str) -> str:
     return client_key[imported.end() :] if imported else digest("key", client_key)
 
 
-def _wanted(source: Source) -> set[int]:
-    """The answered items to write.  One of whose rewrites was redacted goes as a whole: its revisions hang together."""
+def _splits(source: Source) -> dict[int, str]:
+    """The answered items to write, with their splits: what arose in a chat about a held-out prompt stays held out.
+
+    One of whose rewrites was redacted goes as a whole: its revisions hang together.
+    """
     emptied = select(Annotation.item_id).where(Annotation.id.in_(EMPTIED))
     redacted = set(source.connection.scalars(emptied))
     answered = set(source.connection.scalars(select(Annotation.item_id).distinct()))
     items = read_items(source.connection, source.project_id, *ITEM_TYPES)
     rows = (
-        (item.item_id, item.split, item.redacted or item.item_id in redacted, item.item_id) for item in items
+        (item.item_id, item.split, item.redacted or item.item_id in redacted, (item.item_id, item.split))
+        for item in items
+        if item.item_id in answered
     )
-    return set(source.wanted(row for row in rows if row[0] in answered))
+    return dict(source.wanted(rows))
 
 
 def _versions(source: Source) -> Iterator[RowDict]:
@@ -96,7 +102,8 @@ def _keys(source: Source) -> dict[int, str]:
 
 def _answers(
     source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str]
-) -> Iterator[RowDict]:
+) -> Iterator[tuple[int, RowDict]]:
+    """Answers as rows, each with its item."""
     connection = source.connection
     store = identity(connection)
     rows = connection.execute(
@@ -116,7 +123,6 @@ def _answers(
             PromptRow.content,
             PromptRow.task,
             PromptRow.reference,
-            PromptRow.split,
             Assignment.presented_order,
             SchemaVersion.n.label("questions"),
             GuidelineVersion.n.label("guidelines"),
@@ -141,32 +147,34 @@ def _answers(
         order = row.presented_order
         if order is None and row.first_shown is not None:
             order = [row.first_shown, 1 - row.first_shown]
-        yield {
-            "kind": "answer",
-            "store": store,
-            "item": row.digest,
-            "type": row.type,
-            "overlap": row.overlap,
-            "prompt": row.content,
-            "task": row.task,
-            "reference": row.reference,
-            "split": row.split,
-            "responses": responses[row.item_id],
-            "annotator": alias[row.name],
-            "annotator_kind": row.kind,
-            "role": row.role,
-            "answer": stored[row.id].model_dump(mode="json"),
-            "share": row.share,
-            "margin": row.margin,
-            "shown_order": order or [],
-            "key": keys[row.id],
-            "supersedes": keys.get(row.supersedes_id),
-            "withdrawn": row.withdrawn_at is not None,
-            "submitted_at": row.submitted_at.isoformat(),
-            "active_ms": row.active_ms,
-            "questions": row.questions,
-            "guidelines": row.guidelines,
-        }
+        yield (
+            row.item_id,
+            {
+                "kind": "answer",
+                "store": store,
+                "item": row.digest,
+                "type": row.type,
+                "overlap": row.overlap,
+                "prompt": row.content,
+                "task": row.task,
+                "reference": row.reference,
+                "responses": responses[row.item_id],
+                "annotator": alias[row.name],
+                "annotator_kind": row.kind,
+                "role": row.role,
+                "answer": stored[row.id].model_dump(mode="json"),
+                "share": row.share,
+                "margin": row.margin,
+                "shown_order": order or [],
+                "key": keys[row.id],
+                "supersedes": keys.get(row.supersedes_id),
+                "withdrawn": row.withdrawn_at is not None,
+                "submitted_at": row.submitted_at.isoformat(),
+                "active_ms": row.active_ms,
+                "questions": row.questions,
+                "guidelines": row.guidelines,
+            },
+        )
 
 
 def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
@@ -178,11 +186,11 @@ def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str,
                 ItemResponse.item_id,
                 ResponseRow.text,
                 ResponseRow.sample_index,
-                ResponseRow.finish_reason,
+                ResponseRow.finish_reason.label("finish"),
                 ResponseRow.n_tokens,
                 ResponseRow.logprob,
-                ModelRef.name,
-                ModelRef.sha256,
+                ModelRef.name.label("model"),
+                ModelRef.sha256.label("model_sha256"),
                 GenerationRun.engine,
                 GenerationRun.params,
             )
@@ -192,18 +200,7 @@ def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str,
             .where(ItemResponse.item_id.in_(some))
             .order_by(ItemResponse.item_id, ItemResponse.slot)
         )
-        for row in rows:
-            found[row.item_id].append(
-                {
-                    "text": row.text,
-                    "sample_index": row.sample_index,
-                    "finish": row.finish_reason,
-                    "n_tokens": row.n_tokens,
-                    "logprob": row.logprob,
-                    "model": row.name,
-                    "model_sha256": row.sha256,
-                    "engine": row.engine,
-                    "params": row.params,
-                }
-            )
+        for row in rows.mappings():
+            columns = dict(row)
+            found[columns.pop("item_id")].append(columns)
     return found

@@ -22,7 +22,7 @@ from tutelage.records import Finish, Prompt
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.generations import insert_generation_run, insert_prompts
 from tutelage.store.origins import with_origin
-from tutelage.store.rows import ModelInfo
+from tutelage.store.rows import LIVE, ModelInfo, is_held_out
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import ResponseScore, SoftVote
 from tutelage.store.sql import insert_one, insert_rows, shown
@@ -48,14 +48,20 @@ Seen = Counter[tuple[int, Said]]
 
 
 def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) -> int:
-    """The id of a prompt in the project, in whatever split it is there."""
-    there = select(PromptRow.id).where(PromptRow.project_id == key, PromptRow.digest == prompt.id)
-    found = connection.scalar(there)
-    if found is None:
+    """The id of a prompt in the project, in whatever split it is there: but what a row holds out is not trained on."""
+    there = select(PromptRow.id, PromptRow.split).where(
+        PromptRow.project_id == key, PromptRow.digest == prompt.id
+    )
+    row = connection.execute(there).one_or_none()
+    if row is None:
         insert_prompts(connection, key, [prompt], split)
-        found = connection.scalar(there)
-    assert found is not None
-    return found
+        row = connection.execute(there).one()
+    if is_held_out(split) and row.split != LIVE and not is_held_out(row.split):
+        raise ValueError(
+            f"the row is of the split '{split}', but its prompt {shown(prompt)} is in the project as '{row.split}', which "
+            "is trained on: remove it from one of the two files, or use another project"
+        )
+    return row.id
 
 
 # responses --------------------------------------------------------------------------------------------------------------
