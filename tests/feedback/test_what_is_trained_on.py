@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from tests.feedback.kit import hand_in, join, start, take
+from tests.feedback.kit import hand_in, join, make_busy, start, take
 from tests.store.making import fill, new_vote, prompt, response
 from tutelage.feedback.asking.payloads import (
     PairAnswer,
@@ -33,7 +33,7 @@ from tutelage.store import ModelInfo, Store
 from tutelage.store.comparing import EXPERT_WEIGHT
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, PromptRow, ResponseRow, now
-from tutelage.store.schema_feedback import Withdrawal
+from tutelage.store.schema_feedback import Gold, Withdrawal
 from tutelage.store.sql import insert_one, insert_rows
 
 PREFERENCES = ("preference", "hh")
@@ -295,3 +295,20 @@ def test_provenance_on_request(split: Member, store: Store, database: Database, 
 def test_other_projects_stay_out(split: Member, store: Store, address: str) -> None:
     fill(store, "other", prompts=1)
     assert "other" in store.projects() and len(comparisons_from("store:main", address).train) == 12
+
+
+@pytest.mark.parametrize("format", ["preference", "unpaired", "ranked", "stepwise", "ratings"])
+def test_rows_and_what_is_left_out_add_up(format: str, store: Store, database: Database) -> None:
+    """Whatever is asked for, every pair, response or item is a row or is counted as left out."""
+    olga = make_busy(store, database)
+    item = next(iter(store.pairs("main")))
+    with database.write() as connection:
+        ranked = connection.scalars(select(Item.id).where(Item.type == "rank")).all()
+        gold = [{"item_id": one, "answer": {}} for one in (item.item_id, *ranked[:1])]
+        insert_rows(connection, Gold, gold)
+    specs: list[dict] = [{}, {"aggregation": "adjudicated"}, {"gold": False}, {"split": "test"}]
+    specs += [{"neutral": "true"}] if format == "stepwise" else []
+    specs += [{"ties": "keep"}, {"aggregation": "all"}] if format == "preference" else []
+    counted = [rows(database, olga, format=format, **spec) for spec in specs]
+    assert len({len(found) + sum(left_out.values()) for found, left_out in counted}) == 1
+    assert counted[3][0] == [] and counted[0][0]

@@ -16,13 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from tutelage.files import file_atomic
 from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
 from tutelage.store import sqlite_file
-from tutelage.store.schema import REVISIONS, StoreInfo
+from tutelage.store.origins import identity
+from tutelage.store.schema import REVISIONS
 from tutelage.store.sentences import BUSY_SECONDS, explained
 from tutelage.store.turns import Turns
 
@@ -94,7 +95,7 @@ class Database:
     def identity(self) -> str:
         """The store's own name, 32 hex digits that no other store has; a copy of its file has the same."""
         with self.read() as connection:
-            return connection.execute(select(StoreInfo.value).where(StoreInfo.key == "identity")).scalar_one()
+            return identity(connection)
 
     def vacuum(self) -> None:
         """Leave nothing of deleted rows in an SQLite file and its log; what a server keeps is the server's business."""

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from tutelage.feedback.errors import Refused
+from tutelage.store.sql import is_storable
 
 
 class StrictRoute(APIRoute):
@@ -30,12 +31,8 @@ class StrictRoute(APIRoute):
 
 
 def storable(body: bytes) -> bool:
-    """Whether the texts in a JSON body have no NUL and no lone surrogate; what is no JSON is somebody else's business."""
+    """Whether every database keeps the texts in a JSON body; what is no JSON is somebody else's business."""
     try:
-        text = json.dumps(json.loads(body), ensure_ascii=False)
-        text.encode()
-    except UnicodeEncodeError:
-        return False
+        return is_storable(json.loads(body))
     except (ValueError, RecursionError):
         return True
-    return "\\u0000" not in text.replace("\\\\", "")

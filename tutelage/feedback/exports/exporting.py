@@ -37,7 +37,7 @@ class Exported:
     file: Path
     manifest: Path
     rows: int
-    left_out: dict[str, int]  # reason -> items
+    left_out: dict[str, int]  # reason -> how many (see `Source`)
     sha256: str
 
 
@@ -47,7 +47,7 @@ class Preview:
 
     first: list[dict[str, Any]]
     rows: int
-    left_out: dict[str, int]  # reason -> items
+    left_out: dict[str, int]  # reason -> how many (see `Source`)
 
 
 def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> Preview:

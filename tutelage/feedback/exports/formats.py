@@ -21,6 +21,7 @@ from tutelage.feedback.exports.current import (
     Source,
     aliases,
     answered_items,
+    answered_responses,
 )
 from tutelage.feedback.exports.provenance import provenance
 from tutelage.feedback.items.conflicts import unsettled
@@ -71,9 +72,8 @@ def unpaired(source: Source) -> Iterator[RowDict]:
         return
     _refuse(source, BY_SKILL, "needs labels_from=pairs here: choose that, or majority.")
     label = _acceptable if source.spec.labels_from == "acceptable" else _rated_well
-    for item in answered_items(source, "pair", "rank", "rate"):
-        for slot in range(len(item.content.texts)):
-            yield from _unpaired_rows(source, item, slot, label)
+    for item, slot in answered_responses(source, "pair", "rank", "rate"):
+        yield from _unpaired_rows(source, item, slot, label)
 
 
 def ranked(source: Source) -> Iterator[RowDict]:
@@ -125,20 +125,20 @@ def ratings(source: Source) -> Iterator[RowDict]:
     disputed: set[int] = set()
     if source.aggregation == "adjudicated":
         disputed = set(unsettled(source.connection, source.project_id))
-    for item in answered_items(source, "rate"):
+    for item, slot in answered_responses(source, "rate"):
         answers = item.votes
         if source.aggregation == "adjudicated" and item.settled is not None:
             answers = [item.settled]
         elif item.content.item_id in disputed:
             source.left_out[DISPUTE] += 1
             continue
-        for slot, (text, finish) in enumerate(zip(item.content.texts, item.content.finishes, strict=True)):
-            start = _item_columns(item.content) | {"response": text, "response_finish": finish, "slot": slot}
-            if source.aggregation == "all":
-                for one in answers:
-                    yield start | {"annotator": alias[one.annotator], "n": 1, "values": _means([one], slot)}
-            elif answers:
-                yield start | {"n": len(answers), "values": _means(answers, slot)}
+        response = {"response": item.content.texts[slot], "response_finish": item.content.finishes[slot]}
+        start = _item_columns(item.content) | response | {"slot": slot}
+        if source.aggregation == "all":
+            for one in answers:
+                yield start | {"annotator": alias[one.annotator], "n": 1, "values": _means([one], slot)}
+        elif answers:
+            yield start | {"n": len(answers), "values": _means(answers, slot)}
 
 
 # comparisons ----------------------------------------------------------------------------------------------------------

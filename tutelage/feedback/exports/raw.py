@@ -48,14 +48,10 @@ def raw(source: Source) -> Iterator[RowDict]:
     Keys and (unless the specification wants names) annotators are pseudonyms.
     """
     yield from _versions(source)
-    alias, splits = aliases(source), _splits(source)
-    ids = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
-    ids = ids.where(Item.project_id == source.project_id).order_by(Annotation.id)
-    everything = [row.id for row in source.connection.execute(ids) if row.item_id in splits]
-    keys = _keys(source)
-    for start in range(0, len(everything), AT_ONCE):
-        for item_id, row in _answers(source, everything[start : start + AT_ONCE], alias, keys):
-            yield row | {"split": splits[item_id]}
+    alias, keys, splits = aliases(source), _keys(source), _splits(source)
+    answers = list(splits)
+    for start in range(0, len(answers), AT_ONCE):
+        yield from _answers(source, answers[start : start + AT_ONCE], alias, keys, splits)
 
 
 def public_key(client_key: str) -> str:
@@ -65,18 +61,20 @@ def public_key(client_key: str) -> str:
 
 
 def _splits(source: Source) -> dict[int, str]:
-    """The answered items to write, with their splits: what arose in a chat about a held-out prompt stays held out.
+    """The answers to write, oldest first, with their splits: what arose in a chat about a held-out prompt stays held out.
 
-    One of whose rewrites was redacted goes as a whole: its revisions hang together.
+    Items of which a rewrite was redacted go as a whole: its revisions hang together.
     """
     emptied = select(Annotation.item_id).where(Annotation.id.in_(EMPTIED))
     redacted = set(source.connection.scalars(emptied))
-    answered = set(source.connection.scalars(select(Annotation.item_id).distinct()))
     items = read_items(source.connection, source.project_id, *ITEM_TYPES)
+    by_id = {item.item_id: item for item in items}
+    query = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
+    query = query.where(Item.project_id == source.project_id).order_by(Annotation.id)
+    found = ((row.id, by_id[row.item_id]) for row in source.connection.execute(query))
     rows = (
-        (item.item_id, item.split, item.redacted or item.item_id in redacted, (item.item_id, item.split))
-        for item in items
-        if item.item_id in answered
+        (item.item_id, item.split, item.redacted or item.item_id in redacted, (answer, item.split))
+        for answer, item in found
     )
     return dict(source.wanted(rows))
 
@@ -101,9 +99,8 @@ def _keys(source: Source) -> dict[int, str]:
 
 
 def _answers(
-    source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str]
-) -> Iterator[tuple[int, RowDict]]:
-    """Answers as rows, each with its item."""
+    source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str], splits: dict[int, str]
+) -> Iterator[RowDict]:
     connection = source.connection
     store = identity(connection)
     rows = connection.execute(
@@ -147,34 +144,32 @@ def _answers(
         order = row.presented_order
         if order is None and row.first_shown is not None:
             order = [row.first_shown, 1 - row.first_shown]
-        yield (
-            row.item_id,
-            {
-                "kind": "answer",
-                "store": store,
-                "item": row.digest,
-                "type": row.type,
-                "overlap": row.overlap,
-                "prompt": row.content,
-                "task": row.task,
-                "reference": row.reference,
-                "responses": responses[row.item_id],
-                "annotator": alias[row.name],
-                "annotator_kind": row.kind,
-                "role": row.role,
-                "answer": stored[row.id].model_dump(mode="json"),
-                "share": row.share,
-                "margin": row.margin,
-                "shown_order": order or [],
-                "key": keys[row.id],
-                "supersedes": keys.get(row.supersedes_id),
-                "withdrawn": row.withdrawn_at is not None,
-                "submitted_at": row.submitted_at.isoformat(),
-                "active_ms": row.active_ms,
-                "questions": row.questions,
-                "guidelines": row.guidelines,
-            },
-        )
+        yield {
+            "kind": "answer",
+            "store": store,
+            "item": row.digest,
+            "type": row.type,
+            "overlap": row.overlap,
+            "prompt": row.content,
+            "task": row.task,
+            "reference": row.reference,
+            "split": splits[row.id],
+            "responses": responses[row.item_id],
+            "annotator": alias[row.name],
+            "annotator_kind": row.kind,
+            "role": row.role,
+            "answer": stored[row.id].model_dump(mode="json"),
+            "share": row.share,
+            "margin": row.margin,
+            "shown_order": order or [],
+            "key": keys[row.id],
+            "supersedes": keys.get(row.supersedes_id),
+            "withdrawn": row.withdrawn_at is not None,
+            "submitted_at": row.submitted_at.isoformat(),
+            "active_ms": row.active_ms,
+            "questions": row.questions,
+            "guidelines": row.guidelines,
+        }
 
 
 def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
