@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain, combinations
 from typing import Any, Self
 
@@ -185,7 +185,7 @@ def sides_of(pairs: Pairs, values: Values) -> Sides:
         for columns in zip(*((np.full(len(part[1]), part[0]), *part[1:]) for part in parts))
     )
     turned = response[:, 0] > response[:, 1]
-    pair = np.unique(np.sort(response, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    pair = np.unique(np.sort(response, axis=1), axis=0, return_inverse=True)[1]
     found = Sides(way, pair, prompt, annotator, kind, np.where(turned, -side, side))
     who = np.unique(annotator, return_inverse=True)[1]
     ways = np.unique(way, return_inverse=True)[1]
@@ -193,47 +193,34 @@ def sides_of(pairs: Pairs, values: Values) -> Sides:
     return found.where(np.sort(once))
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored(Columns):
-    """One number per annotator, item and slot; higher is better."""
-
-    item: Column
-    prompt: Column
-    annotator: Column
-    kind: Column
-    slot: Column
-    response: Column
-    value: Column
-
-
-def _ranked(values: Values) -> _Scored:
+def _ranked(values: Values) -> Values:
+    """Ranks as numbers of which the higher is better."""
     own = values.where(values.question == "rank")
-    return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, -own.value)
+    return replace(own, value=-own.value)
 
 
-def _rated(values: Values) -> _Scored:
+def _rated(values: Values) -> Values:
+    """One rating per annotator, item and slot."""
     own = values.where(values.question == "rating")
     if OVERALL in own.criterion:
         own = own.where(own.criterion == OVERALL)
     if not len(own):
-        return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, own.value)
+        return own
     who = np.unique(own.annotator, return_inverse=True)[1]
     _, first, group = np.unique(
         np.stack([own.item, who, own.place], axis=1), axis=0, return_index=True, return_inverse=True
     )
-    group = group.reshape(-1)
     mean = np.bincount(group, weights=own.value) / np.bincount(group)
-    own = own.where(first)
-    return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, mean.round(9))
+    return replace(own.where(first), value=mean.round(9))
 
 
-def _in_twos(scored: _Scored) -> list[tuple[Column, Column]]:
+def _in_twos(scored: Values) -> list[tuple[Column, Column]]:
     """Rows of the same annotator and item, for every two slots."""
     who = np.unique(scored.annotator, return_inverse=True)[1] if len(scored) else scored.item
     key = scored.item * (1 + who.max(initial=0)) + who
     found = []
-    for a, b in combinations(range(1 + int(scored.slot.max(initial=-1))), 2):
-        rows, others = np.flatnonzero(scored.slot == a), np.flatnonzero(scored.slot == b)
+    for a, b in combinations(range(1 + int(scored.place.max(initial=-1))), 2):
+        rows, others = np.flatnonzero(scored.place == a), np.flatnonzero(scored.place == b)
         _, i, j = np.intersect1d(key[rows], key[others], assume_unique=True, return_indices=True)
         found.append((rows[i], others[j]))
     return found
