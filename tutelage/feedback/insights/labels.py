@@ -185,7 +185,7 @@ def sides_of(pairs: Pairs, values: Values) -> Sides:
         for columns in zip(*((np.full(len(part[1]), part[0]), *part[1:]) for part in parts))
     )
     turned = response[:, 0] > response[:, 1]
-    pair = np.unique(np.sort(response, axis=1), axis=0, return_inverse=True)[1]
+    pair = np.unique(np.sort(response, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     found = Sides(way, pair, prompt, annotator, kind, np.where(turned, -side, side))
     who = np.unique(annotator, return_inverse=True)[1]
     ways = np.unique(way, return_inverse=True)[1]
@@ -210,6 +210,7 @@ def _rated(values: Values) -> Values:
     _, first, group = np.unique(
         np.stack([own.item, who, own.place], axis=1), axis=0, return_index=True, return_inverse=True
     )
+    group = group.reshape(-1)
     mean = np.bincount(group, weights=own.value) / np.bincount(group)
     return replace(own.where(first), value=mean.round(9))
 

@@ -119,6 +119,7 @@ def _spread(item: Column, unit: Column, said: Column, question: str, width: floa
     if not item.size or not width:
         return []
     keys, group = np.unique(np.stack([item, unit]), axis=1, return_inverse=True)
+    group = group.reshape(-1)
     n = np.bincount(group)
     mean = np.bincount(group, said) / n
     spread = 2 * np.sqrt(np.maximum(np.bincount(group, said.astype(float) ** 2) / n - mean**2, 0)) / width
