@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from tests.feedback.kit import hand_in, join, start, take
+from tests.feedback.kit import hand_in, join, make_busy, start, take
 from tests.store.making import fill, new_vote, prompt, response
 from tutelage.feedback.asking.payloads import (
     PairAnswer,
@@ -19,6 +22,8 @@ from tutelage.feedback.asking.payloads import (
 )
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.imports import importing
+from tutelage.feedback.imports.importing import Imported, Kind
 from tutelage.feedback.items import building
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects import projects
@@ -27,9 +32,9 @@ from tutelage.feedback.work import answers, queue
 from tutelage.store import ModelInfo, Store
 from tutelage.store.comparing import EXPERT_WEIGHT
 from tutelage.store.database import Database
-from tutelage.store.schema import Item, PromptRow, ResponseRow, now
-from tutelage.store.schema_feedback import Withdrawal
-from tutelage.store.sql import insert_rows
+from tutelage.store.schema import Annotation, Item, PromptRow, ResponseRow, now
+from tutelage.store.schema_feedback import Gold, Withdrawal
+from tutelage.store.sql import insert_one, insert_rows
 
 PREFERENCES = ("preference", "hh")
 
@@ -81,6 +86,54 @@ def test_a_chat_about_a_held_out_prompt_is_held_out(split: Member, store: Store,
     assert turn.texts[0] in {
         text for row in store.comparisons("main", held_out=True) for text in (row.chosen, row.rejected)
     }
+
+
+def test_a_chat_about_a_held_out_prompt_is_held_out_in_a_copy(
+    split: Member, store: Store, database: Database
+) -> None:
+    held_out = next(pair for pair in store.pairs("main") if pair.prompt.id == prompt(9).id)
+    turn = next(pair for pair in store.pairs("main") if pair.prompt.id != prompt(9).id)
+    with database.write() as connection:
+        connection.execute(update(Item).where(Item.id == turn.item_id).values(parent_id=held_out.item_id))
+        connection.execute(update(PromptRow).where(PromptRow.digest == turn.prompt.id).values(split="live"))
+    raw = rows(database, split, format="raw")[0]
+    bring(database, "copy", "raw", raw)
+    assert turn.prompt.id in {row.prompt.id for row in store.comparisons("copy", held_out=True)}
+    assert turn.prompt.id not in {row.prompt.id for row in store.comparisons("copy")}
+
+
+def bring(database: Database, project: str, kind: Kind, lines: Sequence[dict]) -> Imported:
+    content = "".join(json.dumps(row) + "\n" for row in lines).encode()
+    who = projects.local_member(database, project, create=True)
+    return importing.import_stream(database, who, kind, io.BytesIO(content), "rows.jsonl")
+
+
+def test_rows_of_a_held_out_split_are_not_added_to_a_prompt_that_is_trained_on(
+    split: Member, store: Store, database: Database
+) -> None:
+    before = store.comparisons("main")
+    asked = {"prompt": prompt(0).content_json(), "task": "maths", "reference": {"answer": 0}}
+    row = asked | {"chosen": "held", "rejected": "out"}
+    done = bring(database, "main", "preference", [row | {"split": "test"}, row | {"chosen": "in"}])
+    (bad,) = done.bad
+    assert done.new == 1 and "is in the project as 'train', which is trained on" in bad.why
+    assert {one.chosen for one in store.comparisons("main")} - {one.chosen for one in before} == {"in"}
+
+
+def test_a_verdict_withdrawn_since_the_last_import_is_withdrawn(
+    split: Member, store: Store, database: Database
+) -> None:
+    pair = store.pairs("main")[0]
+    with database.write() as connection:
+        values = {"item_id": pair.item_id, "annotator_id": 1, "preference": 2, "first_shown": 0}
+        verdict = insert_one(connection, Annotation, role="adjudication", client_key="a verdict", **values)
+    bring(database, "copy", "raw", rows(database, split, format="raw")[0])
+    assert store.any_settled("copy")
+    with database.write() as connection:
+        insert_rows(connection, Withdrawal, [{"annotation_id": verdict}])
+    again = rows(database, split, format="raw")[0]
+    assert bring(database, "copy", "raw", again).new == 1 and not store.any_settled("copy")
+    assert bring(database, "copy", "raw", again).new == 0
 
 
 def test_held_out_demonstrations_are_never_trained_on(store: Store, database: Database, address: str) -> None:
@@ -242,3 +295,23 @@ def test_provenance_on_request(split: Member, store: Store, database: Database, 
 def test_other_projects_stay_out(split: Member, store: Store, address: str) -> None:
     fill(store, "other", prompts=1)
     assert "other" in store.projects() and len(comparisons_from("store:main", address).train) == 12
+
+
+def test_rows_and_what_is_left_out_add_up(store: Store, database: Database) -> None:
+    """Whatever is asked for, every pair, response or item is a row or is counted as left out."""
+    olga = make_busy(store, database)
+    item = next(iter(store.pairs("main")))
+    with database.write() as connection:
+        ranked = connection.scalars(select(Item.id).where(Item.type == "rank")).all()
+        gold = [{"item_id": one, "answer": {}} for one in (item.item_id, *ranked[:1])]
+        insert_rows(connection, Gold, gold)
+    specs: list[dict] = [{}, {"aggregation": "adjudicated"}, {"gold": False}, {"split": "test"}]
+    more: dict[str, list[dict]] = {
+        "stepwise": [{"neutral": "true"}],
+        "preference": [{"ties": "keep"}, {"aggregation": "all"}],
+    }
+    for format in ("preference", "unpaired", "ranked", "stepwise", "ratings"):
+        asked = [*specs, *more.get(format, [])]
+        counted = [rows(database, olga, format=format, **spec) for spec in asked]
+        assert len({len(found) + sum(left_out.values()) for found, left_out in counted}) == 1, format
+        assert counted[3][0] == [] and counted[0][0]

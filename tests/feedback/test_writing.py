@@ -21,7 +21,7 @@ from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
-from tutelage.feedback.exports.files import COLUMNS, cell, escaped, unescaped, write_rows
+from tutelage.feedback.exports.files import COLUMNS, FORMULA, cell, escaped, write_rows
 from tutelage.feedback.people.access import Member
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Message, Prompt
@@ -74,7 +74,7 @@ def test_cells(value: Any, expected: str) -> None:
 @given(st.text(alphabet="'=+-@\t\r\n1.ea＝") | st.text())
 def test_escaping_is_undone_and_leaves_no_formula(text: str) -> None:
     found = escaped(text)
-    assert unescaped(found) == text
+    assert (found[1:] if found.startswith("'") and FORMULA.match(found) else found) == text
     if found[:1] in tuple("=+-@\t\r＝＋－＠"):
         float(found)  # a plain number, or this raises
 

@@ -35,9 +35,8 @@ from tutelage.store.schema_feedback import (
 from tutelage.store.voting import read_votes
 
 LONGEST_SCALE = 3  # steps to each side: how far a preference goes
-EXPERT_WEIGHT = (
-    3.0  # where a project's settings do not say it: what `ProjectSettings.expert_weight` begins with
-)
+# Where a project's settings do not say it: what `ProjectSettings.expert_weight` begins with.
+EXPERT_WEIGHT = 3.0
 COUNTED = Annotation.role == "answer"
 
 

@@ -30,12 +30,10 @@ from tutelage.store.turns import Turns
 if TYPE_CHECKING:
     from alembic.config import Config
 
-VERSION_TABLE = (
-    "tutelage_schema"  # a name of our own, so that another program's Alembic table is not mistaken for it
-)
-CONNECTIONS = (
-    48  # of one engine at most: more than a web server has threads, so that none waits for a connection
-)
+# A name of our own, so that another program's Alembic table is not mistaken for it.
+VERSION_TABLE = "tutelage_schema"
+# Of one engine at most: more than a web server has threads, so that none waits for a connection.
+CONNECTIONS = 48
 LOG = logging.getLogger(__name__)
 MIGRATING = 0x7475746C  # the number of PostgreSQL's lock for whoever makes or changes the tables
 

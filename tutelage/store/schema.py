@@ -31,13 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-)  # every migration this code knows, oldest first; the last one is what the code needs
+# Every migration this code knows, oldest first; the last one is what the code needs.
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 
 def digest(*parts: Any) -> str:

@@ -31,7 +31,7 @@ class StrictRoute(APIRoute):
 
 
 def _keeps(body: bytes) -> bool:
-    """What is no JSON is somebody else's business."""
+    """Whether every database keeps the texts in a JSON body; what is no JSON is somebody else's business."""
     try:
         return is_storable(json.loads(body))
     except (ValueError, RecursionError):

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
-from tutelage.feedback.statistics import (
-    Resampling,
-    Votes,
-    cohen_kappa,
-    contrast,
-    fleiss_kappa,
-    gwet_ac,
-    krippendorff_alpha,
-    percent_agreement,
-)
+from tests.feedback.statistics.tables import tabled, votes_of
+from tutelage.feedback import statistics
+from tutelage.feedback.statistics import Resampling, Votes, contrast
+from tutelage.feedback.statistics.estimate import DEFAULT
 from tutelage.statistics import bootstrap
+
+fleiss_kappa, gwet_ac = tabled(statistics.fleiss_kappa), tabled(statistics.gwet_ac)
+krippendorff_alpha, percent_agreement = (
+    tabled(statistics.krippendorff_alpha),
+    tabled(statistics.percent_agreement),
+)
 
 ANY = Resampling(resamples=50, enough=0)
 N = None
@@ -38,6 +38,11 @@ ANXIETY = (  # ratings of 20 people by two psychologists, from the R package irr
     [2, 1, 4, 4, 3, 2, 1, 6, 1, 1, 1, 2, 3, 3, 1, 1, 3, 3, 2, 2],
 )
 MEASURES = [percent_agreement, fleiss_kappa, gwet_ac, krippendorff_alpha]
+
+
+def cohen_kappa(first, second, categories=None, clusters=None, mirrored=False, how=DEFAULT):
+    table = np.stack([np.asarray(first, object), np.asarray(second, object)], axis=1)
+    return statistics.cohen_kappa(votes_of(table, categories, clusters, mirrored=mirrored), how=how)
 
 
 def spread(table: list[list[int]]) -> tuple[list[int], list[int]]:
@@ -170,7 +175,7 @@ def test_ac1_survives_skewed_labels() -> None:
 
 def test_possible_categories_count_for_ac1() -> None:
     table = np.where(np.random.default_rng(5).random((50, 2)) < 0.9, "yes", "no")
-    two, three = gwet_ac(table, how=ANY), gwet_ac(Votes.from_matrix(table, ["yes", "no", "tie"]), how=ANY)
+    two, three = gwet_ac(table, how=ANY), gwet_ac(votes_of(table, ["yes", "no", "tie"]), how=ANY)
     assert three.value > two.value
 
 
@@ -191,7 +196,7 @@ def test_intervals_cover_the_truth() -> None:
 
 def test_items_of_one_prompt_are_drawn_together() -> None:
     table = np.random.default_rng(6).integers(0, 2, (60, 3))
-    five = Votes.from_matrix(np.repeat(table, 5, axis=0), clusters=np.repeat(np.arange(60), 5))
+    five = votes_of(np.repeat(table, 5, axis=0), clusters=np.repeat(np.arange(60), 5))
     once, together = fleiss_kappa(table), fleiss_kappa(five)
     naive = fleiss_kappa(np.repeat(table, 5, axis=0))
     assert (together.low, together.high) == pytest.approx((once.low, once.high))
@@ -219,7 +224,7 @@ def test_votes_that_are_all_the_same_have_no_kappa() -> None:
 
 @pytest.mark.parametrize("second", [0, 1])
 def test_full_agreement_within_prompts_is_told_from_the_prompts(second) -> None:
-    votes = Votes.from_matrix([[0, second]] * 40, [0, 1], clusters=np.repeat(np.arange(10), 4))
+    votes = votes_of([[0, second]] * 40, [0, 1], clusters=np.repeat(np.arange(10), 4))
     found = percent_agreement(votes)
     expected = stats.binomtest(10 - 10 * second, 10).proportion_ci(method="wilson")
     assert (found.value, found.n) == (1 - second, 40)
@@ -265,8 +270,8 @@ def test_votes_on_pairs_are_those_of_either_order_of_the_sides(measure) -> None:
     """The same value and interval as of plain votes in which every pair stands twice, once each way round."""
     table = pair_votes()
     both = np.concatenate([table, swapped(table, np.ones(60, bool))])
-    plain = measure(Votes.from_matrix(both, SCALE, clusters=np.tile(np.arange(60), 2)), how=Resampling())
-    found = measure(Votes.from_matrix(table, SCALE, mirrored=True), how=Resampling())
+    plain = measure(votes_of(both, SCALE, clusters=np.tile(np.arange(60), 2)), how=Resampling())
+    found = measure(votes_of(table, SCALE, mirrored=True), how=Resampling())
     assert found.value == pytest.approx(plain.value, abs=1e-12)
     assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=1e-12)
     assert found.low < found.value < found.high and 2 * found.n == plain.n
@@ -275,10 +280,10 @@ def test_votes_on_pairs_are_those_of_either_order_of_the_sides(measure) -> None:
 @pytest.mark.parametrize("measure", ON_PAIRS)
 def test_which_side_of_a_pair_stands_first_changes_nothing(measure) -> None:
     table = pair_votes()
-    given = measure(Votes.from_matrix(table, SCALE, mirrored=True), how=Resampling())
+    given = measure(votes_of(table, SCALE, mirrored=True), how=Resampling())
     for seed in range(3):
         turned = swapped(table, np.random.default_rng(seed).random(60) < 0.5)
-        found = measure(Votes.from_matrix(turned, SCALE, mirrored=True), how=Resampling())
+        found = measure(votes_of(turned, SCALE, mirrored=True), how=Resampling())
         assert found.value == pytest.approx(given.value, abs=1e-12)
         assert (found.low, found.high) == pytest.approx((given.low, given.high), abs=1e-12)
 
@@ -294,7 +299,7 @@ def test_alpha_of_pairs_is_its_definition_on_twice_the_pairs() -> None:
         return (inner - (often[a] + often[b]) / 2) ** 2
 
     differences = {"nominal": lambda a, b: a != b, "ordinal": between}
-    votes = Votes.from_matrix(table, SCALE, mirrored=True)
+    votes = votes_of(table, SCALE, mirrored=True)
     for level, difference in differences.items():
         assert krippendorff_alpha(votes, level, how=ANY).value == pytest.approx(naive_alpha(both, difference))
 
@@ -302,14 +307,14 @@ def test_alpha_of_pairs_is_its_definition_on_twice_the_pairs() -> None:
 def test_agreement_on_pairs_is_not_chance_because_the_better_side_stands_first() -> None:
     """Everybody names the better response, which happens to be the first of every pair: that is no constant answer."""
     votes = [[-1, -1]] * 40
-    assert "all votes are the same" in krippendorff_alpha(Votes.from_matrix(votes, [-1, 0, 1])).note
-    found = krippendorff_alpha(Votes.from_matrix(votes, [-1, 0, 1], mirrored=True))
+    assert "all votes are the same" in krippendorff_alpha(votes_of(votes, [-1, 0, 1])).note
+    found = krippendorff_alpha(votes_of(votes, [-1, 0, 1], mirrored=True))
     assert (found.value, found.low) == (1.0, None)
 
 
 def test_categories_of_mirrored_votes_are_symmetric() -> None:
     with pytest.raises(ValueError, match="not the same the other way round"):
-        Votes.from_matrix([[-3, 1], [2, 2]], mirrored=True)
+        votes_of([[-3, 1], [2, 2]], mirrored=True)
     first, second = [-1, 1, 1, 0] * 10, [-1, 1, 0, 0] * 10
     kappa = cohen_kappa(first, second, categories=[-1, 0, 1], mirrored=True).value
     # Of 4 pairs 3 agree.  Both ways round the first says 3 : 2 : 3, the second 2 : 4 : 2 of 8 each.

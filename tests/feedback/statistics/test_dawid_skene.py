@@ -7,7 +7,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tutelage.feedback.statistics import DawidSkene, Resampling, Votes, dawid_skene
+from tests.feedback.statistics.tables import tabled, votes_of
+from tutelage.feedback import statistics
+from tutelage.feedback.statistics import DawidSkene, Resampling, Votes
+
+dawid_skene = tabled(statistics.dawid_skene)
 
 FEW = Resampling(resamples=20)
 # Dawid and Skene (1979), table 1: 45 patients; three readings by anaesthetist 1, then one each by 2 to 5.
@@ -184,7 +188,7 @@ def test_intervals_hold_the_truth() -> None:
 
 
 def test_votes_of_one_prompt_tell_little_of_an_accuracy() -> None:
-    votes = Votes.from_matrix([[0, 0], [1, 1]] * 20, clusters=["p"] * 40)
+    votes = votes_of([[0, 0], [1, 1]] * 20, clusters=["p"] * 40)
     found = dawid_skene(votes, how=Resampling(resamples=20)).accuracy[0]
     assert found.value > 0.95
     assert found.low < 0.3 and found.high <= 1  # Wilson's, from a single draw
@@ -200,9 +204,9 @@ def sides(seed: int = 0) -> np.ndarray:
 def test_which_side_of_a_pair_stands_first_changes_no_label_and_no_accuracy() -> None:
     table, turned = sides(), np.random.default_rng(1).random(200) < 0.5
     how = Resampling(resamples=20)
-    given = dawid_skene(Votes.from_matrix(table, [-1, 1], mirrored=True), how=how)
+    given = dawid_skene(votes_of(table, [-1, 1], mirrored=True), how=how)
     other = np.where(turned[:, None], -table, table)
-    found = dawid_skene(Votes.from_matrix(other, [-1, 1], mirrored=True), how=how)
+    found = dawid_skene(votes_of(other, [-1, 1], mirrored=True), how=how)
     assert np.where(turned, found.soft[:, 0], found.soft[:, 1]) == pytest.approx(given.soft[:, 1], abs=1e-9)
     for name, accuracy in given.accuracy.items():
         again = found.accuracy[name]
@@ -215,7 +219,7 @@ def test_votes_on_pairs_are_those_of_either_order_of_the_sides() -> None:
     """As plain votes in which every pair stands twice, once each way round, with a prior of twice the weight."""
     table = sides()
     plain = dawid_skene(np.concatenate([table, -table]), strength=4.0, tolerance=1e-12)
-    found = dawid_skene(Votes.from_matrix(table, [-1, 1], mirrored=True), strength=2.0, tolerance=1e-12)
+    found = dawid_skene(votes_of(table, [-1, 1], mirrored=True), strength=2.0, tolerance=1e-12)
     assert found.soft == pytest.approx(plain.soft[:200], abs=1e-5)
     assert found.confusion == pytest.approx(plain.confusion, abs=1e-5)
     assert found.prevalence == pytest.approx([0.5, 0.5], abs=1e-12)

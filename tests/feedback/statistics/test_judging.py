@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from tests.feedback.statistics.tables import votes_of
 from tutelage.feedback.statistics import Resampling, Votes, judge_agreement
 
 ANY = Resampling(resamples=200, enough=0)
 
 
 def people(table: list[list[int | None]]) -> Votes:
-    return Votes.from_matrix(table, [-1, 0, 1], mirrored=True)
+    return votes_of(table, [-1, 0, 1], mirrored=True)
 
 
 def test_by_hand() -> None:
@@ -54,6 +55,6 @@ def test_one_more_person_is_as_good_a_judge_as_the_others() -> None:
 
 def test_mistakes_are_told() -> None:
     with pytest.raises(ValueError, match="give categories"):
-        judge_agreement([0], [1], Votes.from_matrix([[1, 1]]))
+        judge_agreement([0], [1], votes_of([[1, 1]]))
     with pytest.raises(ValueError, match="common length"):
         judge_agreement([0], [1, 1], people([[1, 1]]))

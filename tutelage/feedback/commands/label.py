@@ -29,9 +29,8 @@ from tutelage.store import AnnotatorRow, NewVote, Pair, Store
 from tutelage.worlds.annotators import panel, vote
 
 PAIRS_AT_ONCE = 200  # pairs per transaction: what a crash makes to do again
-RESAMPLES = (
-    1000  # of the bootstrap: enough for two digits, and the table should not take longer than the votes
-)
+# Of the bootstrap: enough for two digits, and the table should not take longer than the votes.
+RESAMPLES = 1000
 MAJORITY = "majority"  # the name of the whole panel in tables
 
 

@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from: an open transaction and the project in it; `left_out` counts what gives no row, by reason."""
+    """Where rows come from: an open transaction and the project in it; `left_out` counts, by reason, what gives no row:
+    of pairs, ranked or stepwise items each one, where single responses are rows each response, in raw each answer."""
 
     connection: Connection
     project_id: int
@@ -51,15 +52,13 @@ class Source:
         return chosen_aggregation(self.spec.aggregation, any_settled(self.connection, self.project_id))
 
     def wanted(self, rows: Iterable[tuple[int, str, bool, T]]) -> Iterator[T]:
-        """What is to be written of (item, split, redacted, row); the rest is counted, each item once."""
-        counted: set[int] = set()
+        """What is to be written of (item, split, redacted, row); the rest is counted."""
         for item_id, split, redacted, row in rows:
             reason = self._why_not(item_id, split, redacted)
-            if not reason:
-                yield row
-            elif item_id not in counted:
-                counted.add(item_id)
+            if reason:
                 self.left_out[reason] += 1
+            else:
+                yield row
 
     def _why_not(self, item_id: int, split: str, redacted: bool) -> str:
         if item_id in self.gold_items:
@@ -104,16 +103,28 @@ def aliases(source: Source) -> dict[str, str]:
 
 def answered_items(source: Source, *types: str) -> list[AnsweredItem]:
     """The items of some types that somebody has answered, ordered by content."""
-    votes, settled = _answers(source, *types)
-    items = read_items(source.connection, source.project_id, *types)
-    found = (
-        AnsweredItem(item, votes[item.item_id], settled.get(item.item_id))
-        for item in items
-        if item.item_id in votes or item.item_id in settled
-    )
+    found = _answered(source, *types)
     return list(
         source.wanted((one.content.item_id, one.content.split, one.content.redacted, one) for one in found)
     )
+
+
+def answered_responses(source: Source, *types: str) -> Iterator[tuple[AnsweredItem, int]]:
+    """The same by response: each item with each of its slots."""
+    return source.wanted(
+        (one.content.item_id, one.content.split, one.content.redacted, (one, slot))
+        for one in _answered(source, *types)
+        for slot in range(len(one.content.texts))
+    )
+
+
+def _answered(source: Source, *types: str) -> list[AnsweredItem]:
+    votes, settled = _answers(source, *types)
+    return [
+        AnsweredItem(item, votes[item.item_id], settled.get(item.item_id))
+        for item in read_items(source.connection, source.project_id, *types)
+        if item.item_id in votes or item.item_id in settled
+    ]
 
 
 def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:

@@ -37,7 +37,7 @@ class Exported:
     file: Path
     manifest: Path
     rows: int
-    left_out: dict[str, int]  # reason -> items
+    left_out: dict[str, int]  # reason -> how many (see `Source`)
     sha256: str
 
 
@@ -47,7 +47,7 @@ class Preview:
 
     first: list[dict[str, Any]]
     rows: int
-    left_out: dict[str, int]  # reason -> items
+    left_out: dict[str, int]  # reason -> how many (see `Source`)
 
 
 def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> Preview:
@@ -57,7 +57,7 @@ def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -
     all_rows = rows(database, who, spec, left_out)
     first = list(itertools.islice(all_rows, limit))
     number = len(first) + sum(1 for _ in all_rows)
-    return Preview(as_written(first, spec, _criteria(database, who)), number, _found(left_out))
+    return Preview(as_written(first, spec, _criteria(database, who)), number, dict(sorted(left_out.items())))
 
 
 def rows(
@@ -84,7 +84,7 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
     left_out: Counter[str] = Counter()
     n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
     sha256 = sha256_of(out)
-    found = _found(left_out)
+    found = dict(sorted(left_out.items()))
     manifest = write_json_atomic(
         out.with_name(f"{out.name}.manifest.json"), _manifest(database, who, spec, out, n, found, sha256)
     )
@@ -109,10 +109,6 @@ def splits(database: Database, who: Member) -> list[tuple[str, str]]:
     query = select(PromptRow.split).where(PromptRow.project_id == who.project_id).distinct()
     with database.read() as connection:
         return [(name, name) for name in sorted(connection.scalars(query)) if name not in ("auto", "all")]
-
-
-def _found(left_out: Counter[str]) -> dict[str, int]:
-    return {reason: number for reason, number in sorted(left_out.items()) if number}
 
 
 def _criteria(database: Database, who: Member) -> list[str]:

@@ -199,14 +199,9 @@ def cell(value: Any) -> str:
 def escaped(text: str) -> str:
     """Text that no spreadsheet takes for a formula: a quote is put before what begins like one, unless it is a number.
 
-    Reversible: what begins with quotes and then like a formula loses one quote (`unescaped`).
+    Reversible: what begins with quotes and then like a formula loses one quote.
     """
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
-
-
-def unescaped(text: str) -> str:
-    """The inverse of `escaped`."""
-    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 # Parquet --------------------------------------------------------------------------------------------------------------

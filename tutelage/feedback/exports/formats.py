@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 
@@ -21,6 +21,7 @@ from tutelage.feedback.exports.current import (
     Source,
     aliases,
     answered_items,
+    answered_responses,
 )
 from tutelage.feedback.exports.provenance import provenance
 from tutelage.feedback.items.conflicts import unsettled
@@ -35,6 +36,8 @@ from tutelage.store.schema_feedback import StepMarkRow
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh-rlhf)
 DISPUTE = "unsettled dispute"
+BY_SKILL = ("dawid-skene", "crowd-bt")
+T = TypeVar("T")
 
 
 def preference(source: Source) -> Iterator[RowDict]:
@@ -67,21 +70,15 @@ def unpaired(source: Source) -> Iterator[RowDict]:
     if source.spec.labels_from == "pairs":
         yield from _unpaired_from_pairs(source)
         return
-    if source.aggregation in ("dawid-skene", "crowd-bt"):
-        raise Refused(
-            "invalid",
-            f"aggregation={source.aggregation} needs labels_from=pairs here: choose that, or majority.",
-        )
+    _refuse(source, BY_SKILL, "needs labels_from=pairs here: choose that, or majority.")
     label = _acceptable if source.spec.labels_from == "acceptable" else _rated_well
-    for item in answered_items(source, "pair", "rank", "rate"):
-        for slot in range(len(item.content.texts)):
-            yield from _unpaired_rows(source, item, slot, label)
+    for item, slot in answered_responses(source, "pair", "rank", "rate"):
+        yield from _unpaired_rows(source, item, slot, label)
 
 
 def ranked(source: Source) -> Iterator[RowDict]:
     """{prompt, responses, ranks}: 1 = best, equal ranks are ties.  majority: in the order of the mean rank."""
-    if source.aggregation in ("dawid-skene", "crowd-bt"):
-        raise Refused("invalid", f"aggregation={source.aggregation} is not for ranks: choose another.")
+    _refuse(source, BY_SKILL, "is not for ranks: choose another.")
     for item in answered_items(source, "rank"):
         content = item.content
         for ranks in _rankings(source, item):
@@ -94,8 +91,7 @@ def ranked(source: Source) -> Iterator[RowDict]:
 
 def stepwise(source: Source) -> Iterator[RowDict]:
     """{prompt, completions: steps, labels}: TRL's stepwise rows; after a first wrong step nothing need follow."""
-    if source.aggregation == "crowd-bt":
-        raise Refused("invalid", "aggregation=crowd-bt is for pairs, not for steps: use dawid-skene.")
+    _refuse(source, ("crowd-bt",), "is for pairs, not for steps: use dawid-skene.")
     items = answered_items(source, "step")
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
     texts = _step_texts(source)
@@ -124,29 +120,25 @@ def ratings(source: Source) -> Iterator[RowDict]:
 
     adjudicated: the values that settled a conflict; unsettled ones are left out.
     """
-    if source.aggregation in ("dawid-skene", "crowd-bt"):
-        raise Refused(
-            "invalid",
-            f"aggregation={source.aggregation} is not for ratings: use majority (means), adjudicated or all.",
-        )
+    _refuse(source, BY_SKILL, "is not for ratings: use majority (means), adjudicated or all.")
     alias = aliases(source)
     disputed: set[int] = set()
     if source.aggregation == "adjudicated":
         disputed = set(unsettled(source.connection, source.project_id))
-    for item in answered_items(source, "rate"):
+    for item, slot in answered_responses(source, "rate"):
         answers = item.votes
         if source.aggregation == "adjudicated" and item.settled is not None:
             answers = [item.settled]
         elif item.content.item_id in disputed:
             source.left_out[DISPUTE] += 1
             continue
-        for slot, (text, finish) in enumerate(zip(item.content.texts, item.content.finishes, strict=True)):
-            start = _item_columns(item.content) | {"response": text, "response_finish": finish, "slot": slot}
-            if source.aggregation == "all":
-                for one in answers:
-                    yield start | {"annotator": alias[one.annotator], "n": 1, "values": _means([one], slot)}
-            elif answers:
-                yield start | {"n": len(answers), "values": _means(answers, slot)}
+        response = {"response": item.content.texts[slot], "response_finish": item.content.finishes[slot]}
+        start = _item_columns(item.content) | response | {"slot": slot}
+        if source.aggregation == "all":
+            for one in answers:
+                yield start | {"annotator": alias[one.annotator], "n": 1, "values": _means([one], slot)}
+        elif answers:
+            yield start | {"n": len(answers), "values": _means(answers, slot)}
 
 
 # comparisons ----------------------------------------------------------------------------------------------------------
@@ -204,28 +196,40 @@ def _unpaired_rows(
     source: Source, item: AnsweredItem, slot: int, label: Callable[[CurrentAnswer, int], bool | None]
 ) -> Iterator[RowDict]:
     """The rows of one response."""
-    votes = [(one.weight, said) for one in item.votes if (said := label(one, slot)) is not None]
-    settled = None if item.settled is None else label(item.settled, slot)
+    votes = _counted(source, item, lambda one: label(one, slot))
+    if votes is None:
+        return
+    balance = sum(weight if said else -weight for said, weight in votes)
     if source.aggregation == "all":
-        labels = [said for _, said in votes]
-    elif source.aggregation == "adjudicated" and settled is not None:
-        labels = [settled]
-    elif not votes:
-        source.left_out["no label"] += 1
-        return
-    elif source.aggregation == "adjudicated" and len({said for _, said in votes}) > 1:
-        source.left_out[DISPUTE] += 1
-        return
+        labels = [said for said, _ in votes]
     else:
-        balance = sum(weight if said else -weight for weight, said in votes)
-        if balance == 0:
-            source.left_out["tie"] += 1
-            return
-        labels = [balance > 0]
+        labels = [balance > 0] if balance else []
+    if not labels:
+        source.left_out["tie" if votes else "no label"] += 1
     content = item.content
     for one in labels:
         row = _labelled(content.prompt, content.texts[slot], content.finishes[slot], one)
         yield _item_columns(content) | row
+
+
+def _counted(
+    source: Source, item: AnsweredItem, said: Callable[[CurrentAnswer], T | None]
+) -> list[tuple[T, float]] | None:
+    """What was said of an item, with weights; adjudicated: what settled it alone, None for a dispute (which is counted)."""
+    votes = [(value, one.weight) for one in item.votes if (value := said(one)) is not None]
+    if source.aggregation != "adjudicated":
+        return votes
+    if item.settled is not None and (settled := said(item.settled)) is not None:
+        return [(settled, 1.0)]
+    if any(value != votes[0][0] for value, _ in votes):
+        source.left_out[DISPUTE] += 1
+        return None
+    return votes
+
+
+def _refuse(source: Source, which: Sequence[str], why: str) -> None:
+    if source.aggregation in which:
+        raise Refused("invalid", f"aggregation={source.aggregation} {why}")
 
 
 def _labelled(prompt: Prompt, text: str, finish: Finish, label: bool) -> RowDict:
@@ -254,17 +258,11 @@ def _rated_well(given: CurrentAnswer, slot: int) -> bool | None:
 
 
 def _rankings(source: Source, item: AnsweredItem) -> list[tuple[int, ...]]:
-    votes = [(one.answer.ranks, one.weight) for one in item.votes if isinstance(one.answer, RankAnswer)]
-    if source.aggregation == "all":
-        return [ranks for ranks, _ in votes]
-    if source.aggregation == "adjudicated":
-        if item.settled is not None and isinstance(item.settled.answer, RankAnswer):
-            return [item.settled.answer.ranks]
-        if len({ranks for ranks, _ in votes}) > 1:
-            source.left_out[DISPUTE] += 1
-            return []
-    if not votes:
-        return []
+    votes = _counted(
+        source, item, lambda one: one.answer.ranks if isinstance(one.answer, RankAnswer) else None
+    )
+    if not votes or source.aggregation == "all":
+        return [ranks for ranks, _ in votes or ()]
     slots = range(len(item.content.texts))
     means = [round(weighted_mean((ranks[slot], w) for ranks, w in votes), 9) for slot in slots]
     return [dense(means)]
@@ -274,15 +272,9 @@ def _step_labels(
     source: Source, item: AnsweredItem, soft: Mapping[str, Mapping[int, float]]
 ) -> list[list[int]]:
     """The rows of an item: one label per step, as far as steps are marked."""
-    votes = [(_marks(one), one.weight) for one in item.votes]
-    if source.aggregation == "all":
-        return [labels for labels, _ in votes]
-    if source.aggregation == "adjudicated":
-        if item.settled is not None:
-            return [_marks(item.settled)]
-        if any(labels != votes[0][0] for labels, _ in votes):
-            source.left_out[DISPUTE] += 1
-            return []
+    votes = _counted(source, item, _marks)
+    if votes is None or source.aggregation == "all":
+        return [labels for labels, _ in votes or ()]
     longest = range(max((len(labels) for labels, _ in votes), default=0))
     if source.aggregation == "dawid-skene":
         probable = [soft[f"{item.content.item_id}/{step}"] for step in longest]

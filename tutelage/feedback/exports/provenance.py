@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -12,34 +11,26 @@ from tutelage.records import Comparison
 from tutelage.store import VotedPair
 from tutelage.store.schema import GenerationRun, ModelRef, PromptRow, ResponseRow
 
-
-class _Writer(NamedTuple):
-    """What wrote a response: a model, and the how manieth generation run of the project it was."""
-
-    model: str
-    sha256: str
-    round: int
-
-
-NOBODY = _Writer("", "", 0)  # what an annotator wrote
+Writer = tuple[str, str, int]  # of a response: model, its hash, the how manieth generation run of the project
+NOBODY: Writer = ("", "", 0)  # what an annotator wrote
 
 
 def provenance(source: Source, rows: Sequence[tuple[VotedPair, Comparison]]) -> list[RowDict]:
     """For each row: the models of both sides, round (of the newer side), annotators, and the share of votes for chosen."""
     writers, alias = _writers(source), aliases(source)
-    found = []
+    found: list[RowDict] = []
     for pair, row in rows:
         sides = [NOBODY if one is None else writers[one] for one in pair.responses]
         swapped = (row.chosen, row.chosen_finish) != (pair.texts[0], pair.finishes[0])
         chosen, rejected = reversed(sides) if swapped else sides
         first = sum(vote.for_first for vote in pair.votes) / len(pair.votes)
+        by_side: RowDict = {}
+        for name, (model, sha256, _) in (("chosen", chosen), ("rejected", rejected)):
+            by_side |= {f"{name}_model": model, f"{name}_model_sha256": sha256}
         found.append(
-            {
-                "chosen_model": chosen.model,
-                "chosen_model_sha256": chosen.sha256,
-                "rejected_model": rejected.model,
-                "rejected_model_sha256": rejected.sha256,
-                "round": max(side.round for side in sides),
+            by_side
+            | {
+                "round": max(n for _, _, n in sides),
                 "annotators": [alias[vote.annotator] for vote in pair.votes],
                 "settled": pair.settled is not None,
                 "agreement": round(1 - first if swapped else first, 6),
@@ -48,7 +39,7 @@ def provenance(source: Source, rows: Sequence[tuple[VotedPair, Comparison]]) -> 
     return found
 
 
-def _writers(source: Source) -> dict[int, _Writer]:
+def _writers(source: Source) -> dict[int, Writer]:
     """response -> what wrote it."""
     query = (
         select(ResponseRow.id, GenerationRun.id.label("run"), ModelRef.name, ModelRef.sha256)
@@ -59,4 +50,4 @@ def _writers(source: Source) -> dict[int, _Writer]:
     )
     rows = source.connection.execute(query).all()
     rounds = {run: n for n, run in enumerate(sorted({row.run for row in rows}), start=1)}
-    return {row.id: _Writer(row.name, row.sha256, rounds[row.run]) for row in rows}
+    return {row.id: (row.name, row.sha256, rounds[row.run]) for row in rows}

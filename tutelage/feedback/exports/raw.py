@@ -48,13 +48,10 @@ def raw(source: Source) -> Iterator[RowDict]:
     Keys and (unless the specification wants names) annotators are pseudonyms.
     """
     yield from _versions(source)
-    alias, wanted = aliases(source), _wanted(source)
-    ids = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
-    ids = ids.where(Item.project_id == source.project_id).order_by(Annotation.id)
-    everything = [row.id for row in source.connection.execute(ids) if row.item_id in wanted]
-    keys = _keys(source)
-    for start in range(0, len(everything), AT_ONCE):
-        yield from _answers(source, everything[start : start + AT_ONCE], alias, keys)
+    alias, keys, splits = aliases(source), _keys(source), _splits(source)
+    answers = list(splits)
+    for start in range(0, len(answers), AT_ONCE):
+        yield from _answers(source, answers[start : start + AT_ONCE], alias, keys, splits)
 
 
 def public_key(client_key: str) -> str:
@@ -63,16 +60,23 @@ def public_key(client_key: str) -> str:
     return client_key[imported.end() :] if imported else digest("key", client_key)
 
 
-def _wanted(source: Source) -> set[int]:
-    """The answered items to write.  One of whose rewrites was redacted goes as a whole: its revisions hang together."""
+def _splits(source: Source) -> dict[int, str]:
+    """The answers to write, oldest first, with their splits: what arose in a chat about a held-out prompt stays held out.
+
+    Items of which a rewrite was redacted go as a whole: its revisions hang together.
+    """
     emptied = select(Annotation.item_id).where(Annotation.id.in_(EMPTIED))
     redacted = set(source.connection.scalars(emptied))
-    answered = set(source.connection.scalars(select(Annotation.item_id).distinct()))
     items = read_items(source.connection, source.project_id, *ITEM_TYPES)
+    by_id = {item.item_id: item for item in items}
+    query = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
+    query = query.where(Item.project_id == source.project_id).order_by(Annotation.id)
+    found = ((row.id, by_id[row.item_id]) for row in source.connection.execute(query))
     rows = (
-        (item.item_id, item.split, item.redacted or item.item_id in redacted, item.item_id) for item in items
+        (item.item_id, item.split, item.redacted or item.item_id in redacted, (answer, item.split))
+        for answer, item in found
     )
-    return set(source.wanted(row for row in rows if row[0] in answered))
+    return dict(source.wanted(rows))
 
 
 def _versions(source: Source) -> Iterator[RowDict]:
@@ -95,7 +99,7 @@ def _keys(source: Source) -> dict[int, str]:
 
 
 def _answers(
-    source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str]
+    source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str], splits: dict[int, str]
 ) -> Iterator[RowDict]:
     connection = source.connection
     store = identity(connection)
@@ -116,7 +120,6 @@ def _answers(
             PromptRow.content,
             PromptRow.task,
             PromptRow.reference,
-            PromptRow.split,
             Assignment.presented_order,
             SchemaVersion.n.label("questions"),
             GuidelineVersion.n.label("guidelines"),
@@ -150,7 +153,7 @@ def _answers(
             "prompt": row.content,
             "task": row.task,
             "reference": row.reference,
-            "split": row.split,
+            "split": splits[row.id],
             "responses": responses[row.item_id],
             "annotator": alias[row.name],
             "annotator_kind": row.kind,
@@ -178,11 +181,11 @@ def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str,
                 ItemResponse.item_id,
                 ResponseRow.text,
                 ResponseRow.sample_index,
-                ResponseRow.finish_reason,
+                ResponseRow.finish_reason.label("finish"),
                 ResponseRow.n_tokens,
                 ResponseRow.logprob,
-                ModelRef.name,
-                ModelRef.sha256,
+                ModelRef.name.label("model"),
+                ModelRef.sha256.label("model_sha256"),
                 GenerationRun.engine,
                 GenerationRun.params,
             )
@@ -192,18 +195,7 @@ def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str,
             .where(ItemResponse.item_id.in_(some))
             .order_by(ItemResponse.item_id, ItemResponse.slot)
         )
-        for row in rows:
-            found[row.item_id].append(
-                {
-                    "text": row.text,
-                    "sample_index": row.sample_index,
-                    "finish": row.finish_reason,
-                    "n_tokens": row.n_tokens,
-                    "logprob": row.logprob,
-                    "model": row.name,
-                    "model_sha256": row.sha256,
-                    "engine": row.engine,
-                    "params": row.params,
-                }
-            )
+        for row in rows.mappings():
+            columns = dict(row)
+            found[columns.pop("item_id")].append(columns)
     return found

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DataError, IntegrityError
@@ -37,12 +37,12 @@ from tutelage.feedback.imports.lines import (
 )
 from tutelage.feedback.imports.raw import store_answer
 from tutelage.feedback.imports.recognising import LOOKED_AT, file_kind, kind_of_rows
-from tutelage.feedback.imports.rows import Seen, store_preference, store_prompt, store_response, store_score
-from tutelage.feedback.imports.shown import understood
+from tutelage.feedback.imports.rows import Seen, store_preference, store_response, store_score
 from tutelage.feedback.imports.suggestions import store_suggestion
 from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import guideline_sha, insert_guideline, insert_schema, schema_sha
 from tutelage.store.database import Database
+from tutelage.store.generations import insert_prompts
 from tutelage.store.schema import Item, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import GuidelineVersion, SchemaVersion
 from tutelage.store.sql import lock_project
@@ -50,6 +50,7 @@ from tutelage.store.sql import lock_project
 AT_ONCE = 500  # rows per transaction: what a crash makes to do again
 TRIED = 1_000  # rows of a preview: nobody else writes as long as it takes
 SHOWN = 10  # of them, as they are understood
+LONGEST = 300  # characters of a text in one of those
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class BadLine:
     unit: str = "line"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Imported:
     """All good rows are in; `there` were in already, so that repeating an import adds nothing.
 
@@ -69,8 +70,8 @@ class Imported:
     rows of this kind are about, in a sentence.
     """
 
-    new: int
-    there: int
+    new: int = 0
+    there: int = 0
     bad: list[BadLine] = field(default_factory=list)
     unused: dict[str, int] = field(default_factory=dict)
     needs: str = ""
@@ -114,19 +115,16 @@ def import_stream(
     Raises ValueError, one sentence, for a file that is damaged, empty or of an unknown kind (rows before a damage may be
     stored), and for names in `columns` that are none.
     """
-    who.require("manage")
-    rows, kind = _of_kind(read_stream(file, name, encoding), kind, columns or {})
-    importer = _Importer(database, who, kind, columns or {})
+    importer = _Importer(database, who, kind, read_stream(file, name, encoding), columns or {})
     with database.read() as connection:
         importer.find_needs(connection)
-    while some := list(itertools.islice(rows, AT_ONCE)):
+    while some := importer.next(AT_ONCE):
         with database.write() as connection:
-            taken = importer.take(connection, some)
-        importer.count(taken)
+            importer.store(connection, some)
     done = importer.done
     with database.write() as connection:
         counts = {"new": done.new, "there": done.there, "bad": len(done.bad)}
-        note(connection, who.user, "import", kind, who.project_id, **counts)
+        note(connection, who.user, "import", importer.kind, who.project_id, **counts)
     return done
 
 
@@ -140,15 +138,13 @@ def try_import(
     encoding: str = AUTO,
 ) -> Tried:
     """What `import_stream` would do: the import itself, of the first rows, undone.  Needs manage; raises the same."""
-    who.require("manage")
-    rows, kind = _of_kind(read_stream(io.BytesIO(content), name, encoding), kind, columns or {})
-    importer = _Importer(database, who, kind, columns or {})
-    some = list(itertools.islice(rows, TRIED))
+    stream = io.BytesIO(content)
+    importer = _Importer(database, who, kind, read_stream(stream, name, encoding), columns or {})
+    some = importer.next(TRIED)
     with suppress(_Undo), database.write() as connection:
         importer.find_needs(connection)
-        importer.count(importer.take(connection, some))
+        importer.store(connection, some)
         raise _Undo
-    done = importer.done
     text = file_kind(name) != "Parquet"
     read_as = (marked(content) or UTF8 if encoding == AUTO else encoding) if text else ""
     probably = likely(content) if text else ""
@@ -157,101 +153,84 @@ def try_import(
         file_kind(name),
         read_as,
         probably if lost and probably != read_as else "",
-        kind,
-        [understood(kind, row, columns or {}) for row in some[:SHOWN]],
+        importer.kind,
+        [_understood(importer.kind, row, columns or {}) for row in some[:SHOWN]],
         len(some),
-        next(rows, None) is not None,
-        done,
+        bool(importer.next(1)),
+        importer.done,
     )
-
-
-class _Taken(NamedTuple):
-    """Rows that were stored (whether any of each was new), and those that were not."""
-
-    good: list[bool]
-    bad: list[BadLine]
 
 
 class _Undo(Exception):
     """Ends a transaction of which nothing is to stay."""
 
 
-def _of_kind(
-    rows: Iterator[Row | BadRow], kind: Kind | Literal["auto"], columns: Mapping[str, str]
-) -> tuple[Iterator[Row | BadRow], Kind]:
-    """All rows, and what they hold."""
-    if kind == "auto":
-        first = list(itertools.islice(rows, LOOKED_AT))
-        rows, kind = itertools.chain(first, rows), kind_of_rows(first, columns)
-    check_names(kind, columns)
-    return rows, kind
-
-
 class _Importer:
     """Stores batches of rows: each in a savepoint of its own, so that a bad one takes nothing with it."""
 
-    def __init__(self, database: Database, who: Member, kind: Kind, columns: Mapping[str, str]) -> None:
-        self._database, self._who, self._kind, self._columns = database, who, kind, columns
-        self._versions: dict[
-            tuple[str, int], int
-        ] = {}  # raw: (questions | guidelines, n in the file) -> row id
+    def __init__(
+        self,
+        database: Database,
+        who: Member,
+        kind: Kind | Literal["auto"],
+        rows: Iterator[Row | BadRow],
+        columns: Mapping[str, str],
+    ) -> None:
+        who.require("manage")
+        if kind == "auto":
+            first = list(itertools.islice(rows, LOOKED_AT))
+            rows, kind = itertools.chain(first, rows), kind_of_rows(first, columns)
+        check_names(kind, columns)
+        self._database, self._who, self._rows, self._columns = database, who, rows, columns
+        self._versions: dict[tuple[str, int], int] = {}  # (questions | guidelines, n in the file) -> row id
         self._seen: Seen = Counter()
-        self._unused: Counter[str] = Counter()
-        self._new = self._there = 0
-        self._bad: list[BadLine] = []
-        self._needs = ""
+        self.kind: Kind = kind
+        self.done = Imported()
 
-    @property
-    def done(self) -> Imported:
-        """What came of everything so far."""
-        return Imported(self._new, self._there, list(self._bad), dict(self._unused), self._needs)
+    def next(self, most: int) -> list[Row | BadRow]:
+        """The next rows of the file."""
+        return list(itertools.islice(self._rows, most))
 
     def find_needs(self, connection: Connection) -> None:
         """Look whether the project has what rows of this kind are about."""
-        if self._kind == "scores":
+        if self.kind == "scores":
             query = select(ResponseRow.id).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
             query = query.where(PromptRow.project_id == self._who.project_id)
             missing = "This project has no responses that scores could be of: import responses first."
-        elif self._kind == "suggestions":
+        elif self.kind == "suggestions":
             query = select(Item.id).where(Item.project_id == self._who.project_id)
             missing = "This project has no items to suggest answers for: import responses, then build items."
         else:
             return
         if connection.scalar(query.limit(1)) is None:
-            self._needs = missing
+            self.done.needs = missing
 
-    def take(self, connection: Connection, rows: Sequence[Row | BadRow]) -> _Taken:
-        """Store the good ones of some rows."""
-        taken = _Taken([], [])
+    def store(self, connection: Connection, rows: Sequence[Row | BadRow]) -> None:
+        """Store the good ones of some rows, and say in `done` what came of each."""
         lock_project(connection, self._who.project, self._database.place)
         for row in rows:
             try:
-                taken.good.append(self._store_row(connection, row))
+                new = self._store_row(connection, row)
             except (ValueError, Skip, DataError, IntegrityError, OverflowError) as error:
-                taken.bad.append(BadLine(row.place.number, _why(error, row), row.place.unit))
-        return taken
-
-    def count(self, taken: _Taken) -> None:
-        """Remember what came of rows, once their transaction is over."""
-        self._new += sum(taken.good)
-        self._there += len(taken.good) - sum(taken.good)
-        self._bad += taken.bad
+                self.done.bad.append(BadLine(row.place.number, _why(error, row), row.place.unit))
+            else:
+                self.done.new += new
+                self.done.there += not new
 
     def _store_row(self, connection: Connection, row: Row | BadRow) -> bool:
         """Store all that a row holds; whether any of it was new."""
-        if isinstance(row, BadRow):
-            raise ValueError(row.why if row.stops else f"a row {row.why}")
-        lines, unused = parse_row(self._kind, row, self._columns)
+        lines, unused = _parsed(self.kind, row, self._columns)
         with connection.begin_nested():
             new = [self._store(connection, line) for line in lines]
-        self._unused.update(unused)
+        for name in unused:
+            self.done.unused[name] = self.done.unused.get(name, 0) + 1
         return any(new)
 
     def _store(self, connection: Connection, line: Line) -> bool:
         """Store one line; whether it was new.  Raises ValueError when it does not fit what is there."""
         key = self._who.project_id
         if isinstance(line, PromptLine):
-            return store_prompt(connection, key, line)
+            return bool(insert_prompts(connection, key, [line.prompt], line.split))
         if isinstance(line, ResponseLine):
             return store_response(connection, key, line)[1]
         if isinstance(line, PreferenceLine):
@@ -262,28 +241,49 @@ class _Importer:
             return store_suggestion(connection, key, line)
         if isinstance(line, RawAnswer):
             return store_answer(connection, key, line, self._versions)
-        if isinstance(line, RawQuestions):
-            return self._store_questions(connection, line)
-        return self._store_guidelines(connection, line)
+        return self._store_version(connection, line)
 
-    def _store_questions(self, connection: Connection, row: RawQuestions) -> bool:
-        there = self._version(connection, SchemaVersion, schema_sha(row.content))
-        found = there or insert_schema(connection, self._who.project_id, row.content, None).id
-        self._versions["questions", row.n] = found
+    def _store_version(self, connection: Connection, row: RawQuestions | RawGuidelines) -> bool:
+        """A version of the questions or guidelines, unless one with this content is there."""
+        key, asks = self._who.project_id, isinstance(row, RawQuestions)
+        table: type[SchemaVersion | GuidelineVersion] = SchemaVersion if asks else GuidelineVersion
+        sha256 = schema_sha(row.content) if isinstance(row, RawQuestions) else guideline_sha(row.markdown)
+        same = (table.project_id == key, table.sha256 == sha256)
+        there = connection.scalar(select(table.id).where(*same).limit(1))
+        if there is not None:
+            self._versions[row.kind, row.n] = there
+        elif isinstance(row, RawQuestions):
+            self._versions[row.kind, row.n] = insert_schema(connection, key, row.content, None).id
+        else:
+            self._versions[row.kind, row.n] = insert_guideline(connection, key, row.markdown, None).id
         return there is None
 
-    def _store_guidelines(self, connection: Connection, row: RawGuidelines) -> bool:
-        there = self._version(connection, GuidelineVersion, guideline_sha(row.markdown))
-        found = there or insert_guideline(connection, self._who.project_id, row.markdown, None).id
-        self._versions["guidelines", row.n] = found
-        return there is None
 
-    def _version(
-        self, connection: Connection, table: type[SchemaVersion] | type[GuidelineVersion], sha256: str
-    ) -> int | None:
-        """The id of the version with this content: a file that is imported again makes none."""
-        same = (table.project_id == self._who.project_id, table.sha256 == sha256)
-        return connection.scalar(select(table.id).where(*same).limit(1))
+def _parsed(
+    kind: Kind, row: Row | BadRow, columns: Mapping[str, str]
+) -> tuple[Sequence[Line], Sequence[str]]:
+    """See `parse_row`."""
+    if isinstance(row, BadRow):
+        raise ValueError(row.why if row.stops else f"a row {row.why}")
+    return parse_row(kind, row, columns)
+
+
+def _understood(kind: Kind, row: Row | BadRow, columns: Mapping[str, str]) -> dict[str, Any]:
+    """{line, unit, parts: {name: text}, unused: [names]}, or {line, unit, why} for a row that says nothing of this kind."""
+    place: dict[str, Any] = {"line": row.place.number, "unit": row.place.unit}
+    try:
+        lines, unused = _parsed(kind, row, columns)
+    except (ValueError, Skip) as error:
+        return place | {"why": why_not(error, row.place)}
+    parts = lines[0].parts() if lines else {}
+    shown = {name: _short(text) for name, text in parts.items() if text}
+    if len(lines) > 1:
+        shown["and"] = f"{len(lines) - 1} more like this"
+    return place | {"parts": shown, "unused": unused}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _why(error: Exception, row: Row | BadRow) -> str:

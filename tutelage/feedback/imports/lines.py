@@ -6,9 +6,9 @@ store's own: where a response comes from, who voted.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -114,6 +114,9 @@ class PromptLine:
     prompt: Prompt
     split: str
 
+    def parts(self) -> dict[str, str]:
+        return {"prompt": self.prompt.text(), "split": self.split}
+
 
 @dataclass(frozen=True)
 class ResponseLine:
@@ -123,6 +126,10 @@ class ResponseLine:
     text: str
     finish: Finish
     said: ResponseColumns
+
+    def parts(self) -> dict[str, str]:
+        who = {"model": self.said.model, "split": self.said.split}
+        return {"prompt": self.prompt.text(), "response": self.text, **who}
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,12 @@ class PreferenceLine:
     ends: tuple[Finish | None, Finish | None]
     said: VoteColumns
 
+    def parts(self) -> dict[str, str]:
+        pair = self.comparison
+        texts = {"prompt": pair.prompt.text(), "chosen": pair.chosen, "rejected": pair.rejected}
+        share = {"p_chosen": f"{pair.p_chosen:g}"} if self.counted else {}
+        return {**texts, **share, "annotator": self.said.annotator, "split": self.said.split}
+
 
 @dataclass(frozen=True)
 class ScoreLine:
@@ -147,6 +160,10 @@ class ScoreLine:
     text: str
     said: ScoreColumns
 
+    def parts(self) -> dict[str, str]:
+        score = {"score": f"{self.said.score:g}", "source": self.said.source}
+        return {"prompt": self.prompt.text(), "response": self.text, **score}
+
 
 @dataclass(frozen=True)
 class SuggestionLine:
@@ -155,6 +172,10 @@ class SuggestionLine:
     prompt: Prompt | None
     texts: tuple[str, ...] | None
     said: SuggestionColumns
+
+    def parts(self) -> dict[str, str]:
+        about = {"prompt": self.prompt.text()} if self.prompt else {"item": self.said.item}
+        return {**about, "answer": str(self.said.answer), "source": self.said.source}
 
 
 class RawResponse(Model):
@@ -174,11 +195,17 @@ class RawQuestions(Model):
     n: Count
     content: Schema
 
+    def parts(self) -> dict[str, str]:
+        return {"version": f"{self.kind} {self.n}"}
+
 
 class RawGuidelines(Model):
     kind: Literal["guidelines"]
     n: Count
     markdown: str
+
+    def parts(self) -> dict[str, str]:
+        return {"version": f"{self.kind} {self.n}"}
 
 
 class RawAnswer(Model):
@@ -221,12 +248,17 @@ class RawAnswer(Model):
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("prompt must be text, or messages with role and content") from error
 
+    def parts(self) -> dict[str, str]:
+        prompt = ""
+        with suppress(ValueError):
+            prompt = self.to_prompt().text()
+        return {"prompt": prompt, "type": self.type, "annotator": self.annotator, "answer": str(self.answer)}
+
 
 Raw = RawQuestions | RawGuidelines | RawAnswer
+# What a row holds; `parts` is that for people: {name: text}.
 Line = PromptLine | ResponseLine | PreferenceLine | ScoreLine | SuggestionLine | Raw
-RAW: TypeAdapter[RawQuestions | RawGuidelines | RawAnswer] = TypeAdapter(
-    Annotated[RawQuestions | RawGuidelines | RawAnswer, Field(discriminator="kind")]
-)
+RAW: TypeAdapter[Raw] = TypeAdapter(Annotated[Raw, Field(discriminator="kind")])
 INSIDE = {"params", "answer", "responses"}  # of our own columns: objects and lists, in CSV as JSON
 AS_JSON = ("content", "prompt", "reference", "responses", "answer")  # raw: so they stand in Parquet and CSV
 
@@ -250,7 +282,8 @@ def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Li
     refuse_unstorable(row.columns)
     found = renamed(row.columns, columns) if columns else row.columns
     if kind == "raw":
-        return [_raw(found)], []
+        cells = {name: parsed(cell, "[", "{") if name in AS_JSON else cell for name, cell in found.items()}
+        return [RAW.validate_python(cells)], []
     own = {name: cell for name, cell in found.items() if name in OWN[kind].model_fields and not blank(cell)}
     rest = Row(row.place, {name: cell for name, cell in found.items() if name not in OWN[kind].model_fields})
     for name in INSIDE & own.keys():
@@ -261,7 +294,9 @@ def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Li
         raise ValueError(
             f"the row holds {len(lines):,} records, but may hold {MOST_LINES:,}: write several rows"
         )
-    _refuse_unwritable({name: cell for name, cell in found.items() if name not in unused})
+    for name, cell in found.items():
+        if name not in unused and isinstance(cell, Mapping | list | tuple):
+            _refuse_unwritable(name, cell)
     return lines, unused
 
 
@@ -341,11 +376,6 @@ def _answer(record: Demonstration | Conversation) -> tuple[Prompt, str, Finish]:
     return Prompt(asked, tools=record.tools), last.content, "eos"
 
 
-def _raw(columns: Mapping[str, Any]) -> Line:
-    cells = {name: parsed(cell, "[", "{") if name in AS_JSON else cell for name, cell in columns.items()}
-    return RAW.validate_python(cells)
-
-
 # what no database can keep ----------------------------------------------------------------------------------------------
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -357,58 +387,40 @@ def refuse_unstorable(columns: Mapping[str, Any]) -> None:
         raise ValueError(f"the row has {len(columns):,} columns, but may have {MOST_COLUMNS:,}")
     length = 0
     for name, cell in columns.items():
-        for text in _texts(cell, DEEPEST):
+        for value in _leaves(cell, DEEPEST):
+            text = value if isinstance(value, str) else ""
             length += len(text) + 1
             if "\0" in text or "\0" in name:
+                shown = name.replace("\0", "\\0")
                 raise ValueError(
-                    f"a NUL character (\\u0000) in {_shown(name)}, which no database keeps: take it out"
+                    f"a NUL character (\\u0000) in {shown}, which no database keeps: take it out"
                 )
             if _HALF.search(text):
-                raise ValueError(f"half a character in {_shown(name)} (a lone surrogate), which is no text")
+                raise ValueError(f"half a character in {name} (a lone surrogate), which is no text")
+            if isinstance(value, int | float) and not -FURTHEST <= value <= FURTHEST:
+                raise ValueError("a number that is out of reach: leave it out, or write it as text")
     if length > LONGEST:
         raise ValueError(f"the row is longer than {LONGEST:,} characters")
 
 
-def _texts(value: Any, depth: int) -> Iterator[str]:
-    """All texts in a cell, also in JSON that it holds as text; keys, too; for what is no text an empty one."""
-    if isinstance(value, str):
+def _leaves(value: Any, depth: int) -> Iterator[Any]:
+    """All that stands in a cell, also in JSON that it holds as text; keys, too."""
+    if not isinstance(value, Mapping | list | tuple):
         yield value
-        inner = parsed(value, "[", "{") if "\\u" in value else value
-        if not isinstance(inner, str):
-            yield from _texts(inner, depth - 1)
-    elif isinstance(value, Mapping | list | tuple):
-        if depth == 0:
-            raise ValueError(f"lists and objects nested more than {DEEPEST} deep")
-        for item in value:
-            yield from _texts(item, depth - 1)
-        if isinstance(value, Mapping):
-            for item in value.values():
-                yield from _texts(item, depth - 1)
-    else:
-        if isinstance(value, int | float) and not -FURTHEST <= value <= FURTHEST:
-            raise ValueError("a number that is out of reach: leave it out, or write it as text")
-        yield ""
+        value = parsed(value, "[", "{") if isinstance(value, str) and "\\u" in value else None
+        if not isinstance(value, Mapping | list | tuple):
+            return
+    if depth == 0:
+        raise ValueError(f"lists and objects nested more than {DEEPEST} deep")
+    for item in [*value, *value.values()] if isinstance(value, Mapping) else value:
+        yield from _leaves(item, depth - 1)
 
 
-def _refuse_unwritable(columns: Mapping[str, Any]) -> None:
-    """Raises ValueError for what nests in a cell and is no JSON: dates and bytes of Parquet, infinite numbers."""
-    for name, cell in columns.items():
-        for value in _leaves(cell):
-            if not isinstance(value, str | int | float | None):
-                raise ValueError(f"{name} holds a {type(value).__name__}, which is no JSON: write it as text")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{name} holds a number that is not finite: leave it out")
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """What stands inside lists and objects."""
-    if isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _leaves(item) if isinstance(item, Mapping | list | tuple) else iter((item,))
-
-
-def _shown(name: str) -> str:
-    return name.replace("\0", "\\0")
+def _refuse_unwritable(name: str, cell: Any) -> None:
+    """Raises ValueError for what nests in a cell and is no JSON: dates and bytes of Parquet."""
+    for value in _leaves(cell, DEEPEST):
+        if not isinstance(value, str | int | float | None):
+            raise ValueError(f"{name} holds a {type(value).__name__}, which is no JSON: write it as text")
 
 
 # reasons ----------------------------------------------------------------------------------------------------------------

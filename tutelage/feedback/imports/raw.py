@@ -32,17 +32,8 @@ def store_answer(
     connection: Connection, key: int, row: RawAnswer, versions: dict[tuple[str, int], int]
 ) -> bool:
     known = _find_answer(connection, key, row.key)
-    if known is not None and _is_redacted(connection, known):
-        return False
     if known is not None:
-        soft = select(SoftVote.share, SoftVote.margin).where(SoftVote.annotation_id == known)
-        stored = connection.execute(soft).one_or_none() or (None, None)
-        there, said = read_answers(connection, [known])[known], row.answer
-        if not there.reason:  # a reason can be redacted by itself
-            said = said.model_copy(update={"reason": ""})
-        if (there, *stored) != (said, row.share, row.margin):
-            raise ValueError(f"key '{row.key}' is there with another answer")
-        return False
+        return not _is_redacted(connection, known) and _is_withdrawn_since(connection, known, row)
     item_id = _ensure_raw_item(connection, key, row)
     name = with_origin(row.annotator, row.store or FILE)
     annotator_id = ensure_annotator(connection, name, row.annotator_kind)
@@ -71,6 +62,22 @@ def store_answer(
     if row.withdrawn:
         insert_rows(connection, Withdrawal, [{"annotation_id": answer_id}])
     recount(connection, [item_id])
+    return True
+
+
+def _is_withdrawn_since(connection: Connection, known: int, row: RawAnswer) -> bool:
+    """Whether a row that is there says that it no longer holds, which is noted.  Raises ValueError where it says otherwise."""
+    soft = select(SoftVote.share, SoftVote.margin).where(SoftVote.annotation_id == known)
+    stored = connection.execute(soft).one_or_none() or (None, None)
+    there, said = read_answers(connection, [known])[known], row.answer
+    if not there.reason:  # a reason can be redacted by itself
+        said = said.model_copy(update={"reason": ""})
+    if (there, *stored) != (said, row.share, row.margin):
+        raise ValueError(f"key '{row.key}' is there with another answer")
+    noted = select(Withdrawal.annotation_id).where(Withdrawal.annotation_id == known)
+    if not row.withdrawn or connection.scalar(noted) is not None:
+        return False
+    insert_rows(connection, Withdrawal, [{"annotation_id": known}])
     return True
 
 

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, select
 
 from tutelage.feedback.imports.lines import (
     PreferenceLine,
-    PromptLine,
     ResponseColumns,
     ResponseLine,
     ScoreLine,
@@ -23,17 +22,14 @@ from tutelage.records import Finish, Prompt
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.generations import insert_generation_run, insert_prompts
 from tutelage.store.origins import with_origin
-from tutelage.store.rows import ModelInfo
+from tutelage.store.rows import LIVE, ModelInfo, is_held_out
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import ResponseScore, SoftVote
 from tutelage.store.sql import insert_one, insert_rows, shown
 from tutelage.store.voting import insert_soft_vote, recount
 
-VOTER = (
-    "import"  # whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2"
-)
-
-
+# Whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2".
+VOTER = "import"
 MOST_RESPONSES = 10_000  # of one generation run to one prompt, where nothing numbers them
 MOST_VOTES = 200  # on one pair
 _DIGEST = re.compile("[0-9a-f]{16}")
@@ -51,19 +47,21 @@ Seen = Counter[tuple[int, Said]]
 """How often a file has said this of a pair (by item), where it names nobody."""
 
 
-def store_prompt(connection: Connection, key: int, line: PromptLine) -> bool:
-    return bool(insert_prompts(connection, key, [line.prompt], line.split))
-
-
 def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) -> int:
-    """The id of a prompt in the project, in whatever split it is there."""
-    there = select(PromptRow.id).where(PromptRow.project_id == key, PromptRow.digest == prompt.id)
-    found = connection.scalar(there)
-    if found is None:
+    """The id of a prompt in the project, in whatever split it is there: but what a row holds out is not trained on."""
+    there = select(PromptRow.id, PromptRow.split).where(
+        PromptRow.project_id == key, PromptRow.digest == prompt.id
+    )
+    row = connection.execute(there).one_or_none()
+    if row is None:
         insert_prompts(connection, key, [prompt], split)
-        found = connection.scalar(there)
-    assert found is not None
-    return found
+        row = connection.execute(there).one()
+    if is_held_out(split) and row.split != LIVE and not is_held_out(row.split):
+        raise ValueError(
+            f"the row is of the split '{split}', but its prompt {shown(prompt)} is in the project as '{row.split}', which "
+            "is trained on: remove it from one of the two files, or use another project"
+        )
+    return row.id
 
 
 # responses --------------------------------------------------------------------------------------------------------------
@@ -99,13 +97,7 @@ def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) 
             raise ValueError(
                 f"one run has {index:,} responses to {shown(line.prompt)} and more: give it a sample_index"
             )
-    return _insert_response(connection, prompt_id, run_id, index, line), True
-
-
-def _insert_response(
-    connection: Connection, prompt_id: int, run_id: int, index: int, line: ResponseLine
-) -> int:
-    return insert_one(
+    response_id = insert_one(
         connection,
         ResponseRow,
         prompt_id=prompt_id,
@@ -113,10 +105,11 @@ def _insert_response(
         sample_index=index,
         text=line.text,
         finish_reason=line.finish,
-        n_tokens=line.said.n_tokens,
-        logprob=line.said.logprob,
-        digest=digest(line.text),
+        n_tokens=said.n_tokens,
+        logprob=said.logprob,
+        digest=text,
     )
+    return response_id, True
 
 
 # comparisons ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 from tutelage.feedback import statistics
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.insights.labels import Column, Pairs, Sides
-from tutelage.feedback.insights.shown import HOW, Value, value, votes_of
+from tutelage.feedback.insights.shown import HOW, votes_of
 from tutelage.feedback.statistics import Estimate
 
 NO_SIDES = Estimate(None, None, None, 0, "share", "ties only")
@@ -29,14 +29,14 @@ class Person(Model):
     kind: str
     votes: int
     ties: int
-    reliability: Value
-    gold: Value | None
+    reliability: Estimate
+    gold: Estimate | None
     gold_alert: bool
-    first: Value
-    length: Value
-    consistency: Value | None
-    seconds: Value | None
-    longest_run: Value
+    first: Estimate
+    length: Estimate
+    consistency: Estimate | None
+    seconds: Estimate | None
+    longest_run: Estimate
     run_chance: float | None
 
 
@@ -65,14 +65,14 @@ def people(pairs: Pairs, sides: Sides) -> tuple[Person, ...]:
             kind=kind,
             votes=votes,
             ties=int(np.sum((pairs.annotator == name) & (pairs.side == 0))),
-            reliability=value(reliable.get(name, NO_SIDES)),
-            gold=value(gold[name].accuracy) if name in gold else None,
+            reliability=reliable.get(name, NO_SIDES),
+            gold=gold[name].accuracy if name in gold else None,
             gold_alert=name in gold and gold[name].alert,
-            first=value(position[name].rate),
-            length=value(length[name]),
-            consistency=value(again[name]) if name in again else None,
-            seconds=value(speed[name]) if name in speed else None,
-            longest_run=value(runs[name].longest),
+            first=position[name].rate,
+            length=length[name],
+            consistency=again.get(name),
+            seconds=speed.get(name),
+            longest_run=runs[name].longest,
             run_chance=runs[name].chance,
         )
         for name, kind, votes in rows

@@ -19,7 +19,7 @@ from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.insights import labels
 from tutelage.feedback.insights.annotators import Person, first_won, longer_first, people
 from tutelage.feedback.insights.labels import Column, Pairs, Sides, Values, sides_of
-from tutelage.feedback.insights.shown import HOW, SIDES, Line, Value, line, value, value_votes, votes_of
+from tutelage.feedback.insights.shown import HOW, SCALE, SIDES, Line, value_votes, votes_of
 from tutelage.feedback.insights.timeline import Timeline, timeline
 from tutelage.feedback.insights.verdict import (
     Parted,
@@ -47,9 +47,9 @@ class Contrast(Model):
 
     ways: tuple[str, str]
     measure: str
-    first: Value
-    second: Value
-    difference: Value
+    first: Estimate
+    second: Estimate
+    difference: Estimate
 
 
 class Judge(Model):
@@ -57,11 +57,11 @@ class Judge(Model):
 
     name: str
     kind: str
-    majority: Value
-    kappa: Value
-    person: Value
-    people: Value
-    gap: Value
+    majority: Estimate
+    kappa: Estimate
+    person: Estimate
+    people: Estimate
+    gap: Estimate
 
 
 class Insight(Model):
@@ -147,7 +147,7 @@ def compute(pairs: Pairs, values: Values, sides: Sides, whose: Whose) -> Insight
         known=known,
         verdict=verdict(asked),
         parted=worst_items(plain, own_values),
-        questions=tuple(question for question, _ in asked),
+        questions=tuple(asked),
         agreement=agreement(plain),
         contrasts=contrasts(own_sides),
         people=people(own, own_sides),
@@ -186,40 +186,35 @@ def agreement(pairs: Pairs) -> tuple[Line, ...]:
     if not len(pairs):
         return ()
     signs = votes_of(pairs, pairs.side, SIDES)
-    scale = votes_of(pairs, pairs.preference, tuple(range(-3, 4)))
+    scale = votes_of(pairs, pairs.preference, SCALE)
     return (
-        line("share", statistics.percent_agreement(signs, how=HOW)),
-        line("kappa", statistics.fleiss_kappa(signs, how=HOW)),
-        line("ac1", statistics.gwet_ac(signs, how=HOW)),
-        line("alpha", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)),
+        _line("share", statistics.percent_agreement(signs, how=HOW)),
+        _line("kappa", statistics.fleiss_kappa(signs, how=HOW)),
+        _line("ac1", statistics.gwet_ac(signs, how=HOW)),
+        _line("alpha", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)),
     )
 
 
-def _questions(pairs: Pairs, values: Values) -> list[tuple[Question, Estimate]]:
+def _questions(pairs: Pairs, values: Values) -> list[Question]:
     """Ordinal alpha of every question that was asked."""
-    found: list[tuple[str, str, Estimate]] = []
+    asked: list[tuple[str, str, statistics.Votes]] = []
     if len(pairs):
-        scale = votes_of(pairs, pairs.preference, tuple(range(-3, 4)))
-        found.append(("pair", "", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)))
+        asked.append(("pair", "", votes_of(pairs, pairs.preference, SCALE)))
     for name, criterion in sorted(set(zip(values.question.tolist(), values.criterion.tolist(), strict=True))):
         own = values.where((values.question == name) & (values.criterion == criterion))
-        found.append((name, criterion, statistics.krippendorff_alpha(value_votes(own), "ordinal", how=HOW)))
-    return [
-        (Question(name=name, criterion=criterion, alpha=value(alpha), level=level(alpha)), alpha)
-        for name, criterion, alpha in found
-    ]
+        asked.append((name, criterion, value_votes(own)))
+    found = []
+    for name, criterion, votes in asked:
+        alpha = statistics.krippendorff_alpha(votes, "ordinal", how=HOW)
+        found.append(Question(name=name, criterion=criterion, alpha=alpha, level=level(alpha)))
+    return found
 
 
 def contrasts(sides: Sides) -> tuple[Contrast, ...]:
     """Whether people agree more when they compare two responses than when they rank or rate the same two."""
     votes = {
         way: statistics.Votes.from_triplets(
-            own.pair,
-            own.annotator,
-            own.side,
-            categories=list(SIDES),
-            clusters=own.prompt,
-            mirrored=True,
+            own.pair, own.annotator, own.side, SIDES, clusters=own.prompt, mirrored=True
         )
         for way in ("pair", "rank", "rate")
         if len(own := sides.where(sides.way == way))
@@ -229,8 +224,7 @@ def contrasts(sides: Sides) -> tuple[Contrast, ...]:
         for measure in ("share", "alpha"):
             told = statistics.contrast(votes[ways[0]], votes[ways[1]], measure, how=HOW)
             if told.first.n:
-                numbers = {name: value(estimate) for name, estimate in vars(told).items()}
-                found.append(Contrast(ways=ways, measure=measure, **numbers))
+                found.append(Contrast(ways=ways, measure=measure, **vars(told)))
     return tuple(found)
 
 
@@ -242,9 +236,8 @@ def judges(human: Pairs, programs: Pairs) -> tuple[Judge, ...]:
     found = []
     for name in np.unique(programs.annotator).tolist():
         own = programs.where(programs.annotator == name)
-        numbers = vars(statistics.judge_agreement(own.item, own.side, votes, how=HOW))
-        shown = {key: value(estimate) for key, estimate in numbers.items()}
-        found.append(Judge(name=name, kind=str(own.kind[0]), **shown))
+        told = statistics.judge_agreement(own.item, own.side, votes, how=HOW)
+        found.append(Judge(name=name, kind=str(own.kind[0]), **vars(told)))
     return tuple(found)
 
 
@@ -256,7 +249,7 @@ def bias(pairs: Pairs) -> tuple[Line, ...]:
     first, longer = first_won(pairs), longer_first(pairs)
     position = statistics.position_bias(names, first, clusters=pairs.prompt, how=HOW)[EVERYBODY]
     length = statistics.length_bias(names, first, longer, clusters=pairs.prompt, how=HOW)[EVERYBODY]
-    return line("first", position.rate), line("side", position.side), line("length", length)
+    return _line("first", position.rate), _line("side", position.side), _line("length", length)
 
 
 def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
@@ -268,7 +261,7 @@ def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
     first, second = met.model[rows, met.first_shown], met.model[rows, 1 - met.first_shown]
     found = statistics.bradley_terry(first, second, first_won(met), side=True, clusters=met.prompt, how=HOW)
     ranked = sorted(found.players.items(), key=lambda item: -(item[1].value or 0.0))
-    return tuple(line(str(name), strength) for name, strength in ranked)
+    return tuple(_line(str(name), strength) for name, strength in ranked)
 
 
 def circles(pairs: Pairs) -> tuple[Line, ...]:
@@ -288,8 +281,12 @@ def circles(pairs: Pairs) -> tuple[Line, ...]:
         losers = decided.response[rows, 1 - second_won][kept]
         told = statistics.three_cycles(group[kept], winners, losers, how=HOW)
         if told.triples:
-            found.append(line(name, told.rate))
+            found.append(_line(name, told.rate))
     return tuple(found)
+
+
+def _line(name: str, estimate: Estimate) -> Line:
+    return Line(name=name, estimate=estimate)
 
 
 def _with_prompts(connection: Connection, parted: tuple[Parted, ...]) -> tuple[Parted, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import combinations
+from dataclasses import dataclass, fields, replace
+from itertools import chain, combinations
 from typing import Any, Self
 
 import numpy as np
@@ -193,47 +193,35 @@ def sides_of(pairs: Pairs, values: Values) -> Sides:
     return found.where(np.sort(once))
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored(Columns):
-    """One number per annotator, item and slot; higher is better."""
-
-    item: Column
-    prompt: Column
-    annotator: Column
-    kind: Column
-    slot: Column
-    response: Column
-    value: Column
-
-
-def _ranked(values: Values) -> _Scored:
+def _ranked(values: Values) -> Values:
+    """Ranks as numbers of which the higher is better."""
     own = values.where(values.question == "rank")
-    return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, -own.value)
+    return replace(own, value=-own.value)
 
 
-def _rated(values: Values) -> _Scored:
+def _rated(values: Values) -> Values:
+    """One rating per annotator, item and slot."""
     own = values.where(values.question == "rating")
     if OVERALL in own.criterion:
         own = own.where(own.criterion == OVERALL)
     if not len(own):
-        return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, own.value)
+        return own
     who = np.unique(own.annotator, return_inverse=True)[1]
     _, first, group = np.unique(
         np.stack([own.item, who, own.place], axis=1), axis=0, return_index=True, return_inverse=True
     )
     group = group.reshape(-1)
     mean = np.bincount(group, weights=own.value) / np.bincount(group)
-    own = own.where(first)
-    return _Scored(own.item, own.prompt, own.annotator, own.kind, own.place, own.response, mean.round(9))
+    return replace(own.where(first), value=mean.round(9))
 
 
-def _in_twos(scored: _Scored) -> list[tuple[Column, Column]]:
+def _in_twos(scored: Values) -> list[tuple[Column, Column]]:
     """Rows of the same annotator and item, for every two slots."""
     who = np.unique(scored.annotator, return_inverse=True)[1] if len(scored) else scored.item
     key = scored.item * (1 + who.max(initial=0)) + who
     found = []
-    for a, b in combinations(range(1 + int(scored.slot.max(initial=-1))), 2):
-        rows, others = np.flatnonzero(scored.slot == a), np.flatnonzero(scored.slot == b)
+    for a, b in combinations(range(1 + int(scored.place.max(initial=-1))), 2):
+        rows, others = np.flatnonzero(scored.place == a), np.flatnonzero(scored.place == b)
         _, i, j = np.intersect1d(key[rows], key[others], assume_unique=True, return_indices=True)
         found.append((rows[i], others[j]))
     return found
@@ -252,15 +240,17 @@ def _current(*columns: Any, project_id: int) -> Select[Any]:
 
 def _responses(connection: Connection, project_id: int, items: Column, slots: int) -> Column:
     """The ids of the responses in the slots of `items` [N, slots]; -1 where a slot is empty."""
+    if not items.size:
+        return np.full((0, slots), -1)
     query = (
         select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
         .join(Item, Item.id == ItemResponse.item_id)
         .where(Item.project_id == project_id, ItemResponse.slot < slots)
     )
-    rows = np.array([tuple(row) for row in connection.execute(query)], int).reshape(-1, 3)
+    rows = np.fromiter(chain.from_iterable(connection.execute(query)), int).reshape(-1, 3)
     known, number = np.unique(rows[:, 0], return_inverse=True)
     table = np.full((known.size + 1, slots), -1)
-    table[number.reshape(-1), rows[:, 1]] = rows[:, 2]
+    table[number, rows[:, 1]] = rows[:, 2]
     place = np.searchsorted(known, items)
     return table[np.where(np.isin(items, known), place, known.size)]
 

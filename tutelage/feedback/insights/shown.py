@@ -1,4 +1,4 @@
-"""A statistic as it is shown: an estimate for JSON, and the way from columns of answers to votes."""
+"""A statistic with its name, and the way from columns of answers to votes."""
 
 from __future__ import annotations
 
@@ -9,45 +9,20 @@ from tutelage.feedback.statistics import Estimate
 
 HOW = statistics.Resampling(resamples=200)  # two digits are shown, and people wait for them
 SIDES = (-1, 0, 1)
-
-
-class Value(Model):
-    """An estimate: `value` is null where `note` says why; the interval is at 95 %."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    unit: str
-    note: str
+SCALE = (-3, -2, -1, 0, 1, 2, 3)  # of an answer to a pair
 
 
 class Line(Model):
     """One named estimate."""
 
     name: str
-    estimate: Value
-
-
-def value(found: Estimate) -> Value:
-    """An estimate for JSON."""
-    return Value(**vars(found))
-
-
-def line(name: str, found: Estimate) -> Line:
-    """An estimate with its name."""
-    return Line(name=name, estimate=value(found))
+    estimate: Estimate
 
 
 def votes_of(pairs: Pairs, said: Column, categories: tuple[int, ...]) -> statistics.Votes:
     """Votes on pairs, whose sides mean nothing, with prompts as clusters."""
     return statistics.Votes.from_triplets(
-        pairs.item,
-        pairs.annotator,
-        said,
-        categories=list(categories),
-        clusters=pairs.prompt,
-        mirrored=True,
+        pairs.item, pairs.annotator, said, categories, clusters=pairs.prompt, mirrored=True
     )
 
 

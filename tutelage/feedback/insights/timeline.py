@@ -9,7 +9,7 @@ import numpy as np
 from tutelage.feedback import statistics
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.insights.labels import Pairs, Values
-from tutelage.feedback.insights.shown import HOW, SIDES, Value, value, votes_of
+from tutelage.feedback.insights.shown import HOW, SIDES, votes_of
 
 Unit = Literal["hour", "day", "week", "month"]
 PERIODS = 31  # at most
@@ -22,7 +22,7 @@ class Period(Model):
 
     start: str
     answers: int
-    agreement: Value
+    agreement: statistics.Estimate
 
 
 class Timeline(Model):
@@ -34,10 +34,9 @@ class Timeline(Model):
 
 def timeline(pairs: Pairs, values: Values) -> Timeline | None:
     """None when everything came within an hour: a file, or a beginning."""
-    # Of the values of an answer one stands for it.
-    rows = np.unique(np.stack([values.item, np.unique(values.annotator, return_inverse=True)[1]]), axis=1,
-                     return_index=True)[1] if len(values) else slice(0)  # fmt: skip
-    at = np.concatenate([pairs.at, values.at[rows]]).astype("datetime64[s]").astype(np.int64)
+    who = np.unique(values.annotator, return_inverse=True)[1]
+    once = np.unique(np.stack([values.item, who]), axis=1, return_index=True)[1]  # of the values of an answer
+    at = np.concatenate([pairs.at, values.at[once]]).astype("datetime64[s]").astype(np.int64)
     if not at.size or at.min() // 3600 == at.max() // 3600:
         return None
     unit: Unit = next(
@@ -52,15 +51,17 @@ def timeline(pairs: Pairs, values: Values) -> Timeline | None:
         unit=unit,
         periods=tuple(
             Period(
-                start=str(np.datetime64((first + k) * size, "s"))[: 16 if unit == "hour" else 10].replace(
-                    "T", " "
-                ),
+                start=_shown((first + k) * size, unit),
                 answers=int(answers[k]),
-                agreement=value(_agreement(pairs.where(done == first + k))),
+                agreement=_agreement(pairs.where(done == first + k)),
             )
             for k in range(last - first + 1)
         ),
     )
+
+
+def _shown(at: int, unit: Unit) -> str:
+    return str(np.datetime64(at, "s"))[: 16 if unit == "hour" else 10].replace("T", " ")
 
 
 def _completed(pairs: Pairs) -> np.ndarray:

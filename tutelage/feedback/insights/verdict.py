@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,7 +11,6 @@ import numpy as np
 from tutelage.feedback import statistics
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.insights.labels import Column, Pairs, Values
-from tutelage.feedback.insights.shown import Value, value
 from tutelage.feedback.statistics import Estimate
 
 # Krippendorff, Content Analysis (2004), p. 241: rely on alpha of 0.8 and more, draw tentative conclusions from 0.667 on.
@@ -36,7 +36,7 @@ class Verdict(Model):
 
     level: Level
     question: str
-    alpha: Value | None
+    alpha: Estimate
     missing: int
     between: tuple[float, ...]
 
@@ -46,7 +46,7 @@ class Question(Model):
 
     name: str
     criterion: str
-    alpha: Value
+    alpha: Estimate
     level: Level
 
 
@@ -69,7 +69,7 @@ def level(alpha: Estimate) -> Level:
     return "tentative" if alpha.low >= TENTATIVE else "unclear"
 
 
-def verdict(questions: Sequence[tuple[Question, Estimate]]) -> Verdict | None:
+def verdict(questions: Sequence[Question]) -> Verdict | None:
     """About the question with the most items that several people answered; None when there are no answers.
 
     Whether responses are acceptable is asked beside another question, and of every response: it counts twice as often,
@@ -77,8 +77,9 @@ def verdict(questions: Sequence[tuple[Question, Estimate]]) -> Verdict | None:
     """
     if not questions:
         return None
-    mains = [one for one in questions if one[0].name != "acceptable"] or questions
-    question, alpha = max(mains, key=lambda one: one[1].n)
+    mains = [one for one in questions if one.name != "acceptable"] or questions
+    question = max(mains, key=lambda one: one.alpha.n)
+    alpha = question.alpha
     crossed = [
         bound
         for bound in (0.0, TENTATIVE, RELIABLE)
@@ -87,7 +88,7 @@ def verdict(questions: Sequence[tuple[Question, Estimate]]) -> Verdict | None:
     return Verdict(
         level=question.level,
         question=question.name,
-        alpha=value(alpha),
+        alpha=alpha,
         missing=max(0, statistics.ENOUGH - alpha.n),
         between=tuple(crossed),
     )
@@ -131,18 +132,12 @@ def _spread(item: Column, unit: Column, said: Column, question: str, width: floa
 
 
 def _parted(items: Column, question: str, spread: Column, answers: Column) -> list[Parted]:
-    order = np.lexsort((items, -answers, -spread.round(6)))[
-        : 20 * WORST
-    ]  # an item may stand there several times
+    order = np.lexsort((items, -answers, -spread.round(6)))
+    rows = zip(items[order].tolist(), spread[order].tolist(), answers[order].tolist(), strict=True)
     return [
-        Parted(
-            item_id=int(items[k]),
-            question=question,
-            spread=round(float(spread[k]), 6),
-            answers=int(answers[k]),
-        )
-        for k in order
-        if spread[k] > 1e-9
+        Parted(item_id=item, question=question, spread=round(apart, 6), answers=n)
+        for item, apart, n in itertools.islice(rows, 20 * WORST)  # an item may stand there several times
+        if apart > 1e-9
     ]
 
 

@@ -1,7 +1,7 @@
 """Agreement between annotators, and how much of it is more than chance.
 
-All measures are functions of sums over items, so their bootstrap over items is one matrix product. Every function takes
-`Votes` or a table [items, annotators] with None or NaN for missing votes, and leaves out items that too few people saw.
+All measures are functions of sums over items, so their bootstrap over items is one matrix product. Every function leaves
+out items that too few people saw.
 
 Chance is told from how often each category occurs.  Of votes on pairs (`Votes.mirrored`) that would depend on which side of
 each pair happens to stand first, so every such vote counts both ways: as it is, and as the vote that it would be with the
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums
-from tutelage.feedback.statistics.votes import Votes, as_votes
+from tutelage.feedback.statistics.votes import Votes
 from tutelage.statistics import Floats
 
 Level = Literal["nominal", "ordinal"]
@@ -46,33 +46,20 @@ class _Summable:
     clusters: NDArray[np.int64]
 
 
-def percent_agreement(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
+def percent_agreement(votes: Votes, *, how: Resampling = DEFAULT) -> Estimate:
     """The share of pairs of votes on an item that agree, mean over items with two votes or more.
 
     When every item agrees, or none does, the bootstrap has no width and the Wilson interval over the clusters stands in.
     """
-    agreed = _item_agreement(as_votes(votes))
+    agreed = _item_agreement(votes)
     n = agreed.items.size
     return from_sums(
         agreed.statistic, agreed.columns, agreed.clusters, n, "share", how, what=OVERLAP, rate=True
     )
 
 
-def cohen_kappa(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    categories: ArrayLike | None = None,
-    clusters: ArrayLike | None = None,
-    mirrored: bool = False,
-    how: Resampling = DEFAULT,
-) -> Estimate:
-    """Cohen's kappa (1960) of two annotators on the same items: (observed - expected) / (1 - expected) agreement.
-
-    `first` and `second` [items] hold None or NaN where one of them did not vote. `mirrored` as in `Votes`.
-    """
-    pair = np.stack([np.asarray(first, object), np.asarray(second, object)], axis=1)
-    votes = Votes.from_matrix(pair, categories, clusters, mirrored=mirrored)
+def cohen_kappa(votes: Votes, *, how: Resampling = DEFAULT) -> Estimate:
+    """Cohen's kappa (1960) of two annotators on the items that both saw: agreement as (observed - expected) / (1 - expected)."""
     size = len(votes.categories)
     said = np.full((2, len(votes.items)), -1)
     said[votes.annotator, votes.item] = votes.label
@@ -92,7 +79,7 @@ def cohen_kappa(
     return from_sums(kappa, table, votes.cluster[both], n, "coefficient", how, what=what, undefined=ALIKE)
 
 
-def fleiss_kappa(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
+def fleiss_kappa(votes: Votes, *, how: Resampling = DEFAULT) -> Estimate:
     """Fleiss's kappa (1971) for any number of annotators, who need not be the same from item to item.
 
     With numbers of votes that differ from item to item, an item counts as one whatever its number (Gwet 2014, chapter 2).
@@ -100,7 +87,7 @@ def fleiss_kappa(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Esti
     return _beyond_chance(votes, how, lambda p: np.sum(p**2, axis=-1))
 
 
-def gwet_ac(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
+def gwet_ac(votes: Votes, *, how: Resampling = DEFAULT) -> Estimate:
     """Gwet's AC1: agreement beyond chance that stays meaningful on skewed labels.
 
     Chance depends on how many categories are possible: give `Votes` with its `categories` when not all of them occur
@@ -109,16 +96,14 @@ def gwet_ac(votes: Votes | ArrayLike, *, how: Resampling = DEFAULT) -> Estimate:
     return _beyond_chance(votes, how, lambda p: np.sum(p * (1 - p), axis=-1) / max(1, p.shape[-1] - 1))
 
 
-def krippendorff_alpha(
-    votes: Votes | ArrayLike, level: Level = "nominal", *, how: Resampling = DEFAULT
-) -> Estimate:
+def krippendorff_alpha(votes: Votes, level: Level = "nominal", *, how: Resampling = DEFAULT) -> Estimate:
     """Krippendorff's alpha: 1 - observed / expected disagreement, with missing votes as they are.
 
     `level` says what a disagreement costs: "nominal" (all alike), "ordinal" (how many votes lie between). Krippendorff
     2011. Of `mirrored` votes it is the alpha of twice the items (see above), his correction for few votes included: it
     then counts 2N votes.
     """
-    alpha = _alpha(as_votes(votes), level)
+    alpha = _alpha(votes, level)
     n = alpha.items.size
     return from_sums(
         alpha.statistic, alpha.columns, alpha.clusters, n, "coefficient", how, what=OVERLAP, undefined=ALIKE
@@ -188,11 +173,10 @@ def _one_minus(top: Floats, bottom: Floats) -> Floats:
         return np.where(bottom > 1e-12, 1 - top / bottom, np.nan)
 
 
-def _beyond_chance(votes: Votes | ArrayLike, how: Resampling, chance: Callable[[Floats], Floats]) -> Estimate:
+def _beyond_chance(votes: Votes, how: Resampling, chance: Callable[[Floats], Floats]) -> Estimate:
     """(observed - chance) / (1 - chance), with chance from the mean shares of the categories over all items with a vote."""
-    found = as_votes(votes)
-    agreed = _item_agreement(found).columns[:, 0]
-    counts = found.counts()
+    agreed = _item_agreement(votes).columns[:, 0]
+    counts = votes.counts()
     size = counts.sum(axis=1)
     seen = size >= 1
     columns = np.zeros((int(seen.sum()), counts.shape[1] + 3))
@@ -200,13 +184,13 @@ def _beyond_chance(votes: Votes | ArrayLike, how: Resampling, chance: Callable[[
     columns[:, 1] = size[seen] >= 2
     columns[:, 2] = 1
     shares = counts[seen] / size[seen, None]
-    columns[:, 3:] = (shares + shares[:, ::-1]) / 2 if found.mirrored else shares
+    columns[:, 3:] = (shares + shares[:, ::-1]) / 2 if votes.mirrored else shares
 
     def coefficient(sums: Floats) -> Floats:
         by_chance = chance(sums[..., 3:] / sums[..., 2:3])
         return _one_minus(1 - _ratio(sums), 1 - by_chance)
 
-    clusters, n = found.cluster[seen], agreed.size
+    clusters, n = votes.cluster[seen], agreed.size
     return from_sums(coefficient, columns, clusters, n, "coefficient", how, what=OVERLAP, undefined=ALIKE)
 
 

@@ -33,22 +33,13 @@ class Run:
     chance: float | None
 
 
-def speed(
-    annotators: ArrayLike,
-    seconds: ArrayLike,
-    *,
-    clusters: ArrayLike | None = None,
-    how: Resampling = DEFAULT,
-) -> dict[object, Estimate]:
+def speed(annotators: ArrayLike, seconds: ArrayLike, *, how: Resampling = DEFAULT) -> dict[object, Estimate]:
     """Median seconds per vote of each annotator.  Raises ValueError for times below 0 or missing."""
-    same_length(annotators=annotators, seconds=seconds, clusters=clusters)
+    same_length(annotators=annotators, seconds=seconds)
     taken = np.asarray(seconds, float)
     if not np.all(taken >= 0):
         raise ValueError("seconds holds times below 0 or none at all: leave those votes out.")
-    return {
-        name: _median(taken[rows], None if clusters is None else np.asarray(clusters)[rows], how)
-        for name, rows in by_name(annotators)
-    }
+    return {name: _median(taken[rows], how) for name, rows in by_name(annotators)}
 
 
 def straight_lining(
@@ -60,22 +51,18 @@ def straight_lining(
     return {name: _run(codes[rows], str(name), how) for name, rows in by_name(annotators)}
 
 
-def _median(seconds: Floats, clusters: NDArray | None, how: Resampling) -> Estimate:
+def _median(seconds: Floats, how: Resampling) -> Estimate:
     """The (lower) median and its bootstrap: where the drawn weights, in order of time, pass one half."""
     if seconds.size < how.enough:
         return insufficient(seconds.size, "s", how, "votes")
     order = np.argsort(seconds, kind="stable")
     drawn = []
-    for weight in row_weights(clusters, seconds.size, how):
+    for weight in row_weights(None, seconds.size, how):
         passed = np.cumsum(weight[:, order], axis=1)
         drawn.append(seconds[order][np.argmax(passed >= passed[:, -1:] / 2, axis=1)])
     value = float(np.median(seconds))
-    return estimate(
-        percentile_interval(value, np.concatenate(drawn), seconds.size, how.confidence),
-        "s",
-        how,
-        what="votes",
-    )
+    found = percentile_interval(value, np.concatenate(drawn), seconds.size, how.confidence)
+    return estimate(found, "s", how, what="votes")
 
 
 def _run(codes: NDArray, name: str, how: Resampling) -> Run:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tutelage.feedback.statistics.estimate import FEWER, Estimate, Resampling, estimate, row_weights
-from tutelage.feedback.statistics.votes import Votes, as_votes
+from tutelage.feedback.statistics.votes import Votes
 from tutelage.statistics import Floats, Interval, percentile_interval
 
 TINY = 1e-300  # keeps the logarithm of an impossible vote finite
@@ -41,7 +41,7 @@ class DawidSkene:
 
 
 def dawid_skene(
-    votes: Votes | ArrayLike,
+    votes: Votes,
     *,
     strength: float = 2.0,
     trust: float = 0.7,
@@ -59,26 +59,25 @@ def dawid_skene(
     full fit.
     Raises ValueError when there are no votes or the prior is not a sensible one.
     """
-    found = as_votes(votes)
-    if not found.item.size:
+    if not votes.item.size:
         raise ValueError("there are no votes to learn from: collect some first.")
     if strength < 0 or not 0 < trust < 1:
         raise ValueError(
             f"strength={strength} must not be below 0, and trust={trust} must lie between 0 and 1."
         )
-    model = _Model(found, strength, trust)
-    counts = found.counts()
+    model = _Model(votes, strength, trust)
+    counts = votes.counts()
     n = counts.sum(axis=1, keepdims=True)
     start = np.where(n > 0, counts / np.maximum(n, 1), 1 / counts.shape[1])[model.first]
     state, objective, converged = model.run(start, np.ones(len(counts)), iterations, tolerance)
     return DawidSkene(
-        items=found.items,
-        annotators=found.annotators,
-        categories=found.categories,
+        items=votes.items,
+        annotators=votes.annotators,
+        categories=votes.categories,
         soft=state.soft[model.pattern],
         prevalence=state.prevalence,
         confusion=state.confusion,
-        accuracy=_accuracy(found, model, state, iterations, how),
+        accuracy=_accuracy(votes, model, state, iterations, how),
         objective=objective,
         converged=converged,
     )

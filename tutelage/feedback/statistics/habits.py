@@ -18,11 +18,10 @@ from tutelage.feedback.statistics.estimate import (
     by_name,
     estimate,
     insufficient,
-    row_weights,
     same_length,
     share,
 )
-from tutelage.feedback.statistics.logit import Design, fit
+from tutelage.feedback.statistics.logit import Design, fitted
 from tutelage.statistics import Floats, clusters_of, percentile_interval
 
 RIDGE = 0.01  # keeps a slope finite where the votes are perfectly separated
@@ -53,7 +52,7 @@ def position_bias(
     for name, rows in by_name(annotators):
         mine = won[rows]
         rate = share(mine[mine != 0.5] > 0.5, how, what=DECIDED)
-        side = _effect(0, columns[rows], mine, _some(clusters, rows), how)
+        side = _effect(columns[rows], mine, _some(clusters, rows), how)
         found[name] = PositionBias(rate, side)
     return found
 
@@ -77,7 +76,7 @@ def length_bias(
     won = _shares(first_won)
     columns = np.stack([_standard(length_difference, "length_difference"), np.ones(n)], axis=1)
     return {
-        name: _effect(0, columns[rows], won[rows], _some(clusters, rows), how)
+        name: _effect(columns[rows], won[rows], _some(clusters, rows), how)
         for name, rows in by_name(annotators)
     }
 
@@ -117,28 +116,14 @@ def _some(values: ArrayLike | None, rows: np.ndarray) -> np.ndarray | None:
     return None if values is None else np.asarray(values)[rows]
 
 
-def _effect(
-    number: int, columns: Floats, won: Floats, clusters: ArrayLike | None, how: Resampling
-) -> Estimate:
-    """One effect of a logistic regression on the columns [n, Q], with its bootstrap interval."""
+def _effect(columns: Floats, won: Floats, clusters: ArrayLike | None, how: Resampling) -> Estimate:
+    """The first effect of a logistic regression on the columns [n, Q], with its bootstrap interval."""
     n = won.size
     if n < how.enough:
         return insufficient(n, "logit", how, "votes")
-    # Votes that the model cannot tell apart are added up first: a resample then costs what there are different ones.
     rows, cells = np.unique(columns, axis=0, return_inverse=True)
-    order = np.argsort(cells, kind="stable")
-    begin = np.searchsorted(cells[order], np.arange(len(rows)))
-    numbers = np.arange(n) if clusters is None else clusters_of(clusters)
     none = np.zeros(len(rows), np.int64)
-    design = Design(none, none, 0, rows)
-
-    def effects(weight: Floats, start: Floats | None) -> Floats:
-        firsts, n_of = (np.add.reduceat(weight * part, begin, axis=1) for part in (won[order], 1.0))
-        return fit(design, firsts, n_of, RIDGE, start=start)
-
-    value = effects(np.ones((1, n)), None)
-    blocks = row_weights(numbers[order], n, how)
-    drawn = np.concatenate([effects(weight, value)[:, number] for weight in blocks])
-    return estimate(
-        percentile_interval(float(value[0, number]), drawn, n, how.confidence), "logit", how, what="votes"
-    )
+    numbers = np.arange(n) if clusters is None else clusters_of(clusters)
+    value, drawn = fitted(Design(none, none, 0, rows), cells, won, RIDGE, numbers, how)
+    found = percentile_interval(float(value[0]), drawn[:, 0], n, how.confidence)
+    return estimate(found, "logit", how, what="votes")

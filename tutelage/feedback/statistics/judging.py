@@ -53,10 +53,18 @@ def judge_agreement(
     several = n >= 2
     pairs = np.sum(counts * (counts - 1), axis=1)[several] / (n * (n - 1))[several]
 
+    both = Votes.from_triplets(
+        np.tile(theirs, 2),
+        np.repeat(["judge", "people"], n.size),
+        np.concatenate([said, majority]),
+        categories=[-1, 0, 1],
+        clusters=np.tile(clusters, 2),
+        mirrored=True,
+    )
     gap = agree[several] - pairs  # both are means over the same items
     return JudgeAgreement(
         majority=_mean(majority == said, clusters, how),
-        kappa=cohen_kappa(said, majority, categories=[-1, 0, 1], clusters=clusters, mirrored=True, how=how),
+        kappa=cohen_kappa(both, how=how),
         person=_mean(agree, clusters, how),
         people=_mean(pairs, clusters[several], how),
         gap=_mean(gap, clusters[several], how, rate=False),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.feedback.statistics.estimate import Resampling, row_weights
 from tutelage.statistics import Floats
 
 Ints = NDArray[np.int64]
@@ -60,6 +61,26 @@ class Design:
         cell = who + self.players * np.arange(rows)[:, None]
         sums = np.bincount(cell.ravel(), weights=values.ravel(), minlength=rows * self.players)
         return sums.reshape(rows, self.players).astype(float)
+
+
+def fitted(
+    design: Design, cells: Ints, won: Floats, ridge: float, clusters: Ints, how: Resampling
+) -> tuple[Floats, Floats]:
+    """Parameters fitted to votes [n], and to every resample of them by `clusters` [n]: [D] and [R, D].
+
+    `cells` [n] says which comparison of the design a vote is of: those that the model cannot tell apart are added up, so
+    that a resample costs what there are different ones.
+    """
+    order = np.argsort(cells, kind="stable")
+    begin = np.searchsorted(cells[order], np.arange(len(design.first)))
+
+    def parameters(weight: Floats, start: Floats | None) -> Floats:
+        won_of, n_of = (np.add.reduceat(weight * part, begin, axis=1) for part in (won[order], 1.0))
+        return fit(design, won_of, n_of, ridge, start=start)
+
+    value = parameters(np.ones((1, won.size)), None)
+    blocks = row_weights(clusters[order], won.size, how)
+    return value[0], np.concatenate([parameters(weight, value) for weight in blocks])
 
 
 def fit(

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tutelage.feedback.statistics.estimate import (
     DEFAULT,
     Estimate,
     Resampling,
-    by_name,
     estimate,
     same_length,
 )
-from tutelage.statistics import Interval, bootstrap_ratio
+from tutelage.statistics import Floats, Interval, bootstrap_ratio
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ def three_cycles(
     person's votes). A pair that meets more than once goes to who won more often; ties, and pairs that end even, are left out.
     """
     same_length(groups=groups, winners=winners, losers=losers)
-    won, lost = np.asarray(winners), np.asarray(losers)
-    counts = np.array([_count(won[rows], lost[rows]) for _, rows in by_name(groups)], float).reshape(-1, 2)
+    counts = _counts(np.asarray(groups), np.asarray(winners), np.asarray(losers))
     cycles, triples = (round(total) for total in counts.sum(axis=0).tolist())
     found = bootstrap_ratio(
         counts[:, 0],
@@ -52,11 +50,22 @@ def three_cycles(
     return Cycles(cycles, triples, rate)
 
 
-def _count(winners: np.ndarray, losers: np.ndarray) -> tuple[float, float]:
-    """(cycles, decided triples) of one group: closed walks of three steps, each met three (six) times."""
-    names, numbers = np.unique(np.concatenate([winners, losers]), return_inverse=True)
-    net = np.zeros((names.size, names.size))
-    np.add.at(net, (numbers[: winners.size], numbers[winners.size :]), 1)
-    beats = (net > net.T).astype(float)
-    decided = beats + beats.T
-    return float(np.trace(beats @ beats @ beats)) / 3, float(np.trace(decided @ decided @ decided)) / 6
+def _counts(groups: NDArray, winners: NDArray, losers: NDArray) -> Floats:
+    """(cycles, decided triples) of every group [G, 2]: closed walks of three steps, each met three (six) times."""
+    group = np.unique(groups, return_inverse=True)[1]
+    names, number = np.unique(np.concatenate([winners, losers]), return_inverse=True)
+    # Within its group every response has a place of its own: a group is then a small matrix of who beat whom how often.
+    keys, place = np.unique(np.tile(group, 2) * names.size + number, return_inverse=True)
+    sizes = np.bincount(keys // max(1, names.size))
+    place = place.reshape(2, -1) - (np.cumsum(sizes) - sizes)[group]
+    counts = np.zeros((sizes.size, 2))
+    for size in np.unique(sizes).tolist():
+        of_size = np.flatnonzero(sizes == size)
+        rows = np.flatnonzero(sizes[group] == size)
+        net = np.zeros((of_size.size, size, size))
+        np.add.at(net, (np.searchsorted(of_size, group[rows]), *place[:, rows]), 1)
+        beats = (net > net.transpose(0, 2, 1)).astype(float)
+        for column, (walks, times) in enumerate(((beats, 3), (beats + beats.transpose(0, 2, 1), 6))):
+            closed = np.sum((walks @ walks) * walks.transpose(0, 2, 1), axis=(1, 2))
+            counts[of_size, column] = closed / times
+    return counts

@@ -1,4 +1,4 @@
-"""Votes as plain numbers: who said what of which item. Made from a table with gaps or from triplets."""
+"""Votes as plain numbers: who said what of which item."""
 
 from __future__ import annotations
 
@@ -41,34 +41,6 @@ class Votes:
                     f"the categories {', '.join(map(str, self.categories.tolist()))} of mirrored votes are not the same the "
                     "other way round: give all possible ones, as in -1, 0, 1."
                 )
-
-    @classmethod
-    def from_matrix(
-        cls,
-        labels: ArrayLike,
-        categories: ArrayLike | None = None,
-        clusters: ArrayLike | None = None,
-        *,
-        mirrored: bool = False,
-    ) -> Votes:
-        """From a table [items, annotators]; None and NaN are missing votes.
-
-        `categories` lists all possible labels in rank order (default: those that occur, sorted). `clusters` [items].
-        Raises ValueError when the table is not two-dimensional, a label is none of the categories, or those of `mirrored`
-        votes are not symmetric.
-        """
-        table = np.asarray(labels, dtype=object)
-        if table.ndim != 2:
-            raise ValueError(
-                f"the votes have the shape {table.shape}: give one row per item and one column per annotator, "
-                "with None for a missing vote."
-            )
-        rows, columns = np.nonzero(~_missing(table))
-        values = np.array(table[rows, columns].tolist())
-        possible, label = _coded(values, categories)
-        items, annotators = (np.arange(size) for size in table.shape)
-        cluster = _clusters(clusters, table.shape[0])
-        return cls(items, annotators, possible, rows, columns, label, cluster, mirrored)
 
     @classmethod
     def from_triplets(
@@ -122,16 +94,6 @@ class Votes:
                 f"annotator {self.annotators[annotator]!s} votes twice on item {self.items[item]!s}: keep one vote "
                 "for agreement; repeats are what `consistency` is for."
             )
-
-
-def as_votes(votes: Votes | ArrayLike) -> Votes:
-    """Votes as they are, or from a table [items, annotators]."""
-    return votes if isinstance(votes, Votes) else Votes.from_matrix(votes)
-
-
-def _missing(table: NDArray) -> NDArray[np.bool_]:
-    """True where a vote is None or NaN (the only value that differs from itself)."""
-    return np.array([value is None or value != value for value in table.flat], bool).reshape(table.shape)
 
 
 def _coded(values: NDArray, categories: ArrayLike | None) -> tuple[NDArray, Ints]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
@@ -117,9 +117,8 @@ def comparisons_from(
     gone = [("", REDACTED)] * (len(pairs) - len(readable))
     splits = (pair.split for pair in readable)
     found: StoreRows[Comparison] = _sorted_out([*gone, *zip(splits, rows, strict=True)])
-    _require_rows(
-        found, source, f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
-    )
+    nobody = f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
+    _require_rows(found, source, nobody)
     return found
 
 
@@ -162,11 +161,9 @@ def comparisons_digest(
     annotators: Sequence[str] = (),
 ) -> str | None:
     """A hash (sha256, hex) of what `comparisons_from` returns; None where it would raise."""
-    try:
-        found = comparisons_from(source, store, aggregation, ties, annotators)
-    except ValueError:
-        return None
-    return digest_of_comparisons(found.rows)
+    with suppress(ValueError):
+        return digest_of_comparisons(comparisons_from(source, store, aggregation, ties, annotators).rows)
+    return None
 
 
 def digest_of_comparisons(rows: Sequence[Comparison]) -> str:
@@ -179,11 +176,9 @@ def digest_of_comparisons(rows: Sequence[Comparison]) -> str:
 
 def demonstrations_digest(source: str, store: str | Path) -> str | None:
     """A hash (sha256, hex) of what `demonstrations_from` returns; None where it would raise."""
-    try:
-        found = demonstrations_from(source, store)
-    except ValueError:
-        return None
-    return digest_of_demonstrations(found.rows)
+    with suppress(ValueError):
+        return digest_of_demonstrations(demonstrations_from(source, store).rows)
+    return None
 
 
 def digest_of_demonstrations(rows: Sequence[Demonstration]) -> str:
@@ -193,11 +188,9 @@ def digest_of_demonstrations(rows: Sequence[Demonstration]) -> str:
 
 def responses_digest(source: str, store: str | Path) -> str | None:
     """A hash (sha256, hex) of the prompts and responses that `store:PROJECT` holds; None without store or project."""
-    try:
-        with _open(source, store) as (opened, project):
-            return _sha256(opened.response_digests(project))
-    except ValueError:
-        return None
+    with suppress(ValueError), _open(source, store) as (opened, project):
+        return _sha256(opened.response_digests(project))
+    return None
 
 
 @contextmanager
