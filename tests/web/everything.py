@@ -51,7 +51,7 @@ def _answer_all(world: World, name: str, skip_first: bool) -> None:
 
 
 def _answers(world: World, owner: Member) -> list[AnswerRow]:
-    rows = browsing.browse(world.database, owner, browsing.Query(limit=500, type="pair"))
+    rows = browsing.find(world.database, owner, browsing.Query(limit=500, type="pair")).items
     return [said for row in rows for said in browsing.detail(world.database, owner, row.item_id).answers]
 
 
@@ -80,7 +80,7 @@ def everything(world: World) -> str:
         store.add_votes(NAME, robot[:4])
     _answer_all(world, "eve", skip_first=False)
     _answer_all(world, "gil", skip_first=True)
-    rows = browsing.browse(world.database, owner, browsing.Query(limit=500))
+    rows = browsing.find(world.database, owner, browsing.Query(limit=500)).items
     by_type = {row.type: row for row in rows if row.answers}
     (answer, *_) = browsing.detail(world.database, owner, by_type["rate"].item_id).answers
     building.set_gold(world.database, owner, by_type["rate"].item_id, answer.answer)

@@ -67,7 +67,7 @@ def screens(world: World, labelled: str) -> dict[str, tuple[str, Act | None]]:
             items_of={"size": 3} if kind in ("rank", "rate") else {},
         )
     base, fresh = f"/p/{quote(NAME, safe='')}", "/p/see-pair"
-    rows = browsing.browse(world.database, world.member(labelled), browsing.Query(limit=500))
+    rows = browsing.find(world.database, world.member(labelled), browsing.Query(limit=500)).items
     by_type = {row.type: f"{base}/data/{row.item_id}" for row in rows}
     tagged = next(f"{base}/data/{row.item_id}" for row in rows if row.tags)
     found: dict[str, tuple[str, Act | None]] = {
