@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.turns import Turns
 from benchmarks.work import PPO_EPOCHS, Work
-from tutelage.commands import find, settings_class
+from tutelage.commands import find, function, settings_class
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World, keep_freed_memory
 from tutelage.records import Prompt
@@ -60,7 +59,7 @@ def run(work: Work, turns: Waits) -> None:
     command = work.case.removesuffix("_ragged")
     folder = Path(work.folder) / f"run-{work.case}-{work.size}"
     settings = build(settings_class(find(command)), {**_settings(work), "out": str(folder)})
-    import_module(find(command).module).main(settings, world, PacedRun(folder, command, turns))
+    function(find(command))(settings, world, PacedRun(folder, command, turns))
 
 
 def _settings(work: Work) -> dict[str, Any]:

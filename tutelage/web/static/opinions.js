@@ -6,7 +6,7 @@ import { announce, h, letter, seen, t, uid } from "./dom.js";
 import { scale } from "./screens/pair.js";
 
 /** An answer in a few words. */
-function summary(answer) {
+export function summary(answer) {
   switch (answer.type) {
     case "pair": return scale(3, true).find(([value]) => value === answer.preference)[1];
     case "rank": return ranking(answer.ranks);
