@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tutelage.feedback.asking.payloads import LiveResponse, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
@@ -20,6 +22,7 @@ from tutelage.store.database import Database
 from tutelage.web.generation import LiveGenerator, NamedModel
 
 PASSWORD = "correct horse battery staple"
+T = TypeVar("T")
 ROLES: tuple[Role, ...] = ("owner", "manager", "adjudicator", "expert", "annotator", "viewer")
 PROMPTS = (
     "Summarise: **Tom** has a red ball. He walked to the market, and there he sold it to Mary for three coins.",
@@ -166,3 +169,9 @@ def make_world(path: str | Path) -> World:
     assert secret is not None
     owner = accept_invitation(database, secret, "ann", PASSWORD)
     return World(path, database, owner, {"ann": owner})
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread of its own: Playwright's loop may be at work in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -16,7 +16,7 @@ import anyio.to_thread
 import httpx2
 import pytest
 
-from tests.web.kit import PASSWORD, World, make_world
+from tests.web.kit import PASSWORD, World, make_world, run
 from tests.web.test_load import Served, free_port
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people import passwords
@@ -49,12 +49,12 @@ def test_the_gate_lets_a_few_through_and_turns_away_who_would_wait_for_long() ->
 
         return Counter(await asyncio.gather(*(one() for _ in range(people))))
 
-    assert asyncio.run(crowd(Gate(2), 12)) == {"done": 12} and most[0] == 2
-    assert asyncio.run(crowd(Gate(2, most_waiting=3), 12)) == {"done": 5, "too-many": 7}
-    assert asyncio.run(crowd(Gate(1, patience=0.05), 12))["too-many"] >= 8
+    assert run(crowd(Gate(2), 12)) == {"done": 12} and most[0] == 2
+    assert run(crowd(Gate(2, most_waiting=3), 12)) == {"done": 5, "too-many": 7}
+    assert run(crowd(Gate(1, patience=0.05), 12))["too-many"] >= 8
     gate = Gate(1, patience=0.05)
     for _ in range(2):  # whoever was turned away holds no place
-        assert asyncio.run(crowd(gate, 1)) == {"done": 1}
+        assert run(crowd(gate, 1)) == {"done": 1}
 
 
 def test_healthz_needs_no_thread(own: World) -> None:
@@ -71,7 +71,7 @@ def test_healthz_needs_no_thread(own: World) -> None:
             with anyio.fail_after(5):
                 return (await client.get("/healthz")).status_code
 
-    assert asyncio.run(ask()) == 200
+    assert run(ask()) == 200
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_200_logins_at_once(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{server._command[-1].removeprefix('port=')}"
     busy = max(1.0, min(_seconds_of_a_hash() for _ in range(3)) / 0.1)
     try:
-        asyncio.run(_storm(url, 4))  # the first requests of a process also load its modules
-        codes, slowest = asyncio.run(_storm(url, LOGINS))
+        run(_storm(url, 4))  # the first requests of a process also load its modules
+        codes, slowest = run(_storm(url, LOGINS))
         status = Path(f"/proc/{server._process.pid}/status").read_text()
     finally:
         server.kill()
@@ -150,7 +150,7 @@ class Upload:
         self.status = message.get("status", self.status)
 
     def run(self) -> Upload:
-        asyncio.run(self._app(self._scope, self.receive, self.send))
+        run(self._app(self._scope, self.receive, self.send))
         return self
 
 
@@ -236,6 +236,6 @@ def test_no_body_stops_the_event_loop(own: World, name: str) -> None:
                 watching.cancel()
                 assert answer.status_code < 500, path
 
-    asyncio.run(go())
+    run(go())
     print(name, {path: f"{lag * 1000:.0f} ms" for path, lag in lags.items()})
     assert max(lags.values()) < 0.05, lags

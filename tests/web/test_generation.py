@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.rollout.conftest import CONTEXT, WORDS, build, exact_logprobs, prepared
+from tests.web.kit import run
 from tutelage.feedback.errors import Refused
 from tutelage.files import sha256_of
 from tutelage.models.tiny import train_tokenizer
@@ -35,12 +33,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[NamedModel]:
         tokenizer.save_pretrained(target)
         found.append(NamedModel(name, str(folder)))
     return found
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run it in a thread of its own: Playwright's loop may be at work in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
 
 
 def test_a_response_goes_on_from_its_beginning() -> None:

@@ -103,7 +103,7 @@ def test_teams_and_invitations(world: World, server: Running, browser: Any, shot
     world.user("finn", "crew", "expert")
     invitations.invite(world.database, world.owner, "crew", "viewer")
     with visitor(browser, server.url, "ann") as page:
-        page.goto("/p/crew/manage")
+        page.goto("/p/crew/manage#people")
         with page.expect_response(lambda answer: answer.url.endswith("/members/finn")):
             page.get_by_label("Team of finn").fill("chemists")
             page.get_by_label("Team of finn").press("Tab")
