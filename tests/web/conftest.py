@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from tests.web.everything import everything
 from tests.web.kit import Parrots, World, make_world
+from tutelage.feedback.people.tokens import create_token
 from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
 from tutelage.web.serve import listen
@@ -93,3 +95,22 @@ def browser() -> Iterator[Any]:
 def shots(request: pytest.FixtureRequest) -> Path:
     """Where screenshots are kept: below the cache folder of pytest."""
     return request.config.cache.mkdir("screenshots")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[World]:
+    """A store of the test's own, with an empty project `main`."""
+    made = make_world(tmp_path / "own.sqlite")
+    made.project("main", prompts=(), answers=())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def api(own: World) -> Iterator[TestClient]:
+    """A client of its API, as its owner."""
+    token = create_token(own.database, own.owner, "test", ("manage",))
+    site = Site(own.database)
+    with TestClient(build_app(site), headers={"Authorization": f"Bearer {token}"}) as client:
+        yield client
+    site.exports.close()

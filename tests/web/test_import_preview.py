@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.conftest import Running
-from tests.web.kit import World, make_world
+from tests.web.kit import World
 from tests.web.people import visitor
-from tutelage.feedback.people.tokens import create_token
 from tutelage.store import Store
-from tutelage.web.app import build_app
-from tutelage.web.site import Site
 
 PAIRS = [{"prompt": f"Q{n}?", "chosen": "A", "rejected": "B", "annotator": "joan"} for n in range(12)]
 EXCEL = "prompt;chosen;rejected\r\nWarum müde?;Zu spät\x80;Früh\r\nplain;a;b\r\n".encode("latin-1")
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[World]:
-    made = make_world(tmp_path / "own.sqlite")
-    made.project("main", prompts=(), answers=())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def api(own: World) -> Iterator[TestClient]:
-    token = create_token(own.database, own.owner, "test", ("manage",))
-    site = Site(own.database)
-    with TestClient(build_app(site), headers={"Authorization": f"Bearer {token}"}) as client:
-        yield client
-    site.exports.close()
 
 
 def send(api: TestClient, what: str, content: bytes, **query: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.conftest import Running
-from tests.web.kit import PASSWORD, World, make_world
+from tests.web.kit import PASSWORD, World
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import browsing
 from tutelage.feedback.people.tokens import create_token
@@ -27,23 +26,6 @@ from tutelage.web.site import Site
 
 ROWS = [{"prompt": f"Q{n}?", "chosen": "A", "rejected": "B", "p_chosen": 0.7} for n in range(3)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[World]:
-    made = make_world(tmp_path / "own.sqlite")
-    made.project("main", prompts=(), answers=())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def api(own: World) -> Iterator[TestClient]:
-    token = create_token(own.database, own.owner, "test", ("manage",))
-    site = Site(own.database)
-    with TestClient(build_app(site), headers={"Authorization": f"Bearer {token}"}) as client:
-        yield client
-    site.exports.close()
 
 
 def send(api: TestClient, content: bytes, name: str = "", kind: str = "preference") -> Any:
