@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,7 +171,11 @@ def make_world(path: str | Path) -> World:
     return World(path, database, owner, {"ann": owner})
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a thread of its own: Playwright's loop may be at work in this one."""
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call it in a thread of its own: Playwright's loop may be at work in this one, and a thread has one loop."""
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        return pool.submit(function, *arguments).result()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return apart(asyncio.run, work)

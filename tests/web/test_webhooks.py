@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.web.kit import World, make_world
+from tests.web.kit import World, apart, make_world
 from tests.web.test_load import Served, free_port
 from tutelage.feedback.people.tokens import create_token
 from tutelage.feedback.projects import webhooks
@@ -189,10 +189,10 @@ def test_the_address_that_was_checked_is_the_one_that_is_called(monkeypatch: pyt
 
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(None, None, None, "", ("10.1.2.3", 443))])
     there = httpx2.MockTransport(answer)
-    sender.send(Message(1, 1, "https://hooks.example.org/a", b"{}", {}, 1), there)
+    apart(sender.send, Message(1, 1, "https://hooks.example.org/a", b"{}", {}, 1), there)
     assert called == [("10.1.2.3", "hooks.example.org", "hooks.example.org")]
     with pytest.raises(NotSent, match="may not go"):  # http is for this machine only
-        sender.send(Message(1, 1, "http://hooks.localhost/a", b"{}", {}, 1), there)
+        apart(sender.send, Message(1, 1, "http://hooks.localhost/a", b"{}", {}, 1), there)
     assert len(called) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_receiver_that_answers_in_drops_is_given_up(monkeypatch: pytest.Monkey
         threading.Thread(target=drip, daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         with pytest.raises(NotSent, match="did not answer within"):
-            sender.send(Message(1, 1, url, b"{}", {}, 1))
+            apart(sender.send, Message(1, 1, url, b"{}", {}, 1))
 
 
 @pytest.mark.slow
