@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from tutelage.records import Vote
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
@@ -73,7 +73,7 @@ def insert_soft_vote(
 def recount(connection: Connection, items: Sequence[int]) -> None:
     """Bring `Item.n_done` up to date; whoever adds answers calls it in the same transaction."""
     for some in chunks(items):
-        connection.execute(update(Item).where(Item.id.in_(some)).values(n_done=answers_of(Item.id)))
+        connection.execute(_RECOUNT, {"items": list(some)})
 
 
 def answers_of(item_id: Any) -> Any:
@@ -83,6 +83,12 @@ def answers_of(item_id: Any) -> Any:
         .where(Annotation.item_id == item_id, Annotation.role == "answer", IS_FIRST)
         .scalar_subquery()
     )
+
+
+# Run with every answer: built once, since building a statement costs as much as running it.
+_RECOUNT = (
+    update(Item).values(n_done=answers_of(Item.id)).where(Item.id.in_(bindparam("items", expanding=True)))
+)
 
 
 def read_votes(connection: Connection, project_id: int, revisions: bool) -> list[StoredVote]:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import Member, note
@@ -186,7 +186,11 @@ def tell(connection: Connection, project_id: int, event: Event, data: dict[str, 
 
 def anybody_listens(connection: Connection, project_id: int) -> bool:
     """Whether a project has a webhook at all."""
-    return connection.scalar(select(Webhook.id).where(Webhook.project_id == project_id).limit(1)) is not None
+    return connection.scalar(_LISTENS, {"project": project_id}) is not None
+
+
+# With every answer: built once, since building a statement costs as much as running it.
+_LISTENS = select(Webhook.id).where(Webhook.project_id == bindparam("project")).limit(1)
 
 
 # for the sender -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from tutelage.feedback.asking.answer_rows import normal, read_answers, write_answer
 from tutelage.feedback.asking.checking import check_answer
@@ -111,7 +111,7 @@ def submit_in(
         raise Refused("conflict", said[held.status])
     role = "answer" if is_counted(connection, held.item_id) else "extra"
     key = _store(connection, who, held, submission, role, None, position)
-    connection.execute(update(Assignment).where(Assignment.id == held.id).values(status="done"))
+    connection.execute(_DONE, {"assignment": held.id})
     recount(connection, [held.item_id])
     tell_of_answer(connection, who, held, key)
     return Receipt(annotation_id=key, assignment_id=held.id, extra=role == "extra")
@@ -229,9 +229,7 @@ def _key(who: Member, submission: Submission) -> str:
 
 def _known(connection: Connection, who: Member, held: Held, submission: Submission) -> Receipt | None:
     """The receipt of a submission that is there already.  Refused: conflict when its key stands for another answer."""
-    columns = (Annotation.id, Annotation.assignment_id, Annotation.role)
-    query = select(*columns).where(Annotation.client_key == _key(who, submission))
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_KNOWN, {"key": _key(who, submission)}).one_or_none()
     if row is None:
         return None
     same = row.assignment_id == held.id and read_answers(connection, [row.id])[row.id] == normal(
@@ -260,7 +258,7 @@ def _store(
         _check_talked(connection, held)
         give_back_turns(connection, held)
     _continue_with(connection, held, answer, position)
-    connection.execute(delete(Draft).where(Draft.assignment_id == held.id))
+    connection.execute(_NO_DRAFT, {"assignment": held.id})
     return write_answer(
         connection,
         answer,
@@ -323,7 +321,7 @@ def _open(connection: Connection, who: Member, item_id: int, left: int = 0) -> C
     else:
         assignment_id = lease(connection, who, item_id, status="review")
     held = hold(connection, who, assignment_id)
-    task = read_task(connection, who, held, blank=True)
+    task = read_task(connection, who, held.id, blank=True)
     return Conflict(task, _opinions(connection, held), _settled_as(connection, who, held), left)
 
 
@@ -359,3 +357,12 @@ def _opinions(connection: Connection, held: Held) -> list[Opinion]:
         Opinion(number, row.kind, to_positions(stored[row.id], held.order), row.submitted_at)
         for number, row in enumerate(shuffled, start=1)
     ]
+
+
+# statements of every answer: built once (see leases.py) ---------------------------------------------------------------
+
+_KNOWN = select(Annotation.id, Annotation.assignment_id, Annotation.role).where(
+    Annotation.client_key == bindparam("key")
+)
+_NO_DRAFT = delete(Draft).where(Draft.assignment_id == bindparam("assignment"))
+_DONE = update(Assignment).where(Assignment.id == bindparam("assignment")).values(status="done")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Select, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.answer_rows import read_answers
@@ -86,13 +86,20 @@ def check_store(connection: Connection, about: About) -> None:
 
 def own_assignment(connection: Connection, who: Member, assignment_id: int) -> Held:
     """`hold` for whoever has the item's lock already.  Refused: not-found."""
+    return _read(connection, _HELD, who, assignment_id)[0]
+
+
+def _read(
+    connection: Connection, query: Select[Any], who: Member, assignment_id: int
+) -> tuple[Held, Row[Any]]:
+    """The row of `_HELD`, or of a query that begins with its columns."""
     mine = {"assignment": assignment_id, "annotator": who.annotator_id, "project": who.project_id}
-    found = connection.execute(_HELD, mine).one_or_none()
+    found = connection.execute(query, mine).one_or_none()
     if found is None:
         raise Refused(
             "not-found", f"assignment {assignment_id} is not yours in this project: ask for the next item."
         )
-    return Held(*found)
+    return Held(*found[: len(fields(Held))]), found
 
 
 def has_room(connection: Connection, item_id: int, annotator_id: int, at: datetime) -> bool:
@@ -163,9 +170,9 @@ def order_seed(who: Member, item_digest: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little") >> 1
 
 
-def read_task(connection: Connection, who: Member, held: Held, blank: bool = False) -> Task:
-    """The task behind an assignment; `blank` leaves out the annotator's own answer."""
-    found = connection.execute(_TASK, {"assignment": held.id}).one()
+def read_task(connection: Connection, who: Member, assignment_id: int, blank: bool = False) -> Task:
+    """The task behind an own assignment; `blank` leaves out the annotator's own answer.  Refused: not-found."""
+    held, found = _read(connection, _TASK, who, assignment_id)
     schema = parsed_schema(found.sha256, found.schema)
     texts = texts_of(connection, held.item_id)
     annotation_id = None if blank else found.latest
@@ -339,7 +346,7 @@ _SUGGESTED = (
 )
 
 _TASK = (
-    select(
+    _HELD.add_columns(
         SchemaVersion.n,
         SchemaVersion.sha256,
         SchemaVersion.content.label("schema"),
@@ -357,12 +364,9 @@ _TASK = (
         _latest.label("latest"),
         newest_note(_latest, Assignment).label("note"),
     )
-    .select_from(Assignment)
-    .join(Item, Item.id == Assignment.item_id)
     .join(Project, Project.id == Item.project_id)
     .join(PromptRow, PromptRow.id == Item.prompt_id)
     .join(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
     .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)
     .outerjoin(Draft, Draft.assignment_id == Assignment.id)
-    .where(Assignment.id == bindparam("assignment"))
 )

@@ -69,7 +69,7 @@ def add_turn(
         type: ItemType = "pair" if len(responses) == 2 else "rank"
         held = _child(connection, who, chat, type, prompt_id, responses, ("turn", n))
         insert_one(connection, ChatTurn, item_id=held.item_id, n=n, message=message, chosen_slot=None)
-        return read_task(connection, who, held)
+        return read_task(connection, who, held.id)
 
 
 def choose(
@@ -98,7 +98,7 @@ def turns(database: Database, who: Member, assignment_id: int) -> list[dict[str,
         return [
             {
                 "message": turn.message,
-                "task": read_task(connection, who, hold(connection, who, turn.assignment_id)),
+                "task": read_task(connection, who, turn.assignment_id),
                 "chosen": _chosen(connection, turn),
             }
             for turn in _turns(connection, chat)
@@ -133,7 +133,7 @@ def add_regeneration(
         )
         response_id = _response(connection, held.prompt_id, whole)
         child = _child(connection, who, held, "step", held.prompt_id, [response_id], ("again", response_id))
-        return read_task(connection, who, child)
+        return read_task(connection, who, child.id)
 
 
 def regenerations(database: Database, who: Member, assignment_id: int) -> list[Task]:
@@ -148,7 +148,7 @@ def regenerations(database: Database, who: Member, assignment_id: int) -> list[T
             .order_by(Assignment.id)
         )
         ids = list(connection.scalars(query))
-        return [read_task(connection, who, hold(connection, who, key)) for key in ids]
+        return [read_task(connection, who, key) for key in ids]
 
 
 # chats ----------------------------------------------------------------------------------------------------------------

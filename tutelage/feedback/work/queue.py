@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, union_all, update
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import MAX_TEXT, About, Answer, FlagCode, SkipReason, Task
@@ -95,12 +95,11 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
     at = now()
     with database.write() as connection:
         rules = standing(connection, who.project_id)  # before any item is locked: it may make questions
-        back = connection.scalars(_SENT_BACK, _claiming(who, at, ())).all()
-        held = connection.execute(_IN_HAND, _claiming(who, at, ())).all()
-        for assignment_id in (*back, *(row.id for row in held)):
-            if assignment_id not in besides:
-                return read_task(connection, who, hold(connection, who, assignment_id))
-        leases = sum(row.owner_id is None for row in held)
+        waiting = connection.execute(_WAITING, _claiming(who, at, ())).all()
+        for row in waiting:
+            if row.id not in besides:
+                return read_task(connection, who, hold(connection, who, row.id).id)
+        leases = sum(row.kind == _LEASE for row in waiting)
         if leases >= IN_HAND:
             raise Refused("conflict", f"you hold {leases} items already: answer or release some first.")
         gold = _is_gold_turn(connection, who, rules.settings.gold_rate)
@@ -108,15 +107,14 @@ def next_task(database: Database, who: Member, besides: Sequence[int] = ()) -> T
         item_id = item_id or _claim(connection, who, at, besides, gold=False)
         if item_id is None:
             return None
-        leased = lease(connection, who, item_id, rules=rules)
-        return read_task(connection, who, own_assignment(connection, who, leased))
+        return read_task(connection, who, lease(connection, who, item_id, rules=rules))
 
 
 def task(database: Database, who: Member, assignment_id: int) -> Task:
     """An own assignment again: open, or answered (for revision, with the answer).  Refused: not-found."""
     who.require_account("label")
     with database.write() as connection:
-        return read_task(connection, who, hold(connection, who, assignment_id))
+        return read_task(connection, who, hold(connection, who, assignment_id).id)
 
 
 def heartbeat(database: Database, who: Member, assignment_id: int) -> datetime:
@@ -200,7 +198,7 @@ def unskip(database: Database, who: Member, assignment_id: int) -> Task:
             lease(connection, who, held.item_id, "leased" if room else "released")
             nothing = {"skip_reason": None, "skip_text": None}
             connection.execute(update(Assignment).where(Assignment.id == held.id).values(nothing))
-        return read_task(connection, who, own_assignment(connection, who, assignment_id))
+        return read_task(connection, who, assignment_id)
 
 
 def release(database: Database, who: Member, assignment_id: int) -> None:
@@ -237,7 +235,7 @@ def progress(database: Database, who: Member) -> Progress:
         own = (Annotation.annotator_id == who.annotator_id, Item.project_id == who.project_id)
         skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
         back = _answers(connection, who, None, _NOTE.is_not(None))
-        waiting = connection.execute(_IN_HAND, _claiming(who, at, ())).all()
+        waiting = connection.execute(_WAITING, _claiming(who, at, ())).all()
         shown = settings_of(connection, who.project_id).show_gold_accuracy
         right, gold = gold_counts(connection, who) if shown else (None, None)
         return Progress(
@@ -245,7 +243,7 @@ def progress(database: Database, who: Member) -> Progress:
             skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
             left=(connection.scalar(_LEFT, _claiming(who, at, ())) or 0)
             + len(back)
-            + sum(row.owner_id is not None for row in waiting),
+            + sum(row.kind == _AGAIN for row in waiting),
             project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
             project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
             gold_right=right,
@@ -279,7 +277,7 @@ def _claim(
 
     Under PostgreSQL others may be faster between looking and locking: what turns out to be full is let go again (so
     that nobody ever waits while holding a second item).  Items that others hold at this moment are passed over, and
-    waited for only when there is nothing else.
+    waited for only when there is nothing else.  SQLite has one writer: what was found is still so.
     """
     taken: list[int] = []
     values = _claiming(who, at, besides) | {"taken": taken}
@@ -290,7 +288,7 @@ def _claim(
         while True:
             savepoint = None if alone else connection.begin_nested()
             found = connection.scalar(_CLAIMS[gold, patient], values)
-            if found is not None and has_room(connection, found, who.annotator_id, at):
+            if found is not None and (alone or has_room(connection, found, who.annotator_id, at)):
                 if savepoint is not None:
                     savepoint.commit()
                 return found
@@ -370,35 +368,29 @@ def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]
 # statements: built once (see tasks.py) ------------------------------------------------------------------------------
 
 _OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"))
-_IN_HAND = (  # own live leases; then steps that a model wrote again, for as long as they are not answered
-    select(Assignment.id, Item.owner_id)
-    .join(Item, Item.id == Assignment.item_id)
-    .where(
-        *_OF_MINE,
-        or_(
-            and_(
-                Assignment.status == "leased",
-                Assignment.lease_expires_at > bindparam("at"),
-                Item.owner_id.is_(None),
-            ),
-            and_(
-                Assignment.status.in_(("leased", "released")),
-                Item.owner_id == bindparam("annotator"),
-                Item.type == "step",
-            ),
-        ),
-    )
-    .order_by(Item.owner_id.is_not(None), Assignment.id)
-)
-_SENT_BACK = (
-    select(Annotation.assignment_id)
+# What comes before anything new, in this order: answers sent back; own live leases; steps that a model wrote again, for
+# as long as they are not answered.
+_BACK, _LEASE, _AGAIN = range(3)
+_HAD = select(Assignment.id, literal(_LEASE).label("kind"), Assignment.id.label("nth"))
+_HAD = _HAD.join(Item, Item.id == Assignment.item_id).where(*_OF_MINE)
+_WAITING: Any = union_all(
+    select(Annotation.assignment_id.label("id"), literal(_BACK).label("kind"), SentBack.id.label("nth"))
     .join(SentBack, SentBack.annotation_id == Annotation.id)
     .join(Item, Item.id == Annotation.item_id)
     .where(
         Annotation.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"), IS_CURRENT
-    )
-    .order_by(SentBack.id)
-)
+    ),
+    _HAD.where(
+        Assignment.status == "leased",
+        Assignment.lease_expires_at > bindparam("at"),
+        Item.owner_id.is_(None),
+    ),
+    _HAD.with_only_columns(Assignment.id, literal(_AGAIN), Assignment.id).where(
+        Assignment.status.in_(("leased", "released")),
+        Item.owner_id == bindparam("annotator"),
+        Item.type == "step",
+    ),
+).order_by("kind", "nth")
 _NOTE = newest_note(Annotation.id, Annotation)
 _PAST = (
     select(
