@@ -156,8 +156,15 @@ COMMANDS = (
     Command(
         "ppo",
         "tutelage.train.ppo",
-        "train.PPOSettings",
+        "rl.PPOSettings",
         "Optimise a policy against a reward model.",
+        "Learning from feedback",
+    ),
+    Command(
+        "reinforce",
+        "tutelage.train.reinforce",
+        "rl.ReinforceSettings",
+        "Optimise a policy without a critic: RLOO, GRPO and their kin.",
         "Learning from feedback",
     ),
     Command(

@@ -143,7 +143,7 @@ def main(folder: Path, seed: int) -> None:
                 "batch_size": 8,
                 "max_new_tokens": 12,
                 "max_steps": 14,
-                "ppo_epochs": 2,
+                "inner_epochs": 2,
                 "kl_target": 1.0,
                 "kl_horizon": 50.0,
                 "learning_rate": 1e-3,

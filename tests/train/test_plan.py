@@ -17,7 +17,8 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model
 from tutelage.parallel import World
-from tutelage.settings.train import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.rl import PPOSettings
+from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
 from tutelage.train.plan import Plan, here, plan
 
 GIB = 2**30

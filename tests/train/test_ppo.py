@@ -38,7 +38,7 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
-from tutelage.settings.train import PPOSettings
+from tutelage.settings.rl import PPOSettings
 from tutelage.train import ppo
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
@@ -141,7 +141,7 @@ def train(
 @pytest.mark.parametrize("lora", [False, True])
 def test_step_0_invariants_on_a_real_model(tmp_path: Path, lora: bool) -> None:
     """The sampler's log-probabilities are the trainer's: before the first update the ratio is 1 and the KL 0."""
-    line = read_metrics(train(tmp_path, 1, lora, ppo_epochs=1, missing_eos_score=0.3).folder)[0]
+    line = read_metrics(train(tmp_path, 1, lora, inner_epochs=1, missing_eos_score=0.3).folder)[0]
     assert line["val/ratio"] == pytest.approx(1.0, abs=1e-4)
     assert line["objective/kl"] == pytest.approx(0.0, abs=1e-4)
     assert line["policy/clipfrac_avg"] == 0.0
@@ -150,7 +150,7 @@ def test_step_0_invariants_on_a_real_model(tmp_path: Path, lora: bool) -> None:
 
 def test_passes_end_early_when_the_policy_has_moved(tmp_path: Path) -> None:
     tokens = [
-        read_metrics(train(tmp_path / name, 1, ppo_epochs=6, max_approx_kl=limit).folder)[0]["num_tokens"]
+        read_metrics(train(tmp_path / name, 1, inner_epochs=6, max_approx_kl=limit).folder)[0]["num_tokens"]
         for name, limit in (("wide", 10.0), ("tight", 1e-9))
     ]
     assert tokens[1] * 3 == tokens[0]  # one quiet pass, one that moved, then no more
@@ -192,7 +192,7 @@ def test_the_first_forward_is_made_once_and_changes_nothing(
             tmp_path / name,
             2,
             world=World(torch.device("cpu"), dtype),
-            ppo_epochs=2,
+            inner_epochs=2,
             minibatches=minibatches,
             micro_batch_tokens=tokens,
         )

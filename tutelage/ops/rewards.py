@@ -11,15 +11,16 @@ from tutelage.ops.masked import mask_from_lengths, pad, whiten
 
 
 def token_rewards(
-    log_ratio: Tensor, scores: Tensor, lengths: Sequence[int], kl_coef: float, whiten_rewards: bool = False
+    divergence: Tensor, scores: Tensor, lengths: Sequence[int], kl_coef: float, whiten_rewards: bool = False
 ) -> Tensor:
-    """float32 [B, T], right-padded: -kl_coef * log_ratio at every response token, plus the score at the last one.
+    """float32 [B, T], right-padded: -kl_coef * divergence at every response token, plus the score at the last one.
 
-    log_ratio: float32 [M], log policy - log reference of the response tokens, flat.  scores: float32 [B].
+    divergence: float32 [M], the estimate of the KL at each response token, flat: k1, log policy - log reference, unless
+    somebody wants to see what others do.  scores: float32 [B].
     `whiten_rewards` scales them to unit variance and leaves the mean where it is.  (Ziegler et al. 2019, arXiv
     1909.08593, eq. 2, with the KL where it arises.)
     """
-    rewards = pad(-kl_coef * log_ratio, lengths)
+    rewards = pad(-kl_coef * divergence, lengths)
     last = torch.tensor(lengths, device=rewards.device) - 1
     rewards[torch.arange(len(lengths), device=rewards.device), last] += scores
     if whiten_rewards:

@@ -22,7 +22,7 @@ from tutelage.models.policy import PolicyModule, TokenLogprobs
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Generator, Sampling
-from tutelage.settings.train import RLSettings
+from tutelage.settings.rl import RLSettings
 
 CALIBRATION_PROMPTS = 256
 """So many responses of the reference tell a judge's mean score to 0.06 of its standard deviation."""
@@ -61,6 +61,26 @@ class Experience:
     def kl(self) -> float:
         """Estimated KL(policy || reference), nats per response (k1)."""
         return self.log_ratio.sum().item() / len(self.responses)
+
+    @property
+    def equal_groups(self) -> float:
+        """The share of prompts whose responses all have the same score, which no group can learn from."""
+        scores = self.scores
+        low, high = (
+            scores.new_zeros(int(self.group.max()) + 1).scatter_reduce(
+                0, self.group, scores, how, include_self=False
+            )
+            for how in ("amin", "amax")
+        )
+        return (low == high).float().mean().item()
+
+    @property
+    def live_fields(self) -> dict[str, Tensor]:
+        """What the first update may take over from the forward that is there already; {} where there is none."""
+        if self.live is None:
+            return {}
+        found = {"now/logprobs": self.live.logprobs}
+        return found if self.live.entropy is None else {**found, "now/entropy": self.live.entropy}
 
     def importance(self, cap: float) -> Tensor:
         """float32 [N]: min(policy / sampler, cap) of every response token, which makes a mean over what the sampler drew one
@@ -191,7 +211,7 @@ class Rollouts:
         )
 
     def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> TokenLogprobs:
-        entropy = model is self._policy and getattr(self._settings, "entropy_coef", 0.0) > 0
+        entropy = model is self._policy and self._settings.entropy_coef > 0
         found: TokenLogprobs = model(batch, self._settings.temperature, entropy)
         return found
 

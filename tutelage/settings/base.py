@@ -44,6 +44,11 @@ class Settings(BaseModel):
         """
         return "" if mark(type(self).model_fields[name], "changes_result") else None
 
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What was given, and what that sets beside itself where nothing else is said (a preset)."""
+        return values
+
     def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
         """Whether a run that ended with the values `before` has something left to do with these settings."""
         return False
@@ -121,7 +126,9 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
     }
     try:
         # Strict JSON mode is the one that takes a list for a tuple and text for a path, but not true for 1.
-        return cls.model_validate_json(to_json({**defaults, **values}, inf_nan_mode="constants"), strict=True)
+        return cls.model_validate_json(
+            to_json({**defaults, **cls.completed(values)}, inf_nan_mode="constants"), strict=True
+        )
     except ValidationError as error:
         raise ValueError(_sentence(cls, error, sources)) from None
 

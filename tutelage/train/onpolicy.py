@@ -22,7 +22,7 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
-from tutelage.settings.train import RLSettings
+from tutelage.settings.rl import RLSettings
 from tutelage.train.stage import setup_for, show_preflight, show_sides, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"

@@ -29,14 +29,13 @@ from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
 from tutelage.rollout.sample import GROUP
 from tutelage.runs import result_folder
 from tutelage.settings.groups import PlanSettings
+from tutelage.settings.rl import PPOSettings, RLSettings
 from tutelage.settings.rollout import SampleSettings
 from tutelage.settings.train import (
     DPOSettings,
     LoraSettings,
-    PPOSettings,
     PretrainSettings,
     RewardSettings,
-    RLSettings,
     SFTSettings,
     TrainSettings,
 )

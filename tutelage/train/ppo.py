@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,19 +25,18 @@ from tutelage.models.loading import load_tokenizer, same_tokenizer
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
-from tutelage.ops.kl import k2
-from tutelage.ops.losses import clipped_policy, clipped_value
+from tutelage.ops.losses import clipped_value
 from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, whiten
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
 from tutelage.runs import Run, result_folder
-from tutelage.seeds import rng
-from tutelage.settings.train import PPOSettings as Settings
+from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
 from tutelage.train.onpolicy import BEST, on_policy
+from tutelage.train.policy_update import Objective, passes, policy_now, policy_terms
 from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
@@ -80,45 +78,21 @@ class PPO:
         self._settings, self._world, self._log = settings, world, log
 
     def batches(self, step: int) -> Updates:
-        """Rollouts of the current policy, `ppo_epochs` times, in `minibatches` parts; fewer when it has moved too far."""
-        settings = self._settings
+        """Rollouts of the current policy with advantages and returns, as often as `inner_epochs` says."""
         batch, first = self._collect(step)
-        for epoch in range(settings.ppo_epochs):
-            order = rng(settings.seed, "minibatches", step, epoch).permutation(len(batch))
-            for part in np.array_split(order, settings.minibatches):
-                update = batch if settings.minibatches == 1 else batch.take(part.tolist())
-                moved = yield [update.with_fields(**first)]
-                first = {}
-                if moved["policy/approxkl_avg"] > settings.max_approx_kl:
-                    return
+        yield from passes(batch, first, self._settings, step)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Clipped policy loss, clipped value loss, entropy bonus: means over response tokens."""
         settings, mask, known = self._settings, batch.loss_mask, batch.per_token
-        logprobs, entropy, values = self._now(batch)
-        log_ratio = logprobs - known["old_logprobs"]
-        policy_loss, clipped = clipped_policy(
-            logprobs,
-            known["old_logprobs"],
-            known["advantages"],
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-        )
+        logprobs, entropy = policy_now(self._policy, batch, settings)
+        values = known["now/values"] if "now/values" in known else self._critic.values(batch)
+        terms, metrics = policy_terms(batch, logprobs, entropy, settings, Objective(), 0.0)
         value_loss = clipped_value(values, known["values"], known["returns"], clip=settings.value_clip)
-        terms = {
-            "policy": Term(masked_sum(policy_loss * known["importance"], mask), "tokens"),
-            "value": Term(masked_sum(value_loss, mask), "tokens"),
-        }
-        if entropy is not None:
-            terms["entropy"] = Term(masked_sum(entropy, mask), "tokens", -settings.entropy_coef)
-        metrics = {
-            "policy/approxkl_avg": k2(log_ratio),
-            "policy/clipfrac_avg": clipped.float(),
-            "val/clipfrac_avg": ((values - known["values"]).abs() > settings.value_clip).float(),
-            "val/ratio": log_ratio.exp(),
-        }
-        sums = {name: Sum(masked_sum(value.detach(), mask), "tokens") for name, value in metrics.items()}
-        return Loss(terms, sums)
+        terms["value"] = Term(masked_sum(value_loss, mask), "tokens")
+        far = ((values - known["values"]).abs() > settings.value_clip).float()
+        metrics["val/clipfrac_avg"] = Sum(masked_sum(far, mask), "tokens")
+        return Loss(terms, metrics)
 
     def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]]:
         """The step's rollouts with advantages and returns; and what the first update may take over, where that is about all
@@ -155,15 +129,6 @@ class PPO:
         spread = [torch.zeros_like(values).masked_scatter(mask, value) for value in flat]
         return spread[0], spread[1]
 
-    def _now(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(log-probabilities, entropies or None, values) as they are now; from the batch where it brings them along."""
-        known, settings = batch.per_token, self._settings
-        if "now/values" in known:
-            return known["now/logprobs"], known.get("now/entropy"), known["now/values"]
-        wanted = settings.entropy_coef > 0
-        policy = self._policy(batch, settings.temperature, wanted)
-        return policy.logprobs, policy.entropy, self._critic.values(batch)
-
     def _old_values(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:
         """float32 [N]: the critic's values before the update; and, with the policy's live forward, its own."""
         critic, live, batch = self._critic, experience.live, experience.batch
@@ -172,8 +137,7 @@ class PPO:
             return forward_pass(critic.model, critic.values, batch, "tokens", limit, self._world), {}
         with self._world.autocast():
             values = critic.values(batch)
-        first = {"now/logprobs": live.logprobs, "now/values": values}
-        return values.detach(), first if live.entropy is None else {**first, "now/entropy": live.entropy}
+        return values.detach(), {**experience.live_fields, "now/values": values}
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
