@@ -37,8 +37,8 @@ from tutelage.settings.train import DPOSettings
 from tutelage.train.dpo import DPO
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO, Critic
-from tutelage.train.reinforce import Reinforce
 from tutelage.train.reference import reference_logprobs
+from tutelage.train.reinforce import Reinforce
 
 WORLD = oracle()
 PROMPT = Prompt("start")

@@ -30,7 +30,8 @@ from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
-SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5}
+SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
+PRACTISING = ("ppo", "reinforce")  # commands that learn from scores of their own responses
 
 
 @dataclass
@@ -280,7 +281,7 @@ def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
         drawn, rows = curves.draw(run, _slot(run))
         page.training += [Markup(svg) for svg in drawn]
         page.rows += rows
-    same = [run for run in runs if run.command == "ppo"]
+    same = [run for run in runs if run.command in PRACTISING]
     slots = slots_of([run.name for run in same])
     figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
     page.frontier = Markup(figure)

@@ -127,18 +127,14 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
 def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict[str, Any]) -> list[Role]:
     """What stands around a policy that learns by practising; with adapters frozen weights are shared."""
     judge = result_folder(settings.reward_model)
+    critic = isinstance(settings, PPOSettings)
     if settings.lora_rank:
         adapter = read_adapter(Path(judge).parent / "adapter")
         base = "policy" if adapter and adapter.is_on(start) else ""
-        return [
-            Role("critic", judge, "values", beside="reward model", **own),
-            Role("reward model", judge, "scores", dtype=arithmetic, beside=base),
-        ]
-    found = [
-        Role("critic", judge, "values", **own),
-        Role("reference", start),
-        Role("reward model", judge, "scores", dtype=arithmetic),
-    ]
+        beside = [Role("critic", judge, "values", beside="reward model", **own)] if critic else []
+        return [*beside, Role("reward model", judge, "scores", dtype=arithmetic, beside=base)]
+    found = [Role("critic", judge, "values", **own)] if critic else []
+    found += [Role("reference", start), Role("reward model", judge, "scores", dtype=arithmetic)]
     copied = arithmetic != torch.float32
     return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
 
@@ -160,7 +156,7 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
     if isinstance(settings, RLSettings):
         length = settings.max_prompt_length + settings.max_new_tokens
         units = settings.batch_size * settings.samples
-        units = -(-units // settings.minibatches) if isinstance(settings, PPOSettings) else units
+        units = -(-units // settings.minibatches)
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
     if isinstance(settings, SampleSettings):
         return Shape(1, 1, 2, 1)
