@@ -164,7 +164,7 @@ COMMANDS = (
         "reinforce",
         "tutelage.train.reinforce",
         "rl.ReinforceSettings",
-        "Optimise a policy without a critic: RLOO, GRPO and their kin.",
+        "Optimise a policy without a critic (RLOO, GRPO).",
         "Learning from feedback",
     ),
     Command(

@@ -34,6 +34,7 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
         "Tokens per forward pass; changes memory and speed, never a gradient. The first pass over rollouts that fit into one "
         "is made only once.",
         unit="tokens",
+        everyday=False,
         changes_result=False,
         ge=1,
     )
@@ -129,7 +130,7 @@ class ReinforceSettings(RLSettings):
     )
     batch_size: int = setting(16, "Prompts per step.", unit="prompts", ge=1)
     samples: int = setting(4, "Responses per prompt and step.", unit="responses", ge=1)
-    inner_epochs: int = setting(1, "Passes over each step's responses.", unit="epochs", ge=1)
+    inner_epochs: int = setting(1, "Passes over each step's responses.", unit="epochs", everyday=False, ge=1)
     advantage: Advantage = setting(
         "leave-one-out",
         "What is taken from a response's reward: none, the mean of the batch, of the prompt's other responses, of the "
@@ -139,16 +140,19 @@ class ReinforceSettings(RLSettings):
         "token",
         "Where the policy has moved since sampling: each token's ratio is clipped, the product over a response (sequence), "
         "their geometric mean (sequence-mean), or none (one update per step only).",
+        everyday=False,
     )
     reduction: Reduction = setting(
         "token-mean",
         "How losses of tokens become one: mean over all tokens; sum over a response, mean over responses; mean over each "
         "response, then over responses; or sum divided by max_new_tokens (constant).",
+        everyday=False,
     )
     kl: KL = setting(
         "k1-reward",
         "Where the KL to the reference stands and how it is estimated; k1-loss, k3-loss, k2-reward and k3-reward are known to "
         "miss the optimum and are there to be compared with.",
+        everyday=False,
     )
     credit: Literal["response", "tokens"] = setting(
         "response",
