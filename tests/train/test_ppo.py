@@ -47,7 +47,7 @@ from tutelage.train.ppo import PPO, Critic
 
 def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
     """The published example: lambda .95, V = .4, score 1, four tokens -> the score reaches the end undiscounted."""
-    rewards = token_rewards(torch.zeros(4 + 2), torch.tensor([1.0, 1.0]), [4, 2], kl_coef=0.1)
+    rewards = token_rewards(torch.zeros(4 + 2), torch.tensor([1.0, 1.0]), [4, 2])
     assert rewards.tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     advantages, _ = gae(rewards, torch.full((2, 4), 0.4), mask, gamma=1.0, gae_lambda=0.95)
@@ -57,20 +57,20 @@ def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
 
 def test_token_rewards_charge_the_kl_where_it_arises() -> None:
     log_ratio = torch.tensor([0.5, -0.25, 1.0])
-    rewards = token_rewards(log_ratio, torch.tensor([2.0, -1.0]), [2, 1], kl_coef=0.2)
+    rewards = token_rewards(0.2 * log_ratio, torch.tensor([2.0, -1.0]), [2, 1])
     assert rewards.flatten().tolist() == pytest.approx([-0.1, 0.05 + 2.0, -0.2 - 1.0, 0.0])
     assert rewards.sum().item() == pytest.approx(2.0 - 1.0 - 0.2 * float(log_ratio.sum()))
 
 
 def test_kl_controller_matches_the_published_step() -> None:
-    controller = KLController(0.2, target=6.0, horizon=10_000.0)
+    controller = KLController(settings_for(kl_coef=0.2, kl_target=6.0, kl_horizon=10_000.0))
     controller.update(12.0, episodes=512)
     assert float(controller.kl_coef) == pytest.approx(0.202048)
     controller.update(6.0, episodes=512)
     assert float(controller.kl_coef) == pytest.approx(0.202048)
     controller.update(0.0, episodes=512)
     assert float(controller.kl_coef) < 0.202048
-    fixed = KLController(0.2, target=0.0, horizon=1.0)
+    fixed = KLController(settings_for(kl_coef=0.2, kl_horizon=1.0))
     fixed.update(100.0, episodes=512)
     assert float(fixed.kl_coef) == 0.2
 

@@ -7,6 +7,7 @@ import math
 from io import StringIO
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -14,8 +15,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from tests.oracle import BETA, TabularPolicy, divergence
 from tests.train.making import CPU, make_model, make_tokenizer
-from tests.train.test_oracle import run_reinforce
+from tests.train.test_oracle import WORLD, distance, run_reinforce
 from tutelage.data.batch import TokenBatch
 from tutelage.data.responses import response_batch
 from tutelage.launch import launch
@@ -24,12 +26,13 @@ from tutelage.records import Prompt, Response
 from tutelage.resume import read_metrics
 from tutelage.settings.base import load, to_yaml
 from tutelage.settings.presets import PRESETS
-from tutelage.settings.rl import KL, WRONG_KL, Clip, Reduction, ReinforceSettings
+from tutelage.settings.rl import KL, WRONG_KL, Clip, PPOSettings, Reduction, ReinforceSettings
 from tutelage.train.fit import accumulate
 from tutelage.train.policy_update import Objective, policy_terms
 from tutelage.train.reinforce import Reinforce, explain
 
 LENGTHS = (3, 1, 5)
+MULTIPLIER = 0.7592431347
 ADVANTAGES = (1.0, -2.0, 0.5)
 
 
@@ -54,7 +57,7 @@ def gradient(objective: Objective, moved: float = 0.0, **changes: Any) -> tuple[
     """(loss, its gradient by every response token's log-probability), divided as `fit` divides it."""
     batch = a_batch()
     logprobs = (batch.per_token["old_logprobs"] + moved * batch.loss_mask).requires_grad_()
-    terms, _ = policy_terms(batch, logprobs, None, settings_for(**changes), objective, kl_coef=0.1)
+    terms, _ = policy_terms(batch, logprobs, settings_for(**changes), objective, kl_coef=0.1)
     loss = sum(term.sum * term.weight / batch.units()[term.per] for term in terms.values())
     loss.backward()
     assert not logprobs.grad[~batch.loss_mask].any()
@@ -114,7 +117,7 @@ def test_no_gradient_depends_on_the_micro_batch(changes: dict[str, Any]) -> None
     for tokens in (4096, 8):
         settings = settings_for(micro_batch_tokens=tokens, **changes)
         model = make_model(tokenizer)
-        algorithm = Reinforce(model, None, settings, lambda _: None)  # type: ignore[arg-type]
+        algorithm = Reinforce(model, SimpleNamespace(kept={}), settings, lambda _: None)  # type: ignore[arg-type]
         accumulate(algorithm, [a_batch()], tokens, CPU)
         found.append({name: p.grad.clone() for name, p in model.named_parameters()})
     for name, one in found[0].items():
@@ -185,10 +188,64 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
 )
 def test_where_each_choice_ends(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:
     """In the enumerable world, through the real loop: KL(policy || optimum) after 200 steps."""
-    from tests.train.test_oracle import BETA, distance
-
     policy, _ = run_reinforce(tmp_path / "run", 200, **{"kl_coef": BETA, **changes})
     assert low - 1e-6 <= distance(policy) <= high
+
+
+def best(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "optimum"),
+    [
+        ({"entropy_coef": 0.3}, lambda ref, r: (BETA * ref + r) / (BETA + 0.3)),
+        (
+            {"ref_refresh": 150},
+            lambda ref, r: ref + 2 * r / BETA,
+        ),  # twice the reward, since it was paid for twice
+        ({"kl_budget": 0.3}, lambda ref, r: ref + r / MULTIPLIER),
+    ],
+    ids=["entropy", "refresh", "budget"],
+)
+def test_other_objectives_reach_their_own_optima(
+    tmp_path: Path, changes: dict[str, Any], optimum: Any
+) -> None:
+    """Known in closed form; the multiplier of a budget of .3 nats is the one whose best policy is so far away."""
+    plain = {"clip": "none", "reduction": "sequence-sum", "kl_coef": BETA}
+    policy, run = run_reinforce(tmp_path / "run", 300, **plain, **changes)
+    found = TabularPolicy(policy.host.score.weight.detach().T).sequence_logprobs().detach().double()
+    ref = WORLD.ref_logprobs
+    assert divergence(found, best(optimum(ref, WORLD.rewards))) < 0.015
+    assert divergence(found, best(ref + WORLD.rewards / BETA)) > 0.03
+    if "kl_budget" in changes:
+        assert float(divergence(best(ref + WORLD.rewards / MULTIPLIER), ref)) == pytest.approx(0.3, abs=1e-6)
+        assert float(divergence(found, ref)) == pytest.approx(0.3, rel=0.02)
+        assert abs(read_metrics(run.folder)[-1]["objective/kl_coef"] - MULTIPLIER) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kl_target": 1.0, "kl_budget": 2.0}, "kl_target=1 and kl_budget=2 both move kl_coef"),
+        ({"kl_budget": 2.0, "kl_coef": 0.0}, "kl_budget moves kl_coef, which cannot start at 0"),
+        ({"ref_refresh": 5, "lora_rank": 2}, "ref_refresh=5 needs a reference of its own"),
+    ],
+)
+def test_controls_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
+    for settings in (ReinforceSettings, PPOSettings):
+        with pytest.raises(ValueError, match=said):
+            load(settings, ["prompts=-", *(f"{key}={value}" for key, value in changes.items())])
+
+
+def test_scores_are_held_within_their_bound(tmp_path: Path) -> None:
+    _, run = run_reinforce(tmp_path / "run", 1, score_clip=0.5)
+    free = read_metrics(run_reinforce(tmp_path / "free", 1)[1].folder)[0]
+    line = read_metrics(run.folder)[0]
+    assert (
+        line["objective/scores_std"] < free["objective/scores_std"] and abs(line["objective/scores"]) <= 0.5
+    )
 
 
 def command_settings(tmp_path: Path, **changes: Any) -> ReinforceSettings:

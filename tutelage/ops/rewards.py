@@ -11,16 +11,15 @@ from tutelage.ops.masked import mask_from_lengths, pad, whiten
 
 
 def token_rewards(
-    divergence: Tensor, scores: Tensor, lengths: Sequence[int], kl_coef: float, whiten_rewards: bool = False
+    charges: Tensor, scores: Tensor, lengths: Sequence[int], whiten_rewards: bool = False
 ) -> Tensor:
-    """float32 [B, T], right-padded: -kl_coef * divergence at every response token, plus the score at the last one.
+    """float32 [B, T], right-padded: minus what each response token is charged, plus the score at the last one.
 
-    divergence: float32 [M], the estimate of the KL at each response token, flat: k1, log policy - log reference, unless
-    somebody wants to see what others do.  scores: float32 [B].
+    charges: float32 [M], flat; kl_coef times log policy - log reference, say.  scores: float32 [B].
     `whiten_rewards` scales them to unit variance and leaves the mean where it is.  (Ziegler et al. 2019, arXiv
     1909.08593, eq. 2, with the KL where it arises.)
     """
-    rewards = pad(-kl_coef * divergence, lengths)
+    rewards = pad(-charges, lengths)
     last = torch.tensor(lengths, device=rewards.device) - 1
     rewards[torch.arange(len(lengths), device=rewards.device), last] += scores
     if whiten_rewards:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
@@ -37,15 +37,15 @@ class Experience:
 
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
     before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
-    `loss_mask`.  scores: float32 [B].  group: int64 [B], which of the step's prompts each response answers.  live: the
-    forward that gave `old_logprobs`, still differentiable, where one was asked for and one micro-batch held everything.
+    `loss_mask`.  scores: float32 [B].  group: int64 [B], which of the step's prompts each response answers.  live:
+    `old_logprobs` with the graph of the forward that gave them, where one was asked for and one micro-batch held everything.
     """
 
     responses: list[Response]
     batch: TokenBatch
     scores: Tensor
     group: Tensor
-    live: TokenLogprobs | None = None
+    live: Tensor | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -77,10 +77,7 @@ class Experience:
     @property
     def live_fields(self) -> dict[str, Tensor]:
         """What the first update may take over from the forward that is there already; {} where there is none."""
-        if self.live is None:
-            return {}
-        found = {"now/logprobs": self.live.logprobs}
-        return found if self.live.entropy is None else {**found, "now/entropy": self.live.entropy}
+        return {} if self.live is None else {"now/logprobs": self.live}
 
     def importance(self, cap: float) -> Tensor:
         """float32 [N]: min(policy / sampler, cap) of every response token, which makes a mean over what the sampler drew one
@@ -98,6 +95,7 @@ class Experience:
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
             "objective/kl": kl,
+            "objective/kl_coef": kl_coef,
             "objective/non_score_reward": -kl_coef * kl,
             "objective/rlhf_reward": score - kl_coef * kl,
             "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
@@ -130,6 +128,11 @@ class Rollouts:
         self._judge = Ends(judge, settings.missing_eos_score)
         self._settings, self._world, self._console = settings, world, console
 
+    @property
+    def kept(self) -> dict[str, nn.Module]:
+        """What changes in here as a run goes on, by name: it belongs into every checkpoint."""
+        return {"reference": self._ref} if self._ref is not None and self._settings.ref_refresh else {}
+
     def collect(self, step: int, live: bool = False) -> Experience:
         """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
 
@@ -137,6 +140,8 @@ class Rollouts:
         not make it again.
         """
         settings = self._settings
+        if settings.ref_refresh and step and step % settings.ref_refresh == 0:
+            self._refresh_reference()
         rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
         return self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
 
@@ -151,9 +156,9 @@ class Rollouts:
         responses = self._generate(prompts, step, samples)
         per_response = [row for row in rows for _ in range(samples)]
         batch = response_batch(responses, per_response).to(self._world.device)
-        scores = [score.value for score in scores_of(self._judge, responses)]
+        scores = [self._bounded(score.value) for score in scores_of(self._judge, responses)]
         kept = self._live(batch) if live else None
-        old = self._old(batch) if kept is None else kept.logprobs.detach()
+        old = self._pass(self._policy, batch) if kept is None else kept.detach()
         fields = {
             "old_logprobs": old,
             "ref_logprobs": self._ref_logprobs(batch),
@@ -168,6 +173,17 @@ class Rollouts:
             group.to(device),
             kept,
         )
+
+    def _bounded(self, score: float) -> float:
+        most = self._settings.score_clip
+        return min(max(score, -most), most) if most else score
+
+    @torch.no_grad()
+    def _refresh_reference(self) -> None:
+        """The policy as it is becomes the reference."""
+        assert self._ref is not None, "an adapter that is switched off cannot be another reference"
+        for own, new in zip(self._ref.parameters(), self._policy.parameters(), strict=True):
+            own.copy_(new)
 
     def _calibrate(self, step: int) -> None:
         """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
@@ -187,17 +203,14 @@ class Rollouts:
             Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step),
         )
 
-    def _live(self, batch: TokenBatch) -> TokenLogprobs | None:
-        """The policy's forward with its graph; None where it takes several micro-batches or ranks: each that waits takes
-        as much memory as an update does at a time."""
+    def _live(self, batch: TokenBatch) -> Tensor | None:
+        """The policy's log-probabilities with their graph; None where it takes several micro-batches or ranks: each that
+        waits takes as much memory as an update does at a time."""
         limit = self._settings.micro_batch_tokens
         if self._world.size > 1 or len(batch.groups(limit, self._policy.pads)) > 1:
             return None
         with self._world.autocast():
             return self._logprobs(self._policy, batch)
-
-    def _old(self, batch: TokenBatch) -> Tensor:
-        return self._pass(self._policy, batch)
 
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
@@ -206,14 +219,11 @@ class Rollouts:
     def _pass(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
         """float32 [N]: log-probabilities under a model, without a graph."""
         limit, world = self._settings.micro_batch_tokens, self._world
-        return forward_pass(
-            model, lambda part: self._logprobs(model, part).logprobs, batch, "tokens", limit, world
-        )
+        return forward_pass(model, lambda part: self._logprobs(model, part), batch, "tokens", limit, world)
 
-    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> TokenLogprobs:
-        entropy = model is self._policy and self._settings.entropy_coef > 0
-        found: TokenLogprobs = model(batch, self._settings.temperature, entropy)
-        return found
+    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
+        found: TokenLogprobs = model(batch, self._settings.temperature)
+        return found.logprobs
 
 
 def _sampled(responses: Sequence[Response], batch: TokenBatch) -> Tensor:

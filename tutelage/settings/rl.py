@@ -67,7 +67,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
         everyday=False,
         ge=0,
     )
-    entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", everyday=False, ge=0)
+    score_clip: float = setting(
+        0.0, "Scores are held within plus and minus this; 0 = no bound.", everyday=False, ge=0
+    )
+    entropy_coef: float = setting(
+        0.0, "Weight of the entropy of responses, in the reward.", unit="score per nat", everyday=False, ge=0
+    )
     kl_target: float = setting(
         0.0,
         "Adapt kl_coef towards this KL per response; 0 keeps it fixed.",
@@ -76,6 +81,27 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
         ge=0,
     )
     kl_horizon: float = setting(10000.0, "How slowly kl_coef adapts.", unit="episodes", everyday=False, gt=0)
+    kl_budget: float = setting(
+        0.0,
+        "Hold the KL per response at most at this, with kl_coef as the Lagrange multiplier; 0 = no budget.",
+        unit="nats",
+        everyday=False,
+        ge=0,
+    )
+    kl_budget_rate: float = setting(
+        0.02,
+        "How fast the multiplier moves: its logarithm changes by this times KL / kl_budget - 1, per step.",
+        everyday=False,
+        gt=0,
+        le=1,
+    )
+    ref_refresh: int = setting(
+        0,
+        "The policy becomes its own reference every so many steps; 0 = the reference stays.",
+        unit="steps",
+        everyday=False,
+        ge=0,
+    )
     max_approx_kl: float = setting(
         0.03,
         "End a step's passes early when the policy has moved further than this.",
@@ -84,6 +110,21 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
         gt=0,
     )
     adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", everyday=False, gt=0)
+
+    @model_validator(mode="after")
+    def _has_one_control_of_the_kl(self) -> Self:
+        if self.kl_target and self.kl_budget:
+            raise ValueError(
+                f"kl_target={self.kl_target:g} and kl_budget={self.kl_budget:g} both move kl_coef: set one of them to 0"
+            )
+        if self.kl_budget and not self.kl_coef:
+            raise ValueError("kl_budget moves kl_coef, which cannot start at 0: set kl_coef=0.05, say")
+        if self.ref_refresh and self.lora_rank:
+            raise ValueError(
+                f"ref_refresh={self.ref_refresh} needs a reference of its own, but with lora_rank={self.lora_rank} the "
+                "reference is the policy without its adapter: set one of them to 0"
+            )
+        return self
 
 
 class PPOSettings(RLSettings):

@@ -14,6 +14,7 @@ from tutelage.models.policy import PolicyModule
 from tutelage.ops.kl import ESTIMATORS, k2
 from tutelage.ops.losses import clipped_policy
 from tutelage.ops.masked import masked_sum, segment_sum
+from tutelage.rollout.experience import Experience
 from tutelage.seeds import rng
 from tutelage.settings.rl import RLSettings
 from tutelage.train.algorithm import Sum, Term, Updates
@@ -44,24 +45,31 @@ def passes(batch: TokenBatch, first: Mapping[str, Tensor], settings: RLSettings,
                 return
 
 
-def policy_now(policy: PolicyModule, batch: TokenBatch, settings: RLSettings) -> tuple[Tensor, Tensor | None]:
-    """(log-probabilities, entropies or None) [N] as they are now; from the batch where it brings them along."""
-    known = batch.per_token
-    if "now/logprobs" in known:
-        return known["now/logprobs"], known.get("now/entropy")
-    found = policy(batch, settings.temperature, settings.entropy_coef > 0)
-    return found.logprobs, found.entropy
+def charges(experience: Experience, kl_coef: float, entropy_coef: float, estimator: str = "k1") -> Tensor:
+    """float32 [M]: what each response token costs, in units of the score: the KL to the reference, and less entropy.
+
+    entropy_coef x log policy: the objective gains entropy_coef x the entropy of whole responses, whose optimum is
+    ~ (reference^kl_coef exp(score))^(1 / (kl_coef + entropy_coef)) (maximum-entropy RL).
+    """
+    mask = experience.batch.loss_mask
+    kl = ESTIMATORS[estimator](experience.log_ratio[mask])
+    return kl_coef * kl + entropy_coef * experience.batch.per_token["old_logprobs"][mask]
+
+
+def policy_now(policy: PolicyModule, batch: TokenBatch, settings: RLSettings) -> Tensor:
+    """[N]: log-probabilities as they are now; from the batch where it brings them along."""
+    known = batch.per_token.get("now/logprobs")
+    return policy(batch, settings.temperature).logprobs if known is None else known
 
 
 def policy_terms(
     batch: TokenBatch,
     logprobs: Tensor,
-    entropy: Tensor | None,
     settings: RLSettings,
     objective: Objective,
     kl_coef: float,
 ) -> tuple[dict[str, Term], dict[str, Sum]]:
-    """Terms and metrics of the policy: clipped surrogate, KL, entropy bonus, all reduced in the same way.
+    """Terms and metrics of the policy: clipped surrogate and KL, both reduced in the same way.
 
     The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N].
     """
@@ -85,8 +93,6 @@ def policy_terms(
     terms = {"policy": reduced(loss * share * known["importance"])}
     if objective.kl:
         terms["kl"] = reduced(ESTIMATORS[objective.kl](logprobs - known["ref_logprobs"]), kl_coef)
-    if entropy is not None:
-        terms["entropy"] = reduced(entropy, -settings.entropy_coef)
     metrics = {
         "policy/approxkl_avg": k2(moved),
         "policy/clipfrac_avg": clipped.float(),

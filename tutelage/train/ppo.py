@@ -36,7 +36,7 @@ from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
 from tutelage.train.onpolicy import BEST, on_policy
-from tutelage.train.policy_update import Objective, passes, policy_now, policy_terms
+from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
 from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
@@ -67,12 +67,13 @@ class PPO:
         world: World,
         log: Log,
     ) -> None:
-        self._controller = KLController(settings.kl_coef, settings.kl_target, settings.kl_horizon)
+        self._controller = KLController(settings)
         self.trained: dict[str, nn.Module] = {
             "policy": policy,
             "critic": critic.model,
             "kl_controller": self._controller,
             "calibration": critic.calibration,
+            **rollouts.kept,
         }
         self._policy, self._critic, self._rollouts = policy, critic, rollouts
         self._settings, self._world, self._log = settings, world, log
@@ -83,11 +84,11 @@ class PPO:
         yield from passes(batch, first, self._settings, step)
 
     def loss(self, batch: TokenBatch) -> Loss:
-        """Clipped policy loss, clipped value loss, entropy bonus: means over response tokens."""
+        """Clipped policy loss, clipped value loss: means over response tokens."""
         settings, mask, known = self._settings, batch.loss_mask, batch.per_token
-        logprobs, entropy = policy_now(self._policy, batch, settings)
+        logprobs = policy_now(self._policy, batch, settings)
         values = known["now/values"] if "now/values" in known else self._critic.values(batch)
-        terms, metrics = policy_terms(batch, logprobs, entropy, settings, Objective(), 0.0)
+        terms, metrics = policy_terms(batch, logprobs, settings, Objective(), 0.0)
         value_loss = clipped_value(values, known["values"], known["returns"], clip=settings.value_clip)
         terms["value"] = Term(masked_sum(value_loss, mask), "tokens")
         far = ((values - known["values"]).abs() > settings.value_clip).float()
@@ -119,8 +120,8 @@ class PPO:
     def _advantages(self, experience: Experience, values: Tensor, kl_coef: float) -> tuple[Tensor, Tensor]:
         """Whitened advantages and returns, float32 [N]."""
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
-        log_ratio = experience.log_ratio[mask]
-        rewards = token_rewards(log_ratio, experience.scores, lengths, kl_coef, settings.whiten_rewards)
+        charged = charges(experience, kl_coef, settings.entropy_coef)
+        rewards = token_rewards(charged, experience.scores, lengths, settings.whiten_rewards)
         real = mask_from_lengths(lengths).to(values.device)
         advantages, returns = gae(
             rewards, pad(values[mask], lengths), real, gamma=settings.gamma, gae_lambda=settings.gae_lambda

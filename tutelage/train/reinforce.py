@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import PolicyModule
 from tutelage.ops.advantages import baseline, gae
-from tutelage.ops.kl import ESTIMATORS
 from tutelage.ops.masked import mask_from_lengths, unpad, whiten
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
@@ -31,7 +30,7 @@ from tutelage.train.algorithm import Loss, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
 from tutelage.train.onpolicy import BEST, on_policy
-from tutelage.train.policy_update import Objective, passes, policy_now, policy_terms
+from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
 from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
@@ -41,8 +40,12 @@ class Reinforce:
     """The algorithm: rollouts as batches, the policy's loss.  `log` takes the metrics of rollouts."""
 
     def __init__(self, policy: PolicyModule, rollouts: Rollouts, settings: Settings, log: Log) -> None:
-        self._controller = KLController(settings.kl_coef, settings.kl_target, settings.kl_horizon)
-        self.trained: dict[str, nn.Module] = {"policy": policy, "kl_controller": self._controller}
+        self._controller = KLController(settings)
+        self.trained: dict[str, nn.Module] = {
+            "policy": policy,
+            "kl_controller": self._controller,
+            **rollouts.kept,
+        }
         self._policy, self._rollouts, self._settings, self._log = policy, rollouts, settings, log
         self._kl, _, self._kl_place = settings.kl.partition("-")
         in_loss = self._kl if self._kl_place == "loss" else ""
@@ -63,16 +66,16 @@ class Reinforce:
 
     def loss(self, batch: TokenBatch) -> Loss:
         """The policy's loss; see `policy_update`."""
-        logprobs, entropy = policy_now(self._policy, batch, self._settings)
-        kl_coef = float(self._controller.kl_coef)
-        return Loss(*policy_terms(batch, logprobs, entropy, self._settings, self._objective, kl_coef))
+        logprobs, kl_coef = policy_now(self._policy, batch, self._settings), float(self._controller.kl_coef)
+        return Loss(*policy_terms(batch, logprobs, self._settings, self._objective, kl_coef))
 
     def _advantages(self, experience: Experience, kl_coef: float) -> Tensor:
         """float32 [N], 0 outside of responses."""
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
         real = mask_from_lengths(lengths).to(mask.device)
-        divergence = ESTIMATORS.get(self._kl, ESTIMATORS["k1"])(experience.log_ratio[mask])
-        rewards = token_rewards(divergence, experience.scores, lengths, kl_coef)
+        estimator = self._kl if self._kl_place else "k1"
+        charged = charges(experience, kl_coef, settings.entropy_coef, estimator)
+        rewards = token_rewards(charged, experience.scores, lengths)
         whole = rewards.double().sum(1)
         base, spread = baseline(whole, experience.group, settings.advantage)
         paid = (
