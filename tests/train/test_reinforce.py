@@ -180,7 +180,7 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
         ({"advantage": "group-std", "reduction": "sequence-mean"}, 0.0, 1e-3),
         ({"advantage": "group", "kl": "k2-loss"}, 0.007, 0.0115),  # predicted: .0090, kl_coef K / (K - 1)
         ({"advantage": "group", "kl": "k3-loss"}, 0.05, 0.085),
-        ({"advantage": "group-std", "kl": "k2-loss"}, 1.2, 2.2),
+        ({"advantage": "group-std", "kl": "k2-loss"}, 0.3, 2.5),  # and growing
         ({"kl": "k3-reward"}, 0.4, 1.2),
         ({"kl": "k1-loss", "reduction": "sequence-sum"}, 0.4, 3.0),
     ],

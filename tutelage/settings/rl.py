@@ -11,10 +11,10 @@ from pydantic import model_validator
 from tutelage.settings.base import setting
 from tutelage.settings.groups import GeneratingSettings, RowSettings, Source, run_folder
 from tutelage.settings.presets import PRESETS
-from tutelage.settings.train import LoraSettings, TrainSettings
+from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
 
-class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
+class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, MixSettings):
     """What every command has that samples responses, scores them and learns from the scores."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")

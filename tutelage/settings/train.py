@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tutelage.settings.base import Made, setting
+from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
     CutSettings,
     DataSettings,
@@ -195,6 +195,23 @@ class PretrainSettings(TrainSettings, DataSettings):
     )
 
 
+class MixSettings(Settings):
+    """Text that is trained on beside everything else, in the same updates."""
+
+    mix_data: Source = setting(
+        "",
+        "Pretraining text to mix into every update: a file, a glob, or hub:OWNER/NAME; empty: none.",
+        everyday=False,
+    )
+    mix_coef: float = setting(
+        1.0, "Weight of its loss (nats per token): gamma of PPO-ptx.", everyday=False, gt=0
+    )
+    mix_batch_size: int = setting(8, "Rows of text per update.", unit="rows", everyday=False, ge=1)
+    mix_length: int = setting(
+        512, "Longest row of text; documents are packed into rows.", unit="tokens", everyday=False, ge=2
+    )
+
+
 class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
@@ -252,7 +269,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     )
 
 
-class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings):
+class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings, MixSettings):
     """Optimise the policy on comparisons directly (DPO, sigmoid loss)."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")

@@ -23,6 +23,8 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
 from tutelage.settings.rl import RLSettings
+from tutelage.train.algorithm import Algorithm
+from tutelage.train.mix import mixed
 from tutelage.train.stage import setup_for, show_preflight, show_sides, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"
@@ -50,6 +52,13 @@ class OnPolicy:
     steps: int
     evaluate: Callable[[], dict[str, float]] | None
     place: Callable[[int], Place | None]  # of a prompt, in its file
+
+    def with_text(
+        self, algorithm: Algorithm, settings: RLSettings, run: Run
+    ) -> tuple[Algorithm, Callable[[int], Place | None]]:
+        """The algorithm with the text that the settings mix in, and where its rows stand."""
+        updates = settings.inner_epochs * settings.minibatches
+        return mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
 
 
 def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:

@@ -152,7 +152,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     policy_path = result_folder(settings.model)
     model = start.setup.critic(reward_path, start.policy, policy_path, start.reward_model)
     critic = Critic(model, start.calibration)
-    algorithm = PPO(start.policy, critic, start.rollouts, settings, world, run.log)
+    algorithm, place = start.with_text(
+        PPO(start.policy, critic, start.rollouts, settings, world, run.log), settings, run
+    )
     fit(
         algorithm,
         settings,
@@ -162,6 +164,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=start.tokenizer,
         evaluate=start.evaluate,
         best=BEST,
-        place=start.place,
+        place=place,
     )
     return export(run, start.policy, start.tokenizer, settings)

@@ -108,8 +108,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     explain(settings, run.console)
     start = on_policy(settings, world, run)
+    algorithm, place = start.with_text(
+        Reinforce(start.policy, start.rollouts, settings, run.log), settings, run
+    )
     fit(
-        Reinforce(start.policy, start.rollouts, settings, run.log),
+        algorithm,
         settings,
         world,
         run,
@@ -117,6 +120,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=start.tokenizer,
         evaluate=start.evaluate,
         best=BEST,
-        place=start.place,
+        place=place,
     )
     return export(run, start.policy, start.tokenizer, settings)
