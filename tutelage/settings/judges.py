@@ -77,7 +77,7 @@ class ModelPart(RewardPart):
 class EnsemblePart(RewardPart):
     """Several reward models that speak with one voice."""
 
-    judge: list[str] = setting(..., "The reward models.", min_length=2)
+    judge: list[str] = setting(..., "The reward models.")
     combine: Literal["mean", "worst", "uncertainty"] = setting(
         "mean",
         "How their scores, each in its own standard deviations, become one: mean; worst (the lowest); uncertainty (the mean "
@@ -90,6 +90,10 @@ class EnsemblePart(RewardPart):
     @field_validator("judge")
     @classmethod
     def _models(cls, judges: list[str]) -> list[str]:
+        if len(judges) < 2:
+            raise ValueError(
+                "an ensemble has at least two reward models: name another, or write one without brackets"
+            )
         for number, judge in enumerate(judges):
             if kind_of(judge) is not ModelPart:
                 raise ValueError(
@@ -195,6 +199,10 @@ def read_part(part: Any, where: str) -> AnyPart:
     if not isinstance(given, Mapping):
         raise ValueError(f"{where} is {plain(part)}, but a part of a reward is a judge's name or a mapping")
     judge = given.get("judge")
+    if isinstance(judge, str) and judge.startswith(("{", "[")):
+        raise ValueError(
+            f"{where} is a text, {judge}: parts with options stand in a list, as [{{judge: world, weight: 0.5}}]"
+        )
     if not judge or not isinstance(judge, str | list | tuple):
         raise ValueError(f"{where} has no judge: write one, as in {{judge: runs/reward, weight: 0.5}}")
     kind = kind_of(judge) if isinstance(judge, str) else EnsemblePart
