@@ -16,7 +16,14 @@ from tutelage.runs import Run
 from tutelage.settings import describe
 from tutelage.settings.base import load, setting, to_yaml
 from tutelage.settings.groups import Reward, RunSettings
-from tutelage.settings.judges import EnsemblePart, RemotePart, paths_in, read_parts, same_reward
+from tutelage.settings.judges import (
+    EnsembleOptions,
+    MixOptions,
+    RemoteOptions,
+    paths_in,
+    read_parts,
+    same_reward,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "rewards-mixing.md"
 
@@ -67,7 +74,7 @@ def test_a_reward_is_read_and_written_as_it_was_given(tmp_path: Path, text: str,
     ("text", "parts"),
     [
         ("[{judge: world, wieght: 1}]", ["part 1 (world)", "'wieght'", "did you mean 'weight'"]),
-        ("[world, {judge: runs/a, batch_size: 3}]", ["part 2 (runs/a)", "'batch_size'", "gate, judge, name, normalise, weight"]),
+        ("[world, {judge: runs/a, batch_size: 3}]", ["'batch_size'", "known are judge, weight, normalise, gate, name"]),
         ("[{judge: world, weight: heavy}]", ["'weight' is heavy", "number"]),
         ("[{judge: world, weight: true}]", ["'weight' is true", "number"]),
         ("[{judge: world, weight: .inf}]", ["'weight' is inf", "number"]),
@@ -108,7 +115,7 @@ def test_mistakes_are_told_before_anything_is_loaded(text: str, parts: list[str]
 def test_the_default_is_checked_too_and_files_say_their_line(tmp_path: Path) -> None:
     file = tmp_path / "ppo.yaml"
     file.write_text("seed: 1\nreward:\n  - runs/a\n  - {judge: world, wieght: 2}\n")
-    with pytest.raises(ValueError, match=r"ppo\.yaml, line 2\): part 2 \(world\): unknown setting 'wieght'"):
+    with pytest.raises(ValueError, match=r"ppo\.yaml, line 2\): part 2 \(world\): unknown option 'wieght'"):
         load(Example, [str(file)])
 
 
@@ -155,7 +162,7 @@ def test_a_run_knows_its_reward_again(tmp_path: Path) -> None:
 def test_every_option_stands_on_its_page_with_its_default() -> None:
     page = PAGE.read_text(encoding="utf-8")
     tables = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
-    for kind in (EnsemblePart, RemotePart):
+    for kind in (MixOptions, EnsembleOptions, RemoteOptions):
         for row in describe.rows(kind):
             default = row.default or "must be given"
             assert tables[row.name].strip().strip("`") == default, row.name

@@ -1,7 +1,7 @@
 """A judge from what a setting says.
 
-Each kind of judge is one entry in KINDS of `settings/judges.py` (what its name begins with, and its options) and one in
-MAKERS here (how it is made of them).
+Each kind of judge is one entry in OPTIONS of `settings/judges.py` (what its name begins with, and what may be said of it) and
+one in MAKERS here (how it is made).
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tutelage.judges.judge import Judge
 from tutelage.settings.judges import (
+    ENSEMBLE,
+    HTTP,
+    HTTPS,
+    MODEL,
     PYTHON,
     UNCERTAINTY,
-    AnyPart,
-    EnsemblePart,
-    ModelPart,
-    PythonPart,
-    RemotePart,
-    WorldPart,
+    RewardPart,
     names_model,
     read_parts,
 )
@@ -62,7 +61,7 @@ def build_judge(
     reader = Reader(world, tokenizer, max_tokens)
     if not isinstance(spec, str):
         return _mix(parts, reader)
-    return _calibrated(spec, reader) if names_model(spec) else MAKERS[type(parts[0])](parts[0], reader)
+    return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
 
 
 def reads_model(spec: str) -> bool:
@@ -70,40 +69,40 @@ def reads_model(spec: str) -> bool:
     return names_model(spec)
 
 
-def _mix(parts: list[AnyPart], reader: Reader) -> Judge:
+def _mix(parts: list[RewardPart], reader: Reader) -> Judge:
     from tutelage.judges.combine import Mix, Part, named
 
-    judges = [MAKERS[type(part)](part, reader) for part in parts]
-    names = named(judges, [part.name for part in parts])
+    judges = [MAKERS[part.kind](part, reader) for part in parts]
+    names = named(judges, [part.mix.name for part in parts])
     return Mix(
         [
-            Part(judge, name, part.weight, _scale(part, judge), part.gate)
+            Part(judge, name, part.mix.weight, _scale(part, judge), part.mix.gate)
             for part, judge, name in zip(parts, judges, names, strict=True)
         ]
     )
 
 
-def _scale(part: AnyPart, judge: Judge) -> Calibration | str | None:
+def _scale(part: RewardPart, judge: Judge) -> Calibration | str | None:
     """What normalises the scores of a part: those of a reward model have no unit, unless they only open a gate."""
     from tutelage.judges.calibration import Calibration, RunningCalibration
     from tutelage.judges.combine import RANK
     from tutelage.judges.reward_model import RewardModelJudge
 
-    if part.normalise == "zscore":
+    if part.mix.normalise == "zscore":
         return RunningCalibration()
-    if part.normalise == "rank":
+    if part.mix.normalise == "rank":
         return RANK
-    if part.normalise == "auto" and part.gate is None and isinstance(judge, RewardModelJudge):
+    if part.mix.normalise == "auto" and part.mix.gate is None and isinstance(judge, RewardModelJudge):
         return Calibration(judge.normalisation)
     return None
 
 
-def _world(part: WorldPart, reader: Reader) -> Judge:
+def _world(part: RewardPart, reader: Reader) -> Judge:
     return _from_python(GOLD)
 
 
-def _python(part: PythonPart, reader: Reader) -> Judge:
-    return _from_python(part.judge.removeprefix(PYTHON))
+def _python(part: RewardPart, reader: Reader) -> Judge:
+    return _from_python(str(part.judge).removeprefix(PYTHON))
 
 
 def _from_python(place: str) -> Judge:
@@ -121,12 +120,10 @@ def _from_python(place: str) -> Judge:
     return made
 
 
-def _remote(part: RemotePart, reader: Reader) -> Judge:
+def _remote(part: RewardPart, reader: Reader) -> Judge:
     from tutelage.judges.remote import RemoteJudge
 
-    return RemoteJudge(
-        part.judge, part.batch_size, part.concurrency, part.timeout, part.patience, part.token_env
-    )
+    return RemoteJudge(str(part.judge), **part.options.model_dump())
 
 
 def _reward_model(path: str, reader: Reader) -> RewardModelJudge:
@@ -150,20 +147,22 @@ def _calibrated(path: str, reader: Reader) -> Judge:
     return Calibrated(judge, Calibration(judge.normalisation))
 
 
-def _ensemble(part: EnsemblePart, reader: Reader) -> Judge:
+def _ensemble(part: RewardPart, reader: Reader) -> Judge:
     from tutelage.judges.combine import named
     from tutelage.judges.ensemble import STD, Ensemble
 
-    members = [_calibrated(path, reader) for path in part.judge]
+    members = [_calibrated(path, reader) for path in part.models]
     names = named(members, [""] * len(members), taken=[STD])
-    coef = UNCERTAINTY if part.uncertainty_coef is None else part.uncertainty_coef
-    return Ensemble(dict(zip(names, members, strict=True)), part.combine, coef)
+    options = part.options
+    coef = UNCERTAINTY if options.uncertainty_coef is None else options.uncertainty_coef
+    return Ensemble(dict(zip(names, members, strict=True)), options.combine, coef)
 
 
-MAKERS: Mapping[type[AnyPart], Callable[[Any, Reader], Judge]] = {
-    WorldPart: _world,
-    PythonPart: _python,
-    RemotePart: _remote,
-    EnsemblePart: _ensemble,
-    ModelPart: lambda part, reader: _reward_model(part.judge, reader),
+MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
+    WORLD: _world,
+    PYTHON: _python,
+    HTTP: _remote,
+    HTTPS: _remote,
+    MODEL: lambda part, reader: _reward_model(str(part.judge), reader),
+    ENSEMBLE: _ensemble,
 }

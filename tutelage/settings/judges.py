@@ -1,6 +1,7 @@
 """Rewards as settings say them: which judges, how they are mixed, and the options of each kind of judge.
 
-A reward is a judge's name, or a list of parts: a judge's name, or a mapping with `judge` and the options of its kind.
+A reward is a judge's name, or a list of parts: a judge's name, or a mapping with `judge`, how it is mixed, and the options
+of its kind.
 
     reward: runs/reward
     reward: [runs/reward, {judge: world, weight: 0.5}, {judge: "https://host/safety", gate: 0.5}]
@@ -9,22 +10,27 @@ A reward is a judge's name, or a list of parts: a judge's name, or a mapping wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
-from tutelage.settings.base import Settings, build, setting
+from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import mark, plain
 
+# Kinds of judges, by what their names begin with.
 WORLD = "world"
 PYTHON = "python:"
 HTTP, HTTPS = "http://", "https://"
+MODEL = ""  # any other name
+ENSEMBLE = "[]"  # a list of reward models
+
 UNCERTAINTY = 0.1
 
 
-class RewardPart(Settings):
-    """What every part of a reward may say beside `judge`."""
+class MixOptions(Settings):
+    """How a judge stands in a mix."""
 
     weight: float = setting(1.0, "What its score is multiplied with; 0 only watches it.")
     normalise: Literal["auto", "none", "zscore", "rank"] = setting(
@@ -48,7 +54,7 @@ class RewardPart(Settings):
         return name
 
     @model_validator(mode="after")
-    def _gates_are_raw(self) -> RewardPart:
+    def _gates_are_raw(self) -> MixOptions:
         if self.gate is not None and self.normalise in ("zscore", "rank"):
             raise ValueError(
                 f"gate and normalise: {self.normalise} do not go together, for a gate compares the score as it is: leave one out"
@@ -56,28 +62,13 @@ class RewardPart(Settings):
         return self
 
 
-class WorldPart(RewardPart):
-    """The gold standard of the embedded world."""
-
-    judge: Literal["world"] = setting(..., "The world.")
+class NoOptions(Settings):
+    """Of judges about which there is nothing more to say."""
 
 
-class PythonPart(RewardPart):
-    """A judge of a Python module."""
-
-    judge: str = setting(..., "python:MODULE:NAME.")
-
-
-class ModelPart(RewardPart):
-    """A reward model."""
-
-    judge: str = setting(..., "Its run folder, folder or hub name.")
-
-
-class EnsemblePart(RewardPart):
+class EnsembleOptions(Settings):
     """Several reward models that speak with one voice."""
 
-    judge: list[str] = setting(..., "The reward models.")
     combine: Literal["mean", "worst", "uncertainty"] = setting(
         "mean",
         "How their scores, each in its own standard deviations, become one: mean; worst (the lowest); uncertainty (the mean "
@@ -87,24 +78,8 @@ class EnsemblePart(RewardPart):
         None, f"Weight of the variance, for combine: uncertainty; null = {UNCERTAINTY}.", ge=0
     )
 
-    @field_validator("judge")
-    @classmethod
-    def _models(cls, judges: list[str]) -> list[str]:
-        if len(judges) < 2:
-            raise ValueError(
-                "an ensemble has at least two reward models: name another, or write one without brackets"
-            )
-        for number, judge in enumerate(judges):
-            if kind_of(judge) is not ModelPart:
-                raise ValueError(
-                    f"{judge} is no reward model, and an ensemble is of reward models: make it a part of its own"
-                )
-            if judge in judges[:number]:
-                raise ValueError(f"{judge} stands twice in one ensemble: keep one")
-        return judges
-
     @model_validator(mode="after")
-    def _nothing_ignored(self) -> EnsemblePart:
+    def _nothing_ignored(self) -> EnsembleOptions:
         if self.uncertainty_coef is not None and self.combine != "uncertainty":
             raise ValueError(
                 f"uncertainty_coef means nothing with combine: {self.combine}: leave it out, or write combine: uncertainty"
@@ -112,10 +87,9 @@ class EnsemblePart(RewardPart):
         return self
 
 
-class RemotePart(RewardPart):
+class RemoteOptions(Settings):
     """A judge that answers over HTTP."""
 
-    judge: str = setting(..., "Its address, as http://localhost:8100/score.")
     batch_size: int = setting(
         32, "Responses per request.", unit="responses", changes_result=False, ge=1, le=10_000
     )
@@ -138,62 +112,90 @@ class RemotePart(RewardPart):
         "", "Environment variable with the token that is sent (Authorization: Bearer).", changes_result=False
     )
 
-    @field_validator("judge")
-    @classmethod
-    def _address(cls, judge: str) -> str:
-        try:
-            address = urlsplit(judge)
-            usable = bool(address.hostname) and address.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError(f"{judge} is no address: write it like http://localhost:8100/score")
-        if address.username or address.password:
-            raise ValueError(
-                f"{address.hostname} is called with a password in its address, which is written down with the settings: put it "
-                "into an environment variable, and the variable's name into token_env"
-            )
-        return judge
+
+OPTIONS: Mapping[str, type[Settings]] = {
+    WORLD: NoOptions,
+    PYTHON: NoOptions,
+    HTTP: RemoteOptions,
+    HTTPS: RemoteOptions,
+    MODEL: NoOptions,
+    ENSEMBLE: EnsembleOptions,
+}
+"""Kind -> what may be said of its judges, beside how they are mixed.  `judges/build.py` says how they are made."""
 
 
-AnyPart = WorldPart | PythonPart | ModelPart | EnsemblePart | RemotePart
+@dataclass(frozen=True)
+class RewardPart:
+    """One judge of a reward; `judge` is its name, or the names of the reward models of an ensemble."""
 
-KINDS: Mapping[str, type[AnyPart]] = {PYTHON: PythonPart, HTTP: RemotePart, HTTPS: RemotePart}
-"""What a judge's name begins with -> what may be said of it.  Any other name is a reward model's."""
+    judge: str | list[str]
+    mix: MixOptions
+    options: Any
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.judge)
+
+    @property
+    def models(self) -> list[str]:
+        """The reward models in it."""
+        judges = self.judge if isinstance(self.judge, list) else [self.judge]
+        return [judge for judge in judges if names_model(judge)]
 
 
-def kind_of(judge: str) -> type[AnyPart]:
-    """The options that the judge of this name has."""
+def kind_of(judge: str | list[str]) -> str:
+    """Which of OPTIONS is a judge's kind."""
+    if isinstance(judge, list):
+        return ENSEMBLE
     if judge == WORLD:
-        return WorldPart
-    return next((kind for prefix, kind in KINDS.items() if judge.startswith(prefix)), ModelPart)
+        return WORLD
+    return next((kind for kind in OPTIONS if kind.endswith((":", "//")) and judge.startswith(kind)), MODEL)
 
 
 def names_model(judge: str) -> bool:
     """Whether this names a reward model, which is an input of the run."""
-    return kind_of(judge) is ModelPart
+    return kind_of(judge) == MODEL
 
 
-def read_parts(reward: Any) -> list[AnyPart]:
+def read_parts(reward: Any) -> list[RewardPart]:
     """The parts of a reward with all their options.
 
     Raises ValueError, one sentence that names the part, for an unknown or unfit option, names that are not unique, and a
     mix that can reward nothing.
     """
     given = reward if isinstance(reward, list | tuple) else [reward]
-    parts = [read_part(part, f"part {number}") for number, part in enumerate(given, 1)]
-    names = [part.name for part in parts if part.name]
+    parts = [_read_part(part, f"part {number}") for number, part in enumerate(given, 1)]
+    names = [part.mix.name for part in parts if part.mix.name]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ValueError(f"two parts of the reward are named {twice!r}: give one of them another name")
-    if not any(part.gate is None and part.weight for part in parts):
+    if not any(part.mix.gate is None and part.mix.weight for part in parts):
         raise ValueError(
             "nothing is rewarded, for the reward has no part without a gate whose weight is not 0: add one"
         )
     return parts
 
 
-def read_part(part: Any, where: str) -> AnyPart:
+def paths_in(reward: str | Sequence[Any]) -> list[str]:
+    """The reward models that a reward names, in its order: a run's inputs."""
+    return list(dict.fromkeys(model for part in read_parts(reward) for model in part.models))
+
+
+def same_reward(before: Any, now: Any) -> bool:
+    """Whether a run may go on with the reward `now`: it differs at most in what changes no score, such as a timeout.
+
+    A list of one part is another reward than its judge alone: it has other metrics.
+    """
+    return isinstance(before, str) == isinstance(now, str) and _scoring(before) == _scoring(now)
+
+
+def checked_reward(reward: Any) -> Any:
+    """The reward as it was given.  Raises ValueError where `read_parts` does: before anything is loaded."""
+    read_parts(reward)
+    return reward
+
+
+def _read_part(part: Any, where: str) -> RewardPart:
     """One part, from a judge's name or a mapping.  `where` says which, for the error."""
     given = {"judge": part} if isinstance(part, str) else part
     if not isinstance(given, Mapping):
@@ -205,43 +207,67 @@ def read_part(part: Any, where: str) -> AnyPart:
         )
     if not judge or not isinstance(judge, str | list | tuple):
         raise ValueError(f"{where} has no judge: write one, as in {{judge: runs/reward, weight: 0.5}}")
-    kind = kind_of(judge) if isinstance(judge, str) else EnsemblePart
     try:
-        return build(kind, given)
+        return _with_options(judge if isinstance(judge, str) else list(judge), given)
     except ValueError as error:
         raise ValueError(f"{where} ({plain(judge)}): {error}") from None
 
 
-def paths_in(reward: str | Sequence[Any]) -> list[str]:
-    """The reward models that a reward names, in its order: a run's inputs."""
-    found = []
-    for part in read_parts(reward):
-        judges = part.judge if isinstance(part, EnsemblePart) else [part.judge]
-        found += [judge for judge in judges if names_model(judge)]
-    return list(dict.fromkeys(found))
+def _with_options(judge: str | list[str], given: Mapping[str, Any]) -> RewardPart:
+    kind = kind_of(judge)
+    if isinstance(judge, list):
+        _check_members(judge)
+    elif kind in (HTTP, HTTPS):
+        _check_address(judge)
+    own = OPTIONS[kind]
+    mixing = MixOptions.model_fields
+    for key in given:
+        known = ["judge", *mixing, *own.model_fields]
+        if key not in known:
+            near = nearest(str(key), known)
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"unknown option {key!r}: {hint}")
+    return RewardPart(
+        judge,
+        build(MixOptions, {key: value for key, value in given.items() if key in mixing}),
+        build(own, {key: value for key, value in given.items() if key in own.model_fields}),
+    )
 
 
-def same_reward(before: Any, now: Any) -> bool:
-    """Whether a run may go on with the reward `now`: it differs at most in what changes no score, such as a timeout.
+def _check_members(judges: Sequence[Any]) -> None:
+    if len(judges) < 2:
+        raise ValueError(
+            "an ensemble has at least two reward models: name another, or write one without brackets"
+        )
+    for number, judge in enumerate(judges):
+        if not isinstance(judge, str) or not judge or not names_model(judge):
+            raise ValueError(
+                f"{plain(judge)} is no reward model, and an ensemble is of reward models: make it a part of its own"
+            )
+        if judge in judges[:number]:
+            raise ValueError(f"{judge} stands twice in one ensemble: keep one")
 
-    A list of one part is another reward than its judge alone: it has other metrics.
-    """
-    return isinstance(before, str) == isinstance(now, str) and _scoring(before) == _scoring(now)
+
+def _check_address(judge: str) -> None:
+    try:
+        address = urlsplit(judge)
+        usable = bool(address.hostname) and address.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{judge} is no address: write it like http://localhost:8100/score")
+    if address.username or address.password:
+        raise ValueError(
+            f"{address.hostname} is called with a password in its address, which is written down with the settings: put it "
+            "into an environment variable, and the variable's name into token_env"
+        )
 
 
-def _scoring(reward: Any) -> list[dict[str, Any]]:
+def _scoring(reward: Any) -> list[Any]:
     """What of a reward changes its scores."""
-    return [
-        {
-            name: getattr(part, name)
-            for name, field in type(part).model_fields.items()
-            if mark(field, "changes_result")
-        }
-        for part in read_parts(reward)
-    ]
+    return [(part.judge, _marked(part.mix), _marked(part.options)) for part in read_parts(reward)]
 
 
-def checked_reward(reward: Any) -> Any:
-    """The reward as it was given.  Raises ValueError where `read_parts` does: before anything is loaded."""
-    read_parts(reward)
-    return reward
+def _marked(options: Settings) -> dict[str, Any]:
+    fields = type(options).model_fields
+    return {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
