@@ -11,6 +11,8 @@ from rich.console import Console
 
 from tutelage import pipeline
 from tutelage.runs import Run
+from tutelage.settings.base import setting
+from tutelage.settings.groups import Reward, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
 
 WORLD = {
@@ -55,6 +57,34 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
     assert (base.split_seed, sft.split_seed) == (2, 2)  # type: ignore[attr-defined]
     assert sample.store == f"{tmp_path}/store.sqlite"  # type: ignore[attr-defined]
     assert evaluation.models == [f"base={tmp_path}/base", f"sft={tmp_path}/sft"]  # type: ignore[attr-defined]
+
+
+class Rewarded(RunSettings):
+    """As the settings of an on-policy command."""
+
+    reward: Reward = setting("runs/reward", "Who scores.")
+
+
+def test_names_stand_for_folders_within_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where they begin a value: an option may have an @ of its own."""
+    monkeypatch.setattr(pipeline, "settings_class", lambda command: Rewarded)
+    reward = [
+        "@world",
+        {"judge": "@world/reward", "weight": 0.5, "name": "mail@world"},
+        {"judge": ["@world", "runs/o@ther"], "combine": "worst"},
+    ]
+    _, stage = pipeline.plan(settings(tmp_path, {"command": "world"}, {"command": "ppo", "reward": reward}))
+    assert stage.settings.reward == [  # type: ignore[attr-defined]
+        f"{tmp_path}/world",
+        {"judge": f"{tmp_path}/world/reward", "weight": 0.5, "name": "mail@world"},
+        {"judge": [f"{tmp_path}/world", "runs/o@ther"], "combine": "worst"},
+    ]
+    for wrong, sentence in (
+        ([{"judge": "@wrold"}], "stage 2: '@wrold' names no earlier stage: did you mean '@world'"),
+        ([{"judge": "@world", "wieght": 1}], r"stage 2 \(ppo\): setting 'reward': part 1 .*'wieght'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            pipeline.plan(settings(tmp_path, {"command": "world"}, {"command": "ppo", "reward": wrong}))
 
 
 @pytest.mark.parametrize(

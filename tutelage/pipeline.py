@@ -6,7 +6,8 @@
       - {command: sft, model: some/model, data: demonstrations.jsonl}
       - {command: sample, model: "@sft", prompts: prompts.jsonl}
 
-A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder.  `seed`,
+A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder, also inside a
+reward ({judge: "@reward", weight: 0.5}).  `seed`,
 `split_seed` and `store` (OUT/store.sqlite) are handed to every stage that has such a setting and does not give its own.
 """
 
@@ -127,10 +128,13 @@ def _digest(path: Source, settings: RunSettings) -> str | None:
     return content_hash(path)
 
 
-def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
-    """Replace "@NAME" by the folder of an earlier stage, in strings and in lists of strings."""
+def _resolve(value: Any, folders: Mapping[str, Path], where: str, inside: bool = False) -> Any:
+    """Replace "@NAME" by the folder of an earlier stage, in strings and in lists of strings; inside a mapping only where it
+    begins a string, for a reward's options may have an @ of their own."""
     if isinstance(value, list):
-        return [_resolve(item, folders, where) for item in value]
+        return [_resolve(item, folders, where, inside) for item in value]
+    if isinstance(value, dict):
+        return {key: _resolve(item, folders, where, inside=True) for key, item in value.items()}
     if not isinstance(value, str):
         return value
 
@@ -142,7 +146,7 @@ def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
             raise ValueError(f"{where}: '@{name}' names no earlier stage: {hint}")
         return str(folders[name])
 
-    return re.sub(r"@([\w.-]*\w)", folder, value)
+    return re.sub(r"^@([\w.-]*\w)" if inside else r"@([\w.-]*\w)", folder, value)
 
 
 def _stage_settings(

@@ -203,7 +203,7 @@ def _read_value(cls: type[Settings], key: str, text: str) -> Any:
     """
     field = cls.model_fields.get(key)
     annotation = field.annotation if field else str
-    kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+    kinds = _kinds(annotation)
     quoted, nothing = text.startswith(("'", '"')), text == "null" and NoneType in kinds
     bracketed = text.startswith("[") and any(get_origin(kind) is list for kind in kinds)
     if kinds & {str, Path} and not quoted and not nothing and not bracketed:
@@ -215,6 +215,11 @@ def _read_value(cls: type[Settings], key: str, text: str) -> Any:
     ):
         return [part.strip() for part in text.split(",")] if text else []
     return parse_yaml(text, f"the value of {key}")
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """What a value may be: the members of a union, or the one type."""
+    return set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
 
 
 def _where(sources: Mapping[str, str], key: str) -> str:
@@ -254,7 +259,7 @@ def _sentence(cls: type[Settings], error: ValidationError, sources: Mapping[str,
     if isinstance(reason, Exception):
         return f"setting {key!r}{where}: {message}"
     value = plain(problem["input"])
-    if path == key:
+    if path == key or len(_kinds(field.annotation)) > 1:  # which of its kinds was meant is not known
         return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}"
     if problem["type"] == "extra_forbidden":
         inside = (
