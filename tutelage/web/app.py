@@ -28,6 +28,7 @@ from tutelage.web import (
     api_results,
     api_webhooks,
     api_work,
+    drawing,
     pages,
 )
 from tutelage.web.generation import GenerationFailed
@@ -123,14 +124,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _answer(request: Request, error: Exception) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
     status, reason, said, headers = _meaning(error)
-    path, sentence = request.url.path, pages.as_sentence(said)
+    path, sentence = request.url.path, drawing.as_sentence(said)
     if path.startswith(("/api/", "/static/")) or path in PROBES:
         extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
         return JSONResponse({"detail": sentence, "reason": reason}, status, {**headers, **extra})
     if status == 401 and request.method in ("GET", "HEAD"):
         wanted = path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" if path == "/" else f"/login?next={quote(wanted)}", 303)
-    shown = pages.error_page(request, status, sentence)
+    shown = drawing.error_page(request, status, sentence)
     shown.headers.update(headers)
     return shown
 

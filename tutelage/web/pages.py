@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from contextlib import suppress
-from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import urlencode
 
-import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -47,21 +42,18 @@ from tutelage.web.access import (
     Reader,
     TheSite,
     Viewer,
-    caller,
     segment,
 )
 from tutelage.web.api_account import begin_session, log_in, place_of
 from tutelage.web.api_projects import guideline_view
+from tutelage.web.drawing import local_path, page, read_form, refused
 from tutelage.web.fields import Id
-from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
-from tutelage.web.render import AS_WRITTEN, UNDRAWN, markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import item_view
 
 router = APIRouter()
 
-LONGEST_FORM = 10_000  # bytes of the forms here
 PAGE = 40  # lines of the data browser
 
 
@@ -119,13 +111,13 @@ def login_form(request: Request, site: TheSite, next: str = "/") -> Response:
 @router.post("/login")
 async def login(request: Request, site: TheSite) -> Response:
     """Come in with name and password."""
-    form = await _form(request)
+    form = await read_form(request)
     wanted = local_path(form.get("next", "/"))
     answer, name, password = RedirectResponse(wanted, 303), form.get("name", ""), form.get("password", "")
     try:
         await site.passwords.run(log_in, site, request, answer, name, password)
     except Refused as error:
-        return _refused(request, "login.html", 401, error, form, next=wanted)
+        return refused(request, "login.html", 401, error, form, next=wanted)
     return answer
 
 
@@ -139,7 +131,7 @@ def join_form(request: Request, site: TheSite, secret: str) -> Response:
 @router.post("/join/{secret}")
 async def join(request: Request, site: TheSite, secret: str) -> Response:
     """Accept an invitation, or set the new password."""
-    form = await _form(request)
+    form = await read_form(request)
     found = await run_in_threadpool(read_invitation, site.database, secret)
     answer = RedirectResponse("/", 303)
 
@@ -153,7 +145,7 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
     except Refused as error:
         if error.reason == "gone":
             raise
-        return _refused(request, "join.html", 422, error, form, invitation=found)
+        return refused(request, "join.html", 422, error, form, invitation=found)
     return answer
 
 
@@ -374,100 +366,3 @@ def _project_page(
 
 def _base(who: Member) -> str:
     return f"/api/v1/projects/{segment(who.project)}"
-
-
-def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page; whoever the request was found to come from has the navigation on it."""
-    who: Caller | None = getattr(request.state, "caller", None)
-    language = languages.chosen(
-        request.cookies.get(languages.COOKIE, ""), request.headers.get("accept-language", "")
-    )
-    html = (
-        _environment()
-        .get_template(template)
-        .render(
-            language=language,
-            _=language.say,
-            nonce=request.state.nonce,
-            csrf=who.session.csrf if who and who.session else "",
-            path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],
-            **{"who": who, "member": None, "info": None, **values},
-        )
-    )
-    return HTMLResponse(html, status)
-
-
-def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
-    """A refusal as a page, with the navigation where the visitor is known."""
-    if request.method == "GET":
-        with suppress(ValueError):
-            caller(request)
-    return page(request, "error.html", status, sentence=sentence, status_code=status)
-
-
-def as_sentence(said: str) -> str:
-    """With a capital letter."""
-    return said[:1].upper() + said[1:]
-
-
-def local_path(wanted: str) -> str:
-    """A path on this server; anything else becomes the home page."""
-    safe = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
-    return wanted if safe else "/"
-
-
-def _refused(
-    request: Request, template: str, status: int, error: Refused, form: dict[str, str], **values: Any
-) -> Response:
-    """A form again, with what was wrong; `status` unless it came too often."""
-    wait = retry_after(error)
-    shown = page(
-        request,
-        template,
-        429 if wait else status,
-        error=as_sentence(str(error)),
-        name=form.get("name", "")[:200],
-        **values,
-    )
-    shown.headers.update(wait)
-    return shown
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a plain form.  Browsers say where a form comes from; one that does not is refused."""
-    if "origin" not in request.headers and "sec-fetch-site" not in request.headers:
-        raise Refused("forbidden", "This form was not sent by a browser: programs log in over the API.")
-    body = await request.body()
-    if len(body) > LONGEST_FORM:
-        raise Refused("invalid", "The form is too long.")
-    fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    return {name: value.replace("\0", "\ufffd") for name, value in fields}
-
-
-@jinja2.pass_context
-def _markdown(context: jinja2.runtime.Context, text: str) -> str:
-    """`render.markdown`, its notes in the visitor's language."""
-    say = context["_"]
-    return markdown(text, say(AS_WRITTEN), say(UNDRAWN))
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "markdown": _markdown,
-        "plain": plain,
-        "segment": segment,
-        "asdict": asdict,
-        "quoted": quote,
-        "twice": lambda value: (value, value),  # an option whose words are its value
-        "run_words": lambda run: (run[0], f"{run[0]}: {run[1]}"),
-    }
-    environment.globals["version"] = __version__
-    return environment
