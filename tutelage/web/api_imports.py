@@ -1,4 +1,4 @@
-"""API: importing a file.  No `StrictRoute`: a file may hold what no database keeps, and then its rows are refused one by one."""
+"""API: importing a file.  No `strict_router`: what no database keeps is refused row by row, and the others are taken."""
 
 from __future__ import annotations
 

@@ -48,21 +48,18 @@ STATUS = {
     "too-many": 429,
 }
 PROBES = ("/healthz", "/readyz", "/metrics")  # for programs, like the API
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": sentence}
-    for status, sentence in (
-        (400, "The body is not JSON."),
-        (401, "Nobody is known by that session or token."),
-        (403, "Known, but not allowed."),
-        (404, "There is no such thing, or it is somebody else's."),
-        (409, "It contradicts what is stored."),
-        (410, "It was there and is used up or has ended."),
-        (413, "The request is too long."),
-        (422, "The content cannot be; the sentence says where."),
-        (429, "Try again later."),
-        (502, "The process that runs the model failed."),
-        (503, "The database cannot be used now; the sentence says why."),
-    )
+REFUSALS = {
+    400: "The body is not JSON.",
+    401: "Nobody is known by that session or token.",
+    403: "Known, but not allowed.",
+    404: "There is no such thing, or it is somebody else's.",
+    409: "It contradicts what is stored.",
+    410: "It was there and is used up or has ended.",
+    413: "The request is too long.",
+    422: "The content cannot be; the sentence says where.",
+    429: "Try again later.",
+    502: "The process that runs the model failed.",
+    503: "The database cannot be used now; the sentence says why.",
 }
 
 
@@ -89,8 +86,9 @@ def build_app(site: Site) -> FastAPI:
         api_imports,
         api_results,
     )
+    refusals: dict[int | str, dict[str, Any]] = {n: {"description": said} for n, said in REFUSALS.items()}
     for module in modules:
-        app.include_router(module.router, prefix=API, responses=_REFUSALS)
+        app.include_router(module.router, prefix=API, responses=refusals)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     for kind in (

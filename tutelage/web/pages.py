@@ -152,13 +152,8 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
 @router.get("/account")
 def account(request: Request, site: TheSite, who: Reader) -> Response:
     """Password, tokens, appearance."""
-    return page(
-        request,
-        "account.html",
-        tokens=tokens_of(site.database, who.user),
-        languages=list(languages.languages().values()),
-        language_cookie=languages.COOKIE,
-    )
+    tokens, known = tokens_of(site.database, who.user), list(languages.languages().values())
+    return page(request, "account.html", tokens=tokens, languages=known, language_cookie=languages.COOKIE)
 
 
 @router.get("/users")
@@ -240,14 +235,8 @@ def manage(request: Request, site: TheSite, who: Manager) -> Response:
 @router.get("/p/{project}/insights")
 def insights_page(request: Request, site: TheSite, who: Viewer, whose: Whose | None = None) -> Response:
     """How far to trust the answers, and what they say."""
-    return _project_page(
-        request,
-        site,
-        who,
-        "insights.html",
-        totals=totals.totals(site.database, who),
-        found=insight(site.database, who, whose),
-    )
+    counted, found = totals.totals(site.database, who), insight(site.database, who, whose)
+    return _project_page(request, site, who, "insights.html", totals=counted, found=found)
 
 
 @router.get("/new")
@@ -288,11 +277,7 @@ def _asked(search: browsing.Query) -> dict[str, Any]:
 
 @router.get("/p/{project}/data/{item_id}")
 def item_page(
-    request: Request,
-    site: TheSite,
-    who: Viewer,
-    item_id: Id,
-    search: Annotated[browsing.Query, Query()],
+    request: Request, site: TheSite, who: Viewer, item_id: Id, search: Annotated[browsing.Query, Query()]
 ) -> Response:
     """One item with all its answers, as one of those that fit the search it was found by."""
     found, asked = browsing.detail(site.database, who, item_id), _asked(search)
