@@ -29,17 +29,14 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     language = languages.chosen(
         request.cookies.get(languages.COOKIE, ""), request.headers.get("accept-language", "")
     )
-    html = (
-        _environment()
-        .get_template(template)
-        .render(
-            language=language,
-            _=language.say,
-            nonce=request.state.nonce,
-            csrf=who.session.csrf if who and who.session else "",
-            path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],
-            **{"who": who, "member": None, "info": None, **values},
-        )
+    drawn = _environment().get_template(template)
+    html = drawn.render(
+        language=language,
+        _=language.say,
+        nonce=request.state.nonce,
+        csrf=who.session.csrf if who and who.session else "",
+        path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],
+        **{"who": who, "member": None, "info": None, "error": "", "name": "", **values},
     )
     return HTMLResponse(html, status)
 
@@ -67,15 +64,8 @@ def refused(
     request: Request, template: str, status: int, error: Refused, form: dict[str, str], **values: Any
 ) -> Response:
     """A form again, with what was wrong; `status` unless it came too often."""
-    wait = retry_after(error)
-    shown = page(
-        request,
-        template,
-        429 if wait else status,
-        error=as_sentence(str(error)),
-        name=form.get("name", "")[:200],
-        **values,
-    )
+    wait, said, name = retry_after(error), as_sentence(str(error)), form.get("name", "")[:200]
+    shown = page(request, template, 429 if wait else status, error=said, name=name, **values)
     shown.headers.update(wait)
     return shown
 

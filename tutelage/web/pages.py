@@ -105,7 +105,7 @@ def training_command(site: Site, who: Member, progress: queue.Progress) -> str |
 @router.get("/login")
 def login_form(request: Request, site: TheSite, next: str = "/") -> Response:
     """The form to come in."""
-    return page(request, "login.html", next=local_path(next), error="", name="")
+    return page(request, "login.html", next=local_path(next))
 
 
 @router.post("/login")
@@ -124,8 +124,7 @@ async def login(request: Request, site: TheSite) -> Response:
 @router.get("/join/{secret}")
 def join_form(request: Request, site: TheSite, secret: str) -> Response:
     """What a link leads to: joining, or a new password."""
-    found = read_invitation(site.database, secret)
-    return page(request, "join.html", invitation=found, error="", name="")
+    return page(request, "join.html", invitation=read_invitation(site.database, secret))
 
 
 @router.post("/join/{secret}")
@@ -180,7 +179,6 @@ def _work_page(request: Request, site: Site, who: Member, mode: str) -> Response
         "mode": mode,
         "store": site.database.identity,
         "project": who.project,
-        "home": "/",
         "user": who.user.name,
         "settings": info.settings.model_dump(mode="json"),
         "generation": site.generator.why_off,
@@ -210,26 +208,20 @@ def manage(request: Request, site: TheSite, who: Manager) -> Response:
         "default_criteria": [criterion.model_dump() for criterion in DEFAULT_CRITERIA],
         "usual_question": Schema().question,
     }
-    return _project_page(
-        request,
-        site,
-        who,
-        "manage.html",
-        data,
-        info,
-        members=projects.members(site.database, who),
-        invitations=invitations(site.database, who),
-        hooks=webhooks.webhooks(site.database, who),
-        deliveries=webhooks.deliveries(site.database, who),
-        webhook_events=webhooks.EVENTS,
-        versions=projects.guidelines(site.database, who),
-        audit=projects.audit(site.database, who, 50),
-        totals=totals.totals(site.database, who),
-        stock=building.stock(site.database, who),
-        usual=Schema().question,
-        generation=site.generator,
-        encodings=[(name, name) for name in ENCODINGS],
-    )
+    shown = {
+        "members": projects.members(site.database, who),
+        "invitations": invitations(site.database, who),
+        "hooks": webhooks.webhooks(site.database, who),
+        "deliveries": webhooks.deliveries(site.database, who),
+        "webhook_events": webhooks.EVENTS,
+        "versions": projects.guidelines(site.database, who),
+        "audit": projects.audit(site.database, who, 50),
+        "totals": totals.totals(site.database, who),
+        "stock": building.stock(site.database, who),
+        "generation": site.generator,
+        "encodings": [(name, name) for name in ENCODINGS],
+    }
+    return _project_page(request, site, who, "manage.html", data, info, **shown)
 
 
 @router.get("/p/{project}/insights")
@@ -254,19 +246,15 @@ def data_browser(
     """Look through the items."""
     found = browsing.find(site.database, who, search.model_copy(update={"limit": PAGE}))
     asked = _asked(search)
-    return _project_page(
-        request,
-        site,
-        who,
-        "data.html",
-        {"asked": asked, "total": found.total},
-        found=found,
-        asked=asked,
-        query=urlencode(asked),
-        more=urlencode({**asked, "after": found.next}) if found.next else "",
-        choices=browsing.choices(site.database, who),
-        totals=totals.totals(site.database, who),
-    )
+    shown: dict[str, Any] = {
+        "found": found,
+        "asked": asked,
+        "query": urlencode(asked),
+        "more": urlencode({**asked, "after": found.next}) if found.next else "",
+        "choices": browsing.choices(site.database, who),
+        "totals": totals.totals(site.database, who),
+    }
+    return _project_page(request, site, who, "data.html", {"asked": asked, "total": found.total}, **shown)
 
 
 def _asked(search: browsing.Query) -> dict[str, Any]:
@@ -288,18 +276,13 @@ def item_page(
         "settings": info.settings.model_dump(mode="json"),
         "models": found.row.models,
     }
-    return _project_page(
-        request,
-        site,
-        who,
-        "item.html",
-        data,
-        info,
-        detail=found,
-        near=browsing.neighbours(site.database, who, search, item_id),
-        query=urlencode(asked),
-        choices=browsing.choices(site.database, who),
-    )
+    shown = {
+        "detail": found,
+        "near": browsing.neighbours(site.database, who, search, item_id),
+        "query": urlencode(asked),
+        "choices": browsing.choices(site.database, who),
+    }
+    return _project_page(request, site, who, "item.html", data, info, **shown)
 
 
 @router.get("/p/{project}/export")

@@ -141,7 +141,7 @@ function finished() {
       : data.offer ? t("Only programs have answered so far. Every item can have one annotator more: you.")
       : t("Everything is answered, or others are working on the rest. Thank you.")],
     [data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: t("One annotator more for every item") }, t("Label these yourself")) : null,
-      h("a", { class: data.offer ? "button" : "button primary", href: data.home }, t("Back to your projects")),
+      h("a", { class: data.offer ? "button" : "button primary", href: "/" }, t("Back to your projects")),
       adjudicating ? h("button", { type: "button", onclick: showSettled }, t("Settled ones")) : null,
       h("button", { type: "button", onclick: start }, t("Look again")),
       lastDone ? h("button", { type: "button", onclick: undo }, lastDone.skipped ? t("Undo the skip") : t("Undo the last answer")) : null]);
