@@ -43,7 +43,9 @@ def settled_items(connection: Connection, project_id: int) -> set[int]:
     return set(connection.scalars(query))
 
 
-def settlements(connection: Connection, project_id: int, *conditions: ColumnElement[bool]) -> list[Row[Any]]:
+def settlements(
+    connection: Connection, project_id: int, *conditions: ColumnElement[bool], limit: int | None = None
+) -> list[Row[Any]]:
     """(annotation_id, item_id, by, at, content) of the adjudications that hold, newest first; content: the prompt's."""
     said = (Annotation.id.label("annotation_id"), Annotation.item_id, Annotation.submitted_at.label("at"))
     query = (
@@ -54,7 +56,7 @@ def settlements(connection: Connection, project_id: int, *conditions: ColumnElem
         .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
         .where(Item.project_id == project_id, IS_SETTLING, *conditions)
     )
-    return list(connection.execute(query.order_by(Annotation.id.desc())))
+    return list(connection.execute(query.order_by(Annotation.id.desc()).limit(limit)))
 
 
 def unsettled(connection: Connection, project_id: int) -> list[int]:

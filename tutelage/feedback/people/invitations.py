@@ -33,6 +33,7 @@ from tutelage.store.schema_feedback import Account, InvitationRow, Membership
 from tutelage.store.sql import insert_one
 
 HOURS = 72.0  # that a link works, unless told otherwise
+LISTED = 200  # at most
 GONE = "this link was used, replaced or has expired: ask for a new one."
 State = Literal["open", "used", "revoked", "expired"]
 
@@ -112,7 +113,7 @@ def invite(database: Database, by: User, project: str, role: Role, hours: float 
 
 
 def invitations(database: Database, who: Member) -> list[InvitationInfo]:
-    """A project's invitations, newest first.  Needs manage."""
+    """A project's latest invitations, newest first: at most 200.  Needs manage."""
     who.require("manage")
     maker, taker, at = aliased(Account), aliased(Account), now()
     names = (func.coalesce(maker.name, LOCAL.name).label("by"), taker.name.label("used_by"))
@@ -122,6 +123,7 @@ def invitations(database: Database, who: Member) -> list[InvitationInfo]:
         .outerjoin(taker, taker.id == InvitationRow.account_id)
         .where(InvitationRow.project_id == who.project_id)
         .order_by(InvitationRow.id.desc())
+        .limit(LISTED)
     )
     with database.read() as connection:
         return [

@@ -6,6 +6,8 @@ import { showDialog } from "./dialog.js";
 import { announce, h, inOrder, letter, seen, t } from "./dom.js";
 import { scale } from "./screens/pair.js";
 
+const LISTED = 200; // as many as the server lists
+
 /** An answer in a few words. */
 export function summary(answer) {
   switch (answer.type) {
@@ -50,5 +52,5 @@ export async function settledDialog(base, open) {
   const shown = (row) => h("div", { class: "opinion" }, h("p", { class: "clip" }, seen(row.prompt.slice(0, 200))),
     h("div", { class: "row" }, h("span", { class: "soft small" }, t("Item {n}, settled by {name}, {date}", { n: row.item_id, name: row.by, date: when(row.at) })),
       h("button", { type: "button", class: "right", onclick: () => again(row) }, t("Open again"))));
-  const dialog = showDialog(t("Settled"), rows.length ? h("div", { class: "opinions" }, rows.map(shown)) : h("p", { class: "soft" }, t("Nothing was settled yet.")));
+  const dialog = showDialog(t("Settled"), rows.length ? h("div", { class: "opinions" }, rows.map(shown), rows.length < LISTED ? null : h("p", { class: "soft" }, t("These are the latest {n}.", { n: LISTED }))) : h("p", { class: "soft" }, t("Nothing was settled yet.")));
 }
