@@ -134,7 +134,7 @@ COMMANDS = (
     ),
     Command(
         "feedback admin",
-        "tutelage.feedback.commands.admin",
+        "tutelage.feedback.commands.upkeep:admin",
         "feedback.FeedbackAdminSettings",
         "Let an administrator in, by a link that works once.",
         "Feedback",

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.payloads import Schema
+from tutelage.feedback.items.building import SIZES
 from tutelage.feedback.projects.projects import guideline_sha, schema_sha
 from tutelage.records import Prompt
 from tutelage.store import sqlite_file
@@ -80,10 +82,15 @@ def _triggers(connection: Connection) -> Iterator[str]:
                 yield f"the trigger against {event} on {table} is gone"
 
 
+def _each(connection: Connection, query: Any, sentence: str) -> Iterator[str]:
+    """A sentence for each row, with its columns in it."""
+    yield from (sentence.format(**row) for row in connection.execute(query).mappings())
+
+
 def _counts(connection: Connection) -> Iterator[str]:
     answers = answers_of(Item.id)
-    rows = connection.execute(select(Item.id, Item.n_done, answers.label("n")).where(Item.n_done != answers))
-    yield from (f"item {row.id} is counted as having {row.n_done} answers but has {row.n}" for row in rows)
+    wrong = select(Item.id, Item.n_done, answers.label("n")).where(Item.n_done != answers)
+    yield from _each(connection, wrong, "item {id} is counted as having {n_done} answers but has {n}")
 
 
 def _single_answers(connection: Connection) -> Iterator[str]:
@@ -93,8 +100,7 @@ def _single_answers(connection: Connection) -> Iterator[str]:
         .group_by(Annotation.item_id, Annotation.annotator_id)
         .having(func.count() > 1)
     )
-    for row in connection.execute(query):
-        yield f"annotator {row.annotator_id} has two current answers to item {row.item_id}"
+    yield from _each(connection, query, "annotator {annotator_id} has two current answers to item {item_id}")
 
 
 def _revisions(connection: Connection) -> Iterator[str]:
@@ -105,9 +111,9 @@ def _revisions(connection: Connection) -> Iterator[str]:
         | ((Annotation.annotator_id != earlier.annotator_id) & (Annotation.role != "adjudication"))
         | (Annotation.id <= earlier.id)
     )
-    query = select(Annotation.id, earlier.id).join(earlier, earlier.id == Annotation.supersedes_id)
-    for row in connection.execute(query.where(strange)):
-        yield f"answer {row[0]} revises answer {row[1]}, which is not its predecessor"
+    query = select(Annotation.id, earlier.id.label("before"))
+    query = query.join(earlier, earlier.id == Annotation.supersedes_id).where(strange)
+    yield from _each(connection, query, "answer {id} revises answer {before}, which is not its predecessor")
 
 
 def _slots(connection: Connection) -> Iterator[str]:
@@ -116,29 +122,28 @@ def _slots(connection: Connection) -> Iterator[str]:
     yield from (f"the slots of item {item} have gaps" for item in connection.scalars(query))
     sizes = (
         select(Item.id, Item.type, func.count(ItemResponse.slot).label("n"))
-        .outerjoin(ItemResponse, ItemResponse.item_id == Item.id)
+        .outerjoin(ItemResponse)
         .group_by(Item.id, Item.type)
     )
-    most = {"pair": (2, 2), "rank": (2, 9), "rate": (1, 9), "step": (1, 1), "rewrite": (0, 1), "chat": (0, 0)}
     for row in connection.execute(sizes):
-        low, high = most[row.type]
+        low, high = SIZES[row.type]
         if not low <= row.n <= high:
             yield f"item {row.id} of type {row.type} has {row.n} responses"
 
 
 def _shapes(connection: Connection) -> Iterator[str]:
     """Every answer has what its type asks for."""
-    pairs = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    answers = select(Annotation.id).join(Item)
     without = (Item.type == "pair") != Annotation.preference.is_not(None)
-    for key in connection.scalars(pairs.where(without)):
-        yield f"answer {key} has a preference without a pair, or the other way round"
+    said = "answer {id} has a preference without a pair, or the other way round"
+    yield from _each(connection, answers.where(without), said)
     slots = select(func.count()).where(ItemResponse.item_id == Item.id).correlate(Item).scalar_subquery()
     entries = select(func.count()).where(RankEntry.annotation_id == Annotation.id).scalar_subquery()
-    for key in connection.scalars(pairs.where(Item.type == "rank", entries != slots)):
-        yield f"answer {key} does not rank every response"
+    short = answers.where(Item.type == "rank", entries != slots)
+    yield from _each(connection, short, "answer {id} does not rank every response")
     texts = select(Rewrite.annotation_id).where(Rewrite.annotation_id == Annotation.id)
-    for key in connection.scalars(pairs.where(Item.type == "rewrite", ~texts.exists())):
-        yield f"answer {key} has no text"
+    blank = answers.where(Item.type == "rewrite", ~texts.exists())
+    yield from _each(connection, blank, "answer {id} has no text")
 
 
 def _orders(connection: Connection) -> Iterator[str]:
@@ -148,9 +153,7 @@ def _orders(connection: Connection) -> Iterator[str]:
     for row in connection.execute(query.outerjoin(slots, slots.c.item_id == Assignment.item_id)):
         if sorted(row.presented_order) != list(range(row.n)):
             yield f"assignment {row.id} shows {row.presented_order} of {row.n} responses"
-    shown = select(Annotation.id, Annotation.first_shown, Assignment.presented_order).join(
-        Assignment, Assignment.id == Annotation.assignment_id
-    )
+    shown = select(Annotation.id, Annotation.first_shown, Assignment.presented_order).join(Assignment)
     for row in connection.execute(shown.where(Annotation.first_shown.is_not(None))):
         if row.presented_order[0] != row.first_shown:
             yield f"answer {row.id} says slot {row.first_shown} was first, its assignment {row.presented_order[0]}"
@@ -158,13 +161,12 @@ def _orders(connection: Connection) -> Iterator[str]:
 
 def _assignments(connection: Connection) -> Iterator[str]:
     own = (Annotation.item_id == Assignment.item_id) & (Annotation.annotator_id == Assignment.annotator_id)
-    strangers = select(Annotation.id).join(Assignment, Assignment.id == Annotation.assignment_id)
-    for key in connection.scalars(strangers.where(~own)):
-        yield f"answer {key} belongs to an assignment of another item or annotator"
+    strangers = select(Annotation.id).join(Assignment).where(~own)
+    said = "answer {id} belongs to an assignment of another item or annotator"
+    yield from _each(connection, strangers, said)
     answered = select(Annotation.id).where(Annotation.assignment_id == Assignment.id).exists()
     done = select(Assignment.id).where(Assignment.status == "done", ~answered)
-    for key in connection.scalars(done):
-        yield f"assignment {key} is done but has no answer"
+    yield from _each(connection, done, "assignment {id} is done but has no answer")
 
 
 def _contents(connection: Connection) -> Iterator[str]:
@@ -182,9 +184,8 @@ def _contents(connection: Connection) -> Iterator[str]:
     for row in connection.execute(select(SchemaVersion.id, SchemaVersion.content, SchemaVersion.sha256)):
         if schema_sha(Schema.model_validate(row.content)) != row.sha256:
             yield f"version {row.id} of the questions is not what was stored: {json.dumps(row.content)[:80]}"
-    for row in connection.execute(
-        select(GuidelineVersion.id, GuidelineVersion.markdown, GuidelineVersion.sha256)
-    ):
+    written = select(GuidelineVersion.id, GuidelineVersion.markdown, GuidelineVersion.sha256)
+    for row in connection.execute(written):
         if guideline_sha(row.markdown) != row.sha256:
             yield f"version {row.id} of the guidelines is not what was stored"
 

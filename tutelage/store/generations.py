@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from tutelage.records import Prompt, Response
 from tutelage.store.rows import ModelInfo
@@ -44,6 +44,17 @@ def insert_prompts(connection: Connection, project_id: int, prompts: Iterable[Pr
     ]
     insert_rows(connection, PromptRow, new)
     return len(new)
+
+
+def ensure_prompt(connection: Connection, project_id: int, prompt: Prompt, split: str) -> Any:
+    """The row (id, split) of a prompt, in whatever split it is there; in `split` where it is new."""
+    same = (PromptRow.project_id == project_id, PromptRow.digest == prompt.id)
+    there = select(PromptRow.id, PromptRow.split).where(*same)
+    row = connection.execute(there).one_or_none()
+    if row is None:
+        insert_prompts(connection, project_id, [prompt], split)
+        row = connection.execute(there).one()
+    return row
 
 
 def insert_generation_run(
@@ -88,6 +99,13 @@ def insert_responses(
             )
     insert_rows(connection, ResponseRow, new)
     return len(new)
+
+
+def next_sample(connection: Connection, run_id: int, prompt_id: int) -> int:
+    """The first sample index that a run has free behind its responses to a prompt."""
+    own = (ResponseRow.generation_run_id == run_id, ResponseRow.prompt_id == prompt_id)
+    last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*own))
+    return 0 if last is None else last + 1
 
 
 def _values(response: Response, run_id: int, prompt_id: int, text: str, text_digest: str) -> dict[str, Any]:

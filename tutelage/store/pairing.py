@@ -25,7 +25,7 @@ from tutelage.store.schema import (
     ResponseRow,
 )
 from tutelage.store.schema_feedback import ResponseScore
-from tutelage.store.sql import chunks, insert_rows
+from tutelage.store.sql import chunks, insert_one, insert_rows
 
 
 def candidates(connection: Connection, project_id: int, source: str = "") -> dict[int, list[Candidate]]:
@@ -109,6 +109,14 @@ def insert_items(
     ]
     insert_rows(connection, ItemResponse, slots)
     return len(new)
+
+
+def insert_item(connection: Connection, responses: Sequence[int], **item: Any) -> int:
+    """Insert one item about these responses (ids), in this order of slots; returns its id."""
+    item_id = insert_one(connection, Item, **item)
+    slots = [{"item_id": item_id, "slot": slot, "response_id": one} for slot, one in enumerate(responses)]
+    insert_rows(connection, ItemResponse, slots)
+    return item_id
 
 
 def pair_query(project_id: int) -> Select[Any]:

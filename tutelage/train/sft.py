@@ -18,7 +18,7 @@ from tutelage.data.order import rows_for_step
 from tutelage.data.preflight import prepare_demonstrations
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.reading.sources import shown
-from tutelage.feedback.training.source import demonstrations_from, digest_of_demonstrations, is_store_source
+from tutelage.feedback.training.source import demonstrations_from, is_store_source
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.ops.losses import nll
@@ -67,7 +67,7 @@ def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Exa
     if not is_store_source(settings.data):
         return *read_rows(read_demonstrations, settings, run), {}
     found = demonstrations_from(settings.data, settings.store)
-    run.input("data", settings.data, sha256=digest_of_demonstrations(found.rows))
+    run.input("data", settings.data, sha256=found.digest)
     train: list[Example] = [*found.train]
     return *hold_out(train, read_demonstrations, settings, run, [*found.held_out]), found.left_out
 

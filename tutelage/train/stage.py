@@ -20,7 +20,7 @@ from tutelage.data.reading.sources import Source, shown
 from tutelage.data.split import split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
-from tutelage.feedback.training.source import comparisons_from, digest_of_comparisons, is_store_source
+from tutelage.feedback.training.source import comparisons_from, is_store_source
 from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
@@ -148,7 +148,7 @@ def prepare_pairs(
         found = comparisons_from(
             settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators
         )
-        run.input("data", settings.data, sha256=digest_of_comparisons(found.rows))
+        run.input("data", settings.data, sha256=found.digest)
         left_out = found.left_out
         train, held_out = hold_out(found.train, read_comparisons, settings, run, found.held_out)
     else:

@@ -120,11 +120,7 @@ class Acting:
     def __init__(self, need: Need, deleted: bool = False) -> None:
         self.need, self.scope, self.deleted = need, SCOPE_OF[need], deleted
 
-    def __call__(
-        self,
-        request: Request,
-        project: Annotated[str, Path(max_length=600)],
-    ) -> Member:
+    def __call__(self, request: Request, project: Annotated[str, Path(max_length=600)]) -> Member:
         who = caller(request)  # here, not as a dependency: that would be a second trip to a thread
         who.require(self.scope)
         found = projects.member(site(request).database, who.user, unquote(project), self.deleted)

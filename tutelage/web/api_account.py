@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model, Role
@@ -15,11 +15,10 @@ from tutelage.feedback.people.sessions import Session
 from tutelage.feedback.people.tokens import Scope, TokenInfo
 from tutelage.feedback.projects import projects
 from tutelage.web.access import InPerson, Labelling, Reader, TheSite
-from tutelage.web.fields import Id, Name, Secret
+from tutelage.web.fields import Id, Name, Secret, strict_router
 from tutelage.web.site import Site
-from tutelage.web.strict import StrictRoute
 
-router = APIRouter(tags=["account"], route_class=StrictRoute)
+router = strict_router("account")
 
 SESSION_SECONDS = 14 * 24 * 3600  # the longest that a session lives, as `sessions.read_session` says
 
@@ -82,13 +81,7 @@ def begin_session(site: Site, request: Request, response: Response, user: User) 
     sessions.close_session(site.database, request.cookies.get(site.cookie, ""))
     secret, session = sessions.open_session(site.database, user, place_of(request))
     response.set_cookie(
-        site.cookie,
-        secret,
-        max_age=SESSION_SECONDS,
-        path="/",
-        secure=site.https,
-        httponly=True,
-        samesite="lax",
+        site.cookie, secret, SESSION_SECONDS, path="/", secure=site.https, httponly=True, samesite="lax"
     )
     return session
 

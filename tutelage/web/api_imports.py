@@ -1,4 +1,4 @@
-"""API: importing a file.  No `StrictRoute`: a file may hold what no database keeps, and then its rows are refused one by one."""
+"""API: importing a file.  No `strict_router`: what no database keeps is refused row by row, and the others are taken."""
 
 from __future__ import annotations
 
@@ -78,40 +78,32 @@ async def preview_import(site: TheSite, who: Manager, request: Request, how: How
 
 
 def _try(site: Site, who: Member, how: Sent, body: bytes) -> Tried:
-    with _refusing():
-        content, name = _readable(how, body)
+    with _file(how, body) as (content, name):
         return importing.try_import(site.database, who, how.kind, content, name, how.columns, how.encoding)
 
 
 def _import(site: Site, who: Member, how: Sent, body: bytes) -> Imported:
     """Everything is read before anything is stored, so that a file that is damaged or too long leaves nothing behind."""
-    with _refusing():
-        content, name = _readable(how, body)
+    with _file(how, body) as (content, name):
         read = read_stream(io.BytesIO(content), name, how.encoding)
         if sum(1 for _ in itertools.islice(read, MOST_LINES + 1)) > MOST_LINES:
             raise Refused(
                 "invalid", f"these are too many at once: send at most {MOST_LINES:,} lines or rows."
             )
-        return importing.import_stream(
-            site.database, who, how.kind, io.BytesIO(content), name, how.columns, how.encoding
-        )
+        stream = io.BytesIO(content)
+        return importing.import_stream(site.database, who, how.kind, stream, name, how.columns, how.encoding)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """What is wrong with a file is wrong with the request."""
+def _file(how: Sent, body: bytes) -> Iterator[tuple[bytes, str]]:
+    """What is in a body, and a name that says of what kind it is.  What is wrong with the file is wrong with the request."""
     try:
-        yield
+        content, bare = _unpacked(body, how.name)
+        yield content, name_of(content, bare)
     except Refused:
         raise
     except ValueError as error:
         raise Refused("invalid", f"{error}.") from error
-
-
-def _readable(how: Sent, body: bytes) -> tuple[bytes, str]:
-    """What is in a body, and a name that says of what kind it is.  Raises ValueError where it is no file of rows."""
-    content, bare = _unpacked(body, how.name)
-    return content, name_of(content, bare)
 
 
 def _unpacked(body: bytes, name: str) -> tuple[bytes, str]:

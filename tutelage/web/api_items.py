@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from fastapi import Query as Parameters
 from pydantic import Field
 
@@ -18,10 +17,9 @@ from tutelage.feedback.items.redaction import Record, redact
 from tutelage.feedback.projects import projects
 from tutelage.store.choosing import Strategy
 from tutelage.web.access import Adjudicator, Manager, TheSite, Viewer
-from tutelage.web.fields import BodyId, Id
-from tutelage.web.strict import StrictRoute
+from tutelage.web.fields import BodyId, Id, strict_router
 
-router = APIRouter(tags=["items"], route_class=StrictRoute)
+router = strict_router("items")
 
 
 class Build(Model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
@@ -13,11 +12,10 @@ from tutelage.feedback.projects import projects
 from tutelage.feedback.work import live
 from tutelage.web.access import Annotator, Reader, TheSite
 from tutelage.web.api_work import submission
-from tutelage.web.fields import Id, Key
-from tutelage.web.strict import StrictRoute
+from tutelage.web.fields import Id, Key, strict_router
 from tutelage.web.views import Rendered, TaskView, rendered, task_view
 
-router = APIRouter(tags=["live"], route_class=StrictRoute)
+router = strict_router("live")
 
 
 class Availability(Model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model, Role
@@ -14,10 +13,9 @@ from tutelage.feedback.people.users import UserRow
 from tutelage.feedback.projects import projects
 from tutelage.feedback.projects.projects import MemberRow
 from tutelage.web.access import Administrator, AdministratorInPerson, Manager, Managing, TheSite
-from tutelage.web.fields import Id, Name
-from tutelage.web.strict import StrictRoute
+from tutelage.web.fields import Id, Name, strict_router
 
-router = APIRouter(tags=["people"], route_class=StrictRoute)
+router = strict_router("people")
 
 
 class Place(Model):

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import LARGEST_ID, Model, ProjectSettings, Role, Schema, Text
 from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.projects.deletion import DeletedProject, Purged
 from tutelage.web.access import AnyMember, FormerOwner, Manager, Managing, Owner, Reader, TheSite
-from tutelage.web.fields import Name
+from tutelage.web.fields import Name, strict_router
 from tutelage.web.render import markdown
-from tutelage.web.strict import StrictRoute
 
-router = APIRouter(tags=["projects"], route_class=StrictRoute)
+router = strict_router("projects")
 
 
 class NewProject(Model):
@@ -162,14 +161,8 @@ def audit(
 
 def view(found: projects.ProjectInfo) -> ProjectView:
     """A project for JSON."""
-    return ProjectView(
-        name=found.name,
-        role=found.role,
-        settings=found.settings,
-        questions=found.schema,
-        schema_version=found.schema_version,
-        guideline=guideline_view(found.guideline),
-    )
+    questions, guideline = found.schema, guideline_view(found.guideline)
+    return ProjectView(found.name, found.role, found.settings, questions, found.schema_version, guideline)
 
 
 def guideline_view(found: projects.Guideline) -> GuidelineView:

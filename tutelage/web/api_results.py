@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
@@ -16,9 +15,9 @@ from tutelage.feedback.insights import totals as counted
 from tutelage.feedback.insights.figures import Insight, Whose, insight
 from tutelage.feedback.insights.totals import Totals
 from tutelage.web.access import Exporter, TheSite, Viewer
-from tutelage.web.strict import StrictRoute
+from tutelage.web.fields import strict_router
 
-router = APIRouter(tags=["results"], route_class=StrictRoute)
+router = strict_router("results")
 
 ExportName = Annotated[str, InPath(min_length=1, max_length=64)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model
@@ -12,10 +11,9 @@ from tutelage.feedback.projects import webhooks
 from tutelage.feedback.projects.webhooks import Delivery, Event, WebhookRow
 from tutelage.web.access import Manager, TheSite
 from tutelage.web.api_people import Activity
-from tutelage.web.fields import Id
-from tutelage.web.strict import StrictRoute
+from tutelage.web.fields import Id, strict_router
 
-router = APIRouter(tags=["webhooks"], route_class=StrictRoute)
+router = strict_router("webhooks")
 
 
 class NewWebhook(Model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import (
@@ -25,11 +24,10 @@ from tutelage.feedback.work import answers, corrections, guidelines, queue
 from tutelage.feedback.work.answers import Settled
 from tutelage.feedback.work.queue import Progress
 from tutelage.web.access import Adjudicator, Annotator, TheSite
-from tutelage.web.fields import BodyId, Id, Key
-from tutelage.web.strict import StrictRoute
+from tutelage.web.fields import BodyId, Id, Key, strict_router
 from tutelage.web.views import ConflictView, TaskView, conflict_view, task_view
 
-router = APIRouter(tags=["work"], route_class=StrictRoute)
+router = strict_router("work")
 
 
 class Next(Model):

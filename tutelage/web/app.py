@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import IntegrityError
+from starlette.exceptions import HTTPException
 
 from tutelage import __version__
 from tutelage.feedback.errors import Refused
@@ -27,6 +28,7 @@ from tutelage.web import (
     api_results,
     api_webhooks,
     api_work,
+    drawing,
     pages,
 )
 from tutelage.web.generation import GenerationFailed
@@ -46,21 +48,18 @@ STATUS = {
     "too-many": 429,
 }
 PROBES = ("/healthz", "/readyz", "/metrics")  # for programs, like the API
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": sentence}
-    for status, sentence in (
-        (400, "The body is not JSON."),
-        (401, "Nobody is known by that session or token."),
-        (403, "Known, but not allowed."),
-        (404, "There is no such thing, or it is somebody else's."),
-        (409, "It contradicts what is stored."),
-        (410, "It was there and is used up or has ended."),
-        (413, "The request is too long."),
-        (422, "The content cannot be; the sentence says where."),
-        (429, "Try again later."),
-        (502, "The process that runs the model failed."),
-        (503, "The database cannot be used now; the sentence says why."),
-    )
+REFUSALS = {
+    400: "The body is not JSON.",
+    401: "Nobody is known by that session or token.",
+    403: "Known, but not allowed.",
+    404: "There is no such thing, or it is somebody else's.",
+    409: "It contradicts what is stored.",
+    410: "It was there and is used up or has ended.",
+    413: "The request is too long.",
+    422: "The content cannot be; the sentence says where.",
+    429: "Try again later.",
+    502: "The process that runs the model failed.",
+    503: "The database cannot be used now; the sentence says why.",
 }
 
 
@@ -87,11 +86,20 @@ def build_app(site: Site) -> FastAPI:
         api_imports,
         api_results,
     )
+    refusals: dict[int | str, dict[str, Any]] = {n: {"description": said} for n, said in REFUSALS.items()}
     for module in modules:
-        app.include_router(module.router, prefix=API, responses=_REFUSALS)
+        app.include_router(module.router, prefix=API, responses=refusals)
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    _handle_errors(app)
+    for kind in (
+        Refused,
+        RequestValidationError,
+        GenerationFailed,
+        IntegrityError,
+        HTTPException,
+        ValueError,
+    ):
+        app.add_exception_handler(kind, _answer)
     app.add_middleware(Shield, hosts=site.hosts, https=site.https)
     app.add_middleware(Meter, requests=site.requests)
     return app
@@ -111,55 +119,40 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         site.exports.close()
 
 
-def _handle_errors(app: FastAPI) -> None:
-    @app.exception_handler(Refused)
-    def refused(request: Request, error: Refused) -> Response:
-        return _answer(request, STATUS[error.reason], str(error), error.reason, retry_after(error))
-
-    @app.exception_handler(RequestValidationError)
-    def unfit(request: Request, error: RequestValidationError) -> Response:
-        return _answer(request, 422, _sentence(error), "invalid")
-
-    @app.exception_handler(GenerationFailed)
-    def failed(request: Request, error: GenerationFailed) -> Response:
-        return _answer(request, 502, str(error), "generation")
-
-    @app.exception_handler(ValueError)
-    def unusable(request: Request, error: ValueError) -> Response:
-        return _answer(request, 503, str(error), "database")
-
-    @app.exception_handler(IntegrityError)
-    def overtaken(request: Request, error: IntegrityError) -> Response:
-        """Two did the same at the very same moment, and the database keeps one: the other finds it when asking again."""
-        return _answer(request, 409, "This was being stored at the same moment: send it again.", "conflict")
-
-    @app.exception_handler(HTTPException)
-    def other(request: Request, error: HTTPException) -> Response:
-        return _answer(request, error.status_code, str(error.detail), "http", error.headers)
-
-    @app.exception_handler(404)
-    def nothing(request: Request, error: Exception) -> Response:
-        return _answer(request, 404, "There is nothing at this address.", "not-found")
-
-    @app.exception_handler(405)
-    def not_so(request: Request, error: Any) -> Response:
-        return _answer(request, 405, "This address does not take that method.", "http", error.headers)
-
-
-def _answer(request: Request, status: int, sentence: str, reason: str, headers: Any = None) -> Response:
+def _answer(request: Request, error: Exception) -> Response:
     """The refusal in the form that the caller understands; an unknown visitor of a page is sent to the log-in."""
-    path, sentence = request.url.path, pages.as_sentence(sentence)
+    status, reason, said, headers = _meaning(error)
+    path, sentence = request.url.path, drawing.as_sentence(said)
     if path.startswith(("/api/", "/static/")) or path in PROBES:
-        extra = dict(headers or {})
-        if status == 401:
-            extra["WWW-Authenticate"] = "Bearer"
-        return JSONResponse({"detail": sentence, "reason": reason}, status, extra)
+        extra = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        return JSONResponse({"detail": sentence, "reason": reason}, status, {**headers, **extra})
     if status == 401 and request.method in ("GET", "HEAD"):
         wanted = path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" if path == "/" else f"/login?next={quote(wanted)}", 303)
-    shown = pages.error_page(request, status, sentence)
-    shown.headers.update(headers or {})
+    shown = drawing.error_page(request, status, sentence)
+    shown.headers.update(headers)
     return shown
+
+
+def _meaning(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
+    """An error's status, its reason for programs, its sentence, and the headers that go with it."""
+    match error:
+        case Refused():
+            return STATUS[error.reason], error.reason, str(error), retry_after(error)
+        case RequestValidationError():
+            return 422, "invalid", _sentence(error), {}
+        case GenerationFailed():
+            return 502, "generation", str(error), {}
+        case IntegrityError():
+            # Two did the same at the very same moment, and the database keeps one: the other finds it when asking again.
+            return 409, "conflict", "This was being stored at the same moment: send it again.", {}
+        case HTTPException(status_code=404):
+            return 404, "not-found", "There is nothing at this address.", {}
+        case HTTPException(status_code=405):
+            return 405, "http", "This address does not take that method.", error.headers or {}
+        case HTTPException():
+            return error.status_code, "http", str(error.detail), error.headers or {}
+    return 503, "database", str(error), {}  # a ValueError of the store's: it cannot be used
 
 
 def _sentence(error: RequestValidationError) -> str:

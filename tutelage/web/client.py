@@ -18,7 +18,6 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -56,9 +55,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -81,8 +78,7 @@ class Client:
         self, task: Mapping[str, Any], answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
     ) -> dict[str, Any]:
         """Answer a task; returns the receipt once the answer is on the server's disk.  `key`: this answer's own name."""
-        path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/submit"
-        return self._give(path, answer, active_ms, key)
+        return self._give(_assignment(task, "submit"), answer, active_ms, key)
 
     def revise(
         self, project: str, annotation_id: int, answer: Mapping[str, Any], active_ms: int = 0, key: str = ""
@@ -97,13 +93,11 @@ class Client:
 
     def skip(self, task: Mapping[str, Any], reason: str, text: str = "") -> None:
         """Give a task back for good."""
-        path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/skip"
-        self.request("POST", path, {"reason": reason, "text": text}, repeatable=True)
+        self.request("POST", _assignment(task, "skip"), {"reason": reason, "text": text}, repeatable=True)
 
     def release(self, task: Mapping[str, Any]) -> None:
         """Give a task back; it may come again."""
-        path = f"{_project(task['project'])}/assignments/{task['assignment_id']}/release"
-        self.request("POST", path, repeatable=True)
+        self.request("POST", _assignment(task, "release"), repeatable=True)
 
     # projects -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +136,7 @@ class Client:
     def import_lines(self, project: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Import rows (kind: prompts, responses, preference, scores, suggestions, raw); bad ones are listed in the result."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return self._import(project, kind, lines.encode(), "rows.jsonl")
+        return self._import(project, lines.encode(), {"kind": kind, "name": "rows.jsonl"})
 
     def import_file(
         self,
@@ -158,22 +152,13 @@ class Client:
         `columns`: our names for theirs.  `encoding`: of text, such as windows-1252.  `preview`: only say what would be
         stored, and show the first rows as they are understood.
         """
-        how = {"columns": json.dumps(dict(columns or {})), "encoding": encoding}
-        return self._import(project, kind, Path(path).read_bytes(), Path(path).name, how, preview)
+        how = {"kind": kind, "name": Path(path).name, "encoding": encoding}
+        how["columns"] = json.dumps(dict(columns or {}))
+        return self._import(project, Path(path).read_bytes(), how, "/preview" if preview else "")
 
-    def _import(
-        self,
-        project: str,
-        kind: str,
-        content: bytes,
-        name: str,
-        how: Mapping[str, str] | None = None,
-        preview: bool = False,
-    ) -> dict[str, Any]:
-        query = urlencode({"kind": kind, "name": name, **(how or {})})
-        path = f"{_project(project)}/import{'/preview' if preview else ''}?{query}"
-        found: dict[str, Any] = self.request("POST", path, content, repeatable=True)
-        return found
+    def _import(self, project: str, file: bytes, how: Mapping[str, str], end: str = "") -> dict[str, Any]:
+        path = f"{_project(project)}/import{end}?{urlencode(how)}"
+        return self.request("POST", path, file, repeatable=True)
 
     def build(self, project: str, type: str, **how: Any) -> dict[str, Any]:
         """Make items from stored responses (strategy, per_prompt, size, across_runs)."""
@@ -198,17 +183,15 @@ class Client:
     def export(self, project: str, **spec: Any) -> list[dict[str, Any]]:
         """The rows of an export (format, aggregation, ties, split, labels_from, neutral, names, gold, provenance)."""
         at = self._exported(project, {**spec, "file_format": "jsonl"})
-        lines = self._send("GET", f"/api/v1{at}/file", None, True, {})
-        return [json.loads(line) for line in lines.splitlines() if line]
+        return [json.loads(line) for line in self._send("GET", f"{at}/file").splitlines() if line]
 
     def export_file(self, project: str, path: str | Path, **spec: Any) -> dict[str, Any]:
         """Write an export (as `export`, and file_format: jsonl, parquet, csv) to `path`, its manifest beside it; returns that."""
         at, path = self._exported(project, spec), Path(path)
-        path.write_bytes(self._send("GET", f"/api/v1{at}/file", None, True, {}))
-        manifest = self._send("GET", f"/api/v1{at}/manifest", None, True, {})
+        path.write_bytes(self._send("GET", f"{at}/file"))
+        manifest = self._send("GET", f"{at}/manifest")
         path.with_name(f"{path.name}.manifest.json").write_bytes(manifest)
-        found: dict[str, Any] = json.loads(manifest)
-        return found
+        return json.loads(manifest)
 
     def _exported(self, project: str, spec: Mapping[str, Any]) -> str:
         """Make an export; returns where its files are."""
@@ -232,19 +215,18 @@ class Client:
         """
         data = body if body is None or isinstance(body, bytes) else _json(body)
         repeatable = repeatable or method in ("GET", "PUT", "DELETE")
-        answer = self._send(
-            method, f"/api/v1{path}", data, repeatable, {"Idempotency-Key": key} if key else {}
-        )
+        answer = self._send(method, path, data, repeatable, key)
         return json.loads(answer) if answer else None
 
     def _send(
-        self, method: str, path: str, data: bytes | None, repeatable: bool, extra: Mapping[str, str]
+        self, method: str, path: str, data: bytes | None = None, repeatable: bool = True, key: str = ""
     ) -> bytes:
+        address, headers = f"{self._url}/api/v1{path}", {"Idempotency-Key": key} if key else {}
         pause = FIRST_PAUSE
         for attempt in range(RETRIES):
             last, wait = attempt == RETRIES - 1, 0.0
             try:
-                answer = self._http.request(method, self._url + path, content=data, headers=dict(extra))
+                answer = self._http.request(method, address, content=data, headers=headers)
             except httpx2.RequestError as error:
                 if last or not repeatable:
                     raise Unreachable(f"{self._url} does not answer: {error}.") from error
@@ -268,6 +250,11 @@ def _json(body: Mapping[str, Any]) -> bytes:
 def _project(name: str) -> str:
     """The path of a project; a slash in its name stays part of the name."""
     return f"/projects/{quote(name.replace('%', '%25').replace('/', '%2F'), safe='')}"
+
+
+def _assignment(task: Mapping[str, Any], act: str) -> str:
+    """The path of something that can be done with a task in hand."""
+    return f"{_project(task['project'])}/assignments/{task['assignment_id']}/{act}"
 
 
 def _refusal(answer: httpx2.Response) -> ApiRefused:

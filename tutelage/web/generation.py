@@ -68,16 +68,10 @@ class LiveGenerator:
     async def start(self) -> None:
         """Start the worker, so that its models load before the first request."""
         if self.models and self._process is None:
+            config = {"models": [asdict(model) for model in self.models], "drawing": asdict(self._drawing)}
+            command = (sys.executable, "-m", "tutelage.web.generation_worker", json.dumps(config))
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tutelage.web.generation_worker",
-                json.dumps(
-                    {"models": [asdict(model) for model in self.models], "drawing": asdict(self._drawing)}
-                ),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=LINE_LIMIT,
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT
             )
 
     async def stop(self) -> None:

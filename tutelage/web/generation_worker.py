@@ -25,6 +25,8 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import result_folder
 
+PARAMS = ("temperature", "max_new_tokens", "seed", "step")  # of the sampling that a candidate names
+
 
 class Writer:
     """One loaded model and what candidates say of it."""
@@ -56,12 +58,7 @@ class Writer:
             "model": self.name,
             "model_sha256": self.sha256,
             "engine": "local",
-            "params": {
-                "temperature": sampling.temperature,
-                "max_new_tokens": sampling.max_new_tokens,
-                "seed": sampling.seed,
-                "step": sampling.step,
-            },
+            "params": {name: getattr(sampling, name) for name in PARAMS},
             "finish": response.finish,
             "n_tokens": len(response.ids),
             "logprob": sum(response.logprobs),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.process_collector import ProcessCollector
 
 from tutelage import __version__
 from tutelage.feedback.insights.census import ProjectCensus
@@ -87,26 +86,15 @@ def route_of(scope: Scope) -> str:
     return API + template if inside else template
 
 
-def exposition(requests: Requests, projects: Iterable[ProjectCensus]) -> bytes:
-    """The whole answer of /metrics."""
+def exposition(requests: Requests, projects: Sequence[ProjectCensus]) -> bytes:
+    """The whole answer of /metrics: the requests, and how the work stands in each project."""
     work = CollectorRegistry()
-    work.register(_Work(list(projects)))
+    for name, what, field in (
+        ("tutelage_answers", "Stored answers, revisions too.", "answers"),
+        ("tutelage_open_leases", "Items in somebody's hands.", "leases"),
+        ("tutelage_answers_wanted", "Answers that open items still want.", "wanted"),
+    ):
+        gauge = Gauge(name, what, ("project",), registry=work)
+        for one in projects:
+            gauge.labels(one.name).set(getattr(one, field))
     return generate_latest(requests.registry) + generate_latest(work)
-
-
-class _Work(Collector):
-    """How the work stands in each project."""
-
-    def __init__(self, projects: list[ProjectCensus]) -> None:
-        self._projects = projects
-
-    def collect(self) -> Iterable[Metric]:
-        for name, what, field in (
-            ("tutelage_answers", "Stored answers, revisions too.", "answers"),
-            ("tutelage_open_leases", "Items in somebody's hands.", "leases"),
-            ("tutelage_answers_wanted", "Answers that open items still want.", "wanted"),
-        ):
-            found = GaugeMetricFamily(name, what, labels=("project",))
-            for one in self._projects:
-                found.add_metric((one.name,), getattr(one, field))
-            yield found

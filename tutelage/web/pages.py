@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from contextlib import suppress
-from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import urlencode
 
-import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -47,21 +42,18 @@ from tutelage.web.access import (
     Reader,
     TheSite,
     Viewer,
-    caller,
     segment,
 )
 from tutelage.web.api_account import begin_session, log_in, place_of
 from tutelage.web.api_projects import guideline_view
+from tutelage.web.drawing import local_path, page, read_form, refused
 from tutelage.web.fields import Id
-from tutelage.web.limits import retry_after
 from tutelage.web.metrics import CONTENT_TYPE, exposition
-from tutelage.web.render import AS_WRITTEN, UNDRAWN, markdown, plain
 from tutelage.web.site import Site
 from tutelage.web.views import item_view
 
 router = APIRouter()
 
-LONGEST_FORM = 10_000  # bytes of the forms here
 PAGE = 40  # lines of the data browser
 
 
@@ -113,33 +105,32 @@ def training_command(site: Site, who: Member, progress: queue.Progress) -> str |
 @router.get("/login")
 def login_form(request: Request, site: TheSite, next: str = "/") -> Response:
     """The form to come in."""
-    return page(request, "login.html", next=local_path(next), error="", name="")
+    return page(request, "login.html", next=local_path(next))
 
 
 @router.post("/login")
 async def login(request: Request, site: TheSite) -> Response:
     """Come in with name and password."""
-    form = await _form(request)
+    form = await read_form(request)
     wanted = local_path(form.get("next", "/"))
     answer, name, password = RedirectResponse(wanted, 303), form.get("name", ""), form.get("password", "")
     try:
         await site.passwords.run(log_in, site, request, answer, name, password)
     except Refused as error:
-        return _refused(request, "login.html", 401, error, form, next=wanted)
+        return refused(request, "login.html", 401, error, form, next=wanted)
     return answer
 
 
 @router.get("/join/{secret}")
 def join_form(request: Request, site: TheSite, secret: str) -> Response:
     """What a link leads to: joining, or a new password."""
-    found = read_invitation(site.database, secret)
-    return page(request, "join.html", invitation=found, error="", name="")
+    return page(request, "join.html", invitation=read_invitation(site.database, secret))
 
 
 @router.post("/join/{secret}")
 async def join(request: Request, site: TheSite, secret: str) -> Response:
     """Accept an invitation, or set the new password."""
-    form = await _form(request)
+    form = await read_form(request)
     found = await run_in_threadpool(read_invitation, site.database, secret)
     answer = RedirectResponse("/", 303)
 
@@ -153,20 +144,15 @@ async def join(request: Request, site: TheSite, secret: str) -> Response:
     except Refused as error:
         if error.reason == "gone":
             raise
-        return _refused(request, "join.html", 422, error, form, invitation=found)
+        return refused(request, "join.html", 422, error, form, invitation=found)
     return answer
 
 
 @router.get("/account")
 def account(request: Request, site: TheSite, who: Reader) -> Response:
     """Password, tokens, appearance."""
-    return page(
-        request,
-        "account.html",
-        tokens=tokens_of(site.database, who.user),
-        languages=list(languages.languages().values()),
-        language_cookie=languages.COOKIE,
-    )
+    tokens, known = tokens_of(site.database, who.user), list(languages.languages().values())
+    return page(request, "account.html", tokens=tokens, languages=known, language_cookie=languages.COOKIE)
 
 
 @router.get("/users")
@@ -193,7 +179,6 @@ def _work_page(request: Request, site: Site, who: Member, mode: str) -> Response
         "mode": mode,
         "store": site.database.identity,
         "project": who.project,
-        "home": "/",
         "user": who.user.name,
         "settings": info.settings.model_dump(mode="json"),
         "generation": site.generator.why_off,
@@ -223,39 +208,27 @@ def manage(request: Request, site: TheSite, who: Manager) -> Response:
         "default_criteria": [criterion.model_dump() for criterion in DEFAULT_CRITERIA],
         "usual_question": Schema().question,
     }
-    return _project_page(
-        request,
-        site,
-        who,
-        "manage.html",
-        data,
-        info,
-        members=projects.members(site.database, who),
-        invitations=invitations(site.database, who),
-        hooks=webhooks.webhooks(site.database, who),
-        deliveries=webhooks.deliveries(site.database, who),
-        webhook_events=webhooks.EVENTS,
-        versions=projects.guidelines(site.database, who),
-        audit=projects.audit(site.database, who, 50),
-        totals=totals.totals(site.database, who),
-        stock=building.stock(site.database, who),
-        usual=Schema().question,
-        generation=site.generator,
-        encodings=[(name, name) for name in ENCODINGS],
-    )
+    shown = {
+        "members": projects.members(site.database, who),
+        "invitations": invitations(site.database, who),
+        "hooks": webhooks.webhooks(site.database, who),
+        "deliveries": webhooks.deliveries(site.database, who),
+        "webhook_events": webhooks.EVENTS,
+        "versions": projects.guidelines(site.database, who),
+        "audit": projects.audit(site.database, who, 50),
+        "totals": totals.totals(site.database, who),
+        "stock": building.stock(site.database, who),
+        "generation": site.generator,
+        "encodings": [(name, name) for name in ENCODINGS],
+    }
+    return _project_page(request, site, who, "manage.html", data, info, **shown)
 
 
 @router.get("/p/{project}/insights")
 def insights_page(request: Request, site: TheSite, who: Viewer, whose: Whose | None = None) -> Response:
     """How far to trust the answers, and what they say."""
-    return _project_page(
-        request,
-        site,
-        who,
-        "insights.html",
-        totals=totals.totals(site.database, who),
-        found=insight(site.database, who, whose),
-    )
+    counted, found = totals.totals(site.database, who), insight(site.database, who, whose)
+    return _project_page(request, site, who, "insights.html", totals=counted, found=found)
 
 
 @router.get("/new")
@@ -273,19 +246,15 @@ def data_browser(
     """Look through the items."""
     found = browsing.find(site.database, who, search.model_copy(update={"limit": PAGE}))
     asked = _asked(search)
-    return _project_page(
-        request,
-        site,
-        who,
-        "data.html",
-        {"asked": asked, "total": found.total},
-        found=found,
-        asked=asked,
-        query=urlencode(asked),
-        more=urlencode({**asked, "after": found.next}) if found.next else "",
-        choices=browsing.choices(site.database, who),
-        totals=totals.totals(site.database, who),
-    )
+    shown: dict[str, Any] = {
+        "found": found,
+        "asked": asked,
+        "query": urlencode(asked),
+        "more": urlencode({**asked, "after": found.next}) if found.next else "",
+        "choices": browsing.choices(site.database, who),
+        "totals": totals.totals(site.database, who),
+    }
+    return _project_page(request, site, who, "data.html", {"asked": asked, "total": found.total}, **shown)
 
 
 def _asked(search: browsing.Query) -> dict[str, Any]:
@@ -296,11 +265,7 @@ def _asked(search: browsing.Query) -> dict[str, Any]:
 
 @router.get("/p/{project}/data/{item_id}")
 def item_page(
-    request: Request,
-    site: TheSite,
-    who: Viewer,
-    item_id: Id,
-    search: Annotated[browsing.Query, Query()],
+    request: Request, site: TheSite, who: Viewer, item_id: Id, search: Annotated[browsing.Query, Query()]
 ) -> Response:
     """One item with all its answers, as one of those that fit the search it was found by."""
     found, asked = browsing.detail(site.database, who, item_id), _asked(search)
@@ -311,18 +276,13 @@ def item_page(
         "settings": info.settings.model_dump(mode="json"),
         "models": found.row.models,
     }
-    return _project_page(
-        request,
-        site,
-        who,
-        "item.html",
-        data,
-        info,
-        detail=found,
-        near=browsing.neighbours(site.database, who, search, item_id),
-        query=urlencode(asked),
-        choices=browsing.choices(site.database, who),
-    )
+    shown = {
+        "detail": found,
+        "near": browsing.neighbours(site.database, who, search, item_id),
+        "query": urlencode(asked),
+        "choices": browsing.choices(site.database, who),
+    }
+    return _project_page(request, site, who, "item.html", data, info, **shown)
 
 
 @router.get("/p/{project}/export")
@@ -374,100 +334,3 @@ def _project_page(
 
 def _base(who: Member) -> str:
     return f"/api/v1/projects/{segment(who.project)}"
-
-
-def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page; whoever the request was found to come from has the navigation on it."""
-    who: Caller | None = getattr(request.state, "caller", None)
-    language = languages.chosen(
-        request.cookies.get(languages.COOKIE, ""), request.headers.get("accept-language", "")
-    )
-    html = (
-        _environment()
-        .get_template(template)
-        .render(
-            language=language,
-            _=language.say,
-            nonce=request.state.nonce,
-            csrf=who.session.csrf if who and who.session else "",
-            path=request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0],
-            **{"who": who, "member": None, "info": None, **values},
-        )
-    )
-    return HTMLResponse(html, status)
-
-
-def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
-    """A refusal as a page, with the navigation where the visitor is known."""
-    if request.method == "GET":
-        with suppress(ValueError):
-            caller(request)
-    return page(request, "error.html", status, sentence=sentence, status_code=status)
-
-
-def as_sentence(said: str) -> str:
-    """With a capital letter."""
-    return said[:1].upper() + said[1:]
-
-
-def local_path(wanted: str) -> str:
-    """A path on this server; anything else becomes the home page."""
-    safe = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
-    return wanted if safe else "/"
-
-
-def _refused(
-    request: Request, template: str, status: int, error: Refused, form: dict[str, str], **values: Any
-) -> Response:
-    """A form again, with what was wrong; `status` unless it came too often."""
-    wait = retry_after(error)
-    shown = page(
-        request,
-        template,
-        429 if wait else status,
-        error=as_sentence(str(error)),
-        name=form.get("name", "")[:200],
-        **values,
-    )
-    shown.headers.update(wait)
-    return shown
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a plain form.  Browsers say where a form comes from; one that does not is refused."""
-    if "origin" not in request.headers and "sec-fetch-site" not in request.headers:
-        raise Refused("forbidden", "This form was not sent by a browser: programs log in over the API.")
-    body = await request.body()
-    if len(body) > LONGEST_FORM:
-        raise Refused("invalid", "The form is too long.")
-    fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    return {name: value.replace("\0", "\ufffd") for name, value in fields}
-
-
-@jinja2.pass_context
-def _markdown(context: jinja2.runtime.Context, text: str) -> str:
-    """`render.markdown`, its notes in the visitor's language."""
-    say = context["_"]
-    return markdown(text, say(AS_WRITTEN), say(UNDRAWN))
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "markdown": _markdown,
-        "plain": plain,
-        "segment": segment,
-        "asdict": asdict,
-        "quoted": quote,
-        "twice": lambda value: (value, value),  # an option whose words are its value
-        "run_words": lambda run: (run[0], f"{run[0]}: {run[1]}"),
-    }
-    environment.globals["version"] = __version__
-    return environment

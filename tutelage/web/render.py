@@ -61,26 +61,10 @@ _MATH_TAGS = {
     "msubsup", "msup", "mtable", "mtd", "mtext", "mtr", "munder", "munderover",
 }  # fmt: skip
 _MATH_ATTRIBUTES = {
-    "math": {"display"},
-    "mo": {
-        "stretchy",
-        "fence",
-        "form",
-        "separator",
-        "lspace",
-        "rspace",
-        "minsize",
-        "maxsize",
-        "movablelimits",
-    },
-    "mi": {"mathvariant"},
-    "mfrac": {"linethickness"},
-    "mover": {"accent"},
-    "munder": {"accentunder"},
-    "mspace": {"width"},
-    "mtable": {"columnalign", "rowspacing"},
-    "mtd": {"columnalign"},
-}
+    "math": {"display"}, "mi": {"mathvariant"}, "mfrac": {"linethickness"}, "mover": {"accent"}, "munder": {"accentunder"},
+    "mo": {"stretchy", "fence", "form", "separator", "lspace", "rspace", "minsize", "maxsize", "movablelimits"},
+    "mspace": {"width"}, "mtable": {"columnalign", "rowspacing"}, "mtd": {"columnalign"},
+}  # fmt: skip
 _HTML_ATTRIBUTES = {"a": {"href"}, "span": {"title"}, "ol": {"start"}, "li": {"value"}}
 _CLASSES = {"span": {"unseen", "mixed", "gap", "fence"}, "code": {"formula"}, "a": {"outside"}}
 

@@ -7,15 +7,16 @@ strict content security policy with a fresh nonce.  Sessions, tokens and roles a
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,18 +46,16 @@ class Shield:
             return
         nonce = secrets.token_urlsafe(16)
         scope.setdefault("state", {})["nonce"] = nonce
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         send = _with_headers(send, self._headers(nonce, scope["path"]))
         longest = LONGEST_IMPORT if _IMPORT.match(scope["path"]) else LONGEST_BODY
-        refusal = self._refusal(scope["method"], headers, longest)
+        refusal = self._refusal(scope["method"], Headers(scope=scope), longest)
         if refusal:
             status, sentence = refusal
-            await _refuse(send, status, sentence)
-            return
-        guarded = _Guarded(receive, longest)
-        await self.app(scope, guarded.receive, send)
+            await JSONResponse({"detail": sentence}, status)(scope, receive, send)
+        else:
+            await self.app(scope, _Guarded(receive, longest).receive, send)
 
-    def _refusal(self, method: str, headers: dict[str, str], longest: int) -> tuple[int, str] | None:
+    def _refusal(self, method: str, headers: Headers, longest: int) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self.hosts and host_name(host) not in self.hosts:
             return 421, "This server does not answer to that host name: use the address that it printed."
@@ -97,7 +96,7 @@ def host_name(host: str) -> str:
         return ""
 
 
-def from_elsewhere(headers: dict[str, str]) -> bool:
+def from_elsewhere(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that another site's page made this request; programs send neither header."""
     site = headers.get("sec-fetch-site")
     if site is not None and site not in ("same-origin", "none"):
@@ -125,20 +124,13 @@ def _too_long(longest: int) -> str:
 
 
 def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:
-    added = [(name.encode(), value.encode()) for name, value in headers]
+    """Adds headers to an answer that does not have them already."""
 
     async def wrapped(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            own = {name.lower() for name, _ in message.get("headers", [])}
-            extra = [item for item in added if item[0] not in own]
-            message = {**message, "headers": [*message.get("headers", []), *extra]}
+            said = MutableHeaders(scope=message)
+            for name, value in headers:
+                said.setdefault(name, value)
         await send(message)
 
     return wrapped
-
-
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    body = json.dumps({"detail": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

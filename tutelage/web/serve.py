@@ -66,12 +66,8 @@ def site(settings: Settings, database: Database) -> Site:
     drawing = Drawing(
         settings.max_new_tokens, settings.temperature, settings.device, settings.precision, settings.kernels
     )
-    return Site(
-        database=database,
-        generator=LiveGenerator(named_models(settings.models), drawing),
-        https=is_https(settings),
-        hosts=host_names(settings),
-    )
+    generator = LiveGenerator(named_models(settings.models), drawing)
+    return Site(database, generator, https=is_https(settings), hosts=host_names(settings))
 
 
 def is_https(settings: Settings) -> bool:

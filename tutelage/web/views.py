@@ -59,18 +59,14 @@ def task_view(task: Task) -> TaskView:
 
 def item_view(found: ItemDetail, as_markdown: bool, questions: dict[str, Any]) -> dict[str, Any]:
     """An item as its annotators see it, but in canonical slots: what the parts of the screens want of a task's view."""
-    return jsonable_encoder(
-        {
-            "task": {
-                "type": found.row.type,
-                "thread": found.thread,
-                "plain_prompt": len(found.thread) == 1,
-                "responses": found.responses,
-                "questions": {**questions, "instruction": ""},
-            },
-            **_texts(found, as_markdown),
-        }
-    )
+    task = {
+        "type": found.row.type,
+        "thread": found.thread,
+        "plain_prompt": len(found.thread) == 1,
+        "responses": found.responses,
+        "questions": {**questions, "instruction": ""},
+    }
+    return jsonable_encoder({"task": task, **_texts(found, as_markdown)})
 
 
 def _texts(shown: Task | ItemDetail, as_markdown: bool) -> dict[str, Any]:

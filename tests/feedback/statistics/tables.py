@@ -7,7 +7,8 @@ import functools
 import numpy as np
 
 from tutelage.feedback.statistics import Votes
-from tutelage.feedback.statistics.votes import _clusters, _coded
+from tutelage.feedback.statistics.estimate import numbered
+from tutelage.feedback.statistics.votes import _coded
 
 
 def votes_of(labels, categories=None, clusters=None, *, mirrored: bool = False) -> Votes:
@@ -17,7 +18,7 @@ def votes_of(labels, categories=None, clusters=None, *, mirrored: bool = False) 
     rows, columns = np.nonzero(~missing)
     possible, label = _coded(np.array(table[rows, columns].tolist()), categories)
     items, annotators = (np.arange(size) for size in table.shape)
-    return Votes(items, annotators, possible, rows, columns, label, _clusters(clusters, items.size), mirrored)
+    return Votes(items, annotators, possible, rows, columns, label, numbered(clusters, items.size), mirrored)
 
 
 def tabled(measure):

@@ -48,6 +48,10 @@ def majority(table: np.ndarray, size: int) -> np.ndarray:
     return np.stack([(table == label).sum(axis=1) for label in range(size)], axis=1).argmax(axis=1)
 
 
+def labels(found: DawidSkene) -> np.ndarray:
+    return found.categories[found.soft.argmax(axis=1)]
+
+
 def em_by_hand(steps: int = 400) -> tuple[list[float], dict[int, list[list[float]]]]:
     """Dawid and Skene's equations 2.3 to 2.5 and their start (3.1) on the table, in plain loops: (prevalence, error rates)."""
     labels, people = "1234", (1, 2, 3, 4, 5)
@@ -97,7 +101,7 @@ def test_the_anaesthetists_are_those_of_the_method() -> None:
         [0.00, 0.34, 0.66, 0.00],
         [0.00, 0.00, 0.56, 0.44],
     ]
-    assert found.converged
+    assert len(found.objective) < 1000  # it settled
 
 
 def likelihood(found: DawidSkene, votes: Votes) -> float:
@@ -143,13 +147,13 @@ def test_simulated_annotators_are_recovered(size) -> None:
     recovered = np.array([estimate.value for estimate in found.accuracy.values()])
     assert np.abs(recovered - accuracy).max() < 0.04
     assert np.abs(found.confusion - confusion).mean() < 0.02
-    assert (found.labels == truth).mean() >= (majority(table, size) == truth).mean()
+    assert (labels(found) == truth).mean() >= (majority(table, size) == truth).mean()
 
 
 def test_it_outdoes_the_majority_where_annotators_differ() -> None:
     truth, table, _ = simulate(2, [0.97, 0.55, 0.55, 0.55, 0.55], 1000, 5, seed=2)
     found = dawid_skene(table, how=FEW)
-    assert (found.labels == truth).mean() > 0.93
+    assert (labels(found) == truth).mean() > 0.93
     assert (majority(table, 2) == truth).mean() < 0.80
 
 
@@ -157,14 +161,14 @@ def test_soft_labels_are_calibrated() -> None:
     truth, table, _ = simulate(3, [0.9, 0.75, 0.6], 4000, 3, seed=3)
     found = dawid_skene(table, how=FEW)
     sure = found.soft.max(axis=1)
-    assert (found.labels == truth).mean() == pytest.approx(sure.mean(), abs=0.02)
+    assert (labels(found) == truth).mean() == pytest.approx(sure.mean(), abs=0.02)
 
 
 def test_an_upside_down_annotator_helps() -> None:
     truth, table, _ = simulate(2, [0.9, 0.85, 0.1], 800, 3, seed=4)
     found = dawid_skene(table, how=FEW)
     assert found.accuracy[2].value < 0.2
-    assert (found.labels == truth).mean() > (majority(table, 2) == truth).mean()
+    assert (labels(found) == truth).mean() > (majority(table, 2) == truth).mean()
 
 
 def test_names_and_order_do_not_matter() -> None:
@@ -238,7 +242,7 @@ def test_few_votes_give_labels_but_no_accuracy() -> None:
 def test_the_prior_holds_a_newcomer_near_ordinary_people() -> None:
     _, table, _ = simulate(2, [0.9, 0.9, 0.9, 0.9], 300, 3, seed=7)
     table[:, 3] = np.nan
-    truth = dawid_skene(table[:, :3], how=FEW).labels
+    truth = labels(dawid_skene(table[:, :3], how=FEW))
     table[0, 3] = 1 - truth[0]  # one vote, and it is wrong
     bare = dawid_skene(table, strength=0, how=FEW).confusion[3, int(truth[0])]
     held = dawid_skene(table, how=FEW).confusion[3, int(truth[0])]

@@ -37,7 +37,7 @@ def test_an_item_lies_in_one_cluster() -> None:
     ("call", "message"),
     [
         (lambda: votes_of([["x", "y"]], ["x", "z"]), "label y is none of the categories x, z"),
-        (lambda: votes_of([[1, 2]], clusters=["p", "q"]), "2 clusters for 1 entries"),
+        (lambda: Votes.from_triplets([1], ["a"], [0], clusters=["p", "q"]), "2 clusters for 1 entries"),
         (lambda: Votes.from_triplets([1], ["a", "b"], [0]), "three lists of one length"),
         (lambda: Votes.from_triplets([1, 1], ["a", "b"], [0, 0], clusters=["p", "q"]), "item 1 lies in two clusters"),
     ],

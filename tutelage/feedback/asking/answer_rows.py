@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +31,7 @@ from tutelage.store.schema_feedback import (
 )
 from tutelage.store.sql import chunks, insert_one, insert_rows
 
+_Below = dict[type, dict[int, list[Any]]]  # the rows below some annotations: table -> annotation -> rows
 SATISFIED = {True: "satisfied", False: "not-satisfied", None: None}
 
 
@@ -50,11 +51,7 @@ def normal(answer: Answer) -> Answer:
 
 
 def write_answer(
-    connection: Connection,
-    answer: Answer,
-    steps: Sequence[str],
-    first_shown: int,
-    **columns: Any,
+    connection: Connection, answer: Answer, steps: Sequence[str], first_shown: int, **columns: Any
 ) -> int:
     """Insert an annotation with the answer (in slots) below it; returns its id.  `columns`: the rest of the row."""
     pair = isinstance(answer, PairAnswer)
@@ -107,59 +104,52 @@ def read_answers(connection: Connection, annotation_ids: Sequence[int]) -> dict[
                 Annotation.reason,
                 Annotation.verdict,
             )
-            .join(Item, Item.id == Annotation.item_id)
+            .join(Item)
             .where(Annotation.id.in_(some))
         ).all()
         slots = _slot_counts(connection, [row.item_id for row in rows])
-        below = _Below(connection, some)
+        below = _read_below(connection, some)
         for row in rows:
-            found[row.id] = _answer(row, slots.get(row.item_id, 0), below)
+            found[row.id] = _answer(row, slots[row.item_id], below)
     return found
 
 
-class _Below:
-    """The rows below some annotations, by table and annotation."""
-
-    def __init__(self, connection: Connection, ids: Sequence[int]) -> None:
-        self._rows: dict[type, dict[int, list[Any]]] = {}
-        for table in (CriterionPreference, RankEntry, Rating, Acceptance, StepMarkRow, Rewrite):
-            by_annotation: dict[int, list[Any]] = defaultdict(list)
-            order = list(table.__table__.primary_key.columns)  # type: ignore[attr-defined]
-            query = select(table.__table__).where(table.annotation_id.in_(ids)).order_by(*order)
-            for row in connection.execute(query):
-                by_annotation[row.annotation_id].append(row)
-            self._rows[table] = by_annotation
-
-    def of(self, table: type, annotation_id: int) -> list[Any]:
-        return self._rows[table].get(annotation_id, [])
+def _read_below(connection: Connection, ids: Sequence[int]) -> _Below:
+    below: _Below = {}
+    for table in (CriterionPreference, RankEntry, Rating, Acceptance, StepMarkRow, Rewrite):
+        below[table] = defaultdict(list)
+        order = list(table.__table__.primary_key.columns)  # type: ignore[attr-defined]
+        query = select(table.__table__).where(table.annotation_id.in_(ids)).order_by(*order)
+        for row in connection.execute(query):
+            below[table][row.annotation_id].append(row)
+    return below
 
 
 def _answer(row: Any, slots: int, below: _Below) -> Answer:
     common: dict[str, Any] = {"confidence": row.confidence, "reason": row.reason or ""}
-    said = {a.slot: a.acceptable for a in below.of(Acceptance, row.id)}
+    said = {a.slot: a.acceptable for a in below[Acceptance][row.id]}
     acceptable = tuple(said.get(slot) for slot in range(slots)) if said else ()
     type: ItemType = row.type
     if type == "pair":
-        criteria = {c.criterion: c.preference for c in below.of(CriterionPreference, row.id)}
+        criteria = {c.criterion: c.preference for c in below[CriterionPreference][row.id]}
         return PairAnswer(preference=row.preference, acceptable=acceptable, criteria=criteria, **common)
     if type == "rank":
-        ranks = tuple(entry.rank for entry in below.of(RankEntry, row.id))
+        ranks = tuple(entry.rank for entry in below[RankEntry][row.id])
         return RankAnswer(ranks=ranks, acceptable=acceptable, **common)
     if type == "rate":
         ratings: dict[str, list[int | None]] = {}
-        for r in below.of(Rating, row.id):
+        for r in below[Rating][row.id]:
             ratings.setdefault(r.criterion, [None] * slots)[r.slot] = r.value
         return RateAnswer(
             ratings={name: tuple(values) for name, values in ratings.items()}, acceptable=acceptable, **common
         )
     if type == "step":
-        marks = tuple(
-            StepMark(**{name: getattr(m, name) for name in StepMark.model_fields})
-            for m in below.of(StepMarkRow, row.id)
-        )
+        names = StepMark.model_fields
+        rows = below[StepMarkRow][row.id]
+        marks = tuple(StepMark(**{name: getattr(mark, name) for name in names}) for mark in rows)
         return StepAnswer(marks=marks, finish=row.verdict, **common)
     if type == "rewrite":
-        return RewriteAnswer(text=below.of(Rewrite, row.id)[0].text or "[redacted]", **common)
+        return RewriteAnswer(text=below[Rewrite][row.id][0].text or "[redacted]", **common)
     satisfied = {text: value for value, text in SATISFIED.items()}[row.verdict]
     return ChatAnswer(satisfied=satisfied, **common)
 
@@ -176,9 +166,6 @@ def _below(connection: Connection, table: Any, key: int, rows: list[dict[str, An
     insert_rows(connection, table, [row | {"annotation_id": key} for row in rows])
 
 
-def _slot_counts(connection: Connection, items: Sequence[int]) -> dict[int, int]:
-    counts: dict[int, int] = defaultdict(int)
+def _slot_counts(connection: Connection, items: Sequence[int]) -> Counter[int]:
     query = select(ItemResponse.item_id).where(ItemResponse.item_id.in_(sorted(set(items))))
-    for item in connection.scalars(query):
-        counts[item] += 1
-    return counts
+    return Counter(connection.scalars(query))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 ItemType = Literal["pair", "rank", "rate", "step", "rewrite", "chat"]
 Role = Literal["owner", "manager", "adjudicator", "expert", "annotator", "viewer"]
@@ -48,11 +48,7 @@ DEFAULT_CRITERIA = (
         name="overall", title="Overall", description="All things considered, how good is the response?"
     ),
     Criterion(name="accuracy", title="Accuracy", description="Is everything that the response says true?"),
-    Criterion(
-        name="coverage",
-        title="Coverage",
-        description="Does the response say everything important?",
-    ),
+    Criterion(name="coverage", title="Coverage", description="Does the response say everything important?"),
     Criterion(
         name="coherence", title="Coherence", description="Is the response clear and well put on its own?"
     ),
@@ -232,6 +228,7 @@ Answer = Annotated[
     PairAnswer | RankAnswer | RateAnswer | StepAnswer | RewriteAnswer | ChatAnswer,
     Field(discriminator="type"),
 ]
+ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 class About(Model):

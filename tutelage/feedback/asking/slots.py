@@ -20,6 +20,11 @@ def draw_order(slots: int, order_seed: int) -> list[int]:
     return [int(slot) for slot in rng(order_seed, "order").permutation(slots)]
 
 
+def order_of(presented: list[int] | None, first_shown: int | None) -> list[int]:
+    """The order in which whoever answered saw the responses: of a program, which has no screen, that of its pair."""
+    return presented or ([] if first_shown is None else [first_shown, 1 - first_shown])
+
+
 def to_slots(answer: Answer, order: Sequence[int]) -> Answer:
     """An answer in positions as one in slots."""
     back = sorted(range(len(order)), key=lambda position: order[position])  # back[slot] = position

@@ -6,7 +6,8 @@ from contextlib import closing
 
 from rich.console import Console
 
-from tutelage.feedback.exports.exporting import ExportSpec, FileFormat, export
+from tutelage.feedback.exports.exporting import export
+from tutelage.feedback.exports.spec import ExportSpec, FileFormat
 from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackExportSettings as Settings
 from tutelage.store.database import Database

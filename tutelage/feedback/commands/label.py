@@ -11,7 +11,6 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rich.table import Table
 
@@ -43,7 +42,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     if reads_model(settings.judge):
         run.input("judge", result_folder(settings.judge))
     judge = build_judge(settings.judge)
-    voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
+    voters: Voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
         source = f"store:{settings.project}"
         run.input("responses", source, responses_digest(source, settings.store))
@@ -52,20 +51,6 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         _label(store, settings, voters, run)
         _close(store, settings.project, run)
     return run.folder
-
-
-class Voters(Protocol):
-    """Who votes."""
-
-    votes_per_item: int
-
-    def sign_in(self, store: Store) -> None:
-        """Make them known to the store."""
-        ...
-
-    def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
-        """The votes that these pairs still want, by those who have not voted on them; the same on every call."""
-        ...
 
 
 class Panel:
@@ -80,10 +65,12 @@ class Panel:
             )
 
     def sign_in(self, store: Store) -> None:
+        """Make them known to the store."""
         for annotator in self._annotators:
             store.add_annotator(annotator.name, "simulated", dataclasses.asdict(annotator))
 
     def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
+        """The votes that these pairs still want, by those who have not voted on them; the same on every call."""
         graded = zip(pairs, values_of(self._judge, pairs), strict=True)
         return [new for pair, values in graded for new in self._on(pair, values)]
 
@@ -120,6 +107,9 @@ class Single:
             for pair, one in zip(wanted, cast, strict=True)
             if one is not None
         ]
+
+
+Voters = Panel | Single
 
 
 def both_of(pair: Pair) -> tuple[Response, Response]:
@@ -195,14 +185,14 @@ def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
 
 def _habits(rows: Sequence[AnnotatorRow]) -> list[Row]:
     """The annotators' habits as tidy rows."""
-    found = []
+    found: list[Row] = []
     for line in rows:
-        decided = line.votes - line.ties
-        found.append(
-            Row(line.name, "tie_rate", OVERALL, line.ties / max(line.votes, 1), n=line.votes, unit="share")
-        )
-        found.append(Row(line.name, "first_shown_rate", OVERALL, line.chose_first, n=decided, unit="share"))
-        found.append(Row(line.name, "peer_agreement", OVERALL, line.agreement, n=decided, unit="share"))
+        ties, decided = line.ties / max(line.votes, 1), line.votes - line.ties
+        found += [
+            Row(line.name, "tie_rate", OVERALL, ties, n=line.votes, unit="share"),
+            Row(line.name, "first_shown_rate", OVERALL, line.chose_first, n=decided, unit="share"),
+            Row(line.name, "peer_agreement", OVERALL, line.agreement, n=decided, unit="share"),
+        ]
     return found
 
 

@@ -1,4 +1,4 @@
-"""`tutelage feedback backup`, `restore-backup` and `doctor`: keeping a store."""
+"""`tutelage feedback backup`, `restore-backup`, `doctor` and `admin`: keeping a store, and getting back into it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from contextlib import closing
 from rich.console import Console
 
 from tutelage.feedback import backups
+from tutelage.feedback.people.invitations import HOURS, recovery_link
 from tutelage.feedback.upkeep import examine, recount_all
 from tutelage.settings.feedback import (
+    FeedbackAdminSettings,
     FeedbackBackupSettings,
     FeedbackDoctorSettings,
     FeedbackRestoreBackupSettings,
@@ -52,3 +54,15 @@ def doctor(settings: FeedbackDoctorSettings, console: Console) -> None:
             "earlier one (restore-backup) or (for counts) use repair=true."
         )
     console.print(f"{len(findings)} checks, nothing wrong.")
+
+
+def admin(settings: FeedbackAdminSettings, console: Console) -> None:
+    """Print a link that lets an administrator in, once.  Raises ValueError when there is no such user."""
+    with closing(Database(settings.store, create=False)) as database:
+        secret = recovery_link(database, settings.name)
+    if settings.name:
+        said = f"'{settings.name}' is an administrator. Whoever opens this link within {HOURS:.0f} hours sets their new password:"
+    else:
+        said = f"Whoever opens this link within {HOURS:.0f} hours becomes an administrator, once:"
+    console.print(said, markup=False, soft_wrap=True)
+    console.print(f"{settings.url.rstrip('/')}/join/{secret}", markup=False, soft_wrap=True)

@@ -43,7 +43,7 @@ class Source:
         """Items to leave out because they are gold."""
         if self.spec.gold:
             return set()
-        query = select(Gold.item_id).join(Item, Item.id == Gold.item_id)
+        query = select(Gold.item_id).join(Item)
         return set(self.connection.scalars(query.where(Item.project_id == self.project_id)))
 
     @cached_property
@@ -131,10 +131,11 @@ def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]
     """item -> people's current answers, and item -> the adjudication that holds."""
     rows = source.connection.execute(
         select(Annotation.id, Annotation.item_id, Annotator.name, Annotation.role, SchemaVersion.content)
-        .join(Item, Item.id == Annotation.item_id)
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .select_from(Annotation)
+        .join(Item)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
         .join(Assignment, Assignment.id == Annotation.assignment_id)
-        .join(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
+        .join(SchemaVersion)
         .where(
             Item.project_id == source.project_id,
             Item.type.in_(types),

@@ -16,13 +16,10 @@ from tutelage.feedback.exports.current import Source
 from tutelage.feedback.exports.files import as_written, require_room, write_rows
 from tutelage.feedback.exports.formats import WRITERS
 from tutelage.feedback.exports.raw import raw
-from tutelage.feedback.exports.spec import ExportSpec as ExportSpec
-from tutelage.feedback.exports.spec import FileFormat as FileFormat
-from tutelage.feedback.exports.spec import Format as Format
+from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.insights.totals import totals
 from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import current_schema, guidelines
-from tutelage.feedback.training.source import Aggregation as Aggregation
 from tutelage.files import sha256_of, write_json_atomic
 from tutelage.store.database import Database
 from tutelage.store.schema import REVISIONS, PromptRow, now
@@ -83,24 +80,15 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
     require_room(spec)
     left_out: Counter[str] = Counter()
     n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
-    sha256 = sha256_of(out)
-    found = dict(sorted(left_out.items()))
-    manifest = write_json_atomic(
-        out.with_name(f"{out.name}.manifest.json"), _manifest(database, who, spec, out, n, found, sha256)
-    )
+    manifest = out.with_name(f"{out.name}.manifest.json")
+    done = Exported(out, manifest, n, dict(sorted(left_out.items())), sha256_of(out))
+    write_json_atomic(manifest, _manifest(database, who, spec, done))
+    counted = {"rows": n, "sha256": done.sha256}
     with database.write() as connection:
-        content = spec.model_dump(mode="json")
-        insert_one(
-            connection,
-            ExportRow,
-            project_id=who.project_id,
-            account_id=who.user.account_id,
-            spec=content,
-            rows=n,
-            sha256=sha256,
-        )
-        note(connection, who.user, "export", spec.format, who.project_id, rows=n, sha256=sha256)
-    return Exported(out, manifest, n, found, sha256)
+        by = {"project_id": who.project_id, "account_id": who.user.account_id}
+        insert_one(connection, ExportRow, **by, spec=spec.model_dump(mode="json"), **counted)
+        note(connection, who.user, "export", spec.format, who.project_id, **counted)
+    return done
 
 
 def splits(database: Database, who: Member) -> list[tuple[str, str]]:
@@ -120,25 +108,17 @@ def _criteria(database: Database, who: Member) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _manifest(
-    database: Database,
-    who: Member,
-    spec: ExportSpec,
-    out: Path,
-    n: int,
-    left_out: dict[str, int],
-    sha256: str,
-) -> dict[str, Any]:
+def _manifest(database: Database, who: Member, spec: ExportSpec, done: Exported) -> dict[str, Any]:
     with database.read() as connection:
         version, questions = current_schema(connection, who.project_id)
         aggregation = Source(connection, who.project_id, spec, Counter()).aggregation
     written = guidelines(database, who)
     return {
-        "file": out.name,
-        "sha256": sha256,
-        "bytes": out.stat().st_size,
-        "rows": n,
-        "left_out": left_out,
+        "file": done.file.name,
+        "sha256": done.sha256,
+        "bytes": done.file.stat().st_size,
+        "rows": done.rows,
+        "left_out": done.left_out,
         "spec": spec.model_dump(mode="json"),
         "aggregation": aggregation,  # what auto was
         "project": who.project,

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports.current import RowDict
@@ -24,89 +24,49 @@ from tutelage.files import file_atomic, write_jsonl_atomic
 if TYPE_CHECKING:
     import pyarrow
 
-Kind = Literal[
-    "text",
-    "count",
-    "number",
-    "flag",
-    "json",
-    "turns",
-    "prompt",
-    "response",
-    "texts",
-    "counts",
-    "flags",
-    "responses",
-]
-Columns = dict[str, Kind]
+Columns = dict[str, str]  # name -> what it holds, one of these
+# What the columns of these names hold, whichever format has them; "turns" are prompts of which some have tools.
+_HOLDS = {
+    "prompt": "prompt",
+    "response": "chosen rejected completion",
+    "responses": "responses",
+    "text": "item split task response response_finish chosen_finish rejected_finish completion_finish annotator kind store "
+    "markdown type annotator_kind role key supersedes submitted_at chosen_model chosen_model_sha256 rejected_model "
+    "rejected_model_sha256",
+    "texts": "responses_finish completions annotators",
+    "number": "p_chosen margin share agreement",
+    "count": "n slot overlap active_ms questions guidelines round",
+    "counts": "ranks shown_order",
+    "flag": "label withdrawn settled",
+    "flags": "labels",
+    "json": "reference content answer",
+}
+_KIND: Columns = {name: kind for kind, names in _HOLDS.items() for name in names.split()}
 
-_ITEM: Columns = {"item": "text", "split": "text"}
-_PROMPT: Columns = {"prompt": "prompt", "task": "text", "reference": "json"}
+
+def _columns(names: str) -> Columns:
+    return {name: _KIND[name] for name in names.split()}
+
+
 COLUMNS: dict[Format, Columns] = {
-    "preference": {
-        "prompt": "prompt",
-        "chosen": "response",
-        "rejected": "response",
-        "task": "text",
-        "reference": "json",
-        "p_chosen": "number",
-        "margin": "number",
-        "chosen_finish": "text",
-        "rejected_finish": "text",
-        **_ITEM,
-    },
-    "hh": {"chosen": "text", "rejected": "text"},
-    "unpaired": {**_PROMPT, "completion": "response", "completion_finish": "text", "label": "flag", **_ITEM},
-    "ranked": {**_PROMPT, "responses": "responses", "responses_finish": "texts", "ranks": "counts", **_ITEM},
-    "stepwise": {**_PROMPT, "completions": "texts", "labels": "flags", **_ITEM},
-    "sft": {**_PROMPT, "completion": "response", "split": "text"},
-    "ratings": {
-        **_PROMPT,
-        "response": "text",
-        "response_finish": "text",
-        **_ITEM,
-        "slot": "count",
-        "annotator": "text",
-        "n": "count",
-    },
-    "raw": {
-        "kind": "text",
-        "store": "text",
-        "n": "count",
-        "content": "json",
-        "markdown": "text",
-        "item": "text",
-        "type": "text",
-        "overlap": "count",
-        **_PROMPT,
-        "split": "text",
-        "responses": "json",
-        "annotator": "text",
-        "annotator_kind": "text",
-        "role": "text",
-        "answer": "json",
-        "share": "number",
-        "margin": "number",
-        "shown_order": "counts",
-        "key": "text",
-        "supersedes": "text",
-        "withdrawn": "flag",
-        "submitted_at": "text",
-        "active_ms": "count",
-        "questions": "count",
-        "guidelines": "count",
-    },
+    "preference": _columns(
+        "prompt chosen rejected task reference p_chosen margin chosen_finish rejected_finish item split"
+    ),
+    "hh": _columns("chosen rejected"),
+    "unpaired": _columns("prompt task reference completion completion_finish label item split"),
+    "ranked": _columns("prompt task reference responses responses_finish ranks item split"),
+    "stepwise": _columns("prompt task reference completions labels item split"),
+    "sft": _columns("prompt task reference completion split"),
+    "ratings": _columns("prompt task reference response response_finish item split slot annotator n"),
+    "raw": _columns(
+        "kind store n content markdown item type overlap prompt task reference split responses annotator annotator_kind "
+        "role answer share margin shown_order key supersedes withdrawn submitted_at active_ms questions guidelines"
+    )
+    | {"responses": "json"},  # with where they come from
 }
-PROVENANCE: Columns = {
-    "chosen_model": "text",
-    "chosen_model_sha256": "text",
-    "rejected_model": "text",
-    "rejected_model_sha256": "text",
-    "round": "count",
-    "annotators": "texts",
-    "settled": "flag",
-    "agreement": "number",
-}
+PROVENANCE = _columns(
+    "chosen_model chosen_model_sha256 rejected_model rejected_model_sha256 round annotators settled agreement"
+)
 NESTED: tuple[Format, ...] = ("ranked", "stepwise")  # rows of lists: CSV has no place for them
 RATING = "rating_"  # how the columns of criteria begin
 AT_ONCE = 10_000  # rows in a group of a Parquet file
@@ -152,7 +112,7 @@ def as_written(rows: Sequence[RowDict], spec: ExportSpec, criteria: Sequence[str
     columns = columns_of(spec, rows, criteria)
     if spec.file_format == "csv":
         return [dict(zip(columns, _cells(row, columns), strict=True)) for row in rows]
-    chat, columns = _any_chat(rows, columns), _for_tools(rows, columns)
+    columns, chat = _for_prompts(rows, columns)
     return [_values(row, columns, chat) for row in rows]
 
 
@@ -211,7 +171,7 @@ def _write_parquet(path: Path, rows: Sequence[RowDict], columns: Columns) -> Non
     import pyarrow
     import pyarrow.parquet
 
-    chat, columns = _any_chat(rows, columns), _for_tools(rows, columns)
+    columns, chat = _for_prompts(rows, columns)
     schema = _schema(columns, chat)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, len(rows), AT_ONCE):
@@ -224,7 +184,7 @@ def _schema(columns: Columns, chat: bool) -> pyarrow.Schema:
 
     text, turns = pa.string(), pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     said = turns if chat else text
-    types: dict[Kind, pyarrow.DataType] = {
+    types: dict[str, pyarrow.DataType] = {
         "text": text,
         "json": text,
         "turns": text,
@@ -241,16 +201,15 @@ def _schema(columns: Columns, chat: bool) -> pyarrow.Schema:
     return pa.schema([(name, types[kind]) for name, kind in columns.items()])
 
 
-def _any_chat(rows: Iterable[RowDict], columns: Columns) -> bool:
-    """Whether some prompt is a conversation."""
-    return "prompt" in columns and any(isinstance(row.get("prompt"), list | dict) for row in rows)
+def _for_prompts(rows: Sequence[RowDict], columns: Columns) -> tuple[Columns, bool]:
+    """The columns, and whether some prompt is a conversation.
 
-
-def _for_tools(rows: Iterable[RowDict], columns: Columns) -> Columns:
-    """The columns, with prompts as JSON where some say more than roles and words: those have no common type."""
-    if "prompt" not in columns or not any(_more_than_words(row.get("prompt")) for row in rows):
-        return columns
-    return columns | {"prompt": "turns"}
+    Prompts are JSON where some say more than roles and words: those have no common type.
+    """
+    prompts = [row.get("prompt") for row in rows] if "prompt" in columns else []
+    if any(map(_more_than_words, prompts)):
+        columns = columns | {"prompt": "turns"}
+    return columns, any(isinstance(prompt, list | dict) for prompt in prompts)
 
 
 def _more_than_words(prompt: Any) -> bool:
@@ -262,7 +221,7 @@ def _values(row: RowDict, columns: Columns, chat: bool) -> RowDict:
     return {name: _typed(_value(row, name), kind, chat) for name, kind in columns.items()}
 
 
-def _typed(value: Any, kind: Kind, chat: bool) -> Any:
+def _typed(value: Any, kind: str, chat: bool) -> Any:
     if value is None:
         return None
     if kind == "json":

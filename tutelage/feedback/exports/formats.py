@@ -122,12 +122,11 @@ def ratings(source: Source) -> Iterator[RowDict]:
     """
     _refuse(source, BY_SKILL, "is not for ratings: use majority (means), adjudicated or all.")
     alias = aliases(source)
-    disputed: set[int] = set()
-    if source.aggregation == "adjudicated":
-        disputed = set(unsettled(source.connection, source.project_id))
+    adjudicated = source.aggregation == "adjudicated"
+    disputed = set(unsettled(source.connection, source.project_id) if adjudicated else ())
     for item, slot in answered_responses(source, "rate"):
         answers = item.votes
-        if source.aggregation == "adjudicated" and item.settled is not None:
+        if adjudicated and item.settled is not None:
             answers = [item.settled]
         elif item.content.item_id in disputed:
             source.left_out[DISPUTE] += 1
@@ -312,8 +311,8 @@ def _step_texts(source: Source) -> dict[int, list[str]]:
     texts: dict[int, list[str]] = defaultdict(list)
     query = (
         select(StepMarkRow.annotation_id, StepMarkRow.text)
-        .join(Annotation, Annotation.id == StepMarkRow.annotation_id)
-        .join(Item, Item.id == Annotation.item_id)
+        .join(Annotation)
+        .join(Item)
         .where(Item.project_id == source.project_id)
         .order_by(StepMarkRow.annotation_id, StepMarkRow.step)
     )

@@ -24,12 +24,12 @@ def provenance(source: Source, rows: Sequence[tuple[VotedPair, Comparison]]) -> 
         swapped = (row.chosen, row.chosen_finish) != (pair.texts[0], pair.finishes[0])
         chosen, rejected = reversed(sides) if swapped else sides
         first = sum(vote.for_first for vote in pair.votes) / len(pair.votes)
-        by_side: RowDict = {}
-        for name, (model, sha256, _) in (("chosen", chosen), ("rejected", rejected)):
-            by_side |= {f"{name}_model": model, f"{name}_model_sha256": sha256}
         found.append(
-            by_side
-            | {
+            {
+                "chosen_model": chosen[0],
+                "chosen_model_sha256": chosen[1],
+                "rejected_model": rejected[0],
+                "rejected_model_sha256": rejected[1],
                 "round": max(n for _, _, n in sides),
                 "annotators": [alias[vote.annotator] for vote in pair.votes],
                 "settled": pair.settled is not None,
@@ -43,9 +43,9 @@ def _writers(source: Source) -> dict[int, Writer]:
     """response -> what wrote it."""
     query = (
         select(ResponseRow.id, GenerationRun.id.label("run"), ModelRef.name, ModelRef.sha256)
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        .join(PromptRow)
+        .join(GenerationRun)
+        .join(ModelRef)
         .where(PromptRow.project_id == source.project_id)
     )
     rows = source.connection.execute(query).all()

@@ -10,7 +10,9 @@ from typing import Any
 from sqlalchemy import select
 
 from tutelage.feedback.asking.answer_rows import read_answers
+from tutelage.feedback.asking.slots import order_of
 from tutelage.feedback.exports.current import EMPTIED, RowDict, Source, aliases
+from tutelage.feedback.exports.files import COLUMNS
 from tutelage.store.comparing import read_items
 from tutelage.store.origins import identity
 from tutelage.store.schema import (
@@ -25,13 +27,7 @@ from tutelage.store.schema import (
     ResponseRow,
     digest,
 )
-from tutelage.store.schema_feedback import (
-    Assignment,
-    GuidelineVersion,
-    SchemaVersion,
-    SoftVote,
-    Withdrawal,
-)
+from tutelage.store.schema_feedback import Assignment, GuidelineVersion, SchemaVersion, SoftVote, Withdrawal
 from tutelage.store.sql import chunks
 
 # How the client keys of imported answers begin; what follows is the key in the file.  The first is for one project, so
@@ -39,7 +35,6 @@ from tutelage.store.sql import chunks
 IMPORTED_INTO = "raw:{project_id}/"
 IMPORTED = "raw/"
 _IMPORTED = re.compile(r"raw(:\d+)?/")
-AT_ONCE = 500  # answers read in one go
 
 
 def raw(source: Source) -> Iterator[RowDict]:
@@ -48,10 +43,13 @@ def raw(source: Source) -> Iterator[RowDict]:
     Keys and (unless the specification wants names) annotators are pseudonyms.
     """
     yield from _versions(source)
-    alias, keys, splits = aliases(source), _keys(source), _splits(source)
-    answers = list(splits)
-    for start in range(0, len(answers), AT_ONCE):
-        yield from _answers(source, answers[start : start + AT_ONCE], alias, keys, splits)
+    columns = (Annotation.id, Annotation.item_id, Annotation.client_key)
+    query = select(*columns).join(Item).where(Item.project_id == source.project_id).order_by(Annotation.id)
+    answers = source.connection.execute(query).all()
+    keys = {row.id: public_key(row.client_key) for row in answers}
+    alias, splits = aliases(source), _splits(source, answers)
+    for some in chunks(list(splits)):
+        yield from _answers(source, some, alias, keys, splits)
 
 
 def public_key(client_key: str) -> str:
@@ -60,18 +58,15 @@ def public_key(client_key: str) -> str:
     return client_key[imported.end() :] if imported else digest("key", client_key)
 
 
-def _splits(source: Source) -> dict[int, str]:
+def _splits(source: Source, answers: Sequence[Any]) -> dict[int, str]:
     """The answers to write, oldest first, with their splits: what arose in a chat about a held-out prompt stays held out.
 
     Items of which a rewrite was redacted go as a whole: its revisions hang together.
     """
     emptied = select(Annotation.item_id).where(Annotation.id.in_(EMPTIED))
     redacted = set(source.connection.scalars(emptied))
-    items = read_items(source.connection, source.project_id, *ITEM_TYPES)
-    by_id = {item.item_id: item for item in items}
-    query = select(Annotation.id, Annotation.item_id).join(Item, Item.id == Annotation.item_id)
-    query = query.where(Item.project_id == source.project_id).order_by(Annotation.id)
-    found = ((row.id, by_id[row.item_id]) for row in source.connection.execute(query))
+    items = {item.item_id: item for item in read_items(source.connection, source.project_id, *ITEM_TYPES)}
+    found = ((row.id, items[row.item_id]) for row in answers)
     rows = (
         (item.item_id, item.split, item.redacted or item.item_id in redacted, (answer, item.split))
         for answer, item in found
@@ -80,122 +75,99 @@ def _splits(source: Source) -> dict[int, str]:
 
 
 def _versions(source: Source) -> Iterator[RowDict]:
-    questions = select(SchemaVersion.n, SchemaVersion.content).where(
-        SchemaVersion.project_id == source.project_id
-    )
-    for row in source.connection.execute(questions.order_by(SchemaVersion.n)):
-        yield {"kind": "questions", "n": row.n, "content": row.content}
-    guidelines = select(GuidelineVersion.n, GuidelineVersion.markdown).where(
-        GuidelineVersion.project_id == source.project_id
-    )
-    for row in source.connection.execute(guidelines.order_by(GuidelineVersion.n)):
-        yield {"kind": "guidelines", "n": row.n, "markdown": row.markdown}
-
-
-def _keys(source: Source) -> dict[int, str]:
-    query = select(Annotation.id, Annotation.client_key).join(Item, Item.id == Annotation.item_id)
-    rows = source.connection.execute(query.where(Item.project_id == source.project_id))
-    return {row.id: public_key(row.client_key) for row in rows}
+    contents = (SchemaVersion.content, GuidelineVersion.markdown)
+    for kind, content in zip(("questions", "guidelines"), contents, strict=True):
+        table = content.class_
+        query = select(table.n, content).where(table.project_id == source.project_id).order_by(table.n)
+        for row in source.connection.execute(query).mappings():
+            yield {"kind": kind, **row}
 
 
 def _answers(
     source: Source, ids: Sequence[int], alias: dict[str, str], keys: dict[int, str], splits: dict[int, str]
 ) -> Iterator[RowDict]:
     connection = source.connection
-    store = identity(connection)
+    as_they_are = (
+        Item.digest.label("item"),
+        Item.type,
+        Item.overlap,
+        PromptRow.content.label("prompt"),
+        PromptRow.task,
+        PromptRow.reference,
+        Annotator.kind.label("annotator_kind"),
+        Annotation.role,
+        SoftVote.share,
+        SoftVote.margin,
+        Annotation.active_ms,
+        SchemaVersion.n.label("questions"),
+        GuidelineVersion.n.label("guidelines"),
+    )
+    to_say = (
+        Annotation.id,
+        Annotation.item_id,
+        Annotator.name,
+        Annotation.supersedes_id,
+        Annotation.submitted_at,
+    )
+    seen = (Annotation.first_shown, Assignment.presented_order, Withdrawal.created_at.label("withdrawn_at"))
     rows = connection.execute(
-        select(
-            Annotation.id,
-            Annotation.item_id,
-            Annotation.role,
-            Annotation.first_shown,
-            Annotation.submitted_at,
-            Annotation.active_ms,
-            Annotation.supersedes_id,
-            Annotator.name,
-            Annotator.kind,
-            Item.type,
-            Item.digest,
-            Item.overlap,
-            PromptRow.content,
-            PromptRow.task,
-            PromptRow.reference,
-            Assignment.presented_order,
-            SchemaVersion.n.label("questions"),
-            GuidelineVersion.n.label("guidelines"),
-            SoftVote.share,
-            SoftVote.margin,
-            Withdrawal.created_at.label("withdrawn_at"),
-        )
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .join(Item, Item.id == Annotation.item_id)
-        .join(PromptRow, PromptRow.id == Item.prompt_id)
-        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
-        .outerjoin(Withdrawal, Withdrawal.annotation_id == Annotation.id)
+        select(*as_they_are, *to_say, *seen)
+        .select_from(Annotation)
+        .join(Item)
+        .join(PromptRow)
+        .outerjoin(SoftVote)
+        .outerjoin(Withdrawal)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
-        .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
-        .outerjoin(GuidelineVersion, GuidelineVersion.id == Assignment.guideline_version_id)
+        .outerjoin(SchemaVersion)
+        .outerjoin(GuidelineVersion)
         .where(Annotation.id.in_(ids))
         .order_by(Annotation.id)
     ).all()
     stored = read_answers(connection, ids)
     responses = _responses(source, sorted({row.item_id for row in rows}))
+    fixed = {"kind": "answer", "store": identity(connection)}
     for row in rows:
-        order = row.presented_order
-        if order is None and row.first_shown is not None:
-            order = [row.first_shown, 1 - row.first_shown]
-        yield {
-            "kind": "answer",
-            "store": store,
-            "item": row.digest,
-            "type": row.type,
-            "overlap": row.overlap,
-            "prompt": row.content,
-            "task": row.task,
-            "reference": row.reference,
+        said = {
+            **fixed,
+            **row._mapping,
             "split": splits[row.id],
             "responses": responses[row.item_id],
             "annotator": alias[row.name],
-            "annotator_kind": row.kind,
-            "role": row.role,
             "answer": stored[row.id].model_dump(mode="json"),
-            "share": row.share,
-            "margin": row.margin,
-            "shown_order": order or [],
+            "shown_order": order_of(row.presented_order, row.first_shown),
             "key": keys[row.id],
             "supersedes": keys.get(row.supersedes_id),
             "withdrawn": row.withdrawn_at is not None,
             "submitted_at": row.submitted_at.isoformat(),
-            "active_ms": row.active_ms,
-            "questions": row.questions,
-            "guidelines": row.guidelines,
         }
+        yield {name: said[name] for name in COLUMNS["raw"] if name in said}
 
 
 def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     """item -> its responses by slot, with where they come from."""
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for some in chunks(items):
-        rows = source.connection.execute(
-            select(
-                ItemResponse.item_id,
-                ResponseRow.text,
-                ResponseRow.sample_index,
-                ResponseRow.finish_reason.label("finish"),
-                ResponseRow.n_tokens,
-                ResponseRow.logprob,
-                ModelRef.name.label("model"),
-                ModelRef.sha256.label("model_sha256"),
-                GenerationRun.engine,
-                GenerationRun.params,
-            )
-            .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
-            .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-            .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
-            .where(ItemResponse.item_id.in_(some))
-            .order_by(ItemResponse.item_id, ItemResponse.slot)
+    query = (
+        select(
+            ItemResponse.item_id,
+            ResponseRow.text,
+            ResponseRow.sample_index,
+            ResponseRow.finish_reason.label("finish"),
+            ResponseRow.n_tokens,
+            ResponseRow.logprob,
+            ModelRef.name.label("model"),
+            ModelRef.sha256.label("model_sha256"),
+            GenerationRun.engine,
+            GenerationRun.params,
         )
-        for row in rows.mappings():
-            columns = dict(row)
-            found[columns.pop("item_id")].append(columns)
+        .select_from(ItemResponse)
+        .join(ResponseRow)
+        .join(GenerationRun)
+        .join(ModelRef)
+        .order_by(ItemResponse.item_id, ItemResponse.slot)
+    )
+    for some in chunks(items):
+        for row in source.connection.execute(query.where(ItemResponse.item_id.in_(some))).mappings():
+            said = dict(row)
+            found[said.pop("item_id")].append(said)
     return found

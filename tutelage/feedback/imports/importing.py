@@ -194,7 +194,7 @@ class _Importer:
     def find_needs(self, connection: Connection) -> None:
         """Look whether the project has what rows of this kind are about."""
         if self.kind == "scores":
-            query = select(ResponseRow.id).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+            query = select(ResponseRow.id).join(PromptRow)
             query = query.where(PromptRow.project_id == self._who.project_id)
             missing = "This project has no responses that scores could be of: import responses first."
         elif self.kind == "suggestions":

@@ -72,7 +72,7 @@ class VoteColumns(PromptColumns):
     @classmethod
     def _number(cls, value: Any) -> Any:
         """Annotators are often numbers."""
-        return str(value) if isinstance(value, int) else value
+        return str(value) if isinstance(value, int) else value.strip() if isinstance(value, str) else value
 
 
 class ScoreColumns(Model):
@@ -190,22 +190,22 @@ class RawResponse(Model):
     params: dict[str, Any]
 
 
-class RawQuestions(Model):
-    kind: Literal["questions"]
+class _RawVersion(Model):
+    kind: str
     n: Count
+
+    def parts(self) -> dict[str, str]:
+        return {"version": f"{self.kind} {self.n}"}
+
+
+class RawQuestions(_RawVersion):
+    kind: Literal["questions"]
     content: Schema
 
-    def parts(self) -> dict[str, str]:
-        return {"version": f"{self.kind} {self.n}"}
 
-
-class RawGuidelines(Model):
+class RawGuidelines(_RawVersion):
     kind: Literal["guidelines"]
-    n: Count
     markdown: str
-
-    def parts(self) -> dict[str, str]:
-        return {"version": f"{self.kind} {self.n}"}
 
 
 class RawAnswer(Model):
@@ -284,12 +284,13 @@ def parse_row(kind: Kind, row: Row, columns: Mapping[str, str]) -> tuple[list[Li
     if kind == "raw":
         cells = {name: parsed(cell, "[", "{") if name in AS_JSON else cell for name, cell in found.items()}
         return [RAW.validate_python(cells)], []
-    own = {name: cell for name, cell in found.items() if name in OWN[kind].model_fields and not blank(cell)}
-    rest = Row(row.place, {name: cell for name, cell in found.items() if name not in OWN[kind].model_fields})
-    for name in INSIDE & own.keys():
-        own[name] = parsed(own[name], "{", "[")
-    said = OWN[kind].model_validate(own)
-    lines, unused = _lines(kind, rest, said)
+    own, rest = dict[str, Any](), dict[str, Any]()
+    for name, cell in found.items():
+        if name not in OWN[kind].model_fields:
+            rest[name] = cell
+        elif not blank(cell):
+            own[name] = parsed(cell, "{", "[") if name in INSIDE else cell
+    lines, unused = _lines(kind, Row(row.place, rest), OWN[kind].model_validate(own))
     if len(lines) > MOST_LINES:
         raise ValueError(
             f"the row holds {len(lines):,} records, but may hold {MOST_LINES:,}: write several rows"
@@ -322,9 +323,8 @@ def _lines(kind: Kind, row: Row, said: Any) -> tuple[list[Line], list[str]]:
 
 def _suggestion(row: Row, said: SuggestionColumns) -> tuple[list[Line], list[str]]:
     if said.item:
-        return [SuggestionLine(None, None, said)], [
-            name for name, cell in row.columns.items() if not blank(cell)
-        ]
+        unused = [name for name, cell in row.columns.items() if not blank(cell)]
+        return [SuggestionLine(None, None, said)], unused
     if said.responses is None:
         raise ValueError("a suggestion names its item, or the prompt and its responses")
     prompts, unused = read_row(row, "prompts")
@@ -343,9 +343,9 @@ def _said_text(value: Any) -> str:
 
 
 def _preference(row: Row, pair: Comparison, said: VoteColumns) -> PreferenceLine:
-    counted = "p_chosen" in row.columns or pair.p_chosen not in (0.0, 0.5, 1.0)
     if not -1e9 <= pair.margin <= 1e9:
         raise Skip(f"whose margin is {pair.margin:g}, out of reach")
+    counted = "p_chosen" in row.columns or pair.p_chosen not in (0.0, 0.5, 1.0)
     chosen = pair.chosen_finish if "chosen_finish" in row.columns else None
     rejected = pair.rejected_finish if "rejected_finish" in row.columns else None
     return PreferenceLine(pair, counted, (chosen, rejected), said)

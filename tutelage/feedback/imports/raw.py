@@ -12,16 +12,11 @@ from tutelage.feedback.asking.slots import to_positions
 from tutelage.feedback.exports.current import EMPTIED
 from tutelage.feedback.exports.raw import IMPORTED, IMPORTED_INTO
 from tutelage.feedback.imports.lines import RawAnswer, RawResponse, ResponseColumns, ResponseLine
-from tutelage.feedback.imports.rows import (
-    ensure_annotator,
-    ensure_prompt,
-    find_item,
-    insert_item,
-    store_response,
-)
+from tutelage.feedback.imports.rows import ensure_annotator, find_item, prompt_row, store_response
 from tutelage.feedback.items.contents import steps_shown
 from tutelage.records import Prompt
 from tutelage.store.origins import FILE, with_origin
+from tutelage.store.pairing import insert_item
 from tutelage.store.schema import ITEM_TYPES, Annotation, Item, ItemResponse, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote, Withdrawal
 from tutelage.store.sql import insert_one, insert_rows
@@ -96,7 +91,7 @@ def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
     ):
         raise ValueError(f"a share of {row.share} does not go with preference {row.answer.preference}")
     prompt = row.to_prompt()
-    prompt_id = ensure_prompt(connection, key, prompt, row.split)
+    prompt_id = prompt_row(connection, key, prompt, row.split)
     responses = [
         store_response(connection, key, _line(prompt, row.split, response))[0] for response in row.responses
     ]
@@ -104,7 +99,8 @@ def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
         raise ValueError("the same response stands in two places of the item")
     there = find_item(connection, key, row.item)
     if there is None:
-        return insert_item(connection, key, row.type, prompt_id, responses, row.item, row.overlap)
+        item = {"project_id": key, "type": row.type, "prompt_id": prompt_id, "digest": row.item}
+        return insert_item(connection, responses, **item, overlap=row.overlap)
     slots = select(ItemResponse.response_id).where(ItemResponse.item_id == there).order_by(ItemResponse.slot)
     if list(connection.scalars(slots)) != responses:
         raise ValueError(f"the item {row.item} is in the project with other responses")
@@ -129,18 +125,16 @@ def _line(prompt: Prompt, split: str, response: RawResponse) -> ResponseLine:
 def _find_answer(connection: Connection, key: int, name: str) -> int | None:
     """The project's answer that came under this key."""
     keys = (IMPORTED_INTO.format(project_id=key) + name, IMPORTED + name)
-    query = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    query = select(Annotation.id).join(Item)
     return connection.scalar(query.where(Item.project_id == key, Annotation.client_key.in_(keys)))
 
 
 def _is_redacted(connection: Connection, annotation_id: int) -> bool:
     """Whether some text of an answer, or of what it is about, is gone: then it is there, whatever the file says."""
-    prompts = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
-    prompts = prompts.join(PromptRow, PromptRow.id == Item.prompt_id).where(
-        PromptRow.redacted_at.is_not(None)
-    )
+    prompts = select(Annotation.id).join(Item)
+    prompts = prompts.join(PromptRow).where(PromptRow.redacted_at.is_not(None))
     responses = select(Annotation.id).join(ItemResponse, ItemResponse.item_id == Annotation.item_id)
-    responses = responses.join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
+    responses = responses.join(ResponseRow)
     responses = responses.where(ResponseRow.redacted_at.is_not(None))
     gone = or_(*(Annotation.id.in_(query) for query in (prompts, responses, EMPTIED)))
     return connection.scalar(select(Annotation.id).where(Annotation.id == annotation_id, gone)) is not None
@@ -206,9 +200,7 @@ def _ensure_assignment(
 
 def _steps(connection: Connection, assignment_id: int | None, row: RawAnswer) -> Sequence[str]:
     content = connection.scalar(
-        select(SchemaVersion.content)
-        .join(Assignment, Assignment.schema_version_id == SchemaVersion.id)
-        .where(Assignment.id == assignment_id)
+        select(SchemaVersion.content).join(Assignment).where(Assignment.id == assignment_id)
     )
     schema = Schema() if content is None else Schema.model_validate(content)
     steps = steps_shown("step", schema, row.responses[0].text)

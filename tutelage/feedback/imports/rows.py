@@ -10,18 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
-from tutelage.feedback.imports.lines import (
-    PreferenceLine,
-    ResponseColumns,
-    ResponseLine,
-    ScoreLine,
-)
+from tutelage.feedback.imports.lines import PreferenceLine, ResponseColumns, ResponseLine, ScoreLine
 from tutelage.records import Finish, Prompt
 from tutelage.store.current import IS_CURRENT, IS_VOTE
-from tutelage.store.generations import insert_generation_run, insert_prompts
+from tutelage.store.generations import ensure_prompt, insert_generation_run, next_sample
 from tutelage.store.origins import with_origin
+from tutelage.store.pairing import insert_item
 from tutelage.store.rows import LIVE, ModelInfo, is_held_out
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import ResponseScore, SoftVote
@@ -47,15 +43,9 @@ Seen = Counter[tuple[int, Said]]
 """How often a file has said this of a pair (by item), where it names nobody."""
 
 
-def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) -> int:
+def prompt_row(connection: Connection, key: int, prompt: Prompt, split: str) -> int:
     """The id of a prompt in the project, in whatever split it is there: but what a row holds out is not trained on."""
-    there = select(PromptRow.id, PromptRow.split).where(
-        PromptRow.project_id == key, PromptRow.digest == prompt.id
-    )
-    row = connection.execute(there).one_or_none()
-    if row is None:
-        insert_prompts(connection, key, [prompt], split)
-        row = connection.execute(there).one()
+    row = ensure_prompt(connection, key, prompt, split)
     if is_held_out(split) and row.split != LIVE and not is_held_out(row.split):
         raise ValueError(
             f"the row is of the split '{split}', but its prompt {shown(prompt)} is in the project as '{row.split}', which "
@@ -69,7 +59,7 @@ def ensure_prompt(connection: Connection, key: int, prompt: Prompt, split: str) 
 
 def store_response(connection: Connection, key: int, line: ResponseLine) -> tuple[int, bool]:
     """(id, whether it is new).  Without a sample index the same text with the same end is the same response."""
-    return _store_response(connection, ensure_prompt(connection, key, line.prompt, line.said.split), line)
+    return _store_response(connection, prompt_row(connection, key, line.prompt, line.said.split), line)
 
 
 def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) -> tuple[int, bool]:
@@ -91,8 +81,7 @@ def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) 
     if found is not None:
         return found.id, False
     if index is None:
-        last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*there))
-        index = 0 if last is None else last + 1
+        index = next_sample(connection, run_id, prompt_id)
         if index >= MOST_RESPONSES:
             raise ValueError(
                 f"one run has {index:,} responses to {shown(line.prompt)} and more: give it a sample_index"
@@ -125,15 +114,8 @@ def store_preference(connection: Connection, key: int, line: PreferenceLine, see
     voter = _voter(connection, item_id, line, said, seen)
     if voter is None:
         return False
-    annotation_id = insert_one(
-        connection,
-        Annotation,
-        item_id=item_id,
-        annotator_id=voter.id,
-        preference=said.preference,
-        first_shown=0,
-        client_key=voter.client_key,
-    )
+    vote = {"item_id": item_id, "annotator_id": voter[0], "client_key": voter[1]}
+    annotation_id = insert_one(connection, Annotation, **vote, preference=said.preference, first_shown=0)
     insert_soft_vote(connection, annotation_id, said.share, said.margin)
     recount(connection, [item_id])
     return True
@@ -153,14 +135,21 @@ def _said(line: PreferenceLine, chosen_slot: int) -> Said:
 def _ensure_pair(connection: Connection, key: int, line: PreferenceLine) -> tuple[int, int]:
     """The pair's item, and the slot of the chosen response."""
     pair = line.comparison
-    prompt_id = ensure_prompt(connection, key, pair.prompt, line.said.split)
+    prompt_id = prompt_row(connection, key, pair.prompt, line.said.split)
     sides = [(pair.chosen, line.ends[0]), (pair.rejected, line.ends[1])]
     sides.sort(key=lambda side: digest(side[0]))
     item_digest = _pair_digest(line, [text for text, _ in sides])
     item_id = find_item(connection, key, item_digest)
     if item_id is None:
         slots = [_ensure_side(connection, line, prompt_id, *side) for side in sides]
-        item_id = insert_item(connection, key, "pair", prompt_id, slots, item_digest, overlap=1)
+        item = {
+            "project_id": key,
+            "type": "pair",
+            "prompt_id": prompt_id,
+            "digest": item_digest,
+            "overlap": 1,
+        }
+        item_id = insert_item(connection, slots, **item)
     else:
         _check_ends(connection, item_id, [end for _, end in sides])
     return item_id, int(sides[1][0] == pair.chosen)
@@ -179,12 +168,10 @@ def _ensure_side(
     connection: Connection, line: PreferenceLine, prompt_id: int, text: str, end: Finish | None
 ) -> int:
     """The id of the project's response of this text (that ended so, where that is said); made where there is none."""
-    same = select(ResponseRow.id).where(
-        ResponseRow.prompt_id == prompt_id, ResponseRow.digest == digest(text)
-    )
+    same = [ResponseRow.prompt_id == prompt_id, ResponseRow.digest == digest(text)]
     if end is not None:
-        same = same.where(ResponseRow.finish_reason == end)
-    found = connection.scalar(same.order_by(ResponseRow.id).limit(1))
+        same.append(ResponseRow.finish_reason == end)
+    found = connection.scalar(select(ResponseRow.id).where(*same).order_by(ResponseRow.id).limit(1))
     if found is not None:
         return found
     said = ResponseColumns(split=line.said.split)
@@ -193,7 +180,7 @@ def _ensure_side(
 
 
 def _check_ends(connection: Connection, item_id: int, ends: Sequence[Finish | None]) -> None:
-    query = select(ResponseRow.finish_reason).join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
+    query = select(ResponseRow.finish_reason).join(ItemResponse)
     there = connection.scalars(query.where(ItemResponse.item_id == item_id).order_by(ItemResponse.slot)).all()
     for end, stored in zip(ends, there, strict=True):
         if end is not None and end != stored:
@@ -202,24 +189,16 @@ def _check_ends(connection: Connection, item_id: int, ends: Sequence[Finish | No
             )
 
 
-class _Voter(NamedTuple):
-    """An annotator's id, and the client key of their vote."""
-
-    id: int
-    client_key: str
-
-
 def _voter(
     connection: Connection, item_id: int, line: PreferenceLine, said: Said, seen: Seen
-) -> _Voter | None:
-    """Whose vote this is, and under which key; None where it is stored already.
+) -> tuple[int, str] | None:
+    """Whose vote this is (their id), and under which key; None where it is stored already.
 
     An annotator votes once on a pair.  Lines that name nobody are told apart by what they say and how often: so a file
     that is imported again, mended or longer, adds only what it did not say before.
     """
-    name = line.said.annotator.strip()
     votes = _votes_on(connection, item_id)
-    if name:
+    if line.said.annotator:
         return _named_voter(connection, item_id, line, said, votes)
     seen[item_id, said] += 1
     ours = [vote for vote in votes if vote.annotator == VOTER or vote.annotator.startswith(f"{VOTER} ")]
@@ -230,14 +209,14 @@ def _voter(
     names = (VOTER if n == 1 else f"{VOTER} {n}" for n in range(1, len(votes) + 2))
     free = next(name for name in names if name not in taken)
     client_key = f"{VOTER}/{item_id}" if free == VOTER else f"{VOTER}/{item_id}/{free}"
-    return _Voter(ensure_annotator(connection, free, "rule"), client_key)
+    return ensure_annotator(connection, free, "rule"), client_key
 
 
 def _named_voter(
     connection: Connection, item_id: int, line: PreferenceLine, said: Said, votes: Sequence[_There]
-) -> _Voter | None:
+) -> tuple[int, str] | None:
     """The voter whom a line names, under a name that says that they came with a file."""
-    plain = line.said.annotator.strip()
+    plain = line.said.annotator
     name = with_origin(plain)
     annotator_id = ensure_annotator(connection, name, line.said.annotator_kind)
     # Before names had origins, a vote of a file stood under the plain one: its key tells it from a person's.
@@ -245,7 +224,7 @@ def _named_voter(
     there = next((vote for vote in votes if vote.client_key in keys or vote.annotator == name), None)
     if there is None:
         _refuse_more(votes)
-        return _Voter(annotator_id, keys[0])
+        return annotator_id, keys[0]
     if not _same(there.said, said):
         raise ValueError(f"'{plain}' has voted otherwise on this pair already, and votes once")
     return None
@@ -268,8 +247,8 @@ def _votes_on(connection: Connection, item_id: int) -> list[_There]:
     """The current votes on a pair."""
     query = (
         select(Annotator.name, Annotation.client_key, Annotation.preference, SoftVote.share, SoftVote.margin)
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .join(Annotator)
+        .outerjoin(SoftVote)
         .where(Annotation.item_id == item_id, IS_VOTE, IS_CURRENT)
         .order_by(Annotation.id)
     )
@@ -290,30 +269,24 @@ def _same(stored: Said, said: Said) -> bool:
 
 
 def store_score(connection: Connection, key: int, line: ScoreLine) -> bool:
-    said = line.said
-    query = (
-        select(ResponseRow.id)
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .where(PromptRow.project_id == key, PromptRow.digest == line.prompt.id)
-        .where(ResponseRow.digest == digest(line.text))
-    )
+    said, same = line.said, (PromptRow.digest == line.prompt.id, ResponseRow.digest == digest(line.text))
+    query = select(ResponseRow.id).join(PromptRow).where(PromptRow.project_id == key, *same)
     found = list(connection.scalars(query))
     if not found:
         raise ValueError("this response is not in the project: import responses first")
-    new = False
-    for response_id in found:
-        place = (ResponseScore.response_id == response_id, ResponseScore.source == said.source)
-        there = connection.scalar(select(ResponseScore.value).where(*place))
-        if there is None:
-            insert_one(
-                connection, ResponseScore, response_id=response_id, source=said.source, value=said.score
-            )
-            new = True
-        elif there != said.score:
+    own = (ResponseScore.response_id.in_(found), ResponseScore.source == said.source)
+    values = select(ResponseScore.response_id, ResponseScore.value).where(*own)
+    there = dict(connection.execute(values).all())
+    for value in there.values():
+        if value != said.score:
             raise ValueError(
-                f"the response has another score by '{said.source}' ({there:g}): name another source"
+                f"the response has another score by '{said.source}' ({value:g}): name another source"
             )
-    return new
+    score = {"source": said.source, "value": said.score}
+    insert_rows(
+        connection, ResponseScore, [score | {"response_id": one} for one in found if one not in there]
+    )
+    return len(there) < len(found)
 
 
 # items and annotators ---------------------------------------------------------------------------------------------------
@@ -322,23 +295,6 @@ def store_score(connection: Connection, key: int, line: ScoreLine) -> bool:
 def find_item(connection: Connection, key: int, item_digest: str) -> int | None:
     """The id of the project's item with this digest."""
     return connection.scalar(select(Item.id).where(Item.project_id == key, Item.digest == item_digest))
-
-
-def insert_item(
-    connection: Connection,
-    key: int,
-    type: str,
-    prompt_id: int,
-    responses: Sequence[int],
-    item_digest: str,
-    overlap: int,
-) -> int:
-    """A new item about these responses, in this order of slots."""
-    content = {"project_id": key, "type": type, "prompt_id": prompt_id, "overlap": overlap}
-    item_id = insert_one(connection, Item, **content, digest=item_digest)
-    slots = [{"item_id": item_id, "slot": slot, "response_id": one} for slot, one in enumerate(responses)]
-    insert_rows(connection, ItemResponse, slots)
-    return item_id
 
 
 def ensure_annotator(connection: Connection, name: str, kind: str) -> int:

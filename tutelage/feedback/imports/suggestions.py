@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.answer_rows import normal
 from tutelage.feedback.asking.checking import check_answer
-from tutelage.feedback.asking.payloads import Answer, ItemType
+from tutelage.feedback.asking.payloads import ANSWER, Answer, ItemType
 from tutelage.feedback.asking.slots import to_slots
 from tutelage.feedback.imports.lines import SuggestionLine
 from tutelage.feedback.items.contents import steps_shown, texts_of
@@ -17,8 +16,6 @@ from tutelage.feedback.projects.projects import current_schema
 from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import Suggestion
 from tutelage.store.sql import insert_one
-
-ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 def store_suggestion(connection: Connection, key: int, line: SuggestionLine) -> bool:
@@ -62,7 +59,7 @@ def _find_item(connection: Connection, key: int, line: SuggestionLine) -> tuple[
             raise ValueError(f"there is no item {line.said.item} in the project: build items first")
         return found.id, found.type, range(len(texts_of(connection, found.id)))
     wanted = [digest(text) for text in line.texts or ()]
-    query = query.join(PromptRow, PromptRow.id == Item.prompt_id).where(PromptRow.digest == line.prompt.id)
+    query = query.join(PromptRow).where(PromptRow.digest == line.prompt.id)
     if type := line.said.answer.get("type"):
         query = query.where(Item.type == type)
     for row in connection.execute(query.where(Item.owner_id.is_(None)).order_by(Item.id)).all():
@@ -74,5 +71,5 @@ def _find_item(connection: Connection, key: int, line: SuggestionLine) -> tuple[
 
 def _digests(connection: Connection, item_id: int) -> list[str]:
     """The digests of an item's responses, by slot."""
-    query = select(ResponseRow.digest).join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
+    query = select(ResponseRow.digest).join(ItemResponse)
     return list(connection.scalars(query.where(ItemResponse.item_id == item_id).order_by(ItemResponse.slot)))

@@ -6,6 +6,7 @@ them; the other sections are here.  Gold items are left out of agreement and str
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from threading import Lock
@@ -31,7 +32,6 @@ from tutelage.feedback.insights.verdict import (
     worst_items,
 )
 from tutelage.feedback.people.access import Member
-from tutelage.feedback.statistics import Estimate
 from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, PromptRow
@@ -42,26 +42,20 @@ KINDS: dict[str, tuple[str, ...]] = {"people": ("human", "simulated"), "judges":
 EVERYBODY = "everybody"
 
 
-class Contrast(Model):
+@dataclass(frozen=True)
+class Contrast(statistics.Contrast):
     """Agreement on the same two responses, asked in two ways (pair, rank, rate), and `first` less `second`."""
 
     ways: tuple[str, str]
     measure: str
-    first: Estimate
-    second: Estimate
-    difference: Estimate
 
 
-class Judge(Model):
-    """A judge beside people (see `statistics.JudgeAgreement`)."""
+@dataclass(frozen=True)
+class Judge(statistics.JudgeAgreement):
+    """A judge beside people."""
 
     name: str
     kind: str
-    majority: Estimate
-    kappa: Estimate
-    person: Estimate
-    people: Estimate
-    gap: Estimate
 
 
 class Insight(Model):
@@ -93,7 +87,9 @@ def insight(database: Database, who: Member, whose: Whose | None = None) -> Insi
         state = _state(connection, who.project_id)
     with _ONE_AT_A_TIME:
         pairs, values, _ = _read(database, who.project_id, state)
-        found = _computed(database, who.project_id, state, whose or _usual(pairs, values))
+        found = _computed(
+            database, who.project_id, state, whose or next(iter(_known(pairs, values)), "people")
+        )
     with database.read() as connection:  # no text is kept: it may be redacted
         return found.model_copy(update={"parted": _with_prompts(connection, found.parted)})
 
@@ -107,11 +103,7 @@ State = tuple[object, ...]
 def _state(connection: Connection, project_id: int) -> State:
     """What the numbers follow from: answers are only ever added (purging takes whole projects); settings, gold items and
     redactions are audited."""
-    answers = (
-        select(func.max(Annotation.id), func.count())
-        .join(Item, Item.id == Annotation.item_id)
-        .where(Item.project_id == project_id)
-    )
+    answers = select(func.max(Annotation.id), func.count()).join(Item).where(Item.project_id == project_id)
     gold = select(func.count()).select_from(Gold).join(Item).where(Item.project_id == project_id)
     events = select(func.max(AuditEvent.id)).where(AuditEvent.project_id == project_id)
     return (*connection.execute(answers).one(), connection.scalar(gold), connection.scalar(events))
@@ -177,10 +169,6 @@ def _known(pairs: Pairs, values: Values) -> tuple[Whose, ...]:
     return ("people",) if human else ("judges",) if programs else ()
 
 
-def _usual(pairs: Pairs, values: Values) -> Whose:
-    return next(iter(_known(pairs, values)), "people")
-
-
 def agreement(pairs: Pairs) -> tuple[Line, ...]:
     """How far annotators agree on pairs: on the side (three categories), and ordinally on the whole scale."""
     if not len(pairs):
@@ -188,10 +176,10 @@ def agreement(pairs: Pairs) -> tuple[Line, ...]:
     signs = votes_of(pairs, pairs.side, SIDES)
     scale = votes_of(pairs, pairs.preference, SCALE)
     return (
-        _line("share", statistics.percent_agreement(signs, how=HOW)),
-        _line("kappa", statistics.fleiss_kappa(signs, how=HOW)),
-        _line("ac1", statistics.gwet_ac(signs, how=HOW)),
-        _line("alpha", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)),
+        Line("share", statistics.percent_agreement(signs, how=HOW)),
+        Line("kappa", statistics.fleiss_kappa(signs, how=HOW)),
+        Line("ac1", statistics.gwet_ac(signs, how=HOW)),
+        Line("alpha", statistics.krippendorff_alpha(scale, "ordinal", how=HOW)),
     )
 
 
@@ -212,13 +200,8 @@ def _questions(pairs: Pairs, values: Values) -> list[Question]:
 
 def contrasts(sides: Sides) -> tuple[Contrast, ...]:
     """Whether people agree more when they compare two responses than when they rank or rate the same two."""
-    votes = {
-        way: statistics.Votes.from_triplets(
-            own.pair, own.annotator, own.side, SIDES, clusters=own.prompt, mirrored=True
-        )
-        for way in ("pair", "rank", "rate")
-        if len(own := sides.where(sides.way == way))
-    }
+    by_way = {way: sides.where(sides.way == way) for way in ("pair", "rank", "rate")}
+    votes = {way: votes_of(own, own.side, SIDES) for way, own in by_way.items() if len(own)}
     found = []
     for ways in combinations(votes, 2):
         for measure in ("share", "alpha"):
@@ -249,7 +232,7 @@ def bias(pairs: Pairs) -> tuple[Line, ...]:
     first, longer = first_won(pairs), longer_first(pairs)
     position = statistics.position_bias(names, first, clusters=pairs.prompt, how=HOW)[EVERYBODY]
     length = statistics.length_bias(names, first, longer, clusters=pairs.prompt, how=HOW)[EVERYBODY]
-    return _line("first", position.rate), _line("side", position.side), _line("length", length)
+    return Line("first", position.rate), Line("side", position.side), Line("length", length)
 
 
 def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
@@ -261,7 +244,7 @@ def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
     first, second = met.model[rows, met.first_shown], met.model[rows, 1 - met.first_shown]
     found = statistics.bradley_terry(first, second, first_won(met), side=True, clusters=met.prompt, how=HOW)
     ranked = sorted(found.players.items(), key=lambda item: -(item[1].value or 0.0))
-    return tuple(_line(str(name), strength) for name, strength in ranked)
+    return tuple(Line(str(name), strength) for name, strength in ranked)
 
 
 def circles(pairs: Pairs) -> tuple[Line, ...]:
@@ -281,19 +264,13 @@ def circles(pairs: Pairs) -> tuple[Line, ...]:
         losers = decided.response[rows, 1 - second_won][kept]
         told = statistics.three_cycles(group[kept], winners, losers, how=HOW)
         if told.triples:
-            found.append(_line(name, told.rate))
+            found.append(Line(name, told.rate))
     return tuple(found)
-
-
-def _line(name: str, estimate: Estimate) -> Line:
-    return Line(name=name, estimate=estimate)
 
 
 def _with_prompts(connection: Connection, parted: tuple[Parted, ...]) -> tuple[Parted, ...]:
     ids = [one.item_id for one in parted]
     query = select(Item.id, PromptRow.content).join(PromptRow, PromptRow.id == Item.prompt_id)
-    prompts = {
-        row.id: Prompt.from_json(row.content).text()
-        for row in connection.execute(query.where(Item.id.in_(ids)))
-    }
+    rows = connection.execute(query.where(Item.id.in_(ids)))
+    prompts = {row.id: Prompt.from_json(row.content).text() for row in rows}
     return tuple(one.model_copy(update={"prompt": prompts[one.item_id]}) for one in parted)

@@ -92,40 +92,21 @@ class Sides(Columns):
 
 def read_pairs(connection: Connection, project_id: int) -> Pairs:
     """All answers to pairs."""
+    said = (Annotation.preference, Annotation.first_shown, Annotation.active_ms, Gold.answer)
     rows = connection.execute(
-        _current(
-            Annotation.item_id,
-            Item.prompt_id,
-            Annotator.name,
-            Annotator.kind,
-            Annotation.preference,
-            Annotation.first_shown,
-            Annotation.active_ms,
-            Annotation.submitted_at,
-            Gold.answer,
-            project_id=project_id,
-        )
-        .outerjoin(Gold, Gold.item_id == Item.id)
+        _current(project_id, *said)
+        .outerjoin(Gold)
         .where(Annotation.preference.is_not(None))
         .order_by(Annotation.id)
     ).all()
-    item, prompt, name, kind, preference, first, ms, at, gold = zip(*rows) if rows else ((),) * 9
-    response = _responses(connection, project_id, np.array(item, int), 2)
-    length, model = _written(connection, project_id, response)
-    return Pairs(
-        item=np.array(item, int),
-        prompt=np.array(prompt, int),
-        annotator=np.array(name, str),
-        kind=np.array(kind, str),
-        preference=np.array(preference, int),
-        first_shown=np.array(first, int),
-        seconds=np.array(ms, float) / 1000,
-        at=_moments(at),
-        gold=np.array([np.nan if right is None else right["preference"] for right in gold], float),
-        response=response,
-        length=length,
-        model=model,
+    found = _columns(rows, preference=int, first_shown=int, seconds=float, gold=object)
+    found["seconds"] /= 1000
+    found["gold"] = np.array(
+        [np.nan if right is None else right["preference"] for right in found["gold"]], float
     )
+    response = _responses(connection, project_id, found["item"], 2)
+    length, model = _written(connection, project_id, response)
+    return Pairs(**found, response=response, length=length, model=model)
 
 
 def read_values(connection: Connection, project_id: int) -> Values:
@@ -136,33 +117,20 @@ def read_values(connection: Connection, project_id: int) -> Values:
         ("acceptable", Acceptance, Acceptance.slot, literal(""), Acceptance.acceptable),
         ("step", StepMarkRow, StepMarkRow.step, literal(""), StepMarkRow.label),
     )
-    columns = (Annotation.item_id, Item.prompt_id, Annotator.name, Annotator.kind, Annotation.submitted_at)
     rows = [
-        (*row[:5], question, *row[5:])
+        (*row, question)
         for question, table, place, criterion, value in tables
         for row in connection.execute(
-            _current(*columns, place, criterion, value, project_id=project_id)
+            _current(project_id, place, criterion, value)
             .join(table, table.annotation_id == Annotation.id)
             .order_by(Annotation.id, place, criterion)
         )
     ]
-    item, prompt, name, kind, at, question, place, criterion, value = zip(*rows) if rows else ((),) * 9
-    items, places, questions = np.array(item, int), np.array(place, int), np.array(question, str)
-    of_steps = questions == "step"
-    slots = _responses(connection, project_id, items, 1 + int(places[~of_steps].max(initial=0)))
-    response = slots[np.arange(items.size), np.where(of_steps, 0, places)]
-    return Values(
-        item=items,
-        prompt=np.array(prompt, int),
-        annotator=np.array(name, str),
-        kind=np.array(kind, str),
-        question=questions,
-        place=places,
-        criterion=np.array(criterion, str),
-        value=np.array(value, int),
-        response=np.where(of_steps, -1, response),
-        at=_moments(at),
-    )
+    found = _columns(rows, place=int, criterion=str, value=int, question=str)
+    place, of_steps = found["place"], found["question"] == "step"
+    slots = _responses(connection, project_id, found["item"], 1 + int(place[~of_steps].max(initial=0)))
+    response = slots[np.arange(place.size), np.where(of_steps, 0, place)]
+    return Values(**found, response=np.where(of_steps, -1, response))
 
 
 def sides_of(pairs: Pairs, values: Values) -> Sides:
@@ -227,15 +195,28 @@ def _in_twos(scored: Values) -> list[tuple[Column, Column]]:
     return found
 
 
-def _current(*columns: Any, project_id: int) -> Select[Any]:
-    """Columns of answers that count and that nobody revised, with item and annotator."""
+def _current(project_id: int, *said: Any) -> Select[Any]:
+    """Answers that count and that nobody revised: whose, to which item and when, and what was `said`."""
     return (
-        select(*columns)
+        select(
+            Annotation.item_id, Item.prompt_id, Annotator.name, Annotator.kind, Annotation.submitted_at, *said
+        )
         .select_from(Annotation)
-        .join(Item, Item.id == Annotation.item_id)
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .join(Item)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
         .where(Item.project_id == project_id, Annotation.role == "answer", IS_CURRENT)
     )
+
+
+def _columns(rows: Sequence[Any], **said: type) -> dict[str, Column]:
+    """Rows of `_current` by column; `said` names what comes after the first five, with the types."""
+    types = {"item": int, "prompt": int, "annotator": str, "kind": str, "at": object, **said}
+    cells = zip(*rows) if rows else [()] * len(types)
+    found: dict[str, Column] = {
+        name: np.array(column, kind) for (name, kind), column in zip(types.items(), cells, strict=True)
+    }
+    found["at"] = np.array([moment.replace(tzinfo=None) for moment in found["at"]], "datetime64[s]")
+    return found
 
 
 def _responses(connection: Connection, project_id: int, items: Column, slots: int) -> Column:
@@ -244,7 +225,7 @@ def _responses(connection: Connection, project_id: int, items: Column, slots: in
         return np.full((0, slots), -1)
     query = (
         select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
-        .join(Item, Item.id == ItemResponse.item_id)
+        .join(Item)
         .where(Item.project_id == project_id, ItemResponse.slot < slots)
     )
     rows = np.fromiter(chain.from_iterable(connection.execute(query)), int).reshape(-1, 3)
@@ -259,9 +240,9 @@ def _written(connection: Connection, project_id: int, responses: Column) -> tupl
     """Length in characters and model of each of `responses`, in the same shape."""
     query = (
         select(ResponseRow.id, func.length(ResponseRow.text), ModelRef.name)
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        .join(PromptRow)
+        .join(GenerationRun)
+        .join(ModelRef)
         .where(PromptRow.project_id == project_id)
         .order_by(ResponseRow.id)
     )
@@ -269,7 +250,3 @@ def _written(connection: Connection, project_id: int, responses: Column) -> tupl
     ids, lengths, models = zip(*rows) if rows else ((), (), ())
     place = np.searchsorted(np.array(ids, int), responses)
     return np.array(lengths, int)[place], np.array(models, str)[place]
-
-
-def _moments(at: Sequence[Any]) -> Column:
-    return np.array([moment.replace(tzinfo=None) for moment in at], "datetime64[s]")

@@ -35,24 +35,16 @@ def own_agreement(database: Database, who: Member) -> OwnAgreement | None:
     """
     who.require("label")
     side = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    counted = (
-        Item.project_id == who.project_id,
-        Annotation.role == "answer",
-        IS_CURRENT,
-        Annotation.preference.is_not(None),
-    )
-    votes = (
-        select(Annotation.item_id, side.label("side"))
-        .join(Item, Item.id == Annotation.item_id)
-        .where(*counted, Annotation.annotator_id == who.annotator_id)
-        .subquery()
-    )
+    counted = (Item.project_id == who.project_id, Annotation.role == "answer", IS_CURRENT)
+    compared = (*counted, Annotation.preference.is_not(None))
+    mine = Annotation.annotator_id == who.annotator_id
+    votes = select(Annotation.item_id, side.label("side")).join(Item).where(*compared, mine).subquery()
     others = (
         select(Annotation.item_id, votes.c.side, Annotator.kind, func.sum(side))
         .join(votes, votes.c.item_id == Annotation.item_id)
         .join(Item, Item.id == Annotation.item_id)
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .where(*counted, Annotation.annotator_id != who.annotator_id)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
+        .where(*compared, ~mine)
         .group_by(Annotation.item_id, votes.c.side, Annotator.kind)
     )
     with database.read() as connection:
@@ -70,18 +62,9 @@ def own_agreement(database: Database, who: Member) -> OwnAgreement | None:
 
 def gold_counts(connection: Connection, who: Member) -> tuple[int, int]:
     """(right, answered) of one annotator's current answers to gold items."""
-    query = (
-        select(Annotation.id, Gold.answer)
-        .join(Item, Item.id == Annotation.item_id)
-        .join(Gold, Gold.item_id == Item.id)
-        .where(
-            Item.project_id == who.project_id,
-            Annotation.annotator_id == who.annotator_id,
-            IS_CURRENT,
-            IS_VOTE,
-        )
-    )
-    golds = {row.id: row.answer for row in connection.execute(query)}
+    mine = (Item.project_id == who.project_id, Annotation.annotator_id == who.annotator_id)
+    query = select(Annotation.id, Gold.answer).select_from(Annotation).join(Item).join(Gold)
+    golds = {row.id: row.answer for row in connection.execute(query.where(*mine, IS_CURRENT, IS_VOTE))}
     stored = read_answers(connection, list(golds))
     right = [is_right(stored[key], golds[key]) for key in golds]
     return sum(right), len(right)

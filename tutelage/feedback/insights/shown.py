@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tutelage.feedback import statistics
-from tutelage.feedback.asking.payloads import Model
-from tutelage.feedback.insights.labels import Column, Pairs, Values
+from tutelage.feedback.insights.labels import Column, Pairs, Sides, Values
 from tutelage.feedback.statistics import Estimate
 
 HOW = statistics.Resampling(resamples=200)  # two digits are shown, and people wait for them
@@ -12,17 +13,19 @@ SIDES = (-1, 0, 1)
 SCALE = (-3, -2, -1, 0, 1, 2, 3)  # of an answer to a pair
 
 
-class Line(Model):
+@dataclass(frozen=True)
+class Line:
     """One named estimate."""
 
     name: str
     estimate: Estimate
 
 
-def votes_of(pairs: Pairs, said: Column, categories: tuple[int, ...]) -> statistics.Votes:
+def votes_of(pairs: Pairs | Sides, said: Column, categories: tuple[int, ...]) -> statistics.Votes:
     """Votes on pairs, whose sides mean nothing, with prompts as clusters."""
+    units = pairs.pair if isinstance(pairs, Sides) else pairs.item
     return statistics.Votes.from_triplets(
-        pairs.item, pairs.annotator, said, categories, clusters=pairs.prompt, mirrored=True
+        units, pairs.annotator, said, categories, clusters=pairs.prompt, mirrored=True
     )
 
 

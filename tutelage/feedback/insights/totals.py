@@ -10,6 +10,7 @@ from sqlalchemy import case, func, select
 
 from tutelage.feedback.items.conflicts import conflicts, settled_items
 from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import answered_by
 from tutelage.store.current import IS_FIRST
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item
@@ -48,35 +49,17 @@ def annotators(database: Database, who: Member) -> list[AnnotatorTotals]:
     """Everybody who has had an item of the project or answered one, by name.  Needs view."""
     who.require("view")
     with database.read() as connection:
-        answered = (
-            select(
-                Annotation.annotator_id,
-                func.count().label("n"),
-                func.max(Annotation.submitted_at).label("last"),
-            )
-            .join(Item, Item.id == Annotation.item_id)
-            .where(Item.project_id == who.project_id, IS_FIRST)
-            .group_by(Annotation.annotator_id)
-            .subquery()
-        )
+        answered, skips = answered_by(who.project_id), case((Assignment.status == "skipped", 1), else_=0)
         skipped = (
-            select(
-                Assignment.annotator_id,
-                func.sum(case((Assignment.status == "skipped", 1), else_=0)).label("n"),
-            )
-            .join(Item, Item.id == Assignment.item_id)
+            select(Assignment.annotator_id, func.sum(skips).label("n"))
+            .join(Item)
             .where(Item.project_id == who.project_id)
             .group_by(Assignment.annotator_id)
             .subquery()
         )
+        counts = (func.coalesce(answered.c.n, 0), func.coalesce(skipped.c.n, 0))
         rows = connection.execute(
-            select(
-                Annotator.name,
-                Annotator.kind,
-                func.coalesce(answered.c.n, 0),
-                func.coalesce(skipped.c.n, 0),
-                answered.c.last,
-            )
+            select(Annotator.name, Annotator.kind, *counts, answered.c.last)
             .outerjoin(answered, answered.c.annotator_id == Annotator.id)
             .outerjoin(skipped, skipped.c.annotator_id == Annotator.id)
             .where(answered.c.n.is_not(None) | skipped.c.n.is_not(None))

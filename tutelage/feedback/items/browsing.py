@@ -1,26 +1,27 @@
-"""The data browser: finding items, and one item with its answers, in canonical slots."""
+"""The data browser: pages of items, and one item with its answers, in canonical slots."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.asking.payloads import LARGEST_ID, Answer, ItemType, Model, Short, Shown, Turn
+from tutelage.feedback.asking.payloads import ANSWER, Answer, ItemType, Shown, Turn
+from tutelage.feedback.asking.slots import order_of
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.conflicts import APART, conflicts, settled_items
+from tutelage.feedback.items.conflicts import conflicts, settled_items
 from tutelage.feedback.items.contents import newest_note, steps_shown, thread_of
+from tutelage.feedback.items.searching import OPEN_FLAG, Query, ids_of
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import current_schema
 from tutelage.records import Prompt
-from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
+from tutelage.store.current import IS_CURRENT, IS_FIRST
 from tutelage.store.database import Database
 from tutelage.store.schema import (
     Annotation,
@@ -31,10 +32,8 @@ from tutelage.store.schema import (
     ModelRef,
     PromptRow,
     ResponseRow,
-    folded,
 )
 from tutelage.store.schema_feedback import (
-    Acceptance,
     Account,
     Assignment,
     Flag,
@@ -45,45 +44,7 @@ from tutelage.store.schema_feedback import (
     Membership,
     SchemaVersion,
     SoftVote,
-    StepMarkRow,
 )
-
-State = Literal[
-    "",
-    "any",
-    "unanswered",
-    "partial",
-    "complete",
-    "conflict",
-    "flagged",
-    "gold",
-    "closed",
-    "reserved",
-    "redacted",
-]
-Said = Literal["", "first", "second", "tie", "not-acceptable", "wrong-step", "reason"]
-Agreement = Literal["", "agree", "differ", "far-apart"]
-MOST_LINES = 500  # of a page
-OPEN_FLAG = Flag.resolved_at.is_(None)
-ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
-
-
-class Query(Model):
-    """What to look for; what is empty is not asked.  Everything given must fit; `annotator` and `answer` the same answer."""
-
-    text: Short = ""  # in the prompt, a response or the reason of an answer, without case
-    type: ItemType | Literal[""] = ""
-    state: State = ""
-    model: Short = ""
-    annotator: Short = ""
-    answer: Said = ""
-    agreement: Agreement = ""  # of items with two answers or more
-    tag: Short = ""
-    task: Short = ""
-    split: Short = ""
-    run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0  # generation run
-    after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0  # item id of the last line of the page before
-    limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
 
 
 @dataclass(frozen=True)
@@ -206,23 +167,13 @@ def neighbours(database: Database, who: Member, query: Query, item_id: int) -> N
     )
 
 
-def ids_of(connection: Connection, project_id: int, query: Query) -> list[int]:
-    """All items that fit (`after` and `limit` aside), in order."""
-    conditions = _filters(connection, project_id, query)
-    return list(
-        connection.scalars(
-            select(Item.id).where(Item.project_id == project_id, *conditions).order_by(Item.id)
-        )
-    )
-
-
 def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
     """One item with its answers, revisions included.  Needs view.  Refused: not-found."""
     who.require("view")
     with database.read() as connection:
         own = (Item.id == item_id, Item.project_id == who.project_id)
         found = connection.execute(
-            select(PromptRow.content, Item.parent_id).join(Item, Item.prompt_id == PromptRow.id).where(*own)
+            select(PromptRow.content, Item.parent_id).join(Item).where(*own)
         ).one_or_none()
         if found is None:
             raise Refused("not-found", f"there is no item {item_id} in this project.")
@@ -248,34 +199,28 @@ def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
 def choices(database: Database, who: Member) -> Choices:
     """What the project's items can be searched by and reserved for.  Needs view."""
     who.require("view")
-    of_project = PromptRow.project_id == who.project_id
+    own_item, of_project = Item.project_id == who.project_id, PromptRow.project_id == who.project_id
+    answered = select(Annotation.id).join(Item).where(Annotation.annotator_id == Annotator.id, own_item)
+    labels = (Membership.project_id == who.project_id, Membership.role != "viewer")
     with database.read() as connection:
+
+        def sorted_of(query: Any) -> list[str]:
+            return sorted(value for value in connection.scalars(query.distinct()) if value)
+
         runs = connection.execute(
             select(GenerationRun.id, ModelRef.name)
             .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
             .where(_runs_of(who.project_id))
             .order_by(GenerationRun.id)
         ).all()
-        answered = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
-        answered = answered.where(
-            Annotation.annotator_id == Annotator.id, Item.project_id == who.project_id
-        ).correlate(Annotator)
-        kinds = connection.execute(select(PromptRow.task, PromptRow.split).where(of_project).distinct()).all()
-        tags = select(ItemTag.tag).join(Item, Item.id == ItemTag.item_id)
-        labels = (Membership.project_id == who.project_id, Membership.role != "viewer")
-        names = select(Account.name).join(Membership, Membership.account_id == Account.id).where(*labels)
-
-        def sorted_of(query: Any) -> list[str]:
-            return sorted(value for value in connection.scalars(query.distinct()) if value)
-
         return Choices(
             models=sorted({run.name for run in runs}),
-            annotators=sorted_of(select(Annotator.name).where(answered.exists())),
-            tags=sorted_of(tags.where(Item.project_id == who.project_id)),
-            tasks=sorted({kind.task for kind in kinds if kind.task}),
-            splits=sorted({kind.split for kind in kinds}),
+            annotators=sorted_of(select(Annotator.name).where(answered.correlate(Annotator).exists())),
+            tags=sorted_of(select(ItemTag.tag).join(Item).where(own_item)),
+            tasks=sorted_of(select(PromptRow.task).where(of_project)),
+            splits=sorted_of(select(PromptRow.split).where(of_project)),
             runs=[(run.id, run.name) for run in runs] if len(runs) > 1 else [],
-            members=sorted_of(names),
+            members=sorted_of(select(Account.name).join(Membership).where(*labels)),
             teams=sorted_of(select(Membership.team).where(*labels)),
         )
 
@@ -283,149 +228,30 @@ def choices(database: Database, who: Member) -> Choices:
 def models_of(database: Database, who: Member) -> list[str]:
     """Names of the models that wrote the project's responses, sorted.  Needs view."""
     who.require("view")
-    names = select(ModelRef.name).join(GenerationRun, GenerationRun.model_ref_id == ModelRef.id)
+    names = select(ModelRef.name).join(GenerationRun)
     with database.read() as connection:
         return sorted(set(connection.scalars(names.where(_runs_of(who.project_id)))))
-
-
-# finding ----------------------------------------------------------------------------------------------------------
-
-
-def _runs_of(project_id: int) -> ColumnElement[bool]:
-    """That a generation run has written for the project: found at its first response, where it has."""
-    written = select(ResponseRow.id).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-    written = written.where(
-        ResponseRow.generation_run_id == GenerationRun.id, PromptRow.project_id == project_id
-    )
-    return written.correlate(GenerationRun).exists()
-
-
-def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[ColumnElement[bool]]:
-    if query.type:
-        yield Item.type == query.type
-    if query.text:
-        yield _has_text(connection, project_id, folded(query.text))
-    if query.model:
-        by_model = _responses().join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-        by_model = by_model.join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
-        yield by_model.where(ModelRef.name == query.model).exists()
-    if query.run:
-        yield _responses().where(ResponseRow.generation_run_id == query.run).exists()
-    for wanted, column in ((query.task, PromptRow.task), (query.split, PromptRow.split)):
-        if wanted:
-            yield Item.prompt_id.in_(
-                select(PromptRow.id).where(PromptRow.project_id == project_id, column == wanted)
-            )
-    if query.tag:
-        yield select(ItemTag.tag).where(ItemTag.item_id == Item.id, ItemTag.tag == query.tag).exists()
-    if query.annotator or query.answer:
-        yield _has_answer(query)
-    if query.agreement:
-        yield from _agree(connection, project_id, query.agreement)
-    if query.state == "conflict":
-        yield _among(sorted(conflicts(connection, project_id)))
-    elif query.state not in ("", "any"):
-        yield _in_state(query.state)
-
-
-def _has_text(connection: Connection, project_id: int, wanted: str) -> ColumnElement[bool]:
-    """Plain containing: nothing in `wanted` is a wildcard."""
-    find = func.instr if connection.dialect.name == "sqlite" else func.strpos
-    prompts = select(PromptRow.id).where(PromptRow.project_id == project_id)
-    reasons = connection.execute(
-        select(Annotation.item_id, Annotation.reason)
-        .join(Item, Item.id == Annotation.item_id)
-        .where(Item.project_id == project_id, Annotation.reason != "")
-    )
-    responses = select(ItemResponse.item_id).join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
-    in_prompts = responses.join(PromptRow, PromptRow.id == ResponseRow.prompt_id).where(
-        PromptRow.project_id == project_id, find(ResponseRow.search, wanted) > 0
-    )
-    return or_(
-        Item.prompt_id.in_(prompts.where(find(PromptRow.search, wanted) > 0)),
-        Item.id.in_(in_prompts),
-        _among(sorted({item for item, reason in reasons if wanted in folded(reason or "")})),
-    )
-
-
-def _has_answer(query: Query) -> ColumnElement[bool]:
-    """A current answer by `annotator` that says `answer`."""
-    found = select(Annotation.id).where(Annotation.item_id == Item.id, IS_VOTE, IS_CURRENT)
-    if query.annotator:
-        found = found.join(Annotator, Annotator.id == Annotation.annotator_id)
-        found = found.where(Annotator.name == query.annotator)
-    if query.answer:
-        refused = select(Acceptance.slot).where(
-            Acceptance.annotation_id == Annotation.id, Acceptance.acceptable.is_(False)
-        )
-        wrong = select(StepMarkRow.step).where(
-            StepMarkRow.annotation_id == Annotation.id, StepMarkRow.label == -1
-        )
-        said: dict[str, ColumnElement[bool]] = {
-            "first": Annotation.preference < 0,
-            "second": Annotation.preference > 0,
-            "tie": Annotation.preference == 0,
-            "not-acceptable": refused.correlate(Annotation).exists(),
-            "wrong-step": wrong.correlate(Annotation).exists(),
-            "reason": Annotation.reason != "",
-        }
-        found = found.where(said[query.answer])
-    return found.correlate(Item).exists()
-
-
-def _agree(connection: Connection, project_id: int, wanted: Agreement) -> Iterable[ColumnElement[bool]]:
-    apart = conflicts(connection, project_id, full=False)
-    least = APART if wanted == "far-apart" else 0.0
-    some = _among(sorted(item for item, share in apart.items() if share >= least))
-    yield Item.n_done >= 2
-    yield ~some if wanted == "agree" else some
-
-
-def _in_state(state: State) -> ColumnElement[bool]:
-    open_flag = select(Flag.id).where(Flag.item_id == Item.id, OPEN_FLAG)
-    gone = select(PromptRow.id).where(PromptRow.id == Item.prompt_id, PromptRow.redacted_at.is_not(None))
-    states: dict[str, ColumnElement[bool]] = {
-        "unanswered": Item.n_done == 0,
-        "partial": (Item.n_done > 0) & (Item.n_done < Item.overlap),
-        "complete": Item.n_done >= Item.overlap,
-        "flagged": open_flag.exists(),
-        "gold": select(Gold.item_id).where(Gold.item_id == Item.id).exists(),
-        "closed": Item.closed.is_(True),
-        "reserved": Item.reserved.is_(True),
-        "redacted": gone.exists() | _responses().where(ResponseRow.redacted_at.is_not(None)).exists(),
-    }
-    return states[state]
-
-
-def _among(ids: Sequence[int]) -> ColumnElement[bool]:
-    """Written out, since databases limit how many values a statement has."""
-    return Item.id.in_(
-        bindparam(None, list(ids), type_=Integer, expanding=True, unique=True, literal_execute=True)
-    )
-
-
-def _responses() -> Any:
-    return (
-        select(ResponseRow.id)
-        .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
-        .where(ItemResponse.item_id == Item.id)
-        .correlate(Item)
-    )
 
 
 # reading ----------------------------------------------------------------------------------------------------------
 
 
+def _runs_of(project_id: int) -> ColumnElement[bool]:
+    """That a generation run has written for the project: found at its first response, where it has."""
+    written = (ResponseRow.generation_run_id == GenerationRun.id, PromptRow.project_id == project_id)
+    return select(ResponseRow.id).join(PromptRow).where(*written).correlate(GenerationRun).exists()
+
+
 def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[ItemRow]:
-    shown: dict[int, list[Any]] = defaultdict(list)
     responses = (
         select(ItemResponse.item_id, ResponseRow.text, ModelRef.name, ResponseRow.redacted_at)
-        .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
-        .join(GenerationRun, GenerationRun.id == ResponseRow.generation_run_id)
-        .join(ModelRef, ModelRef.id == GenerationRun.model_ref_id)
+        .join(ResponseRow)
+        .join(GenerationRun)
+        .join(ModelRef)
         .where(ItemResponse.item_id.in_(ids))
         .order_by(ItemResponse.item_id, ItemResponse.slot)
     )
+    shown: dict[int, list[Any]] = defaultdict(list)
     for row in connection.execute(responses):
         shown[row.item_id].append(row)
     extra = _counts(connection, Annotation, ids, Annotation.role == "extra", IS_FIRST)
@@ -445,7 +271,7 @@ def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[I
         Item.priority,
     )
     query = select(*columns, PromptRow.content, PromptRow.redacted_at)
-    query = query.join(PromptRow, PromptRow.id == Item.prompt_id).where(Item.id.in_(ids)).order_by(Item.id)
+    query = query.join(PromptRow).where(Item.id.in_(ids)).order_by(Item.id)
     return [
         ItemRow(
             **{column.key: getattr(row, column.key) for column in columns},
@@ -468,11 +294,10 @@ def _rows(connection: Connection, project_id: int, ids: Sequence[int]) -> list[I
 
 def _counts(
     connection: Connection, table: Any, ids: Sequence[int], *conditions: ColumnElement[bool]
-) -> dict[int, int]:
+) -> Counter[int]:
     query = select(table.item_id, func.count()).where(table.item_id.in_(ids), *conditions)
-    counts: dict[int, int] = defaultdict(int)
-    counts.update({row[0]: row[1] for row in connection.execute(query.group_by(table.item_id))})
-    return counts
+    rows = connection.execute(query.group_by(table.item_id))
+    return Counter(dict(rows.all()))
 
 
 def _tags(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
@@ -482,9 +307,8 @@ def _tags(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
 
 def _reserved(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
     whom = func.coalesce(Annotator.name, literal("@").concat(ItemReserved.team))
-    query = select(ItemReserved.item_id, whom).where(ItemReserved.item_id.in_(ids))
-    query = query.outerjoin(Annotator, Annotator.id == ItemReserved.annotator_id)
-    return _by_item(connection, query.order_by(ItemReserved.id))
+    query = select(ItemReserved.item_id, whom).select_from(ItemReserved).outerjoin(Annotator)
+    return _by_item(connection, query.where(ItemReserved.item_id.in_(ids)).order_by(ItemReserved.id))
 
 
 def _by_item(connection: Connection, query: Any) -> dict[int, list[str]]:
@@ -511,10 +335,11 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
     )
     rows = connection.execute(
         select(*columns, Annotation.first_shown, Assignment.presented_order)
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .select_from(Annotation)
+        .join(Annotator)
+        .outerjoin(SoftVote)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
-        .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
+        .outerjoin(SchemaVersion)
         .where(Annotation.item_id == item_id)
         .order_by(Annotation.id)
     ).all()
@@ -523,33 +348,26 @@ def _answer_rows(connection: Connection, item_id: int) -> list[AnswerRow]:
         AnswerRow(
             **{column.key: getattr(row, column.key) for column in columns},
             answer=stored[row.annotation_id],
-            shown_order=tuple(row.presented_order or _order(row.first_shown)),
+            shown_order=tuple(order_of(row.presented_order, row.first_shown)),
         )
         for row in rows
     ]
 
 
-def _order(first_shown: int | None) -> tuple[int, ...]:
-    """The order in which a program saw a pair."""
-    return () if first_shown is None else (first_shown, 1 - first_shown)
-
-
 def _flags(connection: Connection, item_id: int) -> list[dict[str, Any]]:
     said = case((OPEN_FLAG, None), else_=Flag.resolution).label("resolution")
     columns = (Flag.id, Flag.code, Flag.text, Annotator.name.label("by"), Flag.created_at.label("at"), said)
-    query = select(*columns).join(Annotator, Annotator.id == Flag.annotator_id)
-    rows = connection.execute(query.where(Flag.item_id == item_id).order_by(Flag.id))
-    return [dict(row._mapping) for row in rows]
+    query = (
+        select(*columns).select_from(Flag).join(Annotator).where(Flag.item_id == item_id).order_by(Flag.id)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _notes(connection: Connection, item_id: int) -> list[dict[str, Any]]:
-    rows = connection.execute(
-        select(ItemNote.id, ItemNote.text, Account.name.label("by"), ItemNote.created_at.label("at"))
-        .outerjoin(Account, Account.id == ItemNote.by_id)
-        .where(ItemNote.item_id == item_id)
-        .order_by(ItemNote.id)
-    )
-    return [dict(row._mapping) for row in rows]
+    columns = (ItemNote.id, ItemNote.text, Account.name.label("by"), ItemNote.created_at.label("at"))
+    query = select(*columns).select_from(ItemNote).outerjoin(Account)
+    query = query.where(ItemNote.item_id == item_id).order_by(ItemNote.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _gold(connection: Connection, item_id: int) -> Answer | None:

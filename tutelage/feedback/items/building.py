@@ -81,7 +81,8 @@ def build(
         ).all()
         source = _source(connection, who.project_id)
         found = candidates(connection, who.project_id, source) if size else {}
-        if strategy in ("best-worst", "uncertainty") and not _scored(found):
+        scored = any(one.score is not None for some in found.values() for one in some)
+        if strategy in ("best-worst", "uncertainty") and not scored:
             raise Refused(
                 "invalid",
                 f"strategy={strategy} needs scores of the responses: import some, or choose another.",
@@ -106,14 +107,12 @@ class Stock:
 def stock(database: Database, who: Member) -> Stock:
     """How many prompts and responses there are to make items of.  Needs manage."""
     who.require("manage")
-    prompts = select(func.count(PromptRow.id)).where(*askable(who.project_id))
-    responses = select(func.count(ResponseRow.id)).join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+    there = askable(who.project_id)
+    prompts = select(func.count(PromptRow.id)).where(*there)
+    responses = select(func.count(ResponseRow.id)).join(PromptRow)
+    responses = responses.where(*there, ResponseRow.redacted_at.is_(None))
     with database.read() as connection:
-        return Stock(
-            connection.scalar(prompts) or 0,
-            connection.scalar(responses.where(*askable(who.project_id), ResponseRow.redacted_at.is_(None)))
-            or 0,
-        )
+        return Stock(connection.scalar(prompts) or 0, connection.scalar(responses) or 0)
 
 
 def set_gold(database: Database, who: Member, item_id: int, answer: Answer | None) -> None:
@@ -151,15 +150,13 @@ def set_priority(database: Database, who: Member, by: Literal["none", "uncertain
             wanted = _uncertainty(connection, who.project_id)
         elif by == "disagreement":
             wanted = conflicts(connection, who.project_id, full=False)
-        changed = {
-            item: wanted.get(item, 0.0) for item, old in now_at.items() if wanted.get(item, 0.0) != old
-        }
-        _store_priorities(connection, changed)
+        new = {item: wanted.get(item, 0.0) for item in now_at}
+        changed = sorted(item for item, old in now_at.items() if new[item] != old)
+        for some in chunks(changed):
+            value = case({item: new[item] for item in some}, value=Item.id)
+            connection.execute(update(Item).where(Item.id.in_(some)).values(priority=value))
         note(connection, who.user, "priority", by, who.project_id)
         return len(changed)
-
-
-# inside ---------------------------------------------------------------------------------------------------------------
 
 
 def _size(type: ItemType, size: int | None) -> int:
@@ -209,33 +206,18 @@ def _groups(*asked: Any) -> list[Group]:
 
 def _source(connection: Connection, project_id: int) -> str:
     """The source of scores that covers most of the project's responses ('' = there are none)."""
-    query = (
-        select(ResponseScore.source)
-        .join(ResponseRow, ResponseRow.id == ResponseScore.response_id)
-        .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
-        .where(PromptRow.project_id == project_id)
-        .group_by(ResponseScore.source)
-        .order_by(func.count().desc(), ResponseScore.source)
-    )
+    query = select(ResponseScore.source).join(ResponseRow).join(PromptRow)
+    query = query.where(PromptRow.project_id == project_id).group_by(ResponseScore.source)
+    query = query.order_by(func.count().desc(), ResponseScore.source)
     return connection.scalar(query.limit(1)) or ""
-
-
-def _scored(found: Mapping[int, list[Candidate]]) -> bool:
-    return any(candidate.score is not None for some in found.values() for candidate in some)
 
 
 def _uncertainty(connection: Connection, project_id: int) -> dict[int, float]:
     """item -> closeness of the scores in it, where all its responses (two or more) have one."""
     source = _source(connection, project_id)
-    rows = connection.execute(
-        select(ItemResponse.item_id, ResponseScore.value)
-        .join(Item, Item.id == ItemResponse.item_id)
-        .outerjoin(
-            ResponseScore,
-            (ResponseScore.response_id == ItemResponse.response_id) & (ResponseScore.source == source),
-        )
-        .where(Item.project_id == project_id)
-    )
+    scored = (ResponseScore.response_id == ItemResponse.response_id) & (ResponseScore.source == source)
+    query = select(ItemResponse.item_id, ResponseScore.value).select_from(ItemResponse).join(Item)
+    rows = connection.execute(query.outerjoin(ResponseScore, scored).where(Item.project_id == project_id))
     scores: dict[int, list[float | None]] = defaultdict(list)
     for item_id, value in rows:
         scores[item_id].append(value)
@@ -244,9 +226,3 @@ def _uncertainty(connection: Connection, project_id: int) -> dict[int, float]:
         for item, values in scores.items()
         if len(values) > 1 and None not in values
     }
-
-
-def _store_priorities(connection: Connection, changed: Mapping[int, float]) -> None:
-    for some in chunks(sorted(changed)):
-        value = case({item: changed[item] for item in some}, value=Item.id)
-        connection.execute(update(Item).where(Item.id.in_(some)).values(priority=value))

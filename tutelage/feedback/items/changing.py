@@ -10,8 +10,8 @@ from sqlalchemy import Connection, delete, insert, literal, select, update
 
 from tutelage.feedback.asking.payloads import LARGEST_ID, MOST_ANNOTATORS, Model
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.browsing import OPEN_FLAG, Query, ids_of
 from tutelage.feedback.items.contents import own_item
+from tutelage.feedback.items.searching import OPEN_FLAG, Query, ids_of
 from tutelage.feedback.people.access import Member, note
 from tutelage.store.database import Database
 from tutelage.store.schema import Item, now
@@ -124,9 +124,6 @@ def remove_note(database: Database, who: Member, item_id: int, note_id: int) -> 
         connection.execute(delete(ItemNote).where(*own))
 
 
-# inside ---------------------------------------------------------------------------------------------------------------
-
-
 def _chosen(connection: Connection, who: Member, which: Sequence[int] | Query) -> list[int]:
     if isinstance(which, Query):
         return ids_of(connection, who.project_id, which)
@@ -147,7 +144,7 @@ def _people(connection: Connection, who: Member, change: Reserve) -> list[dict[s
     """Whom the items are for, as columns of `ItemReserved`.  Refused: not-found."""
     members = connection.execute(
         select(Account.name, Account.annotator_id, Membership.team)
-        .join(Membership, Membership.account_id == Account.id)
+        .join(Membership)
         .where(Membership.project_id == who.project_id)
     ).all()
     annotators = {row.name: row.annotator_id for row in members}

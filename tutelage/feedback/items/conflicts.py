@@ -22,19 +22,15 @@ def conflicts(
     Without `full` also items that still want answers; `among`: only these items.
     """
     sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full, among).group_by(
-        Item.id
-    )
-    found = {item: float(span) for item, span in connection.execute(pairs) if span}
+    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full, among)
+    found = {item: float(span) for item, span in connection.execute(pairs.group_by(Item.id)) if span}
     for type, table, value, unit, widest in (
         ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
         ("step", StepMarkRow, StepMarkRow.label, (StepMarkRow.step,), 2.0),
         ("rate", Rating, Rating.value, (Rating.slot, Rating.criterion), _widest(connection, project_id)),
     ):
         spread: Any = (func.max(value) - func.min(value)) / widest
-        query = _answers(project_id, type, spread, full, among).join(
-            table, table.annotation_id == Annotation.id
-        )
+        query = _answers(project_id, type, spread, full, among).join(table)
         for item, share in connection.execute(query.group_by(Item.id, *unit)):
             if share > 0 and (type != "rate" or share >= APART):
                 found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
@@ -43,30 +39,24 @@ def conflicts(
 
 def settled_items(connection: Connection, project_id: int) -> set[int]:
     """The items that somebody has settled, and nobody has reopened since."""
-    query = (
-        select(Annotation.item_id)
-        .join(Item, Item.id == Annotation.item_id)
-        .where(Item.project_id == project_id, IS_SETTLING)
-    )
+    query = select(Annotation.item_id).join(Item).where(Item.project_id == project_id, IS_SETTLING)
     return set(connection.scalars(query))
 
 
-def settlements(connection: Connection, project_id: int, *conditions: ColumnElement[bool]) -> list[Row[Any]]:
+def settlements(
+    connection: Connection, project_id: int, *conditions: ColumnElement[bool], limit: int | None = None
+) -> list[Row[Any]]:
     """(annotation_id, item_id, by, at, content) of the adjudications that hold, newest first; content: the prompt's."""
+    said = (Annotation.id.label("annotation_id"), Annotation.item_id, Annotation.submitted_at.label("at"))
     query = (
-        select(
-            Annotation.id.label("annotation_id"),
-            Annotation.item_id,
-            Annotator.name.label("by"),
-            Annotation.submitted_at.label("at"),
-            PromptRow.content,
-        )
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .join(Item, Item.id == Annotation.item_id)
-        .join(PromptRow, PromptRow.id == Item.prompt_id)
+        select(*said, Annotator.name.label("by"), PromptRow.content)
+        .select_from(Annotation)
+        .join(Item)
+        .join(PromptRow)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
         .where(Item.project_id == project_id, IS_SETTLING, *conditions)
     )
-    return list(connection.execute(query.order_by(Annotation.id.desc())))
+    return list(connection.execute(query.order_by(Annotation.id.desc()).limit(limit)))
 
 
 def unsettled(connection: Connection, project_id: int) -> list[int]:
@@ -78,18 +68,10 @@ def unsettled(connection: Connection, project_id: int) -> list[int]:
 
 def _answers(project_id: int, type: str, spread: Any, full: bool, among: Sequence[int] | None) -> Select[Any]:
     """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
-    query = (
-        select(Item.id, spread)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .where(
-            Item.project_id == project_id,
-            Item.type == type,
-            Item.n_done >= (Item.overlap if full else 2),
-            Item.n_done >= 2,
-            Annotation.role == "answer",
-            IS_CURRENT,
-        )
-    )
+    complete = (Item.n_done >= (Item.overlap if full else 2), Item.n_done >= 2)
+    counted = (Annotation.role == "answer", IS_CURRENT)
+    query = select(Item.id, spread).select_from(Item).join(Annotation)
+    query = query.where(Item.project_id == project_id, Item.type == type, *complete, *counted)
     return query if among is None else query.where(Item.id.in_(among))
 
 

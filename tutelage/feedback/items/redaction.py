@@ -59,7 +59,7 @@ def redact(
                 closed = _answer(connection, item, key)
             else:
                 closed = _prompt(connection, item) if what == "prompt" else _response(connection, item, key)
-                connection.execute(update(Item).where(Item.id.in_(closed)).values(closed=True))
+                _set(connection, Item, closed, {"closed": True})
         note(
             connection, who.user, f"redact-{what}", str(item_id), who.project_id, key=key, closed=len(closed)
         )
@@ -67,16 +67,11 @@ def redact(
     return len(closed)
 
 
-# inside ---------------------------------------------------------------------------------------------------------------
-
-
 def _prompt(connection: Connection, item: Any) -> list[int]:
     """The prompt, and every conversation that goes on from it."""
-    turn = connection.execute(
-        select(ChatTurn.message, Item.parent_id, Item.prompt_id)
-        .join(Item, Item.id == ChatTurn.item_id)
-        .where(ChatTurn.item_id == item.id)
-    ).one_or_none()
+    columns = (ChatTurn.message, Item.parent_id)
+    query = select(*columns).select_from(ChatTurn).join(Item).where(ChatTurn.item_id == item.id)
+    turn = connection.execute(query).one_or_none()
     prompt_id, texts = item.prompt_id, _messages(connection, item.prompt_id)
     if turn is not None and turn.message.strip():  # a message of an annotator: what was before it is not it
         texts, after = {turn.message}, _later_turns(connection, {item.id})
@@ -97,7 +92,7 @@ def _response(connection: Connection, item: Any, slot: int) -> list[int]:
     """The response with its equals (the same text to the same prompt), and what was made of it."""
     row = connection.execute(
         select(ResponseRow.prompt_id, ResponseRow.digest, ResponseRow.text)
-        .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
+        .join(ItemResponse)
         .where(ItemResponse.item_id == item.id, ItemResponse.slot == slot)
     ).one_or_none()
     if row is None:
@@ -131,37 +126,37 @@ def _answer(connection: Connection, item: Any, annotation_id: int) -> list[int]:
     below = sorted(_family(connection, set(connection.scalars(written))))
     _empty_responses(connection, _responses_of(connection, below))
     _empty_answers(connection, _answers_to(connection, below), reasons=True, steps=True)
-    connection.execute(update(Item).where(Item.id.in_(below)).values(closed=True))
+    _set(connection, Item, below, {"closed": True})
     return below
 
 
 def _empty_prompts(connection: Connection, prompts: Iterable[int]) -> None:
     gone = {"content": GONE, "search": "", "reference": None, "redacted_at": now()}
-    for some in chunks(sorted(prompts)):
-        connection.execute(update(PromptRow).where(PromptRow.id.in_(some)).values(gone))
+    _set(connection, PromptRow, prompts, gone)
 
 
 def _empty_responses(connection: Connection, responses: Iterable[int]) -> None:
-    gone = {"text": GONE, "search": "", "redacted_at": now()}
-    for some in chunks(sorted(responses)):
-        connection.execute(update(ResponseRow).where(ResponseRow.id.in_(some)).values(gone))
+    _set(connection, ResponseRow, responses, {"text": GONE, "search": "", "redacted_at": now()})
+
+
+def _set(connection: Connection, table: Any, ids: Iterable[int], values: dict[str, Any]) -> None:
+    for some in chunks(sorted(ids)):
+        connection.execute(update(table).where(table.id.in_(some)).values(values))
 
 
 def _empty_around(connection: Connection, items: Iterable[int]) -> None:
     """What stands beside the answers to some items and may quote what they show."""
     for some in chunks(sorted(items)):
-        drafts = select(Assignment.id).where(Assignment.item_id.in_(some))
-        connection.execute(delete(Draft).where(Draft.assignment_id.in_(drafts)))
-        shown = (Assignment.item_id.in_(some), Assignment.suggestion_id.is_not(None))
-        connection.execute(update(Assignment).where(*shown).values(suggestion_id=None))
-        connection.execute(delete(Suggestion).where(Suggestion.item_id.in_(some)))
-        connection.execute(
-            update(Assignment)
-            .where(Assignment.item_id.in_(some), Assignment.skip_text != "")
-            .values(skip_text="")
-        )
-        connection.execute(update(Flag).where(Flag.item_id.in_(some)).values(text="", resolution=""))
-        connection.execute(delete(ItemNote).where(ItemNote.item_id.in_(some)))
+        mine = Assignment.item_id.in_(some)
+        for change in (
+            delete(Draft).where(Draft.assignment_id.in_(select(Assignment.id).where(mine))),
+            update(Assignment).where(mine, Assignment.suggestion_id.is_not(None)).values(suggestion_id=None),
+            delete(Suggestion).where(Suggestion.item_id.in_(some)),
+            update(Assignment).where(mine, Assignment.skip_text != "").values(skip_text=""),
+            update(Flag).where(Flag.item_id.in_(some)).values(text="", resolution=""),
+            delete(ItemNote).where(ItemNote.item_id.in_(some)),
+        ):
+            connection.execute(change)
         gold = select(Gold.item_id, Gold.answer).where(Gold.item_id.in_(some))
         for item_id, answer in connection.execute(gold).all():
             kept = answer | {"reason": ""} | ({"text": GONE} if "text" in answer else {})
@@ -169,10 +164,7 @@ def _empty_around(connection: Connection, items: Iterable[int]) -> None:
 
 
 def _empty_answers(
-    connection: Connection,
-    answers: Iterable[int],
-    reasons: bool = False,
-    steps: bool = False,
+    connection: Connection, answers: Iterable[int], reasons: bool = False, steps: bool = False
 ) -> None:
     """Rewrites go, and `reasons` and the texts of marked `steps` where asked for; every mark and vote stays."""
     for some in chunks(sorted(answers)):

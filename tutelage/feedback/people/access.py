@@ -111,13 +111,5 @@ def note(
     **detail: Any,
 ) -> None:
     """Write down who did what, in the transaction that does it."""
-    account = None if user is None else user.account_id
-    insert_one(
-        connection,
-        AuditEvent,
-        project_id=project_id,
-        account_id=account,
-        what=what,
-        object=object,
-        detail=detail,
-    )
+    row = {"project_id": project_id, "account_id": None if user is None else user.account_id}
+    insert_one(connection, AuditEvent, **row, what=what, object=object, detail=detail)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.payloads import Role
@@ -33,6 +33,8 @@ from tutelage.store.schema_feedback import Account, InvitationRow, Membership
 from tutelage.store.sql import insert_one
 
 HOURS = 72.0  # that a link works, unless told otherwise
+LISTED = 200  # at most
+GONE = "this link was used, replaced or has expired: ask for a new one."
 State = Literal["open", "used", "revoked", "expired"]
 
 
@@ -111,28 +113,22 @@ def invite(database: Database, by: User, project: str, role: Role, hours: float 
 
 
 def invitations(database: Database, who: Member) -> list[InvitationInfo]:
-    """A project's invitations, newest first.  Needs manage."""
+    """A project's latest invitations, newest first: at most 200.  Needs manage."""
     who.require("manage")
     maker, taker, at = aliased(Account), aliased(Account), now()
-    columns = (InvitationRow.id, InvitationRow.role, InvitationRow.created_at, InvitationRow.expires_at)
-    ends = (InvitationRow.used_at, InvitationRow.revoked_at)
+    names = (func.coalesce(maker.name, LOCAL.name).label("by"), taker.name.label("used_by"))
     query = (
-        select(*columns, *ends, maker.name.label("by"), taker.name.label("used_by"))
+        select(InvitationRow, *names)
         .outerjoin(maker, maker.id == InvitationRow.by_id)
         .outerjoin(taker, taker.id == InvitationRow.account_id)
         .where(InvitationRow.project_id == who.project_id)
         .order_by(InvitationRow.id.desc())
+        .limit(LISTED)
     )
     with database.read() as connection:
         return [
             InvitationInfo(
-                row.id,
-                row.role,
-                row.by or LOCAL.name,
-                row.created_at,
-                row.expires_at,
-                _state(row, at),
-                row.used_by,
+                row.id, row.role, row.by, row.created_at, row.expires_at, _state(row, at), row.used_by
             )
             for row in connection.execute(query)
         ]
@@ -179,11 +175,8 @@ def accept_invitation(database: Database, secret: str, name: str, password: str,
         unused = update(InvitationRow).where(InvitationRow.id == row.id, UNUSED)
         used = unused.values(used_at=now(), account_id=user.id)
         if connection.execute(used).rowcount != 1:  # somebody else was faster
-            raise _gone()
+            raise Refused("gone", GONE)
         return named(connection, name)
-
-
-# inside ---------------------------------------------------------------------------------------------------------------
 
 
 def _check_own_name(database: Database, name: str, password: str, place: str) -> None:
@@ -247,23 +240,10 @@ def _state(row: Any, at: datetime) -> State:
 
 def _open(connection: Connection, secret: str) -> Any:
     """The row of a link that works, with the names of its project and of the account whose password it sets."""
-    row = connection.execute(
-        select(
-            InvitationRow,
-            Project.name.label("project"),
-            Project.deleted_at,
-            Account.name.label("account"),
-            Account.active,
-        )
-        .outerjoin(Project, Project.id == InvitationRow.project_id)
-        .outerjoin(Account, Account.id == InvitationRow.account_id)
-        .where(InvitationRow.secret_hash == fingerprint(secret))
-    ).one_or_none()
-    dead = row is None or _state(row, now()) != "open" or row.deleted_at is not None or row.active is False
-    if dead:
-        raise _gone()
+    names = (Project.name.label("project"), Account.name.label("account"))
+    query = select(InvitationRow, *names, Project.deleted_at, Account.active).select_from(InvitationRow)
+    query = query.outerjoin(Project).outerjoin(Account, Account.id == InvitationRow.account_id)
+    row: Any = connection.execute(query.where(InvitationRow.secret_hash == fingerprint(secret))).one_or_none()
+    if row is None or _state(row, now()) != "open" or row.deleted_at is not None or row.active is False:
+        raise Refused("gone", GONE)
     return row
-
-
-def _gone() -> Refused:
-    return Refused("gone", "this link was used, replaced or has expired: ask for a new one.")

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, select, text, update
 
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people.access import User, note
@@ -51,7 +51,8 @@ def check_password(database: Database, name: str, password: str, place: str = ""
     with database.write() as connection:
         reserved = _reserve(connection, limits)
         user = find_user(connection, Account.name == name)
-        stored = None if user is None else _stored(connection, user.id)
+        own = () if user is None else _password_of(user.id)
+        stored = connection.scalar(select(Credential.hash).where(*own)) if own else None
     fits = _verify(stored or NOBODY, password)  # outside of any transaction: it takes its time on purpose
     if user is None or stored is None or not fits or not user.active:
         raise Refused("unauthenticated", WRONG)
@@ -87,11 +88,7 @@ def hash_new(name: str, password: str) -> str:
 
 def store_password(connection: Connection, account_id: int, hashed: str) -> None:
     """Replace a user's password."""
-    own = (Credential.account_id == account_id, Credential.kind == "password")
-    connection.execute(update(Credential).where(*own).values(hash=hashed))
-
-
-# inside ---------------------------------------------------------------------------------------------------------------
+    connection.execute(update(Credential).where(*_password_of(account_id)).values(hash=hashed))
 
 
 def _verify(stored: str, password: str) -> bool:
@@ -103,9 +100,8 @@ def _verify(stored: str, password: str) -> bool:
         return False
 
 
-def _stored(connection: Connection, account_id: int) -> str | None:
-    own = (Credential.account_id == account_id, Credential.kind == "password")
-    return connection.scalar(select(Credential.hash).where(*own))
+def _password_of(account_id: int) -> tuple[ColumnElement[bool], ...]:
+    return Credential.account_id == account_id, Credential.kind == "password"
 
 
 def _reserve(connection: Connection, limits: dict[str, int]) -> list[int]:

@@ -22,7 +22,7 @@ TOUCH = timedelta(minutes=5)  # the last use is written down at most so often
 
 _SESSION = (  # what every request asks first, built once; the user comes last in the row
     select(SessionRow.id.label("key"), SessionRow.csrf, SessionRow.used_at, SessionRow.expires_at, *USER)
-    .join(Account, Account.id == SessionRow.account_id)
+    .join(Account)
     .where(SessionRow.secret_hash == bindparam("hash"))
 )
 

@@ -32,7 +32,7 @@ _TOKEN = (
         Credential.last_used_at,
         *USER,
     )
-    .join(Account, Account.id == Credential.account_id)
+    .join(Account)
     .where(Credential.prefix == bindparam("prefix"), Credential.kind == "token")
 )
 
@@ -61,17 +61,10 @@ def create_token(
         raise Refused("invalid", f"a token needs a name of 1 to {NAME_LENGTH} characters.")
     prefix, secret = f"tut_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
     with database.write() as connection:
-        insert_one(
-            connection,
-            Credential,
-            account_id=user.id,
-            kind="token",
-            name=name.strip(),
-            prefix=prefix,
-            hash=fingerprint(secret),
-            scopes=sorted(set(scopes)),
-            expires_at=None if days is None else now() + timedelta(days=days),
-        )
+        row = {"account_id": user.id, "kind": "token", "name": name.strip(), "prefix": prefix}
+        ends = None if days is None else now() + timedelta(days=days)
+        opens = {"hash": fingerprint(secret), "scopes": sorted(set(scopes)), "expires_at": ends}
+        insert_one(connection, Credential, **row, **opens)
         note(connection, user, "token", prefix)
     return f"{prefix}_{secret}"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
@@ -23,14 +23,7 @@ from tutelage.store.sql import insert_one
 NAME_LENGTH = 64
 UNUSED = InvitationRow.used_at.is_(None) & InvitationRow.revoked_at.is_(None)
 
-USER = (  # the columns of a `User`, in its order
-    Account.id,
-    Account.name,
-    Account.administrator,
-    Account.active,
-    Account.created_at,
-    Account.annotator_id,
-)
+USER = tuple(getattr(Account, field.name) for field in fields(User))  # the columns of one, in its order
 
 
 @dataclass(frozen=True)
@@ -113,12 +106,9 @@ def add_user(connection: Connection, name: str, hashed: str) -> User:
 def end_access(connection: Connection, account_id: int) -> None:
     """End all sessions of a user and revoke all their tokens."""
     connection.execute(delete(SessionRow).where(SessionRow.account_id == account_id))
-    tokens = (
-        Credential.account_id == account_id,
-        Credential.kind == "token",
-        Credential.revoked_at.is_(None),
-    )
-    connection.execute(update(Credential).where(*tokens).values(revoked_at=now()))
+    tokens = (Credential.account_id == account_id, Credential.kind == "token")
+    open_ones = update(Credential).where(*tokens, Credential.revoked_at.is_(None))
+    connection.execute(open_ones.values(revoked_at=now()))
 
 
 def void(connection: Connection, *which: ColumnElement[bool]) -> int:
@@ -146,9 +136,6 @@ def fingerprint(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-# inside ---------------------------------------------------------------------------------------------------------------
-
-
 def _require_administrator(by: User) -> None:
     if not by.administrator:
         raise Refused("forbidden", "only an administrator may do this: ask one.")
@@ -156,14 +143,8 @@ def _require_administrator(by: User) -> None:
 
 def _keep_one_administrator(connection: Connection, user: User) -> None:
     """Refused: conflict, when there would be no active administrator without `user`."""
-    others = (Account.administrator, Account.active, Account.id != user.id)
     # all are locked, in one order, so that two who take it from each other at the same moment do not both succeed
-    locked = connection.scalars(
-        select(Account.id).where(Account.administrator).order_by(Account.id).with_for_update()
-    )
-    if (
-        user.administrator
-        and locked.all()
-        and connection.scalar(select(Account.id).where(*others).limit(1)) is None
-    ):
+    all_of_them = select(Account.id, Account.active).where(Account.administrator).order_by(Account.id)
+    locked = connection.execute(all_of_them.with_for_update()).all()
+    if user.administrator and not any(row.active and row.id != user.id for row in locked):
         raise Refused("conflict", f"'{user.name}' is the last administrator: make another one first.")

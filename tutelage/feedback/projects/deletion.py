@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -49,19 +49,13 @@ def deleted_projects(database: Database, user: User) -> list[DeletedProject]:
     """The deleted projects that the user may restore, by name."""
     owned = select(Membership.project_id).where(Membership.account_id == user.id, Membership.role == "owner")
     answers = (
-        select(func.count(Annotation.id))
-        .join(Item, Item.id == Annotation.item_id)
-        .where(Item.project_id == Project.id)
-        .scalar_subquery()
+        select(func.count(Annotation.id)).join(Item).where(Item.project_id == Project.id).scalar_subquery()
     )
-    query = select(Project.name, Project.settings, Project.deleted_at, answers.label("answers"))
+    query = select(Project.name, Project.settings, Project.deleted_at, answers)
     query = query.where(Project.deleted_at.is_not(None)).order_by(Project.name)
     with database.read() as connection:
         rows = connection.execute(query if user.administrator else query.where(Project.id.in_(owned)))
-        return [
-            DeletedProject(row.name, row.settings.get("title", ""), row.deleted_at, row.answers)
-            for row in rows
-        ]
+        return [DeletedProject(name, said.get("title", ""), *rest) for name, said, *rest in rows]
 
 
 def purge_project(database: Database, who: Member, typed: str) -> Purged:
@@ -82,13 +76,9 @@ def purge_project(database: Database, who: Member, typed: str) -> Purged:
             raise Refused("conflict", f"project '{who.project}' is in use: delete it first.")
         with unguarded(connection):
             purged = _purge(connection, who.project_id)
-        counts = {"items": purged.items, "responses": purged.responses, "answers": purged.answers}
-        note(connection, who.user, "purge-project", who.project, **counts)
+        note(connection, who.user, "purge-project", who.project, **asdict(purged))
     database.vacuum()
     return purged
-
-
-# inside ---------------------------------------------------------------------------------------------------------------
 
 
 def _set_deleted(database: Database, who: Member, deleted: bool) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Subquery, bindparam, delete, func, select, update
 
 from tutelage.feedback.asking.payloads import MAX_TEXT, MOST_ANNOTATORS, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
@@ -17,13 +17,7 @@ from tutelage.feedback.people.access import LOCAL, Member, User, find_member, no
 from tutelage.store.current import IS_FIRST
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item, Project
-from tutelage.store.schema_feedback import (
-    Account,
-    AuditEvent,
-    GuidelineVersion,
-    Membership,
-    SchemaVersion,
-)
+from tutelage.store.schema_feedback import Account, AuditEvent, GuidelineVersion, Membership, SchemaVersion
 from tutelage.store.sql import insert_one, lock_project, project_id
 
 TEAM_LENGTH = 64  # characters of a team's name
@@ -91,12 +85,11 @@ def local_member(database: Database, project: str, create: bool = False, deleted
     """
     if create:
         with database.write() as connection:
-            return Member(
-                LOCAL, lock_project(connection, project, database.place, create=True), project, "owner"
-            )
-    with database.read() as connection:
-        key = project_id(connection, project, database.place, deleted)
-        return Member(LOCAL, key, project, "owner")
+            key = lock_project(connection, project, database.place, create=True)
+    else:
+        with database.read() as connection:
+            key = project_id(connection, project, database.place, deleted)
+    return Member(LOCAL, key, project, "owner")
 
 
 def projects_of(database: Database, user: User) -> list[ProjectInfo]:
@@ -106,10 +99,9 @@ def projects_of(database: Database, user: User) -> list[ProjectInfo]:
         query = select(Project.id, Project.name, Membership.role).outerjoin(Membership, own)
         query = query.where(Project.deleted_at.is_(None)).order_by(Project.name)
         rows = connection.execute(query if user.administrator else query.where(Membership.role.is_not(None)))
-        places: list[tuple[int, str, Any]] = [
-            (row.id, row.name, "owner" if user.administrator else row.role) for row in rows
-        ]
-        return [_info(connection, Member(user, *place)) for place in places]
+        role: Role | None = "owner" if user.administrator else None
+        places = [Member(user, row.id, row.name, role or row.role) for row in rows]
+        return [_info(connection, place) for place in places]
 
 
 def names(database: Database) -> list[str]:
@@ -165,18 +157,12 @@ def members(database: Database, who: Member) -> list[MemberRow]:
     """All members by name.  Needs manage."""
     who.require("manage")
     with database.read() as connection:
-        answered = (
-            select(Annotation.annotator_id, func.count(Annotation.id).label("n"))
-            .join(Item, Item.id == Annotation.item_id)
-            .where(Item.project_id == who.project_id, IS_FIRST)
-            .group_by(Annotation.annotator_id)
-            .subquery()
-        )
+        answered = answered_by(who.project_id)
+        columns = (Account.name, Membership.role, Membership.team, Account.active)
         rows = connection.execute(
-            select(
-                Account.name, Membership.role, Membership.team, Account.active, func.coalesce(answered.c.n, 0)
-            )
-            .join(Membership, Membership.account_id == Account.id)
+            select(*columns, func.coalesce(answered.c.n, 0))
+            .select_from(Account)
+            .join(Membership)
             .outerjoin(answered, answered.c.annotator_id == Account.annotator_id)
             .where(Membership.project_id == who.project_id)
             .order_by(Account.name)
@@ -232,8 +218,8 @@ def set_settings(
 def answered_by_programs_only(database: Database, who: Member) -> bool:
     """Whether there are answers, and none of them by a person: what a store is like after `label`."""
     with database.read() as connection:
-        query = select(Annotator.kind).join(Annotation, Annotation.annotator_id == Annotator.id)
-        query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == who.project_id)
+        query = select(Annotator.kind).join(Annotation)
+        query = query.join(Item).where(Item.project_id == who.project_id)
         programs = Annotator.kind != "human"
         return (
             connection.scalar(query.where(programs).limit(1)) is not None
@@ -249,12 +235,8 @@ def ask_one_more(database: Database, who: Member) -> int:
     who.require("manage")
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
-        wanted = (
-            Item.project_id == who.project_id,
-            Item.owner_id.is_(None),
-            Item.closed.is_(False),
-            Item.overlap < MOST_ANNOTATORS,
-        )
+        shared = (Item.project_id == who.project_id, Item.owner_id.is_(None))
+        wanted = (*shared, Item.closed.is_(False), Item.overlap < MOST_ANNOTATORS)
         count = connection.execute(update(Item).where(*wanted).values(overlap=Item.overlap + 1)).rowcount
         settings = settings_of(connection, who.project_id).model_copy(update={"show_agreement": True})
         _store_settings(connection, who, settings)
@@ -298,26 +280,22 @@ def audit(
     `before`: only what happened before the event of that id.
     """
     who.require("manage")
-    query = (
-        select(
-            AuditEvent.id,
-            AuditEvent.at,
-            func.coalesce(Account.name, LOCAL.name).label("who"),
-            AuditEvent.what,
-            AuditEvent.object,
-            AuditEvent.detail,
-        )
-        .outerjoin(Account, Account.id == AuditEvent.account_id)
-        .where(AuditEvent.project_id == who.project_id)
-        .order_by(AuditEvent.id.desc())
-        .limit(limit)
-    )
+    row, by = AuditEvent, func.coalesce(Account.name, LOCAL.name).label("who")
+    query = select(row.id, row.at, by, row.what, row.object, row.detail).select_from(row).outerjoin(Account)
+    query = query.where(row.project_id == who.project_id).order_by(row.id.desc()).limit(limit)
     with database.read() as connection:
-        rows = connection.execute(query if before is None else query.where(AuditEvent.id < before))
-        return [dict(row._mapping) for row in rows]
+        rows = connection.execute(query if before is None else query.where(row.id < before))
+        return [dict(one) for one in rows.mappings()]
 
 
 # for the other services: inside their transactions ----------------------------------------------------------------
+
+
+def answered_by(key: int) -> Subquery:
+    """By annotator of a project: how many items they answered (`n`), and when `last`."""
+    last = func.max(Annotation.submitted_at).label("last")
+    query = select(Annotation.annotator_id, func.count().label("n"), last).join(Item)
+    return query.where(Item.project_id == key, IS_FIRST).group_by(Annotation.annotator_id).subquery()
 
 
 def settings_of(connection: Connection, key: int) -> ProjectSettings:
@@ -384,9 +362,6 @@ def current_schema(connection: Connection, key: int) -> tuple[int, Schema]:
     """(n, questions) in force; n is 0 where nobody has asked anything yet."""
     newest = _newest(connection, SchemaVersion, key)
     return (0, Schema()) if newest is None else (newest.n, parsed_schema(newest.sha256, newest.content))
-
-
-# inside ---------------------------------------------------------------------------------------------------------------
 
 
 def _store_settings(connection: Connection, who: Member, settings: ProjectSettings) -> dict[str, Any]:

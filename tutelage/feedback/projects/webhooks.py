@@ -93,16 +93,10 @@ def add_webhook(database: Database, who: Member, url: str, events: tuple[Event, 
         there = select(func.count(Webhook.id)).where(Webhook.project_id == who.project_id)
         if (connection.scalar(there) or 0) >= MOST:
             raise Refused("conflict", f"a project has at most {MOST} webhooks: delete one first.")
-        key = insert_one(
-            connection,
-            Webhook,
-            project_id=who.project_id,
-            url=url,
-            secret=secret,
-            events=sorted(set(events)),
-            by_id=who.user.account_id,
-        )
-        note(connection, who.user, "webhook", url, who.project_id, events=sorted(set(events)))
+        wanted = sorted(set(events))
+        owner = {"project_id": who.project_id, "by_id": who.user.account_id}
+        key = insert_one(connection, Webhook, **owner, url=url, secret=secret, events=wanted)
+        note(connection, who.user, "webhook", url, who.project_id, events=wanted)
         return key, secret
 
 
@@ -198,11 +192,10 @@ _LISTENS = select(Webhook.id).where(Webhook.project_id == bindparam("project")).
 
 def due(database: Database) -> list[int]:
     """The webhooks that have something to send now."""
-    query = select(WebhookDelivery.webhook_id).join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
-    query = query.join(Project, Project.id == Webhook.project_id)
-    ready = (Webhook.active, Project.deleted_at.is_(None), WebhookDelivery.next_at <= now())
+    waiting = (WebhookDelivery.delivered_at.is_(None), WebhookDelivery.next_at <= now())
+    query = select(WebhookDelivery.webhook_id).join(Webhook).join(Project)
+    query = query.where(*waiting, Webhook.active, Project.deleted_at.is_(None)).distinct()
     with database.read() as connection:
-        query = query.where(WebhookDelivery.delivered_at.is_(None), *ready).distinct()
         return list(connection.scalars(query))
 
 
@@ -216,7 +209,7 @@ def claim(database: Database, webhook_id: int) -> Message | None:
     with database.write() as connection:
         row = connection.execute(
             select(WebhookDelivery, Webhook.url, Webhook.secret)
-            .join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
+            .join(Webhook)
             .where(*mine, WebhookDelivery.next_at <= at, Webhook.active)
             .order_by(WebhookDelivery.id)
             .limit(1)
@@ -269,9 +262,6 @@ def signed(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[st
         "webhook-timestamp": str(timestamp),
         "webhook-signature": "v1," + base64.b64encode(digest).decode(),
     }
-
-
-# inside ---------------------------------------------------------------------------------------------------------------
 
 
 def _write(connection: Connection, webhook_id: int, event: str, data: dict[str, Any]) -> int:

@@ -21,36 +21,3 @@ from tutelage.feedback.statistics.habits import PositionBias, consistency, lengt
 from tutelage.feedback.statistics.judging import JudgeAgreement, judge_agreement
 from tutelage.feedback.statistics.transitivity import Cycles, three_cycles
 from tutelage.feedback.statistics.votes import Votes
-
-__all__ = [
-    "ENOUGH",
-    "Contrast",
-    "CrowdPairs",
-    "Cycles",
-    "DawidSkene",
-    "Estimate",
-    "GoldAccuracy",
-    "JudgeAgreement",
-    "PositionBias",
-    "Resampling",
-    "Run",
-    "Strengths",
-    "Votes",
-    "bradley_terry",
-    "cohen_kappa",
-    "consistency",
-    "contrast",
-    "crowd_pairs",
-    "dawid_skene",
-    "fleiss_kappa",
-    "gold_accuracy",
-    "gwet_ac",
-    "judge_agreement",
-    "krippendorff_alpha",
-    "length_bias",
-    "percent_agreement",
-    "position_bias",
-    "speed",
-    "straight_lining",
-    "three_cycles",
-]

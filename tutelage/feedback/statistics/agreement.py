@@ -45,17 +45,17 @@ class _Summable:
     items: NDArray
     clusters: NDArray[np.int64]
 
+    def estimate(self, unit: str, how: Resampling, what: str, rate: bool = False) -> Estimate:
+        sums = (self.statistic, self.columns, self.clusters, self.items.size)
+        return from_sums(*sums, unit, how, what=what, undefined=ALIKE, rate=rate)
+
 
 def percent_agreement(votes: Votes, *, how: Resampling = DEFAULT) -> Estimate:
     """The share of pairs of votes on an item that agree, mean over items with two votes or more.
 
     When every item agrees, or none does, the bootstrap has no width and the Wilson interval over the clusters stands in.
     """
-    agreed = _item_agreement(votes)
-    n = agreed.items.size
-    return from_sums(
-        agreed.statistic, agreed.columns, agreed.clusters, n, "share", how, what=OVERLAP, rate=True
-    )
+    return _item_agreement(votes).estimate("share", how, OVERLAP, rate=True)
 
 
 def cohen_kappa(votes: Votes, *, how: Resampling = DEFAULT) -> Estimate:
@@ -103,11 +103,7 @@ def krippendorff_alpha(votes: Votes, level: Level = "nominal", *, how: Resamplin
     2011. Of `mirrored` votes it is the alpha of twice the items (see above), his correction for few votes included: it
     then counts 2N votes.
     """
-    alpha = _alpha(votes, level)
-    n = alpha.items.size
-    return from_sums(
-        alpha.statistic, alpha.columns, alpha.clusters, n, "coefficient", how, what=OVERLAP, undefined=ALIKE
-    )
+    return _alpha(votes, level).estimate("coefficient", how, OVERLAP)
 
 
 def contrast(
@@ -143,11 +139,10 @@ def _alpha(votes: Votes, level: Level) -> _Summable:
     counts = votes.counts()
     kept = counts.sum(axis=1) >= 2
     counts = counts[kept]
+    said = np.concatenate([counts, counts[:, ::-1]]) if votes.mirrored else counts
+    columns, statistic = _ALPHA[level](said)
     if votes.mirrored:
-        columns, statistic = _ALPHA[level](np.concatenate([counts, counts[:, ::-1]]))
         columns = columns[: len(counts)] + columns[len(counts) :]
-    else:
-        columns, statistic = _ALPHA[level](counts)
     return _Summable(columns, statistic, votes.items[kept], votes.cluster[kept])
 
 
@@ -231,7 +226,4 @@ def _ordinal(counts: Floats) -> Parts:
     return np.column_stack([counts, coincide.reshape(len(counts), size * size)]), alpha
 
 
-_ALPHA: dict[str, Callable[[Floats], Parts]] = {
-    "nominal": _nominal,
-    "ordinal": _ordinal,
-}
+_ALPHA: dict[str, Callable[[Floats], Parts]] = {"nominal": _nominal, "ordinal": _ordinal}

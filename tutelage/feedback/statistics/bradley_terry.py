@@ -16,11 +16,12 @@ from tutelage.feedback.statistics.estimate import (
     Estimate,
     Resampling,
     estimate,
+    numbered,
     same_length,
     withheld,
 )
 from tutelage.feedback.statistics.logit import Design, Ints, fitted
-from tutelage.statistics import Floats, clusters_of, percentile_interval
+from tutelage.statistics import Floats, percentile_interval
 
 APART = "not comparable: no chain of comparisons joins all of them"
 
@@ -61,7 +62,7 @@ def bradley_terry(
     players = names.size
     met, cells = np.unique(a * players + b, return_inverse=True)
     design = Design(met // players, met % players, players, np.ones((met.size, int(side))))
-    cluster = np.arange(n) if clusters is None else clusters_of(clusters)
+    cluster = numbered(clusters, n)
     value, drawn = fitted(design, cells, share, ridge, cluster, how)
     for found in (
         value,

@@ -26,7 +26,7 @@ NODES = 21  # of the quadrature; twice as many change no share by 0.001
 class CrowdPairs:
     """`share` [I]: by pair, the probability that a careful annotator prefers the first, given all votes.  `reliability`
     [A]: by annotator, the probability of voting like a careful one (below one half: upside down).  `spread`: of the
-    differences, in logits.  `objective`: log posterior after each step, which never falls.  `converged`: whether it settled."""
+    differences, in logits.  `objective`: log posterior after each step, which never falls."""
 
     pairs: NDArray
     share: Floats
@@ -34,7 +34,6 @@ class CrowdPairs:
     reliability: Floats
     spread: float
     objective: Floats
-    converged: bool
 
 
 def crowd_pairs(
@@ -63,19 +62,16 @@ def crowd_pairs(
     if min(prior) < 1 or spread <= 0:
         raise ValueError(f"prior={prior} must be at least 1, both, and spread={spread} above 0.")
     model = _Model(pairs, annotators, shares, prior, spread)
-    trace: list[float] = []
+    trace, enough = list[float](), tolerance * model.keys.size
     state = _State(np.full(model.names.size, max(0.75, prior[0] / sum(prior))), spread)
     while True:
         posterior, value = model.expect(state)
         trace.append(value)
-        settled = len(trace) > 1 and trace[-1] - trace[-2] < tolerance * model.keys.size
-        if settled or len(trace) >= iterations:
+        if len(trace) >= iterations or (len(trace) > 1 and trace[-1] - trace[-2] < enough):
             break
         state = model.maximise(state, posterior)
     share = posterior @ sigmoid(state.spread * model.nodes)
-    return CrowdPairs(
-        model.keys, share, model.names, state.reliability, state.spread, np.array(trace), settled
-    )
+    return CrowdPairs(model.keys, share, model.names, state.reliability, state.spread, np.array(trace))
 
 
 @dataclass(frozen=True, eq=False)

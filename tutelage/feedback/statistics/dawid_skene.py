@@ -21,7 +21,7 @@ class DawidSkene:
     `soft` [I, C]: probability of each true label. `prevalence` [C]: how common each true label is. `confusion`
     [A, C, C]: probability that annotator a says column c when row c is true. `accuracy`: by annotator, the probability
     of the right label, as common as the labels are; None below enough items that others voted on too. `objective`: log
-    posterior (log-likelihood when there is no prior) after each step, which never falls. `converged`: whether it settled.
+    posterior (log-likelihood when there is no prior) after each step, which never falls.
     """
 
     items: NDArray
@@ -32,12 +32,6 @@ class DawidSkene:
     confusion: Floats
     accuracy: dict[object, Estimate]
     objective: Floats
-    converged: bool
-
-    @property
-    def labels(self) -> NDArray:
-        """The most probable label of each item [I]."""
-        return self.categories[self.soft.argmax(axis=1)]
 
 
 def dawid_skene(
@@ -69,7 +63,7 @@ def dawid_skene(
     counts = votes.counts()
     n = counts.sum(axis=1, keepdims=True)
     start = np.where(n > 0, counts / np.maximum(n, 1), 1 / counts.shape[1])[model.first]
-    state, objective, converged = model.run(start, np.ones(len(counts)), iterations, tolerance)
+    state, objective = model.run(start, np.ones(len(counts)), iterations, tolerance)
     return DawidSkene(
         items=votes.items,
         annotators=votes.annotators,
@@ -79,7 +73,6 @@ def dawid_skene(
         confusion=state.confusion,
         accuracy=_accuracy(votes, model, state, iterations, how),
         objective=objective,
-        converged=converged,
     )
 
 
@@ -112,10 +105,8 @@ class _Model:
         self.prior = strength * (wrong + (trust - wrong) * np.eye(size))
         self.prior_prevalence = strength / size
 
-    def run(
-        self, soft: Floats, weight: Floats, iterations: int, tolerance: float
-    ) -> tuple[_State, Floats, bool]:
-        """From soft labels [P, C] and how often each item counts [I]: the final state, the objective, whether it settled."""
+    def run(self, soft: Floats, weight: Floats, most: int, tolerance: float) -> tuple[_State, Floats]:
+        """From soft labels [P, C] and how often each item counts [I]: the final state, and the objective."""
         trace: list[float] = []
         enough = tolerance * len(weight)
         weight = np.bincount(self.pattern, weights=weight).astype(float)
@@ -125,9 +116,8 @@ class _Model:
             prior = np.sum(self.prior * np.log(np.maximum(confusion, TINY)))
             prior += self.prior_prevalence * np.sum(np.log(np.maximum(prevalence, TINY)))
             trace.append(float(weight @ evidence + prior))
-            settled = len(trace) > 1 and trace[-1] - trace[-2] < enough
-            if settled or len(trace) >= iterations:
-                return _State(prevalence, confusion, soft), np.array(trace), settled
+            if len(trace) >= most or (len(trace) > 1 and trace[-1] - trace[-2] < enough):
+                return _State(prevalence, confusion, soft), np.array(trace)
 
     def _maximise(self, soft: Floats) -> tuple[Floats, Floats]:
         people, size, _ = self.shape
@@ -161,26 +151,14 @@ def _accuracy(
     n = np.sum(shared, axis=0)
     drawn = np.full((0, len(names)), np.nan)
     if np.any(n >= how.enough):
-        blocks = row_weights(votes.cluster, len(votes.items), how)
-        fits = [
-            model.run(state.soft, weight, min(iterations, 50), 1e-5)[0]
-            for block in blocks
-            for weight in block
-        ]
+        weights = (weight for block in row_weights(votes.cluster, len(votes.items), how) for weight in block)
+        fits = (model.run(state.soft, weight, min(iterations, 50), 1e-5)[0] for weight in weights)
         drawn = np.array([fit.accuracy for fit in fits])
     found = {}
-    for number, name in enumerate(names):
-        value = float(state.accuracy[number])
-        interval = (
-            percentile_interval(
-                value,
-                drawn[:, number],
-                int(n[number]),
-                how.confidence,
-                draws=np.unique(votes.cluster[shared[:, number]]).size,
-            )
-            if len(drawn)
-            else Interval(value, np.nan, np.nan, int(n[number]))
-        )
+    for number, (name, value, size) in enumerate(zip(names, state.accuracy.tolist(), n.tolist())):
+        interval = Interval(value, np.nan, np.nan, size)
+        if len(drawn):
+            draws = np.unique(votes.cluster[shared[:, number]]).size
+            interval = percentile_interval(value, drawn[:, number], size, how.confidence, draws=draws)
         found[name] = estimate(interval, "share", how, what="items that others voted on too")
     return found

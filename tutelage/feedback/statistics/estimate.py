@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +52,11 @@ class Resampling:
     confidence: float = 0.95
     enough: int = ENOUGH
 
+    @property
+    def draws(self) -> dict[str, Any]:
+        """The same for the functions of `tutelage.statistics`."""
+        return {"seed": self.seed, "resamples": self.resamples, "confidence": self.confidence}
+
 
 DEFAULT = Resampling()
 FEWER = Resampling(resamples=200)  # where every resample is an EM of its own
@@ -94,18 +100,8 @@ def from_sums(
     """The estimate of a statistic of column sums (see `tutelage.statistics.bootstrap_sums`); n is told by the caller."""
     if n < max(1, how.enough):  # before the work of the bootstrap
         return insufficient(n, unit, how, what)
-    found = bootstrap_sums(
-        statistic,
-        columns,
-        clusters,
-        rate=rate,
-        seed=how.seed,
-        resamples=how.resamples,
-        confidence=how.confidence,
-    )
-    return estimate(
-        Interval(found.value, found.low, found.high, n), unit, how, what=what, undefined=undefined
-    )
+    found = bootstrap_sums(statistic, columns, clusters, rate=rate, **how.draws)
+    return estimate(replace(found, n=n), unit, how, what=what, undefined=undefined)
 
 
 def share(hits: ArrayLike, how: Resampling, *, what: str = "votes") -> Estimate:
@@ -124,9 +120,14 @@ def by_name(names: ArrayLike) -> Iterator[tuple[object, NDArray[np.int64]]]:
 
 def row_weights(clusters: ArrayLike | None, n: int, how: Resampling) -> Iterator[Floats]:
     """How often each of n rows is drawn, in blocks [r, n]: rows of one cluster together."""
-    numbers = np.arange(n) if clusters is None else clusters_of(clusters)
+    numbers = numbered(clusters, n)
     for counts in resample_counts(int(numbers.max()) + 1, how.seed, how.resamples):
         yield counts.astype(float)[:, numbers]
+
+
+def numbered(clusters: ArrayLike | None, n: int) -> NDArray[np.int64]:
+    """The cluster of each of n rows, from 0 on; without any each row is one of its own."""
+    return np.arange(n) if clusters is None else clusters_of(clusters)
 
 
 def same_length(**arrays: ArrayLike | None) -> int:

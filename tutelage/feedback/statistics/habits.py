@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tutelage.feedback.statistics.estimate import (
     DEFAULT,
@@ -18,11 +18,12 @@ from tutelage.feedback.statistics.estimate import (
     by_name,
     estimate,
     insufficient,
+    numbered,
     same_length,
     share,
 )
 from tutelage.feedback.statistics.logit import Design, fitted
-from tutelage.statistics import Floats, clusters_of, percentile_interval
+from tutelage.statistics import Floats, percentile_interval
 
 RIDGE = 0.01  # keeps a slope finite where the votes are perfectly separated
 DECIDED = "votes that are no ties"
@@ -46,13 +47,13 @@ def position_bias(
 ) -> dict[object, PositionBias]:
     """Whether each annotator favours what is shown first.  `clusters` [n]: drawn together."""
     n = same_length(annotators=annotators, first_won=first_won, clusters=clusters)
-    won = _shares(first_won)
+    won, drawn = _shares(first_won), numbered(clusters, n)
     columns = np.ones((n, 1))
     found = {}
     for name, rows in by_name(annotators):
         mine = won[rows]
         rate = share(mine[mine != 0.5] > 0.5, how, what=DECIDED)
-        side = _effect(columns[rows], mine, _some(clusters, rows), how)
+        side = _effect(columns[rows], mine, drawn[rows], how)
         found[name] = PositionBias(rate, side)
     return found
 
@@ -73,12 +74,9 @@ def length_bias(
     n = same_length(
         annotators=annotators, first_won=first_won, length_difference=length_difference, clusters=clusters
     )
-    won = _shares(first_won)
+    won, drawn = _shares(first_won), numbered(clusters, n)
     columns = np.stack([_standard(length_difference, "length_difference"), np.ones(n)], axis=1)
-    return {
-        name: _effect(columns[rows], won[rows], _some(clusters, rows), how)
-        for name, rows in by_name(annotators)
-    }
+    return {name: _effect(columns[rows], won[rows], drawn[rows], how) for name, rows in by_name(annotators)}
 
 
 def consistency(
@@ -112,18 +110,13 @@ def _standard(values: ArrayLike, name: str) -> Floats:
     return array / spread if spread > 0 else array
 
 
-def _some(values: ArrayLike | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if values is None else np.asarray(values)[rows]
-
-
-def _effect(columns: Floats, won: Floats, clusters: ArrayLike | None, how: Resampling) -> Estimate:
+def _effect(columns: Floats, won: Floats, clusters: NDArray[np.int64], how: Resampling) -> Estimate:
     """The first effect of a logistic regression on the columns [n, Q], with its bootstrap interval."""
     n = won.size
     if n < how.enough:
         return insufficient(n, "logit", how, "votes")
     rows, cells = np.unique(columns, axis=0, return_inverse=True)
     none = np.zeros(len(rows), np.int64)
-    numbers = np.arange(n) if clusters is None else clusters_of(clusters)
-    value, drawn = fitted(Design(none, none, 0, rows), cells, won, RIDGE, numbers, how)
+    value, drawn = fitted(Design(none, none, 0, rows), cells, won, RIDGE, clusters, how)
     found = percentile_interval(float(value[0]), drawn[:, 0], n, how.confidence)
     return estimate(found, "logit", how, what="votes")

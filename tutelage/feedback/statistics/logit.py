@@ -33,10 +33,6 @@ class Design:
     players: int
     columns: Floats
 
-    @property
-    def effects(self) -> int:
-        return self.columns.shape[1]
-
     def margins(self, parameters: Floats) -> Floats:
         """[r, n] from parameters [r, players + Q]."""
         margin = parameters[:, self.players :] @ self.columns.T
@@ -50,7 +46,7 @@ class Design:
         return np.concatenate([own, values @ self.columns], axis=1)
 
     def diagonal(self, curvature: Floats) -> Floats:
-        """The diagonal of the Hessian, from the curvature of each comparison [r, n]."""
+        """The diagonal of the negative Hessian, from the curvature of each comparison [r, n]."""
         own = self._by_player(self.first, curvature) + self._by_player(self.second, curvature)
         return np.concatenate([own, curvature @ self.columns**2], axis=1)
 
@@ -98,21 +94,19 @@ def fit(
     `n` [r, n] is how often each comparison was made, `won` how often its first won; a tie is half a win each. `steps`
     bounds Newton's steps; the objective rises with each.
     """
-    rows = len(won)
-    size = design.players + design.effects
-    parameters = np.zeros((rows, size)) if start is None else np.broadcast_to(start, (rows, size)).copy()
-    model = _Likelihood(design, won, n)
-    penalty = np.broadcast_to(np.asarray(ridge, float), (rows, size))
+    shape = (len(won), design.players + design.columns.shape[1])
+    parameters = np.zeros(shape) if start is None else np.broadcast_to(start, shape).copy()
+    model = _Objective(design, won, n, np.broadcast_to(np.asarray(ridge, float), shape))
     scale = 1 + np.sum(n, axis=1, keepdims=True)
-    value, slope, curvature = _penalised(model, parameters, penalty)
+    value, slope, curvature = model.at(parameters)
     for _ in range(steps):
         if np.all(np.abs(slope) < tolerance * scale):
             break
-        step = _solve(model, curvature, penalty, slope)
-        length = np.ones((rows, 1))
+        step = _solve(model, curvature, slope)
+        length = np.ones((len(won), 1))
         for _ in range(20):  # halved, row by row, until the objective does not fall
             reached = parameters + length * step
-            found, slope, curvature = _penalised(model, reached, penalty)
+            found, slope, curvature = model.at(reached)
             worse = found < value - 1e-9 * np.abs(value)
             if not worse.any():
                 break
@@ -121,38 +115,33 @@ def fit(
     return parameters
 
 
-def _penalised(model: _Likelihood, parameters: Floats, penalty: Floats) -> tuple[Floats, Floats, Floats]:
-    """The objective [r], its slope [r, D], and the curvature of the likelihood."""
-    value, slope, curvature = model.at(parameters)
-    value = value - np.sum(penalty * parameters**2, axis=1) / 2
-    return value, slope - penalty * parameters, curvature
+@dataclass(frozen=True, eq=False)
+class _Objective:
+    """The log-likelihood, P(first wins) = sigmoid(margin), less the penalties [r, D]; a tie is half a win and half a loss."""
 
-
-class _Likelihood:
-    """P(first wins) = sigmoid(margin); a tie is half a win and half a loss."""
-
-    def __init__(self, design: Design, won: Floats, n: Floats) -> None:
-        self.design, self.won, self.n = design, won, n
+    design: Design
+    won: Floats
+    n: Floats
+    penalty: Floats
 
     def at(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
-        """Log-likelihood [r], its slope [r, D] and the curvature of each comparison [r, n]."""
+        """The objective [r], its slope [r, D], and the curvature of the likelihood of each comparison [r, n]."""
         margin = self.design.margins(parameters)
         small = np.exp(-np.abs(margin))  # one exponential serves the probability and the logarithm
         p = np.where(margin >= 0, 1, small) / (1 + small)
         value = np.sum(self.won * margin - self.n * (np.maximum(margin, 0) + np.log1p(small)), axis=1)
-        return value, self.design.collect(self.won - self.n * p), self.n * p * (1 - p)
+        value = value - np.sum(self.penalty * parameters**2, axis=1) / 2
+        slope = self.design.collect(self.won - self.n * p) - self.penalty * parameters
+        return value, slope, self.n * p * (1 - p)
 
     def times(self, curvature: Floats, vector: Floats) -> Floats:
         """The negative Hessian times a vector [r, D]."""
-        return self.design.collect(curvature * self.design.margins(vector))
-
-    def diagonal(self, curvature: Floats) -> Floats:
-        return self.design.diagonal(curvature)
+        return self.design.collect(curvature * self.design.margins(vector)) + self.penalty * vector
 
 
-def _solve(model: _Likelihood, curvature: Floats, penalty: Floats, slope: Floats) -> Floats:
-    """(Hessian + penalty)^-1 slope by conjugate gradients, every row its own system."""
-    scale = 1 / np.maximum(model.diagonal(curvature) + penalty, 1e-12)
+def _solve(model: _Objective, curvature: Floats, slope: Floats) -> Floats:
+    """(negative Hessian)^-1 slope by conjugate gradients, every row its own system."""
+    scale = 1 / np.maximum(model.design.diagonal(curvature) + model.penalty, 1e-12)
     found = np.zeros_like(slope)
     rest = slope.copy()
     direction = scale * rest
@@ -161,7 +150,7 @@ def _solve(model: _Likelihood, curvature: Floats, penalty: Floats, slope: Floats
     for _ in range(2 * slope.shape[1] + 10):
         if np.all(size <= enough):
             break
-        image = model.times(curvature, direction) + penalty * direction
+        image = model.times(curvature, direction)
         along = np.sum(direction * image, axis=1, keepdims=True)
         length = np.where(along > 0, size / np.where(along > 0, along, 1), 0)
         found += length * direction

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tutelage.feedback.statistics.estimate import (
-    DEFAULT,
-    Estimate,
-    Resampling,
-    estimate,
-    same_length,
-)
-from tutelage.statistics import Floats, Interval, bootstrap_ratio
+from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, estimate, same_length
+from tutelage.statistics import Floats, bootstrap_ratio
 
 
 @dataclass(frozen=True)
@@ -38,15 +32,8 @@ def three_cycles(
     same_length(groups=groups, winners=winners, losers=losers)
     counts = _counts(np.asarray(groups), np.asarray(winners), np.asarray(losers))
     cycles, triples = (round(total) for total in counts.sum(axis=0).tolist())
-    found = bootstrap_ratio(
-        counts[:, 0],
-        counts[:, 1],
-        rate=True,
-        seed=how.seed,
-        resamples=how.resamples,
-        confidence=how.confidence,
-    )
-    rate = estimate(Interval(found.value, found.low, found.high, triples), "share", how, what="triples")
+    found = bootstrap_ratio(counts[:, 0], counts[:, 1], rate=True, **how.draws)
+    rate = estimate(replace(found, n=triples), "share", how, what="triples")
     return Cycles(cycles, triples, rate)
 
 

@@ -67,15 +67,18 @@ class Votes:
         keys, item = np.unique(arrays[0], return_inverse=True)
         names, annotator = np.unique(arrays[1], return_inverse=True)
         possible, label = _coded(arrays[2], categories)
-        of_item = None
+        cluster = np.arange(keys.size)
         if clusters is not None:
-            numbers = _clusters(clusters, item.size)
-            of_item = np.zeros(keys.size, int)
-            of_item[item] = numbers
-            if np.any(of_item[item] != numbers):
-                worst = keys[item[np.flatnonzero(of_item[item] != numbers)[0]]]
+            numbers = clusters_of(clusters)
+            if numbers.shape != item.shape:
+                raise ValueError(
+                    f"clusters names {numbers.size} clusters for {item.size} entries: give one per entry."
+                )
+            cluster[item] = numbers
+            wrong = np.flatnonzero(cluster[item] != numbers)
+            if wrong.size:
+                worst = keys[item[wrong[0]]]
                 raise ValueError(f"item {worst!s} lies in two clusters: give every vote on it the same one.")
-        cluster = _clusters(of_item, keys.size)
         return cls(keys, names, possible, item, annotator, label, cluster, mirrored)
 
     def counts(self) -> Floats:
@@ -113,12 +116,3 @@ def _coded(values: NDArray, categories: ArrayLike | None) -> tuple[NDArray, Ints
             f"label {values[wrong[0]]!s} is none of the categories {known}: correct the vote or add it."
         )
     return possible, label.astype(np.int64)
-
-
-def _clusters(keys: ArrayLike | None, n: int) -> Ints:
-    if keys is None:
-        return np.arange(n)
-    numbers = clusters_of(keys)
-    if numbers.shape != (n,):
-        raise ValueError(f"clusters names {numbers.size} clusters for {n} entries: give one per entry.")
-    return numbers

@@ -44,6 +44,11 @@ class StoreRows(Generic[R]):
         """All rows."""
         return [*self.train, *self.held_out]
 
+    @property
+    def digest(self) -> str:
+        """A hash (sha256, hex) of them."""
+        return _sha256([_content(row) for row in self.rows])
+
 
 def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
     """What `auto` is: `adjudicated` once somebody has settled a conflict in the project, else `majority`."""
@@ -160,30 +165,17 @@ def comparisons_digest(
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
 ) -> str | None:
-    """A hash (sha256, hex) of what `comparisons_from` returns; None where it would raise."""
+    """The `digest` of what `comparisons_from` returns; None where it would raise."""
     with suppress(ValueError):
-        return digest_of_comparisons(comparisons_from(source, store, aggregation, ties, annotators).rows)
+        return comparisons_from(source, store, aggregation, ties, annotators).digest
     return None
-
-
-def digest_of_comparisons(rows: Sequence[Comparison]) -> str:
-    """The same, of rows that have been read."""
-    sides = [(row.chosen, row.chosen_finish, row.rejected, row.rejected_finish) for row in rows]
-    return _sha256(
-        [[row.prompt.id, *side, row.p_chosen, row.margin] for row, side in zip(rows, sides, strict=True)]
-    )
 
 
 def demonstrations_digest(source: str, store: str | Path) -> str | None:
-    """A hash (sha256, hex) of what `demonstrations_from` returns; None where it would raise."""
+    """The `digest` of what `demonstrations_from` returns; None where it would raise."""
     with suppress(ValueError):
-        return digest_of_demonstrations(demonstrations_from(source, store).rows)
+        return demonstrations_from(source, store).digest
     return None
-
-
-def digest_of_demonstrations(rows: Sequence[Demonstration]) -> str:
-    """The same, of rows that have been read."""
-    return _sha256([[row.prompt.id, row.response, row.finish] for row in rows])
 
 
 def responses_digest(source: str, store: str | Path) -> str | None:
@@ -206,6 +198,13 @@ def _open(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
         )
     with Store(store, migrate=False) as opened:
         yield opened, project
+
+
+def _content(row: Comparison | Demonstration) -> list[object]:
+    if isinstance(row, Demonstration):
+        return [row.prompt.id, row.response, row.finish]
+    sides = (row.chosen, row.chosen_finish, row.rejected, row.rejected_finish)
+    return [row.prompt.id, *sides, row.p_chosen, row.margin]
 
 
 def _sha256(rows: object) -> str:

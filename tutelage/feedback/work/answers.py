@@ -37,6 +37,7 @@ from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, ChatTurn, Draft, Withdrawal
 from tutelage.store.voting import recount
 
+LISTED = 200  # settled conflicts, at most
 KIND_ORDER = ("human", "simulated", "rule", "judge")  # judges last: an adjudicator should think first
 
 
@@ -212,10 +213,10 @@ def reopen(database: Database, who: Member, item_id: int) -> None:
 
 
 def settled(database: Database, who: Member) -> list[Settled]:
-    """What was settled, by whom and when, newest first.  Needs adjudicate."""
+    """What was settled last, by whom and when, newest first: at most 200.  Needs adjudicate."""
     who.require("adjudicate")
     with database.read() as connection:
-        rows = settlements(connection, who.project_id)
+        rows = settlements(connection, who.project_id, limit=LISTED)
     return [Settled(row.item_id, row.by, row.at, Prompt.from_json(row.content).text()) for row in rows]
 
 

@@ -19,7 +19,7 @@ def tell_of_answer(connection: Connection, who: Member, held: Held, annotation_i
     if not webhooks.anybody_listens(connection, who.project_id):
         return
     columns = (Item.n_done, Item.overlap, Annotation.role)
-    query = select(*columns).join(Annotation, Annotation.item_id == Item.id)
+    query = select(*columns).join(Annotation)
     item = connection.execute(query.where(Annotation.id == annotation_id)).one()
     about = {"project": who.project, "item_id": held.item_id, "type": held.type}
     counts = {"answers": item.n_done, "wanted": item.overlap}

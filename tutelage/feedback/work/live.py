@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.payloads import MAX_TEXT, ItemType, LiveResponse, Receipt, Submission, Task
 from tutelage.feedback.asking.steps import split_steps
@@ -31,10 +31,10 @@ from tutelage.feedback.work.leases import (
 )
 from tutelage.records import Message, Prompt
 from tutelage.store.database import Database
-from tutelage.store.generations import insert_generation_run
-from tutelage.store.pairing import LIVE
+from tutelage.store.generations import ensure_prompt, insert_generation_run, next_sample
+from tutelage.store.pairing import LIVE, insert_item
 from tutelage.store.rows import ModelInfo
-from tutelage.store.schema import Item, ItemResponse, PromptRow, ResponseRow, digest
+from tutelage.store.schema import Item, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import Assignment, ChatTurn
 from tutelage.store.sql import insert_one, lock_project, storable
 
@@ -63,7 +63,7 @@ def add_turn(
         lock_project(connection, who.project, database.place)
         chat = _open_chat(connection, who, assignment_id)
         prompt = _next_prompt(connection, chat, message)
-        prompt_id = _prompt_row(connection, who.project_id, prompt)
+        prompt_id = ensure_prompt(connection, who.project_id, prompt, LIVE).id
         responses = [_response(connection, prompt_id, candidate) for candidate in candidates]
         n = len(_turns(connection, chat))
         type: ItemType = "pair" if len(responses) == 2 else "rank"
@@ -140,14 +140,10 @@ def regenerations(database: Database, who: Member, assignment_id: int) -> list[T
     """The tasks that `add_regeneration` made below an own one, oldest first."""
     who.require("label")
     with database.write() as connection:
-        held = hold(connection, who, assignment_id)
-        query = (
-            select(Assignment.id)
-            .join(Item, Item.id == Assignment.item_id)
-            .where(Item.parent_id == held.item_id, Item.type == "step", Item.owner_id == who.annotator_id)
-            .order_by(Assignment.id)
-        )
-        ids = list(connection.scalars(query))
+        below = Item.parent_id == hold(connection, who, assignment_id).item_id
+        own = (below, Item.type == "step", Item.owner_id == who.annotator_id)
+        query = select(Assignment.id).join(Item).where(*own).order_by(Assignment.id)
+        ids = connection.scalars(query).all()
         return [read_task(connection, who, key) for key in ids]
 
 
@@ -214,35 +210,16 @@ def _prompt(connection: Connection, prompt_id: int) -> Prompt:
     return Prompt.from_json(row.content, row.task, row.reference)
 
 
-def _prompt_row(connection: Connection, project_id: int, prompt: Prompt) -> int:
-    known = select(PromptRow.id).where(PromptRow.project_id == project_id, PromptRow.digest == prompt.id)
-    found = connection.scalar(known)
-    if found is not None:
-        return found
-    return insert_one(
-        connection,
-        PromptRow,
-        project_id=project_id,
-        content=prompt.content_json(),
-        task=prompt.task,
-        reference=None if prompt.reference is None else dict(prompt.reference),
-        split=LIVE,
-        digest=prompt.id,
-    )
-
-
 def _response(connection: Connection, prompt_id: int, candidate: LiveResponse) -> int:
     model = ModelInfo(candidate.model, candidate.model_sha256)
     run_id = insert_generation_run(connection, model, candidate.engine, {"live": True, **candidate.params})
-    place = (ResponseRow.prompt_id == prompt_id, ResponseRow.generation_run_id == run_id)
-    last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*place))
     text = storable(candidate.text)
     return insert_one(
         connection,
         ResponseRow,
         prompt_id=prompt_id,
         generation_run_id=run_id,
-        sample_index=0 if last is None else last + 1,
+        sample_index=next_sample(connection, run_id, prompt_id),
         text=text,
         finish_reason=candidate.finish,
         n_tokens=candidate.n_tokens,
@@ -261,9 +238,9 @@ def _child(
     name: tuple[str, int],
 ) -> Held:
     """An item below another one, for this annotator alone, leased to them."""
-    item_id = insert_one(
+    item_id = insert_item(
         connection,
-        Item,
+        responses,
         project_id=who.project_id,
         type=type,
         prompt_id=prompt_id,
@@ -272,8 +249,6 @@ def _child(
         parent_id=parent.item_id,
         owner_id=who.annotator_id,
     )
-    for slot, response_id in enumerate(responses):
-        insert_one(connection, ItemResponse, item_id=item_id, slot=slot, response_id=response_id)
     lock_item(connection, item_id)
     return own_assignment(connection, who, lease(connection, who, item_id))
 

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { t } from "./dom.js";
-import { bind, button, secretBox } from "./forms.js";
+import { bind, buttons, secretBox } from "./forms.js";
 
 const theme = document.getElementById("theme");
 theme.value = localStorage.getItem("tutelage:theme") ?? "auto";
@@ -26,8 +26,7 @@ bind(document.getElementById("token-form"), {
   then: (answer, form) => { form.after(secretBox(t("Copy the token now; it is not shown again."), answer.token)); form.reset(); },
   done: t("Made."),
 });
-for (const element of document.querySelectorAll("[data-revoke]"))
-  button(element, () => api("DELETE", `/api/v1/me/tokens/${element.dataset.revoke}`), { question: t("Revoke this token? Programs that use it stop working.") });
+buttons("[data-revoke]", ({ revoke }) => api("DELETE", `/api/v1/me/tokens/${revoke}`), { question: () => t("Revoke this token? Programs that use it stop working.") });
 document.getElementById("logout").addEventListener("click", async () => {
   try { await api("POST", "/api/v1/auth/logout"); } finally { location.assign("/login"); }
 });

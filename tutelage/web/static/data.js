@@ -2,10 +2,9 @@
 
 import { api } from "./api.js";
 import { CHANGES } from "./dialog.js";
-import { h, t } from "./dom.js";
+import { data, h, t } from "./dom.js";
 import { Keys } from "./keys.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const boxes = [...document.querySelectorAll("[data-item]")];
 const links = [...document.querySelectorAll("#items tbody a")];
 const bulk = document.getElementById("bulk");

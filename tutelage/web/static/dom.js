@@ -2,7 +2,11 @@
 
 const policy = globalThis.trustedTypes?.createPolicy("tutelage", { createHTML: (html) => html });
 
-const texts = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+const json = (id) => JSON.parse(document.getElementById(id)?.textContent ?? "{}");
+const texts = json("texts");
+
+/** What the server gives to the page's script. */
+export const data = json("data");
 
 /** A text of the interface in the visitor's language; `{name}` in it becomes `names.name`. */
 export function t(text, names = {}) {
@@ -22,6 +26,9 @@ export function h(tag, props = {}, ...children) {
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
+
+/** A key beside the words of a button: to be seen, not heard. */
+export const kbd = (key) => h("kbd", { "aria-hidden": "true" }, key);
 
 /** Insert HTML that came sanitised from our own server: the only place that parses markup. */
 export function setHtml(element, html) {
@@ -61,7 +68,7 @@ export function segments({ legend, options, name = uid("choice"), onchange, css 
   const labels = options.map(([value, label, key, description]) => {
     const input = h("input", { type: "radio", name, value: String(value), onchange: () => onchange?.(value), "aria-label": description });
     inputs.set(value, input);
-    return h("label", { title: description }, input, h("span", {}, label), key ? h("kbd", { "aria-hidden": "true" }, key) : null);
+    return h("label", { title: description }, input, h("span", {}, label), key ? kbd(key) : null);
   });
   const element = h("fieldset", { title }, h("legend", { class: hideLegend ? "visually-hidden" : "" }, legend), h("div", { class: `segments ${css}` }, labels));
   return {
@@ -69,11 +76,19 @@ export function segments({ legend, options, name = uid("choice"), onchange, css 
     inputs,
     get value() { for (const [value, input] of inputs) if (input.checked) return value; return undefined; },
     set value(wanted) { for (const [value, input] of inputs) input.checked = value === wanted; },
+    /** On the chosen one, else on the first. */
+    focus() { (inputs.get(this.value) ?? inputs.values().next().value).focus({ preventScroll: true }); },
     choose(value) { const input = inputs.get(value); if (!input || input.disabled) return false; input.checked = true; input.focus({ preventScroll: true }); onchange?.(value); return true; },
   };
 }
 
 export const letter = (position) => "ABCDEFGHI"[position];
+
+/** Letters by their ranks, best first, such as "B > A = C"; what has no rank is left out. */
+export function inOrder(ranks, between = " > ") {
+  const order = [...new Set(ranks)].filter(Boolean).sort((a, b) => a - b);
+  return order.map((rank) => ranks.flatMap((own, i) => (own === rank ? [letter(i)] : [])).join(" = ")).join(between);
+}
 
 /** A button that copies a text; where that is not allowed it selects `place`, which shows the text. */
 export function copyButton(text, place) {

@@ -1,10 +1,9 @@
 // Exports: what would be written and what is left out, then the file.
 
 import { api } from "./api.js";
-import { h, t } from "./dom.js";
+import { data, h, t } from "./dom.js";
 import { bind, readForm, said } from "./forms.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("export-form");
 const rows = document.getElementById("rows");
 const counts = document.getElementById("counts");

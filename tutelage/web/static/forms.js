@@ -49,14 +49,22 @@ export function bind(form, { method = form.dataset.method ?? "POST", url = form.
   });
 }
 
-/** A button that does one thing over the API, then reloads (or `then`). Asks first where `question` is given. */
-export function button(element, act, { question, then = () => location.reload() } = {}) {
-  element.addEventListener("click", async () => {
-    if (question && !confirm(question)) return;
-    element.disabled = true;
-    try { await act(); then(); }
-    catch (error) { alert(error.message); element.disabled = false; }
-  });
+/**
+ * Buttons that each do one thing over the API, then load the page again (or `then`). `act` gets the button's dataset.
+ * Before, `question` has words to confirm, or `ask` resolves to what `act` gets besides: null when one thinks better of it.
+ */
+export function buttons(selector, act, { question, ask = () => true, then = () => location.reload() } = {}) {
+  for (const element of document.querySelectorAll(selector)) {
+    element.addEventListener("click", async () => {
+      const words = question?.(element.dataset);
+      if (words && !confirm(words)) return;
+      const said = await ask(element.dataset);
+      if (!said) return;
+      element.disabled = true;
+      try { then(await act(element.dataset, said), element); }
+      catch (error) { alert(error.message); element.disabled = false; }
+    });
+  }
 }
 
 /** A secret that is told once. */

@@ -2,10 +2,8 @@
 
 import { api } from "./api.js";
 import { t } from "./dom.js";
-import { bind, button } from "./forms.js";
+import { bind, buttons } from "./forms.js";
 
-for (const element of document.querySelectorAll("[data-restore]")) button(element, () => api("POST", element.dataset.restore));
-for (const element of document.querySelectorAll("[data-one-more]")) {
-  button(element, () => api("POST", element.dataset.oneMore), { then: () => location.assign(element.dataset.then) });
-}
+buttons("[data-restore]", ({ restore }) => api("POST", restore));
+buttons("[data-one-more]", ({ oneMore }) => api("POST", oneMore), { then: (_, { dataset }) => location.assign(dataset.then) });
 for (const form of document.querySelectorAll("form.purge")) bind(form, { done: t("Gone."), then: () => location.reload() });

@@ -3,12 +3,11 @@
 import { api } from "./api.js";
 import { CHANGES, ask } from "./dialog.js";
 import { diffElement } from "./diff.js";
-import { h, letter, t, textOf } from "./dom.js";
-import { bind, button } from "./forms.js";
+import { data, h, kbd, letter, t, textOf } from "./dom.js";
+import { bind, buttons } from "./forms.js";
 import { Keys } from "./keys.js";
 import { promptPart, responseCard } from "./screens/parts.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const url = `${data.base}/items/${data.item}`;
 const { view } = data;
 const count = view.task.responses.length;
@@ -22,9 +21,9 @@ function draw() {
     if (shown.steps.length) made.body.replaceChildren(h("ol", { class: "steps-shown" }, view.steps[slot].map((step) => h("li", {}, textOf(step, raw)))));
     return made.card;
   });
-  const toggle = (on, key, words, act) => h("button", { type: "button", class: "quiet", "aria-pressed": String(on), onclick: act }, words, " ", h("kbd", { "aria-hidden": "true" }, key));
+  const toggle = (on, key, words) => h("button", { type: "button", class: "quiet", "aria-pressed": String(on), onclick: keys.common[key] }, words, " ", kbd(key));
   document.getElementById("stage").replaceChildren(promptPart(view, ctx), h("div", { class: `responses ${count === 2 ? "two" : ""}` }, cards),
-    h("div", { class: "row" }, toggle(raw, "v", t("As written"), keys.common.v), count === 2 ? toggle(differences, "d", t("Words that differ"), keys.common.d) : null));
+    h("div", { class: "row" }, toggle(raw, "v", t("As written")), count === 2 ? toggle(differences, "d", t("Words that differ")) : null));
 }
 
 const follow = (id) => () => { const link = document.getElementById(id); if (link) location.assign(link.href); };
@@ -37,35 +36,25 @@ draw();
 
 const change = (made) => api("POST", `${data.base}/items/change`, { items: [data.item], change: made });
 
-/** Buttons that ask first: `question` resolves to what `act` sends, or to null when one thinks better of it. */
-function asking(selector, question, act) {
-  for (const element of document.querySelectorAll(selector))
-    element.addEventListener("click", async () => {
-      const said = await question(element);
-      if (!said) return;
-      try { await act(said, element); location.reload(); } catch (error) { alert(error.message); }
-    });
-}
-
-for (const element of document.querySelectorAll("[data-gold]"))
-  button(element, () => api("PUT", `${url}/gold`, { answer: JSON.parse(element.dataset.gold) }));
-for (const element of document.querySelectorAll("[data-close]"))
-  button(element, () => change({ what: "close", closed: element.dataset.close === "yes" }));
-for (const element of document.querySelectorAll("[data-untag]"))
-  button(element, () => change({ what: "tag", tag: element.dataset.untag, on: false }));
-for (const element of document.querySelectorAll("[data-note]"))
-  button(element, () => api("DELETE", `${url}/notes/${element.dataset.note}`));
-asking("#add-tag", () => CHANGES.tag(data), change);
-asking("#reserve", () => CHANGES.reserve(data), change);
-asking("[data-resolve]", () => CHANGES.resolve(data), (made, element) => change({ ...made, flag: Number(element.dataset.resolve) }));
-asking("[data-send-back]", (element) => ask({
-  title: t("Send back to {who}", { who: element.dataset.who }), intro: t("It comes first in their queue, with your note. The answer counts as it is until they revise it."),
-  fields: [{ name: "note", label: t("What is to be corrected"), tall: true }], action: t("Send back"),
-}), (said, element) => api("POST", `${data.base}/annotations/${element.dataset.sendBack}/send-back`, said));
-asking("[data-redact]", (element) => ask({
-  title: { prompt: t("Redact the prompt"), response: t("Redact response {letter}", { letter: letter(Number(element.dataset.key)) }), answer: t("Redact the answer's words") }[element.dataset.redact],
-  intro: t("The text goes for good, wherever this store has it; votes and counts stay. It cannot be undone. Files exported before, and backups, keep it."),
-  fields: [{ name: "confirm", label: t("Type “redact” to confirm") }], action: t("Redact"), danger: true,
-}), (said, element) => api("POST", `${url}/redact`, { what: element.dataset.redact, key: Number(element.dataset.key ?? 0), confirm: said.confirm }));
+buttons("[data-gold]", ({ gold }) => api("PUT", `${url}/gold`, { answer: JSON.parse(gold) }));
+buttons("[data-close]", ({ close }) => change({ what: "close", closed: close === "yes" }));
+buttons("[data-untag]", ({ untag }) => change({ what: "tag", tag: untag, on: false }));
+buttons("[data-note]", ({ note }) => api("DELETE", `${url}/notes/${note}`));
+buttons("#add-tag", (_, made) => change(made), { ask: () => CHANGES.tag(data) });
+buttons("#reserve", (_, made) => change(made), { ask: () => CHANGES.reserve(data) });
+buttons("[data-resolve]", ({ resolve }, made) => change({ ...made, flag: Number(resolve) }), { ask: () => CHANGES.resolve(data) });
+buttons("[data-send-back]", ({ sendBack }, said) => api("POST", `${data.base}/annotations/${sendBack}/send-back`, said), {
+  ask: ({ who }) => ask({
+    title: t("Send back to {who}", { who }), intro: t("It comes first in their queue, with your note. The answer counts as it is until they revise it."),
+    fields: [{ name: "note", label: t("What is to be corrected"), tall: true }], action: t("Send back"),
+  }),
+});
+buttons("[data-redact]", ({ redact, key = 0 }, { confirm }) => api("POST", `${url}/redact`, { what: redact, key: Number(key), confirm }), {
+  ask: ({ redact, key }) => ask({
+    title: { prompt: t("Redact the prompt"), response: t("Redact response {letter}", { letter: letter(Number(key)) }), answer: t("Redact the answer's words") }[redact],
+    intro: t("The text goes for good, wherever this store has it; votes and counts stay. It cannot be undone. Files exported before, and backups, keep it."),
+    fields: [{ name: "confirm", label: t("Type “redact” to confirm") }], action: t("Redact"), danger: true,
+  }),
+});
 const note = document.getElementById("note-form");
 if (note) bind(note, { then: () => location.reload() });

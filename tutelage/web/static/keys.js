@@ -1,5 +1,6 @@
 // The keyboard: single keys that work anywhere but in text fields, dialogs, and while an input method composes.
 
+import { showDialog } from "./dialog.js";
 import { h, t } from "./dom.js";
 
 const TYPING = 'textarea, select, [contenteditable], input:not([type="radio"]):not([type="checkbox"]):not([type="button"])';
@@ -38,19 +39,8 @@ const WORDS = { to: t("to"), or: t("or"), mouse: t("mouse") }; // among the keys
 
 /** The help overlay: `groups` of [title, [[keys, what], ...]]. */
 export function helpDialog(groups) {
-  const dialog = h("dialog", { class: "wide", "aria-labelledby": "help-title" });
-  dialog.append(
-    h("h2", { id: "help-title" }, t("Keys")),
-    ...groups.map(([title, rows]) => h("section", {},
-      h("h3", { class: "soft" }, title),
-      h("dl", { class: "keys" }, rows.flatMap(([keys, what]) => [
-        h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", WORDS[key] ?? h("kbd", {}, key)])),
-        h("dd", {}, what),
-      ])))),
-    h("p", { class: "soft small" }, t("Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it.")),
-    h("form", { method: "dialog", class: "foot" }, h("button", {}, t("Close"))),
-  );
-  document.body.append(dialog);
-  dialog.addEventListener("close", () => dialog.remove());
-  dialog.showModal();
+  const row = ([keys, what]) => [h("dt", {}, keys.split(" ").flatMap((key, i) => [i ? " " : "", WORDS[key] ?? h("kbd", {}, key)])), h("dd", {}, what)];
+  showDialog(t("Keys"),
+    groups.map(([title, rows]) => h("section", {}, h("h3", { class: "soft" }, title), h("dl", { class: "keys" }, rows.flatMap(row)))),
+    h("p", { class: "soft small" }, t("Single keys do nothing while you type in a field; Escape leaves the field, Ctrl+Enter submits from it.")));
 }

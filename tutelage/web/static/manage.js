@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { t } from "./dom.js";
-import { button } from "./forms.js";
+import { buttons } from "./forms.js";
 import "./manage/import.js";
 import "./manage/questions.js";
 import "./manage/build.js";
@@ -10,5 +10,4 @@ import "./manage/people.js";
 import "./manage/tabs.js";
 import "./manage/webhooks.js";
 
-const remove = document.getElementById("delete-project");
-if (remove) button(remove, () => api("DELETE", remove.dataset.url), { question: t("Delete “{title}”? It can be restored.", remove.dataset), then: () => location.assign("/") });
+buttons("#delete-project", ({ url }) => api("DELETE", url), { question: (of) => t("Delete “{title}”? It can be restored.", of), then: () => location.assign("/") });

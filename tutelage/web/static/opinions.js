@@ -2,24 +2,22 @@
 // hidden, judges last.  And what was settled before.
 
 import { api } from "./api.js";
-import { announce, h, letter, seen, t, uid } from "./dom.js";
+import { showDialog } from "./dialog.js";
+import { announce, h, inOrder, letter, seen, t } from "./dom.js";
 import { scale } from "./screens/pair.js";
+
+const LISTED = 200; // as many as the server lists
 
 /** An answer in a few words. */
 export function summary(answer) {
   switch (answer.type) {
     case "pair": return scale(3, true).find(([value]) => value === answer.preference)[1];
-    case "rank": return ranking(answer.ranks);
+    case "rank": return inOrder(answer.ranks);
     case "rate": return Object.entries(answer.ratings).map(([name, values]) => `${name}: ${values.map((value) => value ?? t("n/a")).join(" / ")}`).join(", ");
     case "step": return answer.marks.map((mark) => `${mark.step + 1}${{ 1: "+", 0: "○", "-1": "−" }[mark.label]}`).join("  ");
     case "rewrite": return t("a text of {n} characters", { n: answer.text.length });
     default: return t("the end of a chat");
   }
-}
-
-function ranking(ranks) {
-  const order = [...new Set(ranks)].sort((a, b) => a - b);
-  return order.map((rank) => ranks.flatMap((own, i) => (own === rank ? [letter(i)] : [])).join(" = ")).join(" > ");
 }
 
 function opinion(one) {
@@ -50,16 +48,9 @@ export function opinionsPart(conflict, open, reopen) {
 /** The settled ones, newest first; `open` shows one again. */
 export async function settledDialog(base, open) {
   const rows = await api("GET", `${base}/settled`);
-  const title = uid("settled");
-  const dialog = h("dialog", { class: "wide", "aria-labelledby": title, onclose: () => dialog.remove() });
   const again = (row) => { dialog.close(); open(row.item_id).catch((error) => announce(error.message)); };
-  dialog.append(h("h2", { id: title }, t("Settled")),
-    rows.length ? h("div", { class: "opinions" }, rows.map((row) => h("div", { class: "opinion" },
-      h("p", { class: "clip" }, seen(row.prompt.slice(0, 200))),
-      h("div", { class: "row" }, h("span", { class: "soft small" }, t("Item {n}, settled by {name}, {date}", { n: row.item_id, name: row.by, date: when(row.at) })),
-        h("button", { type: "button", class: "right", onclick: () => again(row) }, t("Open again"))))))
-    : h("p", { class: "soft" }, t("Nothing was settled yet.")),
-    h("form", { method: "dialog", class: "foot" }, h("button", {}, t("Close"))));
-  document.body.append(dialog);
-  dialog.showModal();
+  const shown = (row) => h("div", { class: "opinion" }, h("p", { class: "clip" }, seen(row.prompt.slice(0, 200))),
+    h("div", { class: "row" }, h("span", { class: "soft small" }, t("Item {n}, settled by {name}, {date}", { n: row.item_id, name: row.by, date: when(row.at) })),
+      h("button", { type: "button", class: "right", onclick: () => again(row) }, t("Open again"))));
+  const dialog = showDialog(t("Settled"), rows.length ? h("div", { class: "opinions" }, rows.map(shown), rows.length < LISTED ? null : h("p", { class: "soft" }, t("These are the latest {n}.", { n: LISTED }))) : h("p", { class: "soft" }, t("Nothing was settled yet.")));
 }

@@ -1,7 +1,7 @@
 // The guidelines while one works: answers are recorded under the newest version that was on the screen.
 
 import { api } from "./api.js";
-import { announce, h, setHtml, t } from "./dom.js";
+import { announce, h, kbd, setHtml, t } from "./dom.js";
 
 const dialog = document.getElementById("guidelines");
 
@@ -30,7 +30,7 @@ export class Reading {
   notice(newest) {
     if (newest <= this.seen) return null;
     const words = this.seen ? t("The guidelines have changed: read version {n} before you go on.", { n: newest }) : t("Read the guidelines before you begin.");
-    const notice = h("div", { class: "notice warn row", role: "status" }, h("p", {}, words), h("button", { type: "button", onclick: () => this.open(newest) }, t("Read"), h("kbd", { "aria-hidden": "true" }, "g")));
+    const notice = h("div", { class: "notice warn row", role: "status" }, h("p", {}, words), h("button", { type: "button", onclick: () => this.open(newest) }, t("Read"), kbd("g")));
     this.drop = () => { if (newest <= this.seen) notice.remove(); };
     return notice;
   }

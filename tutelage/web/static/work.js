@@ -2,21 +2,22 @@
 
 import { ApiError, api } from "./api.js";
 import { ask } from "./dialog.js";
-import { announce, h, seen, t } from "./dom.js";
+import { announce, data, h, kbd, t } from "./dom.js";
 import { Drafts } from "./draft.js";
 import { keptBox, keptRow } from "./kept.js";
 import { Keys, helpDialog } from "./keys.js";
-import { opinionsPart, settledDialog, summary } from "./opinions.js";
+import { opinionsPart, settledDialog } from "./opinions.js";
 import { Outbox } from "./outbox.js";
 import { Reading } from "./reading.js";
 import { SCREENS } from "./screens/index.js";
 import { Tally } from "./tally.js";
+import { barOf, expiredNotice, keysEverywhere, revisionNotice, suggestionPart } from "./work/around.js";
+import { countWork, whileThere } from "./work/clock.js";
+import { Queue } from "./work/queue.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const adjudicating = data.mode === "adjudicate";
 const SKIPS = [["too-hard", t("Too hard to tell")], ["not-my-field", t("Not my field")], ["unclear", t("The prompt is unclear")], ["broken", t("Something is broken")], ["other", t("Another reason")]];
 const FLAGS = [["bad-prompt", t("Bad prompt")], ["unsafe", t("Unsafe content")], ["personal-data", t("Personal data")], ["unsure", t("I am unsure about my answer")], ["broken", t("Something is broken")]];
-const IDLE = 60_000; // without a sign of life for so long, time is no longer counted as work
 const HEARTBEAT = 60_000;
 
 const stage = document.getElementById("stage");
@@ -29,14 +30,9 @@ const tally = new Tally(adjudicating ? null : document.getElementById("tally"), 
 const outbox = new Outbox(data.store, data.user, `${data.project}:${data.mode}`, { state: drawState, sent: onSent, refused: onRefused });
 
 let now = null; // what is on the screen: {view, screen, revising, shown, active, ...}
-let ahead = null; // promise of the next view
-let aheadTask = null; // ... its task once it is here
-let waitingViews = []; // views to show before asking for another: put aside by undo, or written by a model
 let lastDone = null; // for undo
-const leftAlone = new Set(); // assignments sent back for correction that stay as they are for now
 let raw = false;
-let alive = Date.now();
-let lastConflict = 0;
+const queue = new Queue(outbox, () => now?.view);
 
 // ---- from item to item -----------------------------------------------------------------------------------------------
 
@@ -46,7 +42,7 @@ async function start() {
   drawRefused();
   if (wanted) {
     history.replaceState(null, "", location.pathname);
-    try { return adjudicating ? await openConflict(wanted) : show(await opened(wanted)); }
+    try { return await (adjudicating ? openConflict(wanted) : open(wanted)); }
     catch (error) { announce(error.message); }
   }
   await advance();
@@ -60,27 +56,13 @@ async function opened(assignment) {
   return api("POST", `${data.base}/assignments/${assignment}/unskip`);
 }
 
-/** Ids of assignments that the server may think we still have in hand, but that must not come again. */
-function inHand() {
-  const ids = [now?.view.task.assignment_id, ...waitingViews.map((view) => view.task.assignment_id), ...outbox.entries().map((entry) => entry.assignment), ...leftAlone];
-  return [...new Set(ids.filter(Boolean))].slice(-10);
-}
-
-async function fetchNext() {
-  if (adjudicating) {
-    const found = await api("POST", `${data.base}/conflicts/next`, { after_item: lastConflict });
-    if (!found.conflict) return { left: found.left };
-    lastConflict = found.conflict.view.task.item_id;
-    return { view: found.conflict.view, conflict: found.conflict, left: found.left };
-  }
-  return { view: (await api("POST", `${data.base}/next`, { besides: inHand() })).view };
-}
+async function open(assignment) { show({ view: await opened(assignment) }); }
 
 /** One conflict, or one that was settled before. */
 async function openConflict(item) {
-  const found = await api("POST", `${data.base}/conflicts/${item}/open`);
-  lastConflict = 0; // what was on the screen comes again
-  show(found.view, found);
+  const conflict = await api("POST", `${data.base}/conflicts/${item}/open`);
+  queue.lastConflict = 0; // what was on the screen comes again
+  show({ view: conflict.view, conflict });
 }
 
 /** A settled one goes back among the conflicts. */
@@ -90,27 +72,14 @@ async function reopenConflict() {
 
 async function advance() {
   stop();
-  if (waitingViews.length) return show(waitingViews.shift());
   try {
-    let found = ahead ? await ahead : null;
-    ahead = aheadTask = null;
-    if (!found || !found.view) {
-      await outbox.flush();
-      found = await fetchNext();
-    }
-    if (found.view) show(found.view, found.conflict, found.left);
+    const found = await queue.next();
+    if (found.view) show(found);
     else finished();
   } catch (error) { unreachable(error); }
 }
 
-function prefetch() {
-  if (adjudicating || ahead || waitingViews.length) return; // conflicts are few and change with every answer
-  const fetched = fetchNext().catch(() => null);
-  ahead = fetched;
-  fetched.then((found) => { if (ahead === fetched) aheadTask = found?.view?.task ?? null; });
-}
-
-function show(view, conflict = null, left = null) {
+function show({ view, conflict = null, left = null }) {
   stop();
   raw = raw && now?.view === view;
   const task = view.task;
@@ -119,7 +88,7 @@ function show(view, conflict = null, left = null) {
   const earlier = conflict?.settled?.answer ?? task.answer;
   build(earlier ? { answer: earlier } : drafts.newest(task));
   drawStrangers();
-  prefetch();
+  queue.prefetch();
   scrollTo({ top: 0 });
   document.getElementById("main").focus({ preventScroll: true });
   const n = task.item_id;
@@ -129,62 +98,42 @@ function show(view, conflict = null, left = null) {
 /** While the next item is on its way nothing on this one can be pressed or changed: its answer is given. */
 function lock(locked) { stage.inert = bar.inert = locked; }
 
+function stop() { now?.screen?.stop?.(); }
+
 /** Draw the screen of the item; `kept` is a draft {answer, active} or an earlier answer. */
 function build(kept) {
-  now.screen?.stop?.();
+  stop();
   const { view } = now;
   const ctx = {
     base: data.base, settings: data.settings, generation: data.generation && t("No model is loaded: start the server with models=PATH to generate here."), version: data.version, raw, changed,
-    follow: (child) => { waitingViews.push(child); giveBackAhead(); },
+    follow: (child) => queue.follow(child),
   };
   now.screen = SCREENS[view.task.type](view, ctx);
   if (kept?.answer) now.screen.restore(kept.answer);
   if (kept?.active) now.active = Math.max(now.active, kept.active);
+  if (now.conflict) now.opinions = opinionsPart(now.conflict, now.opinions?.open, reopenConflict);
   stage.className = "more";
-  stage.replaceChildren(
-    ...(adjudicating ? [] : [reading.notice(view.task.newest_guideline), revisionNotice(view.task), suggestionPart(view.task)].filter(Boolean)),
-    now.expired ? expiredNotice() : "",
-    ...now.screen.stage.filter(Boolean),
-    now.conflict ? (now.opinions = opinionsPart(now.conflict, now.opinions?.open, reopenConflict)) : "",
-    now.conflict ? h("button", { type: "button", class: "quiet", onclick: showSettled }, t("Settled ones"), h("kbd", { "aria-hidden": "true" }, "l")) : "",
-  );
-  drawBar();
+  stage.replaceChildren(...[...notices(view.task), ...now.screen.stage, now.opinions,
+    now.conflict && h("button", { type: "button", class: "quiet", onclick: showSettled }, t("Settled ones"), kbd("l"))].filter(Boolean));
+  bar.hidden = false;
+  bar.replaceChildren(barOf(now, keys.common));
   keys.screen = now.screen.keys;
   drawReady();
 }
 
-function revisionNotice(task) {
-  if (!now.revising) return null;
-  if (task.sent_back === null) return h("div", { class: "notice" }, h("p", {}, t("You have answered this before. Submitting again revises that answer; what you said first is kept in the records.")));
-  return h("div", { class: "notice warn", role: "status" }, h("p", {}, h("strong", {}, t("Sent back to you:")), " ", h("span", { class: "asis", dir: "auto" }, seen(task.sent_back))),
-    h("p", { class: "soft small" }, t("Correct your answer, or submit it again as it is if you stand by it.")));
-}
-
-/** What a model suggests, beside one's own answer: taken over by a click, never by itself. */
-function suggestionPart(task) {
-  const suggested = task.suggestion;
-  if (!suggested) return null;
-  return h("div", { class: "notice row suggestion" }, h("span", { class: "soft" }, t("A model suggests:")),
-    suggested.answer.type === "rewrite" ? h("div", { class: "asis", dir: "auto" }, seen(suggested.answer.text)) : h("strong", {}, summary(suggested.answer)),
-    h("button", { type: "button", onclick: takeOver }, t("Take it over"), h("kbd", { "aria-hidden": "true" }, "t")));
+function notices(task) {
+  const own = adjudicating ? [] : [reading.notice(task.newest_guideline), now.revising && revisionNotice(task), task.suggestion && suggestionPart(task.suggestion, takeOver)];
+  return [...own, now.expired && expiredNotice()];
 }
 
 function takeOver() {
   const suggested = now?.view.task.suggestion;
   if (!suggested || now.done) return;
-  now.screen.restore({ ...now.screen.read().answer, ...suggested.answer, reason: now.screen.read().answer.reason });
+  const { answer } = now.screen.read();
+  now.screen.restore({ ...answer, ...suggested.answer, reason: answer.reason });
   changed();
   announce(t("Taken over: check it before you submit."));
 }
-
-/** What was fetched ahead is not wanted now (a model's text comes first): it waits behind. */
-async function giveBackAhead() {
-  const found = await ahead;
-  ahead = aheadTask = null;
-  if (found?.view) waitingViews.push(found.view);
-}
-
-function stop() { now?.screen?.stop?.(); }
 
 function finished() {
   empty(adjudicating ? t("No conflicts left") : t("Nothing left for you here"),
@@ -192,7 +141,7 @@ function finished() {
       : data.offer ? t("Only programs have answered so far. Every item can have one annotator more: you.")
       : t("Everything is answered, or others are working on the rest. Thank you.")],
     [data.offer ? h("button", { type: "button", class: "primary", onclick: oneMore, title: t("One annotator more for every item") }, t("Label these yourself")) : null,
-      h("a", { class: data.offer ? "button" : "button primary", href: data.home }, t("Back to your projects")),
+      h("a", { class: data.offer ? "button" : "button primary", href: "/" }, t("Back to your projects")),
       adjudicating ? h("button", { type: "button", onclick: showSettled }, t("Settled ones")) : null,
       h("button", { type: "button", onclick: start }, t("Look again")),
       lastDone ? h("button", { type: "button", onclick: undo }, lastDone.skipped ? t("Undo the skip") : t("Undo the last answer")) : null]);
@@ -223,33 +172,16 @@ function unreachable(error) {
     [out ? h("a", { class: "button primary", href: `/login?next=${encodeURIComponent(location.pathname)}` }, t("Log in"))
       : h("button", { type: "button", class: "primary", onclick: start }, t("Try again"))]);
   announce(error.message);
-  if (error.temporary) setTimeout(() => { if (!now && stage.isConnected) retryQuietly(); }, 3000);
+  if (error.temporary) setTimeout(retryQuietly, 3000);
 }
 
 async function retryQuietly() {
-  try { await api("GET", "/healthz"); } catch { setTimeout(() => { if (!now) retryQuietly(); }, 4000); return; }
+  if (now) return;
+  try { await api("GET", "/healthz"); } catch { setTimeout(retryQuietly, 4000); return; }
   if (!now) start();
 }
 
-// ---- the bar ---------------------------------------------------------------------------------------------------------
-
-function drawBar() {
-  bar.hidden = false;
-  const hint = h("span", { class: "hint", id: "hint", role: "status" });
-  const button = h("button", { class: "primary", type: "button", id: "submit", onclick: submit, "aria-describedby": "hint" },
-    adjudicating ? (now.conflict.settled ? t("Settle again") : t("Settle")) : now.revising ? t("Revise") : t("Submit"), h("kbd", { "aria-hidden": "true" }, "Enter"));
-  const quiet = (words, key, act, title) => h("button", { class: key === "?" ? "quiet keys-help" : "quiet", type: "button", onclick: act, title }, words, h("kbd", { "aria-hidden": "true" }, key));
-  bar.replaceChildren(h("div", { class: "inner" }, now.screen.bar,
-    h("div", { class: "actions" },
-      h("div", { class: "tools" },
-        adjudicating ? quiet(t("Next conflict"), "s", advance) : now.revising ? quiet(t("Leave as it was"), "s", leaveRevision) : quiet(t("Skip"), "s", skip),
-        adjudicating ? null : quiet(t("Flag"), "!", flag),
-        quiet(t("Undo"), "u", undo, t("Open the last item again")),
-        (now.screen.actions ?? []).map((one) => quiet(...one)),
-        quiet(t("Guidelines"), "g", guidelines), quiet(t("As written"), "v", toggleRaw, t("Show texts as they were written")), quiet(t("Keys"), "?", help),
-        now.left ? h("span", { class: "soft small" }, t("{n} conflicts left", { n: now.left })) : null),
-      hint, button)));
-}
+// ---- the answer as it stands -----------------------------------------------------------------------------------------
 
 /** Seconds until a submit is taken: nobody reads that fast. */
 const dwellLeft = () => (now.revising ? 0 : data.settings.dwell_seconds - (Date.now() - now.shown) / 1000);
@@ -279,10 +211,12 @@ function changed() {
   if (!adjudicating && !now.revising) keepDraft();
 }
 
-function keepDraft() {
-  const { answer } = now.screen.read();
-  drafts.save(now.view.task, { answer: now.screen.draft?.(answer) ?? answer, active: now.active });
+function draftOf(screen) {
+  const { answer } = screen.read();
+  return screen.draft?.(answer) ?? answer;
 }
+
+function keepDraft() { drafts.save(now.view.task, { answer: draftOf(now.screen), active: now.active }); }
 
 function drawState(state, text) {
   if (status.dataset.state === state && status.textContent === text) return;
@@ -298,8 +232,8 @@ function submit() {
   if (why) { drawReady(); announce(why); return; }
   const { task } = now.view;
   const entry = {
-    url: adjudicating ? `${data.base}/assignments/${task.assignment_id}/adjudicate`
-      : now.revising ? `${data.base}/annotations/${now.revising}/revise` : `${data.base}/assignments/${task.assignment_id}/submit`,
+    url: now.revising && !adjudicating ? `${data.base}/annotations/${now.revising}/revise`
+      : `${data.base}/assignments/${task.assignment_id}/${adjudicating ? "adjudicate" : "submit"}`,
     body: { answer: now.screen.read().answer, active_ms: Math.min(86_400_000, now.active), ui_version: data.version, ...about(task) },
     assignment: task.assignment_id, item: task.item_id, revision: Boolean(now.revising), corrects: task.sent_back !== null,
   };
@@ -321,13 +255,17 @@ function onSent(entry, receipt) {
   if (receipt.extra) announce(t("Stored as an extra: others had filled this item meanwhile."));
 }
 
-/** What a skip or a flag asks: one of several reasons, and more in words. */
-const why = (reasons) => [{ name: "reason", label: t("Reason"), choices: reasons }, { name: "text", label: t("In your own words, if you like"), tall: true, required: false }];
+/** Ask for one of several reasons, and more in words; null when one thinks better of it, or there is no item any more. */
+async function askWhy(reasons, asked) {
+  const fields = [{ name: "reason", label: t("Reason"), choices: reasons }, { name: "text", label: t("In your own words, if you like"), tall: true, required: false }];
+  const said = await ask({ ...asked, fields });
+  return now && said;
+}
 
 async function skip() {
   if (!now || now.done || adjudicating || now.revising) return;
-  const said = await ask({ title: t("Skip this item?"), intro: t("It does not come back by itself; Undo opens it again."), fields: why(SKIPS), action: t("Skip") });
-  if (!said || !now) return;
+  const said = await askWhy(SKIPS, { title: t("Skip this item?"), intro: t("It does not come back by itself; Undo opens it again."), action: t("Skip") });
+  if (!said) return;
   const { task } = now.view;
   await act(() => api("POST", `${data.base}/assignments/${task.assignment_id}/skip`, { ...said, ...about(task) }), async () => {
     keepDraft(); // for whoever takes the skip back
@@ -341,8 +279,8 @@ async function skip() {
 
 async function flag() {
   if (!now || adjudicating) return;
-  const said = await ask({ title: t("Flag this item"), intro: t("The people who run the project will see it. You can still answer."), fields: why(FLAGS), action: t("Flag") });
-  if (!said || !now) return;
+  const said = await askWhy(FLAGS, { title: t("Flag this item"), intro: t("The people who run the project will see it. You can still answer."), action: t("Flag") });
+  if (!said) return;
   await act(() => api("POST", `${data.base}/assignments/${now.view.task.assignment_id}/flag`, { code: said.reason, text: said.text }), () => note(t("Flagged.")));
 }
 
@@ -362,68 +300,65 @@ async function undo() {
   if (!lastDone) return note(t("There is nothing to undo."));
   const last = lastDone;
   lastDone = null;
-  if (now && !now.done) putAside();
-  try {
+  await instead(async () => {
     if (outbox.sending) await outbox.sending;
     if (last.key && outbox.has(last.key)) { // not stored yet
       outbox.drop(last.key);
       outbox.report();
-      show(last.view, last.conflict);
-      now.screen.restore(last.answer);
-      drawReady();
-      return;
-    }
-    if (adjudicating) await openConflict(last.view.task.item_id);
-    else show(await opened(last.assignment));
-  } catch (error) {
-    lastDone = last;
-    if (!now && waitingViews.length) show(waitingViews.shift());
+      show(last);
+      fill(last.answer);
+    } else if (adjudicating) await openConflict(last.view.task.item_id);
+    else await open(last.assignment);
+  }, () => { lastDone = last; });
+}
+
+/** Show another item; what is on the screen comes back after it, or at once when that fails. */
+async function instead(showOther, failed = () => {}) {
+  if (now && !now.done) putAside();
+  try { await showOther(); }
+  catch (error) {
+    failed();
+    if (!now && queue.waiting.length) show({ view: queue.waiting.shift() });
     note(error.message);
   }
 }
 
-/** What is on the screen comes back after the undone item. */
 function putAside() {
   if (!now.revising && !adjudicating) {
     keepDraft();
-    waitingViews.unshift(now.view);
+    queue.waiting.unshift(now.view);
   }
   stop();
   now = null;
 }
 
+/** Fill an answer in as if it had just been given. */
+function fill(answer) {
+  now.screen.restore(answer);
+  drawReady();
+}
+
 function leaveRevision() {
-  leftAlone.add(now.view.task.assignment_id);
+  queue.leftAlone.add(now.view.task.assignment_id);
   announce(t("Left as it was."));
   advance();
 }
 
 function showSettled() { if (adjudicating) settledDialog(data.base, openConflict).catch((error) => note(error.message)); }
 
-function guidelines() { reading.open(now?.view.task.newest_guideline); }
-
 function toggleRaw() {
   if (!now) return;
-  const { answer } = now.screen.read();
-  const draft = now.screen.draft?.(answer) ?? answer;
+  const answer = draftOf(now.screen);
   raw = !raw;
-  build({ answer: draft });
+  build({ answer });
   announce(raw ? t("Texts as written.") : t("Texts as Markdown."));
 }
 
-function help() {
-  helpDialog([
-    [t("This screen"), now?.screen.help ?? []],
-    [t("Everywhere"), [["Enter", adjudicating ? t("settle") : t("submit")], ["s", adjudicating ? t("next conflict") : t("skip, with a reason")],
-      ["u", t("undo: open the last item again")],
-      adjudicating ? ["l", t("what was settled")] : ["!", t("flag for the people who run the project")],
-      ...(now?.view.task.suggestion ? [["t", t("take over what a model suggests")]] : []),
-      ["g", t("guidelines")], ["v", t("texts as they were written")], ["?", t("this help")]]],
-  ]);
-}
+function help() { helpDialog([[t("This screen"), now?.screen.help ?? []], [t("Everywhere"), keysEverywhere(now?.view.task.suggestion)]]); }
 
 Object.assign(keys.common, {
-  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, l: showSettled, t: takeOver, g: guidelines, v: toggleRaw, "?": help,
+  Enter: submit, s: () => (adjudicating ? advance() : now?.revising ? leaveRevision() : skip()), "!": flag, u: undo, l: showSettled, t: takeOver,
+  g: () => { reading.open(now?.view.task.newest_guideline); }, v: toggleRaw, "?": help,
 });
 
 // ---- answers that were not accepted ----------------------------------------------------------------------------------
@@ -437,12 +372,18 @@ function drawRefused() {
   keptBox("refused", stage, [
     ...outbox.refused().map((entry) => keptRow(t("Item {n}: {why}", { n: entry.item, why: entry.refused }), entry.body.answer, {
       again: () => reopen(entry),
-      throwAway: () => { outbox.drop(entry.key); outbox.report(); drawRefused(); },
+      throwAway: () => dropRefused(entry.key),
     })),
     ...outbox.foreign().map(([key, entry]) => keptRow(t("Item {n}: this answer is for another store that was at this address. It is sent when that store is back.", { n: entry.item }), entry.body.answer, {
       throwAway: () => { outbox.drop("", key); drawRefused(); },
     })),
   ]);
+}
+
+function dropRefused(key) {
+  outbox.drop(key);
+  outbox.report();
+  drawRefused();
 }
 
 /** Half-answers in this browser under the number of the item on the screen, but about another one. */
@@ -455,54 +396,30 @@ function drawStrangers() {
 const canonical = (answer) => JSON.stringify(Object.entries(answer ?? {}).sort());
 
 /** Show the item of a refused answer, with that answer filled in; the answer is kept until it is given again. */
-async function reopen(entry) {
-  if (now && !now.done) putAside();
-  try {
+function reopen(entry) {
+  return instead(async () => {
     const view = await opened(entry.assignment);
     if ((entry.body.item_digest ?? view.task.item_digest) !== view.task.item_digest) throw new ApiError(409, t("Under this number stands another item now: copy what you need."));
-    show(view);
-    now.screen.restore(entry.body.answer);
-    drawReady();
-    if (canonical(view.task.answer) !== canonical(entry.body.answer)) return;
-    outbox.drop(entry.key); // the same is stored already
-    outbox.report();
-    drawRefused();
-  } catch (error) {
-    if (!now && waitingViews.length) show(waitingViews.shift());
-    note(error.message);
-  }
+    show({ view });
+    fill(entry.body.answer);
+    if (canonical(view.task.answer) === canonical(entry.body.answer)) dropRefused(entry.key); // the same is stored already
+  });
 }
 
 // ---- time ------------------------------------------------------------------------------------------------------------
 
-for (const sign of ["keydown", "pointerdown", "pointermove", "scroll", "wheel"]) addEventListener(sign, () => { alive = Date.now(); }, { passive: true, capture: true });
+countWork((ms) => { if (now) now.active += ms; });
 
-let ticked = Date.now();
-setInterval(() => {
-  const at = Date.now();
-  if (now && document.visibilityState === "visible" && at - alive < IDLE) now.active += Math.min(2000, at - ticked);
-  ticked = at;
-}, 1000);
-
-setInterval(async () => {
-  if (!now || adjudicating || now.revising || document.visibilityState !== "visible" || Date.now() - alive > 5 * IDLE) return;
+whileThere(Math.min(HEARTBEAT, Math.max(5000, data.settings.lease_seconds * 300)), async () => {
+  if (!now || adjudicating || now.revising) return;
   const here = now;
   try { await api("POST", `${data.base}/assignments/${here.view.task.assignment_id}/heartbeat`); }
   catch (error) {
     if (error.status === 410 && now === here && !here.expired) { here.expired = true; stage.prepend(expiredNotice()); }
   }
-}, Math.min(HEARTBEAT, Math.max(5000, data.settings.lease_seconds * 300)));
-
-function expiredNotice() {
-  return h("div", { class: "notice warn", role: "status" }, h("p", {}, t("Others have filled this item while you were away. Your answer will be kept as an extra.")));
-}
-
-addEventListener("pagehide", () => {
-  drafts.push(true);
-  if (!aheadTask) return; // nobody has seen it: others need not wait until its lease has run out
-  api("POST", `${data.base}/assignments/${aheadTask.assignment_id}/release`, undefined, { keepalive: true }).catch(() => {});
-  ahead = aheadTask = null;
 });
+
+addEventListener("pagehide", () => { drafts.push(true); queue.giveBack(); });
 document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") drafts.push(true); else outbox.flush(); });
 addEventListener("pageshow", (event) => { if (event.persisted) start(); });
 addEventListener("beforeunload", (event) => { if (outbox.memory.size) event.preventDefault(); });

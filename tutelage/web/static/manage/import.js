@@ -1,10 +1,9 @@
 // Files into the project: shown as they would be understood, then stored.
 
 import { api } from "../api.js";
-import { h, t } from "../dom.js";
+import { data, h, t } from "../dom.js";
 import { said } from "../forms.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const SHOWN_BAD = 20; // rows that were not taken
 const KINDS = {
   prompts: t("prompts"), responses: t("responses"), preference: t("preferences"), scores: t("scores of responses"),

@@ -1,10 +1,9 @@
 // Members and invitations.
 
 import { api } from "../api.js";
-import { t } from "../dom.js";
-import { bind, button, said, secretBox } from "../forms.js";
+import { data, t } from "../dom.js";
+import { bind, buttons, said, secretBox } from "../forms.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const people = document.getElementById("people");
 const member = (name) => `${data.base}/members/${encodeURIComponent(name)}`;
 
@@ -32,7 +31,7 @@ for (const row of document.querySelectorAll("tr[data-member]")) {
     });
   }
 }
-for (const element of document.querySelectorAll("#people [data-remove]"))
-  button(element, () => api("DELETE", member(element.dataset.remove)), { question: t("Take {name} out of the project? Their answers stay.", { name: element.dataset.remove }) });
-for (const element of document.querySelectorAll("#people [data-revoke]"))
-  button(element, () => api("DELETE", `${data.base}/invitations/${element.dataset.revoke}`), { question: t("Revoke this invitation? Its link stops working.") });
+buttons("#people [data-remove]", ({ remove }) => api("DELETE", member(remove)), {
+  question: ({ remove }) => t("Take {name} out of the project? Their answers stay.", { name: remove }),
+});
+buttons("#people [data-revoke]", ({ revoke }) => api("DELETE", `${data.base}/invitations/${revoke}`), { question: () => t("Revoke this invitation? Its link stops working.") });

@@ -1,10 +1,9 @@
 // Questions with a live preview.
 
-import { h, t } from "../dom.js";
+import { data, h, t } from "../dom.js";
 import { bind, readForm, said } from "../forms.js";
 import { SCREENS } from "../screens/index.js";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const SAMPLE = [
   [t("Bring the water to a boil."), t("Put the egg in and wait eight minutes."), t("Cool it under cold water.")],
   [t("Put the egg in cold water."), t("Wait until the water boils, then two minutes more."), t("Eat it.")],

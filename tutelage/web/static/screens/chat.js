@@ -1,9 +1,9 @@
 // Chat: the annotator talks, two or more models answer blind, the chosen answer goes on.
 
 import { api } from "../api.js";
-import { announce, h, randomKey, segments, t, textOf, uid } from "../dom.js";
+import { announce, h, kbd, randomKey, segments, t, textOf, uid } from "../dom.js";
 import { pairScreen } from "./pair.js";
-import { Remarks, asked, promptPart } from "./parts.js";
+import { Remarks, asked, modelButton, promptPart } from "./parts.js";
 import { rankScreen } from "./rank.js";
 
 export function chatScreen(view, ctx) {
@@ -14,14 +14,23 @@ export function chatScreen(view, ctx) {
   const place = h("div", { class: "more" });
   const id = uid("message");
   const message = h("textarea", { id, rows: 2, maxlength: 20_000, oninput: () => { drawSend(); ctx.changed(); }, placeholder: t("Write to the model") });
-  const send = h("button", { class: "primary", type: "button", onclick: say });
-  const note = h("p", { class: "hint", role: "status" });
-  const compose = h("div", { class: "card" }, h("label", { class: "label", for: id }, t("Your message"), " ", h("kbd", { "aria-hidden": "true" }, "m")), message, h("div", { class: "row" }, send, note));
+  const { button: send, note, press: say } = modelButton("", ctx, {
+    lacking: () => (message.value.trim() || opening() ? null : ["", message]),
+    writing: t("The models write…"),
+    async write() {
+      await api("POST", `${url}/turns`, { message: message.value }, { wait: 200_000 });
+      message.value = "";
+      note.textContent = "";
+      await load();
+      return note.textContent; // what went wrong in loading
+    },
+  });
+  send.classList.add("primary");
+  const compose = h("div", { class: "card" }, h("label", { class: "label", for: id }, t("Your message"), " ", kbd("m")), message, h("div", { class: "row" }, send, note));
   const satisfied = segments({ legend: t("Are you satisfied with the conversation?"), css: "compact fit beside", options: [[true, t("Yes")], [false, t("No")]], onchange: ctx.changed });
   const answerable = view.task.thread.at(-1)?.role !== "assistant"; // the models can begin with the prompt as it is
   let done = 0; // turns with a choice
   let open = null; // the turn that waits for a choice
-  if (ctx.generation || ctx.preview) { send.setAttribute("aria-disabled", "true"); note.textContent = ctx.generation ?? ""; }
 
   message.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); event.stopPropagation(); say(); }
@@ -48,26 +57,13 @@ export function chatScreen(view, ctx) {
       ctx.changed();
     } catch (error) { note.textContent = error.message; }
   }
-  async function say() {
-    if (send.getAttribute("aria-disabled") === "true") return announce(note.textContent);
-    if (!message.value.trim() && !opening()) return message.focus();
-    send.setAttribute("aria-disabled", "true");
-    note.textContent = t("The models write…");
-    try {
-      await api("POST", `${url}/turns`, { message: message.value }, { wait: 200_000 });
-      message.value = "";
-      note.textContent = "";
-      await load();
-    } catch (error) { note.textContent = error.message; }
-    finally { send.removeAttribute("aria-disabled"); }
-  }
   /** Show the candidates of a turn and ask for a choice. */
   function offer(turn) {
     const started = performance.now();
     const inner = { ...ctx, settings: { ...ctx.settings, require_scroll: false }, changed: () => { drawProblem(); ctx.changed(); } };
     const screen = (turn.task.type === "pair" ? pairScreen : rankScreen)(turn, inner);
     const problem = h("span", { class: "hint", role: "status" });
-    const choose = h("button", { class: "primary", type: "button", onclick: take }, t("Choose"), h("kbd", { "aria-hidden": "true" }, "Enter"));
+    const choose = h("button", { class: "primary", type: "button", onclick: take }, t("Choose"), kbd("Enter"));
     const key = randomKey();
     function drawProblem() {
       const now = screen.read().problem;
@@ -111,7 +107,6 @@ export function chatScreen(view, ctx) {
       drawSend();
       remarks.restore(answer);
     },
-    stop() {},
     get keys() {
       return new Proxy(own, { get: (_, key) => (open && key === "Enter" ? open.take : open?.screen.keys[key]) ?? own[key] });
     },

@@ -2,7 +2,7 @@
 
 import { diffElement } from "../diff.js";
 import { h, segments, t, textOf } from "../dom.js";
-import { Remarks, Seen, acceptable, promptPart, questionText, responseCard, stepThrough } from "./parts.js";
+import { Cards, Remarks, promptPart, questionText, stepThrough } from "./parts.js";
 
 const WORDS = {
   better: (side) => t("{side} better", { side }), slightly: (side) => t("{side} slightly better", { side }), much: (side) => t("{side} much better", { side }),
@@ -22,10 +22,7 @@ export function pairScreen(view, ctx) {
   const questions = view.task.questions;
   const steps = scale(questions.strength, questions.ties);
   const quick = questions.strength === 1;
-  const cards = [0, 1].map((position) => {
-    const accept = questions.acceptable ? acceptable(position, { ...ctx, single: false }, "ab"[position]) : null;
-    return { accept, ...responseCard(view, position, ctx, { footer: accept ? [accept.element] : [] }) };
-  });
+  const cards = new Cards(view, ctx, { key: (position) => "ab"[position] });
   const main = segments({
     legend: questionText(view.task),
     options: steps.map(([value, words], i) => [value, words, String(i + 1), words]),
@@ -37,53 +34,49 @@ export function pairScreen(view, ctx) {
         options: steps.map(([value, words]) => [value, words, undefined, `${criterion.title}: ${words}`]), onchange: ctx.changed })])
     : [];
   const remarks = new Remarks(questions, ctx);
-  const groups = [main, ...cards.map((card) => card.accept).filter(Boolean), ...criteria.map(([, group]) => group), ...(remarks.confidence ? [remarks.confidence] : [])];
-  const seen = ctx.settings.require_scroll && !ctx.preview ? new Seen(cards.map((card) => card.end), ctx.changed) : null;
+  const groups = [main, ...cards.groups(), ...criteria.map(([, group]) => group), ...(remarks.confidence ? [remarks.confidence] : [])];
   let diffing = false;
 
   function mark() {
-    const value = main.value;
-    cards[0].card.classList.toggle("picked", value < 0);
-    cards[1].card.classList.toggle("picked", value > 0);
+    cards.elements[0].classList.toggle("picked", main.value < 0);
+    cards.elements[1].classList.toggle("picked", main.value > 0);
   }
   function toggleDiff() {
     diffing = !diffing;
     const [a, b] = view.task.responses.map((response) => response.text);
-    cards.forEach((card, i) => card.body.replaceChildren(
+    cards.all.forEach((card, i) => card.body.replaceChildren(
       diffing ? diffElement(a, b, i ? "ins" : "del") : textOf(view.responses[i], ctx.raw), card.end));
   }
 
   const keys = { d: toggleDiff, j: () => stepThrough(groups, 1), k: () => stepThrough(groups, -1), ...remarks.keys };
-  ["a", "b"].forEach((key, i) => { if (cards[i].accept) keys[key] = () => cards[i].accept.choose(cards[i].accept.value !== true); });
+  if (questions.acceptable) Object.assign(keys, { a: () => cards.toggle(0), b: () => cards.toggle(1) });
   steps.forEach(([value], i) => { keys[String(i + 1)] = () => main.choose(value); });
   if (quick) Object.assign(keys, { f: () => main.choose(-1), j: () => main.choose(1) });
 
   return {
-    stage: [promptPart(view, ctx), h("div", { class: "responses two" }, cards.map((card) => card.card)),
+    stage: [promptPart(view, ctx), h("div", { class: "responses two" }, cards.elements),
       criteria.length ? h("section", { class: "card more" }, h("h2", {}, t("By criterion")), criteria.map(([, group]) => group.element)) : null,
       remarks.element],
     bar: [h("div", { class: "question" }, main.element)],
     read() {
-      const said = cards.map((card) => card.accept?.value ?? null);
       const answer = {
-        type: "pair", preference: main.value ?? 0, acceptable: questions.acceptable ? said : [],
+        type: "pair", preference: main.value ?? 0, acceptable: cards.acceptable,
         criteria: Object.fromEntries(criteria.filter(([, group]) => group.value !== undefined).map(([name, group]) => [name, group.value])),
         ...remarks.read(),
       };
       const problem = main.value === undefined ? t("Choose how they compare.")
-        : questions.acceptable && said.includes(null) ? t("Say of each response whether it is acceptable.")
-        : criteria.some(([, group]) => group.value === undefined) ? t("Compare by every criterion.") : remarks.problem ?? seen?.problem ?? null;
+        : cards.problem ?? (criteria.some(([, group]) => group.value === undefined) ? t("Compare by every criterion.") : remarks.problem ?? cards.seen.problem);
       return { answer, problem };
     },
     restore(answer) {
       if (answer.preference !== undefined && !answer.undecided) main.value = answer.preference;
-      (answer.acceptable ?? []).forEach((value, i) => { if (value !== null && cards[i].accept) cards[i].accept.value = value; });
+      cards.restore(answer);
       for (const [name, group] of criteria) if (name in (answer.criteria ?? {})) group.value = answer.criteria[name];
       remarks.restore(answer);
       mark();
     },
     draft(answer) { return { ...answer, undecided: main.value === undefined }; },
-    stop() { seen?.stop(); },
+    stop() { cards.seen.stop(); },
     keys,
     actions: [[t("Differences"), "d", toggleDiff, t("Mark the words that differ")]],
     help: [

@@ -1,6 +1,6 @@
 // What several screens share: the prompt, the cards of responses, and the questions beside the main one.
 
-import { h, letter, segments, t, textOf, uid } from "../dom.js";
+import { announce, h, kbd, letter, segments, t, textOf, uid } from "../dom.js";
 
 const ROLES = { system: t("system"), user: t("user"), assistant: t("assistant"), tool: t("tool") };
 const QUESTIONS = {
@@ -43,9 +43,10 @@ export function responseCard(view, position, ctx, { footer = [], below = [], hea
   return { card, body, end };
 }
 
-/** Watches until the end of every response has been on the screen. */
+/** Watches, where the project wants that, until the end of every response has been on the screen. */
 export class Seen {
-  constructor(ends, changed) {
+  constructor(cards, { settings, preview, changed }) {
+    const ends = settings.require_scroll && !preview ? cards.map((card) => card.end) : [];
     this.missing = new Set(ends.map((end) => end.dataset.end));
     this.single = ends.length === 1;
     this.observer = new IntersectionObserver((entries) => {
@@ -62,12 +63,56 @@ export class Seen {
   }
 }
 
-/** "Acceptable on its own?" for one response; `key` says yes, and no when pressed again. */
-export function acceptable(position, ctx, key) {
+/** The cards of all responses, each with "Acceptable on its own?" where the project asks that. */
+export class Cards {
+  /** `more(position)`: what else is in a card, as `responseCard` takes it; `key(position)`: says yes, and no when pressed again. */
+  constructor(view, ctx, { more = () => ({}), key = () => undefined } = {}) {
+    const { questions, responses } = view.task;
+    this.asks = questions.acceptable;
+    this.all = responses.map((_, position) => {
+      const accept = this.asks ? acceptable(position, responses.length === 1, key(position), ctx.changed) : null;
+      return { accept, ...responseCard(view, position, ctx, { footer: accept ? [accept.element] : [], ...more(position) }) };
+    });
+    this.seen = new Seen(this.all, ctx);
+    this.elements = this.all.map((card) => card.card);
+  }
+  /** The groups to step through, card by card; `before(position)` come before whether it is acceptable. */
+  groups(before = () => []) { return this.all.flatMap(({ accept }, position) => [...before(position), ...(accept ? [accept] : [])]); }
+  toggle(position) { const { accept } = this.all[position]; accept.choose(accept.value !== true); }
+  get acceptable() { return this.asks ? this.all.map((card) => card.accept.value ?? null) : []; }
+  get problem() { return this.acceptable.includes(null) ? t("Say of each response whether it is acceptable.") : null; }
+  restore(answer) {
+    (answer.acceptable ?? []).forEach((value, i) => { if (value !== null && this.all[i]?.accept) this.all[i].accept.value = value; });
+  }
+}
+
+function acceptable(position, single, key, onchange) {
   return segments({
-    legend: ctx.single ? t("Is the response acceptable?") : t("Is response {letter} acceptable?", { letter: letter(position) }), css: "compact fit",
-    options: [[true, t("Acceptable"), key], [false, t("Not acceptable")]], onchange: ctx.changed, hideLegend: true,
+    legend: single ? t("Is the response acceptable?") : t("Is response {letter} acceptable?", { letter: letter(position) }), css: "compact fit",
+    options: [[true, t("Acceptable"), key], [false, t("Not acceptable")]], onchange, hideLegend: true,
   });
+}
+
+/**
+ * A button by which a model writes, and beside it a note: why it cannot, that it does (`writing`), or what went wrong.
+ * `lacking` gives [words, field] where something is to be written first; `write` resolves to what the note says in the end.
+ */
+export function modelButton(words, ctx, { lacking, writing, write }) {
+  const note = h("p", { class: "hint", role: "status" }, ctx.generation ?? "");
+  const off = () => button.setAttribute("aria-disabled", "true");
+  async function press() {
+    if (button.getAttribute("aria-disabled") === "true") return announce(note.textContent);
+    const [missing, field] = lacking() ?? [];
+    if (field) { note.textContent = missing; return field.focus(); }
+    off();
+    note.textContent = writing;
+    try { note.textContent = await write(); }
+    catch (error) { note.textContent = error.message; }
+    finally { button.removeAttribute("aria-disabled"); }
+  }
+  const button = h("button", { type: "button", onclick: press }, words);
+  if (ctx.generation || ctx.preview) off();
+  return { button, note, press };
 }
 
 /** Confidence and reason, as far as the project asks for them. `about` names what the reason is for. */
@@ -80,7 +125,7 @@ export class Remarks {
     const id = uid("reason");
     this.text = questions.reason === "off" ? null : h("textarea", { id, oninput: ctx.changed, maxlength: 100_000, rows: 2 });
     this.element = h("div", { class: "more" }, this.confidence?.element, this.text
-      ? h("div", {}, h("label", { class: "label", for: id }, about, " ", h("span", { class: "soft small" }, questions.reason === "required" ? t("(required)") : t("(if you like)")), " ", h("kbd", { "aria-hidden": "true" }, "r")), this.text) : null);
+      ? h("div", {}, h("label", { class: "label", for: id }, about, " ", h("span", { class: "soft small" }, questions.reason === "required" ? t("(required)") : t("(if you like)")), " ", kbd("r")), this.text) : null);
   }
   get problem() {
     if (this.confidence && this.confidence.value === undefined) return t("Say how sure you are.");
@@ -105,4 +150,3 @@ export function stepThrough(groups, by) {
   control?.focus();
   control?.closest("fieldset, article, li")?.scrollIntoView({ block: "nearest" });
 }
-

@@ -1,7 +1,7 @@
 // Rewrite a response, or demonstrate one: an editor beside the original, and what changed.
 
 import { diffElement } from "../diff.js";
-import { h, t, uid } from "../dom.js";
+import { h, kbd, t, uid } from "../dom.js";
 import { Remarks, Seen, asked, promptPart, responseCard } from "./parts.js";
 
 export function rewriteScreen(view, ctx) {
@@ -21,21 +21,21 @@ export function rewriteScreen(view, ctx) {
   function drawSoon() { clearTimeout(timer); timer = setTimeout(draw, 120); }
   draw();
 
-  const label = h("label", { class: "label", for: id }, original === null ? t("Your response") : t("Your version"), " ", h("kbd", { "aria-hidden": "true" }, "e"));
+  const label = h("label", { class: "label", for: id }, original === null ? t("Your response") : t("Your version"), " ", kbd("e"));
   const edit = h("div", { class: "card" }, label, editor);
   const card = original === null ? null : responseCard(view, 0, ctx, { head: [h("h2", { class: "label" }, t("As it is"))] });
-  const seen = card && ctx.settings.require_scroll && !ctx.preview ? new Seen([card.end], ctx.changed) : null;
+  const seen = new Seen(card ? [card] : [], ctx);
   return {
     stage: [promptPart(view, ctx), card ? h("div", { class: "columns" }, card.card, edit) : edit,
       original === null ? null : changes, remarks.element],
     bar: [asked(view.task)],
     read() {
       const text = editor.value;
-      const problem = !text.trim() ? t("Write a response.") : text === original ? t("Change something, or skip the item.") : remarks.problem ?? seen?.problem ?? null;
+      const problem = !text.trim() ? t("Write a response.") : text === original ? t("Change something, or skip the item.") : remarks.problem ?? seen.problem;
       return { answer: { type: "rewrite", text, ...remarks.read() }, problem };
     },
     restore(answer) { editor.value = answer.text ?? ""; remarks.restore(answer); draw(); },
-    stop() { clearTimeout(timer); seen?.stop(); },
+    stop() { clearTimeout(timer); seen.stop(); },
     keys: { e: () => editor.focus(), ...remarks.keys },
     help: [["e", t("edit the text")], ...remarks.help],
   };

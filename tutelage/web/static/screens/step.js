@@ -3,7 +3,7 @@
 
 import { api } from "../api.js";
 import { announce, h, segments, t, textOf, uid } from "../dom.js";
-import { Remarks, asked, promptPart } from "./parts.js";
+import { Remarks, asked, modelButton, promptPart } from "./parts.js";
 
 const finishes = () => [["solution", t("right")], ["found-error", t("has an error")], ["bad-problem", t("the problem is broken")], ["give-up", t("I cannot tell")]];
 
@@ -26,22 +26,21 @@ export function stepScreen(view, ctx) {
     const flagged = h("input", { type: "checkbox", onchange: ctx.changed });
     const cause = h("select", { id: causeId, onchange: ctx.changed });
     const causes = h("div", { hidden: true }, h("label", { class: "label", for: causeId }, t("It follows from")), cause);
-    const note = h("p", { class: "hint", role: "status" });
-    const again = h("button", { type: "button", onclick: () => regenerate(n) }, t("Regenerate from here"));
-    if (ctx.generation || ctx.preview) {
-      again.setAttribute("aria-disabled", "true");
-      note.textContent = ctx.generation ?? "";
-    }
+    const again = modelButton(t("Regenerate from here"), ctx, {
+      lacking: () => (rewrite.value.trim() ? null : [t("Write a better step first: the model goes on from it."), rewrite]),
+      writing: t("The model writes…"),
+      write: () => regenerate(n, rewrite.value),
+    });
     const fix = h("div", { class: "fix" },
       h("div", {}, h("label", { class: "label", for: reasonId }, t("What is wrong with step {n}?", { n: n + 1 })), reason),
       causes,
       h("div", {}, h("label", { class: "label", for: rewriteId }, t("A better step")), rewrite),
       h("label", { class: "check" }, flagged, t("Unsure: somebody should look at this step")),
-      h("div", { class: "row" }, again, note));
+      h("div", { class: "row" }, again.button, again.note));
     const element = h("li", { class: "step", tabindex: "-1" },
       h("div", { class: "head" }, h("span", { class: "n" }, n + 1), h("div", { class: "text" }, textOf(text, ctx.raw)), mark.element), fix);
     element.addEventListener("focusin", () => { current = n; draw(); });
-    return { mark, reason, rewrite, flagged, cause, causes, fix, element, again, note };
+    return { mark, reason, rewrite, flagged, cause, causes, fix, element };
   });
 
   const below = h("section", { class: "card", hidden: true });
@@ -80,8 +79,7 @@ export function stepScreen(view, ctx) {
   }
   function go(n) {
     current = Math.max(0, Math.min(steps.length - 1, n));
-    const { inputs, value } = steps[current].mark;
-    inputs.get(value ?? 1).focus({ preventScroll: true });
+    steps[current].mark.focus();
     steps[current].element.scrollIntoView({ block: "nearest" });
     draw();
   }
@@ -91,26 +89,13 @@ export function stepScreen(view, ctx) {
     if (label === -1) steps[at].reason.focus();
     else if (at < last()) go(at + 1);
   }
-  async function regenerate(n) {
-    const step = steps[n];
-    if (step.again.getAttribute("aria-disabled") === "true") return announce(step.note.textContent);
-    if (!step.rewrite.value.trim()) {
-      step.note.textContent = t("Write a better step first: the model goes on from it.");
-      return step.rewrite.focus();
-    }
-    step.again.setAttribute("aria-disabled", "true");
-    step.note.textContent = t("The model writes…");
-    try {
-      const child = await api("POST", `${ctx.base}/assignments/${view.task.assignment_id}/regenerate`, { step: n, rewrite: step.rewrite.value }, { wait: 200_000 });
-      ctx.follow(child);
-      load();
-      step.note.textContent = t("Written: the new steps come next, after you submit these marks.");
-      announce(step.note.textContent);
-    } catch (error) {
-      step.note.textContent = error.message;
-    } finally {
-      step.again.removeAttribute("aria-disabled");
-    }
+  async function regenerate(n, rewrite) {
+    const url = `${ctx.base}/assignments/${view.task.assignment_id}/regenerate`;
+    ctx.follow(await api("POST", url, { step: n, rewrite }, { wait: 200_000 }));
+    load();
+    const said = t("Written: the new steps come next, after you submit these marks.");
+    announce(said);
+    return said;
   }
 
   draw();

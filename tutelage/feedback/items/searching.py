@@ -1,0 +1,162 @@
+"""Searching items: what may be asked for, as conditions on `Item`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, or_, select
+
+from tutelage.feedback.asking.payloads import LARGEST_ID, ItemType, Model, Short
+from tutelage.feedback.items.conflicts import APART, conflicts
+from tutelage.store.current import IS_CURRENT, IS_VOTE
+from tutelage.store.schema import (
+    Annotation,
+    Annotator,
+    GenerationRun,
+    Item,
+    ItemResponse,
+    ModelRef,
+    PromptRow,
+    ResponseRow,
+    folded,
+)
+from tutelage.store.schema_feedback import Acceptance, Flag, Gold, ItemTag, StepMarkRow
+
+State = Literal[
+    "",
+    "any",
+    "unanswered",
+    "partial",
+    "complete",
+    "conflict",
+    "flagged",
+    "gold",
+    "closed",
+    "reserved",
+    "redacted",
+]
+Said = Literal["", "first", "second", "tie", "not-acceptable", "wrong-step", "reason"]
+Agreement = Literal["", "agree", "differ", "far-apart"]
+MOST_LINES = 500  # of a page
+OPEN_FLAG = Flag.resolved_at.is_(None)
+
+
+class Query(Model):
+    """What to look for; what is empty is not asked.  Everything given must fit; `annotator` and `answer` the same answer."""
+
+    text: Short = ""  # in the prompt, a response or the reason of an answer, without case
+    type: ItemType | Literal[""] = ""
+    state: State = ""
+    model: Short = ""
+    annotator: Short = ""
+    answer: Said = ""
+    agreement: Agreement = ""  # of items with two answers or more
+    tag: Short = ""
+    task: Short = ""
+    split: Short = ""
+    run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0  # generation run
+    after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0  # item id of the last line of the page before
+    limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
+
+
+def ids_of(connection: Connection, project_id: int, query: Query) -> list[int]:
+    """All items that fit (`after` and `limit` aside), in order."""
+    fitting = select(Item.id).where(Item.project_id == project_id, *_filters(connection, project_id, query))
+    return list(connection.scalars(fitting.order_by(Item.id)))
+
+
+def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[ColumnElement[bool]]:
+    if query.type:
+        yield Item.type == query.type
+    if query.text:
+        yield _has_text(connection, project_id, folded(query.text))
+    if query.model:
+        yield _responses().join(GenerationRun).join(ModelRef).where(ModelRef.name == query.model).exists()
+    if query.run:
+        yield _responses().where(ResponseRow.generation_run_id == query.run).exists()
+    prompts = select(PromptRow.id).where(PromptRow.project_id == project_id)
+    for wanted, column in ((query.task, PromptRow.task), (query.split, PromptRow.split)):
+        if wanted:
+            yield Item.prompt_id.in_(prompts.where(column == wanted))
+    if query.tag:
+        yield select(ItemTag.tag).where(ItemTag.item_id == Item.id, ItemTag.tag == query.tag).exists()
+    if query.annotator or query.answer:
+        yield _has_answer(query)
+    if query.agreement:
+        yield from _agree(connection, project_id, query.agreement)
+    if query.state == "conflict":
+        yield _among(sorted(conflicts(connection, project_id)))
+    elif query.state not in ("", "any"):
+        yield _in_state(query.state)
+
+
+def _has_text(connection: Connection, project_id: int, wanted: str) -> ColumnElement[bool]:
+    """Plain containing: nothing in `wanted` is a wildcard."""
+    find = func.instr if connection.dialect.name == "sqlite" else func.strpos
+    of_project = PromptRow.project_id == project_id
+    reasons = select(Annotation.item_id, Annotation.reason).join(Item)
+    reasons = reasons.where(Item.project_id == project_id, Annotation.reason != "")
+    said = {item for item, reason in connection.execute(reasons) if wanted in folded(reason or "")}
+    responses = select(ItemResponse.item_id).join(ResponseRow).join(PromptRow).where(of_project)
+    return or_(
+        Item.prompt_id.in_(select(PromptRow.id).where(of_project, find(PromptRow.search, wanted) > 0)),
+        Item.id.in_(responses.where(find(ResponseRow.search, wanted) > 0)),
+        _among(sorted(said)),
+    )
+
+
+def _has_answer(query: Query) -> ColumnElement[bool]:
+    """A current answer by `annotator` that says `answer`."""
+    found = select(Annotation.id).where(Annotation.item_id == Item.id, IS_VOTE, IS_CURRENT)
+    if query.annotator:
+        found = found.join(Annotator).where(Annotator.name == query.annotator)
+    if query.answer:
+        refused = select(Acceptance.slot).where(Acceptance.acceptable.is_(False))
+        wrong = select(StepMarkRow.step).where(StepMarkRow.label == -1)
+        said: dict[str, ColumnElement[bool]] = {
+            "first": Annotation.preference < 0,
+            "second": Annotation.preference > 0,
+            "tie": Annotation.preference == 0,
+            "not-acceptable": refused.where(Acceptance.annotation_id == Annotation.id).exists(),
+            "wrong-step": wrong.where(StepMarkRow.annotation_id == Annotation.id).exists(),
+            "reason": Annotation.reason != "",
+        }
+        found = found.where(said[query.answer])
+    return found.correlate(Item).exists()
+
+
+def _agree(connection: Connection, project_id: int, wanted: Agreement) -> Iterable[ColumnElement[bool]]:
+    apart = conflicts(connection, project_id, full=False)
+    least = APART if wanted == "far-apart" else 0.0
+    some = _among(sorted(item for item, share in apart.items() if share >= least))
+    yield Item.n_done >= 2
+    yield ~some if wanted == "agree" else some
+
+
+def _in_state(state: State) -> ColumnElement[bool]:
+    open_flag = select(Flag.id).where(Flag.item_id == Item.id, OPEN_FLAG)
+    gone = select(PromptRow.id).where(PromptRow.id == Item.prompt_id, PromptRow.redacted_at.is_not(None))
+    states: dict[str, ColumnElement[bool]] = {
+        "unanswered": Item.n_done == 0,
+        "partial": (Item.n_done > 0) & (Item.n_done < Item.overlap),
+        "complete": Item.n_done >= Item.overlap,
+        "flagged": open_flag.exists(),
+        "gold": select(Gold.item_id).where(Gold.item_id == Item.id).exists(),
+        "closed": Item.closed.is_(True),
+        "reserved": Item.reserved.is_(True),
+        "redacted": gone.exists() | _responses().where(ResponseRow.redacted_at.is_not(None)).exists(),
+    }
+    return states[state]
+
+
+def _among(ids: Sequence[int]) -> ColumnElement[bool]:
+    """Written out, since databases limit how many values a statement has."""
+    return Item.id.in_(
+        bindparam(None, list(ids), type_=Integer, expanding=True, unique=True, literal_execute=True)
+    )
+
+
+def _responses() -> Any:
+    return select(ResponseRow.id).join(ItemResponse).where(ItemResponse.item_id == Item.id).correlate(Item)
