@@ -76,7 +76,7 @@ def _settings(work: Work) -> dict[str, Any]:
         return given | {
             "prompts": str(work.data),
             "model": str(work.policy),
-            "reward_model": str(work.scalar),
+            "reward": str(work.scalar),
             "max_new_tokens": work.kind.response,
             "inner_epochs": PPO_EPOCHS,
             "max_approx_kl": 1e9,  # every epoch is done, as on the other side

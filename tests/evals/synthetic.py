@@ -199,7 +199,7 @@ def demo(root: Path, hostile: str = "") -> Path:
         minute=18,
         inputs={
             "model": sft / "model",
-            "reward_model": rm / "model",
+            "reward": rm / "model",
             "prompts": world / "prompts_train.jsonl",
         },
         metrics=ppo_metrics,

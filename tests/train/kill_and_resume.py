@@ -137,7 +137,7 @@ def main(folder: Path, seed: int) -> None:
             "ppo",
             {
                 "model": folder / "sft",
-                "reward_model": folder / "reward",
+                "reward": folder / "reward",
                 "prompts": f"{world}/prompts_train.jsonl",
                 "eval_prompts": f"{world}/prompts_heldout.jsonl",
                 "batch_size": 8,

@@ -60,7 +60,7 @@ def ppo(base: str, reward_model: Path, out: Path, steps: int, **changes: object)
     given = {
         **SHARED,
         "model": base,
-        "reward_model": str(reward_model),
+        "reward": str(reward_model),
         "prompts": str(out.parent / "pairs.jsonl"),
         "out": out,
         "batch_size": 4,

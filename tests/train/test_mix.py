@@ -82,7 +82,7 @@ def test_ppo_with_text_logs_both(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text * 9}) + "\n" for text in texts))
     settings = PPOSettings(
         model=str(tmp_path / "base"),
-        reward_model=str(tmp_path / "reward"),
+        reward=str(tmp_path / "reward"),
         prompts=str(tmp_path / "p.jsonl"),
         mix_data=str(tmp_path / "t.jsonl"),
         mix_batch_size=2,

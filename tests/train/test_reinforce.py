@@ -256,7 +256,7 @@ def command_settings(tmp_path: Path, **changes: Any) -> ReinforceSettings:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     values = {
         "model": str(tmp_path / "base"),
-        "reward_model": str(tmp_path / "reward"),
+        "reward": str(tmp_path / "reward"),
         "prompts": str(tmp_path / "p.jsonl"),
         "out": tmp_path / "run",
         "batch_size": 4,

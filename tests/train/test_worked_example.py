@@ -50,7 +50,7 @@ def test_it_runs_as_a_command_does_and_again_to_the_same_bits(tmp_path: Path) ->
         settings = gradient.GradientSettings(
             out=tmp_path / name,
             model=str(tmp_path / "base"),
-            reward_model=str(tmp_path / "reward"),
+            reward=str(tmp_path / "reward"),
             prompts=str(tmp_path / "prompts.jsonl"),
             eval_prompts=str(tmp_path / "prompts.jsonl"),
             batch_size=4,

@@ -29,17 +29,19 @@ if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a 
 
     from tutelage.judges.calibration import Calibration
     from tutelage.judges.reward_model import RewardModelJudge
+    from tutelage.models.policy import ScalarModule
     from tutelage.parallel import World
 
 GOLD = "tutelage.worlds.gold:GoldStandard"
 
 
 class Reader(NamedTuple):
-    """Where reward models compute, and whose tokens they are given (`build_judge`)."""
+    """Where reward models compute, whose tokens they are given, and how they are loaded (`build_judge`)."""
 
     world: World | None
     tokenizer: PreTrainedTokenizerBase | None
     max_tokens: int
+    load: Callable[[str], ScalarModule] | None
 
 
 def build_judge(
@@ -47,18 +49,20 @@ def build_judge(
     world: World | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_tokens: int = 8192,
+    load: Callable[[str], ScalarModule] | None = None,
 ) -> Judge:
     """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
     world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
     makes when called.  http://... and https://...: an endpoint (`judges/remote.py`).  Anything else: a reward model's run
     folder, folder or hub name, which computes in `world` (default: this machine), and scores the token ids of a policy
-    with this `tokenizer` as they are.  docs/rewards-mixing.md has the options.
+    with this `tokenizer` as they are; `load` gives its module where it is to share weights with others.
+    docs/rewards-mixing.md has the options.
 
     Raises ValueError when there is no such judge, or it has no such option.
     """
     parts = read_parts(spec)  # all are understood before the first is loaded
-    reader = Reader(world, tokenizer, max_tokens)
+    reader = Reader(world, tokenizer, max_tokens, load)
     if not isinstance(spec, str):
         return _mix(parts, reader)
     return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
@@ -132,11 +136,16 @@ def _reward_model(path: str, reader: Reader) -> RewardModelJudge:
     from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.loading import load_scalar, load_tokenizer
     from tutelage.parallel import World
+    from tutelage.runs import result_folder
 
     world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_scalar(path, dtype=world.dtype, device=world.device, fresh_head=False)
+    folder = result_folder(path)
+    if reader.load is None:
+        model = load_scalar(folder, dtype=world.dtype, device=world.device, fresh_head=False)
+    else:
+        model = reader.load(path)
     return RewardModelJudge(
-        model, load_tokenizer(path), reader.tokenizer, world, reader.max_tokens, name=path
+        model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens, name=path
     )
 
 

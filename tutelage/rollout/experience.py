@@ -19,8 +19,9 @@ from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, TokenLogprobs
+from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
-from tutelage.records import Prompt, Response
+from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.generator import Generator, Sampling
 from tutelage.settings.rl import RLSettings
 
@@ -37,13 +38,14 @@ class Experience:
 
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
     before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
-    `loss_mask`.  scores: float32 [B].  group: int64 [B], which of the step's prompts each response answers.  live:
+    `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last token of a response or at the places that it
+    scored.  judged: what it said in full.  group: int64 [B], which of the step's prompts each response answers.  live:
     `old_logprobs` with the graph of the forward that gave them, where one was asked for and one micro-batch held everything.
     """
 
     responses: list[Response]
     batch: TokenBatch
-    scores: Tensor
+    judged: list[Score]
     group: Tensor
     live: Tensor | None = None
 
@@ -51,6 +53,16 @@ class Experience:
     def lengths(self) -> list[int]:
         """Tokens of each response."""
         return [len(response.ids) for response in self.responses]
+
+    @property
+    def scores(self) -> Tensor:
+        """float32 [B]: the score of each response; the sum over its places where it has several."""
+        return segment_sum(self.batch.per_token["scores"], self.batch.lengths)
+
+    @property
+    def token_scores(self) -> Tensor:
+        """float32 [M]: the scores that stand at the response tokens."""
+        return self.batch.per_token["scores"][self.batch.loss_mask]
 
     @property
     def log_ratio(self) -> Tensor:
@@ -92,6 +104,7 @@ class Experience:
         sampled = self.batch.per_token["sampled_logprobs"]
         gap = (sampled - self.batch.per_token["old_logprobs"])[self.batch.loss_mask].abs()
         return {
+            **self._parts(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
             "objective/kl": kl,
@@ -105,6 +118,14 @@ class Experience:
             "sampling/sampling_logp_difference/max": gap.max().item(),
             "sampling/sampling_logp_difference/share": (gap > GAP).float().mean().item(),
         }
+
+    def _parts(self) -> dict[str, float]:
+        """The mean of every part of the scores over the responses that it applies to."""
+        parts: dict[str, list[float]] = {}
+        for score in self.judged:
+            for name, value in score.parts.items():
+                parts.setdefault(name, []).append(value)
+        return {f"objective/scores/{name}": float(np.mean(values)) for name, values in parts.items()}
 
 
 class Rollouts:
@@ -125,13 +146,17 @@ class Rollouts:
         console: Console,
     ) -> None:
         self._policy, self._ref, self._generator, self._prompts = policy, ref, generator, prompts
-        self._judge = Ends(judge, settings.missing_eos_score)
+        missing = settings.missing_eos_score
+        self._judge = judge if missing is None else Ends(judge, missing)
         self._settings, self._world, self._console = settings, world, console
 
     @property
     def kept(self) -> dict[str, nn.Module]:
         """What changes in here as a run goes on, by name: it belongs into every checkpoint."""
-        return {"reference": self._ref} if self._ref is not None and self._settings.ref_refresh else {}
+        kept: dict[str, nn.Module] = {}
+        if self._ref is not None and self._settings.ref_refresh:
+            kept["reference"] = self._ref
+        return kept if self._judge.state is None else {**kept, "judge": self._judge.state}
 
     def collect(self, step: int, live: bool = False) -> Experience:
         """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
@@ -143,7 +168,9 @@ class Rollouts:
         if settings.ref_refresh and step and step % settings.ref_refresh == 0:
             self._refresh_reference()
         rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
-        return self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
+        found = self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
+        self._judge.learn(found.judged)
+        return found
 
     def answer(self, prompts: Sequence[Prompt]) -> Experience:
         """One response to each of these prompts, always with the same draws: for evaluation."""
@@ -156,27 +183,33 @@ class Rollouts:
         responses = self._generate(prompts, step, samples)
         per_response = [row for row in rows for _ in range(samples)]
         batch = response_batch(responses, per_response).to(self._world.device)
-        scores = [self._bounded(score.value) for score in scores_of(self._judge, responses)]
+        judged = scores_of(self._judge, responses)
         kept = self._live(batch) if live else None
         old = self._pass(self._policy, batch) if kept is None else kept.detach()
         fields = {
             "old_logprobs": old,
             "ref_logprobs": self._ref_logprobs(batch),
-            "sampled_logprobs": _sampled(responses, batch),
+            "sampled_logprobs": _at_tokens([r.logprobs for r in responses], batch),
+            "scores": _at_tokens(
+                [self._placed(*each) for each in zip(judged, responses, strict=True)], batch
+            ),
         }
         group = torch.arange(len(prompts)).repeat_interleave(samples)
         device = self._world.device
         return Experience(
             responses,
             batch.with_fields(**fields),
-            torch.tensor(scores, dtype=torch.float32, device=device),
+            judged,
             group.to(device),
             kept,
         )
 
-    def _bounded(self, score: float) -> float:
-        most = self._settings.score_clip
-        return min(max(score, -most), most) if most else score
+    def _placed(self, score: Score, response: Response) -> list[float]:
+        """The score at every token of a response, within its bounds."""
+        most, places = self._settings.score_clip or float("inf"), [0.0] * len(response.ids)
+        for token, value in score.at or ((len(places) - 1, score.value),):
+            places[token] += min(max(value, -most), most)
+        return places
 
     @torch.no_grad()
     def _refresh_reference(self) -> None:
@@ -226,7 +259,7 @@ class Rollouts:
         return found.logprobs
 
 
-def _sampled(responses: Sequence[Response], batch: TokenBatch) -> Tensor:
-    """float32 [N]: the sampler's own log-probabilities."""
-    values = torch.tensor([logprob for r in responses for logprob in r.logprobs], device=batch.device)
+def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:
+    """float32 [N]: a value for each token of each response, 0 elsewhere."""
+    values = torch.tensor([value for row in rows for value in row], device=batch.device)
     return torch.zeros(sum(batch.lengths), device=batch.device).masked_scatter(batch.loss_mask, values)

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 # Settings that many commands have, in the order in which people think of them: from what, to where, how much, how long.
 FIRST = (
-    "stages", "model", "models", "reward_model", "data", "prompts", "eval_data", "eval_prompts", "file", "kind", "project",
+    "stages", "model", "models", "reward", "data", "prompts", "eval_data", "eval_prompts", "file", "kind", "project",
     "store", "out", "batch_size", "samples", "learning_rate", "epochs", "max_steps", "max_length", "max_new_tokens",
 )  # fmt: skip
 

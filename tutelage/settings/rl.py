@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from tutelage.settings.base import setting
-from tutelage.settings.groups import GeneratingSettings, RowSettings, Source, run_folder
+from tutelage.settings.base import Made, setting
+from tutelage.settings.groups import GeneratingSettings, Reward, RowSettings, Source, run_folder
+from tutelage.settings.judges import same_reward
 from tutelage.settings.presets import PRESETS
 from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
@@ -18,7 +19,10 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
     """What every command has that samples responses, scores them and learns from the scores."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
-    reward_model: str = setting("runs/reward", "Run folder or checkpoint of the reward model.")
+    reward: Reward = setting(
+        "runs/reward",
+        "Who scores: a reward model's run folder or checkpoint, another judge, or a list of judges that are mixed.",
+    )
     prompts: Source = setting(..., "Prompts to practise on: a file, a glob, or hub:OWNER/NAME.")
     eval_prompts: Source = setting("", "Prompts for evaluation; empty skips it.")
     batch_size: int = setting(64, "Prompts per step.", unit="prompts", ge=1)
@@ -54,9 +58,10 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         everyday=False,
         ge=0,
     )
-    missing_eos_score: float = setting(
+    missing_eos_score: float | None = setting(
         -1.0,
-        "Score of a response without an end, in standard deviations of the reward model's scores.",
+        "Score of a response without an end, in units of the reward: a reward model's are standard deviations; null: it is "
+        "scored like any other.",
         everyday=False,
     )
     clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", everyday=False, gt=0, lt=1)
@@ -111,6 +116,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
     )
     adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", everyday=False, gt=0)
 
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What changes no score of a reward, such as a timeout, may change."""
+        if name == "reward" and same_reward(before["reward"], self.reward):
+            return None
+        return super().refuses(name, before, made)
+
     @model_validator(mode="after")
     def _has_one_control_of_the_kl(self) -> Self:
         if self.kl_target and self.kl_budget:
@@ -133,6 +144,12 @@ class PPOSettings(RLSettings):
     out: Path = run_folder("runs/ppo")
     value_clip: float = setting(
         0.2, "Values may move so far from the old ones before they are clipped.", everyday=False, gt=0
+    )
+    critic: str = setting(
+        "auto",
+        "What the critic starts from: a reward model; policy (the policy's start, with a head of zeros); auto: the first reward "
+        "model of the reward that reads the policy's tokens, else policy.",
+        everyday=False,
     )
     critic_learning_rate: float = setting(
         0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0

@@ -29,6 +29,7 @@ from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
 from tutelage.rollout.sample import GROUP
 from tutelage.runs import result_folder
 from tutelage.settings.groups import PlanSettings
+from tutelage.settings.judges import paths_in
 from tutelage.settings.rl import PPOSettings, RLSettings
 from tutelage.settings.rollout import SampleSettings
 from tutelage.settings.train import (
@@ -126,17 +127,29 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
 
 def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict[str, Any]) -> list[Role]:
     """What stands around a policy that learns by practising; with adapters frozen weights are shared."""
-    judge = result_folder(settings.reward_model)
-    critic = isinstance(settings, PPOSettings)
-    if settings.lora_rank:
-        adapter = read_adapter(Path(judge).parent / "adapter")
+    models = [result_folder(path) for path in paths_in(settings.reward)]
+    found: list[Role] = []
+    if isinstance(settings, PPOSettings):
+        found.append(_critic(settings, start, models, own))
+    if not settings.lora_rank:
+        found.append(Role("reference", start))
+    for number, path in enumerate(models, 1):
+        adapter = read_adapter(Path(path).parent / "adapter") if settings.lora_rank else None
+        name = "reward model" if len(models) == 1 else f"reward model {number}"
         base = "policy" if adapter and adapter.is_on(start) else ""
-        beside = [Role("critic", judge, "values", beside="reward model", **own)] if critic else []
-        return [*beside, Role("reward model", judge, "scores", dtype=arithmetic, beside=base)]
-    found = [Role("critic", judge, "values", **own)] if critic else []
-    found += [Role("reference", start), Role("reward model", judge, "scores", dtype=arithmetic)]
-    copied = arithmetic != torch.float32
+        found.append(Role(name, path, "scores", dtype=arithmetic, beside=base))
+    copied = not settings.lora_rank and arithmetic != torch.float32
     return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
+
+
+def _critic(settings: PPOSettings, start: str, models: Sequence[str], own: dict[str, Any]) -> Role:
+    """As `ppo.make_critic` chooses it, taking for granted that a reward model reads the policy's tokens."""
+    from_policy = settings.critic == "policy" or (settings.critic == "auto" and not models)
+    if from_policy:
+        return Role("critic", start, "values", beside="policy" if settings.lora_rank else "", **own)
+    path = models[0] if settings.critic == "auto" else result_folder(settings.critic)
+    beside = "reward model" if settings.lora_rank and len(models) == 1 else ""
+    return Role("critic", path, "values", beside=beside, **own)
 
 
 def _start(settings: PretrainSettings) -> Source:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.judges.calibration import Calibration
-from tutelage.models.loading import load_tokenizer, same_tokenizer
+from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
+from tutelage.models.lora import share_frozen
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
@@ -35,7 +36,7 @@ from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import BEST, on_policy
+from tutelage.train.onpolicy import BEST, OnPolicy, on_policy
 from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
 from tutelage.train.stage import export
 
@@ -72,7 +73,6 @@ class PPO:
             "policy": policy,
             "critic": critic.model,
             "kl_controller": self._controller,
-            "calibration": critic.calibration,
             **rollouts.kept,
         }
         self._policy, self._critic, self._rollouts = policy, critic, rollouts
@@ -121,7 +121,7 @@ class PPO:
         """Whitened advantages and returns, float32 [N]."""
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
         charged = charges(experience, kl_coef, settings.entropy_coef)
-        rewards = token_rewards(charged, experience.scores, lengths, settings.whiten_rewards)
+        rewards = token_rewards(charged, experience.token_scores, lengths, settings.whiten_rewards)
         real = mask_from_lengths(lengths).to(values.device)
         advantages, returns = gae(
             rewards, pad(values[mask], lengths), real, gamma=settings.gamma, gae_lambda=settings.gae_lambda
@@ -143,17 +143,11 @@ class PPO:
 
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
-    start, reward_path = on_policy(settings, world, run), result_folder(settings.reward_model)
-    if not same_tokenizer(start.tokenizer, load_tokenizer(reward_path)):
-        raise ValueError(
-            f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its tokenizer "
-            f"differs from that of {settings.model}: train the reward model from the same base."
-        )
-    policy_path = result_folder(settings.model)
-    model = start.setup.critic(reward_path, start.policy, policy_path, start.reward_model)
-    critic = Critic(model, start.calibration)
+    start = on_policy(settings, world, run)
     algorithm, place = start.with_text(
-        PPO(start.policy, critic, start.rollouts, settings, world, run.log), settings, run
+        PPO(start.policy, make_critic(settings, start), start.rollouts, settings, world, run.log),
+        settings,
+        run,
     )
     fit(
         algorithm,
@@ -167,3 +161,32 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         place=place,
     )
     return export(run, start.policy, start.tokenizer, settings)
+
+
+def make_critic(settings: Settings, start: OnPolicy) -> Critic:
+    """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
+    readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
+    chosen = settings.critic
+    if chosen == "auto":
+        chosen = readers[0] if readers else "policy"
+    policy_path = result_folder(settings.model)
+    if chosen == "policy":
+        model = start.setup.scalar(policy_path, start.tokenizer)
+        with torch.no_grad():
+            model.head.weight.zero_()
+            if model.head.bias is not None:
+                model.head.bias.zero_()
+        return Critic(share_frozen(start.policy, model), Calibration((0.0, 1.0)))
+    path = result_folder(chosen)
+    if not same_tokenizer(start.tokenizer, load_tokenizer(path)):
+        raise ValueError(
+            f"the critic starts from {path} and must read the policy's tokens, but its tokenizer differs from that of "
+            f"{settings.model}: take a reward model that was trained from the same base, or critic=policy."
+        )
+    model = start.setup.critic(path, start.policy, policy_path, start.reward_models.get(path))
+    state = (
+        start.judge.state
+    )  # of a single reward model: its units are those of the scores, perhaps yet to be measured
+    if path in start.reward_models and isinstance(state, Calibration):
+        return Critic(model, state)
+    return Critic(model, Calibration(score_normalisation(model)))

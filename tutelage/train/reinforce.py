@@ -75,7 +75,7 @@ class Reinforce:
         real = mask_from_lengths(lengths).to(mask.device)
         estimator = self._kl if self._kl_place else "k1"
         charged = charges(experience, kl_coef, settings.entropy_coef, estimator)
-        rewards = token_rewards(charged, experience.scores, lengths)
+        rewards = token_rewards(charged, experience.token_scores, lengths)
         whole = rewards.double().sum(1)
         base, spread = baseline(whole, experience.group, settings.advantage)
         paid = (
