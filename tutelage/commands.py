@@ -168,6 +168,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "raft",
+        "tutelage.train.raft",
+        "rl.RaftSettings",
+        "Fine-tune a policy on the best of its own responses.",
+        "Learning from feedback",
+    ),
+    Command(
         "dpo",
         "tutelage.train.dpo",
         "train.DPOSettings",

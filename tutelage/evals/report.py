@@ -31,7 +31,7 @@ from tutelage.settings.evals import ReportSettings as Settings
 NO_FIGURE = Markup("")
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
-PRACTISING = ("ppo", "reinforce")  # commands that learn from scores of their own responses
+PRACTISING = ("ppo", "reinforce", "raft")  # commands that learn from scores of their own responses
 
 
 @dataclass

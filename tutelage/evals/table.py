@@ -17,6 +17,7 @@ MAIN = {
     "reward": ("accuracy", "eval_accuracy", "loss"),
     "ppo": ("eval_objective/scores", "objective/scores"),
     "reinforce": ("eval_objective/scores", "objective/scores"),
+    "raft": ("eval_objective/scores", "objective/scores"),
     "dpo": ("eval_rewards/accuracies", "rewards/accuracies", "loss"),
 }
 SHOWN_PARENTS = 2

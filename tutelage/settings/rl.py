@@ -163,6 +163,35 @@ class PPOSettings(RLSettings):
     )
 
 
+class RaftSettings(RLSettings):
+    """Fine-tune the policy on the best of its own responses, step after step (RAFT)."""
+
+    out: Path = run_folder("runs/raft")
+    batch_size: int = setting(16, "Prompts per step.", unit="prompts", ge=1)
+    samples: int = setting(8, "Responses per prompt and step.", unit="responses", ge=2)
+    learning_rate: float = setting(2e-5, "Peak learning rate of AdamW.", gt=0)
+    inner_epochs: int = setting(1, "Passes over each step's best responses.", unit="epochs", ge=1)
+    keep: int = setting(
+        1,
+        "Responses that are trained on, of each prompt; of the batch as many on average.",
+        unit="responses",
+        ge=1,
+    )
+    select: Literal["prompt", "batch", "random"] = setting(
+        "prompt",
+        "The best of each prompt; of the whole batch, which favours easy prompts; or any, which shows what choosing is worth.",
+    )
+    deduplicate: bool = setting(True, "Equal responses to a prompt are trained on once.", everyday=False)
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Self:
+        if self.keep >= self.samples:
+            raise ValueError(
+                f"keep={self.keep} of samples={self.samples} leaves nothing to choose: set keep lower, or samples higher"
+            )
+        return self
+
+
 Advantage = Literal["none", "batch", "leave-one-out", "group", "group-std"]
 Clip = Literal["none", "token", "sequence", "sequence-mean"]
 Reduction = Literal["token-mean", "sequence-sum", "sequence-mean", "constant"]

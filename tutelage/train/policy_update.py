@@ -41,7 +41,7 @@ def passes(batch: TokenBatch, first: Mapping[str, Tensor], settings: RLSettings,
             update = batch if settings.minibatches == 1 else batch.take(part.tolist())
             moved = yield [update.with_fields(**first)]
             first = {}
-            if moved["policy/approxkl_avg"] > settings.max_approx_kl:
+            if moved.get("policy/approxkl_avg", 0.0) > settings.max_approx_kl:
                 return
 
 
