@@ -171,7 +171,7 @@ COMMANDS = (
         "raft",
         "tutelage.train.raft",
         "rl.RaftSettings",
-        "Fine-tune a policy on the best of its own responses.",
+        "Fine-tune a policy on its own best responses.",
         "Learning from feedback",
     ),
     Command(

@@ -170,7 +170,9 @@ class RaftSettings(RLSettings):
     batch_size: int = setting(16, "Prompts per step.", unit="prompts", ge=1)
     samples: int = setting(8, "Responses per prompt and step.", unit="responses", ge=2)
     learning_rate: float = setting(2e-5, "Peak learning rate of AdamW.", gt=0)
-    inner_epochs: int = setting(1, "Passes over each step's best responses.", unit="epochs", ge=1)
+    inner_epochs: int = setting(
+        1, "Passes over each step's best responses.", unit="epochs", everyday=False, ge=1
+    )
     keep: int = setting(
         1,
         "Responses that are trained on, of each prompt; of the batch as many on average.",
@@ -180,6 +182,7 @@ class RaftSettings(RLSettings):
     select: Literal["prompt", "batch", "random"] = setting(
         "prompt",
         "The best of each prompt; of the whole batch, which favours easy prompts; or any, which shows what choosing is worth.",
+        everyday=False,
     )
     deduplicate: bool = setting(True, "Equal responses to a prompt are trained on once.", everyday=False)
 
