@@ -6,6 +6,7 @@ result to a pipe; whoever has not ended when the time is up is killed.  It ends 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -80,8 +81,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's; it closes our input
     kind = sys.argv[1]
     if kind == "maths":
-        from tutelage.judges.verify.apart.symbols import start
+        from tutelage.judges.verify.apart.symbols import start, warm_up
+
+        warm_up()
     else:
         from tutelage.judges.verify.apart.run_code import start
+    gc.freeze()  # children share the memory of what is here, as long as nobody counts in it
     sys.path.pop(0)  # this project is not for the code that runs here
     serve(start)
