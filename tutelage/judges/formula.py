@@ -29,7 +29,7 @@ from tutelage.settings.rules import (
 
 Rule = Callable[[Response], Score | None]
 
-WORD = re.compile(r"\w+(?:['’]\w+)*")
+WORD = re.compile(r"\w+(?:['’]\w+|(?<=[0-9])[.,][0-9]+)*")  # it's, 3.50
 SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]")
 VOWELS = re.compile(r"[aeiouy]+")
 

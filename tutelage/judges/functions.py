@@ -72,7 +72,9 @@ class RewardFunction(Judge):
                 f"needs {missing!r}, but no prompt has such a column in its reference", responses[0]
             )
         return (
-            values if self._takes_all else {name: value for name, value in values.items() if name in self._named}
+            values
+            if self._takes_all
+            else {name: value for name, value in values.items() if name in self._named}
         )
 
     def _call(self, arguments: dict[str, list[Any]]) -> Any:

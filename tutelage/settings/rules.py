@@ -1,6 +1,6 @@
 """The options of judges that are rules: formulas and verifiers.
 
-    reward: [{judge: "formula:length", target: 100, weight: 0.1}, {judge: "verify:numeric", tolerance: 0.01}]
+reward: [{judge: "formula:length", target: 100, weight: 0.1}, {judge: "verify:numeric", tolerance: 0.01}]
 """
 
 from __future__ import annotations

@@ -83,9 +83,7 @@ def exact(name: str, options: ExactOptions) -> Verifier[set[str]]:
 
     def check(pairs: Sequence[tuple[str, set[str]]]) -> list[Score]:
         found = [(extract(text, options.extract), right) for text, right in pairs]
-        return [
-            UNREADABLE if answer is None else verdict(plain(answer) in right) for answer, right in found
-        ]
+        return [UNREADABLE if answer is None else verdict(plain(answer) in right) for answer, right in found]
 
     return Verifier(name, truth, check)
 
@@ -139,8 +137,8 @@ def is_close(number: Number, right: Number, tolerance: float) -> bool:
         hundredth = Fraction(1, 100)
         readings += [(number.value * hundredth, right.value) if number.percent
                      else (number.value, right.value * hundredth)]  # fmt: skip
-    allowed = Fraction(tolerance)
-    return any(abs(a - b) <= allowed * max(1, abs(b)) for a, b in readings)
+    allowed: Fraction = Fraction(str(tolerance))  # 0.03 is three hundredths, which no float is
+    return any(abs(a - b) <= allowed * max(Fraction(1), abs(b)) for a, b in readings)
 
 
 def _last_number_text(text: str) -> str | None:

@@ -21,7 +21,9 @@ LETTER = r"[\[(*_{]*(?P<letter>[A-Za-z])(?![\w'’])[\])*_}]*[.:)]?"
 FIRST = re.compile(rf" *{LETTER}")
 # One more, behind a comma, "and", "or" or a bracket; what goes on with a word in small letters is a sentence ("B, I think").
 NEXT = re.compile(rf" *(?:,? *\b(?:and|or)\b|[,;&+/]|(?=[\[(])) *{LETTER}(?! +(?!(?:and|or)\b)[a-z])")
-OPTION = re.compile(r"\s*(?:[\[(*_]+[A-Za-z][\])*_]|[A-Za-z][.:)])")  # as an option is written: (B) ...  B. ...
+OPTION = re.compile(
+    r"\s*(?:[\[(*_]+[A-Za-z][\])*_]|[A-Za-z][.:)])"
+)  # as an option is written: (B) ...  B. ...
 
 
 def choice(name: str, options: ChoiceOptions) -> Verifier[Letters]:

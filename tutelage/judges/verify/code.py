@@ -33,7 +33,9 @@ def code(name: str, options: CodeOptions) -> Verifier[Tests]:
     def check(pairs: Sequence[tuple[str, Tests]]) -> list[Score]:
         sources = [code_in(text) for text, _ in pairs]
         asked = [number for number, source in enumerate(sources) if source]
-        jobs = [(_job(sources[number], pairs[number][1], options), pairs[number][1].units) for number in asked]
+        jobs = [
+            (_job(sources[number], pairs[number][1], options), pairs[number][1].units) for number in asked
+        ]
         scores = [UNREADABLE] * len(pairs)
         for number, result in zip(asked, helpers.run(jobs), strict=True):
             share = result.count(b"1") / sum(is_test for is_test, _ in pairs[number][1].units)
@@ -41,7 +43,7 @@ def code(name: str, options: CodeOptions) -> Verifier[Tests]:
             scores[number] = verdict(right, passed=share)
         return scores
 
-    return Verifier(name, tests_of, check)
+    return Verifier(name, read_tests, check)
 
 
 def _job(source: str, tests: Tests, options: CodeOptions) -> dict[str, Any]:
@@ -68,17 +70,21 @@ def _compiles(source: str) -> bool:
         return False
 
 
-def tests_of(reference: Mapping[str, Any]) -> Tests | None:
+def read_tests(reference: Mapping[str, Any]) -> Tests | None:
     """The tests of a reference: a list of pieces of source (each a test), or a script; None where it has none.
 
     Raises ValueError for tests that are no Python: no answer could pass them.
     """
     given, entry_point = reference.get("tests"), reference.get("entry_point") or ""
     pieces = [given] if isinstance(given, str) else given
-    if not isinstance(pieces, list | tuple) or not any(isinstance(one, str) and one.strip() for one in pieces):
+    if not isinstance(pieces, list | tuple) or not any(
+        isinstance(one, str) and one.strip() for one in pieces
+    ):
         return None
     if not all(isinstance(one, str) for one in pieces) or not isinstance(entry_point, str):
-        raise ValueError("reference.tests must be a script or a list of asserts, and reference.entry_point a name.")
+        raise ValueError(
+            "reference.tests must be a script or a list of asserts, and reference.entry_point a name."
+        )
     return _tests(json.dumps(pieces), isinstance(given, str), entry_point)
 
 
@@ -99,7 +105,9 @@ def _tests(pieces: str, script: bool, entry_point: str) -> Tests:
 def _units(tree: ast.Module, entry_point: str) -> list[tuple[bool, str]]:
     """A script's statements: its asserts are tests, so are its functions test_... and `check(candidate)`, which is called."""
     found = []
-    calls_check = any(isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check" for node in ast.walk(tree))
+    calls_check = any(
+        isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check" for node in ast.walk(tree)
+    )
     for node in tree.body:
         found.append((isinstance(node, ast.Assert), ast.unparse(node)))
         if isinstance(node, ast.FunctionDef):

@@ -18,7 +18,9 @@ from typing import Any
 from tutelage.judges.verify.apart.frames import read_frame, write_frame
 
 ROOT = str(Path(__file__).resolve().parents[3])
-START = "import sys; sys.path.insert(0, {root!r}); from tutelage.judges.verify.apart.serve import main; main()"
+START = (
+    "import sys; sys.path.insert(0, {root!r}); from tutelage.judges.verify.apart.serve import main; main()"
+)
 SLACK = 20.0  # seconds that a helper may be late, on a machine that does much else
 
 Job = tuple[dict[str, Any], Any]  # what the helper is told, and what only a child of it reads (None: nothing)
@@ -79,7 +81,9 @@ class _Helper:
             result = read_frame(process.stdout.fileno()) if ready else None
         except OSError:
             result = None
-        if result is None or (secret is not None and not result):  # nobody has read the secret: it stands in the way
+        if result is None or (
+            secret is not None and not result
+        ):  # nobody has read the secret: it stands in the way
             self._process = None
             _stop(process)
             raise Lost

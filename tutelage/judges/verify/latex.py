@@ -1,7 +1,7 @@
 """LaTeX and plain formulas -> trees of lists, read without running anything.
 
-    ["num", "2.5"]  ["sym", "x"]  ["const", "pi"]  ["add", a, b]  ["mul", a, b]  ["div", a, b]  ["pow", a, b]  ["neg", a]
-    ["fn", "sin", a]  ["fact", a]  ["list", "(", ")", [a, b]]  (brackets "" "" : only commas between)  ["eq", a, b]
+["num", "2.5"]  ["sym", "x"]  ["const", "pi"]  ["add", a, b]  ["mul", a, b]  ["div", a, b]  ["pow", a, b]  ["neg", a]
+["fn", "sin", a]  ["fact", a]  ["list", "(", ")", [a, b]]  (brackets "" "" : only commas between)  ["eq", a, b]
 """
 
 from __future__ import annotations
@@ -15,7 +15,20 @@ LONGEST = 400  # characters of an answer that is read as a formula
 DEEPEST = 40  # brackets within brackets
 FUNCTIONS = ("arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln",
              "exp", "sqrt", "abs")  # fmt: skip
-GREEK = ("alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "phi", "omega", "sigma", "rho", "epsilon")
+GREEK = (
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "theta",
+    "lambda",
+    "mu",
+    "phi",
+    "omega",
+    "sigma",
+    "rho",
+    "epsilon",
+)
 CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "e": "e", "i": "i"}
 SPACES = re.compile(r"\\(?:left|right|,|;|!|:| |quad|qquad|displaystyle|big|Big|limits)(?![A-Za-z])|[\s~$]")
 WORDS = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
@@ -23,7 +36,9 @@ UNIT = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\circ|°|\\?%|\\\$")
 MIXED = re.compile(  # 3\frac{1}{2} and 3 1/2 are three and a half
     r"(?<![\w.^}])([0-9]+)(?: *(?=\\frac)| +)(\\frac *(?:(?:\{ *[0-9]+ *\} *){2}|[0-9]{2})|[0-9]+ */ *[0-9]+)"
 )
-APART = re.compile(r"(\\[A-Za-z]+)[\s~]+(?=[A-Za-z])")  # without the space, the command would have another name
+APART = re.compile(
+    r"(\\[A-Za-z]+)[\s~]+(?=[A-Za-z])"
+)  # without the space, the command would have another name
 NAMED = re.compile(r"^(?:[A-Za-z](?:_\w)?|[a-z]\([a-z]\))=(?!=)")
 TOKEN = re.compile(
     r"(?P<num>[0-9]+(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9])|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -42,7 +57,12 @@ class Unread(ValueError):
 def normalise(text: str) -> str:
     """LaTeX without what changes nothing: spaces, sizes of brackets, units, the name before an =, a full stop at the end."""
     text = text.strip().rstrip(".").replace("−", "-").replace("{,}", ",")
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("π", "\\pi").replace("∞", "\\infty")
+    text = (
+        text.replace("\\dfrac", "\\frac")
+        .replace("\\tfrac", "\\frac")
+        .replace("π", "\\pi")
+        .replace("∞", "\\infty")
+    )
     text = UNIT.sub("", WORDS.sub(_word, text))
     text = MIXED.sub(r"(\1+\2)", text)
     text = SPACES.sub("", APART.sub("\\1\0", text)).replace("\0", " ")
@@ -240,8 +260,12 @@ class _Reader:
                 power = self._exponent_of_function()
             else:
                 base = self._argument()
-        argument = self._argument() if self._peek() in ("(", "{") or name == "sqrt" else self._product_of_function()
-        found = ["fn", name, argument] if base is None else ["div", ["fn", "ln", argument], ["fn", "ln", base]]
+        argument = (
+            self._argument() if self._peek() in ("(", "{") or name == "sqrt" else self._product_of_function()
+        )
+        found = (
+            ["fn", name, argument] if base is None else ["div", ["fn", "ln", argument], ["fn", "ln", base]]
+        )
         return found if power is None else ["pow", found, power]
 
     def _exponent_of_function(self) -> Tree:
@@ -254,6 +278,8 @@ class _Reader:
     def _product_of_function(self) -> Tree:
         """What a function without brackets takes: sin 2x is sin(2x)."""
         found = self._power()
-        while self._kind() in ("num", "letter") or (self._kind() == "cmd" and self._peek() in (*CONSTANTS, *GREEK)):
+        while self._kind() in ("num", "letter") or (
+            self._kind() == "cmd" and self._peek() in (*CONSTANTS, *GREEK)
+        ):
             found = ["mul", found, self._power()]
         return found

@@ -62,7 +62,9 @@ def by_algebra(pairs: Sequence[Pair], helpers: Helpers, seconds: float) -> dict[
         jobs = [({"pairs": one, "each": seconds, "seconds": seconds * len(one) + 1}, None) for one in trees]
         left = []
         for together, found in zip(some, helpers.run(jobs), strict=True):
-            answered = found.ljust(min(len(found) + 1, len(together)), b"0")  # the first without an answer ended it
+            answered = found.ljust(
+                min(len(found) + 1, len(together)), b"0"
+            )  # the first without an answer ended it
             decided.update((pair, one == ord("1")) for pair, one in zip(together, answered, strict=False))
             left += together[len(answered) :]
     return decided

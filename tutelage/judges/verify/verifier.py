@@ -39,7 +39,7 @@ UNREADABLE = Score(0.0, {"extracted": 0.0})
 """Of a response in which no answer is found."""
 
 
-def verdict(right: bool, **parts: float) -> Score:
+def verdict(right: float, **parts: float) -> Score:
     """The score of a response in which an answer was found."""
     return Score(float(right), {"extracted": 1.0, **parts})
 

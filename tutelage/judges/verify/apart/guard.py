@@ -37,7 +37,10 @@ CALLS = {
     "faccessat2": (439, 439),
 }  # fmt: skip
 OPENAT, CAPSET = (257, 56), (126, 91)
-MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the above, number in the kernel's words
+MACHINES = {
+    "x86_64": (0, 0xC000003E),
+    "aarch64": (1, 0xC00000B7),
+}  # column of the above, number in the kernel's words
 WRITES = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND
 
 REFUSED = ("socket.", "subprocess.", "ctypes.", "shutil.", "tempfile.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn",
@@ -83,7 +86,7 @@ def _filter_calls() -> bool:
     code = ctypes.create_string_buffer(program, len(program))
 
     class Filter(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]  # noqa: RUF012
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
 
     made = Filter(len(program) // 8, ctypes.addressof(code))
     no_new_privileges, seccomp = 38, 22

@@ -11,15 +11,18 @@ import os
 import random
 import socket
 import sys
+from importlib import import_module
 from typing import Any
-
-# Modules that most code needs are here before the first fork.
-import bisect, cmath, copy, datetime, enum, functools, heapq, itertools, math, re, statistics, string, typing  # noqa: E401, F401, I001
 
 from tutelage.judges.verify.apart import guard
 from tutelage.judges.verify.apart.frames import read_frame
 from tutelage.judges.verify.apart.serve import fork, only
 from tutelage.judges.verify.apart.values import Link
+
+# What most code needs is imported before the first fork.
+for _name in ("bisect", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
+              "heapq", "itertools", "math", "operator", "re", "statistics", "string", "typing"):  # fmt: skip
+    import_module(_name)
 
 DEEP = 10_000  # calls of functions within functions that code may make
 

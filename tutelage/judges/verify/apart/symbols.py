@@ -17,7 +17,7 @@ MEMORY_MIB = 2048
 BITS = 20_000  # of a power of whole numbers: a larger one is no answer that anybody writes
 POINTS, DIGITS, CLOSE = 4, 40, 1e-25  # where two formulas are compared, with how many digits, and how closely
 
-NAMES = {"ln": "log", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "abs": "Abs"}
+NAMES: dict[Any, str] = {"ln": "log", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "abs": "Abs"}
 CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}
 
 
@@ -39,7 +39,9 @@ def warm_up() -> None:
     for a, b in (("x", "x"), ("1", "x")):
         for name in ("sin", "cos", "tan", "ln", "sqrt"):
             one = ["add", ["fn", name, ["sym", a]], ["num", "2"]]
-            _same(["pow", one, ["num", "2"]], ["mul", one, ["add", ["fn", name, ["sym", b]], ["const", "pi"]]])
+            _same(
+                ["pow", one, ["num", "2"]], ["mul", one, ["add", ["fn", name, ["sym", b]], ["const", "pi"]]]
+            )
 
 
 def _same(a: Tree, b: Tree) -> bool:
@@ -81,7 +83,7 @@ def made(tree: Tree) -> Any:
         return CONSTANTS[parts[0]]
     if kind == "fn":
         name, argument = parts[0], made(parts[1])
-        return sympy.log(argument, 10) if name == "log" else getattr(sympy, NAMES.get(name, name))(argument)
+        return sympy.log(argument, 10) if name == "log" else getattr(sympy, NAMES.get(name) or name)(argument)
     a = made(parts[0])
     if kind == "neg":
         return -a
@@ -92,7 +94,11 @@ def made(tree: Tree) -> Any:
     b = made(parts[1])
     if kind == "pow":
         return _power(a, b)
-    return {"add": sympy.Add(a, b), "sub": sympy.Add(a, -b), "mul": sympy.Mul(a, b)}[kind] if kind != "div" else a / b
+    return (
+        {"add": sympy.Add(a, b), "sub": sympy.Add(a, -b), "mul": sympy.Mul(a, b)}[kind]
+        if kind != "div"
+        else a / b
+    )
 
 
 def _power(base: Any, exponent: Any) -> Any:

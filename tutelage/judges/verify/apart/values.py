@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -25,9 +26,25 @@ Encoded = Any
 SEQUENCES: dict[str, Callable[[Any], Any]] = {
     "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque,
 }  # fmt: skip
-MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter, "defaultdict": dict}
-SEQUENCE_OF = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
-MAPPING_OF = {dict: "dict", OrderedDict: "OrderedDict", Counter: "Counter", defaultdict: "defaultdict"}
+MAPPINGS: dict[str, type] = {
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "Counter": Counter,
+    "defaultdict": dict,
+}
+SEQUENCE_OF: dict[Any, str] = {
+    list: "list",
+    tuple: "tuple",
+    set: "set",
+    frozenset: "frozenset",
+    deque: "deque",
+}
+MAPPING_OF: dict[Any, str] = {
+    dict: "dict",
+    OrderedDict: "OrderedDict",
+    Counter: "Counter",
+    defaultdict: "defaultdict",
+}
 CHANGEABLE = (list, dict, set, deque, OrderedDict, Counter, defaultdict)
 LONG = 2**60  # whole numbers beyond go as hexadecimal: their decimal digits take long to read
 
@@ -69,14 +86,14 @@ class Link:
                 raise _exception(rest[0], rest[1])
             if kind != "call" or not isinstance(rest[0], int) or not 0 <= rest[0] < len(self._kept):
                 raise Gone
-            self._reply(lambda rest=rest: self._kept[rest[0]](*self.decode(rest[1])), [])
+            self._reply(partial(self._called_back, *rest), [])
 
     def answer(self) -> None:
         """Answer questions until the other side has none."""
         while True:
             what, given = self._receive()
             arguments = self.decode(given)
-            self._reply(lambda what=what, arguments=arguments: DO[what](*arguments), given[1], arguments)
+            self._reply(partial(DO[what], *arguments), given[1], arguments)
 
     def offer(self, names: dict[str, Any]) -> None:
         """Tell the tests what there is; what cannot be told is left out."""
@@ -100,7 +117,9 @@ class Link:
             value = self.encode(work())
             # Lists and dictionaries that the call has changed: the caller's own are changed alike.
             pairs = enumerate(zip(before, arguments, strict=False))
-            changes = {n: now for n, (was, one) in pairs if _may_change(one) and (now := self.encode(one)) != was}
+            changes = {
+                n: now for n, (was, one) in pairs if _may_change(one) and (now := self.encode(one)) != was
+            }
             message: list[Any] = ["value", value, changes]
         except BaseException as error:  # whatever happens there is told
             message = ["raise", [kind.__name__ for kind in type(error).__mro__], _text(error)]
@@ -115,6 +134,9 @@ class Link:
         if kind != "value":
             raise Gone
         return self.decode(rest[0])
+
+    def _called_back(self, number: int, arguments: Encoded) -> Any:
+        return self._kept[number](*self.decode(arguments))
 
     def _take_changes(self, given: tuple[Any, ...], changes: Any) -> None:
         if not isinstance(changes, dict):
