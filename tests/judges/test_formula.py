@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tutelage.judges.build import build_judge
 from tutelage.judges.formula import reading_ease, syllables_in
+from tutelage.judges.functions import RewardFunction
 from tutelage.records import Prompt, Response
+from tutelage.settings.describe import rows
+from tutelage.settings.judges import read_parts
+from tutelage.settings.rules import RULES
 
 
 def written(text: str, **reference: Any) -> Response:
@@ -167,3 +174,31 @@ def test_scores_follow_their_responses() -> None:
     texts = ["a b c a b c", "a b c d", "x x x x x", ""]
     straight = judge.score([written(text) for text in texts])
     assert judge.score([written(text) for text in texts[::-1]]) == straight[::-1]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_page_has_every_rule_with_its_options_and_defaults(name: str) -> None:
+    section = PAGE.partition(f"### {name}\n")[2].partition("\n##")[0]
+    assert section, f"docs/rewards.md has no section {name}"
+    for row in rows(RULES[name]):
+        default = row.default.strip("'\"") or "must be given"
+        assert re.search(rf"^\| `{row.name}` \| `?{re.escape(default)}(\.0)?`? \|", section, re.MULTILINE), (
+            row
+        )
+
+
+def test_the_examples_of_the_page_are_rewards_and_functions() -> None:
+    blocks = re.findall(r"^```yaml reward\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    given = [one["reward"] for block in blocks for one in yaml.safe_load_all(block)]
+    assert len(given) == 2 and all(read_parts(one) for one in given)
+    [source] = re.findall(r"^```python reward_function\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(source, space)
+    function = RewardFunction(space["brief_and_right"], "brief_and_right")
+    scores = function.score(
+        [written("It is 18.", answer=18), written("It is 17.", answer=18), written("What?")]
+    )
+    assert [score and score.value for score in scores] == [1, 0, None]

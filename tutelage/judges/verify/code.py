@@ -31,17 +31,15 @@ def code(name: str, options: CodeOptions) -> Verifier[Tests]:
     helpers = Helpers("code", options.workers)
 
     def check(pairs: Sequence[tuple[str, Tests]]) -> list[Score]:
-        sources = [code_in(text) for text, _ in pairs]
-        asked = [number for number, source in enumerate(sources) if source]
-        jobs = [
-            (_job(sources[number], pairs[number][1], options), pairs[number][1].units) for number in asked
-        ]
-        scores = [UNREADABLE] * len(pairs)
-        for number, result in zip(asked, helpers.run(jobs), strict=True):
-            share = result.count(b"1") / sum(is_test for is_test, _ in pairs[number][1].units)
-            right = share if options.score == "share" else float(share == 1)
-            scores[number] = verdict(right, passed=share)
-        return scores
+        asked = [(code_in(text), tests) for text, tests in pairs]
+        different = list(dict.fromkeys(one for one in asked if one[0]))
+        jobs = [(_job(source, tests, options), tests.units) for source, tests in different]
+        passed = dict(zip(different, helpers.run(jobs), strict=True))
+        return [_scored(passed[one], one[1]) if one[0] else UNREADABLE for one in asked]
+
+    def _scored(result: bytes, tests: Tests) -> Score:
+        share = result.count(b"1") / sum(is_test for is_test, _ in tests.units)
+        return verdict(share if options.score == "share" else share == 1, passed=share)
 
     return Verifier(name, read_tests, check)
 
