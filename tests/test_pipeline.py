@@ -71,13 +71,13 @@ def test_names_stand_for_folders_within_a_reward(tmp_path: Path, monkeypatch: py
     reward = [
         "@world",
         {"judge": "@world/reward", "weight": 0.5, "name": "mail@world"},
-        {"judge": ["@world", "runs/other"], "combine": "worst"},
+        {"judge": ["@world", "runs/o@ther"], "combine": "worst"},
     ]
     _, stage = pipeline.plan(settings(tmp_path, {"command": "world"}, {"command": "ppo", "reward": reward}))
     assert stage.settings.reward == [  # type: ignore[attr-defined]
         f"{tmp_path}/world",
         {"judge": f"{tmp_path}/world/reward", "weight": 0.5, "name": "mail@world"},
-        {"judge": [f"{tmp_path}/world", "runs/other"], "combine": "worst"},
+        {"judge": [f"{tmp_path}/world", "runs/o@ther"], "combine": "worst"},
     ]
     for wrong, sentence in (
         ([{"judge": "@wrold"}], "stage 2: '@wrold' names no earlier stage: did you mean '@world'"),

@@ -131,6 +131,8 @@ def test_one_reward_model_by_its_name_and_as_a_part(models: list[str]) -> None:
 def test_a_gate_compares_the_score_as_the_head_gives_it(models: list[str]) -> None:
     scores = raw(models[0])
     limit = float(np.median(scores))
+    unknown = build_judge([{"judge": models[2], "gate": limit}, "python:tests.judges.kit:Longer"], CPU)
+    assert unknown.calibrate(lambda: pytest.fail("a gate needs no unit")) is None  # type: ignore[arg-type, return-value]
     gate = {"judge": models[0], "gate": limit, "weight": 3.0}
     found = values(build_judge([gate, "python:tests.judges.kit:Longer"], CPU).score(RESPONSES))
     expected = [3 * s if s < limit else float(len(r.text)) for s, r in zip(scores, RESPONSES, strict=True)]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from tutelage.cli import build_app
 from tutelage.judges.build import build_judge
 from tutelage.judges.formula import reading_ease, syllables_in
 from tutelage.judges.functions import RewardFunction
@@ -17,6 +19,7 @@ from tutelage.records import Prompt, Response
 from tutelage.settings.describe import rows
 from tutelage.settings.judges import read_parts
 from tutelage.settings.rules import RULES
+from tutelage.store import ModelInfo, Store
 
 
 def written(text: str, **reference: Any) -> Response:
@@ -174,6 +177,25 @@ def test_scores_follow_their_responses() -> None:
     texts = ["a b c a b c", "a b c d", "x x x x x", ""]
     straight = judge.score([written(text) for text in texts])
     assert judge.score([written(text) for text in texts[::-1]]) == straight[::-1]
+
+
+def test_a_rule_votes_from_the_command_line(tmp_path: Path) -> None:
+    prompt = Prompt("Why?")
+    texts = ("Incomprehensibility characteristically internationalises.", "The cat sat on the mat.")
+    with Store(tmp_path / "store.sqlite") as store:
+        store.add_prompts("main", [prompt])
+        run = store.add_generation_run(ModelInfo("people"), "written", {})
+        store.add_responses(
+            "main", run, [Response(prompt, t, (1,), (2,), (0.0,), "eos", i) for i, t in enumerate(texts)]
+        )
+    arguments = [f"store={tmp_path}/store.sqlite", "judge=formula:flesch", f"out={tmp_path}/label"]
+    result = CliRunner().invoke(build_app(), ["label", *arguments])
+    assert result.exit_code == 0, result.output
+    with Store(tmp_path / "store.sqlite") as store:
+        [vote] = store.votes("main")
+        [pair] = store.pairs("main")
+    assert vote.vote.annotator == "formula:flesch"
+    assert pair.texts[vote.vote.preference > 0] == texts[1]
 
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")

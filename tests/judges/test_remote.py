@@ -168,7 +168,7 @@ def test_what_passes_is_tried_again_and_is_no_reward(
     assert values(RemoteJudge(server.url).score(RESPONSES)) == EXPECTED
     assert len(server.asked) == 4
     for wait, full in zip(waits, (0.5, 1.0, 2.0), strict=True):
-        assert full / 2 <= wait <= full
+        assert full / 2 <= wait < full  # not all come back at once
     assert len(set(waits)) == 3 and len(caplog.messages) == 1 and "trying again for 300 s" in caplog.text
 
 

@@ -121,7 +121,8 @@ def test_exact_normalises_space_case_and_the_full_stop() -> None:
         ("5\\text{ cm}", "5", True), ("\\text{Monday}", "Monday", True), ("18 dollars", "18", False), ("0.333", "1/3", False),
         ("-2^2", "-4", True), ("(-2)^2", "4", True), ("1/2/2", "0.25", True), ("6/2(1+2)", "9", True), ("2-3-4", "-5", True),
         ("1/0", "1", False), ("", "1", False), ("__import__('os')", "1", False), ("(" * 1000, "1", False),
-        ("\\frac{1}{3}", "0.3333333333", False), ("\\infty", "\\infty", True), ("1,1", "1,2", False),
+        ("\\frac{1}{3}", "0.3333333333", False), ("\\infty", "\\infty", True),
+        ("5\\text{ or }6", "56", False), ("5\\text{ or }6", "6,5", True), ("1,1", "1,2", False),
     ],
 )  # fmt: skip
 def test_equal_without_algebra(a: str, b: str, equal: bool) -> None:
@@ -165,6 +166,7 @@ def test_a_formula_is_read_without_running_it() -> None:
         ("**Answer:** (A), (C) and (D)", "ACD"), ("B. Paris", "B"), ("Answer: B, I think", "B"), ("ABD", "ABD"),
         ("Answer: A\nAnswer: D", "D"), ("So \\boxed{B, D}", "BD"), ("The correct answer is option C because A is not", "C"),
         ("Answer:\nB", "B"), ("answer: b", "B"), ("Answer: B or D", "BD"), ("(B) and (D)", "BD"),
+        ("The answer to this question is (B).", "B"), ("Answer: it is not A", ""),
         ("Paris", ""), ("", ""), ("I think so", ""), ("A dog", ""), ("answer " * 20_000, ""), ("Answer: none", ""),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -181,6 +182,18 @@ def test_no_file_is_written(judge: Judge, tmp_path: Path) -> None:
     )
 
 
+LANDLOCK = sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
+
+
+@pytest.mark.skipif(not LANDLOCK, reason="the kernel has no Landlock")
+@pytest.mark.parametrize(
+    "place", [str(ROOT / "pyproject.toml"), "/etc/passwd", f"/proc/{os.getpid()}/mem", "/proc/self/maps"]
+)
+def test_only_python_s_own_files_are_read(judge: Judge, place: str) -> None:
+    reading = "def f(x):\n    open({!r}, 'rb').close()\n    return x * x\n"
+    assert share(judge, reading.format(place)) == 0 and share(judge, reading.format(os.__file__)) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "source", ["while True: pass", "def f(x):\n    while True: pass", "import time\ntime.sleep(1000)"]
@@ -280,3 +293,11 @@ def test_a_helper_that_is_killed_costs_nothing() -> None:
     assert helper._process is not None
     helper._process.kill()
     assert pool.run([(job, units)] * 3) == [b"r1"] * 3
+
+
+def test_a_helper_that_cannot_start_is_an_error_and_no_reward(monkeypatch) -> None:
+    monkeypatch.setattr(helpers, "START", "raise ImportError('no resource {root}')")
+    with pytest.raises(
+        ValueError, match=r"helper process of verify:code did not start \(ImportError: no resource"
+    ):
+        build_judge("verify:code").score([Response.written(Prompt("p", reference=GIVEN), SQUARE)])

@@ -127,7 +127,7 @@ def measured(judge: Judge, calibration: Calibration, sample: Callable[[], Sequen
     if not raw:
         raise ValueError(
             f"the judge {judge.name} applies to none of the first {len(responses)} prompts, so the mean and spread of its "
-            "scores cannot be measured: leave it out, or add prompts that it is for."
+            "scores cannot be measured: put prompts that it is for among the first, or leave it out."
         )
     calibration.measure(raw)
     return (

@@ -66,7 +66,7 @@ class Mix(Judge):
     response the mix does too (`Score.at`): a judge of the whole stands at the last token then.
     """
 
-    name = "the mix"
+    name = "mix"
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)

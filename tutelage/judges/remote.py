@@ -71,6 +71,7 @@ class RemoteJudge(Judge):
         )
         self._url, self._batch_size, self._concurrency = url, batch_size, concurrency
         self._timeout, self._patience = timeout, patience
+        self._told = False
         self._headers = {"Content-Type": "application/json", **_authorization(token_env, self.name)}
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
@@ -104,9 +105,8 @@ class RemoteJudge(Judge):
             try:
                 return self._read(*await self._post(client, body), len(batch))
             except Again as fault:
-                wait = max(
-                    fault.wait, pause * random.SystemRandom().uniform(0.5, 1.0)
-                )  # not all come back at once
+                jitter = random.SystemRandom().uniform(0.5, 1.0)  # so that not all come back at once
+                wait = max(fault.wait, pause * jitter)
                 spent = time.monotonic() - started
                 if spent + wait > self._patience:
                     raise ValueError(self._gave_up(fault, spent)) from None

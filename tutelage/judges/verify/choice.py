@@ -18,6 +18,7 @@ Letters = frozenset[str]
 STATED = re.compile(r"\banswers?\b(?: +(?:is|are))?(?: +options?\b)?[ *_]*[:=]?[ *_]*", re.IGNORECASE)
 # A letter that is no part of a word: (B)  [B]  B)  B.  **B**  B
 LETTER = r"[\[(*_{]*(?P<letter>[A-Za-z])(?![\w'’])[\])*_}]*[.:)]?"
+IS = re.compile(r"^.{0,80}?\b(?:is|are)\b[ *_:]*")  # "The answer to this question is (B)"
 FIRST = re.compile(rf" *{LETTER}")
 # One more, behind a comma, "and", "or" or a bracket; what goes on with a word in small letters is a sentence ("B, I think").
 NEXT = re.compile(rf" *(?:,? *\b(?:and|or)\b|[,;&+/]|(?=[\[(])) *{LETTER}(?! +(?!(?:and|or)\b)[a-z])")
@@ -84,7 +85,9 @@ def chosen(text: str) -> Letters | None:
         pass
     if stated is not None:
         line = text[stated.end() :].lstrip("\n").partition("\n")[0]
-        return _leading(line)[0] or _listed(line)
+        is_said = IS.match(line)
+        later = line[is_said.end() :] if is_said else ""
+        return _leading(line)[0] or _listed(line) or _leading(later)[0] or None
     boxed = extract(text, "boxed")
     if boxed is not None:
         return _listed(re.sub(r"\\text\w*", "", boxed).strip("{} "))

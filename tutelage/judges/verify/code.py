@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -63,7 +64,9 @@ def code_in(text: str) -> str:
 @lru_cache(4096)
 def _compiles(source: str) -> bool:
     try:
-        return bool(ast.parse(source).body)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an escape that Python does not know is the answer's affair
+            return bool(ast.parse(source).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 

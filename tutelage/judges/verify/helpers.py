@@ -21,6 +21,7 @@ ROOT = str(Path(__file__).resolve().parents[3])
 START = (
     "import sys; sys.path.insert(0, {root!r}); from tutelage.judges.verify.apart.serve import main; main()"
 )
+PATIENCE = 120.0  # seconds that a helper may take to start
 SLACK = 20.0  # seconds that a helper may be late, on a machine that does much else
 
 Job = tuple[dict[str, Any], Any]  # what the helper is told, and what only a child of it reads (None: nothing)
@@ -63,6 +64,7 @@ class Helpers:
 
 class _Helper:
     def __init__(self, kind: str) -> None:
+        self._kind = kind
         # -I: no variable and no folder of the user changes what runs; -S: code has the standard library, and nothing else.
         flags = ["-I", "-S"] if kind == "code" else ["-I"]
         self._command = [sys.executable, *flags, "-c", START.format(root=ROOT), kind]
@@ -90,11 +92,23 @@ class _Helper:
         return result
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """A new process, when it is ready.  Raises ValueError where it cannot be: that is no fault of an answer."""
         pipe = subprocess.PIPE
         process = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0,
+            self._command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0,
             cwd="/", env={"PATH": os.defpath}, start_new_session=True,
         )  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
+        if not ready or read_frame(process.stdout.fileno()) != b"ready":
+            process.kill()
+            said = process.stderr.read().decode(errors="replace").strip().splitlines()
+            _stop(process)
+            raise ValueError(
+                f"the helper process of verify:{self._kind} did not start ({said[-1] if said else 'no answer'}): verify:code and "
+                "verify:maths need Linux or macOS, where Python can start another Python."
+            )
+        process.stderr.close()
         weakref.finalize(self, _stop, process)
         return process
 
@@ -102,7 +116,7 @@ class _Helper:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a helper; a child of it that is still running ends by its own limits."""
     process.kill()
-    for pipe in (process.stdin, process.stdout):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with suppress(OSError):
                 pipe.close()

@@ -70,7 +70,9 @@ def normalise(text: str) -> str:
 
 
 def _word(found: re.Match[str]) -> str:
-    """Words within a formula: a unit says nothing; alone they are the answer."""
+    """Words within a formula: a unit says nothing, "or" stands between two answers; alone they are the answer."""
+    if found[1].strip() in ("or", "and"):
+        return ","
     alone = found.start() == 0 and found.end() == len(found.string)
     return found[1] if alone or len(found[1].strip()) == 1 else ""
 

@@ -1,8 +1,9 @@
-"""What a process that runs a stranger's code may do: compute, and read files; nothing else.
+"""What a process that runs a stranger's code may do: compute, and read Python's own files; nothing else.
 
 Limits of the operating system bound CPU time, memory, files and processes.  On Linux (x86-64, ARM64) the kernel then refuses
 every system call that is not on a list (seccomp, no root needed): no new process or thread, no signal to another process, no
-network, no writing to any file.  Elsewhere Python itself refuses these (an audit hook), which code that works around Python
+network, no writing to any file.  From Linux 5.13 on it also shuts out all files but Python's own, and other processes' memory
+(Landlock).  Elsewhere Python itself refuses these (an audit hook), which code that works around Python
 (ctypes, a fault of the interpreter) can evade.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import resource
 import struct
@@ -43,6 +45,18 @@ MACHINES = {
 }  # column of the above, number in the kernel's words
 WRITES = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND
 
+EVERY_ACCESS = 2**13 - 1  # to files, as Landlock counts
+READ, LIST = 0b1100, 0b1000  # of a file and of a folder; of a folder
+READABLE = (
+    "/usr/lib",
+    "/lib",
+    "/lib64",
+    "/usr/share/zoneinfo",
+    "/etc/localtime",
+    "/dev/null",
+    "/dev/urandom",
+)
+
 REFUSED = ("socket.", "subprocess.", "ctypes.", "shutil.", "tempfile.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn",
            "os.system", "os.kill", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod",
            "os.chown", "os.truncate", "os.utime", "os.putenv", "os.setxattr", "pty.", "signal.pthread_kill",
@@ -63,6 +77,7 @@ def limit(seconds: float, memory_mib: int) -> None:
 
 def confine() -> str:
     """Let this process compute and read, and nothing else, from now on; "kernel" or "python", by who sees to it."""
+    _shut_out_files()
     if _filter_calls():
         return "kernel"
     sys.addaudithook(_refuse)
@@ -73,6 +88,29 @@ def hide() -> None:
     """Keep other processes of this user from reading this one's memory (Linux)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+def _shut_out_files() -> bool:
+    """Let this process read Python's own files, and no others, nor another process's memory; whether the kernel can (Landlock,
+    Linux 5.13)."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    create, add, restrict, no_new_privileges = 444, 445, 446, 38
+    rules = libc.syscall(create, ctypes.byref(ctypes.c_uint64(EVERY_ACCESS)), ctypes.c_size_t(8), 0)
+    if rules < 0:
+        return False
+    for place in {*sys.path, *READABLE}:
+        with suppress(OSError):
+            opened = os.open(place, os.O_PATH)
+            access = READ if os.path.isdir(place) else READ & ~LIST
+            rule = struct.pack("=Qi", access, opened)
+            libc.syscall(add, rules, 1, rule, 0)
+            os.close(opened)
+    libc.prctl(no_new_privileges, 1, 0, 0, 0)
+    shut = libc.syscall(restrict, rules, 0) == 0
+    os.close(rules)
+    return bool(shut)
 
 
 def _filter_calls() -> bool:

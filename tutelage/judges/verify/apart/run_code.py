@@ -40,8 +40,8 @@ def start(job: dict[str, Any], results: int) -> list[int]:
         tests = json.loads(read_frame(0) or b"null")
         os.close(0)
         os.write(results, b"r")
-        _confine(job)
         guard.hide()
+        _confine(job)
         _test(tests, job["entry_point"], Link(theirs.fileno(), asks=True), results)
 
     children = [fork(run_answer), fork(run_tests)]

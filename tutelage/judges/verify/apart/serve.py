@@ -88,4 +88,5 @@ def main() -> None:
         from tutelage.judges.verify.apart.run_code import start
     gc.freeze()  # children share the memory of what is here, as long as nobody counts in it
     sys.path.pop(0)  # this project is not for the code that runs here
+    write_frame(1, b"ready")
     serve(start)
