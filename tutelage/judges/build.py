@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tutelage.judges.functions import RewardFunction, is_reward_function
 from tutelage.judges.judge import Judge
 from tutelage.settings.judges import (
     ENSEMBLE,
@@ -23,6 +25,7 @@ from tutelage.settings.judges import (
     read_parts,
 )
 from tutelage.settings.judges import WORLD as WORLD
+from tutelage.settings.rules import FORMULA, RULES
 
 if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a rule starts without torch
     from transformers import PreTrainedTokenizerBase
@@ -54,10 +57,10 @@ def build_judge(
     """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
     world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
-    makes when called.  http://... and https://...: an endpoint (`judges/remote.py`).  Anything else: a reward model's run
-    folder, folder or hub name, which computes in `world` (default: this machine), and scores the token ids of a policy
-    with this `tokenizer` as they are; `load` gives its module where it is to share weights with others.
-    docs/rewards-mixing.md has the options.
+    makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
+    http://... and https://...: an endpoint (`judges/remote.py`).  Anything else: a reward model's run folder, folder or hub
+    name, which computes in `world` (default: this machine), and scores the token ids of a policy with this `tokenizer` as
+    they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of mixes, ensembles and endpoints.
 
     Raises ValueError when there is no such judge, or it has no such option.
     """
@@ -117,11 +120,41 @@ def _from_python(place: str) -> Judge:
         raise ValueError(
             f"judge {PYTHON}{place} cannot be imported ({error}): write python:MODULE:NAME, with MODULE on PYTHONPATH."
         ) from error
-    judge = found() if callable(found) else found
-    if not (hasattr(judge, "score") and hasattr(judge, "compare")):
-        raise ValueError(f"{PYTHON}{place} is no judge: derive it from tutelage.judges.judge.Judge.")
-    made: Judge = judge
-    return made
+    if is_reward_function(found):
+        return RewardFunction(found, f"{PYTHON}{place}")
+    if isinstance(found, type) or (callable(found) and not hasattr(found, "score")):
+        found = _made(found, place)
+        if is_reward_function(found) and not hasattr(found, "score"):
+            return RewardFunction(found, f"{PYTHON}{place}")
+    if not (hasattr(found, "score") and hasattr(found, "compare")):
+        raise ValueError(
+            f"{PYTHON}{place} is no judge: derive it from tutelage.judges.judge.Judge, or write a function that takes "
+            "completions and **columns and returns a list of numbers."
+        )
+    judge: Judge = found
+    return judge
+
+
+def _made(maker: Callable[..., Any], place: str) -> Any:
+    try:
+        signature(maker).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{PYTHON}{place} cannot be made ({error}): a judge is made without arguments, and a reward function takes "
+            "completions, prompts or **columns."
+        ) from None
+    return maker()
+
+
+def _rule(part: RewardPart, reader: Reader) -> Judge:
+    name = str(part.judge)
+    if name.startswith(FORMULA):
+        from tutelage.judges.formula import formula
+
+        return formula(name, part.options)
+    from tutelage.judges.verify.build import verifier
+
+    return verifier(name, part.options)
 
 
 def _remote(part: RewardPart, reader: Reader) -> Judge:
@@ -174,4 +207,5 @@ MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     HTTPS: _remote,
     MODEL: lambda part, reader: _reward_model(str(part.judge), reader),
     ENSEMBLE: _ensemble,
+    **dict.fromkeys(RULES, _rule),
 }

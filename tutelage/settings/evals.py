@@ -29,7 +29,8 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
     prompts: Source = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
     judge: str = setting(
         "world",
-        "Who scores the responses: world (the embedded world's gold standard), a reward model, or python:MODULE:NAME.",
+        "Who scores the responses: world (the embedded world's gold standard), a reward model, formula:NAME, verify:NAME, or "
+        "python:MODULE:NAME.",
     )
     max_prompts: int = setting(
         300, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0

@@ -18,6 +18,7 @@ from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import mark, plain
+from tutelage.settings.rules import RULES, is_rule, known_rule
 
 # Kinds of judges, by what their names begin with.
 WORLD = "world"
@@ -120,6 +121,7 @@ OPTIONS: Mapping[str, type[Settings]] = {
     HTTPS: RemoteOptions,
     MODEL: NoOptions,
     ENSEMBLE: EnsembleOptions,
+    **RULES,
 }
 """Kind -> what may be said of its judges, beside how they are mixed.  `judges/build.py` says how they are made."""
 
@@ -149,6 +151,8 @@ def kind_of(judge: str | list[str]) -> str:
         return ENSEMBLE
     if judge == WORLD:
         return WORLD
+    if is_rule(judge):
+        return known_rule(judge)
     return next((kind for kind in OPTIONS if kind.endswith((":", "//")) and judge.startswith(kind)), MODEL)
 
 
