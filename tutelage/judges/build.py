@@ -60,7 +60,8 @@ def build_judge(
     makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
     http://... and https://...: an endpoint (`judges/remote.py`).  Anything else: a reward model's run folder, folder or hub
     name, which computes in `world` (default: this machine), and scores the token ids of a policy with this `tokenizer` as
-    they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of mixes, ensembles and endpoints.
+    they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of
+    mixes, ensembles and endpoints.
 
     Raises ValueError when there is no such judge, or it has no such option.
     """
