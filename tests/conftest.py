@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,9 @@ for _offline in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"
     os.environ[_offline] = "1"
 os.environ["HF_HOME"] = f"{tempfile.gettempdir()}/tutelage-tests-hf-{os.getuid()}"
 os.environ["MPLBACKEND"] = "agg"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # else it is that of whoever started us, so that kernels are built once
+if (
+    "PYTEST_XDIST_WORKER" not in os.environ
+):  # else it is that of whoever started us, so that kernels are built once
     os.environ["TUTELAGE_CACHE"] = tempfile.mkdtemp(prefix="tutelage-tests-cache-")
     atexit.register(shutil.rmtree, os.environ["TUTELAGE_CACHE"], ignore_errors=True)
 gc.disable()  # while everything is imported, of which nothing is garbage
@@ -52,6 +55,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
+    if "torch" in sys.modules:  # else nothing is trained here
+        from tests.train.making import rehearse_once
+
+        rehearse_once()
     gc.freeze()  # looking through all that was imported again and again is seconds of every run
     gc.enable()
 
