@@ -55,6 +55,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
+    if "tutelage.store.database" in sys.modules:  # else there is no store here
+        from tests.databases import make_tables_at_once
+
+        make_tables_at_once()
     if "torch" in sys.modules:  # else nothing is trained here
         from tests.train.making import rehearse_once
 

@@ -18,7 +18,11 @@ from tutelage.feedback.people.invitations import invite, reset_link
 
 KINDS = ("pair", "rank", "rate", "step", "rewrite", "chat")
 FAULTS = (Path(__file__).parent / "faults.js").read_text(encoding="utf-8")
-LOOKS: dict[str, dict[str, Any]] = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": {"viewport": PHONE}}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"viewport": PHONE},
+}
 SMALL_PHONE = {"width": 390, "height": 664}  # what the browser's own bars leave of it
 CSV = b"prompt,response\nHow do I boil an egg?,Eight minutes.\nHow do I boil an egg?,Ask a cook.\n,Nothing was asked.\n"
 CHANGES = ("Tag", "Untag", "Reserve", "Priority", "Annotators", "Resolve flags")
