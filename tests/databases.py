@@ -77,8 +77,11 @@ def _sqlite_template() -> bytes:
 
 
 def fresh_sqlite(path: Path) -> Path:
-    """`path`, with our tables in it."""
+    """`path`, with our tables in it, and a store's name of its own."""
     path.write_bytes(_sqlite_template())
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        own = "UPDATE store_info SET value = ? WHERE key = 'identity'"
+        connection.execute(own, (uuid.uuid4().hex,))
     return path
 
 
