@@ -250,7 +250,7 @@ def test_the_focus_goes_into_a_dialog_and_back(
         if where == "data":
             _select_all(page)
         for name in buttons:
-            exact = where != "work"
+            exact = where == "data"
             button = page.get_by_role("button", name=name, exact=exact).first
             button.focus()
             page.keyboard.press("Enter")

@@ -248,7 +248,7 @@ def look_after(ann: Hand, eve: str) -> None:
     with ann.task("send an answer back with a note", 4):
         page.locator("#items tbody a").first.click()
         ann.moves += 1
-        ann.click("button", "Send back", page.get_by_role("row", name=eve))
+        ann.click("button", f"Send back: answer of {eve}", page.get_by_role("row", name=eve))
         ann.fill("What is to be corrected", "Please mind the second sentence.", page.get_by_role("dialog"))
         ann.click("button", "Send back", page.get_by_role("dialog"))
         ann.sees("sent back")
