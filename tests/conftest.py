@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,8 +24,12 @@ for _offline in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"
     os.environ[_offline] = "1"
 os.environ["HF_HOME"] = f"{tempfile.gettempdir()}/tutelage-tests-hf-{os.getuid()}"
 os.environ["MPLBACKEND"] = "agg"
-os.environ["TUTELAGE_CACHE"] = tempfile.mkdtemp(prefix="tutelage-tests-cache-")
-atexit.register(shutil.rmtree, os.environ["TUTELAGE_CACHE"], ignore_errors=True)
+if (
+    "PYTEST_XDIST_WORKER" not in os.environ
+):  # else it is that of whoever started us, so that kernels are built once
+    os.environ["TUTELAGE_CACHE"] = tempfile.mkdtemp(prefix="tutelage-tests-cache-")
+    atexit.register(shutil.rmtree, os.environ["TUTELAGE_CACHE"], ignore_errors=True)
+gc.disable()  # while everything is imported, of which nothing is garbage
 
 import pytest
 from hypothesis import settings
@@ -46,6 +52,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow and not any("::" in arg for arg in config.args):  # a test asked for by name runs
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not _is_slow(item)]
+
+
+def pytest_collection_finish() -> None:
+    if "tutelage.store.database" in sys.modules:  # else there is no store here
+        from tests.databases import make_tables_at_once
+
+        make_tables_at_once()
+    if "torch" in sys.modules:  # else nothing is trained here
+        from tests.train.making import rehearse_once
+
+        rehearse_once()
+    gc.freeze()  # looking through all that was imported again and again is seconds of every run
+    gc.enable()
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -9,17 +9,23 @@ import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, inspect, make_url, text, update
+
+from tutelage.store import database
+from tutelage.store.database import Database
+from tutelage.store.schema import StoreInfo
 
 WHERE = "TUTELAGE_TEST_POSTGRES"
 TEMPLATE = "tutelage_test_template"
+MIGRATE = database._upgrade
 
 
 @contextlib.contextmanager
@@ -61,25 +67,68 @@ def postgres_server() -> Iterator[str | None]:
 @functools.cache
 def _sqlite_template() -> bytes:
     """A file with our tables, made once per process: copying it is much faster than migrating."""
-    from tutelage.store.database import Database
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.sqlite"
-        Database(path).close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database, "_upgrade", MIGRATE)
+            Database(path).close()
         assert [file.name for file in path.parent.iterdir()] == [path.name], "nothing waits in another file"
         return path.read_bytes()
 
 
 def fresh_sqlite(path: Path) -> Path:
-    """`path`, with our tables in it."""
+    """`path`, with our tables in it, and a store's name of its own."""
     path.write_bytes(_sqlite_template())
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        own = "UPDATE store_info SET value = ? WHERE key = 'identity'"
+        connection.execute(own, (uuid.uuid4().hex,))
     return path
+
+
+_made: dict[str, bytes] = {}
+
+
+def prepared_sqlite(path: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """`path`, with what `make` puts into a store; it is called once per `name` and process, and the file copied after.
+
+    `make` closes what it opens, so that nothing waits in another file.
+    """
+    if name not in _made:
+        make(fresh_sqlite(path))
+        assert not path.with_name(f"{path.name}-wal").exists()
+        _made[name] = path.read_bytes()
+    path.write_bytes(_made[name])
+    return path
+
+
+@functools.cache
+def _statements() -> list[str]:
+    """What makes of an empty SQLite file what all migrations make of it."""
+    content = bytearray(_sqlite_template())
+    content[18:20] = b"\1\1"  # no write-ahead log, which memory has not
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(content)
+        return [line for line in connection.iterdump() if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+
+def make_tables_at_once() -> None:
+    """In this process new SQLite files get their tables as they are, not by all the migrations, which take 50 times as
+    long; `tests/store`, which is about the migrations, undoes this."""
+
+    def make(connection: Connection) -> None:
+        new = connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
+        if not new:
+            return MIGRATE(connection)
+        for statement in _statements():
+            connection.exec_driver_sql(statement)
+        own = update(StoreInfo).where(StoreInfo.key == "identity").values(value=uuid.uuid4().hex)
+        connection.execute(own)
+
+    database._upgrade = make
 
 
 def template_database(server: str) -> str:
     """The name of a database with our tables, made once: copying it is much faster than migrating."""
-    from tutelage.store.database import Database
-
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         there = connection.execute(

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -281,6 +282,7 @@ def text_of(node: ast.expr, tree: ast.Module) -> list[str]:
     return []
 
 
+@cache
 def modules() -> list[ast.Module]:
     files = [file for pattern in LOGGING for file in sorted((ROOT / "tutelage").glob(pattern))]
     return [ast.parse(file.read_text(encoding="utf-8")) for file in files]

@@ -233,6 +233,7 @@ from tests.data.kit import tiny
 from tutelage.data import preflight, work
 from tutelage.data.reading.formats import read_documents
 work.CHUNK, work.MARK_EVERY = 5, 0.0
+print("begins", flush=True)
 take = work.Work._take
 def slowly(self, chunk, *rest):
     print("chunk", chunk[0].text, flush=True)
@@ -242,6 +243,18 @@ work.Work._take = slowly
 ready = preflight.prepare_documents(tiny(), read_documents(sys.argv[1]), max_dropped_share=0.5)
 print("done", len(ready.examples), ready.report.tokens, ready.report.lengths, ready.report.dropped, flush=True)
 """
+
+
+def here(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What such a process prints, run in this one, which has imported everything."""
+    capsys.readouterr()
+    with monkeypatch.context() as changed:
+        for name in ("CHUNK", "MARK_EVERY"):
+            changed.setattr(work, name, getattr(work, name))
+        changed.setattr(work.Work, "_take", work.Work._take)
+        changed.setattr(sys, "argv", ["-c", str(data), "0"])
+        exec(WORK, {})
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith(("chunk", "done"))]
 
 
 def start(data: Path, pause: float) -> subprocess.Popen[str]:
@@ -258,25 +271,27 @@ def output(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_killed_half_way_it_goes_on_and_others_wait(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = [" " if i % 7 == 3 else f"text {i} " + "cat " * (i % 11) for i in range(60)]
     data = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("TUTELAGE_CACHE", str(tmp_path / "other"))
-        whole = output(start(data, 0.0))
+        whole = here(data, monkeypatch, capsys)
     assert len(whole) == 13 and whole[-1].startswith("done 51")
     first = start(data, 0.2)
     assert first.stdout is not None
-    for _ in range(4):  # the fourth chunk has begun, so three are marked
+    for _ in range(1 + 4):  # the fourth chunk has begun, so three are marked
         first.stdout.readline()
     waiting = start(data, 0.0)  # gets the lock when the first one is killed
-    time.sleep(3.0)
+    assert waiting.stdout is not None
+    waiting.stdout.readline()
+    time.sleep(0.3)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     rest = output(waiting)
     assert rest[-1] == whole[-1] and 0 < len(rest) < 11 and rest == whole[-len(rest) :]
-    assert output(start(data, 0.0)) == whole[-1:]  # nothing is tokenised any more
+    assert here(data, monkeypatch, capsys) == whole[-1:]  # nothing is tokenised any more
     [folder] = tables(cache)
     assert not folder.endswith(PARTIAL)
     reports = [

@@ -44,12 +44,16 @@ PASSWORD = "correct horse battery"
 keys = (f"key-{number:08d}" for number in itertools.count())
 
 
-@pytest.fixture(autouse=True)
-def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def cheap_passwords(patch: pytest.MonkeyPatch) -> None:
     """Argon2 with the least work, so that a test with ten users does not take a second for their passwords."""
     cheap = passwords.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "HASHER", cheap)
-    monkeypatch.setattr(passwords, "NOBODY", cheap.hash("nobody"))
+    patch.setattr(passwords, "HASHER", cheap)
+    patch.setattr(passwords, "NOBODY", cheap.hash("nobody"))
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap_passwords(monkeypatch)
 
 
 def owner(database: Database, name: str = "olga") -> User:

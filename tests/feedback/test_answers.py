@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.databases import prepared_sqlite
 from tests.feedback.kit import (
     conflicts_left,
     hand_in,
@@ -32,6 +37,8 @@ from tutelage.feedback.asking.slots import draw_order, to_positions, to_slots
 from tutelage.feedback.asking.steps import split_steps
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import browsing, building
+from tutelage.feedback.people.users import named
+from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -118,22 +125,25 @@ SCHEMAS = {
     ],
 )
 def test_answers_that_do_not_fit(tmp_path, type: str, answer, reason: str) -> None:
-    with Store(tmp_path / "s.sqlite") as store:
-        database = Database(tmp_path / "s.sqlite")
-        olga = start(store, database, schema=SCHEMAS[type])
-        if type != "pair":
-            building.build(database, olga, type)
-            prioritise(
-                database,
-                olga,
-                {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type=type)).items},
-            )
+    path = prepared_sqlite(tmp_path / "s.sqlite", f"asked for {type}", partial(ask_for, type))
+    with Store(path) as store, closing(Database(path)) as database:
+        with database.read() as connection:
+            olga = projects.member(database, named(connection, "olga"), "main")
         task = take(database, olga)
         assert task.type == type
         with pytest.raises(Refused, match=reason) as caught:
             hand_in(database, olga, task, answer)
         assert caught.value.reason == "invalid" and not store.votes("main")
-        database.close()
+
+
+def ask_for(type: str, path: Path) -> None:
+    """Fill a store where items of this type come first."""
+    with Store(path) as store, closing(Database(path)) as database:
+        olga = start(store, database, schema=SCHEMAS[type])
+        if type != "pair":
+            building.build(database, olga, type)
+            found = browsing.find(database, olga, browsing.Query(type=type)).items
+            prioritise(database, olga, {row.item_id: 1.0 for row in found})
 
 
 def test_rewrites_must_change_something(store: Store, database: Database) -> None:

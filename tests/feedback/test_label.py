@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.databases import prepared_sqlite
 from tutelage.feedback.commands import label
 from tutelage.judges.judge import Judge
 from tutelage.records import Prompt, Response, Score, Vote
@@ -75,7 +76,7 @@ def votes_in(folder: Path) -> dict[tuple[str, str], Vote]:
 
 @pytest.fixture
 def sampled(tmp_path: Path) -> Path:
-    sample(tmp_path / "store.sqlite")
+    prepared_sqlite(tmp_path / "store.sqlite", "sampled", sample)
     return tmp_path
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from tests.databases import prepared_sqlite
 from tests.feedback.kit import hand_in, start
 from tests.train.making import make_model, make_tokenizer
 from tutelage.cli import run_command
@@ -33,9 +35,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def answered(tmp_path: Path) -> str:
     """A store in which one person has answered pairs, ranks and rewrites."""
-    path = str(tmp_path / "store.sqlite")
-    with Store(path) as store:
-        database = Database(path)
+    return str(prepared_sqlite(tmp_path / "store.sqlite", "answered", answer_all))
+
+
+def answer_all(path: Path) -> None:
+    with Store(path) as store, closing(Database(path)) as database:
         olga = start(store, database, prompts=4, schema=Schema(rewrite_makes_pair=False))
         building.build(database, olga, "rank", size=3)
         building.build(database, olga, "rewrite")
@@ -46,8 +50,6 @@ def answered(tmp_path: Path) -> str:
                 "rewrite": RewriteAnswer(text="better"),
             }[task.type]
             hand_in(database, olga, task, answer)
-        database.close()
-    return path
 
 
 def trained(out: Path) -> tuple[int, dict[str, str]]:

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.databases import fresh_sqlite
+from tests.databases import fresh_sqlite, prepared_sqlite
 from tests.feedback.kit import hand_in, join, start, take, vote
 from tests.feedback.test_load import begin, collect
 from tests.store.making import new_vote
@@ -47,8 +48,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def used(path: Path) -> Iterator[Database]:
     """A store with people's answers, a revision and votes of programs."""
-    with Store(path) as store:
-        database = Database(path)
+    database = Database(prepared_sqlite(path, "used", fill_it))
+    yield database
+    database.close()
+
+
+def fill_it(path: Path) -> None:
+    with Store(path) as store, closing(Database(path)) as database:
         olga = start(store, database, overlap=2)
         ben = join(database, olga.user, "main", "ben")
         for who in (olga, ben):
@@ -57,8 +63,6 @@ def used(path: Path) -> Iterator[Database]:
         queue.skip(database, olga, take(database, olga).assignment_id, "too-hard")
         last = store.unlabelled_pairs("main")[-1]
         store.add_votes("main", [new_vote(last.item_id, "ann", 1)])
-    yield database
-    database.close()
 
 
 def run(name: str, settings: Settings) -> str:

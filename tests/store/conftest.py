@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import fresh_sqlite
+from tests.databases import MIGRATE, fresh_sqlite
 from tests.store.making import fill
-from tutelage.store import Store
+from tutelage.store import Store, database
+
+
+@pytest.fixture(autouse=True)
+def _by_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_upgrade", MIGRATE)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from tests.databases import fresh_database, postgres_server
+from tests.databases import fresh_database, postgres_server, prepared_sqlite
 from tests.store.making import fill, new_vote
 from tutelage.records import Vote
 from tutelage.store import NewVote, Store
@@ -31,6 +31,10 @@ from tutelage.store.sql import insert_one
 @pytest.fixture
 def voted(path: Path) -> Path:
     """The path of a closed store with data in every table, a revision included."""
+    return prepared_sqlite(path, "voted", fill_it)
+
+
+def fill_it(path: Path) -> None:
     with Store(path) as store:
         fill(store)
         item = store.pairs("main")[0].item_id
@@ -38,7 +42,6 @@ def voted(path: Path) -> Path:
         store.add_votes(
             "main", [new_vote(item, "ann", -1, key="again", supersedes=store.votes("main")[0].id)]
         )
-    return path
 
 
 def test_the_migrations_make_the_models(path: Path) -> None:

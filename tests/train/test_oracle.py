@@ -175,7 +175,7 @@ def distance(table: PolicyModule) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}])
 def test_ppo_reaches_the_optimum(tmp_path: Path, changes: dict[str, Any]) -> None:
-    policy, _ = run_ppo(tmp_path / "run", 300, **changes)
+    policy, _ = run_ppo(tmp_path / "run", 150, **changes)
     assert distance(policy_table()) > 0.3
     assert distance(policy) < 1e-3
 
@@ -243,7 +243,7 @@ def run_dpo(folder: Path, steps: int) -> tuple[PolicyModule, Run]:
 
 @pytest.mark.slow
 def test_dpo_reaches_the_optimum(tmp_path: Path) -> None:
-    policy, _run = run_dpo(tmp_path / "run", 800)
+    policy, _run = run_dpo(tmp_path / "run", 200)
     assert distance(policy) < 1e-3
 
 

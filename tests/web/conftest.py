@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from tests.feedback.kit import cheap_passwords
 from tests.web.everything import everything
 from tests.web.kit import Parrots, World, make_world
 from tutelage.feedback.people.tokens import create_token
@@ -20,6 +21,14 @@ from tutelage.web.app import build_app
 from tutelage.web.limits import Limit
 from tutelage.web.serve import listen
 from tutelage.web.site import Limits, Site
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Argon2 with the least work in this process; a server that a test starts has its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        cheap_passwords(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

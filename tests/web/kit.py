@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.databases import fresh_sqlite
 from tutelage.feedback.asking.payloads import LiveResponse, ProjectSettings, Role, Schema
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import building
@@ -164,7 +165,7 @@ def fill(path: str | Path, project: str, prompts: Sequence[str], answers: Sequen
 
 def make_world(path: str | Path) -> World:
     """A new store with its owner ("ann", `PASSWORD`)."""
-    database = Database(path)
+    database = Database(path if "://" in str(path) else fresh_sqlite(Path(path)))
     secret = first_owner_invitation(database)
     assert secret is not None
     owner = accept_invitation(database, secret, "ann", PASSWORD)

@@ -12,13 +12,17 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.everything import NAME
 from tests.web.kit import World
-from tests.web.people import PHONE, settled, visitor
+from tests.web.people import DESKTOP, PHONE, settled, visitor
 from tutelage.feedback.items import browsing
 from tutelage.feedback.people.invitations import invite, reset_link
 
 KINDS = ("pair", "rank", "rate", "step", "rewrite", "chat")
 FAULTS = (Path(__file__).parent / "faults.js").read_text(encoding="utf-8")
-LOOKS = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": {"viewport": PHONE}}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"viewport": PHONE},
+}
 SMALL_PHONE = {"width": 390, "height": 664}  # what the browser's own bars leave of it
 CSV = b"prompt,response\nHow do I boil an egg?,Eight minutes.\nHow do I boil an egg?,Ask a cook.\n,Nothing was asked.\n"
 CHANGES = ("Tag", "Untag", "Reserve", "Priority", "Annotators", "Resolve flags")
@@ -107,23 +111,29 @@ def screens(world: World, labelled: str) -> dict[str, tuple[str, Act | None]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("part", range(3))
 def test_every_screen(
-    server: Running, browser: Any, shots: Path, screens: dict[str, tuple[str, Act | None]], look: str
+    server: Running, browser: Any, shots: Path, screens: dict[str, tuple[str, Act | None]], part: int
 ) -> None:
+    """A third of them in each part; every one is opened once, and then looked at in every look."""
     found = {}
-    with visitor(browser, server.url, "ann", **LOOKS[look]) as page:
+    with visitor(browser, server.url, "ann", reduced_motion="reduce") as page:
         page.on("dialog", lambda dialog: dialog.accept())
-        for name, (path, act) in screens.items():
+        for name, (path, act) in list(screens.items())[part::3]:
+            page.set_viewport_size(DESKTOP)
             page.goto("about:blank")  # an address that differs after its # only is a new page, too
             page.goto(path)
             settled(page)
             if act:
                 act(page)
                 settled(page)
-            found[name] = page.evaluate(FAULTS)
             whole = not name.startswith("work") and not page.locator("dialog[open]").count()
-            page.screenshot(path=shots / f"{name}-{look}.png", full_page=whole)
+            for look, options in LOOKS.items():
+                page.emulate_media(color_scheme=options.get("color_scheme", "light"))
+                page.set_viewport_size(options.get("viewport", DESKTOP))
+                settled(page)
+                found[name, look] = page.evaluate(FAULTS)
+                page.screenshot(path=shots / f"{name}-{look}.png", full_page=whole)
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
@@ -240,7 +250,7 @@ def test_the_focus_goes_into_a_dialog_and_back(
         if where == "data":
             _select_all(page)
         for name in buttons:
-            exact = where != "work"
+            exact = where == "data"
             button = page.get_by_role("button", name=name, exact=exact).first
             button.focus()
             page.keyboard.press("Enter")

@@ -54,13 +54,13 @@ def screens(world: World) -> list[str]:
     return ["/", "/account", "/users", "/new", *pages, *parts, *(f"/p/rtl-{kind}/work" for kind in KINDS)]
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_every_screen_from_right_to_left(
-    server: Running, browser: Any, hebrew: Language, screens: list[str], shots: Path, viewport: dict[str, int]
+    server: Running, browser: Any, hebrew: Language, screens: list[str], shots: Path
 ) -> None:
-    with visitor(browser, server.url, viewport=viewport, locale="he") as page:
+    with visitor(browser, server.url, locale="he") as page:
         come_in(page, hebrew)
         for path in screens:
+            page.set_viewport_size(DESKTOP)
             page.goto("about:blank")
             page.goto(path)
             settled(page)
@@ -68,10 +68,14 @@ def test_every_screen_from_right_to_left(
                 "rtl",
                 "he",
             ]
-            assert page.evaluate(FAULTS) == [], path
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
             name = path.strip("/").replace("/", "-").replace("#", "-") or "home"
-            page.screenshot(path=shots / f"rtl-{name}-{viewport['width']}.png", full_page="work" not in path)
+            for viewport in (DESKTOP, PHONE):
+                page.set_viewport_size(viewport)
+                settled(page)
+                assert page.evaluate(FAULTS) == [], path
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+                shot = shots / f"rtl-{name}-{viewport['width']}.png"
+                page.screenshot(path=shot, full_page="work" not in path)
 
 
 def test_what_is_mirrored_and_what_is_not(

@@ -31,12 +31,12 @@ def log_in(page: Any, name: str, password: str) -> None:
 
 
 def test_back_in_after_a_forgotten_password(world: World, server: Running, browser: Any, shots: Path) -> None:
-    bea = world.user("bea", "main")
-    create_token(world.database, bea, "script", ("read",))
+    beate = world.user("beate", "main")
+    create_token(world.database, beate, "script", ("read",))
     with visitor(browser, server.url, "ann") as page:
         follow(page, page.get_by_role("link", name="Users"))
         page.on("dialog", lambda dialog: dialog.accept())
-        row = page.locator('tr[data-user="bea"]')
+        row = page.locator('tr[data-user="beate"]')
         row.get_by_role("button", name="Reset password").click()
         link = page.locator(".secret").inner_text()
         page.screenshot(path=shots / "users.png")
@@ -51,24 +51,24 @@ def test_back_in_after_a_forgotten_password(world: World, server: Running, brows
         page.goto("/login")
         page.get_by_text("Password forgotten?").wait_for()
         page.goto(link)
-        page.get_by_role("heading", name="A new password for bea").wait_for()
+        page.get_by_role("heading", name="A new password for beate").wait_for()
         assert page.evaluate("document.activeElement.name") == "password"
         page.keyboard.type(FRESH)
         follow(page, page.get_by_role("button", name="Set the password"))
-        page.get_by_role("link", name="bea").wait_for()
+        page.get_by_role("link", name="beate").wait_for()
         assert page.get_by_role("link", name="Users").count() == 0
     with visitor(browser, server.url) as page:
-        log_in(page, "bea", PASSWORD)
+        log_in(page, "beate", PASSWORD)
         page.get_by_text("do not fit together").wait_for()
-        log_in(page, "bea", FRESH)
-        page.get_by_role("link", name="bea").wait_for()
-    assert all(token.revoked for token in tokens_of(world.database, bea))
+        log_in(page, "beate", FRESH)
+        page.get_by_role("link", name="beate").wait_for()
+    assert all(token.revoked for token in tokens_of(world.database, beate))
 
 
 def test_the_command_on_the_servers_machine(world: World, server: Running, browser: Any) -> None:
     """It works beside a server that runs, for a name and for nobody in particular."""
-    world.user("cleo", "main", "viewer")
-    for name, joined in (("cleo", "cleo"), ("", "dora")):
+    world.user("clea", "main", "viewer")
+    for name, joined in (("clea", "clea"), ("", "dora")):
         said = run("feedback admin", FeedbackAdminSettings(store=str(world.path), name=name, url=server.url))
         link = re.search(rf"{server.url}/join/\S+", said)
         assert link is not None

@@ -17,6 +17,7 @@ import pytest
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
 from tests.web.people import DESKTOP, PHONE, settled, visitor
+from tutelage.feedback.projects import projects
 
 pytestmark = pytest.mark.slow
 
@@ -247,7 +248,7 @@ def look_after(ann: Hand, eve: str) -> None:
     with ann.task("send an answer back with a note", 4):
         page.locator("#items tbody a").first.click()
         ann.moves += 1
-        ann.click("button", "Send back", page.get_by_role("row", name=eve))
+        ann.click("button", f"Send back: answer of {eve}", page.get_by_role("row", name=eve))
         ann.fill("What is to be corrected", "Please mind the second sentence.", page.get_by_role("dialog"))
         ann.click("button", "Send back", page.get_by_role("dialog"))
         ann.sees("sent back")
@@ -323,6 +324,13 @@ def answer_other_way(ben: Hand) -> None:
     ben.sees("Nothing left for you here")
 
 
+def let_answers_be_quick(world: World, project: str) -> None:
+    """Submit is not off for two seconds of every item (which test_journeys.py sees to): nobody here reads."""
+    owner = world.member(project)
+    wanted = projects.settings(world.database, owner).model_copy(update={"dwell_seconds": 0})
+    projects.set_settings(world.database, owner, wanted)
+
+
 @pytest.mark.parametrize("where", ["desktop", "phone"])
 def test_twenty_tasks(server: Running, browser: Any, world: World, where: str) -> None:
     url, options = server.url, {"viewport": {"desktop": DESKTOP, "phone": PHONE}[where]}
@@ -332,7 +340,9 @@ def test_twenty_tasks(server: Running, browser: Any, world: World, where: str) -
         hand(browser, url, **options) as eve,
         hand(browser, url, **options) as ben,
     ):
-        join(eve, set_up(ann, f"kitchen-{where}"), eve_name)
+        link = set_up(ann, f"kitchen-{where}")
+        let_answers_be_quick(world, f"kitchen-{where}")
+        join(eve, link, eve_name)
         annotate(eve)
         ann.click("button", "Make a link")
         settled(ann.page)
