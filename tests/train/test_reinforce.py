@@ -161,6 +161,7 @@ def test_it_says_what_a_preset_set_and_what_misses_the_optimum() -> None:
         ({"clip": "none", "inner_epochs": 2}, "clip=none is right for one update per step only"),
         ({"clip": "none", "minibatches": 3}, "minibatches=3 make 3: set clip=token"),
         ({"clip": "sequence", "credit": "tokens"}, "clip=sequence has one ratio for a response"),
+        ({"kl": "none", "kl_budget": 1.0}, "kl=none holds nothing to the reference"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:

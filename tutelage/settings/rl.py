@@ -240,7 +240,7 @@ class ReinforceSettings(RLSettings):
     )
     kl: KL = setting(
         "k1-reward",
-        "Where the KL to the reference stands and how it is estimated; k1-loss, k3-loss, k2-reward and k3-reward are known to "
+        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used); k1-loss, k3-loss, k2-reward and k3-reward are known to "
         "miss the optimum and are there to be compared with.",
         everyday=False,
     )
@@ -281,6 +281,11 @@ class ReinforceSettings(RLSettings):
             raise ValueError(
                 f"clip=none is right for one update per step only, but inner_epochs={self.inner_epochs} and "
                 f"minibatches={self.minibatches} make {self.inner_epochs * self.minibatches}: set clip=token, or both to 1"
+            )
+        if self.kl == "none" and (self.kl_target or self.kl_budget):
+            raise ValueError(
+                "kl=none holds nothing to the reference, so kl_target and kl_budget have nothing to move: set kl=k1-reward, or "
+                "both to 0"
             )
         if self.clip.startswith("sequence") and self.credit == "tokens":
             raise ValueError(
