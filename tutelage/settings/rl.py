@@ -240,8 +240,8 @@ class ReinforceSettings(RLSettings):
     )
     kl: KL = setting(
         "k1-reward",
-        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used); k1-loss, k3-loss, k2-reward and k3-reward are known to "
-        "miss the optimum and are there to be compared with.",
+        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used); k1-loss, k3-loss, k2-reward "
+        "and k3-reward are known to miss the optimum and are there to be compared with.",
         everyday=False,
     )
     credit: Literal["response", "tokens"] = setting(
