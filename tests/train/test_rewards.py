@@ -16,6 +16,7 @@ from tutelage.launch import launch
 from tutelage.records import Response, Score
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
+from tutelage.settings.base import Made
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 
 
@@ -86,3 +87,13 @@ def test_a_mix_trains_and_logs_its_parts(tmp_path: Path, command: str) -> None:
     assert "objective/scores" in line
     [folder] = (tmp_path / "run" / "checkpoints").iterdir()
     assert (folder / "judge.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "free"), [({"timeout": 5.0}, True), ({"weight": 0.5}, False), ({"batch_size": 7}, True)]
+)
+def test_what_changes_no_score_may_change_on_resume(options: dict[str, float], free: bool) -> None:
+    judge = {"judge": "http://localhost:1/score"}
+    before = ReinforceSettings(prompts="-", reward=[judge])
+    after = ReinforceSettings(prompts="-", reward=[{**judge, **options}])
+    assert (after.refuses("reward", before.model_dump(mode="json"), Made(10, 100)) is None) == free
