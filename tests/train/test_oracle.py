@@ -130,8 +130,10 @@ PRACTICE: dict[str, Any] = {
 }
 
 
-def run_reinforce(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModule, Run]:
-    """256 responses a step, in groups of 8 unless the changes say otherwise."""
+def run_reinforce(
+    folder: Path, steps: int, price: Judge | None = None, **changes: Any
+) -> tuple[PolicyModule, Run]:
+    """256 responses a step, in groups of 8 unless the changes say otherwise; `price` says what responses cost."""
     samples = changes.get("samples", 8)
     settings = ReinforceSettings(
         **{**PRACTICE, "samples": samples, "batch_size": 256 // samples, "max_new_tokens": 3, **changes}
@@ -139,7 +141,7 @@ def run_reinforce(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModul
     run = Run.open(folder, "reinforce", settings)
     policy = policy_table()
     rollouts = Rollouts(
-        policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console
+        policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console, price
     )
     fit(
         Reinforce(policy, rollouts, settings, run.log),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,14 +15,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tests.oracle import BETA, TabularPolicy, divergence
+from tests.oracle import BETA, SEQUENCES, TabularPolicy, divergence
 from tests.train.making import CPU, make_model, make_tokenizer
 from tests.train.test_oracle import WORLD, distance, run_reinforce
 from tutelage.data.batch import TokenBatch
 from tutelage.data.responses import response_batch
+from tutelage.judges.judge import Judge
 from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
-from tutelage.records import Prompt, Response
+from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
 from tutelage.settings.base import load, to_yaml
 from tutelage.settings.presets import PRESETS
@@ -225,9 +227,41 @@ def test_other_objectives_reach_their_own_optima(
         assert abs(read_metrics(run.folder)[-1]["objective/kl_coef"] - MULTIPLIER) < 0.1
 
 
+class Long(Judge):
+    """Three tokens cost 1."""
+
+    name = "long"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        return [Score(float(len(response.ids) == 3)) for response in responses]
+
+
+@pytest.mark.slow
+def test_a_cost_is_held_at_its_limit_by_the_best_policy_that_does(tmp_path: Path) -> None:
+    """The optimum of the score alone has more responses of three tokens; its price is known by bisection."""
+    long = torch.tensor([float(len(sequence) == 3) for sequence in SEQUENCES], dtype=torch.float64)
+
+    def optimum(price: float) -> Tensor:
+        return best(WORLD.ref_logprobs + (WORLD.rewards - price * long) / BETA)
+
+    limit, low, high = 0.3, 0.0, 10.0
+    assert float((optimum(0.0).exp() * long).sum()) > limit + 0.1
+    for _ in range(60):
+        price = (low + high) / 2
+        low, high = (price, high) if float((optimum(price).exp() * long).sum()) > limit else (low, price)
+    policy, run = run_reinforce(
+        tmp_path / "run", 300, Long(), cost="world", cost_limit=limit, cost_rate=0.1, kl_coef=BETA
+    )
+    found = TabularPolicy(policy.host.score.weight.detach().T).sequence_logprobs().detach().double()
+    assert float((found.exp() * long).sum()) == pytest.approx(limit, abs=0.02)
+    assert divergence(found, optimum(price)) < 0.01
+    assert read_metrics(run.folder)[-1]["objective/cost_coef"] == pytest.approx(price, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"cost_limit": 0.5}, "cost_limit=0.5 limits nothing without a cost"),
         ({"kl_target": 1.0, "kl_budget": 2.0}, "kl_target=1 and kl_budget=2 both move kl_coef"),
         ({"kl_budget": 2.0, "kl_coef": 0.0}, "kl_budget moves kl_coef, which cannot start at 0"),
         ({"ref_refresh": 5, "lora_rank": 2}, "ref_refresh=5 needs a reference of its own"),

@@ -22,6 +22,7 @@ from tutelage.models.policy import PolicyModule, TokenLogprobs
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.cost import Multiplier
 from tutelage.rollout.generator import Generator, Sampling
 from tutelage.settings.rl import RLSettings
 
@@ -39,7 +40,8 @@ class Experience:
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
     before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
     `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last token of a response or at the places that it
-    scored.  judged: what it said in full.  group: int64 [B], which of the step's prompts each response answers.  live:
+    scored.  judged: what it said in full.  costs: float32 [B] where somebody says what a response costs; cost_coef: the price
+    of it.  group: int64 [B], which of the step's prompts each response answers.  live:
     `old_logprobs` with the graph of the forward that gave them, where one was asked for and one micro-batch held everything.
     """
 
@@ -48,6 +50,8 @@ class Experience:
     judged: list[Score]
     group: Tensor
     live: Tensor | None = None
+    costs: Tensor | None = None
+    cost_coef: float = 0.0
 
     @property
     def lengths(self) -> list[int]:
@@ -61,8 +65,17 @@ class Experience:
 
     @property
     def token_scores(self) -> Tensor:
-        """float32 [M]: the scores that stand at the response tokens."""
-        return self.batch.per_token["scores"][self.batch.loss_mask]
+        """float32 [M]: the scores that stand at the response tokens, less the price of what a response costs at its last."""
+        found = self.batch.per_token["scores"][self.batch.loss_mask]
+        if self.costs is None:
+            return found
+        last = torch.tensor(self.lengths, device=found.device).cumsum(0) - 1
+        return found.index_add(0, last, self.costs, alpha=-self.cost_coef)
+
+    @property
+    def paid(self) -> Tensor:
+        """float32 [B]: the score of each response, less the price of what it costs."""
+        return self.scores if self.costs is None else self.scores - self.cost_coef * self.costs
 
     @property
     def log_ratio(self) -> Tensor:
@@ -105,12 +118,13 @@ class Experience:
         gap = (sampled - self.batch.per_token["old_logprobs"])[self.batch.loss_mask].abs()
         return {
             **self._parts(),
+            **self._cost(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
             "objective/kl": kl,
             "objective/kl_coef": kl_coef,
             "objective/non_score_reward": -kl_coef * kl,
-            "objective/rlhf_reward": score - kl_coef * kl,
+            "objective/rlhf_reward": self.paid.mean().item() - kl_coef * kl,
             "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
             "completions/mean_length": float(np.mean(self.lengths)),
             "completions/clipped_ratio": float(np.mean([r.finish == "length" for r in self.responses])),
@@ -118,6 +132,11 @@ class Experience:
             "sampling/sampling_logp_difference/max": gap.max().item(),
             "sampling/sampling_logp_difference/share": (gap > GAP).float().mean().item(),
         }
+
+    def _cost(self) -> dict[str, float]:
+        if self.costs is None:
+            return {}
+        return {"objective/cost": self.costs.mean().item(), "objective/cost_coef": self.cost_coef}
 
     def _parts(self) -> dict[str, float]:
         """The mean of every part of the scores over the responses that it applies to."""
@@ -144,7 +163,9 @@ class Rollouts:
         settings: RLSettings,
         world: World,
         console: Console,
+        cost: Judge | None = None,
     ) -> None:
+        self._cost, self._price = cost, Multiplier(settings.cost_limit, settings.cost_rate)
         self._policy, self._ref, self._generator, self._prompts = policy, ref, generator, prompts
         missing = settings.missing_eos_score
         self._judge = judge if missing is None else Ends(judge, missing)
@@ -156,7 +177,12 @@ class Rollouts:
         kept: dict[str, nn.Module] = {}
         if self._ref is not None and self._settings.ref_refresh:
             kept["reference"] = self._ref
-        return kept if self._judge.state is None else {**kept, "judge": self._judge.state}
+        if self._cost is not None:
+            kept["cost_price"] = self._price
+        judges = {"judge": self._judge, "cost": self._cost}
+        return kept | {
+            name: judge.state for name, judge in judges.items() if judge and judge.state is not None
+        }
 
     def collect(self, step: int, live: bool = False) -> Experience:
         """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
@@ -170,6 +196,8 @@ class Rollouts:
         rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
         found = self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
         self._judge.learn(found.judged)
+        if found.costs is not None:
+            self._price.update(found.costs.mean().item())
         return found
 
     def answer(self, prompts: Sequence[Prompt]) -> Experience:
@@ -202,7 +230,18 @@ class Rollouts:
             judged,
             group.to(device),
             kept,
+            self._costs(responses, learn=step >= 0),
+            float(self._price.coef),
         )
+
+    def _costs(self, responses: Sequence[Response], learn: bool) -> Tensor | None:
+        """float32 [B]: what each response costs; a judge learns from those that are trained on."""
+        if self._cost is None:
+            return None
+        found = scores_of(self._cost, responses)
+        if learn:
+            self._cost.learn(found)
+        return torch.tensor([score.value for score in found], dtype=torch.float32, device=self._world.device)
 
     def _placed(self, score: Score, response: Response) -> list[float]:
         """The score at every token of a response, within its bounds."""
@@ -224,9 +263,10 @@ class Rollouts:
         def sample() -> list[Response]:
             return self._generate(self._prompts[:CALIBRATION_PROMPTS], -2, 1)
 
-        said = self._judge.calibrate(sample)
-        if said:
-            self._console.print(said)
+        for judge in (self._judge, self._cost):
+            said = judge.calibrate(sample) if judge is not None else None
+            if said:
+                self._console.print(said)
 
     def _generate(self, prompts: Sequence[Prompt], step: int, samples: int) -> list[Response]:
         settings = self._settings

@@ -100,6 +100,18 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         gt=0,
         le=1,
     )
+    cost: Reward | None = setting(
+        None, "Who says what a response costs, as `reward` does; null: nobody.", everyday=False
+    )
+    cost_limit: float = setting(
+        0.0, "Hold the mean cost of responses at most at this, by a Lagrange multiplier.", everyday=False
+    )
+    cost_rate: float = setting(
+        0.02,
+        "How fast the multiplier of the cost moves: by this times mean cost - cost_limit, per step.",
+        everyday=False,
+        gt=0,
+    )
     ref_refresh: int = setting(
         0,
         "The policy becomes its own reference every so many steps; 0 = the reference stays.",
@@ -120,6 +132,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         """What changes no score of a reward, such as a timeout, may change."""
         if name == "reward" and same_reward(before["reward"], self.reward):
             return None
+        if (
+            name == "cost"
+            and None not in (before["cost"], self.cost)
+            and same_reward(before["cost"], self.cost)
+        ):
+            return None
         return super().refuses(name, before, made)
 
     @model_validator(mode="after")
@@ -130,6 +148,10 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
             )
         if self.kl_budget and not self.kl_coef:
             raise ValueError("kl_budget moves kl_coef, which cannot start at 0: set kl_coef=0.05, say")
+        if self.cost is None and self.cost_limit:
+            raise ValueError(
+                f"cost_limit={self.cost_limit:g} limits nothing without a cost: set cost to a judge, or cost_limit to 0"
+            )
         if self.ref_refresh and self.lora_rank:
             raise ValueError(
                 f"ref_refresh={self.ref_refresh} needs a reference of its own, but with lora_rank={self.lora_rank} the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -66,12 +67,14 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     """Load what the settings name.  Raises ValueError for unusable inputs."""
     policy_path = result_folder(settings.model)
     models = [result_folder(path) for path in paths_in(settings.reward)]
+    costs = [] if settings.cost is None else [result_folder(path) for path in paths_in(settings.cost)]
     run.input("model", policy_path)
-    for number, path in enumerate(models, 1):
-        run.input("reward" if len(models) == 1 else f"reward {number}", path)
+    for name, paths in (("reward", models), ("cost", costs)):
+        for number, path in enumerate(paths, 1):
+            run.input(name if len(paths) == 1 else f"{name} {number}", path)
     run.input("prompts", settings.prompts)
     tokenizer = load_tokenizer(policy_path)
-    prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models), run)
+    prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs), run)
     setup = setup_for(settings, world)
     policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
     loaded: dict[str, ScalarModule] = {}
@@ -85,9 +88,13 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
             )
         return loaded[folder]
 
-    judge = build_judge(settings.reward, world, tokenizer, settings.micro_batch_tokens, load)
+    def judge_of(spec: Any) -> Judge:
+        return build_judge(spec, world, tokenizer, settings.micro_batch_tokens, load)
+
+    judge = judge_of(settings.reward)
+    cost = None if settings.cost is None else judge_of(settings.cost)
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
-    rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console)
+    rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost)
     steps = steps_for(settings, len(prompts), run)
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef) if held_out else None
     place = prompts.table.place
