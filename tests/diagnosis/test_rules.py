@@ -40,7 +40,12 @@ def test_a_history_compares_windows() -> None:
     for step in range(40):
         history.add({"step": step, "x": float(step), "broken": math.nan, "text": "x"})
     assert history.start("x") == 2.0 and history.now("x") == 34.5 and history.before("x") == 24.5
-    assert history.now("x", 20) == 29.5 and history.opening("x") == 1.0 and history.count("x") == 40
+    assert (
+        history.now("x", 20) == 29.5
+        and history.opening("x") == 1.0
+        and history.count("x") == 40
+        and history.middle("x") == 34.5
+    )
     assert history.change("x") == pytest.approx(
         30 / math.sqrt(2 * 55 / 6 / 10)
     )  # variance of ten in a row: 55 / 6
@@ -68,8 +73,8 @@ def test_one_strange_step_says_nothing_and_what_goes_on_is_said_once() -> None:
 def test_entropy_may_fall_slowly() -> None:
     slowly = [2 - 0.017 * step for step in range(100)]
     assert names(lines(("objective/entropy", slowly))) == []
-    assert names(lines(("objective/entropy", [2.0] * 10 + [0.4] * 15))) == ["entropy-collapse"]
-    assert names(lines(("objective/entropy", [2.0] * 40 + [0.4] * 15))) == []
+    assert names(lines(("objective/entropy", [2.0] * 10 + [0.3] * 15))) == ["entropy-collapse"]
+    assert names(lines(("objective/entropy", [2.0] * 40 + [0.3] * 15))) == []
     assert names(lines(("objective/entropy", [2.0] * 40 + [0.1] * 15))) == ["entropy-collapse"]
 
 
@@ -98,6 +103,20 @@ def test_a_kl_that_rises_while_the_objective_falls() -> None:
     assert names(lines(("objective/kl", kl), ("objective/rlhf_reward", rises), length)) == []
     adaptive = lines(("objective/kl", kl), ("objective/rlhf_reward", falls), length)
     assert names(adaptive, kl_budget=5.0) == []  # a coefficient that moves changes what is measured
+
+
+def test_a_correlation_is_strong_or_followed_by_the_length() -> None:
+    name, wild = "objective/score_length_correlation", [0.96, 0.1] + [0.97] * 10
+    grows, stays = [20.0 + step for step in range(12)], [20.0] * 12
+    for correlations, lengths, found in (
+        (wild, stays, ["length-driven"]),
+        ([0.92] * 12, stays, []),
+        ([0.92] * 12, grows, ["length-driven"]),
+        ([-0.92] * 12, grows, []),
+        ([0.85] * 12, grows, []),
+    ):
+        told = lines((name, correlations), ("completions/mean_length", lengths))
+        assert names(told) == found, (correlations, lengths)
 
 
 def test_no_spread_is_saturation_only_after_a_rise() -> None:

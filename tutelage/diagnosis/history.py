@@ -40,6 +40,11 @@ class History:
         recent = list(self._recent.get(name, ()))
         return statistics.fmean(recent[-steps:]) if len(recent) >= steps else math.nan
 
+    def middle(self, name: str) -> float:
+        """Median of the last WINDOW, which a few strange steps do not move; nan where there are fewer."""
+        recent = list(self._recent.get(name, ()))[-WINDOW:]
+        return statistics.median(recent) if len(recent) == WINDOW else math.nan
+
     def before(self, name: str) -> float:
         """Mean of the WINDOW before the last one; nan where there is none."""
         recent = list(self._recent.get(name, ()))

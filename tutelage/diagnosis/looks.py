@@ -26,6 +26,11 @@ class Seen(NamedTuple):
     numbers: Mapping[str, float]
 
 
+def _over(value: float, other: float) -> float:
+    """value / other; nan where that is none."""
+    return value / other if other else math.nan
+
+
 def _spread_is_gone(history: History, settings: Mapping[str, Any]) -> bool:
     """Whether scores no longer tell responses apart: none differ, or hardly any prompt's do where only these are compared."""
     gone = history.now(SPREAD) <= max(NOTHING, 0.1 * history.start(SPREAD))
@@ -69,7 +74,7 @@ def saturated(history: History, settings: Mapping[str, Any]) -> Seen | None:
 
 
 def not_moving(history: History, settings: Mapping[str, Any]) -> Seen | None:
-    per_token = history.now(KL) / history.now(LENGTH)
+    per_token = _over(history.now(KL), history.now(LENGTH))
     still = abs(per_token) < 1e-4 and not history.change(SCORES) > 2
     if settings.get("ref_refresh") or history.count(KL) < SETTLED or not still:
         return None
@@ -82,8 +87,8 @@ def not_moving(history: History, settings: Mapping[str, Any]) -> Seen | None:
 
 def kl_runaway(history: History, settings: Mapping[str, Any]) -> Seen | None:
     kl, length = history.now(KL), history.now(LENGTH)
-    per_token, rising = kl / length, history.now(KL) > 1.2 * history.before(KL)
-    if kl > 3 and per_token > 1:
+    per_token, rising = _over(kl, length), history.now(KL) > 1.2 * history.before(KL)
+    if kl > 3 and per_token > 0.75:
         return Seen(
             f"The KL to the reference is {kl:.3g} nats per response, {per_token:.2g} per token.",
             {"kl": kl, "kl_per_token": per_token},
@@ -108,7 +113,7 @@ def kl_runaway(history: History, settings: Mapping[str, Any]) -> Seen | None:
 def entropy_collapse(history: History, settings: Mapping[str, Any]) -> Seen | None:
     now, began = history.now(ENTROPY), history.start(ENTROPY)
     quickly = history.count(ENTROPY) <= 3 * WINDOW
-    if not now < (0.3 if quickly else 0.1) * began:
+    if not now < (0.2 if quickly else 0.1) * began:
         return None
     return Seen(
         f"Entropy has fallen to {now:.2g} nats per token, {now / began:.0%} of {began:.2g} at the start.",
@@ -139,12 +144,13 @@ def length_drift(history: History, settings: Mapping[str, Any]) -> Seen | None:
 
 def length_driven(history: History, settings: Mapping[str, Any]) -> Seen | None:
     name = "objective/score_length_correlation"
-    correlation, moved = history.now(name), history.now(LENGTH) / history.start(LENGTH) - 1
+    correlation, moved = history.middle(name), _over(history.now(LENGTH), history.start(LENGTH)) - 1
     followed = correlation * moved > 0 and abs(moved) > 0.2
     if not abs(correlation) > (0.9 if followed else 0.95):
         return None
     return Seen(
-        f"Score and length go together: correlation {correlation:.2f} over {WINDOW} steps, length {moved:+.0%} since the start.",
+        f"Score and length go together: median correlation {correlation:.2f} over {WINDOW} steps, length {moved:+.0%} since "
+        "the start.",
         {"score_length_correlation": correlation, "length_change": moved},
     )
 
