@@ -53,7 +53,7 @@ BAD: Mapping[str, dict[str, Any]] = {
         "command": "reinforce",
         "steps": 20,
         "judge": Rewards(lambda ids: ids == (EOS,)),
-        "logits": -ends_at_once(),
+        "logits": -1.2 * ends_at_once(),
         "learning_rate": 1.0,
         "kl_coef": 0.0,
     },
@@ -105,6 +105,14 @@ BAD: Mapping[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+ALSO = {  # what goes wrong as well when that does
+    "kl-runaway": {"entropy-collapse", "reward-saturated", "length-drift"},
+    "entropy-collapse": {"reward-saturated"},
+    "reward-saturated": {"entropy-collapse"},
+    "length-drift": {"length-driven"},
+}
+
+
 def test_there_is_a_bad_run_for_every_finding() -> None:
     assert set(BAD) == {rule.name for rule in RULES}
 
@@ -117,7 +125,7 @@ def test_it_is_found(tmp_path: Path, name: str) -> None:
         given["policy"] = given["policy"]()
     told = practise(tmp_path / "run", **given)
     found = {one["name"]: one for one in json.loads((told.folder / "findings.json").read_text())}
-    assert name in found, found
+    assert name in found and set(found) <= {name} | ALSO.get(name, set()), found
     one = found[name]
     assert told.screen.count(f", {name}: ") == 1 and one["seen"] in told.screen
     assert 1 <= one["step"] <= one["last"] <= len(told.lines)

@@ -31,10 +31,14 @@ def _over(value: float, other: float) -> float:
     return value / other if other else math.nan
 
 
-def _spread_is_gone(history: History, settings: Mapping[str, Any]) -> bool:
-    """Whether scores no longer tell responses apart: none differ, or hardly any prompt's do where only these are compared."""
-    gone = history.now(SPREAD) <= max(NOTHING, 0.1 * history.start(SPREAD))
-    return gone or (settings.get("advantage") in GROUPED and history.now(EQUAL) > 0.9)
+def _spread_is_gone(history: History) -> bool:
+    """Whether scores no longer tell responses apart."""
+    return history.now(SPREAD) <= max(NOTHING, 0.1 * history.start(SPREAD))
+
+
+def _groups_are_equal(history: History, settings: Mapping[str, Any]) -> bool:
+    """Whether hardly any prompt's responses have different scores, where only these are compared."""
+    return settings.get("advantage") in GROUPED and history.now(EQUAL) > 0.9
 
 
 def _risen(history: History) -> bool:
@@ -44,26 +48,27 @@ def _risen(history: History) -> bool:
 
 
 def no_signal(history: History, settings: Mapping[str, Any]) -> Seen | None:
-    norm, score = history.now("grad_norm"), history.now(SCORES)
-    if norm <= 1e-9:
-        return Seen(f"The gradient has been {norm:.2g} for {WINDOW} steps.", {"grad_norm": norm})
-    if not _spread_is_gone(history, settings) or _risen(history):
+    if _risen(history):  # what has been learnt needs no signal
         return None
-    spread = history.now(SPREAD)
-    if spread <= max(NOTHING, 0.1 * history.start(SPREAD)):
+    spread, equal, norm = history.now(SPREAD), history.now(EQUAL), history.now("grad_norm")
+    if _spread_is_gone(history):
+        score = history.now(SCORES)
         return Seen(
             f"Scores have hardly differed for {WINDOW} steps: mean {score:.3g}, spread {spread:.2g}.",
             {"scores": score, "scores_std": spread},
         )
-    equal = history.now(EQUAL)
-    return Seen(
-        f"For {equal:.0%} of the prompts all responses got the same score, over {WINDOW} steps.",
-        {"frac_reward_zero_std": equal},
-    )
+    if _groups_are_equal(history, settings):
+        return Seen(
+            f"For {equal:.0%} of the prompts all responses got the same score, over {WINDOW} steps.",
+            {"frac_reward_zero_std": equal},
+        )
+    if norm <= 1e-9:
+        return Seen(f"The gradient has been {norm:.2g} for {WINDOW} steps.", {"grad_norm": norm})
+    return None
 
 
 def saturated(history: History, settings: Mapping[str, Any]) -> Seen | None:
-    if not _spread_is_gone(history, settings) or not _risen(history):
+    if not _risen(history) or not (_spread_is_gone(history) or _groups_are_equal(history, settings)):
         return None
     score, spread = history.now(SCORES), history.now(SPREAD)
     began = history.start(SPREAD)
@@ -80,7 +85,8 @@ def not_moving(history: History, settings: Mapping[str, Any]) -> Seen | None:
         return None
     steps = history.count(KL)
     return Seen(
-        f"After {steps} steps the policy is {history.now(KL):.2g} nats per response from the reference, and scores are flat.",
+        f"After {steps} steps the policy is {abs(history.now(KL)):.2g} nats per response from the reference, and scores "
+        "are flat.",
         {"steps": steps, "kl": history.now(KL)},
     )
 
