@@ -16,7 +16,7 @@ from typing import NamedTuple
 PACKAGE = "tutelage"
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("ops", "records", "settings", "files", "cache", "seeds", "statistics", "__init__"),
+    ("ops", "records", "settings", "diagnosis", "files", "cache", "seeds", "statistics", "__init__"),
     ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume"),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect"),
@@ -33,6 +33,7 @@ LIGHT = (
     "files",
     "seeds",
     "statistics",
+    "diagnosis",
     "store",
     "feedback",
     "commands",

@@ -20,6 +20,7 @@ PREPARATION = (
     "settings.yaml",
     "lineage.json",
     "preflight.json",
+    "findings.json",
     "tokenizer",
     "tensorboard",
     "nonfinite-step-1.pt",

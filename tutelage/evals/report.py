@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.data.reading.sources import shown
+from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
 from tutelage.evals import curves, figures, findings, graph
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
@@ -31,7 +32,6 @@ from tutelage.settings.evals import ReportSettings as Settings
 NO_FIGURE = Markup("")
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
-PRACTISING = ("ppo", "reinforce", "raft")  # commands that learn from scores of their own responses
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Page:
     reward_models: list[RewardModel] = field(default_factory=list)
     frontier: Markup = NO_FIGURE
     training: list[Markup] = field(default_factory=list)
+    diagnosis: list[tuple[str, list[Finding]]] = field(default_factory=list)  # (run, what was found in it)
     graph: Markup = NO_FIGURE
     lineage: list[dict[str, Any]] = field(default_factory=list)
     machines: list[str] = field(default_factory=list)
@@ -281,11 +282,25 @@ def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
         drawn, rows = curves.draw(run, _slot(run))
         page.training += [Markup(svg) for svg in drawn]
         page.rows += rows
-    same = [run for run in runs if run.command in PRACTISING]
+    same = [run for run in runs if run.command in COMMANDS]
     slots = slots_of([run.name for run in same])
     figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
     page.frontier = Markup(figure)
     page.rows += rows
+    for run in same:
+        found = diagnose(run.metrics, run.settings)
+        page.diagnosis.append((run.name, found))
+        for one_found in found:
+            page.rows += _numbers(run, one_found)
+
+
+def _numbers(run: RunFolder, found: Finding) -> list[Row]:
+    """The numbers of a finding as rows."""
+    numbers = {"step": found.step, "last_step": found.last, **found.numbers}
+    return [
+        Row(run.name, f"finding/{found.name}/{key}", OVERALL, float(value), n=1)
+        for key, value in numbers.items()
+    ]
 
 
 def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:

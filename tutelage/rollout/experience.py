@@ -119,6 +119,7 @@ class Experience:
         return {
             **self._parts(),
             **self._cost(),
+            **self._length_correlation(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
             "objective/kl": kl,
@@ -137,6 +138,15 @@ class Experience:
         if self.costs is None:
             return {}
         return {"objective/cost": self.costs.mean().item(), "objective/cost_coef": self.cost_coef}
+
+    def _length_correlation(self) -> dict[str, float]:
+        """Between score and number of tokens, among the responses that ended: those that were cut are all long and have a score
+        of their own.  {} where either is the same for all."""
+        ended = [number for number, response in enumerate(self.responses) if response.finish != "length"]
+        scores, lengths = self.scores.double().cpu().numpy()[ended], np.array(self.lengths, float)[ended]
+        if len(ended) < 3 or np.ptp(scores) == 0 or np.ptp(lengths) == 0:
+            return {}
+        return {"objective/score_length_correlation": float(np.corrcoef(scores, lengths)[0, 1])}
 
     def _parts(self) -> dict[str, float]:
         """The mean of every part of the scores over the responses that it applies to."""

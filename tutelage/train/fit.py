@@ -28,6 +28,7 @@ from tutelage.settings.train import TrainSettings
 from tutelage.train.algorithm import Algorithm, Loss, Update
 from tutelage.train.optim import make_optimizer, set_rates
 from tutelage.train.totals import Counts, Sums, Totals, counts_of
+from tutelage.train.watch import Watch
 
 NAMED = 20  # rows in an error
 Evaluate = Callable[[], dict[str, float]]
@@ -55,6 +56,7 @@ def fit(
     loop = _Loop(algorithm, settings, world, run, steps, place)
     best = settings.best or best
     state = loop.resume()
+    watch = Watch(run, settings)
     if settings.tensorboard:
         run.open_tensorboard(state.step)
     with run.progress(steps, run.lineage["command"], done=state.step) as bar:
@@ -69,10 +71,12 @@ def fit(
                 state.see(found, best)
                 run.log(found)
             line = run.commit(state.step)
+            watch.see(state.step, line)
             is_best = settings.load_best and state.best_step == state.step
             if state.step % settings.save_every == 0 or state.step == steps or is_best:
                 loop.save(tokenizer)
             bar.advance(status=f"loss {line['loss']:.4f}, {line['tokens_per_second']:,.0f} tokens/s")
+    watch.write()
     if settings.load_best and state.best_step is not None:
         loop.load(state.best_step)
 

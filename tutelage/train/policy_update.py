@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,17 +30,31 @@ class Objective(NamedTuple):
     kl: str = ""
 
 
-def passes(batch: TokenBatch, first: Mapping[str, Tensor], settings: RLSettings, step: int) -> Updates:
+def passes(
+    batch: TokenBatch,
+    first: Mapping[str, Tensor],
+    settings: RLSettings,
+    step: int,
+    log: Callable[[Mapping[str, float]], None],
+) -> Updates:
     """Updates with a step's responses: `inner_epochs` times, in `minibatches` parts; fewer when the policy has moved too far.
 
-    first: fields of the first update, which takes over a forward that was made before.
+    first: fields of the first update, which takes over a forward that was made before.  log: takes what the first update says of
+    the policy, which must not have moved yet.
     """
+    begun = False
     for epoch in range(settings.inner_epochs):
         order = rng(settings.seed, "minibatches", step, epoch).permutation(len(batch))
         for part in np.array_split(order, settings.minibatches):
             update = batch if settings.minibatches == 1 else batch.take(part.tolist())
             moved = yield [update.with_fields(**first)]
-            first = {}
+            if not begun and "val/ratio" in moved:
+                metrics = {
+                    "val/first_ratio": moved["val/ratio"],
+                    "policy/first_approxkl": moved["policy/approxkl_avg"],
+                }
+                log(metrics)
+            begun, first = True, {}
             if moved.get("policy/approxkl_avg", 0.0) > settings.max_approx_kl:
                 return
 

@@ -81,7 +81,7 @@ class PPO:
     def batches(self, step: int) -> Updates:
         """Rollouts of the current policy with advantages and returns, as often as `inner_epochs` says."""
         batch, first = self._collect(step)
-        yield from passes(batch, first, self._settings, step)
+        yield from passes(batch, first, self._settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Clipped policy loss, clipped value loss: means over response tokens."""

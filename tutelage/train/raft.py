@@ -63,7 +63,7 @@ class Raft:
             }
         )
         self._controller.update(experience.kl, len(scores))
-        yield from passes(experience.batch.take(chosen), {}, self._settings, step)
+        yield from passes(experience.batch.take(chosen), {}, self._settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Negative log-likelihood of the chosen responses, mean over tokens."""

@@ -62,7 +62,7 @@ class Reinforce:
             importance=experience.importance(settings.importance_cap),
         )
         self._controller.update(experience.kl, len(experience.responses))
-        yield from passes(batch, experience.live_fields, settings, step)
+        yield from passes(batch, experience.live_fields, settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """The policy's loss; see `policy_update`."""
