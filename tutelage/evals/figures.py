@@ -101,15 +101,15 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 
 @_styled
-def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Curves over training, each with a name when there is more than one."""
+def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, whole: bool = False) -> str:
+    """Curves over training, each with a name when there is more than one; `whole`: x counts a few things, each a dot."""
     figure, axes = _start(title)
     for line in lines:
-        marker = "o" if np.size(line.x) < 3 else None
+        marker = "o" if whole or np.size(line.x) < 3 else None
         axes.plot(line.x, line.y, color=colour(line.slot), label=line.name, marker=marker, markersize=4)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.02, y=0.08)
-    _few_ticks(axes)
+    _few_ticks(axes, whole)
     if y_label == "share":
         axes.set_ylabel("")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
@@ -216,8 +216,8 @@ def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Fi
     return figure, axes
 
 
-def _few_ticks(axes: Any) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=False))
+def _few_ticks(axes: Any, whole: bool = False) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 

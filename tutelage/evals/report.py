@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.data.reading.sources import shown
-from tutelage.evals import curves, figures, findings, graph
+from tutelage.evals import curves, figures, findings, graph, rounds
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -44,6 +44,7 @@ class Page:
     warnings: list[Sentence] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
+    rounds: Rounds | None = None
     frontier: Markup = NO_FIGURE
     training: list[Markup] = field(default_factory=list)
     graph: Markup = NO_FIGURE
@@ -73,6 +74,15 @@ class RewardModel:
     name: str
     figure: Markup
     table: list[tuple[str, str, Number]]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How things changed from round to round: figures, the rounds' numbers, and per quantity one cell per round."""
+
+    figures: list[Markup]
+    numbers: list[int]
+    table: list[tuple[str, str, list[Number | None]]]
 
 
 def main(settings: Settings, world: None, run: Run) -> Path:
@@ -107,6 +117,7 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     for run in runs:
         if run.command == "reward" and run.results:
             _add_reward_model(page, run)
+    _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
     return page
@@ -270,6 +281,23 @@ def _add_reward_model(page: Page, run: RunFolder) -> None:
         figures.reliability(f"{run.name}: calibration on held-out pairs", confidence, found) if found else ""
     )
     page.reward_models.append(RewardModel(run.name, Markup(figure), table))
+
+
+def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:
+    lines = rounds.drifts(runs)
+    if not lines:
+        return
+    numbers = sorted({n for line in lines for n in line.rounds})
+    table = [
+        (
+            line.quantity,
+            line.of,
+            [number(line.rounds[n]) if n in line.rounds else None for n in numbers],
+        )
+        for line in lines
+    ]
+    page.rows += [row for line in lines for row in line.rounds.values() if row.metric == rounds.POOLED]
+    page.rounds = Rounds([Markup(figure) for figure in rounds.draw(lines)], numbers, table)
 
 
 def _slot(run: RunFolder) -> int:
