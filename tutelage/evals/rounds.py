@@ -41,10 +41,11 @@ def drifts(runs: Sequence[RunFolder]) -> list[Drift]:
     for run in runs:
         for quantity, of, number, row in _measured(run):
             found[quantity, of][number] = row
+    several = {quantity for (quantity, _), rounds in found.items() if len(rounds) > 1}
     lines = [
         Drift(quantity, of, dict(sorted(rounds.items())))
         for (quantity, of), rounds in found.items()
-        if len(rounds) > 1
+        if quantity in several
     ]
     order = [*(METRICS[metric][0] for metric in MEASURED), ACCURACY, SCORE]
     return sorted(lines, key=lambda line: order.index(line.quantity))
