@@ -179,7 +179,11 @@ SFT = {"command": "sft", "data": "d.jsonl"}
 
 
 def test_rounds_refer_to_each_other(tmp_path: Path) -> None:
-    late = {"command": "eval", "prompts": "h.jsonl", "models": ["sft=@sft", "round-{rounds}=@all/ppo", "@ppo"]}
+    late = {
+        "command": "eval",
+        "prompts": "h.jsonl",
+        "models": ["sft=@sft", "round-{rounds}=@all/ppo", "@ppo"],
+    }
     report = {"command": "report", "runs": ["@round-1/ppo", "@all/reward"]}
     stages = pipeline.plan(settings(tmp_path, SFT, block(SAMPLE, REWARD, PPO, times=3), late, report))
     names = [stage.name for stage in stages]
@@ -276,7 +280,9 @@ def test_rounds_are_skipped_go_on_and_are_listed(tmp_path: Path) -> None:
     assert text.count("unchanged, skipped") == 2 and (tmp_path / "round-3" / "world").is_dir()
     lineage = tmp_path / "round-2" / "world" / "lineage.json"
     lineage.write_text(json.dumps(json.loads(lineage.read_text()) | {"state": "running"}))
-    told = [line.strip().split("  ")[-1] for line in listing(tmp_path, block(world, times=4)).splitlines()[1:5]]
+    told = [
+        line.strip().split("  ")[-1] for line in listing(tmp_path, block(world, times=4)).splitlines()[1:5]
+    ]
     assert told == ["unchanged, skipped", "goes on", "skipped unless its inputs change", "runs"]
     assert "runs again: documents has changed" in listing(tmp_path, block(world | {"documents": 31}))
 

@@ -84,11 +84,15 @@ def plan(settings: RunPipelineSettings) -> list[Stage]:
             stages.append(_stage(given, known, settings, where))
             continue
         if known.rounds:
-            raise ValueError(f"{where}: a pipeline has one block with 'repeat', and an earlier one stands there.")
+            raise ValueError(
+                f"{where}: a pipeline has one block with 'repeat', and an earlier one stands there."
+            )
         times, block = _block(given, where)
         names = [str(stage.get("name", stage.get("command"))) for stage in block]
         for taken in (name for name in names if name in known.folders):
-            raise ValueError(f"{where}: the name '{taken}' is taken by an earlier stage: give it another 'name'.")
+            raise ValueError(
+                f"{where}: the name '{taken}' is taken by an earlier stage: give it another 'name'."
+            )
         for _ in range(times):
             known.begin_round(names)
             for inner, stage in enumerate(block, 1):
@@ -105,7 +109,9 @@ def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, An
         raise ValueError(f"{where}: repeat is {plain(times)}, but it is how often: a whole number from 1.")
     for key in given:
         if key not in ("repeat", "stages"):
-            raise ValueError(f"{where}: a block has 'repeat' and 'stages', and no '{key}': give that to its stages.")
+            raise ValueError(
+                f"{where}: a block has 'repeat' and 'stages', and no '{key}': give that to its stages."
+            )
     if not isinstance(block, list) or not block or not all(isinstance(stage, dict) for stage in block):
         raise ValueError(f"{where}: 'repeat' wants 'stages', a list of what is repeated.")
     for inner, stage in enumerate(block, 1):
@@ -177,15 +183,17 @@ def set_aside(folder: Path) -> Path:
 
 
 def _digest(path: Source, settings: RunSettings) -> str | None:
-    if is_store_source(path) and isinstance(settings, FeedbackSettings):
+    if not is_store_source(path):
+        return content_hash(path)
+    if isinstance(settings, FeedbackSettings):
         return comparisons_digest(
             path, settings.store, settings.aggregation, settings.ties, settings.annotators
         )
-    if is_store_source(path) and isinstance(settings, SFTSettings):
+    if isinstance(settings, SFTSettings):
         return demonstrations_digest(path, settings.store)
-    if isinstance(path, str) and is_store_source(path) and isinstance(settings, LabelSettings):
+    if isinstance(settings, LabelSettings) and isinstance(path, str):
         return responses_digest(path, settings.store)
-    return content_hash(path)
+    return None
 
 
 def _stage_settings(

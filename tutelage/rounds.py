@@ -137,7 +137,9 @@ class Known:
         for name in re.findall(r"@prev/([\w.-]*\w)", later):
             self._require_in_block("prev", name)
         if "@prev/" in first:
-            raise ValueError(f"'{text}': behind the bar stands what the first round has, which knows no @prev.")
+            raise ValueError(
+                f"'{text}': behind the bar stands what the first round has, which knows no @prev."
+            )
         if not bar:
             raise ValueError(
                 f"'{text}': before the first round there is none: say what it has instead, as in '{text} | @sft'."

@@ -45,9 +45,7 @@ def by_project(
     ]
 
 
-def accuracies(
-    model: str, comparisons: Sequence[Comparison], scores: ArrayLike, metric: str
-) -> list[Row]:
+def accuracies(model: str, comparisons: Sequence[Comparison], scores: ArrayLike, metric: str) -> list[Row]:
     """METRIC on all these comparisons, and `by_project`; scores: [n, 2]."""
     found = np.asarray(scores, float)
     overall = _accuracy(model, metric, comparisons, found[:, 0] - found[:, 1])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.evals import figures
-from tutelage.evals.curves import series
+from tutelage.evals.curves import FRONTIER, series
 from tutelage.evals.findings import METRICS, display
 from tutelage.evals.folders import RunFolder
 from tutelage.evals.rows import OVERALL, Row
@@ -58,7 +58,10 @@ def draw(lines: Sequence[Drift]) -> list[str]:
         same = [line for line in lines if line.quantity == quantity]
         curves = [
             figures.Line(
-                line.of, list(line.rounds), np.array([row.value for row in line.rounds.values()], float), 1 + i % figures.SERIES
+                line.of,
+                list(line.rounds),
+                np.array([row.value for row in line.rounds.values()], float),
+                1 + i % figures.SERIES,
             )
             for i, line in enumerate(same)
         ]
@@ -117,8 +120,8 @@ def pooled(model: str, rows: Sequence[Row]) -> Row:
 
 def _trained(run: RunFolder, number: int) -> Measured:
     """The score that training ended with, in the units of that round's reward."""
-    found: Any = series(run.metrics, ["objective/scores"])
+    found: Any = series(run.metrics, [FRONTIER[1]])
     if len(found):
         averaged, step, value = found[-1]
-        row = Row(run.name, f"objective/scores@{step:g}", OVERALL, float(value), n=int(averaged), unit="score")
+        row = Row(run.name, f"{FRONTIER[1]}@{step:g}", OVERALL, float(value), n=int(averaged), unit="score")
         yield SCORE, display(run.path.name), number, row
