@@ -114,9 +114,9 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     several = len(evaluations) > 1
     for run in evaluations:
         _add_evaluation(page, run, f"{run.name}/" if several else "", samples, seed)
-    for run in runs:
-        if run.command == "reward" and run.results:
-            _add_reward_model(page, run)
+    reward_models = [run for run in runs if run.command == "reward" and run.results]
+    for run in reward_models:
+        _add_reward_model(page, run, among=len(reward_models) > 1)
     _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
@@ -258,13 +258,13 @@ def _setup(run: RunFolder) -> str:
 # ---- reward model, training, lineage ---------------------------------------------------------------------------------
 
 
-def _add_reward_model(page: Page, run: RunFolder) -> None:
+def _add_reward_model(page: Page, run: RunFolder, among: bool) -> None:
     rows = [Row(**{**vars(r), "model": run.name}) for r in run.results]
     page.rows += rows
-    sentence = findings.reward_sentence(rows, run.name)
+    sentence = findings.reward_sentence(rows, run.name, among)
     if sentence:
         page.headline.append(sentence)
-    page.warnings += findings.reward_warnings(rows, run.name)
+    page.warnings += findings.reward_warnings(rows, run.name, among)
     table = []
     for metric, (name, what) in findings.REWARD_METRICS.items():
         r = one(rows, run.name, metric)
