@@ -64,12 +64,16 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6)."""
+    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6).
+
+    reach: how far the interval of each y goes below and above it, [2, n] (NaN: it has none).
+    """
 
     name: str
     x: ArrayLike
     y: ArrayLike
     slot: int
+    reach: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, who
     for line in lines:
         marker = "o" if whole or np.size(line.x) < 3 else None
         axes.plot(line.x, line.y, color=colour(line.slot), label=line.name, marker=marker, markersize=4)
+        if line.reach is not None:
+            axes.errorbar(line.x, line.y, yerr=line.reach, fmt="none", ecolor=colour(line.slot), elinewidth=1)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.02, y=0.08)
     _few_ticks(axes, whole)

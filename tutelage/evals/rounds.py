@@ -56,18 +56,17 @@ def draw(lines: Sequence[Drift]) -> list[str]:
     drawn = []
     for quantity in dict.fromkeys(line.quantity for line in lines):
         same = [line for line in lines if line.quantity == quantity]
-        curves = [
-            figures.Line(
-                line.of,
-                list(line.rounds),
-                np.array([row.value for row in line.rounds.values()], float),
-                1 + i % figures.SERIES,
-            )
-            for i, line in enumerate(same)
-        ]
+        curves = [_curve(line, 1 + i % figures.SERIES) for i, line in enumerate(same)]
         unit = next(iter(same[0].rounds.values())).unit
         drawn.append(figures.curves(quantity, curves, "round", unit, whole=True))
     return drawn
+
+
+def _curve(line: Drift, slot: int) -> figures.Line:
+    rows = list(line.rounds.values())
+    value, low, high = np.array([(row.value, row.low, row.high) for row in rows], float).T
+    reach = np.maximum([value - low, high - value], 0)  # NaN where there is no interval
+    return figures.Line(line.of, list(line.rounds), value, slot, reach)
 
 
 Measured = Iterable[tuple[str, str, int, Row]]  # quantity, of what, round, row
