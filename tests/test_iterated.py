@@ -56,10 +56,9 @@ def test_two_rounds_with_a_kill(tmp_path: Path) -> None:
     found = {row.metric: row for row in read(two / "reward" / "results.json")}
     before = {row.metric: row for row in read(one / "reward" / "results.json")}
     # The held-out prompts are the same in every round, so the model before has not seen them: it says of its own round's
-    # pairs what it said then.
-    assert found["accuracy_previous@round-1"].value == pytest.approx(
-        before["accuracy@round-1"].value, abs=0.02
-    )
+    # pairs what it said then, but for a pair or two whose scores bf16 cannot tell apart.
+    then = before["accuracy@round-1"]
+    assert found["accuracy_previous@round-1"].value == pytest.approx(then.value, abs=2.01 / then.n)
     assert found["accuracy@round-1"].n == before["accuracy@round-1"].n
     assert found["accuracy"].n == found["accuracy@round-1"].n + found["accuracy@round-2"].n
     page = (out / "report" / "report.html").read_text()
