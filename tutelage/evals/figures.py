@@ -64,12 +64,16 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6)."""
+    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6).
+
+    reach: how far the interval of each y goes below and above it, [2, n] (NaN: it has none).
+    """
 
     name: str
     x: ArrayLike
     y: ArrayLike
     slot: int
+    reach: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,17 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 
 @_styled
-def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Curves over training, each with a name when there is more than one."""
+def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, whole: bool = False) -> str:
+    """Curves over training, each with a name when there is more than one; `whole`: x counts a few things, each a dot."""
     figure, axes = _start(title)
     for line in lines:
-        marker = "o" if np.size(line.x) < 3 else None
+        marker = "o" if whole or np.size(line.x) < 3 else None
         axes.plot(line.x, line.y, color=colour(line.slot), label=line.name, marker=marker, markersize=4)
+        if line.reach is not None:
+            axes.errorbar(line.x, line.y, yerr=line.reach, fmt="none", ecolor=colour(line.slot), elinewidth=1)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.02, y=0.08)
-    _few_ticks(axes)
+    _few_ticks(axes, whole)
     if y_label == "share":
         axes.set_ylabel("")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
@@ -216,8 +222,8 @@ def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Fi
     return figure, axes
 
 
-def _few_ticks(axes: Any) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=False))
+def _few_ticks(axes: Any, whole: bool = False) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 

@@ -131,13 +131,13 @@ def headline(rows: Sequence[Row], baseline: str) -> list[Sentence]:
     return sentences
 
 
-def reward_sentence(rows: Sequence[Row], model: str) -> Sentence:
-    """How well the reward model foretells the labels of held-out pairs, and how well one can."""
+def reward_sentence(rows: Sequence[Row], model: str, among: bool = False) -> Sentence:
+    """How well the reward model foretells the labels of held-out pairs, and how well one can; `among` several it is named."""
     r, most = one(rows, model, "accuracy"), one(rows, model, "ceiling")
     if r is None:
         return []
     found: Sentence = [
-        "The reward model agrees with ",
+        f"The reward model {model} agrees with " if among else "The reward model agrees with ",
         number(r),
         f" of the labels of {r.n:,} held-out pairs",
     ]
@@ -202,18 +202,19 @@ def without_kl(models: Sequence[str]) -> list[Sentence]:
     ]
 
 
-def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:
-    """Warnings about a reward model."""
+def reward_warnings(rows: Sequence[Row], model: str, among: bool = False) -> list[Sentence]:
+    """Warnings about a reward model; `among` several it is named."""
     found: list[Sentence] = []
+    called = f"Reward model {model}" if among else "Reward model"
     accuracy, longer = one(rows, model, "accuracy"), one(rows, model, "accuracy_longer_wins")
     if accuracy is not None and accuracy.low is not None and accuracy.low <= 0.5:
         found.append(
-            ["Reward model: an accuracy of ", number(accuracy), " is not distinguishable from guessing."]
+            [f"{called}: an accuracy of ", number(accuracy), " is not distinguishable from guessing."]
         )
     if accuracy is not None and longer is not None and (accuracy.value or 0) <= (longer.value or 0):
         found.append(
             [
-                "Reward model: “the longer response wins” is right on ",
+                f"{called}: “the longer response wins” is right on ",
                 number(longer),
                 ", no less than the model.",
             ]
@@ -224,5 +225,5 @@ def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:
         and (error.value or 0) > CALIBRATION_LIMIT
         and (floor is None or (error.value or 0) > 2 * (floor.value or 0))
     ):
-        found.append(["Reward model: its confidence is off by ", number(error), " on average."])
+        found.append([f"{called}: its confidence is off by ", number(error), " on average."])
     return found

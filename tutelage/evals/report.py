@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from tutelage.data.reading.sources import shown
 from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
-from tutelage.evals import curves, figures, findings, graph
+from tutelage.evals import curves, figures, findings, graph, rounds
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -44,6 +44,7 @@ class Page:
     warnings: list[Sentence] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
+    rounds: Rounds | None = None
     frontier: Markup = NO_FIGURE
     training: list[Markup] = field(default_factory=list)
     diagnosis: list[tuple[str, list[Finding]]] = field(default_factory=list)  # (run, what was found in it)
@@ -76,6 +77,15 @@ class RewardModel:
     table: list[tuple[str, str, Number]]
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """How things changed from round to round: figures, the rounds' numbers, and per quantity one cell per round."""
+
+    figures: list[Markup]
+    numbers: list[int]
+    table: list[tuple[str, str, list[Number | None]]]
+
+
 def main(settings: Settings, world: None, run: Run) -> Path:
     """Write the page into the run folder. Raises ValueError when there is no run to report on."""
     found = [r for r in find(settings.runs) if r.path.resolve() != run.folder.resolve()]
@@ -105,9 +115,10 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     several = len(evaluations) > 1
     for run in evaluations:
         _add_evaluation(page, run, f"{run.name}/" if several else "", samples, seed)
-    for run in runs:
-        if run.command == "reward" and run.results:
-            _add_reward_model(page, run)
+    reward_models = [run for run in runs if run.command == "reward" and run.results]
+    for run in reward_models:
+        _add_reward_model(page, run, among=len(reward_models) > 1)
+    _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
     return page
@@ -248,13 +259,13 @@ def _setup(run: RunFolder) -> str:
 # ---- reward model, training, lineage ---------------------------------------------------------------------------------
 
 
-def _add_reward_model(page: Page, run: RunFolder) -> None:
+def _add_reward_model(page: Page, run: RunFolder, among: bool) -> None:
     rows = [Row(**{**vars(r), "model": run.name}) for r in run.results]
     page.rows += rows
-    sentence = findings.reward_sentence(rows, run.name)
+    sentence = findings.reward_sentence(rows, run.name, among)
     if sentence:
         page.headline.append(sentence)
-    page.warnings += findings.reward_warnings(rows, run.name)
+    page.warnings += findings.reward_warnings(rows, run.name, among)
     table = []
     for metric, (name, what) in findings.REWARD_METRICS.items():
         r = one(rows, run.name, metric)
@@ -271,6 +282,23 @@ def _add_reward_model(page: Page, run: RunFolder) -> None:
         figures.reliability(f"{run.name}: calibration on held-out pairs", confidence, found) if found else ""
     )
     page.reward_models.append(RewardModel(run.name, Markup(figure), table))
+
+
+def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:
+    lines = rounds.drifts(runs)
+    if not lines:
+        return
+    numbers = sorted({n for line in lines for n in line.rounds})
+    table = [
+        (
+            line.quantity,
+            line.of,
+            [number(line.rounds[n]) if n in line.rounds else None for n in numbers],
+        )
+        for line in lines
+    ]
+    page.rows += [row for line in lines for row in line.rounds.values() if row.metric == rounds.POOLED]
+    page.rounds = Rounds([Markup(figure) for figure in rounds.draw(lines)], numbers, table)
 
 
 def _slot(run: RunFolder) -> int:

@@ -217,7 +217,8 @@ class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
 
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
     data: Source = setting(
-        ..., "Demonstrations: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+        ...,
+        "Demonstrations: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/sft")
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
@@ -234,7 +235,8 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "runs/sft", "Run folder, checkpoint or hub model whose body the reward model starts from."
     )
     data: Source = setting(
-        "store:main", "Comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+        "store:main",
+        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/reward")
     batch_size: int = setting(64, "Pairs per step.", unit="pairs", ge=1)
@@ -246,6 +248,11 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         everyday=False,
         ge=0,
         lt=0.5,
+    )
+    previous: str = setting(
+        "",
+        "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",
+        everyday=False,
     )
     center_coef: float = setting(
         0.01,
@@ -274,7 +281,8 @@ class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, Lo
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
     data: Source = setting(
-        "store:main", "Comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+        "store:main",
+        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/dpo")
     batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
