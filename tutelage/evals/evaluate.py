@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.reading.formats import Dropped, read_documents, read_prompts, walk
 from tutelage.data.reading.sources import shown
-from tutelage.evals import drift, language, scored, text, win_rate
+from tutelage.evals import diversity, drift, language, scored, text, win_rate
 from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
@@ -43,6 +43,9 @@ SHOWN = (
     "length",
     "missing_eos",
     "distinct_2",
+    "unique_share",
+    "self_bleu",
+    "entropy",
     "copy_rate",
     "eval_loss",
 )
@@ -84,6 +87,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
                 name, models[name], prompts, documents, reference_path, judge, settings, world, bar
             )
             rows += found + _compare(name, answers, baseline, settings)
+    rows += diversity.distinct_rows({name: found.responses for name, found in answers.items()})
     order = {name: i for i, name in enumerate(models)}
     rows.sort(key=lambda r: order[r.model])
     write_jsonl_atomic(
@@ -208,7 +212,10 @@ def _evaluate(
     metric = "gold" if settings.judge == WORLD else "score"
     rows = scored.evaluate(name, responses, scores, metric, **seeded) if scores else []
     rows += text.evaluate(name, responses, **seeded)
-    rows += _kl(name, path, model, tokenizer, generator, responses, reference_path, settings, world)
+    drawn = _samples(generator, responses, settings)
+    rows += diversity.entropy_rows(name, drawn, **seeded)
+    rows += _siblings(name, prompts, generator, settings)
+    rows += _kl(name, path, model, tokenizer, drawn, reference_path, settings, world)
     if documents:
         losses = language.losses(model, tokenizer, documents, world, max_tokens=settings.max_tokens)
         rows += language.evaluate(name, losses, **seeded)
@@ -219,13 +226,36 @@ def _load(path: str, world: World) -> PolicyModule:
     return load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)
 
 
+def _samples(
+    generator: LocalGenerator, responses: Sequence[Response], settings: Settings
+) -> Sequence[Response]:
+    """Responses drawn from the model, for what describes its distribution: a greedy response is no sample of one."""
+    if settings.temperature:
+        return responses
+    asked = [response.prompt for response in responses]
+    return generator.generate(asked, Sampling(settings.max_new_tokens, seed=settings.seed))
+
+
+def _siblings(
+    name: str, prompts: Sequence[Prompt], generator: LocalGenerator, settings: Settings
+) -> list[Row]:
+    """How much several responses to one prompt differ, on a few prompts; no rows where that is switched off."""
+    if not settings.diversity_samples:
+        return []
+    asked = stratified([p.task for p in prompts], settings.diversity_prompts, settings.seed)
+    sampling = Sampling(
+        settings.max_new_tokens, settings.temperature or 1.0, settings.diversity_samples, settings.seed
+    )
+    responses = generator.generate([prompts[i] for i in asked], sampling)
+    return diversity.sibling_rows(name, responses, seed=settings.seed, resamples=settings.resamples)
+
+
 def _kl(
     name: str,
     path: str,
     model: PolicyModule,
     tokenizer: PreTrainedTokenizerBase,
-    generator: LocalGenerator,
-    responses: Sequence[Response],
+    samples: Sequence[Response],
     reference_path: str,
     settings: Settings,
     world: World,
@@ -234,14 +264,9 @@ def _kl(
     out."""
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
     if path == reference_path:
-        return drift.evaluate(name, np.zeros(len(responses)), responses, **seeded)
+        return drift.evaluate(name, np.zeros(len(samples)), samples, **seeded)
     if not same_tokenizer(tokenizer, load_tokenizer(reference_path)):
         return []
-    samples = responses
-    if settings.temperature == 0:
-        # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.
-        asked = [response.prompt for response in responses]
-        samples = generator.generate(asked, Sampling(settings.max_new_tokens, seed=settings.seed))
     reference = _load(reference_path, world)
     fit_embeddings(reference, tokenizer)  # as in training, where the model got rows for new tokens
     known = reference.host.get_input_embeddings().weight.shape[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import field_validator
+
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.groups import (
     DeviceSettings,
@@ -13,6 +15,8 @@ from tutelage.settings.groups import (
     Source,
     run_folder,
 )
+
+FEWEST = 4  # responses to one prompt that say something of how they vary
 
 
 class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
@@ -37,6 +41,15 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
     )
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
+    diversity_samples: int = setting(
+        8,
+        "Responses to one prompt that are compared with each other, for unique_share and self_bleu: 4 or more; 0 = off.",
+        unit="responses",
+        ge=0,
+    )
+    diversity_prompts: int = setting(
+        16, "On so many of the prompts, in equal shares per task.", unit="prompts", everyday=False, ge=1
+    )
     documents: Source = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
     max_documents: int = setting(
         200, "At most so many held-out documents; 0 = all.", unit="documents", everyday=False, ge=0
@@ -58,6 +71,15 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
         changes_result=False,
         ge=1,
     )
+
+    @field_validator("diversity_samples")
+    @classmethod
+    def _enough(cls, samples: int) -> int:
+        if 0 < samples < FEWEST:
+            raise ValueError(
+                f"{samples} responses say little of how they vary: give {FEWEST} or more, or 0 to measure none"
+            )
+        return samples
 
 
 class ReportSettings(RunSettings):
