@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.reading.formats import Dropped, read_documents, read_prompts, walk
+from tutelage.data.reading.formats import read_documents, walk
 from tutelage.data.reading.sources import shown
 from tutelage.evals import diversity, drift, language, scored, text, win_rate
+from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
@@ -23,13 +24,12 @@ from tutelage.evals.shown import models_table
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import context_at, fit_embeddings, load_policy, load_tokenizer, same_tokenizer
+from tutelage.models.loading import fit_embeddings, load_policy, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score, place_json
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
 
@@ -65,7 +65,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     baseline = _baseline(settings, models)
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
     readers = models if reference_path in models.values() else {**models, "the reference": reference_path}
-    prompts = _answerable(_prompts(settings), readers, settings, run)
+    prompts = held_out_prompts(readers, settings, run)
     documents = _documents(settings, run)
     run.input("prompts", settings.prompts)
     if settings.documents:
@@ -140,36 +140,6 @@ def _baseline(settings: Settings, models: dict[str, str]) -> str:
             f"baseline={baseline} is not among the models ({', '.join(models)}); name one of them."
         )
     return baseline
-
-
-def _prompts(settings: Settings) -> list[Prompt | Dropped]:
-    """The held-out prompts, without repetitions, at most `max_prompts`; before them the rows that hold none."""
-    rows = list(Distinct(read_prompts(settings.prompts, settings.columns)).walk())
-    prompts = [row for row in rows if isinstance(row, Prompt)]
-    dropped = [row for row in rows if isinstance(row, Dropped)]
-    chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
-    return [*dropped, *(prompts[i] for i in chosen)]
-
-
-def _answerable(
-    rows: Sequence[Prompt | Dropped], models: dict[str, str], settings: Settings, run: Run
-) -> list[Prompt]:
-    """The prompts that every model has room for with a response; what is left out is said."""
-    for name, path in models.items():
-        prepared = answerable(
-            rows,
-            load_tokenizer(path),
-            context_at(path),
-            settings.max_new_tokens,
-            source=shown(settings.prompts),
-            max_dropped_share=settings.max_dropped_share,
-            console=run.console,
-        )
-        if prepared.report.dropped:
-            run.console.print(f"Not every prompt can be put to {name}; no model is asked the others.")
-            prepared.report.show(run.console)
-        rows = list(prepared.examples)
-    return [row for row in rows if isinstance(row, Prompt)]
 
 
 def _documents(settings: Settings, run: Run) -> list[Document]:

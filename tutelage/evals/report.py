@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.data.reading.sources import shown
-from tutelage.evals import curves, figures, findings, graph
+from tutelage.evals import curves, figures, findings, graph, overopt_page
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -29,6 +29,7 @@ from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
+OVEROPT = "eval overopt"
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
 PRACTISING = ("ppo", "reinforce", "raft")  # commands that learn from scores of their own responses
@@ -44,6 +45,9 @@ class Page:
     warnings: list[Sentence] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
+    overoptimisation: list[tuple[str, Markup, list[str]]] = field(
+        default_factory=list
+    )  # run, figure, findings
     frontier: Markup = NO_FIGURE
     training: list[Markup] = field(default_factory=list)
     graph: Markup = NO_FIGURE
@@ -107,6 +111,8 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     for run in runs:
         if run.command == "reward" and run.results:
             _add_reward_model(page, run)
+        if run.command == OVEROPT and run.results:
+            _add_overoptimisation(page, run)
     _add_training(page, runs)
     _add_lineage(page, runs)
     return page
@@ -270,6 +276,12 @@ def _add_reward_model(page: Page, run: RunFolder) -> None:
         figures.reliability(f"{run.name}: calibration on held-out pairs", confidence, found) if found else ""
     )
     page.reward_models.append(RewardModel(run.name, Markup(figure), table))
+
+
+def _add_overoptimisation(page: Page, run: RunFolder) -> None:
+    page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in run.results]
+    said = [str(sentence) for sentence in run.lineage.get("findings", ())]
+    page.overoptimisation.append((run.name, Markup(overopt_page.draw(run.results)), said))
 
 
 def _slot(run: RunFolder) -> int:
