@@ -19,7 +19,7 @@ from tutelage.evals import drift, evaluate, language, report
 from tutelage.evals.folders import find
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
-from tutelage.models.loading import fit_embeddings, save
+from tutelage.models.loading import fit_embeddings, load_policy, save
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
@@ -175,6 +175,14 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     for line in lines:
         assert set(line["responses"]) == {"sft", "second"}
         assert line["responses"]["sft"]["tokens"] <= 5
+    lineage = json.loads((folder / "out" / "lineage.json").read_text())
+    tokens = sum(r["tokens"] for line in lines for r in line["responses"].values())
+    assert (
+        tokens < lineage["tokens_generated"] <= tokens + 2 * 4 * 8 * 5
+    )  # and several responses to each prompt
+    size = sum(p.numel() for p in load_policy(folder / "sft").parameters())
+    assert lineage["flops"] == 2 * size * lineage["tokens_generated"]
+    assert lineage["peak_memory_mib"] > 50
     lengths = [line["responses"]["sft"]["tokens"] for line in lines]
     assert found["sft", "length", "all"]["value"] == pytest.approx(float(np.mean(lengths)))
     text = console.export_text()

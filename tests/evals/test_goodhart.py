@@ -123,7 +123,7 @@ def test_the_peak_and_what_comes_after() -> None:
     assert peak.fall.low < 0.88 < peak.fall.high + 0.05 and peak.fall.low > 0
     assert peak.proxy_rise == pytest.approx(3 * (9 - found.d[peak.index] ** 2))
     said = goodhart.sentence(found, peak, "n")
-    assert "gold peaks at n" in said and "the proxy still rises there" in said and "chance" not in said
+    assert "gold peaks at n = " in said and "the proxy still rises there" in said and "chance" not in said
 
 
 def test_a_negative_estimate_of_the_kl_counts_as_no_distance() -> None:

@@ -21,6 +21,7 @@ from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
 from tutelage.evals.shown import models_table
+from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge
@@ -57,6 +58,7 @@ class Answers:
 
     responses: list[Response]
     scores: list[Score]
+    spent: Spent
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -87,6 +89,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
                 name, models[name], prompts, documents, reference_path, judge, settings, world, bar
             )
             rows += found + _compare(name, answers, baseline, settings)
+    note_spent(run, [found.spent for found in answers.values()])
     rows += diversity.distinct_rows({name: found.responses for name, found in answers.items()})
     order = {name: i for i, name in enumerate(models)}
     rows.sort(key=lambda r: order[r.model])
@@ -169,7 +172,10 @@ def _evaluate(
 ) -> tuple[Answers, list[Row]]:
     """One model's responses, and the rows that need no other model's responses."""
     model, tokenizer = _load(path, world), load_tokenizer(path)
-    generator = LocalGenerator(model, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
+    spent = Spent(model)
+    generator = LocalGenerator(
+        model, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib, progress=spent
+    )
     sampling = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed)
     responses: list[Response] = []
     for start in range(0, len(prompts), CHUNK):
@@ -189,7 +195,7 @@ def _evaluate(
     if documents:
         losses = language.losses(model, tokenizer, documents, world, max_tokens=settings.max_tokens)
         rows += language.evaluate(name, losses, **seeded)
-    return Answers(responses, scores), rows
+    return Answers(responses, scores, spent), rows
 
 
 def _load(path: str, world: World) -> PolicyModule:

@@ -203,10 +203,11 @@ def peak_of(curve: Curve, *, seed: int = 0, resamples: int = 1000) -> Peak:
 
 
 def sentence(curve: Curve, peak: Peak, unit: str) -> str:
-    """Where gold peaks and whether the proxy still rises there; `unit` is what the points are ("n", "step")."""
+    """Where gold peaks and whether the proxy still rises there; `unit` is what the points of a run are."""
     gold = curve.gold.mean(axis=0)
     top, start = gold[peak.index], gold[0]
-    where = f"{unit} {curve.at[peak.index]} (√KL {curve.d[peak.index]:.2f}), {top:.3f} against {start:.3f} of the reference"
+    point = f"n = {curve.at[peak.index]}" if curve.kind == "bon" else f"{unit} {curve.at[peak.index]}"
+    where = f"{point} (√KL {curve.d[peak.index]:.2f}), {top:.3f} against {start:.3f} of the reference"
     if peak.last:
         return f"{curve.name}: gold is highest at the end, at {where}: as far as was measured there is no over-optimisation."
     if not peak.index:

@@ -28,6 +28,7 @@ from tutelage.evals.figures import standalone
 from tutelage.evals.goodhart import Curve
 from tutelage.evals.overopt_page import BEST_OF
 from tutelage.evals.rows import Row, to_json
+from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.judge import Judge, checked
@@ -96,6 +97,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     write_jsonl_atomic(run.folder / "samples.jsonl", lines)
     figure = write_text_atomic(run.folder / "overopt.svg", standalone(overopt_page.draw(rows)))
     run.note(findings=said, prompts_measured=len(kept))
+    note_spent(run, measure.spent)
     for curve in curves:
         run.console.print(_table(curve))
     for sentence in said:
@@ -147,6 +149,7 @@ class _Measure:
     ) -> None:
         self._settings, self._world, self._tokenizer, self._prompts = settings, world, tokenizer, prompts
         self._reference = self._load(reference)
+        self.spent: list[Spent] = []
         self._proxy = build_judge(settings.proxy, world, tokenizer, settings.max_tokens)
         self._gold = build_judge(settings.gold, world, tokenizer, settings.max_tokens)
         for judge in (self._proxy, self._gold):
@@ -196,8 +199,13 @@ class _Measure:
 
     def _responses(self, model: PolicyModule, prompts: Sequence[Prompt], samples: int) -> list[Response]:
         settings = self._settings
+        self.spent.append(Spent(model))
         generator = LocalGenerator(
-            model, self._tokenizer, dtype=self._world.dtype, memory_mib=settings.memory_mib
+            model,
+            self._tokenizer,
+            dtype=self._world.dtype,
+            memory_mib=settings.memory_mib,
+            progress=self.spent[-1],
         )
         sampling = Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed)
         return generator.generate(list(prompts), sampling)

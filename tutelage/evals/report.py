@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tutelage import cost
 from tutelage.data.reading.sources import shown
 from tutelage.evals import curves, figures, findings, graph, overopt_page
 from tutelage.evals.findings import Number, Sentence, display, number, one
@@ -312,7 +313,12 @@ def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
             r = Row(run.name, "steps", OVERALL, float(run.steps), n=1, unit="steps")
             cells["steps"] = number(r)
             page.rows.append(r)
-        page.lineage.append(cells | _facts(run, runs))
+        costs: dict[str, Number] = {}
+        for name, (value, unit) in cost.of_run(run.lineage, run.metrics).items():
+            r = Row(run.name, f"cost/{name}", OVERALL, value, n=1, unit=unit)
+            costs[name] = number(r, findings.amount(value, unit))
+            page.rows.append(r)
+        page.lineage.append({**cells, "costs": costs, **_facts(run, runs)})
         machine = _machine(run.lineage.get("machine"))
         if machine and machine not in page.machines:
             page.machines.append(machine)

@@ -52,6 +52,7 @@ def fit(
     Raises ValueError when an update would not be finite, OSError when a
     checkpoint cannot be written.
     """
+    run.note(parameters=_parameters(algorithm.trained))
     loop = _Loop(algorithm, settings, world, run, steps, place)
     best = settings.best or best
     state = loop.resume()
@@ -75,6 +76,15 @@ def fit(
             bar.advance(status=f"loss {line['loss']:.4f}, {line['tokens_per_second']:,.0f} tokens/s")
     if settings.load_best and state.best_step is not None:
         loop.load(state.best_step)
+
+
+def _parameters(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """How many parameters the modules have that are trained, frozen ones under an adapter among them."""
+    return {
+        name: sum(p.numel() for p in module.parameters())
+        for name, module in modules.items()
+        if any(p.requires_grad for p in module.parameters())
+    }
 
 
 @dataclass
