@@ -17,7 +17,7 @@ PACKAGE = "tutelage"
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("ops", "records", "settings", "diagnosis", "files", "cache", "seeds", "statistics", "__init__"),
-    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume"),
+    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost"),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect"),
     ("pipeline", "rounds", "launch", "commands", "web", "demo", "cli", "__main__"),

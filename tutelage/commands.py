@@ -189,6 +189,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval overopt",
+        "tutelage.evals.overopt",
+        "evals.OveroptSettings",
+        "Draw proxy and gold reward against KL.",
+        "Results",
+    ),
+    Command(
         "report",
         "tutelage.evals.report",
         "evals.ReportSettings",

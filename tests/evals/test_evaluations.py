@@ -82,8 +82,6 @@ def test_text_measures() -> None:
     rows = text.evaluate("m", answers, resamples=200)
     assert value(rows, "length") == (6 + 2) / 2
     assert value(rows, "missing_eos") == 0.5
-    assert value(rows, "distinct_1") == 5 / 7
-    assert value(rows, "distinct_2") == 1.0
     assert value(rows, "copy_rate") == 0.5  # of "one two three four" and "two three four seven"
     change = text.length_change("m", answers, [answers[1], answers[1]], resamples=200)
     assert value(change, "length_change") == pytest.approx(8 / 4 - 1)

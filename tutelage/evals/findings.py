@@ -5,6 +5,7 @@ A sentence is a list of pieces, text or a `Number`; a page prints both, and `res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tutelage.evals.rows import OVERALL, Row
 from tutelage.statistics import has_width
 
 ACRONYMS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
 KL_LIMIT = 20.0  # nats per response: beyond it, models of this kind are often over-optimised
 LENGTH_DRIFT_LIMIT = 0.25
@@ -27,8 +29,12 @@ METRICS: dict[str, tuple[str, str]] = {
     "length": ("Response length", "mean, with the end token"),
     "missing_eos": ("Missing EOS", "responses cut off at the longest length allowed"),
     "copy_rate": ("Copied from the prompt", "share of word 4-grams"),
-    "distinct_1": ("Distinct-1", "different words over all words"),
-    "distinct_2": ("Distinct-2", "different word pairs over all word pairs"),
+    "distinct_1": ("Distinct-1", "different words among equally many of each model"),
+    "distinct_2": ("Distinct-2", "different word pairs among equally many of each model"),
+    "unique_share": ("Unique responses", "different ones among several to one prompt"),
+    "self_bleu": ("Self-BLEU", "likeness of several responses to one prompt; 100 % = all alike"),
+    "entropy": ("Entropy per token", "nats, on the model's own samples"),
+    "entropy_response": ("Entropy per response", "nats, on the model's own samples"),
     "eval_loss": ("Loss on held-out text", "per token"),
     "perplexity": ("Perplexity", "on held-out text"),
     "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
@@ -83,6 +89,16 @@ def figure(value: float | None, unit: str) -> str:
 def _fixed(value: float, digits: int) -> str:
     """With so many decimals; nothing that rounds to zero has a sign."""
     return f"{round(value, digits) + 0.0:,.{digits}f}"
+
+
+def amount(value: float, unit: str) -> str:
+    """A large number in three digits: 1.23 M, 45.6 GFLOPs; memory in MiB or GiB."""
+    if unit == "MiB":
+        return f"{value / 1024:.2f} GiB" if value >= 1024 else f"{value:.0f} MiB"
+    power = min(max(int(math.log10(max(value, 1.0)) // 3), 0), len(PREFIXES) - 1)
+    prefix, scaled = PREFIXES[power], value / 1000**power
+    text = f"{scaled:.3g}" if power else f"{scaled:.0f}"
+    return f"{text} {prefix}{'FLOPs' if unit == 'FLOPs' else ''}".strip()
 
 
 def number(row: Row, text: str | None = None) -> Number:

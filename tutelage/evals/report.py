@@ -17,9 +17,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tutelage import cost
 from tutelage.data.reading.sources import shown
 from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
-from tutelage.evals import curves, figures, findings, graph, rounds
+from tutelage.evals import curves, figures, findings, graph, overopt_page, rounds
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -30,6 +31,7 @@ from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
+OVEROPT = "eval overopt"
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
 
@@ -45,6 +47,9 @@ class Page:
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
     rounds: Rounds | None = None
+    overoptimisation: list[tuple[str, Markup, list[str]]] = field(
+        default_factory=list
+    )  # run, figure, findings
     frontier: Markup = NO_FIGURE
     training: list[Markup] = field(default_factory=list)
     diagnosis: list[tuple[str, list[Finding]]] = field(default_factory=list)  # (run, what was found in it)
@@ -118,6 +123,9 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     reward_models = [run for run in runs if run.command == "reward" and run.results]
     for run in reward_models:
         _add_reward_model(page, run, among=len(reward_models) > 1)
+    for run in runs:
+        if run.command == OVEROPT and run.results:
+            _add_overoptimisation(page, run)
     _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
@@ -301,6 +309,12 @@ def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:
     page.rounds = Rounds([Markup(figure) for figure in rounds.draw(lines)], numbers, table)
 
 
+def _add_overoptimisation(page: Page, run: RunFolder) -> None:
+    page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in run.results]
+    said = [str(sentence) for sentence in run.lineage.get("findings", ())]
+    page.overoptimisation.append((run.name, Markup(overopt_page.draw(run.results)), said))
+
+
 def _slot(run: RunFolder) -> int:
     return SLOTS.get(run.command, figures.SERIES)
 
@@ -343,7 +357,12 @@ def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
             r = Row(run.name, "steps", OVERALL, float(run.steps), n=1, unit="steps")
             cells["steps"] = number(r)
             page.rows.append(r)
-        page.lineage.append(cells | _facts(run, runs))
+        costs: dict[str, Number] = {}
+        for name, (value, unit) in cost.of_run(run.lineage, run.metrics).items():
+            r = Row(run.name, f"cost/{name}", OVERALL, value, n=1, unit=unit)
+            costs[name] = number(r, findings.amount(value, unit))
+            page.rows.append(r)
+        page.lineage.append({**cells, "costs": costs, **_facts(run, runs)})
         machine = _machine(run.lineage.get("machine"))
         if machine and machine not in page.machines:
             page.machines.append(machine)

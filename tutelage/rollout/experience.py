@@ -127,6 +127,7 @@ class Experience:
             "objective/non_score_reward": -kl_coef * kl,
             "objective/rlhf_reward": self.paid.mean().item() - kl_coef * kl,
             "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
+            "completions/tokens": float(sum(self.lengths)),
             "completions/mean_length": float(np.mean(self.lengths)),
             "completions/clipped_ratio": float(np.mean([r.finish == "length" for r in self.responses])),
             "sampling/sampling_logp_difference/mean": gap.mean().item(),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from tutelage.cost import flops
 from tutelage.data.preflight_report import check
 from tutelage.data.reading.formats import First, read_prompts
 from tutelage.data.reading.sources import shown
@@ -63,6 +64,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
                 lines.add(responses)
                 store.add_responses(settings.project, run_id, responses)
                 replaced += sum(not is_storable(response.text) for response in responses)
+    tokens = run.lineage.get("tokens_generated", 0) + meter.tokens  # with what earlier attempts drew
+    size = sum(parameter.numel() for parameter in policy.parameters())
+    run.note(tokens_generated=tokens, flops=flops(size, 0, tokens))
     if replaced:
         run.console.print(
             f"{replaced} responses held NUL or half characters: the store has U+FFFD in their place."

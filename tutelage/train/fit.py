@@ -53,6 +53,7 @@ def fit(
     Raises ValueError when an update would not be finite, OSError when a
     checkpoint cannot be written.
     """
+    run.note(parameters=_parameters(algorithm.trained))
     loop = _Loop(algorithm, settings, world, run, steps, place)
     best = settings.best or best
     state = loop.resume()
@@ -79,6 +80,15 @@ def fit(
     watch.write()
     if settings.load_best and state.best_step is not None:
         loop.load(state.best_step)
+
+
+def _parameters(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """How many parameters the modules have that are trained, frozen ones under an adapter among them."""
+    return {
+        name: sum(p.numel() for p in module.parameters())
+        for name, module in modules.items()
+        if any(p.requires_grad for p in module.parameters())
+    }
 
 
 @dataclass
