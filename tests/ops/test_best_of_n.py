@@ -64,7 +64,10 @@ def test_the_estimate_is_the_mean_over_all_subsets() -> None:
 
 def test_the_estimate_takes_several_prompts_and_no_order_of_samples() -> None:
     generator = torch.Generator().manual_seed(3)
-    scores, values = torch.randint(0, 4, (5, 64), generator=generator), torch.randn(5, 64, generator=generator)
+    scores, values = (
+        torch.randint(0, 4, (5, 64), generator=generator),
+        torch.randn(5, 64, generator=generator),
+    )
     found = expected(scores, values)
     order = torch.randperm(64, generator=generator)
     torch.testing.assert_close(expected(scores[:, order], values[:, order]), found)

@@ -111,7 +111,9 @@ def test_new_weights_reach_the_candidates(tokenizer, prompts) -> None:
         parameter.data.mul_(1.5)
     best.sync(other, 9)
     after = best.generate(prompts, DRAWN)
-    assert {response.version for response in after} == {9} and [r.ids for r in before] != [r.ids for r in after]
+    assert {response.version for response in after} == {9} and [r.ids for r in before] != [
+        r.ids for r in after
+    ]
 
 
 def test_a_judge_that_does_not_apply_is_one_sentence(generator) -> None:

@@ -63,7 +63,6 @@ def _shared(ascending: Tensor, values: Tensor) -> Tensor:
     starts[..., 1:] = ascending[..., 1:] != ascending[..., :-1]
     level = starts.long().cumsum(-1) - 1
     sums, counts = (
-        torch.zeros_like(values).scatter_add(-1, level, added)
-        for added in (values, torch.ones_like(values))
+        torch.zeros_like(values).scatter_add(-1, level, added) for added in (values, torch.ones_like(values))
     )
     return (sums / counts.clamp(min=1)).gather(-1, level)
