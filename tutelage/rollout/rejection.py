@@ -192,8 +192,8 @@ def _close(rows: Sequence[Row], chosen: Sequence[int], settings: Settings, run: 
         "responses": float(len(rows)),
         "kept": float(len(kept)),
         "kept_prompts": len({row["prompt_id"] for row in kept}) / len({row["prompt_id"] for row in rows}),
-        "score": float(scores.mean()),
-        "kept_score": float(scores[list(chosen)].mean()),
+        "drawn_score": float(scores.mean()),
+        "chosen_score": float(scores[list(chosen)].mean()),
         "selection_gain": float(scores[list(chosen)].mean() - scores.mean()),
         "unique_share": len({(row["prompt_id"], row["response"]) for row in rows}) / len(rows),
         "missing_eos_rate": float(np.mean([row["finish"] == "length" for row in rows])),
@@ -217,8 +217,8 @@ def _table(figures: Mapping[str, float], settings: Settings) -> Table:
     cut = f"{figures['missing_eos_rate']:.1%}" + ("" if settings.keep_cut else ", never kept")
     for name, value in (
         ("kept", f"{figures['kept']:,.0f} of {figures['responses']:,.0f} responses, {prompts}"),
-        ("score of the kept", f"{figures['kept_score']:.4g}"),
-        ("score of all", f"{figures['score']:.4g}"),
+        ("score of the kept", f"{figures['chosen_score']:.4g}"),
+        ("score of all", f"{figures['drawn_score']:.4g}"),
         ("selection gain", f"{figures['selection_gain']:+.4g}"),
         ("different responses", f"{figures['unique_share']:.1%}"),
         ("without an end", cut),

@@ -147,7 +147,7 @@ def _close(lines: _Lines, meter: Meter, total: int, best_of: int, spent: Spent, 
     if best_of > 1:
         figures |= _of_the_best(rows, spent, best_of)
         if rows:
-            table.add_row("mean score", f"{figures['score']:.3g}, the best of {best_of}")
+            table.add_row("mean score", f"{figures['chosen_score']:.3g}, the best of {best_of}")
         table.add_row("KL to the model", f"at most {figures['kl_bound']:.2f} nats")
     if spent.answers:
         table.add_row("chosen over all", f"{figures['selection_gain']:+.3g} in score")
@@ -162,7 +162,7 @@ def _of_the_best(rows: Sequence[dict], spent: Spent, best_of: int) -> dict[str, 
     """What best-of-n reached, and (where it drew anything now) what that took."""
     found = {"kl_bound": kl_bound(best_of)}
     if rows:
-        found["score"] = sum(row["score"] for row in rows) / len(rows)
+        found["chosen_score"] = sum(row["score"] for row in rows) / len(rows)
     if spent.answers:
         found |= {
             "selection_gain": spent.gain,
