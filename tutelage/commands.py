@@ -168,6 +168,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "select",
+        "tutelage.rollout.rejection",
+        "rollout.SelectSettings",
+        "Keep a model's best responses as demonstrations.",
+        "Learning from feedback",
+    ),
+    Command(
         "raft",
         "tutelage.train.raft",
         "rl.RaftSettings",

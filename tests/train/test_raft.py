@@ -23,11 +23,12 @@ from tests.train.test_reinforce import command_settings
 from tutelage.launch import launch
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
+from tutelage.rollout.select import best_of_each
 from tutelage.runs import Run
 from tutelage.settings.base import load
 from tutelage.settings.rl import RaftSettings, ReinforceSettings
 from tutelage.train.fit import fit
-from tutelage.train.raft import Raft, best_of_each
+from tutelage.train.raft import Raft
 
 
 def test_the_best_of_each_prompt_and_of_the_batch() -> None:

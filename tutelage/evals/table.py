@@ -18,6 +18,7 @@ MAIN = {
     "ppo": ("eval_objective/scores", "objective/scores"),
     "reinforce": ("eval_objective/scores", "objective/scores"),
     "raft": ("eval_objective/scores", "objective/scores"),
+    "select": ("selection_gain",),
     "dpo": ("eval_rewards/accuracies", "rewards/accuracies", "loss"),
 }
 SHOWN_PARENTS = 2

@@ -33,6 +33,9 @@ class Settings(BaseModel):
     bare: ClassVar[str] = ""
     """The setting that arguments without a name give ("": there is none)."""
 
+    from_checkpoints: ClassVar[bool] = True
+    """Whether a run that is done needs a checkpoint to go on (`wants_more`)."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )

@@ -25,13 +25,13 @@ from tutelage.models.memory import Taken
 from tutelage.models.rehearsal import Part, Role, Shape, Way, measure
 from tutelage.models.tiny import tiny_config
 from tutelage.parallel import World
+from tutelage.rollout.drawing import GROUP
 from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
-from tutelage.rollout.sample import GROUP
 from tutelage.runs import result_folder
 from tutelage.settings.groups import PlanSettings
 from tutelage.settings.judges import paths_in
 from tutelage.settings.rl import PPOSettings, RLSettings
-from tutelage.settings.rollout import SampleSettings
+from tutelage.settings.rollout import DrawingSettings
 from tutelage.settings.train import (
     DPOSettings,
     LoraSettings,
@@ -117,12 +117,23 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     start = result_folder(settings.model)  # type: ignore[attr-defined]
     if isinstance(settings, RewardSettings):
         return [Role("reward model", start, "scores", **own)]
-    if isinstance(settings, SampleSettings):
-        return [Role("policy", start, dtype=arithmetic)]
+    if isinstance(settings, DrawingSettings):
+        return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
     found = [Role("policy", start, **own)]
     if isinstance(settings, RLSettings):
         found += _around(settings, start, arithmetic, own)
     return found
+
+
+def _scoring(settings: DrawingSettings, arithmetic: torch.dtype) -> list[Role]:
+    """The reward models that say which responses are best."""
+    models = [result_folder(path) for path in paths_in(settings.scored_by)] if settings.scored_by else []
+    return [
+        Role(
+            "reward model" if len(models) == 1 else f"reward model {number}", path, "scores", dtype=arithmetic
+        )
+        for number, path in enumerate(models, 1)
+    ]
 
 
 def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict[str, Any]) -> list[Role]:
@@ -171,7 +182,7 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         units = settings.batch_size * settings.samples
         units = -(-units // settings.minibatches)
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
-    if isinstance(settings, SampleSettings):
+    if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
     assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings)
     length = _within(settings.max_length, source)
@@ -217,8 +228,8 @@ def _plan(
 
 def _generation(settings: PlanSettings, part: Part, device_type: str, free: float) -> float:
     """Keys, values and logits of the responses that are written at once."""
-    if isinstance(settings, SampleSettings):
-        wanted, columns = settings.samples * GROUP, PROMPT + settings.max_new_tokens
+    if isinstance(settings, DrawingSettings):
+        wanted, columns = settings.draws * GROUP, PROMPT + settings.max_new_tokens
     elif isinstance(settings, RLSettings):
         wanted = settings.batch_size * settings.samples
         columns = settings.max_prompt_length + settings.max_new_tokens

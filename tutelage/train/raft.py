@@ -10,7 +10,7 @@ optimal for E[score] - kl_coef * KL stays where it is, for there all responses a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from tutelage.ops.losses import nll
 from tutelage.ops.masked import masked_sum, segment_sum
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
+from tutelage.rollout.select import best_of_each
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.rl import RaftSettings as Settings
@@ -93,21 +94,6 @@ class Raft:
         prompts = int(experience.group.max()) + 1
         most = settings.keep * (prompts if settings.select == "batch" else 1)
         return best_of_each(worth, groups, candidates, most)
-
-
-def best_of_each(
-    worth: Sequence[float], groups: Sequence[int], candidates: Sequence[int], most: int
-) -> list[int]:
-    """Of every group the `most` candidates worth most, in their order; of equals the first ones."""
-    ranked = sorted(candidates, key=lambda number: (-worth[number], number))
-    taken: dict[int, int] = {}
-    chosen = []
-    for number in ranked:
-        group = groups[number]
-        if taken.get(group, 0) < most:
-            taken[group] = taken.get(group, 0) + 1
-            chosen.append(number)
-    return sorted(chosen)
 
 
 def unique_share(experience: Experience) -> float:
