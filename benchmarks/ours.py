@@ -76,9 +76,9 @@ def _settings(work: Work) -> dict[str, Any]:
         return given | {
             "prompts": str(work.data),
             "model": str(work.policy),
-            "reward_model": str(work.scalar),
+            "reward": str(work.scalar),
             "max_new_tokens": work.kind.response,
-            "ppo_epochs": PPO_EPOCHS,
+            "inner_epochs": PPO_EPOCHS,
             "max_approx_kl": 1e9,  # every epoch is done, as on the other side
         }
     given |= {"data": str(work.data), "max_length": work.kind.length, "heldout_share": 0.0}

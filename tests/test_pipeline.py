@@ -11,6 +11,8 @@ from rich.console import Console
 
 from tutelage import pipeline
 from tutelage.runs import Run
+from tutelage.settings.base import setting
+from tutelage.settings.groups import Reward, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
 
 WORLD = {
@@ -55,6 +57,34 @@ def test_names_stand_for_folders_and_shared_settings_are_handed_on(tmp_path: Pat
     assert (base.split_seed, sft.split_seed) == (2, 2)  # type: ignore[attr-defined]
     assert sample.store == f"{tmp_path}/store.sqlite"  # type: ignore[attr-defined]
     assert evaluation.models == [f"base={tmp_path}/base", f"sft={tmp_path}/sft"]  # type: ignore[attr-defined]
+
+
+class Rewarded(RunSettings):
+    """As the settings of an on-policy command."""
+
+    reward: Reward = setting("runs/reward", "Who scores.")
+
+
+def test_names_stand_for_folders_within_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where they begin a value: an option may have an @ of its own."""
+    monkeypatch.setattr(pipeline, "settings_class", lambda command: Rewarded)
+    reward = [
+        "@world",
+        {"judge": "@world/reward", "weight": 0.5, "name": "mail@world"},
+        {"judge": ["@world", "runs/o@ther"], "combine": "worst"},
+    ]
+    _, stage = pipeline.plan(settings(tmp_path, {"command": "world"}, {"command": "ppo", "reward": reward}))
+    assert stage.settings.reward == [  # type: ignore[attr-defined]
+        f"{tmp_path}/world",
+        {"judge": f"{tmp_path}/world/reward", "weight": 0.5, "name": "mail@world"},
+        {"judge": [f"{tmp_path}/world", "runs/o@ther"], "combine": "worst"},
+    ]
+    for wrong, sentence in (
+        ([{"judge": "@wrold"}], "stage 2: '@wrold' names no earlier stage: did you mean '@world'"),
+        ([{"judge": "@world", "wieght": 1}], r"stage 2 \(ppo\): setting 'reward': part 1 .*'wieght'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            pipeline.plan(settings(tmp_path, {"command": "world"}, {"command": "ppo", "reward": wrong}))
 
 
 @pytest.mark.parametrize(
@@ -130,3 +160,133 @@ def test_a_stopped_stage_goes_on(tmp_path: Path) -> None:
     run(settings(tmp_path, WORLD))
     assert json.loads((tmp_path / "world" / "lineage.json").read_text())["state"] == "done"
     assert not (tmp_path / "world.1").exists()
+
+
+def block(*stages: dict[str, Any], times: Any = 2) -> dict[str, Any]:
+    return {"repeat": times, "stages": list(stages)}
+
+
+SAMPLE = {
+    "command": "sample",
+    "model": "@prev/ppo | @sft",
+    "prompts": "p.jsonl",
+    "project": "round-{round}",
+    "seed": "{round}",
+}
+REWARD = {"command": "reward", "data": "store:round-{rounds}", "previous": "@prev/reward | "}
+PPO = {"command": "ppo", "model": "@sft", "reward": "@reward", "prompts": "p.jsonl"}
+SFT = {"command": "sft", "data": "d.jsonl"}
+
+
+def test_rounds_refer_to_each_other(tmp_path: Path) -> None:
+    late = {
+        "command": "eval",
+        "prompts": "h.jsonl",
+        "models": ["sft=@sft", "round-{rounds}=@all/ppo", "@ppo"],
+    }
+    report = {"command": "report", "runs": ["@round-1/ppo", "@all/reward"]}
+    stages = pipeline.plan(settings(tmp_path, SFT, block(SAMPLE, REWARD, PPO, times=3), late, report))
+    names = [stage.name for stage in stages]
+    of_rounds = [f"round-{n}/{name}" for n in (1, 2, 3) for name in ("sample", "reward", "ppo")]
+    assert names == ["sft", *of_rounds, "eval", "report"]
+    by_name: dict[str, Any] = {stage.name: stage.settings for stage in stages}
+    at = {name: str(tmp_path / name) for name in names}
+    assert [str(by_name[name].out) for name in names] == list(at.values())
+    samples = [by_name[f"round-{n}/sample"] for n in (1, 2, 3)]
+    assert [one.model for one in samples] == [at["sft"], at["round-1/ppo"], at["round-2/ppo"]]
+    assert [(one.project, one.seed) for one in samples] == [("round-1", 1), ("round-2", 2), ("round-3", 3)]
+    rewards = [by_name[f"round-{n}/reward"] for n in (1, 2, 3)]
+    assert [one.data for one in rewards] == [
+        ["store:round-1"],
+        ["store:round-1", "store:round-2"],
+        ["store:round-1", "store:round-2", "store:round-3"],
+    ]
+    assert [one.previous for one in rewards] == ["", at["round-1/reward"], at["round-2/reward"]]
+    assert by_name["round-2/ppo"].reward == at["round-2/reward"]
+    ppos = [at[f"round-{n}/ppo"] for n in (1, 2, 3)]
+    assert by_name["eval"].models == [
+        f"sft={at['sft']}",
+        *(f"round-{n}={ppo}" for n, ppo in enumerate(ppos, 1)),
+        ppos[-1],
+    ]
+    assert by_name["report"].runs == [ppos[0], *(at[f"round-{n}/reward"] for n in (1, 2, 3))]
+
+
+def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Path) -> None:
+    """`@all/NAME` of a later stage is empty in the first round; a reward's options may have an @ of their own."""
+    before = {"command": "sft", "data": ["d.jsonl", "@all/sample/samples.jsonl"]}
+    sample = {"command": "sample", "model": "@sft", "prompts": "p.jsonl"}
+    mixed = [{"judge": "@prev/rm | @base", "name": "a@rm"}]
+    stages = pipeline.plan(
+        settings(
+            tmp_path,
+            {"command": "reward", "name": "base"},
+            block(before, sample, {"command": "reward", "name": "rm"}, PPO | {"reward": mixed}),
+        )
+    )
+    made: dict[str, Any] = {stage.name: stage.settings for stage in stages}
+    assert made["round-1/sft"].data == ["d.jsonl"]
+    assert made["round-2/sft"].data == ["d.jsonl", f"{tmp_path}/round-1/sample/samples.jsonl"]
+    judges = [made[f"round-{n}/ppo"].reward[0] for n in (1, 2)]
+    assert judges[0]["judge"] == f"{tmp_path}/base" and judges[1]["judge"] == f"{tmp_path}/round-1/rm"
+    assert {judge["name"] for judge in judges} == {"a@rm"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "sentence"),
+    [
+        ([block(SFT, times=0)], "stage 1: repeat is 0, but it is how often"),
+        ([block(SFT, times="2")], "stage 1: repeat is '?2'?, but it is how often"),
+        ([block(SFT, times=True)], "stage 1: repeat is true, but it is how often"),
+        ([{"repeat": 2}], "stage 1: 'repeat' wants 'stages'"),
+        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat' and 'stages', and no 'seed'"),
+        ([block(block(SFT))], "stage 1.1: a block stands in a block"),
+        ([block(SFT), block(SFT)], "stage 2: a pipeline has one block"),
+        ([SFT, block(SFT)], "stage 2: the name 'sft' is taken by an earlier stage"),
+        ([block(SFT, SFT)], "stage 1.2 in round 1: the name 'sft' is taken"),
+        ([block(SFT), SFT], "stage 2: the name 'sft' is taken"),
+        ([SFT | {"name": "prev"}], "stage 1: the name 'prev' means something else behind an @"),
+        ([SFT | {"name": "round-3"}], "stage 1: the name 'round-3' means something else"),
+        ([SFT, PPO | {"model": "@prev/sft | @sft"}], "stage 2: .*@prev is the round before, .* in no block"),
+        ([SFT, PPO | {"model": "@all/sft"}], "stage 2: '@all/sft' is about rounds, and no block"),
+        ([SFT, PPO | {"model": "@round-1/sft"}], "stage 2: '@round-1/sft' is about rounds, and no block"),
+        ([SFT | {"data": "x-{round}.jsonl"}], "stage 1: .*{round} is the number of a round"),
+        ([SFT | {"data": "x-{rounds}.jsonl"}], "stage 1: .* is about rounds, and no block"),
+        ([block(SFT, PPO | {"model": "@prev/ppo"})], "stage 1.2 in round 1: .*say what it has instead"),
+        ([block(SFT, PPO | {"model": "@prev/pop | @sft"})], "'@prev/pop' names no stage .* did you mean '@prev/ppo'"),
+        ([block(SFT, PPO | {"model": "@prev/ppo | @prev/sft"})], "which knows no @prev"),
+        ([block(SFT, PPO | {"model": "@all/zzz"})], "'@all/zzz' names no stage of the block: it has sft, ppo"),
+        ([block(SFT | {"model": "@ppo"}, PPO)], "stage 1.1 in round 1: '@ppo' .* it comes later in the round"),
+        ([block(SFT, PPO | {"model": "@round-2/sft"})], "stage 1.2 in round 1: '@round-2/sft': there are only 1"),
+        ([block(SFT | {"model": "@round-1/ppo"}, PPO)], "'@round-1/ppo' comes later than this stage"),
+        ([SFT, PPO | {"model": "@prev"}], "'@prev' names no earlier stage: write '@prev/NAME'"),
+        ([block(SFT, {"command": "serve"})], "stage 1.2 in round 1: 'serve' writes no run folder"),
+    ],
+)  # fmt: skip
+def test_bad_rounds_are_refused_in_one_sentence(
+    tmp_path: Path, stages: list[dict[str, Any]], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence) as error:
+        pipeline.plan(settings(tmp_path / "p", *stages))
+    assert "\n" not in str(error.value) and not (tmp_path / "p").exists()
+
+
+def test_rounds_are_skipped_go_on_and_are_listed(tmp_path: Path) -> None:
+    """More rounds leave those that are there untouched; what was stopped goes on; a listing runs nothing."""
+    world = WORLD | {"documents": 5, "seed": "{round}"}
+    assert "round-1/world  world" in listing(tmp_path, block(world)) and not (tmp_path / "round-1").exists()
+    run(settings(tmp_path, block(world, times=1)))
+    text = run(settings(tmp_path, block(world)))
+    assert text.count("unchanged, skipped") == 1 and (tmp_path / "round-2" / "world").is_dir()
+    assert listing(tmp_path, block(world)).count("unchanged, skipped") == 2
+    lineage = tmp_path / "round-1" / "world" / "lineage.json"
+    lineage.write_text(json.dumps(json.loads(lineage.read_text()) | {"state": "running"}))
+    lines = listing(tmp_path, block(world, times=3)).splitlines()[1:4]
+    told = [line.strip().split("  ")[-1] for line in lines]
+    assert told == ["goes on", "skipped unless its inputs change", "runs"]
+    assert "runs again: documents has changed" in listing(tmp_path, block(world | {"documents": 31}))
+
+
+def listing(folder: Path, *stages: dict[str, Any]) -> str:
+    plan = settings(folder, *stages).model_copy(update={"plan": True})
+    return run(plan)

@@ -241,8 +241,10 @@ def test_reliability_does_not_depend_on_the_order_of_a_pair() -> None:
 
 
 def test_distinct_and_copy() -> None:
-    assert statistics.distinct([["a", "b", "a"], ["a"]], 1) == 2 / 4
-    assert statistics.distinct([["a", "b", "a", "b"]], 2) == 2 / 3
-    assert math.isnan(statistics.distinct([["a"]], 2))
+    assert statistics.distinct("abaa", 4) == pytest.approx(2 / 4)  # all of them
+    assert statistics.distinct("abaa", 1) == pytest.approx(1.0)
+    # Two of four places: "b" is among them in 3 of 6 draws, else both are "a".
+    assert statistics.distinct("abaa", 2) == pytest.approx((3 / 6 * 2 + 3 / 6 * 1) / 2)
+    assert math.isnan(statistics.distinct("ab", 3)) and math.isnan(statistics.distinct("", 0))
     assert statistics.copied(list("abcde"), list("xbcdx"), 2) == (2, 4)
     assert statistics.copied(["a"], ["a"], 2) == (0, 0)

@@ -16,11 +16,11 @@ from typing import NamedTuple
 PACKAGE = "tutelage"
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("ops", "records", "settings", "files", "cache", "seeds", "statistics", "__init__"),
-    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume"),
+    ("ops", "records", "settings", "diagnosis", "files", "cache", "seeds", "statistics", "__init__"),
+    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost"),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect"),
-    ("pipeline", "launch", "commands", "web", "demo", "cli", "__main__"),
+    ("pipeline", "rounds", "launch", "commands", "web", "demo", "cli", "__main__"),
 )
 HOUSES = ("feedback",)
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
@@ -33,6 +33,7 @@ LIGHT = (
     "files",
     "seeds",
     "statistics",
+    "diagnosis",
     "store",
     "feedback",
     "commands",

@@ -156,8 +156,29 @@ COMMANDS = (
     Command(
         "ppo",
         "tutelage.train.ppo",
-        "train.PPOSettings",
+        "rl.PPOSettings",
         "Optimise a policy against a reward model.",
+        "Learning from feedback",
+    ),
+    Command(
+        "reinforce",
+        "tutelage.train.reinforce",
+        "rl.ReinforceSettings",
+        "Optimise a policy without a critic (RLOO, GRPO).",
+        "Learning from feedback",
+    ),
+    Command(
+        "select",
+        "tutelage.rollout.rejection",
+        "rollout.SelectSettings",
+        "Keep a model's best responses as demonstrations.",
+        "Learning from feedback",
+    ),
+    Command(
+        "raft",
+        "tutelage.train.raft",
+        "rl.RaftSettings",
+        "Fine-tune a policy on its own best responses.",
         "Learning from feedback",
     ),
     Command(
@@ -172,6 +193,13 @@ COMMANDS = (
         "tutelage.evals.evaluate",
         "evals.EvalSettings",
         "Measure models on held-out prompts.",
+        "Results",
+    ),
+    Command(
+        "eval overopt",
+        "tutelage.evals.overopt",
+        "evals.OveroptSettings",
+        "Draw proxy and gold reward against KL.",
         "Results",
     ),
     Command(

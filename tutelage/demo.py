@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
 from importlib import resources
@@ -14,6 +13,7 @@ from rich.console import Console
 from tutelage import pipeline
 from tutelage.commands import find, settings_class
 from tutelage.evals.findings import number, one
+from tutelage.evals.folders import find as find_runs
 from tutelage.evals.rows import Row, read
 from tutelage.evals.shown import models_table
 from tutelage.models.cpu.compiler import kernels_here
@@ -37,7 +37,7 @@ def main(settings: DemoSettings, console: Console) -> Path:
     for name in ("report.html", "results.json"):
         shutil.copyfile(settings.out / "report" / name, settings.out / name)
     show(settings.out / "results.json", console)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = max(run.lineage.get("peak_memory_mib", 0) for run in find_runs([settings.out])) / 2**10
     console.print(
         f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GiB.  Report: {settings.out}/report.html"
     )

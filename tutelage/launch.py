@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tutelage.commands import find, function
+from tutelage.cost import PeakMemory
 from tutelage.settings.base import Settings
 from tutelage.settings.groups import DeviceSettings, PlanSettings, RunSettings
 from tutelage.settings.train import TrainSettings
@@ -46,11 +47,12 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     if run.done:
         console.print(f"{run.folder} is done already (remove it to run '{name}' again).")
         return run.folder
+    peak = PeakMemory(world is not None and world.device.type == "cuda")
     try:
         if rank == 0:
             _show_plan(settings, world, console)
         main(settings, world, run)
-        run.finish()
+        run.finish(**peak.facts())
         if world is not None:
             world.leave()
     except Exception as error:

@@ -6,20 +6,22 @@
       - {command: sft, model: some/model, data: demonstrations.jsonl}
       - {command: sample, model: "@sft", prompts: prompts.jsonl}
 
-A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder.  `seed`,
-`split_seed` and `store` (OUT/store.sqlite) are handed to every stage that has such a setting and does not give its own.
+A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder, also inside a
+reward ({judge: "@reward", weight: 0.5}).  `seed`, `split_seed` and `store` (OUT/store.sqlite) are handed to every stage that
+has such a setting and does not give its own.  A block {repeat: N, stages: [...]} is done N times: `rounds.py`.
 """
 
 from __future__ import annotations
 
 import gc
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from tutelage.commands import find, settings_class
 from tutelage.data.reading.sources import Source, content_hash, shown
@@ -31,7 +33,9 @@ from tutelage.feedback.training.source import (
 )
 from tutelage.launch import launch
 from tutelage.resume import read_lineage, standing
-from tutelage.settings.base import build, nearest
+from tutelage.rounds import Known
+from tutelage.settings.base import build
+from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
 from tutelage.settings.groups import FeedbackSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
@@ -54,6 +58,9 @@ class Stage:
 def main(settings: RunPipelineSettings, console: Console) -> Path:
     """Run the stages in order; returns the pipeline's folder.  Raises ValueError that names the stage at fault."""
     stages = plan(settings)
+    if settings.plan:
+        show_plan(stages, console)
+        return settings.out
     for number, stage in enumerate(stages, 1):
         console.rule(f"{number}/{len(stages)} {stage.name}", align="left")
         reason = why_run(stage)
@@ -70,27 +77,64 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
 def plan(settings: RunPipelineSettings) -> list[Stage]:
     """Check all stages before the first one runs.  Raises ValueError for an unknown command, name or setting."""
     stages: list[Stage] = []
-    folders: dict[str, Path] = {}
+    known = Known(settings.out)
     for number, given in enumerate(settings.stages, 1):
         where = f"stage {number}"
-        if "command" not in given:
-            raise ValueError(f"{where} has no 'command': say which command it runs.")
-        command = str(given["command"])
-        name = str(given.get("name", command))
-        if "out" in given:
-            raise ValueError(f"{where} has an 'out', but its folder is OUT/NAME: give it a 'name' instead.")
-        if name in folders:
+        if "repeat" not in given:
+            stages.append(_stage(given, known, settings, where))
+            continue
+        if known.rounds:
             raise ValueError(
-                f"{where}: the name '{name}' is taken by an earlier stage: give it another 'name'."
+                f"{where}: a pipeline has one block with 'repeat', and an earlier one stands there."
             )
-        folders[name] = settings.out / name
-        values = {
-            key: _resolve(value, folders, where)
-            for key, value in given.items()
-            if key not in ("command", "name")
-        }
-        stages.append(Stage(name, command, _stage_settings(command, values, settings, folders[name], where)))
+        times, block = _block(given, where)
+        names = [str(stage.get("name", stage.get("command"))) for stage in block]
+        for taken in (name for name in names if name in known.folders):
+            raise ValueError(
+                f"{where}: the name '{taken}' is taken by an earlier stage: give it another 'name'."
+            )
+        for _ in range(times):
+            known.begin_round(names)
+            for inner, stage in enumerate(block, 1):
+                place = f"{where}.{inner} in round {known.round}"
+                stages.append(_stage(stage, known, settings, place))
+        known.round = None
     return stages
+
+
+def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, Any]]]:
+    """(how often, which stages) of a block that is repeated."""
+    times, block = given["repeat"], given.get("stages")
+    if type(times) is not int or times < 1:
+        raise ValueError(f"{where}: repeat is {plain(times)}, but it is how often: a whole number from 1.")
+    for key in given:
+        if key not in ("repeat", "stages"):
+            raise ValueError(
+                f"{where}: a block has 'repeat' and 'stages', and no '{key}': give that to its stages."
+            )
+    if not isinstance(block, list) or not block or not all(isinstance(stage, dict) for stage in block):
+        raise ValueError(f"{where}: 'repeat' wants 'stages', a list of what is repeated.")
+    for inner, stage in enumerate(block, 1):
+        if "repeat" in stage:
+            raise ValueError(f"{where}.{inner}: a block stands in a block: leave one 'repeat' out.")
+    return times, block
+
+
+def _stage(given: Mapping[str, Any], known: Known, settings: RunPipelineSettings, where: str) -> Stage:
+    """One stage with everything it refers to in place; its own name is known from here on."""
+    if "command" not in given:
+        raise ValueError(f"{where} has no 'command': say which command it runs.")
+    if "out" in given:
+        raise ValueError(f"{where} has an 'out', but its folder is OUT/NAME: give it a 'name' instead.")
+    command = str(given["command"])
+    values = {key: value for key, value in given.items() if key not in ("command", "name")}
+    values = known.resolve(values, where)
+    try:
+        folder = known.add(str(given.get("name", command)))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    name = str(folder.relative_to(settings.out))
+    return Stage(name, command, _stage_settings(command, values, settings, folder, where))
 
 
 def why_run(stage: Stage) -> str | None:
@@ -107,6 +151,29 @@ def why_run(stage: Stage) -> str | None:
     return None if found.state == "done" else ""
 
 
+def show_plan(stages: Sequence[Stage], console: Console) -> None:
+    """List the stages with what would become of each.
+
+    What stands behind a stage that runs may read what that makes, so that nobody knows yet whether it is unchanged.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("stage", "command", "what would happen"):
+        table.add_column(heading, overflow="fold")
+    running = False
+    for stage in stages:
+        reason = why_run(stage)
+        begun = (stage.folder / "lineage.json").exists()
+        if reason is None:
+            told = "skipped unless its inputs change" if running else "unchanged, skipped"
+        elif reason:
+            told = f"runs again: {reason}"
+        else:
+            told = "goes on" if begun else "runs"
+        running = running or reason is not None
+        table.add_row(stage.name, stage.command, Text(told))
+    console.print(table)
+
+
 def set_aside(folder: Path) -> Path:
     """Rename a stale run folder to NAME.1, NAME.2, ...: hours of work are never deleted."""
     number = 1
@@ -116,33 +183,17 @@ def set_aside(folder: Path) -> Path:
 
 
 def _digest(path: Source, settings: RunSettings) -> str | None:
-    if is_store_source(path) and isinstance(settings, FeedbackSettings):
+    if not is_store_source(path):
+        return content_hash(path)
+    if isinstance(settings, FeedbackSettings):
         return comparisons_digest(
             path, settings.store, settings.aggregation, settings.ties, settings.annotators
         )
-    if is_store_source(path) and isinstance(settings, SFTSettings):
+    if isinstance(settings, SFTSettings):
         return demonstrations_digest(path, settings.store)
-    if is_store_source(path) and isinstance(settings, LabelSettings):
+    if isinstance(settings, LabelSettings) and isinstance(path, str):
         return responses_digest(path, settings.store)
-    return content_hash(path)
-
-
-def _resolve(value: Any, folders: Mapping[str, Path], where: str) -> Any:
-    """Replace "@NAME" by the folder of an earlier stage, in strings and in lists of strings."""
-    if isinstance(value, list):
-        return [_resolve(item, folders, where) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def folder(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in folders:
-            near = nearest(name, folders)
-            hint = f"did you mean '@{near}'?" if near else f"there are {', '.join(folders) or 'none'}."
-            raise ValueError(f"{where}: '@{name}' names no earlier stage: {hint}")
-        return str(folders[name])
-
-    return re.sub(r"@([\w.-]*\w)", folder, value)
+    return None
 
 
 def _stage_settings(

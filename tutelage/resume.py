@@ -20,6 +20,7 @@ PREPARATION = (
     "settings.yaml",
     "lineage.json",
     "preflight.json",
+    "findings.json",
     "tokenizer",
     "tensorboard",
     "nonfinite-step-1.pt",
@@ -74,7 +75,7 @@ def standing(folder: Path, command: str, settings: Settings) -> Standing:
         return Standing("begun", changed=changed, made=made)
     if not settings.wants_more(before, made):
         return Standing("done", changed=changed, made=made)
-    if not made.steps:
+    if settings.from_checkpoints and not made.steps:
         return _foreign(f"{folder} has no checkpoint left to go on from: choose another out=.")
     return Standing("begun", changed=changed, made=made)
 

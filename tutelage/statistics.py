@@ -7,6 +7,7 @@ responses or pairs of one prompt are resampled together.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -317,13 +318,22 @@ def ngrams(words: Sequence, n: int) -> list[tuple]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
-def distinct(texts: Sequence[Sequence], n: int) -> float:
-    """Distinct-n (Li et al. 2016): different n-grams over all n-grams of the texts together; NaN when there is none.
+def distinct(grams: Sequence, size: int) -> float:
+    """Distinct-n (Li et al. 2016) at a given amount: how many different ones there are among `size` of the n-grams, over
+    `size`, in expectation over all ways to draw them without putting back (Hurlbert 1971, eq. 15).
 
-    Falls with the amount of text: compare only figures over equally many responses of similar length.
+    With all of them drawn it is the share of different ones.  NaN when `size` is 0 or more than there are.
     """
-    grams = [gram for words in texts for gram in ngrams(words, n)]
-    return len(set(grams)) / len(grams) if grams else math.nan
+    total = len(grams)
+    if not 0 < size <= total:
+        return math.nan
+    counts = np.array(list(Counter(grams).values()))
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])  # log k!
+    absent = np.zeros(counts.size)  # the probability that none of an n-gram's places is drawn
+    some = counts <= total - size
+    left = total - counts[some]
+    absent[some] = np.exp(logs[left] - logs[left - size] - logs[total] + logs[total - size])
+    return float(np.sum(1 - absent) / size)
 
 
 def copied(response: Sequence, source: Sequence, n: int) -> tuple[int, int]:

@@ -253,7 +253,6 @@ def test_one_answer_that_is_null_stops_nothing(tmp_path: Path) -> None:
         (read_prompts, {"prompt": [{"role": "owl", "content": "Hu"}]}, "unknown role 'owl'"),
         (read_prompts, {"prompt": [USER, ANSWER]}, "prompt ends with an assistant's turn"),
         (read_prompts, {"prompt": " \n"}, "with an empty prompt"),
-        (read_prompts, {"prompt": "a", "reference": 4}, "reference must be a JSON object, not int 4"),
         (read_prompts, {"prompt": "a", "task": 1}, "task must be text, not int 1"),
         (
             read_demonstrations,

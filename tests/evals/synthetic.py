@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from tutelage import statistics
-from tutelage.evals import reward_model, rows, scored, text, win_rate
+from tutelage.evals import diversity, reward_model, rows, scored, text, win_rate
 from tutelage.evals.rows import Row
 from tutelage.records import Message, Prompt, Response, Score
 
@@ -90,8 +90,9 @@ def evaluation(
             )
             for i, p in enumerate(asked)
         ]
-    found: list[Row] = []
+    found: list[Row] = diversity.distinct_rows(answers)
     for model in answers:
+        found += diversity.entropy_rows(model, answers[model], resamples=200)
         found += scored.evaluate(model, answers[model], scores[model], "gold", resamples=200)
         found += text.evaluate(model, answers[model], resamples=200)
         kl = generator.normal({"sft": 0, "ppo": 6.5, "dpo": 3.2}[model], 0.0 if model == "sft" else 4, n)
@@ -199,7 +200,7 @@ def demo(root: Path, hostile: str = "") -> Path:
         minute=18,
         inputs={
             "model": sft / "model",
-            "reward_model": rm / "model",
+            "reward": rm / "model",
             "prompts": world / "prompts_train.jsonl",
         },
         metrics=ppo_metrics,

@@ -19,13 +19,14 @@ from tutelage.evals import drift, evaluate, language, report
 from tutelage.evals.folders import find
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
-from tutelage.models.loading import fit_embeddings, save
+from tutelage.models.loading import fit_embeddings, load_policy, save
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
+from tutelage.settings.base import load
 from tutelage.settings.evals import EvalSettings
 
 CPU = World(torch.device("cpu"))
@@ -162,6 +163,10 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     assert found["second", "length", "a"]["n"] == 2
     assert found["sft", "eval_loss", "all"]["n"] == 3
     assert ("second", "length_change", "all") in found
+    assert found["second", "distinct_1", "all"]["n"] == found["sft", "distinct_1", "all"]["n"]
+    assert 0 < found["sft", "unique_share", "all"]["value"] <= 1
+    assert found["sft", "unique_share", "all"]["n"] == 4 * 8  # four prompts, eight responses to each
+    assert found["sft", "entropy", "all"]["value"] > 0
     assert not any(
         metric in ("gold", "win_rate") for _, metric, _ in found
     )  # these prompts have no gold standard
@@ -170,6 +175,14 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     for line in lines:
         assert set(line["responses"]) == {"sft", "second"}
         assert line["responses"]["sft"]["tokens"] <= 5
+    lineage = json.loads((folder / "out" / "lineage.json").read_text())
+    tokens = sum(r["tokens"] for line in lines for r in line["responses"].values())
+    assert (
+        tokens < lineage["tokens_generated"] <= tokens + 2 * 4 * 8 * 5
+    )  # and several responses to each prompt
+    size = sum(p.numel() for p in load_policy(folder / "sft").parameters())
+    assert lineage["flops"] == 2 * size * lineage["tokens_generated"]
+    assert lineage["peak_memory_mib"] > 50
     lengths = [line["responses"]["sft"]["tokens"] for line in lines]
     assert found["sft", "length", "all"]["value"] == pytest.approx(float(np.mean(lengths)))
     text = console.export_text()
@@ -221,6 +234,14 @@ def test_greedy_responses_still_have_a_kl_of_samples(folder: Path) -> None:
         )
 
     assert kl("greedy") == pytest.approx(kl("sampled"), rel=1e-6)
+
+
+def test_diversity_of_several_responses_can_be_left_out(folder: Path) -> None:
+    launch("eval", settings(folder, diversity_samples=0, out=folder / "off"), Console(quiet=True))
+    metrics = {row["metric"] for row in json.loads((folder / "off" / "results.json").read_text())}
+    assert "entropy" in metrics and not {"unique_share", "self_bleu"} & metrics
+    with pytest.raises(ValueError, match=r"diversity_samples.*: 2 responses say little"):
+        load(EvalSettings, ["models=a", "prompts=b", "diversity_samples=2"])
 
 
 def test_the_checkpoints_load_with_plain_transformers(folder: Path) -> None:

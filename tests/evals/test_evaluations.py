@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 from tests.evals.synthetic import prompts, response
 from tutelage.evals import drift, reward_model, scored, text, win_rate
 from tutelage.evals.rows import Row, to_json
-from tutelage.records import Prompt, Score
+from tutelage.records import Comparison, Place, Prompt, Score
 from tutelage.worlds.gold import GoldStandard
 
 
@@ -81,8 +82,6 @@ def test_text_measures() -> None:
     rows = text.evaluate("m", answers, resamples=200)
     assert value(rows, "length") == (6 + 2) / 2
     assert value(rows, "missing_eos") == 0.5
-    assert value(rows, "distinct_1") == 5 / 7
-    assert value(rows, "distinct_2") == 1.0
     assert value(rows, "copy_rate") == 0.5  # of "one two three four" and "two three four seven"
     change = text.length_change("m", answers, [answers[1], answers[1]], resamples=200)
     assert value(change, "length_change") == pytest.approx(8 / 4 - 1)
@@ -179,3 +178,24 @@ def test_a_score_that_is_not_finite_is_named() -> None:
 def test_no_pairs_at_all() -> None:
     rows = reward_model.evaluate("r", [], [])
     assert value(rows, "accuracy") is None
+
+
+def test_accuracy_by_project_by_hand() -> None:
+    """Of one: two of three votes; of two: a pair in which the votes are split 3 to 1, and an equal score."""
+    asked = prompts(5)
+
+    def pair(number: int, project: str, p_chosen: float = 1.0) -> Comparison:
+        return Comparison(
+            asked[number], "a", "b", p_chosen, place=Place(f"store:{project}", number + 1, "row")
+        )
+
+    pairs = [pair(0, "one"), pair(1, "two", 0.75), pair(2, "one"), pair(3, "two"), pair(4, "one")]
+    scores = [(2, 1), (0, 1), (1, 2), (1, 1), (5, -5)]
+    rows = reward_model.accuracies("reward", pairs, scores, "accuracy_previous")
+    assert [(row.metric, row.n, row.value) for row in rows] == [
+        ("accuracy_previous", 5, pytest.approx((1 + 0.25 + 0 + 0.5 + 1) / 5)),
+        ("accuracy_previous@one", 3, pytest.approx(2 / 3)),
+        ("accuracy_previous@two", 2, pytest.approx(0.375)),
+    ]
+    files = [replace(pair, place=place) for pair, place in zip(pairs, [None, *[Place("a.jsonl", 1)] * 4])]
+    assert reward_model.by_project("reward", files, scores) == []

@@ -179,6 +179,35 @@ def test_one_training_run_is_enough(tmp_path: Path) -> None:
     }
 
 
+def test_findings_stand_with_cause_and_cure(tmp_path: Path) -> None:
+    """Of a run that went wrong; one that did not is said to have none, and other commands are not asked."""
+    for name, clipped in (("good", 0.04), ("bad", 0.4375)):
+        lines = [
+            {"step": step, "objective/scores": 0.1 * step, "policy/clipfrac_avg": clipped}
+            for step in range(1, 16)
+        ]
+        synthetic.write_run(tmp_path / name, "ppo", metrics=lines, settings={"precision": "fp32"})
+    synthetic.write_run(tmp_path / "sft", "sft", metrics=synthetic.language_metrics(30, 2, 1))
+    page = report.build(find([tmp_path]), title="T")
+    text = Reader(report.render(page)).text
+    assert [(name, [one.name for one in found]) for name, found in page.diagnosis] == [
+        ("bad", ["clip-fraction"]),
+        ("good", []),
+    ]
+    for said in (
+        "44% of the tokens are clipped",
+        "Updates are too large",
+        "Lower learning_rate",
+        "a few percent",
+    ):
+        assert said in text
+    assert "steps 10 to 15" in text and text.count("Nothing was found.") == 1
+    rows = {row.metric: row.value for row in page.rows if row.metric.startswith("finding/")}
+    assert rows == {
+        f"finding/clip-fraction/{k}": v for k, v in (("step", 10), ("last_step", 15), ("clipfrac", 0.4375))
+    }
+
+
 def test_an_evaluation_without_gold_standard(tmp_path: Path) -> None:
     folder = synthetic.evaluation(tmp_path / "eval", n=12)
     kept = [

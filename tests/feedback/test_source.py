@@ -96,3 +96,45 @@ def test_digests_change_with_their_content_only(store: Store, path: Path) -> Non
     run = store.add_generation_run(ModelInfo("m"), "local", {})
     store.add_responses("main", run, [response(prompt(0), 0, "one more")])
     assert responses_digest("store:main", path) != before
+
+
+def test_several_projects_are_read_one_behind_the_other(store: Store, path: Path) -> None:
+    """Each row knows its project; a prompt that one project holds out is trained on in none of them."""
+    fill(store, "two", per_prompt=1)
+    for project in ("main", "two"):
+        store.add_votes(project, [new_vote(pair.item_id, "ann", 1) for pair in store.pairs(project)])
+    both = comparisons_from(["store:main", "store:two"], path)
+    assert both.train == [*store.comparisons("main"), *store.comparisons("two")] and not both.held_out
+    places = [row.place for row in both.train if row.place]
+    assert [(place.file, place.number) for place in places] == [
+        *(("store:main", number) for number in range(1, len(store.comparisons("main")) + 1)),
+        *(("store:two", number) for number in range(1, len(store.comparisons("two")) + 1)),
+    ]
+    assert comparisons_digest(["store:main", "store:two"], path) == both.digest
+    for wrong, sentence in (
+        (["store:main", "store:main"], "data has store:main twice"),
+        (["store:main", "store:tow"], "has no project 'tow': did you mean 'two'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            comparisons_from(wrong, path)
+    with pytest.raises(ValueError, match=r"data mixes the store with a\.jsonl"):
+        is_store_source(["store:main", "a.jsonl"])
+    assert is_store_source(["store:a", "store:b"]) and not is_store_source(["a.jsonl", "b.jsonl*3"])
+
+
+def test_what_one_project_holds_out_none_trains_on(store: Store, path: Path) -> None:
+    asked = [prompt(0), prompt(7)]
+    for split, some in (("heldout", asked[:1]), ("train", asked[1:])):
+        store.add_prompts("later", some, split)
+    run = store.add_generation_run(ModelInfo("runs/ppo", "cd34"), "local", {"seed": 0})
+    store.add_responses("later", run, [response(p, index) for p in asked for index in range(2)])
+    store.build_pairs("later", 0, overlap=1)
+    for project in ("main", "later"):
+        store.add_votes(project, [new_vote(pair.item_id, "ann", 1) for pair in store.pairs(project)])
+    found = comparisons_from(["store:main", "store:later"], path)
+    assert {row.prompt.id for row in found.held_out} == {prompt(0).id}
+    assert {row.prompt.id for row in found.train} == {prompt(number).id for number in (1, 2, 7)}
+    assert {row.place.file for row in found.held_out if row.place} == {"store:main", "store:later"}
+    assert (
+        len(found.held_out) == 6 + 1 and len(found.train) == 2 * 6 + 1
+    )  # 4 responses make 6 pairs, 2 make one

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.ops.advantages import gae
+from tutelage.ops.advantages import baseline, gae
 from tutelage.ops.masked import mask_from_lengths, pad
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=4).filter(sum)
@@ -83,3 +83,40 @@ def test_padding_on_the_left_is_refused():
     mask = torch.tensor([[False, True]])
     with pytest.raises(AssertionError, match="on the right"):
         gae(torch.zeros(1, 2), torch.zeros(1, 2), mask, gamma=1.0, gae_lambda=1.0)
+
+
+def _advantages(rewards, group, kind):
+    wide = torch.tensor(rewards, dtype=torch.float64)
+    base, spread = baseline(wide, torch.tensor(group), kind)
+    return ((wide - base) / spread).tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("none", [1, 0, 4, 4, 1]),
+        ("batch", [-1, -2, 2, 2, -1]),
+        ("leave-one-out", [1, -1, 1.5, 1.5, -3]),
+        ("group", [0.5, -0.5, 1, 1, -2]),
+        ("group-std", [0.7071, -0.7071, 0.5774, 0.5774, -1.1547]),
+    ],
+)
+def test_what_is_taken_from_a_reward(kind, expected):
+    """Two groups, of two and three: [1, 0] and [4, 4, 1], whose deviations are .7071 and 1.7321 (n - 1 below)."""
+    assert _advantages([1.0, 0.0, 4.0, 4.0, 1.0], [0, 0, 1, 1, 1], kind) == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["batch", "leave-one-out", "group", "group-std"])
+def test_equal_rewards_teach_nothing_and_a_constant_changes_nothing(kind):
+    assert _advantages([0.1] * 6, [0, 0, 0, 1, 1, 1], kind) == pytest.approx([0.0] * 6, abs=1e-9)
+    rewards = [0.3, -1.0, 2.0, 0.25, 0.5, 7.0]
+    moved = [reward + 5.0 for reward in rewards]
+    group = [2, 0, 2, 0, 1, 1]
+    assert _advantages(moved, group, kind) == pytest.approx(_advantages(rewards, group, kind), abs=1e-5)
+
+
+def test_a_response_does_not_change_its_own_baseline():
+    group = torch.tensor([0, 0, 0])
+    one = baseline(torch.tensor([1.0, 2.0, 3.0]), group, "leave-one-out")[0]
+    other = baseline(torch.tensor([9.0, 2.0, 3.0]), group, "leave-one-out")[0]
+    assert one[0] == other[0] and one[1] != other[1]

@@ -118,16 +118,36 @@ def test_the_clipped_policy_loss(advantage, ratio, loss, gradient, clipped):
     """clip_low .2, clip_high .28; the gradient is that of the log-probability."""
     old = _t(-1.3)
     logprobs = (old + math.log(ratio)).requires_grad_()
-    found, held = losses.clipped_policy(logprobs, old, _t(advantage), clip_low=0.2, clip_high=0.28)
+    found, held = losses.clipped_policy(logprobs - old, _t(advantage), clip_low=0.2, clip_high=0.28)
     found.sum().backward()
     assert found.item() == pytest.approx(loss) and logprobs.grad.item() == pytest.approx(gradient)
+    assert held.item() is clipped
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "loss", "gradient", "clipped"),
+    [
+        (-1.0, 2.9, 2.9, 2.9, False),
+        (-1.0, 3.5, 3.0, 0.0, True),
+        (-0.5, 100.0, 1.5, 0.0, True),
+        (-1.0, 0.7, 0.8, 0.0, True),
+        (1.0, 3.5, -1.28, 0.0, True),  # the ordinary clip
+        (1.0, 1.1, -1.1, -1.1, False),
+    ],
+)
+def test_dual_clip_bounds_what_a_bad_response_can_cost(advantage, ratio, loss, gradient, clipped):
+    moved = _t(math.log(ratio)).requires_grad_()
+    found, held = losses.clipped_policy(moved, _t(advantage), clip_low=0.2, clip_high=0.28, dual_clip=3.0)
+    found.sum().backward()
+    assert found.item() == pytest.approx(loss) and moved.grad.item() == pytest.approx(gradient)
     assert held.item() is clipped
 
 
 def test_the_first_policy_loss_after_whitening_is_minus_the_mean_advantage():
     logprobs = _t(-1, -2, -3).requires_grad_()
     advantages = _t(0.5, -1, 2)
-    loss, clipped = losses.clipped_policy(logprobs, logprobs, advantages, clip_low=0.2, clip_high=0.2)
+    moved = logprobs - logprobs.detach()
+    loss, clipped = losses.clipped_policy(moved, advantages, clip_low=0.2, clip_high=0.2)
     loss.sum().backward()
     assert torch.equal(loss.detach(), -advantages) and not clipped.any()
     assert torch.equal(logprobs.grad, -advantages)
@@ -136,7 +156,7 @@ def test_the_first_policy_loss_after_whitening_is_minus_the_mean_advantage():
 def test_what_the_rollout_gave_is_constant():
     old, advantages, returns = (_t(0.1, 0.2).requires_grad_() for _ in range(3))
     new = _t(0.15, 0.1).requires_grad_()
-    policy, _ = losses.clipped_policy(new, old, advantages, clip_low=0.2, clip_high=0.2)
+    policy, _ = losses.clipped_policy(new, advantages, clip_low=0.2, clip_high=0.2)
     (policy + losses.clipped_value(new, old, returns, clip=0.2)).sum().backward()
     assert old.grad is None and advantages.grad is None and returns.grad is None and new.grad is not None
 
@@ -174,7 +194,8 @@ def test_the_value_clip_is_around_the_old_value():
     [
         lambda x: losses.bradley_terry(x, p_chosen=0.7, margin=0.3),
         lambda x: losses.dpo(x, beta=0.3, label_smoothing=0.1, p_chosen=0.8),
-        lambda x: losses.clipped_policy(x, _t(0, 0, 0), _t(1, -1, 2), clip_low=0.2, clip_high=0.3)[0],
+        lambda x: losses.clipped_policy(x, _t(1, -1, 2), clip_low=0.2, clip_high=0.3)[0],
+        lambda x: losses.clipped_policy(x, _t(1, -1, -2), clip_low=0.2, clip_high=0.3, dual_clip=3.0)[0],
         lambda x: losses.clipped_value(x, _t(0, 0, 0), _t(1, -1, 2), clip=0.2),
         losses.nll,
     ],

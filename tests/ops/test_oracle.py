@@ -67,7 +67,7 @@ def test_ppo_reaches_the_optimum():
         gained = masked.whiten(gained, mask)
         for _ in range(2):
             surrogate, _ = losses.clipped_policy(
-                policy.token_logprobs()[y], old, gained, clip_low=0.2, clip_high=0.2
+                policy.token_logprobs()[y] - old, gained, clip_low=0.2, clip_high=0.2
             )
             fit = losses.clipped_value(critic.values[state], old_values, returns, clip=0.2)
             optimizer.zero_grad()

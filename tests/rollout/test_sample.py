@@ -16,8 +16,10 @@ from tutelage.files import sha256_of
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
+from tutelage.resume import read_metrics
 from tutelage.rollout import sample
 from tutelage.runs import Run
+from tutelage.settings.base import build
 from tutelage.settings.rollout import SampleSettings
 from tutelage.store import Store
 
@@ -119,3 +121,60 @@ def test_a_stopped_run_goes_on_to_the_same_responses(settings, tmp_path, monkeyp
 def test_prompts_without_room_for_a_response_are_refused(settings):
     with pytest.raises(ValueError, match=r"max_new_tokens=40 leaves no room .* context of 40"):
         _sample(settings.model_copy(update={"max_new_tokens": 40}))
+
+
+def test_only_the_best_is_stored_with_what_chose_it(settings):
+    """Against the same draws without choosing: the 12 candidates of a prompt in groups of 4, the longest text of each."""
+    every = settings.model_copy(
+        update={"samples": 12, "out": settings.out.with_name("all"), "store": settings.store + "2"}
+    )
+    _sample(every)
+    drawn = {(row["prompt_id"], row["sample_index"]): row for row in _lines(every)}
+    best = SampleSettings.model_validate(
+        settings.model_dump()
+        | {"best_of": 4, "reward": "python:tests.judges.kit:Longer", "missing_eos_score": None}
+    )
+    said = _sample(best)
+    rows = _lines(best)
+    assert len(rows) == 30
+    for row in rows:
+        group = [drawn[row["prompt_id"], 4 * row["sample_index"] + k] for k in range(4)]
+        first = max(group, key=lambda candidate: len(candidate["response"]))  # max takes the first of equals
+        assert (row["response"], row["score"]) == (first["response"], float(len(first["response"])))
+    figures = read_metrics(best.out)[0]
+    lengths = [len(row["response"]) for row in drawn.values()]
+    gain = sum(row["score"] for row in rows) / 30 - sum(lengths) / len(lengths)
+    assert figures["selection_gain"] == pytest.approx(gain) and gain > 0
+    assert figures["tokens_per_answer"] == sum(row["tokens"] for row in drawn.values()) / 30
+    assert figures["seconds_per_answer"] > 0
+    assert "the best of 4" in said and "at most 0.64 nats" in said
+    params = json.loads(_rows(best.store, "generation_run", "params")[0][0])
+    assert params["best_of"] == 4 and params["reward"] == "python:tests.judges.kit:Longer"
+    (plain,) = _rows(every.store, "generation_run", "params")
+    assert "reward" not in json.loads(plain[0]), "plain sampling is the run that it always was"
+    again = best.model_copy(update={"out": best.out.with_name("again")})
+    assert "30 of 30 responses were in the store already" in _sample(again)
+
+
+@pytest.mark.slow
+def test_what_never_ends_is_chosen_last(settings):
+    """The longest responses here are those that were cut."""
+    given = settings.model_dump() | {"best_of": 6, "reward": "python:tests.judges.kit:Longer"}
+    shares = {}
+    for missing in (None, -1.0):
+        named = {"missing_eos_score": missing, "out": settings.out.with_name(f"missing {missing}")}
+        best = SampleSettings.model_validate(given | named)
+        _sample(best)
+        shares[missing] = read_metrics(best.out)[0]["missing_eos_rate"]
+    assert shares[-1.0] < shares[None]
+
+
+def test_choosing_needs_a_reward_and_several_to_choose_from():
+    for wrong, sentence in (
+        ({"best_of": 4}, r"best_of=4 needs somebody who says which is best: add reward="),
+        ({"reward": "formula:flesch"}, r"best_of=1 draws one: set best_of=4"),
+        ({"best_of": 4, "reward": "formula:flesch", "temperature": 0.0}, "nothing to choose from"),
+        ({"best_of": 2, "reward": "formula:flsch"}, "formula"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            build(SampleSettings, {"prompts": "p.jsonl", **wrong})

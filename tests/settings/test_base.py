@@ -37,6 +37,7 @@ class Example(Shared):
     limit: float | None = setting(None, "Limit.", gt=0)
     stages: dict[str, dict] = setting({}, "Stages.")
     inner: Inner = setting(Inner(), "Inner.")
+    source: str | list[str] = setting("", "Source.")
 
 
 class Needs(Settings):
@@ -127,6 +128,7 @@ def test_reaching_inside_keeps_the_rest(tmp_path: Path) -> None:
         (["limit=0"], ["'limit'", "number > 0 or null"]),
         (["tasks=[1]"], ["'tasks'", "tasks.0 is 1", "list of text"]),
         (["tasks=[a"], ["tasks", "not valid YAML"]),
+        (["source=[a, 1]"], ["'source' is [a, 1] (command line)", "it must be: text or list of text"]),
         (["inner.step=1"], ["'inner.step'", "did you mean 'steps'"]),
         (["inner.steps=0"], ["inner.steps is 0", "greater than 0"]),
         (["seed.x=1"], ["'seed.x'", "nothing inside"]),
@@ -202,7 +204,7 @@ def test_rows_put_everyday_settings_first_in_the_order_of_the_work() -> None:
     described = rows(Example)
     assert [row.name for row in described] == [
         "stages", "model", "out", "learning_rate",  # where from, where to, how
-        "share", "tasks", "early", "limit", "inner",  # its own, as declared
+        "share", "tasks", "early", "limit", "inner", "source",  # its own, as declared
         "seed",  # those of its group
         "precision",  # what few people set
     ]  # fmt: skip

@@ -17,7 +17,8 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.policy import Hosted
 from tutelage.resume import read_metrics
-from tutelage.settings.train import PPOSettings, RewardSettings
+from tutelage.settings.rl import PPOSettings
+from tutelage.settings.train import RewardSettings
 
 QUIET = Console(quiet=True)
 SHARED = {
@@ -59,7 +60,7 @@ def ppo(base: str, reward_model: Path, out: Path, steps: int, **changes: object)
     given = {
         **SHARED,
         "model": base,
-        "reward_model": str(reward_model),
+        "reward": str(reward_model),
         "prompts": str(out.parent / "pairs.jsonl"),
         "out": out,
         "batch_size": 4,

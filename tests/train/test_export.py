@@ -58,7 +58,7 @@ def run(command: str, base: str, out: Path, rows: str, **changes: Any) -> tuple[
     beside = Path(rows).parent
     data = {"pretrain": beside / "text.jsonl", "sft": beside / "done.jsonl"}.get(command, Path(rows))
     own = (
-        {"prompts": rows, "reward_model": f"{base}/reward", "max_new_tokens": 6}
+        {"prompts": rows, "reward": f"{base}/reward", "max_new_tokens": 6}
         if command == "ppo"
         else {"data": str(data)}
     )
@@ -124,7 +124,7 @@ def test_every_command_keeps_the_dtype_and_the_next_one_reads_it(
     folder, _ = run(command, base, tmp_path / command, rows, max_steps=1)
     assert exported(folder)[1] == "bfloat16"
     assert {tensor.dtype for tensor in exported(folder)[0].values()} == {torch.bfloat16}
-    after = ("ppo", {"reward_model": str(folder)}) if command == "reward" else ("sft", {"model": str(folder)})
+    after = ("ppo", {"reward": str(folder)}) if command == "reward" else ("sft", {"model": str(folder)})
     folder, _ = run(after[0], base, tmp_path / "after", rows, **after[1], max_steps=1)
     assert exported(folder)[1] == "bfloat16"
 

@@ -35,7 +35,8 @@ from tutelage.models.loading import policy_module
 from tutelage.parallel import World
 from tutelage.resume import checkpoint_steps, read_metrics
 from tutelage.runs import Run
-from tutelage.settings.train import PPOSettings, TrainSettings
+from tutelage.settings.rl import PPOSettings
+from tutelage.settings.train import TrainSettings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import State, accumulate, fit, heldout_metrics
 from tutelage.train.optim import make_optimizer, set_rates

@@ -32,11 +32,13 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run
 from tutelage.seeds import rng
-from tutelage.settings.train import DPOSettings, PPOSettings
+from tutelage.settings.rl import PPOSettings, ReinforceSettings
+from tutelage.settings.train import DPOSettings
 from tutelage.train.dpo import DPO
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO, Critic
 from tutelage.train.reference import reference_logprobs
+from tutelage.train.reinforce import Reinforce
 
 WORLD = oracle()
 PROMPT = Prompt("start")
@@ -81,7 +83,8 @@ class TableGenerator:
         self._policy = TabularPolicy(policy.host.score.weight.detach().T)  # type: ignore[union-attr]
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
-        uniforms = rng(sampling.seed, "oracle", sampling.step).random((len(prompts), RANDOM_PER_SEQUENCE))
+        rows = len(prompts) * sampling.samples
+        uniforms = rng(sampling.seed, "oracle", sampling.step).random((rows, RANDOM_PER_SEQUENCE))
         drawn = self._policy.sample(torch.from_numpy(uniforms))
         logprobs = self._policy.token_logprobs().detach()
         return [self._response(int(i), logprobs[i]) for i in drawn]
@@ -111,23 +114,49 @@ def policy_table() -> PolicyModule:
     return PolicyModule(Table(WORLD.theta_ref.T.float()), Traits(flat=True))
 
 
+PRACTICE: dict[str, Any] = {
+    "prompts": "-",
+    "batch_size": 256,
+    "learning_rate": 0.03,
+    "warmup": 0.0,
+    "weight_decay": 0.0,
+    "kl_coef": BETA,
+    "max_grad_norm": 0.0,
+    "inner_epochs": 1,
+    "max_approx_kl": 1.0,
+    "tensorboard": False,
+    "save_every": 10_000,
+    "micro_batch_tokens": 100_000,
+}
+
+
+def run_reinforce(
+    folder: Path, steps: int, price: Judge | None = None, **changes: Any
+) -> tuple[PolicyModule, Run]:
+    """256 responses a step, in groups of 8 unless the changes say otherwise; `price` says what responses cost."""
+    samples = changes.get("samples", 8)
+    settings = ReinforceSettings(
+        **{**PRACTICE, "samples": samples, "batch_size": 256 // samples, "max_new_tokens": 3, **changes}
+    )
+    run = Run.open(folder, "reinforce", settings)
+    policy = policy_table()
+    rollouts = Rollouts(
+        policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console, price
+    )
+    fit(
+        Reinforce(policy, rollouts, settings, run.log),
+        settings,
+        CPU,
+        run,
+        steps=steps,
+        tokenizer=make_tokenizer(),
+    )
+    run.close()
+    return policy, run
+
+
 def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModule, Run]:
-    values: dict[str, Any] = {
-        "prompts": "-",
-        "batch_size": 256,
-        "learning_rate": 0.03,
-        "warmup": 0.0,
-        "weight_decay": 0.0,
-        "kl_coef": BETA,
-        "max_grad_norm": 0.0,
-        "ppo_epochs": 1,
-        "max_approx_kl": 1.0,
-        "value_clip": 100.0,
-        "tensorboard": False,
-        "save_every": 10_000,
-        "micro_batch_tokens": 100_000,
-    }
-    settings = PPOSettings(**{**values, **changes})
+    settings = PPOSettings(**{**PRACTICE, "value_clip": 100.0, **changes})
     run = Run.open(folder, "ppo", settings)
     policy, ref, critic = (
         policy_table(),
@@ -146,7 +175,7 @@ def distance(table: PolicyModule) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"ppo_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}])
+@pytest.mark.parametrize("changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}])
 def test_ppo_reaches_the_optimum(tmp_path: Path, changes: dict[str, Any]) -> None:
     policy, _ = run_ppo(tmp_path / "run", 150, **changes)
     assert distance(policy_table()) > 0.3

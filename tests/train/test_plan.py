@@ -17,7 +17,8 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model
 from tutelage.parallel import World
-from tutelage.settings.train import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.rl import PPOSettings
+from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
 from tutelage.train.plan import Plan, here, plan
 
 GIB = 2**30
@@ -78,7 +79,7 @@ def test_dpo_of_8b_with_an_adapter_fits_a_card_of_80_gb(llama: str) -> None:
 
 @pytest.mark.slow
 def test_ppo_of_8b_with_adapters_on_one_base_fits(llama: str) -> None:
-    found = on_gpu(PPOSettings(prompts="x", model=llama, reward_model=llama, lora_rank=16))
+    found = on_gpu(PPOSettings(prompts="x", model=llama, reward=llama, lora_rank=16))
     assert found.fits
     frozen = {column.role: column.weights for column in found.columns}
     assert frozen["critic"] < GIB < frozen["reward model"]  # the critic's base is the reward model's
@@ -96,7 +97,7 @@ def test_full_ppo_of_1_5b_fits_with_layers_computed_again(tmp_path: Path) -> Non
         max_position_embeddings=8192,
         tie_word_embeddings=True,
     ).save_pretrained(tmp_path)
-    settings = PPOSettings(prompts="x", model=str(tmp_path), reward_model=str(tmp_path))
+    settings = PPOSettings(prompts="x", model=str(tmp_path), reward=str(tmp_path))
     found = on_gpu(settings)
     assert found.fits and found.checkpointing
     kept = on_gpu(settings.model_copy(update={"gradient_checkpointing": "off"}))
@@ -131,7 +132,7 @@ def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
 def test_ppo_holds_what_it_says(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     settings = PPOSettings(
-        prompts="x", model=model, reward_model=model, batch_size=4, max_prompt_length=32, max_new_tokens=16
+        prompts="x", model=model, reward=model, batch_size=4, max_prompt_length=32, max_new_tokens=16
     )
     found = plan(settings, "cpu", torch.float32, GIB)
     assert [column.role for column in found.columns] == ["policy", "critic", "reference", "reward model"]

@@ -38,7 +38,7 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
-from tutelage.settings.train import PPOSettings
+from tutelage.settings.rl import PPOSettings
 from tutelage.train import ppo
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
@@ -47,7 +47,7 @@ from tutelage.train.ppo import PPO, Critic
 
 def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
     """The published example: lambda .95, V = .4, score 1, four tokens -> the score reaches the end undiscounted."""
-    rewards = token_rewards(torch.zeros(4 + 2), torch.tensor([1.0, 1.0]), [4, 2], kl_coef=0.1)
+    rewards = token_rewards(torch.zeros(4 + 2), torch.tensor([0, 0, 0, 1.0, 0, 1.0]), [4, 2])
     assert rewards.tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     advantages, _ = gae(rewards, torch.full((2, 4), 0.4), mask, gamma=1.0, gae_lambda=0.95)
@@ -57,20 +57,20 @@ def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
 
 def test_token_rewards_charge_the_kl_where_it_arises() -> None:
     log_ratio = torch.tensor([0.5, -0.25, 1.0])
-    rewards = token_rewards(log_ratio, torch.tensor([2.0, -1.0]), [2, 1], kl_coef=0.2)
+    rewards = token_rewards(0.2 * log_ratio, torch.tensor([0.0, 2.0, -1.0]), [2, 1])
     assert rewards.flatten().tolist() == pytest.approx([-0.1, 0.05 + 2.0, -0.2 - 1.0, 0.0])
     assert rewards.sum().item() == pytest.approx(2.0 - 1.0 - 0.2 * float(log_ratio.sum()))
 
 
 def test_kl_controller_matches_the_published_step() -> None:
-    controller = KLController(0.2, target=6.0, horizon=10_000.0)
+    controller = KLController(settings_for(kl_coef=0.2, kl_target=6.0, kl_horizon=10_000.0))
     controller.update(12.0, episodes=512)
     assert float(controller.kl_coef) == pytest.approx(0.202048)
     controller.update(6.0, episodes=512)
     assert float(controller.kl_coef) == pytest.approx(0.202048)
     controller.update(0.0, episodes=512)
     assert float(controller.kl_coef) < 0.202048
-    fixed = KLController(0.2, target=0.0, horizon=1.0)
+    fixed = KLController(settings_for(kl_coef=0.2, kl_horizon=1.0))
     fixed.update(100.0, episodes=512)
     assert float(fixed.kl_coef) == 0.2
 
@@ -141,7 +141,7 @@ def train(
 @pytest.mark.parametrize("lora", [False, True])
 def test_step_0_invariants_on_a_real_model(tmp_path: Path, lora: bool) -> None:
     """The sampler's log-probabilities are the trainer's: before the first update the ratio is 1 and the KL 0."""
-    line = read_metrics(train(tmp_path, 1, lora, ppo_epochs=1, missing_eos_score=0.3).folder)[0]
+    line = read_metrics(train(tmp_path, 1, lora, inner_epochs=1, missing_eos_score=0.3).folder)[0]
     assert line["val/ratio"] == pytest.approx(1.0, abs=1e-4)
     assert line["objective/kl"] == pytest.approx(0.0, abs=1e-4)
     assert line["policy/clipfrac_avg"] == 0.0
@@ -150,7 +150,7 @@ def test_step_0_invariants_on_a_real_model(tmp_path: Path, lora: bool) -> None:
 
 def test_passes_end_early_when_the_policy_has_moved(tmp_path: Path) -> None:
     tokens = [
-        read_metrics(train(tmp_path / name, 1, ppo_epochs=6, max_approx_kl=limit).folder)[0]["num_tokens"]
+        read_metrics(train(tmp_path / name, 1, inner_epochs=6, max_approx_kl=limit).folder)[0]["num_tokens"]
         for name, limit in (("wide", 10.0), ("tight", 1e-9))
     ]
     assert tokens[1] * 3 == tokens[0]  # one quiet pass, one that moved, then no more
@@ -192,7 +192,7 @@ def test_the_first_forward_is_made_once_and_changes_nothing(
             tmp_path / name,
             2,
             world=World(torch.device("cpu"), dtype),
-            ppo_epochs=2,
+            inner_epochs=2,
             minibatches=minibatches,
             micro_batch_tokens=tokens,
         )
@@ -221,7 +221,7 @@ def test_prompts_without_room_for_a_response_are_left_out_before_the_start(tmp_p
     settings = settings_for(
         out=tmp_path / "run",
         model=str(tmp_path / "base"),
-        reward_model=str(tmp_path / "reward"),
+        reward=str(tmp_path / "reward"),
         prompts=str(tmp_path / "p.jsonl"),
         eval_prompts=str(tmp_path / "e.jsonl"),
         batch_size=8,
@@ -263,7 +263,7 @@ def command_settings(tmp_path: Path, **changes: object) -> PPOSettings:
     values = {
         "out": tmp_path / "run",
         "model": str(tmp_path / "base"),
-        "reward_model": str(tmp_path / "reward"),
+        "reward": str(tmp_path / "reward"),
         "prompts": str(tmp_path / "p.jsonl"),
         "batch_size": 8,
         "max_steps": 3,
@@ -282,7 +282,7 @@ def test_an_external_reward_model_is_measured_at_the_start_and_says_so(tmp_path:
     console = Console(record=True, width=200, file=StringIO())
     launch("ppo", settings, console)
     assert "says nothing of its scores' mean and spread: measured on 4 responses" in console.export_text()
-    state = load_file(tmp_path / "run" / "checkpoints" / "step-00000003" / "calibration.safetensors")
+    state = load_file(tmp_path / "run" / "checkpoints" / "step-00000003" / "judge.safetensors")
     tokenizer = make_tokenizer()
     policy = make_model(tokenizer)
     prompts = [Prompt(t) for t in ("the cat", "a dog ran", "1 + 2 =", "the mat is")]
@@ -303,11 +303,16 @@ def test_a_critic_that_cannot_read_the_policys_tokens_is_refused(tmp_path: Path)
     foreign = train_tokenizer(words, vocab_size=len(make_tokenizer()))
     assert len(foreign) == len(make_tokenizer())
     save(load_scalar(tmp_path / "reward"), foreign, tmp_path / "foreign")
-    settings = settings.model_copy(update={"reward_model": str(tmp_path / "foreign")})
-    with pytest.raises(
-        ValueError, match=r"foreign .* its tokenizer differs .*: train the reward model from the same base"
-    ):
+    settings = settings.model_copy(
+        update={"reward": str(tmp_path / "foreign"), "critic": str(tmp_path / "foreign")}
+    )
+    with pytest.raises(ValueError, match=r"foreign .* its tokenizer differs .*, or critic=policy"):
         launch("ppo", settings, Console(quiet=True))
+    shutil.rmtree(tmp_path / "run")
+    launch(
+        "ppo", settings.model_copy(update={"critic": "auto"}), Console(quiet=True)
+    )  # reads the text; a head of zeros
+    assert read_metrics(tmp_path / "run")[0]["val/explained_variance"] == pytest.approx(0.0, abs=0.05)
 
 
 @pytest.mark.slow

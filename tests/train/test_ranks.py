@@ -73,7 +73,7 @@ def test_a_command_on_two_ranks_is_the_run_of_one(tmp_path: Path, name: str) -> 
         "dpo": [f"model={base}", f"data={pairs}", "batch_size=5"],
         "ppo": [
             f"model={base}",
-            f"reward_model={tmp_path}/reward",
+            f"reward={tmp_path}/reward",
             f"prompts={pairs}",
             "batch_size=7",
             "max_new_tokens=6",

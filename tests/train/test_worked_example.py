@@ -29,26 +29,28 @@ DESIGN = Path(__file__).parents[2] / "docs" / "design.md"
 
 
 def example() -> SimpleNamespace:
-    [block] = re.findall(r"^```python reinforce\n(.*?)^```", DESIGN.read_text(), re.MULTILINE | re.DOTALL)
+    [block] = re.findall(
+        r"^```python policy_gradient\n(.*?)^```", DESIGN.read_text(), re.MULTILINE | re.DOTALL
+    )
     assert block.count("\n") < 80
-    names: dict[str, Any] = {"__name__": "reinforce"}
+    names: dict[str, Any] = {"__name__": "policy_gradient"}
     exec(compile(block, str(DESIGN), "exec", dont_inherit=True), names)
     return SimpleNamespace(**names)
 
 
 @pytest.mark.slow
 def test_it_runs_as_a_command_does_and_again_to_the_same_bits(tmp_path: Path) -> None:
-    reinforce, tokenizer = example(), make_tokenizer()
+    gradient, tokenizer = example(), make_tokenizer()
     save(make_model(tokenizer), tokenizer, tmp_path / "base")
     save(load_scalar(tmp_path / "base"), tokenizer, tmp_path / "reward")
     rows = [{"prompt": text} for text in ("the cat", "a dog ran", "1 + 2 =")]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = []
     for name in ("one", "two"):
-        settings = reinforce.ReinforceSettings(
+        settings = gradient.GradientSettings(
             out=tmp_path / name,
             model=str(tmp_path / "base"),
-            reward_model=str(tmp_path / "reward"),
+            reward=str(tmp_path / "reward"),
             prompts=str(tmp_path / "prompts.jsonl"),
             eval_prompts=str(tmp_path / "prompts.jsonl"),
             batch_size=4,
@@ -58,8 +60,8 @@ def test_it_runs_as_a_command_does_and_again_to_the_same_bits(tmp_path: Path) ->
             learning_rate=1e-3,
             tensorboard=False,
         )
-        run = Run.open(settings.out, "reinforce", settings, Console(quiet=True))
-        assert (reinforce.main(settings, CPU, run) / "model.safetensors").is_file()
+        run = Run.open(settings.out, "policy_gradient", settings, Console(quiet=True))
+        assert (gradient.main(settings, CPU, run) / "model.safetensors").is_file()
         run.close()
         lines = read_metrics(run.folder)
         assert [line["step"] for line in lines] == [0, 1, 2, 3] and "eval_objective/rlhf_reward" in lines[-1]
@@ -69,8 +71,8 @@ def test_it_runs_as_a_command_does_and_again_to_the_same_bits(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_it_reaches_the_known_optimum(tmp_path: Path) -> None:
-    reinforce = example()
-    settings = reinforce.ReinforceSettings(
+    gradient = example()
+    settings = gradient.GradientSettings(
         out=tmp_path / "run",
         prompts="-",
         batch_size=256,
@@ -82,12 +84,12 @@ def test_it_reaches_the_known_optimum(tmp_path: Path) -> None:
         save_every=10_000,
         micro_batch_tokens=100_000,
     )
-    run = Run.open(settings.out, "reinforce", settings, Console(quiet=True))
+    run = Run.open(settings.out, "policy_gradient", settings, Console(quiet=True))
     policy = policy_table()
     rollouts = Rollouts(
         policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console
     )
-    algorithm = reinforce.Reinforce(policy, rollouts, settings, run.log)
+    algorithm = gradient.PolicyGradient(policy, rollouts, settings, run.log)
     start = distance(policy)
     fit(algorithm, settings, CPU, run, steps=300, tokenizer=make_tokenizer())
     run.close()

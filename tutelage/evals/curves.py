@@ -55,6 +55,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         ENTROPY,
     ),
 }
+PANELS["reinforce"] = PANELS["raft"] = PANELS["ppo"]
 OTHER = (Panel("loss", "", (("loss", "training"), ("eval_loss", "held out"))),)
 FRONTIER = ("objective/kl", "objective/scores")
 FRONTIER_POINTS = 25

@@ -13,23 +13,24 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.reading.formats import Dropped, read_documents, read_prompts, walk
+from tutelage.data.reading.formats import read_documents, walk
 from tutelage.data.reading.sources import shown
-from tutelage.evals import drift, language, scored, text, win_rate
+from tutelage.evals import diversity, drift, language, scored, text, win_rate
+from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.findings import display
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
 from tutelage.evals.shown import models_table
+from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge, reads_model
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import context_at, fit_embeddings, load_policy, load_tokenizer, same_tokenizer
+from tutelage.models.loading import fit_embeddings, load_policy, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score, place_json
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
 
@@ -43,6 +44,9 @@ SHOWN = (
     "length",
     "missing_eos",
     "distinct_2",
+    "unique_share",
+    "self_bleu",
+    "entropy",
     "copy_rate",
     "eval_loss",
 )
@@ -54,6 +58,7 @@ class Answers:
 
     responses: list[Response]
     scores: list[Score]
+    spent: Spent
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -62,7 +67,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     baseline = _baseline(settings, models)
     reference_path = models.get(settings.reference or baseline) or result_folder(settings.reference)
     readers = models if reference_path in models.values() else {**models, "the reference": reference_path}
-    prompts = _answerable(_prompts(settings), readers, settings, run)
+    prompts = held_out_prompts(readers, settings, run)
     documents = _documents(settings, run)
     run.input("prompts", settings.prompts)
     if settings.documents:
@@ -84,6 +89,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
                 name, models[name], prompts, documents, reference_path, judge, settings, world, bar
             )
             rows += found + _compare(name, answers, baseline, settings)
+    note_spent(run, [found.spent for found in answers.values()])
+    rows += diversity.distinct_rows({name: found.responses for name, found in answers.items()})
     order = {name: i for i, name in enumerate(models)}
     rows.sort(key=lambda r: order[r.model])
     write_jsonl_atomic(
@@ -138,36 +145,6 @@ def _baseline(settings: Settings, models: dict[str, str]) -> str:
     return baseline
 
 
-def _prompts(settings: Settings) -> list[Prompt | Dropped]:
-    """The held-out prompts, without repetitions, at most `max_prompts`; before them the rows that hold none."""
-    rows = list(Distinct(read_prompts(settings.prompts, settings.columns)).walk())
-    prompts = [row for row in rows if isinstance(row, Prompt)]
-    dropped = [row for row in rows if isinstance(row, Dropped)]
-    chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
-    return [*dropped, *(prompts[i] for i in chosen)]
-
-
-def _answerable(
-    rows: Sequence[Prompt | Dropped], models: dict[str, str], settings: Settings, run: Run
-) -> list[Prompt]:
-    """The prompts that every model has room for with a response; what is left out is said."""
-    for name, path in models.items():
-        prepared = answerable(
-            rows,
-            load_tokenizer(path),
-            context_at(path),
-            settings.max_new_tokens,
-            source=shown(settings.prompts),
-            max_dropped_share=settings.max_dropped_share,
-            console=run.console,
-        )
-        if prepared.report.dropped:
-            run.console.print(f"Not every prompt can be put to {name}; no model is asked the others.")
-            prepared.report.show(run.console)
-        rows = list(prepared.examples)
-    return [row for row in rows if isinstance(row, Prompt)]
-
-
 def _documents(settings: Settings, run: Run) -> list[Document]:
     """Held-out text; what is none is counted."""
     if not settings.documents:
@@ -195,7 +172,10 @@ def _evaluate(
 ) -> tuple[Answers, list[Row]]:
     """One model's responses, and the rows that need no other model's responses."""
     model, tokenizer = _load(path, world), load_tokenizer(path)
-    generator = LocalGenerator(model, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
+    spent = Spent(model)
+    generator = LocalGenerator(
+        model, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib, progress=spent
+    )
     sampling = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed)
     responses: list[Response] = []
     for start in range(0, len(prompts), CHUNK):
@@ -208,15 +188,42 @@ def _evaluate(
     metric = "gold" if settings.judge == WORLD else "score"
     rows = scored.evaluate(name, responses, scores, metric, **seeded) if scores else []
     rows += text.evaluate(name, responses, **seeded)
-    rows += _kl(name, path, model, tokenizer, generator, responses, reference_path, settings, world)
+    drawn = _samples(generator, responses, settings)
+    rows += diversity.entropy_rows(name, drawn, **seeded)
+    rows += _siblings(name, prompts, generator, settings)
+    rows += _kl(name, path, model, tokenizer, drawn, reference_path, settings, world)
     if documents:
         losses = language.losses(model, tokenizer, documents, world, max_tokens=settings.max_tokens)
         rows += language.evaluate(name, losses, **seeded)
-    return Answers(responses, scores), rows
+    return Answers(responses, scores, spent), rows
 
 
 def _load(path: str, world: World) -> PolicyModule:
     return load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)
+
+
+def _samples(
+    generator: LocalGenerator, responses: Sequence[Response], settings: Settings
+) -> Sequence[Response]:
+    """Responses drawn from the model, for what describes its distribution: a greedy response is no sample of one."""
+    if settings.temperature:
+        return responses
+    asked = [response.prompt for response in responses]
+    return generator.generate(asked, Sampling(settings.max_new_tokens, seed=settings.seed))
+
+
+def _siblings(
+    name: str, prompts: Sequence[Prompt], generator: LocalGenerator, settings: Settings
+) -> list[Row]:
+    """How much several responses to one prompt differ, on a few prompts; no rows where that is switched off."""
+    if not settings.diversity_samples:
+        return []
+    asked = stratified([p.task for p in prompts], settings.diversity_prompts, settings.seed)
+    sampling = Sampling(
+        settings.max_new_tokens, settings.temperature or 1.0, settings.diversity_samples, settings.seed
+    )
+    responses = generator.generate([prompts[i] for i in asked], sampling)
+    return diversity.sibling_rows(name, responses, seed=settings.seed, resamples=settings.resamples)
 
 
 def _kl(
@@ -224,8 +231,7 @@ def _kl(
     path: str,
     model: PolicyModule,
     tokenizer: PreTrainedTokenizerBase,
-    generator: LocalGenerator,
-    responses: Sequence[Response],
+    samples: Sequence[Response],
     reference_path: str,
     settings: Settings,
     world: World,
@@ -234,14 +240,9 @@ def _kl(
     out."""
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
     if path == reference_path:
-        return drift.evaluate(name, np.zeros(len(responses)), responses, **seeded)
+        return drift.evaluate(name, np.zeros(len(samples)), samples, **seeded)
     if not same_tokenizer(tokenizer, load_tokenizer(reference_path)):
         return []
-    samples = responses
-    if settings.temperature == 0:
-        # The KL is that of a distribution; a greedy response is no sample of one, so samples are drawn for it.
-        asked = [response.prompt for response in responses]
-        samples = generator.generate(asked, Sampling(settings.max_new_tokens, seed=settings.seed))
     reference = _load(reference_path, world)
     fit_embeddings(reference, tokenizer)  # as in training, where the model got rows for new tokens
     known = reference.host.get_input_embeddings().weight.shape[0]

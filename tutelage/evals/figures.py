@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 P = ParamSpec("P")
 
@@ -29,6 +29,12 @@ SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet on
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
 VARIABLES |= {f"#0400{i:02x}": f"var(--s{i})" for i in range(SERIES + 1)}
+
+LIGHT = {"ink": "#1d2023", "muted": "#62686f", "line": "#dcdcd8"}  # as in report.css
+LIGHT |= {
+    f"s{i}": value
+    for i, value in enumerate(("#a3a8ae", "#2b6cb0", "#c2571a", "#17806a", "#7a52b3", "#6b7280", "#b23a6b"))
+}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -64,12 +70,16 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6)."""
+    """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6).
+
+    reach: how far the interval of each y goes below and above it, [2, n] (NaN: it has none).
+    """
 
     name: str
     x: ArrayLike
     y: ArrayLike
     slot: int
+    reach: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -101,15 +111,17 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 
 @_styled
-def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Curves over training, each with a name when there is more than one."""
+def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, whole: bool = False) -> str:
+    """Curves over training, each with a name when there is more than one; `whole`: x counts a few things, each a dot."""
     figure, axes = _start(title)
     for line in lines:
-        marker = "o" if np.size(line.x) < 3 else None
+        marker = "o" if whole or np.size(line.x) < 3 else None
         axes.plot(line.x, line.y, color=colour(line.slot), label=line.name, marker=marker, markersize=4)
+        if line.reach is not None:
+            axes.errorbar(line.x, line.y, yerr=line.reach, fmt="none", ecolor=colour(line.slot), elinewidth=1)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.02, y=0.08)
-    _few_ticks(axes)
+    _few_ticks(axes, whole)
     if y_label == "share":
         axes.set_ylabel("")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
@@ -181,6 +193,53 @@ def frontier(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> s
     return _svg(figure, title)
 
 
+@dataclass(frozen=True)
+class Optimised:
+    """Proxy and gold over the distance `x`, by rising x; `low` and `high` bound gold (NaN: no bounds).
+
+    fitted: x and y of the fitted curve.  peak: which point has the highest gold.
+    """
+
+    name: str
+    slot: int
+    x: NDArray[np.float64]
+    proxy: NDArray[np.float64]
+    gold: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    fitted: tuple[NDArray[np.float64], NDArray[np.float64]]
+    peak: int
+
+
+@_styled
+def overoptimisation(title: str, found: Sequence[Optimised]) -> str:
+    """Proxy above, gold below, over the same distance; the highest gold is marked, the fitted form dashed."""
+    figure = Figure(figsize=(WIDE, 4.6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    above.set_title(title, pad=8)
+    for curve in found:
+        ink = colour(curve.slot)
+        above.plot(curve.x, curve.proxy, "o-", color=ink, markersize=3.5, label=curve.name)
+        below.fill_between(curve.x, curve.low, curve.high, color=ink, alpha=0.15, linewidth=0)
+        below.plot(curve.x, curve.gold, "o-", color=ink, markersize=3.5)
+        below.plot(*curve.fitted, color=ink, linewidth=1.2, linestyle=(0, (4, 3)))
+        top = curve.x[curve.peak]
+        for axes in (above, below):
+            axes.axvline(top, color=ink, linewidth=0.9, linestyle=(0, (1, 2)))
+        below.plot(
+            top, curve.gold[curve.peak], "o", markersize=9, markerfacecolor="none", markeredgecolor=ink
+        )
+    below.set_xlabel("distance from the reference: √KL (√nats)")
+    above.set_ylabel("proxy")
+    below.set_ylabel("gold")
+    for axes in (above, below):
+        _few_ticks(axes)
+    figure.align_ylabels()
+    if len(found) > 1:
+        above.legend(loc="best", labelcolor=INK, handlelength=1.4)
+    return _svg(figure, title)
+
+
 @_styled
 def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -> str:
     """Share of pairs ordered right against the model's confidence; on the dashed line the two agree."""
@@ -209,6 +268,15 @@ def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -
     return _svg(figure, title)
 
 
+def standalone(svg: str) -> str:
+    """A figure as a file of its own: in the light colours of the page, on white, in a font without serifs."""
+    for variable, value in LIGHT.items():
+        svg = svg.replace(f"var(--{variable})", value)
+    head = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    style = 'font-family="system-ui, Helvetica, Arial, sans-serif" style="background: #ffffff"'
+    return svg.replace("<svg ", f"<svg {head} {style} ", 1) + "\n"
+
+
 def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
@@ -216,8 +284,8 @@ def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Fi
     return figure, axes
 
 
-def _few_ticks(axes: Any) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=False))
+def _few_ticks(axes: Any, whole: bool = False) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 

@@ -5,6 +5,7 @@ A sentence is a list of pieces, text or a `Number`; a page prints both, and `res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tutelage.evals.rows import OVERALL, Row
 from tutelage.statistics import has_width
 
 ACRONYMS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
 KL_LIMIT = 20.0  # nats per response: beyond it, models of this kind are often over-optimised
 LENGTH_DRIFT_LIMIT = 0.25
@@ -27,8 +29,12 @@ METRICS: dict[str, tuple[str, str]] = {
     "length": ("Response length", "mean, with the end token"),
     "missing_eos": ("Missing EOS", "responses cut off at the longest length allowed"),
     "copy_rate": ("Copied from the prompt", "share of word 4-grams"),
-    "distinct_1": ("Distinct-1", "different words over all words"),
-    "distinct_2": ("Distinct-2", "different word pairs over all word pairs"),
+    "distinct_1": ("Distinct-1", "different words among equally many of each model"),
+    "distinct_2": ("Distinct-2", "different word pairs among equally many of each model"),
+    "unique_share": ("Unique responses", "different ones among several to one prompt"),
+    "self_bleu": ("Self-BLEU", "likeness of several responses to one prompt; 100 % = all alike"),
+    "entropy": ("Entropy per token", "nats, on the model's own samples"),
+    "entropy_response": ("Entropy per response", "nats, on the model's own samples"),
     "eval_loss": ("Loss on held-out text", "per token"),
     "perplexity": ("Perplexity", "on held-out text"),
     "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
@@ -85,6 +91,16 @@ def _fixed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
+def amount(value: float, unit: str) -> str:
+    """A large number in three digits: 1.23 M, 45.6 GFLOPs; memory in MiB or GiB."""
+    if unit == "MiB":
+        return f"{value / 1024:.2f} GiB" if value >= 1024 else f"{value:.0f} MiB"
+    power = min(max(int(math.log10(max(value, 1.0)) // 3), 0), len(PREFIXES) - 1)
+    prefix, scaled = PREFIXES[power], value / 1000**power
+    text = f"{scaled:.3g}" if power else f"{scaled:.0f}"
+    return f"{text} {prefix}{'FLOPs' if unit == 'FLOPs' else ''}".strip()
+
+
 def number(row: Row, text: str | None = None) -> Number:
     """A row, ready to print; `text` replaces the value as it would be written."""
     if text is None and row.n == 1 and row.unit == "tokens" and row.value is not None:
@@ -131,13 +147,13 @@ def headline(rows: Sequence[Row], baseline: str) -> list[Sentence]:
     return sentences
 
 
-def reward_sentence(rows: Sequence[Row], model: str) -> Sentence:
-    """How well the reward model foretells the labels of held-out pairs, and how well one can."""
+def reward_sentence(rows: Sequence[Row], model: str, among: bool = False) -> Sentence:
+    """How well the reward model foretells the labels of held-out pairs, and how well one can; `among` several it is named."""
     r, most = one(rows, model, "accuracy"), one(rows, model, "ceiling")
     if r is None:
         return []
     found: Sentence = [
-        "The reward model agrees with ",
+        f"The reward model {model} agrees with " if among else "The reward model agrees with ",
         number(r),
         f" of the labels of {r.n:,} held-out pairs",
     ]
@@ -202,18 +218,19 @@ def without_kl(models: Sequence[str]) -> list[Sentence]:
     ]
 
 
-def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:
-    """Warnings about a reward model."""
+def reward_warnings(rows: Sequence[Row], model: str, among: bool = False) -> list[Sentence]:
+    """Warnings about a reward model; `among` several it is named."""
     found: list[Sentence] = []
+    called = f"Reward model {model}" if among else "Reward model"
     accuracy, longer = one(rows, model, "accuracy"), one(rows, model, "accuracy_longer_wins")
     if accuracy is not None and accuracy.low is not None and accuracy.low <= 0.5:
         found.append(
-            ["Reward model: an accuracy of ", number(accuracy), " is not distinguishable from guessing."]
+            [f"{called}: an accuracy of ", number(accuracy), " is not distinguishable from guessing."]
         )
     if accuracy is not None and longer is not None and (accuracy.value or 0) <= (longer.value or 0):
         found.append(
             [
-                "Reward model: “the longer response wins” is right on ",
+                f"{called}: “the longer response wins” is right on ",
                 number(longer),
                 ", no less than the model.",
             ]
@@ -224,5 +241,5 @@ def reward_warnings(rows: Sequence[Row], model: str) -> list[Sentence]:
         and (error.value or 0) > CALIBRATION_LIMIT
         and (floor is None or (error.value or 0) > 2 * (floor.value or 0))
     ):
-        found.append(["Reward model: its confidence is off by ", number(error), " on average."])
+        found.append([f"{called}: its confidence is off by ", number(error), " on average."])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from tutelage.evals.rows import Row
 from tutelage.resume import read_metrics
 
 SKIPPED = {"checkpoints", "model", "tensorboard"}
+_ROUND = re.compile(r"round-(\d+)")
 DEPTH = 4  # levels below the given folder in which runs are looked for
 
 
@@ -78,6 +80,12 @@ class RunFolder:
         return found
 
     @property
+    def round(self) -> int | None:
+        """Which round of a pipeline it belongs to (OUT/round-N/NAME); None outside of rounds."""
+        found = _ROUND.fullmatch(self.path.resolve().parent.name)
+        return int(found[1]) if found else None
+
+    @property
     def state(self) -> str:
         """done, running (a process holds the folder), failed (`reason` says why) or stopped."""
         state = self.lineage.get("state")
@@ -104,6 +112,11 @@ class RunFolder:
         if not started or not written.exists():
             return None
         return max(0.0, written.stat().st_mtime - datetime.fromisoformat(started).timestamp())
+
+
+def round_name(number: int) -> str:
+    """The folder of a pipeline that holds the runs of a round."""
+    return f"round-{number}"
 
 
 def find(places: Sequence[str | Path]) -> list[RunFolder]:
@@ -163,13 +176,13 @@ def parents(run: RunFolder, others: Sequence[RunFolder]) -> list[tuple[RunFolder
 def _store_entry(run: RunFolder) -> dict[str, Any]:
     """The lineage entry of what a run read from the store."""
     entries = run.lineage.get("inputs", [])
-    return next((e for e in entries if str(e.get("path", "")).startswith("store:")), {"name": "store"})
+    return next((e for e in entries if _projects(e.get("path"))), {"name": "store"})
 
 
 def _store_writer(run: RunFolder, others: Sequence[RunFolder]) -> RunFolder | None:
     """The run that wrote what this run reads from the store; None when it reads none or nobody here wrote it."""
-    reads = str(run.settings.get("data", "")).startswith("store:") or run.command == "label"
-    if not reads:
+    reads = _projects(run.settings.get("data"))
+    if not reads and run.command != "label":
         return None
     kinds = ("sample",) if run.command == "label" else ("label", "sample")
     started = str(run.lineage.get("started_at", ""))
@@ -185,6 +198,11 @@ def _store_writer(run: RunFolder, others: Sequence[RunFolder]) -> RunFolder | No
         if wrote:
             return max(wrote, key=lambda other: str(other.lineage.get("started_at", "")))
     return None
+
+
+def _projects(source: Any) -> bool:
+    """Whether rows come from projects in the store."""
+    return str(source[0] if isinstance(source, list) and source else source).startswith("store:")
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

@@ -17,8 +17,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tutelage import cost
 from tutelage.data.reading.sources import shown
-from tutelage.evals import curves, figures, findings, graph
+from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
+from tutelage.evals import curves, figures, findings, graph, overopt_page, rounds
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -29,8 +31,9 @@ from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
+OVEROPT = "eval overopt"
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
-SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5}
+SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
 
 
 @dataclass
@@ -43,8 +46,13 @@ class Page:
     warnings: list[Sentence] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
+    rounds: Rounds | None = None
+    overoptimisation: list[tuple[str, Markup, list[str]]] = field(
+        default_factory=list
+    )  # run, figure, findings
     frontier: Markup = NO_FIGURE
     training: list[Markup] = field(default_factory=list)
+    diagnosis: list[tuple[str, list[Finding]]] = field(default_factory=list)  # (run, what was found in it)
     graph: Markup = NO_FIGURE
     lineage: list[dict[str, Any]] = field(default_factory=list)
     machines: list[str] = field(default_factory=list)
@@ -72,6 +80,15 @@ class RewardModel:
     name: str
     figure: Markup
     table: list[tuple[str, str, Number]]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How things changed from round to round: figures, the rounds' numbers, and per quantity one cell per round."""
+
+    figures: list[Markup]
+    numbers: list[int]
+    table: list[tuple[str, str, list[Number | None]]]
 
 
 def main(settings: Settings, world: None, run: Run) -> Path:
@@ -103,9 +120,13 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     several = len(evaluations) > 1
     for run in evaluations:
         _add_evaluation(page, run, f"{run.name}/" if several else "", samples, seed)
+    reward_models = [run for run in runs if run.command == "reward" and run.results]
+    for run in reward_models:
+        _add_reward_model(page, run, among=len(reward_models) > 1)
     for run in runs:
-        if run.command == "reward" and run.results:
-            _add_reward_model(page, run)
+        if run.command == OVEROPT and run.results:
+            _add_overoptimisation(page, run)
+    _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
     return page
@@ -246,13 +267,13 @@ def _setup(run: RunFolder) -> str:
 # ---- reward model, training, lineage ---------------------------------------------------------------------------------
 
 
-def _add_reward_model(page: Page, run: RunFolder) -> None:
+def _add_reward_model(page: Page, run: RunFolder, among: bool) -> None:
     rows = [Row(**{**vars(r), "model": run.name}) for r in run.results]
     page.rows += rows
-    sentence = findings.reward_sentence(rows, run.name)
+    sentence = findings.reward_sentence(rows, run.name, among)
     if sentence:
         page.headline.append(sentence)
-    page.warnings += findings.reward_warnings(rows, run.name)
+    page.warnings += findings.reward_warnings(rows, run.name, among)
     table = []
     for metric, (name, what) in findings.REWARD_METRICS.items():
         r = one(rows, run.name, metric)
@@ -271,6 +292,29 @@ def _add_reward_model(page: Page, run: RunFolder) -> None:
     page.reward_models.append(RewardModel(run.name, Markup(figure), table))
 
 
+def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:
+    lines = rounds.drifts(runs)
+    if not lines:
+        return
+    numbers = sorted({n for line in lines for n in line.rounds})
+    table = [
+        (
+            line.quantity,
+            line.of,
+            [number(line.rounds[n]) if n in line.rounds else None for n in numbers],
+        )
+        for line in lines
+    ]
+    page.rows += [row for line in lines for row in line.rounds.values() if row.metric == rounds.POOLED]
+    page.rounds = Rounds([Markup(figure) for figure in rounds.draw(lines)], numbers, table)
+
+
+def _add_overoptimisation(page: Page, run: RunFolder) -> None:
+    page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in run.results]
+    said = [str(sentence) for sentence in run.lineage.get("findings", ())]
+    page.overoptimisation.append((run.name, Markup(overopt_page.draw(run.results)), said))
+
+
 def _slot(run: RunFolder) -> int:
     return SLOTS.get(run.command, figures.SERIES)
 
@@ -280,11 +324,25 @@ def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
         drawn, rows = curves.draw(run, _slot(run))
         page.training += [Markup(svg) for svg in drawn]
         page.rows += rows
-    same = [run for run in runs if run.command == "ppo"]
+    same = [run for run in runs if run.command in COMMANDS]
     slots = slots_of([run.name for run in same])
     figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
     page.frontier = Markup(figure)
     page.rows += rows
+    for run in same:
+        found = diagnose(run.metrics, run.settings)
+        page.diagnosis.append((run.name, found))
+        for one_found in found:
+            page.rows += _numbers(run, one_found)
+
+
+def _numbers(run: RunFolder, found: Finding) -> list[Row]:
+    """The numbers of a finding as rows."""
+    numbers = {"step": found.step, "last_step": found.last, **found.numbers}
+    return [
+        Row(run.name, f"finding/{found.name}/{key}", OVERALL, float(value), n=1)
+        for key, value in numbers.items()
+    ]
 
 
 def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
@@ -299,7 +357,12 @@ def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
             r = Row(run.name, "steps", OVERALL, float(run.steps), n=1, unit="steps")
             cells["steps"] = number(r)
             page.rows.append(r)
-        page.lineage.append(cells | _facts(run, runs))
+        costs: dict[str, Number] = {}
+        for name, (value, unit) in cost.of_run(run.lineage, run.metrics).items():
+            r = Row(run.name, f"cost/{name}", OVERALL, value, n=1, unit=unit)
+            costs[name] = number(r, findings.amount(value, unit))
+            page.rows.append(r)
+        page.lineage.append({**cells, "costs": costs, **_facts(run, runs)})
         machine = _machine(run.lineage.get("machine"))
         if machine and machine not in page.machines:
             page.machines.append(machine)

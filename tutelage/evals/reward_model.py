@@ -22,18 +22,52 @@ def ceiling(model: str, comparisons: Sequence[Comparison], judge: Judge) -> list
 
     Empty where the judge does not apply to a prompt.  The interval is a bootstrap over prompts.
     """
+    scores = scores_by(judge, comparisons)
+    return [] if scores is None else [_accuracy(model, "ceiling", comparisons, scores[:, 0] - scores[:, 1])]
+
+
+def by_project(
+    model: str, comparisons: Sequence[Comparison], scores: ArrayLike, metric: str = "accuracy"
+) -> list[Row]:
+    """Rows METRIC@PROJECT for each project of the store that some comparisons (`place`) are from; scores: [n, 2].
+
+    Where each project holds the responses of one round, they show whether a reward model follows the policy.
+    """
+    found = np.asarray(scores, float)
+    projects: dict[str, list[int]] = {}
+    for number, comparison in enumerate(comparisons):
+        kind, colon, name = comparison.place.file.partition(":") if comparison.place else ("", "", "")
+        if colon and kind == "store":
+            projects.setdefault(name, []).append(number)
+    return [
+        _accuracy(model, f"{metric}@{name}", [comparisons[i] for i in rows], found[rows, 0] - found[rows, 1])
+        for name, rows in projects.items()
+    ]
+
+
+def accuracies(model: str, comparisons: Sequence[Comparison], scores: ArrayLike, metric: str) -> list[Row]:
+    """METRIC on all these comparisons, and `by_project`; scores: [n, 2]."""
+    found = np.asarray(scores, float)
+    overall = _accuracy(model, metric, comparisons, found[:, 0] - found[:, 1])
+    return [overall, *by_project(model, comparisons, found, metric)]
+
+
+def scores_by(judge: Judge, comparisons: Sequence[Comparison]) -> np.ndarray | None:
+    """[n, 2]: a judge's scores of (chosen, rejected); None where it does not apply to a prompt."""
     sides = [
         Response.written(c.prompt, text, finish)
         for c in comparisons
         for text, finish in ((c.chosen, c.chosen_finish), (c.rejected, c.rejected_finish))
     ]
     scores = [score.value for score in judge.score(sides) if score is not None]
-    if len(scores) < len(sides):
-        return []
-    p_chosen = [comparison.p_chosen for comparison in comparisons]
-    agreed = statistics.correct(np.subtract(scores[::2], scores[1::2]), p_chosen)
+    return np.reshape(scores, (-1, 2)) if len(scores) == len(sides) else None
+
+
+def _accuracy(model: str, metric: str, comparisons: Sequence[Comparison], margins: np.ndarray) -> Row:
+    """The share of the votes that score differences agree with; the interval is a bootstrap over prompts."""
+    agreed = statistics.correct(margins, [comparison.p_chosen for comparison in comparisons])
     found = statistics.bootstrap_mean(agreed, [comparison.prompt.id for comparison in comparisons], rate=True)
-    return [row(model, "ceiling", OVERALL, found, "share")]
+    return row(model, metric, OVERALL, found, "share")
 
 
 def evaluate(

@@ -16,6 +16,9 @@ WIDE = 110  # columns of a terminal below which a run takes two lines
 MAIN = {
     "reward": ("accuracy", "eval_accuracy", "loss"),
     "ppo": ("eval_objective/scores", "objective/scores"),
+    "reinforce": ("eval_objective/scores", "objective/scores"),
+    "raft": ("eval_objective/scores", "objective/scores"),
+    "select": ("selection_gain",),
     "dpo": ("eval_rewards/accuracies", "rewards/accuracies", "loss"),
 }
 SHOWN_PARENTS = 2

@@ -1,4 +1,4 @@
-"""What the responses look like: length, missing EOS, diversity, and how much is copied from the prompt."""
+"""What the responses look like: length, missing EOS, and how much is copied from the prompt."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def length_change(
 def evaluate(
     model: str, responses: Sequence[Response], *, seed: int = 0, resamples: int = statistics.RESAMPLES
 ) -> list[Row]:
-    """Rows length (tokens, EOS counted), missing_eos, distinct_1, distinct_2, copy_rate; overall and per task.
+    """Rows length (tokens, EOS counted), missing_eos, copy_rate; overall and per task.
 
     `copy_rate` is the share of the responses' word 4-grams that also stand in their own prompt.
     """
@@ -66,9 +66,6 @@ def evaluate(
         rows.append(
             row(model, "missing_eos", task, statistics.wilson(float(missing[i].sum()), i.size), "share")
         )
-        for n in (1, 2):
-            value = statistics.distinct([texts[j] for j in i], n)
-            rows.append(row(model, f"distinct_{n}", task, Interval(value, np.nan, np.nan, i.size), "share"))
         copied = statistics.bootstrap_ratio(
             copies[i, 0], copies[i, 1], keys[i], rate=True, seed=seed, resamples=resamples
         )

@@ -1,44 +1,116 @@
-"""A judge from what a setting says."""
+"""A judge from what a setting says.
+
+Each kind of judge is one entry in OPTIONS of `settings/judges.py` (what its name begins with, and what may be said of it) and
+one in MAKERS here (how it is made).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tutelage.judges.functions import RewardFunction, is_reward_function
 from tutelage.judges.judge import Judge
+from tutelage.settings.judges import (
+    ENSEMBLE,
+    HTTP,
+    HTTPS,
+    MODEL,
+    PYTHON,
+    UNCERTAINTY,
+    RewardPart,
+    names_model,
+    read_parts,
+)
+from tutelage.settings.judges import WORLD as WORLD
+from tutelage.settings.rules import FORMULA, RULES
 
 if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a rule starts without torch
     from transformers import PreTrainedTokenizerBase
 
+    from tutelage.judges.calibration import Calibration
+    from tutelage.judges.reward_model import RewardModelJudge
+    from tutelage.models.policy import ScalarModule
     from tutelage.parallel import World
 
-WORLD = "world"
-PYTHON = "python:"
 GOLD = "tutelage.worlds.gold:GoldStandard"
 
 
+class Reader(NamedTuple):
+    """Where reward models compute, whose tokens they are given, and how they are loaded (`build_judge`)."""
+
+    world: World | None
+    tokenizer: PreTrainedTokenizerBase | None
+    max_tokens: int
+    load: Callable[[str], ScalarModule] | None
+
+
 def build_judge(
-    spec: str,
+    spec: Any,
     world: World | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_tokens: int = 8192,
+    load: Callable[[str], ScalarModule] | None = None,
 ) -> Judge:
-    """The judge that `spec` names.
+    """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
     world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
-    makes when called.  Anything else: a reward model's run folder, folder or hub name, which computes in `world`
-    (default: this machine), and scores the token ids of a policy with this `tokenizer` as they are.
+    makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
+    http://... and https://...: an endpoint (`judges/remote.py`).  Anything else: a reward model's run folder, folder or hub
+    name, which computes in `world` (default: this machine), and scores the token ids of a policy with this `tokenizer` as
+    they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of
+    mixes, ensembles and endpoints.
 
-    Raises ValueError when there is no such judge.
+    Raises ValueError when there is no such judge, or it has no such option.
     """
-    if reads_model(spec):
-        return _reward_model(spec, world, tokenizer, max_tokens)
-    return _from_python(GOLD if spec == WORLD else spec.removeprefix(PYTHON))
+    parts = read_parts(spec)  # all are understood before the first is loaded
+    reader = Reader(world, tokenizer, max_tokens, load)
+    if not isinstance(spec, str):
+        return _mix(parts, reader)
+    return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
 
 
 def reads_model(spec: str) -> bool:
     """Whether the judge that `spec` names is a reward model, which is an input of the run."""
-    return spec != WORLD and not spec.startswith(PYTHON)
+    return names_model(spec)
+
+
+def _mix(parts: list[RewardPart], reader: Reader) -> Judge:
+    from tutelage.judges.combine import Mix, Part, named
+
+    judges = [MAKERS[part.kind](part, reader) for part in parts]
+    names = named(judges, [part.mix.name for part in parts])
+    return Mix(
+        [
+            Part(judge, name, part.mix.weight, _scale(part, judge), part.mix.gate)
+            for part, judge, name in zip(parts, judges, names, strict=True)
+        ]
+    )
+
+
+def _scale(part: RewardPart, judge: Judge) -> Calibration | str | None:
+    """What normalises the scores of a part: those of a reward model have no unit, unless they only open a gate."""
+    from tutelage.judges.calibration import Calibration, RunningCalibration
+    from tutelage.judges.combine import RANK
+    from tutelage.judges.reward_model import RewardModelJudge
+
+    if part.mix.normalise == "zscore":
+        return RunningCalibration()
+    if part.mix.normalise == "rank":
+        return RANK
+    if part.mix.normalise == "auto" and part.mix.gate is None and isinstance(judge, RewardModelJudge):
+        return Calibration(judge.normalisation)
+    return None
+
+
+def _world(part: RewardPart, reader: Reader) -> Judge:
+    return _from_python(GOLD)
+
+
+def _python(part: RewardPart, reader: Reader) -> Judge:
+    return _from_python(str(part.judge).removeprefix(PYTHON))
 
 
 def _from_python(place: str) -> Judge:
@@ -49,25 +121,92 @@ def _from_python(place: str) -> Judge:
         raise ValueError(
             f"judge {PYTHON}{place} cannot be imported ({error}): write python:MODULE:NAME, with MODULE on PYTHONPATH."
         ) from error
-    judge = found() if callable(found) else found
-    if not (hasattr(judge, "score") and hasattr(judge, "compare")):
-        raise ValueError(f"{PYTHON}{place} is no judge: derive it from tutelage.judges.judge.Judge.")
-    made: Judge = judge
-    return made
+    if is_reward_function(found):
+        return RewardFunction(found, f"{PYTHON}{place}")
+    if isinstance(found, type) or (callable(found) and not hasattr(found, "score")):
+        found = _made(found, place)
+        if is_reward_function(found) and not hasattr(found, "score"):
+            return RewardFunction(found, f"{PYTHON}{place}")
+    if not (hasattr(found, "score") and hasattr(found, "compare")):
+        raise ValueError(
+            f"{PYTHON}{place} is no judge: derive it from tutelage.judges.judge.Judge, or write a function that takes "
+            "completions and **columns and returns a list of numbers."
+        )
+    judge: Judge = found
+    return judge
 
 
-def _reward_model(
-    path: str, world: World | None, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int
-) -> Judge:
+def _made(maker: Callable[..., Any], place: str) -> Any:
+    try:
+        signature(maker).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{PYTHON}{place} cannot be made ({error}): a judge is made without arguments, and a reward function takes "
+            "completions, prompts or **columns."
+        ) from None
+    return maker()
+
+
+def _rule(part: RewardPart, reader: Reader) -> Judge:
+    name = str(part.judge)
+    if name.startswith(FORMULA):
+        from tutelage.judges.formula import formula
+
+        return formula(name, part.options)
+    from tutelage.judges.verify.build import verifier
+
+    return verifier(name, part.options)
+
+
+def _remote(part: RewardPart, reader: Reader) -> Judge:
+    from tutelage.judges.remote import RemoteJudge
+
+    return RemoteJudge(str(part.judge), **part.options.model_dump())
+
+
+def _reward_model(path: str, reader: Reader) -> RewardModelJudge:
     import torch
 
-    from tutelage.judges.calibration import Calibrated, Calibration
     from tutelage.judges.reward_model import RewardModelJudge
-    from tutelage.models.loading import load_scalar, load_tokenizer, score_normalisation
+    from tutelage.models.loading import load_scalar, load_tokenizer
     from tutelage.parallel import World
+    from tutelage.runs import result_folder
 
-    world = world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    model, own = load_scalar(path, dtype=world.dtype, device=world.device), load_tokenizer(path)
-    judge = RewardModelJudge(model, own, tokenizer, world, max_tokens, name=path)
-    known = score_normalisation(model)
-    return Calibrated(judge, Calibration(known)) if known else judge
+    world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    folder = result_folder(path)
+    if reader.load is None:
+        model = load_scalar(folder, dtype=world.dtype, device=world.device, fresh_head=False)
+    else:
+        model = reader.load(path)
+    return RewardModelJudge(
+        model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens, name=path
+    )
+
+
+def _calibrated(path: str, reader: Reader) -> Judge:
+    from tutelage.judges.calibration import Calibrated, Calibration
+
+    judge = _reward_model(path, reader)
+    return Calibrated(judge, Calibration(judge.normalisation))
+
+
+def _ensemble(part: RewardPart, reader: Reader) -> Judge:
+    from tutelage.judges.combine import named
+    from tutelage.judges.ensemble import STD, Ensemble
+
+    members = [_calibrated(path, reader) for path in part.models]
+    names = named(members, [""] * len(members), taken=[STD])
+    options = part.options
+    coef = UNCERTAINTY if options.uncertainty_coef is None else options.uncertainty_coef
+    return Ensemble(dict(zip(names, members, strict=True)), options.combine, coef)
+
+
+MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
+    WORLD: _world,
+    PYTHON: _python,
+    HTTP: _remote,
+    HTTPS: _remote,
+    MODEL: lambda part, reader: _reward_model(str(part.judge), reader),
+    ENSEMBLE: _ensemble,
+    **dict.fromkeys(RULES, _rule),
+}

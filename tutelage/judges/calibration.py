@@ -1,4 +1,5 @@
-"""Scores in standard deviations: the mean and the spread of a judge's scores, as stored or as measured at the start."""
+"""Scores in standard deviations: the mean and the spread of a judge's scores, as stored, as measured at the start of a run,
+or as they are over all batches of it."""
 
 from __future__ import annotations
 
@@ -8,14 +9,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from tutelage.judges.judge import Judge, scores_of
+from tutelage.judges.judge import Judge, checked
 from tutelage.records import Response, Score
+
+ROUNDING = 1e-12
+"""A deviation below so much of the mean is what rounding leaves of scores that are all equal."""
 
 
 class Calibration(nn.Module):
     """value = (raw - mean) / std.
 
     The numbers are buffers, so that a checkpoint has them: what was measured at the start of a run holds to its end.
+    Scores that nobody has measured stay as they are.
     """
 
     mean: Tensor
@@ -33,39 +38,105 @@ class Calibration(nn.Module):
 
     def measure(self, raw: Sequence[float]) -> None:
         """Take mean and standard deviation from scores; where all are equal the deviation counts as 1."""
-        scores = torch.tensor(raw, dtype=torch.float64)
-        self.mean.fill_(scores.mean())
-        self.std.fill_(scores.std(correction=0) or 1.0)
+        mean, squares = _moments(raw)
+        self._set(mean, squares / len(raw))
 
     def forward(self, raw: Tensor) -> Tensor:
         """Any shape and dtype."""
-        return (raw - float(self.mean)) / float(self.std)
+        return (raw - float(self.mean)) / float(self.std) if self.known else raw
+
+    def scaled(self, scores: Sequence[Score | None]) -> list[Score | None]:
+        """Scores in these units; places in a response are in them too, without the mean, which belongs to the whole."""
+        if not self.known:
+            return list(scores)
+        mean, std = float(self.mean), float(self.std)
+        return [
+            score
+            and Score(
+                (score.value - mean) / std,
+                score.parts,
+                tuple((token, value / std) for token, value in score.at),
+            )
+            for score in scores
+        ]
+
+    def _set(self, mean: float, variance: float) -> None:
+        std = math.sqrt(variance)
+        self.mean.fill_(mean)
+        self.std.fill_(std if std > ROUNDING * abs(mean) else 1.0)
+
+
+class RunningCalibration(Calibration):
+    """Mean and standard deviation of all scores that it has learnt from (Welford 1962; batches merged as in Chan, Golub and
+    LeVeque 1979).  How the scores of a batch are ordered changes no bit of them."""
+
+    count: Tensor
+    squares: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.tensor(0, dtype=torch.int64))
+        self.register_buffer("squares", torch.tensor(0.0, dtype=torch.float64))  # sum of (raw - mean)^2
+
+    def measure(self, raw: Sequence[float]) -> None:
+        """The reference's responses are the first that it learns from."""
+        self.learn(raw)
+
+    def learn(self, raw: Sequence[float]) -> None:
+        """Take in the scores of one batch."""
+        if not raw:
+            return
+        before, count = int(self.count), int(self.count) + len(raw)
+        mean, squares = _moments(raw)
+        if before:
+            apart = mean - float(self.mean)
+            squares += float(self.squares) + apart * apart * before * len(raw) / count
+            mean = float(self.mean) + apart * len(raw) / count
+        self.count.fill_(count)
+        self.squares.fill_(squares)
+        self._set(mean, squares / count)
 
 
 class Calibrated(Judge):
     """A judge whose scores have no unit, brought to mean 0 and standard deviation 1 on responses of the reference.
 
-    This keeps `kl_coef` and `missing_eos_score` meaning the same whatever the units of a reward model are.
+    This keeps `kl_coef` and `missing_eos_score` meaning the same whatever the units of a reward model are.  Until they are
+    measured the scores stay as they are, which is enough to compare responses.
     """
 
     def __init__(self, judge: Judge, calibration: Calibration) -> None:
-        self.name = judge.name
+        self.name, self.state = judge.name, calibration
         self._judge, self._calibration = judge, calibration
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
-        assert self._calibration.known, "scores that nobody has measured are calibrated first"
-        return [score and self._normalised(score) for score in self._judge.score(responses)]
+        return self._calibration.scaled(self._judge.score(responses))
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
-        if self._calibration.known:
-            return None
-        responses = sample()
-        self._calibration.measure([score.value for score in scores_of(self._judge, responses)])
-        return (
-            f"{self.name} says nothing of its scores' mean and spread: measured on {len(responses)} responses of the "
-            f"reference, {float(self._calibration.mean):.3g} and {float(self._calibration.std):.3g}; scores are in these units."
-        )
+        return measured(self._judge, self._calibration, sample)
 
-    def _normalised(self, score: Score) -> Score:
-        value = self._calibration(torch.tensor(score.value, dtype=torch.float64)).item()
-        return Score(value, score.parts, score.at)
+
+def measured(judge: Judge, calibration: Calibration, sample: Callable[[], Sequence[Response]]) -> str | None:
+    """Calibrate on the scores of responses, where nothing is known yet; what was measured, in one sentence.
+
+    Raises ValueError where the judge applies to none of the responses.
+    """
+    if calibration.known:
+        return None
+    responses = sample()
+    raw = [score.value for score in checked(judge, responses) if score is not None]
+    if not raw:
+        raise ValueError(
+            f"the judge {judge.name} applies to none of the first {len(responses)} prompts, so the mean and spread of its "
+            "scores cannot be measured: put prompts that it is for among the first, or leave it out."
+        )
+    calibration.measure(raw)
+    return (
+        f"{judge.name} says nothing of its scores' mean and spread: measured on {len(raw)} responses of the "
+        f"reference, {float(calibration.mean):.3g} and {float(calibration.std):.3g}; scores are in these units."
+    )
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    """(mean, sum of squared distances from it), the same to the last bit in whatever order they come."""
+    mean = math.fsum(values) / len(values)
+    return mean, math.fsum((value - mean) * (value - mean) for value in values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tutelage.judges.judge import Judge
+from tutelage.judges.judge import Judge, checked
 from tutelage.records import Response, Score
 
 
@@ -16,13 +16,16 @@ class Ends(Judge):
     """
 
     def __init__(self, judge: Judge, missing_eos_score: float) -> None:
-        self.name = judge.name
+        self.name, self.state = judge.name, judge.state
         self._judge, self._missing = judge, Score(missing_eos_score)
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         ended = [response for response in responses if response.finish != "length"]
-        scores = iter(self._judge.score(ended) if ended else [])
+        scores = iter(checked(self._judge, ended))
         return [self._missing if response.finish == "length" else next(scores) for response in responses]
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
         return self._judge.calibrate(sample)
+
+    def learn(self, scores: Sequence[Score | None]) -> None:
+        self._judge.learn([score for score in scores if score is not self._missing])

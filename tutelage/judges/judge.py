@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from numbers import Real
+from typing import TYPE_CHECKING, Protocol
 
 from tutelage.records import Response, Score, Vote
+
+if TYPE_CHECKING:  # `label` by a rule starts without torch
+    from torch import nn
 
 
 class Judge(Protocol):
@@ -13,6 +17,9 @@ class Judge(Protocol):
 
     name: str
     """What its votes and figures are called."""
+
+    state: nn.Module | None = None
+    """What must survive a restart, as buffers that a checkpoint holds; None: nothing."""
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """One score per response, in order; higher is better, comparable within one judge.  None: it does not apply, as
@@ -35,6 +42,10 @@ class Judge(Protocol):
         """
         return None
 
+    def learn(self, scores: Sequence[Score | None]) -> None:
+        """Take in what it said of a batch that is trained on (never of one that only evaluates), for its next scores."""
+        return None
+
     def _vote(self, first: Score | None, second: Score | None) -> Vote | None:
         if first is None or second is None:
             return None
@@ -42,13 +53,52 @@ class Judge(Protocol):
 
 
 def scores_of(judge: Judge, responses: Sequence[Response]) -> list[Score]:
-    """The scores of responses that all must have one.  Raises ValueError naming the first prompt without."""
+    """The scores of responses that all must have one.  Raises ValueError naming the first prompt without, or what `checked`
+    finds."""
     found: list[Score] = []
-    for response, score in zip(responses, judge.score(responses) if responses else [], strict=True):
+    for response, score in zip(responses, checked(judge, responses), strict=True):
         if score is None:
             raise ValueError(
-                f"the judge {judge.name} does not apply to the prompt {response.prompt.text()[:60]!r}: leave such prompts "
-                "out, or add a judge that does."
+                f"the judge {judge.name} does not apply to the prompt {_shown(response)}: leave such prompts out, or add a "
+                "judge that does."
             )
         found.append(score)
     return found
+
+
+def checked(judge: Judge, responses: Sequence[Response], name: str = "") -> list[Score | None]:
+    """What a judge says of responses, when every score can be used; it is asked nothing when there are none.
+
+    Raises ValueError naming the judge (as `name`, where it goes by another) and the prompt: the count is wrong, what it
+    gives is no score, a value is no finite number, or a place is not in the response.
+    """
+    scores = judge.score(responses) if responses else []
+    name = name or judge.name
+    if len(scores) != len(responses):
+        raise ValueError(
+            f"the judge {name} gave {len(scores)} scores for {len(responses)} responses: it must give one each."
+        )
+    for response, score in zip(responses, scores, strict=True):
+        fault = score is not None and _fault(score, len(response.ids))
+        if fault:
+            raise ValueError(f"the judge {name} gave {fault} for the prompt {_shown(response)}, {SCORE}.")
+    return scores
+
+
+SCORE = "but a score is a finite number, or None where it does not apply"
+LARGEST = 3e38  # what training computes with, float32, knows as finite
+
+
+def _fault(score: Score, length: int) -> str:
+    """What is wrong with a score of a response of so many tokens (0: only its text is known); "": nothing."""
+    if not isinstance(score, Score):
+        return repr(score)[:60]
+    for value in (score.value, *(value for _, value in score.at)):
+        if not isinstance(value, Real) or not abs(value) < LARGEST:
+            return repr(value)[:60]
+    outside = next((token for token, _ in score.at if length and not 0 <= token < length), None)
+    return "" if outside is None else f"a score at token {outside} of {length}"
+
+
+def _shown(response: Response) -> str:
+    return repr(response.prompt.text()[:60])

@@ -11,7 +11,7 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.responses import response_batch
 from tutelage.data.template import Encoded, encode
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import same_tokenizer
+from tutelage.models.loading import same_tokenizer, score_normalisation
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
@@ -39,6 +39,11 @@ class RewardModelJudge(Judge):
         self._tokenizer = tokenizer
         self._reads_ids = policy_tokenizer is not None and same_tokenizer(tokenizer, policy_tokenizer)
         self._world, self._max_tokens = world, max_tokens
+
+    @property
+    def normalisation(self) -> tuple[float, float] | None:
+        """(mean, standard deviation) of its scores on the reference's responses, as stored with it; None: not known."""
+        return score_normalisation(self._model)
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """One score per response: the head's value at the last token."""

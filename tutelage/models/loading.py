@@ -64,11 +64,12 @@ def load_scalar(
     device: torch.device | str = "cpu",
     seed: int = 0,
     heads: int = 1,
+    fresh_head: bool = True,
 ) -> ScalarModule:
     """A model with `heads` numbers per token (reward model, critic), dropout 0, prepared for flat forwards.
 
     A scalar checkpoint comes with its head. From a causal language model the backbone is taken and the head is fresh:
-    N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias.
+    N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias; ValueError where none may be (`fresh_head`).
     """
     model, info = _load(AutoModelForSequenceClassification, path, dtype, num_labels=heads)
     fresh = {name for name in info["missing_keys"] if name.startswith("score.")}
@@ -79,6 +80,10 @@ def load_scalar(
     if not isinstance(head, nn.Linear):
         raise ValueError(
             f"The model at {path} ({type(model).__name__}) has no linear head named score; use another one."
+        )
+    if fresh and not fresh_head:
+        raise ValueError(
+            f"The model at {path} is no reward model, for it has no head that scores: train one with tutelage reward."
         )
     if fresh:
         std = (head.in_features + 1) ** -0.5

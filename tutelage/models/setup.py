@@ -69,7 +69,7 @@ class Setup:
         the same."""
         adapter = self._on_base(path, base)
         if adapter is None:
-            module = load_scalar(path, dtype=self.dtype, device=self.device)
+            module = load_scalar(path, dtype=self.dtype, device=self.device, fresh_head=False)
         else:
             module = self._adapted(adapter, path, base)
             known = score_normalisation_at(path)
@@ -77,14 +77,20 @@ class Setup:
                 set_score_normalisation(module, *known)
         return share_frozen(policy, module.requires_grad_(False))
 
-    def critic(self, path: str, policy: PolicyModule, base: str, reward_model: ScalarModule) -> ScalarModule:
-        """A critic that starts from the reward model at `path`; with an adapter of its own where the policy has one."""
+    def critic(
+        self, path: str, policy: PolicyModule, base: str, reward_model: ScalarModule | None = None
+    ) -> ScalarModule:
+        """A critic that starts from the reward model at `path`, on the frozen weights of `reward_model` where that is there,
+        too; with an adapter of its own where the policy has one."""
         adapter = self._on_base(path, base)
         if adapter is None:
-            module = self.trained(load_scalar(path, dtype=self._base_dtype, device=self.device))
+            module = self.trained(
+                load_scalar(path, dtype=self._base_dtype, device=self.device, fresh_head=False)
+            )
         else:
             module = self._checkpointed(self._adapted(adapter, path, base))
-        return share_frozen(reward_model, share_frozen(policy, module))
+        module = share_frozen(policy, module)
+        return module if reward_model is None else share_frozen(reward_model, module)
 
     @property
     def _base_dtype(self) -> torch.dtype:

@@ -1,9 +1,12 @@
-"""From rewards and values to advantages and returns: padded tensors [B, T], padding on the right."""
+"""From rewards to advantages: per token with values of a critic ([B, T], padding on the right), or per response against a
+baseline ([B])."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+GROUP_EPS = 1e-4
 
 
 @torch.no_grad()
@@ -27,3 +30,33 @@ def gae(
     for t in reversed(range(len(columns) - 1)):
         columns[t].add_(columns[t + 1], alpha=gamma * gae_lambda)
     return advantages, advantages + values
+
+
+def baseline(rewards: Tensor, group: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """(b, s), float64 [B] each: the advantage of a response is (reward - b) / s.
+
+    rewards: [B].  group: int64 [B], equal for responses to one prompt.  kind: none; batch (the mean of all: Williams 1992);
+    leave-one-out (the mean of the group's others: Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740); group (the
+    group's mean, which is leave-one-out times (n - 1) / n); group-std (that, divided by the group's standard deviation, with
+    n - 1 below, plus 1e-4: Shao et al. 2024, arXiv 2402.03300).  A group that is all equal has advantages 0.
+    """
+    wide = rewards.detach().double()
+    flat, one = torch.zeros_like(wide), torch.ones_like(wide)
+    if kind == "none":
+        return flat, one
+    if kind == "batch":
+        return flat + wide.mean(), one
+    total, count = _per_group(wide, group), _per_group(one, group)
+    if kind == "leave-one-out":
+        return (total - wide) / (count - 1), one
+    mean = total / count
+    if kind == "group":
+        return mean, one
+    spread = (_per_group((wide - mean).square(), group) / (count - 1)).sqrt()
+    return mean, spread + GROUP_EPS
+
+
+def _per_group(values: Tensor, group: Tensor) -> Tensor:
+    """[B]: for every entry the sum over its group."""
+    sums = values.new_zeros(int(group.max()) + 1).index_add(0, group, values)
+    return sums[group]

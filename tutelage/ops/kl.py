@@ -36,3 +36,6 @@ def exact_kl(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """
     difference = torch.where(policy_logprobs > -torch.inf, policy_logprobs - ref_logprobs, 0.0)
     return (policy_logprobs.exp() * difference).sum(-1)
+
+
+ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}

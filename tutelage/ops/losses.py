@@ -40,20 +40,24 @@ def dpo(h: Tensor, *, beta: float, label_smoothing: float = 0.0, p_chosen: Tenso
 
 
 def clipped_policy(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
+    log_ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float, dual_clip: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """PPO's clipped surrogate, max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)).
+    """PPO's clipped surrogate, max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)), r = exp(log_ratio).
 
-    r = exp(logprobs - old_logprobs). Schulman et al. 2017, arXiv 1707.06347, eq. 7, with its sign turned
-    round to be minimised. All per token, any shape. Returns (loss, clipped); `clipped` is True where the clip
-    holds, which is where the gradient is zero. `old_logprobs` and `advantages` are constants: no gradient
-    flows to them.
+    Schulman et al. 2017, arXiv 1707.06347, eq. 7, with its sign turned round to be minimised.  `log_ratio` is log policy - log
+    old policy; any shape.  `dual_clip` > 1: where A < 0 the loss is at most dual_clip x |A|, however large r (Ye et al. 2020,
+    arXiv 1912.09729, eq. 5); 0: no bound.  Returns (loss, clipped); `clipped` is True where a clip holds, which is where the
+    gradient is zero.  `advantages` are constants: no gradient flows to them.
     """
-    ratio = torch.exp(logprobs - old_logprobs.detach())
-    advantages = advantages.detach()
+    ratio, advantages = torch.exp(log_ratio), advantages.detach()
     plain = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
-    return torch.maximum(plain, clipped), clipped > plain
+    near = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
+    loss, clipped = torch.maximum(plain, near), near > plain
+    if dual_clip:
+        bound = -advantages * dual_clip
+        over = (advantages < 0) & (loss > bound)
+        loss, clipped = torch.where(over, bound, loss), clipped | over
+    return loss, clipped
 
 
 def clipped_value(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
@@ -19,10 +19,12 @@ from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, TokenLogprobs
+from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
-from tutelage.records import Prompt, Response
+from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.cost import Multiplier
 from tutelage.rollout.generator import Generator, Sampling
-from tutelage.settings.train import RLSettings
+from tutelage.settings.rl import RLSettings
 
 CALIBRATION_PROMPTS = 256
 """So many responses of the reference tell a judge's mean score to 0.06 of its standard deviation."""
@@ -37,20 +39,43 @@ class Experience:
 
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
     before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
-    `loss_mask`.  scores: float32 [B].  group: int64 [B], which of the step's prompts each response answers.  live: the
-    forward that gave `old_logprobs`, still differentiable, where one was asked for and one micro-batch held everything.
+    `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last token of a response or at the places that it
+    scored.  judged: what it said in full.  costs: float32 [B] where somebody says what a response costs; cost_coef: the price
+    of it.  group: int64 [B], which of the step's prompts each response answers.  live:
+    `old_logprobs` with the graph of the forward that gave them, where one was asked for and one micro-batch held everything.
     """
 
     responses: list[Response]
     batch: TokenBatch
-    scores: Tensor
+    judged: list[Score]
     group: Tensor
-    live: TokenLogprobs | None = None
+    live: Tensor | None = None
+    costs: Tensor | None = None
+    cost_coef: float = 0.0
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each response."""
         return [len(response.ids) for response in self.responses]
+
+    @property
+    def scores(self) -> Tensor:
+        """float32 [B]: the score of each response; the sum over its places where it has several."""
+        return segment_sum(self.batch.per_token["scores"], self.batch.lengths)
+
+    @property
+    def token_scores(self) -> Tensor:
+        """float32 [M]: the scores that stand at the response tokens, less the price of what a response costs at its last."""
+        found = self.batch.per_token["scores"][self.batch.loss_mask]
+        if self.costs is None:
+            return found
+        last = torch.tensor(self.lengths, device=found.device).cumsum(0) - 1
+        return found.index_add(0, last, self.costs, alpha=-self.cost_coef)
+
+    @property
+    def paid(self) -> Tensor:
+        """float32 [B]: the score of each response, less the price of what it costs."""
+        return self.scores if self.costs is None else self.scores - self.cost_coef * self.costs
 
     @property
     def log_ratio(self) -> Tensor:
@@ -61,6 +86,23 @@ class Experience:
     def kl(self) -> float:
         """Estimated KL(policy || reference), nats per response (k1)."""
         return self.log_ratio.sum().item() / len(self.responses)
+
+    @property
+    def equal_groups(self) -> float:
+        """The share of prompts whose responses all have the same score, which no group can learn from."""
+        scores = self.scores
+        low, high = (
+            scores.new_zeros(int(self.group.max()) + 1).scatter_reduce(
+                0, self.group, scores, how, include_self=False
+            )
+            for how in ("amin", "amax")
+        )
+        return (low == high).float().mean().item()
+
+    @property
+    def live_fields(self) -> dict[str, Tensor]:
+        """What the first update may take over from the forward that is there already; {} where there is none."""
+        return {} if self.live is None else {"now/logprobs": self.live}
 
     def importance(self, cap: float) -> Tensor:
         """float32 [N]: min(policy / sampler, cap) of every response token, which makes a mean over what the sampler drew one
@@ -75,18 +117,45 @@ class Experience:
         sampled = self.batch.per_token["sampled_logprobs"]
         gap = (sampled - self.batch.per_token["old_logprobs"])[self.batch.loss_mask].abs()
         return {
+            **self._parts(),
+            **self._cost(),
+            **self._length_correlation(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
             "objective/kl": kl,
+            "objective/kl_coef": kl_coef,
             "objective/non_score_reward": -kl_coef * kl,
-            "objective/rlhf_reward": score - kl_coef * kl,
+            "objective/rlhf_reward": self.paid.mean().item() - kl_coef * kl,
             "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
+            "completions/tokens": float(sum(self.lengths)),
             "completions/mean_length": float(np.mean(self.lengths)),
             "completions/clipped_ratio": float(np.mean([r.finish == "length" for r in self.responses])),
             "sampling/sampling_logp_difference/mean": gap.mean().item(),
             "sampling/sampling_logp_difference/max": gap.max().item(),
             "sampling/sampling_logp_difference/share": (gap > GAP).float().mean().item(),
         }
+
+    def _cost(self) -> dict[str, float]:
+        if self.costs is None:
+            return {}
+        return {"objective/cost": self.costs.mean().item(), "objective/cost_coef": self.cost_coef}
+
+    def _length_correlation(self) -> dict[str, float]:
+        """Between score and number of tokens, among the responses that ended: those that were cut are all long and have a score
+        of their own.  {} where either is the same for all."""
+        ended = [number for number, response in enumerate(self.responses) if response.finish != "length"]
+        scores, lengths = self.scores.double().cpu().numpy()[ended], np.array(self.lengths, float)[ended]
+        if len(ended) < 3 or np.ptp(scores) == 0 or np.ptp(lengths) == 0:
+            return {}
+        return {"objective/score_length_correlation": float(np.corrcoef(scores, lengths)[0, 1])}
+
+    def _parts(self) -> dict[str, float]:
+        """The mean of every part of the scores over the responses that it applies to."""
+        parts: dict[str, list[float]] = {}
+        for score in self.judged:
+            for name, value in score.parts.items():
+                parts.setdefault(name, []).append(value)
+        return {f"objective/scores/{name}": float(np.mean(values)) for name, values in parts.items()}
 
 
 class Rollouts:
@@ -105,10 +174,26 @@ class Rollouts:
         settings: RLSettings,
         world: World,
         console: Console,
+        cost: Judge | None = None,
     ) -> None:
+        self._cost, self._price = cost, Multiplier(settings.cost_limit, settings.cost_rate)
         self._policy, self._ref, self._generator, self._prompts = policy, ref, generator, prompts
-        self._judge = Ends(judge, settings.missing_eos_score)
+        missing = settings.missing_eos_score
+        self._judge = judge if missing is None else Ends(judge, missing)
         self._settings, self._world, self._console = settings, world, console
+
+    @property
+    def kept(self) -> dict[str, nn.Module]:
+        """What changes in here as a run goes on, by name: it belongs into every checkpoint."""
+        kept: dict[str, nn.Module] = {}
+        if self._ref is not None and self._settings.ref_refresh:
+            kept["reference"] = self._ref
+        if self._cost is not None:
+            kept["cost_price"] = self._price
+        judges = {"judge": self._judge, "cost": self._cost}
+        return kept | {
+            name: judge.state for name, judge in judges.items() if judge and judge.state is not None
+        }
 
     def collect(self, step: int, live: bool = False) -> Experience:
         """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
@@ -117,8 +202,14 @@ class Rollouts:
         not make it again.
         """
         settings = self._settings
+        if settings.ref_refresh and step and step % settings.ref_refresh == 0:
+            self._refresh_reference()
         rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
-        return self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
+        found = self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
+        self._judge.learn(found.judged)
+        if found.costs is not None:
+            self._price.update(found.costs.mean().item())
+        return found
 
     def answer(self, prompts: Sequence[Prompt]) -> Experience:
         """One response to each of these prompts, always with the same draws: for evaluation."""
@@ -131,23 +222,51 @@ class Rollouts:
         responses = self._generate(prompts, step, samples)
         per_response = [row for row in rows for _ in range(samples)]
         batch = response_batch(responses, per_response).to(self._world.device)
-        scores = [score.value for score in scores_of(self._judge, responses)]
+        judged = scores_of(self._judge, responses)
         kept = self._live(batch) if live else None
-        old = self._old(batch) if kept is None else kept.logprobs.detach()
+        old = self._pass(self._policy, batch) if kept is None else kept.detach()
         fields = {
             "old_logprobs": old,
             "ref_logprobs": self._ref_logprobs(batch),
-            "sampled_logprobs": _sampled(responses, batch),
+            "sampled_logprobs": _at_tokens([r.logprobs for r in responses], batch),
+            "scores": _at_tokens(
+                [self._placed(*each) for each in zip(judged, responses, strict=True)], batch
+            ),
         }
         group = torch.arange(len(prompts)).repeat_interleave(samples)
         device = self._world.device
         return Experience(
             responses,
             batch.with_fields(**fields),
-            torch.tensor(scores, dtype=torch.float32, device=device),
+            judged,
             group.to(device),
             kept,
+            self._costs(responses, learn=step >= 0),
+            float(self._price.coef),
         )
+
+    def _costs(self, responses: Sequence[Response], learn: bool) -> Tensor | None:
+        """float32 [B]: what each response costs; a judge learns from those that are trained on."""
+        if self._cost is None:
+            return None
+        found = scores_of(self._cost, responses)
+        if learn:
+            self._cost.learn(found)
+        return torch.tensor([score.value for score in found], dtype=torch.float32, device=self._world.device)
+
+    def _placed(self, score: Score, response: Response) -> list[float]:
+        """The score at every token of a response, within its bounds."""
+        most, places = self._settings.score_clip or float("inf"), [0.0] * len(response.ids)
+        for token, value in score.at or ((len(places) - 1, score.value),):
+            places[token] += min(max(value, -most), most)
+        return places
+
+    @torch.no_grad()
+    def _refresh_reference(self) -> None:
+        """The policy as it is becomes the reference."""
+        assert self._ref is not None, "an adapter that is switched off cannot be another reference"
+        for own, new in zip(self._ref.parameters(), self._policy.parameters(), strict=True):
+            own.copy_(new)
 
     def _calibrate(self, step: int) -> None:
         """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
@@ -155,9 +274,10 @@ class Rollouts:
         def sample() -> list[Response]:
             return self._generate(self._prompts[:CALIBRATION_PROMPTS], -2, 1)
 
-        said = self._judge.calibrate(sample)
-        if said:
-            self._console.print(said)
+        for judge in (self._judge, self._cost):
+            said = judge.calibrate(sample) if judge is not None else None
+            if said:
+                self._console.print(said)
 
     def _generate(self, prompts: Sequence[Prompt], step: int, samples: int) -> list[Response]:
         settings = self._settings
@@ -167,17 +287,14 @@ class Rollouts:
             Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step),
         )
 
-    def _live(self, batch: TokenBatch) -> TokenLogprobs | None:
-        """The policy's forward with its graph; None where it takes several micro-batches or ranks: each that waits takes
-        as much memory as an update does at a time."""
+    def _live(self, batch: TokenBatch) -> Tensor | None:
+        """The policy's log-probabilities with their graph; None where it takes several micro-batches or ranks: each that
+        waits takes as much memory as an update does at a time."""
         limit = self._settings.micro_batch_tokens
         if self._world.size > 1 or len(batch.groups(limit, self._policy.pads)) > 1:
             return None
         with self._world.autocast():
             return self._logprobs(self._policy, batch)
-
-    def _old(self, batch: TokenBatch) -> Tensor:
-        return self._pass(self._policy, batch)
 
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
@@ -186,17 +303,14 @@ class Rollouts:
     def _pass(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
         """float32 [N]: log-probabilities under a model, without a graph."""
         limit, world = self._settings.micro_batch_tokens, self._world
-        return forward_pass(
-            model, lambda part: self._logprobs(model, part).logprobs, batch, "tokens", limit, world
-        )
+        return forward_pass(model, lambda part: self._logprobs(model, part), batch, "tokens", limit, world)
 
-    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> TokenLogprobs:
-        entropy = model is self._policy and getattr(self._settings, "entropy_coef", 0.0) > 0
-        found: TokenLogprobs = model(batch, self._settings.temperature, entropy)
-        return found
+    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
+        found: TokenLogprobs = model(batch, self._settings.temperature)
+        return found.logprobs
 
 
-def _sampled(responses: Sequence[Response], batch: TokenBatch) -> Tensor:
-    """float32 [N]: the sampler's own log-probabilities."""
-    values = torch.tensor([logprob for r in responses for logprob in r.logprobs], device=batch.device)
+def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:
+    """float32 [N]: a value for each token of each response, 0 elsewhere."""
+    values = torch.tensor([value for row in rows for value in row], device=batch.device)
     return torch.zeros(sum(batch.lengths), device=batch.device).masked_scatter(batch.loss_mask, values)

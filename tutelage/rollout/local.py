@@ -123,6 +123,11 @@ class LocalGenerator:
         """The most tokens that a prompt and its response may have together; None where the model sets no limit."""
         return context_of(self._model)
 
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
     def sync(self, policy: PolicyModule, version: int) -> None:
         """Generate from the weights of `policy` from now on.
 

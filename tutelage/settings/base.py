@@ -33,6 +33,9 @@ class Settings(BaseModel):
     bare: ClassVar[str] = ""
     """The setting that arguments without a name give ("": there is none)."""
 
+    from_checkpoints: ClassVar[bool] = True
+    """Whether a run that is done needs a checkpoint to go on (`wants_more`)."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
@@ -43,6 +46,11 @@ class Settings(BaseModel):
         None: the setting may change.  Text: it may not, and why ("" when that needs no words).
         """
         return "" if mark(type(self).model_fields[name], "changes_result") else None
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What was given, and what that sets beside itself where nothing else is said (a preset)."""
+        return values
 
     def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
         """Whether a run that ended with the values `before` has something left to do with these settings."""
@@ -121,7 +129,9 @@ def build(cls: type[S], values: Mapping[str, Any], sources: Mapping[str, str] | 
     }
     try:
         # Strict JSON mode is the one that takes a list for a tuple and text for a path, but not true for 1.
-        return cls.model_validate_json(to_json({**defaults, **values}, inf_nan_mode="constants"), strict=True)
+        return cls.model_validate_json(
+            to_json({**defaults, **cls.completed(values)}, inf_nan_mode="constants"), strict=True
+        )
     except ValidationError as error:
         raise ValueError(_sentence(cls, error, sources)) from None
 
@@ -196,7 +206,7 @@ def _read_value(cls: type[Settings], key: str, text: str) -> Any:
     """
     field = cls.model_fields.get(key)
     annotation = field.annotation if field else str
-    kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+    kinds = _kinds(annotation)
     quoted, nothing = text.startswith(("'", '"')), text == "null" and NoneType in kinds
     bracketed = text.startswith("[") and any(get_origin(kind) is list for kind in kinds)
     if kinds & {str, Path} and not quoted and not nothing and not bracketed:
@@ -208,6 +218,11 @@ def _read_value(cls: type[Settings], key: str, text: str) -> Any:
     ):
         return [part.strip() for part in text.split(",")] if text else []
     return parse_yaml(text, f"the value of {key}")
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """What a value may be: the members of a union, or the one type."""
+    return set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
 
 
 def _where(sources: Mapping[str, str], key: str) -> str:
@@ -247,7 +262,7 @@ def _sentence(cls: type[Settings], error: ValidationError, sources: Mapping[str,
     if isinstance(reason, Exception):
         return f"setting {key!r}{where}: {message}"
     value = plain(problem["input"])
-    if path == key:
+    if path == key or len(_kinds(field.annotation)) > 1:  # which of its kinds was meant is not known
         return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}"
     if problem["type"] == "extra_forbidden":
         inside = (

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 # Settings that many commands have, in the order in which people think of them: from what, to where, how much, how long.
 FIRST = (
-    "stages", "model", "models", "reward_model", "data", "prompts", "eval_data", "eval_prompts", "file", "kind", "project",
+    "stages", "model", "models", "reward", "data", "prompts", "eval_data", "eval_prompts", "file", "kind", "project",
     "store", "out", "batch_size", "samples", "learning_rate", "epochs", "max_steps", "max_length", "max_new_tokens",
 )  # fmt: skip
 
@@ -73,7 +73,7 @@ def type_name(field: FieldInfo) -> str:
 
 
 def _type_words(annotation: Any) -> str:
-    words = {
+    plain_words = {
         int: "integer",
         float: "number",
         bool: "true | false",
@@ -83,8 +83,8 @@ def _type_words(annotation: Any) -> str:
         NoneType: "null",
         Any: "anything",
     }
-    if annotation in words:
-        return words[annotation]
+    if annotation in plain_words:
+        return plain_words[annotation]
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " | ".join(str(choice) for choice in args)
@@ -94,7 +94,8 @@ def _type_words(annotation: Any) -> str:
         parts = [arg for arg in args if arg is not Ellipsis]
         if origin is tuple and len(args) == len(parts):
             return f"[{', '.join(_type_words(part) for part in parts)}]"
-        return f"list of {_type_words(parts[0])}"
+        words = _type_words(parts[0])
+        return f"list of ({words})" if " or " in words else f"list of {words}"
     if origin is dict:
         return f"map of {_type_words(args[0])} to {_type_words(args[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -1,18 +1,23 @@
-"""The settings of `eval`, `report` and `runs`."""
+"""The settings of `eval`, `eval overopt`, `report` and `runs`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import field_validator, model_validator
+
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.groups import (
     DeviceSettings,
     GeneratingSettings,
+    Reward,
     RowSettings,
     RunSettings,
     Source,
     run_folder,
 )
+
+FEWEST = 4  # responses to one prompt that say something of how they differ
 
 
 class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
@@ -29,13 +34,23 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
     prompts: Source = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
     judge: str = setting(
         "world",
-        "Who scores the responses: world (the embedded world's gold standard), a reward model, or python:MODULE:NAME.",
+        "Who scores the responses: world (the embedded world's gold standard), a reward model, formula:NAME, verify:NAME, or "
+        "python:MODULE:NAME.",
     )
     max_prompts: int = setting(
         300, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0
     )
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
+    diversity_samples: int = setting(
+        8,
+        "Responses to one prompt that are compared with each other, for unique_share and self_bleu: 4 or more; 0 = off.",
+        unit="responses",
+        ge=0,
+    )
+    diversity_prompts: int = setting(
+        16, "On so many of the prompts, in equal shares per task.", unit="prompts", everyday=False, ge=1
+    )
     documents: Source = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
     max_documents: int = setting(
         200, "At most so many held-out documents; 0 = all.", unit="documents", everyday=False, ge=0
@@ -57,6 +72,64 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
         changes_result=False,
         ge=1,
     )
+
+    @field_validator("diversity_samples")
+    @classmethod
+    def _enough(cls, samples: int) -> int:
+        if 0 < samples < FEWEST:
+            raise ValueError(
+                f"{samples} responses say little of how they vary: give {FEWEST} or more, or 0 to measure none"
+            )
+        return samples
+
+
+class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
+    """Draw a proxy reward and the gold standard against the distance from the reference."""
+
+    out: Path = run_folder("runs/overopt")
+    reference: str = setting(
+        ..., "Model that the KL is measured to, and that best-of-n draws from: a run folder or hub name."
+    )
+    proxy: Reward = setting(
+        ..., "Reward that is optimised, as training was given it: a reward model, another judge, or a mix."
+    )
+    gold: Reward = setting("world", "Judge that knows better: world, or any other (see proxy).")
+    prompts: Source = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
+    best_of: int = setting(
+        64,
+        "Responses of the reference to each prompt, for best-of-n with every n up to this; 0 = none.",
+        ge=0,
+    )
+    policies: list[str] = setting(
+        [], "Policies to measure: run folders (all checkpoints that they keep), or folders of models."
+    )
+    samples: int = setting(4, "Responses of each policy to each prompt.", unit="responses", ge=1)
+    max_prompts: int = setting(
+        100, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0
+    )
+    max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
+    temperature: float = setting(1.0, "Sampling temperature, as in training.", gt=0)
+    resamples: int = setting(
+        1000, "Bootstrap resamples of the prompts behind each interval.", everyday=False, ge=100
+    )
+    max_tokens: int = setting(
+        8192,
+        "Most tokens in one forward pass; changes memory and speed, never a number.",
+        unit="tokens",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+
+    @model_validator(mode="after")
+    def _something_to_draw(self) -> OveroptSettings:
+        if 0 < self.best_of < FEWEST:
+            raise ValueError(
+                f"best_of={self.best_of} makes no curve: give {FEWEST} or more, or 0 for policies alone"
+            )
+        if not self.best_of and not self.policies:
+            raise ValueError("best_of=0 and no policies leave nothing to measure: give one of them")
+        return self
 
 
 class ReportSettings(RunSettings):

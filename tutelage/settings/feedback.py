@@ -17,8 +17,8 @@ class LabelSettings(RunSettings):
     project: str = setting("main", "Project in the store whose responses are compared.")
     judge: str = setting(
         "world",
-        "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), a reward model, or "
-        "python:MODULE:NAME.",
+        "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), a reward model, "
+        "formula:NAME, verify:NAME, or python:MODULE:NAME.",
     )
     pairs_per_prompt: int = setting(
         3,

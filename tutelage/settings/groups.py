@@ -6,9 +6,12 @@ No torch anywhere in the settings: `--help` and mistakes in them must answer at 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from tutelage.settings.base import Settings, setting
+from tutelage.settings.judges import checked_reward
 
 
 def run_folder(default: str) -> Any:
@@ -80,6 +83,9 @@ class GeneratingSettings(Settings):
 
 Source = str | list[str]
 """Rows: a file, a glob, hub:OWNER/NAME, or a list of these, each with `*WEIGHT` behind it where it does not count once."""
+
+Reward = Annotated[str | list[str | dict[str, Any]], AfterValidator(checked_reward)]
+"""Who scores: a judge, or a list of judges that are mixed, each by its name or as {judge: NAME, weight: 0.5, ...}."""
 
 
 class ColumnSettings(Settings):

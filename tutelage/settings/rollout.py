@@ -1,30 +1,153 @@
-"""The settings of `sample`."""
+"""The settings of `sample` and `select`: what a model draws, and which of it is kept."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from tutelage.settings.base import setting
+from pydantic import AfterValidator, model_validator
+
+from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     DeviceSettings,
     GeneratingSettings,
     PlanSettings,
+    Reward,
     RowSettings,
     RunSettings,
     Source,
     run_folder,
 )
+from tutelage.settings.judges import checked_reward, read_parts, same_reward
+
+MaybeReward = Annotated[
+    str | list[str | dict[str, Any]],
+    AfterValidator(lambda reward: reward and checked_reward(reward)),
+]
+"""A reward, or "": none."""
 
 
-class SampleSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
-    """Sample responses to prompts, and record them in the store with where they came from."""
+class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
+    """What every command has in which a model answers prompts without learning."""
 
-    out: Path = run_folder("runs/sample")
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to sample from.")
     prompts: Source = setting(..., "Prompts: a file, a glob, or hub:OWNER/NAME.")
-    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    project: str = setting("main", "Project in the store that receives prompts and responses.")
     samples: int = setting(2, "Responses per prompt.", unit="responses", ge=1)
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
     max_prompts: int = setting(0, "Use only so many prompts, from the first; 0 = all.", unit="prompts", ge=0)
+
+    @property
+    def draws(self) -> int:
+        """Responses that are drawn for a prompt."""
+        return self.samples
+
+    @property
+    def scored_by(self) -> Any:
+        """The reward that scores them; "": none does."""
+        return ""
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What changes no score of a reward, such as a timeout, may change."""
+        if name == "reward" and before["reward"] and self.scored_by:
+            return None if same_reward(before["reward"], self.scored_by) else ""
+        return super().refuses(name, before, made)
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if not self.scored_by:
+            return self
+        if self.temperature == 0 and self.draws > 1:
+            raise ValueError(
+                "temperature=0 draws the same response every time, so there is nothing to choose from: set temperature=1"
+            )
+        if any(part.mix.normalise == "rank" for part in read_parts(self.scored_by)):
+            raise ValueError(
+                "normalise: rank compares the responses of one batch, and here batches are as memory has it: take zscore or none"
+            )
+        return self
+
+
+class SampleSettings(DrawingSettings):
+    """Sample responses to prompts, and record them in the store with where they came from."""
+
+    out: Path = run_folder("runs/sample")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    project: str = setting("main", "Project in the store that receives prompts and responses.")
+    best_of: int = setting(1, "Every response is the best of so many that are drawn.", unit="responses", ge=1)
+    reward: MaybeReward = setting(
+        "", "Who says which is best, with best_of: a reward model, another judge, or a list of judges."
+    )
+    missing_eos_score: float | None = setting(
+        -1.0,
+        "With best_of, the score of a response without an end, in units of the reward: a reward model's are standard "
+        "deviations; null: it is scored like any other.",
+        everyday=False,
+    )
+
+    @property
+    def draws(self) -> int:
+        """Responses that are drawn for a prompt, those that are not the best included."""
+        return self.samples * self.best_of
+
+    @property
+    def scored_by(self) -> Any:
+        """The reward that chooses; "": none is asked."""
+        return self.reward
+
+    @model_validator(mode="after")
+    def _best_by_a_reward(self) -> Self:
+        if self.best_of > 1 and not self.reward:
+            raise ValueError(
+                f"best_of={self.best_of} needs somebody who says which is best: add reward=runs/reward, say"
+            )
+        if self.reward and self.best_of == 1:
+            raise ValueError(
+                "reward says which of several is best, but best_of=1 draws one: set best_of=4, say"
+            )
+        return self
+
+
+CHOICE = ("keep", "threshold", "top_share", "select", "deduplicate", "keep_cut")
+"""What of `select` says which responses are kept, and not what is drawn."""
+
+
+class SelectSettings(DrawingSettings):
+    """Draw several responses to each prompt and write the best as demonstrations (rejection sampling)."""
+
+    from_checkpoints: ClassVar[bool] = False  # but from the responses that are there
+
+    out: Path = run_folder("runs/select")
+    reward: Reward = setting(
+        "runs/reward", "Who scores: a reward model's run folder, another judge, or a list of judges."
+    )
+    samples: int = setting(8, "Responses drawn per prompt.", unit="responses", ge=1)
+    keep: int = setting(1, "Responses kept of each prompt, the best; 0 = no limit.", unit="responses", ge=0)
+    threshold: float | None = setting(
+        None, "Keep only what scores at least this, in units of the reward; null = no limit.", unit="score"
+    )
+    top_share: float = setting(
+        1.0, "Keep at most this share of all that is drawn, the best; 1 = no limit.", unit="share", gt=0, le=1
+    )
+    select: Literal["best", "random"] = setting(
+        "best", "The best, or of each prompt as many by chance, which shows what choosing is worth."
+    )
+    deduplicate: bool = setting(True, "Equal responses to a prompt are kept once.", everyday=False)
+    keep_cut: bool = setting(
+        False, "Responses without an end may be kept too; sft trains no end on them.", everyday=False
+    )
+
+    @property
+    def scored_by(self) -> Any:
+        """The reward that scores what is drawn."""
+        return self.reward
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What is kept may change: it is chosen anew from the responses that are there."""
+        return None if name in CHOICE else super().refuses(name, before, made)
+
+    def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
+        """Whether something else is to be kept now."""
+        now = self.model_dump(mode="json")
+        return any(before.get(name) != now[name] for name in CHOICE)

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tutelage.settings.base import Made, setting
+from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
     CutSettings,
     DataSettings,
     DeviceSettings,
     FeedbackSettings,
-    GeneratingSettings,
     PlanSettings,
-    RowSettings,
     RunSettings,
     Source,
     run_folder,
@@ -197,12 +195,30 @@ class PretrainSettings(TrainSettings, DataSettings):
     )
 
 
+class MixSettings(Settings):
+    """Text that is trained on beside everything else, in the same updates."""
+
+    mix_data: Source = setting(
+        "",
+        "Pretraining text to mix into every update: a file, a glob, or hub:OWNER/NAME; empty: none.",
+        everyday=False,
+    )
+    mix_coef: float = setting(
+        1.0, "Weight of its loss (nats per token): gamma of PPO-ptx.", everyday=False, gt=0
+    )
+    mix_batch_size: int = setting(8, "Rows of text per update.", unit="rows", everyday=False, ge=1)
+    mix_length: int = setting(
+        512, "Longest row of text; documents are packed into rows.", unit="tokens", everyday=False, ge=2
+    )
+
+
 class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     """Fine-tune on demonstrations: the responses are trained, the prompts are not."""
 
     model: str = setting("runs/pretrain", "Run folder, checkpoint or hub model to start from.")
     data: Source = setting(
-        ..., "Demonstrations: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+        ...,
+        "Demonstrations: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/sft")
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
@@ -219,7 +235,8 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "runs/sft", "Run folder, checkpoint or hub model whose body the reward model starts from."
     )
     data: Source = setting(
-        "store:main", "Comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+        "store:main",
+        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/reward")
     batch_size: int = setting(64, "Pairs per step.", unit="pairs", ge=1)
@@ -231,6 +248,11 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         everyday=False,
         ge=0,
         lt=0.5,
+    )
+    previous: str = setting(
+        "",
+        "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",
+        everyday=False,
     )
     center_coef: float = setting(
         0.01,
@@ -254,98 +276,13 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     )
 
 
-class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings):
-    """What every on-policy command has."""
-
-    model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
-    reward_model: str = setting("runs/reward", "Run folder or checkpoint of the reward model.")
-    prompts: Source = setting(..., "Prompts to practise on: a file, a glob, or hub:OWNER/NAME.")
-    eval_prompts: Source = setting("", "Prompts for evaluation; empty skips it.")
-    batch_size: int = setting(64, "Prompts per step.", unit="prompts", ge=1)
-    samples: int = setting(1, "Responses per prompt and step.", unit="responses", ge=1)
-    max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
-    kl_coef: float = setting(
-        0.05, "Weight of the KL to the reference, in the reward.", unit="score per nat", ge=0
-    )
-    max_eval_prompts: int = setting(
-        128, "Use only so many evaluation prompts.", unit="prompts", everyday=False, ge=1
-    )
-    max_prompt_length: int = setting(
-        512, "Longer prompts are left out, and counted.", unit="tokens", everyday=False, ge=1
-    )
-    temperature: float = setting(
-        1.0, "Sampling temperature; all log-probabilities are taken at it.", everyday=False, gt=0
-    )
-    importance_cap: float = setting(
-        2.0,
-        "Where the sampler's probability of a token differs from the trainer's, its loss is weighed by their ratio, at most "
-        "this; 0 = no weights.",
-        everyday=False,
-        ge=0,
-    )
-    missing_eos_score: float = setting(
-        -1.0,
-        "Score of a response without an end, in standard deviations of the reward model's scores.",
-        everyday=False,
-    )
-
-
-class PPOSettings(RLSettings):
-    """Optimise the policy against the reward model with PPO and a critic."""
-
-    out: Path = run_folder("runs/ppo")
-    learning_rate: float = setting(3e-6, "Peak learning rate of AdamW.", gt=0)
-    epochs: float = setting(1.0, "Passes over the prompts.", unit="epochs", gt=0)
-    ppo_epochs: int = setting(4, "Passes over each step's rollouts.", unit="epochs", ge=1)
-    minibatches: int = setting(1, "Updates per pass.", unit="updates", everyday=False, ge=1)
-    micro_batch_tokens: int = setting(
-        8192,
-        "Tokens per forward pass; changes memory and speed, never a gradient. The first pass over rollouts that fit into one "
-        "is made only once.",
-        unit="tokens",
-        changes_result=False,
-        ge=1,
-    )
-    clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", everyday=False, gt=0, lt=1)
-    clip_high: float = setting(0.2, "The ratio is clipped at 1 + clip_high.", everyday=False, gt=0)
-    value_clip: float = setting(
-        0.2, "Values may move so far from the old ones before they are clipped.", everyday=False, gt=0
-    )
-    critic_learning_rate: float = setting(
-        0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0
-    )
-    entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", everyday=False, ge=0)
-    gamma: float = setting(1.0, "Discount.", everyday=False, ge=0, le=1)
-    gae_lambda: float = setting(
-        0.95, "Lambda of generalised advantage estimation.", everyday=False, ge=0, le=1
-    )
-    whiten_rewards: bool = setting(
-        False, "Scale token rewards to unit variance before the advantages.", everyday=False
-    )
-    kl_target: float = setting(
-        0.0,
-        "Adapt kl_coef towards this KL per response; 0 keeps it fixed.",
-        unit="nats",
-        everyday=False,
-        ge=0,
-    )
-    kl_horizon: float = setting(10000.0, "How slowly kl_coef adapts.", unit="episodes", everyday=False, gt=0)
-    max_approx_kl: float = setting(
-        0.03,
-        "End a step's passes early when the policy has moved further than this.",
-        unit="nats per token",
-        everyday=False,
-        gt=0,
-    )
-    adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", everyday=False, gt=0)
-
-
-class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings):
+class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings, MixSettings):
     """Optimise the policy on comparisons directly (DPO, sigmoid loss)."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
     data: Source = setting(
-        "store:main", "Comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3]."
+        "store:main",
+        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/dpo")
     batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)

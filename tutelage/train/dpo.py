@@ -27,6 +27,7 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.train import DPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
+from tutelage.train.mix import mixed
 from tutelage.train.reference import RowValues, reference_logprobs
 from tutelage.train.stage import agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
 
@@ -91,6 +92,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
     visited = rows_until(len(pairs.train), settings.batch_size, steps, settings.seed)
     algorithm = DPO(policy, pairs.train, reference(pairs.train, visited), settings)
+    both, place = mixed(algorithm, policy, tokenizer, settings, run, pairs.train.table.place)
     evaluation = None
     if held_out := pairs.held_out:
         ref = reference(held_out, range(len(held_out)))
@@ -102,7 +104,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
         evaluation = lambda: heldout_metrics(algorithm, batches(), settings, world)  # noqa: E731
     fit(
-        algorithm,
+        both,
         settings,
         world,
         run,
@@ -110,6 +112,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=tokenizer,
         evaluate=evaluation,
         best="max:eval_rewards/accuracies",
-        place=pairs.train.table.place,
+        place=place,
     )
     return export(run, policy, tokenizer, settings)

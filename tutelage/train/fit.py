@@ -28,6 +28,7 @@ from tutelage.settings.train import TrainSettings
 from tutelage.train.algorithm import Algorithm, Loss, Update
 from tutelage.train.optim import make_optimizer, set_rates
 from tutelage.train.totals import Counts, Sums, Totals, counts_of
+from tutelage.train.watch import Watch
 
 NAMED = 20  # rows in an error
 Evaluate = Callable[[], dict[str, float]]
@@ -52,9 +53,11 @@ def fit(
     Raises ValueError when an update would not be finite, OSError when a
     checkpoint cannot be written.
     """
+    run.note(parameters=_parameters(algorithm.trained))
     loop = _Loop(algorithm, settings, world, run, steps, place)
     best = settings.best or best
     state = loop.resume()
+    watch = Watch(run, settings)
     if settings.tensorboard:
         run.open_tensorboard(state.step)
     with run.progress(steps, run.lineage["command"], done=state.step) as bar:
@@ -69,12 +72,23 @@ def fit(
                 state.see(found, best)
                 run.log(found)
             line = run.commit(state.step)
+            watch.see(state.step, line)
             is_best = settings.load_best and state.best_step == state.step
             if state.step % settings.save_every == 0 or state.step == steps or is_best:
                 loop.save(tokenizer)
             bar.advance(status=f"loss {line['loss']:.4f}, {line['tokens_per_second']:,.0f} tokens/s")
+    watch.write()
     if settings.load_best and state.best_step is not None:
         loop.load(state.best_step)
+
+
+def _parameters(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """How many parameters the modules have that are trained, frozen ones under an adapter among them."""
+    return {
+        name: sum(p.numel() for p in module.parameters())
+        for name, module in modules.items()
+        if any(p.requires_grad for p in module.parameters())
+    }
 
 
 @dataclass

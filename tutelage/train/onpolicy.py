@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.reading.formats import First, read_prompts
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
-from tutelage.judges.calibration import Calibrated, Calibration
-from tutelage.judges.reward_model import RewardModelJudge
-from tutelage.models.loading import context_at, load_tokenizer, score_normalisation
+from tutelage.judges.build import build_judge
+from tutelage.judges.judge import Judge
+from tutelage.models.loading import context_at, load_tokenizer
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.models.setup import Setup
 from tutelage.parallel import World
@@ -22,7 +23,10 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
-from tutelage.settings.train import RLSettings
+from tutelage.settings.judges import paths_in
+from tutelage.settings.rl import RLSettings
+from tutelage.train.algorithm import Algorithm
+from tutelage.train.mix import mixed
 from tutelage.train.stage import setup_for, show_preflight, show_sides, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"
@@ -39,50 +43,62 @@ EVALUATED = (
 
 @dataclass(frozen=True)
 class OnPolicy:
-    """calibration: mean and spread of the judge's scores.  evaluate: None where there are no `eval_prompts`."""
+    """reward_models: those that the reward asks, by their folders.  evaluate: None where there are no `eval_prompts`."""
 
     setup: Setup
     policy: PolicyModule
     tokenizer: PreTrainedTokenizerBase
-    reward_model: ScalarModule
+    reward_models: dict[str, ScalarModule]
+    judge: Judge
     rollouts: Rollouts
-    calibration: Calibration
     steps: int
     evaluate: Callable[[], dict[str, float]] | None
     place: Callable[[int], Place | None]  # of a prompt, in its file
 
+    def with_text(
+        self, algorithm: Algorithm, settings: RLSettings, run: Run
+    ) -> tuple[Algorithm, Callable[[int], Place | None]]:
+        """The algorithm with the text that the settings mix in, and where its rows stand."""
+        updates = settings.inner_epochs * settings.minibatches
+        return mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
+
 
 def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     """Load what the settings name.  Raises ValueError for unusable inputs."""
-    policy_path, reward_path = result_folder(settings.model), result_folder(settings.reward_model)
-    named = {"model": policy_path, "reward_model": reward_path, "prompts": settings.prompts}
-    for name, path in named.items():
-        run.input(name, path)
+    policy_path = result_folder(settings.model)
+    models = [result_folder(path) for path in paths_in(settings.reward)]
+    costs = [] if settings.cost is None else [result_folder(path) for path in paths_in(settings.cost)]
+    run.input("model", policy_path)
+    for name, paths in (("reward", models), ("cost", costs)):
+        for number, path in enumerate(paths, 1):
+            run.input(name if len(paths) == 1 else f"{name} {number}", path)
+    run.input("prompts", settings.prompts)
     tokenizer = load_tokenizer(policy_path)
-    prompts, held_out = _prompts(settings, tokenizer, (policy_path, reward_path), run)
+    prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs), run)
     setup = setup_for(settings, world)
     policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
-    reward_model = setup.reward_model(reward_path, policy, policy_path)
-    if setup.lora_rank and not reward_model.adapted:
-        run.console.print(
-            "The reward model is no adapter on the policy's base: its weights take memory of their own."
-        )
-    calibration = Calibration(score_normalisation(reward_model))
-    judge = RewardModelJudge(
-        reward_model,
-        load_tokenizer(reward_path),
-        tokenizer,
-        world,
-        settings.micro_batch_tokens,
-        name=reward_path,
-    )
+    loaded: dict[str, ScalarModule] = {}
+
+    def load(path: str) -> ScalarModule:
+        folder = result_folder(path)
+        loaded[folder] = setup.reward_model(folder, policy, policy_path)
+        if setup.lora_rank and not loaded[folder].adapted:
+            run.console.print(
+                "The reward model is no adapter on the policy's base: its weights take memory of their own."
+            )
+        return loaded[folder]
+
+    def judge_of(spec: Any) -> Judge:
+        return build_judge(spec, world, tokenizer, settings.micro_batch_tokens, load)
+
+    judge = judge_of(settings.reward)
+    cost = None if settings.cost is None else judge_of(settings.cost)
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
-    calibrated = Calibrated(judge, calibration)
-    rollouts = Rollouts(policy, ref, calibrated, generator, prompts, settings, world, run.console)
+    rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost)
     steps = steps_for(settings, len(prompts), run)
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef) if held_out else None
     place = prompts.table.place
-    return OnPolicy(setup, policy, tokenizer, reward_model, rollouts, calibration, steps, evaluate, place)
+    return OnPolicy(setup, policy, tokenizer, loaded, judge, rollouts, steps, evaluate, place)
 
 
 def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> dict[str, float]:

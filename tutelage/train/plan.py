@@ -25,18 +25,18 @@ from tutelage.models.memory import Taken
 from tutelage.models.rehearsal import Part, Role, Shape, Way, measure
 from tutelage.models.tiny import tiny_config
 from tutelage.parallel import World
+from tutelage.rollout.drawing import GROUP
 from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
-from tutelage.rollout.sample import GROUP
 from tutelage.runs import result_folder
 from tutelage.settings.groups import PlanSettings
-from tutelage.settings.rollout import SampleSettings
+from tutelage.settings.judges import paths_in
+from tutelage.settings.rl import PPOSettings, RLSettings
+from tutelage.settings.rollout import DrawingSettings
 from tutelage.settings.train import (
     DPOSettings,
     LoraSettings,
-    PPOSettings,
     PretrainSettings,
     RewardSettings,
-    RLSettings,
     SFTSettings,
     TrainSettings,
 )
@@ -117,31 +117,50 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     start = result_folder(settings.model)  # type: ignore[attr-defined]
     if isinstance(settings, RewardSettings):
         return [Role("reward model", start, "scores", **own)]
-    if isinstance(settings, SampleSettings):
-        return [Role("policy", start, dtype=arithmetic)]
+    if isinstance(settings, DrawingSettings):
+        return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
     found = [Role("policy", start, **own)]
     if isinstance(settings, RLSettings):
         found += _around(settings, start, arithmetic, own)
     return found
 
 
+def _scoring(settings: DrawingSettings, arithmetic: torch.dtype) -> list[Role]:
+    """The reward models that say which responses are best."""
+    models = [result_folder(path) for path in paths_in(settings.scored_by)] if settings.scored_by else []
+    return [
+        Role(
+            "reward model" if len(models) == 1 else f"reward model {number}", path, "scores", dtype=arithmetic
+        )
+        for number, path in enumerate(models, 1)
+    ]
+
+
 def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict[str, Any]) -> list[Role]:
     """What stands around a policy that learns by practising; with adapters frozen weights are shared."""
-    judge = result_folder(settings.reward_model)
-    if settings.lora_rank:
-        adapter = read_adapter(Path(judge).parent / "adapter")
+    models = [result_folder(path) for path in paths_in(settings.reward)]
+    found: list[Role] = []
+    if isinstance(settings, PPOSettings):
+        found.append(_critic(settings, start, models, own))
+    if not settings.lora_rank:
+        found.append(Role("reference", start))
+    for number, path in enumerate(models, 1):
+        adapter = read_adapter(Path(path).parent / "adapter") if settings.lora_rank else None
+        name = "reward model" if len(models) == 1 else f"reward model {number}"
         base = "policy" if adapter and adapter.is_on(start) else ""
-        return [
-            Role("critic", judge, "values", beside="reward model", **own),
-            Role("reward model", judge, "scores", dtype=arithmetic, beside=base),
-        ]
-    found = [
-        Role("critic", judge, "values", **own),
-        Role("reference", start),
-        Role("reward model", judge, "scores", dtype=arithmetic),
-    ]
-    copied = arithmetic != torch.float32
+        found.append(Role(name, path, "scores", dtype=arithmetic, beside=base))
+    copied = not settings.lora_rank and arithmetic != torch.float32
     return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
+
+
+def _critic(settings: PPOSettings, start: str, models: Sequence[str], own: dict[str, Any]) -> Role:
+    """As `ppo.make_critic` chooses it, taking for granted that a reward model reads the policy's tokens."""
+    from_policy = settings.critic == "policy" or (settings.critic == "auto" and not models)
+    if from_policy:
+        return Role("critic", start, "values", beside="policy" if settings.lora_rank else "", **own)
+    path = models[0] if settings.critic == "auto" else result_folder(settings.critic)
+    beside = "reward model" if settings.lora_rank and len(models) == 1 else ""
+    return Role("critic", path, "values", beside=beside, **own)
 
 
 def _start(settings: PretrainSettings) -> Source:
@@ -161,9 +180,9 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
     if isinstance(settings, RLSettings):
         length = settings.max_prompt_length + settings.max_new_tokens
         units = settings.batch_size * settings.samples
-        units = -(-units // settings.minibatches) if isinstance(settings, PPOSettings) else units
+        units = -(-units // settings.minibatches)
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
-    if isinstance(settings, SampleSettings):
+    if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
     assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings)
     length = _within(settings.max_length, source)
@@ -209,8 +228,8 @@ def _plan(
 
 def _generation(settings: PlanSettings, part: Part, device_type: str, free: float) -> float:
     """Keys, values and logits of the responses that are written at once."""
-    if isinstance(settings, SampleSettings):
-        wanted, columns = settings.samples * GROUP, PROMPT + settings.max_new_tokens
+    if isinstance(settings, DrawingSettings):
+        wanted, columns = settings.draws * GROUP, PROMPT + settings.max_new_tokens
     elif isinstance(settings, RLSettings):
         wanted = settings.batch_size * settings.samples
         columns = settings.max_prompt_length + settings.max_new_tokens

@@ -16,29 +16,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.judges.calibration import Calibration
-from tutelage.models.loading import load_tokenizer, same_tokenizer
+from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
+from tutelage.models.lora import share_frozen
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.ops.advantages import gae
-from tutelage.ops.kl import k2
-from tutelage.ops.losses import clipped_policy, clipped_value
+from tutelage.ops.losses import clipped_value
 from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, whiten
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
 from tutelage.runs import Run, result_folder
-from tutelage.seeds import rng
-from tutelage.settings.train import PPOSettings as Settings
+from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import BEST, on_policy
+from tutelage.train.onpolicy import BEST, OnPolicy, on_policy
+from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
 from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
@@ -69,56 +68,32 @@ class PPO:
         world: World,
         log: Log,
     ) -> None:
-        self._controller = KLController(settings.kl_coef, settings.kl_target, settings.kl_horizon)
+        self._controller = KLController(settings)
         self.trained: dict[str, nn.Module] = {
             "policy": policy,
             "critic": critic.model,
             "kl_controller": self._controller,
-            "calibration": critic.calibration,
+            **rollouts.kept,
         }
         self._policy, self._critic, self._rollouts = policy, critic, rollouts
         self._settings, self._world, self._log = settings, world, log
 
     def batches(self, step: int) -> Updates:
-        """Rollouts of the current policy, `ppo_epochs` times, in `minibatches` parts; fewer when it has moved too far."""
-        settings = self._settings
+        """Rollouts of the current policy with advantages and returns, as often as `inner_epochs` says."""
         batch, first = self._collect(step)
-        for epoch in range(settings.ppo_epochs):
-            order = rng(settings.seed, "minibatches", step, epoch).permutation(len(batch))
-            for part in np.array_split(order, settings.minibatches):
-                update = batch if settings.minibatches == 1 else batch.take(part.tolist())
-                moved = yield [update.with_fields(**first)]
-                first = {}
-                if moved["policy/approxkl_avg"] > settings.max_approx_kl:
-                    return
+        yield from passes(batch, first, self._settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
-        """Clipped policy loss, clipped value loss, entropy bonus: means over response tokens."""
+        """Clipped policy loss, clipped value loss: means over response tokens."""
         settings, mask, known = self._settings, batch.loss_mask, batch.per_token
-        logprobs, entropy, values = self._now(batch)
-        log_ratio = logprobs - known["old_logprobs"]
-        policy_loss, clipped = clipped_policy(
-            logprobs,
-            known["old_logprobs"],
-            known["advantages"],
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-        )
+        logprobs = policy_now(self._policy, batch, settings)
+        values = known["now/values"] if "now/values" in known else self._critic.values(batch)
+        terms, metrics = policy_terms(batch, logprobs, settings, Objective(), 0.0)
         value_loss = clipped_value(values, known["values"], known["returns"], clip=settings.value_clip)
-        terms = {
-            "policy": Term(masked_sum(policy_loss * known["importance"], mask), "tokens"),
-            "value": Term(masked_sum(value_loss, mask), "tokens"),
-        }
-        if entropy is not None:
-            terms["entropy"] = Term(masked_sum(entropy, mask), "tokens", -settings.entropy_coef)
-        metrics = {
-            "policy/approxkl_avg": k2(log_ratio),
-            "policy/clipfrac_avg": clipped.float(),
-            "val/clipfrac_avg": ((values - known["values"]).abs() > settings.value_clip).float(),
-            "val/ratio": log_ratio.exp(),
-        }
-        sums = {name: Sum(masked_sum(value.detach(), mask), "tokens") for name, value in metrics.items()}
-        return Loss(terms, sums)
+        terms["value"] = Term(masked_sum(value_loss, mask), "tokens")
+        far = ((values - known["values"]).abs() > settings.value_clip).float()
+        metrics["val/clipfrac_avg"] = Sum(masked_sum(far, mask), "tokens")
+        return Loss(terms, metrics)
 
     def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]]:
         """The step's rollouts with advantages and returns; and what the first update may take over, where that is about all
@@ -145,8 +120,8 @@ class PPO:
     def _advantages(self, experience: Experience, values: Tensor, kl_coef: float) -> tuple[Tensor, Tensor]:
         """Whitened advantages and returns, float32 [N]."""
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
-        log_ratio = experience.log_ratio[mask]
-        rewards = token_rewards(log_ratio, experience.scores, lengths, kl_coef, settings.whiten_rewards)
+        charged = charges(experience, kl_coef, settings.entropy_coef)
+        rewards = token_rewards(charged, experience.token_scores, lengths, settings.whiten_rewards)
         real = mask_from_lengths(lengths).to(values.device)
         advantages, returns = gae(
             rewards, pad(values[mask], lengths), real, gamma=settings.gamma, gae_lambda=settings.gae_lambda
@@ -154,15 +129,6 @@ class PPO:
         flat = (unpad(whiten(advantages, real), lengths), unpad(returns, lengths))
         spread = [torch.zeros_like(values).masked_scatter(mask, value) for value in flat]
         return spread[0], spread[1]
-
-    def _now(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(log-probabilities, entropies or None, values) as they are now; from the batch where it brings them along."""
-        known, settings = batch.per_token, self._settings
-        if "now/values" in known:
-            return known["now/logprobs"], known.get("now/entropy"), known["now/values"]
-        wanted = settings.entropy_coef > 0
-        policy = self._policy(batch, settings.temperature, wanted)
-        return policy.logprobs, policy.entropy, self._critic.values(batch)
 
     def _old_values(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:
         """float32 [N]: the critic's values before the update; and, with the policy's live forward, its own."""
@@ -172,22 +138,17 @@ class PPO:
             return forward_pass(critic.model, critic.values, batch, "tokens", limit, self._world), {}
         with self._world.autocast():
             values = critic.values(batch)
-        first = {"now/logprobs": live.logprobs, "now/values": values}
-        return values.detach(), first if live.entropy is None else {**first, "now/entropy": live.entropy}
+        return values.detach(), {**experience.live_fields, "now/values": values}
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
-    start, reward_path = on_policy(settings, world, run), result_folder(settings.reward_model)
-    if not same_tokenizer(start.tokenizer, load_tokenizer(reward_path)):
-        raise ValueError(
-            f"the critic starts from the reward model {reward_path} and must read the policy's tokens, but its tokenizer "
-            f"differs from that of {settings.model}: train the reward model from the same base."
-        )
-    policy_path = result_folder(settings.model)
-    model = start.setup.critic(reward_path, start.policy, policy_path, start.reward_model)
-    critic = Critic(model, start.calibration)
-    algorithm = PPO(start.policy, critic, start.rollouts, settings, world, run.log)
+    start = on_policy(settings, world, run)
+    algorithm, place = start.with_text(
+        PPO(start.policy, make_critic(settings, start), start.rollouts, settings, world, run.log),
+        settings,
+        run,
+    )
     fit(
         algorithm,
         settings,
@@ -197,6 +158,35 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tokenizer=start.tokenizer,
         evaluate=start.evaluate,
         best=BEST,
-        place=start.place,
+        place=place,
     )
     return export(run, start.policy, start.tokenizer, settings)
+
+
+def make_critic(settings: Settings, start: OnPolicy) -> Critic:
+    """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
+    readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
+    chosen = settings.critic
+    if chosen == "auto":
+        chosen = readers[0] if readers else "policy"
+    policy_path = result_folder(settings.model)
+    if chosen == "policy":
+        model = start.setup.scalar(policy_path, start.tokenizer)
+        with torch.no_grad():
+            model.head.weight.zero_()
+            if model.head.bias is not None:
+                model.head.bias.zero_()
+        return Critic(share_frozen(start.policy, model), Calibration((0.0, 1.0)))
+    path = result_folder(chosen)
+    if not same_tokenizer(start.tokenizer, load_tokenizer(path)):
+        raise ValueError(
+            f"the critic starts from {path} and must read the policy's tokens, but its tokenizer differs from that of "
+            f"{settings.model}: take a reward model that was trained from the same base, or critic=policy."
+        )
+    model = start.setup.critic(path, start.policy, policy_path, start.reward_models.get(path))
+    state = (
+        start.judge.state
+    )  # of a single reward model: its units are those of the scores, perhaps yet to be measured
+    if path in start.reward_models and isinstance(state, Calibration):
+        return Critic(model, state)
+    return Critic(model, Calibration(score_normalisation(model)))

@@ -21,7 +21,7 @@ from tutelage.data.order import rows_for_step
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
-from tutelage.evals.rows import to_json
+from tutelage.evals.rows import Row, to_json
 from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
@@ -30,7 +30,7 @@ from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
-from tutelage.records import place_json
+from tutelage.records import Comparison, place_json
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
@@ -110,6 +110,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the reward model; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     start = result_folder(settings.model)
     run.input("model", start)
+    if settings.previous:
+        run.input("previous", result_folder(settings.previous))
     tokenizer = load_tokenizer(start)
     model = setup_for(settings, world).scalar(start, tokenizer)
     pairs = prepare_pairs(settings, tokenizer, model, run)
@@ -143,11 +145,13 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
-        report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run)
+        report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run, settings, world)
+    elif settings.previous:
+        run.console.print("No pairs are held out, so that there is nothing to compare `previous` on.")
     return export(run, model, tokenizer, settings)
 
 
-def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
+def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run, settings: Settings, world: World) -> None:
     """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  scores: [P, 2]."""
     table = pairs.held_out.table
     figures = reward_model_figures.evaluate(
@@ -160,6 +164,9 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
         clusters=[comparison.prompt.id for comparison in pairs.comparisons],
     )
     figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
+    figures += reward_model_figures.by_project("reward", pairs.comparisons, scores)
+    if settings.previous:
+        figures += _previous(pairs.comparisons, settings, world)
     run.write_json("results.json", to_json(figures))
     if run.leads:
         lines = (
@@ -173,3 +180,11 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run) -> None:
     run.console.print(
         f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."
     )
+
+
+def _previous(comparisons: Sequence[Comparison], settings: Settings, world: World) -> list[Row]:
+    """What the reward model of the round before makes of the same pairs."""
+    judge = build_judge(settings.previous, world, max_tokens=settings.micro_batch_tokens)
+    scores = reward_model_figures.scores_by(judge, comparisons)
+    assert scores is not None, "a reward model applies to every prompt"
+    return reward_model_figures.accuracies("reward", comparisons, scores, "accuracy_previous")

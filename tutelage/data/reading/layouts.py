@@ -229,10 +229,14 @@ def _prompt(cells: Cells, content: Content, tools: tuple[Tool, ...]) -> Prompt:
 
 
 def _reference(cells: Cells) -> dict[str, Any] | None:
+    """What a response is graded by: an object as it is, one answer as {"answer": it}, several as {"answers": them}."""
     if not cells.has("reference"):
         return None
-    value = parsed(cells.get("reference"), "{", "[")
-    if isinstance(value, str) and value.strip():
+    given = cells.get("reference")
+    value = parsed(given, "{", "[")
+    if isinstance(given, str) and isinstance(value, list) and not all(isinstance(one, str) for one in value):
+        value = given  # "[0, 1]" is an interval, or a point, not two answers
+    if isinstance(value, int | float) or (isinstance(value, str) and value.strip()):
         return {"answer": value}
     if isinstance(value, list) and value:
         return {"answers": value}

@@ -1,4 +1,4 @@
-"""`data=store:PROJECT`: rows for trainers from the store, where a file name could stand."""
+"""`data=store:PROJECT`, or a list of them: rows for trainers from the store, where file names could stand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
 
 from tutelage.feedback.training.consensus import comparisons_by_skill
-from tutelage.records import Comparison, Demonstration
+from tutelage.records import Comparison, Demonstration, Place
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
 from tutelage.store.rows import is_held_out
@@ -26,9 +26,28 @@ PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
 
 
-def is_store_source(data: object) -> TypeGuard[str]:
-    """Whether a `data=` value names a project in the store instead of files."""
+def is_store_source(data: object) -> TypeGuard[str | list[str]]:
+    """Whether a `data=` value names a project in the store, or several of them in a list, instead of files.
+
+    Raises ValueError for a list of both.
+    """
+    if isinstance(data, list) and any(map(is_store_source, data)):
+        file = next((part for part in data if not is_store_source(part)), None)
+        if file is not None:
+            raise ValueError(
+                f"data mixes the store with {file}: export the project with `feedback export`, and list files only."
+            )
+        return True
     return isinstance(data, str) and data.startswith(PREFIX)
+
+
+def projects_of(source: str | list[str]) -> list[str]:
+    """The parts of a source in the store, each `store:PROJECT`.  Raises ValueError for one that stands there twice."""
+    parts = [source] if isinstance(source, str) else source
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice:
+        raise ValueError(f"data has {twice} twice: a project counts once, so leave the other out.")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ def votes_by(
 
 
 def comparisons_from(
-    source: str,
+    source: str | list[str],
     store: str | Path,
     aggregation: Aggregation = "auto",
     ties: Ties = "keep",
@@ -106,9 +125,15 @@ def comparisons_from(
 ) -> StoreRows[Comparison]:
     """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated.
 
-    `annotators`: as `votes_by`; none given are all.  Raises ValueError when the store does not exist, the project is
+    Those of several projects stand one behind the other, each with its project as its place.  `annotators`: as `votes_by`;
+    none given are all.  Raises ValueError when the store does not exist, the project is
     not in it, or nothing in it can be trained on (yet).
     """
+    if isinstance(source, list):
+        parts = projects_of(source)
+        return _joined(
+            parts, [comparisons_from(part, store, aggregation, ties, annotators) for part in parts]
+        )
     with _open(source, store) as (opened, project):
         pairs = opened.voted_pairs(project)
         if pairs and annotators:
@@ -127,11 +152,14 @@ def comparisons_from(
     return found
 
 
-def demonstrations_from(source: str, store: str | Path) -> StoreRows[Demonstration]:
-    """The demonstrations and rewrites that people wrote in `store:PROJECT`.
+def demonstrations_from(source: str | list[str], store: str | Path) -> StoreRows[Demonstration]:
+    """The demonstrations and rewrites that people wrote in `store:PROJECT`, or in several.
 
     Raises ValueError when the store does not exist, the project is not in it, or nothing in it can be trained on (yet).
     """
+    if isinstance(source, list):
+        parts = projects_of(source)
+        return _joined(parts, [demonstrations_from(part, store) for part in parts])
     with _open(source, store) as (opened, project):
         written = opened.written(project)
     found: StoreRows[Demonstration] = _sorted_out(
@@ -140,6 +168,22 @@ def demonstrations_from(source: str, store: str | Path) -> StoreRows[Demonstrati
     nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
     _require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
     return found
+
+
+def _joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
+    """The rows of several projects, each with its place; a prompt that one of them holds out is held out of all."""
+
+    def placed(rows: Sequence[R], part: str) -> list[R]:
+        return [replace(row, place=Place(part, number, "row")) for number, row in enumerate(rows, 1)]
+
+    train = [row for part, one in zip(parts, found, strict=True) for row in placed(one.train, part)]
+    held_out = [row for part, one in zip(parts, found, strict=True) for row in placed(one.held_out, part)]
+    prompts = {row.prompt.id for row in held_out}
+    held_out += [row for row in train if row.prompt.id in prompts]
+    left_out: Counter[str] = Counter()
+    for one in found:
+        left_out.update(one.left_out)
+    return StoreRows([row for row in train if row.prompt.id not in prompts], held_out, dict(left_out))
 
 
 def _require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
@@ -159,7 +203,7 @@ def _require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
 
 
 def comparisons_digest(
-    source: str,
+    source: str | list[str],
     store: str | Path,
     aggregation: Aggregation = "auto",
     ties: Ties = "keep",
@@ -171,7 +215,7 @@ def comparisons_digest(
     return None
 
 
-def demonstrations_digest(source: str, store: str | Path) -> str | None:
+def demonstrations_digest(source: str | list[str], store: str | Path) -> str | None:
     """The `digest` of what `demonstrations_from` returns; None where it would raise."""
     with suppress(ValueError):
         return demonstrations_from(source, store).digest

@@ -1,0 +1,90 @@
+"""Diversity against counts by hand, against all draws, and at both of its ends."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.evals.synthetic import response
+from tutelage import statistics
+from tutelage.evals import diversity
+from tutelage.evals.rows import Row
+from tutelage.records import Prompt, Response
+
+
+def value(rows: list[Row], metric: str, model: str = "m", task: str = "all") -> float | None:
+    (found,) = [row for row in rows if (row.model, row.metric, row.task) == (model, metric, task)]
+    return found.value
+
+
+@given(st.text("abc", min_size=1, max_size=7), st.data())
+def test_distinct_is_the_mean_over_all_draws(grams: str, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, len(grams)))
+    draws = [len(set(draw)) / size for draw in itertools.combinations(grams, size)]
+    assert statistics.distinct(grams, size) == pytest.approx(sum(draws) / len(draws))
+
+
+def test_distinct_does_not_depend_on_how_much_was_written() -> None:
+    """The same words in the same shares, ten times as many: as varied as before.  Counted all together they are not."""
+    asked = [Prompt(str(i)) for i in range(20)]
+    short = [response(p, " ".join(f"w{(7 * i + k) % 50}" for k in range(10))) for i, p in enumerate(asked)]
+    long = [response(p, " ".join([r.text] * 10)) for p, r in zip(asked, short, strict=True)]
+    rows = diversity.distinct_rows({"m": short, "long": long})
+    assert value(rows, "distinct_1") == pytest.approx(50 / 200)  # counted
+    # Counted all together it would be 50 / 2000.
+    assert value(rows, "distinct_1", "long") == pytest.approx(0.25, abs=0.01)
+    assert {row.n for row in rows if row.metric == "distinct_1"} == {200}
+
+
+def test_without_words_there_is_no_distinct() -> None:
+    asked = Prompt("q")
+    rows = diversity.distinct_rows({"m": [response(asked, "")], "o": [response(asked, "some words")]})
+    assert {row.value for row in rows} == {None}
+
+
+def test_bleu_by_hand() -> None:
+    text = ["the", "cat", "sat", "on", "the", "mat"]
+    # "the" twice, of which the reference has one: 5 of 6 words; 3 of 5 pairs; 2 of 4 triples; 1 of 3 runs of four.
+    reference = ["the", "cat", "sat", "on", "a", "mat"]
+    assert diversity.bleu(text, [reference]) == pytest.approx((5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
+    # Clipped by the reference that has most of an n-gram, each on its own: here everything is found in one of two.
+    assert diversity.bleu(["a", "b", "c", "d", "e"], [["a", "b", "c", "d"], ["b", "c", "d", "e"]]) == 1.0
+    # Shorter than the nearest reference by one of six words: exp(1 - 6 / 5).
+    assert diversity.bleu(text[:5], [text]) == pytest.approx(math.exp(-0.2))
+    assert diversity.bleu(["yes"], [["yes"]]) == 1.0 and diversity.bleu(["yes"], []) == 0.0
+    assert diversity.bleu([], [[], ["a"]]) == 1.0 and diversity.bleu([], [["a"]]) == 0.0
+
+
+def samples(texts: list[str], prompt: str = "q") -> list[Response]:
+    return [response(Prompt(prompt), text) for text in texts]
+
+
+def test_siblings_that_are_all_alike_and_that_share_nothing() -> None:
+    alike = diversity.sibling_rows("m", samples(["one two three four five"] * 8), resamples=100)
+    assert value(alike, "unique_share") == 1 / 8 and value(alike, "self_bleu") == 1.0
+    apart = [" ".join(f"w{i}x{k}" for k in range(6)) for i in range(8)]
+    rows = diversity.sibling_rows("m", samples(apart), resamples=100)
+    assert value(rows, "unique_share") == 1.0 and value(rows, "self_bleu") == 0.0
+
+
+def test_siblings_are_compared_within_their_prompt_only() -> None:
+    texts = ["one two three four five", "six seven eight nine ten"]
+    mixed = [*samples(texts, "p"), *samples(texts, "q")]
+    rows = diversity.sibling_rows("m", mixed, resamples=100)
+    assert value(rows, "self_bleu") == 0.0 and value(rows, "unique_share") == 1.0
+    assert value(diversity.sibling_rows("m", mixed[::-1], resamples=100), "self_bleu") == 0.0
+
+
+def test_entropy_is_the_mean_surprise() -> None:
+    asked = [Prompt("a"), Prompt("b")]
+    found = [
+        Response(asked[0], "x", (1,), (2, 3), (-1.0, -2.0), "eos"),
+        Response(asked[1], "y", (1,), (2,), (-0.5,), "eos"),
+    ]
+    rows = diversity.entropy_rows("m", found, resamples=100)
+    assert value(rows, "entropy") == pytest.approx(3.5 / 3)
+    assert value(rows, "entropy_response") == pytest.approx(3.5 / 2)

@@ -1,0 +1,326 @@
+"""What makes one method of the REINFORCE family another: the four choices, the presets, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from tests.oracle import BETA, SEQUENCES, TabularPolicy, divergence
+from tests.train.making import CPU, make_model, make_tokenizer
+from tests.train.test_oracle import WORLD, distance, run_reinforce
+from tutelage.data.batch import TokenBatch
+from tutelage.data.responses import response_batch
+from tutelage.judges.judge import Judge
+from tutelage.launch import launch
+from tutelage.models.loading import load_scalar, save
+from tutelage.records import Prompt, Response, Score
+from tutelage.resume import read_metrics
+from tutelage.settings.base import load, to_yaml
+from tutelage.settings.presets import PRESETS
+from tutelage.settings.rl import KL, WRONG_KL, Clip, PPOSettings, Reduction, ReinforceSettings
+from tutelage.train.fit import accumulate
+from tutelage.train.policy_update import Objective, policy_terms
+from tutelage.train.reinforce import Reinforce, explain
+
+LENGTHS = (3, 1, 5)
+MULTIPLIER = 0.7592431347
+ADVANTAGES = (1.0, -2.0, 0.5)
+
+
+def settings_for(**changes: Any) -> ReinforceSettings:
+    return ReinforceSettings(**{"prompts": "-", "max_new_tokens": 8, "max_approx_kl": 10.0, **changes})
+
+
+def a_batch() -> TokenBatch:
+    """Three ragged responses of two-token prompts; old log-probabilities -1, the reference's -1.5."""
+    rows = [
+        Response(Prompt(f"p{n}"), "", (1, 2), tuple(range(3, 3 + n)), (-1.0,) * n, "eos") for n in LENGTHS
+    ]
+    batch = response_batch(rows, range(len(rows)))
+    each = torch.cat([torch.full((n + 2,), a) for n, a in zip(LENGTHS, ADVANTAGES, strict=True)])
+    on = batch.loss_mask.float()
+    return batch.with_fields(
+        old_logprobs=-on, ref_logprobs=-1.5 * on, advantages=each * on, importance=torch.ones_like(on)
+    )
+
+
+def gradient(objective: Objective, moved: float = 0.0, **changes: Any) -> tuple[float, Tensor]:
+    """(loss, its gradient by every response token's log-probability), divided as `fit` divides it."""
+    batch = a_batch()
+    logprobs = (batch.per_token["old_logprobs"] + moved * batch.loss_mask).requires_grad_()
+    terms, _ = policy_terms(batch, logprobs, settings_for(**changes), objective, kl_coef=0.1)
+    loss = sum(term.sum * term.weight / batch.units()[term.per] for term in terms.values())
+    loss.backward()
+    assert not logprobs.grad[~batch.loss_mask].any()
+    return float(loss), logprobs.grad[batch.loss_mask]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "weights"),
+    [
+        ("token-mean", [1 / 9, 1 / 9, 1 / 9]),
+        ("sequence-sum", [1 / 3, 1 / 3, 1 / 3]),
+        ("sequence-mean", [1 / 9, 1 / 3, 1 / 15]),
+        ("constant", [1 / 24, 1 / 24, 1 / 24]),
+    ],
+)
+@pytest.mark.parametrize("clip", get_args(Clip))
+def test_what_a_token_weighs(reduction: str, weights: list[float], clip: str) -> None:
+    """Where the policy has not moved the clips agree: minus the advantage of the response, times the reduction's weight."""
+    _, found = gradient(Objective(clip, reduction))
+    expected = [-a * w for n, a, w in zip(LENGTHS, ADVANTAGES, weights, strict=True) for _ in range(n)]
+    assert found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("clip", "moved", "clipped"),
+    [
+        ("token", 0.1, (False, False, False)),
+        ("token", 0.25, (True, False, True)),
+        ("sequence", 0.1, (True, False, True)),  # the products are e^.3, e^.1 and e^.5
+        ("sequence-mean", 0.1, (False, False, False)),
+        ("sequence-mean", 0.25, (True, False, True)),
+        ("none", 0.25, (False, False, False)),
+        ("token", -0.3, (False, True, False)),
+    ],
+)
+def test_where_the_clips_hold(clip: str, moved: float, clipped: tuple[bool, ...]) -> None:
+    """Every token's log-probability has moved by as much; above 1.2 good responses are held, below .8 the bad one."""
+    _, found = gradient(Objective(clip, "sequence-sum"), moved)
+    held = [bool(part.eq(0).all()) for part in found.split(LENGTHS)]
+    assert tuple(held) == clipped
+
+
+@pytest.mark.parametrize(("kl", "slope"), [("k1", 1.0), ("k2", 0.5), ("k3", 1 - math.exp(-0.5))])
+def test_the_kl_in_the_loss(kl: str, slope: float) -> None:
+    """Beside the policy's, a gradient of kl_coef times the estimator's slope at log policy - log reference = .5."""
+    for reduction in get_args(Reduction):
+        _, plain = gradient(Objective("token", reduction))
+        _, found = gradient(Objective("token", reduction, kl))
+        weight = -plain / torch.cat([torch.full((n,), a) for n, a in zip(LENGTHS, ADVANTAGES, strict=True)])
+        assert (found - plain).tolist() == pytest.approx((0.1 * slope * weight).tolist(), abs=1e-7)
+
+
+@pytest.mark.parametrize("changes", [{}, {"reduction": "sequence-mean", "clip": "sequence", "kl": "k2-loss"}])
+def test_no_gradient_depends_on_the_micro_batch(changes: dict[str, Any]) -> None:
+    tokenizer = make_tokenizer()
+    found = []
+    for tokens in (4096, 8):
+        settings = settings_for(micro_batch_tokens=tokens, **changes)
+        model = make_model(tokenizer)
+        algorithm = Reinforce(model, SimpleNamespace(kept={}), settings, lambda _: None)  # type: ignore[arg-type]
+        accumulate(algorithm, [a_batch()], tokens, CPU)
+        found.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    for name, one in found[0].items():
+        torch.testing.assert_close(one, found[1][name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_what_it_says_and_what_is_given_goes_before(preset: str) -> None:
+    by_name = ReinforceSettings(prompts="-", preset=preset)  # type: ignore[arg-type]
+    assert {name: getattr(by_name, name) for name in PRESETS[preset]} == {
+        name: value for name, (value, _) in PRESETS[preset].items()
+    }
+    own = load(ReinforceSettings, ["prompts=-", f"preset={preset}", "samples=5", "kl_coef=0.3"])
+    assert (own.samples, own.kl_coef) == (5, 0.3) and own.advantage == by_name.advantage
+
+
+def test_what_is_written_down_reads_back_the_same(tmp_path: Path) -> None:
+    first = load(ReinforceSettings, ["prompts=-", "preset=grpo", "advantage=group"])
+    (tmp_path / "settings.yaml").write_text(to_yaml(first))
+    assert load(ReinforceSettings, [str(tmp_path / "settings.yaml")]) == first
+
+
+def test_it_says_what_a_preset_set_and_what_misses_the_optimum() -> None:
+    console = Console(width=200, file=StringIO(), record=True)
+    explain(settings_for(preset="grpo", samples=3), console)
+    said = console.export_text()
+    assert "preset=grpo: kl_coef=0.04: Shao et al. 2024" in said and "samples=8 (here 3)" in said
+    assert "kl=k3-loss misses the optimum" in said
+    quiet = Console(width=200, file=StringIO(), record=True)
+    explain(settings_for(), quiet)
+    assert quiet.export_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"samples": 1},
+            "advantage=leave-one-out compares a prompt's responses, of which samples=1 gives one",
+        ),
+        ({"samples": 1, "advantage": "group-std"}, "set samples=2 or more, or advantage=batch"),
+        ({"clip": "none", "inner_epochs": 2}, "clip=none is right for one update per step only"),
+        ({"clip": "none", "minibatches": 3}, "minibatches=3 make 3: set clip=token"),
+        ({"clip": "sequence", "credit": "tokens"}, "clip=sequence has one ratio for a response"),
+        ({"kl": "none", "kl_budget": 1.0}, "kl=none holds nothing to the reference"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said.replace("(", r"\(")):
+        load(ReinforceSettings, ["prompts=-", *(f"{key}={value}" for key, value in changes.items())])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [
+        ({"preset": "reinforce", "samples": 1}, 0.0, 1e-3),
+        ({"preset": "rloo", "samples": 8}, 0.0, 1e-3),
+        ({"preset": "reinforce++", "samples": 1}, 0.0, 1e-3),
+        ({"credit": "tokens", "inner_epochs": 4}, 0.0, 1e-3),
+        ({"advantage": "group-std", "reduction": "sequence-mean"}, 0.0, 1e-3),
+        ({"advantage": "group", "kl": "k2-loss"}, 0.007, 0.0115),  # predicted: .0090, kl_coef K / (K - 1)
+        ({"advantage": "group", "kl": "k3-loss"}, 0.05, 0.085),
+        ({"advantage": "group-std", "kl": "k2-loss"}, 0.3, 2.5),  # and growing
+        ({"kl": "k3-reward"}, 0.4, 1.2),
+        ({"kl": "k1-loss", "reduction": "sequence-sum"}, 0.4, 3.0),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_where_each_choice_ends(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:
+    """In the enumerable world, through the real loop: KL(policy || optimum) after 200 steps."""
+    policy, _ = run_reinforce(tmp_path / "run", 200, **{"kl_coef": BETA, **changes})
+    assert low - 1e-6 <= distance(policy) <= high
+
+
+def best(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "optimum"),
+    [
+        ({"entropy_coef": 0.3}, lambda ref, r: (BETA * ref + r) / (BETA + 0.3)),
+        (
+            {"ref_refresh": 150},
+            lambda ref, r: ref + 2 * r / BETA,
+        ),  # twice the reward, since it was paid for twice
+        ({"kl_budget": 0.3}, lambda ref, r: ref + r / MULTIPLIER),
+    ],
+    ids=["entropy", "refresh", "budget"],
+)
+def test_other_objectives_reach_their_own_optima(
+    tmp_path: Path, changes: dict[str, Any], optimum: Any
+) -> None:
+    """Known in closed form; the multiplier of a budget of .3 nats is the one whose best policy is so far away."""
+    plain = {"clip": "none", "reduction": "sequence-sum", "kl_coef": BETA}
+    policy, run = run_reinforce(tmp_path / "run", 300, **plain, **changes)
+    found = TabularPolicy(policy.host.score.weight.detach().T).sequence_logprobs().detach().double()
+    ref = WORLD.ref_logprobs
+    assert divergence(found, best(optimum(ref, WORLD.rewards))) < 0.015
+    assert divergence(found, best(ref + WORLD.rewards / BETA)) > 0.03
+    if "kl_budget" in changes:
+        assert float(divergence(best(ref + WORLD.rewards / MULTIPLIER), ref)) == pytest.approx(0.3, abs=1e-6)
+        assert float(divergence(found, ref)) == pytest.approx(0.3, rel=0.02)
+        assert abs(read_metrics(run.folder)[-1]["objective/kl_coef"] - MULTIPLIER) < 0.1
+
+
+class Long(Judge):
+    """Three tokens cost 1."""
+
+    name = "long"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        return [Score(float(len(response.ids) == 3)) for response in responses]
+
+
+@pytest.mark.slow
+def test_a_cost_is_held_at_its_limit_by_the_best_policy_that_does(tmp_path: Path) -> None:
+    """The optimum of the score alone has more responses of three tokens; its price is known by bisection."""
+    long = torch.tensor([float(len(sequence) == 3) for sequence in SEQUENCES], dtype=torch.float64)
+
+    def optimum(price: float) -> Tensor:
+        return best(WORLD.ref_logprobs + (WORLD.rewards - price * long) / BETA)
+
+    limit, low, high = 0.3, 0.0, 10.0
+    assert float((optimum(0.0).exp() * long).sum()) > limit + 0.1
+    for _ in range(60):
+        price = (low + high) / 2
+        low, high = (price, high) if float((optimum(price).exp() * long).sum()) > limit else (low, price)
+    policy, run = run_reinforce(
+        tmp_path / "run", 300, Long(), cost="world", cost_limit=limit, cost_rate=0.1, kl_coef=BETA
+    )
+    found = TabularPolicy(policy.host.score.weight.detach().T).sequence_logprobs().detach().double()
+    assert float((found.exp() * long).sum()) == pytest.approx(limit, abs=0.02)
+    assert divergence(found, optimum(price)) < 0.01
+    assert read_metrics(run.folder)[-1]["objective/cost_coef"] == pytest.approx(price, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cost_limit": 0.5}, "cost_limit=0.5 limits nothing without a cost"),
+        ({"kl_target": 1.0, "kl_budget": 2.0}, "kl_target=1 and kl_budget=2 both move kl_coef"),
+        ({"kl_budget": 2.0, "kl_coef": 0.0}, "kl_budget moves kl_coef, which cannot start at 0"),
+        ({"ref_refresh": 5, "lora_rank": 2}, "ref_refresh=5 needs a reference of its own"),
+    ],
+)
+def test_controls_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
+    for settings in (ReinforceSettings, PPOSettings):
+        with pytest.raises(ValueError, match=said):
+            load(settings, ["prompts=-", *(f"{key}={value}" for key, value in changes.items())])
+
+
+def test_scores_are_held_within_their_bound(tmp_path: Path) -> None:
+    _, run = run_reinforce(tmp_path / "run", 1, score_clip=0.5)
+    free = read_metrics(run_reinforce(tmp_path / "free", 1)[1].folder)[0]
+    line = read_metrics(run.folder)[0]
+    assert (
+        line["objective/scores_std"] < free["objective/scores_std"] and abs(line["objective/scores"]) <= 0.5
+    )
+
+
+def command_settings(tmp_path: Path, **changes: Any) -> ReinforceSettings:
+    tokenizer = make_tokenizer()
+    save(make_model(tokenizer), tokenizer, tmp_path / "base")
+    save(load_scalar(tmp_path / "base", seed=3), tokenizer, tmp_path / "reward")
+    texts = ["the cat", "a dog ran", "1 + 2 =", "the mat is"]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    values = {
+        "model": str(tmp_path / "base"),
+        "reward": str(tmp_path / "reward"),
+        "prompts": str(tmp_path / "p.jsonl"),
+        "out": tmp_path / "run",
+        "batch_size": 4,
+        "samples": 2,
+        "max_new_tokens": 6,
+        "max_steps": 2,
+        "tensorboard": False,
+        "precision": "fp32",
+    }
+    return ReinforceSettings(**{**values, **changes})
+
+
+def test_it_runs_as_a_command_and_logs_what_it_does(tmp_path: Path) -> None:
+    """Before the first update the ratio is 1 and the KL 0; all presets run, and export a model."""
+    launch("reinforce", command_settings(tmp_path), Console(quiet=True))
+    first, second = read_metrics(tmp_path / "run")
+    assert first["val/ratio"] == pytest.approx(1.0, abs=1e-4) and first["objective/kl"] == pytest.approx(
+        0, abs=1e-4
+    )
+    assert 0.0 <= first["frac_reward_zero_std"] <= 1.0 and second["step"] == 2
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "lora"), [*((name, 0) for name in PRESETS), ("grpo", 2)])
+def test_every_preset_runs(tmp_path: Path, preset: str, lora: int) -> None:
+    settings = command_settings(tmp_path, preset=preset, lora_rank=lora)
+    launch("reinforce", settings, Console(quiet=True))
+    assert len(read_metrics(tmp_path / "run")) == 2
+
+
+def test_every_placement_that_misses_is_explained() -> None:
+    assert {kl for kl in get_args(KL) if kl not in ("none", "k1-reward", "k2-loss")} == set(WRONG_KL)

@@ -1,0 +1,51 @@
+"""The held-out prompts that an evaluation asks of its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tutelage.data.reading.formats import Dropped, read_prompts
+from tutelage.data.reading.sources import shown
+from tutelage.evals.samples import stratified
+from tutelage.models.loading import context_at, load_tokenizer
+from tutelage.records import Prompt
+from tutelage.rollout.prompts import Distinct, answerable
+from tutelage.runs import Run
+from tutelage.settings.evals import EvalSettings, OveroptSettings
+
+Settings = EvalSettings | OveroptSettings
+
+
+def held_out_prompts(models: Mapping[str, str], settings: Settings, run: Run) -> list[Prompt]:
+    """The prompts that the settings name and every model (name -> path) has room for with a response."""
+    return _answerable(_prompts(settings), models, settings, run)
+
+
+def _prompts(settings: Settings) -> list[Prompt | Dropped]:
+    """The held-out prompts, without repetitions, at most `max_prompts`; before them the rows that hold none."""
+    rows = list(Distinct(read_prompts(settings.prompts, settings.columns)).walk())
+    prompts = [row for row in rows if isinstance(row, Prompt)]
+    dropped = [row for row in rows if isinstance(row, Dropped)]
+    chosen = stratified([p.task for p in prompts], settings.max_prompts or len(prompts), settings.seed)
+    return [*dropped, *(prompts[i] for i in chosen)]
+
+
+def _answerable(
+    rows: Sequence[Prompt | Dropped], models: Mapping[str, str], settings: Settings, run: Run
+) -> list[Prompt]:
+    """The prompts that every model has room for with a response; what is left out is said."""
+    for name, path in models.items():
+        prepared = answerable(
+            rows,
+            load_tokenizer(path),
+            context_at(path),
+            settings.max_new_tokens,
+            source=shown(settings.prompts),
+            max_dropped_share=settings.max_dropped_share,
+            console=run.console,
+        )
+        if prepared.report.dropped:
+            run.console.print(f"Not every prompt can be put to {name}; no model is asked the others.")
+            prepared.report.show(run.console)
+        rows = list(prepared.examples)
+    return [row for row in rows if isinstance(row, Prompt)]

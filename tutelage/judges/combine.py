@@ -1,0 +1,157 @@
+"""Several judges as one: a weighted sum, with gates."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, count
+
+from torch import nn
+
+from tutelage.judges.calibration import Calibration, RunningCalibration, measured
+from tutelage.judges.judge import Judge, checked
+from tutelage.records import Response, Score
+
+
+@dataclass(frozen=True)
+class Part:
+    """One judge of a mix.
+
+    scale: what normalises its scores: a calibration, "rank", or nothing.  gate: below this score, as the judge gives it,
+    `weight` times the score takes the place of the sum; None: a summand.
+    """
+
+    judge: Judge
+    name: str
+    weight: float = 1.0
+    scale: Calibration | str | None = None
+    gate: float | None = None
+
+    def normalised(self, scores: list[Score | None]) -> list[Score | None]:
+        if isinstance(self.scale, Calibration):
+            return self.scale.scaled(scores)
+        return self._ranked(scores) if self.scale == RANK else scores
+
+    def own(self, mixed: Score | None) -> Score | None:
+        """What this judge said, from a score of the mix."""
+        if mixed is None or self.name not in mixed.parts:
+            return None
+        inner = f"{self.name}/"
+        parts = {
+            name.removeprefix(inner): value for name, value in mixed.parts.items() if name.startswith(inner)
+        }
+        return Score(mixed.parts[self.name], parts)
+
+    def _ranked(self, scores: list[Score | None]) -> list[Score | None]:
+        if any(score is not None and score.at for score in scores):
+            raise ValueError(
+                f"the judge {self.name} scores places in a response, and normalise: rank knows whole responses only: take "
+                "zscore or none."
+            )
+        ranks = iter(ranked([score.value for score in scores if score is not None]))
+        return [score and Score(next(ranks), score.parts) for score in scores]
+
+
+RANK = "rank"
+
+
+class Mix(Judge):
+    """The sum of weight x normalised score over the judges that apply to a response; None where none does.
+
+    Where gates fail the sum is over them alone, of their scores as they are.  `Score.parts` has every judge's score as it
+    is under its part's name, and what that is made of behind it (`safety/std`).  Where a judge scores places in the
+    response the mix does too (`Score.at`): a judge of the whole stands at the last token then.
+    """
+
+    name = "mix"
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        held = [
+            module
+            for part in parts
+            for module in (part.judge.state, part.scale)
+            if isinstance(module, nn.Module)
+        ]
+        self.state = nn.ModuleList(held) if held else None
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        """Raises ValueError naming the part and the prompt where a judge's score cannot be used."""
+        said = [checked(part.judge, responses, part.name) for part in self._parts]
+        normalised = [part.normalised(scores) for part, scores in zip(self._parts, said, strict=True)]
+        rows = zip(responses, zip(*said, strict=True), zip(*normalised, strict=True), strict=True)
+        return [self._mixed(*row) for row in rows]
+
+    def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
+        sample = cache(sample)  # the same responses do for all
+        found = [part.judge.calibrate(sample) for part in self._parts]
+        for part in self._parts:
+            if isinstance(part.scale, Calibration):
+                found.append(measured(part.judge, part.scale, sample))
+        return "\n".join(sentence for sentence in found if sentence) or None
+
+    def learn(self, scores: Sequence[Score | None]) -> None:
+        for part in self._parts:
+            own = [part.own(score) for score in scores]
+            part.judge.learn(own)
+            if isinstance(part.scale, RunningCalibration):
+                part.scale.learn([score.value for score in own if score is not None])
+
+    def _mixed(
+        self, response: Response, said: Sequence[Score | None], normalised: Sequence[Score | None]
+    ) -> Score | None:
+        failed: list[tuple[float, Score]] = []
+        summands: list[tuple[float, Score]] = []
+        parts: dict[str, float] = {}
+        for part, score, scaled in zip(self._parts, said, normalised, strict=True):
+            if score is None or scaled is None:
+                continue
+            parts[part.name] = score.value
+            parts |= {f"{part.name}/{name}": value for name, value in score.parts.items()}
+            if part.gate is None and part.weight:  # what is only watched does not apply to anything
+                summands.append((part.weight, scaled))
+            elif part.gate is not None and score.value < part.gate:
+                failed.append((part.weight, score))
+        counted = failed or summands
+        if not counted:
+            return None
+        value = math.fsum(weight * score.value for weight, score in counted)
+        return Score(value, parts, _places(counted, len(response.ids) - 1))
+
+
+def ranked(values: Sequence[float]) -> list[float]:
+    """Ranks from -1 (the lowest) to 1; equal values share the mean of theirs, one alone is 0."""
+    if len(values) < 2:
+        return [0.0] * len(values)
+    below: dict[float, list[int]] = defaultdict(list)
+    for place, value in enumerate(sorted(values)):
+        below[value].append(place)
+    middle = (len(values) - 1) / 2
+    return [((below[value][0] + below[value][-1]) / 2 - middle) / middle for value in values]
+
+
+def named(judges: Sequence[Judge], given: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """What parts are called: as was `given`, else ("") as their judge is, a path or an address by its last piece, with a
+    number where that name is taken: reward, reward-2."""
+    used = {*taken, *given}
+    found = []
+    for judge, name in zip(judges, given, strict=True):
+        own = judge.name.rstrip("/").rpartition("/")[2]
+        tries = chain([own], (f"{own}-{number}" for number in count(2)))
+        found.append(name or next(name for name in tries if name not in used))
+        used.add(found[-1])
+    return found
+
+
+def _places(counted: Sequence[tuple[float, Score]], last: int) -> tuple[tuple[int, float], ...]:
+    """(token, value) of a sum in which some judge scores places; () where none does."""
+    if not any(score.at for _, score in counted):
+        return ()
+    summed: dict[int, float] = defaultdict(float)
+    for weight, score in counted:
+        for token, value in score.at or ((max(last, 0), score.value),):
+            summed[token] += weight * value
+    return tuple(sorted(summed.items()))

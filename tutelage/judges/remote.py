@@ -1,0 +1,239 @@
+"""A judge that answers over HTTP.
+
+    POST {"prompts": [...], "completions": ["..."], "references": [{...} | null], "tasks": ["..."]}
+    ->   {"scores": [0.5, null]}          one per completion, in order; null: it does not apply
+
+A prompt is a text, or a list of {"role", "content"}, or {"messages", "tools"}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import ssl
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from tutelage.judges.judge import LARGEST, Judge
+from tutelage.records import Response, Score
+
+FIRST_PAUSE = 0.5  # seconds; doubled every time
+LONGEST_PAUSE = 30.0
+LARGEST_ANSWER = 16 * 2**20  # bytes
+_log = logging.getLogger(__name__)
+
+
+class Again(Exception):
+    """What may pass, in words; `wait`: the server asked to be left alone for so many seconds."""
+
+    def __init__(self, fault: str, wait: float = 0.0) -> None:
+        super().__init__(fault)
+        self.wait = wait
+
+
+class RemoteJudge(Judge):
+    """Scores from an endpoint, in batches of `batch_size`, `concurrency` of them at a time.
+
+    What may pass (no connection, no answer within `timeout` seconds, 429, 5xx) is tried again after growing pauses, or when
+    the server says (Retry-After), for `patience` seconds a batch.  Then, and at once for any other answer that is no list of
+    scores, `score` raises one ValueError: a fault never becomes a reward.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        batch_size: int = 32,
+        concurrency: int = 4,
+        timeout: float = 60.0,
+        patience: float = 300.0,
+        token_env: str = "",
+    ) -> None:
+        try:
+            httpx2.URL(url)
+        except httpx2.InvalidURL as error:
+            raise ValueError(
+                f"{url} is no address ({error}): write it like http://localhost:8100/score."
+            ) from None
+        address = urlsplit(url)
+        self.name = (
+            f"{address.scheme}://{address.netloc}{address.path}"  # without a query, which may hold a key
+        )
+        self._url, self._batch_size, self._concurrency = url, batch_size, concurrency
+        self._timeout, self._patience = timeout, patience
+        self._told = False
+        self._headers = {"Content-Type": "application/json", **_authorization(token_env, self.name)}
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        size = self._batch_size
+        batches = [responses[at : at + size] for at in range(0, len(responses), size)]
+        self._told = False
+        found = _run(self._ask_all, batches)
+        return [score for scores in found for score in scores]
+
+    async def _ask_all(self, batches: Sequence[Sequence[Response]]) -> list[list[Score | None]]:
+        gate = asyncio.Semaphore(self._concurrency)
+        async with httpx2.AsyncClient(
+            headers=self._headers, verify=_trusted(), trust_env=False, timeout=None
+        ) as client:
+
+            async def one(batch: Sequence[Response]) -> list[Score | None]:
+                async with gate:
+                    return await self._ask(client, batch)
+
+            try:
+                async with asyncio.TaskGroup() as group:  # the first that fails ends the others
+                    tasks = [group.create_task(one(batch)) for batch in batches]
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _ask(self, client: httpx2.AsyncClient, batch: Sequence[Response]) -> list[Score | None]:
+        """The scores of one batch, however often it takes to ask."""
+        body, started, pause = _body(batch), time.monotonic(), FIRST_PAUSE
+        while True:
+            try:
+                return self._read(*await self._post(client, body), len(batch))
+            except Again as fault:
+                jitter = random.SystemRandom().uniform(0.5, 1.0)  # so that not all come back at once
+                wait = max(fault.wait, pause * jitter)
+                spent = time.monotonic() - started
+                if spent + wait > self._patience:
+                    raise ValueError(self._gave_up(fault, spent)) from None
+                self._tell(fault)
+                await asyncio.sleep(wait)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _post(self, client: httpx2.AsyncClient, body: bytes) -> tuple[int, bytes]:
+        """(status, content) of the answer.  Raises Again for what may pass, ValueError for an answer without end."""
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                client.stream("POST", self._url, content=body) as answer,
+            ):
+                status, content = answer.status_code, bytearray()
+                async for piece in answer.aiter_bytes():
+                    content += piece
+                    if len(content) > LARGEST_ANSWER:
+                        raise ValueError(
+                            f"{self.name} answered with more than {LARGEST_ANSWER >> 20} MiB, which are no scores."
+                        )
+        except TimeoutError:
+            raise Again(f"no answer within {self._timeout:g} s") from None
+        except httpx2.DecodingError as error:
+            raise ValueError(f"{self.name} answered with what cannot be unpacked ({error}).") from None
+        except (httpx2.RequestError, OSError) as error:
+            raise Again(f"{type(error).__name__}: {str(error) or 'the connection broke'}") from None
+        if status == 429 or status >= 500:
+            raise Again(f"status {status}", _retry_after(answer.headers.get("Retry-After", "")))
+        return status, bytes(content)
+
+    def _read(self, status: int, content: bytes, count: int) -> list[Score | None]:
+        """Scores from an answer.  Raises ValueError saying what came instead."""
+        if status != 200:
+            hint = " (does token_env name the variable with its token?)" if status in (401, 403) else ""
+            raise ValueError(f"{self.name} answered with status {status}{hint}: {_shown(content)}.")
+        try:
+            answer = json.loads(
+                content, parse_int=float
+            )  # a number too long for a float is infinite, as it should
+        except (ValueError, RecursionError):
+            raise ValueError(f"{self.name} answered with what is not JSON: {_shown(content)}.") from None
+        scores = answer.get("scores") if isinstance(answer, dict) else None
+        if not isinstance(scores, list):
+            raise ValueError(f'{self.name} answered without {{"scores": [...]}}: {_shown(content)}.')
+        if len(scores) != count:
+            raise ValueError(
+                f"{self.name} gave {len(scores)} scores for {count} completions: it must give one each."
+            )
+        for number, value in enumerate(scores, 1):
+            if value is not None and not (isinstance(value, float) and abs(value) < LARGEST):
+                raise ValueError(
+                    f"{self.name} gave {_shown(json.dumps(value).encode())} as score {number} of {count}: a score is a finite "
+                    "number, or null where it does not apply."
+                )
+        return [None if value is None else Score(value) for value in scores]
+
+    def _tell(self, fault: Again) -> None:
+        """Nobody should look at a run that waits and not know why; once for all batches."""
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "%s gives no scores (%s): trying again for %.0f s at most.", self.name, fault, self._patience
+            )
+
+    def _gave_up(self, fault: Again, spent: float) -> str:
+        asked = f", which asks to wait for {fault.wait:.0f} s" if fault.wait else ""
+        return (
+            f"{self.name} gives no scores ({fault}{asked}) after {spent:.0f} s of trying: see to the server and go on with the "
+            "same command, or give it more patience or a longer timeout."
+        )
+
+
+def _run(work: Any, batches: Sequence[Sequence[Response]]) -> list[list[Score | None]]:
+    """Wait for the answers; in a thread of their own where a loop runs in this one, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work(batches))
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work(batches))).result()
+
+
+def _body(batch: Sequence[Response]) -> bytes:
+    prompts = [response.prompt for response in batch]
+    asked = {
+        "prompts": [prompt.content_json() for prompt in prompts],
+        "completions": [response.text for response in batch],
+        "references": [
+            prompt.reference if prompt.reference is None else dict(prompt.reference) for prompt in prompts
+        ],
+        "tasks": [prompt.task for prompt in prompts],
+    }
+    return json.dumps(asked).encode()
+
+
+def _authorization(token_env: str, name: str) -> dict[str, str]:
+    if not token_env:
+        return {}
+    token = os.environ.get(token_env, "").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        wrong = "holds what no token is made of" if token else "is not set"
+        raise ValueError(
+            f"the environment variable {token_env} {wrong}, and token_env of {name} names it: set it to the token."
+        )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _retry_after(said: str) -> float:
+    """Seconds to wait, from a number of them or a date (RFC 9110, 10.2.3); 0: not said."""
+    if said.isdecimal():
+        return float(said)
+    try:
+        date = parsedate_to_datetime(said)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _shown(content: bytes) -> str:
+    """The start of an answer on one line, for people."""
+    text = " ".join(content[:400].decode("utf-8", "replace").split())
+    text = "".join(letter for letter in text if letter.isprintable())
+    return f"{text[:80]}..." if len(text) > 80 else text or "nothing"
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> ssl.SSLContext:
+    """This machine's certificates; reading them takes longer than a request."""
+    return ssl.create_default_context()

@@ -1,0 +1,1 @@
+"""Rewards that are checked against a ground truth, which travels in `Prompt.reference`."""

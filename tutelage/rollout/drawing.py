@@ -1,0 +1,113 @@
+"""What the commands share in which a model answers prompts without learning: prompts, the judge, a meter, lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tutelage.data.preflight_report import check
+from tutelage.data.reading.formats import First, read_prompts
+from tutelage.data.reading.sources import shown
+from tutelage.files import write_json_atomic
+from tutelage.judges.build import build_judge
+from tutelage.judges.judge import Judge
+from tutelage.models.loading import context_at, load_policy, load_tokenizer
+from tutelage.parallel import World
+from tutelage.records import Prompt, Response, place_json
+from tutelage.rollout.experience import CALIBRATION_PROMPTS
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.prompts import Distinct, answerable
+from tutelage.runs import Bar, Run, result_folder
+from tutelage.settings.judges import paths_in
+from tutelage.settings.rollout import DrawingSettings
+
+GROUP = 256
+"""Prompts answered and stored at once: what a crash makes to do again."""
+
+
+def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGenerator:
+    """The model as a generator; model, prompts and reward models are recorded as inputs of the run."""
+    model = result_folder(settings.model)
+    run.input("model", model)
+    run.input("prompts", settings.prompts)
+    models = _reward_models(settings)
+    for number, path in enumerate(models, 1):
+        run.input("reward" if len(models) == 1 else f"reward {number}", path)
+    policy = load_policy(model, dtype=world.dtype, device=world.device)
+    return LocalGenerator(policy, load_tokenizer(model), memory_mib=settings.memory_mib)
+
+
+def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
+    """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
+    found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
+    contexts = [generator.context, *(context_at(path) for path in _reward_models(settings))]
+    prepared = answerable(
+        found,
+        generator.tokenizer,
+        min((context for context in contexts if context), default=None),
+        settings.max_new_tokens,
+        source=shown(settings.prompts),
+        max_dropped_share=None,
+        console=run.console,
+    )
+    prepared.report.show(run.console)
+    write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())
+    check([prepared.report], settings.max_dropped_share)
+    return list(prepared.examples)
+
+
+def load_judge(
+    settings: DrawingSettings, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
+) -> Judge:
+    """The judge of the settings' reward, its scores in units that mean something (measured where they are not known)."""
+    judge = build_judge(settings.scored_by, world, generator.tokenizer)
+
+    def sample() -> list[Response]:
+        drawn = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed, step=-2)
+        return generator.generate(list(prompts[:CALIBRATION_PROMPTS]), drawn)
+
+    said = judge.calibrate(sample)
+    if said:
+        run.console.print(said)
+    return judge
+
+
+def _reward_models(settings: DrawingSettings) -> list[str]:
+    """The folders of the reward models that score."""
+    return [result_folder(path) for path in paths_in(settings.scored_by)] if settings.scored_by else []
+
+
+class Meter:
+    """Tokens and responses as they are drawn, shown on the progress bar; `draws` of them are one on the bar."""
+
+    def __init__(self, bar: Bar, draws: int = 1) -> None:
+        self._bar, self._draws, self._started = bar, draws, time.monotonic()
+        self.tokens = self.responses = 0
+
+    def __call__(self, tokens: int, responses: int) -> None:
+        before = self.responses // self._draws
+        self.tokens += tokens
+        self.responses += responses
+        self._bar.advance(self.responses // self._draws - before, f"{self.rate:,.0f} tokens/s")
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second so far."""
+        return self.tokens / max(time.monotonic() - self._started, 1e-9)
+
+
+def line(response: Response) -> dict[str, Any]:
+    """A line of samples.jsonl."""
+    return {
+        "prompt_id": response.prompt.id,
+        "task": response.prompt.task,
+        "prompt": response.prompt.content_json(),
+        **place_json(response.prompt),
+        "sample_index": response.sample_index,
+        "response": response.text,
+        "tokens": len(response.ids),
+        "logprob": sum(response.logprobs),
+        "finish": response.finish,
+    }

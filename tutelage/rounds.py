@@ -1,0 +1,176 @@
+"""Rounds: the stages of a block are done several times, each time from what the time before has made.
+
+    stages:
+      - {command: sft, ...}
+      - repeat: 4
+        stages:
+          - {command: sample, model: "@prev/ppo | @sft", project: "round-{round}", ...}
+          - {command: label, project: "round-{round}"}
+          - {command: reward, model: "@sft", data: "store:round-{rounds}", previous: "@prev/reward | "}
+          - {command: ppo, model: "@sft", reward: "@reward", ...}
+      - {command: eval, models: ["sft=@sft", "round-{rounds}=@all/ppo"], ...}
+
+What stands in a value of a stage:
+
+    @NAME           the folder of the stage of this round, or of a stage outside; behind the block: of the last round
+    @prev/X | Y     @prev/X is the stage of the round before, and in the first round the whole value is Y (nothing: left out)
+    @round-2/NAME   the stage of that round
+    @all/NAME       the stage of every round so far: an item of a list stands there once for each, a text becomes a list
+    {round}         the number of this round, from 1
+    {rounds}        the numbers of all rounds so far, this one included; an item or a text that holds it becomes several
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tutelage.evals.folders import round_name
+from tutelage.settings.base import nearest
+
+RESERVED = re.compile(r"prev|all|round-\d+")
+_REFERENCE = re.compile(r"@(?:(prev|all|round-\d+)/)?([\w.-]*\w)")
+_SEVERAL = re.compile(r"@all/|\{rounds\}")
+LEFT_OUT = object()
+
+
+@dataclass
+class Known:
+    """What a stage may refer to: the folders of the stages before it, by name and by round."""
+
+    out: Path
+    folders: dict[str, Path] = field(default_factory=dict)
+    rounds: list[dict[str, Path]] = field(default_factory=list)
+    block: tuple[str, ...] = ()  # the names of the stages of the block
+    round: int | None = None  # which round is planned; None outside of the block
+
+    def begin_round(self, names: Sequence[str]) -> None:
+        """From here on stages are of the next round, and none of its names is known yet."""
+        self.block = tuple(names)
+        self.rounds.append({})
+        self.round = len(self.rounds)
+        for name in names:
+            self.folders.pop(name, None)
+
+    def add(self, name: str) -> Path:
+        """The folder of a stage of that name, known from here on.  Raises ValueError for a name that is taken."""
+        if RESERVED.fullmatch(name):
+            raise ValueError(f"the name '{name}' means something else behind an @: give it another 'name'.")
+        if name in self.folders:
+            raise ValueError(f"the name '{name}' is taken by an earlier stage: give it another 'name'.")
+        if self.round is None:
+            self.folders[name] = self.out / name
+        else:
+            self.folders[name] = self.rounds[-1][name] = self.out / round_name(self.round) / name
+        return self.folders[name]
+
+    def resolve(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """A stage's settings with folders and numbers in place of references.  Raises ValueError that begins with `where`."""
+        found = {}
+        for key, value in values.items():
+            try:
+                several = isinstance(value, str) and _SEVERAL.search(value)
+                resolved = self._list([value], False) if several else self._value(value, False)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if resolved is not LEFT_OUT:
+                found[key] = resolved
+        return found
+
+    def _value(self, value: Any, inside: bool) -> Any:
+        """inside: within a mapping a reference begins its text, for a reward's options may have an @ of their own."""
+        if isinstance(value, list):
+            return self._list(value, inside)
+        if isinstance(value, dict):
+            inner = {key: self._value(item, inside=True) for key, item in value.items()}
+            return {key: item for key, item in inner.items() if item is not LEFT_OUT}
+        return self._text(value, inside) if isinstance(value, str) else value
+
+    def _list(self, items: Sequence[Any], inside: bool) -> list[Any]:
+        found: list[Any] = []
+        for item in items:
+            if isinstance(item, str) and _SEVERAL.search(item):
+                found += self._several(item, inside)
+            else:
+                found.append(self._value(item, inside))
+        return [item for item in found if item is not LEFT_OUT]
+
+    def _several(self, text: str, inside: bool) -> list[Any]:
+        """One text for every round so far that has the stages it names."""
+        if not self.rounds:
+            raise ValueError(f"'{text}' is about rounds, and no block with 'repeat' stands before it.")
+        found = []
+        for number, stages in enumerate(self.rounds, 1):
+            names = re.findall(r"@all/([\w.-]*\w)", text)
+            for name in names:
+                self._require_in_block("all", name)
+            if all(name in stages for name in names):
+                of_round = text.replace("@all/", f"@{round_name(number)}/").replace("{rounds}", str(number))
+                found.append(self._text(of_round, inside))
+        return found
+
+    def _text(self, text: str, inside: bool) -> Any:
+        if "@prev/" in text and (not inside or text.startswith("@prev/")):
+            text = self._of_round(text)
+            if not text:
+                return LEFT_OUT
+        if "{round}" in text:
+            if self.round is None:
+                raise ValueError(f"'{text}': {{round}} is the number of a round, and this stage is in none.")
+            if text == "{round}":
+                return self.round
+            text = text.replace("{round}", str(self.round))
+        if inside and not text.startswith("@"):
+            return text
+        return _REFERENCE.sub(lambda match: str(self._folder(*match.groups())), text, count=int(inside))
+
+    def _of_round(self, text: str) -> str:
+        """Which side of `@prev/NAME | OTHER` holds in this round."""
+        if self.round is None:
+            raise ValueError(
+                f"'{text}': @prev is the round before, and this stage is in no block with 'repeat'."
+            )
+        later, bar, first = (part.strip() for part in text.partition("|"))
+        for name in re.findall(r"@prev/([\w.-]*\w)", later):
+            self._require_in_block("prev", name)
+        if "@prev/" in first:
+            raise ValueError(
+                f"'{text}': behind the bar stands what the first round has, which knows no @prev."
+            )
+        if not bar:
+            raise ValueError(
+                f"'{text}': before the first round there is none: say what it has instead, as in '{text} | @sft'."
+            )
+        return later if self.round > 1 else first
+
+    def _folder(self, of: str | None, name: str) -> Path:
+        if of is None:
+            if name not in self.folders:
+                raise ValueError(f"'@{name}' names no earlier stage: {self._hint(name)}")
+            return self.folders[name]
+        number = self.round - 1 if of == "prev" and self.round else int(of.removeprefix("round-"))
+        self._require_in_block(of, name)
+        if not 1 <= number <= len(self.rounds):
+            raise ValueError(f"'@{of}/{name}': there are only {len(self.rounds)} rounds before this stage.")
+        if name not in self.rounds[number - 1]:
+            raise ValueError(f"'@{of}/{name}' comes later than this stage: name one before it.")
+        return self.rounds[number - 1][name]
+
+    def _require_in_block(self, of: str, name: str) -> None:
+        if not self.block:
+            raise ValueError(f"'@{of}/{name}' is about rounds, and no block with 'repeat' stands before it.")
+        if name not in self.block:
+            near = nearest(name, self.block)
+            hint = f"did you mean '@{of}/{near}'?" if near else f"it has {', '.join(self.block)}."
+            raise ValueError(f"'@{of}/{name}' names no stage of the block: {hint}")
+
+    def _hint(self, name: str) -> str:
+        if name in self.block:
+            return f"it comes later in the round; '@prev/{name} | ...' is that of the round before."
+        if RESERVED.fullmatch(name):
+            return f"write '@{name}/NAME'."
+        near = nearest(name, self.folders)
+        return f"did you mean '@{near}'?" if near else f"there are {', '.join(self.folders) or 'none'}."

@@ -1,0 +1,277 @@
+"""Rewards as settings say them: which judges, how they are mixed, and the options of each kind of judge.
+
+A reward is a judge's name, or a list of parts: a judge's name, or a mapping with `judge`, how it is mixed, and the options
+of its kind.
+
+    reward: runs/reward
+    reward: [runs/reward, {judge: world, weight: 0.5}, {judge: "https://host/safety", gate: 0.5}]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import field_validator, model_validator
+
+from tutelage.settings.base import Settings, build, nearest, setting
+from tutelage.settings.describe import mark, plain
+from tutelage.settings.rules import RULES, is_rule, known_rule
+
+# Kinds of judges, by what their names begin with.
+WORLD = "world"
+PYTHON = "python:"
+HTTP, HTTPS = "http://", "https://"
+MODEL = ""  # any other name
+ENSEMBLE = "[]"  # a list of reward models
+
+UNCERTAINTY = 0.1
+
+
+class MixOptions(Settings):
+    """How a judge stands in a mix."""
+
+    weight: float = setting(1.0, "What its score is multiplied with; 0 only watches it.")
+    normalise: Literal["auto", "none", "zscore", "rank"] = setting(
+        "auto",
+        "auto: a reward model in standard deviations of its scores on the reference's responses, all else as it is; none; "
+        "zscore: by the mean and deviation of all training batches so far; rank: its rank in the batch, from -1 to 1.",
+    )
+    gate: float | None = setting(
+        None,
+        "Where its score is below this, weight times its score takes the place of the sum; elsewhere it adds nothing.",
+    )
+    name: str = setting("", "What it is called in metrics; empty: as its judge is.")
+
+    @field_validator("name")
+    @classmethod
+    def _one_level(cls, name: str) -> str:
+        if "/" in name:
+            raise ValueError(
+                f"{name} has a slash, which stands between a part and what it is made of: write it without"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _gates_are_raw(self) -> MixOptions:
+        if self.gate is not None and self.normalise in ("zscore", "rank"):
+            raise ValueError(
+                f"gate and normalise: {self.normalise} do not go together, for a gate compares the score as it is: leave one out"
+            )
+        return self
+
+
+class NoOptions(Settings):
+    """Of judges about which there is nothing more to say."""
+
+
+class EnsembleOptions(Settings):
+    """Several reward models that speak with one voice."""
+
+    combine: Literal["mean", "worst", "uncertainty"] = setting(
+        "mean",
+        "How their scores, each in its own standard deviations, become one: mean; worst (the lowest); uncertainty (the mean "
+        "less uncertainty_coef times the variance).",
+    )
+    uncertainty_coef: float | None = setting(
+        None, f"Weight of the variance, for combine: uncertainty; null = {UNCERTAINTY}.", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> EnsembleOptions:
+        if self.uncertainty_coef is not None and self.combine != "uncertainty":
+            raise ValueError(
+                f"uncertainty_coef means nothing with combine: {self.combine}: leave it out, or write combine: uncertainty"
+            )
+        return self
+
+
+class RemoteOptions(Settings):
+    """A judge that answers over HTTP."""
+
+    batch_size: int = setting(
+        32, "Responses per request.", unit="responses", changes_result=False, ge=1, le=10_000
+    )
+    concurrency: int = setting(4, "Requests at a time.", unit="requests", changes_result=False, ge=1, le=256)
+    timeout: float = setting(
+        60.0,
+        "One request may take so long, from the connection to the last byte.",
+        unit="s",
+        changes_result=False,
+        gt=0,
+    )
+    patience: float = setting(
+        300.0,
+        "A batch is sent again for so long before the run stops; 0 sends it once.",
+        unit="s",
+        changes_result=False,
+        ge=0,
+    )
+    token_env: str = setting(
+        "", "Environment variable with the token that is sent (Authorization: Bearer).", changes_result=False
+    )
+
+
+OPTIONS: Mapping[str, type[Settings]] = {
+    WORLD: NoOptions,
+    PYTHON: NoOptions,
+    HTTP: RemoteOptions,
+    HTTPS: RemoteOptions,
+    MODEL: NoOptions,
+    ENSEMBLE: EnsembleOptions,
+    **RULES,
+}
+"""Kind -> what may be said of its judges, beside how they are mixed.  `judges/build.py` says how they are made."""
+
+
+@dataclass(frozen=True)
+class RewardPart:
+    """One judge of a reward; `judge` is its name, or the names of the reward models of an ensemble."""
+
+    judge: str | list[str]
+    mix: MixOptions
+    options: Any
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.judge)
+
+    @property
+    def models(self) -> list[str]:
+        """The reward models in it."""
+        judges = self.judge if isinstance(self.judge, list) else [self.judge]
+        return [judge for judge in judges if names_model(judge)]
+
+
+def kind_of(judge: str | list[str]) -> str:
+    """Which of OPTIONS is a judge's kind."""
+    if isinstance(judge, list):
+        return ENSEMBLE
+    if judge == WORLD:
+        return WORLD
+    if is_rule(judge):
+        return known_rule(judge)
+    return next((kind for kind in OPTIONS if kind.endswith((":", "//")) and judge.startswith(kind)), MODEL)
+
+
+def names_model(judge: str) -> bool:
+    """Whether this names a reward model, which is an input of the run."""
+    return kind_of(judge) == MODEL
+
+
+def read_parts(reward: Any) -> list[RewardPart]:
+    """The parts of a reward with all their options.
+
+    Raises ValueError, one sentence that names the part, for an unknown or unfit option, names that are not unique, and a
+    mix that can reward nothing.
+    """
+    given = reward if isinstance(reward, list | tuple) else [reward]
+    parts = [_read_part(part, f"part {number}") for number, part in enumerate(given, 1)]
+    names = [part.mix.name for part in parts if part.mix.name]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"two parts of the reward are named {twice!r}: give one of them another name")
+    if not any(part.mix.gate is None and part.mix.weight for part in parts):
+        raise ValueError(
+            "nothing is rewarded, for the reward has no part without a gate whose weight is not 0: add one"
+        )
+    return parts
+
+
+def paths_in(reward: str | Sequence[Any]) -> list[str]:
+    """The reward models that a reward names, in its order: a run's inputs."""
+    return list(dict.fromkeys(model for part in read_parts(reward) for model in part.models))
+
+
+def same_reward(before: Any, now: Any) -> bool:
+    """Whether a run may go on with the reward `now`: it differs at most in what changes no score, such as a timeout.
+
+    A list of one part is another reward than its judge alone: it has other metrics.
+    """
+    return isinstance(before, str) == isinstance(now, str) and _scoring(before) == _scoring(now)
+
+
+def checked_reward(reward: Any) -> Any:
+    """The reward as it was given.  Raises ValueError where `read_parts` does: before anything is loaded."""
+    read_parts(reward)
+    return reward
+
+
+def _read_part(part: Any, where: str) -> RewardPart:
+    """One part, from a judge's name or a mapping.  `where` says which, for the error."""
+    given = {"judge": part} if isinstance(part, str) else part
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where} is {plain(part)}, but a part of a reward is a judge's name or a mapping")
+    judge = given.get("judge")
+    if isinstance(judge, str) and judge.startswith(("{", "[")):
+        raise ValueError(
+            f"{where} is a text, {judge}: parts with options stand in a list, as [{{judge: world, weight: 0.5}}]"
+        )
+    if not judge or not isinstance(judge, str | list | tuple):
+        raise ValueError(f"{where} has no judge: write one, as in {{judge: runs/reward, weight: 0.5}}")
+    try:
+        return _with_options(judge if isinstance(judge, str) else list(judge), given)
+    except ValueError as error:
+        raise ValueError(f"{where} ({plain(judge)}): {error}") from None
+
+
+def _with_options(judge: str | list[str], given: Mapping[str, Any]) -> RewardPart:
+    kind = kind_of(judge)
+    if isinstance(judge, list):
+        _check_members(judge)
+    elif kind in (HTTP, HTTPS):
+        _check_address(judge)
+    own = OPTIONS[kind]
+    mixing = MixOptions.model_fields
+    for key in given:
+        known = ["judge", *mixing, *own.model_fields]
+        if key not in known:
+            near = nearest(str(key), known)
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"unknown option {key!r}: {hint}")
+    return RewardPart(
+        judge,
+        build(MixOptions, {key: value for key, value in given.items() if key in mixing}),
+        build(own, {key: value for key, value in given.items() if key in own.model_fields}),
+    )
+
+
+def _check_members(judges: Sequence[Any]) -> None:
+    if len(judges) < 2:
+        raise ValueError(
+            "an ensemble has at least two reward models: name another, or write one without brackets"
+        )
+    for number, judge in enumerate(judges):
+        if not isinstance(judge, str) or not judge or not names_model(judge):
+            raise ValueError(
+                f"{plain(judge)} is no reward model, and an ensemble is of reward models: make it a part of its own"
+            )
+        if judge in judges[:number]:
+            raise ValueError(f"{judge} stands twice in one ensemble: keep one")
+
+
+def _check_address(judge: str) -> None:
+    try:
+        address = urlsplit(judge)
+        usable = bool(address.hostname) and address.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{judge} is no address: write it like http://localhost:8100/score")
+    if address.username or address.password:
+        raise ValueError(
+            f"{address.hostname} is called with a password in its address, which is written down with the settings: put it "
+            "into an environment variable, and the variable's name into token_env"
+        )
+
+
+def _scoring(reward: Any) -> list[Any]:
+    """What of a reward changes its scores."""
+    return [(part.judge, _marked(part.mix), _marked(part.options)) for part in read_parts(reward)]
+
+
+def _marked(options: Settings) -> dict[str, Any]:
+    fields = type(options).model_fields
+    return {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}

@@ -1,0 +1,65 @@
+"""Methods by their names: what each sets, and where it says so.  All else keeps the defaults of `reinforce`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Preset = Mapping[str, tuple[Any, str]]
+"""Setting -> (value, source)."""
+
+PRESETS: Mapping[str, Preset] = {
+    "reinforce": {
+        "samples": (1, "Williams 1992, eq. 3: one sample, a baseline that does not depend on it"),
+        "advantage": ("batch", "the baseline is the mean of the batch"),
+        "clip": ("none", "Williams 1992: on-policy, one update per sample"),
+        "reduction": ("sequence-sum", "Williams 1992: the gradient of the whole episode's log-probability"),
+        "kl": ("k1-reward", "Ziegler et al. 2019, eq. 2: the KL is part of the reward"),
+    },
+    "rloo": {
+        "samples": (4, "Ahmadian et al. 2024 (arXiv 2402.14740): k = 4 does better than k = 2"),
+        "advantage": ("leave-one-out", "Ahmadian et al. 2024: the baseline is the mean of the others"),
+        "clip": ("none", "Ahmadian et al. 2024: without clipping, which is rarely active"),
+        "reduction": ("sequence-sum", "Ahmadian et al. 2024: the whole response is one action"),
+        "kl": ("k1-reward", "Ahmadian et al. 2024: the KL is part of the reward"),
+    },
+    "grpo": {
+        "samples": (8, "Shao et al. 2024 (arXiv 2402.03300) has 64, which a laptop does not"),
+        "advantage": (
+            "group-std",
+            "Shao et al. 2024, section 4.1.2: normalised by the group's mean and deviation",
+        ),
+        "clip": ("token", "Shao et al. 2024, eq. 3"),
+        "reduction": ("sequence-mean", "Shao et al. 2024, eq. 3: 1/|o_i| within, 1/G over responses"),
+        "kl": ("k3-loss", "Shao et al. 2024, eq. 4"),
+        "kl_coef": (0.04, "Shao et al. 2024, section 4.2"),
+    },
+    "dr-grpo": {
+        "samples": (8, "Liu et al. 2025 (arXiv 2503.20783): groups of 8"),
+        "advantage": (
+            "group",
+            "Liu et al. 2025: without the deviation, which favours very easy and very hard prompts",
+        ),
+        "clip": ("token", "Liu et al. 2025: PPO's objective"),
+        "reduction": ("constant", "Liu et al. 2025: without 1/|o_i|, which spares long wrong answers"),
+        "kl": ("none", "Liu et al. 2025: beta = 0"),
+    },
+    "reinforce++": {
+        "samples": (1, "Hu 2025 (arXiv 2501.03262): one response per prompt"),
+        "advantage": ("none", "Hu 2025: normalised over the batch instead"),
+        "credit": ("tokens", "Hu 2025: the KL is charged at its token, the score at the last"),
+        "whiten_advantages": (True, "Hu 2025: over all tokens of the batch"),
+        "clip": ("token", "Hu 2025: PPO's clip"),
+        "reduction": ("token-mean", "Hu 2025: mean over tokens"),
+        "kl": ("k1-reward", "Hu 2025: token-level KL in the reward"),
+    },
+    "dapo": {
+        "samples": (16, "Yu et al. 2025 (arXiv 2503.14476), section 4.1: groups of 16"),
+        "advantage": ("group-std", "Yu et al. 2025, eq. 9"),
+        "clip": ("token", "Yu et al. 2025, eq. 8"),
+        "clip_low": (0.2, "Yu et al. 2025, section 4.1"),
+        "clip_high": (0.28, "Yu et al. 2025, section 4.1: clip-higher"),
+        "reduction": ("token-mean", "Yu et al. 2025, section 3.3"),
+        "kl": ("none", "Yu et al. 2025, section 2.3: no KL"),
+    },
+}
