@@ -22,6 +22,7 @@ from tutelage.settings.base import Made, load
 from tutelage.settings.describe import rows
 from tutelage.settings.evals import ReportSettings
 from tutelage.settings.groups import RunSettings
+from tutelage.settings.rollout import SelectSettings
 from tutelage.settings.train import SFTSettings
 
 SETTINGS = SFTSettings(data="rows.jsonl")
@@ -157,6 +158,10 @@ FREE = {
 }  # fmt: skip
 
 
+CHOOSING = {"keep", "threshold", "top_share", "select", "deduplicate", "keep_cut"}
+"""Settings by which `select` chooses anew among what it has drawn."""
+
+
 @pytest.mark.parametrize(
     ("cls", "name"), every_run_setting(), ids=lambda value: getattr(value, "__name__", value)
 )
@@ -167,7 +172,8 @@ def test_each_setting_says_the_same_in_every_command(cls: type[RunSettings], nam
     )
     before = settings.model_dump(mode="json")
     if name not in ("epochs", "max_steps", "reward", "cost"):  # these look at what has changed
-        assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in FREE)
+        free = FREE | (CHOOSING if cls is SelectSettings else set())
+        assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in free)
 
 
 def test_what_changes_no_result_may_change_and_is_recorded(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_prompts_without_room_for_a_response_are_left_out_before_the_start(tmp_p
     for name, context in (("base", 128), ("reward", 96)):
         model = tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=context, seed=0)
         save(model, tokenizer, tmp_path / name)
+    save(load_scalar(tmp_path / "reward"), tokenizer, tmp_path / "reward")
     texts = ["the cat", "a dog ran", "0" * 88, "0" * 89, "the mat is", "9" * 125]
     for name in ("p", "e"):
         (tmp_path / f"{name}.jsonl").write_text(
