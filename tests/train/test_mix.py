@@ -73,6 +73,7 @@ def test_every_update_has_text_of_its_own_and_answers_reach_the_algorithm() -> N
     assert asked == [(5, 0), (5, 1)] and replies == [{"loss": 1.0}, {"loss": 2.0}]
 
 
+@pytest.mark.slow
 def test_ppo_with_text_logs_both(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     save(make_model(tokenizer), tokenizer, tmp_path / "base")

@@ -82,6 +82,7 @@ def test_nothing_to_choose_is_refused() -> None:
         load(RaftSettings, ["prompts=-", "keep=8"])
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_command(tmp_path: Path) -> None:
     given = command_settings(tmp_path)
     shared = set(RaftSettings.model_fields) & set(ReinforceSettings.model_fields) - {"out"}

@@ -62,7 +62,7 @@ def gradient(objective: Objective, moved: float = 0.0, **changes: Any) -> tuple[
     loss = sum(term.sum * term.weight / batch.units()[term.per] for term in terms.values())
     loss.backward()
     assert not logprobs.grad[~batch.loss_mask].any()
-    return float(loss), logprobs.grad[batch.loss_mask]
+    return float(loss.detach()), logprobs.grad[batch.loss_mask]
 
 
 @pytest.mark.parametrize(

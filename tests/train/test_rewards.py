@@ -66,6 +66,7 @@ def test_a_judge_learns_from_what_is_trained_on_only() -> None:
     assert judge.learnt == [16, 16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["ppo", "reinforce"])
 def test_a_mix_trains_and_logs_its_parts(tmp_path: Path, command: str) -> None:
     """A reward model beside a running z-score of it; the critic starts from the reward model."""
