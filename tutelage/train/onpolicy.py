@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -26,8 +27,9 @@ from tutelage.runs import Run, result_folder
 from tutelage.settings.judges import paths_in
 from tutelage.settings.rl import RLSettings
 from tutelage.train.algorithm import Algorithm
+from tutelage.train.fit import fit
 from tutelage.train.mix import mixed
-from tutelage.train.stage import setup_for, show_preflight, show_sides, steps_for
+from tutelage.train.stage import export, setup_for, show_preflight, show_sides, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"
 """What tells the best policy: the highest score alone would choose the one that exploits the judge most."""
@@ -55,12 +57,22 @@ class OnPolicy:
     evaluate: Callable[[], dict[str, float]] | None
     place: Callable[[int], Place | None]  # of a prompt, in its file
 
-    def with_text(
-        self, algorithm: Algorithm, settings: RLSettings, run: Run
-    ) -> tuple[Algorithm, Callable[[int], Place | None]]:
-        """The algorithm with the text that the settings mix in, and where its rows stand."""
+    def learn(self, algorithm: Algorithm, settings: RLSettings, world: World, run: Run) -> Path:
+        """Train with the algorithm, and the text that the settings mix in; returns the exported policy's folder."""
         updates = settings.inner_epochs * settings.minibatches
-        return mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
+        both, place = mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
+        fit(
+            both,
+            settings,
+            world,
+            run,
+            steps=self.steps,
+            tokenizer=self.tokenizer,
+            evaluate=self.evaluate,
+            best=BEST,
+            place=place,
+        )
+        return export(run, self.policy, self.tokenizer, settings)
 
 
 def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:

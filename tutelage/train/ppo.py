@@ -34,11 +34,9 @@ from tutelage.rollout.experience import Experience, Rollouts
 from tutelage.runs import Run, result_folder
 from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
-from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import BEST, OnPolicy, on_policy
+from tutelage.train.onpolicy import OnPolicy, on_policy
 from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
-from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -144,23 +142,8 @@ class PPO:
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     start = on_policy(settings, world, run)
-    algorithm, place = start.with_text(
-        PPO(start.policy, make_critic(settings, start), start.rollouts, settings, world, run.log),
-        settings,
-        run,
-    )
-    fit(
-        algorithm,
-        settings,
-        world,
-        run,
-        steps=start.steps,
-        tokenizer=start.tokenizer,
-        evaluate=start.evaluate,
-        best=BEST,
-        place=place,
-    )
-    return export(run, start.policy, start.tokenizer, settings)
+    algorithm = PPO(start.policy, make_critic(settings, start), start.rollouts, settings, world, run.log)
+    return start.learn(algorithm, settings, world, run)
 
 
 def make_critic(settings: Settings, start: OnPolicy) -> Critic:

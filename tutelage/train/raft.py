@@ -27,11 +27,9 @@ from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.rl import RaftSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
-from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import BEST, on_policy
+from tutelage.train.onpolicy import on_policy
 from tutelage.train.policy_update import passes
-from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -108,16 +106,5 @@ def unique_share(experience: Experience) -> float:
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     start = on_policy(settings, world, run)
-    algorithm, place = start.with_text(Raft(start.policy, start.rollouts, settings, run.log), settings, run)
-    fit(
-        algorithm,
-        settings,
-        world,
-        run,
-        steps=start.steps,
-        tokenizer=start.tokenizer,
-        evaluate=start.evaluate,
-        best=BEST,
-        place=place,
-    )
-    return export(run, start.policy, start.tokenizer, settings)
+    algorithm = Raft(start.policy, start.rollouts, settings, run.log)
+    return start.learn(algorithm, settings, world, run)

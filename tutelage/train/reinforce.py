@@ -27,11 +27,9 @@ from tutelage.settings.presets import PRESETS
 from tutelage.settings.rl import WRONG_KL
 from tutelage.settings.rl import ReinforceSettings as Settings
 from tutelage.train.algorithm import Loss, Updates
-from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import BEST, on_policy
+from tutelage.train.onpolicy import on_policy
 from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
-from tutelage.train.stage import export
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -108,18 +106,5 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Train the policy; the result is in `model/` of the run folder.  Raises ValueError for unusable inputs."""
     explain(settings, run.console)
     start = on_policy(settings, world, run)
-    algorithm, place = start.with_text(
-        Reinforce(start.policy, start.rollouts, settings, run.log), settings, run
-    )
-    fit(
-        algorithm,
-        settings,
-        world,
-        run,
-        steps=start.steps,
-        tokenizer=start.tokenizer,
-        evaluate=start.evaluate,
-        best=BEST,
-        place=place,
-    )
-    return export(run, start.policy, start.tokenizer, settings)
+    algorithm = Reinforce(start.policy, start.rollouts, settings, run.log)
+    return start.learn(algorithm, settings, world, run)
