@@ -248,3 +248,54 @@ def test_distinct_and_copy() -> None:
     assert math.isnan(statistics.distinct("ab", 3)) and math.isnan(statistics.distinct("", 0))
     assert statistics.copied(list("abcde"), list("xbcdx"), 2) == (2, 4)
     assert statistics.copied(["a"], ["a"], 2) == (0, 0)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 3.7, 4.0, 30.0, 1000.0])
+@pytest.mark.parametrize("p", [0.9, 0.975, 0.995])
+def test_student_quantiles_are_scipys(p: float, freedom: float) -> None:
+    assert statistics.student_quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-5)
+
+
+def test_a_table_of_one_axis_has_the_interval_of_a_t_test() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 7)
+    known = stats.ttest_1samp(values, 0).confidence_interval()
+    for table in (values, values[None], values[:, None]):
+        found = statistics.crossed_mean(table)
+        assert (found.value, found.n) == (pytest.approx(values.mean()), 7)
+        assert (found.low, found.high) == (pytest.approx(known.low), pytest.approx(known.high))
+
+
+@pytest.mark.parametrize(("runs", "prompts", "each"), [(0.3, 0.1, 0.1), (0.0, 0.5, 1.0), (0.1, 1.0, 0.3)])
+def test_crossed_intervals_cover_the_truth(runs: float, prompts: float, each: float) -> None:
+    """Five runs on forty prompts, with variance between runs, between prompts, and neither's."""
+    draw = np.random.default_rng(2).normal
+    covered = 0
+    for _ in range(400):
+        table = draw(0, runs, (5, 1)) + draw(0, prompts, (1, 40)) + draw(0, each, (5, 40))
+        found = statistics.crossed_mean(table)
+        covered += found.low <= 0 <= found.high
+    assert 0.92 < covered / 400 < 0.99
+
+
+def test_two_methods_of_several_runs_are_covered_too() -> None:
+    """Every run of one against every run of the other, on the same prompts; runs differ."""
+    draw = np.random.default_rng(3).normal
+    covered, narrow = 0, 0
+    for _ in range(300):
+        ours, theirs = (draw(0, 0.3, (4, 1)) + draw(0, 1, (4, 30)) for _ in range(2))
+        won = 0.5 + 0.5 * np.sign(ours[:, None] - theirs[None])
+        found = statistics.crossed_mean(won, rate=True)
+        covered += found.low <= 0.5 <= found.high
+        cells = stats.ttest_1samp(won.ravel(), 0).confidence_interval()
+        narrow += cells.low <= 0.5 <= cells.high
+    assert 0.92 < covered / 300 < 0.995
+    assert narrow / 300 < 0.8  # what counting every cell as a draw would say
+
+
+def test_a_table_without_variance_is_no_certainty() -> None:
+    assert statistics.crossed_mean(np.ones((3, 20)), rate=True).low == pytest.approx(
+        statistics.wilson(20, 20).low
+    )
+    assert math.isnan(statistics.crossed_mean(np.ones((3, 20))).low)
+    assert statistics.crossed_mean(np.empty((0, 3))).n == 0
+    assert math.isnan(statistics.crossed_mean([2.0]).low)

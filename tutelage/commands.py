@@ -203,6 +203,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval methods",
+        "tutelage.evals.methods",
+        "evals.MethodsSettings",
+        "Put methods side by side, over several runs.",
+        "Results",
+    ),
+    Command(
         "report",
         "tutelage.evals.report",
         "evals.ReportSettings",

@@ -175,6 +175,42 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
 
 
 @_styled
+def panels(title: str, found: Sequence[tuple[str, Sequence[Dot], float | None]]) -> str:
+    """Dots with intervals on named rows, several quantities side by side over the same rows.
+
+    found: of each quantity (label with unit, its dots, where a dashed line stands); rows are those of the first.
+    """
+    groups = list(dict.fromkeys(d.group for d in found[0][1]))
+    figure = Figure(figsize=(1.2 * WIDE, 0.9 + 0.3 * len(groups)), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"], fontweight="bold")
+    for axes, (label, dots, middle) in zip(
+        np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True
+    ):
+        for dot in dots:
+            reach = np.abs([[dot.value - dot.low], [dot.high - dot.value]])
+            ink = colour(dot.slot)
+            axes.errorbar(
+                [dot.value],
+                [groups.index(dot.group)],
+                xerr=reach,
+                fmt="o",
+                color=ink,
+                elinewidth=1.8,
+                markersize=5,
+            )
+        if middle is not None:
+            axes.axvline(middle, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=0.5)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.set_ylim(len(groups) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    return _svg(figure, title)
+
+
+@_styled
 def frontier(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
     """Paths of reward against KL; an open circle marks the start, a filled one the end."""
     figure, axes = _start(title)

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from tutelage.evals.rows import OVERALL, Row
 from tutelage.statistics import has_width
 
-ACRONYMS = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+ACRONYMS = {
+    **{
+        name: name.upper()
+        for name in ("sft", "ppo", "dpo", "rloo", "grpo", "dapo", "raft", "reinforce", "reinforce++")
+    },
+    "dr-grpo": "Dr. GRPO",
+    "ppo-ptx": "PPO-ptx",
+}
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
 KL_LIMIT = 20.0  # nats per response: beyond it, models of this kind are often over-optimised
@@ -39,6 +46,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "perplexity": ("Perplexity", "on held-out text"),
     "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
     "sign_test_p": ("Sign test", "p that wins and losses are equally likely"),
+    "tokens_generated": ("Tokens generated", "in training, mean of the runs"),
+    "time": ("Time to train", "mean of the runs"),
+    "peak_memory": ("Peak memory", "of training, mean of the runs"),
+    "flops": ("Arithmetic of training", "an estimate, mean of the runs"),
 }
 REWARD_METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),
@@ -105,6 +116,8 @@ def number(row: Row, text: str | None = None) -> Number:
     """A row, ready to print; `text` replaces the value as it would be written."""
     if text is None and row.n == 1 and row.unit == "tokens" and row.value is not None:
         text = f"{row.value:.0f} tokens"
+    if text is None and row.unit in ("MiB", "FLOPs") and row.value is not None:
+        text = amount(row.value, row.unit)
     unit = {"share": " %", "nats": " nats", "tokens": " tokens", "s": " s"}.get(row.unit, "")
     shown = (
         text if text is not None else figure(row.value, row.unit) + (unit if row.value is not None else "")

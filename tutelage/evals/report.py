@@ -20,7 +20,7 @@ from markupsafe import Markup
 from tutelage import cost
 from tutelage.data.reading.sources import shown
 from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
-from tutelage.evals import curves, figures, findings, graph, overopt_page, rounds
+from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, rounds
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -31,7 +31,7 @@ from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
-OVEROPT = "eval overopt"
+OVEROPT, METHODS = "eval overopt", "eval methods"
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
 
@@ -47,6 +47,7 @@ class Page:
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
     rounds: Rounds | None = None
+    methods: list[Methods] = field(default_factory=list)
     overoptimisation: list[tuple[str, Markup, list[str]]] = field(
         default_factory=list
     )  # run, figure, findings
@@ -80,6 +81,17 @@ class RewardModel:
     name: str
     figure: Markup
     table: list[tuple[str, str, Number]]
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Methods side by side: a line for each, a cell for each measure."""
+
+    name: str
+    figure: Markup
+    measures: list[tuple[str, str]]  # name, what it is
+    table: list[tuple[str, list[Number | None]]]
+    said: list[str]
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,8 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     for run in reward_models:
         _add_reward_model(page, run, among=len(reward_models) > 1)
     for run in runs:
+        if run.command == METHODS and run.results:
+            _add_methods(page, run)
         if run.command == OVEROPT and run.results:
             _add_overoptimisation(page, run)
     _add_rounds(page, runs)
@@ -307,6 +321,26 @@ def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:
     ]
     page.rows += [row for line in lines for row in line.rounds.values() if row.metric == rounds.POOLED]
     page.rounds = Rounds([Markup(figure) for figure in rounds.draw(lines)], numbers, table)
+
+
+def _add_methods(page: Page, run: RunFolder) -> None:
+    baseline = str(run.lineage["baseline"])
+    names = methods_page.ordered(run.results, baseline)
+    shown = methods_page.shown(run.results, names)
+    table = [
+        (display(name), [None if (r := one(run.results, name, m)) is None else number(r) for m in shown])
+        for name in names
+    ]
+    page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in run.results]
+    page.methods.append(
+        Methods(
+            run.name,
+            Markup(methods_page.draw(run.results, baseline)),
+            [findings.METRICS[metric] for metric in shown],
+            table,
+            methods_page.compared(run.results, names),
+        )
+    )
 
 
 def _add_overoptimisation(page: Page, run: RunFolder) -> None:

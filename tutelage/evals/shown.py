@@ -21,7 +21,7 @@ def models_table(
 ) -> Group:
     """The main numbers of the models; what no model has is left out."""
     measures = [name for name in metrics if any(one(rows, model, name) for model in models)]
-    columns = {display(model): [_cell(rows, model, name) for name in measures] for model in models}
+    columns = {display(model): [cell(rows, model, name) for name in measures] for model in models}
     return columns_table(title, "measure", [METRICS[name][0] for name in measures], columns, width)
 
 
@@ -42,7 +42,8 @@ def columns_table(
     return Group(*tables)
 
 
-def _cell(rows: Sequence[Row], model: str, metric: str) -> str:
+def cell(rows: Sequence[Row], model: str, metric: str) -> str:
+    """A number with its interval below it; a dash where there is none."""
     row = one(rows, model, metric)
     found = number(row) if row is not None else None
     return f"{found.text}\n{found.interval or '–'}" if found else "–"

@@ -132,6 +132,22 @@ class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
         return self
 
 
+class MethodsSettings(RunSettings):
+    """Put methods side by side, each by several runs that differ in their seed."""
+
+    out: Path = run_folder("runs/methods")
+    evaluations: list[str] = setting(
+        ..., "Run folders of `eval`; models named METHOD/1, METHOD/2, ... are runs of one method."
+    )
+
+    @field_validator("evaluations")
+    @classmethod
+    def _some(cls, places: list[str]) -> list[str]:
+        if not places:
+            raise ValueError("give the run folder of an evaluation, for example [runs/eval]")
+        return places
+
+
 class ReportSettings(RunSettings):
     """Write one self-contained HTML page about a set of runs."""
 
