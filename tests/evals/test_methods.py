@@ -96,11 +96,11 @@ def test_every_number_is_that_of_its_runs(tmp_path: Path) -> None:
     assert value(rows, "ppo", "kl") == pytest.approx(1.6)
     assert value(rows, "ppo", "length") == pytest.approx(10 + (PROMPTS - 1) / 2)
     assert value(rows, "ppo", "missing_eos") == pytest.approx(1 / PROMPTS)
-    assert value(rows, "ppo", "tokens_generated") == 400  # the mean of 200 and 600
+    assert value(rows, "ppo", "cost/tokens_generated") == 400  # the mean of 200 and 600
     assert value(rows, "ppo", "time") == 41.5
     known = {(r.model, r.metric) for r in rows}
     assert not known & {
-        ("rloo", "tokens_generated"),
+        ("rloo", "cost/tokens_generated"),
         ("sft", "win_rate"),
         ("bon", "kl"),
         ("ppo", "win_rate@sft"),

@@ -264,6 +264,17 @@ def test_scalars_of_yaml_1_2(text: str, value: Any) -> None:
     assert got == value and type(got) is type(value)
 
 
+def test_a_merge_key_takes_over_what_stands_elsewhere() -> None:
+    text = "stages:\n  - &one {command: ppo, kl_coef: 0.1, seed: 1}\n  - &two {<<: *one, seed: 2}\n  - {<<: *two, name: b}"
+    first = {"command": "ppo", "kl_coef": 0.1, "seed": 1}
+    assert parse_yaml(text, "here") == {
+        "stages": [first, first | {"seed": 2}, first | {"seed": 2, "name": "b"}]
+    }
+    assert parse_yaml("'<<'", "here") == "<<"
+    with pytest.raises(ValueError, match=r"line 1.*mapping"):
+        parse_yaml("{<<: 3}", "here")
+
+
 def test_nearest_prefers_likeness_to_parts() -> None:
     names = ["clip_low", "clip_high", "kl_coef", "gae_lambda"]
     assert nearest("kl_coeff", names) == "kl_coef"

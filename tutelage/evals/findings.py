@@ -46,10 +46,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "perplexity": ("Perplexity", "on held-out text"),
     "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
     "sign_test_p": ("Sign test", "p that wins and losses are equally likely"),
-    "tokens_generated": ("Tokens generated", "in training, mean of the runs"),
+    "cost/tokens_generated": ("Tokens generated", "in training, mean of the runs"),
     "time": ("Time to train", "mean of the runs"),
-    "peak_memory": ("Peak memory", "of training, mean of the runs"),
-    "flops": ("Arithmetic of training", "an estimate, mean of the runs"),
+    "cost/peak_memory": ("Peak memory", "of training, mean of the runs"),
+    "cost/flops": ("Arithmetic of training", "an estimate, mean of the runs"),
 }
 REWARD_METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),

@@ -31,7 +31,6 @@ from tutelage.statistics import Interval, crossed_mean
 Floats = NDArray[np.float64]
 WHOLE = ("kl", "unique_share", "self_bleu", "distinct_2", "entropy", "eval_loss")
 """What `eval` has one number of for every run."""
-COSTS = ("tokens_generated", "tokens_trained", "flops", "peak_memory", "peak_gpu_memory")
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _spent(model: str, place: RunFolder) -> dict[str, tuple[float, str]]:
     if trained is None:
         return {}
     known = cost.of_run(trained.lineage, trained.metrics)
-    found = {name: known[name] for name in COSTS if name in known}
+    found = {f"cost/{name}": measured for name, measured in known.items()}
     return found if trained.seconds is None else {**found, "time": (trained.seconds, "s")}
 
 

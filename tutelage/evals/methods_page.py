@@ -23,9 +23,9 @@ SHOWN = (
     "distinct_2",
     "entropy",
     "eval_loss",
-    "tokens_generated",
+    "cost/tokens_generated",
     "time",
-    "peak_memory",
+    "cost/peak_memory",
 )
 """The columns of the table."""
 
@@ -53,14 +53,14 @@ def draw(rows: Sequence[Row], baseline: str) -> str:
     """Win rate, and how far from the reference it took, of each method: the figure as inline SVG."""
     names = ordered(rows, baseline)[:-1]
     panels = []
-    for metric, label in (
-        ("win_rate", f"win rate against {display(baseline)}"),
-        ("kl", "KL to the reference (nats)"),
+    for metric, label, scale, middle in (
+        ("win_rate", f"win rate against {display(baseline)} (%)", 100, 50.0),
+        ("kl", "KL to the reference (nats)", 1, None),
     ):
         found = [(name, one(rows, name, metric)) for name in names]
-        dots = [figures.Dot("", display(name), *_bounds(r), 1) for name, r in found if r is not None]
+        dots = [_dot(name, r, scale) for name, r in found if r is not None]
         if dots:
-            panels.append((label, dots, 0.5 if metric == "win_rate" else None))
+            panels.append((label, dots, middle))
     return figures.panels("What each method is worth", panels)
 
 
@@ -78,6 +78,6 @@ def compared(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     return said
 
 
-def _bounds(r: Row) -> tuple[float, float, float]:
-    low, high = (math.nan if bound is None else bound for bound in (r.low, r.high))
-    return r.value or 0.0, low, high
+def _dot(name: str, r: Row, scale: float) -> figures.Dot:
+    value, low, high = (scale * (math.nan if each is None else each) for each in (r.value, r.low, r.high))
+    return figures.Dot("", display(name), value, low, high, 1)

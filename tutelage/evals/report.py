@@ -332,6 +332,7 @@ def _add_methods(page: Page, run: RunFolder) -> None:
         for name in names
     ]
     page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in run.results]
+    page.headline += findings.headline(run.results, baseline)
     page.methods.append(
         Methods(
             run.name,

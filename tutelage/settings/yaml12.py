@@ -2,6 +2,7 @@
 
 PyYAML follows YAML 1.1, which reads 1e-5 as text, `no` as false, 010 as 8, 12:30 as 750 and 2026-01-01 as a date. The reader
 here uses the core schema of YAML 1.2 (null, true/false, decimal integers, floats, text). Source: https://yaml.org/spec/1.2.2/
+Of YAML 1.1 it keeps the merge key, `<<: *name`, which people write to say a thing once: https://yaml.org/type/merge.html
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ _Reader.add_implicit_resolver(
 )
 _Reader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _Reader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Reader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<$"), ["<"])
 _Reader.add_constructor("tag:yaml.org,2002:int", _decimal)
 _Writer.add_representer(str, _write_text)
 _Writer.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))

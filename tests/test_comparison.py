@@ -1,0 +1,80 @@
+"""The pipeline of docs/comparison.md: its terms are equal, and a small one goes from world to table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tutelage import pipeline
+from tutelage.evals.rows import read
+from tutelage.pipeline import Stage
+from tutelage.settings.pipeline import RunPipelineSettings
+from tutelage.settings.rl import RLSettings
+from tutelage.settings.rollout import SelectSettings
+from tutelage.settings.yaml12 import read_mapping
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "docs" / "comparison.yaml"
+
+
+def stages(given: dict[str, Any], out: Path) -> list[Stage]:
+    return pipeline.plan(RunPipelineSettings(**{**given, "out": out}))
+
+
+def test_every_method_has_the_same_responses_prompts_and_reward(tmp_path: Path) -> None:
+    found = stages(read_mapping(EXAMPLE).values, tmp_path)
+    drawn: dict[str, list[int]] = {}
+    for stage in found:
+        method = stage.name.rpartition("/")[2]
+        match stage.settings:
+            case RLSettings() as s:
+                drawn.setdefault(method, []).append(s.batch_size * s.samples * s.max_steps)
+            case SelectSettings() as s:
+                drawn.setdefault(method, []).append(s.max_prompts * s.samples)
+            case s:
+                continue
+        assert (s.reward, s.model) == (str(tmp_path / "reward"), str(tmp_path / "sft"))
+        assert s.prompts == str(tmp_path / "world" / "prompts_train.jsonl")
+    assert len(drawn) == 10
+    assert set(map(tuple, drawn.values())) == {(2560,) * 5}
+    seeds = {s.seed for stage in found if isinstance(s := stage.settings, RLSettings)}
+    assert seeds == {1, 2, 3, 4, 5}
+
+
+def small(given: dict[str, Any]) -> dict[str, Any]:
+    """The same stages, two rounds of them, with little work in each."""
+    least = {
+        "documents": 200, "demonstrations": 60, "layers": 1, "vocab_size": 400, "max_steps": 2, "max_new_tokens": 8,
+        "max_prompts": 8, "samples": 4, "max_documents": 4, "batch_size": 4, "resamples": 100,
+    }  # fmt: skip
+
+    def shrink(stage: dict[str, Any]) -> dict[str, Any]:
+        short: dict[str, Any] = {"max_steps": 2} if stage["command"] in ("pretrain", "sft", "reward") else {}
+        return {
+            **stage,
+            **{key: least[key] for key, value in stage.items() if key in least and isinstance(value, int)},
+            **short,
+        }
+
+    shrunk = []
+    for stage in given["stages"]:
+        if "repeat" in stage:
+            shrunk.append({"repeat": 2, "stages": [shrink(inner) for inner in stage["stages"]]})
+        else:
+            shrunk.append(shrink(stage))
+    return {**given, "stages": shrunk}
+
+
+@pytest.mark.slow
+def test_a_small_one_goes_from_world_to_table(tmp_path: Path) -> None:
+    given = small(read_mapping(EXAMPLE).values)
+    pipeline.main(RunPipelineSettings(**{**given, "out": tmp_path}), Console(quiet=True))
+    rows = read(tmp_path / "methods" / "results.json")
+    runs = {r.model: r.value for r in rows if r.metric == "runs"}
+    assert len(runs) == 12 and runs.pop("sft") == 1 and set(runs.values()) == {2}
+    generated = {r.model for r in rows if r.metric == "cost/tokens_generated"}
+    assert {"ppo", "rloo", "raft"} <= generated
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "What each method is worth" in page
