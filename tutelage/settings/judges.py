@@ -193,6 +193,13 @@ def same_reward(before: Any, now: Any) -> bool:
     return isinstance(before, str) == isinstance(now, str) and _scoring(before) == _scoring(now)
 
 
+def by_rank(reward: Any) -> str:
+    """Why a reward cannot score where there are no batches to be ranked in; "" where it can."""
+    if not reward or all(part.mix.normalise != "rank" for part in read_parts(reward)):
+        return ""
+    return "normalise: rank compares the responses of one batch, and here batches are as memory has it: take zscore or none"
+
+
 def checked_reward(reward: Any) -> Any:
     """The reward as it was given.  Raises ValueError where `read_parts` does: before anything is loaded."""
     read_parts(reward)
