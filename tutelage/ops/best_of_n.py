@@ -33,7 +33,7 @@ def kl_estimate(scores: Tensor, n: int) -> float:
     if not len(scores):
         raise ValueError("there are no scores: at least one sample is needed.")
     _, counts = torch.unique(scores, return_counts=True)
-    most = (counts.cumsum(0) / counts.sum()).double()
+    most = counts.cumsum(0).double() / counts.sum()
     less = torch.cat([torch.zeros(1, dtype=torch.float64), most[:-1]])
     gained = most**n - less**n
     tied = torch.special.xlogy(gained, gained / (most - less))

@@ -146,10 +146,14 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
             raise ValueError(
                 "temperature=0 draws the same response every time, so there is nothing to choose from: set temperature=1"
             )
-        for name in ("judge", "reward"):
-            if by_rank(getattr(self, name)):
-                raise ValueError(f"{name}: {by_rank(getattr(self, name))}")
         return self
+
+    @field_validator("judge", "reward")
+    @classmethod
+    def _in_any_batch(cls, judge: Any) -> Any:
+        if why := by_rank(judge):
+            raise ValueError(why)
+        return judge
 
 
 class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
