@@ -113,7 +113,11 @@ def bad_row(completions, **columns):
         (lambda completions, **_: 1.0, "returned float 1.0 for 2 responses", "How many?"),
         (lambda completions, **_: sys.exit("no key"), "raised SystemExit: no key", "How many?"),
         (lambda completions, solution: [0, 0], "columns={reference.solution: solution}", "How many?"),
-        (lambda completions, trainer_state: [0, 0], "'trainer_state', which TRL's trainer gives", "How many?"),
+        (
+            lambda completions, trainer_state: [0, 0],
+            "'trainer_state', which TRL's trainer gives",
+            "How many?",
+        ),
     ],
 )
 def test_what_is_no_score_names_the_function_and_the_row(reward, what, prompt, monkeypatch) -> None:
