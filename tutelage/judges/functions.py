@@ -159,6 +159,6 @@ def _finished(work: Any) -> Any:
     return outcome[0]
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
