@@ -171,7 +171,7 @@ def test_each_setting_says_the_same_in_every_command(cls: type[RunSettings], nam
         cls.model_construct(load_best=False) if "load_best" in cls.model_fields else cls.model_construct()
     )
     before = settings.model_dump(mode="json")
-    if name not in ("epochs", "max_steps", "reward", "cost"):  # these look at what has changed
+    if name not in ("epochs", "max_steps", "reward", "cost", "judge"):  # these look at what has changed
         free = FREE | (CHOOSING if cls is SelectSettings else set())
         assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in free)
 

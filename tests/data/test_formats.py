@@ -277,3 +277,15 @@ def test_rows_of_a_wrong_shape_are_dropped_with_their_place(
     good, dropped = read(reader, tmp_path, GOOD[reader], row)
     assert not isinstance(good, Dropped) and isinstance(dropped, Dropped) and not dropped.meant
     assert str(dropped.place) == f"{tmp_path / 'rows.jsonl'} line 2" and reason in dropped.reason
+
+
+def test_any_columns_become_the_reference(tmp_path: Path) -> None:
+    """What TRL hands a reward function beside the completions: columns of any name."""
+    row = {"question": "2 + 2?", "ground_truth": "4", "meta": {"level": 3}, "reference": "old"}
+    path = write_jsonl(tmp_path / "rows.jsonl", [row, {"question": "Why?"}])
+    ours = {"prompt": "question", "reference.ground_truth": "ground_truth", "reference.level": "meta.level"}
+    first, second = read_prompts(path, ours)
+    assert first.reference == {"ground_truth": "4", "level": 3} and second.reference is None
+    for wrong in ({"reference.": "a"}, {"reference": "a", "reference.b": "c"}):
+        with pytest.raises(ValueError, match="reference is one column, or made of several"):
+            read_prompts(path, wrong)

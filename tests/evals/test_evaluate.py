@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tutelage.data.template import tokenize_document
-from tutelage.evals import drift, evaluate, language, report
+from tutelage.evals import drift, entrants, language, report
 from tutelage.evals.folders import find
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
@@ -249,15 +249,15 @@ def test_the_checkpoints_load_with_plain_transformers(folder: Path) -> None:
 
 
 def test_names_of_models() -> None:
-    assert evaluate.named(["runs/sft", "best=runs/ppo", "owner/gpt"]) == {
+    assert entrants.named(["runs/sft", "best=runs/ppo", "owner/gpt"]) == {
         "sft": "runs/sft",
         "best": "runs/ppo",
         "gpt": "owner/gpt",
     }
     with pytest.raises(ValueError, match="two models are named 'sft'"):
-        evaluate.named(["a/sft", "b/sft"])
+        entrants.named(["a/sft", "b/sft"])
     with pytest.raises(ValueError, match="models is empty"):
-        evaluate.named([])
+        entrants.named([])
 
 
 def test_an_unknown_baseline_is_named(folder: Path) -> None:

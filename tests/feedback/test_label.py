@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -292,3 +294,69 @@ def test_a_judge_of_ones_own_votes_once_where_it_applies(sampled: Path) -> None:
 def test_a_judge_that_is_none_is_one_sentence(sampled: Path, judge: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         run_label(settings(sampled, judge=judge))
+
+
+def brief(completions: list[list[dict[str, str]]], **columns: object) -> list[float]:
+    """A reward function as TRL's users write them, for prompts that are chats."""
+    return [-float(len(completion[-1]["content"])) for completion in completions]
+
+
+def test_a_mix_votes_as_the_sum_of_its_parts_under_a_name_of_its_own(sampled: Path) -> None:
+    """Options, a gate, a function in TRL's signature, in units that are measured; the same again, and another mix beside it."""
+    function = f"python:{__name__}:brief"
+    mix = [
+        {"judge": function, "normalise": "zscore"},
+        {"judge": "formula:regex", "pattern": "[aeiou]{2}", "weight": 2.0},
+        {"judge": "formula:regex", "pattern": "[.?!]", "gate": 0.5, "weight": 0, "name": "sentence"},
+    ]
+    run_label(settings(sampled, judge=mix))
+    votes = votes_in(sampled)
+    with Store(sampled / "store.sqlite") as store:
+        pairs = store.pairs("main")
+        (name,) = store.annotator_kinds()
+    first = [float(len(text)) for pair in pairs[: label.MEASURED] for text in pair.texts]
+    spread = float(np.std(first))
+
+    def value(text: str) -> float:
+        worth = -len(text) / spread + 2 * bool(re.search("[aeiou]{2}", text))
+        return (
+            worth - float(np.mean([-length for length in first])) / spread
+            if re.search("[.?!]", text)
+            else 0.0
+        )
+
+    assert name.startswith("mix-") and len(votes) == len(pairs)
+    for pair in pairs:
+        one, two = map(value, pair.texts)
+        assert votes[pair.digest, name].preference == (two > one) - (one > two)
+    assert {vote.preference for vote in votes.values()} >= {-1, 1}
+
+    again = [dict(part) for part in mix]
+    run_label(settings(sampled, judge=again, out=sampled / "again", votes_per_item=1))
+    assert votes_in(sampled) == votes
+    again[1]["weight"] = 3.0
+    with Store(sampled / "store.sqlite") as store:
+        store.build_pairs("main", 0, 2)
+    run_label(settings(sampled, judge=again, out=sampled / "other"))
+    with Store(sampled / "store.sqlite") as store:
+        assert len(store.annotator_kinds()) == 2
+
+
+def test_a_judge_that_gives_no_number_votes_for_nothing(sampled: Path) -> None:
+    with pytest.raises(ValueError, match="the judge odd gave nan for the prompt"):
+        run_label(settings(sampled, judge=f"python:{__name__}:Odd"))
+    assert not votes_in(sampled)
+
+
+class Odd(Judge):
+    name = "odd"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        return [Score(float("nan")) for _ in responses]
+
+
+def test_a_mix_that_is_none_is_one_sentence(sampled: Path) -> None:
+    with pytest.raises(ValueError, match="normalise: rank compares the responses of one batch"):
+        settings(sampled, judge=[{"judge": "world", "normalise": "rank"}])
+    with pytest.raises(ValueError, match="nothing is rewarded"):
+        settings(sampled, judge=[{"judge": "world", "gate": 1.0}])

@@ -107,11 +107,17 @@ def bad_row(completions, **columns):
         (lambda completions, **_: [1.0, float("nan")], "returned nan, not a finite number", "Why so?"),
         (lambda completions, **_: [float("inf"), 0], "returned inf, not a finite number", "How many?"),
         (lambda completions, **_: [0, "1"], "returned '1', not a finite number", "Why so?"),
-        (lambda completions, **_: [0], "returned 1 values for 2 responses", "How many?"),
+        (lambda completions, **_: [0], "returned 1 value for 2 responses", "How many?"),
         (lambda completions, **_: "no", "returned str 'no' for 2 responses", "How many?"),
         (lambda completions, **_: None, "returned NoneType None for 2 responses", "How many?"),
         (lambda completions, **_: 1.0, "returned float 1.0 for 2 responses", "How many?"),
-        (lambda completions, solution: [0, 0], "needs 'solution'", "How many?"),
+        (lambda completions, **_: sys.exit("no key"), "raised SystemExit: no key", "How many?"),
+        (lambda completions, solution: [0, 0], "columns={reference.solution: solution}", "How many?"),
+        (
+            lambda completions, trainer_state: [0, 0],
+            "'trainer_state', which TRL's trainer gives",
+            "How many?",
+        ),
     ],
 )
 def test_what_is_no_score_names_the_function_and_the_row(reward, what, prompt, monkeypatch) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations, product
 
 import pytest
 import torch
 
 from tests.oracle import oracle
-from tutelage.ops.best_of_n import expected, kl_bound, probabilities
+from tutelage.ops.best_of_n import expected, kl_bound, kl_estimate, probabilities
 
 
 def test_the_bound_has_its_known_values() -> None:
@@ -74,3 +75,32 @@ def test_the_estimate_takes_several_prompts_and_no_order_of_samples() -> None:
     torch.testing.assert_close(expected(scores[2], values[2]), found[2])
     own = expected(scores, scores)
     assert (own.diff(dim=-1) >= -1e-12).all() and torch.equal(own[:, -1], scores.amax(-1).double())
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_the_estimate_of_the_kl_is_that_of_all_responses(n: int) -> None:
+    """A judge that says right or wrong, and the fifteen responses of the enumerable world, in samples as often as they come."""
+    right = 0.3
+    won = 1 - (1 - right) ** n
+    true = won * math.log(won / right) + (1 - won) * math.log((1 - won) / (1 - right))
+    assert kl_estimate(torch.tensor([0.0] * 7 + [1.0] * 3), n) == pytest.approx(true, abs=0.06)
+    many = torch.tensor([0.0] * 700 + [1.0] * 300)
+    assert kl_estimate(many, n) == pytest.approx(true, abs=1e-9)
+    world = oracle()
+    sampled = world.ref_logprobs.exp()
+    counts = (sampled * 200_000).round().double()
+    best = probabilities(counts / counts.sum(), world.rewards, n)
+    exact = float(torch.special.xlogy(best, best * counts.sum() / counts).sum())
+    assert kl_estimate(torch.repeat_interleave(world.rewards, counts.long()), n) == pytest.approx(
+        exact, abs=1e-9
+    )
+
+
+def test_without_ties_the_estimate_is_the_bound_and_of_equals_nothing_is_chosen() -> None:
+    scores = torch.randperm(24, generator=torch.Generator().manual_seed(0)).float()
+    for n in (1, 2, 8):
+        assert kl_estimate(scores, n) == pytest.approx(kl_bound(n), abs=1e-12)
+        assert kl_estimate(torch.ones(24), n) == 0
+    assert kl_estimate(torch.tensor([1.0, 0.0, 1.0, 2.0]), 1) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="no scores"):
+        kl_estimate(torch.tensor([]), 2)

@@ -33,6 +33,9 @@ METRICS: dict[str, tuple[str, str]] = {
     "gold": ("Gold score", "mean grade by the gold standard, from 0 to 1"),
     "score": ("Score", "mean score by the judge"),
     "kl": ("KL to the reference", "nats per response, on the model's own samples"),
+    "kl_bound": ("Bound of the KL", "the most that choosing the best of n can be away from its model"),
+    "tokens_per_answer": ("Tokens per answer", "with the candidates that were not chosen"),
+    "seconds_per_answer": ("Seconds per answer", "drawing and choosing, on this machine"),
     "length": ("Response length", "mean, with the end token"),
     "missing_eos": ("Missing EOS", "responses cut off at the longest length allowed"),
     "copy_rate": ("Copied from the prompt", "share of word 4-grams"),
@@ -91,8 +94,16 @@ def figure(value: float | None, unit: str) -> str:
         return _fixed(percent, 1 if 0 < abs(percent) < 9.95 else 0)
     if unit == "p" and value < 0.001:
         return "< 0.001"
-    known = {"p": 3, "score": 2, "pairs": 0, "prompts": 0, "responses": 0, "steps": 0, "s": 1}
     size = abs(value)
+    known = {
+        "p": 3,
+        "score": 2,
+        "pairs": 0,
+        "prompts": 0,
+        "responses": 0,
+        "steps": 0,
+        "s": 1 if size >= 1 else 3,
+    }
     by_size = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     return _fixed(value, known.get(unit, by_size))
 

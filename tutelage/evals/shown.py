@@ -22,7 +22,12 @@ def models_table(
     """The main numbers of the models; what no model has is left out."""
     measures = [name for name in metrics if any(one(rows, model, name) for model in models)]
     columns = {display(model): [cell(rows, model, name) for name in measures] for model in models}
-    return columns_table(title, "measure", [METRICS[name][0] for name in measures], columns, width)
+    return columns_table(title, "measure", [_heading(name) for name in measures], columns, width)
+
+
+def _heading(metric: str) -> str:
+    """What a measure is called; a part of a score as its judge calls it."""
+    return METRICS[metric][0] if metric in METRICS else f"  {metric.partition('/')[2]}"
 
 
 def columns_table(

@@ -72,11 +72,6 @@ def build_judge(
     return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
 
 
-def reads_model(spec: str) -> bool:
-    """Whether the judge that `spec` names is a reward model, which is an input of the run."""
-    return names_model(spec)
-
-
 def _mix(parts: list[RewardPart], reader: Reader) -> Judge:
     from tutelage.judges.combine import Mix, Part, named
 

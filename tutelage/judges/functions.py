@@ -21,6 +21,7 @@ from tutelage.judges.judge import Judge
 from tutelage.records import Response, Score
 
 GIVEN = ("prompts", "completions", "completion_ids")
+OF_TRL = ("trainer_state", "log_extra", "log_metric", "environments")  # what TRL 1.16 gives besides
 
 
 class RewardFunction(Judge):
@@ -41,11 +42,12 @@ class RewardFunction(Judge):
         arguments = self._arguments(responses)
         try:
             found = self._call(arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._fault(f"raised {_said(error)}", self._first_that_raises(responses)) from error
         values = _as_list(found)
         if values is None or len(values) != len(responses):
-            what = f"{type(found).__name__} {found!r:.40}" if values is None else f"{len(values)} values"
+            counted = "" if values is None else f"{len(values)} value{'s' * (len(values) != 1)}"
+            what = counted or f"{type(found).__name__} {found!r:.40}"
             raise self._fault(
                 f"returned {what} for {len(responses)} responses, not a list with one number (or None) for each",
                 responses[0],
@@ -68,9 +70,7 @@ class RewardFunction(Judge):
         values["completion_ids"] = [list(response.ids) for response in responses]
         missing = next((name for name in self._needed if name not in values), None)
         if missing:
-            raise self._fault(
-                f"needs {missing!r}, but no prompt has such a column in its reference", responses[0]
-            )
+            raise self._fault(f"needs {missing!r}, {_not_given(missing)}", responses[0])
         return (
             values
             if self._takes_all
@@ -86,7 +86,7 @@ class RewardFunction(Judge):
         for response in responses if len(responses) > 1 else ():
             try:
                 self._call(self._arguments([response]))
-            except Exception:
+            except (Exception, SystemExit):
                 return response
         return responses[0]
 
@@ -122,6 +122,15 @@ def _completion(response: Response) -> Any:
     return [{"role": "assistant", "content": response.text}] if response.prompt.is_chat else response.text
 
 
+def _not_given(name: str) -> str:
+    if name in OF_TRL:
+        return "which TRL's trainer gives and nobody here: leave it out, or give it a default"
+    return (
+        f"but no prompt has such a column in its reference: columns={{reference.{name}: {name}}} puts one there, where it is a "
+        "column of the prompts' file"
+    )
+
+
 def _as_list(found: Any) -> list[Any] | None:
     if hasattr(found, "tolist"):
         found = found.tolist()  # an array of NumPy, or a tensor
@@ -150,6 +159,6 @@ def _finished(work: Any) -> Any:
     return outcome[0]
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

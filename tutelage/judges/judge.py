@@ -30,9 +30,9 @@ class Judge(Protocol):
         """One vote per pair of responses to one prompt; None where the judge does not apply.
 
         Unless a judge says more, the higher score is slightly better (1, the least that a vote can say: a score has no
-        unit) and equal scores are a tie.
+        unit) and equal scores are a tie.  Raises ValueError for what is no score (`checked`).
         """
-        scores = self.score([response for pair in pairs for response in pair])
+        scores = checked(self, [response for pair in pairs for response in pair])
         return [self._vote(*both) for both in zip(scores[::2], scores[1::2], strict=True)]
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:

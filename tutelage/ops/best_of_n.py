@@ -22,6 +22,31 @@ def kl_bound(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
+def kl_estimate(scores: Tensor, n: int) -> float:
+    """KL(best of n || one sample) of one prompt in nats, from the scores [N] of N plain samples of it.
+
+    Choosing looks at the score alone, so the KL is that of the scores: with F the share of samples that score at most as much,
+    F- that of those that score less, a score of which there are several gives G log(G / (F - F-)) with G = F^n - F-^n
+    (`probabilities`), and one that stands once, which is no tie, the integral of n u^(n-1) log(n u^(n-1)) from F- to F: where
+    no two are equal the sum is `kl_bound`.  It is too small where N is not several times n.
+    """
+    if not len(scores):
+        raise ValueError("there are no scores: at least one sample is needed.")
+    _, counts = torch.unique(scores, return_counts=True)
+    most = counts.cumsum(0).double() / counts.sum()
+    less = torch.cat([torch.zeros(1, dtype=torch.float64), most[:-1]])
+    gained = most**n - less**n
+    tied = torch.special.xlogy(gained, gained / (most - less))
+    alone = _density_integral(most, n) - _density_integral(less, n)
+    return float(torch.where(counts == 1, alone, tied).sum())
+
+
+def _density_integral(share: Tensor, n: int) -> Tensor:
+    """The integral of f log f with f = n u^(n-1), from 0 to `share`."""
+    power = share**n
+    return power * (math.log(n) - (n - 1) / n) + (n - 1) * torch.special.xlogy(power, share)
+
+
 def probabilities(sampled: Tensor, scores: Tensor, n: int) -> Tensor:
     """float64 [K]: the probability of each of K responses as the best of n.
 

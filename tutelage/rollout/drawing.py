@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from tutelage.data.preflight_report import check
 from tutelage.data.reading.formats import First, read_prompts
 from tutelage.data.reading.sources import shown
 from tutelage.files import write_json_atomic
 from tutelage.judges.build import build_judge
+from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
@@ -32,9 +33,7 @@ def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGe
     model = result_folder(settings.model)
     run.input("model", model)
     run.input("prompts", settings.prompts)
-    models = _reward_models(settings)
-    for number, path in enumerate(models, 1):
-        run.input("reward" if len(models) == 1 else f"reward {number}", path)
+    note_judge(run, "reward", settings.scored_by)
     policy = load_policy(model, dtype=world.dtype, device=world.device)
     return LocalGenerator(policy, load_tokenizer(model), memory_mib=settings.memory_mib)
 
@@ -42,7 +41,7 @@ def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGe
 def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
     found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
-    contexts = [generator.context, *(context_at(path) for path in _reward_models(settings))]
+    contexts = [generator.context, *(context_at(path) for path in _models_of(settings.scored_by))]
     prepared = answerable(
         found,
         generator.tokenizer,
@@ -58,8 +57,43 @@ def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: R
     return list(prepared.examples)
 
 
+class Drawn(Protocol):
+    """What of a command's settings says how responses are drawn and who scores them."""
+
+    @property
+    def scored_by(self) -> Any: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class Chosen(Drawn, Protocol):
+    """And what a response without an end scores where the best of several is chosen."""
+
+    @property
+    def missing_eos_score(self) -> float | None: ...
+
+
+def note_judge(run: Run, name: str, judge: Any) -> None:
+    """Record the reward models that a judge (as settings say it, "" for none) is made of as inputs of the run."""
+    models = _models_of(judge)
+    for number, path in enumerate(models, 1):
+        run.input(name if len(models) == 1 else f"{name} {number}", path)
+
+
+def choosing_judge(
+    settings: Chosen, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
+) -> Judge:
+    """The judge of the settings' reward, for the choice of the best of several: what has no end scores what they say."""
+    judge, missing = load_judge(settings, generator, prompts, world, run), settings.missing_eos_score
+    return judge if missing is None else Ends(judge, missing)
+
+
 def load_judge(
-    settings: DrawingSettings, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
+    settings: Drawn, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
 ) -> Judge:
     """The judge of the settings' reward, its scores in units that mean something (measured where they are not known)."""
     judge = build_judge(settings.scored_by, world, generator.tokenizer)
@@ -74,9 +108,9 @@ def load_judge(
     return judge
 
 
-def _reward_models(settings: DrawingSettings) -> list[str]:
-    """The folders of the reward models that score."""
-    return [result_folder(path) for path in paths_in(settings.scored_by)] if settings.scored_by else []
+def _models_of(judge: Any) -> list[str]:
+    """The folders of the reward models that a judge is made of."""
+    return [result_folder(path) for path in paths_in(judge)] if judge else []
 
 
 class Meter:

@@ -15,12 +15,11 @@ from rich.table import Table
 
 from tutelage.cost import flops
 from tutelage.files import write_jsonl_atomic
-from tutelage.judges.ends import Ends
 from tutelage.ops.best_of_n import kl_bound
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.drawing import GROUP as GROUP
-from tutelage.rollout.drawing import Meter, line, load_generator, load_judge, read_answerable
+from tutelage.rollout.drawing import Meter, choosing_judge, line, load_generator, read_answerable
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import Best, BestOf, Spent
@@ -74,8 +73,8 @@ def _chooser(
     """What chooses the best of several; None where every response that is drawn is one."""
     if settings.best_of == 1:
         return None
-    judge, missing = load_judge(settings, generator, prompts, world, run), settings.missing_eos_score
-    return BestOf(generator, judge if missing is None else Ends(judge, missing), settings.best_of)
+    judge = choosing_judge(settings, generator, prompts, world, run)
+    return BestOf(generator, judge, settings.best_of)
 
 
 def _drawn(

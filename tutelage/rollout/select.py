@@ -29,10 +29,11 @@ def best_of_each(
 
 
 class Best(NamedTuple):
-    """The best of n responses, and what the judge said of it."""
+    """The best of n responses, what the judge said of it, and the values of all n."""
 
     response: Response
     score: Score
+    values: tuple[float, ...]
 
 
 @dataclass
@@ -96,6 +97,7 @@ class BestOf:
             Best(
                 replace(candidates[number], sample_index=candidates[number].sample_index // self._n),
                 scores[number],
+                tuple(worth[groups[number] * self._n :][: self._n]),
             )
             for number in chosen
         ]

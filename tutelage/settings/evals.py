@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 from pydantic import field_validator, model_validator
 
-from tutelage.settings.base import Settings, setting
+from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
     DeviceSettings,
     GeneratingSettings,
+    MaybeReward,
     Reward,
     RowSettings,
     RunSettings,
     Source,
     run_folder,
 )
+from tutelage.settings.judges import by_rank, same_reward
 
 FEWEST = 4  # responses to one prompt that say something of how they differ
 
@@ -32,10 +36,26 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
         "", "Name or path of the model that the KL is measured to; empty = the baseline."
     )
     prompts: Source = setting(..., "Held-out prompts: a file with the columns prompt, task and reference.")
-    judge: str = setting(
+    judge: Reward = setting(
         "world",
-        "Who scores the responses: world (the embedded world's gold standard), a reward model, formula:NAME, verify:NAME, or "
-        "python:MODULE:NAME.",
+        "Who scores the responses: world (the embedded world's gold standard), another judge, or a list of judges.",
+    )
+    best_of: int | list[int] = setting(
+        1,
+        "Also measure the best of so many responses, by reward: a number, or several of them.",
+        unit="responses",
+    )
+    reward: MaybeReward = setting(
+        "", "Who says which is best, with best_of: a reward model, another judge, or a list of judges."
+    )
+    best_of_models: list[str] = setting(
+        [], "Names of the models that best_of draws from; empty = the baseline.", everyday=False
+    )
+    missing_eos_score: float | None = setting(
+        -1.0,
+        "With best_of, the score of a response without an end, in units of the reward: a reward model's are standard "
+        "deviations; null: it is scored like any other.",
+        everyday=False,
     )
     max_prompts: int = setting(
         300, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0
@@ -81,6 +101,59 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings)
                 f"{samples} responses say little of how they vary: give {FEWEST} or more, or 0 to measure none"
             )
         return samples
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of how many responses the best is measured as well."""
+        given = self.best_of if isinstance(self.best_of, list) else [self.best_of]
+        return [n for n in given if n != 1]
+
+    @property
+    def scored_by(self) -> Any:
+        """The reward that chooses; "": none is asked."""
+        return self.reward
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What changes no score of a judge, such as a timeout, may change."""
+        if name in ("judge", "reward") and before[name] and same_reward(before[name], getattr(self, name)):
+            return None
+        return super().refuses(name, before, made)
+
+    @field_validator("best_of")
+    @classmethod
+    def _sizes_make_sense(cls, given: int | list[int]) -> int | list[int]:
+        sizes = given if isinstance(given, list) else [given]
+        if wrong := [n for n in sizes if n < 1]:
+            raise ValueError(
+                f"the best of {wrong[0]} responses is none: give 2 or more, or 1 to measure none"
+            )
+        if len(set(sizes)) < len(sizes):
+            raise ValueError(f"{sizes} has a number twice: keep one")
+        return given
+
+    @model_validator(mode="after")
+    def _best_by_a_reward(self) -> Self:
+        if self.sizes and not self.reward:
+            raise ValueError(
+                f"best_of={self.best_of} needs somebody who says which is best: add reward=runs/reward, say"
+            )
+        if (self.reward or self.best_of_models) and not self.sizes:
+            given = "reward" if self.reward else "best_of_models"
+            raise ValueError(
+                f"{given} is for the best of several, and best_of=1 draws one: set best_of=4, say"
+            )
+        if self.sizes and self.temperature == 0:
+            raise ValueError(
+                "temperature=0 draws the same response every time, so there is nothing to choose from: set temperature=1"
+            )
+        return self
+
+    @field_validator("judge", "reward")
+    @classmethod
+    def _in_any_batch(cls, judge: Any) -> Any:
+        if why := by_rank(judge):
+            raise ValueError(why)
+        return judge
 
 
 class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from tutelage.settings.base import setting
-from tutelage.settings.groups import ColumnSettings, RunSettings, StoreSettings, run_folder
+from pydantic import field_validator
+
+from tutelage.settings.base import Made, setting
+from tutelage.settings.groups import ColumnSettings, Reward, RunSettings, StoreSettings, run_folder
+from tutelage.settings.judges import by_rank, same_reward
 
 
 class LabelSettings(RunSettings):
@@ -15,10 +19,10 @@ class LabelSettings(RunSettings):
     out: Path = run_folder("runs/label")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     project: str = setting("main", "Project in the store whose responses are compared.")
-    judge: str = setting(
+    judge: Reward = setting(
         "world",
-        "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), a reward model, "
-        "formula:NAME, verify:NAME, or python:MODULE:NAME.",
+        "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), another judge, or a "
+        "list of judges.",
     )
     pairs_per_prompt: int = setting(
         3,
@@ -29,6 +33,19 @@ class LabelSettings(RunSettings):
     votes_per_item: int = setting(
         3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
     )
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What changes no score of a judge, such as a timeout, may change."""
+        if name == "judge" and same_reward(before[name], self.judge):
+            return None
+        return super().refuses(name, before, made)
+
+    @field_validator("judge")
+    @classmethod
+    def _in_any_batch(cls, judge: Any) -> Any:
+        if why := by_rank(judge):
+            raise ValueError(why)
+        return judge
 
 
 class FeedbackImportSettings(StoreSettings, ColumnSettings):

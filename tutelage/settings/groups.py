@@ -87,6 +87,12 @@ Source = str | list[str]
 Reward = Annotated[str | list[str | dict[str, Any]], AfterValidator(checked_reward)]
 """Who scores: a judge, or a list of judges that are mixed, each by its name or as {judge: NAME, weight: 0.5, ...}."""
 
+MaybeReward = Annotated[
+    str | list[str | dict[str, Any]],
+    AfterValidator(lambda reward: reward and checked_reward(reward)),
+]
+"""A reward, or "": none."""
+
 
 class ColumnSettings(Settings):
     """How the columns of rows are called."""

@@ -190,7 +190,21 @@ def same_reward(before: Any, now: Any) -> bool:
 
     A list of one part is another reward than its judge alone: it has other metrics.
     """
-    return isinstance(before, str) == isinstance(now, str) and _scoring(before) == _scoring(now)
+    return isinstance(before, str) == isinstance(now, str) and scoring(before) == scoring(now)
+
+
+def scoring(reward: Any) -> list[dict[str, Any]]:
+    """What of a reward changes its scores: each part with its judge and options, defaults included; plain JSON."""
+    return [
+        {"judge": part.judge, **_marked(part.mix), **_marked(part.options)} for part in read_parts(reward)
+    ]
+
+
+def by_rank(reward: Any) -> str:
+    """Why a reward cannot score where there are no batches to be ranked in; "" where it can."""
+    if not reward or all(part.mix.normalise != "rank" for part in read_parts(reward)):
+        return ""
+    return "normalise: rank compares the responses of one batch, and here batches are as memory has it: take zscore or none"
 
 
 def checked_reward(reward: Any) -> Any:
@@ -265,11 +279,6 @@ def _check_address(judge: str) -> None:
             f"{address.hostname} is called with a password in its address, which is written down with the settings: put it "
             "into an environment variable, and the variable's name into token_env"
         )
-
-
-def _scoring(reward: Any) -> list[Any]:
-    """What of a reward changes its scores."""
-    return [(part.judge, _marked(part.mix), _marked(part.options)) for part in read_parts(reward)]
 
 
 def _marked(options: Settings) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import model_validator
 
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     DeviceSettings,
     GeneratingSettings,
+    MaybeReward,
     PlanSettings,
     Reward,
     RowSettings,
@@ -19,13 +20,7 @@ from tutelage.settings.groups import (
     Source,
     run_folder,
 )
-from tutelage.settings.judges import checked_reward, read_parts, same_reward
-
-MaybeReward = Annotated[
-    str | list[str | dict[str, Any]],
-    AfterValidator(lambda reward: reward and checked_reward(reward)),
-]
-"""A reward, or "": none."""
+from tutelage.settings.judges import by_rank, same_reward
 
 
 class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
@@ -62,10 +57,8 @@ class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
             raise ValueError(
                 "temperature=0 draws the same response every time, so there is nothing to choose from: set temperature=1"
             )
-        if any(part.mix.normalise == "rank" for part in read_parts(self.scored_by)):
-            raise ValueError(
-                "normalise: rank compares the responses of one batch, and here batches are as memory has it: take zscore or none"
-            )
+        if by_rank(self.scored_by):
+            raise ValueError(by_rank(self.scored_by))
         return self
 
 

@@ -41,6 +41,7 @@ KNOWN = tuple(
     )
 )
 """Every column that means something to us."""
+WITHIN = "reference."  # before a name that is one within the object of that column
 
 
 def respell(columns: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -55,7 +56,12 @@ def respell(columns: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_columns(ours: Mapping[str, str]) -> None:
     """Raises ValueError where the setting `columns` has a name before the colon that is none of ours."""
     for name in ours:
-        if name not in KNOWN:
+        if name == WITHIN or (name.startswith(WITHIN) and "reference" in ours):
+            raise ValueError(
+                f"columns={{{name}: {ours[name]}}}: reference is one column, or made of several: write reference: {ours[name]}, "
+                "or reference.NAME for each"
+            )
+        if name not in KNOWN and not name.startswith(WITHIN):
             near = difflib.get_close_matches(name, KNOWN, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"our names are {', '.join(KNOWN)}"
             raise ValueError(f"columns={{{name}: {ours[name]}}}: {name!r} is no column that we know: {hint}")
@@ -64,7 +70,8 @@ def check_columns(ours: Mapping[str, str]) -> None:
 def renamed(columns: Mapping[str, Any], ours: Mapping[str, str]) -> Columns:
     """The columns with those of `ours` (our name -> theirs, `a.b` for b within a) under our names.
 
-    One that stood under our name before is kept as "NAME (replaced)", so that it is said to be unused.
+    `reference.b` is b within the object `reference`, which is made of all such.  A column that stood under our name before is
+    kept as "NAME (replaced)", so that it is said to be unused.
     """
     found = {name: cell for name, cell in columns.items() if name not in ours.values()}
     for name, theirs in ours.items():
@@ -73,7 +80,14 @@ def renamed(columns: Mapping[str, Any], ours: Mapping[str, str]) -> Columns:
             found[f"{name} (replaced)"] = found.pop(name)
         if cell is not None:
             found[name] = cell
-    return found
+    inside = {
+        name.removeprefix(WITHIN): found.pop(name)
+        for name in [*found]
+        if name in ours and name.startswith(WITHIN)
+    }
+    if inside and "reference" in found and "reference" not in ours:
+        found["reference (replaced)"] = found.pop("reference")
+    return found | {"reference": inside} if inside else found
 
 
 def _within(columns: Mapping[str, Any], path: str) -> Any:

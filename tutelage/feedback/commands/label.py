@@ -8,25 +8,30 @@ annotator), so a run that was killed goes on to the same votes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
-from tutelage.judges.build import WORLD, build_judge, reads_model
+from tutelage.judges.build import WORLD, build_judge
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.records import Response
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings as Settings
+from tutelage.settings.judges import paths_in, scoring
 from tutelage.statistics import bootstrap_mean, correct
 from tutelage.store import AnnotatorRow, NewVote, Pair, Store
 from tutelage.worlds.annotators import panel, vote
 
+MEASURED = 128  # pairs whose scores give a mix its units
 PAIRS_AT_ONCE = 200  # pairs per transaction: what a crash makes to do again
 # Of the bootstrap: enough for two digits, and the table should not take longer than the votes.
 RESAMPLES = 1000
@@ -39,8 +44,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     `world` is None: what runs a model asks for it itself.  Raises ValueError when the project has nothing to compare, when
     the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
     """
-    if reads_model(settings.judge):
-        run.input("judge", result_folder(settings.judge))
+    _note_models(settings, run)
     judge = build_judge(settings.judge)
     voters: Voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
@@ -48,6 +52,8 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         run.input("responses", source, responses_digest(source, settings.store))
         store.build_pairs(settings.project, settings.pairs_per_prompt, voters.votes_per_item)
         voters.sign_in(store)
+        if not isinstance(settings.judge, str):
+            _measure_units(judge, store, settings, run)
         _label(store, settings, voters, run)
         _close(store, settings.project, run)
     return run.folder
@@ -94,22 +100,48 @@ class Single:
 
     def __init__(self, settings: Settings, judge: Judge) -> None:
         self._settings, self._judge = settings, judge
+        given = settings.judge
+        alone = isinstance(given, str)
+        self._name = judge.name if alone else f"{judge.name}-{_digest(given)}"
+        self._profile = {"judge": given if alone else scoring(given)}
 
     def sign_in(self, store: Store) -> None:
-        store.add_annotator(self._judge.name, "judge", {"judge": self._settings.judge})
+        store.add_annotator(self._name, "judge", self._profile)
 
     def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
-        project, name = self._settings.project, self._judge.name
+        project, name = self._settings.project, self._name
         wanted = [pair for pair in pairs if name not in pair.voters]
         cast = self._judge.compare([both_of(pair) for pair in wanted])
         return [
-            NewVote(pair.item_id, one, f"{project}/{pair.digest}/{name}")
+            NewVote(pair.item_id, dataclasses.replace(one, annotator=name), f"{project}/{pair.digest}/{name}")
             for pair, one in zip(wanted, cast, strict=True)
             if one is not None
         ]
 
 
 Voters = Panel | Single
+
+
+def _digest(judge: Any) -> str:
+    """Tells two mixes apart, which are two annotators."""
+    return hashlib.sha256(json.dumps(scoring(judge), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _note_models(settings: Settings, run: Run) -> None:
+    paths = paths_in(settings.judge)
+    for number, path in enumerate(paths, 1):
+        run.input("judge" if len(paths) == 1 else f"judge {number}", result_folder(path))
+
+
+def _measure_units(judge: Judge, store: Store, settings: Settings, run: Run) -> None:
+    """A mix adds up what its parts say, in units that the project's first responses give where nobody knows them: those that
+    have votes already among them, so that a run that goes on finds the same."""
+
+    def first() -> list[Response]:
+        return [one for pair in store.pairs(settings.project)[:MEASURED] for one in both_of(pair)]
+
+    if said := judge.calibrate(first):
+        run.console.print(said)
 
 
 def both_of(pair: Pair) -> tuple[Response, Response]:
