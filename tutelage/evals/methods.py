@@ -29,7 +29,7 @@ from tutelage.settings.evals import MethodsSettings as Settings
 from tutelage.statistics import Interval, crossed_mean
 
 Floats = NDArray[np.float64]
-WHOLE = ("kl", "unique_share", "self_bleu", "distinct_2", "entropy", "eval_loss")
+WHOLE = ("kl", "unique_share", "self_bleu", "distinct_2", "entropy", "eval_loss", "tokens_per_answer")
 """What `eval` has one number of for every run."""
 
 

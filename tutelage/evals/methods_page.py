@@ -23,6 +23,7 @@ SHOWN = (
     "distinct_2",
     "entropy",
     "eval_loss",
+    "tokens_per_answer",
     "cost/tokens_generated",
     "time",
     "cost/peak_memory",
