@@ -34,9 +34,10 @@ from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 from tutelage.settings.train import DPOSettings
+from tutelage.train.critic import Critic
 from tutelage.train.dpo import DPO
 from tutelage.train.fit import fit
-from tutelage.train.ppo import PPO, Critic
+from tutelage.train.ppo import PPO
 from tutelage.train.reference import reference_logprobs
 from tutelage.train.reinforce import Reinforce
 
@@ -72,7 +73,7 @@ class Table(nn.Module):
         whole = ids if layout.place is None else ids[layout.place]
         sequences = (tuple(sequence.tolist()) for sequence in whole.split(layout.lengths))
         states = [state for sequence in sequences for state in states_after(sequence)]
-        hidden = nn.functional.one_hot(torch.tensor(states), len(STATES)).float()
+        hidden = nn.functional.one_hot(torch.tensor(states), len(STATES)).to(self.score.weight.dtype)
         return SimpleNamespace(last_hidden_state=hidden[layout.kept][None])
 
 
@@ -110,6 +111,12 @@ class EndsAreFree(TableGenerator):
         return Response(PROMPT, response.text, PROMPT_IDS, response.ids, response.logprobs, "eos")
 
 
+def a_critic() -> Critic:
+    """A table of zeros."""
+    table = Table(torch.zeros(1, len(STATES)))
+    return Critic(ScalarModule(table, Traits(flat=True)), Calibration((0.0, 1.0)))
+
+
 def policy_table() -> PolicyModule:
     return PolicyModule(Table(WORLD.theta_ref.T.float()), Traits(flat=True))
 
@@ -143,8 +150,9 @@ def run_reinforce(
     rollouts = Rollouts(
         policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console, price
     )
+    critic = a_critic() if settings.advantage == "learned" else None
     fit(
-        Reinforce(policy, rollouts, settings, run.log),
+        Reinforce(policy, rollouts, settings, run.log, critic, CPU),
         settings,
         CPU,
         run,
@@ -158,13 +166,9 @@ def run_reinforce(
 def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModule, Run]:
     settings = PPOSettings(**{**PRACTICE, "value_clip": 100.0, **changes})
     run = Run.open(folder, "ppo", settings)
-    policy, ref, critic = (
-        policy_table(),
-        policy_table(),
-        ScalarModule(Table(torch.zeros(1, len(STATES))), Traits(flat=True)),
-    )
+    policy, ref = policy_table(), policy_table()
     rollouts = Rollouts(policy, ref, TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console)
-    algorithm = PPO(policy, Critic(critic, Calibration((0.0, 1.0))), rollouts, settings, CPU, run.log)
+    algorithm = PPO(policy, a_critic(), rollouts, settings, CPU, run.log)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run

@@ -40,9 +40,10 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
 from tutelage.settings.rl import PPOSettings
 from tutelage.train import ppo
+from tutelage.train.critic import Critic
 from tutelage.train.fit import fit
 from tutelage.train.kl import KLController
-from tutelage.train.ppo import PPO, Critic
+from tutelage.train.ppo import PPO
 
 
 def test_score_stands_on_the_last_token_of_ragged_responses() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +16,23 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tests.oracle import BETA, SEQUENCES, TabularPolicy, divergence
+from tests.oracle import BETA, SEQUENCES, STATES, TabularPolicy, divergence
 from tests.train.making import CPU, make_model, make_tokenizer
-from tests.train.test_oracle import WORLD, distance, run_reinforce
+from tests.train.test_oracle import PROMPT_IDS, WORLD, Table, distance, run_reinforce
 from tutelage.data.batch import TokenBatch
 from tutelage.data.responses import response_batch
+from tutelage.judges.calibration import Calibration
 from tutelage.judges.judge import Judge
 from tutelage.launch import launch
+from tutelage.models.forward import Traits
 from tutelage.models.loading import load_scalar, save
+from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
 from tutelage.settings.base import load, to_yaml
 from tutelage.settings.presets import PRESETS
 from tutelage.settings.rl import KL, WRONG_KL, Clip, PPOSettings, Reduction, ReinforceSettings
+from tutelage.train.critic import Critic, first_tokens
 from tutelage.train.fit import accumulate
 from tutelage.train.policy_update import Objective, policy_terms
 from tutelage.train.reinforce import Reinforce, explain
@@ -50,7 +55,11 @@ def a_batch() -> TokenBatch:
     each = torch.cat([torch.full((n + 2,), a) for n, a in zip(LENGTHS, ADVANTAGES, strict=True)])
     on = batch.loss_mask.float()
     return batch.with_fields(
-        old_logprobs=-on, ref_logprobs=-1.5 * on, advantages=each * on, importance=torch.ones_like(on)
+        old_logprobs=-on,
+        ref_logprobs=-1.5 * on,
+        advantages=each * on,
+        importance=torch.ones_like(on),
+        returns=each * on,
     )
 
 
@@ -111,18 +120,97 @@ def test_the_kl_in_the_loss(kl: str, slope: float) -> None:
         assert (found - plain).tolist() == pytest.approx((0.1 * slope * weight).tolist(), abs=1e-7)
 
 
-@pytest.mark.parametrize("changes", [{}, {"reduction": "sequence-mean", "clip": "sequence", "kl": "k2-loss"}])
-def test_no_gradient_depends_on_the_micro_batch(changes: dict[str, Any]) -> None:
+def scalar(seed: int = 1) -> ScalarModule:
+    """A scalar model whose head is not 0."""
+    module = make_model(make_tokenizer(), seed)
+    host: Any = module.model
+    host.score = torch.nn.Linear(32, 1, bias=False)
+    torch.nn.init.constant_(host.score.weight, 0.1)
+    return ScalarModule(host, module.traits)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reduction": "sequence-mean", "clip": "sequence", "kl": "k2-loss"},
+        {"advantage": "learned"},
+        {"advantage": "learned", "credit": "tokens"},
+    ],
+    ids=["plain", "sequence", "learned", "learned-tokens"],
+)
+def test_no_gradient_depends_on_the_micro_batch_or_the_order(changes: dict[str, Any]) -> None:
     tokenizer = make_tokenizer()
     found = []
-    for tokens in (4096, 8):
+    for tokens, order in ((4096, [0, 1, 2]), (8, [0, 1, 2]), (4096, [2, 0, 1])):
         settings = settings_for(micro_batch_tokens=tokens, **changes)
         model = make_model(tokenizer)
-        algorithm = Reinforce(model, SimpleNamespace(kept={}), settings, lambda _: None)  # type: ignore[arg-type]
-        accumulate(algorithm, [a_batch()], tokens, CPU)
-        found.append({name: p.grad.clone() for name, p in model.named_parameters()})
-    for name, one in found[0].items():
-        torch.testing.assert_close(one, found[1][name], rtol=1e-4, atol=1e-7)
+        critic = Critic(scalar(), Calibration((0.5, 2.0))) if "advantage" in changes else None
+        algorithm = Reinforce(model, SimpleNamespace(kept={}), settings, lambda _: None, critic, CPU)  # type: ignore[arg-type]
+        accumulate(algorithm, [a_batch().take(order)], tokens, CPU)
+        found.append(
+            {
+                f"{name}/{of}": p.grad.clone()
+                for of, module in algorithm.trained.items()
+                for name, p in module.named_parameters()
+                if p.grad is not None
+            }
+        )
+    assert any(name.startswith("model.score") for name in found[0]) == ("advantage" in changes)
+    for other in found[1:]:
+        assert found[0].keys() == other.keys()
+        for name, one in found[0].items():
+            torch.testing.assert_close(one, other[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_baseline_of_the_prompt_sees_the_prompt_alone() -> None:
+    """It is the value before the first token of a response, whatever the response is."""
+    critic, batch = Critic(scalar(), Calibration((0.0, 1.0))), a_batch()
+    first = first_tokens(batch.loss_mask)
+    assert first.nonzero().squeeze(1).tolist() == [2, 7, 10]
+    found, every = critic.first_values(batch), critic.values(batch)
+    torch.testing.assert_close(found[first], every[first])
+    assert not found[~first].any() and every[batch.loss_mask].ne(0).all()
+    other = replace(batch, ids=batch.ids.where(~batch.loss_mask, torch.tensor(9)))
+    assert torch.equal(critic.first_values(other), found)
+
+
+def test_a_learned_baseline_leaves_the_expected_gradient_as_it_is() -> None:
+    """By enumeration, in float64: any values of what stands before a token; but not of what comes after it."""
+    policy = PolicyModule(Table(WORLD.theta_ref.T), Traits(flat=True))
+    logprobs = WORLD.ref_logprobs
+    responses = [
+        Response(Prompt(str(n)), "", PROMPT_IDS, ids, (0.0,) * len(ids), "eos")
+        for n, ids in enumerate(SEQUENCES)
+    ]
+    batch = response_batch(responses)
+    lengths = [len(ids) for ids in SEQUENCES]
+    states = torch.tensor([STATES.index(ids[:n]) for ids in SEQUENCES for n in range(len(ids))])
+
+    def spread(values: Tensor) -> Tensor:
+        return torch.zeros(len(batch.ids), dtype=torch.float64).masked_scatter(batch.loss_mask, values)
+
+    def expected(taken: Tensor) -> Tensor:
+        """Every sequence as often as it is likely; `taken` from the rewards of its tokens."""
+        each = WORLD.rewards.repeat_interleave(torch.tensor(lengths))
+        weighed = batch.with_fields(
+            old_logprobs=policy(batch).logprobs.detach(),
+            advantages=spread(each - taken),
+            importance=spread(logprobs.exp().repeat_interleave(torch.tensor(lengths))),
+        )
+        terms, _ = policy_terms(
+            weighed, policy(batch).logprobs, settings_for(), Objective("none", "sequence-sum"), 0.0
+        )
+        [slope] = torch.autograd.grad(terms["policy"].sum, policy.host.score.weight)
+        return slope
+
+    values = torch.randn(len(STATES), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    plain = expected(torch.zeros(sum(lengths), dtype=torch.float64))
+    of_prompt, of_states = expected(values[0].expand(sum(lengths))), expected(values[states])
+    assert plain.abs().max() > 0.05
+    assert (of_prompt - plain).abs().max() < 1e-12 and (of_states - plain).abs().max() < 1e-12
+    looks_ahead = expected(0.3 * WORLD.rewards.repeat_interleave(torch.tensor(lengths)))
+    assert (looks_ahead - plain).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -159,11 +247,13 @@ def test_it_says_what_a_preset_set_and_what_misses_the_optimum() -> None:
             {"samples": 1},
             "advantage=leave-one-out compares a prompt's responses, of which samples=1 gives one",
         ),
-        ({"samples": 1, "advantage": "group-std"}, "set samples=2 or more, or advantage=batch"),
+        ({"samples": 1, "advantage": "group-std"}, "set samples=2 or more, or advantage=batch or learned"),
         ({"clip": "none", "inner_epochs": 2}, "clip=none is right for one update per step only"),
         ({"clip": "none", "minibatches": 3}, "minibatches=3 make 3: set clip=token"),
         ({"clip": "sequence", "credit": "tokens"}, "clip=sequence has one ratio for a response"),
         ({"kl": "none", "kl_budget": 1.0}, "kl=none holds nothing to the reference"),
+        ({"critic": "policy"}, "advantage=leave-one-out has none: set advantage=learned"),
+        ({"critic_learning_rate": 0.1, "advantage": "batch"}, "advantage=batch has none"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
@@ -177,6 +267,8 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
     [
         ({"preset": "reinforce", "samples": 1}, 0.0, 1e-3),
         ({"preset": "rloo", "samples": 8}, 0.0, 1e-3),
+        ({"advantage": "learned", "samples": 1}, 0.0, 1e-3),
+        ({"advantage": "learned", "samples": 1, "credit": "tokens", "inner_epochs": 2}, 0.0, 1e-3),
         ({"preset": "reinforce++", "samples": 1}, 0.0, 1e-3),
         ({"credit": "tokens", "inner_epochs": 4}, 0.0, 1e-3),
         ({"advantage": "group-std", "reduction": "sequence-mean"}, 0.0, 1e-3),
@@ -312,6 +404,21 @@ def test_it_runs_as_a_command_and_logs_what_it_does(tmp_path: Path) -> None:
     )
     assert 0.0 <= first["frac_reward_zero_std"] <= 1.0 and second["step"] == 2
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"credit": "tokens"}, {"critic": "policy", "lora_rank": 2}])
+def test_a_learned_baseline_runs_as_a_command(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The critic has a learning rate of its own, is in the checkpoints, and says what it foresaw."""
+    settings = command_settings(
+        tmp_path, advantage="learned", samples=1, critic_learning_rate=1e-2, max_steps=3, **changes
+    )
+    launch("reinforce", settings, Console(quiet=True))
+    lines = read_metrics(tmp_path / "run")
+    assert len(lines) == 3 and all("val/explained_variance" in line for line in lines)
+    assert lines[0]["loss/value_avg"] > 0 and "loss/policy_avg" in lines[0]
+    assert list((tmp_path / "run" / "checkpoints").glob("*/critic/*.safetensors"))
+    assert not list((tmp_path / "run" / "model").glob("*score*"))
 
 
 @pytest.mark.slow

@@ -160,13 +160,9 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         return self
 
 
-class PPOSettings(RLSettings):
-    """Optimise the policy against the reward model with PPO and a critic."""
+class CriticSettings(RLSettings):
+    """What commands have that can train a critic beside the policy."""
 
-    out: Path = run_folder("runs/ppo")
-    value_clip: float = setting(
-        0.2, "Values may move so far from the old ones before they are clipped.", everyday=False, gt=0
-    )
     critic: str = setting(
         "auto",
         "What the critic starts from: a reward model; policy (the policy's start, with a head of zeros); auto: the first reward "
@@ -175,6 +171,15 @@ class PPOSettings(RLSettings):
     )
     critic_learning_rate: float = setting(
         0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0
+    )
+
+
+class PPOSettings(CriticSettings):
+    """Optimise the policy against the reward model with PPO and a critic."""
+
+    out: Path = run_folder("runs/ppo")
+    value_clip: float = setting(
+        0.2, "Values may move so far from the old ones before they are clipped.", everyday=False, gt=0
     )
     gamma: float = setting(1.0, "Discount.", everyday=False, ge=0, le=1)
     gae_lambda: float = setting(
@@ -217,7 +222,7 @@ class RaftSettings(RLSettings):
         return self
 
 
-Advantage = Literal["none", "batch", "leave-one-out", "group", "group-std"]
+Advantage = Literal["none", "batch", "learned", "leave-one-out", "group", "group-std"]
 Clip = Literal["none", "token", "sequence", "sequence-mean"]
 Reduction = Literal["token-mean", "sequence-sum", "sequence-mean", "constant"]
 KL = Literal[
@@ -233,7 +238,7 @@ WRONG_KL: Mapping[str, str] = {
 """What is wrong with placements of the KL that are there to be compared with (docs: Where the KL stands)."""
 
 
-class ReinforceSettings(RLSettings):
+class ReinforceSettings(CriticSettings):
     """Optimise the policy without a critic: REINFORCE, RLOO, GRPO, Dr. GRPO, REINFORCE++, DAPO."""
 
     out: Path = run_folder("runs/reinforce")
@@ -245,8 +250,8 @@ class ReinforceSettings(RLSettings):
     inner_epochs: int = setting(1, "Passes over each step's responses.", unit="epochs", everyday=False, ge=1)
     advantage: Advantage = setting(
         "leave-one-out",
-        "What is taken from a response's reward: none, the mean of the batch, of the prompt's other responses, of the "
-        "prompt's responses (group), or that and divided by their standard deviation.",
+        "What is taken from a response's reward: none, the mean of the batch, what a critic foretells (learned), the mean of the "
+        "prompt's other responses, of the prompt's responses (group), or that and divided by their standard deviation.",
     )
     clip: Clip = setting(
         "token",
@@ -297,7 +302,12 @@ class ReinforceSettings(RLSettings):
         if self.samples == 1 and self.advantage in ("leave-one-out", "group", "group-std"):
             raise ValueError(
                 f"advantage={self.advantage} compares a prompt's responses, of which samples=1 gives one: set samples=2 or "
-                "more, or advantage=batch"
+                "more, or advantage=batch or learned"
+            )
+        if self.advantage != "learned" and (self.critic != "auto" or self.critic_learning_rate):
+            raise ValueError(
+                f"critic={self.critic} and critic_learning_rate={self.critic_learning_rate:g} say what a critic is like, but "
+                f"advantage={self.advantage} has none: set advantage=learned, or leave both out"
             )
         if self.clip == "none" and self.inner_epochs * self.minibatches > 1:
             raise ValueError(

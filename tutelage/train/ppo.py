@@ -13,45 +13,29 @@ of the step; where the sampler's arithmetic differs from the trainer's, importan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.judges.calibration import Calibration
-from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
-from tutelage.models.lora import share_frozen
 from tutelage.models.passes import forward_pass
-from tutelage.models.policy import PolicyModule, ScalarModule
+from tutelage.models.policy import PolicyModule
 from tutelage.ops.advantages import gae
 from tutelage.ops.losses import clipped_value
 from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, whiten
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
-from tutelage.runs import Run, result_folder
+from tutelage.runs import Run
 from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.critic import Critic, explained_variance, make_critic
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import OnPolicy, on_policy
+from tutelage.train.onpolicy import on_policy
 from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
 
 Log = Callable[[Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Critic:
-    """The network that foretells rewards: its head's values, in the units of the (normalised) scores."""
-
-    model: ScalarModule
-    calibration: Calibration
-
-    def values(self, batch: TokenBatch) -> Tensor:
-        """float32 [N]: the value of the state before token t, at t; differentiable."""
-        raw = self.model(batch, at="tokens")
-        return torch.where(batch.loss_mask, self.calibration(raw), 0.0)
 
 
 class PPO:
@@ -102,10 +86,8 @@ class PPO:
         kl_coef = float(self._controller.kl_coef)
         advantages, returns = self._advantages(experience, values, kl_coef)
         mask = experience.batch.loss_mask
-        unexplained = (returns - values)[mask].var(correction=0) / returns[mask].var(correction=0).clamp(
-            min=1e-8
-        )
-        self._log({**experience.metrics(kl_coef), "val/explained_variance": 1.0 - unexplained.item()})
+        explained = explained_variance(values[mask], returns[mask])
+        self._log({**experience.metrics(kl_coef), "val/explained_variance": explained})
         self._controller.update(experience.kl, len(experience.responses))
         batch = experience.batch.with_fields(
             values=values,
@@ -144,32 +126,3 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = on_policy(settings, world, run)
     algorithm = PPO(start.policy, make_critic(settings, start), start.rollouts, settings, world, run.log)
     return start.learn(algorithm, settings, world, run)
-
-
-def make_critic(settings: Settings, start: OnPolicy) -> Critic:
-    """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
-    readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
-    chosen = settings.critic
-    if chosen == "auto":
-        chosen = readers[0] if readers else "policy"
-    policy_path = result_folder(settings.model)
-    if chosen == "policy":
-        model = start.setup.scalar(policy_path, start.tokenizer)
-        with torch.no_grad():
-            model.head.weight.zero_()
-            if model.head.bias is not None:
-                model.head.bias.zero_()
-        return Critic(share_frozen(start.policy, model), Calibration((0.0, 1.0)))
-    path = result_folder(chosen)
-    if not same_tokenizer(start.tokenizer, load_tokenizer(path)):
-        raise ValueError(
-            f"the critic starts from {path} and must read the policy's tokens, but its tokenizer differs from that of "
-            f"{settings.model}: take a reward model that was trained from the same base, or critic=policy."
-        )
-    model = start.setup.critic(path, start.policy, policy_path, start.reward_models.get(path))
-    state = (
-        start.judge.state
-    )  # of a single reward model: its units are those of the scores, perhaps yet to be measured
-    if path in start.reward_models and isinstance(state, Calibration):
-        return Critic(model, state)
-    return Critic(model, Calibration(score_normalisation(model)))
