@@ -26,13 +26,14 @@ from tutelage.judges.judge import Judge
 from tutelage.models.forward import Traits
 from tutelage.models.layout import Layout
 from tutelage.models.policy import PolicyModule, ScalarModule
+from tutelage.models.value_head import ValueHead
 from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run
 from tutelage.seeds import rng
-from tutelage.settings.rl import PPOSettings, ReinforceSettings
+from tutelage.settings.rl import CriticSettings, PPOSettings, ReinforceSettings
 from tutelage.settings.train import DPOSettings
 from tutelage.train.critic import Critic
 from tutelage.train.dpo import DPO
@@ -111,10 +112,12 @@ class EndsAreFree(TableGenerator):
         return Response(PROMPT, response.text, PROMPT_IDS, response.ids, response.logprobs, "eos")
 
 
-def a_critic() -> Critic:
-    """A table of zeros."""
+def a_critic(settings: CriticSettings, policy: PolicyModule) -> Critic:
+    """A table of zeros, or a head of zeros on the policy's states."""
     table = Table(torch.zeros(1, len(STATES)))
-    return Critic(ScalarModule(table, Traits(flat=True)), Calibration((0.0, 1.0)))
+    shared = settings.critic == "shared"
+    model = ValueHead(policy) if shared else ScalarModule(table, Traits(flat=True))
+    return Critic(model, Calibration((0.0, 1.0)))
 
 
 def policy_table() -> PolicyModule:
@@ -150,7 +153,7 @@ def run_reinforce(
     rollouts = Rollouts(
         policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console, price
     )
-    critic = a_critic() if settings.advantage == "learned" else None
+    critic = a_critic(settings, policy) if settings.advantage == "learned" else None
     fit(
         Reinforce(policy, rollouts, settings, run.log, critic, CPU),
         settings,
@@ -168,7 +171,7 @@ def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModule, Run
     run = Run.open(folder, "ppo", settings)
     policy, ref = policy_table(), policy_table()
     rollouts = Rollouts(policy, ref, TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console)
-    algorithm = PPO(policy, a_critic(), rollouts, settings, CPU, run.log)
+    algorithm = PPO(policy, a_critic(settings, policy), rollouts, settings, CPU, run.log)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run
@@ -179,7 +182,9 @@ def distance(table: PolicyModule) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}, {"critic": "shared"}]
+)
 def test_ppo_reaches_the_optimum(tmp_path: Path, changes: dict[str, Any]) -> None:
     policy, _ = run_ppo(tmp_path / "run", 150, **changes)
     assert distance(policy_table()) > 0.3

@@ -252,6 +252,7 @@ def test_it_says_what_a_preset_set_and_what_misses_the_optimum() -> None:
         ({"clip": "none", "minibatches": 3}, "minibatches=3 make 3: set clip=token"),
         ({"clip": "sequence", "credit": "tokens"}, "clip=sequence has one ratio for a response"),
         ({"kl": "none", "kl_budget": 1.0}, "kl=none holds nothing to the reference"),
+        ({"value_coef": 0.5, "advantage": "learned"}, "critic=auto is a network of its own"),
         ({"critic": "policy"}, "advantage=leave-one-out has none: set advantage=learned"),
         ({"critic_learning_rate": 0.1, "advantage": "batch"}, "advantage=batch has none"),
     ],
@@ -269,6 +270,7 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
         ({"preset": "rloo", "samples": 8}, 0.0, 1e-3),
         ({"advantage": "learned", "samples": 1}, 0.0, 1e-3),
         ({"advantage": "learned", "samples": 1, "credit": "tokens", "inner_epochs": 2}, 0.0, 1e-3),
+        ({"advantage": "learned", "samples": 1, "critic": "shared"}, 0.0, 1e-3),
         ({"preset": "reinforce++", "samples": 1}, 0.0, 1e-3),
         ({"credit": "tokens", "inner_epochs": 4}, 0.0, 1e-3),
         ({"advantage": "group-std", "reduction": "sequence-mean"}, 0.0, 1e-3),
@@ -407,7 +409,9 @@ def test_it_runs_as_a_command_and_logs_what_it_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"credit": "tokens"}, {"critic": "policy", "lora_rank": 2}])
+@pytest.mark.parametrize(
+    "changes", [{"credit": "tokens"}, {"critic": "policy", "lora_rank": 2}, {"critic": "shared"}]
+)
 def test_a_learned_baseline_runs_as_a_command(tmp_path: Path, changes: dict[str, Any]) -> None:
     """The critic has a learning rate of its own, is in the checkpoints, and says what it foresaw."""
     settings = command_settings(
@@ -417,7 +421,11 @@ def test_a_learned_baseline_runs_as_a_command(tmp_path: Path, changes: dict[str,
     lines = read_metrics(tmp_path / "run")
     assert len(lines) == 3 and all("val/explained_variance" in line for line in lines)
     assert lines[0]["loss/value_avg"] > 0 and "loss/policy_avg" in lines[0]
-    assert list((tmp_path / "run" / "checkpoints").glob("*/critic/*.safetensors"))
+    assert list(
+        (tmp_path / "run" / "checkpoints").rglob(
+            "critic*" if changes == {"critic": "shared"} else "critic/*.safetensors"
+        )
+    )
     assert not list((tmp_path / "run" / "model").glob("*score*"))
 
 

@@ -22,11 +22,12 @@ from tutelage.ops.masked import segment_sum
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
-    fp32 [N], 1 where no other token is as likely (1/2 where one is)."""
+    fp32 [N], 1 where no other token is as likely (1/2 where one is); values fp32 [N] of the state before the token, or None."""
 
     logprobs: Tensor
     entropy: Tensor | None
     hits: Tensor
+    values: Tensor | None = None
 
 
 class Hosted(nn.Module):
@@ -105,14 +106,22 @@ class Hosted(nn.Module):
 class PolicyModule(Hosted):
     """A causal language model."""
 
-    def forward(self, batch: TokenBatch, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
-        """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t.
+    def forward(
+        self,
+        batch: TokenBatch,
+        temperature: float = 1.0,
+        entropy: bool = False,
+        value_head: nn.Module | None = None,
+    ) -> TokenLogprobs:
+        """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t; and what `value_head`
+        [M, D] -> [M] says of the hidden state that predicts it.
 
         Logits are computed only where they predict a token of `loss_mask`. A trained token that is the first of its
         sequence has no prediction and gets 0.
         """
         source, target = shifted_index(batch.lengths, batch.loss_mask)
-        hidden = self.hidden_states(batch, source) * self.traits.logit_scale
+        states = self.hidden_states(batch, source)
+        hidden = states * self.traits.logit_scale
         head = self.host.get_output_embeddings()
         logprobs, entropies, hits = linear_logprobs_hits(
             hidden, head.weight, batch.ids[target], temperature, head.bias, cap=self.traits.logit_cap
@@ -122,6 +131,7 @@ class PolicyModule(Hosted):
             flat.index_copy(0, target, logprobs),
             flat.index_copy(0, target, entropies) if entropy else None,
             flat.index_copy(0, target, hits),
+            flat.index_copy(0, target, value_head(states).to(flat.dtype)) if value_head is not None else None,
         )
 
     def sequence_logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -18,12 +18,13 @@ from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
-from tutelage.models.policy import PolicyModule, TokenLogprobs
+from tutelage.models.policy import PolicyModule
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.cost import Multiplier
 from tutelage.rollout.generator import Generator, Sampling
+from tutelage.rollout.reading import NOW, Reading
 from tutelage.settings.rl import RLSettings
 
 CALIBRATION_PROMPTS = 256
@@ -38,18 +39,19 @@ class Experience:
     """What a policy wrote in one step, and what is known of it.
 
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
-    before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
-    `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last token of a response or at the places that it
-    scored.  judged: what it said in full.  costs: float32 [B] where somebody says what a response costs; cost_coef: the price
-    of it.  group: int64 [B], which of the step's prompts each response answers.  live:
-    `old_logprobs` with the graph of the forward that gave them, where one was asked for and one micro-batch held everything.
+    before the update; and `old_values`, where a head reads them beside), `sampled_logprobs` (the sampler's own) and
+    `ref_logprobs`: float32 [N] in nats, 0 where not `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last
+    token of a response or at the places that it scored.  judged: what it said in full.  costs: float32 [B] where somebody
+    says what a response costs; cost_coef: the price of it.  group: int64 [B], which of the step's prompts each response
+    answers.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
+    held everything.
     """
 
     responses: list[Response]
     batch: TokenBatch
     judged: list[Score]
     group: Tensor
-    live: Tensor | None = None
+    live: Mapping[str, Tensor] | None = None
     costs: Tensor | None = None
     cost_coef: float = 0.0
 
@@ -102,7 +104,7 @@ class Experience:
     @property
     def live_fields(self) -> dict[str, Tensor]:
         """What the first update may take over from the forward that is there already; {} where there is none."""
-        return {} if self.live is None else {"now/logprobs": self.live}
+        return {} if self.live is None else {NOW + name: value for name, value in self.live.items()}
 
     def importance(self, cap: float) -> Tensor:
         """float32 [N]: min(policy / sampler, cap) of every response token, which makes a mean over what the sampler drew one
@@ -195,17 +197,19 @@ class Rollouts:
             name: judge.state for name, judge in judges.items() if judge and judge.state is not None
         }
 
-    def collect(self, step: int, live: bool = False) -> Experience:
+    def collect(self, step: int, live: bool = False, reading: Reading | None = None) -> Experience:
         """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
 
-        `live`: keep the graph of the policy's forward if one micro-batch holds everything, so that the first update need
-        not make it again.
+        `reading`: what is read of the policy, if not its log-probabilities alone.  `live`: keep the graph of the policy's
+        forward if one micro-batch holds everything, so that the first update need not make it again.
         """
         settings = self._settings
         if settings.ref_refresh and step and step % settings.ref_refresh == 0:
             self._refresh_reference()
         rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
-        found = self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
+        reading = reading or self._plainly
+        prompts = [self._prompts[row] for row in rows]
+        found = self._experience(prompts, rows, step, settings.samples, reading, live)
         self._judge.learn(found.judged)
         if found.costs is not None:
             self._price.update(found.costs.mean().item())
@@ -213,20 +217,34 @@ class Rollouts:
 
     def answer(self, prompts: Sequence[Prompt]) -> Experience:
         """One response to each of these prompts, always with the same draws: for evaluation."""
-        return self._experience(prompts, range(len(prompts)), -1, 1, live=False)
+        return self._experience(prompts, range(len(prompts)), -1, 1, self._plainly, live=False)
+
+    @property
+    def _plainly(self) -> Reading:
+        return Reading(self._policy, self._settings.temperature)
 
     def _experience(
-        self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int, live: bool
+        self,
+        prompts: Sequence[Prompt],
+        rows: Sequence[int],
+        step: int,
+        samples: int,
+        reading: Reading,
+        live: bool,
     ) -> Experience:
         self._calibrate(step)
         responses = self._generate(prompts, step, samples)
         per_response = [row for row in rows for _ in range(samples)]
         batch = response_batch(responses, per_response).to(self._world.device)
         judged = scores_of(self._judge, responses)
-        kept = self._live(batch) if live else None
-        old = self._pass(self._policy, batch) if kept is None else kept.detach()
+        kept = self._live(reading, batch) if live else None
+        old = (
+            self._old(reading, batch)
+            if kept is None
+            else {name: value.detach() for name, value in kept.items()}
+        )
         fields = {
-            "old_logprobs": old,
+            **{f"old_{name}": value for name, value in old.items()},
             "ref_logprobs": self._ref_logprobs(batch),
             "sampled_logprobs": _at_tokens([r.logprobs for r in responses], batch),
             "scores": _at_tokens(
@@ -287,27 +305,28 @@ class Rollouts:
             Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step),
         )
 
-    def _live(self, batch: TokenBatch) -> Tensor | None:
-        """The policy's log-probabilities with their graph; None where it takes several micro-batches or ranks: each that
+    def _live(self, reading: Reading, batch: TokenBatch) -> Mapping[str, Tensor] | None:
+        """What is read of the policy, with its graph; None where it takes several micro-batches or ranks: each that
         waits takes as much memory as an update does at a time."""
         limit = self._settings.micro_batch_tokens
         if self._world.size > 1 or len(batch.groups(limit, self._policy.pads)) > 1:
             return None
         with self._world.autocast():
-            return self._logprobs(self._policy, batch)
+            return reading(batch)
+
+    def _old(self, reading: Reading, batch: TokenBatch) -> dict[str, Tensor]:
+        """What is read of a model, float32 [N] each, without a graph."""
+
+        def columns(part: TokenBatch) -> Tensor:
+            return torch.stack(list(reading(part).values()), -1)
+
+        limit, world = self._settings.micro_batch_tokens, self._world
+        found = forward_pass(reading.model, columns, batch, "tokens", limit, world)
+        return dict(zip(reading.names, found.unbind(-1), strict=True))
 
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
-            return self._pass(ref, batch)
-
-    def _pass(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
-        """float32 [N]: log-probabilities under a model, without a graph."""
-        limit, world = self._settings.micro_batch_tokens, self._world
-        return forward_pass(model, lambda part: self._logprobs(model, part), batch, "tokens", limit, world)
-
-    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
-        found: TokenLogprobs = model(batch, self._settings.temperature)
-        return found.logprobs
+            return self._old(Reading(ref, self._settings.temperature), batch)["logprobs"]
 
 
 def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:

@@ -160,18 +160,38 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         return self
 
 
+VALUE_COEF = 0.1
+"""Huang et al. 2024 (arXiv 2403.17031), whose critic shares nothing; between 0.1 and 0.5 elsewhere."""
+
+
 class CriticSettings(RLSettings):
     """What commands have that can train a critic beside the policy."""
 
     critic: str = setting(
         "auto",
         "What the critic starts from: a reward model; policy (the policy's start, with a head of zeros); auto: the first reward "
-        "model of the reward that reads the policy's tokens, else policy.",
+        "model of the reward that reads the policy's tokens, else policy; or shared, no network but a head on the policy itself.",
         everyday=False,
     )
     critic_learning_rate: float = setting(
         0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0
     )
+    value_coef: float = setting(
+        VALUE_COEF,
+        "Weight of the critic's loss in the policy's trunk, where critic=shared.",
+        everyday=False,
+        gt=0,
+    )
+
+    @model_validator(mode="after")
+    def _weighs_what_is_shared(self) -> Self:
+        if self.value_coef != VALUE_COEF and self.critic != "shared":
+            raise ValueError(
+                f"value_coef={self.value_coef:g} weighs the critic's loss in a trunk that it shares with the policy, but critic="
+                f"{self.critic} is a network of its own, with a learning rate of its own: set critic=shared, or "
+                "critic_learning_rate instead"
+            )
+        return self
 
 
 class PPOSettings(CriticSettings):

@@ -1,4 +1,4 @@
-"""The critic: a network that foretells rewards, for `ppo` and for the learned baseline of `reinforce`."""
+"""The critic, which foretells rewards: for `ppo`, and for the learned baseline of `reinforce`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tutelage.judges.calibration import Calibration
 from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
 from tutelage.models.lora import share_frozen
 from tutelage.models.policy import ScalarModule
+from tutelage.models.value_head import ValueHead
 from tutelage.ops.masked import segment_sum
 from tutelage.runs import result_folder
 from tutelage.settings.rl import CriticSettings
@@ -20,14 +21,26 @@ from tutelage.train.onpolicy import OnPolicy
 
 @dataclass(frozen=True)
 class Critic:
-    """The network that foretells rewards: its head's values, in the units of the (normalised) scores."""
+    """What foretells rewards, in the units of the (normalised) scores: a network of its own, or a head on the policy's trunk,
+    which is read by the policy's own forward (`Reading`)."""
 
-    model: ScalarModule
+    model: ScalarModule | ValueHead
     calibration: Calibration
 
+    @property
+    def head(self) -> ValueHead | None:
+        """The head on the policy's trunk, where it is that."""
+        return self.model if isinstance(self.model, ValueHead) else None
+
+    @property
+    def network(self) -> ScalarModule:
+        """The network, where it is one of its own."""
+        assert isinstance(self.model, ScalarModule), "a head is read by the policy's forward"
+        return self.model
+
     def values(self, batch: TokenBatch) -> Tensor:
-        """float32 [N]: the value of the state before token t, at t; differentiable."""
-        raw = self.model(batch, at="tokens")
+        """float32 [N]: the value of the state before token t, at t; differentiable.  Of a network of its own."""
+        raw = self.network(batch, at="tokens")
         return torch.where(batch.loss_mask, self.calibration(raw), 0.0)
 
     def first_values(self, batch: TokenBatch) -> Tensor:
@@ -50,6 +63,11 @@ def _prompts(batch: TokenBatch, first: Tensor) -> TokenBatch:
     return replace(batch, ids=batch.ids[kept], loss_mask=first[kept], lengths=tuple(lengths), per_token={})
 
 
+def value_weight(settings: CriticSettings) -> float:
+    """What the critic's loss weighs beside the policy's: it only matters to a trunk that both share."""
+    return settings.value_coef if settings.critic == "shared" else 1.0
+
+
 def explained_variance(values: Tensor, returns: Tensor) -> float:
     """1 - Var(returns - values) / Var(returns), of any shape: 0 says no more than the mean does, 1 all there is to say."""
     unexplained = (returns - values).var(correction=0) / returns.var(correction=0).clamp(min=1e-8)
@@ -60,6 +78,8 @@ def make_critic(settings: CriticSettings, start: OnPolicy) -> Critic:
     """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
     readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
     chosen = settings.critic
+    if chosen == "shared":
+        return Critic(ValueHead(start.policy), Calibration((0.0, 1.0)))
     if chosen == "auto":
         chosen = readers[0] if readers else "policy"
     policy_path = result_folder(settings.model)

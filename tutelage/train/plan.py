@@ -154,7 +154,9 @@ def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict
 
 
 def _has_critic(settings: CriticSettings) -> bool:
-    return not isinstance(settings, ReinforceSettings) or settings.advantage == "learned"
+    """Whether it has a network for one; a head on the policy takes next to nothing."""
+    wanted = not isinstance(settings, ReinforceSettings) or settings.advantage == "learned"
+    return wanted and settings.critic != "shared"
 
 
 def _critic(settings: CriticSettings, start: str, models: Sequence[str], own: dict[str, Any]) -> Role:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import TokenBatch, Unit
-from tutelage.models.policy import PolicyModule
 from tutelage.ops.kl import ESTIMATORS, k2
 from tutelage.ops.losses import clipped_policy
 from tutelage.ops.masked import masked_sum, segment_sum
@@ -68,12 +67,6 @@ def charges(experience: Experience, kl_coef: float, entropy_coef: float, estimat
     mask = experience.batch.loss_mask
     kl = ESTIMATORS[estimator](experience.log_ratio[mask])
     return kl_coef * kl + entropy_coef * experience.batch.per_token["old_logprobs"][mask]
-
-
-def policy_now(policy: PolicyModule, batch: TokenBatch, settings: RLSettings) -> Tensor:
-    """[N]: log-probabilities as they are now; from the batch where it brings them along."""
-    known = batch.per_token.get("now/logprobs")
-    return policy(batch, settings.temperature).logprobs if known is None else known
 
 
 def policy_terms(

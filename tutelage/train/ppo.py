@@ -6,8 +6,9 @@ Per step: sample responses and score them (`rollout.experience`); per-token rewa
 plus the score at the last token; advantages by GAE from the critic; then a few passes of clipped policy and value
 updates.  Choices where implementations differ: the KL is k1 inside the reward (the exact objective); the score sits on
 the last real token; a response without an end gets a fixed score instead of the judge's; the critic is a network of its
-own that starts from the reward model, with a learning rate of its own; advantages are whitened over all response tokens
-of the step; where the sampler's arithmetic differs from the trainer's, importance weights correct for it.
+own that starts from the reward model, with a learning rate of its own (critic=shared: a head on the policy's trunk
+instead, read by the policy's own forward); advantages are whitened over all response tokens of the step; where the
+sampler's arithmetic differs from the trainer's, importance weights correct for it.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, white
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
+from tutelage.rollout.reading import NOW, Reading
 from tutelage.runs import Run
 from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
-from tutelage.train.critic import Critic, explained_variance, make_critic
+from tutelage.train.critic import Critic, explained_variance, make_critic, value_weight
 from tutelage.train.kl import KLController
 from tutelage.train.onpolicy import on_policy
-from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
+from tutelage.train.policy_update import Objective, charges, passes, policy_terms
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -57,7 +59,8 @@ class PPO:
             "kl_controller": self._controller,
             **rollouts.kept,
         }
-        self._policy, self._critic, self._rollouts = policy, critic, rollouts
+        self._critic, self._rollouts = critic, rollouts
+        self._reading = Reading(policy, settings.temperature, critic.head)
         self._settings, self._world, self._log = settings, world, log
 
     def batches(self, step: int) -> Updates:
@@ -68,11 +71,11 @@ class PPO:
     def loss(self, batch: TokenBatch) -> Loss:
         """Clipped policy loss, clipped value loss: means over response tokens."""
         settings, mask, known = self._settings, batch.loss_mask, batch.per_token
-        logprobs = policy_now(self._policy, batch, settings)
-        values = known["now/values"] if "now/values" in known else self._critic.values(batch)
-        terms, metrics = policy_terms(batch, logprobs, settings, Objective(), 0.0)
+        found = self._reading.now(batch)
+        terms, metrics = policy_terms(batch, found["logprobs"], settings, Objective(), 0.0)
+        values = found["values"] if "values" in found else self._own_values(batch)
         value_loss = clipped_value(values, known["values"], known["returns"], clip=settings.value_clip)
-        terms["value"] = Term(masked_sum(value_loss, mask), "tokens")
+        terms["value"] = Term(masked_sum(value_loss, mask), "tokens", value_weight(settings))
         far = ((values - known["values"]).abs() > settings.value_clip).float()
         metrics["val/clipfrac_avg"] = Sum(masked_sum(far, mask), "tokens")
         return Loss(terms, metrics)
@@ -81,7 +84,7 @@ class PPO:
         """The step's rollouts with advantages and returns; and what the first update may take over, where that is about all
         of them: the forward that was made for them."""
         settings = self._settings
-        experience = self._rollouts.collect(step, live=settings.minibatches == 1)
+        experience = self._rollouts.collect(step, settings.minibatches == 1, self._reading)
         values, first = self._old_values(experience)
         kl_coef = float(self._controller.kl_coef)
         advantages, returns = self._advantages(experience, values, kl_coef)
@@ -113,12 +116,19 @@ class PPO:
     def _old_values(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:
         """float32 [N]: the critic's values before the update; and, with the policy's live forward, its own."""
         critic, live, batch = self._critic, experience.live, experience.batch
+        if critic.head is not None:
+            return batch.per_token["old_values"], experience.live_fields
         if live is None:
             limit = self._settings.micro_batch_tokens
-            return forward_pass(critic.model, critic.values, batch, "tokens", limit, self._world), {}
+            return forward_pass(critic.network, critic.values, batch, "tokens", limit, self._world), {}
         with self._world.autocast():
             values = critic.values(batch)
-        return values.detach(), {**experience.live_fields, "now/values": values}
+        return values.detach(), {**experience.live_fields, NOW + "values": values}
+
+    def _own_values(self, batch: TokenBatch) -> Tensor:
+        """[N]: the values of a critic that is a network of its own, as they are now."""
+        known = batch.per_token.get(NOW + "values")
+        return self._critic.values(batch) if known is None else known
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:

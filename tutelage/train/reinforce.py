@@ -26,15 +26,16 @@ from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, white
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
+from tutelage.rollout.reading import Reading
 from tutelage.runs import Run
 from tutelage.settings.presets import PRESETS
 from tutelage.settings.rl import WRONG_KL
 from tutelage.settings.rl import ReinforceSettings as Settings
 from tutelage.train.algorithm import Loss, Term, Updates
-from tutelage.train.critic import Critic, explained_variance, first_tokens, make_critic
+from tutelage.train.critic import Critic, explained_variance, first_tokens, make_critic, value_weight
 from tutelage.train.kl import KLController
 from tutelage.train.onpolicy import on_policy
-from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
+from tutelage.train.policy_update import Objective, charges, passes, policy_terms
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -57,8 +58,9 @@ class Reinforce:
         if critic is not None:
             self.trained["critic"] = critic.model
         self.trained |= {"kl_controller": self._controller, **rollouts.kept}
-        self._policy, self._rollouts, self._settings, self._log = policy, rollouts, settings, log
+        self._rollouts, self._settings, self._log = rollouts, settings, log
         self._critic, self._world = critic, world
+        self._reading = Reading(policy, settings.temperature, critic.head if critic else None)
         self._kl, _, self._kl_place = settings.kl.partition("-")
         in_loss = self._kl if self._kl_place == "loss" else ""
         self._objective = Objective(settings.clip, settings.reduction, in_loss)
@@ -66,7 +68,7 @@ class Reinforce:
     def batches(self, step: int) -> Updates:
         """Responses of the current policy with their advantages, as often as `inner_epochs` says."""
         settings = self._settings
-        experience = self._rollouts.collect(step, live=settings.minibatches == 1)
+        experience = self._rollouts.collect(step, settings.minibatches == 1, self._reading)
         kl_coef = float(self._controller.kl_coef) if self._kl_place else 0.0
         self._log({**experience.metrics(kl_coef), "frac_reward_zero_std": experience.equal_groups})
         batch = experience.batch.with_fields(
@@ -78,11 +80,14 @@ class Reinforce:
 
     def loss(self, batch: TokenBatch) -> Loss:
         """The policy's loss (see `policy_update`), and the critic's where there is one: half its squared error."""
-        logprobs, kl_coef = policy_now(self._policy, batch, self._settings), float(self._controller.kl_coef)
-        terms, metrics = policy_terms(batch, logprobs, self._settings, self._objective, kl_coef)
+        found, kl_coef = self._reading.now(batch), float(self._controller.kl_coef)
+        terms, metrics = policy_terms(batch, found["logprobs"], self._settings, self._objective, kl_coef)
         if self._critic is not None:
-            wrong = self._foretold(self._critic, batch) - batch.per_token["returns"]
-            terms["value"] = Term(masked_sum(wrong.square() / 2, self._read(batch.loss_mask)), self._per)
+            values = found["values"] if "values" in found else self._foretold(self._critic, batch)
+            wrong = masked_sum(
+                (values - batch.per_token["returns"]).square() / 2, self._read(batch.loss_mask)
+            )
+            terms["value"] = Term(wrong, self._per, value_weight(self._settings))
         return Loss(terms, metrics)
 
     @property
@@ -95,7 +100,7 @@ class Reinforce:
         return first_tokens(mask) if self._per == "sequences" else mask
 
     def _foretold(self, critic: Critic, batch: TokenBatch) -> Tensor:
-        """float32 [N]: what the critic foretells there, 0 elsewhere."""
+        """float32 [N]: what a critic that is a network of its own foretells there, 0 elsewhere."""
         return critic.first_values(batch) if self._per == "sequences" else critic.values(batch)
 
     def _learnt_from(self, experience: Experience, kl_coef: float) -> dict[str, Tensor]:
@@ -131,9 +136,12 @@ class Reinforce:
         """[B, T] or [B, 1]: what the critic foretells before the update."""
         assert self._world is not None
         batch, limit = experience.batch, self._settings.micro_batch_tokens
-        values = forward_pass(
-            critic.model, lambda part: self._foretold(critic, part), batch, "tokens", limit, self._world
-        )
+        if critic.head is not None:
+            values = batch.per_token["old_values"]
+        else:
+            values = forward_pass(
+                critic.network, lambda part: self._foretold(critic, part), batch, "tokens", limit, self._world
+            )
         read = self._read(batch.loss_mask)
         self._log({"val/explained_variance": explained_variance(values[read], returns[read])})
         return values[read][:, None] if self._per == "sequences" else pad(values[read], experience.lengths)
