@@ -141,7 +141,11 @@ PRACTICE: dict[str, Any] = {
 
 
 def run_reinforce(
-    folder: Path, steps: int, price: Judge | None = None, **changes: Any
+    folder: Path,
+    steps: int,
+    price: Judge | None = None,
+    generator: type[TableGenerator] | None = None,
+    **changes: Any,
 ) -> tuple[PolicyModule, Run]:
     """256 responses a step, in groups of 8 unless the changes say otherwise; `price` says what responses cost."""
     samples = changes.get("samples", 8)
@@ -149,9 +153,9 @@ def run_reinforce(
         **{**PRACTICE, "samples": samples, "batch_size": 256 // samples, "max_new_tokens": 3, **changes}
     )
     run = Run.open(folder, "reinforce", settings)
-    policy = policy_table()
+    policy, generate = policy_table(), (generator or EndsAreFree)()
     rollouts = Rollouts(
-        policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console, price
+        policy, policy_table(), TableJudge(), generate, PROMPTS, settings, CPU, run.console, price
     )
     critic = a_critic(settings, policy) if settings.advantage == "learned" else None
     fit(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests.oracle import BETA, SEQUENCES, STATES, TabularPolicy, divergence
 from tests.train.making import CPU, make_model, make_tokenizer
-from tests.train.test_oracle import PROMPT_IDS, WORLD, Table, distance, run_reinforce
+from tests.train.test_oracle import PROMPT_IDS, WORLD, Table, TableGenerator, distance, run_reinforce
 from tutelage.data.batch import TokenBatch
 from tutelage.data.responses import response_batch
 from tutelage.judges.calibration import Calibration
@@ -29,6 +29,9 @@ from tutelage.models.loading import load_scalar, save
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
+from tutelage.rollout.experience import Rollouts
+from tutelage.rollout.local import LocalGenerator
+from tutelage.runs import Run
 from tutelage.settings.base import load, to_yaml
 from tutelage.settings.presets import PRESETS
 from tutelage.settings.rl import KL, WRONG_KL, Clip, PPOSettings, Reduction, ReinforceSettings
@@ -253,6 +256,11 @@ def test_it_says_what_a_preset_set_and_what_misses_the_optimum() -> None:
         ({"clip": "sequence", "credit": "tokens"}, "clip=sequence has one ratio for a response"),
         ({"kl": "none", "kl_budget": 1.0}, "kl=none holds nothing to the reference"),
         ({"value_coef": 0.5, "advantage": "learned"}, "critic=auto is a network of its own"),
+        (
+            {"dynamic_sampling": 3, "advantage": "batch"},
+            "but something to advantage=batch: set dynamic_sampling=0",
+        ),
+        ({"preset": "dapo", "samples": 1}, "of which samples=1 gives one"),
         ({"critic": "policy"}, "advantage=leave-one-out has none: set advantage=learned"),
         ({"critic_learning_rate": 0.1, "advantage": "batch"}, "advantage=batch has none"),
     ],
@@ -374,6 +382,91 @@ def test_scores_are_held_within_their_bound(tmp_path: Path) -> None:
     assert (
         line["objective/scores_std"] < free["objective/scores_std"] and abs(line["objective/scores"]) <= 0.5
     )
+
+
+@pytest.mark.parametrize("truncated", ["mask", "score"])
+def test_what_was_cut_is_as_if_it_had_never_been_drawn(tmp_path: Path, truncated: str) -> None:
+    """In this world sequences of three tokens without an end are cut: masked, their score changes nothing but the log."""
+    found, scores = [], []
+    for score in (-1.0, 5.0):
+        policy, run = run_reinforce(
+            tmp_path / str(score),
+            3,
+            generator=TableGenerator,
+            missing_eos_score=score,
+            truncated=truncated,
+            advantage="group-std",
+            samples=4,
+        )
+        found.append(policy.host.score.weight.detach())
+        scores.append(read_metrics(run.folder)[0]["objective/scores"])
+    assert scores[1] > scores[0] + 1
+    assert torch.equal(*found) == (truncated == "mask")
+
+
+class NeverEnds(TableGenerator):
+    """Cuts every response."""
+
+    def _response(self, number: int, logprobs: Tensor) -> Response:
+        return replace(super()._response(number, logprobs), finish="length")
+
+
+def test_a_step_in_which_everything_was_cut_changes_nothing(tmp_path: Path) -> None:
+    policy, run = run_reinforce(tmp_path / "run", 2, generator=NeverEnds, truncated="mask")
+    assert torch.equal(policy.host.score.weight.detach(), WORLD.theta_ref.T.float())
+    lines = read_metrics(run.folder)
+    assert [line["completions/clipped_ratio"] for line in lines] == [1.0, 1.0]
+    assert all(line["loss"] == 0.0 and "val/ratio" not in line for line in lines)
+
+
+@pytest.mark.slow
+def test_with_cut_responses_masked_the_others_reach_their_own_optimum(tmp_path: Path) -> None:
+    """Among the sequences that end, the policy becomes ref exp(reward / beta); how many end is left as it may be."""
+    policy, _ = run_reinforce(
+        tmp_path / "run", 200, generator=TableGenerator, truncated="mask", missing_eos_score=-9.0
+    )
+    found = TabularPolicy(policy.host.score.weight.detach().T).sequence_logprobs().detach().double()
+    ended = torch.tensor([sequence[-1] == 2 for sequence in SEQUENCES])
+    assert 0 < ended.sum() < len(SEQUENCES)
+    optimum = best((WORLD.ref_logprobs + WORLD.rewards / BETA)[ended])
+    assert divergence(best(WORLD.ref_logprobs[ended]), optimum) > 0.1
+    assert divergence(best(found[ended]), optimum) < 1e-3
+
+
+class HardOnes(Judge):
+    """Tells responses to hard prompts apart, and nothing else."""
+
+    name = "hard ones"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        return [Score(float(sum(r.ids)) if "hard" in r.prompt.text() else 1.0) for r in responses]
+
+
+def test_prompts_that_teach_nothing_are_replaced(tmp_path: Path) -> None:
+    """Of four prompts one in four is hard; all that is trained on is hard, and what it took is counted."""
+    tokenizer, texts = make_tokenizer(), ["hard", "easy", "simple", "plain"]
+    prompts = [Prompt(f"{texts[number % 4]} {number}") for number in range(40)]
+    policy, seen = make_model(tokenizer), []
+    settings = settings_for(batch_size=4, samples=2, dynamic_sampling=9, missing_eos_score=None, kl="none")
+    run = Run.open(tmp_path / "run", "reinforce", settings, Console(quiet=True))
+    rollouts = Rollouts(
+        policy,
+        make_model(tokenizer),
+        HardOnes(),
+        LocalGenerator(policy, tokenizer),
+        prompts,
+        settings,
+        CPU,
+        run.console,
+    )
+    for _ in range(2):
+        [batch] = next(Reinforce(policy, rollouts, settings, run.log).batches(0))
+        seen.append(batch)
+    line = run.commit(1)
+    assert torch.equal(seen[0].ids, seen[1].ids) and seen[0].rows == seen[1].rows
+    assert len(set(seen[0].rows)) == 4 and all(row % 4 == 0 for row in seen[0].rows)
+    assert line["dynamic_sampling/draws"] >= 2 and line["completions/tokens"] > 4 * 2 * 8
+    assert line["frac_reward_zero_std"] > 0.5
 
 
 def command_settings(tmp_path: Path, **changes: Any) -> ReinforceSettings:

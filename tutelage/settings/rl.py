@@ -64,6 +64,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         "scored like any other.",
         everyday=False,
     )
+    truncated: Literal["score", "mask"] = setting(
+        "score",
+        "A response that is cut at max_new_tokens is learnt from, with missing_eos_score; or left out of everything but the log, "
+        "as if it had never been drawn (mask).",
+        everyday=False,
+    )
     clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", everyday=False, gt=0, lt=1)
     clip_high: float = setting(0.2, "The ratio is clipped at 1 + clip_high.", everyday=False, gt=0)
     dual_clip: float = setting(
@@ -242,6 +248,9 @@ class RaftSettings(RLSettings):
         return self
 
 
+GROUPED = ("leave-one-out", "group", "group-std")
+"""Advantages that compare the responses to a prompt."""
+
 Advantage = Literal["none", "batch", "learned", "leave-one-out", "group", "group-std"]
 Clip = Literal["none", "token", "sequence", "sequence-mean"]
 Reduction = Literal["token-mean", "sequence-sum", "sequence-mean", "constant"]
@@ -302,6 +311,13 @@ class ReinforceSettings(CriticSettings):
         everyday=False,
     )
     gamma: float = setting(1.0, "Discount, where credit=tokens.", everyday=False, ge=0, le=1)
+    dynamic_sampling: int = setting(
+        0,
+        "Prompts whose responses are all worth the same are replaced by further ones, in up to so many draws per step; 0 = no.",
+        unit="draws",
+        everyday=False,
+        ge=0,
+    )
 
     of_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         name: {key: value for key, (value, _) in said.items()} for name, said in PRESETS.items()
@@ -319,7 +335,7 @@ class ReinforceSettings(CriticSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.samples == 1 and self.advantage in ("leave-one-out", "group", "group-std"):
+        if self.samples == 1 and self.advantage in GROUPED:
             raise ValueError(
                 f"advantage={self.advantage} compares a prompt's responses, of which samples=1 gives one: set samples=2 or "
                 "more, or advantage=batch or learned"
@@ -328,6 +344,12 @@ class ReinforceSettings(CriticSettings):
             raise ValueError(
                 f"critic={self.critic} and critic_learning_rate={self.critic_learning_rate:g} say what a critic is like, but "
                 f"advantage={self.advantage} has none: set advantage=learned, or leave both out"
+            )
+        if self.dynamic_sampling and self.advantage not in GROUPED:
+            raise ValueError(
+                f"dynamic_sampling={self.dynamic_sampling} replaces prompts whose responses are all worth the same, which teach "
+                f"nothing to {', '.join(GROUPED)}, but something to advantage={self.advantage}: set dynamic_sampling=0, or "
+                "another advantage"
             )
         if self.clip == "none" and self.inner_epochs * self.minibatches > 1:
             raise ValueError(

@@ -45,6 +45,8 @@ def passes(
     for epoch in range(settings.inner_epochs):
         order = rng(settings.seed, "minibatches", step, epoch).permutation(len(batch))
         for part in np.array_split(order, settings.minibatches):
+            if not len(part):
+                continue
             update = batch if settings.minibatches == 1 else batch.take(part.tolist())
             moved = yield [update.with_fields(**first)]
             if not begun and "val/ratio" in moved:

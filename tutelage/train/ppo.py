@@ -65,8 +65,9 @@ class PPO:
 
     def batches(self, step: int) -> Updates:
         """Rollouts of the current policy with advantages and returns, as often as `inner_epochs` says."""
-        batch, first = self._collect(step)
-        yield from passes(batch, first, self._settings, step, self._log)
+        collected = self._collect(step)
+        if collected is not None:
+            yield from passes(*collected, self._settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Clipped policy loss, clipped value loss: means over response tokens."""
@@ -80,18 +81,21 @@ class PPO:
         metrics["val/clipfrac_avg"] = Sum(masked_sum(far, mask), "tokens")
         return Loss(terms, metrics)
 
-    def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]]:
+    def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]] | None:
         """The step's rollouts with advantages and returns; and what the first update may take over, where that is about all
-        of them: the forward that was made for them."""
+        of them: the forward that was made for them.  None where there is nothing to learn from."""
         settings = self._settings
-        experience = self._rollouts.collect(step, settings.minibatches == 1, self._reading)
-        values, first = self._old_values(experience)
+        everything = self._rollouts.collect(step, settings.minibatches == 1, self._reading)
         kl_coef = float(self._controller.kl_coef)
+        self._log(everything.metrics(kl_coef))
+        self._controller.update(everything.kl, len(everything.responses))
+        experience = everything.without_cut() if settings.truncated == "mask" else everything
+        if not experience.responses:
+            return None
+        values, first = self._old_values(experience)
         advantages, returns = self._advantages(experience, values, kl_coef)
         mask = experience.batch.loss_mask
-        explained = explained_variance(values[mask], returns[mask])
-        self._log({**experience.metrics(kl_coef), "val/explained_variance": explained})
-        self._controller.update(experience.kl, len(experience.responses))
+        self._log({"val/explained_variance": explained_variance(values[mask], returns[mask])})
         batch = experience.batch.with_fields(
             values=values,
             advantages=advantages,

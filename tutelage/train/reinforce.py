@@ -68,14 +68,23 @@ class Reinforce:
     def batches(self, step: int) -> Updates:
         """Responses of the current policy with their advantages, as often as `inner_epochs` says."""
         settings = self._settings
-        experience = self._rollouts.collect(step, settings.minibatches == 1, self._reading)
+        experience = self._rollouts.collect(
+            step, settings.minibatches == 1, self._reading, settings.dynamic_sampling
+        )
         kl_coef = float(self._controller.kl_coef) if self._kl_place else 0.0
-        self._log({**experience.metrics(kl_coef), "frac_reward_zero_std": experience.equal_groups})
+        kept = experience.without_cut() if settings.truncated == "mask" else experience
+        self._log({"frac_reward_zero_std": kept.equal_groups, **experience.metrics(kl_coef)})
+        self._controller.update(experience.kl, len(experience.responses))
+        if kept.responses:
+            yield from self._passes(kept, kl_coef, step)
+
+    def _passes(self, experience: Experience, kl_coef: float, step: int) -> Updates:
+        """Updates with the responses that are trained on."""
+        settings = self._settings
         batch = experience.batch.with_fields(
             **self._learnt_from(experience, kl_coef if self._kl_place == "reward" else 0.0),
             importance=experience.importance(settings.importance_cap),
         )
-        self._controller.update(experience.kl, len(experience.responses))
         yield from passes(batch, experience.live_fields, settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
