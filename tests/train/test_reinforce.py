@@ -27,10 +27,13 @@ from tutelage.launch import launch
 from tutelage.models.forward import Traits
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.policy import PolicyModule, ScalarModule
+from tutelage.ops.kl import k2
+from tutelage.ops.masked import segment_sum
 from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.reading import Reading
 from tutelage.runs import Run
 from tutelage.settings.base import load, to_yaml
 from tutelage.settings.presets import PRESETS
@@ -139,8 +142,9 @@ def scalar(seed: int = 1) -> ScalarModule:
         {"reduction": "sequence-mean", "clip": "sequence", "kl": "k2-loss"},
         {"advantage": "learned"},
         {"advantage": "learned", "credit": "tokens"},
+        {"kl": "exact", "reduction": "constant"},
     ],
-    ids=["plain", "sequence", "learned", "learned-tokens"],
+    ids=["plain", "sequence", "learned", "learned-tokens", "exact"],
 )
 def test_no_gradient_depends_on_the_micro_batch_or_the_order(changes: dict[str, Any]) -> None:
     tokenizer = make_tokenizer()
@@ -149,7 +153,8 @@ def test_no_gradient_depends_on_the_micro_batch_or_the_order(changes: dict[str, 
         settings = settings_for(micro_batch_tokens=tokens, **changes)
         model = make_model(tokenizer)
         critic = Critic(scalar(), Calibration((0.5, 2.0))) if "advantage" in changes else None
-        algorithm = Reinforce(model, SimpleNamespace(kept={}), settings, lambda _: None, critic, CPU)  # type: ignore[arg-type]
+        given = SimpleNamespace(kept={}, ref_outputs=make_model(tokenizer, seed=5).outputs)
+        algorithm = Reinforce(model, given, settings, lambda _: None, critic, CPU)  # type: ignore[arg-type]
         accumulate(algorithm, [a_batch().take(order)], tokens, CPU)
         found.append(
             {
@@ -176,6 +181,57 @@ def test_a_baseline_of_the_prompt_sees_the_prompt_alone() -> None:
     assert not found[~first].any() and every[batch.loss_mask].ne(0).all()
     other = replace(batch, ids=batch.ids.where(~batch.loss_mask, torch.tensor(9)))
     assert torch.equal(critic.first_values(other), found)
+
+
+def test_the_exact_kl_has_the_gradient_that_k1_in_the_reward_has_on_average() -> None:
+    """By enumeration, in float64, away from the reference; in the loss alone it has that of k2, which is another."""
+    generator = torch.Generator().manual_seed(7)
+    theta = WORLD.theta_ref + torch.randn(WORLD.theta_ref.shape, generator=generator, dtype=torch.float64)
+    policy = PolicyModule(Table(theta.T), Traits(flat=True))
+    ref = PolicyModule(Table(WORLD.theta_ref.T), Traits(flat=True))
+    sizes = torch.tensor([len(ids) for ids in SEQUENCES])
+    batch = response_batch(
+        [
+            Response(Prompt(str(n)), "", PROMPT_IDS, ids, (0.0,) * len(ids), "eos")
+            for n, ids in enumerate(SEQUENCES)
+        ]
+    )
+    reading = Reading(policy, 1.0, against=lambda part: ref.outputs(part))
+    found, to = reading(batch), ref(batch).logprobs.detach()
+    likely = TabularPolicy(theta).sequence_logprobs().detach().exp()
+
+    def spread(values: Tensor) -> Tensor:
+        each = values.repeat_interleave(sizes)
+        return torch.zeros(len(batch.ids), dtype=torch.float64).masked_scatter(batch.loss_mask, each)
+
+    def slope(charged: Tensor, estimator: str) -> Tensor:
+        """Of what tokens are charged in the reward, and of an estimator in the loss; all as often as they are likely."""
+        whole = segment_sum(charged.detach(), batch.lengths)
+        weighed = batch.with_fields(
+            old_logprobs=found["logprobs"].detach(),
+            ref_logprobs=to,
+            advantages=spread(-whole),
+            importance=spread(likely),
+        )
+        logprobs = found["logprobs"]
+        exact = (
+            spread(likely) * (found["kl"] if estimator == "exact" else k2(logprobs - to))
+            if estimator
+            else None
+        )
+        objective = Objective("none", "sequence-sum", estimator)
+        terms, _ = policy_terms(weighed, logprobs, settings_for(), objective, 1.0, exact)
+        total = sum(term.sum * term.weight for term in terms.values())
+        [one] = torch.autograd.grad(total, policy.host.score.weight, retain_graph=True)
+        return one
+
+    nothing = torch.zeros(len(batch.ids), dtype=torch.float64)
+    right = slope(found["logprobs"] - to, "")
+    assert right.abs().max() > 0.05
+    assert (slope(found["kl"], "exact") - right).abs().max() < 1e-12
+    alone = slope(nothing, "exact")
+    assert (alone - right).abs().max() > 0.01 and (slope(found["kl"], "") - right).abs().max() > 0.01
+    assert (slope(nothing, "k2") - alone).abs().max() < 1e-12
 
 
 def test_a_learned_baseline_leaves_the_expected_gradient_as_it_is() -> None:
@@ -282,6 +338,10 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
         ({"preset": "reinforce++", "samples": 1}, 0.0, 1e-3),
         ({"credit": "tokens", "inner_epochs": 4}, 0.0, 1e-3),
         ({"advantage": "group-std", "reduction": "sequence-mean"}, 0.0, 1e-3),
+        ({"kl": "exact"}, 0.0, 1e-3),
+        ({"kl": "exact", "credit": "tokens", "samples": 1, "advantage": "batch"}, 0.0, 1e-3),
+        ({"kl": "exact-loss"}, 0.012, 0.03),  # by the exact gradient: .0204
+        ({"kl": "k2-loss"}, 0.012, 0.03),  # whose gradient is the same on average
         ({"advantage": "group", "kl": "k2-loss"}, 0.007, 0.0115),  # predicted: .0090, kl_coef K / (K - 1)
         ({"advantage": "group", "kl": "k3-loss"}, 0.05, 0.085),
         ({"advantage": "group-std", "kl": "k2-loss"}, 0.3, 2.5),  # and growing
@@ -523,12 +583,15 @@ def test_a_learned_baseline_runs_as_a_command(tmp_path: Path, changes: dict[str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "lora"), [*((name, 0) for name in PRESETS), ("grpo", 2)])
+@pytest.mark.parametrize(
+    ("preset", "lora"), [*((name, 0) for name in PRESETS), ("grpo", 2), ("exact", 0), ("exact", 2)]
+)
 def test_every_preset_runs(tmp_path: Path, preset: str, lora: int) -> None:
-    settings = command_settings(tmp_path, preset=preset, lora_rank=lora)
+    given = {"kl": preset, "inner_epochs": 2} if preset == "exact" else {"preset": preset}
+    settings = command_settings(tmp_path, lora_rank=lora, **given)
     launch("reinforce", settings, Console(quiet=True))
     assert len(read_metrics(tmp_path / "run")) == 2
 
 
 def test_every_placement_that_misses_is_explained() -> None:
-    assert {kl for kl in get_args(KL) if kl not in ("none", "k1-reward", "k2-loss")} == set(WRONG_KL)
+    assert {kl for kl in get_args(KL) if kl not in ("none", "k1-reward", "exact", "k2-loss")} == set(WRONG_KL)

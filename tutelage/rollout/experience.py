@@ -19,6 +19,7 @@ from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule
+from tutelage.ops.logprobs import Outputs
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
@@ -40,7 +41,7 @@ class Experience:
     """What a policy wrote in one step, and what is known of it.
 
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
-    before the update; and `old_values`, where a head reads them beside), `sampled_logprobs` (the sampler's own) and
+    before the update; and `old_values` and `old_kl`, where they were read beside), `sampled_logprobs` (the sampler's own) and
     `ref_logprobs`: float32 [N] in nats, 0 where not `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last
     token of a response or at the places that it scored.  judged: what it said in full.  costs: float32 [B] where somebody
     says what a response costs; cost_coef: the price of it.  group: int64 [B], which of the step's prompts each response
@@ -261,6 +262,12 @@ class Rollouts:
     @property
     def _plainly(self) -> Reading:
         return Reading(self._policy, self._settings.temperature)
+
+    @torch.no_grad()
+    def ref_outputs(self, batch: TokenBatch) -> Outputs:
+        """What the reference predicts the response tokens of a batch with."""
+        with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
+            return ref.outputs(batch)
 
     def _drawn(self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int) -> Drawn:
         """Responses to prompts, and what is said of them."""

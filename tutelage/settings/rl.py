@@ -255,12 +255,13 @@ Advantage = Literal["none", "batch", "learned", "leave-one-out", "group", "group
 Clip = Literal["none", "token", "sequence", "sequence-mean"]
 Reduction = Literal["token-mean", "sequence-sum", "sequence-mean", "constant"]
 KL = Literal[
-    "none", "k1-reward", "k2-loss", "k3-loss", "k1-loss", "k2-reward", "k3-reward"
+    "none", "k1-reward", "exact", "k2-loss", "exact-loss", "k3-loss", "k1-loss", "k2-reward", "k3-reward"
 ]  # fmt: skip
 
 WRONG_KL: Mapping[str, str] = {
     "k1-loss": "its gradient is zero on average, so nothing holds the policy to the reference: take k1-reward or k2-loss",
     "k3-loss": "it has the gradient of the reversed KL(reference || policy), whose optimum is another: take k2-loss",
+    "exact-loss": "it leaves out what a token does to the KL of those after it, as k2-loss does: take exact",
     "k2-reward": "its gradient is that of no KL: take k1-reward",
     "k3-reward": "its gradient is that of no KL: take k1-reward",
 }
@@ -296,8 +297,9 @@ class ReinforceSettings(CriticSettings):
     )
     kl: KL = setting(
         "k1-reward",
-        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used); k1-loss, k3-loss, k2-reward "
-        "and k3-reward are known to miss the optimum and are there to be compared with.",
+        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used; exact: over the whole "
+        "vocabulary, in both places); k1-loss, k3-loss, exact-loss, k2-reward and k3-reward miss the optimum and are there to be "
+        "compared with.",
         everyday=False,
     )
     credit: Literal["response", "tokens"] = setting(

@@ -22,7 +22,7 @@ UNCLIPPED = float("inf")
 
 
 class Objective(NamedTuple):
-    """clip, reduction: as `settings.rl` names them.  kl: the estimator that stands in the loss, "" for none."""
+    """clip, reduction: as `settings.rl` names them.  kl: the estimator that stands in the loss, or "exact"; "" for none."""
 
     clip: str = "token"
     reduction: str = "token-mean"
@@ -67,7 +67,12 @@ def charges(experience: Experience, kl_coef: float, entropy_coef: float, estimat
     ~ (reference^kl_coef exp(score))^(1 / (kl_coef + entropy_coef)) (maximum-entropy RL).
     """
     mask = experience.batch.loss_mask
-    kl = ESTIMATORS[estimator](experience.log_ratio[mask])
+    exact = estimator == "exact"
+    kl = (
+        experience.batch.per_token["old_kl"][mask]
+        if exact
+        else ESTIMATORS[estimator](experience.log_ratio[mask])
+    )
     return kl_coef * kl + entropy_coef * experience.batch.per_token["old_logprobs"][mask]
 
 
@@ -77,10 +82,12 @@ def policy_terms(
     settings: RLSettings,
     objective: Objective,
     kl_coef: float,
+    exact_kl: Tensor | None = None,
 ) -> tuple[dict[str, Term], dict[str, Sum]]:
     """Terms and metrics of the policy: clipped surrogate and KL, both reduced in the same way.
 
-    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N].
+    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N].  exact_kl: [N], where the objective
+    has that.
     """
     mask, known = batch.loss_mask, batch.per_token
     moved = torch.where(mask, logprobs - known["old_logprobs"], 0.0)
@@ -101,7 +108,9 @@ def policy_terms(
 
     terms = {"policy": reduced(loss * share * known["importance"])}
     if objective.kl:
-        terms["kl"] = reduced(ESTIMATORS[objective.kl](logprobs - known["ref_logprobs"]), kl_coef)
+        if exact_kl is None:
+            exact_kl = ESTIMATORS[objective.kl](logprobs - known["ref_logprobs"])
+        terms["kl"] = reduced(exact_kl, kl_coef)
     metrics = {
         "policy/approxkl_avg": k2(moved),
         "policy/clipfrac_avg": clipped.float(),

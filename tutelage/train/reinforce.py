@@ -60,10 +60,15 @@ class Reinforce:
         self.trained |= {"kl_controller": self._controller, **rollouts.kept}
         self._rollouts, self._settings, self._log = rollouts, settings, log
         self._critic, self._world = critic, world
-        self._reading = Reading(policy, settings.temperature, critic.head if critic else None)
-        self._kl, _, self._kl_place = settings.kl.partition("-")
-        in_loss = self._kl if self._kl_place == "loss" else ""
-        self._objective = Objective(settings.clip, settings.reduction, in_loss)
+        self._kl, _, place = settings.kl.partition("-")
+        self._in_reward, self._in_loss = place == "reward", place == "loss"
+        if (
+            settings.kl == "exact"
+        ):  # the gradient of each position's KL, and what its token does to that of those after it
+            self._in_reward = self._in_loss = True
+        against = rollouts.ref_outputs if self._kl == "exact" else None
+        self._reading = Reading(policy, settings.temperature, critic.head if critic else None, against)
+        self._objective = Objective(settings.clip, settings.reduction, self._kl if self._in_loss else "")
 
     def batches(self, step: int) -> Updates:
         """Responses of the current policy with their advantages, as often as `inner_epochs` says."""
@@ -71,7 +76,7 @@ class Reinforce:
         experience = self._rollouts.collect(
             step, settings.minibatches == 1, self._reading, settings.dynamic_sampling
         )
-        kl_coef = float(self._controller.kl_coef) if self._kl_place else 0.0
+        kl_coef = float(self._controller.kl_coef) if self._in_reward or self._in_loss else 0.0
         kept = experience.without_cut() if settings.truncated == "mask" else experience
         self._log({"frac_reward_zero_std": kept.equal_groups, **experience.metrics(kl_coef)})
         self._controller.update(experience.kl, len(experience.responses))
@@ -82,7 +87,7 @@ class Reinforce:
         """Updates with the responses that are trained on."""
         settings = self._settings
         batch = experience.batch.with_fields(
-            **self._learnt_from(experience, kl_coef if self._kl_place == "reward" else 0.0),
+            **self._learnt_from(experience, kl_coef if self._in_reward else 0.0),
             importance=experience.importance(settings.importance_cap),
         )
         yield from passes(batch, experience.live_fields, settings, step, self._log)
@@ -90,7 +95,9 @@ class Reinforce:
     def loss(self, batch: TokenBatch) -> Loss:
         """The policy's loss (see `policy_update`), and the critic's where there is one: half its squared error."""
         found, kl_coef = self._reading.now(batch), float(self._controller.kl_coef)
-        terms, metrics = policy_terms(batch, found["logprobs"], self._settings, self._objective, kl_coef)
+        terms, metrics = policy_terms(
+            batch, found["logprobs"], self._settings, self._objective, kl_coef, found.get("kl")
+        )
         if self._critic is not None:
             values = found["values"] if "values" in found else self._foretold(self._critic, batch)
             wrong = masked_sum(
@@ -117,7 +124,7 @@ class Reinforce:
         `returns`, which it should have foretold."""
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
         real = mask_from_lengths(lengths).to(mask.device)
-        estimator = self._kl if self._kl_place else "k1"
+        estimator = self._kl if self._in_reward else "k1"
         charged = charges(experience, kl_coef, settings.entropy_coef, estimator)
         rewards = token_rewards(charged, experience.token_scores, lengths)
         whole = rewards.double().sum(1)
