@@ -338,7 +338,7 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
         ({"preset": "reinforce++", "samples": 1}, 0.0, 1e-3),
         ({"credit": "tokens", "inner_epochs": 4}, 0.0, 1e-3),
         ({"advantage": "group-std", "reduction": "sequence-mean"}, 0.0, 1e-3),
-        ({"kl": "exact"}, 0.0, 1e-3),
+        ({"kl": "exact"}, 0.0, 3e-3),  # at the optimum its noise is not gone, as that of k1-reward is
         ({"kl": "exact", "credit": "tokens", "samples": 1, "advantage": "batch"}, 0.0, 1e-3),
         ({"kl": "exact-loss"}, 0.012, 0.03),  # by the exact gradient: .0204
         ({"kl": "k2-loss"}, 0.012, 0.03),  # whose gradient is the same on average
@@ -594,4 +594,4 @@ def test_every_preset_runs(tmp_path: Path, preset: str, lora: int) -> None:
 
 
 def test_every_placement_that_misses_is_explained() -> None:
-    assert {kl for kl in get_args(KL) if kl not in ("none", "k1-reward", "exact", "k2-loss")} == set(WRONG_KL)
+    assert {kl for kl in get_args(KL) if kl not in ("none", "k1-reward", "exact")} == set(WRONG_KL)

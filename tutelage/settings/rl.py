@@ -259,9 +259,10 @@ KL = Literal[
 ]  # fmt: skip
 
 WRONG_KL: Mapping[str, str] = {
-    "k1-loss": "its gradient is zero on average, so nothing holds the policy to the reference: take k1-reward or k2-loss",
-    "k3-loss": "it has the gradient of the reversed KL(reference || policy), whose optimum is another: take k2-loss",
-    "exact-loss": "it leaves out what a token does to the KL of those after it, as k2-loss does: take exact",
+    "k1-loss": "its gradient is zero on average, so nothing holds the policy to the reference: take k1-reward or exact",
+    "k3-loss": "it has the gradient of the reversed KL(reference || policy), whose optimum is another: take k1-reward or exact",
+    "k2-loss": "it leaves out what a token does to the KL of those after it, which is a small error: take k1-reward or exact",
+    "exact-loss": "it leaves out what a token does to the KL of those after it, which is a small error: take exact",
     "k2-reward": "its gradient is that of no KL: take k1-reward",
     "k3-reward": "its gradient is that of no KL: take k1-reward",
 }
@@ -298,8 +299,7 @@ class ReinforceSettings(CriticSettings):
     kl: KL = setting(
         "k1-reward",
         "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used; exact: over the whole "
-        "vocabulary, in both places); k1-loss, k3-loss, exact-loss, k2-reward and k3-reward miss the optimum and are there to be "
-        "compared with.",
+        "vocabulary, in both places); all but none, k1-reward and exact miss the optimum and are there to be compared with.",
         everyday=False,
     )
     credit: Literal["response", "tokens"] = setting(
