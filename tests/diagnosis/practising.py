@@ -24,8 +24,9 @@ from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.runs import Run
 from tutelage.settings.rl import PPOSettings, RaftSettings, ReinforceSettings
+from tutelage.train.critic import Critic
 from tutelage.train.fit import fit
-from tutelage.train.ppo import PPO, Critic
+from tutelage.train.ppo import PPO
 from tutelage.train.raft import Raft
 from tutelage.train.reinforce import Reinforce
 

@@ -120,3 +120,11 @@ def test_a_response_does_not_change_its_own_baseline():
     one = baseline(torch.tensor([1.0, 2.0, 3.0]), group, "leave-one-out")[0]
     other = baseline(torch.tensor([9.0, 2.0, 3.0]), group, "leave-one-out")[0]
     assert one[0] == other[0] and one[1] != other[1]
+
+
+@pytest.mark.parametrize("kind", ["leave-one-out", "group", "group-std"])
+def test_a_response_without_others_has_nothing_to_be_compared_with(kind):
+    rewards = torch.tensor([5.0, 1.0, 2.0])
+    base, spread = baseline(rewards, torch.tensor([0, 1, 1]), kind)
+    advantages = (rewards - base) / spread
+    assert advantages[0] == 0.0 and advantages[1] == -advantages[2] < 0

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical
 
 from tutelage.ops import logprobs as module
-from tutelage.ops.logprobs import linear_logprobs, linear_logprobs_hits, shifted_index, token_logprobs
+from tutelage.ops.logprobs import (
+    Outputs,
+    linear_kl,
+    linear_logprobs,
+    linear_logprobs_hits,
+    shifted_index,
+    token_logprobs,
+)
 from tutelage.ops.masked import mask_from_lengths, pad
 
 
@@ -354,3 +361,33 @@ def test_a_cap_changes_no_hit():
     hidden, weight, bias, targets = _case(200, 4, 7)
     plain = linear_logprobs_hits(hidden, weight, targets, 0.7, bias)[2]
     assert torch.equal(linear_logprobs_hits(hidden, weight, targets, 0.7, bias, cap=2.0)[2], plain)
+
+
+@pytest.mark.parametrize(("temperature", "cap", "bias"), [(1.0, None, False), (0.7, 2.0, True)])
+def test_the_kl_of_distributions_is_that_of_their_logits_however_it_is_cut(temperature, cap, bias):
+    """Value and gradient in float64 against the plain form, with all logits at once."""
+    generator = torch.Generator().manual_seed(0)
+
+    def outputs(seed):
+        draw = torch.Generator().manual_seed(seed)
+        shapes = [(5, 4), (7, 4), (7,)]
+        hidden, weight, offset = (torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes)
+        return [hidden.requires_grad_(), weight.requires_grad_(), offset.requires_grad_() if bias else None]
+
+    def plain(hidden, weight, offset):
+        z = hidden @ weight.T + (0.0 if offset is None else offset)
+        z = z if cap is None else cap * torch.tanh(z / cap)
+        return torch.log_softmax(z / temperature, -1)
+
+    own, other = outputs(1), outputs(2)
+    scale = torch.randn(5, generator=generator, dtype=torch.float64)
+    inputs = [each for each in own if each is not None]
+    log_p, log_q = plain(*own), plain(*other)
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1)
+    slopes = torch.autograd.grad((expected * scale).sum(), inputs)
+    for chunk in (None, 2, 1):
+        found = linear_kl(Outputs(*own, cap), Outputs(*other, cap), temperature, chunk)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        assert (found > 0).all()
+        for one, slope in zip(torch.autograd.grad((found * scale).sum(), inputs), slopes, strict=True):
+            torch.testing.assert_close(one, slope, rtol=0, atol=1e-12)

@@ -1,7 +1,10 @@
 """Run each training stage twice, once left alone and once killed with -9 again and again, and compare the weights.
 
 A program of its own: it imports torch once and forks a process for every run, so that a kill costs no start-up.
-    python -m tests.train.kill_and_resume FOLDER SEED      prints one line per stage: name, kills, equal or different
+    python -m tests.train.kill_and_resume FOLDER SEED WHICH      prints one line per stage: name, kills, equal or different
+
+WHICH: `pipeline` does this to every stage from `pretrain` to `ppo`; `practising` to other commands that practise, with all
+that they keep beside weights (a critic, a moving reference, prices, running means), after the stages that they need.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from rich.console import Console
 import tutelage.train.dpo
 import tutelage.train.ppo
 import tutelage.train.pretrain
+import tutelage.train.raft
+import tutelage.train.reinforce
 import tutelage.train.reward
 import tutelage.train.sft  # noqa: F401  (imported before the fork)
 from tutelage import launch as launching
@@ -74,7 +79,48 @@ def killed_run(folder: Path, name: str, randomly: random.Random, **values: Any) 
     return hits
 
 
-def main(folder: Path, seed: int) -> None:
+def practising(folder: Path, prompts: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, command, settings) of runs that keep more than weights."""
+    shared = {
+        "model": folder / "sft",
+        "reward": folder / "reward",
+        "prompts": prompts,
+        "batch_size": 6,
+        "max_new_tokens": 12,
+        "missing_eos_score": None,  # few end within 12 tokens, and all that did not would score alike
+        "max_steps": 9,
+        "learning_rate": 1e-3,
+    }
+    cost = {"cost": [{"judge": "formula:length", "target": 20}], "cost_limit": -0.6, "cost_rate": 0.1}
+    mix = [{"judge": str(folder / "reward"), "normalise": "zscore"}, {"judge": "formula:repetition"}]
+    return [
+        (
+            "learned",
+            "reinforce",
+            {
+                **shared,
+                **cost,
+                "advantage": "learned",
+                "critic_learning_rate": 3e-3,
+                "ref_refresh": 5,
+                "inner_epochs": 2,
+            },
+        ),
+        ("shared", "ppo", {**shared, "critic": "shared", "kl_budget": 0.2, "lora_rank": 2}),
+        (
+            "dapo",
+            "reinforce",
+            {**shared, "preset": "dapo", "samples": 2, "truncated": "score", "reward": mix},
+        ),
+        (
+            "raft",
+            "raft",
+            {**shared, **cost, "samples": 4, "inner_epochs": 2, "ref_refresh": 5},
+        ),
+    ]
+
+
+def main(folder: Path, seed: int, which: str) -> None:
     launching._show_plan = lambda *_: (
         None
     )  # each process would rehearse it anew, which is most of what it does
@@ -154,15 +200,18 @@ def main(folder: Path, seed: int) -> None:
             },
         ),
     ]
-    for name, values in stages:
+    runs = [(name, name, values) for name, values in stages]
+    if which == "practising":
+        runs = runs[:5] + practising(folder, f"{world}/prompts_train.jsonl")
+    for number, (name, command, values) in enumerate(runs):
         trains = name not in ("sample", "label")
         values = {**values, **(SHARED if trains else {})}
-        finish(start(folder, name, out=folder / name, **values), name)
-        if trains:
-            hits = killed_run(folder, name, randomly, out=folder / f"{name}-killed", **values)
+        finish(start(folder, command, out=folder / name, **values), name)
+        if trains and (which == "pipeline" or number >= 5):
+            hits = killed_run(folder, command, randomly, out=folder / f"{name}-killed", **values)
             same = sha256_of(folder / name / "model") == sha256_of(folder / f"{name}-killed" / "model")
             print(name, hits, "equal" if same else "different", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -26,17 +26,19 @@ from tutelage.judges.judge import Judge
 from tutelage.models.forward import Traits
 from tutelage.models.layout import Layout
 from tutelage.models.policy import PolicyModule, ScalarModule
+from tutelage.models.value_head import ValueHead
 from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run
 from tutelage.seeds import rng
-from tutelage.settings.rl import PPOSettings, ReinforceSettings
+from tutelage.settings.rl import CriticSettings, PPOSettings, ReinforceSettings
 from tutelage.settings.train import DPOSettings
+from tutelage.train.critic import Critic
 from tutelage.train.dpo import DPO
 from tutelage.train.fit import fit
-from tutelage.train.ppo import PPO, Critic
+from tutelage.train.ppo import PPO
 from tutelage.train.reference import reference_logprobs
 from tutelage.train.reinforce import Reinforce
 
@@ -72,7 +74,7 @@ class Table(nn.Module):
         whole = ids if layout.place is None else ids[layout.place]
         sequences = (tuple(sequence.tolist()) for sequence in whole.split(layout.lengths))
         states = [state for sequence in sequences for state in states_after(sequence)]
-        hidden = nn.functional.one_hot(torch.tensor(states), len(STATES)).float()
+        hidden = nn.functional.one_hot(torch.tensor(states), len(STATES)).to(self.score.weight.dtype)
         return SimpleNamespace(last_hidden_state=hidden[layout.kept][None])
 
 
@@ -110,6 +112,14 @@ class EndsAreFree(TableGenerator):
         return Response(PROMPT, response.text, PROMPT_IDS, response.ids, response.logprobs, "eos")
 
 
+def a_critic(settings: CriticSettings, policy: PolicyModule) -> Critic:
+    """A table of zeros, or a head of zeros on the policy's states."""
+    table = Table(torch.zeros(1, len(STATES)))
+    shared = settings.critic == "shared"
+    model = ValueHead(policy) if shared else ScalarModule(table, Traits(flat=True))
+    return Critic(model, Calibration((0.0, 1.0)))
+
+
 def policy_table() -> PolicyModule:
     return PolicyModule(Table(WORLD.theta_ref.T.float()), Traits(flat=True))
 
@@ -131,7 +141,11 @@ PRACTICE: dict[str, Any] = {
 
 
 def run_reinforce(
-    folder: Path, steps: int, price: Judge | None = None, **changes: Any
+    folder: Path,
+    steps: int,
+    price: Judge | None = None,
+    generator: type[TableGenerator] | None = None,
+    **changes: Any,
 ) -> tuple[PolicyModule, Run]:
     """256 responses a step, in groups of 8 unless the changes say otherwise; `price` says what responses cost."""
     samples = changes.get("samples", 8)
@@ -139,12 +153,13 @@ def run_reinforce(
         **{**PRACTICE, "samples": samples, "batch_size": 256 // samples, "max_new_tokens": 3, **changes}
     )
     run = Run.open(folder, "reinforce", settings)
-    policy = policy_table()
+    policy, generate = policy_table(), (generator or EndsAreFree)()
     rollouts = Rollouts(
-        policy, policy_table(), TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console, price
+        policy, policy_table(), TableJudge(), generate, PROMPTS, settings, CPU, run.console, price
     )
+    critic = a_critic(settings, policy) if settings.advantage == "learned" else None
     fit(
-        Reinforce(policy, rollouts, settings, run.log),
+        Reinforce(policy, rollouts, settings, run.log, critic, CPU),
         settings,
         CPU,
         run,
@@ -158,13 +173,9 @@ def run_reinforce(
 def run_ppo(folder: Path, steps: int, **changes: Any) -> tuple[PolicyModule, Run]:
     settings = PPOSettings(**{**PRACTICE, "value_clip": 100.0, **changes})
     run = Run.open(folder, "ppo", settings)
-    policy, ref, critic = (
-        policy_table(),
-        policy_table(),
-        ScalarModule(Table(torch.zeros(1, len(STATES))), Traits(flat=True)),
-    )
+    policy, ref = policy_table(), policy_table()
     rollouts = Rollouts(policy, ref, TableJudge(), EndsAreFree(), PROMPTS, settings, CPU, run.console)
-    algorithm = PPO(policy, Critic(critic, Calibration((0.0, 1.0))), rollouts, settings, CPU, run.log)
+    algorithm = PPO(policy, a_critic(settings, policy), rollouts, settings, CPU, run.log)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run
@@ -175,7 +186,9 @@ def distance(table: PolicyModule) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}, {"critic": "shared"}]
+)
 def test_ppo_reaches_the_optimum(tmp_path: Path, changes: dict[str, Any]) -> None:
     policy, _ = run_ppo(tmp_path / "run", 150, **changes)
     assert distance(policy_table()) > 0.3

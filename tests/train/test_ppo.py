@@ -27,8 +27,9 @@ from tutelage.judges.reward_model import RewardModelJudge
 from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
 from tutelage.models.lora import add_lora
-from tutelage.models.policy import ScalarModule
+from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
+from tutelage.models.value_head import ValueHead
 from tutelage.ops.advantages import gae
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
@@ -40,9 +41,10 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
 from tutelage.settings.rl import PPOSettings
 from tutelage.train import ppo
-from tutelage.train.fit import fit
+from tutelage.train.critic import Critic
+from tutelage.train.fit import accumulate, fit
 from tutelage.train.kl import KLController
-from tutelage.train.ppo import PPO, Critic
+from tutelage.train.ppo import PPO
 
 
 def test_score_stands_on_the_last_token_of_ragged_responses() -> None:
@@ -120,7 +122,6 @@ def train(
     tokenizer = make_tokenizer()
     save(make_model(tokenizer), tokenizer, tmp_path / "base")
     policy, ref = make_model(tokenizer), make_model(tokenizer)
-    critic = load_scalar(tmp_path / "base", seed=1)
     settings = settings_for(**changes)
     run = Run.open(tmp_path / "run", "ppo", settings)
     trained = add_lora(policy, rank=4, alpha=8.0, seed=0) if lora else policy
@@ -130,7 +131,9 @@ def train(
     rollouts = Rollouts(
         trained, None if lora else ref, judge, generator, prompts, settings, world, run.console
     )
-    algorithm = PPO(trained, Critic(critic, Calibration((0.0, 1.0))), rollouts, settings, world, run.log)
+    shared = settings.critic == "shared"
+    model = ValueHead(trained) if shared else load_scalar(tmp_path / "base", seed=1)
+    algorithm = PPO(trained, Critic(model, Calibration((0.0, 1.0))), rollouts, settings, world, run.log)
     before = {name: p.clone() for name, p in ref.named_parameters()}
     fit(algorithm, settings, world, run, steps=steps, tokenizer=tokenizer)
     assert all(torch.equal(before[name], p) for name, p in ref.named_parameters()), "the reference is frozen"
@@ -186,7 +189,7 @@ def test_the_first_forward_is_made_once_and_changes_nothing(
     found = []
     for name in ("ahead", "plain"):
         if name == "plain":
-            monkeypatch.setattr(Rollouts, "_live", lambda self, batch: None)
+            monkeypatch.setattr(Rollouts, "_live", lambda self, reading, batch: None)
         calls.clear()
         run = train(
             tmp_path / name,
@@ -359,6 +362,107 @@ def test_in_bf16_the_reference_computes_what_the_policy_does(tmp_path: Path) -> 
     assert line["objective/kl"] == 0.0
     gap = {name: line[f"sampling/sampling_logp_difference/{name}"] for name in ("mean", "max", "share")}
     assert 0 < gap["mean"] < gap["max"] and 0 <= gap["share"] < 1
+
+
+def rolled_out(tmp_path: Path, critic: str, lora: bool, **changes: object) -> tuple[PPO, TokenBatch]:
+    """An algorithm that has answered two prompts, and what its first update learns from."""
+    tokenizer = make_tokenizer()
+    policy = make_model(tokenizer)
+    save(policy, tokenizer, tmp_path / "base")
+    policy = add_lora(policy, rank=4, alpha=8.0, seed=0) if lora else policy
+    settings = settings_for(critic=critic, missing_eos_score=None, **changes)
+    run = Run.open(tmp_path / critic, "ppo", settings)
+    prompts = [Prompt("the cat"), Prompt("a dog ran")]
+    rollouts = Rollouts(
+        policy,
+        None if lora else make_model(tokenizer),
+        CountingJudge(),
+        LocalGenerator(policy, tokenizer),
+        prompts,
+        settings,
+        CPU,
+        run.console,
+    )
+    if critic == "shared":
+        model: Any = ValueHead(policy)
+    else:
+        model = load_scalar(tmp_path / "base", seed=1)
+        torch.nn.init.zeros_(model.head.weight)  # which says 0, as a head of the policy's own does
+    algorithm = PPO(policy, Critic(model, Calibration((0.0, 1.0))), rollouts, settings, CPU, run.log)
+    [batch] = next(algorithm.batches(0))
+    return algorithm, batch
+
+
+def slopes(algorithm: PPO, batch: TokenBatch) -> dict[str, torch.Tensor]:
+    accumulate(algorithm, [batch], 4096, CPU)
+    found = {
+        f"{of}/{name}": p.grad.clone()
+        for of, module in algorithm.trained.items()
+        for name, p in module.named_parameters()
+        if p.grad is not None
+    }
+    for module in algorithm.trained.values():
+        module.zero_grad(set_to_none=True)
+    return found
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_head_on_the_policy_leaves_its_gradient_as_it_is_where_it_weighs_nothing(
+    tmp_path: Path, lora: bool
+) -> None:
+    """A head of zeros sends nothing into the trunk; one that says something sends as much as `value_coef` says."""
+    alone, batch = rolled_out(tmp_path, "policy", lora, minibatches=2)
+    expected = {name: value for name, value in slopes(alone, batch).items() if name.startswith("policy/")}
+    for coef, head in ((0.1, 0.0), (1e-9, 0.3), (0.1, 0.3)):
+        shared, same = rolled_out(tmp_path / f"{coef}-{head}", "shared", lora, minibatches=2, value_coef=coef)
+        assert torch.equal(batch.ids, same.ids)
+        torch.nn.init.constant_(shared.trained["critic"].linear.weight, head)  # type: ignore[union-attr, arg-type]
+        found = slopes(shared, same)
+        assert found["critic/linear.weight"].abs().max() > 0
+        trunk = {name: value for name, value in found.items() if name.startswith("policy/")}
+        assert trunk.keys() == expected.keys()
+        most = max((trunk[name] - expected[name]).abs().max() for name in trunk)
+        assert (most < 1e-6) == (coef * head < 1e-6), (coef, head, most)
+
+
+def test_a_head_on_the_policy_takes_no_forward_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps of two passes: what the policy alone takes, and the values come to foresee something."""
+    calls: list[int] = []
+    plainly = PolicyModule.forward
+
+    def counted(self: PolicyModule, *args: Any, **named: Any) -> Any:
+        calls.append(len(args[0]))
+        return plainly(self, *args, **named)
+
+    monkeypatch.setattr(PolicyModule, "forward", counted)
+    monkeypatch.setattr(ScalarModule, "forward", None)
+    run = train(tmp_path, 3, free=True, critic="shared", inner_epochs=2)
+    lines = read_metrics(run.folder)
+    assert len(calls) == 3 * (1 + 2)  # the reference's, and two passes of which the first was made before
+    assert (
+        lines[0]["val/explained_variance"] == pytest.approx(0.0, abs=1e-6) and lines[1]["objective/kl"] != 0
+    )
+    assert lines[0]["loss"] == pytest.approx(lines[0]["loss/policy_avg"] + 0.1 * lines[0]["loss/value_avg"])
+
+
+@pytest.mark.slow
+def test_a_head_on_the_policy_learns_and_stays_out_of_what_is_exported(tmp_path: Path) -> None:
+    """Its values foresee the scores; checkpoints hold it, and `model/` is the policy's start with other weights."""
+    run = train(tmp_path, 40, free=True, critic="shared", learning_rate=2e-3, batch_size=64)
+    lines = read_metrics(run.folder)
+    assert lines[-1]["loss/value_avg"] < lines[0]["loss/value_avg"] / 3
+    assert lines[-1]["objective/scores"] > lines[0]["objective/scores"] + 0.3
+    settings = command_settings(tmp_path / "command", critic="shared", lora_rank=2)
+    launch("ppo", settings, Console(quiet=True))
+    folder = tmp_path / "command" / "run"
+    head = load_file(folder / "checkpoints" / "step-00000003" / "critic.safetensors")
+    assert head["linear.weight"].abs().max() > 0 and not (folder / "checkpoints" / "critic").exists()
+    start, end = (
+        load_file(path / "model.safetensors") for path in (tmp_path / "command" / "base", folder / "model")
+    )
+    assert start.keys() == end.keys()
 
 
 class Elsewhere(LocalGenerator):

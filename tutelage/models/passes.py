@@ -23,11 +23,15 @@ def forward_pass(
     world: World,
 ) -> Tensor:
     """`function(batch)`, which runs `model`, in micro-batches of at most `max_tokens` tokens: float32 [N] where it has one
-    number per token, [B] where it has one per sequence."""
+    number per token, [B] where it has one per sequence; [N, k] and [B, k] where it has k."""
     count = sum(batch.lengths) if per == "tokens" else len(batch.lengths)
-    result = torch.empty(count, dtype=torch.float32, device=batch.device)
+    result: Tensor | None = None
     index = batch.token_index if per == "tokens" else batch.sequence_index
     for group in batch.groups(max_tokens, model.pads):
         with world.autocast():
-            result[index(group)] = function(batch.take(group)).float()
+            found = function(batch.take(group)).float()
+        if result is None:
+            result = found.new_empty(count, *found.shape[1:])
+        result[index(group)] = found
+    assert result is not None, "a batch has at least one unit"
     return result

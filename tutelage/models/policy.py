@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from tutelage.data.batch import TokenBatch
 from tutelage.models.cpu.llama import ByHand, plain_llama
 from tutelage.models.forward import Flat, Padded, Runner, Traits
-from tutelage.ops.logprobs import linear_logprobs_hits, shifted_index
+from tutelage.ops.logprobs import Outputs, linear_kl, linear_logprobs_hits, shifted_index
 from tutelage.ops.masked import segment_sum
 
 
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
-    fp32 [N], 1 where no other token is as likely (1/2 where one is)."""
+    fp32 [N], 1 where no other token is as likely (1/2 where one is); values fp32 [N] of the state before the token, or None; kl
+    fp32 [N], of the distribution that the token was drawn from to another's, or None."""
 
     logprobs: Tensor
     entropy: Tensor | None
     hits: Tensor
+    values: Tensor | None = None
+    kl: Tensor | None = None
 
 
 class Hosted(nn.Module):
@@ -105,24 +108,43 @@ class Hosted(nn.Module):
 class PolicyModule(Hosted):
     """A causal language model."""
 
-    def forward(self, batch: TokenBatch, temperature: float = 1.0, entropy: bool = False) -> TokenLogprobs:
-        """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t.
+    def forward(
+        self,
+        batch: TokenBatch,
+        temperature: float = 1.0,
+        entropy: bool = False,
+        value_head: nn.Module | None = None,
+        against: Outputs | None = None,
+    ) -> TokenLogprobs:
+        """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t; and what `value_head`
+        [M, D] -> [M] says of the hidden state that predicts it; and the KL to `against`, another model's `outputs` for the batch.
 
         Logits are computed only where they predict a token of `loss_mask`. A trained token that is the first of its
         sequence has no prediction and gets 0.
         """
         source, target = shifted_index(batch.lengths, batch.loss_mask)
-        hidden = self.hidden_states(batch, source) * self.traits.logit_scale
+        states = self.hidden_states(batch, source)
+        hidden = states * self.traits.logit_scale
         head = self.host.get_output_embeddings()
         logprobs, entropies, hits = linear_logprobs_hits(
             hidden, head.weight, batch.ids[target], temperature, head.bias, cap=self.traits.logit_cap
         )
         flat = logprobs.new_zeros(len(batch.ids))
+        own = Outputs(hidden, head.weight, head.bias, self.traits.logit_cap)
         return TokenLogprobs(
             flat.index_copy(0, target, logprobs),
             flat.index_copy(0, target, entropies) if entropy else None,
             flat.index_copy(0, target, hits),
+            flat.index_copy(0, target, value_head(states).to(flat.dtype)) if value_head is not None else None,
+            flat.index_copy(0, target, linear_kl(own, against, temperature)) if against is not None else None,
         )
+
+    def outputs(self, batch: TokenBatch) -> Outputs:
+        """What predicts every trained token, without its logits: for another model's `against`."""
+        source, _ = shifted_index(batch.lengths, batch.loss_mask)
+        head = self.host.get_output_embeddings()
+        hidden = self.hidden_states(batch, source) * self.traits.logit_scale
+        return Outputs(hidden, head.weight, head.bias, self.traits.logit_cap)
 
     def sequence_logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> Tensor:
         """[B] fp32: log-probability of the trained tokens of each sequence (nats), a response's end included."""

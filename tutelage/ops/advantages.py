@@ -38,7 +38,8 @@ def baseline(rewards: Tensor, group: Tensor, kind: str) -> tuple[Tensor, Tensor]
     rewards: [B].  group: int64 [B], equal for responses to one prompt.  kind: none; batch (the mean of all: Williams 1992);
     leave-one-out (the mean of the group's others: Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740); group (the
     group's mean, which is leave-one-out times (n - 1) / n); group-std (that, divided by the group's standard deviation, with
-    n - 1 below, plus 1e-4: Shao et al. 2024, arXiv 2402.03300).  A group that is all equal has advantages 0.
+    n - 1 below, plus 1e-4: Shao et al. 2024, arXiv 2402.03300).  A group that is all equal has advantages 0, as
+    has a response without others.
     """
     wide = rewards.detach().double()
     flat, one = torch.zeros_like(wide), torch.ones_like(wide)
@@ -47,12 +48,13 @@ def baseline(rewards: Tensor, group: Tensor, kind: str) -> tuple[Tensor, Tensor]
     if kind == "batch":
         return flat + wide.mean(), one
     total, count = _per_group(wide, group), _per_group(one, group)
+    others = (count - 1).clamp(min=1)
     if kind == "leave-one-out":
-        return (total - wide) / (count - 1), one
+        return torch.where(count > 1, (total - wide) / others, wide), one
     mean = total / count
     if kind == "group":
         return mean, one
-    spread = (_per_group((wide - mean).square(), group) / (count - 1)).sqrt()
+    spread = (_per_group((wide - mean).square(), group) / others).sqrt()
     return mean, spread + GROUP_EPS
 
 

@@ -4,7 +4,8 @@ The estimators take logratio = log policy(y) - log ref(y) of tokens or sequences
 Schulman, "Approximating KL divergence", 2020). With samples from the reference they estimate something else.
 Where they may stand differs: as a penalty inside the reward use k1; as a term of the loss use k2. The
 gradient of k1 in the loss is zero in expectation, k3 in the loss has the gradient of KL(ref || policy), k2
-and k3 in the reward fit neither.
+and k3 in the reward fit neither. In the loss all of them, and the exact KL of each position's distribution,
+are about the position alone: what a token does to the KL of those after it has to be charged in the reward.
 """
 
 from __future__ import annotations

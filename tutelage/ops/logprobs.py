@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from tutelage.ops.kl import exact_kl
 from tutelage.ops.shapes import device_type, round_up
 
 # Working space when the caller does not give `chunk_tokens`: elements of [chunk, V]. On a CPU a few MiB,
@@ -86,8 +88,7 @@ def linear_logprobs_hits(
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     if chunk_tokens is None:
-        elements = CHUNK_ELEMENTS_CPU if device_type(hidden.device) == "cpu" else CHUNK_ELEMENTS_GPU
-        chunk_tokens = max(elements // weight.shape[0], CHUNK_ROWS_MIN)
+        chunk_tokens = _chunk(weight.shape[0], hidden.device)
     rows = len(hidden)
     filling = round_up(rows, hidden.device.type) - rows
     if filling:
@@ -97,6 +98,52 @@ def linear_logprobs_hits(
     )
     logprobs, entropy, hits = (each[:rows] for each in found) if filling else found
     return logprobs, entropy, hits
+
+
+class Outputs(NamedTuple):
+    """What the distributions of M next tokens are made of: hidden [M, D], weight [V, D], bias [V], and the cap of the logits."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    cap: float | None = None
+
+
+def linear_kl(
+    own: Outputs, other: Outputs, temperature: float = 1.0, chunk_tokens: int | None = None
+) -> Tensor:
+    """[M]: KL(own || other) over the whole vocabulary at each position, in nats, at `temperature`; differentiable by both.
+
+    Works through `chunk_tokens` rows at a time, forward and backward: logits are computed again in the backward pass, so those
+    of more rows than that never exist.  Softmax and sums in float32 (float64 for float64 input).
+    """
+    rows = own.hidden.shape[0]
+    parts = [
+        checkpoint(
+            _kl,
+            own._replace(hidden=own.hidden[part]),
+            other._replace(hidden=other.hidden[part]),
+            temperature,
+            use_reentrant=False,
+        )
+        for part in _slices(rows, chunk_tokens or _chunk(own.weight.shape[0], own.hidden.device))
+    ]
+    return torch.cat(parts) if parts else own.hidden.new_zeros(0)
+
+
+def _kl(own: Outputs, other: Outputs, temperature: float) -> Tensor:
+    return exact_kl(_distribution(own, temperature), _distribution(other, temperature))
+
+
+def _distribution(outputs: Outputs, temperature: float) -> Tensor:
+    """[M, V]: log-probabilities, at least float32."""
+    hidden = outputs.hidden
+    head = _head(outputs.weight, outputs.bias, hidden.dtype)
+    z = F.linear(hidden, *head)
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    if outputs.cap is not None:
+        z = outputs.cap * torch.tanh(z / outputs.cap)
+    return torch.log_softmax(z / temperature, -1)
 
 
 class _Shape(NamedTuple):
@@ -201,6 +248,12 @@ def _slopes(
             slope = surprise.add_(gain).mul_(p).scatter_add_(1, target, -gain)
             scale = torch.full_like(gain, -1 / ctx.shape.temperature)
         yield part, _bent(slope, bend).to(hidden.dtype), scale
+
+
+def _chunk(vocabulary: int, device: torch.device) -> int:
+    """Rows of logits that are worked on at a time."""
+    elements = CHUNK_ELEMENTS_CPU if device_type(device) == "cpu" else CHUNK_ELEMENTS_GPU
+    return max(elements // vocabulary, CHUNK_ROWS_MIN)
 
 
 def _head(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

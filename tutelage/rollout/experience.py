@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,12 +18,15 @@ from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
-from tutelage.models.policy import PolicyModule, TokenLogprobs
+from tutelage.models.policy import PolicyModule
+from tutelage.ops.logprobs import Outputs
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
 from tutelage.rollout.cost import Multiplier
+from tutelage.rollout.drawn import Drawn, filled_up, further_rows
 from tutelage.rollout.generator import Generator, Sampling
+from tutelage.rollout.reading import NOW, Reading
 from tutelage.settings.rl import RLSettings
 
 CALIBRATION_PROMPTS = 256
@@ -38,20 +41,42 @@ class Experience:
     """What a policy wrote in one step, and what is known of it.
 
     batch: the responses with their prompts, `loss_mask` on the response tokens; per token `old_logprobs` (the trainer's,
-    before the update), `sampled_logprobs` (the sampler's own) and `ref_logprobs`: float32 [N] in nats, 0 where not
-    `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last token of a response or at the places that it
-    scored.  judged: what it said in full.  costs: float32 [B] where somebody says what a response costs; cost_coef: the price
-    of it.  group: int64 [B], which of the step's prompts each response answers.  live:
-    `old_logprobs` with the graph of the forward that gave them, where one was asked for and one micro-batch held everything.
+    before the update; and `old_values` and `old_kl`, where they were read beside), `sampled_logprobs` (the sampler's own) and
+    `ref_logprobs`: float32 [N] in nats, 0 where not `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last
+    token of a response or at the places that it scored.  judged: what it said in full.  costs: float32 [B] where somebody
+    says what a response costs; cost_coef: the price of it.  group: int64 [B], which of the step's prompts each response
+    answers.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
+    held everything.  drawing: what it took to draw them, as metrics, where prompts were left out.
     """
 
     responses: list[Response]
     batch: TokenBatch
     judged: list[Score]
     group: Tensor
-    live: Tensor | None = None
+    live: Mapping[str, Tensor] | None = None
     costs: Tensor | None = None
     cost_coef: float = 0.0
+    drawing: Mapping[str, float] = field(default_factory=dict)
+
+    def without_cut(self) -> Experience:
+        """Only the responses that ended, as if the others had never been drawn."""
+        ended = [number for number, response in enumerate(self.responses) if response.finish != "length"]
+        return self if len(ended) == len(self.responses) else self.take(ended)
+
+    def take(self, numbers: Sequence[int]) -> Experience:
+        """The responses of these numbers, in that order."""
+        chosen = torch.tensor(numbers, dtype=torch.long, device=self.group.device)
+        tokens = self.batch.token_index(numbers)
+        live = self.live and {name: value[tokens] for name, value in self.live.items()}
+        return replace(
+            self,
+            responses=[self.responses[number] for number in numbers],
+            batch=self.batch.take(numbers),
+            judged=[self.judged[number] for number in numbers],
+            group=self.group[chosen],
+            live=live,
+            costs=None if self.costs is None else self.costs[chosen],
+        )
 
     @property
     def lengths(self) -> list[int]:
@@ -90,6 +115,8 @@ class Experience:
     @property
     def equal_groups(self) -> float:
         """The share of prompts whose responses all have the same score, which no group can learn from."""
+        if not self.responses:
+            return 1.0
         scores = self.scores
         low, high = (
             scores.new_zeros(int(self.group.max()) + 1).scatter_reduce(
@@ -102,7 +129,7 @@ class Experience:
     @property
     def live_fields(self) -> dict[str, Tensor]:
         """What the first update may take over from the forward that is there already; {} where there is none."""
-        return {} if self.live is None else {"now/logprobs": self.live}
+        return {} if self.live is None else {NOW + name: value for name, value in self.live.items()}
 
     def importance(self, cap: float) -> Tensor:
         """float32 [N]: min(policy / sampler, cap) of every response token, which makes a mean over what the sampler drew one
@@ -133,6 +160,7 @@ class Experience:
             "sampling/sampling_logp_difference/mean": gap.mean().item(),
             "sampling/sampling_logp_difference/max": gap.max().item(),
             "sampling/sampling_logp_difference/share": (gap > GAP).float().mean().item(),
+            **self.drawing,
         }
 
     def _cost(self) -> dict[str, float]:
@@ -195,64 +223,96 @@ class Rollouts:
             name: judge.state for name, judge in judges.items() if judge and judge.state is not None
         }
 
-    def collect(self, step: int, live: bool = False) -> Experience:
+    def collect(
+        self, step: int, live: bool = False, reading: Reading | None = None, further_draws: int = 0
+    ) -> Experience:
         """The experience of one step, from the policy as it is (`order.rows_for_step` says with which prompts).
 
-        `live`: keep the graph of the policy's forward if one micro-batch holds everything, so that the first update need
-        not make it again.
+        `reading`: what is read of the policy, if not its log-probabilities alone.  `live`: keep the graph of the policy's
+        forward if one micro-batch holds everything, so that the first update need not make it again.  `further_draws`: so often
+        prompts whose responses are all worth the same are replaced by others (`drawn.filled_up`).
         """
-        settings = self._settings
+        settings, known = self._settings, len(self._prompts)
         if settings.ref_refresh and step and step % settings.ref_refresh == 0:
             self._refresh_reference()
-        rows = rows_for_step(len(self._prompts), settings.batch_size, step, settings.seed)
-        found = self._experience([self._prompts[row] for row in rows], rows, step, settings.samples, live)
-        self._judge.learn(found.judged)
-        if found.costs is not None:
-            self._price.update(found.costs.mean().item())
+        self._calibrate(step)
+
+        def draw(rows: Sequence[int]) -> Drawn:
+            return self._drawn([self._prompts[row] for row in rows], rows, step, settings.samples)
+
+        rows = rows_for_step(known, settings.batch_size, step, settings.seed)
+        first = drawn = draw(rows)
+        drawing: Mapping[str, float] = {}
+        if further_draws:
+            further = further_rows(known, rows, further_draws * len(rows), settings.seed, step)
+            drawn, drawing = filled_up(first, further, further_draws, draw)
+        found = self._experience(drawn, reading or self._plainly, live, drawing)
+        self._judge.learn(drawn.judged)
+        if self._cost is not None:
+            self._cost.learn(drawn.costs)
+            self._price.update(float(np.mean([cost.value for cost in first.costs])))
         return found
 
     def answer(self, prompts: Sequence[Prompt]) -> Experience:
         """One response to each of these prompts, always with the same draws: for evaluation."""
-        return self._experience(prompts, range(len(prompts)), -1, 1, live=False)
+        self._calibrate(-1)
+        drawn = self._drawn(prompts, range(len(prompts)), -1, 1)
+        return self._experience(drawn, self._plainly, live=False, drawing={})
+
+    @property
+    def _plainly(self) -> Reading:
+        return Reading(self._policy, self._settings.temperature)
+
+    @torch.no_grad()
+    def ref_outputs(self, batch: TokenBatch) -> Outputs:
+        """What the reference predicts the response tokens of a batch with."""
+        with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
+            return ref.outputs(batch)
+
+    def _drawn(self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int) -> Drawn:
+        """Responses to prompts, and what is said of them."""
+        responses = self._generate(prompts, step, samples)
+        judged = scores_of(self._judge, responses)
+        costs = [] if self._cost is None else scores_of(self._cost, responses)
+        price = float(self._price.coef)
+        worth: list[float | None] = []
+        for number, (score, response) in enumerate(zip(judged, responses, strict=True)):
+            paid = sum(self._placed(score, response)) - (price * costs[number].value if costs else 0.0)
+            left_out = self._settings.truncated == "mask" and response.finish == "length"
+            worth.append(None if left_out else paid)
+        return Drawn(rows, responses, judged, worth, costs)
 
     def _experience(
-        self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int, live: bool
+        self, drawn: Drawn, reading: Reading, live: bool, drawing: Mapping[str, float]
     ) -> Experience:
-        self._calibrate(step)
-        responses = self._generate(prompts, step, samples)
-        per_response = [row for row in rows for _ in range(samples)]
-        batch = response_batch(responses, per_response).to(self._world.device)
-        judged = scores_of(self._judge, responses)
-        kept = self._live(batch) if live else None
-        old = self._pass(self._policy, batch) if kept is None else kept.detach()
+        responses, judged, device = drawn.responses, drawn.judged, self._world.device
+        per_response = [row for row in drawn.rows for _ in range(drawn.samples)]
+        batch = response_batch(responses, per_response).to(device)
+        kept = self._live(reading, batch) if live else None
+        old = (
+            self._old(reading, batch)
+            if kept is None
+            else {name: value.detach() for name, value in kept.items()}
+        )
         fields = {
-            "old_logprobs": old,
+            **{f"old_{name}": value for name, value in old.items()},
             "ref_logprobs": self._ref_logprobs(batch),
             "sampled_logprobs": _at_tokens([r.logprobs for r in responses], batch),
             "scores": _at_tokens(
                 [self._placed(*each) for each in zip(judged, responses, strict=True)], batch
             ),
         }
-        group = torch.arange(len(prompts)).repeat_interleave(samples)
-        device = self._world.device
+        group = torch.arange(len(drawn.rows)).repeat_interleave(drawn.samples)
         return Experience(
             responses,
             batch.with_fields(**fields),
             judged,
             group.to(device),
             kept,
-            self._costs(responses, learn=step >= 0),
+            torch.tensor([cost.value for cost in drawn.costs], device=device) if drawn.costs else None,
             float(self._price.coef),
+            drawing,
         )
-
-    def _costs(self, responses: Sequence[Response], learn: bool) -> Tensor | None:
-        """float32 [B]: what each response costs; a judge learns from those that are trained on."""
-        if self._cost is None:
-            return None
-        found = scores_of(self._cost, responses)
-        if learn:
-            self._cost.learn(found)
-        return torch.tensor([score.value for score in found], dtype=torch.float32, device=self._world.device)
 
     def _placed(self, score: Score, response: Response) -> list[float]:
         """The score at every token of a response, within its bounds."""
@@ -287,27 +347,28 @@ class Rollouts:
             Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step),
         )
 
-    def _live(self, batch: TokenBatch) -> Tensor | None:
-        """The policy's log-probabilities with their graph; None where it takes several micro-batches or ranks: each that
+    def _live(self, reading: Reading, batch: TokenBatch) -> Mapping[str, Tensor] | None:
+        """What is read of the policy, with its graph; None where it takes several micro-batches or ranks: each that
         waits takes as much memory as an update does at a time."""
         limit = self._settings.micro_batch_tokens
         if self._world.size > 1 or len(batch.groups(limit, self._policy.pads)) > 1:
             return None
         with self._world.autocast():
-            return self._logprobs(self._policy, batch)
+            return reading(batch)
+
+    def _old(self, reading: Reading, batch: TokenBatch) -> dict[str, Tensor]:
+        """What is read of a model, float32 [N] each, without a graph."""
+
+        def columns(part: TokenBatch) -> Tensor:
+            return torch.stack(list(reading(part).values()), -1)
+
+        limit, world = self._settings.micro_batch_tokens, self._world
+        found = forward_pass(reading.model, columns, batch, "tokens", limit, world)
+        return dict(zip(reading.names, found.unbind(-1), strict=True))
 
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
-            return self._pass(ref, batch)
-
-    def _pass(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
-        """float32 [N]: log-probabilities under a model, without a graph."""
-        limit, world = self._settings.micro_batch_tokens, self._world
-        return forward_pass(model, lambda part: self._logprobs(model, part), batch, "tokens", limit, world)
-
-    def _logprobs(self, model: PolicyModule, batch: TokenBatch) -> Tensor:
-        found: TokenLogprobs = model(batch, self._settings.temperature)
-        return found.logprobs
+            return self._old(Reading(ref, self._settings.temperature), batch)["logprobs"]
 
 
 def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:

@@ -61,5 +61,13 @@ PRESETS: Mapping[str, Preset] = {
         "clip_high": (0.28, "Yu et al. 2025, section 4.1: clip-higher"),
         "reduction": ("token-mean", "Yu et al. 2025, section 3.3"),
         "kl": ("none", "Yu et al. 2025, section 2.3: no KL"),
+        "dynamic_sampling": (
+            10,
+            "Yu et al. 2025, section 3.2: until the batch is full; at most 10 draws in the authors' code",
+        ),
+        "truncated": (
+            "mask",
+            "Yu et al. 2025, section 3.4: overlong filtering; their soft punishment is a judge beside yours, formula:overlong",
+        ),
     },
 }

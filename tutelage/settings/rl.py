@@ -64,6 +64,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         "scored like any other.",
         everyday=False,
     )
+    truncated: Literal["score", "mask"] = setting(
+        "score",
+        "A response that is cut at max_new_tokens is learnt from, with missing_eos_score; or left out of everything but the log, "
+        "as if it had never been drawn (mask).",
+        everyday=False,
+    )
     clip_low: float = setting(0.2, "The ratio is clipped at 1 - clip_low.", everyday=False, gt=0, lt=1)
     clip_high: float = setting(0.2, "The ratio is clipped at 1 + clip_high.", everyday=False, gt=0)
     dual_clip: float = setting(
@@ -160,21 +166,46 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         return self
 
 
-class PPOSettings(RLSettings):
+VALUE_COEF = 0.1
+"""Huang et al. 2024 (arXiv 2403.17031), whose critic shares nothing; between 0.1 and 0.5 elsewhere."""
+
+
+class CriticSettings(RLSettings):
+    """What commands have that can train a critic beside the policy."""
+
+    critic: str = setting(
+        "auto",
+        "What the critic starts from: a reward model; policy (the policy's start, with a head of zeros); auto: the first reward "
+        "model of the reward that reads the policy's tokens, else policy; or shared, no network but a head on the policy itself.",
+        everyday=False,
+    )
+    critic_learning_rate: float = setting(
+        0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0
+    )
+    value_coef: float = setting(
+        VALUE_COEF,
+        "Weight of the critic's loss in the policy's trunk, where critic=shared.",
+        everyday=False,
+        gt=0,
+    )
+
+    @model_validator(mode="after")
+    def _weighs_what_is_shared(self) -> Self:
+        if self.value_coef != VALUE_COEF and self.critic != "shared":
+            raise ValueError(
+                f"value_coef={self.value_coef:g} weighs the critic's loss in a trunk that it shares with the policy, but critic="
+                f"{self.critic} is a network of its own, with a learning rate of its own: set critic=shared, or "
+                "critic_learning_rate instead"
+            )
+        return self
+
+
+class PPOSettings(CriticSettings):
     """Optimise the policy against the reward model with PPO and a critic."""
 
     out: Path = run_folder("runs/ppo")
     value_clip: float = setting(
         0.2, "Values may move so far from the old ones before they are clipped.", everyday=False, gt=0
-    )
-    critic: str = setting(
-        "auto",
-        "What the critic starts from: a reward model; policy (the policy's start, with a head of zeros); auto: the first reward "
-        "model of the reward that reads the policy's tokens, else policy.",
-        everyday=False,
-    )
-    critic_learning_rate: float = setting(
-        0.0, "Peak learning rate of the critic; 0 = that of the policy.", everyday=False, ge=0
     )
     gamma: float = setting(1.0, "Discount.", everyday=False, ge=0, le=1)
     gae_lambda: float = setting(
@@ -217,23 +248,28 @@ class RaftSettings(RLSettings):
         return self
 
 
-Advantage = Literal["none", "batch", "leave-one-out", "group", "group-std"]
+GROUPED = ("leave-one-out", "group", "group-std")
+"""Advantages that compare the responses to a prompt."""
+
+Advantage = Literal["none", "batch", "learned", "leave-one-out", "group", "group-std"]
 Clip = Literal["none", "token", "sequence", "sequence-mean"]
 Reduction = Literal["token-mean", "sequence-sum", "sequence-mean", "constant"]
 KL = Literal[
-    "none", "k1-reward", "k2-loss", "k3-loss", "k1-loss", "k2-reward", "k3-reward"
+    "none", "k1-reward", "exact", "k2-loss", "exact-loss", "k3-loss", "k1-loss", "k2-reward", "k3-reward"
 ]  # fmt: skip
 
 WRONG_KL: Mapping[str, str] = {
-    "k1-loss": "its gradient is zero on average, so nothing holds the policy to the reference: take k1-reward or k2-loss",
-    "k3-loss": "it has the gradient of the reversed KL(reference || policy), whose optimum is another: take k2-loss",
+    "k1-loss": "its gradient is zero on average, so nothing holds the policy to the reference: take k1-reward or exact",
+    "k3-loss": "it has the gradient of the reversed KL(reference || policy), whose optimum is another: take k1-reward or exact",
+    "k2-loss": "it leaves out what a token does to the KL of those after it, which is a small error: take k1-reward or exact",
+    "exact-loss": "it leaves out what a token does to the KL of those after it, which is a small error: take exact",
     "k2-reward": "its gradient is that of no KL: take k1-reward",
     "k3-reward": "its gradient is that of no KL: take k1-reward",
 }
 """What is wrong with placements of the KL that are there to be compared with (docs: Where the KL stands)."""
 
 
-class ReinforceSettings(RLSettings):
+class ReinforceSettings(CriticSettings):
     """Optimise the policy without a critic: REINFORCE, RLOO, GRPO, Dr. GRPO, REINFORCE++, DAPO."""
 
     out: Path = run_folder("runs/reinforce")
@@ -245,8 +281,8 @@ class ReinforceSettings(RLSettings):
     inner_epochs: int = setting(1, "Passes over each step's responses.", unit="epochs", everyday=False, ge=1)
     advantage: Advantage = setting(
         "leave-one-out",
-        "What is taken from a response's reward: none, the mean of the batch, of the prompt's other responses, of the "
-        "prompt's responses (group), or that and divided by their standard deviation.",
+        "What is taken from a response's reward: none, the mean of the batch, what a critic foretells (learned), the mean of the "
+        "prompt's other responses, of the prompt's responses (group), or that and divided by their standard deviation.",
     )
     clip: Clip = setting(
         "token",
@@ -262,8 +298,8 @@ class ReinforceSettings(RLSettings):
     )
     kl: KL = setting(
         "k1-reward",
-        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used); k1-loss, k3-loss, k2-reward "
-        "and k3-reward are known to miss the optimum and are there to be compared with.",
+        "Where the KL to the reference stands and how it is estimated (none: kl_coef is not used; exact: over the whole "
+        "vocabulary, in both places); all but none, k1-reward and exact miss the optimum and are there to be compared with.",
         everyday=False,
     )
     credit: Literal["response", "tokens"] = setting(
@@ -277,6 +313,13 @@ class ReinforceSettings(RLSettings):
         everyday=False,
     )
     gamma: float = setting(1.0, "Discount, where credit=tokens.", everyday=False, ge=0, le=1)
+    dynamic_sampling: int = setting(
+        0,
+        "Prompts whose responses are all worth the same are replaced by further ones, in up to so many draws per step; 0 = no.",
+        unit="draws",
+        everyday=False,
+        ge=0,
+    )
 
     of_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         name: {key: value for key, (value, _) in said.items()} for name, said in PRESETS.items()
@@ -294,10 +337,21 @@ class ReinforceSettings(RLSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.samples == 1 and self.advantage in ("leave-one-out", "group", "group-std"):
+        if self.samples == 1 and self.advantage in GROUPED:
             raise ValueError(
                 f"advantage={self.advantage} compares a prompt's responses, of which samples=1 gives one: set samples=2 or "
-                "more, or advantage=batch"
+                "more, or advantage=batch or learned"
+            )
+        if self.advantage != "learned" and (self.critic != "auto" or self.critic_learning_rate):
+            raise ValueError(
+                f"critic={self.critic} and critic_learning_rate={self.critic_learning_rate:g} say what a critic is like, but "
+                f"advantage={self.advantage} has none: set advantage=learned, or leave both out"
+            )
+        if self.dynamic_sampling and self.advantage not in GROUPED:
+            raise ValueError(
+                f"dynamic_sampling={self.dynamic_sampling} replaces prompts whose responses are all worth the same, which teach "
+                f"nothing to {', '.join(GROUPED)}, but something to advantage={self.advantage}: set dynamic_sampling=0, or "
+                "another advantage"
             )
         if self.clip == "none" and self.inner_epochs * self.minibatches > 1:
             raise ValueError(

@@ -30,7 +30,7 @@ from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
 from tutelage.runs import result_folder
 from tutelage.settings.groups import PlanSettings
 from tutelage.settings.judges import paths_in
-from tutelage.settings.rl import PPOSettings, RLSettings
+from tutelage.settings.rl import CriticSettings, ReinforceSettings, RLSettings
 from tutelage.settings.rollout import DrawingSettings
 from tutelage.settings.train import (
     DPOSettings,
@@ -140,7 +140,7 @@ def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict
     """What stands around a policy that learns by practising; with adapters frozen weights are shared."""
     models = [result_folder(path) for path in paths_in(settings.reward)]
     found: list[Role] = []
-    if isinstance(settings, PPOSettings):
+    if isinstance(settings, CriticSettings) and _has_critic(settings):
         found.append(_critic(settings, start, models, own))
     if not settings.lora_rank:
         found.append(Role("reference", start))
@@ -153,8 +153,14 @@ def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict
     return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
 
 
-def _critic(settings: PPOSettings, start: str, models: Sequence[str], own: dict[str, Any]) -> Role:
-    """As `ppo.make_critic` chooses it, taking for granted that a reward model reads the policy's tokens."""
+def _has_critic(settings: CriticSettings) -> bool:
+    """Whether it has a network for one; a head on the policy takes next to nothing."""
+    wanted = not isinstance(settings, ReinforceSettings) or settings.advantage == "learned"
+    return wanted and settings.critic != "shared"
+
+
+def _critic(settings: CriticSettings, start: str, models: Sequence[str], own: dict[str, Any]) -> Role:
+    """As `critic.make_critic` chooses it, taking for granted that a reward model reads the policy's tokens."""
     from_policy = settings.critic == "policy" or (settings.critic == "auto" and not models)
     if from_policy:
         return Role("critic", start, "values", beside="policy" if settings.lora_rank else "", **own)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import TokenBatch, Unit
-from tutelage.models.policy import PolicyModule
 from tutelage.ops.kl import ESTIMATORS, k2
 from tutelage.ops.losses import clipped_policy
 from tutelage.ops.masked import masked_sum, segment_sum
@@ -23,7 +22,7 @@ UNCLIPPED = float("inf")
 
 
 class Objective(NamedTuple):
-    """clip, reduction: as `settings.rl` names them.  kl: the estimator that stands in the loss, "" for none."""
+    """clip, reduction: as `settings.rl` names them.  kl: the estimator that stands in the loss, or "exact"; "" for none."""
 
     clip: str = "token"
     reduction: str = "token-mean"
@@ -46,6 +45,8 @@ def passes(
     for epoch in range(settings.inner_epochs):
         order = rng(settings.seed, "minibatches", step, epoch).permutation(len(batch))
         for part in np.array_split(order, settings.minibatches):
+            if not len(part):
+                continue
             update = batch if settings.minibatches == 1 else batch.take(part.tolist())
             moved = yield [update.with_fields(**first)]
             if not begun and "val/ratio" in moved:
@@ -66,14 +67,13 @@ def charges(experience: Experience, kl_coef: float, entropy_coef: float, estimat
     ~ (reference^kl_coef exp(score))^(1 / (kl_coef + entropy_coef)) (maximum-entropy RL).
     """
     mask = experience.batch.loss_mask
-    kl = ESTIMATORS[estimator](experience.log_ratio[mask])
+    exact = estimator == "exact"
+    kl = (
+        experience.batch.per_token["old_kl"][mask]
+        if exact
+        else ESTIMATORS[estimator](experience.log_ratio[mask])
+    )
     return kl_coef * kl + entropy_coef * experience.batch.per_token["old_logprobs"][mask]
-
-
-def policy_now(policy: PolicyModule, batch: TokenBatch, settings: RLSettings) -> Tensor:
-    """[N]: log-probabilities as they are now; from the batch where it brings them along."""
-    known = batch.per_token.get("now/logprobs")
-    return policy(batch, settings.temperature).logprobs if known is None else known
 
 
 def policy_terms(
@@ -82,10 +82,12 @@ def policy_terms(
     settings: RLSettings,
     objective: Objective,
     kl_coef: float,
+    exact_kl: Tensor | None = None,
 ) -> tuple[dict[str, Term], dict[str, Sum]]:
     """Terms and metrics of the policy: clipped surrogate and KL, both reduced in the same way.
 
-    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N].
+    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N].  exact_kl: [N], where the objective
+    has that.
     """
     mask, known = batch.loss_mask, batch.per_token
     moved = torch.where(mask, logprobs - known["old_logprobs"], 0.0)
@@ -106,7 +108,9 @@ def policy_terms(
 
     terms = {"policy": reduced(loss * share * known["importance"])}
     if objective.kl:
-        terms["kl"] = reduced(ESTIMATORS[objective.kl](logprobs - known["ref_logprobs"]), kl_coef)
+        if exact_kl is None:
+            exact_kl = ESTIMATORS[objective.kl](logprobs - known["ref_logprobs"])
+        terms["kl"] = reduced(exact_kl, kl_coef)
     metrics = {
         "policy/approxkl_avg": k2(moved),
         "policy/clipfrac_avg": clipped.float(),

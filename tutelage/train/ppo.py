@@ -6,52 +6,38 @@ Per step: sample responses and score them (`rollout.experience`); per-token rewa
 plus the score at the last token; advantages by GAE from the critic; then a few passes of clipped policy and value
 updates.  Choices where implementations differ: the KL is k1 inside the reward (the exact objective); the score sits on
 the last real token; a response without an end gets a fixed score instead of the judge's; the critic is a network of its
-own that starts from the reward model, with a learning rate of its own; advantages are whitened over all response tokens
-of the step; where the sampler's arithmetic differs from the trainer's, importance weights correct for it.
+own that starts from the reward model, with a learning rate of its own (critic=shared: a head on the policy's trunk
+instead, read by the policy's own forward); advantages are whitened over all response tokens of the step; where the
+sampler's arithmetic differs from the trainer's, importance weights correct for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.judges.calibration import Calibration
-from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
-from tutelage.models.lora import share_frozen
 from tutelage.models.passes import forward_pass
-from tutelage.models.policy import PolicyModule, ScalarModule
+from tutelage.models.policy import PolicyModule
 from tutelage.ops.advantages import gae
 from tutelage.ops.losses import clipped_value
 from tutelage.ops.masked import mask_from_lengths, masked_sum, pad, unpad, whiten
 from tutelage.ops.rewards import token_rewards
 from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
-from tutelage.runs import Run, result_folder
+from tutelage.rollout.reading import NOW, Reading
+from tutelage.runs import Run
 from tutelage.settings.rl import PPOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.critic import Critic, explained_variance, make_critic, value_weight
 from tutelage.train.kl import KLController
-from tutelage.train.onpolicy import OnPolicy, on_policy
-from tutelage.train.policy_update import Objective, charges, passes, policy_now, policy_terms
+from tutelage.train.onpolicy import on_policy
+from tutelage.train.policy_update import Objective, charges, passes, policy_terms
 
 Log = Callable[[Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Critic:
-    """The network that foretells rewards: its head's values, in the units of the (normalised) scores."""
-
-    model: ScalarModule
-    calibration: Calibration
-
-    def values(self, batch: TokenBatch) -> Tensor:
-        """float32 [N]: the value of the state before token t, at t; differentiable."""
-        raw = self.model(batch, at="tokens")
-        return torch.where(batch.loss_mask, self.calibration(raw), 0.0)
 
 
 class PPO:
@@ -73,40 +59,43 @@ class PPO:
             "kl_controller": self._controller,
             **rollouts.kept,
         }
-        self._policy, self._critic, self._rollouts = policy, critic, rollouts
+        self._critic, self._rollouts = critic, rollouts
+        self._reading = Reading(policy, settings.temperature, critic.head)
         self._settings, self._world, self._log = settings, world, log
 
     def batches(self, step: int) -> Updates:
         """Rollouts of the current policy with advantages and returns, as often as `inner_epochs` says."""
-        batch, first = self._collect(step)
-        yield from passes(batch, first, self._settings, step, self._log)
+        collected = self._collect(step)
+        if collected is not None:
+            yield from passes(*collected, self._settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Clipped policy loss, clipped value loss: means over response tokens."""
         settings, mask, known = self._settings, batch.loss_mask, batch.per_token
-        logprobs = policy_now(self._policy, batch, settings)
-        values = known["now/values"] if "now/values" in known else self._critic.values(batch)
-        terms, metrics = policy_terms(batch, logprobs, settings, Objective(), 0.0)
+        found = self._reading.now(batch)
+        terms, metrics = policy_terms(batch, found["logprobs"], settings, Objective(), 0.0)
+        values = found["values"] if "values" in found else self._own_values(batch)
         value_loss = clipped_value(values, known["values"], known["returns"], clip=settings.value_clip)
-        terms["value"] = Term(masked_sum(value_loss, mask), "tokens")
+        terms["value"] = Term(masked_sum(value_loss, mask), "tokens", value_weight(settings))
         far = ((values - known["values"]).abs() > settings.value_clip).float()
         metrics["val/clipfrac_avg"] = Sum(masked_sum(far, mask), "tokens")
         return Loss(terms, metrics)
 
-    def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]]:
+    def _collect(self, step: int) -> tuple[TokenBatch, dict[str, Tensor]] | None:
         """The step's rollouts with advantages and returns; and what the first update may take over, where that is about all
-        of them: the forward that was made for them."""
+        of them: the forward that was made for them.  None where there is nothing to learn from."""
         settings = self._settings
-        experience = self._rollouts.collect(step, live=settings.minibatches == 1)
-        values, first = self._old_values(experience)
+        everything = self._rollouts.collect(step, settings.minibatches == 1, self._reading)
         kl_coef = float(self._controller.kl_coef)
+        self._log(everything.metrics(kl_coef))
+        self._controller.update(everything.kl, len(everything.responses))
+        experience = everything.without_cut() if settings.truncated == "mask" else everything
+        if not experience.responses:
+            return None
+        values, first = self._old_values(experience)
         advantages, returns = self._advantages(experience, values, kl_coef)
         mask = experience.batch.loss_mask
-        unexplained = (returns - values)[mask].var(correction=0) / returns[mask].var(correction=0).clamp(
-            min=1e-8
-        )
-        self._log({**experience.metrics(kl_coef), "val/explained_variance": 1.0 - unexplained.item()})
-        self._controller.update(experience.kl, len(experience.responses))
+        self._log({"val/explained_variance": explained_variance(values[mask], returns[mask])})
         batch = experience.batch.with_fields(
             values=values,
             advantages=advantages,
@@ -131,12 +120,19 @@ class PPO:
     def _old_values(self, experience: Experience) -> tuple[Tensor, dict[str, Tensor]]:
         """float32 [N]: the critic's values before the update; and, with the policy's live forward, its own."""
         critic, live, batch = self._critic, experience.live, experience.batch
+        if critic.head is not None:
+            return batch.per_token["old_values"], experience.live_fields
         if live is None:
             limit = self._settings.micro_batch_tokens
-            return forward_pass(critic.model, critic.values, batch, "tokens", limit, self._world), {}
+            return forward_pass(critic.network, critic.values, batch, "tokens", limit, self._world), {}
         with self._world.autocast():
             values = critic.values(batch)
-        return values.detach(), {**experience.live_fields, "now/values": values}
+        return values.detach(), {**experience.live_fields, NOW + "values": values}
+
+    def _own_values(self, batch: TokenBatch) -> Tensor:
+        """[N]: the values of a critic that is a network of its own, as they are now."""
+        known = batch.per_token.get(NOW + "values")
+        return self._critic.values(batch) if known is None else known
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -144,32 +140,3 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = on_policy(settings, world, run)
     algorithm = PPO(start.policy, make_critic(settings, start), start.rollouts, settings, world, run.log)
     return start.learn(algorithm, settings, world, run)
-
-
-def make_critic(settings: Settings, start: OnPolicy) -> Critic:
-    """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
-    readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
-    chosen = settings.critic
-    if chosen == "auto":
-        chosen = readers[0] if readers else "policy"
-    policy_path = result_folder(settings.model)
-    if chosen == "policy":
-        model = start.setup.scalar(policy_path, start.tokenizer)
-        with torch.no_grad():
-            model.head.weight.zero_()
-            if model.head.bias is not None:
-                model.head.bias.zero_()
-        return Critic(share_frozen(start.policy, model), Calibration((0.0, 1.0)))
-    path = result_folder(chosen)
-    if not same_tokenizer(start.tokenizer, load_tokenizer(path)):
-        raise ValueError(
-            f"the critic starts from {path} and must read the policy's tokens, but its tokenizer differs from that of "
-            f"{settings.model}: take a reward model that was trained from the same base, or critic=policy."
-        )
-    model = start.setup.critic(path, start.policy, policy_path, start.reward_models.get(path))
-    state = (
-        start.judge.state
-    )  # of a single reward model: its units are those of the scores, perhaps yet to be measured
-    if path in start.reward_models and isinstance(state, Calibration):
-        return Critic(model, state)
-    return Critic(model, Calibration(score_normalisation(model)))

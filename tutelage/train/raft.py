@@ -52,16 +52,12 @@ class Raft:
         kl_coef = float(self._controller.kl_coef)
         chosen = self._chosen(experience, kl_coef, step)
         scores = experience.scores.tolist()
-        best = float(np.mean([scores[number] for number in chosen]))
-        self._log(
-            {
-                **experience.metrics(kl_coef),
-                "raft/selected_scores": best,
-                "raft/selection_gain": best - float(np.mean(scores)),
-                "raft/unique_share": unique_share(experience),
-            }
-        )
+        self._log({**experience.metrics(kl_coef), "raft/unique_share": unique_share(experience)})
         self._controller.update(experience.kl, len(scores))
+        if not chosen:
+            return
+        best = float(np.mean([scores[number] for number in chosen]))
+        self._log({"raft/selected_scores": best, "raft/selection_gain": best - float(np.mean(scores))})
         yield from passes(experience.batch.take(chosen), {}, self._settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
@@ -85,7 +81,8 @@ class Raft:
             zip(experience.group.tolist(), experience.responses, strict=True)
         ):
             key = (group, response.ids)
-            if not settings.deduplicate or key not in seen:
+            left_out = settings.truncated == "mask" and response.finish == "length"
+            if not left_out and (not settings.deduplicate or key not in seen):
                 candidates.append(number)
             seen.add(key)
         groups = experience.group.tolist() if settings.select != "batch" else [0] * len(worth)
