@@ -149,6 +149,9 @@ def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict
         name = "reward model" if len(models) == 1 else f"reward model {number}"
         base = "policy" if adapter and adapter.is_on(start) else ""
         found.append(Role(name, path, "scores", dtype=arithmetic, beside=base))
+    for name, spec in (("cost", settings.cost), ("monitor", settings.monitor)):
+        others = [] if spec is None else [result_folder(path) for path in paths_in(spec)]
+        found += [Role(name, path, "scores", dtype=arithmetic) for path in others]
     copied = not settings.lora_rank and arithmetic != torch.float32
     return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
 
