@@ -222,7 +222,13 @@ def test_as_a_command_it_reads_another_reward_model(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tmp_path / "base")
     save(load_scalar(tmp_path / "base", seed=4), tokenizer, tmp_path / "second")
     prompts = str(tmp_path / "p.jsonl")
-    given = {"monitor": str(tmp_path / "second"), "monitor_stop": 3, "eval_prompts": prompts, "eval_every": 1}
+    given = {
+        "monitor": str(tmp_path / "second"),
+        "monitor_stop": 3,
+        "eval_prompts": prompts,
+        "eval_every": 1,
+        "missing_eos_score": None,
+    }
     launch("reinforce", plain.model_copy(update=given), Console(quiet=True))
     inputs = json.loads((tmp_path / "run" / "lineage.json").read_text())["inputs"]
     assert [one["path"] for one in inputs if one["name"] == "monitor"] == [str(tmp_path / "second")]
