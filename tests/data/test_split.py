@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.kit import WithDropped, ask, chat
 from tutelage.data.reading.formats import Dropped, unused_of, walk
-from tutelage.data.split import opening, split_by_prompt
+from tutelage.data.split import half_of, opening, split_by_prompt
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
 
 PAIRS = [Comparison(ask(f"question {i % 200}"), f"good {i}", f"bad {i}") for i in range(1000)]
@@ -81,3 +81,21 @@ def test_a_row_that_counts_three_times_is_held_out_once() -> None:
     train, heldout = split_by_prompt(rows, 0.2)
     plain_train, plain_heldout = split_by_prompt(PAIRS, 0.2)
     assert list(heldout) == list(plain_heldout) and len(list(train)) == 3 * len(list(plain_train))
+
+
+def test_halves_share_no_prompt_and_do_not_depend_on_what_is_held_out() -> None:
+    train, heldout = split(PAIRS, 0.2, seed=3)
+    first, second = (list(half_of(train, which)) for which in (False, True))
+    sides = {row.chosen: side for side, rows in enumerate((first, second)) for row in rows}
+    assert len(first) + len(second) == len(sides) == len(train) and 0.4 < len(first) / len(train) < 0.6
+    assert [[r for r in train if sides[r.chosen] == side] for side in (0, 1)] == [first, second]  # in order
+    assert not {row.prompt.id for row in first} & {row.prompt.id for row in second}
+    # A prompt is of the same half whatever stands beside it, and what is held out is of both.
+    whole = {row.chosen for row in half_of(PAIRS, False)}
+    assert {row.chosen for row in first} == whole & sides.keys()
+    assert 0.3 < sum(row.chosen in whole for row in heldout) / len(heldout) < 0.7
+
+
+def test_a_row_that_counts_several_times_does_so_in_either_half() -> None:
+    rows = [replace(row, place=Place("f", n, "row", copy=c)) for n, row in enumerate(PAIRS) for c in (0, 1)]
+    assert len(list(half_of(rows, False))) + len(list(half_of(rows, True))) == 2000

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.diagnosis.practising import Cut, Rewards, WorldRewards, ends_at_once, practise
+from tests.diagnosis.practising import GOLD, Cut, Rewards, WorldRewards, ends_at_once, exploited, practise
 from tests.oracle import EOS
 from tests.train.test_oracle import WORLD, EndsAreFree, Table
 from tutelage.diagnosis.rules import RULES
@@ -81,6 +81,15 @@ BAD: Mapping[str, dict[str, Any]] = {
         "steps": 20,
         "judge": Rewards(lambda ids: ids[0] == 0),
         "learning_rate": 0.5,
+        "kl_coef": 0.0,
+    },
+    "over-optimised": {
+        "command": "reinforce",
+        "steps": 20,
+        "judge": Rewards(exploited),
+        "monitor": Rewards(GOLD.__getitem__),
+        "eval_every": 4,
+        "learning_rate": 0.2,
         "kl_coef": 0.0,
     },
     "bad-critic": {

@@ -83,6 +83,51 @@ def test_a_planted_curve_is_found_again(
         assert interval.low < truth < interval.high and interval.high - interval.low < 0.8
 
 
+def refitted(d: np.ndarray, gains: np.ndarray, second: np.ndarray) -> float:
+    """The error beyond two thirds of the way of what numpy fits before it: columns d and `second`."""
+    seen, features = (d > 0) & (d <= d.max() * 2 / 3), np.stack([d, second], axis=1)
+    coefficients, *_ = np.linalg.lstsq(features[seen], gains[seen], rcond=None)
+    ahead = d > d.max() * 2 / 3
+    return float(np.sqrt(np.mean((features[ahead] @ coefficients - gains[ahead]) ** 2)))
+
+
+@pytest.mark.parametrize(("kind", "other"), [("bon", "log"), ("rl", "parabola")])
+def test_a_form_foretells_its_own_curve_and_the_other_form_does_not(kind: str, other: str) -> None:
+    """Two thirds of d = 3 are 2: five points are seen, two are ahead."""
+    own = {"bon": "parabola", "rl": "log"}[kind]
+    found = goodhart.forecast(planted(kind, 1.2, 0.6))
+    assert found is not None and (found.seen, found.ahead) == (5, 2)
+    assert getattr(found, own) == pytest.approx(0, abs=1e-9) and getattr(found, other) > 0.05
+    assert math.isnan(found.advantage.low)
+    curve = planted(kind, 1.2, 0.6, prompts=60, noise=0.3)
+    noisy = goodhart.forecast(curve)
+    assert noisy is not None
+    gains = (curve.gold - curve.gold[:, :1]).mean(axis=0)
+    log = curve.d * np.log(np.maximum(curve.d, 1e-300))
+    assert noisy.log == pytest.approx(refitted(curve.d, gains, -log))
+    assert noisy.parabola == pytest.approx(refitted(curve.d, gains, -(curve.d**2)))
+    assert noisy.stays == pytest.approx(float(np.sqrt(np.mean((gains[6:] - gains[5]) ** 2))))
+    assert noisy.advantage.value == pytest.approx(noisy.parabola - noisy.log)
+    sure = noisy.advantage.low > 0 if kind == "rl" else noisy.advantage.high < 0
+    said = goodhart.forecast_sentence("c", noisy)
+    assert sure and ("the logarithm" if kind == "rl" else "the parabola") + " foretells better." in said
+
+
+def test_a_forecast_does_not_depend_on_the_order_and_needs_points() -> None:
+    curve = planted("rl", 1.2, 0.6, prompts=20, noise=0.2)
+    order = np.array([0, 5, 2, 7, 1, 4, 3, 6])
+    turned = Curve(
+        "c", "rl", tuple(order.tolist()), *(a[:, order] for a in (curve.kl, curve.proxy, curve.gold))
+    )
+    one, other = goodhart.forecast(curve), goodhart.forecast(turned)
+    assert one is not None and other is not None
+    assert (one.log, one.parabola, one.stays) == pytest.approx((other.log, other.parabola, other.stays))
+    few = Curve("c", "rl", (0, 1, 2, 3), *(a[:, [0, 1, 2, 7]] for a in (curve.kl, curve.proxy, curve.gold)))
+    assert goodhart.forecast(few) is None
+    still = Curve("c", "rl", curve.at, 0 * curve.kl, curve.proxy, curve.gold)
+    assert goodhart.forecast(still) is None
+
+
 @pytest.mark.parametrize("kind", ["bon", "rl"])
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(kind: str) -> None:
     """Forty sets of prompts, each with its own noise: 95 % of 40 is 38; fewer than 33 has a chance below one in a thousand."""

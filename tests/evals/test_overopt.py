@@ -126,6 +126,8 @@ def test_the_command_from_prompts_to_the_figure(folder: Path) -> None:
         "models",
         "fit/alpha",
     ) not in found  # of one point there is none
+    # Before two thirds of the way to n = 12 there are 2 and 4 alone: nothing is foretold.
+    assert not [metric for _, metric in found if metric.startswith("forecast/")]
     assert "gold does not apply to 4 of 8 prompts: left out" in text
     assert "best-of-n: gold peaks at the reference itself" in text and "the proxy still rises there" in text
     root = ElementTree.parse(folder / "out" / "overopt.svg").getroot()
@@ -160,14 +162,24 @@ def test_in_the_embedded_world(folder: Path) -> None:
     row = {"prompt": ASKED, "task": "conversation", "reference": PLACES}
     write_jsonl_atomic(folder / "world.jsonl", [row])
     mix = [{"judge": "formula:length", "target": 4}, {"judge": "formula:repetition", "weight": 0.5}]
-    more = {"proxy": mix, "gold": "world", "prompts": str(folder / "world.jsonl"), "out": out, "best_of": 8}
+    more = {"proxy": mix, "gold": "world", "prompts": str(folder / "world.jsonl"), "out": out, "best_of": 64}
     launch("eval overopt", settings(folder, **more), Console(quiet=True))
     found = values(out)
     policy, tokenizer = load_policy(folder / "sft"), load_tokenizer(folder / "sft")
     prompt = Prompt(ASKED, "conversation", PLACES)
-    responses = LocalGenerator(policy, tokenizer).generate([prompt], Sampling(6, samples=8))
+    responses = LocalGenerator(policy, tokenizer).generate([prompt], Sampling(6, samples=64))
     grades = [gold.grade(prompt, response.text).value for response in responses]
     assert found["best-of-n", "gold@1"] == pytest.approx(np.mean(grades))
+    # n = 2, 4 and 8 lie before two thirds of the way to 64, three points behind; of one prompt there is no interval.
+    told = {
+        metric.removeprefix("forecast/"): value
+        for (_, metric), value in found.items()
+        if "forecast/" in metric
+    }
+    gold_at = np.array([found["best-of-n", f"gold@{2**k}"] for k in range(7)], float)
+    assert told["seen"] == 3
+    assert told["stays"] == pytest.approx(np.sqrt(np.mean((gold_at[4:] - gold_at[3]) ** 2)))
+    assert told["advantage"] == pytest.approx((told["parabola"] or 0) - (told["log"] or 0))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tutelage.models.tiny import tiny_model
 from tutelage.parallel import World
 from tutelage.settings.rl import PPOSettings
 from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
-from tutelage.train.plan import Plan, here, plan
+from tutelage.train.plan import Plan, here, plan, roles
 
 GIB = 2**30
 BF16 = torch.bfloat16
@@ -126,6 +126,20 @@ def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
         for tokens in (512, 1024, 2048)
     ]
     assert totals[0].activations < 0.6 * totals[1].activations < 0.36 * totals[2].activations * 1.1
+
+
+def test_every_judge_that_is_a_model_is_held(tmp_path: Path) -> None:
+    model = save_model(tmp_path)
+    settings = PPOSettings(
+        prompts="x",
+        model=model,
+        reward=["formula:repetition", model],
+        cost=model,
+        monitor=[model, "world"],
+        eval_prompts="y",
+    )
+    found = [role.name for role in roles(settings, torch.float32)]
+    assert found == ["policy", "critic", "reference", "reward model", "cost", "monitor"]
 
 
 @pytest.mark.slow

@@ -39,6 +39,15 @@ def split_by_prompt(
     return Side(places, held_out=False), Side(places, held_out=True)
 
 
+HALVES = -1  # the seed by which prompts fall into halves: none that a held-out share can have
+
+
+def half_of(rows: Iterable[R], second: bool, console: Console | None = None) -> Iterable[R]:
+    """The rows of one half of the prompts, in the order of `rows`, by the same hash as `split_by_prompt` but independent of it:
+    two models that are trained on a half each know no prompt of the other's, in whatever files these stand."""
+    return Side(_Places(rows, 0.5, HALVES, console), held_out=second, copies=True)
+
+
 class _Places(Generic[R]):
     """Where each row stands, worked out when it is first asked for."""
 
@@ -59,8 +68,9 @@ class _Places(Generic[R]):
 class Side(Walkable[R]):
     """The rows on one side of a split, in order; read anew at every walk."""
 
-    def __init__(self, places: _Places[R], held_out: bool) -> None:
-        self._places, self._held_out = places, held_out
+    def __init__(self, places: _Places[R], held_out: bool, copies: bool = False) -> None:
+        """copies: whether a row that is given several times counts as often when it is held out."""
+        self._places, self._held_out, self._copies = places, held_out, copies
 
     def __len__(self) -> int:
         return int((self._places.held_out == self._held_out).sum())
@@ -69,7 +79,8 @@ class Side(Walkable[R]):
         # Rows added meanwhile stand nowhere; `Records` complains of the change when its walk ends.
         rows = walk(self._places.rows)
         for row, held_out in zip(rows, chain(self._places.held_out, repeat(None)), strict=False):
-            if held_out == self._held_out and not (held_out and row.place and row.place.copy):
+            once = held_out and not self._copies
+            if held_out == self._held_out and not (once and row.place and row.place.copy):
                 yield row
 
     @property

@@ -16,6 +16,7 @@ SETTLED = 40  # steps after which a critic must have learnt something, and a pol
 NOTHING = 1e-6  # a spread of scores below this is none
 SCORES, SPREAD, EQUAL = "objective/scores", "objective/scores_std", "frac_reward_zero_std"
 KL, ENTROPY, LENGTH = "objective/kl", "objective/entropy", "completions/mean_length"
+FALLEN = 2  # evaluations in a row at which a monitor must have fallen
 GROUPED = ("leave-one-out", "group", "group-std")  # advantages that need responses that differ
 
 
@@ -201,4 +202,18 @@ def sampler_differs(history: History, settings: Mapping[str, Any]) -> Seen | Non
     return Seen(
         f"Sampler and trainer differ by {mean:.2g} nats per token on average, {share:.1%} of the tokens by more than 0.1.",
         {"difference": mean, "share": share},
+    )
+
+
+def over_optimised(history: History, settings: Mapping[str, Any]) -> Seen | None:
+    def last(name: str) -> float:
+        return history.now(f"eval_monitor/{name}", 1)
+
+    if not last("fallen") >= (settings.get("monitor_stop") or FALLEN):
+        return None
+    fall, low, rise = last("fall"), last("fall_low"), last("reward_rise")
+    return Seen(
+        f"The monitor's score has fallen by {fall:.3g} (at least {low:.2g}) from its highest, while the reward has risen by "
+        f"{rise:.3g} on the same prompts.",
+        {"fall": fall, "fall_low": low, "reward_rise": rise},
     )

@@ -94,6 +94,15 @@ RULES = (
         looks.saturated,
     ),
     Rule(
+        "over-optimised",
+        "The reward is over-optimised",
+        "The policy has found what only the reward pays for: a judge that makes other mistakes likes its responses less.",
+        "Go back to where the monitor was highest (monitor_stop, load_best); raise kl_coef; train the reward on comparisons of "
+        "this policy's responses.",
+        "eval_monitor/scores rises with eval_objective/scores, then levels off",
+        looks.over_optimised,
+    ),
+    Rule(
         "bad-critic",
         "The critic is worse than the mean",
         "The critic's values are on another scale than the returns, or its learning rate is too low or too high.",

@@ -4,7 +4,8 @@ arXiv 2210.10760).  Curves of mean scores against d = sqrt(KL to the reference),
     best-of-n                R(d) = d (alpha - beta d)         peak at alpha / (2 beta)
     reinforcement learning   R(d) = d (alpha - beta log d)     peak at exp(alpha / beta - 1)
 
-R is what the gold standard gains over the reference, so that R(0) = 0 (their equations 1 and 2).
+R is what the gold standard gains over the reference, so that R(0) = 0 (their equations 1 and 2).  The first is a parabola
+through 0, so whether the second foretells better than a parabola can be asked of either curve (`forecast`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tutelage import statistics
 from tutelage.statistics import Floats, Interval
 
 Kind = Literal["bon", "rl"]
+SEEN = 2 / 3  # of the way that was measured: what a forecast is fitted on
+FEWEST = 3  # points apart from the reference that a forecast with two coefficients is fitted on
 TINY = 1e-12
 
 
@@ -129,6 +132,55 @@ def fit(curve: Curve, *, seed: int = 0, resamples: int = 1000) -> Fit | None:
     return Fit(alpha, beta, float(r2[0]), peak, height)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """How far the last third of a curve is from what its first two thirds foretell: root mean squared errors, in scores.
+
+    seen, ahead: the points that forms are fitted on, apart from the reference, and those that they foretell.  log: of
+    d (alpha - beta log d).  parabola: of d (alpha - beta d).  stays: of gold that stays where it was last seen.  advantage:
+    `parabola` less `log`, with an interval over prompts (above 0: log foretells better).
+    """
+
+    seen: int
+    ahead: int
+    log: float
+    parabola: float
+    stays: float
+    advantage: Interval
+
+
+def forecast(curve: Curve, *, seed: int = 0, resamples: int = 1000) -> Forecast | None:
+    """Fit on the points up to SEEN of the farthest d, and compare with those beyond; None with fewer than FEWEST points seen
+    or none ahead.  Both forms go through 0 and have two coefficients, fitted by least squares over the same points."""
+    d, gains = curve.d, curve.gold - curve.gold[:, :1]
+    seen, ahead = (d > 0) & (d <= SEEN * d.max()), d > SEEN * d.max()
+    if seen.sum() < FEWEST or not ahead.any():
+        return None
+    whole = _errors(d[None], gains.mean(axis=0)[None], seen, ahead)
+    if not all(np.isfinite(error).all() for error in whole.values()):
+        return None
+    prompts = gains.shape[0]
+    drawn = np.full(1, math.nan)
+    if prompts > 1:
+        counts = np.concatenate(list(statistics.resample_counts(prompts, seed, resamples))) / prompts
+        found = _errors(distance(counts @ curve.kl), counts @ gains, seen, ahead)
+        drawn = found["parabola"] - found["log"]
+    log, parabola, stays = (float(whole[name][0]) for name in ("log", "parabola", "stays"))
+    advantage = _between(parabola - log, drawn, prompts)
+    return Forecast(int(seen.sum()), int(ahead.sum()), log, parabola, stays, advantage)
+
+
+def _errors(d: Floats, gains: Floats, seen: NDArray[np.bool_], ahead: NDArray[np.bool_]) -> dict[str, Floats]:
+    """[R]: root mean squared errors of each way to foretell R curves of K points each."""
+    last = np.where(seen, d, -1.0).argmax(axis=1)[:, None]
+    told = {"stays": np.take_along_axis(gains, last, axis=1)}
+    kinds: dict[str, Kind] = {"log": "rl", "parabola": "bon"}
+    for name, kind in kinds.items():
+        coefficients, _ = _solved(kind, d[:, seen], gains[:, seen])
+        told[name] = (_features(kind, d[:, ahead]) @ coefficients[..., None])[..., 0]
+    return {name: np.sqrt(((gains[:, ahead] - each) ** 2).mean(axis=1)) for name, each in told.items()}
+
+
 def gain(kind: Kind, alpha: float, beta: float, d: ArrayLike) -> Floats:
     """What gold gains over the reference by a fitted form, at distances `d`."""
     return _features(kind, np.asarray(d, float)) @ np.array([alpha, beta])
@@ -223,4 +275,16 @@ def sentence(curve: Curve, peak: Peak, unit: str) -> str:
     return (
         f"{curve.name}: gold peaks at {where}, and {rises}; from there to the farthest point gold falls by "
         f"{peak.fall.value:.3f}{bounds}{sure}."
+    )
+
+
+def forecast_sentence(name: str, found: Forecast) -> str:
+    """How well the first two thirds foretell the last, and which form does it better."""
+    low, high = found.advantage.low, found.advantage.high
+    better = "the logarithm" if found.advantage.value > 0 else "the parabola"
+    sure = "" if low > 0 or high < 0 else ", which may be chance"
+    return (
+        f"{name}: fitted on the first two thirds of √KL, d (alpha - beta log d) misses gold in the last third by "
+        f"{found.log:.3f}, a parabola by {found.parabola:.3f}, and gold that stays as it was by {found.stays:.3f}: "
+        f"{better} foretells better{sure}."
     )

@@ -3,7 +3,7 @@
 From one set of responses of the reference, best-of-n by the proxy for every n (`goodhart.best_of_n`); from the checkpoints of a
 training run, their own responses.  Of each point the proxy, the gold score and the KL to the reference.
 
-results.json   rows proxy@POINT, gold@POINT, kl@POINT, peak, fit/... of each curve       overopt.svg   the figure
+results.json   rows proxy@POINT, gold@POINT, kl@POINT, peak, fit/..., forecast/... of each curve       overopt.svg   the figure
 samples.jsonl  to each prompt a response of the reference, the best of all by proxy, and one of each policy
 """
 
@@ -263,13 +263,15 @@ def _curves(
 
 
 def _judged(curves: Sequence[Curve], settings: Settings) -> tuple[list[Row], list[str]]:
-    """The rows of all curves, and a sentence about each."""
+    """The rows of all curves, and sentences about each."""
     rows, said = [], []
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
     for curve in curves:
-        peak = goodhart.peak_of(curve, **seeded)
-        rows += overopt_page.rows_of(curve, goodhart.fit(curve, **seeded), peak, **seeded)
+        peak, ahead = goodhart.peak_of(curve, **seeded), goodhart.forecast(curve, **seeded)
+        rows += overopt_page.rows_of(curve, goodhart.fit(curve, **seeded), peak, ahead, **seeded)
         said.append(goodhart.sentence(curve, peak, _unit(curve)))
+        if ahead is not None:
+            said.append(goodhart.forecast_sentence(curve.name, ahead))
     return rows, said
 
 

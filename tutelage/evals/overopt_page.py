@@ -10,7 +10,7 @@ import numpy as np
 from tutelage import statistics
 from tutelage.evals import figures, goodhart
 from tutelage.evals.findings import one
-from tutelage.evals.goodhart import Curve, Fit, Kind, Peak
+from tutelage.evals.goodhart import Curve, Fit, Forecast, Kind, Peak
 from tutelage.evals.rows import OVERALL, Row, row
 
 BEST_OF = "best-of-n"
@@ -18,9 +18,15 @@ FITTED = 60  # points of a fitted curve
 
 
 def rows_of(
-    curve: Curve, found: Fit | None, peak: Peak, *, seed: int = 0, resamples: int = 1000
+    curve: Curve,
+    found: Fit | None,
+    peak: Peak,
+    ahead: Forecast | None,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> list[Row]:
-    """Rows proxy@POINT, gold@POINT, kl@POINT, peak, peak/..., and fit/... where there is a fit."""
+    """Rows proxy@POINT, gold@POINT, kl@POINT, peak, peak/..., and fit/... and forecast/... where there are these."""
     name, n = curve.name, len(curve.gold)
     rows = []
     for k, at in enumerate(curve.at):
@@ -50,6 +56,17 @@ def rows_of(
         )
         rows.append(row(name, "fit/peak", OVERALL, found.peak, "√nats"))
         rows.append(row(name, "fit/height", OVERALL, found.height, "score"))
+    return rows + ([] if ahead is None else _forecast_rows(name, ahead))
+
+
+def _forecast_rows(name: str, found: Forecast) -> list[Row]:
+    errors = {"log": found.log, "parabola": found.parabola, "stays": found.stays}
+    rows = [
+        Row(name, f"forecast/{form}", OVERALL, error, n=found.ahead, unit="score")
+        for form, error in errors.items()
+    ]
+    rows.append(row(name, "forecast/advantage", OVERALL, found.advantage, "score"))
+    rows.append(Row(name, "forecast/seen", OVERALL, float(found.seen), n=found.seen, unit="points"))
     return rows
 
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -86,6 +86,8 @@ def _type_words(annotation: Any) -> str:
     if annotation in plain_words:
         return plain_words[annotation]
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_words(args[0])
     if origin is Literal:
         return " | ".join(str(choice) for choice in args)
     if origin in (Union, UnionType):

@@ -133,18 +133,49 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         gt=0,
     )
     adam_epsilon: float = setting(1e-5, "AdamW's epsilon.", everyday=False, gt=0)
+    monitor: Reward | None = setting(
+        None,
+        "Who watches, at every evaluation, whether `reward` is over-optimised: a judge that makes other mistakes; null: nobody.",
+        everyday=False,
+    )
+    monitor_stop: int = setting(
+        0,
+        "End the run when the monitor has fallen at so many evaluations in a row while the reward rose; the checkpoint at which "
+        "it was highest is the result; 0 = only say so.",
+        unit="evaluations",
+        everyday=False,
+        ge=0,
+    )
 
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
         """What changes no score of a reward, such as a timeout, may change."""
-        if name == "reward" and same_reward(before["reward"], self.reward):
-            return None
-        if (
-            name == "cost"
-            and None not in (before["cost"], self.cost)
-            and same_reward(before["cost"], self.cost)
-        ):
-            return None
+        if name in ("reward", "cost", "monitor"):
+            then, now = before[name], getattr(self, name)
+            if None not in (then, now) and same_reward(then, now):
+                return None
+        if name == "eval_every" and self.monitor is not None:
+            return "the monitor compares evaluations"
         return super().refuses(name, before, made)
+
+    @model_validator(mode="after")
+    def _watches_something(self) -> Self:
+        if self.monitor is None:
+            if self.monitor_stop:
+                raise ValueError(
+                    f"monitor_stop={self.monitor_stop} stops nothing without a monitor: set monitor to a judge, or monitor_stop "
+                    "to 0"
+                )
+            return self
+        if not self.eval_prompts:
+            raise ValueError(
+                "monitor watches on eval_prompts, of which there are none: set eval_prompts to a file"
+            )
+        if same_reward(self.monitor, self.reward):
+            raise ValueError(
+                "monitor is the reward itself and can see none of its mistakes: give another judge, such as a reward model "
+                "trained on other prompts (half=first, half=second)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_one_control_of_the_kl(self) -> Self:

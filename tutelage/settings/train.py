@@ -249,6 +249,11 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         ge=0,
         lt=0.5,
     )
+    half: Literal["all", "first", "second"] = setting(
+        "all",
+        "Train on all prompts, or on one half of them: two reward models that share none (see monitor of ppo).",
+        everyday=False,
+    )
     previous: str = setting(
         "",
         "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",

@@ -45,18 +45,20 @@ def fit(
     evaluate: Evaluate | None = None,
     best: str = "min:eval_loss",
     place: Callable[[int], Place | None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> None:
     """Train `algorithm.trained` in place for `steps` steps, from the last checkpoint of `run` if there is one.
 
     `evaluate` returns metrics of the current weights; `best` (max:NAME or min:NAME; `settings.best` goes before) names
-    the one that tells the best checkpoint.  `place` says where a row of the batches stands in its file.
+    the one that tells the best checkpoint.  `place` says where a row of the batches stands in its file.  `stop` says after an
+    evaluation whether to end there, from what is in `algorithm.trained`; the result is the best checkpoint then.
     Raises ValueError when an update would not be finite, OSError when a
     checkpoint cannot be written.
     """
     run.note(parameters=_parameters(algorithm.trained))
     loop = _Loop(algorithm, settings, world, run, steps, place)
     best = settings.best or best
-    state = loop.resume()
+    state, keeps_best = loop.resume(), settings.load_best or stop is not None
     watch = Watch(run, settings)
     if settings.tensorboard:
         run.open_tensorboard(state.step)
@@ -65,6 +67,9 @@ def fit(
             run.log(evaluate())
             run.commit(0)
         for step in range(state.step, steps):
+            if stop is not None and stop():
+                run.console.print(f"Stopped after step {step} of {steps}.")
+                break
             loop.step(step)
             state.step = step + 1
             if evaluate is not None and (state.step % settings.eval_every == 0 or state.step == steps):
@@ -73,12 +78,13 @@ def fit(
                 run.log(found)
             line = run.commit(state.step)
             watch.see(state.step, line)
-            is_best = settings.load_best and state.best_step == state.step
-            if state.step % settings.save_every == 0 or state.step == steps or is_best:
+            is_best = keeps_best and state.best_step == state.step
+            ends = state.step == steps or (stop is not None and stop())
+            if state.step % settings.save_every == 0 or ends or is_best:
                 loop.save(tokenizer)
             bar.advance(status=f"loss {line['loss']:.4f}, {line['tokens_per_second']:,.0f} tokens/s")
     watch.write()
-    if settings.load_best and state.best_step is not None:
+    if keeps_best and state.best_step is not None:
         loop.load(state.best_step)
 
 

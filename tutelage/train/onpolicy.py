@@ -29,6 +29,8 @@ from tutelage.settings.rl import RLSettings
 from tutelage.train.algorithm import Algorithm
 from tutelage.train.fit import fit
 from tutelage.train.mix import mixed
+from tutelage.train.monitor import BEST as BEST_BY_MONITOR
+from tutelage.train.monitor import Monitor, make_monitor, monitor_models
 from tutelage.train.stage import export, setup_for, show_preflight, show_sides, steps_for
 
 BEST = "max:eval_objective/rlhf_reward"
@@ -45,7 +47,8 @@ EVALUATED = (
 
 @dataclass(frozen=True)
 class OnPolicy:
-    """reward_models: those that the reward asks, by their folders.  evaluate: None where there are no `eval_prompts`."""
+    """reward_models: those that the reward asks, by their folders.  evaluate: None where there are no `eval_prompts`.  monitor:
+    None where nobody watches."""
 
     setup: Setup
     policy: PolicyModule
@@ -56,11 +59,13 @@ class OnPolicy:
     steps: int
     evaluate: Callable[[], dict[str, float]] | None
     place: Callable[[int], Place | None]  # of a prompt, in its file
+    monitor: Monitor | None = None
 
     def learn(self, algorithm: Algorithm, settings: RLSettings, world: World, run: Run) -> Path:
         """Train with the algorithm, and the text that the settings mix in; returns the exported policy's folder."""
         updates = settings.inner_epochs * settings.minibatches
         both, place = mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
+        both.trained |= self.monitor.kept if self.monitor else {}
         fit(
             both,
             settings,
@@ -69,8 +74,9 @@ class OnPolicy:
             steps=self.steps,
             tokenizer=self.tokenizer,
             evaluate=self.evaluate,
-            best=BEST,
+            best=BEST_BY_MONITOR if self.monitor else BEST,
             place=place,
+            stop=self.monitor.stops if self.monitor and settings.monitor_stop else None,
         )
         return export(run, self.policy, self.tokenizer, settings)
 
@@ -81,12 +87,13 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     models = [result_folder(path) for path in paths_in(settings.reward)]
     costs = [] if settings.cost is None else [result_folder(path) for path in paths_in(settings.cost)]
     run.input("model", policy_path)
-    for name, paths in (("reward", models), ("cost", costs)):
+    watching = monitor_models(settings)
+    for name, paths in (("reward", models), ("cost", costs), ("monitor", watching)):
         for number, path in enumerate(paths, 1):
             run.input(name if len(paths) == 1 else f"{name} {number}", path)
     run.input("prompts", settings.prompts)
     tokenizer = load_tokenizer(policy_path)
-    prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs), run)
+    prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs, *watching), run)
     setup = setup_for(settings, world)
     policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
     loaded: dict[str, ScalarModule] = {}
@@ -108,15 +115,21 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
     rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost)
     steps = steps_for(settings, len(prompts), run)
-    evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef) if held_out else None
+    monitor = make_monitor(settings, setup, policy, tokenizer, world, len(held_out))
+    evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef, monitor) if held_out else None
     place = prompts.table.place
-    return OnPolicy(setup, policy, tokenizer, loaded, judge, rollouts, steps, evaluate, place)
+    return OnPolicy(setup, policy, tokenizer, loaded, judge, rollouts, steps, evaluate, place, monitor)
 
 
-def evaluated(rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float) -> dict[str, float]:
-    """Score, KL, length and missing ends of the current policy on held-out prompts (always the same draws)."""
-    found = rollouts.answer(prompts).metrics(kl_coef)
-    return {f"eval_{name}": found[name] for name in EVALUATED}
+def evaluated(
+    rollouts: Rollouts, prompts: Sequence[Prompt], kl_coef: float, monitor: Monitor | None = None
+) -> dict[str, float]:
+    """Score, KL, length and missing ends of the current policy on held-out prompts (always the same draws), and what a monitor
+    says of the responses."""
+    experience = rollouts.answer(prompts)
+    found = experience.metrics(kl_coef)
+    seen = monitor.see(experience) if monitor else {}
+    return {f"eval_{name}": found[name] for name in EVALUATED} | seen
 
 
 def _prompts(

@@ -144,11 +144,17 @@ def _around(settings: RLSettings, start: str, arithmetic: torch.dtype, own: dict
         found.append(_critic(settings, start, models, own))
     if not settings.lora_rank:
         found.append(Role("reference", start))
-    for number, path in enumerate(models, 1):
-        adapter = read_adapter(Path(path).parent / "adapter") if settings.lora_rank else None
-        name = "reward model" if len(models) == 1 else f"reward model {number}"
-        base = "policy" if adapter and adapter.is_on(start) else ""
-        found.append(Role(name, path, "scores", dtype=arithmetic, beside=base))
+    for role, spec in (
+        ("reward model", settings.reward),
+        ("cost", settings.cost),
+        ("monitor", settings.monitor),
+    ):
+        paths = [] if spec is None else [result_folder(path) for path in paths_in(spec)]
+        for number, path in enumerate(paths, 1):
+            adapter = read_adapter(Path(path).parent / "adapter") if settings.lora_rank else None
+            name = role if len(paths) == 1 else f"{role} {number}"
+            base = "policy" if adapter and adapter.is_on(start) else ""
+            found.append(Role(name, path, "scores", dtype=arithmetic, beside=base))
     copied = not settings.lora_rank and arithmetic != torch.float32
     return [*found, Role("generator", start, dtype=arithmetic)] if copied else found
 

@@ -17,7 +17,7 @@ from tutelage.data.preflight import Prepared, comparisons_of, prepare_comparison
 from tutelage.data.preflight_report import check
 from tutelage.data.reading.formats import Record, read_comparisons
 from tutelage.data.reading.sources import Source, shown
-from tutelage.data.split import split_by_prompt
+from tutelage.data.split import half_of, split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.feedback.training.source import comparisons_from, is_store_source
@@ -142,7 +142,8 @@ def prepare_pairs(
     model: Hosted,
     run: Run,
 ) -> Pairs:
-    """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair."""
+    """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair.  With `half` what is held
+    out is the same for both halves."""
     left_out: Mapping[str, int] = {}
     if is_store_source(settings.data):
         found = comparisons_from(
@@ -153,6 +154,8 @@ def prepare_pairs(
         train, held_out = hold_out(found.train, read_comparisons, settings, run, found.held_out)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)
+    if isinstance(settings, RewardSettings) and settings.half != "all":
+        train = half_of(train, settings.half == "second", run.console)
     prepare = partial(
         prepare_comparisons,
         tokenizer,
