@@ -63,7 +63,7 @@ PRESETS: Mapping[str, Preset] = {
         "kl": ("none", "Yu et al. 2025, section 2.3: no KL"),
         "dynamic_sampling": (
             10,
-            "Yu et al. 2025, section 3.2: until the batch is full; at most 10 draws in the authors' code",
+            "Yu et al. 2025, section 3.2: until the batch is full; at most 10 draws, as verl's recipe of it has",
         ),
         "truncated": (
             "mask",

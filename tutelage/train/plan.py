@@ -374,4 +374,4 @@ def amount(size: float) -> str:
     """Bytes in MiB or GiB; a dash for none."""
     if size >= 2**30:
         return f"{size / 2**30:.1f} GiB"
-    return f"{size / 2**20:.0f} MiB" if size >= 2**19 else "-"
+    return f"{max(size / 2**20, 1):.0f} MiB" if size else "-"
