@@ -52,7 +52,7 @@ def attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     tutelage_layout: Layout | None = None,
-    tutelage_newest: int | None = None,
+    tutelage_newest: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The function transformers calls: query [B, H, Q, d], key and value [B, Hkv, K, d] -> ([B, Q, H, d], None)."""
@@ -67,8 +67,9 @@ def attention(
         if tutelage_layout.watch is not None:
             tutelage_layout.watch.append(sliding_window)
         return flat_attention(query, key, value, tutelage_layout, scaling, sliding_window, softcap), None
-    newest = key.shape[2] - 1 if tutelage_newest is None else tutelage_newest
-    return masked_attention(query, key, value, attention_mask, newest, scaling, sliding_window, softcap), None
+    return masked_attention(
+        query, key, value, attention_mask, tutelage_newest, scaling, sliding_window, softcap
+    ), None
 
 
 def flat_attention(
@@ -308,7 +309,7 @@ def masked_attention(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    newest: int,
+    newest: Tensor | None,
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
@@ -316,15 +317,19 @@ def masked_attention(
     """Attention under a mask: query [B, H, Q, d], key and value [B, Hkv, K, d] -> [B, Q, H, d].
 
     mask: [B or 1, 1, Q, K], bool (True = may be seen) or additive; None: causal, the last query seeing every key.
-    A single query, which stands at key `newest`, also respects `window` (decoding: the mask only hides unused columns);
-    for several queries transformers has put the window into the mask. A row that may see nothing under a boolean mask
+    A single query, which stands at key `newest` int64 [B] (None: the last), also respects `window` (decoding: the mask only
+    hides unused columns); for several queries transformers has put the window into the mask. A row that may see nothing under a boolean mask
     (padding) sees everything, not NaN.
     """
     rows, heads, queries, _ = query.shape
-    if window is not None and queries == 1 and newest >= window:
-        seen = slice(newest + 1 - window, newest + 1)
-        key, value = key[:, :, seen], value[:, :, seen]
-        mask = None if mask is None else mask[..., seen]
+    if window is not None and queries == 1 and key.shape[2] > window:
+        last = torch.tensor([key.shape[2] - 1], device=query.device) if newest is None else newest
+        gone = torch.arange(key.shape[2], device=query.device) <= (last - window)[:, None]
+        hidden = query.new_zeros(gone.shape).masked_fill_(gone, -torch.inf)[:, None, None]
+        if mask is None:
+            mask = hidden
+        else:
+            mask = mask & ~gone[:, None, None] if mask.dtype == torch.bool else mask + hidden
     if mask is None and queries > 1:
         mask = additive_mask(
             queries, key.shape[2], key.shape[2] - queries, window, query.dtype, query.device

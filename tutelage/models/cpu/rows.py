@@ -29,10 +29,15 @@ class LlamaRows:
         self._next: _Step = _compiled(model) or _Operators(model)
 
     def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
+        self.cache = StaticKV(max(map(len, prompts)) + new_tokens)
+        return self.replace(None, prompts)
+
+    def replace(
+        self, rows: Tensor | None, prompts: Sequence[Sequence[int]], counts: Sequence[int] = ()
+    ) -> Tensor:
         layout = Layout([len(prompt) for prompt in prompts])
         ids = torch.tensor([token for prompt in prompts for token in prompt])
-        self.cache = StaticKV(max(layout.lengths) + new_tokens)
-        self.cache.prefill(layout)
+        self.cache.prefill(layout, rows, counts)
         hidden = llama.states(self._backbone, ids, layout, layout.last, self.cache)
         self.cache.advance()
         logits: Tensor = self._head(hidden)
@@ -46,9 +51,6 @@ class LlamaRows:
 
     def select(self, rows: Tensor) -> None:
         self.cache.select(rows)
-
-    def repeat(self, times: int) -> None:
-        self.cache.repeat(times)
 
 
 _Step = Callable[[Tensor, Tensor, StaticKV], Tensor]
@@ -69,24 +71,50 @@ def _compiled(model: Any) -> _Step | None:
     return lambda x, by, cache: head(states(x, by, cache))
 
 
+_Attend = Callable[[Tensor, int], Tensor]
+"""qkv [R, (H + 2 Hkv) * d] of a layer (`layer.products`), its number -> [R, H * d]; writes to every row's next column."""
+
+
 class _Operators:
-    """A step on torch's operators."""
+    """A step on torch's operators; attention to a bfloat16 cache in a compiled kernel, where that is there."""
 
     def __init__(self, model: Any) -> None:
-        self._dtype = model.dtype
         wide = torch.promote_types(model.dtype, torch.float32)
         self._layers = [_Layer(layer, model.dtype, wide) for layer in model.model.layers]
         self._norm = _Norm(model.model.norm, model.dtype, wide)
         self._head = model.get_output_embeddings()
+        self._attention = _attention(model.model.layers[0], model.dtype)
 
     def __call__(self, x: Tensor, by: Tensor, cache: StaticKV) -> Tensor:
-        mask = cache.mask(self._dtype)[:, 0]
-        heads = self._layers[0].shared
-        hidden = mask.expand(-1, heads, -1).reshape(len(x) * heads, 1, -1)
+        attend = self._attention(by, cache)
         for number, layer in enumerate(self._layers):
-            x = layer(x, by[:, None], hidden, cache, number)
+            x = layer(x, attend, number)
         logits: Tensor = self._head(self._norm(x))
         return logits
+
+
+def _attention(layer: Any, dtype: torch.dtype) -> Callable[[Tensor, StaticKV], _Attend]:
+    """What gives a step its attention; all layers are alike."""
+    heads, shared = heads_of(layer)
+    size, scaling, both = layer.self_attn.head_dim, layer.self_attn.scaling, heads + shared
+    if kernels.usable(layer.mlp.down_proj.weight, dtype=torch.bfloat16) and size % 2 == 0:
+        call = call_of(layer, Layout([1]), torch.empty(0, size // 2), dtype, None)
+        newest = kernels.Newest(call, layer.mlp.down_proj.weight)
+        return lambda by, cache: lambda qkv, number: newest(qkv, by, cache, number)
+
+    def begun(by: Tensor, cache: StaticKV) -> _Attend:
+        mask = cache.mask(dtype)[:, 0]
+        hidden = mask.expand(-1, shared, -1).reshape(len(mask) * shared, 1, -1)
+
+        def attend(qkv: Tensor, number: int) -> Tensor:
+            parts = qkv.unflatten(1, (-1, size))
+            turned = turn(parts[:, :both], by[:, None])
+            keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
+            return newest_attention(turned[:, :heads], keys, values, hidden, scaling)
+
+        return attend
+
+    return begun
 
 
 class _Norm:
@@ -103,19 +131,13 @@ class _Layer:
     """One decoder layer for the newest token of every row: [R, D] -> [R, D]."""
 
     def __init__(self, layer: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
-        self.heads, self.shared = heads_of(layer)
-        matrices = products(weights_of(layer), self.heads, self.shared, dtype)
+        matrices = products(weights_of(layer), *heads_of(layer), dtype)
         self._into, self._out, self._up, self._down = map(_product, matrices)
         self._before = _Norm(layer.input_layernorm, dtype, wide)
         self._between = _Norm(layer.post_attention_layernorm, dtype, wide)
-        self._scaling, self._size = layer.self_attn.scaling, layer.self_attn.head_dim
 
-    def __call__(self, x: Tensor, by: Tensor, hidden: Tensor, cache: StaticKV, number: int) -> Tensor:
-        heads, both = self.heads, self.heads + self.shared
-        parts = self._into(self._before(x)).unflatten(1, (-1, self._size))
-        turned = turn(parts[:, :both], by)
-        keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
-        x = x + self._out(newest_attention(turned[:, :heads], keys, values, hidden, self._scaling))
+    def __call__(self, x: Tensor, attend: _Attend, number: int) -> Tensor:
+        x = x + self._out(attend(self._into(self._before(x)), number))
         gate, up = self._up(self._between(x)).chunk(2, dim=1)
         x += self._down(F.silu(gate).mul_(up))
         return x
