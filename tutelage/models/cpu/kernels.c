@@ -109,6 +109,12 @@ INLINE uint16_t narrow_one(float x)
     return (uint16_t)((it.bits + 0x7fff + (it.bits >> 16 & 1)) >> 16);
 }
 
+INLINE void put_narrow(uint16_t *x, vec v)
+{
+    uints bits = (uints)v;
+    *(halves *)x = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, halves);
+}
+
 INLINE float dot(index_t size, const float *a, const float *b)
 {
     vec sums = all(0);
@@ -772,6 +778,48 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
     }
 }
 
+INLINE void narrow(index_t size, const float *x, uint16_t *out)
+{
+    index_t k = 0;
+    for (; k + LANES <= size; k += LANES) put_narrow(out + k, at(x + k));
+    for (; k < size; k++) out[k] = narrow_one(x[k]);
+}
+
+/* out [rows, width] in bfloat16 = the norm of x [rows, width]. */
+void tutelage_norm(const Shape *shape, index_t rows, const float *x, const float *weight, uint16_t *out)
+{
+    PARALLEL
+    {
+        begin(shape->width, 1);
+        float *normed = take(shape->width), scale;
+        SHARED
+        for (index_t r = 0; r < rows; r++) {
+            norm(1, shape->width, x + r * shape->width, weight, shape->eps, &scale, normed);
+            narrow(shape->width, normed, out + r * shape->width);
+        }
+    }
+}
+
+/* inner [rows, inner] = silu(gate) up, both [rows, 2 inner] = gate, up, all in bfloat16. */
+void tutelage_gated(const Shape *shape, index_t rows, const uint16_t *both, uint16_t *inner)
+{
+    const index_t size = shape->inner;
+    PARALLEL
+    {
+        begin(3 * size, 2);
+        float *wide = take(2 * size), *found = take(size);
+        SHARED
+        for (index_t r = 0; r < rows; r++) {
+            const uint16_t *row = both + r * 2 * size;
+            index_t k = 0;
+            for (; k + LANES <= 2 * size; k += LANES) put(wide + k, widened(row + k));
+            for (; k < 2 * size; k++) wide[k] = wide_one(row[k]);
+            gated(size, wide, found);
+            narrow(size, found, inner + r * size);
+        }
+    }
+}
+
 /* Attention of the newest token of every row to a cache in bfloat16: qkv [rows, (heads + 2 shared_heads) size], whose queries
    and keys have the numbers that are turned together side by side -> mixed [rows, heads size], both bfloat16. */
 void tutelage_newest(const Shape *shape, const Cache *cache, index_t columns, const index_t *lengths, index_t longest,
@@ -787,20 +835,20 @@ void tutelage_newest(const Shape *shape, const Cache *cache, index_t columns, co
         for (index_t r = 0; r < rows; r++) {
             const uint16_t *row = qkv + r * stride;
             const float *angle = angles + r * size;
-            for (index_t i = 0; i < turned * size; i += 2) {
-                float one = wide_one(row[i]), other = wide_one(row[i + 1]);
-                float cosine = angle[i % size], sine = angle[i % size + 1];
-                here[i] = one * cosine - other * sine;
-                here[i + 1] = other * cosine + one * sine;
-            }
+            for (index_t h = 0; h < turned; h++)
+                for (index_t i = 0; i < size; i += 2) {
+                    float one = wide_one(row[h * size + i]), other = wide_one(row[h * size + i + 1]);
+                    here[h * size + i] = one * angle[i] - other * angle[i + 1];
+                    here[h * size + i + 1] = other * angle[i] + one * angle[i + 1];
+                }
             for (index_t g = 0; g < shape->shared_heads; g++) {
                 index_t offset = ((r * shape->shared_heads + g) * columns) * size;
                 uint16_t *keys = (uint16_t *)cache->keys + offset, *values = (uint16_t *)cache->values + offset;
-                for (index_t k = 0; k < size; k++) keys[lengths[r] * size + k] = narrow_one(here[(shape->heads + g) * size + k]);
+                narrow(size, here + (shape->heads + g) * size, keys + lengths[r] * size);
                 memcpy(values + lengths[r] * size, row + (turned + g) * size, size * sizeof(uint16_t));
                 for (index_t h = g * group; h < (g + 1) * group; h++) {
                     look_back(1, size, lengths[r] + 1, here + h * size, keys, values, shape->scaling, scores, found);
-                    for (index_t k = 0; k < size; k++) mixed[r * out + h * size + k] = narrow_one(found[k]);
+                    narrow(size, found, mixed + r * out + h * size);
                 }
             }
         }

@@ -198,23 +198,34 @@ class Rows:
         return found
 
 
-class Newest:
-    """Attention of the newest token of every row in bfloat16; call: of any layer."""
+class Narrow:
+    """What of a step in bfloat16 is no product: norms, the gate, attention.  call: of any layer; down: its last matrix."""
 
     def __init__(self, call: Call, down: Tensor) -> None:
         self._shape = _shape(call, down)
 
-    def __call__(self, qkv: Tensor, turn: Tensor, cache: StaticKV, layer: int) -> Tensor:
+    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """float32 [R, D] and its weight [D] -> [R, D]."""
+        out = x.new_empty(x.shape, dtype=torch.bfloat16)
+        _run("tutelage_norm", self._shape, len(x), x, weight, out)
+        return out
+
+    def gated(self, both: Tensor) -> Tensor:
+        """[R, 2 I], gate and up -> [R, I]."""
+        inner = both.new_empty(len(both), self._shape.inner)
+        _run("tutelage_gated", self._shape, len(both), both, inner)
+        return inner
+
+    def attend(self, qkv: Tensor, turn: Tensor, cache: StaticKV, layer: int) -> Tensor:
         """qkv [R, (H + 2 Hkv) * d], as `layer.products` makes them, turn complex [R, d / 2] -> [R, H * d]; writes to every row's
         next column of the cache."""
         room = cache.room(layer)
         mixed = qkv.new_empty(len(qkv), self._shape.heads * self._shape.size)
-        columns = room[0].shape[2]
         _run(
             "tutelage_newest",
             self._shape,
             _filled(_Cache, *room),
-            columns,
+            room[0].shape[2],
             cache.lengths,
             cache.longest,
             turn,
