@@ -54,9 +54,6 @@ class Peer:
         half = work.precision == "bf16"
         self.autocast = half and here in AUTOCAST
         self.dtype = torch.bfloat16 if half and here not in AUTOCAST | FLOAT32 else torch.float32
-        import os
-        if os.environ.get("TRYDT") == "fp32": self.dtype = torch.float32
-        if os.environ.get("TRYDT") == "auto": self.dtype = torch.float32; self.autocast = True
 
     def policy(self) -> Any:
         return AutoModelForCausalLM.from_pretrained(self.work.policy, dtype=self.dtype)

@@ -130,7 +130,7 @@ def attend(
             *(_slots(t, layout, bucket, shared) for t in (key, value)),
         )
         out = v.new_empty(*q.shape[:2], v.shape[-1])
-        for rows, start, stop, first in _blocks(q, scores.window):
+        for rows, start, stop, first in _blocks(q, scores.window, bucket.first):
             p, _ = scores.softmax(q[rows, start:stop], k[rows, first:stop], start - first)
             out[rows, start:stop] = torch.bmm(p, v[rows, first:stop])
             if keep:
@@ -154,7 +154,7 @@ def attend_backward(
         )
         g = _slots(grad.transpose(0, 1), layout, bucket, zero=True)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for rows, start, stop, first in _blocks(q, scores.window):
+        for rows, start, stop, first in _blocks(q, scores.window, bucket.first):
             here, seen = (rows, slice(start, stop)), (rows, slice(first, stop))
             p, slope = (next(kept), None) if weights else scores.softmax(q[here], k[seen], start - first)
             dv[seen].baddbmm_(p.transpose(1, 2), g[here])
@@ -197,10 +197,11 @@ def _add_copies(flat: Tensor, slots: Sequence[Tensor], layout: Layout) -> None:
         flat.index_copy_(1, places, total)
 
 
-def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, int]]:
-    """(rows, first query, last query + 1, first key) of pieces of [n, width, d] whose scores take BLOCK_BYTES or less."""
+def _blocks(query: Tensor, window: int | None, begin: int) -> list[tuple[slice, int, int, int]]:
+    """(rows, first query, last query + 1, first key) of pieces of [n, width, d] whose scores take BLOCK_BYTES or less;
+    queries before `begin` are left out."""
     count, width, _ = query.shape
-    step = min(width, BLOCK_QUERIES)
+    step = max(1, min(width - begin, BLOCK_QUERIES))
     room = BLOCK_BYTES if device_type(query.device) == "cpu" else BLOCK_BYTES_GPU
     rows = max(1, room // (step * width * query.element_size()))
     return [
@@ -211,7 +212,7 @@ def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, in
             max(0, start - window + 1) if window else 0,
         )
         for low in range(0, count, rows)
-        for start in range(0, width, step)
+        for start in range(begin, width, step)
     ]
 
 
