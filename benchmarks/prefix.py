@@ -44,7 +44,9 @@ class PrefixSettings(Settings):
     """What to time."""
 
     sizes: list[str] = setting(DEFAULT_SIZES, "Sizes of the model: XS, S (1 M), M (10 M parameters).")
-    precisions: list[Literal["bf16", "fp32"]] = setting(["bf16", "fp32"], "Arithmetic: precisions=[bf16,fp32].")
+    precisions: list[Literal["bf16", "fp32"]] = setting(
+        ["bf16", "fp32"], "Arithmetic: precisions=[bf16,fp32]."
+    )
     rounds: int = setting(5, "Timed turns of each.", unit="turns", ge=1)
     prompts: int = setting(16, "Prompts.", unit="prompts", ge=1)
     samples: int = setting(8, "Responses to each prompt.", unit="responses", ge=2)
@@ -55,8 +57,8 @@ class PrefixSettings(Settings):
 
 @dataclass(frozen=True)
 class Saved:
-    """Processor seconds of a part, median: `shared_s` as it is, `anew_s` with every prompt computed for every response; `saved` of
-    that, and `expected`: of the operations."""
+    """Processor seconds of a part, median: `shared_s` as it is, `anew_s` with every prompt computed for every response; `saved`
+    of that, and `expected`: of the operations."""
 
     part: str
     size: str
@@ -80,7 +82,11 @@ def measure(settings: PrefixSettings, size: str, precision: str, folder: Path) -
     if not work.policy.exists():
         write_models(work)
     world = World(torch.device("cpu"), torch.bfloat16 if precision == "bf16" else torch.float32)
-    policy, scalar, tokenizer = load_policy(work.policy), load_scalar(work.scalar), load_tokenizer(work.policy)
+    policy, scalar, tokenizer = (
+        load_policy(work.policy),
+        load_scalar(work.scalar),
+        load_tokenizer(work.policy),
+    )
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype)
     words = range(len(SPECIAL), SHAPES[size].vocabulary)
     prompts = [
@@ -94,7 +100,9 @@ def measure(settings: PrefixSettings, size: str, precision: str, folder: Path) -
         return [response.ids for response in generator.generate(given, sampling)]
 
     rows = [i for i in range(settings.prompts) for _ in range(settings.samples)]
-    batch = response_batch(generator.generate(prompts, Sampling(settings.response, samples=settings.samples)), rows)
+    batch = response_batch(
+        generator.generate(prompts, Sampling(settings.response, samples=settings.samples)), rows
+    )
     parts: dict[str, Callable[[bool], object]] = {
         "log-probabilities": lambda shared: _no_gradient(policy, batch, world),
         "generation": generate,
@@ -153,7 +161,7 @@ def _both_ways(model: PolicyModule | ScalarModule, batch: TokenBatch, world: Wor
 
 def table(results: Sequence[Saved]) -> Table:
     shown = Table(title="A prompt once for all its responses: processor time", title_justify="left")
-    shown.add_column("part")
+    shown.add_column("part", no_wrap=True)
     for name in ("as it is, ms", "each anew, ms", "saved", "arithmetic"):
         shown.add_column(name, justify="right")
     for one in results:

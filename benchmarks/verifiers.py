@@ -58,7 +58,9 @@ class Rate:
 
 def number(i: int) -> tuple[str, dict[str, Any]]:
     said = 3 * i + i % 2
-    return f"There are {i} boxes with 3 apples each, which makes 3 x {i} = {said}.\n#### {said}", {"answer": str(3 * i)}
+    return f"There are {i} boxes with 3 apples each, which makes 3 x {i} = {said}.\n#### {said}", {
+        "answer": str(3 * i)
+    }
 
 
 def formula(i: int) -> tuple[str, dict[str, Any]]:
@@ -85,7 +87,9 @@ def answers(kind: str, count: int) -> list[Response]:
     """Different answers, every second one right."""
     made = (KINDS[kind][1](i) for i in range(2, count + 2))
     return [
-        Response(Prompt("?", reference=reference), text, prompt_ids=(1,), ids=(1,), logprobs=(0.0,), finish="eos")
+        Response(
+            Prompt("?", reference=reference), text, prompt_ids=(1,), ids=(1,), logprobs=(0.0,), finish="eos"
+        )
         for text, reference in made
     ]
 

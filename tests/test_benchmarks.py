@@ -163,7 +163,12 @@ def test_arithmetic_of_a_prompt_that_is_computed_once() -> None:
 def test_a_shared_prompt_is_timed_both_ways(tmp_path: Path) -> None:
     settings = prefix.PrefixSettings(rounds=1, prompts=2, samples=2, prompt=8, response=4)
     parts = prefix.measure(settings, "XS", "fp32", tmp_path)
-    assert [one.part.split(",")[0] for one in parts] == ["log-probabilities", "generation", "policy", "critic"]
+    assert [one.part.split(",")[0] for one in parts] == [
+        "log-probabilities",
+        "generation",
+        "policy",
+        "critic",
+    ]
     assert all(one.shared_s > 0 and one.anew_s > 0 for one in parts)
 
 

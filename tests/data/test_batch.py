@@ -36,7 +36,10 @@ def step(prompt: int, samples: int, order: list[int] | None = None) -> TokenBatc
     lengths = rng(1, "responses").integers(4, 41, (6, samples))
     rows = [row for row in range(6) for _ in range(samples)]
     found = [
-        Tokens(np.r_[np.full(prompt, 1 + row), 10 + np.arange(n) + 100 * k].astype(np.int32), np.ones(prompt + n, bool))
+        Tokens(
+            np.r_[np.full(prompt, 1 + row), 10 + np.arange(n) + 100 * k].astype(np.int32),
+            np.ones(prompt + n, bool),
+        )
         for row in range(6)
         for k, n in enumerate(lengths[row])
     ]

@@ -29,7 +29,11 @@ def test_logits_of_every_step_equal_a_fresh_forward(
     decoding = Decoding(ours, rows, 8)
     decoding.repeat([2] * len(rows))
     rows = [list(row) for row in rows for _ in range(2)]
-    kept = {1: [8, 1, 0, 6], 3: [1, 3, 0], 7: [1, 2]}  # the longest prompt goes at step 1: columns are dropped too
+    kept = {
+        1: [8, 1, 0, 6],
+        3: [1, 3, 0],
+        7: [1, 2],
+    }  # the longest prompt goes at step 1: columns are dropped too
     prompts = [row[:] for row in rows[2::2]]
     replaced = {2: ([2], [0], [1]), 5: ([2, 0], [1], [2])} if decoding.admits else {}
     generator = torch.Generator().manual_seed(3)
@@ -42,7 +46,9 @@ def test_logits_of_every_step_equal_a_fresh_forward(
             here, chosen, counts = replaced[step]
             decoding.leave(torch.tensor(here))
             decoding.replace(torch.tensor(here), [prompts[i] for i in chosen], counts)
-            for place, i in zip(here, [i for i, n in zip(chosen, counts, strict=True) for _ in range(n)], strict=True):
+            for place, i in zip(
+                here, [i for i, n in zip(chosen, counts, strict=True) for _ in range(n)], strict=True
+            ):
                 rows[place] = prompts[i][:]
         if step in kept:
             decoding.select(torch.tensor(kept[step]))

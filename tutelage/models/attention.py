@@ -319,8 +319,8 @@ def masked_attention(
 
     mask: [B or 1, 1, Q, K], bool (True = may be seen) or additive; None: causal, the last query seeing every key.
     A single query, which stands at key `newest` int64 [B] (None: the last), also respects `window` (decoding: the mask only
-    hides unused columns); for several queries transformers has put the window into the mask. A row that may see nothing under a boolean mask
-    (padding) sees everything, not NaN.
+    hides unused columns); for several queries transformers has put the window into the mask. A row that may see nothing
+    under a boolean mask (padding) sees everything, not NaN.
     """
     rows, heads, queries, _ = query.shape
     if window is not None and queries == 1 and key.shape[2] > window:

@@ -147,7 +147,11 @@ class _Flat:
     def __init__(self, layout: Layout, rows: Tensor, lengths: Tensor, counts: Sequence[int]) -> None:
         self.layout, self.rows, self.lengths = layout, rows, lengths
         pieces = torch.arange(layout.total, device=rows.device).split(layout.lengths)
-        copies = [piece for piece, count in zip(pieces, counts or [1] * len(pieces), strict=True) for _ in range(count)]
+        copies = [
+            piece
+            for piece, count in zip(pieces, counts or [1] * len(pieces), strict=True)
+            for _ in range(count)
+        ]
         self._token = torch.cat(copies)
         self._row, self._column = rows.repeat_interleave(lengths), layout.positions[self._token]
 

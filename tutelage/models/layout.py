@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 BUCKETS = 4
-"""At most so many length buckets per forward, and as many for sequences that begin with copies; more save padding but cost calls."""
+"""At most so many length buckets per forward, and as many for sequences that begin with copies: more save padding, cost calls."""
 
 BUCKET_COST = 15_000.0
 """What the calls of one more bucket cost, in the units of `_work`: small batches are better off with one bucket."""
@@ -124,7 +124,9 @@ class Layout:
             lengths = torch.tensor([self.lengths[i] for i in group])[:, None]
             read = (slots < lengths) & (slots >= shared[group, None])
             unread = None if bool(read.all()) else ~read.flatten().to(self.device)
-            found.append(Bucket(len(group), width, self._first(group), index.flatten().to(self.device), unread))
+            found.append(
+                Bucket(len(group), width, self._first(group), index.flatten().to(self.device), unread)
+            )
         return tuple(found)
 
     @cached_property

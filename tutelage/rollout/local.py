@@ -97,9 +97,7 @@ class LocalGenerator:
                 f"exceeds the model's context of {self.context}: shorten them or lower max_new_tokens."
             )
         numbers = [range(sampling.samples)]
-        return self._responses(
-            [prompt], [ids], self._drawn([prompt], [ids], numbers, sampling), numbers
-        )
+        return self._responses([prompt], [ids], self._drawn([prompt], [ids], numbers, sampling), numbers)
 
     @property
     def context(self) -> int | None:

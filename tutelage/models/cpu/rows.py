@@ -169,7 +169,10 @@ class _Layer:
     def __init__(self, layer: Any, dtype: torch.dtype, parts: _Parts) -> None:
         matrices = products(weights_of(layer), *heads_of(layer), dtype)
         self._into, self._out, self._up, self._down = map(_product, matrices)
-        self._before, self._between = parts.norm(layer.input_layernorm), parts.norm(layer.post_attention_layernorm)
+        self._before, self._between = (
+            parts.norm(layer.input_layernorm),
+            parts.norm(layer.post_attention_layernorm),
+        )
         self._gate = parts.gate
 
     def __call__(self, x: Tensor, attend: _Attend, number: int) -> Tensor:
