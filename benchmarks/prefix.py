@@ -190,7 +190,7 @@ def main(args: Sequence[str]) -> int:
             for precision in settings.precisions
             for one in measure(settings, size, precision, Path(folder))
         ]
-    Console().print(table(results))
+    Console(width=100).print(table(results))
     if settings.out:
         write_json_atomic(Path(settings.out), {"results": [asdict(one) for one in results]})
     return 0

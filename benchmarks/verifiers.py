@@ -143,7 +143,7 @@ def main(args: Sequence[str]) -> int:
     rates = [verify(kind, settings.answers) for kind in KINDS]
     with tempfile.TemporaryDirectory(prefix="verifiers-") as folder:
         rates += [generate(size, settings.generated, Path(folder)) for size in settings.sizes]
-    Console().print(table(rates))
+    Console(width=100).print(table(rates))
     if settings.out:
         write_json_atomic(Path(settings.out), {"results": [asdict(rate) for rate in rates]})
     return 0
