@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.turns import Turns
-from benchmarks.work import PPO_EPOCHS, Work
+from benchmarks.work import KL_COEF, PPO_EPOCHS, Work
 from tutelage.commands import find, function, settings_class
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World, keep_freed_memory
@@ -56,7 +56,7 @@ def run(work: Work, turns: Waits) -> None:
     if work.case == "generation":
         _generate(work, world, turns)
         return
-    command = work.case.removesuffix("_ragged")
+    command = "reinforce" if work.case in KL_COEF else work.case.removesuffix("_ragged")
     folder = Path(work.folder) / f"run-{work.case}-{work.size}"
     settings = build(settings_class(find(command)), {**_settings(work), "out": str(folder)})
     function(find(command))(settings, world, PacedRun(folder, command, turns))
@@ -80,6 +80,17 @@ def _settings(work: Work) -> dict[str, Any]:
             "max_new_tokens": work.kind.response,
             "inner_epochs": PPO_EPOCHS,
             "max_approx_kl": 1e9,  # every epoch is done, as on the other side
+        }
+    if work.case in KL_COEF:
+        return given | {
+            "preset": work.case,
+            "prompts": str(work.data),
+            "model": str(work.policy),
+            "reward": "python:benchmarks.work:variety",
+            "samples": work.kind.samples,
+            "max_new_tokens": work.kind.response,
+            "kl_coef": KL_COEF[work.case],
+            "missing_eos_score": None,  # no response ends, and the other side does not mind
         }
     given |= {"data": str(work.data), "max_length": work.kind.length, "heldout_share": 0.0}
     if work.case.startswith("sft"):

@@ -23,12 +23,12 @@ from transformers import (
 )
 
 from benchmarks.turns import Turns
-from benchmarks.work import PPO_EPOCHS, Work
+from benchmarks.work import KL_COEF, PPO_EPOCHS, Work, variety
 
 AUTOCAST = {("sft", "M"), ("sft_ragged", "M"), ("reward", "M")}
 """Where autocast over float32 weights is the faster of the two."""
 
-FLOAT32 = {("generation", "S"), ("generation", "XS")}
+FLOAT32 = {(case, size) for case in ("generation", "rloo", "grpo") for size in ("XS", "S")}
 """Where float32 is: the products are too small to pay for bfloat16."""
 
 
@@ -163,6 +163,33 @@ def ppo(peer: Peer) -> None:
     peer.train(PPOTrainer, peer.policy(), config, rows, **models)
 
 
+def rloo(peer: Peer) -> None:
+    from trl import RLOOConfig, RLOOTrainer
+
+    config = RLOOConfig(**online(peer))
+    peer.train(RLOOTrainer, peer.policy(), config, list(peer.rows), reward_funcs=variety)
+
+
+def grpo(peer: Peer) -> None:
+    from trl import GRPOConfig, GRPOTrainer
+
+    config = GRPOConfig(**online(peer), loss_type="grpo")
+    peer.train(GRPOTrainer, peer.policy(), config, list(peer.rows), reward_funcs=variety)
+
+
+def online(peer: Peer) -> dict[str, Any]:
+    """Settings of a step that samples, scores and learns once."""
+    kind = peer.work.kind
+    return peer.options(
+        max_steps=peer.work.steps,
+        per_device_train_batch_size=kind.rows * kind.samples,
+        num_generations=kind.samples,
+        max_completion_length=kind.response,
+        temperature=1.0,
+        beta=KL_COEF[peer.work.case],
+    )
+
+
 STEPS = {
     "generation": generation,
     "sft": sft,
@@ -170,6 +197,8 @@ STEPS = {
     "reward": reward,
     "dpo": dpo,
     "ppo": ppo,
+    "rloo": rloo,
+    "grpo": grpo,
 }
 
 

@@ -36,15 +36,15 @@ class BenchSettings(Settings):
     @field_validator("cases")
     @classmethod
     def _known_cases(cls, value: list[str]) -> list[str]:
-        return _known("case", value, CASES)
+        return known("case", value, CASES)
 
     @field_validator("sizes")
     @classmethod
     def _known_sizes(cls, value: list[str]) -> list[str]:
-        return _known("size", value, SHAPES)
+        return known("size", value, SHAPES)
 
 
-def _known(what: str, given: list[str], known: Iterable[str]) -> list[str]:
+def known(what: str, given: list[str], known: Iterable[str]) -> list[str]:
     names = list(known)
     for name in given:
         if name not in names:

@@ -16,6 +16,9 @@ WARMUP = 2
 """Steps before the timed ones.  Ragged rows warm up for a whole epoch, so that another whole one is timed."""
 
 PPO_EPOCHS = 4
+KL_COEF = {"rloo": 0.05, "grpo": 0.04}
+"""Both sides hold the policy to a reference: TRL's default for RLOO, the paper's number for GRPO."""
+
 SPECIAL = ("<pad>", "<eos>", "<unk>")
 
 
@@ -44,7 +47,8 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """`rows` rows, pairs or prompts per step; `prompt` and `response` tokens each, the end of a trained response included."""
+    """`rows` rows, pairs or prompts per step, `samples` responses to each prompt; `prompt` and `response` tokens each, the end of
+    a trained response included."""
 
     name: str
     what: str
@@ -52,6 +56,7 @@ class Case:
     prompt: int
     response: int
     ragged: bool = False
+    samples: int = 1
 
     @property
     def length(self) -> int:
@@ -67,6 +72,8 @@ CASES = {
         Case("reward", "8 pairs of 256 + 256 tokens", 8, 128, 128),
         Case("dpo", "8 pairs of 256 + 256 tokens, 128 of each trained", 8, 128, 128),
         Case("ppo", f"64 prompts, 32 + 64 tokens, 4 models, {PPO_EPOCHS} epochs", 64, 32, 64),
+        Case("rloo", "16 prompts x 4, 32 + 64 tokens, policy and reference", 16, 32, 64, samples=4),
+        Case("grpo", "16 prompts x 4, 32 + 64 tokens, policy and reference", 16, 32, 64, samples=4),
     )
 }
 
@@ -118,7 +125,7 @@ class Work:
 
     def lengths(self) -> list[int]:
         """Tokens of every row, for all timed steps (both sequences of a pair have the same)."""
-        count = self.kind.rows * self.rounds
+        count = self.kind.rows * self.kind.samples * self.rounds
         return ragged_lengths(count, self.kind.length) if self.kind.ragged else [self.kind.length] * count
 
     def tokens_per_step(self) -> float:
@@ -127,6 +134,11 @@ class Work:
             return self.kind.rows * self.kind.response
         sequences = 2 if self.case in ("reward", "dpo") else 1
         return sequences * sum(self.lengths()) / self.rounds
+
+
+def variety(completions: Sequence[str], **_: object) -> list[float]:
+    """A reward that costs nothing, for both sides: the share of a response's words that are different."""
+    return [len(set(words)) / max(1, len(words)) for words in map(str.split, completions)]
 
 
 def ragged_lengths(count: int, most: int, seed: int = 1) -> list[int]:
@@ -151,8 +163,8 @@ def _rows(work: Work) -> Iterator[dict[str, str]]:
 
     # An epoch is the timed steps where a whole one is timed; elsewhere no row comes twice.
     repeats = 1 if kind.ragged else math.ceil(work.steps / work.rounds)
-    for length in work.lengths() * repeats:
-        if work.case in ("generation", "ppo"):
+    for length in work.lengths()[:: kind.samples] * repeats:
+        if work.case in ("generation", "ppo", "rloo", "grpo"):
             yield {"prompt": words(kind.prompt)}
         elif work.case in ("reward", "dpo"):
             response = length - kind.prompt - 1
@@ -173,7 +185,8 @@ def flops_per_step(work: Work) -> float:
 
     A backward pass costs two forward passes.  Causal attention is counted once, logits only where a token is predicted
     or sampled, and nothing twice: DPO's reference is computed before the first step, a pair's prompt is read once for
-    both responses, and what PPO's sampling has computed (its log-probabilities) is not counted again.
+    both responses, and so is one that several responses answer; what sampling has computed (its log-probabilities) is not counted
+    again, so PPO, RLOO and GRPO begin an update with what a forward pass over their responses must keep for the way back.
     """
     kind, shape = work.kind, work.shape
     if work.case == "generation":
@@ -185,8 +198,12 @@ def flops_per_step(work: Work) -> float:
     if work.case == "ppo":
         policy, scalar = forward(shape, sequences, kind.rows * kind.response), forward(shape, sequences, 0)
         return _generate(shape, kind) + policy + 2 * scalar + PPO_EPOCHS * 3 * (policy + scalar)
-    predicted = 2 * kind.rows * kind.response if work.case == "dpo" else 0
     prompts = forward(shape, [kind.prompt] * kind.rows, 0)
+    if work.case in KL_COEF:
+        again = (kind.samples - 1) * prompts
+        both = forward(shape, sequences * kind.samples, kind.rows * kind.samples * kind.response) - again
+        return _generate(shape, kind) + 4 * both
+    predicted = 2 * kind.rows * kind.response if work.case == "dpo" else 0
     return 3 * (forward(shape, sequences * 2, predicted) - prompts)
 
 
@@ -197,5 +214,8 @@ def forward(shape: Shape, lengths: Sequence[int], predicted: int) -> float:
 
 
 def _generate(shape: Shape, kind: Case) -> float:
-    """Every token but the last goes through the model once; every sampled one had its logits computed."""
-    return forward(shape, [kind.length - 1] * kind.rows, kind.rows * kind.response)
+    """Every token but the last goes through the model once, a prompt once for all its responses; every sampled one had its
+    logits computed."""
+    count = kind.rows * kind.samples
+    again = (kind.samples - 1) * forward(shape, [kind.prompt] * kind.rows, 0)
+    return forward(shape, [kind.length - 1] * count, count * kind.response) - again

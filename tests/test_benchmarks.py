@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks import data
+from benchmarks import data, prefix, verifiers
 from benchmarks.measure import _sum_up
 from benchmarks.models import write_models
 from benchmarks.ours import run
@@ -146,6 +146,36 @@ def test_operations_of_the_cases(tmp_path: Path) -> None:
     assert flops_per_step(work("generation", tmp_path)) == generated
     policy, scalar = tokens(64, 96) + 64 * 64 * head, tokens(64, 96)
     assert flops_per_step(work("ppo", tmp_path)) == generated + policy + 2 * scalar + 12 * (policy + scalar)
+    prompts = tokens(48, 32)  # a prompt is read once for its four responses
+    assert flops_per_step(work("rloo", tmp_path)) == generated - prompts + 4 * (policy - prompts)
+
+
+def test_arithmetic_of_a_prompt_that_is_computed_once() -> None:
+    """Of 128 x 320 tokens, 112 x 256 need not be computed: 70 % of what is in proportion to tokens, less of attention."""
+    settings = prefix.PrefixSettings()
+    for size in ("S", "M"):
+        share = prefix.expected("critic", SHAPES[size], settings)
+        attention = 256 * 257 / (320 * 321) * 7 / 8
+        assert min(0.7, attention) < share < max(0.7, attention)
+
+
+@pytest.mark.slow
+def test_a_shared_prompt_is_timed_both_ways(tmp_path: Path) -> None:
+    settings = prefix.PrefixSettings(rounds=1, prompts=2, samples=2, prompt=8, response=4)
+    parts = prefix.measure(settings, "XS", "fp32", tmp_path)
+    assert [one.part.split(",")[0] for one in parts] == [
+        "log-probabilities",
+        "generation",
+        "policy",
+        "critic",
+    ]
+    assert all(one.shared_s > 0 and one.anew_s > 0 for one in parts)
+
+
+@pytest.mark.parametrize("kind", ["verify:numeric", "verify:maths", "verify:code"])
+def test_half_of_the_answers_that_are_timed_are_right(kind: str) -> None:
+    rate = verifiers.verify(kind, 8)
+    assert rate.right == 0.5 and rate.per_s > 0
 
 
 @pytest.mark.slow
@@ -228,5 +258,5 @@ def test_trl_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_settings_name_what_is_known() -> None:
     assert load(BenchSettings, ["cases=sft,dpo", "sizes=S"]).cases == ["sft", "dpo"]
-    with pytest.raises(ValueError, match=r"no case 'grpo': choose from generation"):
-        load(BenchSettings, ["cases=grpo"])
+    with pytest.raises(ValueError, match=r"no case 'kto': choose from generation"):
+        load(BenchSettings, ["cases=kto"])

@@ -31,6 +31,57 @@ def test_a_unit_beyond_the_limit_stands_alone() -> None:
     assert batch_of([5000, 10, 10]).groups(4096) == [[1, 2], [0]]
 
 
+def step(prompt: int, samples: int, order: list[int] | None = None) -> TokenBatch:
+    """Six prompts of so many tokens, each with so many responses of 4 to 40 tokens; units in this order."""
+    lengths = rng(1, "responses").integers(4, 41, (6, samples))
+    rows = [row for row in range(6) for _ in range(samples)]
+    found = [
+        Tokens(
+            np.r_[np.full(prompt, 1 + row), 10 + np.arange(n) + 100 * k].astype(np.int32),
+            np.ones(prompt + n, bool),
+        )
+        for row in range(6)
+        for k, n in enumerate(lengths[row])
+    ]
+    batch = TokenBatch.collate(found, rows)
+    return batch if order is None else batch.take(order)
+
+
+def computed(batch: TokenBatch) -> int:
+    return sum(batch.lengths) - sum(batch.shared_prefixes or ())
+
+
+@pytest.mark.parametrize("limit", [10**6, 2000, 700])
+def test_responses_to_a_prompt_stay_together_and_their_prompt_counts_once(limit: int) -> None:
+    """Also where the units were shuffled: what is computed is each prompt once, and at most the limit at a time."""
+    order = rng(0, "shuffled").permutation(48).tolist()
+    for batch in (step(64, 8), step(64, 8, order)):
+        parts = list(batch.split(limit))
+        assert sorted(t for part in parts for t in fields_of_ids(part)) == sorted(fields_of_ids(batch))
+        once = sum(batch.lengths) - 6 * 7 * 64
+        again = sum(computed(part) for part in parts) - once
+        assert again <= 64 * (len(parts) - 1) and max(map(computed, parts)) <= limit
+        assert len(parts) <= -(-once // limit) + 1
+    whole = step(64, 8)
+    assert whole.groups(10**6) == [list(range(48))]
+
+
+def test_attention_of_copies_bounds_a_micro_batch_too() -> None:
+    """200 responses of a few tokens: 600 tokens to compute, but attention has 20 times as many."""
+    batch = step(300, 40)
+    assert max(sum(part.lengths) for part in batch.split(3000)) <= 4 * 3000
+
+
+def test_where_little_is_shared_length_alone_decides() -> None:
+    batch = step(1, 8)
+    alone = replace(batch, rows=tuple(range(48)))
+    assert batch.groups(300) == alone.groups(300) and len(batch.groups(300)) > 3
+
+
+def fields_of_ids(batch: TokenBatch) -> list[list[int]]:
+    return [part.tolist() for part in batch.ids.split(batch.lengths)]
+
+
 def fields_of(batch: TokenBatch) -> list[tuple[object, ...]]:
     """Everything that belongs to each unit, found the slow way."""
     sizes = batch.unit_sizes or (1,) * len(batch.lengths)

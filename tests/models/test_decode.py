@@ -20,21 +20,36 @@ from tutelage.models.lora import add_lora
 def test_logits_of_every_step_equal_a_fresh_forward(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ragged prompts, several samples of each, rows dropped and reordered on the way, a cache that grows."""
+    """Ragged prompts, several samples of each, rows dropped, reordered and given to other prompts on the way, a cache that
+    grows."""
     monkeypatch.setattr(cache, "BLOCK", block)
     model = build(name)
     ours = policy_module(twin(model), name)
     rows = [part.tolist() for part in sequences()]
     decoding = Decoding(ours, rows, 8)
-    decoding.repeat(2)
+    decoding.repeat([2] * len(rows))
     rows = [list(row) for row in rows for _ in range(2)]
-    kept = {1: [8, 1, 0, 6], 3: [1, 3], 5: [1]}  # the longest prompt goes at step 1: columns are dropped too
+    kept = {
+        1: [8, 1, 0, 6],
+        3: [1, 3, 0],
+        7: [1, 2],
+    }  # the longest prompt goes at step 1: columns are dropped too
+    prompts = [row[:] for row in rows[2::2]]
+    replaced = {2: ([2], [0], [1]), 5: ([2, 0], [1], [2])} if decoding.admits else {}
     generator = torch.Generator().manual_seed(3)
     for step in range(8):
         tokens = torch.randint(2, 100, (decoding.rows,), generator=generator)
         decoding.step(tokens)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.append(token)
+        if step in replaced:
+            here, chosen, counts = replaced[step]
+            decoding.leave(torch.tensor(here))
+            decoding.replace(torch.tensor(here), [prompts[i] for i in chosen], counts)
+            for place, i in zip(
+                here, [i for i, n in zip(chosen, counts, strict=True) for _ in range(n)], strict=True
+            ):
+                rows[place] = prompts[i][:]
         if step in kept:
             decoding.select(torch.tensor(kept[step]))
             rows = [rows[i] for i in kept[step]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ import transformers as hf
 from torch import Tensor
 
 from tests.models.zoo import CONFIGS, batch_of, build, logits_alone, sequences, twin
+from tutelage.data.batch import TokenBatch
+from tutelage.models import layout
 from tutelage.models.loading import policy_module, scalar_module
 from tutelage.models.policy import Hosted, PolicyModule
 from tutelage.ops.logprobs import token_logprobs
@@ -131,6 +134,42 @@ def test_shared_beginnings_computed_once_change_nothing(name: str, read: str) ->
         (m(b).logprobs * torch.arange(1.0, len(b.ids) + 1).cos()).sum().backward()
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(mine.grad, theirs.grad, atol=exact)
+
+
+@pytest.mark.parametrize("widths", [2, 32])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mistral", "gemma2"])
+def test_no_gradient_depends_on_what_responses_to_a_prompt_share(
+    name: str, widths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three prompts, four responses of several lengths to each, in any order, cut in several ways: as if each were alone.  Two
+    of them are equal, and one is the beginning of another.  With narrow buckets the copies' queries are left out.
+
+    In float64, but the RMS norms of transformers compute in float32 whatever they are given.
+    """
+    monkeypatch.setattr(layout, "WIDTHS", widths)
+    monkeypatch.setattr(layout, "BUCKET_COST", 0.0 if widths == 2 else layout.BUCKET_COST)
+    prompts, answers = sequences((9, 12, 5), seed=5), sequences((4, 4, 2, 7), seed=6)
+    answers[1] = answers[0]
+    order = [5, 0, 10, 7, 3, 8, 1, 11, 2, 6, 4, 9]
+    parts = [torch.cat([prompts[i % 3], answers[i // 3]]) for i in order]
+    mask = [torch.arange(len(part)) >= len(prompts[i % 3]) for part, i in zip(parts, order, strict=True)]
+    batch = replace(batch_of(parts, mask), rows=tuple(7 + i % 3 for i in order))
+    batch = batch.with_fields(weight=torch.arange(1.0, len(batch.ids) + 1).cos())
+    model = policy_module(build(name).double(), name)
+
+    def gradients(pieces: Iterable[TokenBatch]) -> list[Tensor]:
+        model.zero_grad()
+        for piece in pieces:
+            (model(piece).logprobs * piece.per_token["weight"]).sum().backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    wanted = gradients(batch.take([unit]) for unit in range(12))
+    for most in (1000, 60, 30, 1):
+        pieces = list(batch.split(most))
+        assert sum(len(piece) for piece in pieces) == 12
+        assert most == 1 or any(piece.shared_prefixes for piece in pieces)
+        for mine, theirs in zip(gradients(pieces), wanted, strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-4)
 
 
 def test_the_feed_forward_part_sees_only_what_is_read() -> None:

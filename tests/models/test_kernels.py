@@ -20,6 +20,7 @@ from tutelage import demo
 from tutelage.launch import launch
 from tutelage.models import decode
 from tutelage.models.cpu import compiler, kernels, llama
+from tutelage.models.cpu import rows as llama_rows
 from tutelage.models.cpu.compiler import kernels_here, use
 from tutelage.models.cpu.layer import Call, Layer, call_of, rotation, weights_of
 from tutelage.models.decode import Decoding
@@ -173,7 +174,7 @@ def test_decoding_is_that_of_the_modules_past_every_block(processor: str) -> Non
     theirs._rows = decode._FlatRows(model.host)
     theirs.logits = theirs._rows.prefill(prompts, 51)
     for both in (mine, theirs):
-        both.repeat(2)
+        both.repeat([2] * len(prompts))
     for step in range(50):
         assert (mine.logits - theirs.logits).abs().max() < 2e-5
         tokens = torch.arange(mine.rows) % 90 + 3
@@ -184,6 +185,38 @@ def test_decoding_is_that_of_the_modules_past_every_block(processor: str) -> Non
             tokens = tokens[keep]
         mine.step(tokens)
         theirs.step(tokens)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (2, 1, 48), (3, 3, 6)])
+def test_a_step_in_bfloat16_is_as_exact_as_that_of_the_operators(
+    processor: str, heads: int, shared: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the same weights in float64, rows of several lengths, past whole vectors of keys; head sizes of half, one and a
+    half and no whole number of vectors."""
+    torch.manual_seed(0)
+    config = hf.LlamaConfig(
+        vocab_size=90, hidden_size=48, num_hidden_layers=2, num_attention_heads=heads, num_key_value_heads=shared,
+        head_dim=size, intermediate_size=52, initializer_range=0.2, pad_token_id=0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    exact = hf.LlamaForCausalLM(config).eval().bfloat16().double()
+    model = policy_module(hf.LlamaForCausalLM(config).eval(), "llama")
+    for parameter, value in zip(model.parameters(), exact.parameters(), strict=True):
+        parameter.data = value.data.bfloat16()
+    rows = [[3 + (7 * row + k) % 80 for k in range(1 + 5 * row)] for row in range(8)]
+    mine = Decoding(model, rows, 20)
+    assert type(mine._rows._next._parts) is llama_rows._CompiledParts  # type: ignore[attr-defined]
+    monkeypatch.setattr(llama_rows, "_parts", llama_rows._TorchParts)
+    theirs = Decoding(model, rows, 20)
+    errors: list[tuple[float, float]] = []
+    for step in range(20):
+        tokens = torch.arange(8) + 3 + step
+        rows = [[*row, token] for row, token in zip(rows, tokens.tolist(), strict=True)]
+        wanted = torch.stack([exact(input_ids=torch.tensor([row])).logits[0, -1] for row in rows])
+        found = [(both.step(tokens).double() - wanted).abs().mean().item() for both in (mine, theirs)]
+        errors.append((found[0], found[1]))
+    ours, operators = (sum(each) for each in zip(*errors, strict=True))
+    assert ours < 1.1 * operators
 
 
 def test_bfloat16_and_autocast_do_without() -> None:

@@ -13,6 +13,7 @@ from tests.rollout.conftest import CONTEXT, build, exact_logprobs, prepared
 from tutelage.data.order import rows_for_step
 from tutelage.models.decode import Decoding
 from tutelage.records import Prompt, Response
+from tutelage.rollout import decode as decoding_loop
 from tutelage.rollout import local
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
@@ -188,20 +189,71 @@ def test_no_prompts_no_responses(generator):
     assert generator.generate([], SAMPLING) == []
 
 
-def test_memory_bounds_the_rows_of_a_batch(tokenizer, prompts, monkeypatch):
+@pytest.fixture
+def watched(monkeypatch):
+    """The decodings that are made, each with the rows and the bytes of its cache at every step, and the rows it replaced."""
+    made = []
+
+    class Watched(Decoding):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.taken, self.replaced = [], 0
+            made.append(self)
+
+        def step(self, tokens):
+            logits = super().step(tokens)
+            stored = [t for pair in self._rows.cache.stored.values() for t in pair]
+            self.taken.append((self.rows, sum(t.nbytes for t in stored)))
+            return logits
+
+        def replace(self, rows, prompts, counts):
+            self.replaced += len(rows)
+            super().replace(rows, prompts, counts)
+
+    monkeypatch.setattr(decoding_loop, "Decoding", Watched)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen"])
+def test_finished_rows_are_given_to_waiting_prompts(kind, tokenizer, prompts, watched, monkeypatch):
+    """The same draws give the same tokens as where batches are finished one by one, in every order of the prompts."""
+    model = _often_ending(prepared(kind), tokenizer, bias=2.5)
+    plain = _often_ending(build(kind), tokenizer, bias=2.5)
+    many = [*prompts, *(Prompt(text) for text in ("0123", "by the sea hello", "x", "a a a a a a", "is it"))]
+    generator = LocalGenerator(model, tokenizer)
+    monkeypatch.setattr(local, "MAX_ROWS", 8)
+    found = generator.generate(many, SAMPLING)
+    assert len(watched) == 1 and watched[0].replaced > 3 * len(many) - 8 - 3
+    assert max(rows for rows, _ in watched[0].taken) <= 8
+    backwards = generator.generate(many[::-1], SAMPLING)
+    monkeypatch.setattr(Decoding, "admits", False)
+    apart = generator.generate(many, SAMPLING)
+    assert len(watched) > 4 and watched[-1].replaced == 0
+    assert [_essence(r) for r in found] == [_essence(r) for r in apart]
+    assert sorted(map(_essence, backwards), key=str) == sorted(map(_essence, apart), key=str)
+    for response in found:
+        expected = exact_logprobs(plain, response.prompt_ids, response.ids, SAMPLING.temperature)
+        torch.testing.assert_close(torch.tensor(response.logprobs).double(), expected, atol=1e-4, rtol=0)
+
+
+def test_memory_bounds_the_rows_and_the_cache(tokenizer, prompts, watched):
     model = prepared("llama")
-    most = []
-    repeat = Decoding.repeat
-    monkeypatch.setattr(
-        Decoding, "repeat", lambda self, times: (repeat(self, times), most.append(self.rows))[0]
-    )
     expected = LocalGenerator(model, tokenizer).generate(prompts, SAMPLING)
-    assert most == [18]
-    most.clear()
+    assert max(watched[0].taken)[0] == 18
     generator = LocalGenerator(model, tokenizer)
     generator._memory = 120_000
     assert [_essence(r) for r in generator.generate(prompts, SAMPLING)] == [_essence(r) for r in expected]
-    assert 1 <= max(most) < 18 and sum(most) == 18
+    rows, taken = (max(each) for each in zip(*watched[1].taken, strict=True))
+    assert 1 <= rows < 18 and taken <= 120_000 and watched[1].replaced > 0
+
+
+def test_more_samples_than_rows_go_in_parts(generator, prompts, watched, monkeypatch):
+    expected = generator.generate(prompts, SAMPLING)
+    for most in (1, 2, 5):
+        watched.clear()
+        monkeypatch.setattr(local, "MAX_ROWS", most)
+        assert [_essence(r) for r in generator.generate(prompts, SAMPLING)] == [_essence(r) for r in expected]
+        assert max(rows for decoding in watched for rows, _ in decoding.taken) <= most
 
 
 def test_prompts_are_computed_once_whatever_the_samples(tokenizer, prompts):

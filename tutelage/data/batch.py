@@ -26,6 +26,10 @@ SHARED_SHARE = 0.1
 """Share of a batch's tokens that neighbours must have in common before it is worth computing those once."""
 
 
+COPIES = 4
+"""A micro-batch may have so many times its tokens where those that are shared count once: attention still copies them."""
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One tokenised sequence: `ids` int32 [T]; `loss_mask` bool [T], True = trained on (entry t is about token t)."""
@@ -135,32 +139,53 @@ class TokenBatch:
     def groups(self, max_tokens: int, padded: bool = False) -> list[list[int]]:
         """The units of each micro-batch: at most `max_tokens` tokens (always at least one unit), sorted by length.
 
-        Sorting puts sequences of like length together, which is what attention per length bucket likes.  All hold about
-        as much: a small rest would cost as many calls as a full one.  `padded`: tokens are counted as they are laid out
-        by a model that pads every sequence to the longest of its micro-batch.
+        Sorting puts sequences of like length together, which is what attention per length bucket likes.  Units of one row of
+        the data stay together before that, where what they share at their start is worth computing once: then it counts once,
+        too.  All groups hold about as much: a small rest would cost as many calls as a full one.  `padded`: tokens are
+        counted as they are laid out by a model that pads every sequence to the longest of its micro-batch.
         """
         longest, sizes, counts = self._measures()
         order = sorted(range(len(self)), key=lambda unit: (sizes[unit], unit))
         if padded:
             return _groups_padded(order, longest, counts, max_tokens)
-        total = sum(sizes)
-        if total <= max_tokens:
-            return [list(range(len(self)))]
+        rows, shared = self._by_row()
+        total = sum(sizes) - sum(shared)
+        if total <= max_tokens and sum(sizes) <= COPIES * max_tokens:
+            return [[unit for units in rows for unit in units]]
+        rows.sort(key=lambda units: (max(sizes[unit] for unit in units), units))
         groups: list[list[int]] = [[]]
-        held, fair = 0, total / -(-total // max_tokens)
-        for unit in order:
-            if groups[-1] and (held >= fair or held + sizes[unit] > max_tokens):
+        held, whole, fair = 0, 0, total / -(-total // max_tokens)
+        for unit in (unit for units in rows for unit in units):
+            more = sizes[unit] - shared[unit]
+            full = held + more > max_tokens or whole + sizes[unit] > COPIES * max_tokens
+            if groups[-1] and (full or (held >= fair and not shared[unit])):
                 groups.append([])
-                held = 0
+                held, whole, more = 0, 0, sizes[unit]
             groups[-1].append(unit)
-            held += sizes[unit]
+            held, whole = held + more, whole + sizes[unit]
         return groups
+
+    def _by_row(self) -> tuple[list[list[int]], list[int]]:
+        """The units, those of one row of the data together, and how many tokens each shares with the one before it among these;
+        each by itself where little is shared."""
+        rows: dict[int, list[int]] = {}
+        firsts = self._first_sequence.tolist()
+        for unit, sequence in enumerate(firsts[:-1]):
+            rows.setdefault(self.rows[sequence], []).append(unit)
+        shared = [0] * len(self)
+        if len(rows) < len(self):
+            ids = np.split(self.ids.cpu().numpy(), self._first_token[1:-1])
+            for one, other in (pair for units in rows.values() for pair in pairwise(units)):
+                shared[other] = _common(ids[firsts[one + 1] - 1], ids[firsts[other]])
+        if sum(shared) < SHARED_SHARE * sum(self.lengths):
+            return [[unit] for unit in range(len(self))], [0] * len(self)
+        return list(rows.values()), shared
 
     def split(self, max_tokens: int, padded: bool = False) -> Iterator[Self]:
         """Micro-batches (see `groups`).  How a batch is split changes no gradient: losses are sums, and `fit` divides
         by the counts of the whole update."""
         groups = self.groups(max_tokens, padded)
-        return iter([self]) if len(groups) == 1 else (self.take(group) for group in groups)
+        return iter([self]) if groups == [list(range(len(self)))] else (self.take(group) for group in groups)
 
     def token_index(self, units: Sequence[int]) -> Tensor:
         """int64 positions in the flat layout of all tokens of the given units, in order."""

@@ -52,7 +52,7 @@ def attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     tutelage_layout: Layout | None = None,
-    tutelage_newest: int | None = None,
+    tutelage_newest: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The function transformers calls: query [B, H, Q, d], key and value [B, Hkv, K, d] -> ([B, Q, H, d], None)."""
@@ -67,8 +67,9 @@ def attention(
         if tutelage_layout.watch is not None:
             tutelage_layout.watch.append(sliding_window)
         return flat_attention(query, key, value, tutelage_layout, scaling, sliding_window, softcap), None
-    newest = key.shape[2] - 1 if tutelage_newest is None else tutelage_newest
-    return masked_attention(query, key, value, attention_mask, newest, scaling, sliding_window, softcap), None
+    return masked_attention(
+        query, key, value, attention_mask, tutelage_newest, scaling, sliding_window, softcap
+    ), None
 
 
 def flat_attention(
@@ -129,7 +130,7 @@ def attend(
             *(_slots(t, layout, bucket, shared) for t in (key, value)),
         )
         out = v.new_empty(*q.shape[:2], v.shape[-1])
-        for rows, start, stop, first in _blocks(q, scores.window):
+        for rows, start, stop, first in _blocks(q, scores.window, bucket.first):
             p, _ = scores.softmax(q[rows, start:stop], k[rows, first:stop], start - first)
             out[rows, start:stop] = torch.bmm(p, v[rows, first:stop])
             if keep:
@@ -153,7 +154,7 @@ def attend_backward(
         )
         g = _slots(grad.transpose(0, 1), layout, bucket, zero=True)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for rows, start, stop, first in _blocks(q, scores.window):
+        for rows, start, stop, first in _blocks(q, scores.window, bucket.first):
             here, seen = (rows, slice(start, stop)), (rows, slice(first, stop))
             p, slope = (next(kept), None) if weights else scores.softmax(q[here], k[seen], start - first)
             dv[seen].baddbmm_(p.transpose(1, 2), g[here])
@@ -196,10 +197,11 @@ def _add_copies(flat: Tensor, slots: Sequence[Tensor], layout: Layout) -> None:
         flat.index_copy_(1, places, total)
 
 
-def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, int]]:
-    """(rows, first query, last query + 1, first key) of pieces of [n, width, d] whose scores take BLOCK_BYTES or less."""
+def _blocks(query: Tensor, window: int | None, begin: int) -> list[tuple[slice, int, int, int]]:
+    """(rows, first query, last query + 1, first key) of pieces of [n, width, d] whose scores take BLOCK_BYTES or less;
+    queries before `begin` are left out."""
     count, width, _ = query.shape
-    step = min(width, BLOCK_QUERIES)
+    step = max(1, min(width - begin, BLOCK_QUERIES))
     room = BLOCK_BYTES if device_type(query.device) == "cpu" else BLOCK_BYTES_GPU
     rows = max(1, room // (step * width * query.element_size()))
     return [
@@ -210,7 +212,7 @@ def _blocks(query: Tensor, window: int | None) -> list[tuple[slice, int, int, in
             max(0, start - window + 1) if window else 0,
         )
         for low in range(0, count, rows)
-        for start in range(0, width, step)
+        for start in range(begin, width, step)
     ]
 
 
@@ -308,7 +310,7 @@ def masked_attention(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    newest: int,
+    newest: Tensor | None,
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
@@ -316,15 +318,19 @@ def masked_attention(
     """Attention under a mask: query [B, H, Q, d], key and value [B, Hkv, K, d] -> [B, Q, H, d].
 
     mask: [B or 1, 1, Q, K], bool (True = may be seen) or additive; None: causal, the last query seeing every key.
-    A single query, which stands at key `newest`, also respects `window` (decoding: the mask only hides unused columns);
-    for several queries transformers has put the window into the mask. A row that may see nothing under a boolean mask
-    (padding) sees everything, not NaN.
+    A single query, which stands at key `newest` int64 [B] (None: the last), also respects `window` (decoding: the mask only
+    hides unused columns); for several queries transformers has put the window into the mask. A row that may see nothing
+    under a boolean mask (padding) sees everything, not NaN.
     """
     rows, heads, queries, _ = query.shape
-    if window is not None and queries == 1 and newest >= window:
-        seen = slice(newest + 1 - window, newest + 1)
-        key, value = key[:, :, seen], value[:, :, seen]
-        mask = None if mask is None else mask[..., seen]
+    if window is not None and queries == 1 and key.shape[2] > window:
+        last = torch.tensor([key.shape[2] - 1], device=query.device) if newest is None else newest
+        gone = torch.arange(key.shape[2], device=query.device) <= (last - window)[:, None]
+        hidden = query.new_zeros(gone.shape).masked_fill_(gone, -torch.inf)[:, None, None]
+        if mask is None:
+            mask = hidden
+        else:
+            mask = mask & ~gone[:, None, None] if mask.dtype == torch.bool else mask + hidden
     if mask is None and queries > 1:
         mask = additive_mask(
             queries, key.shape[2], key.shape[2] - queries, window, query.dtype, query.device

@@ -23,14 +23,15 @@ class Decoding:
 
     Made from prompts (token ids, each at least one) and the most tokens that will be appended to each. `logits`
     [rows, V] predict every row's next token; `step(tokens)` appends one token to every row and renews them; `select`
-    drops or reorders rows, `repeat` copies each of them. Use under `torch.inference_mode()` with a prepared model
-    (see `loading`). Logits are what the model's own forward returns, in its dtype. Raises ValueError when a row
-    could become too long for `Hosted.refuse_longer`.
+    drops or reorders rows, `repeat` copies each of them; where it `admits`, `replace` gives rows to other prompts, and `leave`
+    says that rows are only there to be replaced. Use under `torch.inference_mode()` with a prepared model (see `loading`).
+    Logits are what the model's own forward returns, in its dtype. Raises ValueError when a row could become too long for
+    `Hosted.refuse_longer`, or longer than the longest of the first prompts.
     """
 
     def __init__(self, model: PolicyModule, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
         model.refuse_longer(max(map(len, prompts)) + new_tokens)
-        self._rows: _Rows = _kind(model)(model.host)
+        self._rows: _OwnRows | _PaddedRows = _kind(model)(model.host)
         self.logits = self._rows.prefill(prompts, new_tokens)
 
     @property
@@ -43,15 +44,35 @@ class Decoding:
         return self.logits
 
     def select(self, rows: Tensor) -> None:
-        """Keep these rows (LongTensor), in this order."""
+        """Keep these rows (LongTensor), in this order; one that stands there twice becomes two."""
         self._rows.select(rows)
         self.logits = self.logits[rows]
 
-    def repeat(self, times: int) -> None:
-        """Each row `times` times, copies next to each other."""
-        if times > 1:
-            self._rows.repeat(times)
-            self.logits = self.logits.repeat_interleave(times, dim=0)
+    def repeat(self, counts: Sequence[int]) -> None:
+        """Each row as often as `counts` says, copies next to each other."""
+        if any(count != 1 for count in counts):
+            times = torch.tensor(counts, device=self.logits.device)
+            self.select(torch.arange(len(counts), device=times.device).repeat_interleave(times))
+
+    @property
+    def admits(self) -> bool:
+        """Whether rows can be given to other prompts while the others go on: where transformers keeps the cache, they cannot."""
+        return not isinstance(self._rows, _PaddedRows)
+
+    def leave(self, rows: Tensor) -> None:
+        """These rows (LongTensor) are finished: they take part in every step until they are replaced or dropped, and what
+        comes out for them means nothing."""
+        if not isinstance(self._rows, _PaddedRows):
+            self._rows.cache.leave(rows)
+
+    def replace(self, rows: Tensor, prompts: Sequence[Sequence[int]], counts: Sequence[int]) -> None:
+        """`rows` (LongTensor) begin anew with these prompts, `counts` of them for each, next to each other.
+
+        What they held is forgotten.  A prompt is computed once.
+        """
+        assert not isinstance(self._rows, _PaddedRows), "asked only where it `admits`"
+        logits = self._rows.replace(rows, prompts, counts)
+        self.logits[rows] = logits.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
 
 
 def cache_bytes(config: Any, rows: int, columns: int, itemsize: int) -> int:
@@ -72,10 +93,17 @@ class _Rows(Protocol):
     def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor: ...
     def step(self, tokens: Tensor) -> Tensor: ...
     def select(self, rows: Tensor) -> None: ...
-    def repeat(self, times: int) -> None: ...
 
 
-def _kind(model: PolicyModule) -> Callable[[Any], _Rows]:
+class _OwnRows(_Rows, Protocol):
+    """The same where the cache is ours, so that rows can be replaced."""
+
+    cache: StaticKV
+
+    def replace(self, rows: Tensor, prompts: Sequence[Sequence[int]], counts: Sequence[int]) -> Tensor: ...
+
+
+def _kind(model: PolicyModule) -> Callable[[Any], _OwnRows | _PaddedRows]:
     host = model.host
     if type(host) is LlamaForCausalLM and llama.unhooked(host) and llama.plain_llama(host.model):
         return LlamaRows
@@ -89,33 +117,37 @@ class _FlatRows:
         self.model = model
 
     def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
+        self.cache = StaticKV(max(map(len, prompts)) + new_tokens)
+        return self.replace(None, prompts)
+
+    def replace(
+        self, rows: Tensor | None, prompts: Sequence[Sequence[int]], counts: Sequence[int] = ()
+    ) -> Tensor:
         layout = Layout([len(p) for p in prompts], self.model.device)
         ids = torch.tensor([token for prompt in prompts for token in prompt], device=self.model.device)
-        self.cache = StaticKV(max(layout.lengths) + new_tokens)
-        self.cache.prefill(layout)
+        self.cache.prefill(layout, rows, counts)
         out = self.model(
             **flat_inputs(ids, layout), past_key_values=self.cache, use_cache=True, logits_to_keep=layout.last
         )
         self.cache.advance()
-        return out.logits[0]
+        logits: Tensor = out.logits[0]
+        return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         out = self.model(
             input_ids=tokens[:, None],
             position_ids=self.cache.positions()[:, None],
             attention_mask=self.cache.mask(self.model.dtype),
-            tutelage_newest=self.cache.used,
+            tutelage_newest=self.cache.positions(),
             past_key_values=self.cache,
             use_cache=True,
         )
         self.cache.advance()
-        return out.logits[:, 0]
+        logits: Tensor = out.logits[:, 0]
+        return logits
 
     def select(self, rows: Tensor) -> None:
         self.cache.select(rows)
-
-    def repeat(self, times: int) -> None:
-        self.cache.repeat(times)
 
 
 class _PaddedRows:
@@ -159,7 +191,3 @@ class _PaddedRows:
     def select(self, rows: Tensor) -> None:
         self.cache.batch_select_indices(rows)
         self.mask = self.mask[rows]
-
-    def repeat(self, times: int) -> None:
-        self.cache.batch_repeat_interleave(times)
-        self.mask = self.mask.repeat_interleave(times, dim=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 BUCKETS = 4
-"""At most so many length buckets per forward; more save padding but cost calls."""
+"""At most so many length buckets per forward, and as many for sequences that begin with copies: more save padding, cost calls."""
 
 BUCKET_COST = 15_000.0
 """What the calls of one more bucket cost, in the units of `_work`: small batches are better off with one bucket."""
@@ -29,11 +29,12 @@ class Bucket:
 
     `index` [b * width]: row position of every slot (padding slots point at the sequence's first token);
     `unread` [b * width] bool, True at slots whose result nobody reads, which are padding and second copies of shared
-    tokens; None when there are none.
+    tokens; None when there are none.  `first`: in no sequence is an earlier slot read.
     """
 
     rows: int
     width: int
+    first: int
     index: Tensor
     unread: Tensor | None
 
@@ -123,7 +124,9 @@ class Layout:
             lengths = torch.tensor([self.lengths[i] for i in group])[:, None]
             read = (slots < lengths) & (slots >= shared[group, None])
             unread = None if bool(read.all()) else ~read.flatten().to(self.device)
-            found.append(Bucket(len(group), width, index.flatten().to(self.device), unread))
+            found.append(
+                Bucket(len(group), width, self._first(group), index.flatten().to(self.device), unread)
+            )
         return tuple(found)
 
     @cached_property
@@ -154,7 +157,18 @@ class Layout:
 
     @cached_property
     def _grouped(self) -> list[list[int]]:
-        return _groups([self._slots(n) for n in self.lengths])
+        """Sequences that begin with copies lie apart from others where so much of them need not be computed that it pays."""
+        copies = [i for i, shared in enumerate(self.shared) if shared]
+        if copies and len(copies) * _work(self._first(copies)) > BUCKET_COST:
+            return [*self._cut([i for i, shared in enumerate(self.shared) if not shared]), *self._cut(copies)]
+        return self._cut(range(len(self.lengths)))
+
+    def _cut(self, group: Sequence[int]) -> list[list[int]]:
+        return [[group[i] for i in part] for part in _groups([self._slots(self.lengths[i]) for i in group])]
+
+    def _first(self, group: Sequence[int]) -> int:
+        """The first slot that is read in any of these sequences, rounded down."""
+        return min(self.shared[i] for i in group) // WIDTHS * WIDTHS
 
     def _slots(self, length: int) -> int:
         """The slots for a sequence of so many tokens."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,11 +14,28 @@ from tutelage.models.decode import Decoding
 from tutelage.models.policy import PolicyModule
 from tutelage.rollout.draw import draw_tokens
 
-COMPACT_SHARE = 0.125
-"""Finished rows are dropped when they are at least this share of the rows: dropping copies the others' cache."""
+IDLE_SHARE = 0.125
+"""Finished rows are replaced, or dropped, when they are at least this share of the rows: both have a price of their own."""
 
 Advanced = Callable[[int, int], None]
 """Told after every step: tokens drawn in it for rows that were not finished, rows that it finished."""
+
+Key = tuple[int, int]
+"""(number of the prompt, which of its samples)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt's samples `first .. first + count - 1`, which are continued together; ids: those of the prompt."""
+
+    prompt: int
+    first: int
+    count: int
+    ids: Sequence[int]
+
+    @property
+    def keys(self) -> list[Key]:
+        return [(self.prompt, self.first + k) for k in range(self.count)]
 
 
 @dataclass(frozen=True)
@@ -31,77 +50,128 @@ class Drawn:
 @torch.inference_mode()
 def decode(
     model: PolicyModule,
-    prompts: Sequence[Sequence[int]],
-    uniforms: Tensor,
+    waiting: deque[Job],
+    rows: int,
+    limit: int,
+    uniforms: Callable[[Key], np.ndarray],
     temperature: float,
     eos_ids: Sequence[int],
     advanced: Advanced,
-) -> list[Drawn]:
-    """Continue every prompt with `R / len(prompts)` rows; row r draws with `uniforms[r]`, rows of a prompt adjacent.
+) -> dict[Key, Drawn]:
+    """Continue jobs from the left of `waiting`, at most `rows` rows at a time: as many as fit at once, and then, where the model
+    lets rows be replaced, all others, each as soon as there is room.
 
-    model: prepared (see `models.loading`), in eval mode. uniforms: float32 [R, max_new_tokens] on its device.
-    A prompt is computed once, whatever number of rows continue it.
+    model: prepared (see `models.loading`), in eval mode.  waiting: no prompt is longer than the first.  limit: the most tokens
+    of a row.  uniforms: float32 [limit] in [0, 1), what a row draws with.  A job's prompt is computed once.
     """
-    rows, limit = uniforms.shape
-    decoding = Decoding(model, prompts, limit - 1)
-    decoding.repeat(rows // len(prompts))
-    page = _Page(rows, limit, eos_ids, decoding.logits)
-    draws = uniforms.t().contiguous()
-    for step in range(limit):
-        tokens, logprobs = draw_tokens(decoding.logits, draws[step, page.live], temperature)
-        ended = page.write(step, tokens, logprobs)
-        going = len(page.live) - page.idle
-        last = going == 0 or step + 1 == limit
-        advanced(going + ended, going + ended if last else ended)
-        if last:
-            break
-        if page.idle >= COMPACT_SHARE * len(page.live):
+    jobs = _taken(waiting, rows)
+    decoding = Decoding(model, [job.ids for job in jobs], limit - 1)
+    decoding.repeat([job.count for job in jobs])
+    page = _Page(sum(job.count for job in jobs), limit, eos_ids, decoding.logits)
+    page.begin(page.idle, _draws(jobs, uniforms))
+    while True:
+        tokens, logprobs = draw_tokens(decoding.logits, page.draws(), temperature)
+        going, ended = page.going, page.write(tokens, logprobs)
+        advanced(going, ended)
+        replaces = decoding.admits and len(waiting) > 0
+        if page.going == 0 and not replaces:
+            return page.found
+        if ended:
+            decoding.leave(page.idle)
+        if not replaces and len(page.idle) >= IDLE_SHARE * decoding.rows:
             keep = page.compact()
             decoding.select(keep)
             tokens = tokens[keep]
-        decoding.step(tokens)
-    return page.rows()
+        if page.going:
+            decoding.step(tokens)
+        if replaces and (page.going == 0 or len(page.idle) >= IDLE_SHARE * decoding.rows):
+            jobs = _taken(waiting, len(page.idle))
+            if jobs:
+                here = page.idle[: sum(job.count for job in jobs)]
+                decoding.replace(here, [job.ids for job in jobs], [job.count for job in jobs])
+                page.begin(here, _draws(jobs, uniforms))
+
+
+def _taken(waiting: deque[Job], rows: int) -> list[Job]:
+    """The jobs from the left that fit so many rows, no longer waiting."""
+    taken = []
+    while waiting and waiting[0].count <= rows:
+        rows -= waiting[0].count
+        taken.append(waiting.popleft())
+    return taken
+
+
+def _draws(jobs: Sequence[Job], uniforms: Callable[[Key], np.ndarray]) -> dict[Key, np.ndarray]:
+    return {key: uniforms(key) for job in jobs for key in job.keys}
 
 
 class _Page:
-    """What has been drawn so far, and which rows of it are still being written.
+    """What has been drawn so far in every row of the cache, and which rows are still being written.
 
-    live: int64 [n] page row of every row of the cache; idle: how many of these have finished.
+    found: the rows that are finished.  going: how many are not.  idle: int64, rows of the cache that are there for nothing.
     """
 
     def __init__(self, rows: int, limit: int, eos_ids: Sequence[int], logits: Tensor) -> None:
         device = logits.device
-        self._ids = torch.zeros(limit, rows, dtype=torch.long, device=device)
-        self._logprobs = torch.zeros(limit, rows, device=device)
-        self._lengths = torch.full((rows,), limit, device=device)
+        self._ids = torch.zeros(rows, limit, dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(rows, limit, device=device)
+        self._draws = torch.zeros(rows, limit, device=device)
+        self._step = torch.zeros(rows, dtype=torch.long, device=device)
+        self._live = torch.zeros(rows, dtype=torch.bool, device=device)
         self._is_eos = torch.zeros(logits.shape[-1], dtype=torch.bool, device=device)
         self._is_eos[list(eos_ids)] = True
-        self._done = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.live = torch.arange(rows, device=device)
-        self.idle = 0
+        self._keys: list[Key] = [(-1, -1)] * rows
+        self._all = torch.arange(rows, device=device)
+        self.found: dict[Key, Drawn] = {}
+        self.going = 0
+        self.idle = self._all
 
-    def write(self, step: int, tokens: Tensor, logprobs: Tensor) -> int:
-        """Put down one token per cache row (for finished rows too: they are cut off later); how many ended with it."""
-        self._ids[step, self.live] = tokens
-        self._logprobs[step, self.live] = logprobs
-        ended = self._is_eos[tokens] & ~self._done
+    def begin(self, rows: Tensor, draws: dict[Key, np.ndarray]) -> None:
+        """New responses in these rows of the cache."""
+        self._draws[rows] = torch.from_numpy(np.stack(list(draws.values()))).to(self._draws)
+        self._step[rows], self._live[rows] = 0, True
+        for row, key in zip(rows.tolist(), draws, strict=True):
+            self._keys[row] = key
+        self._count()
+
+    def draws(self) -> Tensor:
+        """float32 [rows]: what each row draws its next token with."""
+        return self._draws[self._all, self._step]
+
+    def write(self, tokens: Tensor, logprobs: Tensor) -> int:
+        """Put down one token per row (for idle rows too: nobody reads them); how many ended with it."""
+        self._ids[self._all, self._step] = tokens
+        self._logprobs[self._all, self._step] = logprobs
+        self._step += 1
+        full = self._step == self._ids.shape[1]
+        ended = (self._is_eos[tokens] | full) & self._live
         count = int(ended.sum())
         if count:
-            self._lengths[self.live[ended]] = step + 1
-            self._done |= ended
-            self.idle += count
+            self._take(ended.nonzero().squeeze(-1))
+            self._live &= ~ended
+            self._count()
+        self._step.masked_fill_(full, 0)  # an idle row starts over
         return count
 
     def compact(self) -> Tensor:
-        """Forget the finished rows; the cache rows (int64) that stay."""
-        keep = (~self._done).nonzero().squeeze(-1)
-        self.live, self._done, self.idle = self.live[keep], self._done[keep], 0
+        """Forget the idle rows; the cache rows (int64) that stay."""
+        keep = self._live.nonzero().squeeze(-1)
+        self._keys = [self._keys[row] for row in keep.tolist()]
+        fields = self._ids, self._logprobs, self._draws, self._step, self._live
+        self._ids, self._logprobs, self._draws, self._step, self._live = (field[keep] for field in fields)
+        self._all = self._all[: len(keep)]
+        self._count()
         return keep
 
-    def rows(self) -> list[Drawn]:
-        ids, logprobs, lengths = self._ids.t().tolist(), self._logprobs.t().tolist(), self._lengths.tolist()
-        is_eos = self._is_eos.tolist()
-        return [
-            Drawn(row[:length], values[:length], is_eos[row[length - 1]])
-            for row, values, length in zip(ids, logprobs, lengths, strict=True)
-        ]
+    def _take(self, rows: Tensor) -> None:
+        """These rows are finished."""
+        lengths = self._step[rows].tolist()
+        ids, logprobs = self._ids[rows].tolist(), self._logprobs[rows].tolist()
+        ends = self._is_eos[self._ids[rows, self._step[rows] - 1]].tolist()
+        for row, length, *of_row in zip(rows.tolist(), lengths, ids, logprobs, ends, strict=True):
+            mine, values, ended = of_row
+            self.found[self._keys[row]] = Drawn(mine[:length], values[:length], ended)
+
+    def _count(self) -> None:
+        self.idle = (~self._live).nonzero().squeeze(-1)
+        self.going = len(self._keys) - len(self.idle)

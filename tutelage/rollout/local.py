@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -18,7 +17,7 @@ from tutelage.models.free import free_bytes
 from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
 from tutelage.records import Prompt, Response
-from tutelage.rollout.decode import Drawn, decode
+from tutelage.rollout.decode import Drawn, Job, Key, decode
 from tutelage.rollout.draw import row_uniforms, sample_numbers
 from tutelage.rollout.generator import Sampling
 
@@ -27,20 +26,14 @@ MAX_ROWS = 256
 
 MAX_ROWS_GPU = 4096
 
+PARTS = 4
+"""Where not all responses fit at once, a prompt takes at most so much of the rows: a place for many is long in coming."""
+
 SHARE = 0.5
 """Of the memory that is free, what a batch may take: caches are copied when they grow."""
 
 Progress = Callable[[int, int], None]
 """Called after every step with the tokens drawn and the responses finished in it."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Prompts (numbers in the list) that are continued together, each with its samples `first .. first + count - 1`."""
-
-    prompts: list[int]
-    first: int
-    count: int
 
 
 class LocalGenerator:
@@ -87,17 +80,7 @@ class LocalGenerator:
             return []
         ids = self._encode(prompts, sampling.max_new_tokens)
         numbers = sample_numbers(prompts, sampling.samples)
-        drawn: dict[tuple[int, int], Drawn] = {}
-        training = self._model.training
-        self._model.eval()
-        try:
-            for batch in self._plan([len(row) for row in ids], sampling):
-                uniforms = [row_uniforms(sampling, prompts[i].id, numbers[i][k]) for i, k in _keys(batch)]
-                rows = self._run([ids[i] for i in batch.prompts], uniforms, sampling)
-                drawn |= zip(_keys(batch), rows, strict=True)
-        finally:
-            self._model.train(training)
-        return self._responses(prompts, ids, drawn, numbers)
+        return self._responses(prompts, ids, self._drawn(prompts, ids, numbers, sampling), numbers)
 
     def continue_from(self, prompt: Prompt, begun: str, sampling: Sampling) -> list[Response]:
         """`sampling.samples` responses to one prompt that go on from `begun`; their text is what was added to it.
@@ -113,10 +96,8 @@ class LocalGenerator:
                 f"Prompt and beginning have {len(ids)} tokens; with max_new_tokens={sampling.max_new_tokens} that "
                 f"exceeds the model's context of {self.context}: shorten them or lower max_new_tokens."
             )
-        numbers = range(sampling.samples)
-        rows = self._run([ids], [row_uniforms(sampling, prompt.id, k) for k in numbers], sampling)
-        drawn = {(0, k): row for k, row in enumerate(rows)}
-        return self._responses([prompt], [ids], drawn, [numbers])
+        numbers = [range(sampling.samples)]
+        return self._responses([prompt], [ids], self._drawn([prompt], [ids], numbers, sampling), numbers)
 
     @property
     def context(self) -> int | None:
@@ -168,17 +149,44 @@ class LocalGenerator:
             encoded.append(ids)
         return encoded
 
-    def _plan(self, lengths: Sequence[int], sampling: Sampling) -> list[_Batch]:
-        """Prompts of similar length together, longest first, as many as the memory holds."""
-        batches = []
-        waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-        while waiting:
-            rows = self._rows(lengths[waiting[0]] + sampling.max_new_tokens)
-            count, fit = min(rows, sampling.samples), max(1, rows // sampling.samples)
-            taken, waiting = waiting[:fit], waiting[fit:]
-            for first in range(0, sampling.samples, count):
-                batches.append(_Batch(taken, first, min(count, sampling.samples - first)))
-        return batches
+    def _drawn(
+        self,
+        prompts: Sequence[Prompt],
+        ids: Sequence[list[int]],
+        numbers: Sequence[range],
+        sampling: Sampling,
+    ) -> dict[Key, Drawn]:
+        drawn: dict[Key, Drawn] = {}
+        waiting = self._jobs(ids, sampling)
+        training = self._model.training
+        self._model.eval()
+        try:
+            while waiting:
+                drawn |= decode(
+                    self._model,
+                    waiting,
+                    self._rows(len(waiting[0].ids) + sampling.max_new_tokens),
+                    sampling.max_new_tokens,
+                    lambda key: row_uniforms(sampling, prompts[key[0]].id, numbers[key[0]][key[1]]),
+                    sampling.temperature,
+                    end_ids(self._model.host, self.tokenizer),
+                    self.progress or (lambda tokens, responses: None),
+                )
+        finally:
+            self._model.train(training)
+        return drawn
+
+    def _jobs(self, ids: Sequence[list[int]], sampling: Sampling) -> deque[Job]:
+        """Prompts of similar length next to each other, longest first, each in parts that fit the memory."""
+        order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
+        rows = self._rows(len(ids[order[0]]) + sampling.max_new_tokens)
+        if len(ids) * sampling.samples > rows:
+            rows = max(1, rows // PARTS)
+        return deque(
+            Job(i, first, min(rows, sampling.samples - first), ids[i])
+            for i in order
+            for first in range(0, sampling.samples, rows)
+        )
 
     def _rows(self, columns: int) -> int:
         """How many rows of so many tokens the memory holds: at least one, and a power of two, so that what is free may change
@@ -193,24 +201,11 @@ class LocalGenerator:
         """Bytes that a batch may take."""
         return self._memory or int(SHARE * free_bytes(self._model.device))
 
-    def _run(
-        self, ids: Sequence[list[int]], uniforms: Sequence[np.ndarray], sampling: Sampling
-    ) -> list[Drawn]:
-        """Continue prompts of these ids, each with as many rows as there are uniforms for it, adjacent."""
-        return decode(
-            self._model,
-            ids,
-            torch.from_numpy(np.stack(uniforms)).to(self._model.device),
-            sampling.temperature,
-            end_ids(self._model.host, self.tokenizer),
-            self.progress or (lambda tokens, responses: None),
-        )
-
     def _responses(
         self,
         prompts: Sequence[Prompt],
         ids: Sequence[list[int]],
-        drawn: dict[tuple[int, int], Drawn],
+        drawn: dict[Key, Drawn],
         numbers: Sequence[range],
     ) -> list[Response]:
         keys = [(i, k) for i, own in enumerate(numbers) for k in range(len(own))]
@@ -230,11 +225,6 @@ class LocalGenerator:
             )
             for (i, k), text in zip(keys, texts, strict=True)
         ]
-
-
-def _keys(batch: _Batch) -> list[tuple[int, int]]:
-    """(prompt, which of its samples) of every row, samples of a prompt adjacent."""
-    return [(i, batch.first + k) for i in batch.prompts for k in range(batch.count)]
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
-/* Llama's decoder in float32: a layer forward and backward over a flat row, and a step of cached decoding.
+/* Llama's decoder in float32: a layer forward and backward over a flat row, and a step of cached decoding; of the latter the
+   attention in bfloat16, too, whose products are other libraries' affair.
 
    Compiled by compiler.py for the processor it runs on, called by kernels.py.  Matrices are row-major.  A block of rows goes
    through everything that needs only these rows before the next one is begun, so that what lies between two products stays
@@ -27,8 +28,11 @@ enum {
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* anywhere */
 typedef int32_t ints __attribute__((vector_size(LANES * sizeof(float))));
+typedef uint32_t uints __attribute__((vector_size(LANES * sizeof(float))));
+typedef uint16_t halves __attribute__((vector_size(LANES * sizeof(uint16_t)), aligned(sizeof(uint16_t)), may_alias));
 typedef int64_t index_t;
 
+#define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
 
 /* What the model is. */
@@ -59,6 +63,56 @@ INLINE float sum_of(vec v)
     float sum = 0;
     for (int i = 0; i < LANES; i++) sum += v[i];
     return sum;
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#ifdef __AVX512F__
+#define EVERY_OTHER(a, b, i) \
+    __builtin_shufflevector(a, b, i, i + 2, i + 4, i + 6, i + 8, i + 10, i + 12, i + 14, i + 16, i + 18, i + 20, i + 22, \
+                            i + 24, i + 26, i + 28, i + 30)
+#else
+#define EVERY_OTHER(a, b, i) __builtin_shufflevector(a, b, i, i + 2, i + 4, i + 6, i + 8, i + 10, i + 12, i + 14)
+#endif
+#endif
+#endif
+
+/* Number i is the sum of v[i] [LANES]; v is changed. */
+INLINE vec sums_of(vec *v)
+{
+#ifdef EVERY_OTHER
+    UNROLL for (int left = LANES / 2; left; left /= 2) /* neighbours are added, and of two vectors comes one */
+        UNROLL for (int j = 0; j < left; j++) v[j] = EVERY_OTHER(v[2 * j], v[2 * j + 1], 0) + EVERY_OTHER(v[2 * j], v[2 * j + 1], 1);
+    return v[0];
+#else
+    vec found;
+    for (int i = 0; i < LANES; i++) found[i] = sum_of(v[i]);
+    return found;
+#endif
+}
+
+/* A bfloat16 number is the upper half of a float. */
+INLINE float wide_one(uint16_t half)
+{
+    union { uint32_t bits; float number; } it = {.bits = (uint32_t)half << 16};
+    return it.number;
+}
+INLINE vec widened(const uint16_t *x)
+{
+    return (vec)(__builtin_convertvector(*(const halves *)x, uints) << 16);
+}
+
+/* Rounded to the nearest, to the even one where two are as near. */
+INLINE uint16_t narrow_one(float x)
+{
+    union { float number; uint32_t bits; } it = {.number = x};
+    return (uint16_t)((it.bits + 0x7fff + (it.bits >> 16 & 1)) >> 16);
+}
+
+INLINE void put_narrow(uint16_t *x, vec v)
+{
+    uints bits = (uints)v;
+    *(halves *)x = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, halves);
 }
 
 INLINE float dot(index_t size, const float *a, const float *b)
@@ -615,37 +669,69 @@ void tutelage_layer_backward(const Shape *shape, const Row *row, const Weights *
 
 /* ---- cached decoding ---- */
 
-/* Where a layer keeps keys and values [rows, shared_heads, columns, size]. */
+/* Where a layer keeps keys and values [rows, shared_heads, columns, size]: float, or bfloat16 where `narrow`. */
 typedef struct {
-    float *keys, *values;
+    void *keys, *values;
 } Cache;
 
-/* Attention of one query [size] to keys and values [seen, size] -> out [size]; scores: room for `seen` in whole vectors. */
-static void look_back(index_t size, index_t seen, const float *query, const float *keys, const float *values, float scaling,
-                      float *scores, float *out)
+/* Numbers i .. of an array. */
+INLINE vec read(int narrow, const void *x, index_t i) { return narrow ? widened((const uint16_t *)x + i) : at((const float *)x + i); }
+INLINE float read_one(int narrow, const void *x, index_t i)
+{
+    return narrow ? wide_one(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+
+/* scores [seen] = query [size] keys [seen, size]^T.  LANES keys at a time, whose sums are made together. */
+INLINE void compare(int narrow, index_t size, index_t seen, const float *query, const void *keys, float *scores)
 {
     const index_t whole = size / LANES * LANES;
-    for (index_t c = 0; c < seen; c++) scores[c] = dot(size, query, keys + c * size);
-    float log_sum;
-    soften(1, seen, 0, seen - 1, scaling, scores, &log_sum, 0);
+    for (index_t c = 0; c < seen; c += LANES) {
+        vec sums[LANES];
+        index_t key[LANES]; /* beyond the last it is that one again */
+        UNROLL for (int j = 0; j < LANES; j++) sums[j] = all(0), key[j] = least(c + j, seen - 1) * size;
+        for (index_t k = 0; k < whole; k += LANES) {
+            vec part = at(query + k);
+            UNROLL for (int j = 0; j < LANES; j++) sums[j] += part * read(narrow, keys, key[j] + k);
+        }
+        put(scores + c, sums_of(sums));
+        for (index_t k = whole; k < size; k++)
+            for (index_t j = c; j < least(c + LANES, seen); j++)
+                scores[j] += query[k] * read_one(narrow, keys, j * size + k);
+    }
+}
+
+/* out [size] = scores [seen] values [seen, size]. */
+INLINE void mix(int narrow, index_t size, index_t seen, const float *scores, const void *values, float *out)
+{
+    const index_t whole = size / LANES * LANES;
     for (index_t k = 0; k < whole; k += LANES) {
         vec sums[4] = {all(0), all(0), all(0), all(0)}; /* four, so that no addition waits for the one before */
         index_t c = 0;
         for (; c + 4 <= seen; c += 4)
-            for (int j = 0; j < 4; j++) sums[j] += all(scores[c + j]) * at(values + (c + j) * size + k);
-        for (; c < seen; c++) sums[0] += all(scores[c]) * at(values + c * size + k);
+            UNROLL for (int j = 0; j < 4; j++) sums[j] += all(scores[c + j]) * read(narrow, values, (c + j) * size + k);
+        for (; c < seen; c++) sums[0] += all(scores[c]) * read(narrow, values, c * size + k);
         put(out + k, (sums[0] + sums[1]) + (sums[2] + sums[3]));
     }
     for (index_t k = whole; k < size; k++) {
         out[k] = 0;
-        for (index_t c = 0; c < seen; c++) out[k] += scores[c] * values[c * size + k];
+        for (index_t c = 0; c < seen; c++) out[k] += scores[c] * read_one(narrow, values, c * size + k);
     }
 }
 
+/* Attention of one query [size] to keys and values [seen, size] -> out [size]; scores: room for `seen` in whole vectors. */
+INLINE void look_back(int narrow, index_t size, index_t seen, const float *query, const void *keys, const void *values,
+                      float scaling, float *scores, float *out)
+{
+    float log_sum;
+    compare(narrow, size, seen, query, keys, scores);
+    soften(1, seen, 0, seen - 1, scaling, scores, &log_sum, 0);
+    mix(narrow, size, seen, scores, values, out);
+}
+
 /* One token for every row: x [rows, width] -> logits [rows, words]; without `head` the states [rows, width] before it.  Row r
-   uses cache columns starts[r] .. used, of which `used` is written now. */
+   has lengths[r] columns of the cache, of which there are `columns`, and the next one is written now. */
 void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const Cache *caches, index_t columns,
-                   const index_t *starts, index_t used, const float *angles, const float *last_norm, const float *head,
+                   const index_t *lengths, index_t longest, const float *angles, const float *last_norm, const float *head,
                    index_t words, index_t total, const float *x, float *logits)
 {
     const index_t width = shape->width, inner = shape->inner, size = shape->size, group = shape->heads / shape->shared_heads;
@@ -653,10 +739,10 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
     const index_t block = least(BLOCK, round_to((total + shape->threads - 1) / shape->threads, ROWS));
     PARALLEL
     {
-        begin(block * (2 * width + stride + out + 3 * inner) + round_to(used + 1, LANES), 8);
+        begin(block * (2 * width + stride + out + 3 * inner) + round_to(longest + 1, LANES), 8);
         float *state = take(block * width), *normed = take(block * width), *qkv = take(block * stride);
         float *mixed = take(block * out), *both = take(block * 2 * inner), *open = take(block * inner);
-        float *scores = take(used + 1 + LANES);
+        float *scores = take(longest + 1 + LANES);
         SHARED
         for (index_t from = 0; from < total; from += block) {
             index_t rows = least(block, total - from);
@@ -666,17 +752,17 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
                 norm(rows, width, state, w[layer].norm1, shape->eps, scale, normed);
                 product(rows, width, stride, normed, width, 1, (Packed){w[layer].into, width, stride}, qkv, stride, 0);
                 for (index_t i = 0; i < rows; i++) {
-                    index_t r = from + i, first = starts[r], seen = used + 1 - first;
+                    index_t r = from + i, seen = lengths[r] + 1;
                     float *here = qkv + i * stride;
                     turn(shape->heads + shape->shared_heads, size, here, angles + r * size, 1);
                     for (index_t g = 0; g < shape->shared_heads; g++) {
                         index_t offset = ((r * shape->shared_heads + g) * columns) * size;
-                        float *keys = caches[layer].keys + offset, *values = caches[layer].values + offset;
-                        memcpy(keys + used * size, here + out + g * size, size * sizeof(float));
-                        memcpy(values + used * size, here + out + (shape->shared_heads + g) * size, size * sizeof(float));
+                        float *keys = (float *)caches[layer].keys + offset, *values = (float *)caches[layer].values + offset;
+                        memcpy(keys + lengths[r] * size, here + out + g * size, size * sizeof(float));
+                        memcpy(values + lengths[r] * size, here + out + (shape->shared_heads + g) * size, size * sizeof(float));
                         for (index_t h = g * group; h < (g + 1) * group; h++)
-                            look_back(size, seen, here + h * size, keys + first * size, values + first * size,
-                                      shape->scaling, scores, mixed + i * out + h * size);
+                            look_back(0, size, seen, here + h * size, keys, values, shape->scaling, scores,
+                                      mixed + i * out + h * size);
                     }
                 }
                 product(rows, out, width, mixed, out, 1, (Packed){w[layer].out, out, width}, state, width, 1);
@@ -688,6 +774,83 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
             norm(rows, width, state, last_norm, shape->eps, scale, head ? normed : logits + from * width);
             if (head)
                 product(rows, width, words, normed, width, 1, (Packed){head, width, words}, logits + from * words, words, 0);
+        }
+    }
+}
+
+INLINE void narrow(index_t size, const float *x, uint16_t *out)
+{
+    index_t k = 0;
+    for (; k + LANES <= size; k += LANES) put_narrow(out + k, at(x + k));
+    for (; k < size; k++) out[k] = narrow_one(x[k]);
+}
+
+/* out [rows, width] in bfloat16 = the norm of x [rows, width]. */
+void tutelage_norm(const Shape *shape, index_t rows, const float *x, const float *weight, uint16_t *out)
+{
+    PARALLEL
+    {
+        begin(shape->width, 1);
+        float *normed = take(shape->width), scale;
+        SHARED
+        for (index_t r = 0; r < rows; r++) {
+            norm(1, shape->width, x + r * shape->width, weight, shape->eps, &scale, normed);
+            narrow(shape->width, normed, out + r * shape->width);
+        }
+    }
+}
+
+/* inner [rows, inner] = silu(gate) up, both [rows, 2 inner] = gate, up, all in bfloat16. */
+void tutelage_gated(const Shape *shape, index_t rows, const uint16_t *both, uint16_t *inner)
+{
+    const index_t size = shape->inner;
+    PARALLEL
+    {
+        begin(3 * size, 2);
+        float *wide = take(2 * size), *found = take(size);
+        SHARED
+        for (index_t r = 0; r < rows; r++) {
+            const uint16_t *row = both + r * 2 * size;
+            index_t k = 0;
+            for (; k + LANES <= 2 * size; k += LANES) put(wide + k, widened(row + k));
+            for (; k < 2 * size; k++) wide[k] = wide_one(row[k]);
+            gated(size, wide, found);
+            narrow(size, found, inner + r * size);
+        }
+    }
+}
+
+/* Attention of the newest token of every row to a cache in bfloat16: qkv [rows, (heads + 2 shared_heads) size], whose queries
+   and keys have the numbers that are turned together side by side -> mixed [rows, heads size], both bfloat16. */
+void tutelage_newest(const Shape *shape, const Cache *cache, index_t columns, const index_t *lengths, index_t longest,
+                     const float *angles, index_t rows, const uint16_t *qkv, uint16_t *mixed)
+{
+    const index_t size = shape->size, group = shape->heads / shape->shared_heads, turned = shape->heads + shape->shared_heads;
+    const index_t stride = (turned + shape->shared_heads) * size, out = shape->heads * size;
+    PARALLEL
+    {
+        begin(turned * size + size + round_to(longest + 1, LANES) + LANES, 3);
+        float *here = take(turned * size), *found = take(size), *scores = take(longest + 1 + LANES);
+        SHARED
+        for (index_t r = 0; r < rows; r++) {
+            const uint16_t *row = qkv + r * stride;
+            const float *angle = angles + r * size;
+            for (index_t h = 0; h < turned; h++)
+                for (index_t i = 0; i < size; i += 2) {
+                    float one = wide_one(row[h * size + i]), other = wide_one(row[h * size + i + 1]);
+                    here[h * size + i] = one * angle[i] - other * angle[i + 1];
+                    here[h * size + i + 1] = other * angle[i] + one * angle[i + 1];
+                }
+            for (index_t g = 0; g < shape->shared_heads; g++) {
+                index_t offset = ((r * shape->shared_heads + g) * columns) * size;
+                uint16_t *keys = (uint16_t *)cache->keys + offset, *values = (uint16_t *)cache->values + offset;
+                narrow(size, here + (shape->heads + g) * size, keys + lengths[r] * size);
+                memcpy(values + lengths[r] * size, row + (turned + g) * size, size * sizeof(uint16_t));
+                for (index_t h = g * group; h < (g + 1) * group; h++) {
+                    look_back(1, size, lengths[r] + 1, here + h * size, keys, values, shape->scaling, scores, found);
+                    narrow(size, found, mixed + r * out + h * size);
+                }
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-"""The calls of `kernels.c` on tensors: a decoder layer with its gradient, and a step of cached decoding, in float32.
+"""The calls of `kernels.c` on tensors: a decoder layer with its gradient, and a step of cached decoding, in float32; and
+the attention of such a step in bfloat16.
 
 The structures here are those of the C file, field by field; every tensor is contiguous.
 """
@@ -65,9 +66,9 @@ class _Cache(ctypes.Structure):
     _fields_ = _pointers("keys values")
 
 
-def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels are there and compute what these tensors hold."""
-    return all(t.dtype == torch.float32 for t in tensors) and kernels_here().library is not None
+def usable(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether the kernels are there and compute what these tensors hold, which is to be of this dtype."""
+    return all(t.dtype == dtype for t in tensors) and kernels_here().library is not None
 
 
 class Layer(torch.autograd.Function):
@@ -184,8 +185,8 @@ class Rows:
             self._weights,
             caches,
             rooms[0][0].shape[2],
-            cache.starts,
-            cache.used,
+            cache.lengths,
+            cache.longest,
             turn,
             self._norm,
             self._head,
@@ -195,6 +196,44 @@ class Rows:
             found,
         )
         return found
+
+
+class Narrow:
+    """What of a step in bfloat16 is no product: norms, the gate, attention.  call: of any layer; down: its last matrix."""
+
+    def __init__(self, call: Call, down: Tensor) -> None:
+        self._shape = _shape(call, down)
+
+    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """float32 [R, D] and its weight [D] -> [R, D]."""
+        out = x.new_empty(x.shape, dtype=torch.bfloat16)
+        _run("tutelage_norm", self._shape, len(x), x, weight, out)
+        return out
+
+    def gated(self, both: Tensor) -> Tensor:
+        """[R, 2 I], gate and up -> [R, I]."""
+        inner = both.new_empty(len(both), self._shape.inner)
+        _run("tutelage_gated", self._shape, len(both), both, inner)
+        return inner
+
+    def attend(self, qkv: Tensor, turn: Tensor, cache: StaticKV, layer: int) -> Tensor:
+        """qkv [R, (H + 2 Hkv) * d], as `layer.products` makes them, turn complex [R, d / 2] -> [R, H * d]; writes to every row's
+        next column of the cache."""
+        room = cache.room(layer)
+        mixed = qkv.new_empty(len(qkv), self._shape.heads * self._shape.size)
+        _run(
+            "tutelage_newest",
+            self._shape,
+            _filled(_Cache, *room),
+            room[0].shape[2],
+            cache.lengths,
+            cache.longest,
+            turn,
+            len(qkv),
+            qkv,
+            mixed,
+        )
+        return mixed
 
 
 def _shape(call: Call, down: Tensor) -> ctypes.Structure:

@@ -4,7 +4,7 @@ one compiled call where that is there, and by few of torch's operators otherwise
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,15 @@ class LlamaRows:
         self._next: _Step = _compiled(model) or _Operators(model)
 
     def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
+        self.cache = StaticKV(max(map(len, prompts)) + new_tokens)
+        return self.replace(None, prompts)
+
+    def replace(
+        self, rows: Tensor | None, prompts: Sequence[Sequence[int]], counts: Sequence[int] = ()
+    ) -> Tensor:
         layout = Layout([len(prompt) for prompt in prompts])
         ids = torch.tensor([token for prompt in prompts for token in prompt])
-        self.cache = StaticKV(max(layout.lengths) + new_tokens)
-        self.cache.prefill(layout)
+        self.cache.prefill(layout, rows, counts)
         hidden = llama.states(self._backbone, ids, layout, layout.last, self.cache)
         self.cache.advance()
         logits: Tensor = self._head(hidden)
@@ -46,9 +51,6 @@ class LlamaRows:
 
     def select(self, rows: Tensor) -> None:
         self.cache.select(rows)
-
-    def repeat(self, times: int) -> None:
-        self.cache.repeat(times)
 
 
 _Step = Callable[[Tensor, Tensor, StaticKV], Tensor]
@@ -70,58 +72,116 @@ def _compiled(model: Any) -> _Step | None:
 
 
 class _Operators:
-    """A step on torch's operators."""
+    """A step whose products are torch's; what lies between them is compiled, in bfloat16, where there is a compiler."""
 
     def __init__(self, model: Any) -> None:
-        self._dtype = model.dtype
-        wide = torch.promote_types(model.dtype, torch.float32)
-        self._layers = [_Layer(layer, model.dtype, wide) for layer in model.model.layers]
-        self._norm = _Norm(model.model.norm, model.dtype, wide)
+        self._parts = _parts(model)
+        self._layers = [_Layer(layer, model.dtype, self._parts) for layer in model.model.layers]
+        self._norm = self._parts.norm(model.model.norm)
         self._head = model.get_output_embeddings()
 
     def __call__(self, x: Tensor, by: Tensor, cache: StaticKV) -> Tensor:
-        mask = cache.mask(self._dtype)[:, 0]
-        heads = self._layers[0].shared
-        hidden = mask.expand(-1, heads, -1).reshape(len(x) * heads, 1, -1)
+        attend = self._parts.attention(by, cache)
         for number, layer in enumerate(self._layers):
-            x = layer(x, by[:, None], hidden, cache, number)
+            x = layer(x, attend, number)
         logits: Tensor = self._head(self._norm(x))
         return logits
 
 
-class _Norm:
-    """The root-mean-square norm: wide in, the products' dtype out."""
+_Map = Callable[[Tensor], Tensor]
+_Attend = Callable[[Tensor, int], Tensor]
+"""qkv [R, (H + 2 Hkv) * d] of a layer (`layer.products`), its number -> [R, H * d]; writes to every row's next column."""
 
-    def __init__(self, norm: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
-        self._weight, self._eps, self._dtype = norm.weight.to(wide), norm.variance_epsilon, dtype
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self._weight.shape, self._weight, self._eps).to(self._dtype)
+class _Parts(Protocol):
+    """What a step needs besides products."""
+
+    def norm(self, norm: Any) -> _Map:
+        """A root-mean-square norm: wide in, the products' dtype out."""
+        ...
+
+    def gate(self, both: Tensor) -> Tensor:
+        """[R, 2 I], gate and up -> [R, I]."""
+        ...
+
+    def attention(self, by: Tensor, cache: StaticKV) -> _Attend:
+        """The attention of one step."""
+        ...
+
+
+def _parts(model: Any) -> _Parts:
+    down, size = model.model.layers[0].mlp.down_proj.weight, model.model.layers[0].self_attn.head_dim
+    narrow = kernels.usable(down, model.model.norm.weight, dtype=torch.bfloat16) and size % 2 == 0
+    return _CompiledParts(model) if narrow else _TorchParts(model)
+
+
+class _CompiledParts:
+    """In kernels for bfloat16; all layers are alike."""
+
+    def __init__(self, model: Any) -> None:
+        layer = model.model.layers[0]
+        call = call_of(layer, Layout([1]), torch.empty(0, layer.self_attn.head_dim // 2), model.dtype, None)
+        self._kernels = kernels.Narrow(call, layer.mlp.down_proj.weight)
+        self.gate = self._kernels.gated
+
+    def norm(self, norm: Any) -> _Map:
+        weight = norm.weight.float()
+        return lambda x: self._kernels.normed(x, weight)
+
+    def attention(self, by: Tensor, cache: StaticKV) -> _Attend:
+        return lambda qkv, number: self._kernels.attend(qkv, by, cache, number)
+
+
+class _TorchParts:
+    """In torch's operators."""
+
+    def __init__(self, model: Any) -> None:
+        layer = model.model.layers[0]
+        self._dtype, self._wide = model.dtype, torch.promote_types(model.dtype, torch.float32)
+        self._heads, self._shared = heads_of(layer)
+        self._size, self._scaling = layer.self_attn.head_dim, layer.self_attn.scaling
+
+    def norm(self, norm: Any) -> _Map:
+        weight, eps = norm.weight.to(self._wide), norm.variance_epsilon
+        return lambda x: F.rms_norm(x, weight.shape, weight, eps).to(self._dtype)
+
+    def gate(self, both: Tensor) -> Tensor:
+        gate, up = both.chunk(2, dim=1)
+        return F.silu(gate).mul_(up)
+
+    def attention(self, by: Tensor, cache: StaticKV) -> _Attend:
+        heads, both = self._heads, self._heads + self._shared
+        mask = cache.mask(self._dtype)[:, 0]
+        hidden = mask.expand(-1, self._shared, -1).reshape(len(mask) * self._shared, 1, -1)
+
+        def attend(qkv: Tensor, number: int) -> Tensor:
+            parts = qkv.unflatten(1, (-1, self._size))
+            turned = turn(parts[:, :both], by[:, None])
+            keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
+            return newest_attention(turned[:, :heads], keys, values, hidden, self._scaling)
+
+        return attend
 
 
 class _Layer:
     """One decoder layer for the newest token of every row: [R, D] -> [R, D]."""
 
-    def __init__(self, layer: Any, dtype: torch.dtype, wide: torch.dtype) -> None:
-        self.heads, self.shared = heads_of(layer)
-        matrices = products(weights_of(layer), self.heads, self.shared, dtype)
+    def __init__(self, layer: Any, dtype: torch.dtype, parts: _Parts) -> None:
+        matrices = products(weights_of(layer), *heads_of(layer), dtype)
         self._into, self._out, self._up, self._down = map(_product, matrices)
-        self._before = _Norm(layer.input_layernorm, dtype, wide)
-        self._between = _Norm(layer.post_attention_layernorm, dtype, wide)
-        self._scaling, self._size = layer.self_attn.scaling, layer.self_attn.head_dim
+        self._before, self._between = (
+            parts.norm(layer.input_layernorm),
+            parts.norm(layer.post_attention_layernorm),
+        )
+        self._gate = parts.gate
 
-    def __call__(self, x: Tensor, by: Tensor, hidden: Tensor, cache: StaticKV, number: int) -> Tensor:
-        heads, both = self.heads, self.heads + self.shared
-        parts = self._into(self._before(x)).unflatten(1, (-1, self._size))
-        turned = turn(parts[:, :both], by)
-        keys, values = cache.update(turned[:, heads:, None], parts[:, both:, None], number)
-        x = x + self._out(newest_attention(turned[:, :heads], keys, values, hidden, self._scaling))
-        gate, up = self._up(self._between(x)).chunk(2, dim=1)
-        x += self._down(F.silu(gate).mul_(up))
+    def __call__(self, x: Tensor, attend: _Attend, number: int) -> Tensor:
+        x = x + self._out(attend(self._into(self._before(x)), number))
+        x += self._down(self._gate(self._up(self._between(x))))
         return x
 
 
-def _product(matrix: Tensor) -> Callable[[Tensor], Tensor]:
+def _product(matrix: Tensor) -> _Map:
     """x [R, in] -> x matrix^T [R, out].
 
     For few rows oneDNN takes half of the time to bring the matrix into the order that it likes; torch's compiler has it
