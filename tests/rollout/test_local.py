@@ -256,6 +256,15 @@ def test_more_samples_than_rows_go_in_parts(generator, prompts, watched, monkeyp
         assert max(rows for decoding in watched for rows, _ in decoding.taken) <= most
 
 
+def test_memory_that_shrinks_meanwhile_ends_nothing(generator, prompts, monkeypatch):
+    """The rows are counted when jobs are made, and again when they are drawn."""
+    sampling = Sampling(8, samples=4, seed=1)
+    whole = generator.generate(prompts[:3], sampling)
+    free = iter([256, *[2] * 9])
+    monkeypatch.setattr(LocalGenerator, "_rows", lambda self, columns: next(free))
+    assert [r.ids for r in generator.generate(prompts[:3], sampling)] == [r.ids for r in whole]
+
+
 def test_prompts_are_computed_once_whatever_the_samples(tokenizer, prompts):
     model = prepared("llama")
     seen = []
