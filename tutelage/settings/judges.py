@@ -9,6 +9,7 @@ of its kind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -237,6 +238,8 @@ def _with_options(judge: str | list[str], given: Mapping[str, Any]) -> RewardPar
         _check_members(judge)
     elif kind in (HTTP, HTTPS):
         _check_address(judge)
+    elif kind == MODEL and re.fullmatch(r"[\w.]+:\w+", judge):
+        raise ValueError(f"no model has such a name: a function is python:{judge}")
     own = OPTIONS[kind]
     mixing = MixOptions.model_fields
     for key in given:
