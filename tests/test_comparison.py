@@ -27,7 +27,9 @@ def test_every_method_has_the_same_responses_prompts_and_reward(tmp_path: Path) 
     found = stages(read_mapping(EXAMPLE).values, tmp_path)
     drawn: dict[str, list[int]] = {}
     for stage in found:
-        method = stage.name.rpartition("/")[2]
+        in_round, _, method = stage.name.rpartition("/")
+        if not in_round:
+            continue  # what comes before and after the comparison
         match stage.settings:
             case RLSettings() as s:
                 drawn.setdefault(method, []).append(s.batch_size * s.samples * s.max_steps)
@@ -39,8 +41,8 @@ def test_every_method_has_the_same_responses_prompts_and_reward(tmp_path: Path) 
         assert s.prompts == str(tmp_path / "world" / "prompts_train.jsonl")
     assert len(drawn) == 10
     assert set(map(tuple, drawn.values())) == {(2560,) * 5}
-    seeds = {s.seed for stage in found if isinstance(s := stage.settings, RLSettings)}
-    assert seeds == {1, 2, 3, 4, 5}
+    seeds = [(stage.name.partition("/")[0], stage.settings.seed) for stage in found if "/" in stage.name]
+    assert set(seeds) == {(f"round-{seed}", seed) for seed in range(1, 6)}
 
 
 def small(given: dict[str, Any]) -> dict[str, Any]:

@@ -240,7 +240,8 @@ class Rollouts:
         def draw(rows: Sequence[int]) -> Drawn:
             return self._drawn([self._prompts[row] for row in rows], rows, step, settings.samples)
 
-        rows = rows_for_step(known, settings.batch_size, step, settings.seed)
+        # A prompt that stands there twice stands beside itself, as updates lay it out: equal sums have equal bits.
+        rows = sorted(rows_for_step(known, settings.batch_size, step, settings.seed))
         first = drawn = draw(rows)
         drawing: Mapping[str, float] = {}
         if further_draws:

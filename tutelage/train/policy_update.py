@@ -47,7 +47,8 @@ def passes(
         for part in np.array_split(order, settings.minibatches):
             if not len(part):
                 continue
-            update = batch if settings.minibatches == 1 else batch.take(part.tolist())
+            # In their order: responses to one prompt stand together, so that it is computed once.
+            update = batch if settings.minibatches == 1 else batch.take(sorted(part.tolist()))
             moved = yield [update.with_fields(**first)]
             if not begun and "val/ratio" in moved:
                 metrics = {
