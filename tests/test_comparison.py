@@ -51,14 +51,15 @@ def small(given: dict[str, Any]) -> dict[str, Any]:
         "documents": 200, "demonstrations": 60, "layers": 1, "vocab_size": 400, "max_steps": 2, "max_new_tokens": 8,
         "max_prompts": 8, "samples": 4, "max_documents": 4, "batch_size": 4, "resamples": 100,
     }  # fmt: skip
+    beside = {
+        "world": {"prompts": 40, "heldout_prompts": 12},
+        "select": {"keep_cut": True},  # such a model writes no end
+        **dict.fromkeys(("pretrain", "sft", "reward"), {"max_steps": 2}),
+    }
 
     def shrink(stage: dict[str, Any]) -> dict[str, Any]:
-        short: dict[str, Any] = {"max_steps": 2} if stage["command"] in ("pretrain", "sft", "reward") else {}
-        return {
-            **stage,
-            **{key: least[key] for key, value in stage.items() if key in least and isinstance(value, int)},
-            **short,
-        }
+        mine = {key: least[key] for key, value in stage.items() if key in least and isinstance(value, int)}
+        return {**stage, **mine, **beside.get(stage["command"], {})}
 
     shrunk = []
     for stage in given["stages"]:
