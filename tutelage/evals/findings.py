@@ -20,6 +20,7 @@ ACRONYMS = {
     "dr-grpo": "Dr. GRPO",
     "ppo-ptx": "PPO-ptx",
 }
+AMOUNTS = ("MiB", "FLOPs")
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
 KL_LIMIT = 20.0  # nats per response: beyond it, models of this kind are often over-optimised
@@ -127,7 +128,7 @@ def number(row: Row, text: str | None = None) -> Number:
     """A row, ready to print; `text` replaces the value as it would be written."""
     if text is None and row.n == 1 and row.unit == "tokens" and row.value is not None:
         text = f"{row.value:.0f} tokens"
-    if text is None and row.unit in ("MiB", "FLOPs") and row.value is not None:
+    if text is None and row.unit in AMOUNTS and row.value is not None:
         text = amount(row.value, row.unit)
     unit = {"share": " %", "nats": " nats", "tokens": " tokens", "s": " s"}.get(row.unit, "")
     shown = (
@@ -135,7 +136,11 @@ def number(row: Row, text: str | None = None) -> Number:
     )
     if row.low is None or row.high is None or not has_width(row.low, row.high):
         return Number(row, shown, "")
-    return Number(row, shown, f"[{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]")
+    low, high = (
+        amount(bound, row.unit) if row.unit in AMOUNTS else figure(bound, row.unit)
+        for bound in (row.low, row.high)
+    )
+    return Number(row, shown, f"[{low}, {high}]")
 
 
 def one(rows: Sequence[Row], model: str, metric: str, task: str = OVERALL) -> Row | None:

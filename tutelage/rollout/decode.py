@@ -64,7 +64,9 @@ def decode(
     model: prepared (see `models.loading`), in eval mode.  waiting: no prompt is longer than the first.  limit: the most tokens
     of a row.  uniforms: float32 [limit] in [0, 1), what a row draws with.  A job's prompt is computed once.
     """
-    jobs = _taken(waiting, max(rows, waiting[0].count))  # what is free may have shrunk since the jobs were made
+    jobs = _taken(
+        waiting, max(rows, waiting[0].count)
+    )  # what is free may have shrunk since the jobs were made
     decoding = Decoding(model, [job.ids for job in jobs], limit - 1)
     decoding.repeat([job.count for job in jobs])
     page = _Page(sum(job.count for job in jobs), limit, eos_ids, decoding.logits)
