@@ -54,7 +54,7 @@ def small(given: dict[str, Any]) -> dict[str, Any]:
     beside = {
         "world": {"prompts": 40, "heldout_prompts": 12},
         "select": {"keep_cut": True},  # such a model writes no end
-        **dict.fromkeys(("pretrain", "sft", "reward"), {"max_steps": 2}),
+        **{command: {"max_steps": 2} for command in ("pretrain", "sft", "reward")},
     }
 
     def shrink(stage: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tests.evals.synthetic import write_run
 from tutelage.evals import methods_page, report
+from tutelage.evals.findings import number
 from tutelage.evals.folders import find
 from tutelage.evals.rows import OVERALL, Row, read, to_json
 from tutelage.launch import launch
@@ -157,3 +158,8 @@ def test_the_page_shows_the_methods(tmp_path: Path) -> None:
     assert {("methods/ppo", "win_rate"), ("methods/ppo", "win_rate@rloo")} <= {
         (r.model, r.metric) for r in page.rows
     }
+
+
+def test_bounds_have_the_unit_of_their_value() -> None:
+    shown = number(Row("ppo", "cost/peak_memory", OVERALL, 1900.0, 900.0, 2900.0, 5, "MiB"))
+    assert (shown.text, shown.interval) == ("1.86 GiB", "[900 MiB, 2.83 GiB]")
