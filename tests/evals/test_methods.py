@@ -99,6 +99,8 @@ def test_every_number_is_that_of_its_runs(tmp_path: Path) -> None:
     assert value(rows, "ppo", "missing_eos") == pytest.approx(1 / PROMPTS)
     assert value(rows, "ppo", "cost/tokens_generated") == 400  # the mean of 200 and 600
     assert value(rows, "ppo", "time") == 41.5
+    bounded = {r.metric for r in rows if r.model == "ppo" and r.low is not None}
+    assert {"win_rate", "gold", "kl"} <= bounded and not bounded & {"time", "cost/tokens_generated"}
     known = {(r.model, r.metric) for r in rows}
     assert not known & {
         ("rloo", "cost/tokens_generated"),

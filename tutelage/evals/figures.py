@@ -150,14 +150,7 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
         axes.errorbar(
             x, y, xerr=reach, fmt="o", color=ink, ecolor=ink, elinewidth=1.8, markersize=5.5, label=name
         )
-    if middle is not None:
-        axes.axvline(middle, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=0.5)
-    axes.set_yticks(range(len(groups)), groups)
-    axes.set_ylim(len(groups) - 0.4, -0.6)
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(x_label)
+    _named_rows(axes, groups, x_label, middle)
     axes.set_xlim(-0.02, 1.02)
     ticks = [0, 0.25, 0.5, 0.75, 1]
     axes.set_xticks(ticks, [f"{100 * t:.0f} %" if share else f"{t:g}" for t in ticks])
@@ -198,14 +191,7 @@ def panels(title: str, found: Sequence[tuple[str, Sequence[Dot], float | None]])
                 elinewidth=1.8,
                 markersize=5,
             )
-        if middle is not None:
-            axes.axvline(middle, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=0.5)
-        axes.set_yticks(range(len(groups)), groups)
-        axes.set_ylim(len(groups) - 0.4, -0.6)
-        axes.grid(False, axis="y")
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.spines["left"].set_visible(False)
-        axes.set_xlabel(label)
+        _named_rows(axes, groups, label, middle)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     return _svg(figure, title)
 
@@ -318,6 +304,18 @@ def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Fi
     axes = figure.add_subplot()
     axes.set_title(title, pad=8)
     return figure, axes
+
+
+def _named_rows(axes: Any, groups: Sequence[str], x_label: str, middle: float | None) -> None:
+    """Rows with their names, from above; `middle` draws a line from top to bottom."""
+    if middle is not None:
+        axes.axvline(middle, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=0.5)
+    axes.set_yticks(range(len(groups)), groups)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(x_label)
 
 
 def _few_ticks(axes: Any, whole: bool = False) -> None:

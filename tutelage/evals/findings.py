@@ -53,7 +53,6 @@ METRICS: dict[str, tuple[str, str]] = {
     "cost/tokens_generated": ("Tokens generated", "in training, mean of the runs"),
     "time": ("Time to train", "mean of the runs"),
     "cost/peak_memory": ("Peak memory", "of training, mean of the runs"),
-    "cost/flops": ("Arithmetic of training", "an estimate, mean of the runs"),
 }
 REWARD_METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),

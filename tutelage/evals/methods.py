@@ -209,7 +209,10 @@ def _rows(method: Method, base: Method, asked: Asked) -> Iterator[Row]:
         yield row(name, "length", task, crossed_mean(method.lengths[:, of]), "tokens")
         yield row(name, "missing_eos", task, crossed_mean(method.cut[:, of], rate=True), "share")
     for metric, (values, unit) in method.measured.items():
-        yield row(name, metric, OVERALL, crossed_mean(values), unit)
+        if metric in WHOLE:
+            yield row(name, metric, OVERALL, crossed_mean(values), unit)
+        else:  # what these runs have cost, which says little of others: of another machine, another hour
+            yield Row(name, metric, OVERALL, float(np.mean(values)), n=len(values), unit=unit)
 
 
 def _against(method: Method, other: Method, base: Method) -> Iterator[Row]:
