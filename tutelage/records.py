@@ -198,6 +198,7 @@ class Comparison:
     `p_chosen` is the probability (share of votes) that `chosen` is better: 1.0 for a plain preference, 0.5 for a
     tie.  `margin` says by how much it is better, 0 (not said) to 1 (as much as can be said) where people voted; the
     reward model can be trained to keep it (`margin_coef`).  `chosen_finish` and `rejected_finish` say how each ended.
+    `weight` is how much it counts beside others (1 for a plain one); `group` names the annotators whose taste it is.
     """
 
     prompt: Prompt
@@ -208,6 +209,8 @@ class Comparison:
     chosen_finish: Finish = "eos"
     rejected_finish: Finish = "eos"
     place: Place | None = field(default=None, compare=False, repr=False)
+    weight: float = 1.0
+    group: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A row of a preference file, readable as `data=` (TRL's columns, and ours beside them)."""
@@ -224,6 +227,8 @@ class Comparison:
             "margin": self.margin,
             "chosen_finish": self.chosen_finish,
             "rejected_finish": self.rejected_finish,
+            **({"weight": self.weight} if self.weight != 1.0 else {}),
+            **({"group": self.group} if self.group else {}),
         }
 
     @staticmethod
@@ -233,7 +238,8 @@ class Comparison:
         sides = (row["chosen"], row["rejected"])
         chosen, rejected = (side[0]["content"] for side in sides) if prompt.is_chat else sides
         numbers, ends = (row["p_chosen"], row["margin"]), (row["chosen_finish"], row["rejected_finish"])
-        return Comparison(prompt, chosen, rejected, *numbers, *ends, place)
+        more = row.get("weight", 1.0), row.get("group", "")
+        return Comparison(prompt, chosen, rejected, *numbers, *ends, place, *more)
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,16 @@ class Bar:
         self._progress.update(self._task, advance=amount, **fields)
 
 
+MEMBERS = "members"
+"""The folder of a run with the further models of an ensemble, each in a folder of its own as a run would have it: 2, 3, ..."""
+
+
+def members_of(path: str | Path) -> list[str]:
+    """The models of the ensemble in a run folder; the path alone where it is none."""
+    further = sorted(Path(path).glob(f"{MEMBERS}/*/model"), key=lambda model: int(model.parent.name))
+    return [str(path), *(str(model.parent) for model in further)]
+
+
 def result_folder(path: str | Path) -> str:
     """The model that a path means: a run folder means its result, anything else is taken as it is."""
     model = recover(Path(path) / "model")

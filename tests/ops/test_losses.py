@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -223,3 +224,48 @@ def test_a_sum_divided_by_the_whole_count_does_not_depend_on_the_micro_batches(p
     torch.testing.assert_close(split, whole, rtol=0, atol=1e-15)
     (wrong,) = torch.autograd.grad(sum(averaged(rows) for rows in pieces) / parts, logits)
     assert torch.allclose(wrong, whole) is (parts == 1)
+
+
+@given(NUMBER, st.floats(-3, 3))
+def test_win_tie_and_loss_of_davidson_are_all_there_is(delta, log_strength):
+    outcomes = [(False, 1.0), (True, 0.5), (False, 0.0)]
+    nll = [
+        losses.davidson(_t(delta), torch.tensor([tie]), p, _t(log_strength).squeeze()).item()
+        for tie, p in outcomes
+    ]
+    assert sum(math.exp(-x) for x in nll) == pytest.approx(1, rel=1e-9)
+    strength = math.exp(log_strength)
+    assert nll[0] - nll[2] == pytest.approx(-delta, abs=1e-9)  # a tie is left out: Bradley and Terry
+    middle = losses.davidson(_t(0), torch.tensor([True]), 0.5, _t(log_strength).squeeze())
+    assert math.exp(-middle.item()) == pytest.approx(strength / (2 + strength))
+
+
+@given(st.floats(-15, 15), st.floats(0.01, 3))
+def test_win_tie_and_loss_of_rao_and_kupper_are_all_there_is(delta, threshold):
+    outcomes = [(False, 1.0), (True, 0.5), (False, 0.0)]
+    nll = [
+        losses.rao_kupper(_t(delta), torch.tensor([tie]), p, _t(threshold).squeeze()).item()
+        for tie, p in outcomes
+    ]
+    assert sum(math.exp(-x) for x in nll) == pytest.approx(1, rel=1e-9)
+    middle = losses.rao_kupper(_t(0), torch.tensor([True]), 0.5, _t(threshold).squeeze())
+    assert math.exp(-middle.item()) == pytest.approx(math.tanh(threshold / 2))
+
+
+@given(st.lists(NUMBER, min_size=2, max_size=4))
+def test_the_probabilities_of_all_rankings_add_up_to_one(scores):
+    found = _t(*scores)[None]
+    there = torch.ones_like(found, dtype=torch.bool)
+    ranks = [_t(*map(float, one))[None] for one in itertools.permutations(range(len(scores)))]
+    total = sum(math.exp(-losses.plackett_luce(found, one, there).item()) for one in ranks)
+    assert total == pytest.approx(1, rel=1e-9)
+
+
+@given(NUMBER)
+def test_a_ranking_of_two_is_a_comparison_and_padding_is_none_of_it(delta):
+    scores, ranks = _t(delta, 0, 99)[None], _t(0, 1, 0)[None]
+    there = torch.tensor([[True, True, False]])
+    expected = losses.bradley_terry(_t(delta)).item()
+    assert losses.plackett_luce(scores, ranks, there).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    gradient = _gradient(lambda x: losses.plackett_luce(x, ranks, there), scores)
+    assert gradient[0, 2] == 0 and torch.isfinite(gradient).all()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Unit = Literal["tokens", "sequences", "pairs"]
+Unit = Literal["tokens", "sequences", "pairs", "units"]
 """What a loss can be averaged over."""
 
 Fields = Mapping[str, Tensor]
@@ -95,7 +95,8 @@ class TokenBatch:
         A unit of k sequences has k (k - 1) / 2 pairs.
         """
         pairs = sum(k * (k - 1) // 2 for k in self.unit_sizes)
-        return {"tokens": int(self.loss_mask.sum()), "sequences": len(self.lengths), "pairs": pairs}
+        tokens = int(self.loss_mask.sum())
+        return {"tokens": tokens, "sequences": len(self.lengths), "pairs": pairs, "units": len(self)}
 
     def with_fields(self, **per_token: Tensor) -> Self:
         """The same batch with further fields per token."""

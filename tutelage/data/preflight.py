@@ -111,6 +111,7 @@ def prepare_comparisons(
     max_length: int,
     truncate_prompts: bool = True,
     cut_responses: Literal["keep", "drop"] = "keep",
+    groups: Sequence[str] = (),
     keep_records: bool = False,
     source: str = "",
     max_dropped_share: float | None = 0.1,
@@ -118,13 +119,14 @@ def prepare_comparisons(
 ) -> Prepared[PairTokens]:
     """Pairs of responses; both keep the same prompt ids, cut by what the longer response needs.
 
-    An empty response is one like any other: its end is trained and scored.  `keep_records`: keep the comparisons as well
-    (`comparisons_of`).
+    An empty response is one like any other: its end is trained and scored.  `groups`: the groups of annotators that are
+    told apart; rows of none of them are dropped.  `keep_records`: keep the comparisons as well (`comparisons_of`).
     """
     options = {
         "max_length": max_length,
         "truncate_prompts": truncate_prompts,
         "cut_responses": cut_responses,
+        "groups": list(groups),
         "keep_records": keep_records,
     }
     work = Work[PairTokens](
@@ -139,8 +141,7 @@ def prepare_comparisons(
         if not (pair[0].response and pair[1].response):
             raise Unusable(WORDLESS)
         sides = [item.tokens() for item in work.fit(row.prompt, pair)]
-        numbers = {name: getattr(row, name) for name in NUMBERS}
-        work.keep(sides, numbers, row.to_json() if keep_records else None)
+        work.keep(sides, _numbers(row, groups), row.to_json() if keep_records else None)
 
     work.go(
         lambda chunk: _encode_pairs(tokenizer, chunk),
@@ -189,7 +190,23 @@ def comparisons_of(prepared: Prepared[PairTokens]) -> Examples[Comparison]:
     )
 
 
-NUMBERS = ("p_chosen", "margin")  # of a comparison, kept beside its tokens
+NUMBERS = ("p_chosen", "margin", "weight", "group", "prompt")  # of a comparison, kept beside its tokens
+
+
+def _numbers(row: Comparison, groups: Sequence[str]) -> dict[str, float]:
+    """`group` is its number in `groups`, `prompt` what the prompt's id begins with: as much of it as a float64 holds."""
+    if groups and row.group not in groups:
+        said = f"of the group {row.group!r}" if row.group else "of no group"
+        raise Unusable(f"{said}, where groups has {', '.join(groups)}")
+    if not 0 <= row.weight < float("inf"):
+        raise Unusable(f"whose weight is {row.weight:g}, but a weight is 0 or more")
+    return {
+        "p_chosen": row.p_chosen,
+        "margin": row.margin,
+        "weight": row.weight,
+        "group": groups.index(row.group) if groups else 0,
+        "prompt": int(row.prompt.id[:12], 16),
+    }
 
 
 def _tokens(table: Table, unit: int) -> Tokens:
@@ -199,7 +216,8 @@ def _tokens(table: Table, unit: int) -> Tokens:
 
 def _pair(table: Table, unit: int) -> PairTokens:
     chosen, rejected = table.unit(unit)
-    return PairTokens(chosen, rejected, *(float(table.numbers(name)[unit]) for name in NUMBERS))
+    p_chosen, margin, weight, group = (float(table.numbers(name)[unit]) for name in NUMBERS[:4])
+    return PairTokens(chosen, rejected, p_chosen, margin, weight, int(group))
 
 
 Answers = list[tuple[Prompt, Encoded]]  # each with what it answers

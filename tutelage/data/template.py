@@ -43,12 +43,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class PairTokens:
-    """A tokenised comparison: two sequences that start with the same prompt ids, trained on the responses."""
+    """A tokenised comparison: two sequences that start with the same prompt ids, trained on the responses.
+
+    weight: how much it counts.  group: the number of the annotators' group whose taste it is.
+    """
 
     chosen: Tokens
     rejected: Tokens
     p_chosen: float
     margin: float
+    weight: float = 1.0
+    group: int = 0
 
 
 # ---- one row ---------------------------------------------------------------------------------------------------------

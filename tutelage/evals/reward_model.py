@@ -45,6 +45,31 @@ def by_project(
     ]
 
 
+def by_member(model: str, comparisons: Sequence[Comparison], scores: ArrayLike) -> list[Row]:
+    """What the members of an ensemble make of the same pairs; scores: [M, n, 2].
+
+    `members_agree`: the share of pairs that all members order alike; `accuracy_members_agree`: the accuracy there;
+    `members_std`: the standard deviation of the margins over members, a mean over pairs.
+    """
+    found = np.asarray(scores, float)
+    margins = found[..., 0] - found[..., 1]
+    rows = [
+        _accuracy(model, f"accuracy@member-{number}", comparisons, own)
+        for number, own in enumerate(margins, 1)
+    ]
+    alike = np.abs(np.sign(margins).sum(0)) == len(margins)
+    prompts = [comparison.prompt.id for comparison in comparisons]
+    shares = statistics.bootstrap_mean(alike.astype(float), prompts, rate=True)
+    rows.append(row(model, "members_agree", OVERALL, shares, "share"))
+    if alike.any():
+        agreed = [comparison for comparison, same in zip(comparisons, alike, strict=True) if same]
+        rows.append(_accuracy(model, "accuracy_members_agree", agreed, margins.mean(0)[alike]))
+    rows.append(
+        row(model, "members_std", OVERALL, statistics.bootstrap_mean(margins.std(0), prompts), "score")
+    )
+    return rows
+
+
 def accuracies(model: str, comparisons: Sequence[Comparison], scores: ArrayLike, metric: str) -> list[Row]:
     """METRIC on all these comparisons, and `by_project`; scores: [n, 2]."""
     found = np.asarray(scores, float)

@@ -6,7 +6,7 @@ one in MAKERS here (how it is made).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ from tutelage.settings.judges import (
     MODEL,
     PYTHON,
     UNCERTAINTY,
+    EnsembleOptions,
     RewardPart,
     names_model,
     read_parts,
@@ -179,6 +180,14 @@ def _reward_model(path: str, reader: Reader) -> RewardModelJudge:
 
 
 def _calibrated(path: str, reader: Reader) -> Judge:
+    """The reward model of a run in its own standard deviations; the ensemble in it, where there is one."""
+    from tutelage.runs import members_of
+
+    models = members_of(path)
+    return _alone(path, reader) if len(models) == 1 else _joined(models, EnsembleOptions(), reader)
+
+
+def _alone(path: str, reader: Reader) -> Judge:
     from tutelage.judges.calibration import Calibrated, Calibration
 
     judge = _reward_model(path, reader)
@@ -186,14 +195,32 @@ def _calibrated(path: str, reader: Reader) -> Judge:
 
 
 def _ensemble(part: RewardPart, reader: Reader) -> Judge:
+    from tutelage.runs import members_of
+
+    models = [model for path in part.models for model in members_of(path)]
+    if len(models) == 1:
+        raise ValueError(
+            f"an ensemble has at least two reward models, and {models[0]} is one: name another, or write it without brackets."
+        )
+    return _joined(models, part.options, reader)
+
+
+def _joined(models: Sequence[str], options: EnsembleOptions, reader: Reader) -> Judge:
     from tutelage.judges.combine import named
     from tutelage.judges.ensemble import STD, Ensemble
 
-    members = [_calibrated(path, reader) for path in part.models]
+    members = [_alone(path, reader) for path in models]
     names = named(members, [""] * len(members), taken=[STD])
-    options = part.options
     coef = UNCERTAINTY if options.uncertainty_coef is None else options.uncertainty_coef
     return Ensemble(dict(zip(names, members, strict=True)), options.combine, coef)
+
+
+def _model(part: RewardPart, reader: Reader) -> Judge:
+    """The reward model in a part of a mix, whose scale is the mix's affair."""
+    from tutelage.runs import members_of
+
+    path = str(part.judge)
+    return _reward_model(path, reader) if len(members_of(path)) == 1 else _calibrated(path, reader)
 
 
 MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
@@ -201,7 +228,7 @@ MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     PYTHON: _python,
     HTTP: _remote,
     HTTPS: _remote,
-    MODEL: lambda part, reader: _reward_model(str(part.judge), reader),
+    MODEL: _model,
     ENSEMBLE: _ensemble,
     **dict.fromkeys(RULES, _rule),
 }

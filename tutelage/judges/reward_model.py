@@ -11,7 +11,7 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.responses import response_batch
 from tutelage.data.template import Encoded, encode
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import same_tokenizer, score_normalisation
+from tutelage.models.loading import head_names, same_tokenizer, score_normalisation
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
@@ -37,6 +37,7 @@ class RewardModelJudge(Judge):
         self.name = name
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
+        self._heads = head_names(model)
         self._reads_ids = policy_tokenizer is not None and same_tokenizer(tokenizer, policy_tokenizer)
         self._world, self._max_tokens = world, max_tokens
 
@@ -46,11 +47,16 @@ class RewardModelJudge(Judge):
         return score_normalisation(self._model)
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
-        """One score per response: the head's value at the last token."""
+        """One score per response: the head's value at the last token; with several heads their mean, and each as a part."""
         batch = self._batch(responses).to(self._world.device)
         model, limit = self._model, self._max_tokens
         raw = forward_pass(model, lambda part: model(part, at="ends"), batch, "sequences", limit, self._world)
-        return [Score(value) for value in raw.tolist()]
+        if not self._heads:
+            return [Score(value) for value in raw.tolist()]
+        return [
+            Score(mean, dict(zip(self._heads, own, strict=True)))
+            for mean, own in zip(raw.mean(1).tolist(), raw.tolist(), strict=True)
+        ]
 
     def _batch(self, responses: Sequence[Response]) -> TokenBatch:
         if self._reads_ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
 from tutelage.files import folder_atomic, recover
 from tutelage.hub import hub
 from tutelage.models.ends import generation_config
+from tutelage.models.forward import Traits
 from tutelage.models.lora import merged
-from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
+from tutelage.models.policy import EncoderModule, Hosted, PolicyModule, ScalarModule
 from tutelage.models.probe import find_traits, imagined_traits, rope_limit
 from tutelage.seeds import torch_generator
 
@@ -36,6 +38,13 @@ Source = str | Path | PreTrainedConfig
 SPECIMEN = """Don't split the  difference: 1,234.5 naïve cafés, cafe\u0301s & Größen (ß); x_1 += f(y)[-2]  # TODO
 \tHEIGHTS\r\nof 10\u202f000 m — “really?” ... ½ ﬁne, 你好，世界 Привет مرحبا नमस्ते 🙂👩‍🔬 unbelievably"""
 """Text on which tokenizers part: case, spaces, digits, accents in both forms, marks, code, scripts without spaces."""
+
+TRANSCRIPT = (
+    "{{ bos_token }}{% for turn in messages %}{{ turn['role'] + ': ' + turn['content'] }}"
+    "{% if turn['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ ' ' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+"""How an encoder, which has no template of its own, reads a conversation."""
 
 KNOWN_PADS = (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 
@@ -63,29 +72,36 @@ def load_scalar(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    heads: int = 1,
+    heads: int | None = None,
     fresh_head: bool = True,
 ) -> ScalarModule:
-    """A model with `heads` numbers per token (reward model, critic), dropout 0, prepared for flat forwards.
+    """A model with `heads` numbers per sequence or token (reward model, critic; None: as many as it has, else one), dropout 0,
+    prepared for flat forwards; from an encoder (BERT, RoBERTa, ModernBERT) an `EncoderModule`.
 
     A scalar checkpoint comes with its head. From a causal language model the backbone is taken and the head is fresh:
-    N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias; ValueError where none may be (`fresh_head`).
+    N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias; from an encoder as transformers makes it, drawn
+    from `seed`.  ValueError where none may be (`fresh_head`).
     """
-    model, info = _load(AutoModelForSequenceClassification, path, dtype, num_labels=heads)
-    fresh = {name for name in info["missing_keys"] if name.startswith("score.")}
+    known = _heads_at(path)
+    model, info = _load(AutoModelForSequenceClassification, path, dtype, seed, num_labels=heads or known or 1)
+    head = getattr(model, "score", None)
+    encodes = is_encoder(model)
+    if not (isinstance(head, nn.Linear) or encodes):
+        raise ValueError(
+            f"The model at {path} ({type(model).__name__}) has no linear head named score, and is no encoder; use another one."
+        )
+    fresh = {name for name in info["missing_keys"] if _of_head(model, name)}
     if info["missing_keys"] - fresh:
         missing = ", ".join(sorted(info["missing_keys"] - fresh)[:3])
         raise ValueError(f"The checkpoint at {path} lacks weights of the model ({missing}); is it complete?")
-    head = getattr(model, "score", None)
-    if not isinstance(head, nn.Linear):
-        raise ValueError(
-            f"The model at {path} ({type(model).__name__}) has no linear head named score; use another one."
-        )
     if fresh and not fresh_head:
         raise ValueError(
             f"The model at {path} is no reward model, for it has no head that scores: train one with tutelage reward."
         )
+    if encodes:
+        return EncoderModule(_moved(model.eval(), device), Traits(flat=False))
     if fresh:
+        assert isinstance(head, nn.Linear)
         std = (head.in_features + 1) ** -0.5
         noise = torch.empty(head.weight.shape).normal_(
             0.0, std, generator=torch_generator(seed, "score head")
@@ -95,11 +111,30 @@ def load_scalar(
     return scalar_module(_moved(model, device), str(path))
 
 
+def is_encoder(model: PreTrainedModel) -> bool:
+    """Whether a sequence classifier reads both ways and has a head of its own kind (BERT and its relatives)."""
+    masked = model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return masked and not model.config.is_encoder_decoder and hasattr(model, "classifier")
+
+
+def _heads_at(path: str | Path) -> int | None:
+    """How many numbers the scalar model at `path` gives; None where it is none (its config does not say: a language model)."""
+    config = _config(path)
+    scalar = any("ForSequenceClassification" in name for name in config.architectures or ())
+    return int(config.num_labels) if scalar else None
+
+
+def _of_head(model: PreTrainedModel, name: str) -> bool:
+    """Whether a weight belongs to the head of a sequence classifier: it is outside of the backbone, or pools its states."""
+    return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside a model.
 
-    One without padding token, or that pads with EOS, takes a known one of its vocabulary where there is one. None is
-    added: nothing here is padded. Raises ValueError when there is no tokenizer or it has no EOS.
+    An encoder's has [CLS] and [SEP]: these begin and end a sequence.  One without padding token, or that pads with EOS, takes a
+    known one of its vocabulary where there is one. None is added: nothing here is padded. Raises ValueError when there is no
+    tokenizer or it has no EOS.
     """
     source = _source(path)
     with _quiet(), _reaching(source) as unreachable:
@@ -107,6 +142,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ValueError(_cannot_load("tokenizer", path, error, unreachable)) from error
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+        tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
+        tokenizer.chat_template = tokenizer.chat_template or TRANSCRIPT
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"The tokenizer at {path} has no end-of-sequence token; set eos_token in its tokenizer_config.json."
@@ -278,20 +316,36 @@ def set_score_normalisation(module: Hosted, mean: float, std: float) -> None:
     config.tutelage_score_mean, config.tutelage_score_std = float(mean), float(std)
 
 
+def name_heads(module: Hosted, names: Sequence[str]) -> None:
+    """Say in the config what each head of a scalar model is for; nothing where `names` is empty: it has one."""
+    if names:
+        module.config.id2label = dict(enumerate(names))
+        module.config.label2id = {name: number for number, name in enumerate(names)}
+
+
+def head_names(module: Hosted) -> list[str]:
+    """What the heads are for; [] where there is one, which needs no name."""
+    config = module.config
+    return [config.id2label[number] for number in range(config.num_labels)] if config.num_labels > 1 else []
+
+
 def _moved(model: Any, device: torch.device | str) -> PreTrainedModel:
     return model.to(device)
 
 
 def _load(
-    kind: Any, path: str | Path, dtype: torch.dtype, **options: Any
+    kind: Any, path: str | Path, dtype: torch.dtype, seed: int = 0, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     source = _source(path)
     config = _config(path, **options)
     with (
         _quiet(),
         _reaching(source) as unreachable,
-        torch.random.fork_rng(devices=[]),  # transformers fills missing weights from the global state
+        torch.random.fork_rng(devices=[]),
     ):
+        torch.default_generator.manual_seed(
+            torch_generator(seed, "missing weights").initial_seed()
+        )  # transformers fills them from the global state
         try:
             if kind is AutoModelForCausalLM:
                 _refuse_scalar(config, path)

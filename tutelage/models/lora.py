@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedModel
 
 from tutelage.files import folder_atomic, sha256_of, write_json_atomic
@@ -35,17 +36,49 @@ def add_lora(module: H, rank: int, alpha: float, seed: int = 0) -> H:
     scale: Any = alpha  # peft's signature says int, its arithmetic takes any number
     config = LoraConfig(r=rank, lora_alpha=scale, lora_dropout=0.0, target_modules="all-linear")
     model: Any = module.model
-    head = getattr(model, "score", None)
-    if head is not None:
-        config.exclude_modules = ["score"]
+    heads = heads_of(model)
+    if heads:
+        config.exclude_modules = [name.rpartition(".")[2] for own in heads for name in _linears(model, own)]
     start = int(torch.randint(2**31, (), generator=torch_generator(seed, "lora")))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft says that it found GPT-2's transposed layers
         torch.manual_seed(start)  # peft draws from the global state
         adapted = get_peft_model(model, config)
-    if head is not None:
-        head.float().requires_grad_(True)
+    for head in heads:
+        model.get_submodule(head).float().requires_grad_(True)
     return module.with_model(adapted)
+
+
+def heads_of(model: Any) -> list[str]:
+    """The modules of a scalar model that are its head, by name: what makes scores of hidden states, an encoder's pooling with
+    it; none in a language model."""
+    pooling = f"{model.base_model_prefix}.pooler"
+    there = [name for name, _ in model.named_modules() if name in ("score", "classifier", pooling)]
+    return there if {"score", "classifier"} & set(there) else []
+
+
+def _linears(model: Any, head: str) -> list[str]:
+    """The linear layers of a head, by name."""
+    inside = model.get_submodule(head).named_modules(prefix=head)
+    return [name for name, one in inside if isinstance(one, nn.Linear)]
+
+
+def _head_state(model: Any) -> dict[str, torch.Tensor]:
+    return {
+        f"{head}.{name}": value
+        for head in heads_of(model)
+        for name, value in model.get_submodule(head).state_dict().items()
+    }
+
+
+def _set_head(model: Any, state: Mapping[str, torch.Tensor]) -> None:
+    for head in heads_of(model):
+        own = {
+            name.removeprefix(f"{head}."): value
+            for name, value in state.items()
+            if name.startswith(f"{head}.")
+        }
+        model.get_submodule(head).load_state_dict(own)
 
 
 @contextmanager
@@ -72,6 +105,9 @@ def merged(module: Hosted) -> PreTrainedModel:
 
 # ---- on disk -----------------------------------------------------------------------------------------------------------
 
+KNOWN_OF_SCORES = "tutelage_"
+"""What names begin with in the config of a model, for what is known of its scores."""
+
 HEAD, BASE = "head.safetensors", "base.json"
 
 
@@ -95,9 +131,9 @@ def save_adapter(module: Hosted, folder: Path) -> None:
     adapted: Any = module.model
     # rows for added tokens follow from the base and the tokenizer: the embedding need not come along
     adapted.save_pretrained(folder, save_embedding_layers=False)
-    head = getattr(module.host, "score", None)
-    if head is not None:
-        save_file({name: value.detach().clone() for name, value in head.state_dict().items()}, folder / HEAD)
+    state = _head_state(module.host)
+    if state:
+        save_file({name: value.detach().clone() for name, value in state.items()}, folder / HEAD)
 
 
 def load_adapter(module: Hosted, folder: Path) -> None:
@@ -105,9 +141,8 @@ def load_adapter(module: Hosted, folder: Path) -> None:
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(module.model, load_file(folder / "adapter_model.safetensors"))
-    head = getattr(module.host, "score", None)
-    if head is not None:
-        head.load_state_dict(load_file(folder / HEAD))
+    if heads_of(module.host):
+        _set_head(module.host, load_file(folder / HEAD))
 
 
 def copy_adapter(source: Hosted, target: Hosted) -> None:
@@ -116,13 +151,10 @@ def copy_adapter(source: Hosted, target: Hosted) -> None:
 
     own = get_peft_model_state_dict(source.model, save_embedding_layers=False)
     set_peft_model_state_dict(target.model, own)
-    head = getattr(source.host, "score", None)
-    if head is not None:
-        target.host.score.load_state_dict(head.state_dict())
-    for name in ("mean", "std"):  # what a reward model knows of its scores
-        known = getattr(source.config, f"tutelage_score_{name}", None)
-        if known is not None:
-            setattr(target.config, f"tutelage_score_{name}", known)
+    _set_head(target.host, _head_state(source.host))
+    for name, known in vars(source.config).items():  # what a reward model knows of its scores
+        if name.startswith(KNOWN_OF_SCORES):
+            setattr(target.config, name, known)
 
 
 def export_adapter(module: Hosted, folder: Path, base: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.models.cpu.llama import ByHand, plain_llama
-from tutelage.models.forward import Flat, Padded, Runner, Traits
+from tutelage.models.forward import Flat, Padded, Runner, Traits, padded_inputs
 from tutelage.ops.logprobs import Outputs, linear_kl, linear_logprobs_hits, shifted_index
 from tutelage.ops.masked import segment_sum
 
@@ -176,6 +176,26 @@ class ScalarModule(Hosted):
             bias = None if self.head.bias is None else self.head.bias.float()
             scores = nn.functional.linear(hidden.float(), self.head.weight.float(), bias)
             return scores.squeeze(-1)
+
+
+class EncoderModule(ScalarModule):
+    """A sequence classifier that reads both ways (BERT and its relatives), with the head that its architecture has."""
+
+    def forward(self, batch: TokenBatch, at: Literal["tokens", "ends"]) -> Tensor:
+        """ends: [B] fp32, the score of every sequence, [B, k] with k heads: what plain transformers gives for the padded rows.
+
+        Raises ValueError for "tokens": every state has seen the whole sequence, so none says what a beginning is worth.
+        """
+        if at == "tokens":
+            raise ValueError(
+                "an encoder reads the whole response at once and has no value for its beginnings: let the critic start from "
+                "the policy (critic=policy)."
+            )
+        inputs, real = padded_inputs(self.host, batch.ids, batch.lengths)
+        inputs.pop("position_ids", None)  # some count from another number than 0
+        ids = inputs["input_ids"].masked_fill(~real, self.config.pad_token_id or 0)
+        logits: Tensor = self.host(**{**inputs, "input_ids": ids}).logits
+        return logits.float().squeeze(-1)
 
 
 def _runner(host: Any, traits: Traits) -> Runner:

@@ -59,7 +59,7 @@ class Setup:
         return module.requires_grad_(False)
 
     def scalar(self, path: str, tokenizer: PreTrainedTokenizerBase, heads: int = 1) -> ScalarModule:
-        """A scalar model to train from a language model or from another scalar model."""
+        """A scalar model to train from a language model, an encoder, or another scalar model."""
         module = load_scalar(path, dtype=self._base_dtype, device=self.device, seed=self.seed, heads=heads)
         fit_embeddings(module, tokenizer)
         return self.trained(module)

@@ -27,6 +27,42 @@ def bradley_terry(delta: Tensor, p_chosen: Tensor | float = 1.0, margin: Tensor 
     return -p_chosen * F.logsigmoid(delta - margin) - (1 - p_chosen) * F.logsigmoid(-delta - margin)
 
 
+def davidson(delta: Tensor, tie: Tensor, p_chosen: Tensor | float, log_strength: Tensor) -> Tensor:
+    """-log P(outcome), per pair, where P(chosen) : P(tie) : P(rejected) = e^(delta/2) : strength : e^(-delta/2).
+
+    Davidson 1970, JASA 65, eq. 2.3, with worths e^score.  `delta` [P] as in `bradley_terry`; `tie` bool [P]: nobody saw one
+    as better; `p_chosen` as there, where it is no tie; `log_strength` a scalar: how readily people call a tie.
+    """
+    logs = torch.stack([delta / 2, log_strength.expand_as(delta), -delta / 2])
+    chosen, tied, rejected = logs.log_softmax(0)
+    return torch.where(tie, -tied, -p_chosen * chosen - (1 - p_chosen) * rejected)
+
+
+def rao_kupper(delta: Tensor, tie: Tensor, p_chosen: Tensor | float, threshold: Tensor) -> Tensor:
+    """-log P(outcome), per pair: a difference below `threshold` >= 0 (a scalar, in logits) may not be noticed.
+
+    P(chosen) = sigmoid(delta - threshold), P(rejected) = sigmoid(-delta - threshold), the rest is a tie (Rao and Kupper
+    1967, JASA 62, eq. 2.4-2.6, threshold = log theta).  Arguments as in `davidson`.
+    """
+    chosen, rejected = F.logsigmoid(delta - threshold), F.logsigmoid(-delta - threshold)
+    # 1 - sigmoid(d - t) - sigmoid(-d - t) = (e^2t - 1) sigmoid(d - t) sigmoid(-d - t)
+    tied = torch.log(torch.expm1(2 * threshold)) + chosen + rejected
+    return torch.where(tie, -tied, -p_chosen * chosen - (1 - p_chosen) * rejected)
+
+
+def plackett_luce(scores: Tensor, ranks: Tensor, there: Tensor) -> Tensor:
+    """Negative log-likelihood of each ranking: -sum over places of [r - logsumexp of it and of all that are ranked below].
+
+    scores [U, K]; ranks [U, K], the lowest is the best; there bool [U, K]: the rest is padding.  Returns [U].  Plackett 1975
+    (Applied Statistics 24); Luce 1959.  Equal ranks each stand against each other and all below them (Breslow 1974); of K
+    different ones the last has none below it and adds nothing, so that K equal scores give log K!.
+    """
+    below = (ranks[:, None, :] >= ranks[:, :, None]) & there[:, None, :]  # [U, of, against]
+    against = torch.where(below, scores[:, None, :], -torch.inf)
+    rest = against.logsumexp(-1).where(there, 0.0)
+    return torch.where(there, rest - scores, 0.0).sum(1)
+
+
 def dpo(h: Tensor, *, beta: float, label_smoothing: float = 0.0, p_chosen: Tensor | float = 1.0) -> Tensor:
     """Direct preference optimisation, -logsigmoid(beta h), per pair (Rafailov et al. 2023, eq. 7).
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+
+from pydantic import model_validator
 
 from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
@@ -228,18 +231,60 @@ class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.", everyday=False)
 
 
+TIES_RATE = 0.02
+"""The step of the one number of a model of ties, whatever the rate of the weights: Adam moves each by about its rate, and this
+one has a distance of about 1 to go."""
+
+
 class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings, CutSettings):
-    """Train a reward model on comparisons (Bradley-Terry)."""
+    """Train a reward model on comparisons, rankings or ratings."""
 
     model: str = setting(
-        "runs/sft", "Run folder, checkpoint or hub model whose body the reward model starts from."
+        "runs/sft",
+        "Run folder, checkpoint or hub model whose body the reward model starts from; an encoder, too.",
     )
     data: Source = setting(
         "store:main",
         "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
     )
     out: Path = run_folder("runs/reward")
-    batch_size: int = setting(64, "Pairs per step.", unit="pairs", ge=1)
+    batch_size: int = setting(
+        64,
+        "Pairs per step; prompts where all pairs of a prompt are learnt from together.",
+        unit="pairs",
+        ge=1,
+    )
+    loss: Literal["bradley-terry", "davidson", "rao-kupper", "plackett-luce"] = setting(
+        "bradley-terry",
+        "What comparisons say: bradley-terry (a tie is half a win for both); davidson, rao-kupper (a tie is an outcome of its "
+        "own, and how readily people call one is learnt); plackett-luce (the whole ranking of a prompt's responses).",
+        everyday=False,
+    )
+    batch_by: Literal["auto", "pairs", "prompts"] = setting(
+        "auto",
+        "What a step takes: pairs; prompts (all pairs of a prompt together, each response computed once, each prompt counted "
+        "once); auto: prompts where a response stands in several pairs.",
+        everyday=False,
+    )
+    weighted: bool = setting(
+        False,
+        "Weigh each comparison by its column weight; from the store, by those who voted (experts count more).",
+        everyday=False,
+    )
+    groups: dict[str, list[str]] = setting(
+        {},
+        "A head for each group of annotators, as {experts: [ann, bob], crowd: [eve]}; in a file the column group names the "
+        "group, and the lists may be empty.",
+        everyday=False,
+    )
+    members: int = setting(
+        1,
+        "Reward models trained side by side, each with its own head and order of the data: an ensemble.",
+        unit="models",
+        everyday=False,
+        ge=1,
+        le=16,
+    )
     learning_rate: float = setting(9e-6, "Peak learning rate of AdamW.", gt=0)
     schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
     label_smoothing: float = setting(
@@ -279,6 +324,41 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         ge=0,
         lt=1,
     )
+
+    def peak_rate(self, name: str) -> float:
+        """As for every command; the model of ties has a rate of its own."""
+        return TIES_RATE if name.startswith("ties") else super().peak_rate(name)
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Self:
+        if self.loss != "bradley-terry" and self.margin_coef:
+            raise ValueError(
+                f"margin_coef={self.margin_coef:g} is for loss=bradley-terry, and loss is {self.loss}: leave one out"
+            )
+        if self.loss in ("davidson", "rao-kupper") and self.ties == "drop":
+            raise ValueError(
+                f"loss={self.loss} learns from ties, and ties=drop leaves them out: set ties=keep"
+            )
+        if self.loss == "plackett-luce":
+            refused = {
+                "label_smoothing": bool(self.label_smoothing),
+                "batch_by=pairs": self.batch_by == "pairs",
+                "groups": bool(self.groups),
+                "weighted": self.weighted,
+            }
+            wrong = next((name for name, given in refused.items() if given), "")
+            if wrong:
+                raise ValueError(
+                    f"loss=plackett-luce takes whole rankings, for which {wrong} means nothing: leave it out"
+                )
+        if len(self.groups) == 1:
+            raise ValueError(
+                "groups has one group, and one head needs no name: name another, or leave groups out"
+            )
+        twice = Counter(name for names in self.groups.values() for name in set(names)).most_common(1)
+        if twice and twice[0][1] > 1:
+            raise ValueError(f"groups has {twice[0][0]} in {twice[0][1]} groups: an annotator is in one")
+        return self
 
 
 class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings, MixSettings):

@@ -79,15 +79,17 @@ def _strength(vote: Vote, scale: int) -> float:
 def oriented(pair: VotedPair, first: float, ties: Ties) -> Comparison | NoRow:
     """A pair as a training row, given the probability that its first response is better; a dropped tie is none.
 
-    A kept tie has p_chosen 0.5 and the first response as `chosen` (which means nothing then).
+    A kept tie has p_chosen 0.5 and the first response as `chosen` (which means nothing then).  Its weight is the mean of
+    those of its votes.
     """
     if first == 0.5 and ties == "drop":
         return "tie"
     margin = margin_of(pair, first)
+    weight = math.fsum(vote.weight for vote in pair.votes) / len(pair.votes)
     (one, other), (finish, other_finish) = pair.texts, pair.finishes
     if first >= 0.5:
-        return Comparison(pair.prompt, one, other, first, margin, finish, other_finish)
-    return Comparison(pair.prompt, other, one, 1 - first, margin, other_finish, finish)
+        return Comparison(pair.prompt, one, other, first, margin, finish, other_finish, weight=weight)
+    return Comparison(pair.prompt, other, one, 1 - first, margin, other_finish, finish, weight=weight)
 
 
 def comparison_of(

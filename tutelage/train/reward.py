@@ -1,7 +1,9 @@
-"""The reward model: a scalar on the last token, trained on comparisons (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1).
+"""The reward model: scalars on the last token, trained on comparisons (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1).
 
     loss = - p log sigmoid(d - m) - (1 - p) log sigmoid(-d - m) + center_coef * (r_chosen + r_rejected)^2,
     d = r_chosen - r_rejected, m = margin_coef * margin (Touvron et al. 2023, arXiv 2307.09288, eq. 2)
+
+or, in the place of the first two, the likelihood of a model of ties or of whole rankings (`ops/losses.py`).
 
 After training, the mean and the standard deviation of the scores on a sample of the training responses are stored in
 config.json, so that whoever uses the model can normalise its scores; the weights themselves stay as they are.
@@ -10,11 +12,13 @@ config.json, so that whoever uses the model can normalise its scores; the weight
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
@@ -25,85 +29,185 @@ from tutelage.evals.rows import Row, to_json
 from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
-from tutelage.models.loading import load_tokenizer, set_score_normalisation
+from tutelage.models.loading import load_tokenizer, name_heads, set_score_normalisation
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
-from tutelage.ops.losses import bradley_terry
+from tutelage.ops.losses import bradley_terry, plackett_luce
 from tutelage.parallel import World
 from tutelage.records import Comparison, place_json
-from tutelage.runs import Run, result_folder
+from tutelage.runs import MEMBERS, Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.compared import (
+    Compared,
+    Differences,
+    rankings,
+    refuse_unranked,
+    shares_responses,
+)
 from tutelage.train.fit import fit
 from tutelage.train.stage import Pairs, agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
+from tutelage.train.ties import Ties
 
 NORMALISATION_PAIRS = 512
 """So many pairs, drawn by seed, tell the scores' mean to a thirtieth of their standard deviation."""
 
 
-class RewardModelling:
-    """The algorithm: pairs of a prompt's responses, the preferred one scored higher."""
+@dataclass(frozen=True)
+class Member:
+    """One reward model of an ensemble, or the only one: what is trained, and the seed of its head and of its order.
 
-    def __init__(self, model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings) -> None:
-        self.trained: dict[str, nn.Module] = {"reward_model": model}
-        self._model, self._pairs, self._settings = model, pairs, settings
+    name: "" of the only one.  ties: the model of ties beside it, where there is one.
+    """
+
+    name: str
+    model: ScalarModule
+    seed: int
+    ties: Ties | None = None
+
+
+class RewardModelling:
+    """The algorithm: of a prompt's responses the preferred one is scored higher.
+
+    The members of an ensemble are objectives of one update, each with its own batch: none learns anything from another.
+    """
+
+    def __init__(self, members: Sequence[Member], compared: Compared, settings: Settings) -> None:
+        self._members = {member.name: member for member in members}
+        self.trained: dict[str, nn.Module] = {}
+        for member in members:
+            self.trained[_named("reward_model", member)] = member.model
+            if member.ties is not None:
+                self.trained[_named("ties", member)] = member.ties
+        self._compared, self._settings = compared, settings
 
     def batches(self, step: int) -> Updates:
-        """One batch of `batch_size` pairs."""
-        rows = rows_for_step(len(self._pairs), self._settings.batch_size, step, self._settings.seed)
-        yield [collate_pairs([self._pairs[row] for row in rows], rows)]
+        """One batch of `batch_size` units for each member."""
+        yield [
+            replace(self._batch(step, member.seed), objective=name) for name, member in self._members.items()
+        ]
+
+    def _batch(self, step: int, seed: int) -> TokenBatch:
+        return self._compared.batch(rows_for_step(len(self._compared), self._settings.batch_size, step, seed))
 
     def loss(self, batch: TokenBatch) -> Loss:
-        """Bradley-Terry loss, a mean over pairs; all scores of a batch come from one forward pass."""
-        settings, p_chosen = self._settings, batch.per_unit["p_chosen"]
-        chosen, rejected = self._model(batch, at="ends").view(-1, 2).unbind(1)
-        smooth = p_chosen * (1 - settings.label_smoothing) + (1 - p_chosen) * settings.label_smoothing
-        margin = settings.margin_coef * batch.per_unit["margin"]
-        losses = bradley_terry(chosen - rejected, p_chosen=smooth, margin=margin)
-        centring = (chosen + rejected).square()
+        """The mean over units of the mean over their comparisons; all scores of a batch come from one forward pass."""
+        settings, fields = self._settings, batch.per_unit
+        member = self._members[batch.objective]
+        scores = member.model(batch, at="ends")
+        found = Differences.of(scores, batch)
+        weight = fields["weight"] if settings.weighted else fields["share"]
+        if settings.loss == "plackett-luce":
+            losses = plackett_luce(*rankings(scores, batch))
+        else:
+            losses = (weight * self._losses(found.margins, batch, member.ties)).sum(1)
+        centring = (weight * (found.chosen + found.rejected).square()).sum(1)
         terms = {
-            "bradley_terry": Term(losses.sum(), "pairs"),
-            "centring": Term(centring.sum(), "pairs", settings.center_coef),
+            settings.loss.replace("-", "_"): Term(losses.sum(), "units"),
+            "centring": Term(centring.sum(), "units", settings.center_coef),
         }
-        margins = (chosen - rejected).detach()
+        margins = found.margins.detach()
         metrics = {
-            "accuracy": agreement(margins, p_chosen),
+            "accuracy": agreement(margins, fields["p_chosen"]),
             "margin": margins,
-            "mean_reward": ((chosen + rejected) / 2).detach(),
+            "mean_reward": ((found.chosen + found.rejected) / 2).detach(),
         }
-        return Loss(terms, {name: Sum(value.sum(), "pairs") for name, value in metrics.items()})
+        sums = {name: Sum((fields["share"] * value).sum(), "units") for name, value in metrics.items()}
+        if member.ties is not None:
+            sums["tie_strength"] = Sum(member.ties.strength.detach() * len(batch), "units")
+        return Loss(terms, sums)
+
+    def _losses(self, margins: Tensor, batch: TokenBatch, ties: Ties | None) -> Tensor:
+        """[U, E]: of every comparison."""
+        settings, p_chosen = self._settings, batch.per_unit["p_chosen"]
+        smooth = p_chosen * (1 - settings.label_smoothing) + (1 - p_chosen) * settings.label_smoothing
+        if ties is not None:
+            return ties.loss(margins, smooth)
+        margin = settings.margin_coef * batch.per_unit["margin"]
+        return bradley_terry(margins, p_chosen=smooth, margin=margin)
+
+
+def _named(what: str, member: Member) -> str:
+    """What a member's part is called among all that is trained."""
+    return f"{what}_{member.name}" if member.name else what
 
 
 def score_pairs(
-    model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings, world: World
+    members: Sequence[Member], pairs: Sequence[PairTokens], settings: Settings, world: World
 ) -> np.ndarray:
-    """float32 [P, 2]: the scores of (chosen, rejected)."""
+    """float32 [M, P, 2, k]: by member, the scores of (chosen, rejected) by every head."""
     batch = collate_pairs(pairs, range(len(pairs))).to(world.device)
-    limit = settings.micro_batch_tokens
-    scores = forward_pass(model, lambda part: model(part, at="ends"), batch, "sequences", limit, world)
-    return scores.view(-1, 2).cpu().numpy()
+
+    def scored(model: ScalarModule) -> np.ndarray:
+        def run(part: TokenBatch) -> Tensor:
+            return model(part, at="ends")
+
+        found = forward_pass(model, run, batch, "sequences", settings.micro_batch_tokens, world)
+        return found.view(len(pairs), 2, -1).cpu().numpy()
+
+    return np.stack([scored(member.model) for member in members])
 
 
 def score_held_out(
-    model: ScalarModule, pairs: Examples[PairTokens], settings: Settings, world: World
+    members: Sequence[Member], pairs: Examples[PairTokens], settings: Settings, world: World
 ) -> np.ndarray:
-    """`score_pairs` for all of them, which need not be in memory."""
-    return np.concatenate([score_pairs(model, pairs[part], settings, world) for part in pairs.parts()])
+    """float32 [M, P, 2]: by member, the scores by the head of each pair's group; the pairs need not all be in memory."""
+    parts = [score_pairs(members, pairs[part], settings, world) for part in pairs.parts()]
+    return by_own_head(np.concatenate(parts, 1), pairs.table.numbers("group"))
+
+
+def by_own_head(scores: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """[M, P, 2, k] -> [M, P, 2]: of every pair what the head of its group says."""
+    index = group.astype(np.int64)[None, :, None, None]
+    return np.take_along_axis(scores, np.broadcast_to(index, (*scores.shape[:3], 1)), 3)[..., 0]
 
 
 def normalise(
-    model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
+    member: Member, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
 ) -> None:
-    """Store mean and standard deviation of the scores of a fixed sample of the training responses in the model's config."""
+    """Store mean and standard deviation of the scores (the mean of the heads) of a fixed sample of the training responses in
+    the model's config."""
     sample = rng(settings.seed, "normalisation").permutation(len(pairs))[:NORMALISATION_PAIRS]
-    scores = score_pairs(model, [pairs[row] for row in sample], settings, world)
+    scores = score_pairs([member], [pairs[row] for row in sample], settings, world).mean(-1)
     spread = float(scores.std())
     if spread == 0:
         run.console.print(
             "Warning: the reward model gives every response the same score; it has learnt nothing."
         )
-    set_score_normalisation(model, float(scores.mean()), spread or 1.0)
+    set_score_normalisation(member.model, float(scores.mean()), spread or 1.0)
+
+
+def make_members(
+    settings: Settings, start: str, tokenizer: PreTrainedTokenizerBase, world: World
+) -> list[Member]:
+    """The reward models to train; the first is the one that `members=1` gives."""
+    setup, found = setup_for(settings, world), []
+    for number in range(settings.members):
+        seed = settings.seed if number == 0 else int(rng(settings.seed, "member", number).integers(2**31))
+        name = f"member-{number + 1}" if settings.members > 1 else ""
+        model = replace(setup, seed=seed).scalar(start, tokenizer, max(1, len(settings.groups)))
+        name_heads(model, list(settings.groups))
+        ties = Ties(settings.loss) if settings.loss in ("davidson", "rao-kupper") else None
+        found.append(Member(name, model, seed, ties if ties is None else ties.to(world.device)))
+    return found
+
+
+def compared_for(settings: Settings, pairs: Pairs, run: Run) -> Compared:
+    """The training pairs in units, as `batch_by` says."""
+    by = settings.batch_by
+    if by == "auto":
+        whole = settings.loss == "plackett-luce" or shares_responses(pairs.train)
+        by = "prompts" if whole else "pairs"
+    found = Compared(pairs.train, by)
+    if by == "prompts":
+        run.console.print(
+            f"{len(pairs.train):,} pairs of {len(found):,} prompts: all pairs of a prompt are learnt from together, and "
+            "batch_size counts prompts."
+        )
+    if settings.loss == "plackett-luce":
+        refuse_unranked(found)
+    return found
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -113,17 +217,24 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if settings.previous:
         run.input("previous", result_folder(settings.previous))
     tokenizer = load_tokenizer(start)
-    model = setup_for(settings, world).scalar(start, tokenizer)
-    pairs = prepare_pairs(settings, tokenizer, model, run)
+    members = make_members(settings, start, tokenizer, world)
+    pairs = prepare_pairs(settings, tokenizer, members[0].model, run)
+    compared = compared_for(settings, pairs, run)
     if (
         not is_store_source(settings.data)
         and not settings.margin_coef
         and pairs.train.table.numbers("margin").any()
     ):
         run.console.print("The data have margins, which margin_coef=0 leaves unused.")
+    if (
+        not settings.weighted
+        and not is_store_source(settings.data)
+        and np.ptp(pairs.train.table.numbers("weight"))
+    ):
+        run.console.print("The data have weights, which weighted=false leaves unused.")
 
     def evaluate() -> dict[str, float]:
-        scores = torch.from_numpy(score_held_out(model, pairs.held_out, settings, world))
+        scores = torch.from_numpy(score_held_out(members, pairs.held_out, settings, world).mean(0))
         p_chosen = torch.from_numpy(pairs.held_out.table.numbers("p_chosen").astype(np.float32))
         margins = scores[:, 0] - scores[:, 1]
         return {
@@ -133,27 +244,31 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         }
 
     fit(
-        RewardModelling(model, pairs.train, settings),
+        RewardModelling(members, compared, settings),
         settings,
         world,
         run,
-        steps=steps_for(settings, len(pairs.train), run),
+        steps=steps_for(settings, len(compared), run),
         tokenizer=tokenizer,
         evaluate=evaluate if pairs.held_out else None,
         best="max:eval_accuracy",
         place=pairs.train.table.place,
     )
-    normalise(model, pairs.train, settings, world, run)
+    for member in members:
+        normalise(member, pairs.train, settings, world, run)
     if pairs.held_out:
-        report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run, settings, world)
+        report_held_out(pairs, score_held_out(members, pairs.held_out, settings, world), run, settings, world)
     elif settings.previous:
         run.console.print("No pairs are held out, so that there is nothing to compare `previous` on.")
-    return export(run, model, tokenizer, settings)
+    for number, member in enumerate(members[1:], 2):
+        names = f"{MEMBERS}/{number}/model", f"{MEMBERS}/{number}/adapter"
+        export(run, member.model, tokenizer, settings, names)
+    return export(run, members[0].model, tokenizer, settings)
 
 
-def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run, settings: Settings, world: World) -> None:
-    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  scores: [P, 2]."""
-    table = pairs.held_out.table
+def report_held_out(pairs: Pairs, by_member: np.ndarray, run: Run, settings: Settings, world: World) -> None:
+    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  by_member: [M, P, 2]."""
+    table, scores = pairs.held_out.table, by_member.mean(0)
     figures = reward_model_figures.evaluate(
         "reward",
         scores[:, 0],
@@ -165,6 +280,8 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run, settings: Settin
     )
     figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
     figures += reward_model_figures.by_project("reward", pairs.comparisons, scores)
+    if len(by_member) > 1:
+        figures += reward_model_figures.by_member("reward", pairs.comparisons, by_member)
     if settings.previous:
         figures += _previous(pairs.comparisons, settings, world)
     run.write_json("results.json", to_json(figures))

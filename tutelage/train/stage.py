@@ -145,9 +145,10 @@ def prepare_pairs(
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair.  With `half` what is held
     out is the same for both halves."""
     left_out: Mapping[str, int] = {}
+    groups = settings.groups if isinstance(settings, RewardSettings) else {}
     if is_store_source(settings.data):
         found = comparisons_from(
-            settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators
+            settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators, groups
         )
         run.input("data", settings.data, sha256=found.digest)
         left_out = found.left_out
@@ -161,6 +162,7 @@ def prepare_pairs(
         tokenizer,
         max_length=context_limit(settings.max_length, model),
         cut_responses=settings.cut_responses,
+        groups=list(groups),
         max_dropped_share=None,
         console=run.console,
     )
@@ -193,13 +195,21 @@ def agreement(margins: Tensor, p_chosen: Tensor) -> Tensor:
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase, settings: TrainSettings) -> Path:
+def export(
+    run: Run,
+    model: Hosted,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TrainSettings,
+    names: tuple[str, str] = ("model", "adapter"),
+) -> Path:
     """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself.
+
+    names: of both folders in the run folder.
 
     The weights are written as `export_dtype` says; those of `model` and of the checkpoints stay as they are. Raises
     ValueError when the base of an adapter is no longer what it was at the start: the checkpoints stay.
     """
-    folder = run.folder / "model"
+    folder = run.folder / names[0]
     if not run.leads:
         return folder
     base = next((str(entry["path"]) for entry in run.lineage["inputs"] if entry["name"] == "model"), None)
@@ -210,7 +220,7 @@ def export(run: Run, model: Hosted, tokenizer: PreTrainedTokenizerBase, settings
         assert base is not None, "an adapter has a base"
         run.input("model", base)
         save(finished(model, base, tokenizer, DTYPES[name]), tokenizer, folder, DTYPES[name])
-        export_adapter(model, run.folder / "adapter", base)
+        export_adapter(model, run.folder / names[1], base)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     run.console.print(f"Model: {folder}, weights in {name}, {amount(size)}.")
     return folder

@@ -318,8 +318,12 @@ def _comparison(cells: Cells, turns: str) -> Comparison:
         raise Skip(f"whose p_chosen is {p_chosen:g}, but a probability lies between 0 and 1")
     ends = (cells.finish("chosen_finish"), cells.finish("rejected_finish"))
     margin = cells.number("margin", 0.0)
+    weight = cells.number("weight", 1.0)
+    if weight < 0:
+        raise Skip(f"whose weight is {weight:g}, but a weight is 0 or more")
     prompt = _prompt(cells, asked, tools)
-    return Comparison(prompt, chosen, rejected, p_chosen, margin, *ends, cells.place)
+    more = weight, cells.text("group")
+    return Comparison(prompt, chosen, rejected, p_chosen, margin, *ends, cells.place, *more)
 
 
 def _all_whole(cells: Cells, turns: str) -> bool:

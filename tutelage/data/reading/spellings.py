@@ -33,6 +33,8 @@ _OTHERS = (
     "split",
     "p_chosen",
     "margin",
+    "weight",
+    "group",
 )
 _FINISHES = tuple(f"{name}_finish" for name in (*ANSWERS, *SIDES))
 KNOWN = tuple(

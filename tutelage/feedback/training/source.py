@@ -122,18 +122,22 @@ def comparisons_from(
     aggregation: Aggregation = "auto",
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> StoreRows[Comparison]:
     """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated.
 
     Those of several projects stand one behind the other, each with its project as its place.  `annotators`: as `votes_by`;
-    none given are all.  Raises ValueError when the store does not exist, the project is
+    none given are all.  `groups`: name -> annotators; the votes of each are aggregated by themselves, and each gives rows of
+    its own.  Raises ValueError when the store does not exist, the project is
     not in it, or nothing in it can be trained on (yet).
     """
     if isinstance(source, list):
         parts = projects_of(source)
         return _joined(
-            parts, [comparisons_from(part, store, aggregation, ties, annotators) for part in parts]
+            parts, [comparisons_from(part, store, aggregation, ties, annotators, groups) for part in parts]
         )
+    if groups:
+        return _by_group(source, store, aggregation, ties, groups)
     with _open(source, store) as (opened, project):
         pairs = opened.voted_pairs(project)
         if pairs and annotators:
@@ -150,6 +154,28 @@ def comparisons_from(
     nobody = f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
     _require_rows(found, source, nobody)
     return found
+
+
+def _by_group(
+    source: str,
+    store: str | Path,
+    aggregation: Aggregation,
+    ties: Ties,
+    groups: Mapping[str, Sequence[str]],
+) -> StoreRows[Comparison]:
+    """What each group of annotators prefers, one behind the other."""
+    empty = next((name for name, names in groups.items() if not names), None)
+    if empty is not None:
+        raise ValueError(
+            f"groups={{{empty}: []}}: who is in it? With data={source} list its annotators, or their kinds."
+        )
+    train, held_out, left_out = list[Comparison](), list[Comparison](), Counter[str]()
+    for name, names in groups.items():
+        found = comparisons_from(source, store, aggregation, ties, names)
+        train += [replace(row, group=name) for row in found.train]
+        held_out += [replace(row, group=name) for row in found.held_out]
+        left_out.update(found.left_out)
+    return StoreRows(train, held_out, dict(left_out))
 
 
 def demonstrations_from(source: str | list[str], store: str | Path) -> StoreRows[Demonstration]:
@@ -248,7 +274,7 @@ def _content(row: Comparison | Demonstration) -> list[object]:
     if isinstance(row, Demonstration):
         return [row.prompt.id, row.response, row.finish]
     sides = (row.chosen, row.chosen_finish, row.rejected, row.rejected_finish)
-    return [row.prompt.id, *sides, row.p_chosen, row.margin]
+    return [row.prompt.id, *sides, row.p_chosen, row.margin, row.weight, row.group]
 
 
 def _sha256(rows: object) -> str:
