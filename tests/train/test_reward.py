@@ -294,8 +294,8 @@ def test_the_strength_of_ties_is_learnt_whatever_the_rate_of_the_weights(start: 
             "loss": "davidson",
             "batch_size": 20,
             "learning_rate": 1e-6,
-            "schedule": "constant",
-            "max_steps": 150,
+            "schedule": "cosine",
+            "max_steps": 300,
             "tensorboard": False,
         },
     )
@@ -305,5 +305,5 @@ def test_the_strength_of_ties_is_learnt_whatever_the_rate_of_the_weights(start: 
         one.model.head.weight.zero_()
     found = RewardModelling([one], Compared(prepared(rows), "pairs"), settings)
     run = make_run(tmp_path / "run", settings, "reward")
-    fit(found, settings, CPU, run, steps=150, tokenizer=make_tokenizer())
+    fit(found, settings, CPU, run, steps=300, tokenizer=make_tokenizer())
     assert ties.strength.item() == pytest.approx(8, rel=0.02)

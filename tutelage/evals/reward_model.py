@@ -70,6 +70,47 @@ def by_member(model: str, comparisons: Sequence[Comparison], scores: ArrayLike) 
     return rows
 
 
+OTHERS = "accuracy_other_heads@"
+
+
+def by_group(
+    model: str, comparisons: Sequence[Comparison], scores: ArrayLike, groups: Sequence[str]
+) -> list[Row]:
+    """What heads of groups of annotators make of each group's pairs; scores: [n, 2, k], a head for each of `groups`.
+
+    `accuracy@GROUP`: by its own head; `accuracy_other_heads@GROUP`: by those of the others, a mean; `heads_correlation`: of the
+    scores that two heads give the same responses, a mean over pairs of heads.
+    """
+    found = np.asarray(scores, float)
+    margins = found[:, 0] - found[:, 1]
+    rows = []
+    for number, group in enumerate(groups):
+        mine = [i for i, comparison in enumerate(comparisons) if comparison.group == group]
+        if not mine:
+            continue
+        own = [comparisons[i] for i in mine]
+        others = np.delete(margins[mine], number, axis=1)
+        rows.append(_accuracy(model, f"accuracy@{group}", own, margins[mine, number]))
+        agreed = np.mean([statistics.correct(m, [c.p_chosen for c in own]) for m in others.T], axis=0)
+        interval = statistics.bootstrap_mean(agreed, [c.prompt.id for c in own], rate=True)
+        rows.append(row(model, f"{OTHERS}{group}", OVERALL, interval, "share"))
+    flat = found.reshape(-1, len(groups))
+    if len(flat) > 2 and flat.std(0).all():
+        pairs = np.corrcoef(flat.T)[np.triu_indices(len(groups), 1)]
+        rows.append(_plain(model, "heads_correlation", float(pairs.mean()), len(flat), "correlation"))
+    return rows
+
+
+def opposed(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each group whose pairs the heads of the others order the wrong way round."""
+    return [
+        f"What the group {row.metric.removeprefix(OTHERS)} prefers, the others reject: their heads agree with {row.value:.0%} "
+        f"[{row.low:.0%}, {row.high:.0%}] of its choices, where chance is half."
+        for row in rows
+        if row.metric.startswith(OTHERS) and row.high is not None and row.high < 0.5
+    ]
+
+
 def accuracies(model: str, comparisons: Sequence[Comparison], scores: ArrayLike, metric: str) -> list[Row]:
     """METRIC on all these comparisons, and `by_project`; scores: [n, 2]."""
     found = np.asarray(scores, float)

@@ -152,13 +152,13 @@ def score_pairs(
 def score_held_out(
     members: Sequence[Member], pairs: Examples[PairTokens], settings: Settings, world: World
 ) -> np.ndarray:
-    """float32 [M, P, 2]: by member, the scores by the head of each pair's group; the pairs need not all be in memory."""
-    parts = [score_pairs(members, pairs[part], settings, world) for part in pairs.parts()]
-    return by_own_head(np.concatenate(parts, 1), pairs.table.numbers("group"))
+    """`score_pairs` for all of them, which need not be in memory."""
+    return np.concatenate([score_pairs(members, pairs[part], settings, world) for part in pairs.parts()], 1)
 
 
-def by_own_head(scores: np.ndarray, group: np.ndarray) -> np.ndarray:
+def by_own_head(scores: np.ndarray, pairs: Examples[PairTokens]) -> np.ndarray:
     """[M, P, 2, k] -> [M, P, 2]: of every pair what the head of its group says."""
+    group = pairs.table.numbers("group")
     index = group.astype(np.int64)[None, :, None, None]
     return np.take_along_axis(scores, np.broadcast_to(index, (*scores.shape[:3], 1)), 3)[..., 0]
 
@@ -234,7 +234,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run.console.print("The data have weights, which weighted=false leaves unused.")
 
     def evaluate() -> dict[str, float]:
-        scores = torch.from_numpy(score_held_out(members, pairs.held_out, settings, world).mean(0))
+        found = score_held_out(members, pairs.held_out, settings, world)
+        scores = torch.from_numpy(by_own_head(found, pairs.held_out).mean(0))
         p_chosen = torch.from_numpy(pairs.held_out.table.numbers("p_chosen").astype(np.float32))
         margins = scores[:, 0] - scores[:, 1]
         return {
@@ -266,8 +267,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     return export(run, members[0].model, tokenizer, settings)
 
 
-def report_held_out(pairs: Pairs, by_member: np.ndarray, run: Run, settings: Settings, world: World) -> None:
-    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  by_member: [M, P, 2]."""
+def report_held_out(pairs: Pairs, found: np.ndarray, run: Run, settings: Settings, world: World) -> None:
+    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  found: [M, P, 2, k]."""
+    by_member = by_own_head(found, pairs.held_out)
     table, scores = pairs.held_out.table, by_member.mean(0)
     figures = reward_model_figures.evaluate(
         "reward",
@@ -282,6 +284,11 @@ def report_held_out(pairs: Pairs, by_member: np.ndarray, run: Run, settings: Set
     figures += reward_model_figures.by_project("reward", pairs.comparisons, scores)
     if len(by_member) > 1:
         figures += reward_model_figures.by_member("reward", pairs.comparisons, by_member)
+    if settings.groups:
+        own = reward_model_figures.by_group("reward", pairs.comparisons, found.mean(0), list(settings.groups))
+        figures += own
+        for sentence in reward_model_figures.opposed(own):
+            run.console.print(sentence)
     if settings.previous:
         figures += _previous(pairs.comparisons, settings, world)
     run.write_json("results.json", to_json(figures))
