@@ -243,6 +243,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Rating:
+    """How good a response is by one annotator, or by several together: criterion -> value, on whatever scale they used."""
+
+    prompt: Prompt
+    response: str
+    values: Mapping[str, float] = field(hash=False)
+    annotator: str = ""
+    finish: Finish = "eos"
+    place: Place | None = field(default=None, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of a file of ratings, readable as `data=`."""
+        prompt = self.prompt
+        return {
+            "prompt": prompt.content_json(),
+            "task": prompt.task,
+            "reference": prompt.reference,
+            "response": [Message("assistant", self.response).to_json()] if prompt.is_chat else self.response,
+            "response_finish": self.finish,
+            "annotator": self.annotator,
+            "values": dict(self.values),
+        }
+
+
+@dataclass(frozen=True)
 class Response:
     """What a generator wrote.
 

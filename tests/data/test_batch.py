@@ -125,7 +125,7 @@ def test_whatever_stands_beside_the_tokens_is_cut_along_with_them(sizes: tuple[i
     order = random.permutation(units).tolist()
     assert fields_of(batch.take(order)) == [whole[unit] for unit in order]
     assert fields_of(batch.take([0, 0])) == [whole[0], whole[0]]
-    assert len(batch.take([])) == 0 and batch.take([]).units() == {"tokens": 0, "sequences": 0, "pairs": 0}
+    assert len(batch.take([])) == 0 and not any(batch.take([]).units().values())
     parts = list(batch.split(10))
     assert sorted(map(str, (unit for part in parts for unit in fields_of(part)))) == sorted(map(str, whole))
     counts = [part.units() for part in parts]

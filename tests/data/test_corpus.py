@@ -13,13 +13,14 @@ import pytest
 
 from tutelage.data.reading.formats import Dropped, Records
 from tutelage.data.reading.layouts import Purpose
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt, Rating
 
 PURPOSES: dict[str, Purpose] = {
     "text": "pretraining text",
     "demonstrations": "demonstrations",
     "prompts": "prompts",
     "comparisons": "comparisons",
+    "ratings": "ratings",
 }
 PLACES = ("line", "row", "document")
 CORPUS = Path(__file__).with_name("corpus")
@@ -120,9 +121,13 @@ def _said(record: Any) -> dict[str, Any]:
             return _said(record.prompt) | _unusual(response=record.response, finish=record.finish)
         case Comparison():
             numbers = _unusual(p_chosen=record.p_chosen, margin=record.margin)
+            numbers |= _unusual(weight=record.weight, group=record.group)
             ends = _unusual(chosen_finish=record.chosen_finish, rejected_finish=record.rejected_finish)
             sides = {"chosen": record.chosen, "rejected": record.rejected}
             return _said(record.prompt) | sides | numbers | ends
+        case Rating():
+            rest = _unusual(annotator=record.annotator, finish=record.finish)
+            return _said(record.prompt) | {"response": record.response, "values": dict(record.values)} | rest
     raise AssertionError(record)
 
 
@@ -140,6 +145,8 @@ USUAL = {
     "rejected_finish": "eos",
     "p_chosen": 1.0,
     "margin": 0.0,
+    "weight": 1.0,
+    "group": "",
     "trained": True,
 }
 ALWAYS = ("text", "turns", "prompt", "response", "arguments")

@@ -98,6 +98,7 @@ def test_whatever_matters_makes_another_table(
         int: lambda n: n - 1,
         bool: lambda b: not b,
         str: lambda s: s + ".",
+        tuple: lambda names: (*names, ""),
     }
     call(prepare, ROWS[prepare])
     seen = 1

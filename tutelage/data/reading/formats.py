@@ -24,7 +24,7 @@ from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
 from tutelage.data.reading.spellings import ANSWERS, KNOWN, QUESTIONS, SIDES, TURNS, check_columns, renamed
 from tutelage.files import sha256_of
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, Rating
 
 T = TypeVar("T")
 ENOUGH = 100  # rows of which none serves: then no other will
@@ -184,6 +184,11 @@ def read_prompts(source: Source, columns: Mapping[str, str] | None = None) -> Re
     return Records(source, "prompts", columns)
 
 
+def read_ratings(source: Source, columns: Mapping[str, str] | None = None) -> Records[Rating]:
+    """Responses with ratings by one criterion or several."""
+    return Records(source, "ratings", columns)
+
+
 def read_comparisons(source: Source, columns: Mapping[str, str] | None = None) -> Records[Comparison]:
     """Pairs of responses.  Identical pairs are kept here: preflight counts and drops them."""
     return Records(source, "comparisons", columns)
@@ -316,6 +321,10 @@ def _as_comparison(record: Record) -> Comparison | None:
     return record if isinstance(record, Comparison) else None
 
 
+def _as_rating(record: Record) -> Rating | None:
+    return record if isinstance(record, Rating) else None
+
+
 @dataclass(frozen=True)
 class _Use:
     """use: the record for this purpose, None for what does not serve it.  columns: what an error names.
@@ -337,9 +346,15 @@ _ASKED, _SAID = ("prompt", *QUESTIONS, *TURNS), (*ANSWERS, *TURNS, *SIDES)
 _USES: dict[Purpose, _Use] = {
     "comparisons": _Use(
         _as_comparison,
-        "prompt+chosen+rejected or chosen+rejected",
+        "prompt+chosen+rejected, chosen+rejected, or prompt+responses+ranks",
         ("prompt", "chosen", "rejected"),
         _PAIR,
+    ),
+    "ratings": _Use(
+        _as_rating,
+        "prompt+response and values, rating, score or criteria such as helpfulness, or prompt+completions with scores",
+        ("prompt", "response", "rating"),
+        (_ASKED, _SAID),
     ),
     "demonstrations": _Use(
         _as_demonstration,

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from tutelage.data.reading.cells import Cells, LeftOut, Skip, blank, parsed, wrong
 from tutelage.data.reading.messages import MEDIA, Turns, read_tools, read_turns, spelled_out
+from tutelage.data.reading.rankings import is_several, ratings_of, read_several
 from tutelage.data.reading.rows import is_conversation, is_message
 from tutelage.data.reading.spellings import (
     ANSWERS,
@@ -39,15 +40,15 @@ from tutelage.records import (
     Message,
     Place,
     Prompt,
+    Rating,
     Tool,
 )
 
-Record = Document | Conversation | Demonstration | Prompt | Comparison
+Record = Document | Conversation | Demonstration | Prompt | Comparison | Rating
 Content = str | Turns
-Purpose = Literal["comparisons", "demonstrations", "prompts", "pretraining text"]
+Purpose = Literal["comparisons", "ratings", "demonstrations", "prompts", "pretraining text"]
 
 NOT_READ = {
-    ("ranks", "responses"): "that ranks several responses, which is not read: write pairs (chosen, rejected)",
     ("completions", "labels"): "that marks steps, which is not read: write prompt and completion, or pairs",
     ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
@@ -76,8 +77,12 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
             yield replace(record, prompt=replace(record.prompt, place=cells.place), place=cells.place)
     elif cells.has("chosen", "rejected"):
         yield _comparison(cells, turns)
+    elif is_several(cells.columns):
+        yield from _several(cells, purpose)
     elif refused := next((why for names, why in NOT_READ.items() if cells.has(*names)), ""):
         raise Skip(refused)
+    elif answer and purpose == "ratings" and (_asking(cells) or _open(cells, turns)):
+        yield _rating(cells, answer, turns)
     elif answer and (_asking(cells) or _open(cells, turns)):
         _refuse_bad(cells, purpose)
         yield from _answered(cells, answer, turns)
@@ -294,6 +299,51 @@ def _conversation(cells: Cells, name: str) -> Conversation:
     if isinstance(prompt, str) and any(turn.content.strip() == prompt.strip() for turn in turns):
         cells.get("prompt")  # it stands in the conversation as well (No Robots), and says nothing more
     return Conversation(turns, read_tools(cells), cells.place)
+
+
+# ---- ranked and rated --------------------------------------------------------------------------------------------------
+
+
+def _several(cells: Cells, purpose: Purpose) -> Iterator[Record]:
+    """What a row of several responses holds for a purpose."""
+    found = read_several(cells)
+
+    def within(columns: Mapping[str, Any]) -> Cells:
+        """The row as one that holds one or two of the responses; what is used of it is used of the row."""
+        inner = Cells(columns, cells.place)
+        inner._asked = cells._asked
+        return inner
+
+    if purpose == "comparisons":
+        for columns in found.comparisons():
+            pair = within(columns)
+            yield _comparison(pair, _turns_column(pair))
+    elif purpose == "ratings":
+        rated = list(found.rated())
+        if not rated:
+            raise Skip("whose responses are ranked and not rated")
+        for columns, ratings in rated:
+            yield _rated(within(columns), "completion", "", ratings)
+    elif purpose == "prompts":
+        yield _prompt(within(found.rest), *_asked(within(found.rest), ""))
+    else:
+        yield from _answered(within(found.best()), "completion", "")
+
+
+def _rating(cells: Cells, answer: str, turns: str) -> Rating:
+    """The one response of a row, with its ratings."""
+    found = ratings_of(cells)
+    if not found:
+        raise Skip("with no rating")
+    return _rated(cells, answer, turns, found)
+
+
+def _rated(cells: Cells, answer: str, turns: str, ratings: Mapping[str, float]) -> Rating:
+    said = list(_answered(cells, answer, turns))
+    one = said[0]
+    if len(said) != 1 or not isinstance(one, Demonstration):
+        raise Skip("whose rated response is not one turn of words")
+    return Rating(one.prompt, one.response, dict(ratings), cells.text("annotator"), one.finish, one.place)
 
 
 # ---- comparisons -------------------------------------------------------------------------------------------------------

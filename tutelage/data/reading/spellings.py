@@ -35,6 +35,15 @@ _OTHERS = (
     "margin",
     "weight",
     "group",
+    "responses",
+    "ranks",
+    "responses_finish",
+    "completions",
+    "annotator",
+    "values",
+    "ratings",
+    "rating",
+    "score",
 )
 _FINISHES = tuple(f"{name}_finish" for name in (*ANSWERS, *SIDES))
 KNOWN = tuple(
