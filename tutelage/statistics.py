@@ -188,6 +188,29 @@ def bootstrap(
     return percentile_interval(float(statistic(np.arange(n))), drawn, n, confidence)
 
 
+def rank_correlation(
+    one: ArrayLike, other: ArrayLike, clusters: Sequence[str] | ArrayLike | None = None, *, seed: int = 0
+) -> Interval:
+    """Spearman's correlation of two columns [n], ties sharing their ranks, with a percentile bootstrap interval over clusters
+    (of the ranks that they have among all); NaN where a column is always the same."""
+    from scipy.stats import rankdata
+
+    a, b = rankdata(one), rankdata(other)
+    if not (len(a) and np.ptp(a) and np.ptp(b)):
+        return NOTHING
+
+    def pearson(sums: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Floats = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
+        return found
+
+    a, b = a - a.mean(), b - b.mean()  # keeps the sums small
+    return bootstrap_sums(
+        pearson, np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], 1), clusters, seed=seed
+    )
+
+
 def crossed_mean(values: ArrayLike, *, rate: bool = False, confidence: float = 0.95) -> Interval:
     """Mean of a table whose every axis was drawn, such as runs x prompts, with an interval for other runs and other prompts.
 

@@ -7,6 +7,7 @@ one row as the model will see it, with the trained tokens marked.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from tutelage.data.template import (
     encode_prompts,
 )
 from tutelage.data.unfit import (
+    CUT,
     IDENTICAL,
     UNPROMPTED,
     WORDLESS,
@@ -37,7 +39,7 @@ from tutelage.data.unfit import (
     why_not_prompt,
 )
 from tutelage.data.work import Prepared, Work
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt, Rating
 
 
 def prepare_documents(
@@ -151,6 +153,46 @@ def prepare_comparisons(
     return work.finish(_pair, max_dropped_share)
 
 
+def prepare_ratings(
+    tokenizer: Tokenizer,
+    rows: Iterable[Rating],
+    *,
+    max_length: int,
+    criteria: Sequence[str],
+    truncate_prompts: bool = True,
+    cut_responses: Literal["keep", "drop"] = "keep",
+    source: str = "",
+    max_dropped_share: float | None = 0.1,
+    console: Console | None = None,
+) -> Prepared[Tokens]:
+    """Rated responses, with their ratings by `criteria` beside them (NaN: not rated), who rated them, and the prompt."""
+    options = {
+        "max_length": max_length,
+        "criteria": list(criteria),
+        "truncate_prompts": truncate_prompts,
+        "cut_responses": cut_responses,
+    }
+    numbers = (*criteria, ANNOTATOR, PROMPT)
+    work = Work[Tokens]("ratings", source, rows, tokenizer, console, options, numbers=numbers)
+
+    def accept(row: Rating, item: Encoded) -> None:
+        if not item.prompt:
+            raise Unusable(UNPROMPTED)
+        rated = {name: float(row.values.get(name, np.nan)) for name in criteria}
+        if not any(map(np.isfinite, rated.values())):
+            raise Unusable(f"that is rated by none of the criteria {', '.join(criteria)}")
+        who = int(hashlib.sha256(row.annotator.encode()).hexdigest()[:12], 16)
+        [fitting] = work.fit(row.prompt, [item])
+        work.keep([fitting.tokens()], {**rated, ANNOTATOR: who, PROMPT: int(row.prompt.id[:12], 16)})
+
+    work.go(
+        lambda chunk: encode(tokenizer, [(row.prompt, row.response, row.finish) for row in chunk]),
+        accept,
+        lambda row: CUT if row.finish == "length" and cut_responses == "drop" else None,
+    )
+    return work.finish(_tokens, max_dropped_share)
+
+
 def prepare_prompts(
     tokenizer: Tokenizer,
     prompts: Iterable[Prompt | Dropped],
@@ -190,6 +232,10 @@ def comparisons_of(prepared: Prepared[PairTokens]) -> Examples[Comparison]:
     )
 
 
+ANNOTATOR, PROMPT = (
+    " annotator",
+    " prompt",
+)  # of a rating, beside its criteria; no criterion begins with a space
 NUMBERS = ("p_chosen", "margin", "weight", "group", "prompt")  # of a comparison, kept beside its tokens
 
 

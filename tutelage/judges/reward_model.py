@@ -11,7 +11,7 @@ from tutelage.data.encoding import Unusable
 from tutelage.data.responses import response_batch
 from tutelage.data.template import Encoded, encode
 from tutelage.judges.judge import Judge
-from tutelage.models.loading import head_names, same_tokenizer, score_normalisation
+from tutelage.models.loading import head_names, one_score, same_tokenizer, score_normalisation
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
@@ -47,7 +47,8 @@ class RewardModelJudge(Judge):
         return score_normalisation(self._model)
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
-        """One score per response: the head's value at the last token; with several heads their mean, and each as a part."""
+        """One score per response: the head's value at the last token; with several heads their mean by weight, and each
+        as a part."""
         batch = self._batch(responses).to(self._world.device)
         model, limit = self._model, self._max_tokens
         raw = forward_pass(model, lambda part: model(part, at="ends"), batch, "sequences", limit, self._world)
@@ -55,7 +56,7 @@ class RewardModelJudge(Judge):
             return [Score(value) for value in raw.tolist()]
         return [
             Score(mean, dict(zip(self._heads, own, strict=True)))
-            for mean, own in zip(raw.mean(1).tolist(), raw.tolist(), strict=True)
+            for mean, own in zip(one_score(model, raw).tolist(), raw.tolist(), strict=True)
         ]
 
     def _batch(self, responses: Sequence[Response]) -> TokenBatch:

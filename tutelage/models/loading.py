@@ -316,11 +316,20 @@ def set_score_normalisation(module: Hosted, mean: float, std: float) -> None:
     config.tutelage_score_mean, config.tutelage_score_std = float(mean), float(std)
 
 
-def name_heads(module: Hosted, names: Sequence[str]) -> None:
-    """Say in the config what each head of a scalar model is for; nothing where `names` is empty: it has one."""
+def name_heads(module: Hosted, names: Sequence[str], weights: Sequence[float] = ()) -> None:
+    """Say in the config what each head of a scalar model is for, and what it counts in the score (no weights: all alike);
+    nothing where `names` is empty: it has one."""
     if names:
         module.config.id2label = dict(enumerate(names))
         module.config.label2id = {name: number for number, name in enumerate(names)}
+        module.config.tutelage_head_weights = list(weights or [1.0] * len(names))
+
+
+def one_score(module: Hosted, scores: torch.Tensor) -> torch.Tensor:
+    """[..., k] -> [...]: what the heads of a scalar model say together, their mean by weight."""
+    known = getattr(module.config, "tutelage_head_weights", None) or [1.0] * scores.shape[-1]
+    weights = scores.new_tensor(known)
+    return scores @ (weights / weights.abs().sum())
 
 
 def head_names(module: Hosted) -> list[str]:

@@ -266,6 +266,21 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "once); auto: prompts where a response stands in several pairs.",
         everyday=False,
     )
+    learn_from: Literal["comparisons", "ratings"] = setting(
+        "comparisons",
+        "What data holds: comparisons (and rankings), or ratings, which are learnt by regression.",
+        everyday=False,
+    )
+    criteria: dict[str, float] = setting(
+        {},
+        "The criteria of ratings, a head for each, and their weights in the score; empty: all that data has, alike.",
+        everyday=False,
+    )
+    standardise: Literal["annotator", "all", "none"] = setting(
+        "annotator",
+        "Ratings in standard deviations: by annotator, who use a scale differently; over all; or as they are.",
+        everyday=False,
+    )
     weighted: bool = setting(
         False,
         "Weigh each comparison by its column weight; from the store, by those who voted (experts count more).",
@@ -351,6 +366,35 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
                 raise ValueError(
                     f"loss=plackett-luce takes whole rankings, for which {wrong} means nothing: leave it out"
                 )
+        if self.learn_from == "ratings":
+            fields, refused_here = (
+                type(self).model_fields,
+                (
+                    "loss",
+                    "batch_by",
+                    "groups",
+                    "weighted",
+                    "half",
+                    "previous",
+                    "margin_coef",
+                    "label_smoothing",
+                ),
+            )
+            given = next((name for name in refused_here if getattr(self, name) != fields[name].default), "")
+            if given:
+                raise ValueError(f"{given} is about comparisons, and learn_from is ratings: leave it out")
+        elif self.criteria or self.standardise != "annotator":
+            raise ValueError(
+                "criteria and standardise are about ratings: set learn_from=ratings, or leave them out"
+            )
+        if self.criteria and not any(self.criteria.values()):
+            raise ValueError(
+                "criteria has no weight but 0, so that the score would be 0: give one of them another"
+            )
+        if len(self.criteria) == 1 and min(self.criteria.values()) < 0:
+            raise ValueError(
+                "criteria has one criterion with a weight below 0: turn its ratings round in the data instead"
+            )
         if len(self.groups) == 1:
             raise ValueError(
                 "groups has one group, and one head needs no name: name another, or leave groups out"

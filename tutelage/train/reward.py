@@ -12,13 +12,12 @@ config.json, so that whoever uses the model can normalise its scores; the weight
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
@@ -29,13 +28,13 @@ from tutelage.evals.rows import Row, to_json
 from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
-from tutelage.models.loading import load_tokenizer, name_heads, set_score_normalisation
+from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.ops.losses import bradley_terry, plackett_luce
 from tutelage.parallel import World
 from tutelage.records import Comparison, place_json
-from tutelage.runs import MEMBERS, Run, result_folder
+from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
@@ -47,24 +46,13 @@ from tutelage.train.compared import (
     shares_responses,
 )
 from tutelage.train.fit import fit
-from tutelage.train.stage import Pairs, agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
+from tutelage.train.members import Member, export_members, make_members, named, note_spread
+from tutelage.train.ratings import learn_ratings
+from tutelage.train.stage import Pairs, agreement, collate_pairs, prepare_pairs, steps_for
 from tutelage.train.ties import Ties
 
 NORMALISATION_PAIRS = 512
 """So many pairs, drawn by seed, tell the scores' mean to a thirtieth of their standard deviation."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One reward model of an ensemble, or the only one: what is trained, and the seed of its head and of its order.
-
-    name: "" of the only one.  ties: the model of ties beside it, where there is one.
-    """
-
-    name: str
-    model: ScalarModule
-    seed: int
-    ties: Ties | None = None
 
 
 class RewardModelling:
@@ -77,9 +65,9 @@ class RewardModelling:
         self._members = {member.name: member for member in members}
         self.trained: dict[str, nn.Module] = {}
         for member in members:
-            self.trained[_named("reward_model", member)] = member.model
+            self.trained[named("reward_model", member)] = member.model
             if member.ties is not None:
-                self.trained[_named("ties", member)] = member.ties
+                self.trained[named("ties", member)] = member.ties
         self._compared, self._settings = compared, settings
 
     def batches(self, step: int) -> Updates:
@@ -128,11 +116,6 @@ class RewardModelling:
         return bradley_terry(margins, p_chosen=smooth, margin=margin)
 
 
-def _named(what: str, member: Member) -> str:
-    """What a member's part is called among all that is trained."""
-    return f"{what}_{member.name}" if member.name else what
-
-
 def score_pairs(
     members: Sequence[Member], pairs: Sequence[PairTokens], settings: Settings, world: World
 ) -> np.ndarray:
@@ -166,31 +149,10 @@ def by_own_head(scores: np.ndarray, pairs: Examples[PairTokens]) -> np.ndarray:
 def normalise(
     member: Member, pairs: Sequence[PairTokens], settings: Settings, world: World, run: Run
 ) -> None:
-    """Store mean and standard deviation of the scores (the mean of the heads) of a fixed sample of the training responses in
-    the model's config."""
+    """`note_spread` on a fixed sample of the training responses."""
     sample = rng(settings.seed, "normalisation").permutation(len(pairs))[:NORMALISATION_PAIRS]
-    scores = score_pairs([member], [pairs[row] for row in sample], settings, world).mean(-1)
-    spread = float(scores.std())
-    if spread == 0:
-        run.console.print(
-            "Warning: the reward model gives every response the same score; it has learnt nothing."
-        )
-    set_score_normalisation(member.model, float(scores.mean()), spread or 1.0)
-
-
-def make_members(
-    settings: Settings, start: str, tokenizer: PreTrainedTokenizerBase, world: World
-) -> list[Member]:
-    """The reward models to train; the first is the one that `members=1` gives."""
-    setup, found = setup_for(settings, world), []
-    for number in range(settings.members):
-        seed = settings.seed if number == 0 else int(rng(settings.seed, "member", number).integers(2**31))
-        name = f"member-{number + 1}" if settings.members > 1 else ""
-        model = replace(setup, seed=seed).scalar(start, tokenizer, max(1, len(settings.groups)))
-        name_heads(model, list(settings.groups))
-        ties = Ties(settings.loss) if settings.loss in ("davidson", "rao-kupper") else None
-        found.append(Member(name, model, seed, ties if ties is None else ties.to(world.device)))
-    return found
+    found = score_pairs([member], [pairs[row] for row in sample], settings, world)
+    note_spread(member.model, torch.from_numpy(found), run)
 
 
 def compared_for(settings: Settings, pairs: Pairs, run: Run) -> Compared:
@@ -217,7 +179,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if settings.previous:
         run.input("previous", result_folder(settings.previous))
     tokenizer = load_tokenizer(start)
-    members = make_members(settings, start, tokenizer, world)
+    if settings.learn_from == "ratings":
+        return learn_ratings(settings, start, tokenizer, world, run)
+    members = make_members(settings, start, tokenizer, world, dict.fromkeys(settings.groups, 1.0))
     pairs = prepare_pairs(settings, tokenizer, members[0].model, run)
     compared = compared_for(settings, pairs, run)
     if (
@@ -261,10 +225,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         report_held_out(pairs, score_held_out(members, pairs.held_out, settings, world), run, settings, world)
     elif settings.previous:
         run.console.print("No pairs are held out, so that there is nothing to compare `previous` on.")
-    for number, member in enumerate(members[1:], 2):
-        names = f"{MEMBERS}/{number}/model", f"{MEMBERS}/{number}/adapter"
-        export(run, member.model, tokenizer, settings, names)
-    return export(run, members[0].model, tokenizer, settings)
+    return export_members(run, members, tokenizer, settings)
 
 
 def report_held_out(pairs: Pairs, found: np.ndarray, run: Run, settings: Settings, world: World) -> None:
