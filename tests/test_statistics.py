@@ -299,3 +299,17 @@ def test_a_table_without_variance_is_no_certainty() -> None:
     assert math.isnan(statistics.crossed_mean(np.ones((3, 20))).low)
     assert statistics.crossed_mean(np.empty((0, 3))).n == 0
     assert math.isnan(statistics.crossed_mean([2.0]).low)
+
+
+def test_the_rank_correlation_is_scipys_and_its_interval_goes_by_cluster() -> None:
+    draw = np.random.default_rng(0)
+    one = draw.integers(0, 6, 60)  # with ties
+    other = one + draw.normal(scale=3, size=60)
+    found = statistics.rank_correlation(one, other)
+    assert found.value == pytest.approx(stats.spearmanr(one, other).statistic, rel=1e-12)
+    assert found.low < found.value < found.high and found.n == 60
+    twice = statistics.rank_correlation([*one, *one], [*other, *other], [*range(60), *range(60)])
+    assert twice.value == pytest.approx(found.value) and twice.high - twice.low == pytest.approx(
+        found.high - found.low, rel=0.2
+    )
+    assert np.isnan(statistics.rank_correlation([1, 1, 1], [1, 2, 3]).value)

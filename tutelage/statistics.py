@@ -193,9 +193,7 @@ def rank_correlation(
 ) -> Interval:
     """Spearman's correlation of two columns [n], ties sharing their ranks, with a percentile bootstrap interval over clusters
     (of the ranks that they have among all); NaN where a column is always the same."""
-    from scipy.stats import rankdata
-
-    a, b = rankdata(one), rankdata(other)
+    a, b = _ranks(one), _ranks(other)
     if not (len(a) and np.ptp(a) and np.ptp(b)):
         return NOTHING
 
@@ -209,6 +207,13 @@ def rank_correlation(
     return bootstrap_sums(
         pearson, np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], 1), clusters, seed=seed
     )
+
+
+def _ranks(values: ArrayLike) -> Floats:
+    """1 for the least; equal values share the mean of their ranks."""
+    _, which, counts = np.unique(np.asarray(values, float), return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks
 
 
 def crossed_mean(values: ArrayLike, *, rate: bool = False, confidence: float = 0.95) -> Interval:

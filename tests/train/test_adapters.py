@@ -93,7 +93,9 @@ def test_a_reward_model_with_an_adapter_resumes_to_the_bit_and_loads_plainly(
         name for name, weight in start.items() if name in merged and not torch.equal(weight, merged[name])
     }
     assert moved and all("proj" in name for name in moved)  # the adapter, nothing else of the base
-    assert torch.equal(merged["score.weight"], load_file(whole / "adapter" / "head.safetensors")["weight"])
+    assert torch.equal(
+        merged["score.weight"], load_file(whole / "adapter" / "head.safetensors")["score.weight"]
+    )
     assert read_metrics(whole)[-1]["accuracy"] > 0.9
 
 
@@ -121,8 +123,8 @@ def test_ppo_with_adapters_trains_policy_and_critic_and_resumes_to_the_bit(base:
     critic = load_file(last / "critic" / "adapter_model.safetensors")
     assert critic.keys() == start.keys()
     assert any(not torch.equal(critic[name], start[name]) for name in start)
-    head = load_file(last / "critic" / "head.safetensors")["weight"]
-    assert not torch.equal(head, load_file(scored / "adapter" / "head.safetensors")["weight"])
+    head = load_file(last / "critic" / "head.safetensors")["score.weight"]
+    assert not torch.equal(head, load_file(scored / "adapter" / "head.safetensors")["score.weight"])
     lines = read_metrics(whole)
     assert lines[0]["objective/kl"] == pytest.approx(0.0, abs=1e-5) and lines[-1]["objective/kl"] != 0.0
 

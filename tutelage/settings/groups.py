@@ -158,16 +158,20 @@ class StoreSettings(Settings):
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
 
 
+Aggregation = Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
+"""How several answers become one: the same names wherever that is asked."""
+
+
 class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
-    aggregation: Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "adjudicated"] = setting(
+    aggregation: Aggregation = setting(
         "auto",
         "How votes become one comparison: auto (adjudicated once somebody has settled a conflict, else majority); "
         "majority; all (vote share as a soft label); dawid-skene (votes weighed by how right their annotators are, as a "
-        "soft label); crowd-bt (the share of careful annotators, as a soft label); adjudicated (as settled, disputed pairs "
-        "left out).",
+        "soft label); crowd-bt (the share of careful annotators, as a soft label); habit-bt (the same, with what each "
+        "likes in the first place shown, and in length, taken out); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row.", everyday=False

@@ -256,8 +256,6 @@ def _with_options(judge: str | list[str], given: Mapping[str, Any]) -> RewardPar
 
 
 def _check_members(judges: Sequence[Any]) -> None:
-    if not judges:
-        raise ValueError("an ensemble has reward models: name two, or the run of one that has members")
     for number, judge in enumerate(judges):
         if not isinstance(judge, str) or not judge or not names_model(judge):
             raise ValueError(

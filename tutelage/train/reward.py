@@ -51,6 +51,14 @@ from tutelage.train.ratings import learn_ratings
 from tutelage.train.stage import Pairs, agreement, collate_pairs, prepare_pairs, steps_for
 from tutelage.train.ties import Ties
 
+TERMS = {
+    "bradley-terry": "bradley_terry",
+    "davidson": "davidson",
+    "rao-kupper": "rao_kupper",
+    "plackett-luce": "plackett_luce",
+}
+"""`loss` -> its name among the metrics."""
+
 NORMALISATION_PAIRS = 512
 """So many pairs, drawn by seed, tell the scores' mean to a thirtieth of their standard deviation."""
 
@@ -92,7 +100,7 @@ class RewardModelling:
             losses = (weight * self._losses(found.margins, batch, member.ties)).sum(1)
         centring = (weight * (found.chosen + found.rejected).square()).sum(1)
         terms = {
-            settings.loss.replace("-", "_"): Term(losses.sum(), "units"),
+            TERMS[settings.loss]: Term(losses.sum(), "units"),
             "centring": Term(centring.sum(), "units", settings.center_coef),
         }
         margins = found.margins.detach()

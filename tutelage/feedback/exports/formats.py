@@ -36,7 +36,7 @@ from tutelage.store.schema_feedback import StepMarkRow
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh-rlhf)
 DISPUTE = "unsettled dispute"
-BY_SKILL = ("dawid-skene", "crowd-bt")
+BY_SKILL = ("dawid-skene", "crowd-bt", "habit-bt")
 T = TypeVar("T")
 
 
@@ -91,7 +91,7 @@ def ranked(source: Source) -> Iterator[RowDict]:
 
 def stepwise(source: Source) -> Iterator[RowDict]:
     """{prompt, completions: steps, labels}: TRL's stepwise rows; after a first wrong step nothing need follow."""
-    _refuse(source, ("crowd-bt",), "is for pairs, not for steps: use dawid-skene.")
+    _refuse(source, ("crowd-bt", "habit-bt"), "is for pairs, not for steps: use dawid-skene.")
     items = answered_items(source, "step")
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
     texts = _step_texts(source)

@@ -75,7 +75,7 @@ def length_bias(
         annotators=annotators, first_won=first_won, length_difference=length_difference, clusters=clusters
     )
     won, drawn = _shares(first_won), numbered(clusters, n)
-    columns = np.stack([_standard(length_difference, "length_difference"), np.ones(n)], axis=1)
+    columns = np.stack([standard(length_difference, "length_difference"), np.ones(n)], axis=1)
     return {name: _effect(columns[rows], won[rows], drawn[rows], how) for name, rows in by_name(annotators)}
 
 
@@ -101,7 +101,7 @@ def _shares(first_won: ArrayLike) -> Floats:
     return won
 
 
-def _standard(values: ArrayLike, name: str) -> Floats:
+def standard(values: ArrayLike, name: str) -> Floats:
     """In standard deviations from zero: no difference stays no difference."""
     array = np.asarray(values, float)
     if not np.all(np.isfinite(array)):

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from tutelage.records import Comparison
+from tutelage.records import Comparison, Vote
 from tutelage.store import Ties, VotedPair
 from tutelage.store.aggregate import NoRow, counted_before, oriented
 
-BySkill = Literal["dawid-skene", "crowd-bt"]
+BySkill = Literal["dawid-skene", "crowd-bt", "habit-bt"]
 Label = tuple[str, str, int]  # unit, annotator, value
 
 
@@ -43,19 +43,25 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
     """One row per pair, or "tie" for a dropped one; p_chosen is a probability.
 
     dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
-    near one half where the pair is close.  In both, skill is learnt from the votes for a side, and then each tied vote
-    counts half for either, as with `aggregation=all`.  (As a label of its own a tie takes in every pair that people see
-    differently; docs/LOG.md has the numbers.)  A share of votes that stands alone stays what it is; among others it is a
-    vote for its side.  How much an annotator counts is learnt, so that `Vote.weight` plays no part.
+    near one half where the pair is close.  habit-bt: the same, with what each annotator likes in the place where a response
+    was shown, and in its length more than others do, taken out (`statistics.habit_pairs`).  In all, skill is learnt from the
+    votes for a side, and then each tied vote counts half for either, as with `aggregation=all`.  (As a label of its own a tie
+    takes in every pair that people see differently; docs/LOG.md has the numbers.)  A share of votes that stands alone stays
+    what it is; among others it is a vote for its side.  How much an annotator counts is learnt, so that `Vote.weight` plays no
+    part.
     """
-    decided = [
-        (str(number), vote.annotator, int(vote.preference > 0))
+    given = [
+        (str(number), pair, vote)
         for number, pair in enumerate(pairs)
         if not counted_before(pair)
         for vote in pair.votes
         if vote.preference
     ]
-    second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
+    decided = [(unit, vote.annotator, int(vote.preference > 0)) for unit, _, vote in given]
+    if how == "habit-bt":
+        second = _without_habits(given)
+    else:
+        second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
     rows: list[Comparison | NoRow] = []
     for number, pair in enumerate(pairs):
         if counted_before(pair):
@@ -70,6 +76,22 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
 def _dawid_skene(decided: Sequence[Label]) -> dict[str, float]:
     """pair -> probability that the second response is better."""
     return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1), mirrored=True).items()}
+
+
+def _without_habits(given: Sequence[tuple[str, VotedPair, Vote]]) -> dict[str, float]:
+    """pair -> probability that a careful annotator without habits prefers the second response."""
+    from tutelage.feedback.statistics import habit_pairs
+
+    if not given:
+        return {}
+    found = habit_pairs(
+        [unit for unit, _, _ in given],
+        [vote.annotator for _, _, vote in given],
+        [vote.preference < 0 for _, _, vote in given],
+        [vote.first_shown == 0 for _, _, vote in given],
+        [len(pair.texts[0]) - len(pair.texts[1]) for _, pair, _ in given],
+    )
+    return {str(pair): 1 - float(share) for pair, share in zip(found.pairs, found.share, strict=True)}
 
 
 def _crowd(decided: Sequence[Label]) -> dict[str, float]:

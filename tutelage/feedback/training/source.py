@@ -14,13 +14,13 @@ from typing import Generic, Literal, TypeGuard, TypeVar
 
 from tutelage.feedback.training.consensus import comparisons_by_skill
 from tutelage.records import Comparison, Demonstration, Place
+from tutelage.settings.groups import Aggregation as Aggregation
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
 from tutelage.store.rows import is_held_out
 
 R = TypeVar("R", bound=Comparison | Demonstration)
-Aggregation = Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
-Settled = Literal["majority", "all", "dawid-skene", "crowd-bt", "adjudicated"]
+Settled = Literal["majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
 REDACTED = "redacted"
 PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
@@ -77,8 +77,8 @@ def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
 
 
 def aggregate(pairs: Sequence[VotedPair], aggregation: Settled, ties: Ties) -> list[Comparison | NoRow]:
-    """Each pair's row, or why it has none; see `Store.comparisons`, and `consensus` for dawid-skene and crowd-bt."""
-    if aggregation == "dawid-skene" or aggregation == "crowd-bt":
+    """Each pair's row, or why it has none; see `Store.comparisons`, and `consensus` for what goes by skill."""
+    if aggregation == "dawid-skene" or aggregation == "crowd-bt" or aggregation == "habit-bt":
         return comparisons_by_skill(pairs, aggregation, ties)
     return [comparison_of(pair, aggregation, ties) for pair in pairs]
 
