@@ -23,6 +23,7 @@ from tutelage.models.loading import load_scalar, save
 from tutelage.records import Prompt, Response
 from tutelage.settings.rl import PPOSettings
 from tutelage.settings.train import RewardSettings
+from tutelage.train.plan import plan
 from tutelage.train.ratings import scale_of
 
 WORDS = ("cat", "dog", "mat", "red")  # each better than the one before
@@ -228,3 +229,68 @@ def test_who_rates_seldom_or_always_the_same_is_put_beside_everybody() -> None:
     mean, std = np.nanmean(ratings), np.nanstd(ratings)
     assert found[5:11] == pytest.approx((ratings[5:11, 0] - mean) / std, abs=1e-6) and np.isnan(found[11])
     assert scale_of(ratings, who, "none")(ratings, who)[5] == 9
+
+
+@pytest.mark.slow
+def test_an_ensemble_with_ties_goes_on_to_the_bit(base: Path, tmp_path: Path) -> None:
+    """What was stopped after a step and started again ends with the weights of a run that was left alone."""
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(
+        "".join(
+            json.dumps(
+                {"prompt": f"{i} +", "chosen": " cat", "rejected": " dog", "p_chosen": 0.5 + 0.5 * (i % 2)}
+            )
+            + "\n"
+            for i in range(20)
+        )
+    )
+    given = {
+        "members": 2,
+        "loss": "rao-kupper",
+        "schedule": "constant",
+        "warmup": 0.0,
+        "save_every": 1,
+        "batch_size": 4,
+    }
+    for steps in (2, 4):
+        train(base, data, tmp_path / "stopped", max_steps=steps, **given)
+    train(base, data, tmp_path / "whole", max_steps=4, **given)
+    for path in ("model", "members/2/model", "checkpoints/step-00000004"):
+        [one, other] = (
+            {
+                str(f.relative_to(tmp_path / run)): f.read_bytes()
+                for f in (tmp_path / run / path).rglob("*.safetensors")
+            }
+            for run in ("stopped", "whole")
+        )
+        assert one == other and one
+
+
+def test_memory_is_planned_for_every_member_and_for_encoders(base: Path, encoder: Path) -> None:
+    def total(**given: object) -> float:
+        settings = RewardSettings(out=Path("x"), data="x", max_length=32, **{"model": str(base), **given})  # type: ignore[arg-type]
+        return plan(settings, "cpu", torch.float32, 1e12).total
+
+    assert total(members=3) > total(members=2) > total()
+    assert total(model=str(encoder)) > 0
+    assert total(learn_from="ratings") <= total()
+
+
+@pytest.mark.slow
+def test_a_critic_does_not_start_from_what_gives_no_values(base: Path, tmp_path: Path) -> None:
+    """Two heads: critic=auto starts from the policy, and naming the model is refused."""
+    data = comparisons(tmp_path / "pairs.jsonl", 40, ("a", "b"))
+    train(base, data, tmp_path / "run", groups={"a": [], "b": []}, max_steps=1)
+    given = {
+        "model": str(base),
+        "reward": str(tmp_path / "run"),
+        "prompts": str(data),
+        "batch_size": 2,
+        "max_new_tokens": 3,
+    }
+    given |= {"max_steps": 1, "max_approx_kl": 10.0, "tensorboard": False}
+    launch("ppo", PPOSettings(out=tmp_path / "ppo", **given), Console(quiet=True))  # type: ignore[arg-type]
+    assert (tmp_path / "ppo" / "model" / "config.json").is_file()
+    named = PPOSettings(out=tmp_path / "named", critic=str(tmp_path / "run"), **given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="critic=policy"):
+        launch("ppo", named, Console(quiet=True))

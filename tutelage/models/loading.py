@@ -205,6 +205,8 @@ def imagine(
         model = kind.from_config(config, dtype=dtype).eval()
     except (ValueError, KeyError, ImportError) as error:
         raise ValueError(_cannot_load("model", str(source), error, "")) from error
+    if scalar and is_encoder(model):
+        return EncoderModule(model, Traits(flat=False))
     return (ScalarModule if scalar else PolicyModule)(model, imagined_traits(model))
 
 

@@ -11,7 +11,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.judges.calibration import Calibration
 from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
 from tutelage.models.lora import share_frozen
-from tutelage.models.policy import ScalarModule
+from tutelage.models.policy import EncoderModule, ScalarModule
 from tutelage.models.value_head import ValueHead
 from tutelage.ops.masked import segment_sum
 from tutelage.runs import result_folder
@@ -63,6 +63,11 @@ def _prompts(batch: TokenBatch, first: Tensor) -> TokenBatch:
     return replace(batch, ids=batch.ids[kept], loss_mask=first[kept], lengths=tuple(lengths), per_token={})
 
 
+def gives_values(model: ScalarModule) -> bool:
+    """Whether a reward model can say what a beginning is worth: it reads from left to right, and has one head."""
+    return not isinstance(model, EncoderModule) and model.config.num_labels == 1
+
+
 def value_weight(settings: CriticSettings) -> float:
     """What the critic's loss weighs beside the policy's: it only matters to a trunk that both share."""
     return settings.value_coef if settings.critic == "shared" else 1.0
@@ -76,7 +81,11 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
 
 def make_critic(settings: CriticSettings, start: OnPolicy) -> Critic:
     """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
-    readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
+    readers = [
+        path
+        for path, model in start.reward_models.items()
+        if gives_values(model) and same_tokenizer(start.tokenizer, load_tokenizer(path))
+    ]
     chosen = settings.critic
     if chosen == "shared":
         return Critic(ValueHead(start.policy), Calibration((0.0, 1.0)))
@@ -97,6 +106,11 @@ def make_critic(settings: CriticSettings, start: OnPolicy) -> Critic:
             f"{settings.model}: take a reward model that was trained from the same base, or critic=policy."
         )
     model = start.setup.critic(path, start.policy, policy_path, start.reward_models.get(path))
+    if not gives_values(model):
+        raise ValueError(
+            f"the critic cannot start from {path}, which reads whole responses only, or has several heads: take another reward "
+            "model, or critic=policy."
+        )
     state = (
         start.judge.state
     )  # of a single reward model: its units are those of the scores, perhaps yet to be measured

@@ -116,7 +116,12 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
         return [Role("policy", _start(settings), **own)]
     start = result_folder(settings.model)  # type: ignore[attr-defined]
     if isinstance(settings, RewardSettings):
-        return [Role("reward model", start, "scores", **own)]
+        names = (
+            ["reward model"]
+            if settings.members == 1
+            else [f"member {i + 1}" for i in range(settings.members)]
+        )
+        return [Role(name, start, "scores", **own) for name in names]
     if isinstance(settings, DrawingSettings):
         return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
     found = [Role("policy", start, **own)]
@@ -198,7 +203,8 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(1, 1, 2, 1)
     assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings)
     length = _within(settings.max_length, source)
-    sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) else 1
+    rated = isinstance(settings, RewardSettings) and settings.learn_from == "ratings"
+    sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) and not rated else 1
     return Shape(settings.batch_size, sequences, length, length)
 
 
