@@ -183,7 +183,7 @@ COMMANDS = (
     ),
     Command(
         "dpo",
-        "tutelage.train.dpo",
+        "tutelage.train.preference",
         "train.DPOSettings",
         "Optimise a policy on comparisons directly.",
         "Learning from feedback",

@@ -19,8 +19,8 @@ from typing import Any
 
 from rich.console import Console
 
-import tutelage.train.dpo
 import tutelage.train.ppo
+import tutelage.train.preference
 import tutelage.train.pretrain
 import tutelage.train.raft
 import tutelage.train.reinforce

@@ -36,9 +36,9 @@ from tutelage.seeds import rng
 from tutelage.settings.rl import CriticSettings, PPOSettings, ReinforceSettings
 from tutelage.settings.train import DPOSettings
 from tutelage.train.critic import Critic
-from tutelage.train.dpo import DPO
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO
+from tutelage.train.preference import Preference
 from tutelage.train.reference import reference_logprobs
 from tutelage.train.reinforce import Reinforce
 
@@ -250,7 +250,7 @@ def run_dpo(folder: Path, steps: int) -> tuple[PolicyModule, Run]:
     ref = reference_logprobs(
         policy, lambda row: (pairs[row].chosen, pairs[row].rejected), range(len(pairs)), 100_000, CPU, run
     )
-    algorithm = DPO(policy, pairs, ref, settings)
+    algorithm = Preference(policy, pairs, ref, settings)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run

@@ -82,7 +82,7 @@ class TokenBatch:
         """How many tokens each sequence has in common with the one before it, at the start: what a causal model need
         compute only once.  None where that is not worth the trouble."""
         ids = np.split(self.ids.cpu().numpy(), list(accumulate(self.lengths))[:-1])
-        shared = [0, *(_common(one, other) for one, other in pairwise(ids))]
+        shared = [0, *(common_start(one, other) for one, other in pairwise(ids))]
         return tuple(shared) if sum(shared) >= SHARED_SHARE * sum(self.lengths) else None
 
     def __len__(self) -> int:
@@ -177,7 +177,7 @@ class TokenBatch:
         if len(rows) < len(self):
             ids = np.split(self.ids.cpu().numpy(), self._first_token[1:-1])
             for one, other in (pair for units in rows.values() for pair in pairwise(units)):
-                shared[other] = _common(ids[firsts[one + 1] - 1], ids[firsts[other]])
+                shared[other] = common_start(ids[firsts[one + 1] - 1], ids[firsts[other]])
         if sum(shared) < SHARED_SHARE * sum(self.lengths):
             return [[unit] for unit in range(len(self))], [0] * len(self)
         return list(rows.values()), shared
@@ -246,7 +246,7 @@ def _groups_padded(
     return groups
 
 
-def _common(one: np.ndarray, other: np.ndarray) -> int:
+def common_start(one: np.ndarray, other: np.ndarray) -> int:
     """The length of the prefix that two sequences have in common."""
     short = min(len(one), len(other))
     same = one[:short] == other[:short]

@@ -67,12 +67,52 @@ def dpo(h: Tensor, *, beta: float, label_smoothing: float = 0.0, p_chosen: Tenso
     """Direct preference optimisation, -logsigmoid(beta h), per pair (Rafailov et al. 2023, eq. 7).
 
     arXiv 2305.18290. `h` [P] = [log policy(chosen) - log ref(chosen)] - [log policy(rejected) - log
-    ref(rejected)], log-probabilities summed over the response. `label_smoothing` is the assumed rate of
+    ref(rejected)], log-probabilities of the response. `label_smoothing` is the assumed rate of
     flipped labels (conservative DPO: E. Mitchell, "A note on DPO with noisy preferences", 2023, eq. 3);
     `p_chosen` the share that prefers the chosen one.
     """
     p_chosen = p_chosen * (1 - label_smoothing) + (1 - p_chosen) * label_smoothing
     return bradley_terry(beta * h, p_chosen)
+
+
+def robust_dpo(h: Tensor, *, beta: float, flipped: float, p_chosen: Tensor | float = 1.0) -> Tensor:
+    """[(1 - e) L(h) - e L(-h)] / (1 - 2 e), L that of `dpo`: its mean over labels of which the share e = `flipped` < 1/2 is
+    wrong is L on the right ones (Chowdhury et al. 2024, arXiv 2403.00409).  May be negative."""
+    kept, turned = (dpo(sign * h, beta=beta, p_chosen=p_chosen) for sign in (1, -1))
+    return ((1 - flipped) * kept - flipped * turned) / (1 - 2 * flipped)
+
+
+def ipo(h: Tensor, *, beta: float, p_chosen: Tensor | float = 1.0) -> Tensor:
+    """(h - 1 / (2 beta))^2, per pair: identity preference optimisation (Azar et al. 2023, arXiv 2310.12036, eq. 17, tau =
+    beta); for a soft label the mean over both directions."""
+    half = 1 / (2 * beta)
+    return p_chosen * (h - half).square() + (1 - p_chosen) * (h + half).square()
+
+
+def hinge(h: Tensor, *, beta: float, p_chosen: Tensor | float = 1.0) -> Tensor:
+    """max(0, 1 - beta h), per pair: SLiC-HF's calibration loss on the ratio to a reference (Zhao et al. 2023, arXiv
+    2305.10425; Liu et al. 2023, arXiv 2309.06657); for a soft label the mean over both directions."""
+    return p_chosen * F.relu(1 - beta * h) + (1 - p_chosen) * F.relu(1 + beta * h)
+
+
+def odds_ratio(chosen: Tensor, rejected: Tensor, p_chosen: Tensor | float = 1.0) -> Tensor:
+    """-logsigmoid(log odds(chosen) - log odds(rejected)), per pair, odds p / (1 - p) of p = exp(mean log-probability of a
+    token): the second term of ORPO (Hong et al. 2024, arXiv 2403.07691, eq. 4 and 7).  Arguments [P]: those means, nats."""
+    return bradley_terry(_log_odds(chosen) - _log_odds(rejected), p_chosen)
+
+
+def _log_odds(logprob: Tensor) -> Tensor:
+    """log p - log(1 - p); p is kept a little below 1, where the odds are infinite."""
+    logprob = logprob.clamp(max=-1e-6)
+    return logprob - torch.log(-torch.expm1(logprob))
+
+
+def simpo(
+    chosen: Tensor, rejected: Tensor, *, beta: float, gamma: float, p_chosen: Tensor | float = 1.0
+) -> Tensor:
+    """-logsigmoid(beta (chosen - rejected) - gamma), per pair (Meng et al. 2024, arXiv 2405.14734, eq. 6).  Arguments [P]: mean
+    log-probabilities of a token, nats; for a soft label the mean over both directions."""
+    return bradley_terry(beta * (chosen - rejected), p_chosen, margin=gamma)
 
 
 def clipped_policy(

@@ -1,4 +1,4 @@
-"""Methods by their names: what each sets, and where it says so.  All else keeps the defaults of `reinforce`."""
+"""Methods by their names: what each sets, and where it says so.  All else keeps the defaults of `reinforce` and of `dpo`."""
 
 from __future__ import annotations
 
@@ -71,3 +71,47 @@ PRESETS: Mapping[str, Preset] = {
         ),
     },
 }
+
+DIRECT: Mapping[str, Preset] = {
+    "dpo": {
+        "loss": ("sigmoid", "Rafailov et al. 2023 (arXiv 2305.18290), eq. 7"),
+        "logprobs": ("sum", "Rafailov et al. 2023: the log-probability of the whole response"),
+        "beta": (0.1, "Rafailov et al. 2023, appendix B"),
+        "learning_rate": (1e-6, "Rafailov et al. 2023, appendix B"),
+    },
+    "cdpo": {
+        "loss": ("sigmoid", "Mitchell 2023, eq. 3: labels that may be wrong"),
+        "logprobs": ("sum", "as DPO"),
+        "label_smoothing": (0.1, "Mitchell 2023: the share that is wrong; take yours"),
+        "beta": (0.1, "as DPO"),
+    },
+    "robust": {
+        "loss": ("robust", "Chowdhury et al. 2024 (arXiv 2403.00409): unbiased where that share is known"),
+        "logprobs": ("sum", "as DPO"),
+        "label_smoothing": (0.1, "Chowdhury et al. 2024: the share of flipped labels; take yours"),
+        "beta": (0.1, "as DPO"),
+    },
+    "ipo": {
+        "loss": ("ipo", "Azar et al. 2023 (arXiv 2310.12036), eq. 17"),
+        "logprobs": ("mean", "the mean over tokens, as its authors told TRL; the paper has one token"),
+        "beta": (0.1, "Azar et al. 2023 call it tau: the margin is held at 1 / (2 beta)"),
+    },
+    "slic": {
+        "loss": (
+            "hinge",
+            "Zhao et al. 2023 (arXiv 2305.10425), on ratios to a reference as Liu et al. 2023 (2309.06657)",
+        ),
+        "logprobs": ("sum", "as DPO"),
+        "beta": (0.1, "as DPO: a margin of 10 nats is enough"),
+    },
+    "orpo": {
+        "loss": ({"sft": 1.0, "orpo": 0.1}, "Hong et al. 2024 (arXiv 2403.07691), eq. 6, lambda = 0.1"),
+    },
+    "simpo": {
+        "loss": ("simpo", "Meng et al. 2024 (arXiv 2405.14734), eq. 6"),
+        "beta": (2.0, "Meng et al. 2024: 2.0 to 2.5"),
+        "gamma": (1.0, "Meng et al. 2024: 0.5 to 1.5; outside beta"),
+        "learning_rate": (1e-6, "Meng et al. 2024: 3e-7 to 1e-6"),
+    },
+}
+"""Presets of `dpo`."""
