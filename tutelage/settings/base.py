@@ -202,13 +202,14 @@ def _read_value(cls: type[Settings], key: str, text: str) -> Any:
     """The value that `key=text` means on the command line: YAML, except that text needs no quotes.
 
     So model=123 and out=1e5 are text, and models=runs/sft,runs/ppo is a list (some shells take brackets for patterns).
-    What may be a text or a list is a list in brackets.
+    What may be a text or a list is a list in brackets; what may be a text or a mapping is a mapping in braces.
     """
     field = cls.model_fields.get(key)
     annotation = field.annotation if field else str
     kinds = _kinds(annotation)
     quoted, nothing = text.startswith(("'", '"')), text == "null" and NoneType in kinds
-    bracketed = text.startswith("[") and any(get_origin(kind) is list for kind in kinds)
+    opened = {"[": list, "{": dict}.get(text[:1])
+    bracketed = opened is not None and any(get_origin(kind) is opened for kind in kinds)
     if kinds & {str, Path} and not quoted and not nothing and not bracketed:
         return text
     if (

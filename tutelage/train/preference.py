@@ -113,7 +113,7 @@ def pair_metrics(scores: PairScores, settings: Settings, p_chosen: Tensor) -> di
     else:
         rewards = settings.beta * scores.mean.detach()
     chosen, rejected = rewards.unbind(1)
-    found = {
+    metrics = {
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
@@ -124,12 +124,12 @@ def pair_metrics(scores: PairScores, settings: Settings, p_chosen: Tensor) -> di
     }
     if scores.ref is not None:
         moved = scores.log_ratio(per_token=True).detach()
-        found |= {
+        metrics |= {
             "moved/chosen": moved[:, 0],
             "moved/rejected": moved[:, 1],
             "displaced": (moved[:, 0] < 0).to(moved.dtype),
         }
-    return found
+    return metrics
 
 
 class Preference:
