@@ -296,7 +296,9 @@ def glossary() -> list[str]:
 def test_every_metric_stands_in_the_glossary() -> None:
     entries = glossary()
     names = set().union(*map(logged, modules()))
-    pair_metrics = logged(ast.parse((ROOT / "tutelage" / "train" / "preference.py").read_text(encoding="utf-8")))
+    pair_metrics = logged(
+        ast.parse((ROOT / "tutelage" / "train" / "preference.py").read_text(encoding="utf-8"))
+    )
     names |= {f"eval_{name}" for name in pair_metrics}  # held-out twins, named as they are logged
     assert {
         "grad_norm",

@@ -11,6 +11,7 @@ import torch
 from tests.train.making import CPU, make_model, make_rows, make_tokenizer
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step, rows_until
+from tutelage.models.loading import save
 from tutelage.models.policy import PolicyModule
 from tutelage.runs import Run
 from tutelage.settings.train import DPOSettings
@@ -64,6 +65,44 @@ def test_they_are_the_models_own_and_are_computed_once(
     more, computed = find(tmp_path, [3, 5, 12, 20], monkeypatch)  # a run that goes on for more steps
     assert computed > 0 and more.rows.tolist() == [3, 5, 12, 20]
     assert torch.equal(more.of([3, 5, 20]), found.of([3, 5, 20]))  # what was known stays, to the bit
+
+
+def test_another_run_on_the_same_rows_has_them_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same weights and cut into the same batches; to the bit."""
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
+    computed: list[int] = []
+    plainly = PolicyModule.sequence_logprobs
+
+    def counted(self: PolicyModule, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
+        computed.append(len(batch))
+        return plainly(self, batch, temperature)
+
+    monkeypatch.setattr(PolicyModule, "sequence_logprobs", counted)
+
+    def run(name: str, rows: Sequence[int], max_tokens: int = 60, seed: int = 0) -> RowValues:
+        computed.clear()
+        settings = DPOSettings(out=tmp_path / name, beta=0.1 + len(name) / 10)
+        opened = Run.open(settings.out, "dpo", settings)
+        model, tokenizer = make_model(make_tokenizer(), seed), make_tokenizer()
+        opened.input("model", str(save(model, tokenizer, tmp_path / f"model-{seed}")))
+        found = reference_logprobs(model, sequences, rows, max_tokens, CPU, opened)
+        opened.release()
+        return found
+
+    first = run("a", [3, 5, 20])
+    assert sum(computed) == 6
+    again = run("bb", [3, 5, 20])
+    assert not computed and torch.equal(again.values, first.values)
+    assert (tmp_path / "bb" / "reference.bin").stat().st_size == 6 * reference.RECORD.itemsize
+    for other in ({"rows": [3, 5, 21]}, {"max_tokens": 30}, {"seed": 1}):
+        run(f"c{other}", **{"rows": [3, 5, 20], **other})  # type: ignore[arg-type]
+        assert sum(computed) == 6, other
+    run("a", [3, 5, 12, 20])  # a run that goes on for more steps computes what is new
+    assert sum(computed) > 0
+    fresh = run("d", [3, 5, 12, 20])  # and leaves nothing in the cache that was put into other batches
+    assert sum(computed) == 8 and fresh.rows.tolist() == [3, 5, 12, 20]
 
 
 def test_killed_at_any_byte_it_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

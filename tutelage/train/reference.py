@@ -1,4 +1,9 @@
-"""Log-probabilities under the reference, computed once before the first step, so that no second model is kept in memory."""
+"""Log-probabilities under the reference, computed once before the first step, so that no second model is kept in memory.
+
+They lie in the run folder, from which a stopped run takes them, and in the cache under all that they depend on: the weights,
+the sequences, the arithmetic, and how they were put into batches (which changes the last bits).  So another run on the same
+pairs, with another loss or beta, has them to the bit without computing them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutelage.cache import claim
 from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.files import folder_atomic
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
@@ -20,6 +27,8 @@ from tutelage.runs import Run
 
 RECORD = np.dtype([("key", "<u8"), ("logprob", "<f4")])
 """One line of the file: hash of a row's number and of one of its sequences, and its log-probability in nats."""
+
+FILE = "reference.bin"
 
 BATCHES = 16
 """Micro-batches between two writes: what a crash makes to do again."""
@@ -93,7 +102,39 @@ def reference_logprobs(
 
     `model` is the reference itself: call this before it is trained, and before a checkpoint is loaded into it.
     """
-    known = Known(run.folder / "reference.bin", world.leads)
+    weights = next((entry.get("sha256") for entry in run.lineage["inputs"] if entry["name"] == "model"), None)
+    if weights is None:
+        return _computed(model, sequences, rows, max_tokens, world, run, None)
+    keys = _keys(sequences, rows)
+    how = f"{weights} {model.dtype} {world.dtype} {world.device.type} {max_tokens} "
+    with claim("reference", hashlib.sha256(how.encode() + keys.tobytes()).hexdigest()[:32]) as folder:
+        # What a run knew before was perhaps put into other batches, when it was to make fewer steps.
+        new = bool(np.isnan(Known(run.folder / FILE, False).values(keys)).all())
+        found = _computed(model, sequences, rows, max_tokens, world, run, folder)
+        if world.leads and new and not folder.exists():
+            with folder_atomic(folder) as partial:
+                Known(partial / FILE, True).add(keys, found.values.flatten().numpy())
+    return found
+
+
+def _keys(sequences: Callable[[int], Sequence[Tokens]], rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """uint64 [n * k]: of every sequence of every row."""
+    found = [key_of(row, n, each) for row in rows for n, each in enumerate(sequences(row))]
+    return np.array(found, dtype=np.uint64)
+
+
+def _computed(
+    model: PolicyModule,
+    sequences: Callable[[int], Sequence[Tokens]],
+    rows: Sequence[int] | np.ndarray,
+    max_tokens: int,
+    world: World,
+    run: Run,
+    cached: Path | None,
+) -> RowValues:
+    """What the run folder knows, then what the cache does (in the folder `cached`), then what the model says."""
+    known = Known(run.folder / FILE, world.leads)
+    before = Known(cached / FILE, False) if cached is not None and cached.exists() else None
     values = []
     with run.progress(len(rows), "reference") as bar:
         for some in _chunks(rows, sequences, max_tokens * BATCHES):
@@ -101,6 +142,10 @@ def reference_logprobs(
             numbered = [(row, n, each) for row, own in some for n, each in enumerate(own)]
             keys = np.array([key_of(*each) for each in numbered], dtype=np.uint64)
             found = known.values(keys)
+            if before is not None:
+                there = np.isnan(found) & ~np.isnan(told := before.values(keys))
+                found[there] = told[there]
+                known.add(keys[there], found[there])
             new = np.isnan(found)
             if new.any():
                 batch = TokenBatch.collate(tokens).to(world.device)
