@@ -189,6 +189,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "kto",
+        "tutelage.train.kto",
+        "train.KTOSettings",
+        "Optimise a policy on good and bad responses.",
+        "Learning from feedback",
+    ),
+    Command(
         "eval",
         "tutelage.evals.evaluate",
         "evals.EvalSettings",

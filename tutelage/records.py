@@ -243,6 +243,17 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """A response that somebody called good, or not good: unpaired feedback."""
+
+    prompt: Prompt
+    response: str
+    good: bool
+    finish: Finish = "eos"
+    place: Place | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Rating:
     """How good a response is by one annotator, or by several together: criterion -> value, on whatever scale they used."""
 

@@ -39,7 +39,15 @@ from tutelage.data.unfit import (
     why_not_prompt,
 )
 from tutelage.data.work import Prepared, Work
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt, Rating
+from tutelage.records import (
+    Comparison,
+    Conversation,
+    Demonstration,
+    Document,
+    Labelled,
+    Prompt,
+    Rating,
+)
 
 
 def prepare_documents(
@@ -153,6 +161,41 @@ def prepare_comparisons(
     return work.finish(_pair, max_dropped_share)
 
 
+def prepare_labelled(
+    tokenizer: Tokenizer,
+    rows: Iterable[Labelled],
+    *,
+    max_length: int,
+    truncate_prompts: bool = True,
+    cut_responses: Literal["keep", "drop"] = "keep",
+    source: str = "",
+    max_dropped_share: float | None = 0.1,
+    console: Console | None = None,
+) -> Prepared[Tokens]:
+    """Responses with the number `good` beside them: 1 or 0."""
+    options = {
+        "max_length": max_length,
+        "truncate_prompts": truncate_prompts,
+        "cut_responses": cut_responses,
+    }
+    work = Work[Tokens]("labelled responses", source, rows, tokenizer, console, options, numbers=(GOOD,))
+
+    def accept(row: Labelled, item: Encoded) -> None:
+        if not item.prompt:
+            raise Unusable(UNPROMPTED)
+        if not item.response:
+            raise Unusable(WORDLESS)
+        [fitting] = work.fit(row.prompt, [item])
+        work.keep([fitting.tokens()], {GOOD: float(row.good)})
+
+    work.go(
+        lambda chunk: encode(tokenizer, [(row.prompt, row.response, row.finish) for row in chunk]),
+        accept,
+        lambda row: CUT if row.finish == "length" and cut_responses == "drop" else None,
+    )
+    return work.finish(_tokens, max_dropped_share)
+
+
 def prepare_ratings(
     tokenizer: Tokenizer,
     rows: Iterable[Rating],
@@ -232,6 +275,7 @@ def comparisons_of(prepared: Prepared[PairTokens]) -> Examples[Comparison]:
     )
 
 
+GOOD = "good"  # of a labelled response
 ANNOTATOR, PROMPT = (
     " annotator",
     " prompt",

@@ -115,6 +115,16 @@ def simpo(
     return bradley_terry(beta * (chosen - rejected), p_chosen, margin=gamma)
 
 
+def kto(log_ratio: Tensor, good: Tensor, baseline: Tensor, *, beta: float) -> Tensor:
+    """1 - sigmoid(beta (log_ratio - baseline)) for good responses, 1 - sigmoid(beta (baseline - log_ratio)) for others.
+
+    Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8, without the weights.  `log_ratio` [B]: log policy - log reference of a
+    response, nats; `good` bool [B]; `baseline` a constant, or [B]: how far the policy is from the reference on average.
+    """
+    sign = torch.where(good, 1.0, -1.0).to(log_ratio.dtype)
+    return 1 - torch.sigmoid(beta * sign * (log_ratio - baseline.detach()))
+
+
 def clipped_policy(
     log_ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float, dual_clip: float = 0.0
 ) -> tuple[Tensor, Tensor]:

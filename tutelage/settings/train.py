@@ -530,3 +530,40 @@ class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, Lo
                 f"logprobs=mean is for {', '.join(BY_RATIO)}, and {plain(self.loss)} always takes the mean: leave it out"
             )
         return self
+
+
+class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSettings):
+    """Optimise the policy on responses that are called good or not, each by itself (KTO)."""
+
+    model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
+    data: Source = setting(
+        ...,
+        "Labelled responses, or comparisons: store:PROJECT, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
+    )
+    out: Path = run_folder("runs/kto")
+    batch_size: int = setting(32, "Responses per step.", unit="rows", ge=2)
+    learning_rate: float = setting(5e-6, "Peak learning rate of AdamW.", gt=0)
+    beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
+    good_weight: float = setting(
+        0.0,
+        "Weight of good responses; 0 for both weights: so that good ones weigh 1 to 4/3 times what the others do.",
+        everyday=False,
+        ge=0,
+    )
+    bad_weight: float = setting(
+        0.0, "Weight of the other responses; set both weights, or none.", everyday=False, ge=0
+    )
+    store: str = setting(
+        "runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.", everyday=False
+    )
+    aggregation: Literal["auto", "majority", "all", "adjudicated"] = setting(
+        "auto", "How several people's labels of a response become one.", everyday=False
+    )
+
+    @model_validator(mode="after")
+    def _both_weights(self) -> Self:
+        if bool(self.good_weight) != bool(self.bad_weight):
+            raise ValueError(
+                f"good_weight={self.good_weight:g} and bad_weight={self.bad_weight:g}: set both, or none, which balances them"
+            )
+        return self

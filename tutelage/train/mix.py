@@ -23,7 +23,7 @@ from tutelage.models.policy import PolicyModule
 from tutelage.records import Place
 from tutelage.runs import Run
 from tutelage.settings.rl import RLSettings
-from tutelage.settings.train import DPOSettings
+from tutelage.settings.train import DPOSettings, KTOSettings
 from tutelage.train.algorithm import Algorithm, Loss, Updates
 from tutelage.train.pretrain import segments_batch
 from tutelage.train.sft import LanguageModelling
@@ -72,7 +72,7 @@ def mixed(
     algorithm: Algorithm,
     policy: PolicyModule,
     tokenizer: PreTrainedTokenizerBase,
-    settings: RLSettings | DPOSettings,
+    settings: RLSettings | DPOSettings | KTOSettings,
     run: Run,
     place: Where,
     updates: int = 1,

@@ -34,6 +34,7 @@ from tutelage.settings.rl import CriticSettings, ReinforceSettings, RLSettings
 from tutelage.settings.rollout import DrawingSettings
 from tutelage.settings.train import (
     DPOSettings,
+    KTOSettings,
     LoraSettings,
     PretrainSettings,
     RewardSettings,
@@ -201,7 +202,7 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
     if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
-    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings)
+    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings | KTOSettings)
     length = _within(settings.max_length, source)
     rated = isinstance(settings, RewardSettings) and settings.learn_from == "ratings"
     sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) and not rated else 1

@@ -24,7 +24,16 @@ from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
 from tutelage.data.reading.spellings import ANSWERS, KNOWN, QUESTIONS, SIDES, TURNS, check_columns, renamed
 from tutelage.files import sha256_of
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, Rating
+from tutelage.records import (
+    Comparison,
+    Conversation,
+    Demonstration,
+    Document,
+    Labelled,
+    Place,
+    Prompt,
+    Rating,
+)
 
 T = TypeVar("T")
 ENOUGH = 100  # rows of which none serves: then no other will
@@ -189,6 +198,11 @@ def read_ratings(source: Source, columns: Mapping[str, str] | None = None) -> Re
     return Records(source, "ratings", columns)
 
 
+def read_labelled(source: Source, columns: Mapping[str, str] | None = None) -> Records[Labelled]:
+    """Responses that are good or not; both sides of comparisons, too."""
+    return Records(source, "labelled responses", columns)
+
+
 def read_comparisons(source: Source, columns: Mapping[str, str] | None = None) -> Records[Comparison]:
     """Pairs of responses.  Identical pairs are kept here: preflight counts and drops them."""
     return Records(source, "comparisons", columns)
@@ -321,6 +335,10 @@ def _as_comparison(record: Record) -> Comparison | None:
     return record if isinstance(record, Comparison) else None
 
 
+def _as_labelled(record: Record) -> Labelled | None:
+    return record if isinstance(record, Labelled) else None
+
+
 def _as_rating(record: Record) -> Rating | None:
     return record if isinstance(record, Rating) else None
 
@@ -349,6 +367,12 @@ _USES: dict[Purpose, _Use] = {
         "prompt+chosen+rejected, chosen+rejected, or prompt+responses+ranks",
         ("prompt", "chosen", "rejected"),
         _PAIR,
+    ),
+    "labelled responses": _Use(
+        _as_labelled,
+        "prompt+completion+label, or chosen+rejected",
+        ("prompt", "completion", "label"),
+        (_ASKED, _SAID),
     ),
     "ratings": _Use(
         _as_rating,

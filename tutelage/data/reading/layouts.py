@@ -37,6 +37,7 @@ from tutelage.records import (
     Demonstration,
     Document,
     Finish,
+    Labelled,
     Message,
     Place,
     Prompt,
@@ -44,9 +45,11 @@ from tutelage.records import (
     Tool,
 )
 
-Record = Document | Conversation | Demonstration | Prompt | Comparison | Rating
+Record = Document | Conversation | Demonstration | Prompt | Comparison | Rating | Labelled
 Content = str | Turns
-Purpose = Literal["comparisons", "ratings", "demonstrations", "prompts", "pretraining text"]
+Purpose = Literal[
+    "comparisons", "ratings", "labelled responses", "demonstrations", "prompts", "pretraining text"
+]
 
 NOT_READ = {
     ("completions", "labels"): "that marks steps, which is not read: write prompt and completion, or pairs",
@@ -76,11 +79,14 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
         for record in found:
             yield replace(record, prompt=replace(record.prompt, place=cells.place), place=cells.place)
     elif cells.has("chosen", "rejected"):
-        yield _comparison(cells, turns)
+        pair = _comparison(cells, turns)
+        yield from _halves(pair) if purpose == "labelled responses" else (pair,)
     elif is_several(cells.columns):
         yield from _several(cells, purpose)
     elif refused := next((why for names, why in NOT_READ.items() if cells.has(*names)), ""):
         raise Skip(refused)
+    elif answer and purpose == "labelled responses" and (_asking(cells) or _open(cells, turns)):
+        yield _labelled(cells, answer, turns)
     elif answer and purpose == "ratings" and (_asking(cells) or _open(cells, turns)):
         yield _rating(cells, answer, turns)
     elif answer and (_asking(cells) or _open(cells, turns)):
@@ -314,7 +320,9 @@ def _several(cells: Cells, purpose: Purpose) -> Iterator[Record]:
         inner._asked = cells._asked
         return inner
 
-    if purpose == "comparisons":
+    if purpose in ("comparisons", "labelled responses"):
+        if purpose == "labelled responses":
+            raise Skip("that ranks several responses: which of them are good is not said")
         for columns in found.comparisons():
             pair = within(columns)
             yield _comparison(pair, _turns_column(pair))
@@ -330,6 +338,35 @@ def _several(cells: Cells, purpose: Purpose) -> Iterator[Record]:
         yield from _answered(within(found.best()), "completion", "")
 
 
+def _labelled(cells: Cells, answer: str, turns: str) -> Labelled:
+    """The one response of a row, with its label."""
+    name = cells.first(LABELS)
+    if not name or blank(cells.columns[name]):
+        raise Skip("with no label")
+    good = cells.truth(name)
+    if good is None:
+        wrong(name, "true or false", cells.columns[name])
+    one = _one_response(cells, answer, turns, "labelled")
+    return Labelled(one.prompt, one.response, good, one.finish, one.place)
+
+
+def _halves(pair: Comparison) -> Iterator[Labelled]:
+    """The better response as a good one, the other as one that is not; a tie says neither."""
+    if pair.p_chosen == 0.5:
+        raise LeftOut("that is a tie, of which neither side is the better one")
+    sides = (pair.chosen, pair.chosen_finish), (pair.rejected, pair.rejected_finish)
+    for (text, finish), first in zip(sides, (True, False), strict=True):
+        yield Labelled(pair.prompt, text, first == (pair.p_chosen > 0.5), finish, pair.place)
+
+
+def _one_response(cells: Cells, answer: str, turns: str, what: str) -> Demonstration:
+    said = list(_answered(cells, answer, turns))
+    one = said[0]
+    if len(said) != 1 or not isinstance(one, Demonstration):
+        raise Skip(f"whose {what} response is not one turn of words")
+    return one
+
+
 def _rating(cells: Cells, answer: str, turns: str) -> Rating:
     """The one response of a row, with its ratings."""
     found = ratings_of(cells)
@@ -339,10 +376,7 @@ def _rating(cells: Cells, answer: str, turns: str) -> Rating:
 
 
 def _rated(cells: Cells, answer: str, turns: str, ratings: Mapping[str, float]) -> Rating:
-    said = list(_answered(cells, answer, turns))
-    one = said[0]
-    if len(said) != 1 or not isinstance(one, Demonstration):
-        raise Skip("whose rated response is not one turn of words")
+    one = _one_response(cells, answer, turns, "rated")
     return Rating(one.prompt, one.response, dict(ratings), cells.text("annotator"), one.finish, one.place)
 
 

@@ -1,0 +1,179 @@
+"""KTO: against TRL's numbers, its baseline, its weights, and that it learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from tests.train.making import CPU, make_model, make_tokenizer
+from tutelage.data.preflight import prepare_labelled
+from tutelage.data.reading.formats import Dropped, read_labelled
+from tutelage.launch import launch
+from tutelage.models.loading import load_policy, save
+from tutelage.models.policy import PolicyModule
+from tutelage.ops.losses import kto
+from tutelage.records import Labelled, Prompt
+from tutelage.resume import read_metrics
+from tutelage.runs import Run
+from tutelage.settings.base import build
+from tutelage.settings.train import KTOSettings
+from tutelage.train.fit import accumulate
+from tutelage.train.kto import KTO, Responses, Weights, refuse_one_sided
+from tutelage.train.reference import reference_logprobs
+
+WORDS = ("cat", "dog", "mat", "red")
+
+
+def settings(**given: Any) -> KTOSettings:
+    return build(KTOSettings, {"out": "x", "data": "x", "tensorboard": False, **given})
+
+
+def rows(n: int = 8) -> list[Labelled]:
+    return [
+        Labelled(Prompt(f"{i} +" + " the" * (i % 3)), f" {WORDS[i % 4]}" * (1 + i % 2), i % 2 == 0)
+        for i in range(n)
+    ]
+
+
+def responses(some: Sequence[Labelled], seed: int = 0) -> Responses:
+    found = prepare_labelled(make_tokenizer(), some, max_length=64, max_dropped_share=None)
+    return Responses.of(found.examples, 64, seed)
+
+
+def learner(tmp_path: Path, some: Responses, model: PolicyModule, weights: Weights, **given: Any) -> KTO:
+    chosen = settings(out=tmp_path / "run", **given)
+    run = Run.open(chosen.out, "kto", chosen)
+    ref = reference_logprobs(model, some.both, range(len(some)), 1000, CPU, run)
+    run.release()
+    return KTO(model, some, ref, weights, chosen, CPU)
+
+
+def test_the_loss_is_what_trl_computes() -> None:
+    """TRL 1.16 (kto_trainer.py) on these numbers."""
+    ratio = torch.tensor([0.7, -1.3, 4.0, -2.5], dtype=torch.float64)
+    good = torch.tensor([True, True, False, False])
+    found = kto(ratio, good, torch.tensor(0.4, dtype=torch.float64), beta=0.3)
+    assert found.tolist() == pytest.approx([0.47751518, 0.62480651, 0.74649443, 0.29525430], abs=1e-6)
+    zero = kto(torch.zeros(2), torch.tensor([True, False]), torch.tensor(0.0), beta=0.1)
+    assert zero.tolist() == [0.5, 0.5]
+
+
+def test_the_baseline_is_the_mean_over_responses_of_others_and_none_is_its_own(tmp_path: Path) -> None:
+    some, model = responses(rows()), make_model(make_tokenizer())
+    assert sorted(some.other.tolist()) == list(range(8)) and (some.other != np.arange(8)).all()
+    algorithm = learner(tmp_path, some, model, Weights(1, 1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    batch = algorithm.batch([0, 3, 5])
+    expected = []
+    from tutelage.data.batch import TokenBatch
+
+    ref = make_model(make_tokenizer())
+    for row in (0, 3, 5):
+        other = TokenBatch.collate([some.both(row)[1]])
+        expected.append((model.sequence_logprobs(other) - ref.sequence_logprobs(other)).item())
+    assert batch.per_sequence["baseline"].tolist() == pytest.approx([max(0, np.mean(expected))] * 3, abs=1e-4)
+
+
+def test_no_gradient_depends_on_how_the_batch_is_cut(tmp_path: Path) -> None:
+    some, model = responses(rows()), make_model(make_tokenizer())
+    algorithm = learner(tmp_path, some, model, Weights(2, 1), batch_size=8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    found = []
+    for tokens in (1, 15, 10_000):
+        totals = accumulate(algorithm, next(algorithm.batches(0)), tokens, CPU)
+        found.append((totals.means(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        model.zero_grad(set_to_none=True)
+    for means, gradients in found[1:]:
+        assert means == pytest.approx(found[0][0], rel=1e-4, abs=1e-5)
+        for one, other in zip(gradients, found[0][1], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "expected"), [(10, 10, (1, 1)), (13, 10, (1, 1)), (20, 10, (1, 1.5)), (5, 10, (2, 1))]
+)
+def test_weights_bring_both_kinds_into_balance(good: int, bad: int, expected: tuple[float, float]) -> None:
+    said = np.array([True] * good + [False] * bad)
+    found = Weights.of(settings(), said, Console(quiet=True))
+    assert (found.good, found.bad) == pytest.approx(expected)
+    assert 1 - 1e-9 <= found.good * good / (found.bad * bad) <= 4 / 3 + 1e-9
+    assert Weights.of(settings(good_weight=3, bad_weight=2), said, Console(quiet=True)) == Weights(3, 2)
+
+
+@pytest.mark.slow
+def test_it_learns_what_is_good_from_a_file_and_goes_on_to_the_bit(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    save(make_model(tokenizer), tokenizer, tmp_path / "base" / "model")
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        for i in range(120):
+            word = WORDS[i % 4]
+            file.write(
+                json.dumps({"prompt": f"{i} +", "completion": f" {word}", "label": word in ("cat", "dog")})
+                + "\n"
+            )
+
+    def train(out: str, steps: int) -> Path:
+        given = {
+            "model": str(tmp_path / "base"),
+            "data": str(tmp_path / "rows.jsonl"),
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+        }
+        given |= {
+            "schedule": "constant",
+            "warmup": 0.0,
+            "save_every": 10,
+            "precision": "fp32",
+            "max_steps": steps,
+        }
+        launch("kto", settings(out=tmp_path / out, **given), Console(quiet=True))
+        return tmp_path / out
+
+    whole = train("whole", 40)
+    lines = read_metrics(whole)
+    first = next(line for line in lines if "loss" in line)
+    assert first["loss"] == pytest.approx(0.5, abs=0.1) and first["rewards/chosen"] == pytest.approx(
+        0, abs=1e-6
+    )
+    assert lines[-1]["eval_rewards/chosen"] > lines[-1]["eval_rewards/rejected"] + 0.1
+    train("parted", 20)
+    parted = train("parted", 40)
+    one, other = (load_policy(run).state_dict() for run in (whole, parted))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_bad_labels_are_named_with_their_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    given: list[dict[str, Any]] = [
+        {"prompt": "a", "completion": "b", "label": True},
+        {"prompt": "a", "completion": "b", "label": "perhaps"},
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "a", "chosen": "x", "rejected": "y"},
+        {"instruction": "q", "output": "r", "kto_tag": "false"},
+        {"prompt": "a", "chosen": "x", "rejected": "y", "p_chosen": 0.5},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    found = list(read_labelled(str(path)).walk())
+    said = [row.reason if isinstance(row, Dropped) else (row.response, row.good) for row in found]
+    assert said[0] == ("b", True) and said[3:6] == [("x", True), ("y", False), ("r", False)]
+    assert "label must be true or false" in said[1] and said[2] == "with no label" and "tie" in said[6]
+
+
+def test_one_kind_alone_and_one_weight_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="all 4 labelled responses are good"):
+        refuse_one_sided(responses([Labelled(Prompt(f"{i} +"), " cat", True) for i in range(4)]))
+    with pytest.raises(ValueError, match="set both"):
+        settings(good_weight=1)
+    with pytest.raises(ValueError, match="batch_size"):
+        settings(batch_size=1)
