@@ -189,6 +189,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "online-dpo",
+        "tutelage.train.online",
+        "rl.OnlineDPOSettings",
+        "Optimise a policy on pairs of its own responses.",
+        "Learning from feedback",
+    ),
+    Command(
         "kto",
         "tutelage.train.kto",
         "train.KTOSettings",

@@ -9,7 +9,7 @@ from typing import Any
 from tutelage.diagnosis.history import History
 from tutelage.diagnosis.rules import RULES
 
-COMMANDS = ("ppo", "reinforce", "raft")
+COMMANDS = ("ppo", "reinforce", "raft", "online-dpo")
 """Those that learn from scores of their own responses."""
 
 

@@ -12,7 +12,7 @@ from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import GeneratingSettings, Reward, RowSettings, Source, run_folder
 from tutelage.settings.judges import same_reward
 from tutelage.settings.presets import PRESETS
-from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
+from tutelage.settings.train import LoraSettings, MixSettings, PairLossSettings, TrainSettings
 
 
 class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, MixSettings):
@@ -276,6 +276,48 @@ class RaftSettings(RLSettings):
             raise ValueError(
                 f"keep={self.keep} of samples={self.samples} leaves nothing to choose: set keep lower, or samples higher"
             )
+        return self
+
+
+class OnlineDPOSettings(PairLossSettings, RLSettings):
+    """Optimise the policy on pairs of its own responses, step after step (online DPO)."""
+
+    out: Path = run_folder("runs/online-dpo")
+    batch_size: int = setting(32, "Prompts per step.", unit="prompts", ge=1)
+    samples: int = setting(
+        2, "Responses per prompt and step; the best and the worst are a pair.", unit="responses", ge=2
+    )
+    learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
+    inner_epochs: int = setting(1, "Passes over each step's pairs.", unit="epochs", everyday=False, ge=1)
+    kl_coef: float = setting(
+        0.05,
+        "Weight of the KL in objective/rlhf_reward, which tells the best checkpoint; what holds the policy is beta.",
+        unit="score per nat",
+        everyday=False,
+        ge=0,
+    )
+    soft_labels: bool = setting(
+        False,
+        "Label a pair with the sigmoid of its difference in score, instead of 1: for scores that are logits.",
+        everyday=False,
+    )
+
+    @model_validator(mode="after")
+    def _has_no_advantages(self) -> Self:
+        for name in (
+            "kl_target",
+            "kl_budget",
+            "entropy_coef",
+            "clip_low",
+            "clip_high",
+            "dual_clip",
+            "importance_cap",
+        ):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}={getattr(self, name):g} is for methods with advantages, and online-dpo is held by beta alone: "
+                    "leave it out"
+                )
         return self
 
 

@@ -439,17 +439,9 @@ def losses_in(loss: str | Mapping[str, float]) -> dict[str, float]:
 Losses = Annotated[str | dict[str, float], AfterValidator(checked_loss)]
 
 
-class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings, MixSettings):
-    """Optimise the policy on comparisons directly: DPO, IPO, SLiC, ORPO, SimPO and their mixes."""
+class PairLossSettings(Settings):
+    """How a policy learns from pairs of responses directly."""
 
-    model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
-    data: Source = setting(
-        "store:main",
-        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
-    )
-    out: Path = run_folder("runs/dpo")
-    batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
-    learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
     beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
     preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "simpo"] = setting(
         "none",
@@ -478,13 +470,6 @@ class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, Lo
         ge=0,
         lt=0.5,
     )
-    shared_prefix: Literal["keep", "mask"] = setting(
-        "keep",
-        "What both responses begin with: keep it, or mask it, so that only what comes after their first difference is learnt "
-        "(Step-DPO).",
-        everyday=False,
-    )
-
     of_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         name: {key: value for key, (value, _) in said.items()} for name, said in DIRECT.items()
     }
@@ -530,6 +515,27 @@ class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, Lo
                 f"logprobs=mean is for {', '.join(BY_RATIO)}, and {plain(self.loss)} always takes the mean: leave it out"
             )
         return self
+
+
+class DPOSettings(
+    PairLossSettings, TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings, MixSettings
+):
+    """Optimise the policy on comparisons directly: DPO, IPO, SLiC, ORPO, SimPO and their mixes."""
+
+    model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")
+    data: Source = setting(
+        "store:main",
+        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
+    )
+    out: Path = run_folder("runs/dpo")
+    batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
+    learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
+    shared_prefix: Literal["keep", "mask"] = setting(
+        "keep",
+        "What both responses begin with: keep it, or mask it, so that only what comes after their first difference is learnt "
+        "(Step-DPO).",
+        everyday=False,
+    )
 
 
 class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSettings):

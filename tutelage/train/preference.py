@@ -38,6 +38,7 @@ from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
 from tutelage.settings.presets import DIRECT
 from tutelage.settings.train import DPOSettings as Settings
+from tutelage.settings.train import PairLossSettings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.mix import mixed
@@ -55,11 +56,11 @@ class PairScores:
     tokens: Tensor
 
     @staticmethod
-    def of(policy: PolicyModule, batch: TokenBatch) -> PairScores:
-        """batch: from `collate_pairs`, with `ref_logprobs` per sequence where the reference is asked for."""
+    def of(policy: PolicyModule, batch: TokenBatch, temperature: float = 1.0) -> PairScores:
+        """batch: units of two sequences, (chosen, rejected), with `ref_logprobs` per sequence where a loss asks for it."""
         tokens = segment_sum(batch.loss_mask.float(), batch.lengths).clamp(min=1)
         ref = batch.per_sequence.get("ref_logprobs")
-        found = policy.sequence_logprobs(batch)
+        found = policy.sequence_logprobs(batch, temperature)
         return PairScores(*(t if t is None else t.view(-1, 2) for t in (found, ref, tokens)))  # type: ignore[arg-type]
 
     @property
@@ -74,7 +75,7 @@ class PairScores:
         return ratio / self.tokens if per_token else ratio
 
 
-def pair_losses(scores: PairScores, settings: Settings, p_chosen: Tensor) -> dict[str, Tensor]:
+def pair_losses(scores: PairScores, settings: PairLossSettings, p_chosen: Tensor) -> dict[str, Tensor]:
     """[P] each: the losses that the settings name, not weighted."""
     found: dict[str, Tensor] = {}
     h = torch.zeros(())
@@ -106,7 +107,7 @@ def pair_losses(scores: PairScores, settings: Settings, p_chosen: Tensor) -> dic
     return found
 
 
-def pair_metrics(scores: PairScores, settings: Settings, p_chosen: Tensor) -> dict[str, Tensor]:
+def pair_metrics(scores: PairScores, settings: PairLossSettings, p_chosen: Tensor) -> dict[str, Tensor]:
     """[P] each, detached: TRL's metrics, and those that show whether the policy leaves the chosen responses, too."""
     if settings.needs_reference:
         rewards = settings.beta * scores.log_ratio(settings.logprobs == "mean").detach()
@@ -153,11 +154,15 @@ class Preference:
     def loss(self, batch: TokenBatch) -> Loss:
         """The losses by weight, each a mean over pairs."""
         settings, p_chosen = self._settings, batch.per_unit["p_chosen"]
-        scores = PairScores.of(self._policy, batch)
-        found = pair_losses(scores, settings, p_chosen)
-        terms = {name: Term(value.sum(), "pairs", settings.losses[name]) for name, value in found.items()}
-        metrics = pair_metrics(scores, settings, p_chosen)
-        return Loss(terms, {name: Sum(value.sum(), "pairs") for name, value in metrics.items()})
+        return pair_loss(PairScores.of(self._policy, batch), settings, p_chosen)
+
+
+def pair_loss(scores: PairScores, settings: PairLossSettings, p_chosen: Tensor) -> Loss:
+    """The losses by weight, and the metrics, as sums over pairs."""
+    found = pair_losses(scores, settings, p_chosen)
+    terms = {name: Term(value.sum(), "pairs", settings.losses[name]) for name, value in found.items()}
+    metrics = pair_metrics(scores, settings, p_chosen)
+    return Loss(terms, {name: Sum(value.sum(), "pairs") for name, value in metrics.items()})
 
 
 def pairs_batch(
@@ -182,7 +187,7 @@ def trained_part(pair: PairTokens, settings: Settings) -> PairTokens:
     return replace(pair, chosen=chosen, rejected=rejected)
 
 
-def explain(settings: Settings, console: Console) -> None:
+def explain(settings: PairLossSettings, console: Console) -> None:
     """Say what the preset has set and where that comes from."""
     for name, (value, source) in DIRECT.get(settings.preset, {}).items():
         now = getattr(settings, name)
