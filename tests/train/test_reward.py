@@ -281,6 +281,7 @@ def test_members_learn_as_each_would_alone(start: Path, tmp_path: Path) -> None:
             assert torch.equal(value, alone[key]), key
 
 
+@pytest.mark.slow
 def test_the_strength_of_ties_is_learnt_whatever_the_rate_of_the_weights(start: Path, tmp_path: Path) -> None:
     """Four ties in five between equals: nu of 8, P(tie) = nu / (2 + nu) = 0.8."""
     rows = [
