@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Unusable
 from tutelage.data.reading.formats import Dropped
+from tutelage.data.steps import Neutral, StepEnds, StepTokens, lines_of, targets, text_of
 from tutelage.data.table import Examples, Table
 from tutelage.data.template import (
     Encoded,
@@ -37,7 +38,7 @@ from tutelage.data.unfit import (
     why_not_prompt,
 )
 from tutelage.data.work import Prepared, Work
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt, StepMarks
 
 
 def prepare_documents(
@@ -150,6 +151,62 @@ def prepare_comparisons(
     return work.finish(_pair, max_dropped_share)
 
 
+def prepare_step_marks(
+    tokenizer: Tokenizer,
+    rows: Iterable[StepMarks],
+    *,
+    max_length: int,
+    separator: str,
+    neutral: Neutral,
+    first_error: bool,
+    truncate_prompts: bool = True,
+    keep_records: bool = False,
+    source: str = "",
+    max_dropped_share: float | None = 0.1,
+    console: Console | None = None,
+) -> Prepared[StepTokens]:
+    """Responses whose steps are marked; trained are the ends of those that say something (`steps.targets`).
+
+    `keep_records`: keep the marks as well (`step_marks_of`).
+    """
+    options = {
+        "max_length": max_length,
+        "separator": separator,
+        "neutral": neutral,
+        "first_error": first_error,
+        "truncate_prompts": truncate_prompts,
+        "keep_records": keep_records,
+    }
+    work = Work[StepTokens]("step marks", source, rows, tokenizer, console, options)
+    find = StepEnds(tokenizer, separator)
+
+    def encoded(chunk: Sequence[StepMarks]) -> list[Any]:
+        texts = [text_of(lines_of(row, separator), separator, row.finish) for row in chunk]
+        return encode(
+            tokenizer, [(row.prompt, text, row.finish) for row, text in zip(chunk, texts, strict=True)]
+        )
+
+    def accept(row: StepMarks, item: Encoded) -> None:
+        lines = lines_of(row, separator)
+        labels = targets(lines, row.soft, neutral, first_error)
+        if not item.prompt:
+            raise Unusable(UNPROMPTED)
+        if all(label is None for label in labels):
+            raise Unusable("with no step that is marked" + (" but as neutral" * (0 in row.labels)))
+        [item] = work.fit(row.prompt, [item])
+        ends = [len(item.prompt) + end for end in find(item.response, row.finish)]
+        if len(ends) != len(lines):
+            raise Unusable("whose steps are not found again in its tokens (separator)")
+        tokens = item.tokens()
+        tokens.loss_mask[:] = False
+        tokens.loss_mask[[end for end, label in zip(ends, labels, strict=True) if label is not None]] = True
+        kept = {"ends": ends, "labels": [label for label in labels if label is not None]}
+        work.keep([tokens], record=kept | ({"row": row.to_json()} if keep_records else {}))
+
+    work.go(encoded, accept, lambda row: None)
+    return work.finish(_step_tokens, max_dropped_share)
+
+
 def prepare_prompts(
     tokenizer: Tokenizer,
     prompts: Iterable[Prompt | Dropped],
@@ -189,6 +246,14 @@ def comparisons_of(prepared: Prepared[PairTokens]) -> Examples[Comparison]:
     )
 
 
+def step_marks_of(prepared: Prepared[StepTokens]) -> Examples[StepMarks]:
+    """The marks that examples were made of, prepared with `keep_records`."""
+    return Examples(
+        prepared.examples.table,
+        lambda table, unit: StepMarks.from_json(table.record(unit)["row"], table.place(unit)),
+    )
+
+
 NUMBERS = ("p_chosen", "margin")  # of a comparison, kept beside its tokens
 
 
@@ -200,6 +265,12 @@ def _tokens(table: Table, unit: int) -> Tokens:
 def _pair(table: Table, unit: int) -> PairTokens:
     chosen, rejected = table.unit(unit)
     return PairTokens(chosen, rejected, *(float(table.numbers(name)[unit]) for name in NUMBERS))
+
+
+def _step_tokens(table: Table, unit: int) -> StepTokens:
+    [tokens] = table.unit(unit)
+    kept = table.record(unit)
+    return StepTokens(tokens, np.array(kept["labels"], np.float32), tuple(kept["ends"]))
 
 
 Answers = list[tuple[Prompt, Encoded]]  # each with what it answers

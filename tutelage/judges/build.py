@@ -20,6 +20,7 @@ from tutelage.settings.judges import (
     MODEL,
     PYTHON,
     UNCERTAINTY,
+    ModelOptions,
     RewardPart,
     names_model,
     read_parts,
@@ -31,11 +32,13 @@ if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a 
     from transformers import PreTrainedTokenizerBase
 
     from tutelage.judges.calibration import Calibration
+    from tutelage.judges.process import ProcessJudge
     from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.policy import ScalarModule
     from tutelage.parallel import World
 
 GOLD = "tutelage.worlds.gold:GoldStandard"
+DEFAULTS = ModelOptions()
 
 
 class Reader(NamedTuple):
@@ -159,29 +162,45 @@ def _remote(part: RewardPart, reader: Reader) -> Judge:
     return RemoteJudge(str(part.judge), **part.options.model_dump())
 
 
-def _reward_model(path: str, reader: Reader) -> RewardModelJudge:
+def _reward_model(
+    path: str, reader: Reader, options: ModelOptions = DEFAULTS
+) -> RewardModelJudge | ProcessJudge:
     import torch
 
+    from tutelage.judges.process import ProcessJudge
     from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.loading import load_scalar, load_tokenizer
+    from tutelage.models.step_head import StepHead
     from tutelage.parallel import World
     from tutelage.runs import result_folder
 
     world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     folder = result_folder(path)
+    head = StepHead.at(folder)
+    if head is None and options != DEFAULTS:
+        raise ValueError(
+            f"{path} scores whole responses: combine and places are for a process reward model, so leave them out."
+        )
     if reader.load is None:
-        model = load_scalar(folder, dtype=world.dtype, device=world.device, fresh_head=False)
+        heads = head.classes if head else 1
+        model = load_scalar(folder, dtype=world.dtype, device=world.device, heads=heads, fresh_head=False)
     else:
         model = reader.load(path)
-    return RewardModelJudge(
-        model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens, name=path
-    )
+    common = (model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens)
+    if head is None:
+        return RewardModelJudge(*common, name=path)
+    chosen = (options.combine or "product", options.places or "dense")
+    return ProcessJudge(*common, head, *chosen, name=path)
 
 
 def _calibrated(path: str, reader: Reader) -> Judge:
+    """A reward model in its own standard deviations; probabilities have a unit already."""
     from tutelage.judges.calibration import Calibrated, Calibration
+    from tutelage.judges.reward_model import RewardModelJudge
 
     judge = _reward_model(path, reader)
+    if not isinstance(judge, RewardModelJudge):
+        return judge
     return Calibrated(judge, Calibration(judge.normalisation))
 
 
@@ -201,7 +220,7 @@ MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     PYTHON: _python,
     HTTP: _remote,
     HTTPS: _remote,
-    MODEL: lambda part, reader: _reward_model(str(part.judge), reader),
+    MODEL: lambda part, reader: _reward_model(str(part.judge), reader, part.options),
     ENSEMBLE: _ensemble,
     **dict.fromkeys(RULES, _rule),
 }

@@ -12,6 +12,7 @@ from tutelage.judges.calibration import Calibration
 from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
 from tutelage.models.lora import share_frozen
 from tutelage.models.policy import ScalarModule
+from tutelage.models.step_head import StepHead
 from tutelage.models.value_head import ValueHead
 from tutelage.ops.masked import segment_sum
 from tutelage.runs import result_folder
@@ -76,7 +77,8 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
 
 def make_critic(settings: CriticSettings, start: OnPolicy) -> Critic:
     """The critic that `settings.critic` names.  Raises ValueError where it cannot read the policy's tokens."""
-    readers = [path for path in start.reward_models if same_tokenizer(start.tokenizer, load_tokenizer(path))]
+    whole = [path for path in start.reward_models if StepHead.at(path) is None]  # others score steps
+    readers = [path for path in whole if same_tokenizer(start.tokenizer, load_tokenizer(path))]
     chosen = settings.critic
     if chosen == "shared":
         return Critic(ValueHead(start.policy), Calibration((0.0, 1.0)))

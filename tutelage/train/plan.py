@@ -36,6 +36,7 @@ from tutelage.settings.train import (
     DPOSettings,
     LoraSettings,
     PretrainSettings,
+    ProcessSettings,
     RewardSettings,
     SFTSettings,
     TrainSettings,
@@ -115,7 +116,7 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     if isinstance(settings, PretrainSettings):
         return [Role("policy", _start(settings), **own)]
     start = result_folder(settings.model)  # type: ignore[attr-defined]
-    if isinstance(settings, RewardSettings):
+    if isinstance(settings, RewardSettings | ProcessSettings):
         return [Role("reward model", start, "scores", **own)]
     if isinstance(settings, DrawingSettings):
         return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
@@ -196,7 +197,7 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
     if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
-    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings)
+    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | ProcessSettings | DPOSettings)
     length = _within(settings.max_length, source)
     sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) else 1
     return Shape(settings.batch_size, sequences, length, length)

@@ -24,7 +24,7 @@ from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
 from tutelage.data.reading.spellings import ANSWERS, KNOWN, QUESTIONS, SIDES, TURNS, check_columns, renamed
 from tutelage.files import sha256_of
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, StepMarks
 
 T = TypeVar("T")
 ENOUGH = 100  # rows of which none serves: then no other will
@@ -189,6 +189,11 @@ def read_comparisons(source: Source, columns: Mapping[str, str] | None = None) -
     return Records(source, "comparisons", columns)
 
 
+def read_step_marks(source: Source, columns: Mapping[str, str] | None = None) -> Records[StepMarks]:
+    """Responses whose steps are marked."""
+    return Records(source, "step marks", columns)
+
+
 # ---- one row -----------------------------------------------------------------------------------------------------------
 
 
@@ -295,7 +300,7 @@ def _better(record: Comparison) -> Demonstration:
 
 
 def _as_prompt(record: Record) -> Prompt | None:
-    prompt = record.prompt if isinstance(record, Demonstration | Comparison) else record
+    prompt = record.prompt if isinstance(record, Demonstration | Comparison | StepMarks) else record
     if isinstance(prompt, Conversation):
         messages = prompt.messages
         while messages and messages[-1].role == "assistant":
@@ -314,6 +319,10 @@ def _as_prompt(record: Record) -> Prompt | None:
 
 def _as_comparison(record: Record) -> Comparison | None:
     return record if isinstance(record, Comparison) else None
+
+
+def _as_step_marks(record: Record) -> StepMarks | None:
+    return record if isinstance(record, StepMarks) else None
 
 
 @dataclass(frozen=True)
@@ -359,6 +368,13 @@ _USES: dict[Purpose, _Use] = {
         ("text",),
         (("text", *_SAID), ("text", *_ASKED), *_PAIR),
     ),
+    "step marks": _Use(
+        _as_step_marks,
+        "prompt+completions+labels (TRL), question+label (PRM800K), input+label (Math-Shepherd) or "
+        "problem+steps+label (ProcessBench)",
+        ("prompt", "completions", "labels"),
+        ((*_ASKED,), ("completions", "steps", "label"), ("labels", "marks", "label")),
+    ),
 }
 
 
@@ -369,5 +385,6 @@ def _kind(record: Record) -> str:
         Conversation: "conversations",
         Prompt: "prompts",
         Document: "plain text",
+        StepMarks: "marked steps",
     }
     return names[type(record)]
