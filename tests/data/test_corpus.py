@@ -13,13 +13,14 @@ import pytest
 
 from tutelage.data.reading.formats import Dropped, Records
 from tutelage.data.reading.layouts import Purpose
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt, StepMarks
 
 PURPOSES: dict[str, Purpose] = {
     "text": "pretraining text",
     "demonstrations": "demonstrations",
     "prompts": "prompts",
     "comparisons": "comparisons",
+    "step_marks": "step marks",
 }
 PLACES = ("line", "row", "document")
 CORPUS = Path(__file__).with_name("corpus")
@@ -123,6 +124,9 @@ def _said(record: Any) -> dict[str, Any]:
             ends = _unusual(chosen_finish=record.chosen_finish, rejected_finish=record.rejected_finish)
             sides = {"chosen": record.chosen, "rejected": record.rejected}
             return _said(record.prompt) | sides | numbers | ends
+        case StepMarks():
+            rest = _unusual(finish=record.finish, soft=record.soft, outcome=record.outcome)
+            return _said(record.prompt) | {"steps": list(record.steps), "labels": list(record.labels)} | rest
     raise AssertionError(record)
 
 
@@ -135,6 +139,8 @@ def _turn(message: Message) -> dict[str, Any]:
 
 
 USUAL = {
+    "soft": False,
+    "outcome": None,
     "finish": "eos",
     "chosen_finish": "eos",
     "rejected_finish": "eos",
