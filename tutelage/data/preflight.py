@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Unusable
 from tutelage.data.reading.formats import Dropped
-from tutelage.data.steps import Neutral, StepEnds, StepTokens, lines_of, targets, text_of
+from tutelage.data.steps import About, Neutral, StepEnds, StepTokens, learnt, response_of, scored_at
 from tutelage.data.table import Examples, Table
 from tutelage.data.template import (
     Encoded,
@@ -36,6 +37,7 @@ from tutelage.data.unfit import (
     why_not_demonstration,
     why_not_document,
     why_not_prompt,
+    why_not_step_marks,
 )
 from tutelage.data.work import Prepared, Work
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt, StepMarks
@@ -157,21 +159,24 @@ def prepare_step_marks(
     *,
     max_length: int,
     separator: str,
-    neutral: Neutral,
-    first_error: bool,
+    about: About = "steps",
+    neutral: Neutral = "positive",
+    first_error: bool = True,
     truncate_prompts: bool = True,
     keep_records: bool = False,
     source: str = "",
     max_dropped_share: float | None = 0.1,
     console: Console | None = None,
 ) -> Prepared[StepTokens]:
-    """Responses whose steps are marked; trained are the ends of those that say something (`steps.targets`).
+    """Responses whose steps are marked; trained are the ends of those that say something (`steps.targets`).  With another
+    `about` the outcome is trained instead, where there is one.
 
     `keep_records`: keep the marks as well (`step_marks_of`).
     """
     options = {
         "max_length": max_length,
         "separator": separator,
+        "about": about,
         "neutral": neutral,
         "first_error": first_error,
         "truncate_prompts": truncate_prompts,
@@ -181,29 +186,22 @@ def prepare_step_marks(
     find = StepEnds(tokenizer, separator)
 
     def encoded(chunk: Sequence[StepMarks]) -> list[Any]:
-        texts = [text_of(lines_of(row, separator), separator, row.finish) for row in chunk]
-        return encode(
-            tokenizer, [(row.prompt, text, row.finish) for row, text in zip(chunk, texts, strict=True)]
-        )
+        return encode(tokenizer, [(row.prompt, response_of(row, separator, about), row.finish) for row in chunk])
 
     def accept(row: StepMarks, item: Encoded) -> None:
-        lines = lines_of(row, separator)
-        labels = targets(lines, row.soft, neutral, first_error)
         if not item.prompt:
             raise Unusable(UNPROMPTED)
-        if all(label is None for label in labels):
-            raise Unusable("with no step that is marked" + (" but as neutral" * (0 in row.labels)))
         [item] = work.fit(row.prompt, [item])
-        ends = [len(item.prompt) + end for end in find(item.response, row.finish)]
-        if len(ends) != len(lines):
-            raise Unusable("whose steps are not found again in its tokens (separator)")
+        found = scored_at(about, find, item.response, row.finish)
+        labels = learnt(row, len(found), separator, about, neutral, first_error)
+        ends = [len(item.prompt) + end for end in found]
         tokens = item.tokens()
         tokens.loss_mask[:] = False
         tokens.loss_mask[[end for end, label in zip(ends, labels, strict=True) if label is not None]] = True
         kept = {"ends": ends, "labels": [label for label in labels if label is not None]}
         work.keep([tokens], record=kept | ({"row": row.to_json()} if keep_records else {}))
 
-    work.go(encoded, accept, lambda row: None)
+    work.go(encoded, accept, partial(why_not_step_marks, about=about, neutral=neutral))
     return work.finish(_step_tokens, max_dropped_share)
 
 

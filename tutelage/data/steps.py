@@ -16,7 +16,11 @@ import torch
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.data.encoding import Unusable
 from tutelage.records import Finish, StepMarks
+
+About = Literal["steps", "outcome", "outcome-tokens"]
+"""What is scored: each step, where it ends; or the final answer, at the last token or at every token of the response."""
 
 Neutral = Literal["positive", "negative", "drop", "class"]
 NEUTRAL = -1.0
@@ -68,6 +72,13 @@ class StepEnds:
         return texts
 
 
+def scored_at(about: About, find: StepEnds, ids: Sequence[int], finish: Finish) -> list[int]:
+    """The positions in `ids` (a response) at which there are scores."""
+    if about == "steps":
+        return find(ids, finish)
+    return list(range(0 if about == "outcome-tokens" else max(len(ids) - 1, 0), len(ids)))
+
+
 @dataclass(frozen=True)
 class Line:
     """What one separator ends: its text, the label as `StepMarks` has it, and the number of the step that it is part of."""
@@ -111,6 +122,26 @@ def _target(label: float | None, neutral: Neutral) -> float | None:
     if label is None or label:
         return None if label is None else float(label > 0)
     return {"positive": 1.0, "negative": 0.0, "class": NEUTRAL, "drop": None}[neutral]
+
+
+def response_of(row: StepMarks, separator: str, about: About) -> str:
+    """The text that is scored: of an outcome as it was written."""
+    if about == "steps":
+        return text_of(lines_of(row, separator), separator, row.finish)
+    return separator.join(row.steps)
+
+
+def learnt(
+    row: StepMarks, scores: int, separator: str, about: About, neutral: Neutral, first_error: bool
+) -> list[float | None]:
+    """What is learnt at each of the places of a response that have a score.  Raises `Unusable` where its steps are not found in
+    its tokens."""
+    if about != "steps":
+        return [None if row.outcome is None else float(row.outcome)] * scores
+    lines = lines_of(row, separator)
+    if len(lines) != scores:
+        raise Unusable("whose steps are not found again in its tokens (separator)")
+    return targets(lines, row.soft, neutral, first_error)
 
 
 @dataclass(frozen=True)

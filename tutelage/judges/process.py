@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.encoding import Unusable
-from tutelage.data.steps import StepEnds
+from tutelage.data.steps import StepEnds, scored_at
 from tutelage.data.template import encode
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import same_tokenizer
@@ -67,7 +67,10 @@ class ProcessJudge(Judge):
         steps; where these are not as many, the whole stands at its last token.
         """
         ids = [self._ids(response) for response in responses]
-        ends = [self._scored(own, response) for (_, own), response in zip(ids, responses, strict=True)]
+        ends = [
+            scored_at(self._head.about, self._ends, own, response.finish)
+            for (_, own), response in zip(ids, responses, strict=True)
+        ]
         there = [number for number, own in enumerate(ends) if own]
         sequences = [marked(*ids[number], ends[number]) for number in there]
         found = iter(read_steps(self._model, sequences, self._max_tokens, self._world))
@@ -87,12 +90,6 @@ class ProcessJudge(Judge):
             )
         return found.prompt, found.response
 
-    def _scored(self, ids: Sequence[int], response: Response) -> list[int]:
-        if self._head.about == "steps":
-            return self._ends(ids, response.finish)
-        first = 0 if self._head.about == "outcome_tokens" else len(ids) - 1
-        return list(range(max(first, 0), len(ids)))
-
     def _score(self, right: Floats, response: Response, ends: Sequence[int]) -> Score:
         whole = {name: float(so_far(right, name)[-1]) for name in COMBINED}
         parts = {**whole, "steps": float(len(right))} if self._head.about == "steps" else {}
@@ -102,7 +99,7 @@ class ProcessJudge(Judge):
         if self._places == "end" or not response.ids:
             return ()
         if not self._reads_ids:
-            ends = self._theirs(response.ids, response.finish) if self._head.about == "steps" else []
+            ends = scored_at(self._head.about, self._theirs, response.ids, response.finish)
             if len(ends) != len(right):
                 return ()
         gained = np.diff(so_far(right, self._combine), prepend=0.0)

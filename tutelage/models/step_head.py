@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
+from tutelage.data.steps import About
 from tutelage.models.loading import Source, config_of
 from tutelage.models.policy import Hosted
 
-About = Literal["steps", "outcome", "outcome_tokens"]
 CLASSES = {0: "wrong", 1: "neutral", 2: "right"}
 
 
 @dataclass(frozen=True)
 class StepHead:
-    """`separator` ends a step.  `about`: "steps", a number at the end of each; "outcome", one at the last token, about the
-    final answer; "outcome_tokens", the same at every token.  `classes`: 1, the logit of being right; 3, the logits of
-    wrong, neutral and right."""
+    """`separator` ends a step.  `about`: what is scored.  `classes`: 1, the logit of being right; 3, the logits of wrong, neutral
+    and right."""
 
     separator: str = "\n"
     about: About = "steps"

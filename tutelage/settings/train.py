@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
@@ -301,6 +301,10 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
         "How marks of several annotators become one: auto (adjudicated once somebody has settled a conflict, else majority); "
         "majority; all (a row for each); dawid-skene; adjudicated.",
     )
+    marks: Literal["steps", "outcome", "outcome-tokens"] = setting(
+        "steps",
+        "What is learnt: each step at its end; or whether the final answer is right, at the last token or at every token.",
+    )
     neutral: Literal["positive", "negative", "drop", "class"] = setting(
         "positive", "What a neutral step teaches: right, wrong, nothing, or a class of its own."
     )
@@ -318,6 +322,12 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
         ge=0,
         lt=1,
     )
+
+    @model_validator(mode="after")
+    def _steps_alone_are_neutral(self) -> Self:
+        if self.marks != "steps" and self.neutral != "positive":
+            raise ValueError(f"neutral={self.neutral} says nothing with marks={self.marks}: leave it out")
+        return self
 
     @field_validator("separator")
     @classmethod

@@ -5,6 +5,9 @@
 x is a linear score of the hidden state, p the label: 1 (right), 0 (wrong), or a share of rollouts (Wang et al. 2023, arXiv
 2312.08935).  neutral=class: the cross-entropy of wrong, neutral and right.  Of what stands behind the first wrong step nothing
 is learnt, unless first_error is off.
+
+marks=outcome: an outcome verifier, the same loss with one label, whether the final answer is right, at the last token; with
+outcome-tokens at every token of the response (Cobbe et al. 2021, arXiv 2110.14168, 4.2).
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
-    head = StepHead(settings.separator, "steps", 3 if settings.neutral == "class" else 1)
+    head = StepHead(settings.separator, settings.marks, 3 if settings.neutral == "class" else 1)
     model = setup_for(settings, world).scalar(start, tokenizer, head.classes)
     head.keep(model)
     train, held_out, marks = _prepare(settings, tokenizer, model, run)
@@ -120,6 +123,7 @@ def _prepare(
         tokenizer,
         max_length=context_limit(settings.max_length, model),
         separator=settings.separator,
+        about=settings.marks,
         neutral=settings.neutral,
         first_error=settings.first_error,
         max_dropped_share=None,
@@ -164,7 +168,11 @@ def _at(item: StepTokens) -> NDArray[np.bool_]:
 
 
 def _solution(row: StepMarks, right: Floats, settings: Settings) -> Solution:
-    """A step of several lines is as right as the least of these."""
+    """A step of several lines is as right as the least of these.  Of an outcome: the response as one step."""
+    if settings.marks != "steps":
+        said, wrong = right[-1:], None if row.outcome else 0
+        whole = np.array([float(bool(row.outcome))])
+        return Solution(said, whole, wrong, float(said[0]), row.outcome, row.prompt.id)
     lines = lines_of(row, settings.separator)
     by_step = [[p for p, line in zip(right, lines, strict=True) if line.step == i] for i in range(len(row.steps))]
     wanted = targets([Line("", label, i) for i, label in enumerate(row.labels)], row.soft, settings.neutral, False)

@@ -22,7 +22,18 @@ from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
-from tutelage.data.reading.spellings import ANSWERS, KNOWN, QUESTIONS, SIDES, TURNS, check_columns, renamed
+from tutelage.data.reading.spellings import (
+    ANSWERS,
+    KNOWN,
+    LABELS,
+    MARKS,
+    QUESTIONS,
+    SIDES,
+    STEPS,
+    TURNS,
+    check_columns,
+    renamed,
+)
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, StepMarks
 
@@ -370,10 +381,10 @@ _USES: dict[Purpose, _Use] = {
     ),
     "step marks": _Use(
         _as_step_marks,
-        "prompt+completions+labels (TRL), question+label (PRM800K), input+label (Math-Shepherd) or "
-        "problem+steps+label (ProcessBench)",
+        "prompt+completions+labels (TRL), question+label (PRM800K), input+label (Math-Shepherd), "
+        "problem+steps+label (ProcessBench), or prompt+completion+label (outcomes)",
         ("prompt", "completions", "labels"),
-        ((*_ASKED,), ("completions", "steps", "label"), ("labels", "marks", "label")),
+        (_ASKED, (*STEPS, *ANSWERS, *LABELS), (*MARKS, *LABELS)),
     ),
 }
 

@@ -79,6 +79,9 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     answer, turns = cells.first(ANSWERS), _turns_column(cells)
     if purpose == "step marks" and is_marked(cells):
         yield _step_marks(cells, turns)
+    elif purpose == "step marks":
+        if answer and cells.first(LABELS) and (_asking(cells) or _open(cells, turns)):
+            yield from _outcomes(cells, answer, turns)
     elif is_tree(cells.columns.get("prompt")):
         root = cells.get("prompt")
         found = ranked_answers(root) if purpose == "comparisons" else best_answers(root)
@@ -315,6 +318,18 @@ def _step_marks(cells: Cells, turns: str) -> StepMarks:
     outcome = next((found for name in OUTCOMES if (found := cells.truth(name)) is not None), None)
     whole = (*labels, *[None] * (len(steps) - len(labels)))
     return StepMarks(prompt, steps, whole, soft, cells.finish("completion_finish"), outcome, cells.place)
+
+
+def _outcomes(cells: Cells, answer: str, turns: str) -> Iterator[StepMarks]:
+    """Answers that are right or wrong as a whole (KTO's columns): one step, which nobody marked, with its outcome."""
+    name = cells.first(LABELS)
+    outcome = cells.truth(name)
+    if outcome is None:
+        wrong(name, "true or false", cells.columns[name])
+    for found in _answered(cells, answer, turns):
+        if not isinstance(found, Demonstration):
+            raise Skip("whose answer is not one turn of words")
+        yield StepMarks(found.prompt, (found.response,), (None,), False, found.finish, outcome, cells.place)
 
 
 # ---- comparisons -------------------------------------------------------------------------------------------------------
