@@ -33,6 +33,7 @@ from tutelage.feedback.training.source import comparisons_from, demonstrations_f
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.files import sha256_of
+from tutelage.feedback.training.steps import step_marks_from
 from tutelage.records import Prompt, Response
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
@@ -216,6 +217,13 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     assert conflicts_left(database, olga) == 1
     by_skill = rows(database, olga, format="stepwise", aggregation="dawid-skene", neutral="true")
     assert len(by_skill) == 1 and by_skill[0]["labels"][0] is True
+    trained = step_marks_from("store:main", database.place).train  # three marked them: who marked less says less
+    assert [(row.steps, row.labels, row.finish) for row in trained] == [
+        (("One. ", "Two. ", "Three."), (1, 1, 0), "eos")
+    ]
+    every = step_marks_from("store:main", database.place, "all").train
+    assert sorted(row.labels for row in every) == [(1, -1), (1, 1, -1), (1, 1, 1)]
+    assert [row.finish for row in every if len(row.steps) == 2] == ["length"]
 
 
 def test_demonstrations_and_rewrites_become_sft_rows(
