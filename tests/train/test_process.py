@@ -288,9 +288,9 @@ def test_the_best_of_several_by_it_is_better(larger: Path, finder: Path, tmp_pat
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"from {digit}: "}) + "\n" for digit in range(10)))
     settings = SelectSettings(
-        model=str(start), reward=str(finder), prompts=str(prompts), out=tmp_path / "select", draws=8, max_new_tokens=30,
+        model=str(start), reward=str(finder), prompts=str(prompts), out=tmp_path / "select", samples=8, max_new_tokens=30,
     )  # fmt: skip
     launch("select", settings, Console(quiet=True))
-    rows = [json.loads(line) for line in (tmp_path / "select" / "selected.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "select" / "demonstrations.jsonl").read_text().splitlines()]
     kept = [sound(Response.written(Prompt(row["prompt"]), row["completion"])) for row in rows]
     assert np.mean(kept) > share_sound(start) + 0.25

@@ -68,14 +68,13 @@ def _steps(
     def f1(hit: int) -> Callable[[Floats], Floats]:
         return lambda sums: _ratio(2 * sums[..., hit], 2 * sums[..., hit] + sums[..., 1] + sums[..., 2])
 
-    measures: dict[str, Callable[[Floats], Floats]] = {
-        "step_f1": lambda sums: (f1(0)(sums) + f1(3)(sums)) / 2,
-        "step_f1_right": f1(0),
-        "step_f1_wrong": f1(3),
-    }
+    def rated(measure: Callable[[Floats], Floats]) -> Interval:
+        return statistics.bootstrap_sums(measure, counts, clusters, seed=seed)
+
     rows = [
-        row(model, name, OVERALL, statistics.bootstrap_sums(measure, counts, clusters, seed=seed), "share")
-        for name, measure in measures.items()
+        row(model, "step_f1", OVERALL, rated(lambda sums: (f1(0)(sums) + f1(3)(sums)) / 2), "share"),
+        row(model, "step_f1_right", OVERALL, rated(f1(0)), "share"),
+        row(model, "step_f1_wrong", OVERALL, rated(f1(3)), "share"),
     ]
     agreed = statistics.bootstrap_mean(said == true, clusters, rate=True, seed=seed)
     rows.append(row(model, "step_accuracy", OVERALL, agreed, "share"))
@@ -103,13 +102,16 @@ def _first_errors(model: str, solutions: Sequence[Solution], seed: int) -> list[
         wrong, right = _ratio(sums[..., 0], sums[..., 1]), _ratio(sums[..., 2], sums[..., 3])
         return np.where(wrong + right > 0, _ratio(2 * wrong * right, wrong + right), wrong + right)
 
-    found = []
-    for name, side in (("first_error_accuracy", ~sound), ("sound_accuracy", sound)):
+    def hit(side: NDArray[np.bool_]) -> Interval:
         some = [prompt for prompt, there in zip(prompts, side, strict=True) if there]
-        interval = statistics.bootstrap_mean(hits[side], some, rate=True, seed=seed)
-        found.append(row(model, name, OVERALL, interval, "share"))
+        return statistics.bootstrap_mean(hits[side], some, rate=True, seed=seed)
+
     both = statistics.bootstrap_sums(harmonic, counts, prompts, seed=seed)
-    return [*found, row(model, "first_error_f1", OVERALL, both, "share")]
+    return [
+        row(model, "first_error_accuracy", OVERALL, hit(~sound), "share"),
+        row(model, "sound_accuracy", OVERALL, hit(sound), "share"),
+        row(model, "first_error_f1", OVERALL, both, "share"),
+    ]
 
 
 def _outcomes(model: str, solutions: Sequence[Solution], seed: int, resamples: int) -> list[Row]:

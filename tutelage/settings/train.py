@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
@@ -312,7 +312,7 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
         True, "Learn nothing from what stands behind the first wrong step.", everyday=False
     )
     separator: str = setting(
-        "\n", r"What ends a step; \n is a line break, \t a tab.", everyday=False, min_length=1
+        r"\n", r"What ends a step; \n is a line break, \t a tab.", everyday=False, min_length=1
     )
     heldout_share: float = setting(
         0.1,
@@ -329,10 +329,10 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
             raise ValueError(f"neutral={self.neutral} says nothing with marks={self.marks}: leave it out")
         return self
 
-    @field_validator("separator")
-    @classmethod
-    def _spelled(cls, separator: str) -> str:
-        return separator.replace("\\n", "\n").replace("\\t", "\t")
+    @property
+    def step_end(self) -> str:
+        """The separator, spelled out."""
+        return self.separator.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
 class DPOSettings(TrainSettings, DataSettings, FeedbackSettings, CutSettings, LoraSettings, MixSettings):

@@ -67,9 +67,9 @@ class ProcessRewardModelling:
         said = p_right(logits.detach()) >= 0.5
         wanted = (labels < 0) | (labels >= 0.5)
         metrics = {
-            "accuracy": (said == wanted).float(),
-            "share_right": wanted.float(),
-            "mean_right": p_right(logits.detach()),
+            "steps/accuracy": (said == wanted).float(),
+            "steps/right": wanted.float(),
+            "steps/mean_probability": p_right(logits.detach()),
         }
         sums = {name: Sum(value.sum(), "tokens") for name, value in metrics.items()}
         return Loss({"step_marks": Term(losses.sum(), "tokens")}, sums)
@@ -80,7 +80,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     start = result_folder(settings.model)
     run.input("model", start)
     tokenizer = load_tokenizer(start)
-    head = StepHead(settings.separator, settings.marks, 3 if settings.neutral == "class" else 1)
+    head = StepHead(settings.step_end, settings.marks, 3 if settings.neutral == "class" else 1)
     model = setup_for(settings, world).scalar(start, tokenizer, head.classes)
     head.keep(model)
     train, held_out, marks = _prepare(settings, tokenizer, model, run)
@@ -122,7 +122,7 @@ def _prepare(
         prepare_step_marks,
         tokenizer,
         max_length=context_limit(settings.max_length, model),
-        separator=settings.separator,
+        separator=settings.step_end,
         about=settings.marks,
         neutral=settings.neutral,
         first_error=settings.first_error,
@@ -173,7 +173,7 @@ def _solution(row: StepMarks, right: Floats, settings: Settings) -> Solution:
         said, wrong = right[-1:], None if row.outcome else 0
         whole = np.array([float(bool(row.outcome))])
         return Solution(said, whole, wrong, float(said[0]), row.outcome, row.prompt.id)
-    lines = lines_of(row, settings.separator)
+    lines = lines_of(row, settings.step_end)
     by_step = [[p for p, line in zip(right, lines, strict=True) if line.step == i] for i in range(len(row.steps))]
     wanted = targets([Line("", label, i) for i, label in enumerate(row.labels)], row.soft, settings.neutral, False)
     labels = [np.nan if label is None else 1.0 if label == NEUTRAL else label for label in wanted]
