@@ -16,7 +16,17 @@ TEXT = "1+1=2\n2+1=3\nAnswer: 3"
 
 def merging() -> PreTrainedTokenizerFast:
     """Pieces in which a line break stands together with what is before it, with what is behind it, and with both."""
-    pieces = [*"0123456789+=:\nabA ", "Answer", "2\n", "\nAnswer", "3\n", "\n2", "\n\n", "=3\nAnswer", "<eos>"]
+    pieces = [
+        *"0123456789+=:\nabA ",
+        "Answer",
+        "2\n",
+        "\nAnswer",
+        "3\n",
+        "\n2",
+        "\n\n",
+        "=3\nAnswer",
+        "<eos>",
+    ]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<eos>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")

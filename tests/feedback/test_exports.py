@@ -25,6 +25,7 @@ from tutelage.feedback.asking.payloads import (
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.exports.marks import step_marks_from
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
@@ -33,7 +34,6 @@ from tutelage.feedback.training.source import comparisons_from, demonstrations_f
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.files import sha256_of
-from tutelage.feedback.training.steps import step_marks_from
 from tutelage.records import Prompt, Response
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
@@ -217,7 +217,9 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     assert conflicts_left(database, olga) == 1
     by_skill = rows(database, olga, format="stepwise", aggregation="dawid-skene", neutral="true")
     assert len(by_skill) == 1 and by_skill[0]["labels"][0] is True
-    trained = step_marks_from("store:main", database.place).train  # three marked them: who marked less says less
+    trained = step_marks_from(
+        "store:main", database.place
+    ).train  # three marked them: who marked less says less
     assert [(row.steps, row.labels, row.finish) for row in trained] == [
         (("One. ", "Two. ", "Three."), (1, 1, 0), "eos")
     ]

@@ -85,7 +85,11 @@ def test_the_score_of_a_step_is_unchanged_by_what_follows(folder) -> None:
 def test_one_with_another_tokenizer_says_it_of_the_policy_s_tokens(folder, tmp_path) -> None:
     """Read as text; the places are where the policy's own tokens end the steps."""
     tokenizer = train_tokenizer([*TEXT, "zebra quagga " * 20], vocab_size=310)
-    model = load_scalar(save(tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=96, seed=0), tokenizer, tmp_path / "m"))
+    model = load_scalar(
+        save(
+            tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=96, seed=0), tokenizer, tmp_path / "m"
+        )
+    )
     other = ProcessJudge(model, tokenizer, make_tokenizer(), CPU, 512, StepHead())
     said = response("\n".join(STEPS))
     [score], [own] = scores_of(other, [said]), scores_of(judge(folder), [said])
@@ -107,9 +111,15 @@ def test_a_verifier_of_outcomes_reads_the_last_token(folder) -> None:
 
 def test_its_options_are_for_it_alone(folder, tmp_path) -> None:
     tokenizer = make_tokenizer()
-    model = load_scalar(save(tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=96, seed=0), tokenizer, tmp_path / "m"))
+    model = load_scalar(
+        save(
+            tiny_model(tokenizer, hidden=32, layers=1, heads=2, context=96, seed=0), tokenizer, tmp_path / "m"
+        )
+    )
     save(model, tokenizer, tmp_path / "reward")
-    with pytest.raises(ValueError, match="scores whole responses: combine and places are for a process reward"):
+    with pytest.raises(
+        ValueError, match="scores whole responses: combine and places are for a process reward"
+    ):
         build_judge([{"judge": str(tmp_path / "reward"), "combine": "minimum"}], CPU)
     with pytest.raises(ValueError, match="combine"):
         build_judge([{"judge": str(folder), "combine": "sum"}], CPU)

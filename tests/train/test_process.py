@@ -62,7 +62,9 @@ def scalar(base: Path, heads: int = 1, zero: bool = True) -> ScalarModule:
 def test_untrained_it_knows_nothing(base: Path, heads: int, expected: float) -> None:
     """ln 2 and ln 3 per step, whatever the labels."""
     rows = prepared(base, chains(4, 0))
-    loss = ProcessRewardModelling(scalar(base, heads), rows, ProcessSettings()).loss(collate_steps(rows, range(4)))
+    loss = ProcessRewardModelling(scalar(base, heads), rows, ProcessSettings()).loss(
+        collate_steps(rows, range(4))
+    )
     term = loss.terms["step_marks"]
     steps = sum(len(row.labels) for row in rows)
     assert term.per == "tokens" and term.sum.item() == pytest.approx(steps * expected, rel=1e-6)
@@ -221,6 +223,13 @@ def finder(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return settings.out
 
 
+@pytest.fixture(scope="module")
+def faulty(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A policy that learnt from chains of which half have an error, and how many of its own are sound."""
+    start = taught(larger, tmp_path_factory.mktemp("faulty"), right_only=False)
+    return start, share_sound(start)
+
+
 @pytest.mark.slow
 def test_it_finds_a_planted_error(finder: Path) -> None:
     """On chains that it has not seen, and none of their starts, the very step in nine of ten."""
@@ -241,6 +250,12 @@ def sound(response: Response) -> bool:
     return len(lines) == 4
 
 
+def every_start(folder: Path) -> Path:
+    path = folder / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"from {digit}: "}) + "\n" for digit in range(10)))
+    return path
+
+
 def share_sound(folder: Path) -> float:
     policy, tokenizer = load_policy(result_folder(str(folder))), load_tokenizer(folder)
     generator = LocalGenerator(policy, tokenizer)
@@ -252,12 +267,10 @@ def share_sound(folder: Path) -> float:
 @pytest.mark.parametrize("command", ["ppo", "reinforce"])
 @pytest.mark.parametrize("places", ["dense", "end"])
 def test_it_is_a_reward_that_improves_gold(
-    larger: Path, finder: Path, tmp_path: Path, command: str, places: str
+    faulty: tuple[Path, float], finder: Path, tmp_path: Path, command: str, places: str
 ) -> None:
-    """A policy that learnt from faulty chains writes sounder ones; it never saw the gold standard."""
-    start = taught(larger, tmp_path, right_only=False)
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("".join(json.dumps({"prompt": f"from {digit}: "}) + "\n" for digit in range(10)))
+    """A policy that learnt from faulty chains writes sounder ones; nothing in training asks the gold standard."""
+    (start, before), prompts = faulty, every_start(tmp_path)
     given: dict[str, Any] = {
         "model": str(start),
         "reward": [{"judge": str(finder), "places": places}],
@@ -274,23 +287,31 @@ def test_it_is_a_reward_that_improves_gold(
         "precision": "fp32",
     }
     kind = PPOSettings if command == "ppo" else ReinforceSettings
-    launch(command, kind(**{name: value for name, value in given.items() if name in kind.model_fields}), Console(quiet=True))
-    before, after = share_sound(start), share_sound(tmp_path / command)
+    launch(
+        command,
+        kind(**{name: value for name, value in given.items() if name in kind.model_fields}),
+        Console(quiet=True),
+    )
+    after = share_sound(tmp_path / command)
+    print(command, places, before, after)
     assert before < 0.65 and after > before + 0.15, (before, after)
     last = read_metrics(tmp_path / command)[-1]
     assert last["objective/scores"] == pytest.approx(last[f"objective/scores/{finder.name}"], abs=0.35)
 
 
 @pytest.mark.slow
-def test_the_best_of_several_by_it_is_better(larger: Path, finder: Path, tmp_path: Path) -> None:
+def test_the_best_of_several_by_it_is_better(
+    faulty: tuple[Path, float], finder: Path, tmp_path: Path
+) -> None:
     """`select` keeps what it scores highest: sounder than what was drawn."""
-    start = taught(larger, tmp_path, right_only=False)
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("".join(json.dumps({"prompt": f"from {digit}: "}) + "\n" for digit in range(10)))
+    (start, before), prompts = faulty, every_start(tmp_path)
     settings = SelectSettings(
         model=str(start), reward=str(finder), prompts=str(prompts), out=tmp_path / "select", samples=8, max_new_tokens=30,
     )  # fmt: skip
     launch("select", settings, Console(quiet=True))
-    rows = [json.loads(line) for line in (tmp_path / "select" / "demonstrations.jsonl").read_text().splitlines()]
-    kept = [sound(Response.written(Prompt(row["prompt"]), row["completion"])) for row in rows]
-    assert np.mean(kept) > share_sound(start) + 0.25
+    rows = [
+        json.loads(line) for line in (tmp_path / "select" / "demonstrations.jsonl").read_text().splitlines()
+    ]
+    kept = [sound(Response.written(Prompt(row["prompt"]), row["response"])) for row in rows]
+    print("select", before, np.mean(kept))
+    assert len(kept) == 10 and np.mean(kept) > before + 0.25

@@ -186,7 +186,9 @@ def prepare_step_marks(
     find = StepEnds(tokenizer, separator)
 
     def encoded(chunk: Sequence[StepMarks]) -> list[Any]:
-        return encode(tokenizer, [(row.prompt, response_of(row, separator, about), row.finish) for row in chunk])
+        return encode(
+            tokenizer, [(row.prompt, response_of(row, separator, about), row.finish) for row in chunk]
+        )
 
     def accept(row: StepMarks, item: Encoded) -> None:
         if not item.prompt:

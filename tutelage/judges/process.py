@@ -57,7 +57,11 @@ class ProcessJudge(Judge):
         self._places = places
         self._reads_ids = policy_tokenizer is not None and same_tokenizer(tokenizer, policy_tokenizer)
         self._ends = StepEnds(tokenizer, head.separator)
-        self._theirs = self._ends if self._reads_ids or policy_tokenizer is None else StepEnds(policy_tokenizer, head.separator)
+        self._theirs = (
+            self._ends
+            if self._reads_ids or policy_tokenizer is None
+            else StepEnds(policy_tokenizer, head.separator)
+        )
         self._world, self._max_tokens = world, max_tokens
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
@@ -91,7 +95,7 @@ class ProcessJudge(Judge):
         return found.prompt, found.response
 
     def _score(self, right: Floats, response: Response, ends: Sequence[int]) -> Score:
-        whole = {name: float(so_far(right, name)[-1]) for name in COMBINED}
+        whole: dict[str, float] = {name: float(so_far(right, name)[-1]) for name in COMBINED}
         parts = {**whole, "steps": float(len(right))} if self._head.about == "steps" else {}
         return Score(whole[self._combine], parts, self._at(right, response, ends))
 
@@ -115,7 +119,9 @@ def so_far(right: Floats, combine: Combine) -> Floats:
         return np.cumprod(right)
     if combine == "minimum":
         return np.minimum.accumulate(right)
-    return np.cumsum(right) / np.arange(1, len(right) + 1) if combine == "mean" else right
+    if combine == "mean":
+        return np.asarray(np.cumsum(right) / np.arange(1, len(right) + 1), np.float64)
+    return right
 
 
 def marked(prompt: Sequence[int], response: Sequence[int], ends: Sequence[int]) -> Tokens:

@@ -28,7 +28,7 @@ def bradley_terry(delta: Tensor, p_chosen: Tensor | float = 1.0, margin: Tensor 
 
 
 def step_marks(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of marked steps, per step (Lightman et al. 2023, arXiv 2305.20050; Wang et al. 2023, arXiv 2312.08935, eq. 2).
+    """Cross-entropy of marked steps, per step (Lightman et al. 2023, arXiv 2305.20050; Wang et al. 2023, arXiv 2312.08935).
 
     `labels` [M]: the probability that a step is right, or -1 for a neutral one.  `logits` [M] of being right:
     -p logsigmoid(x) - (1 - p) logsigmoid(-x).  `logits` [M, 3] of wrong, neutral and right: -sum_c p_c log softmax(x)_c,

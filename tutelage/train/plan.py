@@ -197,7 +197,9 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
     if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
-    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | ProcessSettings | DPOSettings)
+    assert isinstance(
+        settings, PretrainSettings | SFTSettings | RewardSettings | ProcessSettings | DPOSettings
+    )
     length = _within(settings.max_length, source)
     sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) else 1
     return Shape(settings.batch_size, sequences, length, length)

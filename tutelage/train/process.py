@@ -30,8 +30,8 @@ from tutelage.data.steps import NEUTRAL, Line, StepTokens, collate_steps, lines_
 from tutelage.data.table import Examples
 from tutelage.evals.process_model import Solution, evaluate
 from tutelage.evals.rows import to_json
+from tutelage.feedback.exports.marks import step_marks_from
 from tutelage.feedback.training.source import is_store_source
-from tutelage.feedback.training.steps import step_marks_from
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.process import Floats, p_right, read_steps, so_far
 from tutelage.models.loading import load_tokenizer
@@ -174,8 +174,12 @@ def _solution(row: StepMarks, right: Floats, settings: Settings) -> Solution:
         whole = np.array([float(bool(row.outcome))])
         return Solution(said, whole, wrong, float(said[0]), row.outcome, row.prompt.id)
     lines = lines_of(row, settings.step_end)
-    by_step = [[p for p, line in zip(right, lines, strict=True) if line.step == i] for i in range(len(row.steps))]
-    wanted = targets([Line("", label, i) for i, label in enumerate(row.labels)], row.soft, settings.neutral, False)
+    by_step = [
+        [p for p, line in zip(right, lines, strict=True) if line.step == i] for i in range(len(row.steps))
+    ]
+    wanted = targets(
+        [Line("", label, i) for i, label in enumerate(row.labels)], row.soft, settings.neutral, False
+    )
     labels = [np.nan if label is None else 1.0 if label == NEUTRAL else label for label in wanted]
     score = float(so_far(right, "product")[-1])
     return Solution(

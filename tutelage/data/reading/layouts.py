@@ -50,8 +50,14 @@ Purpose = Literal["comparisons", "demonstrations", "prompts", "pretraining text"
 
 NOT_READ = {
     ("ranks", "responses"): "that ranks several responses, which is not read: write pairs (chosen, rejected)",
-    ("completions", "labels"): "that marks steps, which only process reads: write prompt and completion, or pairs",
-    ("completions", "marks"): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    (
+        "completions",
+        "labels",
+    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    (
+        "completions",
+        "marks",
+    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
     ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
 

@@ -68,7 +68,11 @@ def labels_in(cells: Cells) -> tuple[tuple[float | None, ...], bool]:
         if isinstance(label, bool) or not isinstance(label, int | float):
             raise Skip(f"whose {name} hold {shown(label)}, which is no label")
         if label not in scale if scale else not 0 <= label <= 1:
-            expected = "1, 0 or -1" if scale else "true, false or a probability (for 1, 0 and -1 call the column marks)"
+            expected = (
+                "1, 0 or -1"
+                if scale
+                else "true, false or a probability (for 1, 0 and -1 call the column marks)"
+            )
             raise Skip(f"whose {name} hold {shown(label)}, but a label is {expected}")
     return tuple(found), scale is None
 

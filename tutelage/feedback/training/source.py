@@ -131,9 +131,7 @@ def comparisons_from(
     """
     if isinstance(source, list):
         parts = projects_of(source)
-        return joined(
-            parts, [comparisons_from(part, store, aggregation, ties, annotators) for part in parts]
-        )
+        return joined(parts, [comparisons_from(part, store, aggregation, ties, annotators) for part in parts])
     with opened_at(source, store) as (opened, project):
         pairs = opened.voted_pairs(project)
         if pairs and annotators:
