@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tutelage import statistics
 from tutelage.evals.rows import OVERALL, Row, row
@@ -130,8 +129,9 @@ def auc(scores: Floats, outcomes: NDArray[np.bool_]) -> float:
     rights, n = int(outcomes.sum()), len(outcomes)
     if rights in (0, n):
         return float("nan")
-    ranks = rankdata(scores)[outcomes].sum()
-    return float((ranks - rights * (rights + 1) / 2) / (rights * (n - rights)))
+    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[which]  # equal scores share the mean of theirs
+    return float((ranks[outcomes].sum() - rights * (rights + 1) / 2) / (rights * (n - rights)))
 
 
 def _first(right: Floats) -> int | None:

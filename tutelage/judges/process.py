@@ -116,12 +116,13 @@ COMBINED: tuple[Combine, ...] = ("product", "minimum", "mean", "last")
 def so_far(right: Floats, combine: Combine) -> Floats:
     """float64 [T]: the score of the first step, of the first two, ... of all."""
     if combine == "product":
-        return np.cumprod(right)
+        return np.multiply.accumulate(right)
     if combine == "minimum":
         return np.minimum.accumulate(right)
-    if combine == "mean":
-        return np.asarray(np.cumsum(right) / np.arange(1, len(right) + 1), np.float64)
-    return right
+    if combine == "last":
+        return right
+    means: Floats = np.cumsum(right) / np.arange(1.0, len(right) + 1)
+    return means
 
 
 def marked(prompt: Sequence[int], response: Sequence[int], ends: Sequence[int]) -> Tokens:
