@@ -194,6 +194,21 @@ def test_example_rows_are_read_and_become_tokens(row: str, tmp_path: Path) -> No
     assert kept and all(kept)
 
 
+@pytest.mark.parametrize("row", blocks(ROOT / "docs" / "data.md", "jsonl marks"))
+def test_example_rows_of_step_marks_are_read_and_become_tokens(row: str, tmp_path: Path) -> None:
+    """One without steps for its outcome."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row, encoding="utf-8")
+    prepared = preflight.prepare_step_marks(
+        tiny(),
+        formats.read_step_marks(path),
+        max_length=1000,
+        separator="\n",
+        about="outcome" if "completion" in json.loads(row) else "steps",
+    )
+    assert prepared.report.kept and not prepared.report.dropped
+
+
 def test_every_column_has_its_rule() -> None:
     """Each name that means something to the reader stands in the tables of the page, and in an example or a spelling."""
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")

@@ -154,6 +154,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "process",
+        "tutelage.train.process",
+        "train.ProcessSettings",
+        "Train a process reward model on marked steps.",
+        "Learning from feedback",
+    ),
+    Command(
         "ppo",
         "tutelage.train.ppo",
         "rl.PPOSettings",

@@ -279,6 +279,50 @@ class Rating:
 
 
 @dataclass(frozen=True)
+class StepMarks:
+    """A response in steps, and what was said of each: the data of a process reward model.
+
+    `labels` has one entry per step: 1 right, 0 neutral, -1 wrong; None where nobody marked it.  `soft`: the labels are
+    probabilities (0 to 1) that a step is right instead.  `finish` "length": the response may go on after the last step.
+    `outcome`: whether its final answer is right, where that is known.
+    """
+
+    prompt: Prompt
+    steps: tuple[str, ...]
+    labels: tuple[float | None, ...]
+    soft: bool = False
+    finish: Finish = "eos"
+    outcome: bool | None = None
+    place: Place | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def first_error(self) -> int | None:
+        """The number (from 0) of the first wrong step; None where no marked step is wrong."""
+        wrong = 0 if self.soft else -1
+        return next((i for i, label in enumerate(self.labels) if label == wrong), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """A row that `process` reads: TRL's columns where labels are probabilities, `marks` where they are not."""
+        return {
+            "prompt": self.prompt.content_json(),
+            "completions": list(self.steps),
+            "labels" if self.soft else "marks": list(self.labels),
+            "task": self.prompt.task,
+            "reference": self.prompt.reference,
+            "completion_finish": self.finish,
+            "outcome": self.outcome,
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any], place: Place | None = None) -> StepMarks:
+        """The inverse of `to_json`."""
+        prompt, soft = Prompt.from_json(row["prompt"], row["task"], row["reference"]), "labels" in row
+        labels = tuple(row["labels" if soft else "marks"])
+        ends = (row["completion_finish"], row["outcome"])
+        return StepMarks(prompt, tuple(row["completions"]), labels, soft, *ends, place)
+
+
+@dataclass(frozen=True)
 class Response:
     """What a generator wrote.
 

@@ -13,7 +13,16 @@ import pytest
 
 from tutelage.data.reading.formats import Dropped, Records
 from tutelage.data.reading.layouts import Purpose
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Prompt, Rating
+from tutelage.records import (
+    Comparison,
+    Conversation,
+    Demonstration,
+    Document,
+    Message,
+    Prompt,
+    Rating,
+    StepMarks,
+)
 
 PURPOSES: dict[str, Purpose] = {
     "text": "pretraining text",
@@ -21,6 +30,7 @@ PURPOSES: dict[str, Purpose] = {
     "prompts": "prompts",
     "comparisons": "comparisons",
     "ratings": "ratings",
+    "step_marks": "step marks",
 }
 PLACES = ("line", "row", "document")
 CORPUS = Path(__file__).with_name("corpus")
@@ -128,6 +138,9 @@ def _said(record: Any) -> dict[str, Any]:
         case Rating():
             rest = _unusual(annotator=record.annotator, finish=record.finish)
             return _said(record.prompt) | {"response": record.response, "values": dict(record.values)} | rest
+        case StepMarks():
+            rest = _unusual(finish=record.finish, soft=record.soft, outcome=record.outcome)
+            return _said(record.prompt) | {"steps": list(record.steps), "labels": list(record.labels)} | rest
     raise AssertionError(record)
 
 
@@ -140,6 +153,8 @@ def _turn(message: Message) -> dict[str, Any]:
 
 
 USUAL = {
+    "soft": False,
+    "outcome": None,
     "finish": "eos",
     "chosen_finish": "eos",
     "rejected_finish": "eos",

@@ -25,6 +25,7 @@ from tutelage.feedback.asking.payloads import (
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
+from tutelage.feedback.exports.marks import step_marks_from
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
@@ -216,6 +217,15 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     assert conflicts_left(database, olga) == 1
     by_skill = rows(database, olga, format="stepwise", aggregation="dawid-skene", neutral="true")
     assert len(by_skill) == 1 and by_skill[0]["labels"][0] is True
+    trained = step_marks_from(
+        "store:main", database.place
+    ).train  # three marked them: who marked less says less
+    assert [(row.steps, row.labels, row.finish) for row in trained] == [
+        (("One. ", "Two. ", "Three."), (1, 1, 0), "eos")
+    ]
+    every = step_marks_from("store:main", database.place, "all").train
+    assert sorted(row.labels for row in every) == [(1, -1), (1, 1, -1), (1, 1, 1)]
+    assert [row.finish for row in every if len(row.steps) == 2] == ["length"]
 
 
 def test_demonstrations_and_rewrites_become_sft_rows(

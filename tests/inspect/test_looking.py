@@ -118,8 +118,10 @@ def test_what_each_command_makes_of_comparisons(tmp_path: Path) -> None:
         ("sft",): (18, 1, 1, ""),
         ("reward", "dpo"): (18, 2, 0, ""),
         ("sample", "ppo", "eval"): (19, 1, 0, ""),
+        ("process",): (0, 0, 0, use(facts, "process").why_not),
         ("feedback import kind=preference",): (18, 2, 0, ""),
     }
+    assert "step marks can be read from the columns" in use(facts, "process").why_not
     places = {drop.reason: [place.number for place in drop.places] for drop in use(facts, "dpo").dropped}
     assert places == {
         "with identical chosen and rejected": [4],
@@ -189,7 +191,11 @@ def test_damaged_lines_are_all_named_and_the_others_looked_at(tmp_path: Path) ->
     facts = facts_of(tmp_path, rows)
     assert (facts.rows, facts.records, facts.damaged_rows) == (7, 5, 2)
     assert [seen.place.number for seen in facts.damaged] == [4, 7]
-    trainers = [one for one in facts.uses if "feedback" not in one.commands[0] and one.what != "comparisons"]
+    trainers = [
+        one
+        for one in facts.uses
+        if "feedback" not in one.commands[0] and one.what not in ("comparisons", "step marks")
+    ]
     assert all("line 4: malformed JSON" in one.why_not for one in trainers)
     taken = use(facts, "kind=responses")  # the import lists bad lines, and takes the others
     assert (taken.records, taken.faults, taken.why_not) == (5, 2, "")

@@ -22,6 +22,7 @@ from rich.console import Console
 import tutelage.train.ppo
 import tutelage.train.preference
 import tutelage.train.pretrain
+import tutelage.train.process
 import tutelage.train.raft
 import tutelage.train.reinforce
 import tutelage.train.reward
@@ -127,7 +128,15 @@ def main(folder: Path, seed: int, which: str) -> None:
     randomly = random.Random(seed)
     world = folder / "world"
     world.mkdir(parents=True)
-    write_world(world, seed, document_count=300, demonstration_count=80, prompt_count=60, heldout_count=12)
+    write_world(
+        world,
+        seed,
+        document_count=300,
+        demonstration_count=80,
+        prompt_count=60,
+        heldout_count=12,
+        solution_count=60,
+    )
     store = str(folder / "store.sqlite")
     stages: list[tuple[str, dict[str, Any]]] = [
         (
@@ -168,6 +177,17 @@ def main(folder: Path, seed: int, which: str) -> None:
             {
                 "model": folder / "sft",
                 "store": store,
+                "batch_size": 8,
+                "max_steps": 14,
+                "learning_rate": 1e-3,
+            },
+        ),
+        (
+            "process",
+            {
+                "model": folder / "sft",
+                "data": f"{world}/steps.jsonl",
+                "neutral": "class",
                 "batch_size": 8,
                 "max_steps": 14,
                 "learning_rate": 1e-3,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 STAGES = {
-    "pipeline": ["pretrain", "sft", "reward", "dpo", "ppo"],
+    "pipeline": ["pretrain", "sft", "reward", "process", "dpo", "ppo"],
     "practising": ["learned", "shared", "dapo", "raft"],
 }
 

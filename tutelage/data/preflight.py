@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Unusable
 from tutelage.data.reading.formats import Dropped
+from tutelage.data.steps import About, Neutral, StepEnds, StepTokens, learnt, response_of, scored_at
 from tutelage.data.table import Examples, Table
 from tutelage.data.template import (
     Encoded,
@@ -37,6 +39,7 @@ from tutelage.data.unfit import (
     why_not_demonstration,
     why_not_document,
     why_not_prompt,
+    why_not_step_marks,
 )
 from tutelage.data.work import Prepared, Work
 from tutelage.records import (
@@ -47,6 +50,7 @@ from tutelage.records import (
     Labelled,
     Prompt,
     Rating,
+    StepMarks,
 )
 
 
@@ -236,6 +240,60 @@ def prepare_ratings(
     return work.finish(_tokens, max_dropped_share)
 
 
+def prepare_step_marks(
+    tokenizer: Tokenizer,
+    rows: Iterable[StepMarks],
+    *,
+    max_length: int,
+    separator: str,
+    about: About = "steps",
+    neutral: Neutral = "positive",
+    first_error: bool = True,
+    truncate_prompts: bool = True,
+    keep_records: bool = False,
+    source: str = "",
+    max_dropped_share: float | None = 0.1,
+    console: Console | None = None,
+) -> Prepared[StepTokens]:
+    """Responses whose steps are marked; trained are the ends of those that say something (`steps.targets`).  With another
+    `about` the outcome is trained instead, where there is one.
+
+    `keep_records`: keep the marks as well (`step_marks_of`).
+    """
+    options = {
+        "max_length": max_length,
+        "separator": separator,
+        "about": about,
+        "neutral": neutral,
+        "first_error": first_error,
+        "truncate_prompts": truncate_prompts,
+        "keep_records": keep_records,
+    }
+    work = Work[StepTokens]("step marks", source, rows, tokenizer, console, options)
+    find = StepEnds(tokenizer, separator)
+
+    def encoded(chunk: Sequence[StepMarks]) -> list[Any]:
+        return encode(
+            tokenizer, [(row.prompt, response_of(row, separator, about), row.finish) for row in chunk]
+        )
+
+    def accept(row: StepMarks, item: Encoded) -> None:
+        if not item.prompt:
+            raise Unusable(UNPROMPTED)
+        [item] = work.fit(row.prompt, [item])
+        found = scored_at(about, find, item.response, row.finish)
+        labels = learnt(row, len(found), separator, about, neutral, first_error)
+        ends = [len(item.prompt) + end for end in found]
+        tokens = item.tokens()
+        tokens.loss_mask[:] = False
+        tokens.loss_mask[[end for end, label in zip(ends, labels, strict=True) if label is not None]] = True
+        kept = {"ends": ends, "labels": [label for label in labels if label is not None]}
+        work.keep([tokens], record=kept | ({"row": row.to_json()} if keep_records else {}))
+
+    work.go(encoded, accept, partial(why_not_step_marks, about=about, neutral=neutral))
+    return work.finish(_step_tokens, max_dropped_share)
+
+
 def prepare_prompts(
     tokenizer: Tokenizer,
     prompts: Iterable[Prompt | Dropped],
@@ -275,6 +333,14 @@ def comparisons_of(prepared: Prepared[PairTokens]) -> Examples[Comparison]:
     )
 
 
+def step_marks_of(prepared: Prepared[StepTokens]) -> Examples[StepMarks]:
+    """The marks that examples were made of, prepared with `keep_records`."""
+    return Examples(
+        prepared.examples.table,
+        lambda table, unit: StepMarks.from_json(table.record(unit)["row"], table.place(unit)),
+    )
+
+
 GOOD = "good"  # of a labelled response
 ANNOTATOR, PROMPT = (
     " annotator",
@@ -308,6 +374,12 @@ def _pair(table: Table, unit: int) -> PairTokens:
     chosen, rejected = table.unit(unit)
     p_chosen, margin, weight, group = (float(table.numbers(name)[unit]) for name in NUMBERS[:4])
     return PairTokens(chosen, rejected, p_chosen, margin, weight, int(group))
+
+
+def _step_tokens(table: Table, unit: int) -> StepTokens:
+    [tokens] = table.unit(unit)
+    kept = table.record(unit)
+    return StepTokens(tokens, np.array(kept["labels"], np.float32), tuple(kept["ends"]))
 
 
 Answers = list[tuple[Prompt, Encoded]]  # each with what it answers

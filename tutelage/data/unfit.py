@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt
+from tutelage.records import Comparison, Conversation, Demonstration, Document, Prompt, StepMarks
 
 UNPROMPTED = "with an empty prompt"  # where the tokenizer has no token to start from, either
 IDENTICAL, EMPTY = "with identical chosen and rejected", "with an empty response"
@@ -44,6 +44,19 @@ def why_not_comparison(row: Comparison, cut_responses: str) -> str | None:
     if (row.chosen, row.chosen_finish) == (row.rejected, row.rejected_finish):
         return IDENTICAL
     return CUT if cut_responses_in(row) and cut_responses == "drop" else None
+
+
+def why_not_step_marks(row: StepMarks, about: str, neutral: str) -> str | None:
+    """Where nothing was said there is nothing to learn."""
+    if about != "steps":
+        if not "".join(row.steps).strip():
+            return EMPTY
+        return "whose outcome is not known" if row.outcome is None else None
+    said = [label for label in row.labels if label is not None]
+    if not said:
+        return "with no step that is marked"
+    nothing = neutral == "drop" and not row.soft and not any(said)
+    return "whose marked steps are all neutral (neutral=drop)" if nothing else None
 
 
 def cut_responses_in(row: Any) -> int:

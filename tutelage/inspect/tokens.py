@@ -15,9 +15,16 @@ from tutelage.data.preflight import (
     prepare_demonstrations,
     prepare_documents,
     prepare_prompts,
+    prepare_step_marks,
 )
 from tutelage.data.preflight_report import Preflight, runs_of_text
-from tutelage.data.reading.formats import read_comparisons, read_demonstrations, read_documents, read_prompts
+from tutelage.data.reading.formats import (
+    read_comparisons,
+    read_demonstrations,
+    read_documents,
+    read_prompts,
+    read_step_marks,
+)
 from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.sources import Source
 from tutelage.data.table import Table
@@ -62,6 +69,8 @@ class _Work:
         if self.purpose == "prompts":
             too_long = f"longer than max_length={max_length}"
             return prepare_prompts(self.tokenizer, rows, max_length=max_length, too_long=too_long, **common)
+        if self.purpose == "step marks":
+            return prepare_step_marks(self.tokenizer, rows, max_length=max_length, separator="\n", **common)
         prepare: Callable[..., Prepared[Any]] = (
             prepare_comparisons if self.purpose == "comparisons" else prepare_demonstrations
         )
@@ -75,6 +84,7 @@ _READ: dict[Purpose, Callable[..., Any]] = {
     "demonstrations": read_demonstrations,
     "prompts": read_prompts,
     "pretraining text": read_documents,
+    "step marks": read_step_marks,
 }
 
 

@@ -10,7 +10,13 @@ from tutelage.data.reading.cells import LeftOut, Skip
 from tutelage.data.reading.formats import Record, read_row
 from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.rows import BadRow, Row
-from tutelage.data.unfit import why_not_comparison, why_not_demonstration, why_not_document, why_not_prompt
+from tutelage.data.unfit import (
+    why_not_comparison,
+    why_not_demonstration,
+    why_not_document,
+    why_not_prompt,
+    why_not_step_marks,
+)
 from tutelage.inspect.facts import Drop, Use
 from tutelage.records import Place
 
@@ -23,8 +29,9 @@ COMMANDS: dict[Purpose, tuple[str, ...]] = {
     "demonstrations": ("sft",),
     "comparisons": ("reward", "dpo"),
     "prompts": ("sample", "ppo", "eval"),
+    "step marks": ("process",),
 }
-RICHEST: tuple[Purpose, ...] = ("comparisons", "demonstrations", "prompts", "pretraining text")
+RICHEST: tuple[Purpose, ...] = ("comparisons", "demonstrations", "prompts", "pretraining text", "step marks")
 """What a row is looked at as: the first of these that it can be read as."""
 
 
@@ -123,4 +130,5 @@ def _rules(cut_responses: str) -> dict[Purpose, Callable[[Any], str | None]]:
         "prompts": why_not_prompt,
         "demonstrations": lambda record: why_not_demonstration(record, cut_responses),
         "comparisons": lambda record: why_not_comparison(record, cut_responses),
+        "step marks": lambda record: why_not_step_marks(record, "steps", "positive"),
     }

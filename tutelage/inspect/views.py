@@ -10,7 +10,16 @@ from typing import Literal
 from tutelage.data.reading.formats import Record
 from tutelage.inspect.languages import language_of
 from tutelage.inspect.plain import normalised
-from tutelage.records import Comparison, Conversation, Demonstration, Document, Message, Place, Prompt
+from tutelage.records import (
+    Comparison,
+    Conversation,
+    Demonstration,
+    Document,
+    Message,
+    Place,
+    Prompt,
+    StepMarks,
+)
 
 Kind = Literal["comparison", "demonstration", "conversation", "prompt", "text"]
 PART = "\n\n"  # between turns in one text
@@ -80,7 +89,8 @@ def view_of(record: Record) -> View:
         return _prompted(record, place, "prompt", record, ())
     if isinstance(record, Comparison):
         return _prompted(record, place, "comparison", record.prompt, (record.chosen, record.rejected))
-    return _prompted(record, place, "demonstration", record.prompt, (record.response,))
+    response = "\n".join(record.steps) if isinstance(record, StepMarks) else record.response
+    return _prompted(record, place, "demonstration", record.prompt, (response,))
 
 
 def _prompted(record: Record, place: Place, kind: Kind, prompt: Prompt, responses: tuple[str, ...]) -> View:
@@ -110,4 +120,4 @@ def _asked(before: Sequence[Message]) -> tuple[str, str, str, str]:
 
 def is_answered(record: Record) -> bool:
     """Whether somebody answers in it."""
-    return isinstance(record, Comparison | Demonstration | Conversation)
+    return isinstance(record, Comparison | Demonstration | Conversation | StepMarks)

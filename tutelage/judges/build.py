@@ -21,6 +21,7 @@ from tutelage.settings.judges import (
     PYTHON,
     UNCERTAINTY,
     EnsembleOptions,
+    ModelOptions,
     RewardPart,
     names_model,
     read_parts,
@@ -32,11 +33,13 @@ if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a 
     from transformers import PreTrainedTokenizerBase
 
     from tutelage.judges.calibration import Calibration
+    from tutelage.judges.process import ProcessJudge
     from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.policy import ScalarModule
     from tutelage.parallel import World
 
 GOLD = "tutelage.worlds.gold:GoldStandard"
+DEFAULTS = ModelOptions()
 
 
 class Reader(NamedTuple):
@@ -160,23 +163,35 @@ def _remote(part: RewardPart, reader: Reader) -> Judge:
     return RemoteJudge(str(part.judge), **part.options.model_dump())
 
 
-def _reward_model(path: str, reader: Reader) -> RewardModelJudge:
+def _reward_model(
+    path: str, reader: Reader, options: ModelOptions = DEFAULTS
+) -> RewardModelJudge | ProcessJudge:
     import torch
 
+    from tutelage.judges.process import ProcessJudge
     from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.loading import load_scalar, load_tokenizer
+    from tutelage.models.step_head import StepHead
     from tutelage.parallel import World
     from tutelage.runs import result_folder
 
     world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     folder = result_folder(path)
+    head = StepHead.at(folder)
+    if head is None and options != DEFAULTS:
+        raise ValueError(
+            f"{path} scores whole responses: combine and places are for a process reward model, so leave them out."
+        )
     if reader.load is None:
-        model = load_scalar(folder, dtype=world.dtype, device=world.device, fresh_head=False)
+        heads = head.classes if head else None
+        model = load_scalar(folder, dtype=world.dtype, device=world.device, heads=heads, fresh_head=False)
     else:
         model = reader.load(path)
-    return RewardModelJudge(
-        model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens, name=path
-    )
+    common = (model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens)
+    if head is None:
+        return RewardModelJudge(*common, name=path)
+    chosen = (options.combine or "product", options.places or "dense")
+    return ProcessJudge(*common, head, *chosen, name=path)
 
 
 def _calibrated(path: str, reader: Reader) -> Judge:
@@ -188,9 +203,13 @@ def _calibrated(path: str, reader: Reader) -> Judge:
 
 
 def _alone(path: str, reader: Reader) -> Judge:
+    """A reward model in its own standard deviations; probabilities have a unit already."""
     from tutelage.judges.calibration import Calibrated, Calibration
+    from tutelage.judges.reward_model import RewardModelJudge
 
     judge = _reward_model(path, reader)
+    if not isinstance(judge, RewardModelJudge):
+        return judge
     return Calibrated(judge, Calibration(judge.normalisation))
 
 
@@ -220,7 +239,9 @@ def _model(part: RewardPart, reader: Reader) -> Judge:
     from tutelage.runs import members_of
 
     path = str(part.judge)
-    return _reward_model(path, reader) if len(members_of(path)) == 1 else _calibrated(path, reader)
+    return (
+        _reward_model(path, reader, part.options) if len(members_of(path)) == 1 else _calibrated(path, reader)
+    )
 
 
 MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {

@@ -154,9 +154,14 @@ class PolicyModule(Hosted):
 class ScalarModule(Hosted):
     """A model with a linear head [D -> k], k = 1 unless there are several criteria: a reward model, a critic."""
 
-    def forward(self, batch: TokenBatch, at: Literal["tokens", "ends"]) -> Tensor:
+    def forward(self, batch: TokenBatch, at: Literal["tokens", "ends", "marks"]) -> Tensor:
         """tokens: [N] fp32, the value of the state before token t, at t; 0 where not `loss_mask`.
-        ends: [B] fp32, the score at the last token of every sequence.  With k heads: [N, k], [B, k]."""
+        ends: [B] fp32, the score at the last token of every sequence.
+        marks: [N] fp32, the score at token t, which has read it; 0 where not `loss_mask`.  With k heads: [N, k], [B, k]."""
+        if at == "marks":
+            marked = batch.loss_mask.nonzero().squeeze(-1)
+            scores = self._score(self.hidden_states(batch, marked))
+            return scores.new_zeros(len(batch.ids), *scores.shape[1:]).index_copy(0, marked, scores)
         if at == "ends":
             last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
             return self._score(self.hidden_states(batch, last))
@@ -181,15 +186,15 @@ class ScalarModule(Hosted):
 class EncoderModule(ScalarModule):
     """A sequence classifier that reads both ways (BERT and its relatives), with the head that its architecture has."""
 
-    def forward(self, batch: TokenBatch, at: Literal["tokens", "ends"]) -> Tensor:
+    def forward(self, batch: TokenBatch, at: Literal["tokens", "ends", "marks"]) -> Tensor:
         """ends: [B] fp32, the score of every sequence, [B, k] with k heads: what plain transformers gives for the padded rows.
 
-        Raises ValueError for "tokens": every state has seen the whole sequence, so none says what a beginning is worth.
+        Raises ValueError for anything else: every state has seen the whole sequence, so none says what a beginning is worth.
         """
-        if at == "tokens":
+        if at != "ends":
             raise ValueError(
                 "an encoder reads the whole response at once and has no value for its beginnings: let the critic start from "
-                "the policy (critic=policy)."
+                "the policy (critic=policy), and train process models from a model that reads from left to right."
             )
         inputs, real = padded_inputs(self.host, batch.ids, batch.lengths)
         inputs.pop("position_ids", None)  # some count from another number than 0

@@ -25,6 +25,7 @@ from tutelage.models.loading import (
 )
 from tutelage.models.lora import Adapter, add_lora, copy_adapter, load_adapter, read_adapter, share_frozen
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
+from tutelage.models.step_head import StepHead
 
 H = TypeVar("H", bound=Hosted)
 
@@ -67,11 +68,12 @@ class Setup:
     def reward_model(self, path: str, policy: PolicyModule, base: str) -> ScalarModule:
         """The frozen reward model; on the frozen weights of `policy`, which come from `base`, where it is an adapter on
         the same."""
-        adapter = self._on_base(path, base)
+        adapter, head = self._on_base(path, base), StepHead.at(path)
+        heads = head.classes if head else 1
         if adapter is None:
-            module = load_scalar(path, dtype=self.dtype, device=self.device, fresh_head=False)
+            module = load_scalar(path, dtype=self.dtype, device=self.device, heads=heads, fresh_head=False)
         else:
-            module = self._adapted(adapter, path, base)
+            module = self._adapted(adapter, path, base, heads)
             known = score_normalisation_at(path)
             if known is not None:
                 set_score_normalisation(module, *known)
@@ -112,9 +114,9 @@ class Setup:
         adapter = read_adapter(Path(path).parent / "adapter") if self.lora_rank else None
         return adapter if adapter and adapter.is_on(base) else None
 
-    def _adapted(self, adapter: Adapter, path: str, base: str) -> ScalarModule:
+    def _adapted(self, adapter: Adapter, path: str, base: str, heads: int = 1) -> ScalarModule:
         """The reward model at `path` as its adapter on `base`, wherever the copy that it was trained on may be by now."""
-        module = load_scalar(base, dtype=self.dtype, device=self.device, seed=self.seed)
+        module = load_scalar(base, dtype=self.dtype, device=self.device, seed=self.seed, heads=heads)
         fit_embeddings(module, load_tokenizer(path))
         adapted = add_lora(module, rank=adapter.rank, alpha=adapter.alpha, seed=self.seed)
         load_adapter(adapted, adapter.folder)
@@ -135,6 +137,9 @@ def finished(module: H, path: str, tokenizer: PreTrainedTokenizerBase, dtype: to
         base = load_policy(path, dtype=exact)
     else:
         base = load_scalar(path, dtype=exact, heads=module.config.num_labels)
+        head = StepHead.of(module.config)
+        if head is not None:
+            head.keep(base)
     fit_embeddings(base, tokenizer)
     config: Any = module.model
     adapter = config.peft_config["default"]

@@ -63,6 +63,21 @@ def plackett_luce(scores: Tensor, ranks: Tensor, there: Tensor) -> Tensor:
     return torch.where(there, rest - scores, 0.0).sum(1)
 
 
+def step_marks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of marked steps, per step (Lightman et al. 2023, arXiv 2305.20050; Wang et al. 2023, arXiv 2312.08935).
+
+    `labels` [M]: the probability that a step is right, or -1 for a neutral one.  `logits` [M] of being right:
+    -p logsigmoid(x) - (1 - p) logsigmoid(-x).  `logits` [M, 3] of wrong, neutral and right: -sum_c p_c log softmax(x)_c,
+    where a neutral step has all of p on its own class.
+    """
+    if logits.dim() == 1:
+        return bradley_terry(logits, labels)
+    neutral = (labels < 0).to(logits.dtype)
+    right = labels.clamp(min=0)
+    wanted = torch.stack([1 - neutral - right, neutral, right], dim=-1)
+    return -(wanted * F.log_softmax(logits, dim=-1)).sum(-1)
+
+
 def dpo(h: Tensor, *, beta: float, label_smoothing: float = 0.0, p_chosen: Tensor | float = 1.0) -> Tensor:
     """Direct preference optimisation, -logsigmoid(beta h), per pair (Rafailov et al. 2023, eq. 7).
 

@@ -68,6 +68,25 @@ class NoOptions(Settings):
     """Of judges about which there is nothing more to say."""
 
 
+Combine = Literal["product", "minimum", "mean", "last"]
+Places = Literal["dense", "end"]
+
+
+class ModelOptions(Settings):
+    """A trained model; the options are for one that scores steps (`process`)."""
+
+    combine: Combine | None = setting(
+        None,
+        "A process reward model's score of the whole, from the probabilities that steps are right: product (null), minimum, "
+        "mean, or that of the last.",
+    )
+    places: Places | None = setting(
+        None,
+        "Where it stands in PPO and REINFORCE: dense (null), at the end of each step what that changes of it; end, all of it "
+        "at the last token.",
+    )
+
+
 class EnsembleOptions(Settings):
     """Several reward models that speak with one voice."""
 
@@ -120,7 +139,7 @@ OPTIONS: Mapping[str, type[Settings]] = {
     PYTHON: NoOptions,
     HTTP: RemoteOptions,
     HTTPS: RemoteOptions,
-    MODEL: NoOptions,
+    MODEL: ModelOptions,
     ENSEMBLE: EnsembleOptions,
     **RULES,
 }

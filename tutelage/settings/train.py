@@ -407,6 +407,58 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         return self
 
 
+class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
+    """Train a process reward model on marked steps."""
+
+    model: str = setting("runs/sft", "Run folder, checkpoint or hub model whose body it starts from.")
+    data: Source = setting(
+        "store:main",
+        "Marked steps: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
+    )
+    out: Path = run_folder("runs/process")
+    batch_size: int = setting(32, "Responses per step.", unit="rows", ge=1)
+    learning_rate: float = setting(1e-5, "Peak learning rate of AdamW.", gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    aggregation: Literal["auto", "majority", "all", "dawid-skene", "adjudicated"] = setting(
+        "auto",
+        "How marks of several annotators become one: auto (adjudicated once somebody has settled a conflict, else majority); "
+        "majority; all (a row for each); dawid-skene; adjudicated.",
+    )
+    marks: Literal["steps", "outcome", "outcome-tokens"] = setting(
+        "steps",
+        "What is learnt: each step at its end; or whether the final answer is right, at the last token or at every token.",
+    )
+    neutral: Literal["positive", "negative", "drop", "class"] = setting(
+        "positive", "What a neutral step teaches: right, wrong, nothing, or a class of its own."
+    )
+    first_error: bool = setting(
+        True, "Learn nothing from what stands behind the first wrong step.", everyday=False
+    )
+    separator: str = setting(
+        r"\n", r"What ends a step; \n is a line break, \t a tab.", everyday=False, min_length=1
+    )
+    heldout_share: float = setting(
+        0.1,
+        "Share of the prompts held out for evaluation when there is no eval_data.",
+        unit="share",
+        everyday=False,
+        ge=0,
+        lt=1,
+    )
+
+    @model_validator(mode="after")
+    def _steps_alone_are_neutral(self) -> Self:
+        if self.marks != "steps" and self.neutral != "positive":
+            raise ValueError(f"neutral={self.neutral} says nothing with marks={self.marks}: leave it out")
+        return self
+
+    @property
+    def step_end(self) -> str:
+        """The separator, spelled out."""
+        return self.separator.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
 PAIR_LOSSES = ("sigmoid", "robust", "ipo", "hinge", "orpo", "simpo", "sft")
 """What `dpo` can learn from a pair by."""
 BY_RATIO = ("sigmoid", "robust", "ipo", "hinge")

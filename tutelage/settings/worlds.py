@@ -17,3 +17,4 @@ class WorldSettings(RunSettings):
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
+    solutions: int = setting(2_000, "Maths solutions whose steps are marked.", unit="rows", ge=1)

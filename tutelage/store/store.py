@@ -11,11 +11,12 @@ was stopped anywhere is simply run again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from tutelage.records import Comparison, Demonstration, Prompt, Response
 from tutelage.store.aggregate import Aggregation, Ties, comparison_of
@@ -219,6 +220,12 @@ class Store:
         wanted = (pair for pair in pairs if is_held_out(pair.split) == held_out)
         rows = (comparison_of(pair, aggregation, ties) for pair in wanted)
         return [row for row in rows if isinstance(row, Comparison)]
+
+    @contextmanager
+    def reading(self, project: str) -> Iterator[tuple[Connection, int]]:
+        """One state of the store, to be read by whoever knows its tables, and the project's number in it."""
+        with self._database.read() as connection:
+            yield connection, project_id(connection, project, self.place)
 
     def any_settled(self, project: str) -> bool:
         """Whether somebody has settled a conflict in the project."""

@@ -12,6 +12,7 @@ from tutelage.judges.calibration import Calibration
 from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
 from tutelage.models.lora import share_frozen
 from tutelage.models.policy import EncoderModule, ScalarModule
+from tutelage.models.step_head import StepHead
 from tutelage.models.value_head import ValueHead
 from tutelage.ops.masked import segment_sum
 from tutelage.runs import result_folder
@@ -84,7 +85,9 @@ def make_critic(settings: CriticSettings, start: OnPolicy) -> Critic:
     readers = [
         path
         for path, model in start.reward_models.items()
-        if gives_values(model) and same_tokenizer(start.tokenizer, load_tokenizer(path))
+        if StepHead.at(path) is None
+        and gives_values(model)
+        and same_tokenizer(start.tokenizer, load_tokenizer(path))
     ]
     chosen = settings.critic
     if chosen == "shared":

@@ -3,7 +3,8 @@
 Per step: several responses to each prompt, all scored; the best and the worst are a pair, which is learnt from by any loss of
 `preference`.  The reference stays what training started from: with labels sigmoid(difference in score) the policy that is optimal
 for E[score] - beta KL stays where it is.  With `ref_refresh` the reference is an earlier policy, and each refresh starts from
-what was reached: without a bound on its rounds the policy drifts on.  Prompts whose responses are all worth the same give no pair.
+what was reached: without a bound on its rounds the policy drifts on.  A prompt whose responses are all worth the same gives no
+pair.
 """
 
 from __future__ import annotations

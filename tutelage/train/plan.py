@@ -37,6 +37,7 @@ from tutelage.settings.train import (
     KTOSettings,
     LoraSettings,
     PretrainSettings,
+    ProcessSettings,
     RewardSettings,
     SFTSettings,
     TrainSettings,
@@ -123,6 +124,8 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
             else [f"member {i + 1}" for i in range(settings.members)]
         )
         return [Role(name, start, "scores", **own) for name in names]
+    if isinstance(settings, ProcessSettings):
+        return [Role("reward model", start, "scores", **own)]
     if isinstance(settings, DrawingSettings):
         return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
     found = [Role("policy", start, **own)]
@@ -202,7 +205,10 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
     if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
-    assert isinstance(settings, PretrainSettings | SFTSettings | RewardSettings | DPOSettings | KTOSettings)
+    assert isinstance(
+        settings,
+        PretrainSettings | SFTSettings | RewardSettings | ProcessSettings | DPOSettings | KTOSettings,
+    )
     length = _within(settings.max_length, source)
     rated = isinstance(settings, RewardSettings) and settings.learn_from == "ratings"
     sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) and not rated else 1

@@ -54,3 +54,25 @@ def value(parts: dict[str, float]) -> float:
     """Steps and answer are worth three fifths; valid arithmetic and form count in the measure of the steps and the answer."""
     core = 0.5 * parts["steps"] + 0.5 * parts["answer"]
     return core * (0.6 + 0.2 * parts["form"] + 0.2 * parts["form"] * parts["valid"])
+
+
+def mark(reference: dict, steps: list[str]) -> list[int | None]:
+    """What an expert says of each line of a solution: 1 right, 0 neither helps nor harms, -1 wrong; nothing after that.
+
+    A step is right if it is the next one that the problem calls for; the answer if it is right and no step is missing.
+    """
+    marks: list[int | None] = []
+    done, wanted = 0, reference["steps"]
+    for line in steps:
+        found = [(int(a), op, int(b), int(c)) for a, op, b, c in _STEP.findall(line)]
+        answers = _ANSWER.findall(line)
+        if found:
+            right = done + len(found) <= len(wanted)
+            right = right and all(map(_same, found, wanted[done : done + len(found)]))
+            done += len(found)
+        else:
+            right = done == len(wanted) and answers == [str(reference["answer"])]
+        marks.append(0 if not found and not answers else 1 if right else -1)
+        if marks[-1] == -1:
+            break
+    return marks + [None] * (len(steps) - len(marks))

@@ -105,6 +105,11 @@ def _wrong_operation(reference: dict, rng: np.random.Generator) -> str:
     return _carried(reference["steps"], changed, [a, other, b, compute(a, other, b)])
 
 
+def slip(reference: dict, rng: np.random.Generator) -> str:
+    """A solution with an error in one step, which all later steps and the answer follow; or with a step left out."""
+    return pick(rng, (_wrong_result, _wrong_operation, _missing_step), (2, 2, 1))(reference, rng)
+
+
 def _answer_only(reference: dict, rng: np.random.Generator) -> str:
     return show([], reference["answer"])
 

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tutelage.records import Demonstration, Message, Prompt
+from tutelage.records import Demonstration, Message, Prompt, StepMarks
 from tutelage.seeds import rng
 
-from . import conversation, maths, summary
+from . import conversation, gold_maths, maths, summary
 from .words import pick
 
 HELDOUT_SHARE = 0.2  # of all possible prompts
@@ -70,6 +70,19 @@ def write_response(prompt: Prompt, generator: np.random.Generator, careless: flo
     flaws = task.flaws(reference)
     name = pick(generator, tuple(flaws), [weight for weight, _ in flaws.values()])
     return Written(flaws[name][1](reference, generator), name)
+
+
+def marked_solutions(seed: int, count: int, wrong: float = 0.5) -> Iterator[StepMarks]:
+    """Solutions of maths problems, of which the share `wrong` has an error planted in some step; an expert has marked the
+    steps up to the first wrong one."""
+    for index in range(count):
+        prompt = prompt_at(seed, "steps", index, "maths")
+        generator, reference = rng(seed, "world", "solver", index), dict(prompt.reference or {})
+        planted = generator.random() < wrong
+        text = maths.slip(reference, generator) if planted else maths.write(reference, generator)
+        steps = text.splitlines()
+        outcome = bool(gold_maths.grade(reference, text)["answer"])
+        yield StepMarks(prompt, tuple(steps), tuple(gold_maths.mark(reference, steps)), outcome=outcome)
 
 
 def demonstrations(seed: int, count: int, careless: float) -> Iterator[Demonstration]:

@@ -4,6 +4,7 @@ pretrain.jsonl         {"text"}
 demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
+steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tutelage.runs import Run
 from tutelage.settings.worlds import WorldSettings as Settings
 
 from .corpus import documents
-from .world import demonstrations, prompts
+from .world import demonstrations, marked_solutions, prompts
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -30,6 +31,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         careless=settings.careless,
         prompt_count=settings.prompts,
         heldout_count=settings.heldout_prompts,
+        solution_count=settings.solutions,
     )
     for name, count in counts.items():
         run.console.print(f"{run.folder / name}: {count} rows")
@@ -45,8 +47,9 @@ def write_world(
     careless: float = 0.5,
     prompt_count: int = 2_000,
     heldout_count: int = 500,
+    solution_count: int = 2_000,
 ) -> dict[str, int]:
-    """Write the four files into `folder`; returns file name -> rows. The same arguments write the same bytes."""
+    """Write the five files into `folder`; returns file name -> rows. The same arguments write the same bytes."""
     rows = {
         "pretrain.jsonl": ({"text": document.text} for document in documents(seed, document_count)),
         "demonstrations.jsonl": (
@@ -59,10 +62,11 @@ def write_world(
         ),
         "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count)),
         "prompts_heldout.jsonl": map(_prompt_row, prompts(seed, "heldout", heldout_count, heldout=True)),
+        "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
     for name, lines in rows.items():
         write_jsonl_atomic(folder / name, lines)
-    counts = (document_count, demonstration_count, prompt_count, heldout_count)
+    counts = (document_count, demonstration_count, prompt_count, heldout_count, solution_count)
     return dict(zip(rows, counts, strict=True))
 
 

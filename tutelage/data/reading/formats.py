@@ -22,7 +22,18 @@ from tutelage.data.reading.layouts import Purpose, read_columns
 from tutelage.data.reading.layouts import Record as Record
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, any_hub, local_paths, parts_of, read_rows, shown
-from tutelage.data.reading.spellings import ANSWERS, KNOWN, QUESTIONS, SIDES, TURNS, check_columns, renamed
+from tutelage.data.reading.spellings import (
+    ANSWERS,
+    KNOWN,
+    LABELS,
+    MARKS,
+    QUESTIONS,
+    SIDES,
+    STEPS,
+    TURNS,
+    check_columns,
+    renamed,
+)
 from tutelage.files import sha256_of
 from tutelage.records import (
     Comparison,
@@ -33,6 +44,7 @@ from tutelage.records import (
     Place,
     Prompt,
     Rating,
+    StepMarks,
 )
 
 T = TypeVar("T")
@@ -208,6 +220,11 @@ def read_comparisons(source: Source, columns: Mapping[str, str] | None = None) -
     return Records(source, "comparisons", columns)
 
 
+def read_step_marks(source: Source, columns: Mapping[str, str] | None = None) -> Records[StepMarks]:
+    """Responses whose steps are marked."""
+    return Records(source, "step marks", columns)
+
+
 # ---- one row -----------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +331,7 @@ def _better(record: Comparison) -> Demonstration:
 
 
 def _as_prompt(record: Record) -> Prompt | None:
-    prompt = record.prompt if isinstance(record, Demonstration | Comparison) else record
+    prompt = record.prompt if isinstance(record, Demonstration | Comparison | StepMarks) else record
     if isinstance(prompt, Conversation):
         messages = prompt.messages
         while messages and messages[-1].role == "assistant":
@@ -341,6 +358,10 @@ def _as_labelled(record: Record) -> Labelled | None:
 
 def _as_rating(record: Record) -> Rating | None:
     return record if isinstance(record, Rating) else None
+
+
+def _as_step_marks(record: Record) -> StepMarks | None:
+    return record if isinstance(record, StepMarks) else None
 
 
 @dataclass(frozen=True)
@@ -398,6 +419,13 @@ _USES: dict[Purpose, _Use] = {
         ("text",),
         (("text", *_SAID), ("text", *_ASKED), *_PAIR),
     ),
+    "step marks": _Use(
+        _as_step_marks,
+        "prompt+completions+labels (TRL), question+label (PRM800K), input+label (Math-Shepherd), "
+        "problem+steps+label (ProcessBench), or prompt+completion+label (outcomes)",
+        ("prompt", "completions", "labels"),
+        (_ASKED, (*STEPS, *ANSWERS, *LABELS), (*MARKS, *LABELS)),
+    ),
 }
 
 
@@ -408,5 +436,6 @@ def _kind(record: Record) -> str:
         Conversation: "conversations",
         Prompt: "prompts",
         Document: "plain text",
+        StepMarks: "marked steps",
     }
     return names[type(record)]

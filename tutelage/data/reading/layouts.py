@@ -29,6 +29,7 @@ from tutelage.data.reading.spellings import (
     TURNS,
     respell,
 )
+from tutelage.data.reading.steps import OUTCOMES, is_marked, labels_in, respell_steps, steps_in
 from tutelage.data.reading.transcripts import is_dialogue, is_transcript, read_transcript
 from tutelage.data.reading.trees import best_answers, is_tree, ranked_answers
 from tutelage.records import (
@@ -42,17 +43,31 @@ from tutelage.records import (
     Place,
     Prompt,
     Rating,
+    StepMarks,
     Tool,
 )
 
-Record = Document | Conversation | Demonstration | Prompt | Comparison | Rating | Labelled
+Record = Document | Conversation | Demonstration | Prompt | Comparison | Rating | Labelled | StepMarks
 Content = str | Turns
 Purpose = Literal[
-    "comparisons", "ratings", "labelled responses", "demonstrations", "prompts", "pretraining text"
+    "comparisons",
+    "ratings",
+    "labelled responses",
+    "step marks",
+    "demonstrations",
+    "prompts",
+    "pretraining text",
 ]
 
 NOT_READ = {
-    ("completions", "labels"): "that marks steps, which is not read: write prompt and completion, or pairs",
+    (
+        "completions",
+        "labels",
+    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    (
+        "completions",
+        "marks",
+    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
     ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
 
@@ -64,16 +79,26 @@ def read_columns(
 
     No record at all: no layout has these columns.  Raises `Skip` for a row that holds none for a reason of its own.
     """
-    cells = Cells(respell(columns), place)
-    if any(not blank(cells.columns[name]) for name in MEDIA if name in cells.columns):
-        raise Skip("with pictures or sounds, which are not read")
-    records = list(_records(cells, purpose))
-    return records, cells.unused
+    spelled = respell_steps(columns) if purpose == "step marks" else [respell(columns)]
+    records: list[Record] = []
+    unused: dict[str, None] = {}
+    for own in spelled:
+        cells = Cells(own, place)
+        if any(not blank(cells.columns[name]) for name in MEDIA if name in cells.columns):
+            raise Skip("with pictures or sounds, which are not read")
+        records += _records(cells, purpose)
+        unused |= dict.fromkeys(cells.unused)
+    return records, list(unused)
 
 
 def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     answer, turns = cells.first(ANSWERS), _turns_column(cells)
-    if is_tree(cells.columns.get("prompt")):
+    if purpose == "step marks" and is_marked(cells):
+        yield _step_marks(cells, turns)
+    elif purpose == "step marks":
+        if answer and cells.first(LABELS) and (_asking(cells) or _open(cells, turns)):
+            yield from _outcomes(cells, answer, turns)
+    elif is_tree(cells.columns.get("prompt")):
         root = cells.get("prompt")
         found = ranked_answers(root) if purpose == "comparisons" else best_answers(root)
         for record in found:
@@ -305,6 +330,29 @@ def _conversation(cells: Cells, name: str) -> Conversation:
     if isinstance(prompt, str) and any(turn.content.strip() == prompt.strip() for turn in turns):
         cells.get("prompt")  # it stands in the conversation as well (No Robots), and says nothing more
     return Conversation(turns, read_tools(cells), cells.place)
+
+
+def _step_marks(cells: Cells, turns: str) -> StepMarks:
+    """Steps with what was said of each; those after the last label are not marked."""
+    prompt = _prompt(cells, *_asked(cells, turns))
+    steps, (labels, soft) = steps_in(cells), labels_in(cells)
+    if len(labels) > len(steps):
+        raise Skip("with labels for more steps than it has")
+    outcome = next((found for name in OUTCOMES if (found := cells.truth(name)) is not None), None)
+    whole = (*labels, *[None] * (len(steps) - len(labels)))
+    return StepMarks(prompt, steps, whole, soft, cells.finish("completion_finish"), outcome, cells.place)
+
+
+def _outcomes(cells: Cells, answer: str, turns: str) -> Iterator[StepMarks]:
+    """Answers that are right or wrong as a whole (KTO's columns): one step, which nobody marked, with its outcome."""
+    name = cells.first(LABELS)
+    outcome = cells.truth(name)
+    if outcome is None:
+        wrong(name, "true or false", cells.columns[name])
+    for found in _answered(cells, answer, turns):
+        if not isinstance(found, Demonstration):
+            raise Skip("whose answer is not one turn of words")
+        yield StepMarks(found.prompt, (found.response,), (None,), False, found.finish, outcome, cells.place)
 
 
 # ---- ranked and rated --------------------------------------------------------------------------------------------------

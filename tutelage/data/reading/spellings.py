@@ -22,6 +22,7 @@ ANSWERS = ("completion", "response", "output", "answer", "solution", "target", "
 TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "data")
 LABELS = ("label", "kto_tag")
 SIDES = ("chosen", "rejected")
+STEPS, MARKS = ("completions", "steps"), ("labels", "marks")
 _OTHERS = (
     "history",
     "tools",
@@ -44,11 +45,16 @@ _OTHERS = (
     "ratings",
     "rating",
     "score",
+    "outcome",
+    "final_answer_correct",
 )
 _FINISHES = tuple(f"{name}_finish" for name in (*ANSWERS, *SIDES))
 KNOWN = tuple(
     dict.fromkeys(
-        ("prompt", *SIDES, *ANSWERS, *QUESTIONS, *DETAILS, *SYSTEMS, *TURNS, *LABELS, *_OTHERS, *_FINISHES)
+        (
+            *("prompt", *SIDES, *ANSWERS, *QUESTIONS, *DETAILS, *SYSTEMS, *TURNS, *LABELS),
+            *(*STEPS, *MARKS, *_OTHERS, *_FINISHES),
+        )
     )
 )
 """Every column that means something to us."""

@@ -91,6 +91,14 @@ def ranked(source: Source) -> Iterator[RowDict]:
 
 def stepwise(source: Source) -> Iterator[RowDict]:
     """{prompt, completions: steps, labels}: TRL's stepwise rows; after a first wrong step nothing need follow."""
+    for item, steps, labels in marked_steps(source):
+        row = _neutral(source, labels)
+        if row:
+            yield _item_columns(item) | {"completions": steps, "labels": row}
+
+
+def marked_steps(source: Source) -> Iterator[tuple[ItemContent, list[str], list[int]]]:
+    """Each item with the texts of its marked steps and what was said of them: 1, 0 or -1."""
     _refuse(source, ("crowd-bt", "habit-bt"), "is for pairs, not for steps: use dawid-skene.")
     items = answered_items(source, "step")
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
@@ -98,11 +106,10 @@ def stepwise(source: Source) -> Iterator[RowDict]:
     for item in items:
         answers = [*item.votes, *([item.settled] if item.settled else [])]
         for labels in _step_labels(source, item, soft):
-            row = _neutral(source, labels)
-            if row:
+            if labels:
                 said = (texts[one.annotation_id] for one in answers)
                 steps = next(steps for steps in said if len(steps) >= len(labels))
-                yield _item_columns(item.content) | {"completions": steps[: len(row)], "labels": row}
+                yield item.content, steps[: len(labels)], labels
 
 
 def sft(source: Source) -> Iterator[RowDict]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
 
 from tutelage.feedback.training.consensus import comparisons_by_skill
-from tutelage.records import Comparison, Demonstration, Place
+from tutelage.records import Comparison, Demonstration, Place, StepMarks
 from tutelage.settings.groups import Aggregation as Aggregation
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
 from tutelage.store.rows import is_held_out
 
-R = TypeVar("R", bound=Comparison | Demonstration)
+R = TypeVar("R", bound=Comparison | Demonstration | StepMarks)
 Settled = Literal["majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
 REDACTED = "redacted"
 PREFIX = "store:"
@@ -83,7 +83,7 @@ def aggregate(pairs: Sequence[VotedPair], aggregation: Settled, ties: Ties) -> l
     return [comparison_of(pair, aggregation, ties) for pair in pairs]
 
 
-def _sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
+def sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
     """(split, a row or why there is none) as rows to train on and rows held out."""
     found, left_out = StoreRows[R](), Counter[str]()
     for split, row in rows:
@@ -133,12 +133,12 @@ def comparisons_from(
     """
     if isinstance(source, list):
         parts = projects_of(source)
-        return _joined(
+        return joined(
             parts, [comparisons_from(part, store, aggregation, ties, annotators, groups) for part in parts]
         )
     if groups:
         return _by_group(source, store, aggregation, ties, groups)
-    with _open(source, store) as (opened, project):
+    with opened_at(source, store) as (opened, project):
         pairs = opened.voted_pairs(project)
         if pairs and annotators:
             pairs = votes_by(pairs, annotators, opened.annotator_kinds())
@@ -150,9 +150,9 @@ def comparisons_from(
         rows = aggregate(readable, chosen_aggregation(aggregation, opened.any_settled(project)), ties)
     gone = [("", REDACTED)] * (len(pairs) - len(readable))
     splits = (pair.split for pair in readable)
-    found: StoreRows[Comparison] = _sorted_out([*gone, *zip(splits, rows, strict=True)])
+    found: StoreRows[Comparison] = sorted_out([*gone, *zip(splits, rows, strict=True)])
     nobody = f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
-    _require_rows(found, source, nobody)
+    require_rows(found, source, nobody)
     return found
 
 
@@ -185,18 +185,18 @@ def demonstrations_from(source: str | list[str], store: str | Path) -> StoreRows
     """
     if isinstance(source, list):
         parts = projects_of(source)
-        return _joined(parts, [demonstrations_from(part, store) for part in parts])
-    with _open(source, store) as (opened, project):
+        return joined(parts, [demonstrations_from(part, store) for part in parts])
+    with opened_at(source, store) as (opened, project):
         written = opened.written(project)
-    found: StoreRows[Demonstration] = _sorted_out(
+    found: StoreRows[Demonstration] = sorted_out(
         (row.item.split, REDACTED if row.redacted else row.demonstration) for row in written
     )
     nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
-    _require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
+    require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
     return found
 
 
-def _joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
+def joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
     """The rows of several projects, each with its place; a prompt that one of them holds out is held out of all."""
 
     def placed(rows: Sequence[R], part: str) -> list[R]:
@@ -212,7 +212,7 @@ def _joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]
     return StoreRows([row for row in train if row.prompt.id not in prompts], held_out, dict(left_out))
 
 
-def _require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
+def require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
     if found.train:
         return
     if found.held_out:
@@ -250,13 +250,13 @@ def demonstrations_digest(source: str | list[str], store: str | Path) -> str | N
 
 def responses_digest(source: str, store: str | Path) -> str | None:
     """A hash (sha256, hex) of the prompts and responses that `store:PROJECT` holds; None without store or project."""
-    with suppress(ValueError), _open(source, store) as (opened, project):
+    with suppress(ValueError), opened_at(source, store) as (opened, project):
         return _sha256(opened.response_digests(project))
     return None
 
 
 @contextmanager
-def _open(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
+def opened_at(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
     """The store and the project that a source names, without making a store where there is none."""
     assert is_store_source(source)
     project = source.removeprefix(PREFIX)
@@ -270,7 +270,9 @@ def _open(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
         yield opened, project
 
 
-def _content(row: Comparison | Demonstration) -> list[object]:
+def _content(row: Comparison | Demonstration | StepMarks) -> list[object]:
+    if isinstance(row, StepMarks):
+        return [row.prompt.id, row.steps, row.labels, row.finish]
     if isinstance(row, Demonstration):
         return [row.prompt.id, row.response, row.finish]
     sides = (row.chosen, row.chosen_finish, row.rejected, row.rejected_finish)

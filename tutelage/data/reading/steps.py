@@ -1,0 +1,169 @@
+"""Steps with marks under the names of those who publish them, put into TRL's: completions, and labels or marks.
+
+    labels  true, false, or the probability (0 to 1) that a step is right
+    marks   1 (right), 0 (neutral), -1 (wrong), null (not marked)
+
+Each `_NAME` takes a row's columns and gives new ones, one mapping for each chain of steps; what it used is not among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tutelage.data.reading.cells import Cells, LeftOut, Skip, parsed, shown, wrong
+from tutelage.data.reading.spellings import MARKS, STEPS, respell
+
+Columns = dict[str, Any]
+OUTCOMES = ("outcome", "final_answer_correct")
+TAG = "ки"  # ends every step in Math-Shepherd
+_FIRST_STEP = re.compile(r"\s*(?=\bStep 1\b)")
+_PRACTICE = ("is_quality_control_question", "is_initial_screening_question")
+
+
+def is_marked(cells: Cells) -> bool:
+    """Whether there are steps and labels."""
+    return bool(cells.first(STEPS) and cells.first(MARKS))
+
+
+def respell_steps(columns: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The chains of steps of a row, each as columns under our names; the row itself where it has them already."""
+    for names, put in _SPELLINGS:
+        if all(name in columns for name in names):
+            found = list(put(dict(columns)))
+            if found:
+                return found
+    return [respell(columns)]
+
+
+# ---- our columns -------------------------------------------------------------------------------------------------------
+
+
+def steps_in(cells: Cells) -> tuple[str, ...]:
+    """The texts of the steps, each of which says something."""
+    name = cells.first(STEPS)
+    found = parsed(cells.get(name), "[")
+    if not isinstance(found, list) or not all(isinstance(step, str) for step in found):
+        wrong(name, "a list of texts", found)
+    if not found:
+        raise Skip("with no step")
+    empty = next((number for number, step in enumerate(found, 1) if not step.strip()), 0)
+    if empty:
+        raise Skip(f"whose step {empty} is empty")
+    return tuple(found)
+
+
+def labels_in(cells: Cells) -> tuple[tuple[float | None, ...], bool]:
+    """(labels, whether they are probabilities) as `StepMarks` has them; true and false are right and wrong."""
+    name = cells.first(MARKS)
+    found = parsed(cells.get(name), "[")
+    if not isinstance(found, list):
+        wrong(name, "a list", found)
+    said = [label for label in found if label is not None]
+    if all(isinstance(label, bool) for label in said):
+        return tuple(label if label is None else 2 * label - 1 for label in found), False
+    scale = (-1, 0, 1) if name == "marks" else None
+    for label in said:
+        if isinstance(label, bool) or not isinstance(label, int | float):
+            raise Skip(f"whose {name} hold {shown(label)}, which is no label")
+        if label not in scale if scale else not 0 <= label <= 1:
+            expected = (
+                "1, 0 or -1"
+                if scale
+                else "true, false or a probability (for 1, 0 and -1 call the column marks)"
+            )
+            raise Skip(f"whose {name} hold {shown(label)}, but a label is {expected}")
+    return tuple(found), scale is None
+
+
+# ---- other names -------------------------------------------------------------------------------------------------------
+
+
+def _processbench(columns: Columns) -> Iterator[Columns]:
+    """ProcessBench: the number (from 0) of the first wrong step, or -1."""
+    first, steps = columns.pop("label"), parsed(columns.pop("steps"), "[")
+    if not isinstance(steps, list):
+        wrong("steps", "a list of texts", steps)
+    if isinstance(first, bool) or not isinstance(first, int) or not -1 <= first < len(steps):
+        raise Skip(f"whose label is {shown(first)}, but it is the number of a step from 0, or -1")
+    marks = [1] * len(steps) if first < 0 else [1] * first + [-1]
+    yield columns | {"completions": steps, "marks": marks}
+
+
+def _prm800k(columns: Columns) -> Iterator[Columns]:
+    """PRM800K: the chain of steps that were gone on from; each that was not is the end of a chain of its own.
+
+    What stands before such an end was marked in the main chain: there it is marked once.
+    """
+    label, question = columns.get("label"), columns.get("question")
+    if not isinstance(label, dict) or not isinstance(question, dict):
+        return
+    del columns["label"], columns["question"]
+    if any(columns.pop(name, False) is True for name in _PRACTICE):
+        raise LeftOut("that was there to look at its annotator, not at a model")
+    asked: Columns = {"instruction": question.get("problem")}
+    if question.get("ground_truth_answer") is not None:
+        asked["reference"] = question["ground_truth_answer"]
+    solved = label.get("finish_reason") == "solution"
+    main: list[tuple[str, Any]] = []
+    ends: list[tuple[list[str], str, Any]] = []
+    for step in label.get("steps") or []:
+        tried = [(one["text"], one.get("rating")) for one in step.get("completions") or []]
+        number, human = step.get("chosen_completion"), step.get("human_completion")
+        if number is None and human is None and len(tried) == 1:
+            number = 0
+        said = [text for text, _ in main]
+        ends += [(said, *one) for i, one in enumerate(tried) if i != number and one[1] is not None]
+        if number is not None and number < len(tried):
+            main.append(tried[number])
+        elif human is not None:
+            main.append((human["text"], human.get("rating", 1)))
+        else:
+            solved = False
+            break
+    whole = columns | asked
+    if main or not ends:
+        rated = {"completions": [text for text, _ in main], "marks": [rating for _, rating in main]}
+        yield whole | rated | {"completion_finish": "eos" if solved else "length"}
+    for before, text, rating in ends:
+        rated = {"completions": [*before, text], "marks": [*[None] * len(before), rating]}
+        yield whole | rated | {"completion_finish": "length"}
+
+
+def _math_shepherd(columns: Columns) -> Iterator[Columns]:
+    """Math-Shepherd: a text in which a tag ends every step, and the same with + or - in its place (or a list of labels)."""
+    text, label = columns.get("input"), columns.get("label")
+    if not isinstance(text, str) or TAG not in text:
+        return
+    del columns["input"], columns["label"]
+    asked, *rest = _FIRST_STEP.split(text, maxsplit=1)
+    if not rest or not asked.strip():
+        raise Skip("whose input has no question before Step 1")
+    steps = [step.strip() for step in rest[0].split(TAG)]
+    if steps[-1]:
+        raise Skip("whose last step has no tag")
+    found = {"instruction": asked.strip(), "completions": steps[:-1]}
+    if not isinstance(label, str):
+        yield columns | found | {"labels": label}
+        return
+    yield columns | found | {"labels": [sign == "+" for sign in _signs(text, label)]}
+
+
+def _signs(text: str, label: str) -> list[str]:
+    """What stands in `label` where the tags stand in `text`."""
+    signs, at = [], 0
+    for piece in text.split(TAG)[:-1]:
+        at += len(piece)
+        if label[at - len(piece) : at] != piece or label[at : at + 1] not in ("+", "-"):
+            raise Skip("whose label is not its input with + or - in the place of each tag")
+        signs.append(label[at])
+        at += 1
+    return signs
+
+
+_SPELLINGS: tuple[tuple[tuple[str, ...], Callable[[Columns], Iterator[Columns]]], ...] = (
+    (("problem", "steps", "label"), _processbench),
+    (("question", "label"), _prm800k),
+    (("input", "label"), _math_shepherd),
+)

@@ -1,0 +1,160 @@
+"""Process reward model: does it tell right steps from wrong ones, and find the first error?
+
+Arrays in, rows out: the caller scores the steps.  Intervals are bootstraps over prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage import statistics
+from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.statistics import Interval
+
+Floats = NDArray[np.float64]
+HALF = 0.5
+"""A step is taken for right where its probability is at least this."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One solution: `right` float [T], what the model says of each step; `labels` float [T], the probability that it is right
+    by the labels, NaN where nobody marked it; `first_error`, the number of the first wrong step, None without one; `score`, of
+    the whole; `outcome`, whether the final answer is right, None where that is not known; `prompt`, its id."""
+
+    right: Floats
+    labels: Floats
+    first_error: int | None
+    score: float
+    outcome: bool | None
+    prompt: str
+
+    @property
+    def sound(self) -> bool:
+        """Whether every step is marked, and none as wrong."""
+        return self.first_error is None and not np.isnan(self.labels).any()
+
+
+def evaluate(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamples: int = 300) -> list[Row]:
+    """Rows for held-out solutions.
+
+    step_f1_right, step_f1_wrong and their mean step_f1, step_accuracy; first_error_accuracy on solutions with an error (the
+    very step), sound_accuracy on those without (no step is taken for wrong), and their harmonic mean first_error_f1 (Zheng
+    et al. 2024, arXiv 2412.06559); step_calibration_error; solution_auc, of the score for a right final answer.  Without
+    solutions: no rows.
+    """
+    if not solutions:
+        return []
+    labels = np.concatenate([one.labels for one in solutions])
+    known = ~np.isnan(labels)
+    right = np.concatenate([one.right for one in solutions])[known]
+    prompts = [one.prompt for one in solutions for _ in one.labels]
+    clusters = [prompt for prompt, there in zip(prompts, known, strict=True) if there]
+    rows = _steps(model, right, labels[known], clusters, seed, resamples)
+    return rows + _first_errors(model, solutions, seed) + _outcomes(model, solutions, seed, resamples)
+
+
+def _steps(
+    model: str, right: Floats, labels: Floats, clusters: Sequence[str], seed: int, resamples: int
+) -> list[Row]:
+    said, true = right >= HALF, labels >= HALF
+    counts = np.stack([said & true, said & ~true, ~said & true, ~said & ~true], axis=1).astype(float)
+
+    def f1(hit: int) -> Callable[[Floats], Floats]:
+        return lambda sums: _ratio(2 * sums[..., hit], 2 * sums[..., hit] + sums[..., 1] + sums[..., 2])
+
+    def rated(measure: Callable[[Floats], Floats]) -> Interval:
+        return statistics.bootstrap_sums(measure, counts, clusters, seed=seed)
+
+    rows = [
+        row(model, "step_f1", OVERALL, rated(lambda sums: (f1(0)(sums) + f1(3)(sums)) / 2), "share"),
+        row(model, "step_f1_right", OVERALL, rated(f1(0)), "share"),
+        row(model, "step_f1_wrong", OVERALL, rated(f1(3)), "share"),
+    ]
+    agreed = statistics.bootstrap_mean(said == true, clusters, rate=True, seed=seed)
+    rows.append(row(model, "step_accuracy", OVERALL, agreed, "share"))
+    inside = right.clip(1e-12, 1 - 1e-12)
+    margins = np.log(inside) - np.log1p(-inside)
+
+    def ece(chosen: NDArray[np.int64]) -> float:
+        return statistics.expected_calibration_error(margins[chosen], labels[chosen])
+
+    found = _by_prompt(ece, clusters, seed, resamples)
+    return [*rows, row(model, "step_calibration_error", OVERALL, found, "share")]
+
+
+def _first_errors(model: str, solutions: Sequence[Solution], seed: int) -> list[Row]:
+    """Where the first error is taken to be, against where it is."""
+    judged = [one for one in solutions if one.first_error is not None or one.sound]
+    if not judged:
+        return []
+    sound = np.array([one.sound for one in judged])
+    hits = np.array([_first(one.right) == one.first_error for one in judged])
+    prompts = [one.prompt for one in judged]
+    counts = np.stack([hits & ~sound, ~sound, hits & sound, sound], axis=1).astype(float)
+
+    def harmonic(sums: Floats) -> Floats:
+        wrong, right = _ratio(sums[..., 0], sums[..., 1]), _ratio(sums[..., 2], sums[..., 3])
+        return np.where(wrong + right > 0, _ratio(2 * wrong * right, wrong + right), wrong + right)
+
+    def hit(side: NDArray[np.bool_]) -> Interval:
+        some = [prompt for prompt, there in zip(prompts, side, strict=True) if there]
+        return statistics.bootstrap_mean(hits[side], some, rate=True, seed=seed)
+
+    both = statistics.bootstrap_sums(harmonic, counts, prompts, seed=seed)
+    return [
+        row(model, "first_error_accuracy", OVERALL, hit(~sound), "share"),
+        row(model, "sound_accuracy", OVERALL, hit(sound), "share"),
+        row(model, "first_error_f1", OVERALL, both, "share"),
+    ]
+
+
+def _outcomes(model: str, solutions: Sequence[Solution], seed: int, resamples: int) -> list[Row]:
+    judged = [one for one in solutions if one.outcome is not None]
+    outcomes = np.array([bool(one.outcome) for one in judged])
+    if not judged or outcomes.all() or not outcomes.any():
+        return []
+    scores = np.array([one.score for one in judged])
+    clusters = [one.prompt for one in judged]
+    found = _by_prompt(lambda chosen: auc(scores[chosen], outcomes[chosen]), clusters, seed, resamples)
+    return [row(model, "solution_auc", OVERALL, found, "share")]
+
+
+def auc(scores: Floats, outcomes: NDArray[np.bool_]) -> float:
+    """The probability that a right solution scores higher than a wrong one, ties one half; NaN where there are not both."""
+    rights, n = int(outcomes.sum()), len(outcomes)
+    if rights in (0, n):
+        return float("nan")
+    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[which]  # equal scores share the mean of theirs
+    return float((ranks[outcomes].sum() - rights * (rights + 1) / 2) / (rights * (n - rights)))
+
+
+def _first(right: Floats) -> int | None:
+    wrong = np.flatnonzero(right < HALF)
+    return int(wrong[0]) if wrong.size else None
+
+
+def _ratio(top: Floats, bottom: Floats) -> Floats:
+    """NaN where there is nothing below."""
+    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=np.asarray(bottom) > 0)
+
+
+def _by_prompt(
+    statistic: Callable[[NDArray[np.int64]], float], clusters: Sequence[str], seed: int, resamples: int
+) -> Interval:
+    """Any statistic of row numbers, with a bootstrap interval over prompts; `n` is the number of rows."""
+    numbers = statistics.clusters_of(clusters)
+    order = np.argsort(numbers, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
+    found = statistics.bootstrap(
+        lambda drawn: statistic(np.concatenate([members[i] for i in drawn])),
+        len(members),
+        seed=seed,
+        resamples=resamples,
+    )
+    return Interval(found.value, found.low, found.high, len(numbers))

@@ -1,0 +1,47 @@
+"""`data=store:PROJECT` for `process`: the steps that people marked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from tutelage.feedback.exports.current import Source
+from tutelage.feedback.exports.formats import marked_steps
+from tutelage.feedback.exports.spec import ExportSpec
+from tutelage.feedback.training.source import (
+    Aggregation,
+    StoreRows,
+    joined,
+    opened_at,
+    projects_of,
+    require_rows,
+    sorted_out,
+)
+from tutelage.records import StepMarks
+
+
+def step_marks_from(
+    source: str | list[str], store: str | Path, aggregation: Aggregation = "auto"
+) -> StoreRows[StepMarks]:
+    """The marked steps of `store:PROJECT`, or of several, as `feedback export format=stepwise` finds them.
+
+    Steps that nobody marked are left off the end; then the response may go on ("length").  Raises ValueError when the store
+    does not exist, the project is not in it, or nothing in it can be trained on (yet).
+    """
+    if isinstance(source, list):
+        parts = projects_of(source)
+        return joined(parts, [step_marks_from(part, store, aggregation) for part in parts])
+    left_out: Counter[str] = Counter()
+    spec = ExportSpec(format="stepwise", aggregation=aggregation, split="all")
+    with opened_at(source, store) as (opened, project), opened.reading(project) as (connection, key):
+        found = list(marked_steps(Source(connection, key, spec, left_out)))
+    rows = []
+    for item, steps, labels in found:
+        whole = "".join(steps).strip() == item.texts[0].strip()
+        finish = item.finishes[0] if whole else "length"
+        rows.append((item.split, StepMarks(item.prompt, tuple(steps), tuple(labels), finish=finish)))
+    sorted_rows = replace(sorted_out(rows), left_out=dict(left_out))
+    nobody = f"nobody has marked steps in project '{project}' of {store} yet"
+    require_rows(sorted_rows, source, f"{nobody}: build items of type step and let people answer them")
+    return sorted_rows
