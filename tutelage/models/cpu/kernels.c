@@ -131,6 +131,7 @@ INLINE void put_narrow(uint16_t *x, vec v)
 
 /* Numbers i .. of an array. */
 INLINE vec read(int narrow, const void *x, index_t i) { return narrow ? widened((const uint16_t *)x + i) : at((const float *)x + i); }
+INLINE vec words_at(int narrow, const void *x, index_t i) { return at((const float *)((const char *)x + i * (narrow ? 2 : 4))); }
 INLINE float read_one(int narrow, const void *x, index_t i)
 {
     return narrow ? wide_one(((const uint16_t *)x)[i]) : ((const float *)x)[i];
@@ -138,6 +139,10 @@ INLINE float read_one(int narrow, const void *x, index_t i)
 
 /* Words whose lower halves are one's numbers and whose upper halves the other's. */
 INLINE uints paired(vec one, vec other) { return rounded(one) >> 16 | (rounded(other) & 0xffff0000); }
+
+/* The numbers in the halves of words. */
+INLINE vec lower(vec words) { return (vec)((uints)words << 16); }
+INLINE vec upper(vec words) { return (vec)((uints)words & 0xffff0000); }
 
 /* How many words n numbers take. */
 INLINE index_t words(index_t narrow, index_t n) { return narrow ? (n + 1) / 2 : n; }
@@ -307,8 +312,7 @@ INLINE vec add_product(int narrow, vec sum, vec a, vec b)
 #ifdef __AVX512BF16__
     return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #else
-    sum += (vec)((uints)a << 16) * (vec)((uints)b << 16);
-    return sum + (vec)((uints)a & 0xffff0000) * (vec)((uints)b & 0xffff0000);
+    return sum + lower(a) * lower(b) + upper(a) * upper(b);
 #endif
 }
 
@@ -905,63 +909,106 @@ typedef struct {
     void *keys, *values;
 } Cache;
 
-/* scores [seen] = query [size] keys [seen, size]^T.  LANES keys at a time, whose sums are made together. */
-INLINE void compare(int narrow, index_t size, index_t seen, const float *query, const void *keys, float *scores)
+/* Have `count` rows [size] from row c on come into the cache, though they are read only later: a cache of keys and values is in memory. */
+INLINE void ask_for(int narrow, index_t size, const void *rows, index_t c, index_t count)
 {
-    const index_t whole = size / LANES * LANES;
+    const index_t bytes = size * (narrow ? sizeof(uint16_t) : sizeof(float));
+    const char *from = (const char *)rows + c * bytes;
+    for (index_t k = 0; k < count * bytes; k += 64) __builtin_prefetch(from + k);
+}
+
+/* scores [seen] = query [size] keys [seen, size]^T.  LANES keys at a time, whose sums are made together. */
+INLINE void compare(int narrow, index_t size, index_t seen, const void *query, const void *keys, const void *later,
+                    float *scores)
+{
+    const index_t step = narrow ? 2 * LANES : LANES; /* what a vector of words holds */
     for (index_t c = 0; c < seen; c += LANES) {
+        ask_for(narrow, size, later, c, LANES);
         vec sums[LANES];
-        index_t key[LANES]; /* beyond the last it is that one again */
+        index_t key[LANES], k = 0; /* beyond the last it is that one again */
         UNROLL for (int j = 0; j < LANES; j++) sums[j] = all(0), key[j] = least(c + j, seen - 1) * size;
-        for (index_t k = 0; k < whole; k += LANES) {
-            vec part = at(query + k);
+        for (; k + step <= size; k += step) {
+            vec part = words_at(narrow, query, k);
+            UNROLL for (int j = 0; j < LANES; j++) sums[j] = add_product(narrow, sums[j], part, words_at(narrow, keys, key[j] + k));
+        }
+        for (; narrow && k + LANES <= size; k += LANES) {
+            vec part = read(narrow, query, k);
             UNROLL for (int j = 0; j < LANES; j++) sums[j] += part * read(narrow, keys, key[j] + k);
         }
         put(scores + c, sums_of(sums));
-        for (index_t k = whole; k < size; k++)
+        for (; k < size; k++)
             for (index_t j = c; j < least(c + LANES, seen); j++)
-                scores[j] += query[k] * read_one(narrow, keys, j * size + k);
+                scores[j] += read_one(narrow, query, k) * read_one(narrow, keys, j * size + k);
     }
 }
 
-/* out [size] = scores [seen] values [seen, size]. */
-INLINE void mix(int narrow, index_t size, index_t seen, const float *scores, const void *values, float *out)
+/* `mix` for two vectors of bfloat16 numbers at a time, of which a vector of words holds the even and the odd ones; how many of
+   them that did. */
+static index_t mix_words(index_t size, index_t seen, const float *scores, const uint16_t *values, const void *later, float *out)
 {
-    const index_t whole = size / LANES * LANES;
-    for (index_t k = 0; k < whole; k += LANES) {
+    index_t k = 0;
+    for (; k + 2 * LANES <= size; k += 2 * LANES) {
+        vec even[4] = {all(0), all(0), all(0), all(0)}, odd[4] = {all(0), all(0), all(0), all(0)};
+        index_t c = 0;
+        for (; c + 4 <= seen; c += 4) {
+            if (k == 0) ask_for(1, size, later, c, 4);
+            UNROLL for (int j = 0; j < 4; j++) {
+                vec word = words_at(1, values, (c + j) * size + k), by = all(scores[c + j]);
+                even[j] += by * lower(word), odd[j] += by * upper(word);
+            }
+        }
+        for (; c < seen; c++) {
+            vec word = words_at(1, values, c * size + k), by = all(scores[c]);
+            even[0] += by * lower(word), odd[0] += by * upper(word);
+        }
+        vec one = (even[0] + even[1]) + (even[2] + even[3]), other = (odd[0] + odd[1]) + (odd[2] + odd[3]);
+        for (int i = 0; i < LANES; i++) out[k + 2 * i] = one[i], out[k + 2 * i + 1] = other[i];
+    }
+    return k;
+}
+
+/* out [size] = scores [seen] values [seen, size]. */
+INLINE void mix(int narrow, index_t size, index_t seen, const float *scores, const void *values, const void *later,
+                float *out)
+{
+    index_t k = narrow ? mix_words(size, seen, scores, values, later, out) : 0;
+    for (; k + LANES <= size; k += LANES) {
         vec sums[4] = {all(0), all(0), all(0), all(0)}; /* four, so that no addition waits for the one before */
         index_t c = 0;
-        for (; c + 4 <= seen; c += 4)
+        for (; c + 4 <= seen; c += 4) {
+            if (k == 0) ask_for(narrow, size, later, c, 4);
             UNROLL for (int j = 0; j < 4; j++) sums[j] += all(scores[c + j]) * read(narrow, values, (c + j) * size + k);
+        }
         for (; c < seen; c++) sums[0] += all(scores[c]) * read(narrow, values, c * size + k);
         put(out + k, (sums[0] + sums[1]) + (sums[2] + sums[3]));
     }
-    for (index_t k = whole; k < size; k++) {
+    for (; k < size; k++) {
         out[k] = 0;
         for (index_t c = 0; c < seen; c++) out[k] += scores[c] * read_one(narrow, values, c * size + k);
     }
 }
 
-/* Attention of one query [size] to keys and values [seen, size] -> out [size]; scores: room for `seen` in whole vectors. */
+/* Attention of one query [size] to keys and values [seen, size] -> out [size]; scores: room for `seen` in whole
+   vectors; next: the keys that are compared next. */
 INLINE void look_back(int narrow, index_t size, index_t seen, const float *query, const void *keys, const void *values,
-                      float scaling, float *scores, float *out)
+                      const void *next, float scaling, float *scores, float *out)
 {
     float log_sum;
-    compare(narrow, size, seen, query, keys, scores);
+    compare(narrow, size, seen, query, keys, values, scores);
     soften(1, seen, 0, seen - 1, scaling, scores, &log_sum, 0);
-    mix(narrow, size, seen, scores, values, out);
+    mix(narrow, size, seen, scores, values, next, out);
 }
 
-static void look_back_float(index_t size, index_t seen, const float *query, const void *keys, const void *values, float scaling,
+static void look_back_float(index_t size, index_t seen, const void *query, const void *keys, const void *values, const void *next, float scaling,
                             float *scores, float *out)
 {
-    look_back(0, size, seen, query, keys, values, scaling, scores, out);
+    look_back(0, size, seen, query, keys, values, next, scaling, scores, out);
 }
 
-static void look_back_narrow(index_t size, index_t seen, const float *query, const void *keys, const void *values, float scaling,
+static void look_back_narrow(index_t size, index_t seen, const void *query, const void *keys, const void *values, const void *next, float scaling,
                              float *scores, float *out)
 {
-    look_back(1, size, seen, query, keys, values, scaling, scores, out);
+    look_back(1, size, seen, query, keys, values, next, scaling, scores, out);
 }
 
 /* Numbers into a cache of floats or of bfloat16. */
@@ -1001,6 +1048,7 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
                     index_t r = from + i, seen = lengths[r] + 1;
                     float *here = qkv + i * stride;
                     turn(shape->heads + shape->shared_heads, size, here, angles + r * size, 1);
+                    const float *queries = operand(narrow, 1, out, here, out, thin, 0);
                     for (index_t g = 0; g < shape->shared_heads; g++) {
                         index_t offset = ((r * shape->shared_heads + g) * columns) * size;
                         void *keys = row_of(narrow, caches[layer].keys, offset, 1);
@@ -1008,8 +1056,8 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
                         keep(narrow, size, here + out + g * size, row_of(narrow, keys, lengths[r], size));
                         keep(narrow, size, here + out + (shape->shared_heads + g) * size, row_of(narrow, values, lengths[r], size));
                         for (index_t h = g * group; h < (g + 1) * group; h++)
-                            (narrow ? look_back_narrow : look_back_float)(size, seen, here + h * size, keys, values,
-                                                                          shape->scaling, scores, mixed + i * out + h * size);
+                            (narrow ? look_back_narrow : look_back_float)(size, seen, queries + h * words(narrow, size), keys, values,
+                                                                          row_of(narrow, keys, columns, size), shape->scaling, scores, mixed + i * out + h * size);
                     }
                 }
                 product(rows, words(narrow, out), width, operand(narrow, rows, out, mixed, out, thin, words(narrow, out)),
@@ -1073,7 +1121,8 @@ void tutelage_newest(const Shape *shape, const Cache *cache, index_t columns, co
     const index_t stride = (turned + shape->shared_heads) * size, out = shape->heads * size;
     PARALLEL
     {
-        begin(turned * size + size + round_to(longest + 1, LANES) + LANES, 3);
+        begin(turned * size + out + size + round_to(longest + 1, LANES) + LANES, 4);
+        uint16_t *query = (uint16_t *)take(out);
         float *here = take(turned * size), *found = take(size), *scores = take(longest + 1 + LANES);
         SHARED
         for (index_t r = 0; r < rows; r++) {
@@ -1085,13 +1134,15 @@ void tutelage_newest(const Shape *shape, const Cache *cache, index_t columns, co
                     here[h * size + i] = one * angle[i] - other * angle[i + 1];
                     here[h * size + i + 1] = other * angle[i] + one * angle[i + 1];
                 }
+            narrow_row(out, here, query);
             for (index_t g = 0; g < shape->shared_heads; g++) {
                 index_t offset = ((r * shape->shared_heads + g) * columns) * size;
                 uint16_t *keys = (uint16_t *)cache->keys + offset, *values = (uint16_t *)cache->values + offset;
                 narrow_exactly(size, here + (shape->heads + g) * size, keys + lengths[r] * size);
                 memcpy(values + lengths[r] * size, row + (turned + g) * size, size * sizeof(uint16_t));
                 for (index_t h = g * group; h < (g + 1) * group; h++) {
-                    look_back_narrow(size, lengths[r] + 1, here + h * size, keys, values, shape->scaling, scores, found);
+                    look_back_narrow(size, lengths[r] + 1, query + h * size, keys, values, keys + columns * size, shape->scaling, scores,
+                                     found);
                     narrow_exactly(size, found, mixed + r * out + h * size);
                 }
             }
