@@ -231,7 +231,8 @@ def test_a_step_in_bfloat16_is_as_exact_as_that_of_the_operators(
     rows = [[3 + (7 * row + k) % 80 for k in range(1 + 5 * row)] for row in range(8)]
     monkeypatch.setattr(kernels, "multiplies", lambda dtype: whole)
     mine = Decoding(model, rows, 20)
-    assert type(getattr(mine._rows._next, "_parts", None)) is (type(None) if whole else llama_rows._CompiledParts)  # type: ignore[attr-defined]
+    parts = getattr(mine._rows._next, "_parts", None)  # type: ignore[attr-defined]
+    assert parts is None if whole else type(parts) is llama_rows._CompiledParts
     monkeypatch.setattr(kernels, "multiplies", lambda dtype: False)
     monkeypatch.setattr(llama_rows, "_parts", llama_rows._TorchParts)
     theirs = Decoding(model, rows, 20)

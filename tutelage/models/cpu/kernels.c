@@ -376,8 +376,8 @@ static void narrow_tile(int rows, int vectors, index_t depth, const float *a, in
     any_tile(1, rows, vectors, depth, a, by_row, by_depth, panel, c, stride, columns, add);
 }
 
-/* c [rows, columns] = or += a [rows, depth] b, depth in words, where b may be deeper and wider.  a: see `tile`.  Where the whole of b stays in
-   the cache, every few rows of c are finished before the next ones, so that they are written one after the other. */
+/* c [rows, columns] = or += a [rows, depth] b, depth in words, where b may be deeper and wider.  a: see `tile`.  Where the whole
+   of b stays in the cache, every few rows of c are finished before the next ones, so that they are written one after the other. */
 static void product(index_t rows, index_t depth, index_t columns, const void *a, index_t by_row, index_t by_depth,
                     Packed b, float *c, index_t stride, int add)
 {
@@ -882,7 +882,8 @@ void tutelage_layer_backward(const Shape *shape, const Row *row, const Weights *
             for (index_t i = 0; i < m; i++)
                 for (index_t k = 0; k < width; k++) d->x[read[i] * width + k] += work->d_x2[i * width + k];
         }
-        index_t most = width > inner ? (width > out ? width : out) : (inner > out ? inner : out), left = stride > 2 * inner ? stride : 2 * inner;
+        const index_t most = width > inner ? (width > out ? width : out) : (inner > out ? inner : out);
+        const index_t left = stride > 2 * inner ? stride : 2 * inner;
         begin(packed_size(DEPTH, most) + (narrow ? DEPTH * (round_to(left, LANES) + LANES) : 0), 2);
         SHARED
         for (index_t t = 0; t < shape->threads; t++) {
@@ -890,7 +891,8 @@ void tutelage_layer_backward(const Shape *shape, const Row *row, const Weights *
             scratch.used = 0, outer(narrow, m, 0, dy, width, PART(width), work->inner, inner, NULL, d->down);
             scratch.used = 0, outer(narrow, m, narrow, work->d_both, 2 * inner, PART(2 * inner), work->n2, width, NULL, d->up);
             scratch.used = 0, outer(narrow, m, 0, work->d_x2, width, PART(width), kept->mixed, out, read, d->out);
-            scratch.used = 0, outer(narrow, n, narrow, work->d_qkv, narrow ? 2 * stride : stride, PART(stride), work->n1, width, NULL, d->into);
+            scratch.used = 0, outer(narrow, n, narrow, work->d_qkv, narrow ? 2 * stride : stride, PART(stride), work->n1, width,
+                                    NULL, d->into);
         }
         SHARED
         for (index_t k = 0; k < width; k++) {
@@ -999,14 +1001,14 @@ INLINE void look_back(int narrow, index_t size, index_t seen, const float *query
     mix(narrow, size, seen, scores, values, next, out);
 }
 
-static void look_back_float(index_t size, index_t seen, const void *query, const void *keys, const void *values, const void *next, float scaling,
-                            float *scores, float *out)
+static void look_back_float(index_t size, index_t seen, const void *query, const void *keys, const void *values,
+                            const void *next, float scaling, float *scores, float *out)
 {
     look_back(0, size, seen, query, keys, values, next, scaling, scores, out);
 }
 
-static void look_back_narrow(index_t size, index_t seen, const void *query, const void *keys, const void *values, const void *next, float scaling,
-                             float *scores, float *out)
+static void look_back_narrow(index_t size, index_t seen, const void *query, const void *keys, const void *values,
+                             const void *next, float scaling, float *scores, float *out)
 {
     look_back(1, size, seen, query, keys, values, next, scaling, scores, out);
 }
@@ -1056,8 +1058,9 @@ void tutelage_step(const Shape *shape, index_t layers, const Weights *w, const C
                         keep(narrow, size, here + out + g * size, row_of(narrow, keys, lengths[r], size));
                         keep(narrow, size, here + out + (shape->shared_heads + g) * size, row_of(narrow, values, lengths[r], size));
                         for (index_t h = g * group; h < (g + 1) * group; h++)
-                            (narrow ? look_back_narrow : look_back_float)(size, seen, queries + h * words(narrow, size), keys, values,
-                                                                          row_of(narrow, keys, columns, size), shape->scaling, scores, mixed + i * out + h * size);
+                            (narrow ? look_back_narrow : look_back_float)(
+                                size, seen, queries + h * words(narrow, size), keys, values, row_of(narrow, keys, columns, size),
+                                shape->scaling, scores, mixed + i * out + h * size);
                     }
                 }
                 product(rows, words(narrow, out), width, operand(narrow, rows, out, mixed, out, thin, words(narrow, out)),

@@ -194,7 +194,8 @@ class Rows:
             self._weights[number] = _filled(_Weights, *tensors)
         self._norm, self._head, self._words = norm.float(), None, len(norm)
         if head is not None:
-            self._head, self._words = packed(head.to(call.dtype).contiguous(), self._shape, transposed=True), len(head)
+            head = head.to(call.dtype).contiguous()
+            self._head, self._words = packed(head, self._shape, transposed=True), len(head)
 
     def step(self, x: Tensor, turn: Tensor, cache: StaticKV) -> Tensor:
         """x [R, D], turn complex [R, d / 2] -> logits [R, V], without a head states [R, D]; writes to the cache's next column."""
