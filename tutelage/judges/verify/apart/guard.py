@@ -77,7 +77,7 @@ def limit(seconds: float, memory_mib: int) -> None:
 
 
 def prepare() -> list[int]:
-    """What `confine` needs and can be made once, before processes are forked; descriptors that must stay open until it is called."""
+    """What `confine` needs and can be made once, before processes are forked; descriptors to stay open for it."""
     if sys.platform == "linux":
         _libc()
         _filter()

@@ -55,7 +55,7 @@ def start(job: dict[str, Any], results: int) -> list[int]:
 @lru_cache(1)
 def _nothing() -> TextIO:
     """An open file with nothing in it, for whoever reads or prints."""
-    return open(os.devnull, "r+")  # noqa: SIM115
+    return open(os.devnull, "r+")
 
 
 def _confine(job: dict[str, Any]) -> None:
