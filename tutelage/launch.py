@@ -99,7 +99,7 @@ def _world(settings: RunSettings, console: Console, rank: int, size: int) -> Wor
     choice = choose(settings.precision, device)
     console.print(choice.said, style="dim")
     use(settings.kernels)
-    if device == "cpu" and choice.dtype == torch.float32:
+    if device == "cpu":
         console.print(kernels_here().said, style="dim")
     keep_freed_memory()
     world = World(torch.device(device), choice.dtype, rank, size)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from tests.models.zoo import CONFIGS, batch_of, build, sequences
+from tutelage.models.cpu import kernels, llama
 from tutelage.models.cpu import layer as layer_module
-from tutelage.models.cpu import llama
+from tutelage.models.cpu.compiler import kernels_here
 from tutelage.models.decode import Decoding
 from tutelage.models.layout import Layout
 from tutelage.models.loading import policy_module, scalar_module
@@ -62,8 +63,13 @@ def test_gradient_against_finite_differences() -> None:
         )
 
 
-def test_bfloat16_is_as_near_to_the_truth_as_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under autocast, and with weights in bfloat16 (a frozen reference)."""
+@pytest.mark.parametrize("compiled", [True, False])
+def test_bfloat16_is_as_near_to_the_truth_as_the_modules(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under autocast, and with weights in bfloat16 (a frozen reference); in compiled kernels and on torch's operators."""
+    if compiled and not kernels_here().library:
+        pytest.skip(kernels_here().said)
     exact, parts = policy_module(build("llama"), "llama"), sequences()
     batch = batch_of(parts)
     truth = exact(batch).logprobs
@@ -75,6 +81,7 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_modules(monkeypatch: pytest.Mon
                 cast = exact(batch).logprobs
             return [float((found - truth).abs().mean()) for found in (cast, half(batch).logprobs)]
 
+    monkeypatch.setattr(kernels, "multiplies", lambda dtype: compiled)
     ours = errors()
     by_modules(monkeypatch)
     for mine, theirs in zip(ours, errors(), strict=True):

@@ -124,7 +124,7 @@ def measure(
 def _way(backbone: Any, arithmetic: torch.dtype) -> Way:
     if not plain_llama(backbone):
         return "modules"
-    return "kernels" if arithmetic == torch.float32 and compiled(backbone) else "operators"
+    return "kernels" if compiled(backbone, arithmetic) else "operators"
 
 
 def _deepened(at: Callable[[int | None], tuple[Pass, int, int]], layers: int) -> tuple[Pass, int, int]:

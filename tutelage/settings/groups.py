@@ -43,7 +43,7 @@ class DeviceSettings(Settings):
     )
     kernels: Literal["auto", "off"] = setting(
         "auto",
-        "Fast fp32 on a CPU, compiled for it once; auto needs a C compiler and does without where there is none.",
+        "Fast arithmetic on a CPU, compiled for it once; auto needs a C compiler and does without where there is none.",
         everyday=False,
         changes_result=False,
     )

@@ -1,5 +1,5 @@
-"""The calls of `kernels.c` on tensors: a decoder layer with its gradient, and a step of cached decoding, in float32; and
-the attention of such a step in bfloat16.
+"""The calls of `kernels.c` on tensors: a decoder layer with its gradient, and a step of cached decoding, with products of
+float32 or of bfloat16; and of such a step in bfloat16 what is no product.
 
 The structures here are those of the C file, field by field; every tensor is contiguous.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from tutelage.models.cache import StaticKV
 from tutelage.models.cpu.compiler import kernels_here
@@ -31,7 +32,7 @@ class _Shape(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("width", "heads", "shared_heads", "size", "inner")),
         *((name, ctypes.c_float) for name in ("eps", "scaling")),
-        ("threads", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("threads", "narrow")),
     ]
 
 
@@ -71,19 +72,26 @@ def usable(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     return all(t.dtype == dtype for t in tensors) and kernels_here().library is not None
 
 
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether the kernels are there and their products of this dtype as fast as any: of bfloat16 where the processor adds
+    products of pairs, but has no matrix units, which they leave to torch."""
+    library = kernels_here().library
+    if library is None or dtype == torch.bfloat16:
+        return library is not None and bool(library.tutelage_pairs())
+    return dtype == torch.float32
+
+
 class Layer(torch.autograd.Function):
-    """`layer.Layer` in float32: [N, D] -> [N, D], or [M, D] at `call.read`."""
+    """`layer.Layer` with products of float32 or bfloat16 (`call.dtype`): float32 [N, D] -> [N, D], or [M, D] at `call.read`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, *weights: Tensor) -> Tensor:
-        norm1, norm2, q, k, v, o, gate, up, down = (w.contiguous() for w in weights)
-        matrices = torch.cat([q, k, v]), o, torch.cat([gate, up]), down
-        shape, n, m = _shape(call, down), len(x), len(x) if call.read is None else len(call.read)
+        norm1, norm2 = (w.float().contiguous() for w in weights[:2])
+        matrices = _matrices(weights, call.dtype)
+        shape, n, m = _shape(call, matrices[3]), len(x), len(x) if call.read is None else len(call.read)
         into, out, both, _ = (len(matrix) for matrix in matrices)
-        kept = [
-            x.new_empty(size)
-            for size in ((n, into), (n, o.shape[1]), (call.heads, n), (m, both), (m, out), (n + m,))
-        ]
+        passed = [x.new_empty(s, dtype=call.dtype) for s in ((n, into), (n, matrices[1].shape[1]), (m, both))]
+        kept = [*passed[:2], x.new_empty(call.heads, n), passed[2], x.new_empty(m, out), x.new_empty(n + m)]
         y = torch.empty_like(kept[4])
         ready = [packed(matrix, shape, transposed=True) for matrix in matrices]
         _run(
@@ -112,15 +120,15 @@ class Layer(torch.autograd.Function):
         matrices, kept = rest[:4], rest[4:]
         shape, n, m = _shape(call, matrices[3]), len(x), len(grad)
         qkv, mixed, _, both, x2, _ = kept
-        gradients = [torch.empty_like(t) for t in (x, norm1, norm2, *matrices)]
+        gradients = [torch.empty_like(t, dtype=x.dtype) for t in (x, norm1, norm2, *matrices)]
         work = (
-            x.new_empty(m, shape.inner),
+            both.new_empty(m, shape.inner),
             torch.empty_like(both),
-            torch.empty_like(x),
-            torch.empty_like(x2),
+            torch.empty_like(x, dtype=call.dtype),
+            torch.empty_like(x2, dtype=call.dtype),
             torch.empty_like(x2),
             torch.empty_like(mixed) if call.read is None else torch.zeros_like(mixed),
-            torch.empty_like(qkv),
+            torch.empty_like(qkv, dtype=x.dtype),
             x.new_zeros(-(-n // BLOCK) - (-m // BLOCK), shape.width),
         )
         back = [packed(matrix, shape, transposed=False) for matrix in matrices]
@@ -142,12 +150,27 @@ class Layer(torch.autograd.Function):
         return dx, None, d_norm1, d_norm2, *d_into.split(sizes), d_out, *d_up.chunk(2), d_down
 
 
+def _matrices(weights: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Into attention and out, up to the wide part and down, from `layer.weights_of`."""
+    q, k, v, o, gate, up, down = (w.to(dtype).contiguous() for w in weights[2:])
+    return torch.cat([q, k, v]), o, torch.cat([gate, up]), down
+
+
 def packed(matrix: Tensor, shape: ctypes.Structure, transposed: bool) -> Tensor:
-    """The numbers of a matrix [out, in] in the order in which x matrix (transposed: x matrix^T) reads them."""
+    """The numbers of a matrix [out, in] in the order in which x matrix (transposed: x matrix^T) reads them: float32, or words
+    of two bfloat16, one above the other there."""
+    narrow = matrix.dtype == torch.bfloat16
+    if narrow and transposed:  # what is above each other there stands side by side here
+        odd = matrix.shape[1] % 2
+        matrix = (F.pad(matrix, (0, 1)) if odd else matrix).view(torch.float32)
     columns, depth = matrix.shape if transposed else matrix.shape[::-1]
-    steps = matrix.stride()[::-1] if transposed else matrix.stride()
-    found = matrix.new_empty(depth * (-(-columns // LANES) * LANES))
-    _run("tutelage_pack", shape, matrix, *steps, depth, columns, found)
+    words = -(-depth // 2) if narrow and not transposed else depth
+    found = matrix.new_empty(words * (-(-columns // LANES) * LANES), dtype=torch.float32)
+    if narrow and not transposed:
+        _run("tutelage_pack_down", shape, matrix, columns, depth, columns, found)
+    else:
+        steps = matrix.stride()[::-1] if transposed else matrix.stride()
+        _run("tutelage_pack", shape, matrix, *steps, depth, columns, found)
     return found
 
 
@@ -163,14 +186,16 @@ class Rows:
         self._shape = _shape(call, weights[0][-1])
         self._kept: list[Tensor] = []
         self._weights = (_Weights * len(weights))()
-        for number, (norm1, norm2, q, k, v, o, gate, up, down) in enumerate(weights):
-            matrices = torch.cat([q, k, v]), o.contiguous(), torch.cat([gate, up]), down.contiguous()
-            tensors = [norm1, norm2, *(packed(matrix, self._shape, transposed=True) for matrix in matrices)]
+        for number, layer in enumerate(weights):
+            matrices = _matrices(layer, call.dtype)
+            tensors = [w.float() for w in layer[:2]]
+            tensors += [packed(matrix, self._shape, transposed=True) for matrix in matrices]
             self._kept += tensors
             self._weights[number] = _filled(_Weights, *tensors)
-        self._norm, self._head, self._words = norm, None, len(norm)
+        self._norm, self._head, self._words = norm.float(), None, len(norm)
         if head is not None:
-            self._head, self._words = packed(head.contiguous(), self._shape, transposed=True), len(head)
+            head = head.to(call.dtype).contiguous()
+            self._head, self._words = packed(head, self._shape, transposed=True), len(head)
 
     def step(self, x: Tensor, turn: Tensor, cache: StaticKV) -> Tensor:
         """x [R, D], turn complex [R, d / 2] -> logits [R, V], without a head states [R, D]; writes to the cache's next column."""
@@ -240,9 +265,8 @@ def _shape(call: Call, down: Tensor) -> ctypes.Structure:
     width, inner = down.shape
     size = call.turn.shape[-1] * 2
     scaling = call.scores.scaling
-    return _Shape(
-        width, call.heads, call.shared_heads, size, inner, call.eps, scaling, torch.get_num_threads()
-    )
+    threads, narrow = torch.get_num_threads(), call.dtype == torch.bfloat16
+    return _Shape(width, call.heads, call.shared_heads, size, inner, call.eps, scaling, threads, narrow)
 
 
 def _read(call: Call) -> Tensor | None:

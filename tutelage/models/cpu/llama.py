@@ -1,6 +1,6 @@
 """Llama's decoder on a CPU: which models it is for, and the way through its layers.
 
-A layer runs in kernels compiled for the processor where they are there (`kernels`, float32), on torch's operators
+A layer runs in kernels compiled for the processor where they are there (`kernels`), on torch's operators
 otherwise (`layer`).  Weights stay where transformers keeps them; what comes out agrees with its modules to rounding
 (tests/models/test_llama.py).
 """
@@ -106,12 +106,17 @@ class ByHand:
         return states(backbone, ids, layout, few)[place]
 
 
-def compiled(backbone: Any) -> bool:
-    """Whether the layers run in compiled kernels: in float32, where these are there."""
-    narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.float32
-    return not narrow and kernels.usable(
-        backbone.norm.weight, *(w for e in backbone.layers for w in weights_of(e))
-    )
+def arithmetic_of(backbone: Any) -> torch.dtype:
+    """What products are computed in: autocast's dtype, or that of the weights."""
+    dtype: torch.dtype = backbone.embed_tokens.weight.dtype
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else dtype
+
+
+def compiled(backbone: Any, arithmetic: torch.dtype | None = None) -> bool:
+    """Whether the layers run in compiled kernels, where these are there and multiply in this arithmetic (None: that of now)."""
+    dtype = arithmetic or arithmetic_of(backbone)
+    weights = [backbone.norm.weight, *(w for layer in backbone.layers for w in weights_of(layer))]
+    return all(w.dtype in (dtype, torch.float32) for w in weights) and kernels.multiplies(dtype)
 
 
 def states(
@@ -124,7 +129,7 @@ def states(
     """
     table = backbone.embed_tokens.weight
     wide = torch.promote_types(table.dtype, torch.float32)
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else table.dtype
+    dtype = arithmetic_of(backbone)
     run: Callable[..., Tensor] = (kernels.Layer if compiled(backbone) else Layer).apply
     if backbone.gradient_checkpointing and torch.is_grad_enabled():
         run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)

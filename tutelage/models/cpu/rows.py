@@ -64,11 +64,12 @@ def _compiled(model: Any) -> _Step | None:
     layers, norm, head = model.model.layers, model.model.norm.weight, model.get_output_embeddings()
     weights = [weights_of(layer) for layer in layers]
     turn = torch.empty(0, layers[0].self_attn.head_dim // 2)
-    call = call_of(layers[0], Layout([1]), turn, torch.float32, None)
-    if type(head) is nn.Linear and head.bias is None and llama.unhooked(head) and kernels.usable(head.weight):
+    call = call_of(layers[0], Layout([1]), turn, llama.arithmetic_of(model.model), None)
+    alike = type(head) is nn.Linear and head.bias is None and head.weight.dtype == norm.dtype
+    if alike and llama.unhooked(head):
         return kernels.Rows(call, weights, norm, head.weight).step
     states = kernels.Rows(call, weights, norm, None).step
-    return lambda x, by, cache: head(states(x, by, cache))
+    return lambda x, by, cache: head(states(x, by, cache).to(norm.dtype))
 
 
 class _Operators:

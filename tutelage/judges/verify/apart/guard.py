@@ -17,6 +17,7 @@ import resource
 import struct
 import sys
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 FILES = 64  # open at a time
@@ -75,6 +76,15 @@ def limit(seconds: float, memory_mib: int) -> None:
             resource.setrlimit(getattr(resource, name), (most, most))
 
 
+def prepare() -> list[int]:
+    """What `confine` needs and can be made once, before processes are forked; descriptors to stay open for it."""
+    if sys.platform == "linux":
+        _libc()
+        _filter()
+    rules = _file_rules()
+    return [] if rules is None else [rules]
+
+
 def confine() -> str:
     """Let this process compute and read, and nothing else, from now on; "kernel" or "python", by who sees to it."""
     _shut_out_files()
@@ -87,48 +97,67 @@ def confine() -> str:
 def hide() -> None:
     """Keep other processes of this user from reading this one's memory (Linux)."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+        _libc().prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
-def _shut_out_files() -> bool:
-    """Let this process read Python's own files, and no others, nor another process's memory; whether the kernel can (Landlock,
-    Linux 5.13)."""
+@lru_cache(1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@lru_cache(1)
+def _file_rules() -> int | None:
+    """A descriptor of the rules that let a process read Python's own files, and no others, nor another process's memory
+    (Landlock, Linux 5.13); None where there is none."""
     if sys.platform != "linux":
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    create, add, restrict, no_new_privileges = 444, 445, 446, 38
-    rules = libc.syscall(create, ctypes.byref(ctypes.c_uint64(EVERY_ACCESS)), ctypes.c_size_t(8), 0)
+        return None
+    create, add = 444, 445
+    rules: int = _libc().syscall(create, ctypes.byref(ctypes.c_uint64(EVERY_ACCESS)), ctypes.c_size_t(8), 0)
     if rules < 0:
-        return False
+        return None
     for place in {*sys.path, *READABLE}:
         with suppress(OSError):
             opened = os.open(place, os.O_PATH)
             access = READ if os.path.isdir(place) else READ & ~LIST
             rule = struct.pack("=Qi", access, opened)
-            libc.syscall(add, rules, 1, rule, 0)
+            _libc().syscall(add, rules, 1, rule, 0)
             os.close(opened)
-    libc.prctl(no_new_privileges, 1, 0, 0, 0)
-    shut = libc.syscall(restrict, rules, 0) == 0
+    return rules
+
+
+def _shut_out_files() -> bool:
+    """Put this process under the rules for files; whether the kernel can."""
+    rules = _file_rules()
+    if rules is None:
+        return False
+    restrict, no_new_privileges = 446, 38
+    _libc().prctl(no_new_privileges, 1, 0, 0, 0)
+    shut = _libc().syscall(restrict, rules, 0) == 0
     os.close(rules)
     return bool(shut)
 
 
 def _filter_calls() -> bool:
-    column, number = MACHINES.get(platform.machine(), (-1, 0))
+    column, _ = MACHINES.get(platform.machine(), (-1, 0))
     if sys.platform != "linux" or column < 0:
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
     # Root gives up what only root may, such as reading another process's memory.
-    libc.syscall(CAPSET[column], (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
-    program = _program(column, number)
-    code = ctypes.create_string_buffer(program, len(program))
-
-    class Filter(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
-
-    made = Filter(len(program) // 8, ctypes.addressof(code))
+    _libc().syscall(CAPSET[column], (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
     no_new_privileges, seccomp = 38, 22
-    return libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0 and libc.prctl(seccomp, 2, ctypes.byref(made)) == 0
+    allowed = _libc().prctl(no_new_privileges, 1, 0, 0, 0) == 0
+    return allowed and _libc().prctl(seccomp, 2, ctypes.byref(_filter())) == 0
+
+
+class _Filter(ctypes.Structure):
+    """A filter of system calls as the kernel takes it: how many steps, and where they are."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
+
+
+@lru_cache(1)
+def _filter() -> _Filter:
+    program = _program(*MACHINES.get(platform.machine(), (0, 0)))
+    return _Filter(len(program) // 8, program)
 
 
 def _program(column: int, machine: int) -> bytes:

@@ -11,8 +11,9 @@ import os
 import random
 import socket
 import sys
+from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 from tutelage.judges.verify.apart import guard
 from tutelage.judges.verify.apart.frames import read_frame
@@ -30,13 +31,14 @@ DEEP = 10_000  # calls of functions within functions that code may make
 def start(job: dict[str, Any], results: int) -> list[int]:
     """One process for the code, then one for the tests, which alone reads them: they are no part of the memory of the first."""
     ours, theirs = socket.socketpair()
+    needed = [_nothing().fileno(), *guard.prepare()]
 
     def run_answer() -> None:
-        only(ours.fileno())
+        only(ours.fileno(), *needed)
         _answer(job["code"], Link(ours.fileno(), asks=False), job)
 
     def run_tests() -> None:
-        only(0, theirs.fileno(), results)
+        only(0, theirs.fileno(), results, *needed)
         tests = json.loads(read_frame(0) or b"null")
         os.close(0)
         os.write(results, b"r")
@@ -50,9 +52,15 @@ def start(job: dict[str, Any], results: int) -> list[int]:
     return children
 
 
+@lru_cache(1)
+def _nothing() -> TextIO:
+    """An open file with nothing in it, for whoever reads or prints."""
+    return open(os.devnull, "r+")
+
+
 def _confine(job: dict[str, Any]) -> None:
     os.setsid()
-    sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "r+")  # noqa: SIM115
+    sys.stdin = sys.stdout = sys.stderr = _nothing()
     sys.setrecursionlimit(DEEP)
     random.seed(0)
     guard.limit(job["seconds"], job["memory_mib"])
