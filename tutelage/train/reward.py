@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
+from tutelage.evals.card import card, page
 from tutelage.evals.rows import Row, to_json
 from tutelage.feedback.training.source import is_store_source
-from tutelage.files import write_jsonl_atomic
+from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.models.loading import load_tokenizer, set_score_normalisation
 from tutelage.models.passes import forward_pass
@@ -34,9 +36,19 @@ from tutelage.records import Comparison, place_json
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
+from tutelage.train import reward_card
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
-from tutelage.train.stage import Pairs, agreement, collate_pairs, export, prepare_pairs, setup_for, steps_for
+from tutelage.train.stage import (
+    Pairs,
+    agreement,
+    collate_pairs,
+    context_limit,
+    export,
+    prepare_pairs,
+    setup_for,
+    steps_for,
+)
 
 NORMALISATION_PAIRS = 512
 """So many pairs, drawn by seed, tell the scores' mean to a thirtieth of their standard deviation."""
@@ -145,23 +157,34 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     normalise(model, pairs.train, settings, world, run)
     if pairs.held_out:
-        report_held_out(pairs, score_held_out(model, pairs.held_out, settings, world), run, settings, world)
+        report_held_out(model, tokenizer, pairs, run, settings, world)
     elif settings.previous:
         run.console.print("No pairs are held out, so that there is nothing to compare `previous` on.")
     return export(run, model, tokenizer, settings)
 
 
-def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run, settings: Settings, world: World) -> None:
-    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  scores: [P, 2]."""
-    table = pairs.held_out.table
-    figures = reward_model_figures.evaluate(
+def report_held_out(
+    model: ScalarModule,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Pairs,
+    run: Run,
+    settings: Settings,
+    world: World,
+) -> None:
+    """Write the card (results.json and card.md) and heldout_pairs.jsonl."""
+    scores = score_held_out(model, pairs.held_out, settings, world)
+    sample = reward_card.sample_of(pairs, settings)
+    again = score_pairs(model, sample[:NORMALISATION_PAIRS], settings, world)
+    limit = context_limit(settings.max_length, model)
+    figures = card.evaluate(
         "reward",
-        scores[:, 0],
-        scores[:, 1],
-        table.numbers("p_chosen"),
-        table.lengths[::2],
-        table.lengths[1::2],
-        clusters=[comparison.prompt.id for comparison in pairs.comparisons],
+        pairs.comparisons,
+        scores,
+        pairs.held_out.table.lengths.reshape(-1, 2),
+        judge=reward_card.InTraining(model, tokenizer, limit, settings.micro_batch_tokens, world),
+        training=reward_card.training_of(sample, again, pairs, tokenizer),
+        votes=reward_card.votes_on(pairs.comparisons, settings),
+        seed=settings.seed,
     )
     figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
     figures += reward_model_figures.by_project("reward", pairs.comparisons, scores)
@@ -176,10 +199,9 @@ def report_held_out(pairs: Pairs, scores: np.ndarray, run: Run, settings: Settin
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
         )
         write_jsonl_atomic(run.folder / "heldout_pairs.jsonl", lines)
-    accuracy = figures[0]
-    run.console.print(
-        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."
-    )
+        write_text_atomic(run.folder / "card.md", page.markdown(figures, "reward", settings.data))
+    for line in page.summary(figures, "reward"):
+        run.console.print(line, markup=False)
 
 
 def _previous(comparisons: Sequence[Comparison], settings: Settings, world: World) -> list[Row]:

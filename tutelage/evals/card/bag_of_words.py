@@ -97,7 +97,7 @@ def _newton_step(rows: Differences, curvature: Floats, penalty: float, gradient:
     """The Hessian's inverse times the gradient, by conjugate gradients."""
     solution, rest = np.zeros_like(gradient), gradient.copy()
     direction, square = rest.copy(), float(gradient @ gradient)
-    enough = 1e-12 * square
+    enough = 1e-6 * square  # a rough step is enough: Newton's method corrects it
     for _ in range(200):
         if square <= enough:
             break
@@ -141,7 +141,9 @@ def train(
     for k in range(FOLDS):
         here = fold == k
         inside, outside, weights = rows.only(~here), rows.only(here), None
-        for i, penalty in reversed(list(enumerate(PENALTIES))):  # from the stiffest, each the start of the next
+        for i, penalty in reversed(
+            list(enumerate(PENALTIES))
+        ):  # from the stiffest, each the start of the next
             weights = fit(inside, p[~here], penalty, weights)
             z = outside.times(weights)
             losses[i] += float(np.logaddexp(0, z).sum() - p[here] @ z)

@@ -33,7 +33,9 @@ def by_people(
         for name, above, upto in bounds:
             here = (of > above + 1e-9) & (of <= upto + 1e-9)
             if here.any():
-                rows.append(_accuracy(model, f"accuracy_by_{metric}/{name}", margins, p, clusters, here, seed))
+                rows.append(
+                    _accuracy(model, f"accuracy_by_{metric}/{name}", margins, p, clusters, here, seed)
+                )
     return rows
 
 
@@ -180,5 +182,7 @@ def length_correlation(
         found = statistics.bootstrap_sums(
             correlation, moments(a, b), clusters, seed=seed, resamples=RESAMPLES
         )
-        rows.append(row(model, metric, OVERALL, Interval(found.value, found.low, found.high, a.size), "correlation"))
+        rows.append(
+            row(model, metric, OVERALL, Interval(found.value, found.low, found.high, a.size), "correlation")
+        )
     return rows
