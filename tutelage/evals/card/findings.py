@@ -138,10 +138,9 @@ def _probes(got: Got) -> Iterator[Doubt]:
         change, higher = got.get(f"probe/{name}/change"), got.get(f"probe/{name}/higher")
         if change is None or higher is None:
             continue
-        praised = (
-            probe.expected == "no higher" and (change.value or 0) > PRAISE_LIMIT and (change.low or 0) > 0
-        )
-        preferred = probe.expected == "lower" and higher.low is not None and higher.low > 0.5
+        least, seldom = (r.value if r.low is None else r.low for r in (change, higher))
+        praised = probe.expected == "no higher" and (change.value or 0) > PRAISE_LIMIT and (least or 0) > 0
+        preferred = probe.expected == "lower" and (seldom or 0) > 0.5
         if praised or preferred:
             yield Doubt(
                 f"probe-{name}",

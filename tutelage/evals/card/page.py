@@ -31,6 +31,14 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
     main: list[Line] = []
     for metric, (name, what) in REWARD_METRICS.items():
         add(main, metric, name, what)
+    for r in rows:
+        metric, at, project = r.metric.partition("@")
+        if r.model == model and at and metric in ("accuracy", "accuracy_previous"):
+            add(
+                where,
+                r.metric,
+                f"{'The previous model on' if metric == 'accuracy_previous' else 'On'} {project}",
+            )
     for metric, bounds in (("agreement", AGREEMENT), ("strength", STRENGTH)):
         for name, _, _ in bounds:
             add(where, f"accuracy_by_{metric}/{name}", NAMES[name].capitalize())

@@ -42,20 +42,23 @@ def by_people(
 def by_length(
     model: str, margins: Floats, p: Floats, lengths: Floats, clusters: Sequence[str], *, seed: int = 0
 ) -> list[Row]:
-    """accuracy_by_length/N/accuracy and /difference, in quarters of the signed difference chosen - rejected; lengths: [n, 2].
+    """accuracy_by_length/N/accuracy and /difference, in quarters (equal ones together) by the signed difference chosen -
+    rejected; lengths: [n, 2].
 
     A model that goes by length is right where the chosen response is longer and wrong where it is shorter.
     """
     difference = lengths[:, 0] - lengths[:, 1]
+    if not difference.size:
+        return []
     rows = []
-    for number, part in enumerate(np.array_split(np.argsort(difference, kind="stable"), QUARTERS), 1):
-        if part.size:
-            here = np.zeros(margins.size, bool)
-            here[part] = True
-            name = f"accuracy_by_length/{number}"
-            rows.append(_accuracy(model, f"{name}/accuracy", margins, p, clusters, here, seed))
-            mean = Interval(float(difference[part].mean()), np.nan, np.nan, part.size)
-            rows.append(row(model, f"{name}/difference", OVERALL, mean, "tokens"))
+    quarter = np.searchsorted(np.quantile(difference, np.arange(1, QUARTERS) / QUARTERS), difference)
+    for number in range(QUARTERS):
+        here = quarter == number
+        if here.any():
+            name = f"accuracy_by_length/{number + 1}/accuracy"
+            rows.append(_accuracy(model, name, margins, p, clusters, here, seed))
+            mean = Interval(float(difference[here].mean()), np.nan, np.nan, int(here.sum()))
+            rows.append(row(model, f"accuracy_by_length/{number + 1}/difference", OVERALL, mean, "tokens"))
     return rows
 
 
@@ -136,16 +139,16 @@ def histograms(model: str, scores: Floats) -> list[Row]:
     def add(name: str, edges: Floats, values: Mapping[str, Floats]) -> None:
         counts = {key: np.histogram(found, edges)[0] for key, found in values.items()}
         for number, middle in enumerate((edges[1:] + edges[:-1]) / 2):
-            place = f"{name}/{number + 1:02}"
+            place = f"{number + 1:02}"
             plain = Interval(float(middle), np.nan, np.nan, n)
-            rows.append(row(model, f"{place}/middle", OVERALL, plain, "score"))
+            rows.append(row(model, f"{name}_histogram/{place}/middle", OVERALL, plain, "score"))
             for key, count in counts.items():
                 share = Interval(float(count[number] / n), np.nan, np.nan, n)
-                rows.append(row(model, f"{place}/{key}", OVERALL, share, "share"))
+                rows.append(row(model, f"{name}_histogram/{place}/{key}", OVERALL, share, "share"))
 
     both = {"chosen": scores[:, 0], "rejected": scores[:, 1]}
-    add("score_histogram", np.histogram_bin_edges(scores, BINS), both)
-    add("margin_histogram", np.histogram_bin_edges(margins, BINS), {"share": margins})
+    add("score", np.histogram_bin_edges(scores, BINS), both)
+    add("margin", np.histogram_bin_edges(margins, BINS), {"share": margins})
     return rows
 
 
