@@ -110,12 +110,8 @@ def test_a_judge_of_length_is_seen_through() -> None:
     assert {"surface", "length"} <= set(names(rows))
     assert value(rows, "over_longer_wins") == 0
     assert value(rows, "score_length_correlation_within") == pytest.approx(1)
-    assert (
-        value(rows, "accuracy_by_length/4/accuracy")
-        > 0.6
-        > 0.4
-        > value(rows, "accuracy_by_length/1/accuracy")
-    )
+    quarters = [value(rows, f"accuracy_by_length/{number}/accuracy") for number in (1, 4)]
+    assert quarters[1] > quarters[0] + 0.3
     assert len(page.summary(rows, "r")) <= 10
 
 

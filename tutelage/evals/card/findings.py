@@ -189,10 +189,12 @@ def _calibration(got: Got) -> Iterator[Doubt]:
     t = (fitted.value or 1) if fitted else 1.0
     far = (t > TEMPERATURE_LIMIT or t < 1 / TEMPERATURE_LIMIT) and (error.low or 0) > chance
     if off or far:
+        seen: Sentence = ["Its confidence is off by ", number(error), " on average."]
+        if fitted:
+            seen += [" Scores divided by ", number(fitted), " would fit best."]
         yield Doubt(
             "calibration",
-            ["Its confidence is off by ", number(error), " on average."]
-            + ([" Scores divided by ", number(fitted), " would fit best."] if fitted else []),
+            seen,
             "Over-confident (fitted temperature above 1) after too many epochs; under-confident after too few.",
             "Divide the scores by the fitted temperature where probabilities matter; label_smoothing, fewer epochs.",
             "`calibration_error` near its floor, `temperature_fitted` from 0.5 to 2",
@@ -201,13 +203,7 @@ def _calibration(got: Got) -> Iterator[Doubt]:
 
 def warning(doubt: Doubt, called: str) -> Sentence:
     """A doubt as a report's warning."""
-    first, *rest = doubt.seen
-    return [
-        f"{called}: {first}" if isinstance(first, str) else f"{called}: ",
-        *([] if isinstance(first, str) else [first]),
-        *rest,
-        f" {doubt.cause} {doubt.change} Healthy: {doubt.healthy}.",
-    ]
+    return [f"{called}: ", *doubt.seen, f" {doubt.cause} {doubt.change} Healthy: {doubt.healthy}."]
 
 
 def plain(sentence: Sentence) -> str:

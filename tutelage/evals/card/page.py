@@ -62,7 +62,7 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
 
 def probed(rows: Sequence[Row], model: str) -> list[tuple[str, str, Number, Number]]:
     """(what was done, what its score should do, change in standard deviations, share that scores higher) of each probe."""
-    found = []
+    found: list[tuple[str, str, Number, Number]] = []
     for name, probe in PROBES.items():
         change, higher = one(rows, model, f"probe/{name}/change"), one(rows, model, f"probe/{name}/higher")
         if change is not None and higher is not None:
@@ -77,6 +77,10 @@ def draw(rows: Sequence[Row], model: str) -> list[tuple[str, str]]:
         for part in (_calibration, _histogram, _margins, _coverage, _probes)
         if (drawn := part(rows, model))[0]
     ]
+
+
+def _values(rows: Sequence[Row], model: str, start: str, key: str) -> list[float]:
+    return [r.value or 0.0 for r in _series(rows, model, start, key)]
 
 
 def _series(rows: Sequence[Row], model: str, start: str, key: str) -> list[Row]:
@@ -100,9 +104,9 @@ def _calibration(rows: Sequence[Row], model: str) -> tuple[str, str]:
 
 
 def _histogram(rows: Sequence[Row], model: str) -> tuple[str, str]:
-    x = [r.value for r in _series(rows, model, "score_histogram/", "/middle")]
+    x = _values(rows, model, "score_histogram/", "/middle")
     sides = [
-        (name, [r.value for r in _series(rows, model, "score_histogram/", f"/{name}")], slot)
+        (name, _values(rows, model, "score_histogram/", f"/{name}"), slot)
         for name, slot in (("rejected", 2), ("chosen", SLOT))
     ]
     if not x:
@@ -114,14 +118,10 @@ def _histogram(rows: Sequence[Row], model: str) -> tuple[str, str]:
 
 
 def _margins(rows: Sequence[Row], model: str) -> tuple[str, str]:
-    x = [r.value for r in _series(rows, model, "margin_histogram/", "/middle")]
+    x = _values(rows, model, "margin_histogram/", "/middle")
     if not x:
         return "", ""
-    bars = [
-        figures.Line(
-            "margin", x, [r.value for r in _series(rows, model, "margin_histogram/", "/share")], SLOT
-        )
-    ]
+    bars = [figures.Line("margin", x, _values(rows, model, "margin_histogram/", "/share"), SLOT)]
     return figures.histogram(f"{model}: margins", bars, "score of chosen − rejected", middle=0.0), (
         "Left of the dashed line the rejected response scored higher."
     )

@@ -55,8 +55,11 @@ def by_length(
     for number in range(QUARTERS):
         here = quarter == number
         if here.any():
-            name = f"accuracy_by_length/{number + 1}/accuracy"
-            rows.append(_accuracy(model, name, margins, p, clusters, here, seed))
+            rows.append(
+                _accuracy(
+                    model, f"accuracy_by_length/{number + 1}/accuracy", margins, p, clusters, here, seed
+                )
+            )
             mean = Interval(float(difference[here].mean()), np.nan, np.nan, int(here.sum()))
             rows.append(row(model, f"accuracy_by_length/{number + 1}/difference", OVERALL, mean, "tokens"))
     return rows
