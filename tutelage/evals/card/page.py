@@ -14,6 +14,7 @@ from tutelage.evals.findings import REWARD_METRICS, Number, number, one
 from tutelage.evals.rows import Row
 
 SLOT = 4  # the colour of reward models
+SHOWN = 3  # doubts in the terminal, each of a line or two
 Line = tuple[str, str, Number]
 NAMES = {"split": "votes split evenly", "most": "most agree", "all": "all agree"}
 NAMES |= {name: f"said to be a {name} difference" for name in ("slight", "clear", "strong")}
@@ -165,7 +166,7 @@ def _probes(rows: Sequence[Row], model: str) -> tuple[str, str]:
 
 
 def summary(rows: Sequence[Row], model: str) -> list[str]:
-    """At most ten short lines: what it is worth, what the surface is worth, and what to doubt."""
+    """At most ten lines of 80 columns: what it is worth, what the surface is worth, and what to doubt."""
     accuracy = one(rows, model, "accuracy")
     if accuracy is None or accuracy.low is None or accuracy.high is None:
         return []
@@ -179,9 +180,9 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     if alone:
         lines.append(f"The surface alone: {', '.join(alone)}.")
     found = doubts(rows, model)
-    lines += [f"Doubt: {plain(doubt.seen)}" for doubt in found[:5]]
-    if len(found) > 5:
-        lines.append(f"And {len(found) - 5} more.")
+    lines += [f"Doubt: {plain(doubt.seen)}" for doubt in found[:SHOWN]]
+    if len(found) > SHOWN:
+        lines.append(f"And {len(found) - SHOWN} more.")
     return [*lines, "More, with what to do: card.md."]
 
 
