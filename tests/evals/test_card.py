@@ -253,3 +253,9 @@ def test_what_is_too_long_to_score_is_left_out_and_a_moody_judge_is_noticed() ->
     mood = np.random.default_rng(0)
     rows = probes.evaluate("r", By(lambda text: len(text) + mood.normal()), comparisons, 1.0)
     assert value(rows, "probe/swap/consistent") < 0.5 and "swap" in names(rows)
+
+
+def test_a_row_without_a_width_counts_by_its_value() -> None:
+    gap = Row("r", "over_longer_wins", "all", 1.0, n=9, unit="share")
+    alone = Row("r", "accuracy_longer_wins", "all", 0.0, n=9, unit="share")
+    assert names([gap, alone]) == [] and names([Row(**{**vars(gap), "value": 0.0}), alone]) == ["surface"]

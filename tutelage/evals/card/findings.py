@@ -40,6 +40,11 @@ def doubts(rows: Sequence[Row], model: str) -> list[Doubt]:
 Got = dict[str, Row]
 
 
+def _least(r: Row) -> float:
+    """The lower bound; the value itself where all resamples give the same."""
+    return (r.value if r.low is None else r.low) or 0.0
+
+
 def _leak(got: Got) -> Iterator[Doubt]:
     for ours, most, whose in (
         ("accuracy_votes", "agreement_limit", "than people's agreement allows"),
@@ -82,7 +87,7 @@ def _guess(got: Got) -> Iterator[Doubt]:
 
 
 def _surface(got: Got) -> Iterator[Doubt]:
-    beaten = [name for name in BASELINES if (r := got.get(f"over_{name}")) and (r.low or 0) <= 0]
+    beaten = [name for name in BASELINES if (r := got.get(f"over_{name}")) and _least(r) <= 0]
     if not beaten:
         return
     name = min(beaten, key=lambda name: got[f"over_{name}"].value or 0)
@@ -138,9 +143,8 @@ def _probes(got: Got) -> Iterator[Doubt]:
         change, higher = got.get(f"probe/{name}/change"), got.get(f"probe/{name}/higher")
         if change is None or higher is None:
             continue
-        least, seldom = (r.value if r.low is None else r.low for r in (change, higher))
-        praised = probe.expected == "no higher" and (change.value or 0) > PRAISE_LIMIT and (least or 0) > 0
-        preferred = probe.expected == "lower" and (seldom or 0) > 0.5
+        praised = probe.expected == "no higher" and (change.value or 0) > PRAISE_LIMIT and _least(change) > 0
+        preferred = probe.expected == "lower" and _least(higher) > 0.5
         if praised or preferred:
             yield Doubt(
                 f"probe-{name}",
@@ -203,7 +207,8 @@ def _calibration(got: Got) -> Iterator[Doubt]:
 
 def warning(doubt: Doubt, called: str) -> Sentence:
     """A doubt as a report's warning."""
-    return [f"{called}: ", *doubt.seen, f" {doubt.cause} {doubt.change} Healthy: {doubt.healthy}."]
+    healthy = doubt.healthy.replace("`", "")
+    return [f"{called}: ", *doubt.seen, f" {doubt.cause} {doubt.change} Healthy: {healthy}."]
 
 
 def plain(sentence: Sentence) -> str:
