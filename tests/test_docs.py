@@ -223,9 +223,15 @@ def test_every_column_has_its_rule() -> None:
 
 # ---- the glossary of metrics -----------------------------------------------------------------------------------------
 
-LOGGING = ("train/*.py", "evals/*.py", "feedback/commands/label.py", "rollout/*.py")  # who writes metrics
+LOGGING = (
+    "train/*.py",
+    "evals/*.py",
+    "evals/card/*.py",
+    "feedback/commands/label.py",
+    "rollout/*.py",
+)  # who writes metrics
 NAMED = {"metrics", "figures", "totals"}  # what dictionaries of metrics are called
-ROWS = {"Row", "row", "_plain"}  # makers of result rows: (model, metric, ...)
+ROWS = {"Row", "row", "_plain", "_accuracy"}  # makers of result rows: (model, metric, ...)
 PART = r"[^/@]+"  # what stands for a part of a name that is put together
 
 

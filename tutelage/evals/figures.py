@@ -131,6 +131,24 @@ def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, who
 
 
 @_styled
+def histogram(title: str, bars: Sequence[Line], x_label: str, *, middle: float | None = None) -> str:
+    """Shares in equal bins around each x, several over each other; `middle` draws a line from top to bottom."""
+    figure, axes = _start(title)
+    for bar in bars:
+        x = np.asarray(bar.x, float)
+        width = x[1] - x[0] if x.size > 1 else 1.0
+        axes.bar(x, bar.y, width, color=colour(bar.slot), alpha=0.55, label=bar.name, linewidth=0)
+    if middle is not None:
+        axes.axvline(middle, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
+    axes.set_xlabel(x_label)
+    _few_ticks(axes)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+    if len(bars) > 1:
+        axes.legend(loc="best", labelcolor=INK, handlelength=1)
+    return _svg(figure, title)
+
+
+@_styled
 def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle: float | None = None) -> str:
     """Values from 0 to 1 with intervals, one row per group, models beside each other.
 

@@ -58,13 +58,31 @@ REWARD_METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),
     "ceiling": ("Ceiling of the accuracy", "a judge who knows the gold scores, against the same noisy votes"),
     "accuracy_similar_length": ("Accuracy, similar length", "only pairs of responses of similar length"),
+    "accuracy_train": ("Accuracy on training pairs", "a sample of them"),
+    "agreement": ("People agree with each other", "two votes on the same held-out pair"),
+    "agreement_limit": ("… so that a judge can at most", "agree with one vote, who has not seen it"),
+    "accuracy_votes": ("The model with one of these votes", "on the same pairs"),
     "accuracy_longer_wins": ("“Longer wins” baseline", "accuracy of always preferring the longer response"),
+    "over_longer_wins": ("… the model less that", "points, on the same pairs"),
+    "accuracy_shorter_wins": (
+        "“Shorter wins” baseline",
+        "accuracy of always preferring the shorter response",
+    ),
+    "over_shorter_wins": ("… the model less that", "points, on the same pairs"),
+    "accuracy_bag_of_words": ("Bag-of-words baseline", "which words occur, trained on the same pairs"),
+    "over_bag_of_words": ("… the model less that", "points, on the same pairs"),
+    "aurc": ("Area under risk and coverage", "mean error when only the surest pairs are kept; 0 is best"),
     "calibration_error": ("Calibration error", "mean gap between confidence and accuracy (ECE, 10 bins)"),
     "calibration_error_floor": ("… of a calibrated model", "what chance alone shows with as many pairs"),
     "temperature_fitted": ("Fitted temperature", "above 1: over-confident, below 1: under-confident"),
     "calibration_error_fitted": ("Calibration error when fitted", "after division by that temperature"),
     "margin": ("Mean margin", "score of the chosen minus score of the rejected response"),
-    "score_length_correlation": ("Correlation of score and length", ""),
+    "score_length_correlation": ("Correlation of score and length", "tokens, over all responses"),
+    "score_length_correlation_within": (
+        "… within pairs",
+        "longer than the other, scored higher than the other",
+    ),
+    "prompts_shared": ("Held-out prompts also trained on", ""),
 }
 
 
@@ -244,30 +262,3 @@ def without_kl(models: Sequence[str]) -> list[Sentence]:
         ]
         for model in models
     ]
-
-
-def reward_warnings(rows: Sequence[Row], model: str, among: bool = False) -> list[Sentence]:
-    """Warnings about a reward model; `among` several it is named."""
-    found: list[Sentence] = []
-    called = f"Reward model {model}" if among else "Reward model"
-    accuracy, longer = one(rows, model, "accuracy"), one(rows, model, "accuracy_longer_wins")
-    if accuracy is not None and accuracy.low is not None and accuracy.low <= 0.5:
-        found.append(
-            [f"{called}: an accuracy of ", number(accuracy), " is not distinguishable from guessing."]
-        )
-    if accuracy is not None and longer is not None and (accuracy.value or 0) <= (longer.value or 0):
-        found.append(
-            [
-                f"{called}: “the longer response wins” is right on ",
-                number(longer),
-                ", no less than the model.",
-            ]
-        )
-    error, floor = one(rows, model, "calibration_error"), one(rows, model, "calibration_error_floor")
-    if (
-        error is not None
-        and (error.value or 0) > CALIBRATION_LIMIT
-        and (floor is None or (error.value or 0) > 2 * (floor.value or 0))
-    ):
-        found.append([f"{called}: its confidence is off by ", number(error), " on average."])
-    return found

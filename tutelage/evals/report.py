@@ -21,6 +21,8 @@ from tutelage import cost
 from tutelage.data.reading.sources import shown
 from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
 from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, rounds
+from tutelage.evals.card import page as card_page
+from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.rows import OVERALL, Row, to_json
@@ -79,8 +81,11 @@ class RewardModel:
     """One reward model on held-out pairs."""
 
     name: str
-    figure: Markup
-    table: list[tuple[str, str, Number]]
+    figures: list[tuple[Markup, str]]  # with captions
+    tables: list[tuple[str, list[tuple[str, str, Number]]]]
+    probes: list[
+        tuple[str, str, Number, Number]
+    ]  # what was done, what the score should do, change, share that gains
 
 
 @dataclass(frozen=True)
@@ -287,23 +292,11 @@ def _add_reward_model(page: Page, run: RunFolder, among: bool) -> None:
     sentence = findings.reward_sentence(rows, run.name, among)
     if sentence:
         page.headline.append(sentence)
-    page.warnings += findings.reward_warnings(rows, run.name, among)
-    table = []
-    for metric, (name, what) in findings.REWARD_METRICS.items():
-        r = one(rows, run.name, metric)
-        if r is not None:
-            table.append((name, what, number(r)))
-    confidence, found = [], []
-    for r in rows:
-        if r.metric.startswith("reliability/") and r.metric.endswith("/accuracy") and r.value is not None:
-            other = one(rows, run.name, r.metric.replace("/accuracy", "/confidence"))
-            if other is not None and other.value is not None and r.low is not None and r.high is not None:
-                confidence.append(other.value)
-                found.append(figures.Dot(run.name, "", r.value, r.low, r.high, SLOTS["reward"]))
-    figure = (
-        figures.reliability(f"{run.name}: calibration on held-out pairs", confidence, found) if found else ""
-    )
-    page.reward_models.append(RewardModel(run.name, Markup(figure), table))
+    called = f"Reward model {run.name}" if among else "Reward model"
+    page.warnings += [warning(doubt, called) for doubt in doubts(rows, run.name)]
+    drawn = [(Markup(svg), caption) for svg, caption in card_page.draw(rows, run.name)]
+    tables, probes = card_page.tables(rows, run.name), card_page.probed(rows, run.name)
+    page.reward_models.append(RewardModel(run.name, drawn, tables, probes))
 
 
 def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:

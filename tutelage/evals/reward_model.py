@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tutelage import statistics
+from tutelage.evals.card import slices
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.judges.judge import Judge
 from tutelage.records import Comparison, Response
@@ -153,8 +154,9 @@ def evaluate(
     """Rows for n held-out pairs; all arrays are [n].
 
     chosen, rejected: the scores. p_chosen: share of votes for the chosen response (default 1). chosen_length,
-    rejected_length: tokens; with them come accuracy_similar_length, accuracy_longer_wins (the baseline that always
-    prefers the longer response) and score_length_correlation. clusters: prompt ids; with them the interval of the
+    rejected_length: tokens; with them come accuracy_similar_length, accuracy_longer_wins and accuracy_shorter_wins (the
+    baselines that always prefer the longer, the shorter response), the accuracy less these (over_*), and the correlations of
+    score and length. clusters: prompt ids; with them the interval of the
     accuracy is a bootstrap over prompts, otherwise Wilson's. Raises ValueError when a score is not finite.
     """
     c, r = np.asarray(chosen, float), np.asarray(rejected, float)
@@ -181,6 +183,8 @@ def evaluate(
             np.asarray(chosen_length, float),
             np.asarray(rejected_length, float),
             similar_length,
+            clusters if clusters is not None else [str(number) for number in range(c.size)],
+            seed,
         )
     return rows
 
@@ -247,13 +251,14 @@ def _lengths(
     chosen_length: np.ndarray,
     rejected_length: np.ndarray,
     share: float,
+    clusters: Sequence[str],
+    seed: int,
 ) -> list[Row]:
     """How much of the accuracy could be length alone."""
     difference = chosen_length - rejected_length
     close = np.abs(difference) <= share * np.maximum(chosen_length, rejected_length)
-    both, lengths = np.concatenate([chosen, rejected]), np.concatenate([chosen_length, rejected_length])
-    varies = both.size and both.std() > 0 and lengths.std() > 0
-    correlation = float(np.corrcoef(both, lengths)[0, 1]) if varies else np.nan
+    both, lengths = np.stack([chosen, rejected], 1), np.stack([chosen_length, rejected_length], 1)
+    simple = {"longer_wins": difference, "shorter_wins": -difference}
     return [
         row(
             model,
@@ -262,6 +267,6 @@ def _lengths(
             statistics.accuracy((chosen - rejected)[close], p[close]),
             "share",
         ),
-        row(model, "accuracy_longer_wins", OVERALL, statistics.accuracy(difference, p), "share"),
-        _plain(model, "score_length_correlation", correlation, both.size, "correlation"),
+        *slices.baselines(model, chosen - rejected, p, simple, clusters, seed=seed),
+        *slices.length_correlation(model, both, lengths, clusters, seed=seed),
     ]

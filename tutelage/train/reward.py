@@ -18,15 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
+from tutelage.evals.card import card, page
 from tutelage.evals.rows import Row, to_json
 from tutelage.feedback.training.source import is_store_source
-from tutelage.files import write_jsonl_atomic
+from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import forward_pass
@@ -37,6 +39,7 @@ from tutelage.records import Comparison, place_json
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.train import RewardSettings as Settings
+from tutelage.train import reward_card
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.compared import (
     Compared,
@@ -48,7 +51,7 @@ from tutelage.train.compared import (
 from tutelage.train.fit import fit
 from tutelage.train.members import Member, export_members, make_members, named, note_spread
 from tutelage.train.ratings import learn_ratings
-from tutelage.train.stage import Pairs, agreement, collate_pairs, prepare_pairs, steps_for
+from tutelage.train.stage import Pairs, agreement, collate_pairs, context_limit, prepare_pairs, steps_for
 from tutelage.train.ties import Ties
 
 TERMS = {
@@ -147,9 +150,8 @@ def score_held_out(
     return np.concatenate([score_pairs(members, pairs[part], settings, world) for part in pairs.parts()], 1)
 
 
-def by_own_head(scores: np.ndarray, pairs: Examples[PairTokens]) -> np.ndarray:
-    """[M, P, 2, k] -> [M, P, 2]: of every pair what the head of its group says."""
-    group = pairs.table.numbers("group")
+def by_own_head(scores: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """[M, P, 2, k] -> [M, P, 2]: of every pair what the head of its group [P] says."""
     index = group.astype(np.int64)[None, :, None, None]
     return np.take_along_axis(scores, np.broadcast_to(index, (*scores.shape[:3], 1)), 3)[..., 0]
 
@@ -207,7 +209,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
     def evaluate() -> dict[str, float]:
         found = score_held_out(members, pairs.held_out, settings, world)
-        scores = torch.from_numpy(by_own_head(found, pairs.held_out).mean(0))
+        scores = torch.from_numpy(by_own_head(found, pairs.held_out.table.numbers("group")).mean(0))
         p_chosen = torch.from_numpy(pairs.held_out.table.numbers("p_chosen").astype(np.float32))
         margins = scores[:, 0] - scores[:, 1]
         return {
@@ -230,24 +232,39 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     for member in members:
         normalise(member, pairs.train, settings, world, run)
     if pairs.held_out:
-        report_held_out(pairs, score_held_out(members, pairs.held_out, settings, world), run, settings, world)
+        report_held_out(members, tokenizer, pairs, run, settings, world)
     elif settings.previous:
         run.console.print("No pairs are held out, so that there is nothing to compare `previous` on.")
     return export_members(run, members, tokenizer, settings)
 
 
-def report_held_out(pairs: Pairs, found: np.ndarray, run: Run, settings: Settings, world: World) -> None:
-    """Write results.json (accuracy with its interval, calibration, length) and heldout_pairs.jsonl.  found: [M, P, 2, k]."""
-    by_member = by_own_head(found, pairs.held_out)
-    table, scores = pairs.held_out.table, by_member.mean(0)
-    figures = reward_model_figures.evaluate(
+def report_held_out(
+    members: Sequence[Member],
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Pairs,
+    run: Run,
+    settings: Settings,
+    world: World,
+) -> None:
+    """Write the card (results.json and card.md) and heldout_pairs.jsonl."""
+    found = score_held_out(members, pairs.held_out, settings, world)
+    by_member = by_own_head(found, pairs.held_out.table.numbers("group"))
+    scores = by_member.mean(0)
+    models = [member.model for member in members]
+    sample = reward_card.sample_of(pairs, settings)
+    some = sample[:NORMALISATION_PAIRS]
+    groups = np.array([pair.group for pair in some])
+    again = by_own_head(score_pairs(members, some, settings, world), groups).mean(0)
+    limit = context_limit(settings.max_length, models[0])
+    figures = card.evaluate(
         "reward",
-        scores[:, 0],
-        scores[:, 1],
-        table.numbers("p_chosen"),
-        table.lengths[::2],
-        table.lengths[1::2],
-        clusters=[comparison.prompt.id for comparison in pairs.comparisons],
+        pairs.comparisons,
+        scores,
+        pairs.held_out.table.lengths.reshape(-1, 2),
+        judge=reward_card.InTraining(models, tokenizer, limit, settings.micro_batch_tokens, world),
+        training=reward_card.training_of(sample, again, pairs, tokenizer),
+        votes=reward_card.votes_on(pairs.comparisons, settings),
+        seed=settings.seed,
     )
     figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
     figures += reward_model_figures.by_project("reward", pairs.comparisons, scores)
@@ -269,10 +286,9 @@ def report_held_out(pairs: Pairs, found: np.ndarray, run: Run, settings: Setting
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
         )
         write_jsonl_atomic(run.folder / "heldout_pairs.jsonl", lines)
-    accuracy = figures[0]
-    run.console.print(
-        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."
-    )
+        write_text_atomic(run.folder / "card.md", page.markdown(figures, "reward", settings.data))
+    for line in page.summary(figures, "reward"):
+        run.console.print(line, markup=False)
 
 
 def _previous(comparisons: Sequence[Comparison], settings: Settings, world: World) -> list[Row]:

@@ -1,0 +1,123 @@
+"""What the card of a reward model is made of, from what a training run has at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.data.template import Encoded, PairTokens, encode
+from tutelage.evals.card.card import TRAINING_PAIRS, Training
+from tutelage.feedback.training.source import PREFIX, is_store_source, projects_of, votes_by
+from tutelage.judges.judge import Judge
+from tutelage.models.loading import one_score
+from tutelage.models.passes import forward_pass
+from tutelage.models.policy import ScalarModule
+from tutelage.parallel import World
+from tutelage.records import Comparison, Response, Score
+from tutelage.seeds import rng
+from tutelage.settings.train import RewardSettings as Settings
+from tutelage.store import Store
+from tutelage.train.stage import Pairs
+
+
+class InTraining(Judge):
+    """The model as it is at the end of training.  What is longer than it may read, or cannot be tokenised, has no score."""
+
+    def __init__(
+        self,
+        models: Sequence[ScalarModule],
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        max_tokens: int,
+        world: World,
+    ) -> None:
+        self.name = "the reward model"
+        self._models, self._tokenizer, self._world = models, tokenizer, world
+        self._max_length, self._max_tokens = max_length, max_tokens
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        """One score per response: what the heads say together at the last token, a mean over the members of an ensemble."""
+        rows = encode(self._tokenizer, [(r.prompt, r.text, r.finish) for r in responses])
+        found = [row.tokens() if isinstance(row, Encoded) else None for row in rows]
+        fit = [row for row in found if row is not None and 0 < len(row) <= self._max_length]
+        if not fit:
+            return [None] * len(found)
+        batch = TokenBatch.collate(fit).to(self._world.device)
+        values = torch.stack([self._scores(model, batch) for model in self._models]).mean(0)
+        scores = iter(values.tolist())
+        return [
+            Score(next(scores)) if row is not None and 0 < len(row) <= self._max_length else None
+            for row in found
+        ]
+
+    def _scores(self, model: ScalarModule, batch: TokenBatch) -> Tensor:
+        """float32 [B]."""
+        limit = self._max_tokens
+        found = forward_pass(
+            model, lambda part: model(part, at="ends"), batch, "sequences", limit, self._world
+        )
+        return one_score(model, found.view(len(batch.lengths), -1))
+
+
+def sample_of(pairs: Pairs, settings: Settings) -> list[PairTokens]:
+    """The training pairs that the card looks at, by seed: all, or TRAINING_PAIRS of them."""
+    drawn = rng(settings.seed, "card").permutation(len(pairs.train))[:TRAINING_PAIRS]
+    return [pairs.train[int(row)] for row in drawn]
+
+
+def training_of(
+    sample: Sequence[PairTokens], scores: np.ndarray, pairs: Pairs, tokenizer: PreTrainedTokenizerBase
+) -> Training:
+    """The sample as texts, with the model's scores [m, 2] of its first m pairs."""
+    sides = [_response(side) for pair in sample for side in (pair.chosen, pair.rejected)]
+    texts = tokenizer.batch_decode(sides, skip_special_tokens=True)
+    held_out = {_prompt(pair.chosen) for pair in pairs.held_out}
+    shared = {key for pair in pairs.train if (key := _prompt(pair.chosen)) in held_out} if held_out else set()
+    return Training(
+        list(zip(texts[::2], texts[1::2], strict=True)),
+        [pair.p_chosen for pair in sample],
+        [_prompt(pair.chosen) for pair in sample],
+        scores[:, 0] - scores[:, 1],
+        len(shared),
+    )
+
+
+def _prompt(tokens: Tokens) -> bytes:
+    return np.asarray(tokens.ids[: _start(tokens)], np.int32).tobytes()
+
+
+def _response(tokens: Tokens) -> list[int]:
+    return [int(token) for token in tokens.ids[_start(tokens) :]]
+
+
+def _start(tokens: Tokens) -> int:
+    """Where the response begins: at the first token that is trained on."""
+    return int(np.argmax(tokens.loss_mask)) if np.any(tokens.loss_mask) else len(tokens)
+
+
+def votes_on(comparisons: Sequence[Comparison], settings: Settings) -> np.ndarray | None:
+    """int [n, 2]: how many people preferred (chosen, rejected), ties left out; None where the data are not from the store, or
+    are those of several groups."""
+    if not is_store_source(settings.data) or settings.eval_data or settings.groups:
+        return None
+    counted: dict[tuple[str, str, str], np.ndarray] = {}
+    with Store(settings.store, migrate=False) as store:
+        for part in projects_of(settings.data):
+            found = store.voted_pairs(part.removeprefix(PREFIX))
+            if settings.annotators:
+                found = votes_by(found, settings.annotators, store.annotator_kinds())
+            for pair in found:
+                said = [vote.preference for vote in pair.votes]
+                count = np.array([sum(p < 0 for p in said), sum(p > 0 for p in said)])
+                for (a, b), way in ((pair.texts, count), (pair.texts[::-1], count[::-1])):
+                    key = (pair.prompt.id, a, b)
+                    counted[key] = counted.get(key, 0) + way
+    nobody = np.zeros(2, int)
+    return np.array([counted.get((c.prompt.id, c.chosen, c.rejected), nobody) for c in comparisons]).reshape(
+        -1, 2
+    )
