@@ -182,7 +182,7 @@ def test_an_adapter_is_merged_in_that_dtype(tmp_path: Path, rows: str, wanted: s
         found[f"{name}.weight"].float(), exact, atol=tolerance, rtol=4 * torch.finfo(dtype).eps
     )
     assert torch.equal(found["model.embed_tokens.weight"].float(), start["model.embed_tokens.weight"].float())
-    head = load_file(folder / "adapter" / "head.safetensors")["weight"]
+    head = load_file(folder / "adapter" / "head.safetensors")["score.weight"]
     assert torch.equal(found["score.weight"], head.to(dtype))
 
 

@@ -29,13 +29,13 @@ def test_the_model_scores_as_it_will_when_it_is_loaded_and_leaves_out_what_is_to
         scalar.head.weight.copy_(torch.linspace(-1, 1, 32)[None])
     texts = ["on the mat.", "a dog ran. " * 9, "", "the cat"]
     asked = [Response.written(Prompt("the cat sat"), text) for text in texts]
-    found = InTraining(scalar, tokenizer, 24, 512, CPU).score(asked)
+    found = InTraining([scalar], tokenizer, 24, 512, CPU).score(asked)
     assert found[1] is None
     kept = [score.value for score in found if score is not None]
     later = RewardModelJudge(scalar, tokenizer, None, CPU, 512).score([asked[i] for i in (0, 2, 3)])
     assert kept == pytest.approx([score.value for score in later if score is not None], abs=1e-6)
     assert len(set(kept)) == 3
-    assert InTraining(scalar, tokenizer, 3, 512, CPU).score(asked[:1]) == [None]
+    assert InTraining([scalar], tokenizer, 3, 512, CPU).score(asked[:1]) == [None]
 
 
 def test_texts_are_those_of_the_responses_alone_and_shared_prompts_are_counted() -> None:
