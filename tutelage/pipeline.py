@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
 from tutelage.settings.groups import FeedbackSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
-from tutelage.settings.train import SFTSettings
+from tutelage.settings.train import KTOSettings, ProcessSettings, RewardSettings, SFTSettings
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,35 @@ def set_aside(folder: Path) -> Path:
 def _digest(path: Source, settings: RunSettings) -> str | None:
     if not is_store_source(path):
         return content_hash(path)
+    if isinstance(settings, KTOSettings | ProcessSettings) or (
+        isinstance(settings, RewardSettings) and settings.learn_from == "ratings"
+    ):
+        return _digest_of_singles(path, settings)
     if isinstance(settings, FeedbackSettings):
+        groups = settings.groups if isinstance(settings, RewardSettings) else {}
         return comparisons_digest(
-            path, settings.store, settings.aggregation, settings.ties, settings.annotators
+            path, settings.store, settings.aggregation, settings.ties, settings.annotators, groups
         )
     if isinstance(settings, SFTSettings):
         return demonstrations_digest(path, settings.store)
     if isinstance(settings, LabelSettings) and isinstance(path, str):
         return responses_digest(path, settings.store)
+    return None
+
+
+def _digest_of_singles(
+    path: str | list[str], settings: KTOSettings | ProcessSettings | RewardSettings
+) -> str | None:
+    """The digest of what people said of single responses, or of steps; None where there is none."""
+    from tutelage.feedback.exports.marks import step_marks_from
+    from tutelage.feedback.exports.singles import labelled_from, ratings_from
+
+    with suppress(ValueError):
+        if isinstance(settings, ProcessSettings):
+            return step_marks_from(path, settings.store, settings.aggregation).digest
+        if isinstance(settings, KTOSettings):
+            return labelled_from(path, settings.store, settings.aggregation, settings.labels_from).digest
+        return ratings_from(path, settings.store).digest
     return None
 
 

@@ -11,7 +11,12 @@ import pytest
 
 from tests.feedback.kit import conflicts_left, hand_in, join, prioritise, start, take, text_by_slot
 from tests.store.making import new_vote
-from tutelage.data.reading.formats import read_comparisons, read_demonstrations
+from tutelage.data.reading.formats import (
+    read_comparisons,
+    read_demonstrations,
+    read_labelled,
+    read_ratings,
+)
 from tutelage.feedback.asking.payloads import (
     Criterion,
     PairAnswer,
@@ -26,6 +31,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec
 from tutelage.feedback.exports.marks import step_marks_from
+from tutelage.feedback.exports.singles import labelled_from, ratings_from
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people.access import Member
@@ -160,7 +166,9 @@ def test_ranks_become_rows_and_every_pair_of_them(store: Store, database: Databa
     assert {row["chosen"][0]["content"] for row in by_skill} == {best, middle}
 
 
-def test_acceptable_responses_become_unpaired_rows(store: Store, database: Database) -> None:
+def test_acceptable_responses_become_unpaired_rows(
+    store: Store, database: Database, tmp_path: Path, address: str
+) -> None:
     olga = start(store, database, prompts=1, overlap=3)
     people = [olga, *(join(database, olga.user, "main", name) for name in ("ben", "cy"))]
     item = take(database, olga).item_id
@@ -184,6 +192,11 @@ def test_acceptable_responses_become_unpaired_rows(store: Store, database: Datab
     )
     halves = rows(database, olga, format="unpaired", labels_from="pairs")
     assert sorted(row["label"] for row in halves) in ([False, True], [])
+    for aggregation in ("majority", "all"):
+        spec = ExportSpec(format="unpaired", aggregation=aggregation)
+        done = exporting.export(database, olga, spec, tmp_path / f"{aggregation}.jsonl")
+        told = labelled_from("store:main", address, aggregation, "acceptable")
+        assert told.rows == list(read_labelled(str(done.file))) and len(told.rows) == done.rows > 0
 
 
 def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
@@ -247,7 +260,7 @@ def test_demonstrations_and_rewrites_become_sft_rows(
     assert store.voted_pairs("main") == []
 
 
-def test_ratings_become_a_wide_table(store: Store, database: Database) -> None:
+def test_ratings_become_a_wide_table(store: Store, database: Database, tmp_path: Path, address: str) -> None:
     criteria = tuple(Criterion(name=name, title=name) for name in ("overall", "accuracy"))
     olga = start(store, database, prompts=1, overlap=2, schema=Schema(type="rate", criteria=criteria))
     ben = join(database, olga.user, "main", "ben")
@@ -272,6 +285,11 @@ def test_ratings_become_a_wide_table(store: Store, database: Database) -> None:
         ("ben", 3),
         ("ben", 2),
     }
+    spec = ExportSpec(format="ratings", aggregation="all", names=True)
+    done = exporting.export(database, olga, spec, tmp_path / "ratings.jsonl")
+    told = ratings_from("store:main", address)
+    assert told.rows == list(read_ratings(str(done.file))) and len(told.rows) == 4
+    assert {(row.annotator, row.values["overall"]) for row in told.rows} >= {("olga", 6), ("ben", 2)}
     labels = {
         r["completion"][0]["content"]: r["label"]
         for r in rows(database, olga, format="unpaired", labels_from="rating")

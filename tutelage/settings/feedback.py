@@ -9,7 +9,14 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from tutelage.settings.base import Made, setting
-from tutelage.settings.groups import ColumnSettings, Reward, RunSettings, StoreSettings, run_folder
+from tutelage.settings.groups import (
+    ColumnSettings,
+    LabelsFrom,
+    Reward,
+    RunSettings,
+    StoreSettings,
+    run_folder,
+)
 from tutelage.settings.judges import by_rank, same_reward
 
 
@@ -85,9 +92,7 @@ class FeedbackExportSettings(StoreSettings):
     ties: Literal["keep", "drop"] = setting(
         "drop", "An exact tie becomes a row with probability 0.5, or no row."
     )
-    labels_from: Literal["acceptable", "rating", "pairs"] = setting(
-        "acceptable", "unpaired: where good and bad come from.", everyday=False
-    )
+    labels_from: LabelsFrom = setting("acceptable", "unpaired: where good and bad come from.", everyday=False)
     neutral: Literal["true", "false", "drop"] = setting(
         "drop", "stepwise: what a neutral step becomes; drop leaves its row out.", everyday=False
     )

@@ -158,6 +158,9 @@ class StoreSettings(Settings):
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
 
 
+LabelsFrom = Literal["acceptable", "rating", "pairs"]
+"""Where single responses are good or not: in what was said to be acceptable, in ratings, or as the sides of pairs."""
+
 Aggregation = Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
 """How several answers become one: the same names wherever that is asked."""
 

@@ -13,10 +13,12 @@ from pydantic import AfterValidator, model_validator
 from tutelage.settings.base import Made, Settings, nearest, setting
 from tutelage.settings.describe import plain
 from tutelage.settings.groups import (
+    Aggregation,
     CutSettings,
     DataSettings,
     DeviceSettings,
     FeedbackSettings,
+    LabelsFrom,
     PlanSettings,
     RunSettings,
     Source,
@@ -614,8 +616,16 @@ class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSet
     store: str = setting(
         "runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.", everyday=False
     )
-    aggregation: Literal["auto", "majority", "all", "adjudicated"] = setting(
-        "auto", "How several people's labels of a response become one.", everyday=False
+    aggregation: Aggregation = setting(
+        "auto",
+        "How several people's labels become one, as for reward; dawid-skene, crowd-bt and habit-bt need labels_from=pairs.",
+        everyday=False,
+    )
+    labels_from: LabelsFrom = setting(
+        "pairs",
+        "From the store: the better and the worse sides of pairs, what was said to be acceptable, or ratings above and below "
+        "the middle of their scale.",
+        everyday=False,
     )
 
     @model_validator(mode="after")

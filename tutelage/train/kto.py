@@ -12,7 +12,7 @@ for the whole run, so that the reference's log-probabilities of both are compute
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from tutelage.data.preflight import GOOD, prepare_labelled
 from tutelage.data.reading.formats import read_labelled
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
+from tutelage.feedback.exports.singles import labelled_from
+from tutelage.feedback.training.source import is_store_source
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule
@@ -39,7 +41,7 @@ from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.mix import mixed
 from tutelage.train.reference import RowValues, reference_logprobs
-from tutelage.train.stage import context_limit, export, read_rows, setup_for, show_sides, steps_for
+from tutelage.train.stage import context_limit, export, hold_out, read_rows, setup_for, show_sides, steps_for
 
 MOST = 4 / 3
 """Good responses may weigh up to so many times what the others do, together (the paper's section 4.2 has 1 to 3/2, TRL 4/3)."""
@@ -170,6 +172,14 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     policy = setup_for(settings, world).policy(start, tokenizer)
     limit = context_limit(settings.max_length, policy)
+    left_out: Mapping[str, int] = {}
+    if is_store_source(settings.data):
+        told = labelled_from(settings.data, settings.store, settings.aggregation, settings.labels_from)
+        run.input("data", settings.data, sha256=told.digest)
+        left_out = told.left_out
+        both_sides = hold_out(told.train, read_labelled, settings, run, told.held_out)
+    else:
+        both_sides = read_rows(read_labelled, settings, run)
     prepared = [
         prepare_labelled(
             tokenizer,
@@ -180,13 +190,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             max_dropped_share=None,
             console=run.console,
         )
-        for rows, source in zip(
-            read_rows(read_labelled, settings, run),
-            (settings.data, settings.eval_data or settings.data),
-            strict=True,
-        )
+        for rows, source in zip(both_sides, (settings.data, settings.eval_data or settings.data), strict=True)
     ]
-    show_sides(prepared[0], prepared[1], run, settings.max_dropped_share)
+    show_sides(prepared[0], prepared[1], run, settings.max_dropped_share, left_out)
     train, held_out = (Responses.of(part.examples, limit, settings.seed) for part in prepared)
     refuse_one_sided(train)
     weights = Weights.of(settings, train.good, run.console)

@@ -9,7 +9,7 @@ the ratings of everybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -28,6 +28,8 @@ from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
 from tutelage.data.work import Prepared
 from tutelage.evals.rows import OVERALL, Row, row, to_json
+from tutelage.feedback.exports.singles import ratings_from
+from tutelage.feedback.training.source import is_store_source
 from tutelage.models.passes import forward_pass
 from tutelage.parallel import World
 from tutelage.records import Rating
@@ -37,7 +39,7 @@ from tutelage.settings.train import RewardSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.members import Member, export_members, make_members, named, note_spread
-from tutelage.train.stage import context_limit, read_rows, show_sides, steps_for
+from tutelage.train.stage import context_limit, hold_out, read_rows, show_sides, steps_for
 
 FEW = 5
 """Ratings of an annotator by one criterion from which on their own mean and spread count."""
@@ -137,7 +139,7 @@ def learn_ratings(
     settings: Settings, start: str, tokenizer: PreTrainedTokenizerBase, world: World, run: Run
 ) -> Path:
     """Train reward models on ratings, as `reward.main` does on comparisons."""
-    train, held_out = read_rows(read_ratings, settings, run)
+    train, held_out, left_out = _read(settings, run)
     criteria = settings.criteria or dict.fromkeys(criteria_of(train, held_out), 1.0)
     heads = criteria if len(criteria) > 1 else {}
     members = make_members(settings, start, tokenizer, world, heads)
@@ -161,7 +163,7 @@ def learn_ratings(
         prepare(train, shown(settings.data)),
         prepare(held_out, shown(settings.eval_data or settings.data)),
     )
-    show_sides(prepared[0], prepared[1], run, settings.max_dropped_share)
+    show_sides(prepared[0], prepared[1], run, settings.max_dropped_share, left_out)
     ratings = [_columns(some, list(criteria)) for some in examples]
     scale = scale_of(*ratings[0], settings.standardise)
     rated, kept = (Rated(some, scale(*own)) for some, own in zip(examples, ratings, strict=True))
@@ -197,6 +199,15 @@ def learn_ratings(
                 f"{one.n} responses."
             )
     return export_members(run, members, tokenizer, settings)
+
+
+def _read(settings: Settings, run: Run) -> tuple[Iterable[Rating], Iterable[Rating], Mapping[str, int]]:
+    """(ratings to train on, held-out ones, what of the store gives none)."""
+    if not is_store_source(settings.data):
+        return *read_rows(read_ratings, settings, run), {}
+    found = ratings_from(settings.data, settings.store)
+    run.input("data", settings.data, sha256=found.digest)
+    return *hold_out(found.train, read_ratings, settings, run, found.held_out), found.left_out
 
 
 def criteria_of(*sources: Iterable[Rating]) -> list[str]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
 
 from tutelage.feedback.training.consensus import comparisons_by_skill
-from tutelage.records import Comparison, Demonstration, Place, StepMarks
+from tutelage.records import Comparison, Demonstration, Labelled, Place, Rating, StepMarks
 from tutelage.settings.groups import Aggregation as Aggregation
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
 from tutelage.store.rows import is_held_out
 
-R = TypeVar("R", bound=Comparison | Demonstration | StepMarks)
+R = TypeVar("R", bound=Comparison | Demonstration | StepMarks | Labelled | Rating)
 Settled = Literal["majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
 REDACTED = "redacted"
 PREFIX = "store:"
@@ -234,10 +234,11 @@ def comparisons_digest(
     aggregation: Aggregation = "auto",
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> str | None:
     """The `digest` of what `comparisons_from` returns; None where it would raise."""
     with suppress(ValueError):
-        return comparisons_from(source, store, aggregation, ties, annotators).digest
+        return comparisons_from(source, store, aggregation, ties, annotators, groups).digest
     return None
 
 
@@ -270,7 +271,11 @@ def opened_at(source: str, store: str | Path) -> Iterator[tuple[Store, str]]:
         yield opened, project
 
 
-def _content(row: Comparison | Demonstration | StepMarks) -> list[object]:
+def _content(row: Comparison | Demonstration | StepMarks | Labelled | Rating) -> list[object]:
+    if isinstance(row, Labelled):
+        return [row.prompt.id, row.response, row.good, row.finish]
+    if isinstance(row, Rating):
+        return [row.prompt.id, row.response, dict(row.values), row.annotator, row.finish]
     if isinstance(row, StepMarks):
         return [row.prompt.id, row.steps, row.labels, row.finish]
     if isinstance(row, Demonstration):
