@@ -271,6 +271,7 @@ def test_bad_rounds_are_refused_in_one_sentence(
     assert "\n" not in str(error.value) and not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_rounds_are_skipped_go_on_and_are_listed(tmp_path: Path) -> None:
     """More rounds leave those that are there untouched; what was stopped goes on; a listing runs nothing."""
     world = WORLD | {"documents": 5, "seed": "{round}"}

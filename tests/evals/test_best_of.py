@@ -96,6 +96,7 @@ def plain(folder: Path, name: str, prompts: list[Prompt], samples: int) -> list[
     return [found[at : at + samples] for at in range(0, len(found), samples)]
 
 
+@pytest.mark.slow
 def test_the_best_of_n_stands_beside_the_models(folder: Path) -> None:
     """Answers, KL and cost of the best of 3 of a model that is not the reference, all found again by hand."""
     n = 3

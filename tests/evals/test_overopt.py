@@ -100,6 +100,7 @@ def values(out: Path) -> dict[tuple[str, str], float | None]:
     return {(r["model"], r["metric"]): r["value"] for r in json.loads((out / "results.json").read_text())}
 
 
+@pytest.mark.slow
 def test_the_command_from_prompts_to_the_figure(folder: Path) -> None:
     console = Console(width=80, record=True)
     launch(

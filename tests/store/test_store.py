@@ -221,6 +221,7 @@ def test_comparisons_do_not_depend_on_the_order_of_votes(tmp_path: Path) -> None
     assert lists[0] == lists[1] and len(lists[0]) == 36
 
 
+@pytest.mark.slow
 def test_thousands_of_rows(path: Path) -> None:
     """Not a benchmark: work that must not be quadratic (this takes well under two seconds)."""
     with Store(path) as store:

@@ -99,6 +99,7 @@ def test_a_reward_model_with_an_adapter_resumes_to_the_bit_and_loads_plainly(
     assert read_metrics(whole)[-1]["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_base_that_changed_meanwhile_is_not_merged_into(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

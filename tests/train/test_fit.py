@@ -254,6 +254,7 @@ def test_checkpoints_load_in_plain_transformers_and_are_pruned(tmp_path: Path) -
     assert torch.allclose(loaded(ids).logits, model.host(ids).logits, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_exported_when_asked(tmp_path: Path) -> None:
     """Twelve random rows are soon learnt by heart, so the best held-out loss is an early one."""
     model, run = train(tmp_path / "run", 40, load_best=True, learning_rate=2e-2, eval_every=1)
@@ -264,6 +265,7 @@ def test_best_checkpoint_is_exported_when_asked(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_loss_falls(tmp_path: Path) -> None:
     _, run = train(tmp_path / "run", 40)
     losses = [line["loss"] for line in read_metrics(run.folder) if "loss" in line]

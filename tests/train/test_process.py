@@ -264,8 +264,7 @@ def share_sound(folder: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["ppo", "reinforce"])
-@pytest.mark.parametrize("places", ["dense", "end"])
+@pytest.mark.parametrize(("command", "places"), [("ppo", "dense"), ("reinforce", "end")])
 def test_it_is_a_reward_that_improves_gold(
     faulty: tuple[Path, float], finder: Path, tmp_path: Path, command: str, places: str
 ) -> None:

@@ -550,6 +550,7 @@ def command_settings(tmp_path: Path, **changes: Any) -> ReinforceSettings:
     return ReinforceSettings(**{**values, **changes})
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_command_and_logs_what_it_does(tmp_path: Path) -> None:
     """Before the first update the ratio is 1 and the KL 0; all presets run, and export a model."""
     launch("reinforce", command_settings(tmp_path), Console(quiet=True))

@@ -266,6 +266,7 @@ def test_an_ensemble_with_ties_goes_on_to_the_bit(base: Path, tmp_path: Path) ->
         assert one == other and one
 
 
+@pytest.mark.slow
 def test_memory_is_planned_for_every_member_and_for_encoders(base: Path, encoder: Path) -> None:
     def total(**given: object) -> float:
         settings = RewardSettings(out=Path("x"), data="x", max_length=32, **{"model": str(base), **given})  # type: ignore[arg-type]

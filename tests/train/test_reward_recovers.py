@@ -93,7 +93,7 @@ def test_a_planted_linear_reward_is_recovered(base: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["dawid-skene", "crowd-bt", "habit-bt"])
+@pytest.mark.parametrize("how", ["dawid-skene", "habit-bt"])
 def test_three_bad_annotators_in_ten_cost_little(base: Path, tmp_path: Path, how: BySkill) -> None:
     """Two at random, one upside down, each pair voted on by five of ten: gold accuracy within 0.02 of clean labels."""
     texts, worth = responses(PAIRS, 3)

@@ -25,6 +25,7 @@ def _links(html: str) -> set[str]:
     return {link for link in found if not AWAY.match(link) and not urlsplit(link).netloc}
 
 
+@pytest.mark.slow
 def test_every_link_leads_to_a_page(world: World, site: Site, labelled: str) -> None:
     """From the start page on, whatever a page links to: nothing breaks, nothing is missing."""
     with TestClient(build_app(site), base_url="http://localhost") as client:

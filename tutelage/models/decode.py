@@ -71,7 +71,7 @@ class Decoding:
         What they held is forgotten.  A prompt is computed once.
         """
         assert not isinstance(self._rows, _PaddedRows), "asked only where it `admits`"
-        logits = self._rows.replace(rows, prompts, counts)
+        logits = self._rows.replace(rows, prompts, counts).to(self.logits.dtype)
         self.logits[rows] = logits.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
 
 

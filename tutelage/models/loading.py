@@ -26,7 +26,7 @@ from tutelage.files import folder_atomic, recover
 from tutelage.hub import hub
 from tutelage.models.ends import generation_config
 from tutelage.models.forward import Traits
-from tutelage.models.lora import merged
+from tutelage.models.lora import KNOWN_OF_SCORES, merged
 from tutelage.models.policy import EncoderModule, Hosted, PolicyModule, ScalarModule
 from tutelage.models.probe import find_traits, imagined_traits, rope_limit
 from tutelage.seeds import torch_generator
@@ -82,7 +82,7 @@ def load_scalar(
     N(0, 1/(d+1)) (standard deviation 1/sqrt(d+1)) drawn from `seed`, no bias; from an encoder as transformers makes it, drawn
     from `seed`.  ValueError where none may be (`fresh_head`).
     """
-    known = _heads_at(path)
+    known = heads_at(path)
     model, info = _load(AutoModelForSequenceClassification, path, dtype, seed, num_labels=heads or known or 1)
     head = getattr(model, "score", None)
     encodes = is_encoder(model)
@@ -117,7 +117,7 @@ def is_encoder(model: PreTrainedModel) -> bool:
     return masked and not model.config.is_encoder_decoder and hasattr(model, "classifier")
 
 
-def _heads_at(path: str | Path) -> int | None:
+def heads_at(path: str | Path) -> int | None:
     """How many numbers the scalar model at `path` gives; None where it is none (its config does not say: a language model)."""
     config = _config(path)
     scalar = any("ForSequenceClassification" in name for name in config.architectures or ())
@@ -301,9 +301,13 @@ def score_normalisation(module: Hosted) -> tuple[float, float] | None:
     return _normalisation(module.config)
 
 
-def score_normalisation_at(path: str | Path) -> tuple[float, float] | None:
-    """`score_normalisation` of the model at `path`, without its weights."""
-    return _normalisation(_config(path))
+def take_what_is_known(module: Hosted, path: str | Path) -> None:
+    """Put what the scalar model at `path` knows of its scores (their spread, its heads) into the config of `module`."""
+    source, target = _config(path), module.config
+    for name, known in vars(source).items():
+        if name.startswith(KNOWN_OF_SCORES):
+            setattr(target, name, known)
+    target.id2label, target.label2id = source.id2label, source.label2id
 
 
 def _normalisation(config: Any) -> tuple[float, float] | None:

@@ -155,6 +155,7 @@ def copy_adapter(source: Hosted, target: Hosted) -> None:
     for name, known in vars(source.config).items():  # what a reward model knows of its scores
         if name.startswith(KNOWN_OF_SCORES):
             setattr(target.config, name, known)
+    target.config.id2label, target.config.label2id = source.config.id2label, source.config.label2id
 
 
 def export_adapter(module: Hosted, folder: Path, base: str) -> None:

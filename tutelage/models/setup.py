@@ -16,12 +16,12 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.models.loading import (
     fit_embeddings,
+    heads_at,
     load_policy,
     load_scalar,
     load_tokenizer,
-    score_normalisation_at,
-    set_score_normalisation,
     stored_dtype,
+    take_what_is_known,
 )
 from tutelage.models.lora import Adapter, add_lora, copy_adapter, load_adapter, read_adapter, share_frozen
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
@@ -69,14 +69,12 @@ class Setup:
         """The frozen reward model; on the frozen weights of `policy`, which come from `base`, where it is an adapter on
         the same."""
         adapter, head = self._on_base(path, base), StepHead.at(path)
-        heads = head.classes if head else 1
+        heads = head.classes if head else heads_at(path)
         if adapter is None:
             module = load_scalar(path, dtype=self.dtype, device=self.device, heads=heads, fresh_head=False)
         else:
             module = self._adapted(adapter, path, base, heads)
-            known = score_normalisation_at(path)
-            if known is not None:
-                set_score_normalisation(module, *known)
+            take_what_is_known(module, path)
         return share_frozen(policy, module.requires_grad_(False))
 
     def critic(
@@ -90,7 +88,7 @@ class Setup:
                 load_scalar(path, dtype=self._base_dtype, device=self.device, fresh_head=False)
             )
         else:
-            module = self._checkpointed(self._adapted(adapter, path, base))
+            module = self._checkpointed(self._adapted(adapter, path, base, heads_at(path)))
         module = share_frozen(policy, module)
         return module if reward_model is None else share_frozen(reward_model, module)
 
@@ -114,7 +112,7 @@ class Setup:
         adapter = read_adapter(Path(path).parent / "adapter") if self.lora_rank else None
         return adapter if adapter and adapter.is_on(base) else None
 
-    def _adapted(self, adapter: Adapter, path: str, base: str, heads: int = 1) -> ScalarModule:
+    def _adapted(self, adapter: Adapter, path: str, base: str, heads: int | None = 1) -> ScalarModule:
         """The reward model at `path` as its adapter on `base`, wherever the copy that it was trained on may be by now."""
         module = load_scalar(base, dtype=self.dtype, device=self.device, seed=self.seed, heads=heads)
         fit_embeddings(module, load_tokenizer(path))

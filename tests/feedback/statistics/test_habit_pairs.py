@@ -65,6 +65,7 @@ def test_a_planted_liking_for_the_first_place_is_found_and_taken_out() -> None:
     assert leaning(plain) > 0.04 and abs(leaning(found.share)) < 0.015
 
 
+@pytest.mark.slow
 def test_each_habit_is_recovered_beside_the_others() -> None:
     people = [
         (1.5, 0.0, 0.0),
