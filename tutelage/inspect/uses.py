@@ -11,6 +11,7 @@ from tutelage.data.reading.formats import Record, read_row
 from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.unfit import (
+    CUT,
     why_not_comparison,
     why_not_demonstration,
     why_not_document,
@@ -18,7 +19,7 @@ from tutelage.data.unfit import (
     why_not_step_marks,
 )
 from tutelage.inspect.facts import Drop, Use
-from tutelage.records import Place
+from tutelage.records import Labelled, Place, Rating
 
 PLACES = 1000  # of dropped rows that are kept, for each reason
 REASONS = 1000  # reasons that are told apart
@@ -28,6 +29,8 @@ COMMANDS: dict[Purpose, tuple[str, ...]] = {
     "pretraining text": ("pretrain",),
     "demonstrations": ("sft",),
     "comparisons": ("reward", "dpo"),
+    "labelled responses": ("kto",),
+    "ratings": ("reward learn_from=ratings",),
     "prompts": ("sample", "ppo", "eval"),
     "step marks": ("process",),
 }
@@ -130,5 +133,11 @@ def _rules(cut_responses: str) -> dict[Purpose, Callable[[Any], str | None]]:
         "prompts": why_not_prompt,
         "demonstrations": lambda record: why_not_demonstration(record, cut_responses),
         "comparisons": lambda record: why_not_comparison(record, cut_responses),
+        "labelled responses": lambda record: _why_cut(record, cut_responses),
+        "ratings": lambda record: _why_cut(record, cut_responses),
         "step marks": lambda record: why_not_step_marks(record, "steps", "positive"),
     }
+
+
+def _why_cut(record: Labelled | Rating, cut_responses: str) -> str | None:
+    return CUT if record.finish == "length" and cut_responses == "drop" else None

@@ -60,6 +60,12 @@ class Cells:
         inner._odd = self._odd
         return inner
 
+    def made_into(self, columns: Mapping[str, Any]) -> Cells:
+        """Other columns that were made of this row's: what is asked for there is asked for here."""
+        inner = self.within(columns)
+        inner._asked = self._asked
+        return inner
+
     def note(self, name: str) -> None:
         """Something inside a cell that nobody uses."""
         self._odd.add(name)

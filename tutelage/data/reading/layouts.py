@@ -361,29 +361,22 @@ def _outcomes(cells: Cells, answer: str, turns: str) -> Iterator[StepMarks]:
 def _several(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     """What a row of several responses holds for a purpose."""
     found = read_several(cells)
-
-    def within(columns: Mapping[str, Any]) -> Cells:
-        """The row as one that holds one or two of the responses; what is used of it is used of the row."""
-        inner = Cells(columns, cells.place)
-        inner._asked = cells._asked
-        return inner
-
-    if purpose in ("comparisons", "labelled responses"):
-        if purpose == "labelled responses":
-            raise Skip("that ranks several responses: which of them are good is not said")
+    if purpose == "labelled responses":
+        raise Skip("that ranks several responses: which of them are good is not said")
+    if purpose == "comparisons":
         for columns in found.comparisons():
-            pair = within(columns)
+            pair = cells.made_into(columns)
             yield _comparison(pair, _turns_column(pair))
     elif purpose == "ratings":
         rated = list(found.rated())
         if not rated:
             raise Skip("whose responses are ranked and not rated")
         for columns, ratings in rated:
-            yield _rated(within(columns), "completion", "", ratings)
+            yield _rated(cells.made_into(columns), "completion", "", ratings)
     elif purpose == "prompts":
-        yield _prompt(within(found.rest), *_asked(within(found.rest), ""))
+        yield _prompt(cells.made_into(found.rest), *_asked(cells.made_into(found.rest), ""))
     else:
-        yield from _answered(within(found.best()), "completion", "")
+        yield from _answered(cells.made_into(found.best()), "completion", "")
 
 
 def _labelled(cells: Cells, answer: str, turns: str) -> Labelled:
@@ -399,7 +392,9 @@ def _labelled(cells: Cells, answer: str, turns: str) -> Labelled:
 
 
 def _halves(pair: Comparison) -> Iterator[Labelled]:
-    """The better response as a good one, the other as one that is not; a tie says neither."""
+    """The better response as a good one, the other as one that is not; a tie, and one with itself, say neither."""
+    if (pair.chosen, pair.chosen_finish) == (pair.rejected, pair.rejected_finish):
+        raise Skip("with identical chosen and rejected")
     if pair.p_chosen == 0.5:
         raise LeftOut("that is a tie, of which neither side is the better one")
     sides = (pair.chosen, pair.chosen_finish), (pair.rejected, pair.rejected_finish)
