@@ -118,7 +118,7 @@ def test_what_each_command_makes_of_comparisons(tmp_path: Path) -> None:
         ("sft",): (18, 1, 1, ""),
         ("reward", "dpo"): (18, 2, 0, ""),
         ("kto",): (34, 2, 1, ""),
-        ("reward learn_from=ratings",): (0, 0, 0, use(facts, "learn_from=ratings").why_not),
+        ("reward learn_from=ratings",): (0, 1, 0, use(facts, "learn_from=ratings").why_not),
         ("sample", "ppo", "eval"): (19, 1, 0, ""),
         ("process",): (0, 0, 0, use(facts, "process").why_not),
         ("feedback import kind=preference",): (18, 2, 0, ""),
