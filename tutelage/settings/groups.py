@@ -5,13 +5,15 @@ No torch anywhere in the settings: `--help` and mistakes in them must answer at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.judges import checked_reward
+from tutelage.settings.presets import Preset
 
 
 def run_folder(default: str) -> Any:
@@ -150,6 +152,32 @@ class CutSettings(Settings):
         "Responses that were cut at the longest length when they were written: keep trains them as they are, without an "
         "end; drop leaves their rows out.",
     )
+
+
+class PresetSettings(Settings):
+    """Settings that a method's name fills in: its class has `preset` and, in `presets`, what each name says."""
+
+    presets: ClassVar[Mapping[str, Preset]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, values: Any) -> Any:
+        return cls.completed(values) if isinstance(values, Mapping) else values
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the preset says, where nothing else is said."""
+        said = cls.presets.get(str(values.get("preset")), {})
+        return {**{name: value for name, (value, _) in said.items()}, **values}
+
+    @property
+    def told(self) -> list[str]:
+        """For people: what the preset has set, and where that comes from."""
+        chosen = getattr(self, "preset", "")
+        return [
+            f"preset={chosen}: {name}={value}{'' if (now := getattr(self, name)) == value else f' (here {now})'}: {source}"
+            for name, (value, source) in self.presets.get(chosen, {}).items()
+        ]
 
 
 class StoreSettings(Settings):

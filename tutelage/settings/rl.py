@@ -9,9 +9,16 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from tutelage.settings.base import Made, setting
-from tutelage.settings.groups import GeneratingSettings, Reward, RowSettings, Source, run_folder
+from tutelage.settings.groups import (
+    GeneratingSettings,
+    PresetSettings,
+    Reward,
+    RowSettings,
+    Source,
+    run_folder,
+)
 from tutelage.settings.judges import same_reward
-from tutelage.settings.presets import PRESETS
+from tutelage.settings.presets import PRESETS, Preset
 from tutelage.settings.train import LoraSettings, MixSettings, PairLossSettings, TrainSettings
 
 
@@ -342,7 +349,7 @@ WRONG_KL: Mapping[str, str] = {
 """What is wrong with placements of the KL that are there to be compared with (docs: Where the KL stands)."""
 
 
-class ReinforceSettings(CriticSettings):
+class ReinforceSettings(PresetSettings, CriticSettings):
     """Optimise the policy without a critic: REINFORCE, RLOO, GRPO, Dr. GRPO, REINFORCE++, DAPO."""
 
     out: Path = run_folder("runs/reinforce")
@@ -394,19 +401,7 @@ class ReinforceSettings(CriticSettings):
         ge=0,
     )
 
-    of_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        name: {key: value for key, (value, _) in said.items()} for name, said in PRESETS.items()
-    }
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, values: Any) -> Any:
-        return cls.completed(values) if isinstance(values, Mapping) else values
-
-    @classmethod
-    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the preset says, where nothing else is said."""
-        return {**cls.of_presets.get(str(values.get("preset")), {}), **values}
+    presets: ClassVar[Mapping[str, Preset]] = PRESETS
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

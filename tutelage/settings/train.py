@@ -20,11 +20,12 @@ from tutelage.settings.groups import (
     FeedbackSettings,
     LabelsFrom,
     PlanSettings,
+    PresetSettings,
     RunSettings,
     Source,
     run_folder,
 )
-from tutelage.settings.presets import DIRECT
+from tutelage.settings.presets import DIRECT, Preset
 
 
 class TrainSettings(RunSettings, DeviceSettings, PlanSettings):
@@ -493,7 +494,7 @@ def losses_in(loss: str | Mapping[str, float]) -> dict[str, float]:
 Losses = Annotated[str | dict[str, float], AfterValidator(checked_loss)]
 
 
-class PairLossSettings(Settings):
+class PairLossSettings(PresetSettings):
     """How a policy learns from pairs of responses directly."""
 
     beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
@@ -524,19 +525,7 @@ class PairLossSettings(Settings):
         ge=0,
         lt=0.5,
     )
-    of_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        name: {key: value for key, (value, _) in said.items()} for name, said in DIRECT.items()
-    }
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, values: Any) -> Any:
-        return cls.completed(values) if isinstance(values, Mapping) else values
-
-    @classmethod
-    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the preset says, where nothing else is said."""
-        return {**cls.of_presets.get(str(values.get("preset")), {}), **values}
+    presets: ClassVar[Mapping[str, Preset]] = DIRECT
 
     @property
     def losses(self) -> dict[str, float]:

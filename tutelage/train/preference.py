@@ -36,7 +36,6 @@ from tutelage.ops import losses
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
-from tutelage.settings.presets import DIRECT
 from tutelage.settings.train import DPOSettings as Settings
 from tutelage.settings.train import PairLossSettings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
@@ -189,12 +188,8 @@ def trained_part(pair: PairTokens, settings: Settings) -> PairTokens:
 
 def explain(settings: PairLossSettings, console: Console) -> None:
     """Say what the preset has set and where that comes from."""
-    for name, (value, source) in DIRECT.get(settings.preset, {}).items():
-        now = getattr(settings, name)
-        own = "" if now == value else f" (here {now})"
-        console.print(
-            f"preset={settings.preset}: {name}={value}{own}: {source}", markup=False, highlight=False
-        )
+    for line in settings.told:
+        console.print(line, markup=False, highlight=False)
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:

@@ -28,7 +28,6 @@ from tutelage.parallel import World
 from tutelage.rollout.experience import Experience, Rollouts
 from tutelage.rollout.reading import Reading
 from tutelage.runs import Run
-from tutelage.settings.presets import PRESETS
 from tutelage.settings.rl import WRONG_KL
 from tutelage.settings.rl import ReinforceSettings as Settings
 from tutelage.train.algorithm import Loss, Term, Updates
@@ -170,12 +169,8 @@ class Reinforce:
 
 def explain(settings: Settings, console: Console) -> None:
     """Say what the preset has set and where that comes from, and what is known to be wrong."""
-    for name, (value, source) in PRESETS.get(settings.preset, {}).items():
-        now = getattr(settings, name)
-        own = "" if now == value else f" (here {now})"
-        console.print(
-            f"preset={settings.preset}: {name}={value}{own}: {source}", markup=False, highlight=False
-        )
+    for line in settings.told:
+        console.print(line, markup=False, highlight=False)
     if why := WRONG_KL.get(settings.kl):
         console.print(f"kl={settings.kl} misses the optimum: {why}.", style="yellow", markup=False)
 
