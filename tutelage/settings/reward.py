@@ -106,6 +106,11 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",
         everyday=False,
     )
+    policy_data: Source = setting(
+        "",
+        "Comparisons of the present policy's own responses, which are not trained on: accuracy on them, beside; as data.",
+        everyday=False,
+    )
     center_coef: float = setting(
         0.01,
         "Weight of the squared sum of a pair's scores, which centres them.",
@@ -163,6 +168,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
                     "weighted",
                     "half",
                     "previous",
+                    "policy_data",
                     "margin_coef",
                     "label_smoothing",
                 ),
