@@ -53,6 +53,12 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "once); auto: prompts where a response stands in several pairs.",
         everyday=False,
     )
+    pooling: Literal["last", "mean"] = setting(
+        "last",
+        "What is scored: the state at the last token; or mean, the mean of the scores at all tokens of the response, which small "
+        "models learn better by.",
+        everyday=False,
+    )
     learn_from: Literal["comparisons", "ratings"] = setting(
         "comparisons",
         "What data holds: comparisons (and rankings), or ratings, which are learnt by regression.",
