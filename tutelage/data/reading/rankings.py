@@ -185,8 +185,10 @@ ATTRIBUTES = (
     "honesty",
     "safety",
     "overall",
+    "accuracy",
+    "coverage",
 )
-"""Criteria that people write as columns of their own (HelpSteer)."""
+"""Criteria that people write as columns of their own: HelpSteer's, and those that a project begins with."""
 RATED = ("values", "ratings", "rating", "score", *ATTRIBUTES)
 
 
