@@ -15,6 +15,7 @@ from tutelage.data.reading.cells import Skip
 from tutelage.data.reading.layouts import Purpose, Record, read_columns
 from tutelage.data.reading.rankings import ATTRIBUTES
 from tutelage.data.reading.steps import TAG
+from tutelage.data.reading.transcripts import is_dialogue
 from tutelage.feedback.asking.checking import dense
 from tutelage.feedback.exports.current import RowDict, Source
 from tutelage.feedback.exports.formats import turns_of
@@ -156,7 +157,8 @@ def ultrafeedback(source: Source) -> Iterator[RowDict]:
     wrote = writers(source)
     for item, answers in rated_items(source):
         content = item.content
-        reason = _not_a_question(content.prompt)
+        spoken = any(map(is_dialogue, content.texts))  # compared, they would be read as turns
+        reason = _not_a_question(content.prompt) or (MISREAD if spoken else "")
         if reason:
             source.left_out[reason] += 1
             continue
@@ -181,14 +183,14 @@ def ultrafeedback(source: Source) -> Iterator[RowDict]:
 
 
 def _rated_completion(model: str, text: str, values: Mapping[str, float]) -> RowDict:
-    rest = {name: {"Rating": _plainly(value)} for name, value in values.items() if name != "overall"}
-    score = {"overall_score": values["overall"]} if "overall" in values else {}
+    rest = {name: {"Rating": str(_plainly(value))} for name, value in values.items() if name != "overall"}
+    score = {"overall_score": _plainly(values["overall"])} if "overall" in values else {}
     return {"model": model, "response": text} | score | {"annotations": rest}
 
 
-def _plainly(value: float) -> str:
-    """A number as people write it."""
-    return str(int(value)) if value == int(value) else str(value)
+def _plainly(value: float) -> int | float:
+    """A number as people write it: whole ones without a point."""
+    return int(value) if value == int(value) else value
 
 
 def helpsteer(source: Source) -> Iterator[RowDict]:
@@ -201,7 +203,7 @@ def helpsteer(source: Source) -> Iterator[RowDict]:
         if reason:
             source.left_out[reason] += 1
             continue
-        columns = {name: value for name, value in values.items() if name in ATTRIBUTES}
+        columns = {name: _plainly(value) for name, value in values.items() if name in ATTRIBUTES}
         if len(columns) < len(values):
             source.left_out[CRITERION] += len(values) - len(columns)
         if columns:
@@ -229,14 +231,9 @@ def prm800k(source: Source) -> Iterator[RowDict]:
             continue
         turns, answer = turns_of(one.item.prompt), _right_answer(one.item.prompt)
         end = "solution" if one.finish == "eos" else "found_error" if -1 in one.labels else "give_up"
-        steps = [
-            {
-                "completions": [{"text": text, "rating": label, "flagged": False}],
-                "human_completion": None,
-                "chosen_completion": 0,
-            }
-            for text, label in zip(one.steps, one.labels, strict=True)
-        ]
+        steps = [_rated_step(text, label) for text, label in zip(one.steps, one.labels, strict=True)]
+        if one.labels[-1] == -1:
+            steps[-1]["chosen_completion"] = None  # nobody went on from it
         said = {
             "is_quality_control_question": False,
             "is_initial_screening_question": False,
@@ -246,6 +243,12 @@ def prm800k(source: Source) -> Iterator[RowDict]:
         prompt = Prompt(turns, reference=None if answer is None else {"answer": answer})
         marks = StepMarks(prompt, tuple(one.steps), tuple(one.labels), finish=one.finish)
         yield from _as_read(source, said, "step marks", marks)
+
+
+def _rated_step(text: str, rating: int) -> RowDict:
+    """A step of which one completion was tried, and taken."""
+    tried = {"text": text, "rating": rating, "flagged": False}
+    return {"completions": [tried], "human_completion": None, "chosen_completion": 0}
 
 
 def _right_answer(prompt: Prompt) -> Any:
