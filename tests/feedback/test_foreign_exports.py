@@ -381,6 +381,19 @@ def test_what_has_columns_may_be_a_table(world: World, tmp_path: Path, format: s
     assert table == lines
 
 
+@pytest.mark.parametrize("format", ["ratings", "helpsteer"])
+def test_ratings_in_tables_come_back(world: World, tmp_path: Path, format: str) -> None:
+    """With a criterion that not every response is rated by; prompts that are turns throughout, where some are."""
+    lines = read(read_ratings, export(world, tmp_path, format))
+    assert len({frozenset(row.values) for row in lines}) == (2 if format == "ratings" else 1)
+    for kind in ("parquet", "csv"):
+        table = read(read_ratings, export(world, tmp_path, format, kind))
+        assert len(table) == len(lines)
+        for found, expected in zip(table, lines, strict=True):
+            assert (found.values, found.finish) == (expected.values, expected.finish)
+            assert found.response.removeprefix("'") == expected.response
+
+
 @pytest.mark.parametrize("format", ["openai", "summarize-from-feedback", "nemo", "ultrafeedback", "prm800k"])
 def test_what_nests_is_lines_only(world: World, tmp_path: Path, format: str) -> None:
     for kind in ("parquet", "csv"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
 
-from tutelage.data.reading.cells import Cells, Skip, parsed, wrong
+from tutelage.data.reading.cells import Cells, Skip, blank, parsed, wrong
 from tutelage.data.reading.trees import MOST_RANKED
 
 Columns = dict[str, Any]
@@ -194,12 +194,12 @@ ATTRIBUTES = (
     "coverage",
 )
 """Criteria that people write as columns of their own: HelpSteer's, and those that a project begins with."""
-RATED = ("values", "ratings", "rating", "score", *ATTRIBUTES)
+WIDE = "rating_"  # how the columns of criteria begin in a table
 
 
-def ratings_of(cells: Cells, criteria: Sequence[str] = ()) -> dict[str, float]:
+def ratings_of(cells: Cells) -> dict[str, float]:
     """criterion -> rating of the one response in a row: from `values` or `ratings` (an object), `rating` or `score` (called
-    overall), and columns that are criteria by themselves: those of HelpSteer, and `criteria`."""
+    overall), `rating_NAME`, and columns that are criteria by themselves: those of `ATTRIBUTES`."""
     found: dict[str, float] = {}
     for name in ("values", "ratings"):
         if cells.has(name):
@@ -208,9 +208,10 @@ def ratings_of(cells: Cells, criteria: Sequence[str] = ()) -> dict[str, float]:
     for name in ("rating", "score"):
         if cells.has(name):
             found.setdefault("overall", _required(name, cells.get(name)))
-    for name in dict.fromkeys((*ATTRIBUTES, *criteria)):
-        if cells.has(name) and cells.columns[name] is not None:
-            found.setdefault(name, _required(name, cells.get(name)))
+    wide = [name for name in cells.columns if name.startswith(WIDE)]
+    for name in (*wide, *ATTRIBUTES):
+        if cells.has(name) and not blank(cells.columns[name]):
+            found.setdefault(name.removeprefix(WIDE), _required(name, cells.get(name)))
     return found
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutelage.data.reading.rankings import ATTRIBUTES
+from tutelage.data.reading.rankings import ATTRIBUTES, WIDE
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports.current import RowDict
 from tutelage.feedback.exports.spec import ExportSpec, Format
@@ -78,7 +78,6 @@ NESTED: tuple[Format, ...] = (
     "stepwise",
     "processbench",
 )  # rows of lists: CSV has no place for them
-RATING = "rating_"  # how the columns of criteria begin
 AT_ONCE = 10_000  # rows in a group of a Parquet file
 
 # What makes a spreadsheet take a cell for a formula, also behind the quotes that we put before it.
@@ -142,12 +141,12 @@ def columns_of(spec: ExportSpec, rows: Iterable[RowDict], criteria: Sequence[str
     if spec.aggregation != "all":
         del columns["annotator"]
     used = {name for row in rows for name in row["values"]}
-    return columns | {f"{RATING}{name}": "number" for name in criteria if name in used}
+    return columns | {f"{WIDE}{name}": "number" for name in criteria if name in used}
 
 
 def _value(row: RowDict, name: str) -> Any:
-    if name.startswith(RATING):
-        return row["values"].get(name.removeprefix(RATING))
+    if name.startswith(WIDE):
+        return row["values"].get(name.removeprefix(WIDE))
     return row.get(name)
 
 
