@@ -400,3 +400,20 @@ def test_what_nests_is_lines_only(world: World, tmp_path: Path, format: str) -> 
         with pytest.raises(Refused, match=f"format={format} has objects within .* choose jsonl"):
             export(world, tmp_path, format, kind)
     assert not list(tmp_path.iterdir())
+
+
+READERS = {"ultrafeedback": read_ratings, "helpsteer": read_ratings} | dict.fromkeys(MARKS, read_step_marks)
+
+
+@pytest.mark.parametrize("aggregation", ["majority", "all", "adjudicated"])
+def test_every_row_of_a_busy_project_is_read(
+    database: Database, busy: Member, tmp_path: Path, aggregation: Any
+) -> None:
+    """With rewrites, revisions, a second annotator, what an adjudicator settled, and open disputes."""
+    for format in FOREIGN:
+        spec = ExportSpec(format=format, aggregation=aggregation, neutral="true", ties="keep")  # type: ignore[arg-type]
+        done = exporting.export(database, busy, spec, tmp_path / f"{format}.jsonl")
+        found = read(READERS.get(format, read_comparisons), done)
+        assert len(found) >= done.rows > 0
+        disputed = aggregation == "adjudicated" and READERS.get(format) is None
+        assert ("unsettled dispute" in done.left_out) == disputed
