@@ -11,6 +11,7 @@ from pydantic import field_validator
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     ColumnSettings,
+    ExportFormat,
     LabelsFrom,
     Reward,
     RunSettings,
@@ -76,9 +77,7 @@ class FeedbackExportSettings(StoreSettings):
 
     project: str = setting("main", "Project whose answers are written.")
     out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
-    format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
-        "preference", "Which rows to write."
-    )
+    format: ExportFormat = setting("preference", "Which rows to write.")
     file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
         "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
     )
@@ -94,7 +93,9 @@ class FeedbackExportSettings(StoreSettings):
     )
     labels_from: LabelsFrom = setting("acceptable", "unpaired: where good and bad come from.", everyday=False)
     neutral: Literal["true", "false", "drop"] = setting(
-        "drop", "stepwise: what a neutral step becomes; drop leaves its row out.", everyday=False
+        "drop",
+        "stepwise, math-shepherd, processbench: what a neutral step becomes; drop leaves its row out.",
+        everyday=False,
     )
     names: bool = setting(
         False, "raw and ratings: write annotators' real names instead of numbers.", everyday=False
