@@ -128,9 +128,25 @@ def test_scores_of_places_add_up_and_those_of_the_whole_stand_at_its_last_token(
     assert (second.value, second.at) == (15.0, ())
 
 
-def test_a_failed_gate_leaves_no_places_of_what_it_replaces() -> None:
-    steps = part({"a": Score(3.0, {}, ((0, 1.0), (2, 2.0)))}, "steps")
-    [found] = scores_of(Mix([steps, part({"a": -1.0}, "safe", gate=0.0)]), [A])
+def test_what_a_failed_gate_changes_stands_at_the_last_token() -> None:
+    """What the steps before were given is not taken back where they stand: what follows them would seem worth more."""
+    steps = part({"a": Score(3.0, {}, ((0, 1.0), (1, 2.0)))}, "steps")
+    for gate, weight, value in (("safe", 1.0, -1.0), ("form", 0.0, 0.0)):
+        [found] = scores_of(Mix([steps, part({"a": -1.0}, gate, weight=weight, gate=0.0)]), [A])
+        assert found.value == value
+        assert found.at == ((0, 1.0), (1, 2.0), (len(A.ids) - 1, value - 3.0))
+
+
+def test_a_cut_response_keeps_what_its_steps_are_given_and_ends_at_the_fixed_score() -> None:
+    steps = part({"a": Score(3.0, {}, ((0, 1.0), (1, 2.0))), "b": 5.0}, "steps")
+    steps.judge.places = True
+    cut = written("a", finish="length")
+    for judge in (steps.judge, Mix([steps])):
+        found, whole = scores_of(Ends(judge, -1.0), [cut, B])
+        assert (found.value, found.parts) == (-1.0, {}) and whole.value == 5.0
+        assert found.at == ((0, 1.0), (1, 2.0), (len(A.ids) - 1, -4.0))
+    steps.judge.places = False
+    [found] = scores_of(Ends(steps.judge, -1.0), [cut])
     assert (found.value, found.at) == (-1.0, ())
 
 
@@ -229,7 +245,7 @@ def test_it_learns_from_scores_as_they_are_and_not_from_cut_responses() -> None:
     judged = Ends(mix, -9.0)
     for _ in range(2):
         scores = judged.score([A, B, C, written("cut", finish="length")])
-        assert scores[3] == Score(-9.0)
+        assert values(scores[3:]) == [-9.0]
         judged.learn(scores)
     assert judged.state is mix.state
     assert values(mix.score([A, B])) == [-1.0, 1.0]

@@ -105,7 +105,7 @@ class Calibrated(Judge):
     """
 
     def __init__(self, judge: Judge, calibration: Calibration) -> None:
-        self.name, self.state = judge.name, calibration
+        self.name, self.state, self.places = judge.name, calibration, judge.places
         self._judge, self._calibration = judge, calibration
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:

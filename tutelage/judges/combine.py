@@ -12,7 +12,7 @@ from itertools import chain, count
 from torch import nn
 
 from tutelage.judges.calibration import Calibration, RunningCalibration, measured
-from tutelage.judges.judge import Judge, checked
+from tutelage.judges.judge import Judge, checked, ending_in
 from tutelage.records import Response, Score
 
 
@@ -63,7 +63,8 @@ class Mix(Judge):
 
     Where gates fail the sum is over them alone, of their scores as they are.  `Score.parts` has every judge's score as it
     is under its part's name, and what that is made of behind it (`safety/std`).  Where a judge scores places in the
-    response the mix does too (`Score.at`): a judge of the whole stands at the last token then.
+    response the mix does too (`Score.at`): a judge of the whole stands at the last token then, and so does what a failed gate
+    changes of the sum.
     """
 
     name = "mix"
@@ -77,6 +78,7 @@ class Mix(Judge):
             if isinstance(module, nn.Module)
         ]
         self.state = nn.ModuleList(held) if held else None
+        self.places = any(part.judge.places for part in parts if part.gate is None and part.weight)
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """Raises ValueError naming the part and the prompt where a judge's score cannot be used."""
@@ -119,7 +121,9 @@ class Mix(Judge):
         if not counted:
             return None
         value = math.fsum(weight * score.value for weight, score in counted)
-        return Score(value, parts, _places(counted, len(response.ids) - 1))
+        last = len(response.ids) - 1
+        places = _places(summands, last)
+        return Score(value, parts, ending_in(value, places, last) if failed else places)
 
 
 def ranked(values: Sequence[float]) -> list[float]:

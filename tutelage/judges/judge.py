@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,9 @@ class Judge(Protocol):
 
     state: nn.Module | None = None
     """What must survive a restart, as buffers that a checkpoint holds; None: nothing."""
+
+    places: bool = False
+    """Whether it scores places in a response (`Score.at`)."""
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """One score per response, in order; higher is better, comparable within one judge.  None: it does not apply, as
@@ -83,6 +87,19 @@ def checked(judge: Judge, responses: Sequence[Response], name: str = "") -> list
         if fault:
             raise ValueError(f"the judge {name} gave {fault} for the prompt {_shown(response)}, {SCORE}.")
     return scores
+
+
+def ending_in(value: float, at: Sequence[tuple[int, float]], last: int) -> tuple[tuple[int, float], ...]:
+    """Places as they are, and at the `last` token what brings their sum to `value`; () where there are none.
+
+    For a score that takes the place of another once the whole is known.  To take back what the steps before were given would make
+    what comes after them look better than it is: reward-to-go from there would be highest where the whole fails.
+    """
+    if not at:
+        return ()
+    placed = dict(at)
+    placed[max(last, 0)] = placed.get(max(last, 0), 0.0) + value - math.fsum(given for _, given in at)
+    return tuple(sorted(placed.items()))
 
 
 SCORE = "but a score is a finite number, or None where it does not apply"

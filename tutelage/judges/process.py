@@ -54,7 +54,7 @@ class ProcessJudge(Judge):
         self._model = model.eval().requires_grad_(False)
         self._tokenizer, self._head = tokenizer, head
         self._combine: Combine = combine if head.about == "steps" else "last"
-        self._places = places
+        self.places = places == "dense"
         self._reads_ids = policy_tokenizer is not None and same_tokenizer(tokenizer, policy_tokenizer)
         self._ends = StepEnds(tokenizer, head.separator)
         self._theirs = (
@@ -100,7 +100,7 @@ class ProcessJudge(Judge):
         return Score(whole[self._combine], parts, self._at(right, response, ends))
 
     def _at(self, right: Floats, response: Response, ends: Sequence[int]) -> tuple[tuple[int, float], ...]:
-        if self._places == "end" or not response.ids:
+        if not self.places or not response.ids:
             return ()
         if not self._reads_ids:
             ends = scored_at(self._head.about, self._theirs, response.ids, response.finish)
