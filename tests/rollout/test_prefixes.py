@@ -10,6 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from tests.rollout.conftest import CONTEXT, build, exact_logprobs, prepared
+from tutelage.models import decode
 from tutelage.records import Prompt, Response
 from tutelage.rollout import local
 from tutelage.rollout.generator import Prefix, Sampling
@@ -130,8 +131,11 @@ def test_what_has_no_room_is_named(tokenizer) -> None:
     assert generator.continue_from([], sampling) == []
 
 
-def test_a_finished_row_outgrows_no_context_while_others_go_on(tokenizer) -> None:
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_finished_row_outgrows_no_context_while_others_go_on(padded, tokenizer, monkeypatch) -> None:
     """One of nine has room for one token, and is too few to be dropped for its own sake; learned positions end at the context."""
+    if padded:
+        monkeypatch.setattr(decode, "_kind", lambda model: decode._PaddedRows)
     full = Prefix(Prompt("0" * (CONTEXT - 24)), (5,) * 23)
     others = [Prefix(Prompt("what"), (6 + k,)) for k in range(8)]
     found = LocalGenerator(prepared("gpt2"), tokenizer).continue_from([full, *others], Sampling(24))
