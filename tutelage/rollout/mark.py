@@ -221,8 +221,8 @@ def measured(rows: Sequence[Mapping[str, Any]], right_above: float, soft: bool) 
         "right_rate": float(np.mean(outcomes)) if outcomes else 0.0,
         "unmarked": float(len(rows) - len(marked)),
         "missing_eos_rate": float(np.mean([row["finish"] == "length" for row in rows])),
-        "steps": float(sum(len(row["completions"]) for row in marked)),
         "marked_steps": float(len(found)),
+        "marked_share": len(found) / max(1, sum(len(row["completions"]) for row in marked)),
         "mean_label": float(np.mean([max(label, 0) for label in found])),
         "zero_rate": float(np.mean([label <= 0 for label in found])),
         "undecided_rate": float(np.mean([0 < share < 1 for share in shares])) if shares else 0.0,
@@ -236,7 +236,7 @@ def _table(figures: Mapping[str, float]) -> Table:
     left_out = f", {figures['unmarked']:,.0f} without marks" if figures["unmarked"] else ""
     for name, value in (
         ("solutions", f"{figures['responses']:,.0f}, {figures['right_rate']:.1%} right{left_out}"),
-        ("steps", f"{figures['marked_steps']:,.0f} of {figures['steps']:,.0f} marked"),
+        ("marked", f"{figures['marked_steps']:,.0f} steps, {figures['marked_share']:.1%} of all"),
         ("mean label", f"{figures['mean_label']:.3f}"),
         ("wrong", f"{figures['zero_rate']:.1%} of the marked steps"),
         ("undecided", f"{figures['undecided_rate']:.1%} of the steps that were rolled out"),
