@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from tutelage.cost import flops
 from tutelage.data.preflight import prepare_solutions
 from tutelage.data.reading.formats import read_solutions
 from tutelage.data.reading.sources import shown
@@ -74,6 +75,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             f"none of the {len(rows)} solutions has a step that can be marked: give solutions with words, or another separator."
         )
     write_jsonl_atomic(run.folder / "steps.jsonl", (_marks(row, settings) for row in marked))
+    written = 0 if settings.data else sum(row["tokens"] for row in rows)
+    tokens = written + sum(row["rollout_tokens"] for row in rows)
+    run.note(tokens_generated=tokens, flops=flops(generator.parameters, 0, tokens))
     _close(rows, settings, run)
     return run.folder
 
@@ -208,38 +212,42 @@ def _close(rows: Sequence[Row], settings: Settings, run: Run) -> None:
 
 
 def measured(rows: Sequence[Mapping[str, Any]], right_above: float, soft: bool) -> dict[str, float]:
-    """The figures of the lines of samples.jsonl (docs/metrics.md says which)."""
-    outcomes = [row["score"] > right_above for row in rows if row["whole"]]
+    """The figures of the lines of samples.jsonl (docs/metrics.md says which); those of nothing are left out."""
     marked = [row for row in rows if row["scores"]]
     found = [
         label for row in marked for label in labels(row["scores"], right_above, soft) if label is not None
     ]
-    tried = [own[: -1 if row["whole"] else None] for row in marked for own in [row["scores"]]]
+    tried = [row["scores"][: -1 if row["whole"] else None] for row in marked]
     shares = [label for own in tried for label in labels(own, right_above, True) if label is not None]
-    return {
+    shares_of = {
+        "right_rate": [row["score"] > right_above for row in rows if row["whole"]],
+        "missing_eos_rate": [row["finish"] == "length" for row in rows],
+        "mean_label": [max(label, 0) for label in found],
+        "zero_rate": [label <= 0 for label in found],
+        "undecided_rate": [0 < share < 1 for share in shares],
+    }
+    figures = {
         "responses": float(len(rows)),
-        "right_rate": float(np.mean(outcomes)) if outcomes else 0.0,
         "unmarked": float(len(rows) - len(marked)),
-        "missing_eos_rate": float(np.mean([row["finish"] == "length" for row in rows])),
         "marked_steps": float(len(found)),
         "marked_share": len(found) / max(1, sum(len(row["completions"]) for row in marked)),
-        "mean_label": float(np.mean([max(label, 0) for label in found])),
-        "zero_rate": float(np.mean([label <= 0 for label in found])),
-        "undecided_rate": float(np.mean([0 < share < 1 for share in shares])) if shares else 0.0,
         "rollouts": float(sum(row["rollouts"] for row in rows)),
         "tokens": float(sum(row["rollout_tokens"] for row in rows)),
     }
+    return figures | {name: float(np.mean(values)) for name, values in shares_of.items() if values}
 
 
 def _table(figures: Mapping[str, float]) -> Table:
     table = Table(title="Marks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    right = f", {figures['right_rate']:.1%} right" if "right_rate" in figures else ""
     left_out = f", {figures['unmarked']:,.0f} without marks" if figures["unmarked"] else ""
+    undecided = figures.get("undecided_rate", 0.0)
     for name, value in (
-        ("solutions", f"{figures['responses']:,.0f}, {figures['right_rate']:.1%} right{left_out}"),
+        ("solutions", f"{figures['responses']:,.0f}{right}{left_out}"),
         ("marked", f"{figures['marked_steps']:,.0f} steps, {figures['marked_share']:.1%} of all"),
         ("mean label", f"{figures['mean_label']:.3f}"),
         ("wrong", f"{figures['zero_rate']:.1%} of the marked steps"),
-        ("undecided", f"{figures['undecided_rate']:.1%} of the steps that were rolled out"),
+        ("undecided", f"{undecided:.1%} of the steps that were rolled out"),
         ("rollouts", f"{figures['rollouts']:,.0f}, {figures['rollouts_per_second']:,.0f} per second"),
         ("drawn", f"{figures['tokens']:,.0f} tokens in {figures['drawing_seconds']:,.1f} s"),
     ):
