@@ -22,7 +22,7 @@ from tutelage.settings.base import Made, load
 from tutelage.settings.describe import rows
 from tutelage.settings.evals import ReportSettings
 from tutelage.settings.groups import RunSettings
-from tutelage.settings.rollout import SelectSettings
+from tutelage.settings.rollout import MarkSettings, SelectSettings
 from tutelage.settings.train import SFTSettings
 
 SETTINGS = SFTSettings(data="rows.jsonl")
@@ -158,8 +158,11 @@ FREE = {
 }  # fmt: skip
 
 
-CHOOSING = {"keep", "threshold", "top_share", "select", "deduplicate", "keep_cut"}
-"""Settings by which `select` chooses anew among what it has drawn."""
+ANEW = {
+    SelectSettings: {"keep", "threshold", "top_share", "select", "deduplicate", "keep_cut"},
+    MarkSettings: {"labels"},
+}
+"""Settings by which `select` chooses, and `mark` labels, anew what was drawn."""
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_each_setting_says_the_same_in_every_command(cls: type[RunSettings], nam
     )
     before = settings.model_dump(mode="json")
     if name not in ("epochs", "max_steps", "reward", "cost", "judge"):  # these look at what has changed
-        free = FREE | (CHOOSING if cls is SelectSettings else set())
+        free = FREE | ANEW.get(cls, set())
         assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in free)
 
 

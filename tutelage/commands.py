@@ -154,6 +154,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "mark",
+        "tutelage.rollout.mark",
+        "rollout.MarkSettings",
+        "Mark steps of solutions by rollouts.",
+        "Learning from feedback",
+    ),
+    Command(
         "process",
         "tutelage.train.process",
         "reward.ProcessSettings",

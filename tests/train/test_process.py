@@ -18,6 +18,7 @@ from transformers import AutoModelForTokenClassification
 from tests.train.chains import chain_tokenizer, chains
 from tests.train.making import CPU, gradients, make_run
 from tutelage.data.preflight import prepare_step_marks
+from tutelage.data.reading.formats import read_step_marks
 from tutelage.data.steps import StepTokens, collate_steps
 from tutelage.judges.build import build_judge
 from tutelage.launch import launch
@@ -32,7 +33,7 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import result_folder
 from tutelage.settings.reward import ProcessSettings
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
-from tutelage.settings.rollout import SelectSettings
+from tutelage.settings.rollout import MarkSettings, SelectSettings
 from tutelage.settings.train import SFTSettings
 from tutelage.train.fit import accumulate
 from tutelage.train.process import ProcessRewardModelling, main
@@ -297,6 +298,58 @@ def test_it_is_a_reward_that_improves_gold(
     assert before < 0.65 and after > before + 0.15, (before, after)
     last = read_metrics(tmp_path / command)[-1]
     assert last["objective/scores"] == pytest.approx(last[f"objective/scores/{finder.name}"], abs=0.35)
+
+
+def reaches(completions: list[str], prompts: list[str], **columns: Any) -> list[float]:
+    """Whether the last number is the first with all that is said to be added to it: the steps between are not looked at."""
+    found = []
+    for prompt, text in zip(prompts, completions, strict=True):
+        amounts, numbers = re.findall(r"\+([123])", text), re.findall(r"=(\d)", text)
+        end = (int(prompt[5]) + sum(map(int, amounts))) % 10
+        found.append(float(len(amounts) == len(numbers) == 4 and int(numbers[-1]) == end))
+    return found
+
+
+@pytest.mark.slow
+def test_steps_marked_by_rollouts_tell_where_the_error_is_and_teach_it(
+    faulty: tuple[Path, float], tmp_path: Path
+) -> None:
+    """What knows only how solutions end finds, through a model that often errs itself, where they go wrong."""
+    planted = chains(400, 11)
+    data = tmp_path / "solutions.jsonl"
+    data.write_text("".join(json.dumps(row.to_json()) + "\n" for row in planted))
+    settings = MarkSettings(
+        model=str(faulty[0]), data=str(data), out=tmp_path / "mark", max_new_tokens=30, rollouts=3, precision="fp32",
+        reward="python:tests.train.test_process:reaches",
+    )  # fmt: skip
+    launch("mark", settings, Console(quiet=True))
+    marks = list(read_step_marks(str(tmp_path / "mark" / "steps.jsonl")))
+    pairs = [
+        (label, said)
+        for own, row in zip(marks, planted, strict=True)
+        for label, said in zip(own.labels, row.labels, strict=True)
+        if label is not None and said is not None
+    ]
+    right = auc([label for label, said in pairs if said == 1], [label for label, said in pairs if said == -1])
+    taught_by = ProcessSettings(
+        model=str(faulty[0]), data=str(tmp_path / "mark" / "steps.jsonl"), out=tmp_path / "process", epochs=12,
+        batch_size=16, learning_rate=5e-3, max_length=64, heldout_share=0.0, precision="fp32", tensorboard=False,
+    )  # fmt: skip
+    launch("process", taught_by, Console(quiet=True))
+    fresh = chains(400, 12)
+    judge = build_judge(str(taught_by.out), CPU)
+    scores = judge.score([Response.written(row.prompt, "\n".join(row.steps)) for row in fresh])
+    values = [score.value for score in scores if score is not None]
+    ranked = auc(
+        *([v for v, row in zip(values, fresh, strict=True) if row.outcome is side] for side in (True, False))
+    )
+    print("rollouts", right, ranked)
+    assert right > 0.95 and ranked > 0.62, (right, ranked)
+
+
+def auc(higher: list[float], lower: list[float]) -> float:
+    """How often one of `higher` is above one of `lower`; a tie is one half."""
+    return float(np.mean([(a > b) + 0.5 * (a == b) for a in higher for b in lower]))
 
 
 @pytest.mark.slow

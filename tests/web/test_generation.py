@@ -41,8 +41,8 @@ def test_a_response_goes_on_from_its_beginning() -> None:
     model = prepared("llama")
     generator = LocalGenerator(model, tokenizer)
     prompt, begun = Prompt("one two"), " three one"
-    sampling = Sampling(max_new_tokens=9, temperature=0.9, samples=3, seed=4)
-    responses = generator.continue_from(prompt, begun, sampling)
+    sampling = Sampling(max_new_tokens=19, temperature=0.9, samples=3, seed=4)
+    responses = generator.continue_from([generator.begun(prompt, begun)], sampling)
     whole = generator.generate([Prompt(prompt.content)], Sampling(max_new_tokens=1))[0].prompt_ids
     assert len({response.ids for response in responses}) > 1
     for response in responses:
@@ -64,7 +64,8 @@ def test_the_worker_uses_kernels_as_it_is_told(kernels: str, monkeypatch: pytest
 def test_no_room_to_go_on_is_said() -> None:
     generator = LocalGenerator(prepared("llama"), train_tokenizer(WORDS, 280))
     with pytest.raises(ValueError, match="exceeds the model's context"):
-        generator.continue_from(Prompt("one"), "two " * CONTEXT, Sampling(max_new_tokens=8))
+        prefix = generator.begun(Prompt("one"), "two " * CONTEXT)
+        generator.continue_from([prefix], Sampling(max_new_tokens=8 + len(prefix.begun)))
 
 
 @pytest.mark.slow

@@ -20,7 +20,17 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Unusable
 from tutelage.data.reading.formats import Dropped
-from tutelage.data.steps import About, Neutral, StepEnds, StepTokens, learnt, response_of, scored_at
+from tutelage.data.steps import (
+    About,
+    Neutral,
+    StepEnds,
+    StepTokens,
+    learnt,
+    response_of,
+    scored_at,
+    steps_of,
+    written,
+)
 from tutelage.data.table import Examples, Table
 from tutelage.data.template import (
     Encoded,
@@ -39,6 +49,7 @@ from tutelage.data.unfit import (
     why_not_demonstration,
     why_not_document,
     why_not_prompt,
+    why_not_solution,
     why_not_step_marks,
 )
 from tutelage.data.work import Prepared, Work
@@ -50,6 +61,7 @@ from tutelage.records import (
     Labelled,
     Prompt,
     Rating,
+    Response,
     StepMarks,
 )
 
@@ -303,6 +315,54 @@ def prepare_step_marks(
 
     work.go(encoded, accept, partial(why_not_step_marks, about=about, neutral=neutral))
     return work.finish(_step_tokens, max_dropped_share)
+
+
+def prepare_solutions(
+    tokenizer: Tokenizer,
+    rows: Iterable[StepMarks | Demonstration | Conversation],
+    *,
+    separator: str,
+    max_new_tokens: int,
+    context: int | None,
+    source: str = "",
+    max_dropped_share: float | None = 0.1,
+    console: Console | None = None,
+) -> Prepared[Response]:
+    """Responses that steps can be told apart in, of at most `max_new_tokens` tokens, to prompts that leave room for as many
+    in a `context` (None: without end).  What was said of their steps is not kept."""
+    options = {"separator": separator, "max_new_tokens": max_new_tokens, "context": context}
+    work = Work[Response]("solutions", source, rows, tokenizer, console, options)
+    find = StepEnds(tokenizer, separator)
+
+    def encoded(chunk: Sequence[StepMarks | Demonstration]) -> list[Any]:
+        return encode(tokenizer, [(row.prompt, written(row, separator), row.finish) for row in chunk])
+
+    def accept(row: StepMarks | Demonstration, item: Encoded) -> None:
+        if not item.prompt:
+            raise Unusable(UNPROMPTED)
+        if len(item.response) > max_new_tokens:
+            raise Unusable(f"longer than max_new_tokens={max_new_tokens}")
+        if context is not None and len(item.prompt) + max_new_tokens > context:
+            room = context - max_new_tokens
+            raise Unusable(
+                f"to a prompt longer than the {room} tokens that max_new_tokens={max_new_tokens} leaves of the context"
+            )
+        text = written(row, separator)
+        if len(find(item.response, row.finish)) != len(steps_of(text, separator)):
+            raise Unusable("whose steps are not found again in its tokens (separator)")
+        prompt = [row.prompt.content_json(), row.prompt.task, row.prompt.reference]
+        work.keep([item.tokens()], record=[prompt, text, row.finish])
+
+    work.go(encoded, accept, why_not_solution)
+    return work.finish(_solution, max_dropped_share)
+
+
+def _solution(table: Table, unit: int) -> Response:
+    [tokens] = table.unit(unit)
+    prompt, text, finish = table.record(unit)
+    asked = replace(Prompt.from_json(*prompt), place=table.place(unit))
+    ids, own = tokens.ids, tokens.loss_mask
+    return Response(asked, text, tuple(ids[~own].tolist()), tuple(ids[own].tolist()), (), finish)
 
 
 def prepare_prompts(

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.encoding import Unusable
-from tutelage.records import Finish, StepMarks
+from tutelage.records import Demonstration, Finish, StepMarks
 
 About = Literal["steps", "outcome", "outcome-tokens"]
 """What is scored: each step, where it ends; or the final answer, at the last token or at every token of the response."""
@@ -94,7 +94,7 @@ def lines_of(marks: StepMarks, separator: str) -> list[Line]:
     whole = (1.0,) if marks.soft else (1, 0)
     found = []
     for number, (step, label) in enumerate(zip(marks.steps, marks.labels, strict=True)):
-        parts = [part.strip("\n").rstrip() for part in step.split(separator) if part.strip()]
+        parts = steps_of(step, separator)
         inner = label if label in whole else None
         found += [Line(part, inner, number) for part in parts[:-1]]
         found.append(Line(parts[-1], label, number))
@@ -129,6 +129,18 @@ def response_of(row: StepMarks, separator: str, about: About) -> str:
     if about == "steps":
         return text_of(lines_of(row, separator), separator, row.finish)
     return separator.join(row.steps)
+
+
+def written(row: StepMarks | Demonstration, separator: str) -> str:
+    """The text of a solution: as it was written, where it is whole; else its steps, joined."""
+    if isinstance(row, Demonstration):
+        return row.response
+    return row.steps[0] if len(row.steps) == 1 else response_of(row, separator, "steps")
+
+
+def steps_of(text: str, separator: str) -> list[str]:
+    """The steps in a text, as `StepEnds` finds them in its tokens; none where there is no word."""
+    return [part.strip("\n").rstrip() for part in text.split(separator) if part.strip()]
 
 
 def learnt(

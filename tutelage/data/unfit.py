@@ -59,6 +59,14 @@ def why_not_step_marks(row: StepMarks, about: str, neutral: str) -> str | None:
     return "whose marked steps are all neutral (neutral=drop)" if nothing else None
 
 
+def why_not_solution(row: StepMarks | Demonstration | Conversation) -> str | None:
+    """A solution is one response of words."""
+    if isinstance(row, Conversation):
+        return "that is a conversation: write prompt and completion"
+    text = row.response if isinstance(row, Demonstration) else "".join(row.steps)
+    return None if text.strip() else EMPTY
+
+
 def cut_responses_in(row: Any) -> int:
     """How many responses of a row were cut before their end."""
     ends = [getattr(row, name, "eos") for name in ("finish", "chosen_finish", "rejected_finish")]

@@ -19,6 +19,7 @@ MAIN = {
     "reinforce": ("eval_objective/scores", "objective/scores"),
     "raft": ("eval_objective/scores", "objective/scores"),
     "select": ("selection_gain",),
+    "mark": ("mean_label",),
     "dpo": ("eval_rewards/accuracies", "rewards/accuracies", "loss"),
 }
 SHOWN_PARENTS = 2

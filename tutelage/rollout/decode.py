@@ -26,12 +26,19 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Job:
-    """A prompt's samples `first .. first + count - 1`, which are continued together; ids: those of the prompt."""
+    """A prompt's samples `first .. first + count - 1`, which are continued together; ids: those of the prompt; limit: the most
+    tokens of a sample."""
 
     prompt: int
     first: int
     count: int
     ids: Sequence[int]
+    limit: int
+
+    @property
+    def reach(self) -> int:
+        """The most tokens of a row, its prompt's included."""
+        return len(self.ids) + self.limit
 
     @property
     def keys(self) -> list[Key]:
@@ -52,7 +59,6 @@ def decode(
     model: PolicyModule,
     waiting: deque[Job],
     rows: int,
-    limit: int,
     uniforms: Callable[[Key], np.ndarray],
     temperature: float,
     eos_ids: Sequence[int],
@@ -61,16 +67,19 @@ def decode(
     """Continue jobs from the left of `waiting`, at most `rows` rows at a time: as many as fit at once, and then, where the model
     lets rows be replaced, all others, each as soon as there is room.
 
-    model: prepared (see `models.loading`), in eval mode.  waiting: no prompt is longer than the first.  limit: the most tokens
-    of a row.  uniforms: float32 [limit] in [0, 1), what a row draws with.  A job's prompt is computed once.
+    model: prepared (see `models.loading`), in eval mode.  waiting: no prompt is longer than the first.  uniforms: float32, as
+    many as any row has tokens at most, in [0, 1): what a row draws with.  A job's prompt is computed once.
     """
+    limit, reach = max(job.limit for job in waiting), max(job.reach for job in waiting)
     jobs = _taken(
         waiting, max(rows, waiting[0].count)
     )  # what is free may have shrunk since the jobs were made
-    decoding = Decoding(model, [job.ids for job in jobs], limit - 1)
+    decoding = Decoding(model, [job.ids for job in jobs], reach - 1 - max(len(job.ids) for job in jobs))
     decoding.repeat([job.count for job in jobs])
     page = _Page(sum(job.count for job in jobs), limit, eos_ids, decoding.logits)
-    page.begin(page.idle, _draws(jobs, uniforms))
+    page.begin(page.idle, jobs, uniforms)
+    # A finished row of a padded cache grows like the others: it must not outgrow the context that it had room in.
+    patience = IDLE_SHARE if decoding.admits or len({job.limit for job in jobs}) == 1 else 0.0
     while True:
         tokens, logprobs = draw_tokens(decoding.logits, page.draws(), temperature)
         going, ended = page.going, page.write(tokens, logprobs)
@@ -80,7 +89,7 @@ def decode(
             return page.found
         if ended:
             decoding.leave(page.idle)
-        if not replaces and len(page.idle) >= IDLE_SHARE * decoding.rows:
+        if not replaces and len(page.idle) and len(page.idle) >= patience * decoding.rows:
             keep = page.compact()
             decoding.select(keep)
             tokens = tokens[keep]
@@ -91,7 +100,7 @@ def decode(
             if jobs:
                 here = page.idle[: sum(job.count for job in jobs)]
                 decoding.replace(here, [job.ids for job in jobs], [job.count for job in jobs])
-                page.begin(here, _draws(jobs, uniforms))
+                page.begin(here, jobs, uniforms)
 
 
 def _taken(waiting: deque[Job], rows: int) -> list[Job]:
@@ -101,10 +110,6 @@ def _taken(waiting: deque[Job], rows: int) -> list[Job]:
         rows -= waiting[0].count
         taken.append(waiting.popleft())
     return taken
-
-
-def _draws(jobs: Sequence[Job], uniforms: Callable[[Key], np.ndarray]) -> dict[Key, np.ndarray]:
-    return {key: uniforms(key) for job in jobs for key in job.keys}
 
 
 class _Page:
@@ -118,6 +123,7 @@ class _Page:
         self._ids = torch.zeros(rows, limit, dtype=torch.long, device=device)
         self._logprobs = torch.zeros(rows, limit, device=device)
         self._draws = torch.zeros(rows, limit, device=device)
+        self._limit = torch.full((rows,), limit, device=device)
         self._step = torch.zeros(rows, dtype=torch.long, device=device)
         self._live = torch.zeros(rows, dtype=torch.bool, device=device)
         self._is_eos = torch.zeros(logits.shape[-1], dtype=torch.bool, device=device)
@@ -128,11 +134,14 @@ class _Page:
         self.going = 0
         self.idle = self._all
 
-    def begin(self, rows: Tensor, draws: dict[Key, np.ndarray]) -> None:
+    def begin(self, rows: Tensor, jobs: Sequence[Job], uniforms: Callable[[Key], np.ndarray]) -> None:
         """New responses in these rows of the cache."""
-        self._draws[rows] = torch.from_numpy(np.stack(list(draws.values()))).to(self._draws)
+        keys = [key for job in jobs for key in job.keys]
+        draws = np.stack([uniforms(key)[: self._ids.shape[1]] for key in keys])
+        self._draws[rows] = torch.from_numpy(draws).to(self._draws)
+        self._limit[rows] = torch.tensor([job.limit for job in jobs for _ in job.keys]).to(self._limit)
         self._step[rows], self._live[rows] = 0, True
-        for row, key in zip(rows.tolist(), draws, strict=True):
+        for row, key in zip(rows.tolist(), keys, strict=True):
             self._keys[row] = key
         self._count()
 
@@ -145,7 +154,7 @@ class _Page:
         self._ids[self._all, self._step] = tokens
         self._logprobs[self._all, self._step] = logprobs
         self._step += 1
-        full = self._step == self._ids.shape[1]
+        full = self._step == self._limit
         ended = (self._is_eos[tokens] | full) & self._live
         count = int(ended.sum())
         if count:
@@ -159,8 +168,10 @@ class _Page:
         """Forget the idle rows; the cache rows (int64) that stay."""
         keep = self._live.nonzero().squeeze(-1)
         self._keys = [self._keys[row] for row in keep.tolist()]
-        fields = self._ids, self._logprobs, self._draws, self._step, self._live
-        self._ids, self._logprobs, self._draws, self._step, self._live = (field[keep] for field in fields)
+        fields = self._ids, self._logprobs, self._draws, self._limit, self._step, self._live
+        self._ids, self._logprobs, self._draws, self._limit, self._step, self._live = (
+            field[keep] for field in fields
+        )
         self._all = self._all[: len(keep)]
         self._count()
         return keep

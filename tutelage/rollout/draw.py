@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.records import Prompt
 from tutelage.rollout.generator import Sampling
 from tutelage.seeds import rng
 
@@ -19,7 +18,7 @@ _BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 below 1: keeps `u * total` st
 def row_uniforms(sampling: Sampling, prompt_id: str, sample_index: int) -> np.ndarray:
     """Uniforms in [0, 1), float32 [max_new_tokens], one per token of the response.
 
-    Keyed by (seed, step, prompt, sample number). A longer `max_new_tokens` continues the same numbers, so a
+    Keyed by (seed, step, prompt or prefix, sample number). A longer `max_new_tokens` continues the same numbers, so a
     response does not depend on the limit until it reaches it.
     """
     draws = rng(sampling.seed, "rollout", sampling.step, prompt_id, sample_index).random(
@@ -28,17 +27,17 @@ def row_uniforms(sampling: Sampling, prompt_id: str, sample_index: int) -> np.nd
     return np.minimum(draws, _BELOW_ONE).astype(np.float32)
 
 
-def sample_numbers(prompts: Sequence[Prompt], samples: int) -> list[range]:
-    """The numbers of each prompt's samples: where a prompt (by its id) stands again, they go on.
+def sample_numbers(ids: Sequence[str], samples: int) -> list[range]:
+    """The numbers of the samples of each prompt (or prefix), given by its id: where it stands again, they go on.
 
     They depend on how often the prompt stood before, not on the other prompts, so that a prompt drawn four times into
     one step gets four responses of its own, and one that stands there once gets samples 0, 1, ... as always.
     """
     seen: Counter[str] = Counter()
     numbers = []
-    for prompt in prompts:
-        start = seen[prompt.id] * samples
-        seen[prompt.id] += 1
+    for name in ids:
+        start = seen[name] * samples
+        seen[name] += 1
         numbers.append(range(start, start + samples))
     return numbers
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from tutelage.data.preflight_report import check
+from tutelage.data.preflight_report import Preflight, check
 from tutelage.data.reading.formats import First, read_prompts
 from tutelage.data.reading.sources import shown
-from tutelage.files import write_json_atomic
+from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge
@@ -32,7 +34,8 @@ def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGe
     """The model as a generator; model, prompts and reward models are recorded as inputs of the run."""
     model = result_folder(settings.model)
     run.input("model", model)
-    run.input("prompts", settings.prompts)
+    for name, rows in settings.reads.items():
+        run.input(name, rows)
     note_judge(run, "reward", settings.scored_by)
     policy = load_policy(model, dtype=world.dtype, device=world.device)
     return LocalGenerator(policy, load_tokenizer(model), memory_mib=settings.memory_mib)
@@ -41,20 +44,30 @@ def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGe
 def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
     found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
-    contexts = [generator.context, *(context_at(path) for path in _models_of(settings.scored_by))]
     prepared = answerable(
         found,
         generator.tokenizer,
-        min((context for context in contexts if context), default=None),
+        common_context(settings, generator),
         settings.max_new_tokens,
         source=shown(settings.prompts),
         max_dropped_share=None,
         console=run.console,
     )
-    prepared.report.show(run.console)
-    write_json_atomic(run.folder / "preflight.json", prepared.report.to_json())
-    check([prepared.report], settings.max_dropped_share)
+    show_report(prepared.report, settings, run)
     return list(prepared.examples)
+
+
+def common_context(settings: DrawingSettings, generator: LocalGenerator) -> int | None:
+    """The most tokens that prompt and response may have for the model and the reward models; None: there is no limit."""
+    contexts = [generator.context, *(context_at(path) for path in _models_of(settings.scored_by))]
+    return min((context for context in contexts if context), default=None)
+
+
+def show_report(report: Preflight, settings: DrawingSettings, run: Run) -> None:
+    """Show and write what became of the rows.  Raises ValueError when too many are dropped."""
+    report.show(run.console)
+    write_json_atomic(run.folder / "preflight.json", report.to_json())
+    check([report], settings.max_dropped_share)
 
 
 class Drawn(Protocol):
@@ -132,7 +145,32 @@ class Meter:
         return self.tokens / max(time.monotonic() - self._started, 1e-9)
 
 
-def line(response: Response) -> dict[str, Any]:
+Row = dict[str, Any]
+
+
+def read_lines(path: Path) -> list[Row]:
+    """All whole lines of samples.jsonl: a crash can cut the last one short."""
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(text) for text in whole]
+
+
+def keep_whole_groups(path: Path, total: int, group: int) -> list[Row]:
+    """The lines of samples.jsonl without those of a group (of so many lines) that is not whole, which are dropped from the
+    file: a group is drawn as one, so that its batches and their rounding are the same.  total: lines that there will be."""
+    rows = read_lines(path)
+    if len(rows) < total:
+        rows = rows[: len(rows) // group * group]
+    write_jsonl_atomic(path, rows)
+    return rows
+
+
+def add_lines(path: Path, rows: Iterable[Row]) -> None:
+    """Append lines to samples.jsonl."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def line(response: Response) -> Row:
     """A line of samples.jsonl."""
     return {
         "prompt_id": response.prompt.id,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
 class Sampling:
     """How responses are drawn.
 
-    max_new_tokens: longest response in tokens, end-of-sequence token included.
+    max_new_tokens: longest response in tokens, end-of-sequence token included, and its beginning where it goes on from
+        one (`Prefix`).
     temperature: logits are divided by it before the softmax; 0 takes the likeliest token.
     samples: responses per prompt.
     seed, step: together with the prompt's id and the sample's number they fix the random draws, so the
@@ -46,6 +50,22 @@ class Sampling:
             raise ValueError(f"samples is {self.samples}; give at least 1 response per prompt.")
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """A prompt, and the tokens that a response to it begins with: the response's own, so that nothing is tokenised again."""
+
+    prompt: Prompt
+    begun: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """What its draws are fixed by: a hash of the prompt and the beginning; without a beginning the prompt's id."""
+        if not self.begun:
+            return self.prompt.id
+        text = json.dumps([self.prompt.id, [int(token) for token in self.begun]])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class Generator(Protocol):
     """Writes responses with the log-probabilities of their tokens; local or remote."""
 
@@ -53,6 +73,15 @@ class Generator(Protocol):
         """Responses in prompt-major order: all samples of the first prompt, then of the second, ...
 
         A prompt given k times gets `k * samples` different samples of it, numbered in order (`sample_index`).
+        """
+        ...
+
+    def continue_from(self, prefixes: Sequence[Prefix], sampling: Sampling) -> list[Response]:
+        """Responses that go on from their beginnings, prefix-major: `sampling.samples` of each prefix.
+
+        What is in a response (text, ids, log-probabilities) is what was added; its `prompt_ids` hold prompt and beginning.
+        With its beginning it has at most `sampling.max_new_tokens` tokens: it is drawn as the rest of a response that
+        `generate` had drawn so far.  A prefix given k times gets `k * samples` different samples.
         """
         ...
 

@@ -19,7 +19,7 @@ from tutelage.models.policy import PolicyModule
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, Job, Key, decode
 from tutelage.rollout.draw import row_uniforms, sample_numbers
-from tutelage.rollout.generator import Sampling
+from tutelage.rollout.generator import Prefix, Sampling
 
 MAX_ROWS = 256
 """On a CPU more rows at once bring nothing: its caches are full by then."""
@@ -79,25 +79,37 @@ class LocalGenerator:
         if not prompts:
             return []
         ids = self._encode(prompts, sampling.max_new_tokens)
-        numbers = sample_numbers(prompts, sampling.samples)
-        return self._responses(prompts, ids, self._drawn(prompts, ids, numbers, sampling), numbers)
+        names, limits = [prompt.id for prompt in prompts], [sampling.max_new_tokens] * len(prompts)
+        return self._responses(prompts, names, ids, limits, sampling)
 
-    def continue_from(self, prompt: Prompt, begun: str, sampling: Sampling) -> list[Response]:
-        """`sampling.samples` responses to one prompt that go on from `begun`; their text is what was added to it.
+    def continue_from(self, prefixes: Sequence[Prefix], sampling: Sampling) -> list[Response]:
+        """`sampling.samples` responses per prefix, prefix-major (see `Generator`).
 
-        `prompt_ids` of these responses hold the beginning, too.  Raises ValueError when there is no room for more.
+        Raises ValueError when a prompt has no tokens, or too many to leave room for the response in the model's context, or
+        when a beginning is as long as a response may be.
         """
-        encoded = encode(self.tokenizer, [(prompt, begun, "length")])[0]
+        if not prefixes:
+            return []
+        prompts = list({prefix.prompt.id: prefix.prompt for prefix in prefixes}.values())
+        encoded = self._encode(prompts, sampling.max_new_tokens)
+        known = {prompt.id: ids for prompt, ids in zip(prompts, encoded, strict=True)}
+        limits = [sampling.max_new_tokens - len(prefix.begun) for prefix in prefixes]
+        for prefix, limit in zip(prefixes, limits, strict=True):
+            if limit < 1:
+                raise ValueError(
+                    f"{_named(prefix.prompt)} has an answer begun with {len(prefix.begun)} tokens, to which "
+                    f"max_new_tokens={sampling.max_new_tokens} lets nothing be added: raise it or shorten the beginning."
+                )
+        ids = [[*known[prefix.prompt.id], *prefix.begun] for prefix in prefixes]
+        names = [prefix.id for prefix in prefixes]
+        return self._responses([prefix.prompt for prefix in prefixes], names, ids, limits, sampling)
+
+    def begun(self, prompt: Prompt, text: str) -> Prefix:
+        """The prompt with a response that begins with `text`.  Raises ValueError where it cannot be tokenised."""
+        encoded = encode(self.tokenizer, [(prompt, text, "length")])[0]
         if isinstance(encoded, Unusable):
-            raise ValueError(f"The prompt cannot be tokenised: {encoded}.")
-        ids = [*encoded.prompt, *encoded.response]
-        if self.context is not None and len(ids) + sampling.max_new_tokens > self.context:
-            raise ValueError(
-                f"Prompt and beginning have {len(ids)} tokens; with max_new_tokens={sampling.max_new_tokens} that "
-                f"exceeds the model's context of {self.context}: shorten them or lower max_new_tokens."
-            )
-        numbers = [range(sampling.samples)]
-        return self._responses([prompt], [ids], self._drawn([prompt], [ids], numbers, sampling), numbers)
+            raise ValueError(f"{_named(prompt)} cannot be tokenised: {encoded}.")
+        return Prefix(prompt, tuple(encoded.response))
 
     @property
     def context(self) -> int | None:
@@ -136,7 +148,7 @@ class LocalGenerator:
         for number, (prompt, ids) in enumerate(
             zip(prompts, encode_prompts(self.tokenizer, prompts), strict=True)
         ):
-            name = f"Prompt {number} ({' '.join(prompt.text().split())[:40]!r}, id {prompt.id})"
+            name = _named(prompt, f"{number} ")
             if isinstance(ids, Unusable):
                 raise ValueError(f"{name} cannot be tokenised: {ids}.")
             if not ids:
@@ -151,13 +163,14 @@ class LocalGenerator:
 
     def _drawn(
         self,
-        prompts: Sequence[Prompt],
+        names: Sequence[str],
         ids: Sequence[list[int]],
+        limits: Sequence[int],
         numbers: Sequence[range],
         sampling: Sampling,
     ) -> dict[Key, Drawn]:
         drawn: dict[Key, Drawn] = {}
-        waiting = self._jobs(ids, sampling)
+        waiting = self._jobs(ids, limits, sampling.samples)
         training = self._model.training
         self._model.eval()
         try:
@@ -165,9 +178,8 @@ class LocalGenerator:
                 drawn |= decode(
                     self._model,
                     waiting,
-                    self._rows(len(waiting[0].ids) + sampling.max_new_tokens),
-                    sampling.max_new_tokens,
-                    lambda key: row_uniforms(sampling, prompts[key[0]].id, numbers[key[0]][key[1]]),
+                    self._rows(max(job.reach for job in waiting)),
+                    lambda key: row_uniforms(sampling, names[key[0]], numbers[key[0]][key[1]]),
                     sampling.temperature,
                     end_ids(self._model.host, self.tokenizer),
                     self.progress or (lambda tokens, responses: None),
@@ -176,16 +188,16 @@ class LocalGenerator:
             self._model.train(training)
         return drawn
 
-    def _jobs(self, ids: Sequence[list[int]], sampling: Sampling) -> deque[Job]:
+    def _jobs(self, ids: Sequence[list[int]], limits: Sequence[int], samples: int) -> deque[Job]:
         """Prompts of similar length next to each other, longest first, each in parts that fit the memory."""
         order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
-        rows = self._rows(len(ids[order[0]]) + sampling.max_new_tokens)
-        if len(ids) * sampling.samples > rows:
+        rows = self._rows(max(len(own) + limit for own, limit in zip(ids, limits, strict=True)))
+        if len(ids) * samples > rows:
             rows = max(1, rows // PARTS)
         return deque(
-            Job(i, first, min(rows, sampling.samples - first), ids[i])
+            Job(i, first, min(rows, samples - first), ids[i], limits[i])
             for i in order
-            for first in range(0, sampling.samples, rows)
+            for first in range(0, samples, rows)
         )
 
     def _rows(self, columns: int) -> int:
@@ -204,10 +216,14 @@ class LocalGenerator:
     def _responses(
         self,
         prompts: Sequence[Prompt],
+        names: Sequence[str],
         ids: Sequence[list[int]],
-        drawn: dict[Key, Drawn],
-        numbers: Sequence[range],
+        limits: Sequence[int],
+        sampling: Sampling,
     ) -> list[Response]:
+        """Draw, prompt-major; names: what the draws are fixed by; ids: what is there already; limits: what may be added."""
+        numbers = sample_numbers(names, sampling.samples)
+        drawn = self._drawn(names, ids, limits, numbers, sampling)
         keys = [(i, k) for i, own in enumerate(numbers) for k in range(len(own))]
         texts = self.tokenizer.batch_decode(
             [drawn[key].ids for key in keys], skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -225,6 +241,10 @@ class LocalGenerator:
             )
             for (i, k), text in zip(keys, texts, strict=True)
         ]
+
+
+def _named(prompt: Prompt, number: str = "") -> str:
+    return f"Prompt {number}({' '.join(prompt.text().split())[:40]!r}, id {prompt.id})"
 
 
 @torch.no_grad()

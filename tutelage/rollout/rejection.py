@@ -7,7 +7,6 @@ choice has changed.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,15 +21,23 @@ from tutelage.judges.judge import Judge, scores_of
 from tutelage.parallel import World
 from tutelage.records import Prompt
 from tutelage.rollout.drawing import GROUP as GROUP
-from tutelage.rollout.drawing import Meter, line, load_generator, load_judge, read_answerable
+from tutelage.rollout.drawing import (
+    Meter,
+    Row,
+    add_lines,
+    keep_whole_groups,
+    line,
+    load_generator,
+    load_judge,
+    read_answerable,
+    read_lines,
+)
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import best_of_each
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.rollout import SelectSettings as Settings
-
-Row = dict[str, Any]
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -41,11 +48,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     generator = load_generator(settings, world, run)
     prompts = read_answerable(settings, generator, run)
     path = run.folder / "samples.jsonl"
-    there = _whole_groups(path, prompts, settings.samples)
-    write_jsonl_atomic(path, there)
+    there = keep_whole_groups(path, len(prompts) * settings.samples, GROUP * settings.samples)
     if len(there) < len(prompts) * settings.samples:
         _draw(path, len(there) // settings.samples, prompts, generator, settings, world, run)
-    rows = _read(path)
+    rows = read_lines(path)
     chosen = chosen_rows(rows, settings)
     if not chosen:
         raise ValueError(_nothing(rows, settings))
@@ -77,25 +83,9 @@ def _draw(
             started = time.monotonic()
             responses = generator.generate(prompts[start : start + GROUP], sampling)
             scores = scores_of(judge, responses)
-            with path.open("a", encoding="utf-8") as stream:
-                for response, score in zip(responses, scores, strict=True):
-                    row = line(response) | {"score": score.value, "parts": dict(score.parts)}
-                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            rows = zip(map(line, responses), scores, strict=True)
+            add_lines(path, (row | {"score": s.value, "parts": dict(s.parts)} for row, s in rows))
             run.note(drawing_seconds=_seconds(run) + time.monotonic() - started)
-
-
-def _read(path: Path) -> list[Row]:
-    """All whole lines: a crash can cut the last one short."""
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(text) for text in whole]
-
-
-def _whole_groups(path: Path, prompts: Sequence[Prompt], samples: int) -> list[Row]:
-    """The lines of all groups that are whole: a group is drawn as one, so that its batches and their rounding are the same."""
-    rows = _read(path)
-    if len(rows) >= len(prompts) * samples:
-        return rows
-    return rows[: len(rows) // (GROUP * samples) * GROUP * samples]
 
 
 # ---- choosing ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ had not stored, and ends with the same responses.  With `best_of` every response
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,16 @@ from tutelage.ops.best_of_n import kl_bound
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.drawing import GROUP as GROUP
-from tutelage.rollout.drawing import Meter, choosing_judge, line, load_generator, read_answerable
+from tutelage.rollout.drawing import (
+    Meter,
+    Row,
+    add_lines,
+    choosing_judge,
+    line,
+    load_generator,
+    read_answerable,
+    read_lines,
+)
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import Best, BestOf, Spent
@@ -92,23 +100,17 @@ class _Lines:
 
     def __init__(self, path: Path, stored: set[tuple[str, int]]) -> None:
         self.path = path
-        if path.exists():
-            kept = [row for row in self.read() if (row["prompt_id"], row["sample_index"]) in stored]
-        else:
-            kept = []
+        kept = [row for row in self.read() if (row["prompt_id"], row["sample_index"]) in stored]
         write_jsonl_atomic(path, kept)
 
     def add(self, responses: Sequence[Response], scores: Sequence[float]) -> None:
         rows = [line(response) for response in responses]
         if scores:
             rows = [row | {"score": score} for row, score in zip(rows, scores, strict=True)]
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        add_lines(self.path, rows)
 
-    def read(self) -> list[dict]:
-        """All whole lines: a crash can cut the last one short."""
-        whole = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in whole]
+    def read(self) -> list[Row]:
+        return read_lines(self.path)
 
 
 def _model_info(run: Run) -> ModelInfo:

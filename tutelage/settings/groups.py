@@ -154,6 +154,19 @@ class CutSettings(Settings):
     )
 
 
+class StepSettings(Settings):
+    """How responses are cut into steps."""
+
+    separator: str = setting(
+        r"\n", r"What ends a step; \n is a line break, \t a tab.", everyday=False, min_length=1
+    )
+
+    @property
+    def step_end(self) -> str:
+        """The separator, spelled out."""
+        return self.separator.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
 class PresetSettings(Settings):
     """Settings that a method's name fills in: its class has `preset` and, in `presets`, what each name says."""
 

@@ -14,6 +14,7 @@ from tutelage.settings.groups import (
     DataSettings,
     FeedbackSettings,
     Source,
+    StepSettings,
     run_folder,
 )
 from tutelage.settings.train import LoraSettings, TrainSettings
@@ -204,7 +205,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         return self
 
 
-class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
+class ProcessSettings(TrainSettings, DataSettings, LoraSettings, StepSettings):
     """Train a process reward model on marked steps."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model whose body it starts from.")
@@ -232,9 +233,6 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
     first_error: bool = setting(
         True, "Learn nothing from what stands behind the first wrong step.", everyday=False
     )
-    separator: str = setting(
-        r"\n", r"What ends a step; \n is a line break, \t a tab.", everyday=False, min_length=1
-    )
     heldout_share: float = setting(
         0.1,
         "Share of the prompts held out for evaluation when there is no eval_data.",
@@ -249,8 +247,3 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
         if self.marks != "steps" and self.neutral != "positive":
             raise ValueError(f"neutral={self.neutral} says nothing with marks={self.marks}: leave it out")
         return self
-
-    @property
-    def step_end(self) -> str:
-        """The separator, spelled out."""
-        return self.separator.replace(r"\n", "\n").replace(r"\t", "\t")

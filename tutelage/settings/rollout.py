@@ -1,4 +1,4 @@
-"""The settings of `sample` and `select`: what a model draws, and which of it is kept."""
+"""The settings of `sample`, `select` and `mark`: what a model draws, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tutelage.settings.groups import (
     RowSettings,
     RunSettings,
     Source,
+    StepSettings,
     run_folder,
 )
 from tutelage.settings.judges import by_rank, same_reward
@@ -42,6 +43,11 @@ class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
     def scored_by(self) -> Any:
         """The reward that scores them; "": none does."""
         return ""
+
+    @property
+    def reads(self) -> Mapping[str, Source]:
+        """The settings that name rows, with what they name."""
+        return {"prompts": self.prompts}
 
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
         """What changes no score of a reward, such as a timeout, may change."""
@@ -144,3 +150,82 @@ class SelectSettings(DrawingSettings):
         """Whether something else is to be kept now."""
         now = self.model_dump(mode="json")
         return any(before.get(name) != now[name] for name in CHOICE)
+
+
+class MarkSettings(DrawingSettings, StepSettings):
+    """Mark the steps of solutions by how often the model, going on from each, comes out right."""
+
+    from_checkpoints: ClassVar[bool] = False  # but from the rollouts that are there
+
+    out: Path = run_folder("runs/mark")
+    prompts: Source = setting(
+        "",
+        "Prompts to which the model writes the solutions: a file, a glob, or hub:OWNER/NAME; empty: they stand in data.",
+    )
+    data: Source = setting(
+        "",
+        "Solutions to mark, instead of prompts: rows in steps, or with a response; a file, a glob, or hub:OWNER/NAME.",
+    )
+    reward: Reward = setting(
+        "verify:maths",
+        "Who says whether a response is right: a verifier, another judge, or a list of judges.",
+    )
+    right_above: float = setting(0.5, "A response is right if it scores more than this.", unit="score")
+    rollouts: int = setting(8, "Responses drawn from the end of each step.", unit="responses", ge=1)
+    labels: Literal["soft", "hard"] = setting(
+        "soft", "A step's label: the share of its rollouts that are right (soft), or whether any is (hard)."
+    )
+    samples: int = setting(4, "Solutions that the model writes to each prompt.", unit="responses", ge=1)
+    max_new_tokens: int = setting(
+        128, "Longest solution; a rollout may be as long, with what it goes on from.", unit="tokens", ge=1
+    )
+    first_error: bool = setting(
+        True, "Roll out nothing behind the first step from which no rollout is right.", everyday=False
+    )
+
+    @property
+    def draws(self) -> int:
+        """Responses that are drawn for a prompt at a time."""
+        return self.rollouts * (1 if self.data else self.samples)
+
+    @property
+    def scored_by(self) -> Any:
+        """The reward that says what is right."""
+        return self.reward
+
+    @property
+    def reads(self) -> Mapping[str, Source]:
+        """The settings that name rows, with what they name."""
+        return {"data": self.data} if self.data else super().reads
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """The labels may be of the other kind: they are made anew from the rollouts that are there."""
+        return None if name == "labels" else super().refuses(name, before, made)
+
+    def wants_more(self, before: Mapping[str, Any], made: Made) -> bool:
+        """Whether the labels are to be of the other kind now."""
+        return before.get("labels") != self.labels
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if self.temperature == 0 and self.rollouts > 1:
+            raise ValueError(
+                "temperature=0 draws the same rollout every time: set temperature=1, or rollouts=1"
+            )
+        if by_rank(self.reward):
+            raise ValueError(by_rank(self.reward))
+        return self
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.prompts) == bool(self.data):
+            both = "both are given" if self.data else "neither is given"
+            raise ValueError(
+                f"the solutions are written to prompts, or stand in data, and {both}: give one of the two"
+            )
+        for name in ("samples", "max_prompts"):
+            if self.data and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is for solutions that the model writes, and data has them: leave it out"
+                )
+        return self

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +50,9 @@ class Writer:
         if request["begun"] is None:
             response = self.generator.generate([prompt], sampling)[0]
         else:
-            response = self.generator.continue_from(prompt, request["begun"], sampling)[0]
+            prefix = self.generator.begun(prompt, request["begun"])
+            longer = replace(sampling, max_new_tokens=sampling.max_new_tokens + len(prefix.begun))
+            response = self.generator.continue_from([prefix], longer)[0]
         return self._candidate(response, sampling)
 
     def _candidate(self, response: Response, sampling: Sampling) -> dict[str, Any]:

@@ -79,11 +79,19 @@ class Walkable(Generic[T]):
 class Records(Walkable[T]):
     """The records of a source, read anew at every walk: they are never all in memory.
 
+    otherwise: what a row is read for that does not serve the purpose.
     unused: how many rows have each column that says something and that was not used, so far in this walk.
     """
 
-    def __init__(self, source: Source, purpose: Purpose, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        purpose: Purpose,
+        columns: Mapping[str, str] | None = None,
+        otherwise: Purpose | None = None,
+    ) -> None:
         self._source, self._purpose, self._columns = source, purpose, dict(columns or {})
+        self._otherwise = otherwise
         check_columns(self._columns)
         self._stamps: list[tuple[int, int]] = []
         self.unused: Counter[str] = Counter()
@@ -118,13 +126,22 @@ class Records(Walkable[T]):
             yield Dropped(row.place, row.why)
             return
         try:
-            records, left = read_row(row, self._purpose, self._columns)
+            records, left = self._read_row(row)
         except Skip as reason:
             yield Dropped(row.place, str(reason), isinstance(reason, LeftOut))
             return
         if not row.place.copy:
             self.unused.update(left)
         yield from records
+
+    def _read_row(self, row: Row) -> tuple[list[Record], list[str]]:
+        """`read_row`, for the first purpose that the row serves."""
+        try:
+            return read_row(row, self._purpose, self._columns)
+        except WrongColumns:
+            if self._otherwise is None:
+                raise
+        return read_row(row, self._otherwise, self._columns)
 
     @cached_property
     def digest(self) -> str | None:
@@ -134,7 +151,8 @@ class Records(Walkable[T]):
         self._stamps = _stamps(self._source)
         files = [[str(path), sha256_of(path)] for path in local_paths(self._source)]
         weights = [str(weight) for _, weight in parts_of(self._source)]
-        return hashlib.sha256(json.dumps([self._purpose, self._columns, weights, files]).encode()).hexdigest()
+        purpose = [self._purpose, *([self._otherwise] if self._otherwise else [])]
+        return hashlib.sha256(json.dumps([purpose, self._columns, weights, files]).encode()).hexdigest()
 
 
 class First(Walkable[T]):
@@ -224,6 +242,13 @@ def read_comparisons(source: Source, columns: Mapping[str, str] | None = None) -
 def read_step_marks(source: Source, columns: Mapping[str, str] | None = None) -> Records[StepMarks]:
     """Responses whose steps are marked."""
     return Records(source, "step marks", columns)
+
+
+def read_solutions(
+    source: Source, columns: Mapping[str, str] | None = None
+) -> Records[StepMarks | Demonstration | Conversation]:
+    """Responses in steps, whatever was said of them: marked steps, labelled responses, or responses alone."""
+    return Records(source, "step marks", columns, otherwise="demonstrations")
 
 
 # ---- one row -----------------------------------------------------------------------------------------------------------
