@@ -149,14 +149,14 @@ COMMANDS = (
     Command(
         "reward",
         "tutelage.train.reward",
-        "train.RewardSettings",
+        "reward.RewardSettings",
         "Train a reward model on comparisons.",
         "Learning from feedback",
     ),
     Command(
         "process",
         "tutelage.train.process",
-        "train.ProcessSettings",
+        "reward.ProcessSettings",
         "Train a process reward model on marked steps.",
         "Learning from feedback",
     ),
@@ -191,7 +191,7 @@ COMMANDS = (
     Command(
         "dpo",
         "tutelage.train.preference",
-        "train.DPOSettings",
+        "preference.DPOSettings",
         "Optimise a policy on comparisons directly.",
         "Learning from feedback",
     ),
@@ -205,7 +205,7 @@ COMMANDS = (
     Command(
         "kto",
         "tutelage.train.kto",
-        "train.KTOSettings",
+        "preference.KTOSettings",
         "Optimise a policy on good and bad responses.",
         "Learning from feedback",
     ),

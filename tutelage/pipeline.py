@@ -40,7 +40,9 @@ from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
 from tutelage.settings.groups import FeedbackSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
-from tutelage.settings.train import KTOSettings, ProcessSettings, RewardSettings, SFTSettings
+from tutelage.settings.preference import KTOSettings
+from tutelage.settings.reward import ProcessSettings, RewardSettings
+from tutelage.settings.train import SFTSettings
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ from tutelage.feedback.training.source import comparisons_digest, comparisons_fr
 from tutelage.feedback.work import queue
 from tutelage.records import Comparison, Finish, Prompt, Response
 from tutelage.runs import Run
-from tutelage.settings.train import DPOSettings, RewardSettings
+from tutelage.settings.preference import DPOSettings
+from tutelage.settings.reward import RewardSettings
 from tutelage.store import Store
 from tutelage.store.database import Database
 from tutelage.train.stage import prepare_pairs

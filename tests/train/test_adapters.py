@@ -17,8 +17,8 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.policy import Hosted
 from tutelage.resume import read_metrics
+from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import PPOSettings
-from tutelage.settings.train import RewardSettings
 
 QUIET = Console(quiet=True)
 SHARED = {

@@ -13,8 +13,8 @@ from tutelage.data.reading.formats import read_prompts
 from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.resume import read_metrics
+from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import ReinforceSettings
-from tutelage.settings.train import RewardSettings
 
 QUIET = Console(quiet=True)
 

@@ -27,7 +27,7 @@ from tutelage.records import Labelled, Prompt
 from tutelage.resume import read_metrics
 from tutelage.runs import Run
 from tutelage.settings.base import build
-from tutelage.settings.train import KTOSettings
+from tutelage.settings.preference import KTOSettings
 from tutelage.train.fit import accumulate, fit
 from tutelage.train.kto import KTO, Responses, Weights, refuse_one_sided
 from tutelage.train.reference import reference_logprobs

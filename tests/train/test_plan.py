@@ -17,8 +17,10 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model
 from tutelage.parallel import World
+from tutelage.settings.preference import DPOSettings
+from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import PPOSettings
-from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.train import SFTSettings
 from tutelage.train.plan import Plan, here, plan, roles
 
 GIB = 2**30

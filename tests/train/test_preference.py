@@ -20,8 +20,8 @@ from tutelage.data.template import PairTokens
 from tutelage.models.policy import PolicyModule
 from tutelage.runs import Run
 from tutelage.settings.base import build, load
+from tutelage.settings.preference import DPOSettings, losses_in
 from tutelage.settings.presets import DIRECT
-from tutelage.settings.train import DPOSettings, losses_in
 from tutelage.train.fit import fit
 from tutelage.train.preference import (
     PairScores,

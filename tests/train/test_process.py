@@ -30,9 +30,10 @@ from tutelage.resume import read_metrics
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import result_folder
+from tutelage.settings.reward import ProcessSettings
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 from tutelage.settings.rollout import SelectSettings
-from tutelage.settings.train import ProcessSettings, SFTSettings
+from tutelage.settings.train import SFTSettings
 from tutelage.train.fit import accumulate
 from tutelage.train.process import ProcessRewardModelling, main
 

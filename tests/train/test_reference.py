@@ -14,7 +14,7 @@ from tutelage.data.order import rows_for_step, rows_until
 from tutelage.models.loading import save
 from tutelage.models.policy import PolicyModule
 from tutelage.runs import Run
-from tutelage.settings.train import DPOSettings
+from tutelage.settings.preference import DPOSettings
 from tutelage.train import reference
 from tutelage.train.reference import RowValues, reference_logprobs
 

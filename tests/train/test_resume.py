@@ -17,7 +17,9 @@ from tutelage.launch import launch
 from tutelage.records import Prompt, Response, Vote
 from tutelage.runs import Run
 from tutelage.settings.pipeline import RunPipelineSettings
-from tutelage.settings.train import DPOSettings, PretrainSettings, RewardSettings
+from tutelage.settings.preference import DPOSettings
+from tutelage.settings.reward import RewardSettings
+from tutelage.settings.train import PretrainSettings
 from tutelage.store import ModelInfo, NewVote, Store
 
 TINY: dict[str, Any] = {

@@ -19,7 +19,7 @@ from tutelage.models.loading import load_scalar, save
 from tutelage.models.policy import ScalarModule
 from tutelage.records import Comparison, Prompt
 from tutelage.settings.base import build
-from tutelage.settings.train import RewardSettings
+from tutelage.settings.reward import RewardSettings
 from tutelage.train.compared import Compared, Differences, refuse_unranked, shares_responses
 from tutelage.train.fit import accumulate, fit
 from tutelage.train.reward import Member, RewardModelling

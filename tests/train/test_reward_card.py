@@ -14,7 +14,7 @@ from tutelage.data.preflight import comparisons_of, prepare_comparisons
 from tutelage.judges.reward_model import RewardModelJudge
 from tutelage.models.loading import load_scalar, save
 from tutelage.records import Comparison, Prompt, Response
-from tutelage.settings.train import RewardSettings
+from tutelage.settings.reward import RewardSettings
 from tutelage.store import Store
 from tutelage.train.reward_card import InTraining, training_of, votes_on
 from tutelage.train.stage import Pairs

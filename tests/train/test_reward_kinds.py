@@ -21,8 +21,8 @@ from tutelage.judges.build import build_judge
 from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
 from tutelage.records import Prompt, Response
+from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import PPOSettings
-from tutelage.settings.train import RewardSettings
 from tutelage.train.plan import plan
 from tutelage.train.ratings import scale_of
 

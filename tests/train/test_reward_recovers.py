@@ -18,7 +18,7 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import train_tokenizer
 from tutelage.records import Comparison, Prompt, Vote
-from tutelage.settings.train import RewardSettings
+from tutelage.settings.reward import RewardSettings
 from tutelage.statistics import sigmoid
 from tutelage.store import VotedPair
 

@@ -18,7 +18,9 @@ from tutelage.feedback.training import source
 from tutelage.models.loading import save
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
-from tutelage.settings.train import DPOSettings, RewardSettings, SFTSettings
+from tutelage.settings.preference import DPOSettings
+from tutelage.settings.reward import RewardSettings
+from tutelage.settings.train import SFTSettings
 from tutelage.train import sft, stage
 from tutelage.train.stage import prepare_pairs, read_rows
 

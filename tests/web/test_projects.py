@@ -16,7 +16,7 @@ from tutelage.feedback.projects import deletion, projects
 from tutelage.feedback.training.source import comparisons_from
 from tutelage.records import Vote
 from tutelage.settings.base import load
-from tutelage.settings.train import RewardSettings
+from tutelage.settings.reward import RewardSettings
 from tutelage.store import NewVote, Store
 from tutelage.web.client import ApiRefused, Client
 

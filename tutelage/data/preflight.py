@@ -8,10 +8,10 @@ one row as the model will see it, with the trained tokens marked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -184,19 +184,12 @@ def prepare_labelled(
     }
     work = Work[Tokens]("labelled responses", source, rows, tokenizer, console, options, numbers=(GOOD,))
 
-    def accept(row: Labelled, item: Encoded) -> None:
-        if not item.prompt:
-            raise Unusable(UNPROMPTED)
+    def numbers(row: Labelled, item: Encoded) -> dict[str, float]:
         if not item.response:
             raise Unusable(WORDLESS)
-        [fitting] = work.fit(row.prompt, [item])
-        work.keep([fitting.tokens()], {GOOD: float(row.good)})
+        return {GOOD: float(row.good)}
 
-    work.go(
-        lambda chunk: encode(tokenizer, [(row.prompt, row.response, row.finish) for row in chunk]),
-        accept,
-        lambda row: CUT if row.finish == "length" and cut_responses == "drop" else None,
-    )
+    _keep_responses(work, tokenizer, numbers, cut_responses)
     return work.finish(_tokens, max_dropped_share)
 
 
@@ -219,25 +212,43 @@ def prepare_ratings(
         "truncate_prompts": truncate_prompts,
         "cut_responses": cut_responses,
     }
-    numbers = (*criteria, ANNOTATOR, PROMPT)
-    work = Work[Tokens]("ratings", source, rows, tokenizer, console, options, numbers=numbers)
+    kept = (*criteria, ANNOTATOR, PROMPT)
+    work = Work[Tokens]("ratings", source, rows, tokenizer, console, options, numbers=kept)
 
-    def accept(row: Rating, item: Encoded) -> None:
-        if not item.prompt:
-            raise Unusable(UNPROMPTED)
+    def numbers(row: Rating, item: Encoded) -> dict[str, float]:
         rated = {name: float(row.values.get(name, np.nan)) for name in criteria}
         if not any(map(np.isfinite, rated.values())):
             raise Unusable(f"that is rated by none of the criteria {', '.join(criteria)}")
         who = int(hashlib.sha256(row.annotator.encode()).hexdigest()[:12], 16)
+        return {**rated, ANNOTATOR: who, PROMPT: int(row.prompt.id[:12], 16)}
+
+    _keep_responses(work, tokenizer, numbers, cut_responses)
+    return work.finish(_tokens, max_dropped_share)
+
+
+Single = TypeVar("Single", Labelled, Rating)
+
+
+def _keep_responses(
+    work: Work[Tokens],
+    tokenizer: Tokenizer,
+    numbers: Callable[[Single, Encoded], dict[str, float]],
+    cut_responses: Literal["keep", "drop"],
+) -> None:
+    """Keep responses about which something was said by itself, with the numbers that say it."""
+
+    def accept(row: Single, item: Encoded) -> None:
+        if not item.prompt:
+            raise Unusable(UNPROMPTED)
+        said = numbers(row, item)
         [fitting] = work.fit(row.prompt, [item])
-        work.keep([fitting.tokens()], {**rated, ANNOTATOR: who, PROMPT: int(row.prompt.id[:12], 16)})
+        work.keep([fitting.tokens()], said)
 
     work.go(
         lambda chunk: encode(tokenizer, [(row.prompt, row.response, row.finish) for row in chunk]),
         accept,
         lambda row: CUT if row.finish == "length" and cut_responses == "drop" else None,
     )
-    return work.finish(_tokens, max_dropped_share)
 
 
 def prepare_step_marks(

@@ -18,8 +18,9 @@ from tutelage.settings.groups import (
     run_folder,
 )
 from tutelage.settings.judges import same_reward
+from tutelage.settings.preference import PairLossSettings
 from tutelage.settings.presets import PRESETS, Preset
-from tutelage.settings.train import LoraSettings, MixSettings, PairLossSettings, TrainSettings
+from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
 
 class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, MixSettings):

@@ -36,7 +36,7 @@ from tutelage.ops.losses import kto
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
-from tutelage.settings.train import KTOSettings as Settings
+from tutelage.settings.preference import KTOSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.mix import mixed

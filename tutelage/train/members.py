@@ -14,7 +14,7 @@ from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
 from tutelage.runs import MEMBERS, Run
 from tutelage.seeds import rng
-from tutelage.settings.train import RewardSettings as Settings
+from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.train.stage import export, setup_for
 from tutelage.train.ties import Ties
 

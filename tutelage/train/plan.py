@@ -30,18 +30,11 @@ from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
 from tutelage.runs import result_folder
 from tutelage.settings.groups import PlanSettings
 from tutelage.settings.judges import paths_in
+from tutelage.settings.preference import DPOSettings, KTOSettings
+from tutelage.settings.reward import ProcessSettings, RewardSettings
 from tutelage.settings.rl import CriticSettings, ReinforceSettings, RLSettings
 from tutelage.settings.rollout import DrawingSettings
-from tutelage.settings.train import (
-    DPOSettings,
-    KTOSettings,
-    LoraSettings,
-    PretrainSettings,
-    ProcessSettings,
-    RewardSettings,
-    SFTSettings,
-    TrainSettings,
-)
+from tutelage.settings.train import LoraSettings, PretrainSettings, SFTSettings, TrainSettings
 
 LIBRARIES = 60 * 2**20
 """What the libraries take that are loaded later (measured: 45 to 60 MiB)."""

@@ -36,8 +36,8 @@ from tutelage.ops import losses
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.runs import Run, result_folder
-from tutelage.settings.train import DPOSettings as Settings
-from tutelage.settings.train import PairLossSettings
+from tutelage.settings.preference import DPOSettings as Settings
+from tutelage.settings.preference import PairLossSettings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.mix import mixed

@@ -41,7 +41,7 @@ from tutelage.ops.losses import step_marks
 from tutelage.parallel import World
 from tutelage.records import StepMarks, place_json
 from tutelage.runs import Run, result_folder
-from tutelage.settings.train import ProcessSettings as Settings
+from tutelage.settings.reward import ProcessSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.stage import context_limit, export, hold_out, read_rows, setup_for, show_sides, steps_for

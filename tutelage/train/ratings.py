@@ -35,7 +35,7 @@ from tutelage.parallel import World
 from tutelage.records import Rating
 from tutelage.runs import Run
 from tutelage.seeds import rng
-from tutelage.settings.train import RewardSettings as Settings
+from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit
 from tutelage.train.members import Member, export_members, make_members, named, note_spread

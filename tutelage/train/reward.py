@@ -38,7 +38,7 @@ from tutelage.parallel import World
 from tutelage.records import Comparison, place_json
 from tutelage.runs import Run, result_folder
 from tutelage.seeds import rng
-from tutelage.settings.train import RewardSettings as Settings
+from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.train import reward_card
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.compared import (

@@ -20,7 +20,7 @@ from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
 from tutelage.records import Comparison, Response, Score
 from tutelage.seeds import rng
-from tutelage.settings.train import RewardSettings as Settings
+from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.store import Store
 from tutelage.train.stage import Pairs
 

@@ -29,7 +29,9 @@ from tutelage.parallel import World
 from tutelage.records import Comparison
 from tutelage.runs import Run
 from tutelage.settings.groups import DataSettings
-from tutelage.settings.train import DPOSettings, LoraSettings, RewardSettings, TrainSettings
+from tutelage.settings.preference import DPOSettings
+from tutelage.settings.reward import RewardSettings
+from tutelage.settings.train import LoraSettings, TrainSettings
 from tutelage.statistics import correct
 from tutelage.train.plan import amount, here
 

@@ -1,0 +1,244 @@
+"""The settings of what learns to judge: reward models and process reward models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from tutelage.settings.base import setting
+from tutelage.settings.groups import (
+    CutSettings,
+    DataSettings,
+    FeedbackSettings,
+    Source,
+    run_folder,
+)
+from tutelage.settings.train import LoraSettings, TrainSettings
+
+TIES_RATE = 0.02
+"""The step of the one number of a model of ties, whatever the rate of the weights: Adam moves each by about its rate, and this
+one has a distance of about 1 to go."""
+
+
+class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings, CutSettings):
+    """Train a reward model on comparisons, rankings or ratings."""
+
+    model: str = setting(
+        "runs/sft",
+        "Run folder, checkpoint or hub model whose body the reward model starts from; an encoder, too.",
+    )
+    data: Source = setting(
+        "store:main",
+        "Comparisons: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
+    )
+    out: Path = run_folder("runs/reward")
+    batch_size: int = setting(
+        64,
+        "Pairs per step; prompts where all pairs of a prompt are learnt from together.",
+        unit="pairs",
+        ge=1,
+    )
+    loss: Literal["bradley-terry", "davidson", "rao-kupper", "plackett-luce"] = setting(
+        "bradley-terry",
+        "What comparisons say: bradley-terry (a tie is half a win for both); davidson, rao-kupper (a tie is an outcome of its "
+        "own, and how readily people call one is learnt); plackett-luce (the whole ranking of a prompt's responses).",
+        everyday=False,
+    )
+    batch_by: Literal["auto", "pairs", "prompts"] = setting(
+        "auto",
+        "What a step takes: pairs; prompts (all pairs of a prompt together, each response computed once, each prompt counted "
+        "once); auto: prompts where a response stands in several pairs.",
+        everyday=False,
+    )
+    learn_from: Literal["comparisons", "ratings"] = setting(
+        "comparisons",
+        "What data holds: comparisons (and rankings), or ratings, which are learnt by regression.",
+        everyday=False,
+    )
+    criteria: dict[str, float] = setting(
+        {},
+        "The criteria of ratings, a head for each, and their weights in the score; empty: all that data has, alike.",
+        everyday=False,
+    )
+    standardise: Literal["annotator", "all", "none"] = setting(
+        "annotator",
+        "Ratings in standard deviations: by annotator, who use a scale differently; over all; or as they are.",
+        everyday=False,
+    )
+    weighted: bool = setting(
+        False,
+        "Weigh each comparison by its column weight; from the store, by those who voted (experts count more).",
+        everyday=False,
+    )
+    groups: dict[str, list[str]] = setting(
+        {},
+        "A head for each group of annotators, as {experts: [ann, bob], crowd: [eve]}; in a file the column group names the "
+        "group, and the lists may be empty.",
+        everyday=False,
+    )
+    members: int = setting(
+        1,
+        "Reward models trained side by side, each with its own head and order of the data: an ensemble.",
+        unit="models",
+        everyday=False,
+        ge=1,
+        le=16,
+    )
+    learning_rate: float = setting(9e-6, "Peak learning rate of AdamW.", gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
+    label_smoothing: float = setting(
+        0.0,
+        "Probability that a preference is wrong, mixed into the labels.",
+        everyday=False,
+        ge=0,
+        lt=0.5,
+    )
+    half: Literal["all", "first", "second"] = setting(
+        "all",
+        "Train on all prompts, or on one half of them: two reward models that share none (see monitor of ppo).",
+        everyday=False,
+    )
+    previous: str = setting(
+        "",
+        "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",
+        everyday=False,
+    )
+    center_coef: float = setting(
+        0.01,
+        "Weight of the squared sum of a pair's scores, which centres them.",
+        everyday=False,
+        ge=0,
+    )
+    margin_coef: float = setting(
+        0.0,
+        "Score difference that a margin of 1 asks for: times the row's margin, off its scores.",
+        everyday=False,
+        ge=0,
+    )
+    heldout_share: float = setting(
+        0.1,
+        "Share of the prompts held out for evaluation when there is no eval_data.",
+        unit="share",
+        everyday=False,
+        ge=0,
+        lt=1,
+    )
+
+    def peak_rate(self, name: str) -> float:
+        """As for every command; the model of ties has a rate of its own."""
+        return TIES_RATE if name.startswith("ties") else super().peak_rate(name)
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Self:
+        if self.loss != "bradley-terry" and self.margin_coef:
+            raise ValueError(
+                f"margin_coef={self.margin_coef:g} is for loss=bradley-terry, and loss is {self.loss}: leave one out"
+            )
+        if self.loss in ("davidson", "rao-kupper") and self.ties == "drop":
+            raise ValueError(
+                f"loss={self.loss} learns from ties, and ties=drop leaves them out: set ties=keep"
+            )
+        if self.loss == "plackett-luce":
+            refused = {
+                "label_smoothing": bool(self.label_smoothing),
+                "batch_by=pairs": self.batch_by == "pairs",
+                "groups": bool(self.groups),
+                "weighted": self.weighted,
+            }
+            wrong = next((name for name, given in refused.items() if given), "")
+            if wrong:
+                raise ValueError(
+                    f"loss=plackett-luce takes whole rankings, for which {wrong} means nothing: leave it out"
+                )
+        if self.learn_from == "ratings":
+            fields, refused_here = (
+                type(self).model_fields,
+                (
+                    "loss",
+                    "batch_by",
+                    "groups",
+                    "weighted",
+                    "half",
+                    "previous",
+                    "margin_coef",
+                    "label_smoothing",
+                ),
+            )
+            given = next((name for name in refused_here if getattr(self, name) != fields[name].default), "")
+            if given:
+                raise ValueError(f"{given} is about comparisons, and learn_from is ratings: leave it out")
+        elif self.criteria or self.standardise != "annotator":
+            raise ValueError(
+                "criteria and standardise are about ratings: set learn_from=ratings, or leave them out"
+            )
+        if self.criteria and not any(self.criteria.values()):
+            raise ValueError(
+                "criteria has no weight but 0, so that the score would be 0: give one of them another"
+            )
+        if len(self.criteria) == 1 and min(self.criteria.values()) < 0:
+            raise ValueError(
+                "criteria has one criterion with a weight below 0: turn its ratings round in the data instead"
+            )
+        if len(self.groups) == 1:
+            raise ValueError(
+                "groups has one group, and one head needs no name: name another, or leave groups out"
+            )
+        twice = Counter(name for names in self.groups.values() for name in set(names)).most_common(1)
+        if twice and twice[0][1] > 1:
+            raise ValueError(f"groups has {twice[0][0]} in {twice[0][1]} groups: an annotator is in one")
+        return self
+
+
+class ProcessSettings(TrainSettings, DataSettings, LoraSettings):
+    """Train a process reward model on marked steps."""
+
+    model: str = setting("runs/sft", "Run folder, checkpoint or hub model whose body it starts from.")
+    data: Source = setting(
+        "store:main",
+        "Marked steps: store:PROJECT or a list of them, a file, a glob, hub:OWNER/NAME, or [a.jsonl, b.jsonl*3].",
+    )
+    out: Path = run_folder("runs/process")
+    batch_size: int = setting(32, "Responses per step.", unit="rows", ge=1)
+    learning_rate: float = setting(1e-5, "Peak learning rate of AdamW.", gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    aggregation: Literal["auto", "majority", "all", "dawid-skene", "adjudicated"] = setting(
+        "auto",
+        "How marks of several annotators become one: auto (adjudicated once somebody has settled a conflict, else majority); "
+        "majority; all (a row for each); dawid-skene; adjudicated.",
+    )
+    marks: Literal["steps", "outcome", "outcome-tokens"] = setting(
+        "steps",
+        "What is learnt: each step at its end; or whether the final answer is right, at the last token or at every token.",
+    )
+    neutral: Literal["positive", "negative", "drop", "class"] = setting(
+        "positive", "What a neutral step teaches: right, wrong, nothing, or a class of its own."
+    )
+    first_error: bool = setting(
+        True, "Learn nothing from what stands behind the first wrong step.", everyday=False
+    )
+    separator: str = setting(
+        r"\n", r"What ends a step; \n is a line break, \t a tab.", everyday=False, min_length=1
+    )
+    heldout_share: float = setting(
+        0.1,
+        "Share of the prompts held out for evaluation when there is no eval_data.",
+        unit="share",
+        everyday=False,
+        ge=0,
+        lt=1,
+    )
+
+    @model_validator(mode="after")
+    def _steps_alone_are_neutral(self) -> Self:
+        if self.marks != "steps" and self.neutral != "positive":
+            raise ValueError(f"neutral={self.neutral} says nothing with marks={self.marks}: leave it out")
+        return self
+
+    @property
+    def step_end(self) -> str:
+        """The separator, spelled out."""
+        return self.separator.replace(r"\n", "\n").replace(r"\t", "\t")
