@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from tutelage import cost
 from tutelage.data.reading.sources import shown
-from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
+from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
 from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, rounds
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
@@ -352,12 +352,14 @@ def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
         drawn, rows = curves.draw(run, _slot(run))
         page.training += [Markup(svg) for svg in drawn]
         page.rows += rows
-    same = [run for run in runs if run.command in COMMANDS]
+    same = [run for run in runs if run.command in ON_POLICY]
     slots = slots_of([run.name for run in same])
     figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
     page.frontier = Markup(figure)
     page.rows += rows
-    for run in same:
+    for run in runs:
+        if run.command not in COMMANDS:
+            continue
         found = diagnose(run.metrics, run.settings)
         page.diagnosis.append((run.name, found))
         for one_found in found:
