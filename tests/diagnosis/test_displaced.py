@@ -77,7 +77,7 @@ def pairs() -> list[PairTokens]:
 
 def run_dpo(folder: Path, policy: PolicyModule, **given: Any) -> tuple[list[dict[str, Any]], str]:
     """Findings, and what was said."""
-    given = {"learning_rate": 6e-3, "batch_size": 8, "max_steps": 18, **given}
+    given = {"learning_rate": 6e-3, "batch_size": 8, "max_steps": 24, **given}
     settings = build(DPOSettings, {"out": folder, "tensorboard": False, "precision": "fp32", **given})
     console, rows = Console(file=StringIO(), width=1000), pairs()
     run = Run.open(folder, "dpo", settings, console)
