@@ -1,4 +1,4 @@
-"""Chosen responses that become unlikely together with rejected ones: seen in real runs of a small model, and on which histories."""
+"""Chosen responses that become unlikely together with rejected ones: in real runs of a small model, and on which histories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from tutelage.train.preference import Preference
 from tutelage.train.reference import reference_logprobs
 
 
-def lines(share: float, chosen: float, rejected: float, prefix: str = "", n: int = 12) -> list[dict[str, Any]]:
+def lines(
+    share: float, chosen: float, rejected: float, prefix: str = "", n: int = 12
+) -> list[dict[str, Any]]:
     values = {"displaced": share, "moved/chosen": chosen, "moved/rejected": rejected}
     rest = {"loss": 0.5, "grad_norm": 1.0, "displaced": 0.3}
     return [{"step": s + 1, **rest, **{prefix + k: v for k, v in values.items()}} for s in range(n)]

@@ -16,7 +16,8 @@ from scipy.special import expit, log_softmax
 
 from tests.oracle import BETA, SEQUENCES, TabularPolicy
 from tests.train.making import CPU, make_model, make_tokenizer
-from tests.train.test_oracle import WORLD, policy_table, tokens
+from tests.train.test_oracle import WORLD, policy_table
+from tests.train.test_oracle import tokens as row_of
 from tutelage.data.preflight import prepare_labelled
 from tutelage.data.reading.formats import Dropped, read_labelled
 from tutelage.launch import launch
@@ -122,8 +123,8 @@ GOOD = np.round(10 * expit(WORLD.rewards.numpy()))
 
 
 def best_of_kto(good_weight: float, bad_weight: float) -> tuple[np.ndarray, float]:
-    """Log-probabilities [15] of the optimum, and z there: the paper's loss, minimised by scipy over all policies for a given z, and
-    the z that its own minimum has.  (With beta <= 1, p^beta / (p^beta + c) is concave in p, so where more weight calls every
+    """Log-probabilities [15] of the optimum, and z there: the paper's loss, minimised by scipy over all policies for a given z,
+    and the z that its own minimum has.  (With beta <= 1, p^beta / (p^beta + c) is concave in p, so where more weight calls every
     sequence good than bad there is one minimum.)"""
     ref, bad = WORLD.ref_logprobs.numpy(), 10 - GOOD
 
@@ -145,7 +146,7 @@ def best_of_kto(good_weight: float, bad_weight: float) -> tuple[np.ndarray, floa
 def trained_table(folder: Path, steps: int, weights: Weights) -> tuple[np.ndarray, float]:
     """Log-probabilities [15] of the table of the enumerable world after `steps` through the real loop, with all 150 labels in
     every batch; and its baseline at the end."""
-    examples = [tokens(sequence) for sequence in SEQUENCES for _ in range(10)]
+    examples = [row_of(sequence) for sequence in SEQUENCES for _ in range(10)]
     good = np.array([n < count for count in GOOD for n in range(10)])
     some = Responses(examples, good, np.roll(np.arange(150), 7), 64)
     chosen = settings(

@@ -230,7 +230,7 @@ def displaced(history: History, settings: Mapping[str, Any]) -> Seen | None:
         return None
     pairs = "held-out pairs" if where else f"the pairs of {steps} steps"
     return Seen(
-        f"{share:.0%} of the chosen responses have become less likely than under the reference: by {-chosen:.2g} nats per token on "
+        f"{share:.0%} of the chosen responses are less likely than under the reference: by {-chosen:.2g} nats per token on "
         f"average, rejected ones by {-rejected:.2g} ({pairs}).",
         {"displaced": share, "chosen": chosen, "rejected": rejected},
     )

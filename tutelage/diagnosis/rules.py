@@ -15,8 +15,8 @@ Look = Callable[[History, Mapping[str, Any]], Seen | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """A finding that can be made.  look: what is seen in the history of a run with these settings, if anything.  needs: the metric
-    that a line must have for it: scores of own responses, or pairs with a reference."""
+    """A finding that can be made.  look: what is seen in the history of a run with these settings, if anything.  needs: the
+    metric that a line must have for it: scores of own responses, or pairs with a reference."""
 
     name: str
     title: str

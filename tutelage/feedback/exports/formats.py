@@ -26,6 +26,7 @@ from tutelage.feedback.exports.current import (
 from tutelage.feedback.exports.provenance import provenance
 from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.consensus import soft_labels
+from tutelage.feedback.training.habits import WITHOUT_HABITS
 from tutelage.feedback.training.source import aggregate
 from tutelage.records import Comparison, Finish, Message, Prompt
 from tutelage.store import VotedPair
@@ -36,7 +37,7 @@ from tutelage.store.schema_feedback import StepMarkRow
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh-rlhf)
 DISPUTE = "unsettled dispute"
-BY_SKILL = ("dawid-skene", "crowd-bt", "habit-bt")
+BY_SKILL = ("dawid-skene", "crowd-bt", *WITHOUT_HABITS)
 T = TypeVar("T")
 
 
@@ -99,7 +100,7 @@ def stepwise(source: Source) -> Iterator[RowDict]:
 
 def marked_steps(source: Source) -> Iterator[tuple[ItemContent, list[str], list[int]]]:
     """Each item with the texts of its marked steps and what was said of them: 1, 0 or -1."""
-    _refuse(source, ("crowd-bt", "habit-bt"), "is for pairs, not for steps: use dawid-skene.")
+    _refuse(source, ("crowd-bt", *WITHOUT_HABITS), "is for pairs, not for steps: use dawid-skene.")
     items = answered_items(source, "step")
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
     texts = _step_texts(source)

@@ -43,8 +43,8 @@ Length = Literal["own", "all"]
 class HabitPairs:
     """`share` [I]: by pair, the probability that a careful annotator without habits prefers the first, given all votes.
 
-    By annotator [A]: `votes`; `sharpness` (s), `position` (b, logits for what is shown first), `length` (c, logits for one standard
-    deviation more length than the others give it), with standard errors.  `shared_length` (g), `spread`: logits.
+    By annotator [A]: `votes`; `sharpness` (s), `position` (b, logits for what is shown first), `length` (c, logits for one
+    standard deviation more length than the others give it), with standard errors.  `shared_length` (g), `spread`: logits.
     `length_unit`: that standard deviation, in the unit that lengths were given in.  `objective`: log posterior after each step,
     which never falls.
     """
@@ -81,7 +81,8 @@ def habit_pairs(
 
     won: 1 for the first of the pair, 0 for the second (leave ties out).  first_shown: 1 where the first of the pair was shown
     first, else 0.  length_difference: the length of the first less that of the second, in any unit.  length: as `Length`.
-    `spread` counts like ten pairs.  Raises ValueError for no votes, lists of different lengths, and values that are none of these.
+    `spread` counts like ten pairs.  Raises ValueError for no votes, lists of different lengths, and values that are none of
+    these.
     """
     n = same_length(
         pairs=pairs,
@@ -166,7 +167,9 @@ class _Model:
 
     def expect(self, state: _State) -> tuple[Floats, float]:
         """The posterior of each pair over the nodes [I, nodes], and the objective."""
-        logs = _log_sigmoid(self.sign[:, None] * self._margins(state.people, self.differences(state, state.shared)))
+        logs = _log_sigmoid(
+            self.sign[:, None] * self._margins(state.people, self.differences(state, state.shared))
+        )
         joint = np.add.reduceat(logs, self.first, axis=0) + self.log_weights
         top = joint.max(axis=1, keepdims=True)
         posterior = np.exp(joint - top)
