@@ -195,6 +195,14 @@ Aggregation = Literal[
 """How several answers become one: the same names wherever that is asked."""
 
 
+def whose(what: str) -> Any:
+    """The setting `annotators` of a command that reads what people said from the store."""
+    sentence = (
+        f"Whose {what} count: names, or all that are human, simulated, judge or rule; empty: everybody's."
+    )
+    return setting([], sentence, everyday=False)
+
+
 class FeedbackSettings(Settings):
     """How votes in the store become comparisons."""
 
@@ -210,8 +218,4 @@ class FeedbackSettings(Settings):
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row.", everyday=False
     )
-    annotators: list[str] = setting(
-        [],
-        "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's.",
-        everyday=False,
-    )
+    annotators: list[str] = whose("votes")

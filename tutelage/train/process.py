@@ -112,7 +112,7 @@ def _prepare(
     """Responses to train on, responses held out, and what these were made of; split by prompt."""
     left_out: Mapping[str, int] = {}
     if is_store_source(settings.data):
-        found = step_marks_from(settings.data, settings.store, settings.aggregation)
+        found = step_marks_from(settings.data, settings.store, settings.aggregation, settings.annotators)
         run.input("data", settings.data, sha256=found.digest)
         left_out = found.left_out
         train, held_out = hold_out(found.train, read_step_marks, settings, run, found.held_out)

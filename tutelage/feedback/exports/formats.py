@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import select
@@ -27,7 +28,7 @@ from tutelage.feedback.exports.provenance import provenance
 from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.consensus import soft_labels
 from tutelage.feedback.training.habits import WITHOUT_HABITS
-from tutelage.feedback.training.source import aggregate
+from tutelage.feedback.training.source import aggregate, wanted_of
 from tutelage.records import Comparison, Finish, Message, Prompt
 from tutelage.store import VotedPair
 from tutelage.store.aggregate import weighted_mean
@@ -98,10 +99,15 @@ def stepwise(source: Source) -> Iterator[RowDict]:
             yield _item_columns(item) | {"completions": steps, "labels": row}
 
 
-def marked_steps(source: Source) -> Iterator[tuple[ItemContent, list[str], list[int]]]:
-    """Each item with the texts of its marked steps and what was said of them: 1, 0 or -1."""
+def marked_steps(
+    source: Source, annotators: Sequence[str] = (), kinds: Mapping[str, str] | None = None
+) -> Iterator[tuple[ItemContent, list[str], list[int]]]:
+    """Each item with the texts of its marked steps and what was said of them: 1, 0 or -1; by some annotators only (names, or
+    `kinds` by name), where they are given."""
     _refuse(source, ("crowd-bt", *WITHOUT_HABITS), "is for pairs, not for steps: use dawid-skene.")
     items = answered_items(source, "step")
+    if annotators:
+        items = _answered_by(items, annotators, kinds or {})
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
     texts = _step_texts(source)
     for item in items:
@@ -111,6 +117,15 @@ def marked_steps(source: Source) -> Iterator[tuple[ItemContent, list[str], list[
                 said = (texts[one.annotation_id] for one in answers)
                 steps = next(steps for steps in said if len(steps) >= len(labels))
                 yield item.content, steps[: len(labels)], labels
+
+
+def _answered_by(
+    items: Sequence[AnsweredItem], annotators: Sequence[str], kinds: Mapping[str, str]
+) -> list[AnsweredItem]:
+    """The items with the answers of some annotators only, those without any left out.  ValueError: a name of nobody."""
+    wanted = wanted_of({vote.annotator for item in items for vote in item.votes}, annotators, kinds)
+    fewer = (replace(item, votes=[vote for vote in item.votes if vote.annotator in wanted]) for item in items)
+    return [item for item in fewer if item.votes]
 
 
 def sft(source: Source) -> Iterator[RowDict]:

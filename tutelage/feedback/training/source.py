@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,6 +98,16 @@ def sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
     return replace(found, left_out=dict(left_out))
 
 
+def wanted_of(there: Collection[str], annotators: Sequence[str], kinds: Mapping[str, str]) -> set[str]:
+    """Those of the names `there` that are meant by names or kinds.  Raises ValueError for a name that is not there."""
+    for name in annotators:
+        if name not in there and name not in KINDS:
+            near = difflib.get_close_matches(name, there, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"give names, or {', '.join(KINDS)}."
+            raise ValueError(f"annotators={name}: nobody of that name has voted here: {hint}")
+    return {name for name in there if name in annotators or kinds[name] in annotators}
+
+
 def votes_by(
     pairs: Sequence[VotedPair], annotators: Sequence[str], kinds: Mapping[str, str]
 ) -> list[VotedPair]:
@@ -106,13 +116,7 @@ def votes_by(
     Raises ValueError for a name under which nobody has voted.
     """
     there = {vote.annotator for pair in pairs for vote in pair.votes}
-    for name in annotators:
-        if name not in there and name not in KINDS:
-            near = difflib.get_close_matches(name, there, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"give names, or {', '.join(KINDS)}."
-            raise ValueError(f"annotators={name}: nobody of that name has voted here: {hint}")
-    wanted = {name for name in there if name in annotators or kinds[name] in annotators}
-    found = []
+    wanted, found = wanted_of(there, annotators, kinds), []
     for pair in pairs:
         votes = tuple(vote for vote in pair.votes if vote.annotator in wanted)
         if votes:
