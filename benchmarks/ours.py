@@ -24,6 +24,9 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
 from tutelage.settings.base import build
 
+COMMANDS = {"rloo": "reinforce", "grpo": "reinforce", "orpo": "dpo", "simpo": "dpo"}
+"""The command of a case that is not called as it is."""
+
 
 class Waits(Protocol):
     """What is told at the end of every step."""
@@ -56,7 +59,7 @@ def run(work: Work, turns: Waits) -> None:
     if work.case == "generation":
         _generate(work, world, turns)
         return
-    command = "reinforce" if work.case in KL_COEF else work.case.removesuffix("_ragged")
+    command = COMMANDS.get(work.case, work.case.removesuffix("_ragged"))
     folder = Path(work.folder) / f"run-{work.case}-{work.size}"
     settings = build(settings_class(find(command)), {**_settings(work), "out": str(folder)})
     function(find(command))(settings, world, PacedRun(folder, command, turns))
@@ -95,7 +98,9 @@ def _settings(work: Work) -> dict[str, Any]:
     given |= {"data": str(work.data), "max_length": work.kind.length, "heldout_share": 0.0}
     if work.case.startswith("sft"):
         given["train_on_prompt"] = True
-    return given | {"model": str(work.scalar if work.case == "reward" else work.policy)}
+    if work.case in ("orpo", "simpo"):
+        given["preset"] = work.case
+    return given | {"model": str(work.scalar if work.case.startswith("reward") else work.policy)}
 
 
 def _generate(work: Work, world: World, turns: Waits) -> None:

@@ -25,7 +25,7 @@ from transformers import (
 from benchmarks.turns import Turns
 from benchmarks.work import KL_COEF, PPO_EPOCHS, Work, variety
 
-AUTOCAST = {("sft", "M"), ("sft_ragged", "M"), ("reward", "M")}
+AUTOCAST = {(case, "M") for case in ("sft", "sft_ragged", "reward", "reward_ragged")}
 """Where autocast over float32 weights is the faster of the two."""
 
 FLOAT32 = {(case, size) for case in ("generation", "rloo", "grpo") for size in ("XS", "S")}
@@ -114,7 +114,9 @@ def sft(peer: Peer) -> None:
     from trl import SFTConfig, SFTTrainer
 
     options = peer.options(max_steps=peer.work.steps, max_length=peer.work.kind.length)
-    if peer.work.kind.ragged:
+    if (
+        peer.work.kind.ragged
+    ):  # its trainers of pairs cannot: their rows have no `input_ids` that tell a length
         options["train_sampling_strategy"] = "group_by_length"
     rows = [{"text": row["prompt"] + row["completion"]} for row in peer.rows]
     peer.train(SFTTrainer, peer.policy(), SFTConfig(**options), rows)
@@ -123,7 +125,8 @@ def sft(peer: Peer) -> None:
 def reward(peer: Peer) -> None:
     from trl import RewardConfig, RewardTrainer
 
-    config = RewardConfig(**peer.options(max_steps=peer.work.steps, max_length=peer.work.kind.length))
+    options = peer.options(max_steps=peer.work.steps, max_length=peer.work.kind.length)
+    config = RewardConfig(**options)
     rows = [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in peer.rows]
     peer.train(RewardTrainer, peer.scalar(), config, rows)
 
@@ -195,7 +198,9 @@ STEPS = {
     "sft": sft,
     "sft_ragged": sft,
     "reward": reward,
+    "reward_ragged": reward,
     "dpo": dpo,
+    "dpo_ragged": dpo,
     "ppo": ppo,
     "rloo": rloo,
     "grpo": grpo,

@@ -12,6 +12,9 @@ from benchmarks.settings import BenchSettings
 LAST_WITH_PPO = (1, 12)
 """The PPO trainer left TRL in version 1.13."""
 
+ALONE = ("orpo", "simpo", "kto")
+"""Cases that are timed to be put beside our own DPO."""
+
 VARIANTS = {"dpo": ("", "reference every step")}
 """TRL is measured as it does the same work as ours, and for DPO also as it works by default."""
 
@@ -27,6 +30,8 @@ class Peer:
 
 def peers_for(case: str, settings: BenchSettings) -> tuple[list[Peer], str]:
     """The ways to run TRL for `case`, and when there are none, one sentence that says why."""
+    if case in ALONE:
+        return [], f"{case} stands beside our own DPO, with as many tokens."
     python, source = _interpreter(case, settings)
     version, problem = _version(python)
     if problem:

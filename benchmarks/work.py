@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 WARMUP = 2
 """Steps before the timed ones.  Ragged rows warm up for a whole epoch, so that another whole one is timed."""
@@ -62,6 +63,11 @@ class Case:
     def length(self) -> int:
         return self.prompt + self.response
 
+    @property
+    def paired(self) -> bool:
+        """Whether a row is two responses to a prompt."""
+        return self.name.removesuffix("_ragged") in ("reward", "dpo", "orpo", "simpo")
+
 
 CASES = {
     case.name: case
@@ -70,7 +76,12 @@ CASES = {
         Case("sft", "16 rows of 256 tokens", 16, 4, 252),
         Case("sft_ragged", "16 rows of log-normal lengths, 256 at most", 16, 4, 252, ragged=True),
         Case("reward", "8 pairs of 256 + 256 tokens", 8, 128, 128),
+        Case("reward_ragged", "16 pairs of log-normal lengths, 256 + 256 at most", 16, 128, 128, ragged=True),
         Case("dpo", "8 pairs of 256 + 256 tokens, 128 of each trained", 8, 128, 128),
+        Case("dpo_ragged", "16 pairs of log-normal lengths, 256 + 256 at most", 16, 128, 128, ragged=True),
+        Case("orpo", "the pairs of dpo", 8, 128, 128),
+        Case("simpo", "the pairs of dpo", 8, 128, 128),
+        Case("kto", "16 responses, as many tokens as dpo", 16, 128, 128),
         Case("ppo", f"64 prompts, 32 + 64 tokens, 4 models, {PPO_EPOCHS} epochs", 64, 32, 64),
         Case("rloo", "16 prompts x 4, 32 + 64 tokens, policy and reference", 16, 32, 64, samples=4),
         Case("grpo", "16 prompts x 4, 32 + 64 tokens, policy and reference", 16, 32, 64, samples=4),
@@ -124,16 +135,26 @@ class Work:
         return Path(self.folder) / f"scalar-{self.size}"
 
     def lengths(self) -> list[int]:
-        """Tokens of every row, for all timed steps (both sequences of a pair have the same)."""
+        """Tokens of every sequence, for all timed steps."""
+        if self.kind.paired:
+            return [prompt + side for prompt, *sides in self.pairs() for side in sides]
         count = self.kind.rows * self.kind.samples * self.rounds
         return ragged_lengths(count, self.kind.length) if self.kind.ragged else [self.kind.length] * count
+
+    def pairs(self) -> list[tuple[int, int, int]]:
+        """Tokens of the prompt, the chosen and the rejected response of every pair, for all timed steps."""
+        kind, count = self.kind, self.kind.rows * self.rounds
+        if not kind.ragged:
+            return [(kind.prompt, kind.response, kind.response)] * count
+        prompts = ragged_lengths(count, kind.prompt, seed=1)
+        sides = (ragged_lengths(count, kind.response, seed=seed) for seed in (2, 3))
+        return list(zip(prompts, *sides, strict=True))
 
     def tokens_per_step(self) -> float:
         """Tokens in a step, the mean where rows are ragged; new tokens only where nothing is trained."""
         if self.case == "generation":
             return self.kind.rows * self.kind.response
-        sequences = 2 if self.case in ("reward", "dpo") else 1
-        return sequences * sum(self.lengths()) / self.rounds
+        return sum(self.lengths()) / self.rounds
 
 
 def variety(completions: Sequence[str], **_: object) -> list[float]:
@@ -154,7 +175,7 @@ def write_rows(work: Work) -> None:
         file.writelines(json.dumps(row) + "\n" for row in _rows(work))
 
 
-def _rows(work: Work) -> Iterator[dict[str, str]]:
+def _rows(work: Work) -> Iterator[dict[str, Any]]:
     draw, kind = random.Random(0), work.kind
 
     def words(count: int) -> str:
@@ -163,18 +184,17 @@ def _rows(work: Work) -> Iterator[dict[str, str]]:
 
     # An epoch is the timed steps where a whole one is timed; elsewhere no row comes twice.
     repeats = 1 if kind.ragged else math.ceil(work.steps / work.rounds)
-    for length in work.lengths()[:: kind.samples] * repeats:
+    if kind.paired:
+        for prompt, chosen, rejected in work.pairs() * repeats:
+            row = {"prompt": words(prompt), "chosen": " " + words(chosen - 1)}
+            yield row | {"rejected": " " + words(rejected - 1)}
+        return
+    for number, length in enumerate(work.lengths()[:: kind.samples] * repeats):
         if work.case in ("generation", "ppo", "rloo", "grpo"):
             yield {"prompt": words(kind.prompt)}
-        elif work.case in ("reward", "dpo"):
-            response = length - kind.prompt - 1
-            yield {
-                "prompt": words(kind.prompt),
-                "chosen": " " + words(response),
-                "rejected": " " + words(response),
-            }
-        else:
-            yield {"prompt": words(kind.prompt), "completion": " " + words(length - kind.prompt - 1)}
+            continue
+        row = {"prompt": words(kind.prompt), "completion": " " + words(length - kind.prompt - 1)}
+        yield row | ({"label": number % 2 == 0} if work.case == "kto" else {})
 
 
 # ---- floating-point operations ---------------------------------------------------------------------------------------
@@ -198,13 +218,17 @@ def flops_per_step(work: Work) -> float:
     if work.case == "ppo":
         policy, scalar = forward(shape, sequences, kind.rows * kind.response), forward(shape, sequences, 0)
         return _generate(shape, kind) + policy + 2 * scalar + PPO_EPOCHS * 3 * (policy + scalar)
-    prompts = forward(shape, [kind.prompt] * kind.rows, 0)
     if work.case in KL_COEF:
+        prompts = forward(shape, [kind.prompt] * kind.rows, 0)
         again = (kind.samples - 1) * prompts
         both = forward(shape, sequences * kind.samples, kind.rows * kind.samples * kind.response) - again
         return _generate(shape, kind) + 4 * both
-    predicted = 2 * kind.rows * kind.response if work.case == "dpo" else 0
-    return 3 * (forward(shape, sequences * 2, predicted) - prompts)
+    if work.case == "kto":  # each response is read once more, after another prompt, for the baseline
+        responses = kind.rows * kind.response
+        return 4 * forward(shape, sequences, responses)
+    prompts = forward(shape, [prompt for prompt, *_ in work.pairs()], 0)
+    predicted = 0 if "reward" in work.case else sum(c + r for _, c, r in work.pairs())
+    return 3 * (forward(shape, work.lengths(), predicted) - prompts) / work.rounds
 
 
 def forward(shape: Shape, lengths: Sequence[int], predicted: int) -> float:

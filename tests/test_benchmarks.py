@@ -63,19 +63,20 @@ def test_our_side_does_the_work_of_every_case(case: str, folder: Path) -> None:
     line = read_metrics(folder / f"run-{case}-XS")[0]
     passes = 4 if case == "ppo" else 1
     if CASES[case].ragged:
-        assert 16 * 16 <= line["num_tokens"] <= 16 * 256
+        sequences = CASES[case].rows * (2 if CASES[case].paired else 1)
+        assert sequences * 16 <= line["num_tokens"] <= sequences * 256
     else:
         assert line["num_tokens"] == passes * made.tokens_per_step()
     assert math.isfinite(line["loss"])
 
 
-@pytest.mark.parametrize("case", ["sft_ragged", "dpo"])
+@pytest.mark.parametrize("case", ["sft_ragged", "dpo", "reward_ragged"])
 def test_rows_have_the_tokens_that_are_counted(case: str, folder: Path) -> None:
     made = work(case, folder)
     write_rows(made)
     tokenizer = load_tokenizer(made.policy)
     rows = [json.loads(line) for line in made.data.read_text(encoding="utf-8").splitlines()]
-    answers = ("chosen", "rejected") if case == "dpo" else ("completion",)
+    answers = ("chosen", "rejected") if made.kind.paired else ("completion",)
     tokens = [1 + len(tokenizer(row["prompt"] + row[key])["input_ids"]) for row in rows for key in answers]
     assert sum(tokens) * made.rounds == len(rows) // made.kind.rows * made.tokens_per_step() * made.rounds
     timed = made.rounds if made.kind.ragged else WARMUP + made.rounds

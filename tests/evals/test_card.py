@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,6 +134,12 @@ def test_shared_prompts_and_over_fitting_are_said(gold: list[Row]) -> None:
         for r in gold
     ]
     assert names(changed) == ["shared-prompts", "over-fitted"]
+
+
+def test_a_model_that_does_not_follow_the_policy_is_doubted(gold: list[Row]) -> None:
+    own = Row("r", "accuracy_policy", "all", 0.5, 0.4, 0.6, 90, "share")
+    assert names([*gold, own]) == ["stale"]
+    assert names([*gold, replace(own, high=0.95)]) == []
 
 
 def test_the_order_of_the_pairs_does_not_matter(gold: list[Row]) -> None:

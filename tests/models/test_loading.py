@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tutelage.models.loading import (
     same_tokenizer,
     save,
     score_normalisation,
+    set_pooling,
     set_score_normalisation,
 )
 from tutelage.models.tiny import tiny_model, train_tokenizer
@@ -86,6 +88,37 @@ def test_a_fresh_scalar_head_follows_the_rule_and_the_seed(name, tokenizer, tmp_
         score = plain(input_ids=ids[None]).logits[0, 0]
         assert (load_scalar(tmp_path / "rm")(batch_of([ids]), at="ends")[0] - score).abs() < 1e-5
         assert torch.equal(plain.score.weight, weight)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_pooled_score_is_the_mean_of_a_plain_token_classifiers_logits(heads, tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    build("llama").save_pretrained(tmp_path / "lm")
+    model = load_scalar(tmp_path / "lm", heads=heads)
+    set_pooling(model, "mean")
+    save(model, tokenizer, tmp_path / "rm")
+    plain = hf.AutoModelForTokenClassification.from_pretrained(tmp_path / "rm")
+    rows = sequences((9, 5, 3))
+    batch = batch_of(rows)
+    starts = (4, 2, 3)  # of the responses; the last has none
+    mask = torch.cat([torch.arange(len(row)) >= start for row, start in zip(rows, starts, strict=True)])
+    batch = dataclasses.replace(batch, loss_mask=mask)
+    with torch.no_grad():
+        found = load_scalar(tmp_path / "rm")(batch, at="ends").view(3, heads)
+        for score, ids, start in zip(found[:2], rows, starts, strict=False):
+            logits = plain(input_ids=ids[None]).logits[0, start:]
+            assert torch.allclose(score, logits.mean(0), atol=1e-5)
+    assert not found[2].any()
+
+
+def test_a_model_that_starts_from_a_pooled_one_is_pooled_only_where_that_is_said(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    build("llama").save_pretrained(tmp_path / "lm")
+    model = load_scalar(tmp_path / "lm")
+    set_pooling(model, "mean")
+    save(model, tokenizer, tmp_path / "rm")
+    again = load_scalar(tmp_path / "rm")
+    assert again.pooling == "mean"
+    set_pooling(again, "last")
+    assert again.pooling == "last"
 
 
 def test_score_normalisation_travels_with_the_checkpoint(tokenizer, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -118,15 +118,15 @@ def test_weights_bring_both_kinds_into_balance(good: int, bad: int, expected: tu
 
 # ---- known optima ------------------------------------------------------------------------------------------------------
 
-GOOD = np.round(10 * expit(WORLD.rewards.numpy()))
-"""[15]: of ten people asked about each sequence, how many call it good."""
+GOOD = np.round(5 * expit(WORLD.rewards.numpy()))
+"""[15]: of five people asked about each sequence, how many call it good."""
 
 
 def best_of_kto(good_weight: float, bad_weight: float) -> tuple[np.ndarray, float]:
     """Log-probabilities [15] of the optimum, and z there: the paper's loss, minimised by scipy over all policies for a given z,
     and the z that its own minimum has.  (With beta <= 1, p^beta / (p^beta + c) is concave in p, so where more weight calls every
     sequence good than bad there is one minimum.)"""
-    ref, bad = WORLD.ref_logprobs.numpy(), 10 - GOOD
+    ref, bad = WORLD.ref_logprobs.numpy(), 5 - GOOD
 
     def best(z: float) -> np.ndarray:
         def loss(logits: np.ndarray) -> float:
@@ -144,22 +144,22 @@ def best_of_kto(good_weight: float, bad_weight: float) -> tuple[np.ndarray, floa
 
 
 def trained_table(folder: Path, steps: int, weights: Weights) -> tuple[np.ndarray, float]:
-    """Log-probabilities [15] of the table of the enumerable world after `steps` through the real loop, with all 150 labels in
+    """Log-probabilities [15] of the table of the enumerable world after `steps` through the real loop, with all 75 labels in
     every batch; and its baseline at the end."""
-    examples = [row_of(sequence) for sequence in SEQUENCES for _ in range(10)]
-    good = np.array([n < count for count in GOOD for n in range(10)])
-    some = Responses(examples, good, np.roll(np.arange(150), 7), 64)
+    examples = [row_of(sequence) for sequence in SEQUENCES for _ in range(5)]
+    good = np.array([n < count for count in GOOD for n in range(5)])
+    some = Responses(examples, good, np.roll(np.arange(75), 7), 64)
     chosen = settings(
         out=folder,
         beta=BETA,
-        batch_size=150,
+        batch_size=75,
         learning_rate=0.05,
         warmup=0.0,
         max_grad_norm=0.0,
         save_every=10_000,
     )
     policy, run = policy_table(), Run.open(folder, "kto", chosen)
-    ref = reference_logprobs(policy, some.both, range(150), 100_000, CPU, run)
+    ref = reference_logprobs(policy, some.both, range(75), 100_000, CPU, run)
     algorithm = KTO(policy, some, ref, weights, chosen, CPU)
     fit(algorithm, chosen, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
@@ -184,7 +184,7 @@ def test_what_more_people_call_bad_is_left(tmp_path: Path) -> None:
     """With equal weights a sequence counts by how many more call it good than bad: the optimum is 0 where that is below 0, and
     there the baseline is 0."""
     best, z = best_of_kto(1.0, 1.0)
-    assert z == 0 and (np.exp(best[GOOD < 5]) < 1e-8).all()
+    assert z == 0 and (np.exp(best[GOOD < 2.5]) < 1e-8).all()
     found, baseline = trained_table(tmp_path / "run", 400, Weights(1.0, 1.0))
     assert baseline == 0
     assert np.exp(found) == pytest.approx(np.exp(best), abs=0.02)

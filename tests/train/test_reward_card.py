@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ import torch
 from tests.store.making import fill, new_vote
 from tests.train.making import CPU, make_model, make_tokenizer
 from tutelage.data.preflight import comparisons_of, prepare_comparisons
+from tutelage.judges.judge import Judge
 from tutelage.judges.reward_model import RewardModelJudge
 from tutelage.models.loading import load_scalar, save
-from tutelage.records import Comparison, Prompt, Response
+from tutelage.records import Comparison, Prompt, Response, Score
+from tutelage.runs import Run
 from tutelage.settings.reward import RewardSettings
 from tutelage.store import Store
-from tutelage.train.reward_card import InTraining, training_of, votes_on
+from tutelage.train.reward_card import InTraining, of_the_policy, on_the_policy, training_of, votes_on
 from tutelage.train.stage import Pairs
 
 
@@ -68,3 +72,38 @@ def test_votes_are_counted_for_either_side_without_ties(tmp_path: Path) -> None:
     only = settings.model_copy(update={"annotators": ["ann"]})
     assert np.array_equal(votes_on(there, only), [[1, 0], [0, 1]])  # type: ignore[arg-type]
     assert votes_on(there, RewardSettings(data="pairs.jsonl")) is None
+
+
+class Letters(Judge):
+    """Counts letters; reads no text of more than ten."""
+
+    name = "letters"
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        return [Score(len(r.text)) if len(r.text) <= 10 else None for r in responses]
+
+
+def test_the_policys_own_responses_are_read_from_a_file_and_scored(tmp_path: Path) -> None:
+    rows = [("abc", "ab"), ("a", "abcd"), ("abcdef", "a"), ("x" * 11, "a")]
+    lines = [json.dumps({"prompt": f"{n}?", "chosen": c, "rejected": r}) for n, (c, r) in enumerate(rows)]
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    settings = RewardSettings(policy_data=str(tmp_path / "own.jsonl"))
+    run = Run.open(tmp_path / "run", "reward", settings)
+    own = of_the_policy(settings, run)
+    assert [(one.chosen, one.rejected) for one in own] == rows
+    assert [entry["name"] for entry in run.lineage["inputs"]] == ["policy_data"]
+    [found] = on_the_policy(Letters(), own, run)
+    assert (found.metric, found.value, found.n) == ("accuracy_policy", pytest.approx(2 / 3), 3)
+    assert on_the_policy(Letters(), [], run) == []
+
+
+def test_the_policys_own_responses_may_be_in_the_store(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        fill(store, prompts=2, samples=2)
+        items = [pair.item_id for pair in store.pairs("main")]
+        store.add_votes("main", [new_vote(item, "ann", -2) for item in items])
+    settings = RewardSettings(policy_data="store:main", store=str(tmp_path / "store.sqlite"))
+    run = Run.open(tmp_path / "run", "reward", settings)
+    assert len(of_the_policy(settings, run)) == len(items) == 2
+    with pytest.raises(ValueError, match="nothing"):
+        of_the_policy(settings.model_copy(update={"policy_data": "store:nothing"}), run)

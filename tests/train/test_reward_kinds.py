@@ -152,6 +152,11 @@ def test_an_encoder_has_no_value_for_a_beginning(encoder: Path) -> None:
         model(collate_rows(make_rows(2, vocabulary=50), range(2)), at="tokens")
 
 
+def test_an_encoder_is_not_pooled_twice(encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pooling=mean is for models that read from left to right"):
+        train(encoder, comparisons(tmp_path / "pairs.jsonl"), tmp_path / "run", pooling="mean")
+
+
 def test_the_head_of_an_encoder_depends_on_the_seed_alone(encoder: Path) -> None:
     torch.manual_seed(1)
     one = load_scalar(encoder, seed=3).state_dict()

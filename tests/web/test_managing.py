@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tests.web.conftest import Running
 from tests.web.kit import PASSWORD, World
 from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
+from tutelage.feedback.exports.foreign import FOREIGN
 from tutelage.feedback.items import browsing
 from tutelage.feedback.items.browsing import Query
 from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, queue
+from tutelage.settings.groups import ExportFormat
 
 
 def vote(world: World, project: str, name: str, preference: int, times: int = 1) -> None:
@@ -179,6 +181,33 @@ def test_export_is_what_was_previewed(world: World, server: Running, browser: An
         with page.expect_download() as waiting:
             page.get_by_role("button", name="Download").click()
         assert waiting.value.suggested_filename == "preference.csv"
+
+
+def test_every_format_can_be_chosen_and_previewed(world: World, server: Running, browser: Any) -> None:
+    """The page offers what the command knows; what a form cannot say is told in words."""
+    spoken = [f"Human: {n}?\n\nAssistant: No." for n in range(3)]
+    world.project("forms", {"acceptable": False}, {}, ["Talk.", "Why?"], [spoken, ("So.", "No.", "Ah.")])
+    vote(world, "forms", "fay", -3, times=2)
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/forms/export")
+        page.locator("#rows pre").first.wait_for()
+        choice = page.locator("select[name='format']")
+        offered = choice.locator("option").evaluate_all("all => all.map(one => one.value)")
+        assert sorted(offered) == sorted(get_args(ExportFormat))
+        for format in FOREIGN:
+            with page.expect_response("**/exports/preview") as told:
+                choice.select_option(format)
+            assert told.value.ok, format
+        choice.select_option("orca")
+        page.get_by_text("texts that this form would change: 1").wait_for()
+        choice.select_option("nemo")
+        page.locator("#rows").get_by_text('"rank": 0').first.wait_for()
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name="Download").click()
+        rows = [json.loads(line) for line in Path(waiting.value.path()).read_text().splitlines()]
+        assert waiting.value.suggested_filename == "nemo.jsonl" and len(rows) == 2
+        page.get_by_label("Kind of file").select_option("csv")
+        page.get_by_text("format=nemo has objects within its rows").wait_for()
 
 
 def test_insights_tell_numbers_only_where_there_are_enough(

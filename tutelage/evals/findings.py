@@ -58,6 +58,7 @@ REWARD_METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy on held-out pairs", "ties count as one half"),
     "ceiling": ("Ceiling of the accuracy", "a judge who knows the gold scores, against the same noisy votes"),
     "accuracy_similar_length": ("Accuracy, similar length", "only pairs of responses of similar length"),
+    "accuracy_policy": ("Accuracy on the policy's own responses", "pairs of policy_data"),
     "accuracy_train": ("Accuracy on training pairs", "a sample of them"),
     "agreement": ("People agree with each other", "two votes on the same held-out pair"),
     "agreement_limit": ("… so that a judge can at most", "agree with one vote, who has not seen it"),

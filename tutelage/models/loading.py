@@ -27,7 +27,7 @@ from tutelage.hub import hub
 from tutelage.models.ends import generation_config
 from tutelage.models.forward import Traits
 from tutelage.models.lora import KNOWN_OF_SCORES, merged
-from tutelage.models.policy import EncoderModule, Hosted, PolicyModule, ScalarModule
+from tutelage.models.policy import EncoderModule, Hosted, PolicyModule, Pooling, ScalarModule
 from tutelage.models.probe import find_traits, imagined_traits, rope_limit
 from tutelage.seeds import torch_generator
 
@@ -320,6 +320,24 @@ def set_score_normalisation(module: Hosted, mean: float, std: float) -> None:
     assert std > 0, "the standard deviation of scores is positive"
     config = module.config
     config.tutelage_score_mean, config.tutelage_score_std = float(mean), float(std)
+
+
+def set_pooling(module: Hosted, pooling: Pooling) -> None:
+    """Say in the config how a reward model's states become a score.  With mean, plain transformers reads it as a token
+    classifier, whose logits at the tokens of the response have the score as their mean.
+
+    Raises ValueError for an encoder, whose head pools in its own way.
+    """
+    config = module.config
+    if pooling == "mean" and isinstance(module, EncoderModule):
+        raise ValueError(
+            "pooling=mean is for models that read from left to right: an encoder's head pools already, so leave it out."
+        )
+    if pooling == "mean":
+        config.tutelage_score_pooling = pooling
+        config.token_classification_bias = False  # the head has none
+    elif hasattr(config, "tutelage_score_pooling"):  # it starts from a reward model that had the other
+        del config.tutelage_score_pooling
 
 
 def name_heads(module: Hosted, names: Sequence[str], weights: Sequence[float] = ()) -> None:

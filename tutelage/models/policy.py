@@ -151,23 +151,37 @@ class PolicyModule(Hosted):
         return segment_sum(self(batch, temperature).logprobs, batch.lengths)
 
 
+Pooling = Literal["last", "mean"]
+
+
 class ScalarModule(Hosted):
     """A model with a linear head [D -> k], k = 1 unless there are several criteria: a reward model, a critic."""
 
     def forward(self, batch: TokenBatch, at: Literal["tokens", "ends", "marks"]) -> Tensor:
         """tokens: [N] fp32, the value of the state before token t, at t; 0 where not `loss_mask`.
-        ends: [B] fp32, the score at the last token of every sequence.
+        ends: [B] fp32, the score of every sequence: at its last token, or (`pooling` mean) the mean of those at all tokens of
+        `loss_mask`, 0 where there is none.
         marks: [N] fp32, the score at token t, which has read it; 0 where not `loss_mask`.  With k heads: [N, k], [B, k]."""
         if at == "marks":
             marked = batch.loss_mask.nonzero().squeeze(-1)
             scores = self._score(self.hidden_states(batch, marked))
             return scores.new_zeros(len(batch.ids), *scores.shape[1:]).index_copy(0, marked, scores)
+        if at == "ends" and self.pooling == "mean":
+            sums = segment_sum(self(batch, at="marks"), batch.lengths)
+            counts = segment_sum(batch.loss_mask.float(), batch.lengths).clamp(min=1)
+            return sums / counts.view(-1, *[1] * (sums.dim() - 1))
         if at == "ends":
             last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
             return self._score(self.hidden_states(batch, last))
         source, target = shifted_index(batch.lengths, batch.loss_mask)
         values = self._score(self.hidden_states(batch, source))
         return values.new_zeros(len(batch.ids), *values.shape[1:]).index_copy(0, target, values)
+
+    @property
+    def pooling(self) -> Pooling:
+        """How states become the score of a sequence, as its config says."""
+        found: Pooling = getattr(self.config, "tutelage_score_pooling", "last")
+        return found
 
     @property
     def head(self) -> nn.Linear:

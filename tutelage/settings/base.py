@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -226,6 +226,12 @@ def _kinds(annotation: Any) -> set[Any]:
     return set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
 
 
+def _choices(annotation: Any) -> list[str]:
+    """The names among which a value is chosen."""
+    literals = [kind for kind in _kinds(annotation) if get_origin(kind) is Literal]
+    return [str(name) for literal in literals for name in get_args(literal)]
+
+
 def _where(sources: Mapping[str, str], key: str) -> str:
     return f" ({sources[key]})" if key in sources else ""
 
@@ -264,7 +270,9 @@ def _sentence(cls: type[Settings], error: ValidationError, sources: Mapping[str,
         return f"setting {key!r}{where}: {message}"
     value = plain(problem["input"])
     if path == key or len(_kinds(field.annotation)) > 1:  # which of its kinds was meant is not known
-        return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}"
+        near = nearest(str(value), _choices(field.annotation)) if isinstance(problem["input"], str) else None
+        hint = f"; did you mean {near}?" if near else ""
+        return f"setting {key!r} is {value}{where}, but it must be: {type_name(field)}{hint}"
     if problem["type"] == "extra_forbidden":
         inside = (
             field.annotation.model_fields

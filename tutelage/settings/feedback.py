@@ -12,6 +12,7 @@ from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     Aggregation,
     ColumnSettings,
+    ExportFormat,
     LabelsFrom,
     Reward,
     RunSettings,
@@ -77,9 +78,7 @@ class FeedbackExportSettings(StoreSettings):
 
     project: str = setting("main", "Project whose answers are written.")
     out: Path = setting(Path("runs/export.jsonl"), "File to write; its manifest is OUT.manifest.json.")
-    format: Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"] = setting(
-        "preference", "Which rows to write."
-    )
+    format: ExportFormat = setting("preference", "Which rows to write.")
     file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
         "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
     )
@@ -93,7 +92,9 @@ class FeedbackExportSettings(StoreSettings):
     )
     labels_from: LabelsFrom = setting("acceptable", "unpaired: where good and bad come from.", everyday=False)
     neutral: Literal["true", "false", "drop"] = setting(
-        "drop", "stepwise: what a neutral step becomes; drop leaves its row out.", everyday=False
+        "drop",
+        "stepwise, math-shepherd, processbench: what a neutral step becomes; drop leaves its row out.",
+        everyday=False,
     )
     names: bool = setting(
         False, "raw and ratings: write annotators' real names instead of numbers.", everyday=False

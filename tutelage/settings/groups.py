@@ -189,6 +189,27 @@ class StoreSettings(Settings):
 LabelsFrom = Literal["acceptable", "rating", "pairs"]
 """Where single responses are good or not: in what was said to be acceptable, in ratings, or as the sides of pairs."""
 
+ExportFormat = Literal[
+    "preference",
+    "hh",
+    "openai",
+    "orca",
+    "summarize-from-feedback",
+    "unpaired",
+    "ranked",
+    "nemo",
+    "ultrafeedback",
+    "stepwise",
+    "prm800k",
+    "math-shepherd",
+    "processbench",
+    "sft",
+    "ratings",
+    "helpsteer",
+    "raw",
+]
+"""The rows that an export may be made of."""
+
 Aggregation = Literal[
     "auto", "majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "habit-bt-length", "adjudicated"
 ]

@@ -54,6 +54,12 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "once); auto: prompts where a response stands in several pairs.",
         everyday=False,
     )
+    pooling: Literal["last", "mean"] = setting(
+        "last",
+        "What is scored: the state at the last token; or mean, the mean of the scores at all tokens of the response, which small "
+        "models learn better by.",
+        everyday=False,
+    )
     learn_from: Literal["comparisons", "ratings"] = setting(
         "comparisons",
         "What data holds: comparisons (and rankings), or ratings, which are learnt by regression.",
@@ -105,6 +111,11 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     previous: str = setting(
         "",
         "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",
+        everyday=False,
+    )
+    policy_data: Source = setting(
+        "",
+        "Comparisons of the present policy's own responses, which are not trained on: accuracy on them, beside; as data.",
         everyday=False,
     )
     center_coef: float = setting(
@@ -164,6 +175,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
                     "weighted",
                     "half",
                     "previous",
+                    "policy_data",
                     "margin_coef",
                     "label_smoothing",
                 ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.models.loading import name_heads, one_score, set_score_normalisation
+from tutelage.models.loading import name_heads, one_score, set_pooling, set_score_normalisation
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
 from tutelage.runs import MEMBERS, Run
@@ -50,6 +50,7 @@ def make_members(
         seed = settings.seed if number == 0 else int(rng(settings.seed, "member", number).integers(2**31))
         name = f"member-{number + 1}" if settings.members > 1 else ""
         model = replace(setup, seed=seed).scalar(start, tokenizer, max(1, len(heads)))
+        set_pooling(model, settings.pooling)
         name_heads(model, list(heads), list(heads.values()))
         ties = Ties(settings.loss) if settings.loss in ("davidson", "rao-kupper") else None
         found.append(Member(name, model, seed, ties if ties is None else ties.to(world.device)))

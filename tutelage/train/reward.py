@@ -194,6 +194,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         return learn_ratings(settings, start, tokenizer, world, run)
     members = make_members(settings, start, tokenizer, world, dict.fromkeys(settings.groups, 1.0))
     pairs = prepare_pairs(settings, tokenizer, members[0].model, run)
+    own = reward_card.of_the_policy(settings, run)
     compared = compared_for(settings, pairs, run)
     if (
         not is_store_source(settings.data)
@@ -233,9 +234,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     for member in members:
         normalise(member, pairs.train, settings, world, run)
     if pairs.held_out:
-        report_held_out(members, tokenizer, pairs, run, settings, world)
-    elif settings.previous:
-        run.console.print("No pairs are held out, so that there is nothing to compare `previous` on.")
+        report_held_out(members, tokenizer, pairs, own, run, settings, world)
+    elif settings.previous or own:
+        run.console.print(
+            "No pairs are held out: there is no card, and nothing that previous or policy_data stand beside."
+        )
     return export_members(run, members, tokenizer, settings)
 
 
@@ -243,11 +246,12 @@ def report_held_out(
     members: Sequence[Member],
     tokenizer: PreTrainedTokenizerBase,
     pairs: Pairs,
+    own: Sequence[Comparison],
     run: Run,
     settings: Settings,
     world: World,
 ) -> None:
-    """Write the card (results.json and card.md) and heldout_pairs.jsonl."""
+    """Write the card (results.json and card.md) and heldout_pairs.jsonl; `own` compares the policy's own responses."""
     found = score_held_out(members, pairs.held_out, settings, world)
     by_member = by_own_head(found, pairs.held_out.table.numbers("group"))
     scores = by_member.mean(0)
@@ -257,12 +261,13 @@ def report_held_out(
     groups = np.array([pair.group for pair in some])
     again = by_own_head(score_pairs(members, some, settings, world), groups).mean(0)
     limit = context_limit(settings.max_length, models[0])
+    judge = reward_card.InTraining(models, tokenizer, limit, settings.micro_batch_tokens, world)
     figures = card.evaluate(
         "reward",
         pairs.comparisons,
         scores,
         pairs.held_out.table.lengths.reshape(-1, 2),
-        judge=reward_card.InTraining(models, tokenizer, limit, settings.micro_batch_tokens, world),
+        judge=judge,
         training=reward_card.training_of(sample, again, pairs, tokenizer),
         votes=reward_card.votes_on(pairs.comparisons, settings),
         seed=settings.seed,
@@ -272,12 +277,15 @@ def report_held_out(
     if len(by_member) > 1:
         figures += reward_model_figures.by_member("reward", pairs.comparisons, by_member)
     if settings.groups:
-        own = reward_model_figures.by_group("reward", pairs.comparisons, found.mean(0), list(settings.groups))
-        figures += own
-        for sentence in reward_model_figures.opposed(own):
+        by_group = reward_model_figures.by_group(
+            "reward", pairs.comparisons, found.mean(0), list(settings.groups)
+        )
+        figures += by_group
+        for sentence in reward_model_figures.opposed(by_group):
             run.console.print(sentence)
     if settings.previous:
         figures += _previous(pairs.comparisons, settings, world)
+    figures += reward_card.on_the_policy(judge, own, run)
     run.write_json("results.json", to_json(figures))
     if run.leads:
         lines = (

@@ -10,15 +10,26 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
+from tutelage.data.reading.formats import read_comparisons
+from tutelage.data.reading.sources import shown
 from tutelage.data.template import Encoded, PairTokens, encode
 from tutelage.evals.card.card import TRAINING_PAIRS, Training
-from tutelage.feedback.training.source import PREFIX, is_store_source, projects_of, votes_by
+from tutelage.evals.reward_model import accuracies, scores_by
+from tutelage.evals.rows import Row
+from tutelage.feedback.training.source import (
+    PREFIX,
+    comparisons_from,
+    is_store_source,
+    projects_of,
+    votes_by,
+)
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import one_score
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
 from tutelage.records import Comparison, Response, Score
+from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.store import Store
@@ -98,6 +109,43 @@ def _response(tokens: Tokens) -> list[int]:
 def _start(tokens: Tokens) -> int:
     """Where the response begins: at the first token that is trained on."""
     return int(np.argmax(tokens.loss_mask)) if np.any(tokens.loss_mask) else len(tokens)
+
+
+def of_the_policy(settings: Settings, run: Run) -> list[Comparison]:
+    """The comparisons of `policy_data`, from the store or a file.  Raises ValueError where there is none in it."""
+    if not settings.policy_data:
+        return []
+    if is_store_source(settings.policy_data):
+        found = comparisons_from(
+            settings.policy_data, settings.store, settings.aggregation, settings.ties, settings.annotators
+        )
+        run.input("policy_data", settings.policy_data, sha256=found.digest)
+        return [*found.train, *found.held_out]
+    run.input("policy_data", settings.policy_data)
+    rows = [
+        row for row in read_comparisons(settings.policy_data, settings.columns) if isinstance(row, Comparison)
+    ]
+    if not rows:
+        raise ValueError(
+            f"policy_data={shown(settings.policy_data)} holds no comparison: give another, or leave it out."
+        )
+    return rows
+
+
+def on_the_policy(judge: Judge, comparisons: Sequence[Comparison], run: Run) -> list[Row]:
+    """accuracy_policy: on the policy's own responses.  Pairs that the model cannot read are left out, and counted."""
+    scored = [scores_by(judge, [one]) for one in comparisons]
+    read = [(one, score) for one, score in zip(comparisons, scored, strict=True) if score is not None]
+    if len(read) < len(comparisons):
+        run.console.print(
+            f"{len(comparisons) - len(read)} of {len(comparisons)} pairs of policy_data are too long for the model, or have no "
+            "words: left out."
+        )
+    if not read:
+        return []
+    return accuracies(
+        "reward", [one for one, _ in read], np.concatenate([score for _, score in read]), "accuracy_policy"
+    )
 
 
 def votes_on(comparisons: Sequence[Comparison], settings: Settings) -> np.ndarray | None:

@@ -32,6 +32,7 @@ from tutelage.data.reading.spellings import (
     STEPS,
     TURNS,
     check_columns,
+    null_in,
     renamed,
 )
 from tutelage.files import sha256_of
@@ -237,6 +238,9 @@ def read_row(
     ValueError: place, columns, what to do) where no format has its columns, or none that serves the purpose.
     """
     found = renamed(row.columns, columns) if columns else row.columns
+    spelled = purpose != "step marks" and found.keys().isdisjoint(SIDES)
+    if spelled and row.nulls and (missing := null_in(found, row.nulls)):
+        raise Skip(f"whose {missing} is null")
     records, unused = read_columns(found, purpose, row.place)
     use = _USES[purpose].use
     used: list[Record] = [use(record) for record in records]

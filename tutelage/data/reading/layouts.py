@@ -361,6 +361,8 @@ def _outcomes(cells: Cells, answer: str, turns: str) -> Iterator[StepMarks]:
 def _several(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     """What a row of several responses holds for a purpose."""
     found = read_several(cells)
+    if purpose != "comparisons" and not _asking(cells.made_into(found.rest)):
+        raise Skip("with no prompt")
     if purpose == "labelled responses":
         raise Skip("that ranks several responses: which of them are good is not said")
     if purpose == "comparisons":

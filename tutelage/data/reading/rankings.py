@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
 
-from tutelage.data.reading.cells import Cells, Skip, parsed, wrong
+from tutelage.data.reading.cells import Cells, Skip, blank, parsed, wrong
 from tutelage.data.reading.trees import MOST_RANKED
 
 Columns = dict[str, Any]
 LISTED = ("overall_score", "score", "rating")
-"""What says how good one of a list of completions is, the first that all of them have."""
+"""What says how good one of a list of completions is: the first that any of them has."""
+NOTHING = ("", "n/a", "nan", "none")  # how a rating that is none is written
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def is_several(columns: Mapping[str, Any]) -> bool:
     return (
         isinstance(listed, list)
         and bool(listed)
-        and all(isinstance(one, dict) and ("rank" in one or "response" in one) for one in listed)
+        and all(isinstance(one, dict) for one in listed)
+        and any("rank" in one or "response" in one for one in listed)
     )
 
 
@@ -85,6 +87,9 @@ def read_several(cells: Cells) -> Several:
 
 def _ranked(cells: Cells) -> Several:
     responses, ranks = (_list(cells, name) for name in ("responses", "ranks"))
+    missing = next((number for number, one in enumerate(responses, 1) if one is None), 0)
+    if missing:
+        raise Skip(f"whose response {missing} is null")
     ends = _list(cells, "responses_finish") if cells.has("responses_finish") else ["eos"] * len(responses)
     _refuse_count("ranks", ranks, responses)
     _refuse_count("responses_finish", ends, responses)
@@ -101,12 +106,14 @@ def _listed(cells: Cells) -> Several:
     responses = [one.get("completion", one.get("response")) for one in listed]
     if any(response is None for response in responses):
         raise Skip("with a completion that has no text")
-    if all("rank" in one for one in listed):
-        places: Sequence[float | None] = _places([one["rank"] for one in listed])
-    else:
-        scores = [_first_number(one) for one in listed]
-        places = [None if score is None else -score for score in scores]
-    return Several(rest, responses, ["eos"] * len(responses), places, [_criteria(one) for one in listed])
+    by = next((name for name in LISTED if any(one.get(name) is not None for one in listed)), LISTED[0])
+    scores = [_rating_of(one.get(by), by) for one in listed]
+    ratings = [_criteria(one, score) for one, score in zip(listed, scores, strict=True)]
+    ranks = [one["rank"] for one in listed if "rank" in one]
+    if len(ranks) not in (0, len(listed)):
+        raise Skip("with a completion that has no rank")
+    places = _places(ranks) if ranks else [None if score is None else -score for score in scores]
+    return Several(rest, responses, ["eos"] * len(responses), places, ratings)
 
 
 def _rest(cells: Cells) -> Columns:
@@ -142,29 +149,27 @@ def _places(ranks: Sequence[Any]) -> list[float | None]:
     return [float(rank) for rank in ranks]
 
 
-def _first_number(one: Mapping[str, Any]) -> float | None:
-    """How good a completion is."""
-    for name in LISTED:
-        found = _number(one.get(name))
-        if found is not None:
-            return found
-    return None
-
-
-def _criteria(one: Mapping[str, Any]) -> dict[str, float]:
+def _criteria(one: Mapping[str, Any], overall: float | None) -> dict[str, float]:
     """criterion -> rating: the overall one, and those of UltraFeedback's annotations."""
-    overall = _first_number(one)
     found = {} if overall is None else {"overall": overall}
     annotations = one.get("annotations")
     for name, said in annotations.items() if isinstance(annotations, Mapping) else ():
-        rating = _number(said.get("Rating", said.get("rating")) if isinstance(said, Mapping) else said)
+        value = said.get("Rating", said.get("rating")) if isinstance(said, Mapping) else said
+        rating = _rating_of(value, f"rating by {name}")
         if rating is not None:
             found[str(name)] = rating
     return found
 
 
+def _rating_of(value: Any, name: str) -> float | None:
+    """A number; None where it says that there is none (UltraFeedback writes N/A)."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in NOTHING):
+        return None
+    return _required(name, value)
+
+
 def _number(value: Any) -> float | None:
-    """A finite number, also as text; None for anything else (UltraFeedback writes N/A)."""
+    """A finite number, also as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -185,14 +190,16 @@ ATTRIBUTES = (
     "honesty",
     "safety",
     "overall",
+    "accuracy",
+    "coverage",
 )
-"""Criteria that people write as columns of their own (HelpSteer)."""
-RATED = ("values", "ratings", "rating", "score", *ATTRIBUTES)
+"""Criteria that people write as columns of their own: HelpSteer's, and those that a project begins with."""
+WIDE = "rating_"  # how the columns of criteria begin in a table
 
 
-def ratings_of(cells: Cells, criteria: Sequence[str] = ()) -> dict[str, float]:
+def ratings_of(cells: Cells) -> dict[str, float]:
     """criterion -> rating of the one response in a row: from `values` or `ratings` (an object), `rating` or `score` (called
-    overall), and columns that are criteria by themselves: those of HelpSteer, and `criteria`."""
+    overall), `rating_NAME`, and columns that are criteria by themselves: those of `ATTRIBUTES`."""
     found: dict[str, float] = {}
     for name in ("values", "ratings"):
         if cells.has(name):
@@ -201,9 +208,10 @@ def ratings_of(cells: Cells, criteria: Sequence[str] = ()) -> dict[str, float]:
     for name in ("rating", "score"):
         if cells.has(name):
             found.setdefault("overall", _required(name, cells.get(name)))
-    for name in dict.fromkeys((*ATTRIBUTES, *criteria)):
-        if cells.has(name) and cells.columns[name] is not None:
-            found.setdefault(name, _required(name, cells.get(name)))
+    wide = [name for name in cells.columns if name.startswith(WIDE)]
+    for name in (*wide, *ATTRIBUTES):
+        if cells.has(name) and not blank(cells.columns[name]):
+            found.setdefault(name.removeprefix(WIDE), _required(name, cells.get(name)))
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -68,6 +68,15 @@ def respell(columns: Mapping[str, Any]) -> Mapping[str, Any]:
             if all(name in columns for name in names):
                 return put(dict(columns))
     return columns
+
+
+def null_in(columns: Mapping[str, Any], nulls: Sequence[str]) -> str:
+    """The column that is null where all others of comparisons under other names are there, "" where there is none."""
+    for names, _ in SPELLINGS:
+        missing = [name for name in names if name not in columns]
+        if missing and len(missing) < len(names) and all(name in nulls for name in missing):
+            return missing[0]
+    return ""
 
 
 def check_columns(ours: Mapping[str, str]) -> None:
@@ -135,12 +144,12 @@ def _safe_rlhf(columns: Columns) -> Columns:
 
 def _helpsteer2(columns: Columns) -> Columns:
     _question(columns, "prompt", columns.pop("prompt"))
-    return _sides(columns, "response_1", "response_2", _by_sign(-_number(columns, "preference_strength")))
+    return _sides(columns, "response_1", "response_2", _by_sign(-_strength(columns, "preference_strength")))
 
 
 def _helpsteer3(columns: Columns) -> Columns:
     columns["prompt"] = columns.pop("context")
-    return _sides(columns, "response1", "response2", _by_sign(-_number(columns, "overall_preference")))
+    return _sides(columns, "response1", "response2", _by_sign(-_strength(columns, "overall_preference")))
 
 
 def _shp(columns: Columns) -> Columns:
@@ -157,28 +166,34 @@ def _webgpt(columns: Columns) -> Columns:
 
 def _arena(columns: Columns) -> Columns:
     winner = columns.pop("winner")
-    if not isinstance(winner, str) or not winner.startswith(("model_", "tie")):
+    shares = {"model_a": 1.0, "model_b": 0.0}
+    if not isinstance(winner, str) or not (winner in shares or winner.startswith("tie")):
         raise Skip(f"with the unknown winner {shown(winner)}")
-    share = {"model_a": 1.0, "model_b": 0.0}.get(winner, 0.5)
-    return _sides(columns, "conversation_a", "conversation_b", share)
+    return _sides(columns, "conversation_a", "conversation_b", shares.get(winner, 0.5))
 
 
 def _arena_table(columns: Columns) -> Columns:
-    won = [_number(columns, name) for name in ("winner_model_a", "winner_model_b")]
-    columns.pop("winner_tie", None)
+    won = [_which(columns, name) for name in ("winner_model_a", "winner_model_b")]
+    tied = _which(columns, "winner_tie") if "winner_tie" in columns else 1.0 - sum(won)
+    if sum(won) + tied != 1.0:
+        raise Skip("with more than one winner, or none")
     asked = _texts(columns.pop("prompt"))
     for side in ("response_a", "response_b"):
-        columns[side] = list(chain.from_iterable(zip(asked, _texts(columns[side]), strict=False)))
+        said = _texts(columns[side])
+        if len(said) != len(asked):
+            raise Skip(f"with {len(said)} turns in {side} for {len(asked)} questions")
+        columns[side] = list(chain.from_iterable(zip(asked, said, strict=True)))
     return _sides(columns, "response_a", "response_b", _by_sign(won[0] - won[1]))
 
 
 def _summaries(columns: Columns) -> Columns:
-    texts = [
-        item.get("text") if isinstance(item, dict) else item for item in columns.pop("summaries") or [None]
-    ]
-    choice, info = _which(columns, "choice"), columns.pop("info")
-    if len(texts) != 2:
+    found = columns.pop("summaries")
+    if not isinstance(found, list) or len(found) != 2:
         raise Skip("whose summaries are not two")
+    texts = [item.get("text") if isinstance(item, dict) else item for item in found]
+    if any(text is None for text in texts):
+        raise Skip("with a summary that has no text")
+    choice, info = _which(columns, "choice"), columns.pop("info")
     post = (info.get("post") or info.get("article")) if isinstance(info, dict) else info
     _question(columns, "info", post)
     return _sides(columns | {"one": texts[0], "other": texts[1]}, "one", "other", 1.0 - choice)
@@ -201,6 +216,14 @@ def _number(columns: Columns, name: str) -> float:
         found = float(value)
     if not math.isfinite(found):
         raise Skip(f"whose {name} must be a number, not {shown(value)}")
+    return found
+
+
+def _strength(columns: Columns, name: str) -> float:
+    """By how much the second is better, from -3 to 3."""
+    found = _number(columns, name)
+    if not -3 <= found <= 3:
+        raise Skip(f"whose {name} is {found:g}, but it lies between -3 and 3")
     return found
 
 

@@ -108,20 +108,14 @@ def _prm800k(columns: Columns) -> Iterator[Columns]:
     solved = label.get("finish_reason") == "solution"
     main: list[tuple[str, Any]] = []
     ends: list[tuple[list[str], str, Any]] = []
-    for step in label.get("steps") or []:
-        tried = [(one["text"], one.get("rating")) for one in step.get("completions") or []]
-        number, human = step.get("chosen_completion"), step.get("human_completion")
-        if number is None and human is None and len(tried) == 1:
-            number = 0
+    for number, step in enumerate(_objects(label.get("steps"), "label.steps"), 1):
+        tried, taken = _tried(step, number)
         said = [text for text, _ in main]
-        ends += [(said, *one) for i, one in enumerate(tried) if i != number and one[1] is not None]
-        if number is not None and number < len(tried):
-            main.append(tried[number])
-        elif human is not None:
-            main.append((human["text"], human.get("rating", 1)))
-        else:
+        ends += [(said, *one) for one in tried if one is not taken and one[1] is not None]
+        if taken is None:
             solved = False
             break
+        main.append(taken)
     whole = columns | asked
     if main or not ends:
         rated = {"completions": [text for text, _ in main], "marks": [rating for _, rating in main]}
@@ -129,6 +123,36 @@ def _prm800k(columns: Columns) -> Iterator[Columns]:
     for before, text, rating in ends:
         rated = {"completions": [*before, text], "marks": [*[None] * len(before), rating]}
         yield whole | rated | {"completion_finish": "length"}
+
+
+def _tried(step: Mapping[str, Any], number: int) -> tuple[list[tuple[str, Any]], tuple[str, Any] | None]:
+    """The completions of PRM800K's `number`-th step, each (text, rating), and the one that was gone on from, if any."""
+    where = f"step {number}"
+    tried = [(_text_of(one, where), one.get("rating")) for one in _objects(step.get("completions"), where)]
+    chosen, human = step.get("chosen_completion"), step.get("human_completion")
+    if chosen is not None:
+        if not isinstance(chosen, int) or not 0 <= chosen < len(tried):
+            raise Skip(f"whose {where} has the chosen completion {shown(chosen)} of {len(tried)}")
+        return tried, tried[chosen]
+    if human is None:
+        return tried, tried[0] if len(tried) == 1 else None
+    if not isinstance(human, dict):
+        wrong(f"human_completion of {where}", "an object with a text", human)
+    return tried, (_text_of(human, where), human.get("rating", 1))
+
+
+def _objects(value: Any, where: str) -> list[Mapping[str, Any]]:
+    found = [] if value is None else value
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        wrong(where, "a list of objects", value)
+    return found
+
+
+def _text_of(one: Mapping[str, Any], where: str) -> str:
+    text = one.get("text")
+    if not isinstance(text, str):
+        raise Skip(f"whose {where} has a completion with no text")
+    return text
 
 
 def _math_shepherd(columns: Columns) -> Iterator[Columns]:
@@ -152,13 +176,16 @@ def _math_shepherd(columns: Columns) -> Iterator[Columns]:
 
 def _signs(text: str, label: str) -> list[str]:
     """What stands in `label` where the tags stand in `text`."""
-    signs, at = [], 0
-    for piece in text.split(TAG)[:-1]:
+    signs, at, fault = [], 0, "whose label is not its input with + or - in the place of each tag"
+    *pieces, rest = text.split(TAG)
+    for piece in pieces:
         at += len(piece)
         if label[at - len(piece) : at] != piece or label[at : at + 1] not in ("+", "-"):
-            raise Skip("whose label is not its input with + or - in the place of each tag")
+            raise Skip(fault)
         signs.append(label[at])
         at += 1
+    if label[at:].strip() != rest.strip():
+        raise Skip(fault)
     return signs
 
 

@@ -33,7 +33,7 @@ class Doubt:
 def doubts(rows: Sequence[Row], model: str) -> list[Doubt]:
     """What the rows of this model give reason to doubt, the gravest first."""
     got = {r.metric: r for r in rows if r.model == model and r.task == "all" and r.value is not None}
-    checks = (_leak, _shared, _guess, _surface, _length, _probes, _overfitted, _calibration)
+    checks = (_leak, _shared, _guess, _surface, _stale, _length, _probes, _overfitted, _calibration)
     return [doubt for check in checks for doubt in check(got)]
 
 
@@ -107,6 +107,24 @@ def _surface(got: Got) -> Iterator[Doubt]:
         "More or cleaner pairs, a larger or better trained start, other epochs and learning_rate; hold out more.",
         "the intervals of all `over_*` above 0",
     )
+
+
+def _stale(got: Got) -> Iterator[Doubt]:
+    whole, own = got.get("accuracy"), got.get("accuracy_policy")
+    if whole and own and own.high is not None and own.high < (whole.low or 0):
+        yield Doubt(
+            "stale",
+            [
+                "On the policy's own responses it is right on only ",
+                number(own),
+                " (",
+                number(whole),
+                " of held-out pairs).",
+            ],
+            "The policy writes what the training pairs do not show.",
+            "Compare some of its responses, and train on these, too (another round).",
+            "`accuracy_policy` near `accuracy`",
+        )
 
 
 def _length(got: Got) -> Iterator[Doubt]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, or_, select
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Answer
 from tutelage.feedback.exports.spec import ExportSpec
+from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
 from tutelage.store.comparing import ItemContent, read_items, read_weights
 from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
@@ -45,6 +46,11 @@ class Source:
             return set()
         query = select(Gold.item_id).join(Item)
         return set(self.connection.scalars(query.where(Item.project_id == self.project_id)))
+
+    @cached_property
+    def disputed(self) -> set[int]:
+        """Items in conflict that nobody has settled."""
+        return set(unsettled(self.connection, self.project_id))
 
     @cached_property
     def aggregation(self) -> Settled:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from tutelage import __version__
 from tutelage.feedback.exports.current import Source
 from tutelage.feedback.exports.files import as_written, require_room, write_rows
+from tutelage.feedback.exports.foreign import FOREIGN
 from tutelage.feedback.exports.formats import WRITERS
 from tutelage.feedback.exports.raw import raw
 from tutelage.feedback.exports.spec import ExportSpec
@@ -25,6 +26,8 @@ from tutelage.store.database import Database
 from tutelage.store.schema import REVISIONS, PromptRow, now
 from tutelage.store.schema_feedback import ExportRow, SchemaVersion
 from tutelage.store.sql import insert_one
+
+_WRITERS = WRITERS | FOREIGN | {"raw": raw}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def rows(
     `left_out` collects what has no place in the format, by reason.
     """
     who.require("export")
-    writer = raw if spec.format == "raw" else WRITERS[spec.format]
+    writer = _WRITERS[spec.format]
     with database.read() as connection:
         counted = Counter() if left_out is None else left_out
         yield from writer(Source(connection, who.project_id, spec, counted))

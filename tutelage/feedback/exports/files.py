@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.data.reading.rankings import ATTRIBUTES, WIDE
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports.current import RowDict
 from tutelage.feedback.exports.spec import ExportSpec, Format
@@ -55,7 +56,7 @@ COLUMNS: dict[Format, Columns] = {
     "hh": _columns("chosen rejected"),
     "unpaired": _columns("prompt task reference completion completion_finish label item split"),
     "ranked": _columns("prompt task reference responses responses_finish ranks item split"),
-    "stepwise": _columns("prompt task reference completions labels item split"),
+    "stepwise": _columns("prompt task reference completions labels completion_finish item split"),
     "sft": _columns("prompt task reference completion split"),
     "ratings": _columns("prompt task reference response response_finish item split slot annotator n"),
     "raw": _columns(
@@ -63,12 +64,20 @@ COLUMNS: dict[Format, Columns] = {
         "role answer share margin shown_order key supersedes withdrawn submitted_at active_ms questions guidelines"
     )
     | {"responses": "json"},  # with where they come from
+    "orca": dict.fromkeys(("system", "question", "chosen", "rejected"), "text"),
+    "helpsteer": dict.fromkeys(("prompt", "response"), "text"),
+    "math-shepherd": dict.fromkeys(("input", "label", "task"), "text"),
+    "processbench": dict.fromkeys(("id", "generator", "problem"), "text")
+    | {"steps": "texts", "label": "count"},
 }
 PROVENANCE = _columns(
     "chosen_model chosen_model_sha256 rejected_model rejected_model_sha256 round annotators settled agreement"
 )
-NESTED: tuple[Format, ...] = ("ranked", "stepwise")  # rows of lists: CSV has no place for them
-RATING = "rating_"  # how the columns of criteria begin
+NESTED: tuple[Format, ...] = (
+    "ranked",
+    "stepwise",
+    "processbench",
+)  # rows of lists: CSV has no place for them
 AT_ONCE = 10_000  # rows in a group of a Parquet file
 
 # What makes a spreadsheet take a cell for a formula, also behind the quotes that we put before it.
@@ -78,6 +87,11 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 def require_room(spec: ExportSpec) -> None:
     """Refused: invalid, where the kind of file has no place for the rows."""
+    if spec.file_format != "jsonl" and spec.format not in COLUMNS:
+        raise Refused(
+            "invalid",
+            f"format={spec.format} has objects within its rows, which {spec.file_format} has no place for: choose jsonl.",
+        )
     if spec.file_format == "csv" and spec.format in NESTED:
         raise Refused(
             "invalid",
@@ -119,17 +133,20 @@ def as_written(rows: Sequence[RowDict], spec: ExportSpec, criteria: Sequence[str
 def columns_of(spec: ExportSpec, rows: Iterable[RowDict], criteria: Sequence[str]) -> Columns:
     """The columns of a file, in order."""
     columns = COLUMNS[spec.format] | (PROVENANCE if spec.provenance else {})
+    if spec.format == "helpsteer":
+        used = {name for row in rows for name in row}
+        return columns | {name: "number" for name in ATTRIBUTES if name in used}
     if spec.format != "ratings":
         return columns
     if spec.aggregation != "all":
         del columns["annotator"]
     used = {name for row in rows for name in row["values"]}
-    return columns | {f"{RATING}{name}": "number" for name in criteria if name in used}
+    return columns | {f"{WIDE}{name}": "number" for name in criteria if name in used}
 
 
 def _value(row: RowDict, name: str) -> Any:
-    if name.startswith(RATING):
-        return row["values"].get(name.removeprefix(RATING))
+    if name.startswith(WIDE):
+        return row["values"].get(name.removeprefix(WIDE))
     return row.get(name)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tutelage.feedback.exports.current import Source
-from tutelage.feedback.exports.formats import marked_steps
+from tutelage.feedback.exports.outcomes import marked_steps
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.training.source import (
     Aggregation,
@@ -44,10 +44,9 @@ def step_marks_from(
         with opened.reading(project) as (connection, key):
             found = list(marked_steps(Source(connection, key, spec, left_out), annotators, kinds))
     rows = []
-    for item, steps, labels in found:
-        whole = "".join(steps).strip() == item.texts[0].strip()
-        finish = item.finishes[0] if whole else "length"
-        rows.append((item.split, StepMarks(item.prompt, tuple(steps), tuple(labels), finish=finish)))
+    for one in found:
+        steps, labels = tuple(one.steps), tuple(one.labels)
+        rows.append((one.item.split, StepMarks(one.item.prompt, steps, labels, finish=one.finish)))
     sorted_rows = replace(sorted_out(rows), left_out=dict(left_out))
     nobody = f"nobody has marked steps in project '{project}' of {store} yet"
     if annotators:

@@ -17,10 +17,10 @@ NOBODY: Writer = ("", "", 0)  # what an annotator wrote
 
 def provenance(source: Source, rows: Sequence[tuple[VotedPair, Comparison]]) -> list[RowDict]:
     """For each row: the models of both sides, round (of the newer side), annotators, and the share of votes for chosen."""
-    writers, alias = _writers(source), aliases(source)
+    wrote, alias = writers(source), aliases(source)
     found: list[RowDict] = []
     for pair, row in rows:
-        sides = [NOBODY if one is None else writers[one] for one in pair.responses]
+        sides = [NOBODY if one is None else wrote[one] for one in pair.responses]
         swapped = (row.chosen, row.chosen_finish) != (pair.texts[0], pair.finishes[0])
         chosen, rejected = reversed(sides) if swapped else sides
         first = sum(vote.for_first for vote in pair.votes) / len(pair.votes)
@@ -39,7 +39,7 @@ def provenance(source: Source, rows: Sequence[tuple[VotedPair, Comparison]]) -> 
     return found
 
 
-def _writers(source: Source) -> dict[int, Writer]:
+def writers(source: Source) -> dict[int, Writer]:
     """response -> what wrote it."""
     query = (
         select(ResponseRow.id, GenerationRun.id.label("run"), ModelRef.name, ModelRef.sha256)

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.training.source import Aggregation
+from tutelage.settings.groups import ExportFormat as Format
 from tutelage.store.rows import is_held_out
 
-Format = Literal["preference", "hh", "unpaired", "ranked", "stepwise", "sft", "ratings", "raw"]
 FileFormat = Literal["jsonl", "parquet", "csv"]
 
 
@@ -22,7 +22,7 @@ class ExportSpec(Model):
     aggregation: Aggregation = "auto"
     ties: Literal["keep", "drop"] = "drop"
     labels_from: Literal["acceptable", "rating", "pairs"] = "acceptable"  # unpaired: where labels come from
-    neutral: Literal["true", "false", "drop"] = "drop"  # stepwise: what a neutral step becomes
+    neutral: Literal["true", "false", "drop"] = "drop"  # steps as right or wrong: what a neutral step becomes
     names: bool = False  # raw, ratings, provenance: real names of annotators instead of numbers
     gold: bool = True  # gold items, too
     split: Annotated[str, Field(min_length=1, max_length=200)] = (

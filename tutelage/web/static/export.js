@@ -14,6 +14,10 @@ const REASONS = {
   "prompt has tools, which transcripts cannot say": t("prompts with tools"), "response was cut, which transcripts cannot say": t("responses that were cut"),
   "conversation is not human, assistant, human, ...": t("conversations that are not person, model, person, …"), "text contains the transcript's own marks": t("texts with the marks of transcripts in them"),
   "text begins or ends with white space, which transcripts lose": t("texts with white space at an end"), "both responses are the same": t("equal responses"),
+  "tie: the format has none": t("ties"), "prompt has tools, which the format cannot say": t("prompts with tools"), "response was cut, which the format cannot say": t("responses that were cut"),
+  "conversation is not one question, as the format wants it": t("conversations that are not one question"), "text that readers would take for something else": t("texts that this form would change"),
+  "fewer than two responses are left to rank": t("fewer than two responses left to rank"), "no rating": t("without a rating"), "not every step is marked": t("with steps that are not marked"),
+  "rating by a criterion that is no column of the format": t("ratings by criteria that this form does not know"),
 };
 let timer = 0, asked = 0;
 

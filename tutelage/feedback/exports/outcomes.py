@@ -1,0 +1,248 @@
+"""What the answers to an item come to, whatever is written of it: comparisons, rankings, marked steps, ratings.
+
+Each function counts in `left_out` what comes to nothing, by reason.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import select
+
+from tutelage.feedback.asking.checking import dense
+from tutelage.feedback.asking.payloads import RankAnswer, RateAnswer, StepAnswer
+from tutelage.feedback.asking.steps import split_steps
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.exports.current import (
+    AnsweredItem,
+    CurrentAnswer,
+    Source,
+    answered_items,
+    answered_responses,
+)
+from tutelage.feedback.training.consensus import soft_labels
+from tutelage.feedback.training.habits import WITHOUT_HABITS
+from tutelage.feedback.training.source import aggregate, wanted_of
+from tutelage.records import Comparison, Finish
+from tutelage.store import VotedPair
+from tutelage.store.aggregate import weighted_mean
+from tutelage.store.comparing import ItemContent, read_items, read_voted_pairs
+from tutelage.store.schema import Annotation, Item
+from tutelage.store.schema_feedback import StepMarkRow
+
+TIE, DISPUTE = "tie", "unsettled dispute"
+BY_SKILL = ("dawid-skene", "crowd-bt", *WITHOUT_HABITS)
+T = TypeVar("T")
+
+
+def refuse(source: Source, which: Sequence[str], why: str) -> None:
+    """Refused: invalid, where answers are aggregated in a way that is none for these."""
+    if source.aggregation in which:
+        raise Refused("invalid", f"aggregation={source.aggregation} {why}")
+
+
+def counted(
+    source: Source, item: AnsweredItem, said: Callable[[CurrentAnswer], T | None]
+) -> list[tuple[T, float]] | None:
+    """What was said of an item, with weights; adjudicated: what settled it alone, None for a dispute (which is counted)."""
+    votes = [(value, one.weight) for one in item.votes if (value := said(one)) is not None]
+    if source.aggregation != "adjudicated":
+        return votes
+    if item.settled is not None and (settled := said(item.settled)) is not None:
+        return [(settled, 1.0)]
+    if any(value != votes[0][0] for value, _ in votes):
+        source.left_out[DISPUTE] += 1
+        return None
+    return votes
+
+
+# comparisons and rankings ---------------------------------------------------------------------------------------------
+
+
+def compared(source: Source, ranked: bool = True) -> Iterator[tuple[VotedPair, Comparison]]:
+    """Every two responses that were compared, with the row that the votes make; by skill one depends on the others.
+
+    ranked: also the responses of rankings, two at a time.
+    """
+    found = read_voted_pairs(source.connection, source.project_id)
+    if not ranked:
+        rankings = read_items(source.connection, source.project_id, "rank")
+        items = {item.item_id for item in rankings}
+        found = [pair for pair in found if pair.item_id not in items]
+    pairs = list(source.wanted((pair.item_id, pair.split, pair.redacted, pair) for pair in found))
+    for pair, row in zip(pairs, aggregate(pairs, source.aggregation, source.spec.ties), strict=True):
+        if isinstance(row, str):
+            source.left_out[row] += 1
+        else:
+            yield pair, row
+
+
+def rankings(source: Source) -> Iterator[tuple[ItemContent, tuple[int, ...]]]:
+    """Each ranked item with its ranks, one for each response: 1 = best, equal ranks are ties, no gaps.
+
+    majority: in the order of the mean rank.  all: every ranking by itself.
+    """
+    refuse(source, BY_SKILL, "is not for ranks: choose another.")
+    for item in answered_items(source, "rank"):
+        votes = counted(source, item, _ranks)
+        if not votes:
+            continue
+        if source.aggregation == "all":
+            yield from ((item.content, ranks) for ranks, _ in votes)
+            continue
+        slots = range(len(item.content.texts))
+        means = [round(weighted_mean((ranks[slot], w) for ranks, w in votes), 9) for slot in slots]
+        yield item.content, dense(means)
+
+
+def _ranks(given: CurrentAnswer) -> tuple[int, ...] | None:
+    return given.answer.ranks if isinstance(given.answer, RankAnswer) else None
+
+
+# marked steps ---------------------------------------------------------------------------------------------------------
+
+
+class Marked(NamedTuple):
+    """A response with its marked steps, what was said of each (1, 0 or -1), and the steps behind them that nobody marked."""
+
+    item: ItemContent
+    steps: list[str]
+    labels: list[int]
+    rest: tuple[str, ...]
+
+    @property
+    def finish(self) -> Finish:
+        """How the marked steps end: "length" where the response goes on behind them, or was cut."""
+        return "length" if self.rest else self.item.finishes[0]
+
+
+def marked_steps(
+    source: Source, annotators: Sequence[str] = (), kinds: Mapping[str, str] | None = None
+) -> Iterator[Marked]:
+    """The items whose steps were marked; by some annotators only (names, or `kinds` by name), where they are given."""
+    refuse(source, ("crowd-bt", *WITHOUT_HABITS), "is for pairs, not for steps: use dawid-skene.")
+    items = answered_items(source, "step")
+    if annotators:
+        items = _answered_by(items, annotators, kinds or {})
+    soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
+    texts = _step_texts(source)
+    for item in items:
+        answers = [*item.votes, *([item.settled] if item.settled else [])]
+        for labels in _step_labels(source, item, soft):
+            if labels:
+                asked = next(one for one in answers if len(texts[one.annotation_id]) >= len(labels))
+                steps = texts[asked.annotation_id][: len(labels)]
+                yield Marked(item.content, steps, labels, _unmarked(item.content.texts[0], steps, asked))
+
+
+def _answered_by(
+    items: Sequence[AnsweredItem], annotators: Sequence[str], kinds: Mapping[str, str]
+) -> list[AnsweredItem]:
+    """The items with the answers of some annotators only, those without any left out.  ValueError: a name of nobody."""
+    wanted = wanted_of({vote.annotator for item in items for vote in item.votes}, annotators, kinds)
+    fewer = (replace(item, votes=[vote for vote in item.votes if vote.annotator in wanted]) for item in items)
+    return [item for item in fewer if item.votes]
+
+
+def neutral_gone(source: Source, labels: Sequence[int]) -> list[bool] | None:
+    """Labels as true and false; a neutral step becomes what the specification says, or its row is left out."""
+    if source.spec.neutral == "drop" and 0 in labels:
+        source.left_out["neutral step"] += 1
+        return None
+    return [label == 1 or (label == 0 and source.spec.neutral == "true") for label in labels]
+
+
+def _unmarked(text: str, steps: Sequence[str], asked: CurrentAnswer) -> tuple[str, ...]:
+    """The steps of a response behind those that were marked."""
+    rest = text.removeprefix("".join(steps))
+    return split_steps(rest, asked.questions["splitter"]) if rest.strip() and rest != text else ()
+
+
+def _step_labels(
+    source: Source, item: AnsweredItem, soft: Mapping[str, Mapping[int, float]]
+) -> list[list[int]]:
+    """The rows of an item: one label per step, as far as steps are marked."""
+    votes = counted(source, item, _marks)
+    if votes is None or source.aggregation == "all":
+        return [labels for labels, _ in votes or ()]
+    longest = range(max((len(labels) for labels, _ in votes), default=0))
+    if source.aggregation == "dawid-skene":
+        probable = [soft[f"{item.content.item_id}/{step}"] for step in longest]
+        return [[max(by_label, key=lambda label: by_label[label]) for by_label in probable]]
+    sums = [sum(weight * labels[step] for labels, weight in votes if step < len(labels)) for step in longest]
+    return [[(total > 0) - (total < 0) for total in sums]]
+
+
+def _marks(given: CurrentAnswer) -> list[int]:
+    assert isinstance(given.answer, StepAnswer)
+    return [mark.label for mark in given.answer.marks]
+
+
+def _step_skills(items: Sequence[AnsweredItem]) -> dict[str, Mapping[int, float]]:
+    """Dawid and Skene over every marked step of the project."""
+    labels = [
+        (f"{item.content.item_id}/{step}", one.annotator, label)
+        for item in items
+        for one in item.votes
+        for step, label in enumerate(_marks(one))
+    ]
+    return soft_labels(labels, (-1, 0, 1))
+
+
+def _step_texts(source: Source) -> dict[int, list[str]]:
+    """annotation -> the texts of the steps it marks, as they were shown."""
+    texts: dict[int, list[str]] = defaultdict(list)
+    query = (
+        select(StepMarkRow.annotation_id, StepMarkRow.text)
+        .join(Annotation)
+        .join(Item)
+        .where(Item.project_id == source.project_id)
+        .order_by(StepMarkRow.annotation_id, StepMarkRow.step)
+    )
+    for annotation_id, text in source.connection.execute(query):
+        texts[annotation_id].append(text)
+    return texts
+
+
+# ratings --------------------------------------------------------------------------------------------------------------
+
+
+def rated_responses(source: Source) -> Iterator[tuple[AnsweredItem, int, list[CurrentAnswer]]]:
+    """Every rated response (an item, and the slot in it) with the answers behind each row about it."""
+    refuse(source, BY_SKILL, "is not for ratings: use majority (means), adjudicated or all.")
+    for item, slot in answered_responses(source, "rate"):
+        yield from ((item, slot, answers) for answers in _behind_rows(source, item))
+
+
+def rated_items(source: Source) -> Iterator[tuple[AnsweredItem, list[CurrentAnswer]]]:
+    """The same by item."""
+    refuse(source, BY_SKILL, "is not for ratings: use majority (means), adjudicated or all.")
+    for item in answered_items(source, "rate"):
+        yield from ((item, answers) for answers in _behind_rows(source, item))
+
+
+def _behind_rows(source: Source, item: AnsweredItem) -> list[list[CurrentAnswer]]:
+    """All answers together, or (all) each by itself; none for a dispute, which is counted."""
+    if source.aggregation == "adjudicated" and item.settled is not None:
+        return [[item.settled]]
+    if source.aggregation == "adjudicated" and item.content.item_id in source.disputed:
+        source.left_out[DISPUTE] += 1
+        return []
+    if source.aggregation == "all":
+        return [[one] for one in item.votes]
+    return [item.votes] if item.votes else []
+
+
+def mean_ratings(answers: Sequence[CurrentAnswer], slot: int) -> dict[str, float]:
+    """criterion -> the mean of the values that answers give a response, by their weights."""
+    values: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for one in answers:
+        assert isinstance(one.answer, RateAnswer)
+        for name, by_slot in one.answer.ratings.items():
+            value = by_slot[slot]
+            if value is not None:
+                values[name].append((value, one.weight))
+    return {name: round(weighted_mean(some), 6) for name, some in values.items()}
