@@ -213,7 +213,8 @@ def _digest_of_singles(
 
     with suppress(ValueError):
         if isinstance(settings, ProcessSettings):
-            return step_marks_from(path, settings.store, settings.aggregation).digest
+            marks = step_marks_from(path, settings.store, settings.aggregation, settings.annotators)
+            return marks.digest
         if isinstance(settings, KTOSettings):
             return labelled_from(path, settings.store, settings.aggregation, settings.labels_from).digest
         return ratings_from(path, settings.store).digest

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tutelage.evals.process_model import Solution, auc, evaluate
+from tutelage.evals.process_model import UNMARKED, Classes, Solution, auc, evaluate
 
 NONE = float("nan")
 
@@ -60,3 +62,26 @@ def test_nothing_known_is_no_row() -> None:
     assert evaluate("m", []) == []
     names = {row.metric for row in evaluate("m", [solution([0.5], [1.0])])}
     assert "solution_auc" not in names and "step_f1" in names
+
+
+def test_f1_by_class_is_scikit_learns() -> None:
+    """With what nobody marked left out, and a class that never occurs."""
+    from sklearn.metrics import f1_score
+
+    draw = np.random.default_rng(0)
+    for classes in (3, 2):
+        said, true = draw.integers(3 - classes, 3, 60), draw.integers(3 - classes, 3, 60)
+        true[::7] = UNMARKED
+        rows = [
+            replace(solution([0.5] * 6, [1.0] * 6, prompt=str(i)), classes=Classes(said[part], true[part]))
+            for i in range(10)
+            for part in [slice(6 * i, 6 * i + 6)]
+        ]
+        found = {row.metric: row.value for row in evaluate("m", rows)}
+        there = true != UNMARKED
+        expected = f1_score(true[there], said[there], average=None)
+        names = ["wrong", "neutral", "right"][3 - classes :]
+        assert [found[f"class_f1/{name}"] for name in names] == pytest.approx(expected.tolist())
+        assert found["class_f1"] == pytest.approx(expected.mean())
+        assert sum(name.startswith("class_f1/") for name in found) == classes
+    assert not any(name.startswith("class_f1") for name in (row.metric for row in evaluate("m", ROWS)))

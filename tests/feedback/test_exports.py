@@ -239,6 +239,17 @@ def test_steps_become_stepwise_rows(store: Store, database: Database) -> None:
     every = step_marks_from("store:main", database.place, "all").train
     assert sorted(row.labels for row in every) == [(1, -1), (1, 1, -1), (1, 1, 1)]
     assert [row.finish for row in every if len(row.steps) == 2] == ["length"]
+    for annotators, labels in (
+        ([people[1].user.name], (1, -1)),
+        ([one.user.name for one in people[::2]], (1, 1, 0)),
+        (["human"], (1, 1, 0)),
+    ):
+        [row] = step_marks_from("store:main", database.place, annotators=annotators).train
+        assert row.labels == labels
+    with pytest.raises(ValueError, match="annotators=nobody: nobody of that name has voted here"):
+        step_marks_from("store:main", database.place, annotators=["nobody"])
+    with pytest.raises(ValueError, match="none of annotators=judge has marked steps in it yet"):
+        step_marks_from("store:main", database.place, annotators=["judge"])
 
 
 def test_demonstrations_and_rewrites_become_sft_rows(

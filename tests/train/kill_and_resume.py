@@ -4,7 +4,9 @@ A program of its own: it imports torch once and forks a process for every run, s
     python -m tests.train.kill_and_resume FOLDER SEED WHICH      prints one line per stage: name, kills, equal or different
 
 WHICH: `pipeline` does this to every stage from `pretrain` to `ppo`; `practising` to other commands that practise, with all
-that they keep beside weights (a critic, a moving reference, prices, running means), after the stages that they need.
+that they keep beside weights (a critic, a moving reference, prices, running means), `comparing` to others that learn from
+what was compared (an ensemble, with a number beside its weights; single responses; pairs of one's own), both after the stages
+that they need.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 
 from rich.console import Console
 
+import tutelage.train.kto
+import tutelage.train.online
 import tutelage.train.ppo
 import tutelage.train.preference
 import tutelage.train.pretrain
@@ -118,6 +122,24 @@ def practising(folder: Path, prompts: str) -> list[tuple[str, str, dict[str, Any
             "raft",
             {**shared, **cost, "samples": 4, "inner_epochs": 2, "ref_refresh": 5},
         ),
+    ]
+
+
+def comparing(folder: Path, prompts: str, store: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, command, settings) of what else learns from comparisons."""
+    shared = {"model": folder / "sft", "batch_size": 6, "max_steps": 9, "learning_rate": 1e-3}
+    own = {
+        "reward": folder / "reward",
+        "prompts": prompts,
+        "max_new_tokens": 12,
+        "missing_eos_score": None,
+        "inner_epochs": 2,
+        "ref_refresh": 5,
+    }
+    return [
+        ("ensemble", "reward", {**shared, "store": store, "members": 2, "loss": "davidson"}),
+        ("kto", "kto", {**shared, "data": "store:main", "store": store}),
+        ("online-dpo", "online-dpo", {**shared, **own}),
     ]
 
 
@@ -223,6 +245,8 @@ def main(folder: Path, seed: int, which: str) -> None:
     runs = [(name, name, values) for name, values in stages]
     if which == "practising":
         runs = runs[:5] + practising(folder, f"{world}/prompts_train.jsonl")
+    if which == "comparing":
+        runs = runs[:5] + comparing(folder, f"{world}/prompts_train.jsonl", store)
     for number, (name, command, values) in enumerate(runs):
         trains = name not in ("sample", "label")
         values = {**values, **(SHARED if trains else {})}

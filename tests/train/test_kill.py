@@ -12,6 +12,7 @@ import pytest
 STAGES = {
     "pipeline": ["pretrain", "sft", "reward", "process", "dpo", "ppo"],
     "practising": ["learned", "shared", "dapo", "raft"],
+    "comparing": ["ensemble", "kto", "online-dpo"],
 }
 
 

@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, log_softmax
 
+from tests.oracle import BETA, SEQUENCES, TabularPolicy
 from tests.train.making import CPU, make_model, make_tokenizer
+from tests.train.test_oracle import WORLD, policy_table
+from tests.train.test_oracle import tokens as row_of
 from tutelage.data.preflight import prepare_labelled
 from tutelage.data.reading.formats import Dropped, read_labelled
 from tutelage.launch import launch
@@ -24,7 +29,7 @@ from tutelage.resume import read_metrics
 from tutelage.runs import Run
 from tutelage.settings.base import build
 from tutelage.settings.preference import KTOSettings
-from tutelage.train.fit import accumulate
+from tutelage.train.fit import accumulate, fit
 from tutelage.train.kto import KTO, Responses, Weights, refuse_one_sided
 from tutelage.train.reference import reference_logprobs
 
@@ -109,6 +114,80 @@ def test_weights_bring_both_kinds_into_balance(good: int, bad: int, expected: tu
     assert (found.good, found.bad) == pytest.approx(expected)
     assert 1 - 1e-9 <= found.good * good / (found.bad * bad) <= 4 / 3 + 1e-9
     assert Weights.of(settings(good_weight=3, bad_weight=2), said, Console(quiet=True)) == Weights(3, 2)
+
+
+# ---- known optima ------------------------------------------------------------------------------------------------------
+
+GOOD = np.round(5 * expit(WORLD.rewards.numpy()))
+"""[15]: of five people asked about each sequence, how many call it good."""
+
+
+def best_of_kto(good_weight: float, bad_weight: float) -> tuple[np.ndarray, float]:
+    """Log-probabilities [15] of the optimum, and z there: the paper's loss, minimised by scipy over all policies for a given z,
+    and the z that its own minimum has.  (With beta <= 1, p^beta / (p^beta + c) is concave in p, so where more weight calls every
+    sequence good than bad there is one minimum.)"""
+    ref, bad = WORLD.ref_logprobs.numpy(), 5 - GOOD
+
+    def best(z: float) -> np.ndarray:
+        def loss(logits: np.ndarray) -> float:
+            above = BETA * (log_softmax(logits) - ref - z)
+            return float(good_weight * GOOD @ (1 - expit(above)) + bad_weight * bad @ (1 - expit(-above)))
+
+        found: np.ndarray = log_softmax(minimize(loss, ref, method="BFGS", options={"gtol": 1e-8}).x)
+        return found
+
+    def gap(z: float) -> float:
+        return z - max(0.0, float(np.mean(best(z) - ref)))
+
+    z = 0.0 if gap(0.0) >= 0 else float(brentq(gap, 0.0, 3.0, xtol=1e-8))
+    return best(z), z
+
+
+def trained_table(folder: Path, steps: int, weights: Weights) -> tuple[np.ndarray, float]:
+    """Log-probabilities [15] of the table of the enumerable world after `steps` through the real loop, with all 75 labels in
+    every batch; and its baseline at the end."""
+    examples = [row_of(sequence) for sequence in SEQUENCES for _ in range(5)]
+    good = np.array([n < count for count in GOOD for n in range(5)])
+    some = Responses(examples, good, np.roll(np.arange(75), 7), 64)
+    chosen = settings(
+        out=folder,
+        beta=BETA,
+        batch_size=75,
+        learning_rate=0.05,
+        warmup=0.0,
+        max_grad_norm=0.0,
+        save_every=10_000,
+    )
+    policy, run = policy_table(), Run.open(folder, "kto", chosen)
+    ref = reference_logprobs(policy, some.both, range(75), 100_000, CPU, run)
+    algorithm = KTO(policy, some, ref, weights, chosen, CPU)
+    fit(algorithm, chosen, CPU, run, steps=steps, tokenizer=make_tokenizer())
+    run.close()
+    table: Any = policy.host
+    found = TabularPolicy(table.score.weight.detach().T).sequence_logprobs().detach().double().numpy()
+    return found, read_metrics(folder)[-1]["kl_baseline"]
+
+
+@pytest.mark.slow
+def test_it_reaches_the_optimum_that_its_loss_has(tmp_path: Path) -> None:
+    """Good responses weigh five times as much, so that every sequence is worth some probability and the baseline is not 0."""
+    best, z = best_of_kto(5.0, 1.0)
+    found, baseline = trained_table(tmp_path / "run", 300, Weights(5.0, 1.0))
+    assert z > 0.5 and baseline == pytest.approx(z, abs=1e-3)
+    assert np.exp(found) @ (found - best) < 1e-3
+    others = (WORLD.ref_logprobs, WORLD.best_logprobs, torch.from_numpy(best_of_kto(2.0, 1.0)[0]))
+    assert all(np.exp(found) @ (found - other.numpy()) > 0.01 for other in others)
+
+
+@pytest.mark.slow
+def test_what_more_people_call_bad_is_left(tmp_path: Path) -> None:
+    """With equal weights a sequence counts by how many more call it good than bad: the optimum is 0 where that is below 0, and
+    there the baseline is 0."""
+    best, z = best_of_kto(1.0, 1.0)
+    assert z == 0 and (np.exp(best[GOOD < 2.5]) < 1e-8).all()
+    found, baseline = trained_table(tmp_path / "run", 400, Weights(1.0, 1.0))
+    assert baseline == 0
+    assert np.exp(found) == pytest.approx(np.exp(best), abs=0.02)
 
 
 @pytest.mark.slow

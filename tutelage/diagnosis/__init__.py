@@ -1,1 +1,1 @@
-"""What the numbers of an on-policy run say about it: causes, settings to change, healthy ranges. Pure Python."""
+"""What the numbers of a run say about it: causes, settings to change, healthy ranges. Pure Python."""

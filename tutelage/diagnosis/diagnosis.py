@@ -9,8 +9,10 @@ from typing import Any
 from tutelage.diagnosis.history import History
 from tutelage.diagnosis.rules import RULES
 
-COMMANDS = ("ppo", "reinforce", "raft", "online-dpo")
-"""Those that learn from scores of their own responses."""
+ON_POLICY = ("ppo", "reinforce", "raft", "online-dpo")
+"""Commands that learn from scores of their own responses."""
+COMMANDS = (*ON_POLICY, "dpo")
+"""Those that are diagnosed."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Diagnosis:
 
     def see(self, line: Mapping[str, Any]) -> list[Finding]:
         """Take the line of a step; returns what was seen for the first time."""
-        self._history.add(line)
-        if "objective/scores" not in line:  # what was measured before the first step
+        if not line.get("step"):  # what was measured before the first step
             return []
+        self._history.add(line)
         step, new = int(line["step"]), []
         for rule in RULES:
+            if rule.needs not in line:
+                continue
             seen = rule.look(self._history, self._settings)
             if seen is None:
                 continue
@@ -72,7 +76,7 @@ class Diagnosis:
 
 
 def diagnose(lines: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Finding]:
-    """The findings in the metric lines of an on-policy run."""
+    """The findings in the metric lines of a run."""
     diagnosis = Diagnosis(settings)
     for line in lines:
         diagnosis.see(line)

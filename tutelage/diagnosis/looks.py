@@ -17,6 +17,7 @@ NOTHING = 1e-6  # a spread of scores below this is none
 SCORES, SPREAD, EQUAL = "objective/scores", "objective/scores_std", "frac_reward_zero_std"
 KL, ENTROPY, LENGTH = "objective/kl", "objective/entropy", "completions/mean_length"
 FALLEN = 2  # evaluations in a row at which a monitor must have fallen
+DISPLACED = 0.4  # nats per token: each a third less likely; runs that learn well: 0.06 to 0.18, spoiled ones: above 0.9
 GROUPED = ("leave-one-out", "group", "group-std")  # advantages that need responses that differ
 
 
@@ -216,4 +217,20 @@ def over_optimised(history: History, settings: Mapping[str, Any]) -> Seen | None
         f"The monitor's score has fallen by {fall:.3g} (at least {low:.2g}) from its highest, while the reward has risen by "
         f"{rise:.3g} on the same prompts.",
         {"fall": fall, "fall_low": low, "reward_rise": rise},
+    )
+
+
+def displaced(history: History, settings: Mapping[str, Any]) -> Seen | None:
+    """Of held-out pairs at two evaluations in a row, where there are such pairs, else of those of the last steps."""
+    where, steps = ("eval_", FALLEN) if history.count("eval_displaced") else ("", WINDOW)
+    share, chosen, rejected = (
+        history.now(where + name, steps) for name in ("displaced", "moved/chosen", "moved/rejected")
+    )
+    if not (share > 0.5 and chosen < -DISPLACED and rejected < 0):
+        return None
+    pairs = "held-out pairs" if where else f"the pairs of {steps} steps"
+    return Seen(
+        f"{share:.0%} of the chosen responses are less likely than under the reference: by {-chosen:.2g} nats per token on "
+        f"average, rejected ones by {-rejected:.2g} ({pairs}).",
+        {"displaced": share, "chosen": chosen, "rejected": rejected},
     )

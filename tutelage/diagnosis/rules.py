@@ -15,7 +15,8 @@ Look = Callable[[History, Mapping[str, Any]], Seen | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """A finding that can be made.  look: what is seen in the history of a run with these settings, if anything."""
+    """A finding that can be made.  look: what is seen in the history of a run with these settings, if anything.  needs: the
+    metric that a line must have for it: scores of own responses, or pairs with a reference."""
 
     name: str
     title: str
@@ -23,6 +24,7 @@ class Rule:
     change: str
     healthy: str
     look: Look = field(repr=False)
+    needs: str = looks.SCORES
 
 
 RULES = (
@@ -133,5 +135,15 @@ RULES = (
         "Set precision=fp32 or kernels=off to see which it is; keep importance_cap above 0.",
         "sampling/sampling_logp_difference/mean below 0.001 in fp32, about 0.01 in bf16",
         looks.sampler_differs,
+    ),
+    Rule(
+        "displaced",
+        "Chosen responses are displaced",
+        "The margin grows by making both responses of a pair unlikely, and what becomes likely is neither: the two are too much "
+        "alike, or the policy is pushed too far.",
+        "Add sft to loss, lower learning_rate, raise beta, or set shared_prefix=mask; preset=orpo has sft in it.",
+        "moved/chosen near 0 or above, displaced below a half",
+        looks.displaced,
+        needs="displaced",
     ),
 )

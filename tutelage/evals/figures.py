@@ -23,7 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 P = ParamSpec("P")
 
 WIDTH, HEIGHT = 4.2, 2.7  # inches at 72 points: 302 x 194 units in the SVG, a column of the page
-WIDE = 5.2  # for rows with names, two columns to the page
+WIDE, TALL = 5.2, 3.2  # for rows with names, two columns to the page
+Size = tuple[float, float]
+SMALL, LARGE = (WIDTH, HEIGHT), (WIDE, TALL)
+"""Width and height.  A page scales figures to its columns, so that those in one grid must be equally wide for their text to be of
+one size."""
 SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet one
 # Stand-ins that matplotlib draws with; `_svg` puts the page's variables in their place.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
@@ -111,9 +115,11 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 
 @_styled
-def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, whole: bool = False) -> str:
+def curves(
+    title: str, lines: Sequence[Line], x_label: str, y_label: str, *, whole: bool = False, size: Size = SMALL
+) -> str:
     """Curves over training, each with a name when there is more than one; `whole`: x counts a few things, each a dot."""
-    figure, axes = _start(title)
+    figure, axes = _start(title, size)
     for line in lines:
         marker = "o" if whole or np.size(line.x) < 3 else None
         axes.plot(line.x, line.y, color=colour(line.slot), label=line.name, marker=marker, markersize=4)
@@ -131,9 +137,11 @@ def curves(title: str, lines: Sequence[Line], x_label: str, y_label: str, *, who
 
 
 @_styled
-def histogram(title: str, bars: Sequence[Line], x_label: str, *, middle: float | None = None) -> str:
+def histogram(
+    title: str, bars: Sequence[Line], x_label: str, *, middle: float | None = None, size: Size = SMALL
+) -> str:
     """Shares in equal bins around each x, several over each other; `middle` draws a line from top to bottom."""
-    figure, axes = _start(title)
+    figure, axes = _start(title, size)
     for bar in bars:
         x = np.asarray(bar.x, float)
         width = x[1] - x[0] if x.size > 1 else 1.0
@@ -156,7 +164,7 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
     """
     groups, names = list(dict.fromkeys(d.group for d in found)), list(dict.fromkeys(d.name for d in found))
     height = 1.2 + 0.55 * len(groups)
-    figure, axes = _start(title, height, WIDE)
+    figure, axes = _start(title, (WIDE, height))
     step = 0.62 / max(1, len(names))
     for name in names:
         mine = [d for d in found if d.name == name]
@@ -186,13 +194,15 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
 
 
 @_styled
-def panels(title: str, found: Sequence[tuple[str, Sequence[Dot], float | None]]) -> str:
+def panels(
+    title: str, found: Sequence[tuple[str, Sequence[Dot], float | None]], *, width: float = 1.2 * WIDE
+) -> str:
     """Dots with intervals on named rows, several quantities side by side over the same rows.
 
     found: of each quantity (label with unit, its dots, where a dashed line stands); rows are those of the first.
     """
     groups = list(dict.fromkeys(d.group for d in found[0][1]))
-    figure = Figure(figsize=(1.2 * WIDE, 0.9 + 0.3 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(width, 0.9 + 0.3 * len(groups)), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"], fontweight="bold")
     for axes, (label, dots, middle) in zip(
         np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True
@@ -281,9 +291,15 @@ def overoptimisation(title: str, found: Sequence[Optimised]) -> str:
 
 
 @_styled
-def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -> str:
-    """Share of pairs ordered right against the model's confidence; on the dashed line the two agree."""
-    figure, axes = _start(title, 3.2, WIDE)
+def reliability(
+    title: str,
+    confidence: Sequence[float],
+    found: Sequence[Dot],
+    x_label: str = "confidence of the reward model",
+    y_label: str = "ordered as people did",
+) -> str:
+    """Share that was right against the model's confidence; on the dashed line the two agree."""
+    figure, axes = _start(title, LARGE)
     y = np.array([d.value for d in found])
     reach = np.abs(np.array([[d.value - d.low, d.high - d.value] for d in found]).T)
     ink = colour(found[0].slot)
@@ -304,7 +320,7 @@ def reliability(title: str, confidence: Sequence[float], found: Sequence[Dot]) -
     ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1]
     axes.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set(xlabel="confidence of the reward model", ylabel="ordered as people did")
+    axes.set(xlabel=x_label, ylabel=y_label)
     return _svg(figure, title)
 
 
@@ -317,8 +333,8 @@ def standalone(svg: str) -> str:
     return svg.replace("<svg ", f"<svg {head} {style} ", 1) + "\n"
 
 
-def _start(title: str, height: float = HEIGHT, width: float = WIDTH) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _start(title: str, size: Size = SMALL) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, pad=8)
     return figure, axes

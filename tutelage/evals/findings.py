@@ -85,6 +85,27 @@ REWARD_METRICS: dict[str, tuple[str, str]] = {
     ),
     "prompts_shared": ("Held-out prompts also trained on", ""),
 }
+PROCESS_METRICS: dict[str, tuple[str, str]] = {
+    "step_f1": ("F1 of steps", "mean of the next two"),
+    "step_f1_right": ("… of right steps", "neutral ones among them, unless they were learnt as wrong"),
+    "step_f1_wrong": ("… of wrong steps", ""),
+    "class_f1": ("F1 of three classes", "mean; a step is taken for the most probable one"),
+    "class_f1/right": ("… right", ""),
+    "class_f1/neutral": ("… neutral", ""),
+    "class_f1/wrong": ("… wrong", ""),
+    "step_accuracy": ("Accuracy of steps", "taken for what they are marked as"),
+    "first_error_accuracy": ("First errors found", "the very step, of solutions with an error"),
+    "sound_accuracy": ("Sound solutions recognised", "no step of them is taken for wrong"),
+    "first_error_f1": ("F1 of first errors", "harmonic mean of these two, as ProcessBench has it"),
+    "solution_auc": (
+        "Right answers told from wrong ones",
+        "how often one scores higher than the other; 50 % is chance",
+    ),
+    "step_calibration_error": (
+        "Calibration error of steps",
+        "mean gap between confidence and accuracy (ECE, 10 bins)",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -205,6 +226,20 @@ def reward_sentence(rows: Sequence[Row], model: str, among: bool = False) -> Sen
         f" of the labels of {r.n:,} held-out pairs",
     ]
     return [*found, "; their noise allows ", number(most), "."] if most else [*found, "."]
+
+
+def process_sentence(rows: Sequence[Row], model: str, among: bool = False) -> Sentence:
+    """How often the process reward model finds the first error, and what it takes for one; `among` several it is named."""
+    hit, sound = one(rows, model, "first_error_accuracy"), one(rows, model, "sound_accuracy")
+    if hit is None or sound is None or hit.value is None or sound.value is None:
+        return []
+    return [
+        f"The process reward model {model} finds " if among else "The process reward model finds ",
+        number(hit),
+        f" of the first errors of {hit.n:,} held-out solutions, and leaves ",
+        number(sound),
+        f" of {sound.n:,} sound ones without a complaint.",
+    ]
 
 
 def warnings(rows: Sequence[Row], models: Sequence[str], baseline: str) -> list[Sentence]:

@@ -20,11 +20,25 @@ HALF = 0.5
 """A step is taken for right where its probability is at least this."""
 
 
+CLASSES = ("wrong", "neutral", "right")
+"""What a head with three classes tells apart, as in `models.step_head`."""
+UNMARKED = -1
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Of each step of a solution [T], numbers in CLASSES: what the model takes it for, and what it is marked as, or UNMARKED."""
+
+    said: NDArray[np.int64]
+    marked: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Solution:
     """One solution: `right` float [T], what the model says of each step; `labels` float [T], the probability that it is right
     by the labels, NaN where nobody marked it; `first_error`, the number of the first wrong step, None without one; `score`, of
-    the whole; `outcome`, whether the final answer is right, None where that is not known; `prompt`, its id."""
+    the whole; `outcome`, whether the final answer is right, None where that is not known; `prompt`, its id; `classes`, where
+    neutral is a class of its own."""
 
     right: Floats
     labels: Floats
@@ -32,6 +46,7 @@ class Solution:
     score: float
     outcome: bool | None
     prompt: str
+    classes: Classes | None = None
 
     @property
     def sound(self) -> bool:
@@ -44,8 +59,8 @@ def evaluate(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamp
 
     step_f1_right, step_f1_wrong and their mean step_f1, step_accuracy; first_error_accuracy on solutions with an error (the
     very step), sound_accuracy on those without (no step is taken for wrong), and their harmonic mean first_error_f1 (Zheng
-    et al. 2024, arXiv 2412.06559); step_calibration_error; solution_auc, of the score for a right final answer.  Without
-    solutions: no rows.
+    et al. 2024, arXiv 2412.06559); step_calibration_error, and reliability/NN of ten bins; solution_auc, of the score for a
+    right final answer; with three classes class_f1/NAME of each and their mean class_f1.  Without solutions: no rows.
     """
     if not solutions:
         return []
@@ -55,7 +70,8 @@ def evaluate(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamp
     prompts = [one.prompt for one in solutions for _ in one.labels]
     clusters = [prompt for prompt, there in zip(prompts, known, strict=True) if there]
     rows = _steps(model, right, labels[known], clusters, seed, resamples)
-    return rows + _first_errors(model, solutions, seed) + _outcomes(model, solutions, seed, resamples)
+    rows += _first_errors(model, solutions, seed) + _outcomes(model, solutions, seed, resamples)
+    return rows + _by_class(model, solutions, seed)
 
 
 def _steps(
@@ -84,7 +100,18 @@ def _steps(
         return statistics.expected_calibration_error(margins[chosen], labels[chosen])
 
     found = _by_prompt(ece, clusters, seed, resamples)
-    return [*rows, row(model, "step_calibration_error", OVERALL, found, "share")]
+    rows.append(row(model, "step_calibration_error", OVERALL, found, "share"))
+    for number, part in enumerate(statistics.reliability(margins, labels), 1):
+        sure = Row(
+            model,
+            f"reliability/{number:02}/confidence",
+            OVERALL,
+            part.confidence,
+            n=part.agreed.n,
+            unit="share",
+        )
+        rows += [sure, row(model, f"reliability/{number:02}/accuracy", OVERALL, part.agreed, "share")]
+    return rows
 
 
 def _first_errors(model: str, solutions: Sequence[Solution], seed: int) -> list[Row]:
@@ -110,6 +137,38 @@ def _first_errors(model: str, solutions: Sequence[Solution], seed: int) -> list[
         row(model, "first_error_accuracy", OVERALL, hit(~sound), "share"),
         row(model, "sound_accuracy", OVERALL, hit(sound), "share"),
         row(model, "first_error_f1", OVERALL, both, "share"),
+    ]
+
+
+def _by_class(model: str, solutions: Sequence[Solution], seed: int) -> list[Row]:
+    """F1 of each class that is marked or said somewhere, and its mean over these (scikit-learn's "macro")."""
+    judged = [(one.classes, one.prompt) for one in solutions if one.classes is not None]
+    if not judged:
+        return []
+    said = np.concatenate([classes.said for classes, _ in judged])
+    marked = np.concatenate([classes.marked for classes, _ in judged])
+    prompts = np.repeat([prompt for _, prompt in judged], [len(classes.said) for classes, _ in judged])
+    there = marked != UNMARKED
+    said, marked, clusters = said[there], marked[there], prompts[there].tolist()
+    some = [number for number in range(len(CLASSES)) if number in said or number in marked]
+    hits = [(said == number) & (marked == number) for number in some]
+    counts = np.stack(
+        [*hits, *(1.0 * (said == number) + (marked == number) for number in some)], axis=1, dtype=float
+    )
+
+    def f1(which: int) -> Callable[[Floats], Floats]:
+        return lambda sums: _ratio(2 * sums[..., which], sums[..., len(some) + which])
+
+    def mean(sums: Floats) -> Floats:
+        found: Floats = np.mean([f1(which)(sums) for which in range(len(some))], axis=0)
+        return found
+
+    measures = {f"class_f1/{CLASSES[number]}": f1(which) for which, number in enumerate(some)}
+    if some:
+        measures["class_f1"] = mean
+    return [
+        row(model, name, OVERALL, statistics.bootstrap_sums(measure, counts, clusters, seed=seed), "share")
+        for name, measure in measures.items()
     ]
 
 

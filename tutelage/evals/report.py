@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from tutelage import cost
 from tutelage.data.reading.sources import shown
-from tutelage.diagnosis.diagnosis import COMMANDS, Finding, diagnose
-from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, rounds
+from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
+from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, process_page, rounds
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
@@ -48,6 +48,7 @@ class Page:
     warnings: list[Sentence] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
+    process_models: list[RewardModel] = field(default_factory=list)
     rounds: Rounds | None = None
     methods: list[Methods] = field(default_factory=list)
     overoptimisation: list[tuple[str, Markup, list[str]]] = field(
@@ -78,7 +79,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """One reward model on held-out pairs."""
+    """One reward model on held-out pairs, or process reward model on held-out solutions."""
 
     name: str
     figures: list[tuple[Markup, str]]  # with captions
@@ -140,6 +141,9 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     reward_models = [run for run in runs if run.command == "reward" and run.results]
     for run in reward_models:
         _add_reward_model(page, run, among=len(reward_models) > 1)
+    process_models = [run for run in runs if run.command == "process" and run.results]
+    for run in process_models:
+        _add_process_model(page, run, among=len(process_models) > 1)
     for run in runs:
         if run.command == METHODS and run.results:
             _add_methods(page, run)
@@ -299,6 +303,16 @@ def _add_reward_model(page: Page, run: RunFolder, among: bool) -> None:
     page.reward_models.append(RewardModel(run.name, drawn, tables, probes))
 
 
+def _add_process_model(page: Page, run: RunFolder, among: bool) -> None:
+    rows = [Row(**{**vars(r), "model": run.name}) for r in run.results]
+    page.rows += rows
+    sentence = findings.process_sentence(rows, run.name, among)
+    if sentence:
+        page.headline.append(sentence)
+    drawn = [(Markup(svg), caption) for svg, caption in process_page.draw(rows, run.name)]
+    page.process_models.append(RewardModel(run.name, drawn, [("", process_page.lines(rows, run.name))], []))
+
+
 def _add_rounds(page: Page, runs: Sequence[RunFolder]) -> None:
     lines = rounds.drifts(runs)
     if not lines:
@@ -352,12 +366,14 @@ def _add_training(page: Page, runs: Sequence[RunFolder]) -> None:
         drawn, rows = curves.draw(run, _slot(run))
         page.training += [Markup(svg) for svg in drawn]
         page.rows += rows
-    same = [run for run in runs if run.command in COMMANDS]
+    same = [run for run in runs if run.command in ON_POLICY]
     slots = slots_of([run.name for run in same])
     figure, rows = curves.draw_frontier([(run, slots[run.name]) for run in same])
     page.frontier = Markup(figure)
     page.rows += rows
-    for run in same:
+    for run in runs:
+        if run.command not in COMMANDS:
+            continue
         found = diagnose(run.metrics, run.settings)
         page.diagnosis.append((run.name, found))
         for one_found in found:

@@ -137,15 +137,24 @@ def read_steps(
     model: ScalarModule, sequences: Sequence[Tokens], max_tokens: int, world: World
 ) -> list[Floats]:
     """For each sequence, float64: the probability that all is right at each token of its `loss_mask`."""
+    return [
+        p_right(torch.from_numpy(one)).numpy() for one in read_logits(model, sequences, max_tokens, world)
+    ]
+
+
+def read_logits(
+    model: ScalarModule, sequences: Sequence[Tokens], max_tokens: int, world: World
+) -> list[Floats]:
+    """For each sequence, float64 [T], or [T, 3] of a head with three classes: its logits at the tokens of its `loss_mask`."""
     if not sequences:
         return []
     batch = TokenBatch.collate(sequences)
     whole = torch.from_numpy(np.concatenate([tokens.loss_mask for tokens in sequences]))
     batch = replace(batch, loss_mask=whole).to(world.device)  # a first token has a score, too
     logits = forward_pass(model, lambda part: model(part, at="marks"), batch, "tokens", max_tokens, world)
-    right = p_right(logits[batch.loss_mask].double()).cpu().numpy()
+    found = logits[batch.loss_mask].double().cpu().numpy()
     counts = [int(tokens.loss_mask.sum()) for tokens in sequences]
-    return np.split(right, np.cumsum(counts)[:-1])
+    return np.split(found, np.cumsum(counts)[:-1])
 
 
 def p_right(logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pydantic import field_validator
 
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
+    Aggregation,
     ColumnSettings,
     ExportFormat,
     LabelsFrom,
@@ -81,12 +82,10 @@ class FeedbackExportSettings(StoreSettings):
     file_format: Literal["auto", "jsonl", "parquet", "csv"] = setting(
         "auto", "Kind of file; auto goes by the ending of out: .parquet, .csv, or else JSONL."
     )
-    aggregation: Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"] = (
-        setting(
-            "auto",
-            "How several answers become one row; auto is adjudicated once something was settled, else majority; all keeps vote "
-            "shares, or one row per answer.",
-        )
+    aggregation: Aggregation = setting(
+        "auto",
+        "How several answers become one row; auto is adjudicated once something was settled, else majority; all keeps vote "
+        "shares, or one row per answer.",
     )
     ties: Literal["keep", "drop"] = setting(
         "drop", "An exact tie becomes a row with probability 0.5, or no row."

@@ -223,8 +223,18 @@ ExportFormat = Literal[
 ]
 """The rows that an export may be made of."""
 
-Aggregation = Literal["auto", "majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
+Aggregation = Literal[
+    "auto", "majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "habit-bt-length", "adjudicated"
+]
 """How several answers become one: the same names wherever that is asked."""
+
+
+def whose(what: str) -> Any:
+    """The setting `annotators` of a command that reads what people said from the store."""
+    sentence = (
+        f"Whose {what} count: names, or all that are human, simulated, judge or rule; empty: everybody's."
+    )
+    return setting([], sentence, everyday=False)
 
 
 class FeedbackSettings(Settings):
@@ -236,13 +246,10 @@ class FeedbackSettings(Settings):
         "How votes become one comparison: auto (adjudicated once somebody has settled a conflict, else majority); "
         "majority; all (vote share as a soft label); dawid-skene (votes weighed by how right their annotators are, as a "
         "soft label); crowd-bt (the share of careful annotators, as a soft label); habit-bt (the same, with what each "
-        "likes in the first place shown, and in length, taken out); adjudicated (as settled, disputed pairs left out).",
+        "likes in the first place shown, and in length more than others do, taken out); habit-bt-length (with all that is "
+        "liked in length taken out); adjudicated (as settled, disputed pairs left out).",
     )
     ties: Literal["keep", "drop"] = setting(
         "keep", "An exact tie becomes a row with probability 0.5, or no row.", everyday=False
     )
-    annotators: list[str] = setting(
-        [],
-        "Whose votes count: names, or all that are human, simulated, judge or rule; empty: everybody's.",
-        everyday=False,
-    )
+    annotators: list[str] = whose("votes")

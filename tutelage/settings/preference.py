@@ -168,7 +168,8 @@ class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSet
     )
     aggregation: Aggregation = setting(
         "auto",
-        "How several people's labels become one, as for reward; dawid-skene, crowd-bt and habit-bt need labels_from=pairs.",
+        "How several people's labels become one, as for reward; what goes by skill (dawid-skene, crowd-bt, habit-bt, "
+        "habit-bt-length) needs labels_from=pairs.",
         everyday=False,
     )
     labels_from: LabelsFrom = setting(

@@ -16,6 +16,7 @@ from tutelage.settings.groups import (
     Source,
     StepSettings,
     run_folder,
+    whose,
 )
 from tutelage.settings.train import LoraSettings, TrainSettings
 
@@ -223,6 +224,7 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings, StepSettings):
         "How marks of several annotators become one: auto (adjudicated once somebody has settled a conflict, else majority); "
         "majority; all (a row for each); dawid-skene; adjudicated.",
     )
+    annotators: list[str] = whose("marks")
     marks: Literal["steps", "outcome", "outcome-tokens"] = setting(
         "steps",
         "What is learnt: each step at its end; or whether the final answer is right, at the last token or at every token.",

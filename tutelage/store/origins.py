@@ -7,6 +7,7 @@ account cannot have such a name.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
@@ -34,6 +35,14 @@ def is_foreign(name: str) -> bool:
 def is_pseudonym(name: str) -> bool:
     """Whether it is so, and says nothing of who that is."""
     return _PSEUDONYM.fullmatch(name) is not None
+
+
+def pseudonyms(names: Iterable[str]) -> dict[str, str]:
+    """name -> what to call it where names are not wanted: a number in the order given, which is that of their making.
+
+    A pseudonym that came with a file from another store stays what it is.
+    """
+    return {name: name if is_pseudonym(name) else f"annotator-{n}" for n, name in enumerate(names, start=1)}
 
 
 def with_origin(name: str, origin: str = FILE) -> str:

@@ -173,9 +173,9 @@ class Store:
         return row.id
 
     def annotator_kinds(self) -> dict[str, str]:
-        """The kind (human, simulated, judge or rule) of every annotator by name."""
+        """The kind (human, simulated, judge or rule) of every annotator by name, in the order of their making."""
         with self._database.read() as connection:
-            rows = connection.execute(select(Annotator.name, Annotator.kind))
+            rows = connection.execute(select(Annotator.name, Annotator.kind).order_by(Annotator.id))
             return {row.name: row.kind for row in rows}
 
     def add_votes(self, project: str, votes: Sequence[NewVote]) -> int:

@@ -27,6 +27,7 @@ from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
 from tutelage.evals.card import card, page
 from tutelage.evals.rows import Row, to_json
+from tutelage.feedback.training import habits
 from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import WORLD, build_judge
@@ -294,7 +295,8 @@ def report_held_out(
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
         )
         write_jsonl_atomic(run.folder / "heldout_pairs.jsonl", lines)
-        write_text_atomic(run.folder / "card.md", page.markdown(figures, "reward", settings.data))
+        said = page.markdown(figures, "reward", settings.data) + habits.markdown(pairs.told)
+        write_text_atomic(run.folder / "card.md", said)
     for line in page.summary(figures, "reward"):
         run.console.print(line, markup=False)
 

@@ -20,6 +20,7 @@ from tutelage.data.reading.sources import Source, shown
 from tutelage.data.split import half_of, split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
+from tutelage.feedback.training import habits
 from tutelage.feedback.training.source import comparisons_from, is_store_source
 from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
@@ -131,11 +132,13 @@ def _checkpoints(settings: TrainSettings, world: World) -> bool:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Tokenised pairs, and the comparisons that those held out were made of, in the same order."""
+    """Tokenised pairs, and the comparisons that those held out were made of, in the same order; annotators' habits, where they
+    were taken out."""
 
     train: Examples[PairTokens]
     held_out: Examples[PairTokens]
     comparisons: Examples[Comparison]
+    told: tuple[habits.Habits, ...] = ()
 
 
 def prepare_pairs(
@@ -147,13 +150,17 @@ def prepare_pairs(
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair.  With `half` what is held
     out is the same for both halves."""
     left_out: Mapping[str, int] = {}
+    told: tuple[habits.Habits, ...] = ()
     groups = settings.groups if isinstance(settings, RewardSettings) else {}
     if is_store_source(settings.data):
         found = comparisons_from(
             settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators, groups
         )
         run.input("data", settings.data, sha256=found.digest)
-        left_out = found.left_out
+        left_out, told = found.left_out, found.habits
+        if told:
+            habits.show(told, run.console)
+            run.write_json("habits.json", [one.to_json() for one in told])
         train, held_out = hold_out(found.train, read_comparisons, settings, run, found.held_out)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)
@@ -171,7 +178,7 @@ def prepare_pairs(
     prepared = prepare(train, source=shown(settings.data))
     kept = prepare(held_out, source=shown(settings.eval_data or settings.data), keep_records=True)
     show_sides(prepared, kept, run, settings.max_dropped_share, left_out)
-    return Pairs(prepared.examples, kept.examples, comparisons_of(kept))
+    return Pairs(prepared.examples, kept.examples, comparisons_of(kept), told)
 
 
 def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> TokenBatch:

@@ -127,3 +127,49 @@ def test_the_objective_never_falls_and_few_votes_stay_near_the_prior() -> None:
 def test_votes_that_are_none(given: tuple[list[float], ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         habit_pairs(*given)
+
+
+def wrong(share: np.ndarray, crowd: Crowd) -> float:
+    return float(np.mean((share - expit(crowd.d)) ** 2))
+
+
+def test_whether_a_shared_liking_for_length_is_taken_out_is_a_choice() -> None:
+    """Right where length is no quality and everybody likes it by half a logit, wrong where it is quality."""
+    habit = Crowd([(1.0, 0.0, 0.5)] * 5, pairs=2000, overlap=3, seed=5)
+    quality = Crowd([(1.0, 0.0, 0.0)] * 5, pairs=2000, overlap=3, seed=6, shared=0.5)
+    for crowd, all_is_better in ((habit, True), (quality, False)):
+        own, whole = crowd.fit(), crowd.fit(length="all")
+        assert own.shared_length == whole.shared_length
+        assert own.shared_length * own.sharpness.mean() == pytest.approx(0.5, abs=0.12)
+        assert (wrong(whole.share, crowd) < 0.97 * wrong(own.share, crowd)) == all_is_better
+        longer = crowd.longer[np.searchsorted(crowd.pair, np.arange(2000))]
+        assert np.polyfit(longer, own.share, 1)[0] > np.polyfit(longer, whole.share, 1)[0] + 0.05
+    leaning = np.polyfit(habit.longer[::3], habit.fit(length="all").share - expit(habit.d), 1)[0]
+    assert abs(leaning) < 0.02
+
+
+@pytest.mark.slow
+def test_standard_errors_say_how_far_off_estimates_are() -> None:
+    """Over 16 drawn crowds the squared error over the squared standard error is near 1 on average."""
+    people = [(1.5, 0.5, 0.0), (1.0, -0.5, 0.5), (1.0, 0.0, -0.5), (0.7, 0.0, 0.0)]
+    s, b, c = np.array(people).T
+    common = (s @ c) / (s @ s)  # what all like, each as sharply as they tell differences, is no habit
+    position, length = list[float](), list[float]()
+    for seed in range(16):
+        crowd = Crowd(people, pairs=400, overlap=3, seed=seed)
+        found = crowd.fit()
+        position += list((found.position - b) / found.position_error)
+        length += list((found.length - (c - s * common)) / found.length_error)
+        assert (found.votes == np.bincount(crowd.who)).all()
+    for scores in (position, length):
+        assert 0.6 < np.mean(np.square(scores)) < 1.5 and abs(np.mean(scores)) < 0.35
+
+
+def test_errors_shrink_with_votes_and_length_has_a_unit() -> None:
+    people = [(1.0, 0.3, 0.0)] * 4
+    few, many = (Crowd(people, pairs=n, overlap=2, seed=7) for n in (200, 1800))
+    ratio = few.fit().position_error.mean() / many.fit().position_error.mean()
+    assert ratio == pytest.approx(3.0, rel=0.3)  # nine times as many votes
+    in_characters = habit_pairs(few.pair, few.who, few.won, few.shown, 30 * few.longer)
+    assert in_characters.length_unit == pytest.approx(30 * np.sqrt(np.mean(few.longer**2)))
+    assert in_characters.length == pytest.approx(few.fit().length)

@@ -93,15 +93,21 @@ def _series(rows: Sequence[Row], model: str, start: str, key: str) -> list[Row]:
 
 
 def _calibration(rows: Sequence[Row], model: str) -> tuple[str, str]:
-    confidence, found = [], []
+    confidence, found = reliability_dots(rows, model)
+    drawn = figures.reliability(f"{model}: calibration on held-out pairs", confidence, found) if found else ""
+    caption = "Each dot is a tenth of the pairs. Below the dashed line the model is over-confident, above it under-confident."
+    return drawn, caption
+
+
+def reliability_dots(rows: Sequence[Row], model: str) -> tuple[list[float], list[figures.Dot]]:
+    """Of each bin the mean confidence, and how often it was right."""
+    confidence, found = list[float](), list[figures.Dot]()
     for r in _series(rows, model, "reliability/", "/accuracy"):
         other = one(rows, model, r.metric.replace("/accuracy", "/confidence"))
         if other is not None and other.value is not None and r.low is not None and r.high is not None:
             confidence.append(other.value)
             found.append(figures.Dot(model, "", r.value or 0.0, r.low, r.high, SLOT))
-    drawn = figures.reliability(f"{model}: calibration on held-out pairs", confidence, found) if found else ""
-    caption = "Each dot is a tenth of the pairs. Below the dashed line the model is over-confident, above it under-confident."
-    return drawn, caption
+    return confidence, found
 
 
 def _histogram(rows: Sequence[Row], model: str) -> tuple[str, str]:
@@ -113,7 +119,7 @@ def _histogram(rows: Sequence[Row], model: str) -> tuple[str, str]:
     if not x:
         return "", ""
     bars = [figures.Line(name, x, y, slot) for name, y, slot in sides]
-    return figures.histogram(f"{model}: scores", bars, "score"), (
+    return figures.histogram(f"{model}: scores", bars, "score", size=figures.LARGE), (
         "Scores of held-out responses; the more the two overlap, the less the model tells them apart."
     )
 
@@ -123,9 +129,10 @@ def _margins(rows: Sequence[Row], model: str) -> tuple[str, str]:
     if not x:
         return "", ""
     bars = [figures.Line("margin", x, _values(rows, model, "margin_histogram/", "/share"), SLOT)]
-    return figures.histogram(f"{model}: margins", bars, "score of chosen − rejected", middle=0.0), (
-        "Left of the dashed line the rejected response scored higher."
+    drawn = figures.histogram(
+        f"{model}: margins", bars, "score of chosen − rejected", middle=0.0, size=figures.LARGE
     )
+    return drawn, "Left of the dashed line the rejected response scored higher."
 
 
 def _coverage(rows: Sequence[Row], model: str) -> tuple[str, str]:
@@ -136,7 +143,9 @@ def _coverage(rows: Sequence[Row], model: str) -> tuple[str, str]:
     reach = np.array([[(r.value or 0) - (r.low or 0), (r.high or 0) - (r.value or 0)] for r in found]).T
     x = [int(r.metric.rpartition("/")[2]) for r in found]
     line = figures.Line("accuracy", x, y, SLOT, reach)
-    drawn = figures.curves(f"{model}: if it may abstain", [line], "surest pairs kept, %", "share", whole=True)
+    drawn = figures.curves(
+        f"{model}: if it may abstain", [line], "surest pairs kept, %", "share", whole=True, size=figures.LARGE
+    )
     return drawn, "Accuracy on the pairs with the largest margins: it should fall from left to right."
 
 
@@ -157,7 +166,9 @@ def _probes(rows: Sequence[Row], model: str) -> tuple[str, str]:
     if not dots:
         return "", ""
     drawn = figures.panels(
-        f"{model}: spoiled responses", [("change of the score, standard deviations", dots, 0.0)]
+        f"{model}: spoiled responses",
+        [("change of the score, standard deviations", dots, 0.0)],
+        width=figures.WIDE,
     )
     return (
         drawn,

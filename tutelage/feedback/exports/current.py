@@ -21,7 +21,7 @@ from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
 from tutelage.store.comparing import ItemContent, read_items, read_weights
 from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
-from tutelage.store.origins import is_pseudonym
+from tutelage.store.origins import pseudonyms
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, Gold, Rewrite, SchemaVersion
 
@@ -95,16 +95,10 @@ class AnsweredItem:
 
 
 def aliases(source: Source) -> dict[str, str]:
-    """What to call annotators: their names if the specification says so, else numbers in the order of their making.
-
-    A pseudonym that came with a file from another store stays what it is.
-    """
+    """What to call annotators: their names if the specification says so, else `pseudonyms`."""
     query = select(Annotator.id, Annotator.name).order_by(Annotator.id)
     names = [row.name for row in source.connection.execute(query)]
-    return {
-        name: name if source.spec.names or is_pseudonym(name) else f"annotator-{n}"
-        for n, name in enumerate(names, start=1)
-    }
+    return dict(zip(names, names, strict=True)) if source.spec.names else pseudonyms(names)
 
 
 def answered_items(source: Source, *types: str) -> list[AnsweredItem]:

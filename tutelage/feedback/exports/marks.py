@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,25 +23,33 @@ from tutelage.records import StepMarks
 
 
 def step_marks_from(
-    source: str | list[str], store: str | Path, aggregation: Aggregation = "auto"
+    source: str | list[str],
+    store: str | Path,
+    aggregation: Aggregation = "auto",
+    annotators: Sequence[str] = (),
 ) -> StoreRows[StepMarks]:
-    """The marked steps of `store:PROJECT`, or of several, as `feedback export format=stepwise` finds them.
+    """The marked steps of `store:PROJECT`, or of several, as `feedback export format=stepwise` finds them; those of some
+    annotators only (names, or kinds) where `annotators` are given.
 
     Steps that nobody marked are left off the end; then the response may go on ("length").  Raises ValueError when the store
     does not exist, the project is not in it, or nothing in it can be trained on (yet).
     """
     if isinstance(source, list):
         parts = projects_of(source)
-        return joined(parts, [step_marks_from(part, store, aggregation) for part in parts])
+        return joined(parts, [step_marks_from(part, store, aggregation, annotators) for part in parts])
     left_out: Counter[str] = Counter()
     spec = ExportSpec(format="stepwise", aggregation=aggregation, split="all")
-    with opened_at(source, store) as (opened, project), opened.reading(project) as (connection, key):
-        found = list(marked_steps(Source(connection, key, spec, left_out)))
+    with opened_at(source, store) as (opened, project):
+        kinds = opened.annotator_kinds()
+        with opened.reading(project) as (connection, key):
+            found = list(marked_steps(Source(connection, key, spec, left_out), annotators, kinds))
     rows = []
     for one in found:
         steps, labels = tuple(one.steps), tuple(one.labels)
         rows.append((one.item.split, StepMarks(one.item.prompt, steps, labels, finish=one.finish)))
     sorted_rows = replace(sorted_out(rows), left_out=dict(left_out))
     nobody = f"nobody has marked steps in project '{project}' of {store} yet"
+    if annotators:
+        nobody = f"none of annotators={','.join(annotators)} has marked steps in it yet"
     require_rows(sorted_rows, source, f"{nobody}: build items of type step and let people answer them")
     return sorted_rows

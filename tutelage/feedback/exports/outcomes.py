@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
@@ -23,7 +24,8 @@ from tutelage.feedback.exports.current import (
     answered_responses,
 )
 from tutelage.feedback.training.consensus import soft_labels
-from tutelage.feedback.training.source import aggregate
+from tutelage.feedback.training.habits import WITHOUT_HABITS
+from tutelage.feedback.training.source import aggregate, wanted_of
 from tutelage.records import Comparison, Finish
 from tutelage.store import VotedPair
 from tutelage.store.aggregate import weighted_mean
@@ -32,7 +34,7 @@ from tutelage.store.schema import Annotation, Item
 from tutelage.store.schema_feedback import StepMarkRow
 
 TIE, DISPUTE = "tie", "unsettled dispute"
-BY_SKILL = ("dawid-skene", "crowd-bt", "habit-bt")
+BY_SKILL = ("dawid-skene", "crowd-bt", *WITHOUT_HABITS)
 T = TypeVar("T")
 
 
@@ -117,10 +119,14 @@ class Marked(NamedTuple):
         return "length" if self.rest else self.item.finishes[0]
 
 
-def marked_steps(source: Source) -> Iterator[Marked]:
-    """The items whose steps were marked."""
-    refuse(source, ("crowd-bt", "habit-bt"), "is for pairs, not for steps: use dawid-skene.")
+def marked_steps(
+    source: Source, annotators: Sequence[str] = (), kinds: Mapping[str, str] | None = None
+) -> Iterator[Marked]:
+    """The items whose steps were marked; by some annotators only (names, or `kinds` by name), where they are given."""
+    refuse(source, ("crowd-bt", *WITHOUT_HABITS), "is for pairs, not for steps: use dawid-skene.")
     items = answered_items(source, "step")
+    if annotators:
+        items = _answered_by(items, annotators, kinds or {})
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
     texts = _step_texts(source)
     for item in items:
@@ -130,6 +136,15 @@ def marked_steps(source: Source) -> Iterator[Marked]:
                 asked = next(one for one in answers if len(texts[one.annotation_id]) >= len(labels))
                 steps = texts[asked.annotation_id][: len(labels)]
                 yield Marked(item.content, steps, labels, _unmarked(item.content.texts[0], steps, asked))
+
+
+def _answered_by(
+    items: Sequence[AnsweredItem], annotators: Sequence[str], kinds: Mapping[str, str]
+) -> list[AnsweredItem]:
+    """The items with the answers of some annotators only, those without any left out.  ValueError: a name of nobody."""
+    wanted = wanted_of({vote.annotator for item in items for vote in item.votes}, annotators, kinds)
+    fewer = (replace(item, votes=[vote for vote in item.votes if vote.annotator in wanted]) for item in items)
+    return [item for item in fewer if item.votes]
 
 
 def neutral_gone(source: Source, labels: Sequence[int]) -> list[bool] | None:

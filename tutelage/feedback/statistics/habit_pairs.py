@@ -9,12 +9,17 @@ upside down), b_a and c_a are the habits.  Bradley-Terry with annotator paramete
 
 Responses are shown in a drawn order, so what people like in the first place is habit alone.  Longer responses may be better ones:
 what all annotators like in length is `shared_length` (g) and stays in `d`; only what one of them likes more or less than
-the others is a habit.
+the others is a habit.  With `length="all"` the label is that of d_i - g z_i: right where length is no part of quality, which
+votes cannot say.
+
+Standard errors come from the sums over pairs of the outer product of a pair's score (its gradient of the log-likelihood, which
+is the posterior mean of that given d: Fisher's identity), with the priors: Berndt, Hall, Hall and Hausman 1974.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,15 +34,19 @@ PRIOR = (1.0, 0.0, 0.0), (0.5, 1.0, 0.5)
 SHARED = 1.0
 """Standard deviation, in logits, of what all like in length, before any vote."""
 PAIRS = 10.0  # what the spread given beforehand counts for
+AT_ONCE = 1000  # pairs whose scores are summed up together
+Length = Literal["own", "all"]
+"""What of a liking for length is taken out of labels: what is each annotator's own, or all of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class HabitPairs:
     """`share` [I]: by pair, the probability that a careful annotator without habits prefers the first, given all votes.
 
-    By annotator [A]: `sharpness` (s), `position` (b, logits for what is shown first), `length` (c, logits for one standard
-    deviation more length than the others give it).  `shared_length` (g), `spread`: logits.  `objective`: log posterior after
-    each step, which never falls.
+    By annotator [A]: `votes`; `sharpness` (s), `position` (b, logits for what is shown first), `length` (c, logits for one
+    standard deviation more length than the others give it), with standard errors.  `shared_length` (g), `spread`: logits.
+    `length_unit`: that standard deviation, in the unit that lengths were given in.  `objective`: log posterior after each step,
+    which never falls.
     """
 
     pairs: NDArray
@@ -49,6 +58,11 @@ class HabitPairs:
     shared_length: float
     spread: float
     objective: Floats
+    votes: NDArray
+    position_error: Floats
+    length_error: Floats
+    shared_length_error: float
+    length_unit: float
 
 
 def habit_pairs(
@@ -58,6 +72,7 @@ def habit_pairs(
     first_shown: ArrayLike,
     length_difference: ArrayLike,
     *,
+    length: Length = "own",
     spread: float = 2.0,
     iterations: int = 300,
     tolerance: float = 1e-6,
@@ -65,8 +80,9 @@ def habit_pairs(
     """Fit the model to votes [n].
 
     won: 1 for the first of the pair, 0 for the second (leave ties out).  first_shown: 1 where the first of the pair was shown
-    first, else 0.  length_difference: the length of the first less that of the second, in any unit.  `spread` counts like ten
-    pairs.  Raises ValueError for no votes, lists of different lengths, and values that are none of these.
+    first, else 0.  length_difference: the length of the first less that of the second, in any unit.  length: as `Length`.
+    `spread` counts like ten pairs.  Raises ValueError for no votes, lists of different lengths, and values that are none of
+    these.
     """
     n = same_length(
         pairs=pairs,
@@ -91,18 +107,24 @@ def habit_pairs(
         ):
             break
         state = model.maximise(state, posterior)
-    share = np.sum(posterior * sigmoid(model.differences(state)), axis=1)
-    sharpness, position, length = state.people.T
+    quality = model.differences(state, state.shared if length == "own" else 0.0)
+    errors, shared_error = model.errors(state, posterior)
+    sharpness, position, own = state.people.T
     return HabitPairs(
-        model.keys,
-        share,
-        model.names,
-        sharpness,
-        position,
-        length,
-        state.shared,
-        state.spread,
-        np.array(trace),
+        pairs=model.keys,
+        share=np.sum(posterior * sigmoid(quality), axis=1),
+        annotators=model.names,
+        sharpness=sharpness,
+        position=position,
+        length=own,
+        shared_length=state.shared,
+        spread=state.spread,
+        objective=np.array(trace),
+        votes=np.bincount(model.who, minlength=model.names.size),
+        position_error=errors[:, 1],
+        length_error=errors[:, 2],
+        shared_length_error=shared_error,
+        length_unit=float(np.sqrt(np.mean(np.square(np.asarray(length_difference, float))))),
     )
 
 
@@ -138,14 +160,16 @@ class _Model:
         self.nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         self.log_weights = np.log(weights / weights.sum())
 
-    def differences(self, state: _State) -> Floats:
-        """d [I, nodes]."""
-        found: Floats = state.shared * self.z[:, None] + state.spread * self.nodes
+    def differences(self, state: _State, shared: float) -> Floats:
+        """d [I, nodes], with so much liking for length in it."""
+        found: Floats = shared * self.z[:, None] + state.spread * self.nodes
         return found
 
     def expect(self, state: _State) -> tuple[Floats, float]:
         """The posterior of each pair over the nodes [I, nodes], and the objective."""
-        logs = _log_sigmoid(self.sign[:, None] * self._margins(state.people, self.differences(state)))
+        logs = _log_sigmoid(
+            self.sign[:, None] * self._margins(state.people, self.differences(state, state.shared))
+        )
         joint = np.add.reduceat(logs, self.first, axis=0) + self.log_weights
         top = joint.max(axis=1, keepdims=True)
         posterior = np.exp(joint - top)
@@ -160,7 +184,7 @@ class _Model:
 
     def maximise(self, state: _State, posterior: Floats) -> _State:
         """Annotators by a Newton step, halved until the expected log posterior rises; shared liking and spread in closed form."""
-        d = self.differences(state)
+        d = self.differences(state, state.shared)
         people = self._newton(state.people, d, posterior)
         mean = np.sum(posterior * d, axis=1)
         ridge = (state.spread / SHARED) ** 2
@@ -168,6 +192,37 @@ class _Model:
         apart = np.sum(posterior * (d - shared * self.z[:, None]) ** 2)
         spread = np.sqrt((apart + PAIRS * self.start**2) / (self.keys.size + PAIRS))
         return _State(*_habits_apart(people, shared), float(spread))
+
+    def errors(self, state: _State, posterior: Floats) -> tuple[Floats, float]:
+        """Standard errors of the annotators' numbers [A, 3], and of what all like in length."""
+        size = 3 * len(state.people)
+        sd = np.array(PRIOR[1])
+        information = np.diag(
+            [*np.tile(sd**-2.0, len(state.people)), SHARED**-2.0, 2 * PAIRS / state.spread**2]
+        )
+        own, both = self._scores(state, posterior)
+        columns = 3 * self.who[:, None] + np.arange(3)
+        for start in range(0, self.keys.size, AT_ONCE):
+            votes = slice(*np.searchsorted(self.pair, (start, start + AT_ONCE)))
+            rows = np.zeros((min(AT_ONCE, self.keys.size - start), size + 2))
+            at = self.pair[votes, None] - start
+            np.add.at(rows, (at, columns[votes]), own[votes])
+            np.add.at(rows, (at, np.array([[size, size + 1]])), both[votes])
+            information += rows.T @ rows
+        turn = _apart_slope(state.people)
+        variance = np.einsum("ij,jk,ik->i", turn, np.linalg.inv(information), turn)
+        found = np.sqrt(np.maximum(variance, 0))
+        return found[:size].reshape(-1, 3), float(found[size])
+
+    def _scores(self, state: _State, posterior: Floats) -> tuple[Floats, Floats]:
+        """What each vote adds to its pair's gradient of the log-likelihood: by (s, b, c) of its annotator [n, 3], and by what is
+        shared and the spread [n, 2]."""
+        d = self.differences(state, state.shared)
+        rest = (self.sign[:, None] > 0) - sigmoid(self._margins(state.people, d))
+        rest *= posterior[self.pair]
+        total, s = rest.sum(1), state.people[self.who, 0]
+        own = [np.sum(rest * d[self.pair], axis=1), total * self.shown, total * self.longer]
+        return np.stack(own, axis=1), np.stack([s * total * self.longer, s * (rest @ self.nodes)], axis=1)
 
     def _margins(self, people: Floats, d: Floats) -> Floats:
         """[n, nodes], in favour of the first."""
@@ -224,6 +279,20 @@ def _habits_apart(people: Floats, shared: float) -> tuple[Floats, float]:
     s, _, c = people.T
     common = float(s @ c) / float(s @ s) if s.any() else 0.0
     return people - np.outer(s, [0.0, 0.0, common]), shared + common
+
+
+def _apart_slope(people: Floats) -> Floats:
+    """[3A + 2, 3A + 2]: by how much `_habits_apart` moves each number when one changes: all (s, b, c), what is shared, the
+    spread."""
+    s, _, c = people.T
+    size, square = people.size, float(s @ s)
+    found = np.eye(size + 2)
+    if square:
+        sharp, liking = np.arange(0, size, 3), np.arange(2, size, 3)
+        found[np.ix_(liking, liking)] -= np.outer(s, s) / square
+        found[np.ix_(liking, sharp)] -= np.outer(s, c) / square
+        found[size, liking], found[size, sharp] = s / square, c / square
+    return found
 
 
 def _log_prior(people: Floats) -> Floats:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tutelage.records import Comparison, Vote
+from tutelage.feedback.training.habits import WITHOUT_HABITS, Given, WithoutHabits, fit_habits
+from tutelage.records import Comparison
 from tutelage.store import Ties, VotedPair
 from tutelage.store.aggregate import NoRow, counted_before, oriented
 
-BySkill = Literal["dawid-skene", "crowd-bt", "habit-bt"]
+if TYPE_CHECKING:
+    from tutelage.feedback.statistics import HabitPairs
+
+BySkill = Literal["dawid-skene", "crowd-bt"] | WithoutHabits
 Label = tuple[str, str, int]  # unit, annotator, value
 
 
@@ -39,12 +43,15 @@ def soft_labels(
     }
 
 
-def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -> list[Comparison | NoRow]:
-    """One row per pair, or "tie" for a dropped one; p_chosen is a probability.
+def comparisons_by_skill(
+    pairs: Sequence[VotedPair], how: BySkill, ties: Ties
+) -> tuple[list[Comparison | NoRow], HabitPairs | None]:
+    """One row per pair, or "tie" for a dropped one; p_chosen is a probability.  And the habits, where they were fitted.
 
     dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
     near one half where the pair is close.  habit-bt: the same, with what each annotator likes in the place where a response
-    was shown, and in its length more than others do, taken out (`statistics.habit_pairs`).  In all, skill is learnt from the
+    was shown, and in its length more than others do, taken out (`statistics.habit_pairs`); habit-bt-length: with all that is
+    liked in length taken out.  In all, skill is learnt from the
     votes for a side, and then each tied vote counts half for either, as with `aggregation=all`.  (As a label of its own a tie
     takes in every pair that people see differently; docs/LOG.md has the numbers.)  A share of votes that stands alone stays
     what it is; among others it is a vote for its side.  How much an annotator counts is learnt, so that `Vote.weight` plays no
@@ -57,11 +64,8 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
         for vote in pair.votes
         if vote.preference
     ]
-    decided = [(unit, vote.annotator, int(vote.preference > 0)) for unit, _, vote in given]
-    if how == "habit-bt":
-        second = _without_habits(given)
-    else:
-        second = _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
+    habits = fit_habits(given, how) if how == "habit-bt" or how == "habit-bt-length" else None
+    second = _second(given, how, habits)
     rows: list[Comparison | NoRow] = []
     for number, pair in enumerate(pairs):
         if counted_before(pair):
@@ -70,28 +74,22 @@ def comparisons_by_skill(pairs: Sequence[VotedPair], how: BySkill, ties: Ties) -
         tied = sum(vote.preference == 0 for vote in pair.votes) / len(pair.votes)
         first = (1 - second.get(str(number), 0.5)) * (1 - tied) + tied / 2
         rows.append(oriented(pair, round(first, 6), ties))
-    return rows
+    return rows, habits
+
+
+def _second(given: Sequence[Given], how: BySkill, habits: HabitPairs | None) -> dict[str, float]:
+    """pair -> probability that the second response is better."""
+    if how in WITHOUT_HABITS:
+        if habits is None:
+            return {}
+        return {str(pair): 1 - float(share) for pair, share in zip(habits.pairs, habits.share, strict=True)}
+    decided = [(unit, vote.annotator, int(vote.preference > 0)) for unit, _, vote in given]
+    return _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
 
 
 def _dawid_skene(decided: Sequence[Label]) -> dict[str, float]:
     """pair -> probability that the second response is better."""
     return {unit: by_side[1] for unit, by_side in soft_labels(decided, (0, 1), mirrored=True).items()}
-
-
-def _without_habits(given: Sequence[tuple[str, VotedPair, Vote]]) -> dict[str, float]:
-    """pair -> probability that a careful annotator without habits prefers the second response."""
-    from tutelage.feedback.statistics import habit_pairs
-
-    if not given:
-        return {}
-    found = habit_pairs(
-        [unit for unit, _, _ in given],
-        [vote.annotator for _, _, vote in given],
-        [vote.preference < 0 for _, _, vote in given],
-        [vote.first_shown == 0 for _, _, vote in given],
-        [len(pair.texts[0]) - len(pair.texts[1]) for _, pair, _ in given],
-    )
-    return {str(pair): 1 - float(share) for pair, share in zip(found.pairs, found.share, strict=True)}
 
 
 def _crowd(decided: Sequence[Label]) -> dict[str, float]:

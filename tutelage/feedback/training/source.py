@@ -6,21 +6,23 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
 
-from tutelage.feedback.training.consensus import comparisons_by_skill
+from tutelage.feedback.training.consensus import BySkill, comparisons_by_skill
+from tutelage.feedback.training.habits import Habits, told
 from tutelage.records import Comparison, Demonstration, Labelled, Place, Rating, StepMarks
 from tutelage.settings.groups import Aggregation as Aggregation
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
+from tutelage.store.origins import pseudonyms
 from tutelage.store.rows import is_held_out
 
 R = TypeVar("R", bound=Comparison | Demonstration | StepMarks | Labelled | Rating)
-Settled = Literal["majority", "all", "dawid-skene", "crowd-bt", "habit-bt", "adjudicated"]
+Settled = Literal["majority", "all", "adjudicated"] | BySkill
 REDACTED = "redacted"
 PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
@@ -52,11 +54,13 @@ def projects_of(source: str | list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class StoreRows(Generic[R]):
-    """What a project holds for trainers: rows to train on, rows of held-out splits, and what gives no row, by reason."""
+    """What a project holds for trainers: rows to train on, rows of held-out splits, and what gives no row, by reason; the
+    annotators' habits, where they were taken out."""
 
     train: list[R] = field(default_factory=list)
     held_out: list[R] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    habits: tuple[Habits, ...] = ()
 
     @property
     def rows(self) -> list[R]:
@@ -78,9 +82,9 @@ def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
 
 def aggregate(pairs: Sequence[VotedPair], aggregation: Settled, ties: Ties) -> list[Comparison | NoRow]:
     """Each pair's row, or why it has none; see `Store.comparisons`, and `consensus` for what goes by skill."""
-    if aggregation == "dawid-skene" or aggregation == "crowd-bt" or aggregation == "habit-bt":
-        return comparisons_by_skill(pairs, aggregation, ties)
-    return [comparison_of(pair, aggregation, ties) for pair in pairs]
+    if aggregation == "majority" or aggregation == "all" or aggregation == "adjudicated":
+        return [comparison_of(pair, aggregation, ties) for pair in pairs]
+    return comparisons_by_skill(pairs, aggregation, ties)[0]
 
 
 def sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
@@ -94,6 +98,16 @@ def sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
     return replace(found, left_out=dict(left_out))
 
 
+def wanted_of(there: Collection[str], annotators: Sequence[str], kinds: Mapping[str, str]) -> set[str]:
+    """Those of the names `there` that are meant by names or kinds.  Raises ValueError for a name that is not there."""
+    for name in annotators:
+        if name not in there and name not in KINDS:
+            near = difflib.get_close_matches(name, there, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"give names, or {', '.join(KINDS)}."
+            raise ValueError(f"annotators={name}: nobody of that name has voted here: {hint}")
+    return {name for name in there if name in annotators or kinds[name] in annotators}
+
+
 def votes_by(
     pairs: Sequence[VotedPair], annotators: Sequence[str], kinds: Mapping[str, str]
 ) -> list[VotedPair]:
@@ -102,13 +116,7 @@ def votes_by(
     Raises ValueError for a name under which nobody has voted.
     """
     there = {vote.annotator for pair in pairs for vote in pair.votes}
-    for name in annotators:
-        if name not in there and name not in KINDS:
-            near = difflib.get_close_matches(name, there, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"give names, or {', '.join(KINDS)}."
-            raise ValueError(f"annotators={name}: nobody of that name has voted here: {hint}")
-    wanted = {name for name in there if name in annotators or kinds[name] in annotators}
-    found = []
+    wanted, found = wanted_of(there, annotators, kinds), []
     for pair in pairs:
         votes = tuple(vote for vote in pair.votes if vote.annotator in wanted)
         if votes:
@@ -147,13 +155,18 @@ def comparisons_from(
                     f"data={source}: none of annotators={','.join(annotators)} has voted in it yet."
                 )
         readable = [pair for pair in pairs if not pair.redacted]
-        rows = aggregate(readable, chosen_aggregation(aggregation, opened.any_settled(project)), ties)
+        how, habits = chosen_aggregation(aggregation, opened.any_settled(project)), tuple[Habits, ...]()
+        if how == "habit-bt" or how == "habit-bt-length":
+            rows, fitted = comparisons_by_skill(readable, how, ties)
+            habits = told(fitted, how, pseudonyms(opened.annotator_kinds()), project)
+        else:
+            rows = aggregate(readable, how, ties)
     gone = [("", REDACTED)] * (len(pairs) - len(readable))
     splits = (pair.split for pair in readable)
     found: StoreRows[Comparison] = sorted_out([*gone, *zip(splits, rows, strict=True)])
     nobody = f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
     require_rows(found, source, nobody)
-    return found
+    return replace(found, habits=habits)
 
 
 def _by_group(
@@ -170,12 +183,14 @@ def _by_group(
             f"groups={{{empty}: []}}: who is in it? With data={source} list its annotators, or their kinds."
         )
     train, held_out, left_out = list[Comparison](), list[Comparison](), Counter[str]()
+    habits = list[Habits]()
     for name, names in groups.items():
         found = comparisons_from(source, store, aggregation, ties, names)
+        habits += [replace(one, group=name) for one in found.habits]
         train += [replace(row, group=name) for row in found.train]
         held_out += [replace(row, group=name) for row in found.held_out]
         left_out.update(found.left_out)
-    return StoreRows(train, held_out, dict(left_out))
+    return StoreRows(train, held_out, dict(left_out), tuple(habits))
 
 
 def demonstrations_from(source: str | list[str], store: str | Path) -> StoreRows[Demonstration]:
@@ -209,7 +224,8 @@ def joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
     left_out: Counter[str] = Counter()
     for one in found:
         left_out.update(one.left_out)
-    return StoreRows([row for row in train if row.prompt.id not in prompts], held_out, dict(left_out))
+    kept = [row for row in train if row.prompt.id not in prompts]
+    return StoreRows(kept, held_out, dict(left_out), tuple(habits for one in found for habits in one.habits))
 
 
 def require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
