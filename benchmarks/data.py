@@ -31,7 +31,7 @@ from benchmarks.work import SPECIAL, Work
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
 from tutelage.data.packing import Packing
-from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.preflight.texts import prepare_demonstrations
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.files import write_json_atomic

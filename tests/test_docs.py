@@ -17,7 +17,7 @@ from tests.data.kit import tiny
 from tools import docs
 from tutelage import pipeline
 from tutelage.commands import COMMANDS, Command, find, settings_class
-from tutelage.data import preflight
+from tutelage.data.preflight import responses, steps, texts
 from tutelage.data.reading import formats, spellings
 from tutelage.settings.base import build, load
 from tutelage.settings.pipeline import RunPipelineSettings
@@ -177,13 +177,13 @@ def test_example_rows_are_read_and_become_tokens(row: str, tmp_path: Path) -> No
     path.write_text(row, encoding="utf-8")
     kept = []
     for reader, prepare in (
-        (formats.read_comparisons, preflight.prepare_comparisons),
-        (formats.read_demonstrations, preflight.prepare_demonstrations),
-        (formats.read_prompts, preflight.prepare_prompts),
-        (formats.read_documents, preflight.prepare_documents),
+        (formats.read_comparisons, responses.prepare_comparisons),
+        (formats.read_demonstrations, texts.prepare_demonstrations),
+        (formats.read_prompts, texts.prepare_prompts),
+        (formats.read_documents, texts.prepare_documents),
     ):
-        limits = {"max_length": 1000} | ({"too_long": ""} if prepare is preflight.prepare_prompts else {})
-        given = {} if prepare is preflight.prepare_documents else limits
+        limits = {"max_length": 1000} | ({"too_long": ""} if prepare is texts.prepare_prompts else {})
+        given = {} if prepare is texts.prepare_documents else limits
         try:
             report = prepare(tiny(), reader(path), **given).report  # type: ignore[operator]
         except ValueError as error:
@@ -199,7 +199,7 @@ def test_example_rows_of_step_marks_are_read_and_become_tokens(row: str, tmp_pat
     """One without steps for its outcome."""
     path = tmp_path / "rows.jsonl"
     path.write_text(row, encoding="utf-8")
-    prepared = preflight.prepare_step_marks(
+    prepared = steps.prepare_step_marks(
         tiny(),
         formats.read_step_marks(path),
         max_length=1000,

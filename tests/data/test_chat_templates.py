@@ -15,8 +15,9 @@ from rich.console import Console
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from tests.data.kit import BARE, CHATML, ask, byte_level, chat, sentencepiece_like
-from tutelage.data.preflight import prepare_comparisons, prepare_demonstrations, prepare_documents
-from tutelage.data.preflight_report import Preflight
+from tutelage.data.preflight.report import Preflight
+from tutelage.data.preflight.responses import prepare_comparisons
+from tutelage.data.preflight.texts import prepare_demonstrations, prepare_documents
 from tutelage.data.template import end_token_id, tokenize, tokenize_prompt
 from tutelage.records import Comparison, Conversation, Demonstration, Message, Prompt
 

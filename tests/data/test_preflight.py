@@ -9,14 +9,10 @@ import pytest
 from rich.console import Console
 
 from tests.data.kit import STRICT, WithDropped, ask, byte_level, chat, tiny
-from tutelage.data import progress, work
-from tutelage.data.preflight import (
-    prepare_comparisons,
-    prepare_demonstrations,
-    prepare_documents,
-    prepare_prompts,
-)
-from tutelage.data.preflight_report import Preflight
+from tutelage.data.preflight import progress, work
+from tutelage.data.preflight.report import Preflight
+from tutelage.data.preflight.responses import prepare_comparisons
+from tutelage.data.preflight.texts import prepare_demonstrations, prepare_documents, prepare_prompts
 from tutelage.data.reading.formats import Dropped
 from tutelage.data.template import (
     end_token_id,

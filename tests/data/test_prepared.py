@@ -20,9 +20,11 @@ import pytest
 
 from tests.data.kit import CHATML, WithDropped, ask, byte_level, tiny, write_jsonl
 from tutelage.cache import PARTIAL
-from tutelage.data import order, preflight, work
+from tutelage.data import order
 from tutelage.data.batch import Tokens
-from tutelage.data.preflight import Prepared, comparisons_of
+from tutelage.data.preflight import responses, texts, work
+from tutelage.data.preflight.responses import comparisons_of
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading import formats
 from tutelage.data.reading import rows as reading_rows
 from tutelage.data.reading.formats import Dropped
@@ -38,10 +40,10 @@ PAIRS = [
 PAIRS += [Comparison(Prompt("plain", "maths", {"answer": [3]}), " a", " b", chosen_finish="length")]
 ODD = [Dropped(None, "that is odd"), Dropped(None, "that is odd")]
 ROWS: dict[Callable[..., Prepared[Any]], list[Any]] = {
-    preflight.prepare_documents: [Document(f"The cat sat {i}.") for i in range(9)],
-    preflight.prepare_demonstrations: [Demonstration(pair.prompt, pair.chosen) for pair in PAIRS],
-    preflight.prepare_comparisons: PAIRS,
-    preflight.prepare_prompts: [pair.prompt for pair in PAIRS],
+    texts.prepare_documents: [Document(f"The cat sat {i}.") for i in range(9)],
+    texts.prepare_demonstrations: [Demonstration(pair.prompt, pair.chosen) for pair in PAIRS],
+    responses.prepare_comparisons: PAIRS,
+    texts.prepare_prompts: [pair.prompt for pair in PAIRS],
 }
 GIVEN = {"max_length": 40, "too_long": "longer than 40", "max_dropped_share": 0.9}
 NEUTRAL = {"tokenizer", "rows", "documents", "prompts", "source", "max_dropped_share", "console"}
@@ -79,8 +81,13 @@ def test_the_same_rows_are_tokenised_once(
     prepare: Callable[..., Prepared[Any]], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     first = call(prepare, WithDropped(ROWS[prepare], ODD), source="a.jsonl")
-    for name in ("_encode_mixed", "_encode_language", "_encode_pairs", "encode_prompts"):
-        monkeypatch.setattr(preflight, name, lambda *args: pytest.fail("tokenised again"))
+    for where, name in (
+        (texts, "_encode_mixed"),
+        (texts, "_encode_language"),
+        (texts, "encode_prompts"),
+        (responses, "_encode_pairs"),
+    ):
+        monkeypatch.setattr(where, name, lambda *args: pytest.fail("tokenised again"))
     again = call(prepare, WithDropped(ROWS[prepare], ODD), source="b.jsonl")
     assert plain(again) == plain(first) and list(again.examples.table.rows) == list(first.examples.table.rows)
     assert (first.report.source, again.report.source) == ("a.jsonl", "b.jsonl")
@@ -127,7 +134,7 @@ def test_files_are_known_by_their_bytes_and_not_read_again(
 
     def both() -> list[list[Any]]:
         sides = split_by_prompt(formats.read_demonstrations(data), 0.3)
-        return [plain(call(preflight.prepare_demonstrations, side)) for side in sides]
+        return [plain(call(texts.prepare_demonstrations, side)) for side in sides]
 
     split["first"] = both()
     real = formats.read_rows
@@ -154,12 +161,12 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, cache: Path) -> No
         split_by_prompt(Changing(data, "pretraining text"), 0.5)[0],
     ):
         with pytest.raises(ValueError, match=r"a\.jsonl was changed while it was read: start again"):
-            call(preflight.prepare_documents, rows)
+            call(texts.prepare_documents, rows)
     assert not tables(cache)
 
 
 def test_comparisons_are_kept_where_that_is_asked_for() -> None:
-    prepared = call(preflight.prepare_comparisons, PAIRS, keep_records=True)
+    prepared = call(responses.prepare_comparisons, PAIRS, keep_records=True)
     kept = list(comparisons_of(prepared))
     assert kept == [PAIRS[row] for row in prepared.examples.table.rows] and kept[-1] == PAIRS[-1]
     assert kept[-1].prompt.reference == {"answer": [3]}
@@ -167,7 +174,7 @@ def test_comparisons_are_kept_where_that_is_asked_for() -> None:
 
 def test_a_failure_leaves_nothing(cache: Path) -> None:
     def rows() -> Iterator[Any]:
-        yield from ROWS[preflight.prepare_documents]
+        yield from ROWS[texts.prepare_documents]
         raise ValueError("line 10 is malformed")
 
     class Broken:
@@ -177,7 +184,7 @@ def test_a_failure_leaves_nothing(cache: Path) -> None:
             return rows()
 
     with pytest.raises(ValueError, match="line 10"):
-        call(preflight.prepare_documents, Broken())
+        call(texts.prepare_documents, Broken())
     assert not tables(cache)
 
 
@@ -199,19 +206,17 @@ def test_memory_does_not_grow_with_the_rows(
     monkeypatch.setattr(work, "CHUNK", 200)
 
     def make_and_pass(rows: int) -> None:
-        texts = [f"row {i} of a file: " + "the cat sat on the mat. " * 12 for i in range(rows)]
+        written = [f"row {i} of a file: " + "the cat sat on the mat. " * 12 for i in range(rows)]
         data = tmp_path / f"{rows}.{kind}"
         if kind == "jsonl":
-            write_jsonl(data, [{"text": text} for text in texts])
+            write_jsonl(data, [{"text": text} for text in written])
         elif kind == "txt":
-            data.write_text(DOCUMENT_SEPARATOR.join(texts))
+            data.write_text(DOCUMENT_SEPARATOR.join(written))
         else:
-            pyarrow.parquet.write_table(pyarrow.table({"text": texts}), data, row_group_size=rows)
-        del texts
+            pyarrow.parquet.write_table(pyarrow.table({"text": written}), data, row_group_size=rows)
+        del written
         read = split_by_prompt(formats.read_documents(data), 0.5)
-        peaks.append(
-            peak_mib(lambda: use([call(preflight.prepare_documents, side).examples for side in read]))
-        )
+        peaks.append(peak_mib(lambda: use([call(texts.prepare_documents, side).examples for side in read])))
 
     def use(sides: list[Any]) -> None:
         for examples in sides:
@@ -221,7 +226,7 @@ def test_memory_does_not_grow_with_the_rows(
 
     peaks: list[float] = []
     at_once = 5000
-    call(preflight.prepare_documents, ROWS[preflight.prepare_documents])  # what is made once
+    call(texts.prepare_documents, ROWS[texts.prepare_documents])  # what is made once
     for rows in (1000, 4000):
         make_and_pass(rows)
     # As records and tokens in memory these rows would take some 2.5 KiB each, 7 MiB more.
@@ -231,7 +236,7 @@ def test_memory_does_not_grow_with_the_rows(
 WORK = """
 import sys, time
 from tests.data.kit import tiny
-from tutelage.data import preflight, work
+from tutelage.data.preflight import texts, work
 from tutelage.data.reading.formats import read_documents
 work.CHUNK, work.MARK_EVERY = 5, 0.0
 print("begins", flush=True)
@@ -241,7 +246,7 @@ def slowly(self, chunk, *rest):
     time.sleep(float(sys.argv[2]))
     take(self, chunk, *rest)
 work.Work._take = slowly
-ready = preflight.prepare_documents(tiny(), read_documents(sys.argv[1]), max_dropped_share=0.5)
+ready = texts.prepare_documents(tiny(), read_documents(sys.argv[1]), max_dropped_share=0.5)
 print("done", len(ready.examples), ready.report.tokens, ready.report.lengths, ready.report.dropped, flush=True)
 """
 

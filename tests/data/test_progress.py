@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from tutelage.data import progress
+from tutelage.data.preflight import progress
 
 
 def console() -> Console:

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.train.making import make_tokenizer
-from tutelage.data.preflight import prepare_step_marks
+from tutelage.data.preflight.steps import prepare_step_marks
 from tutelage.data.steps import Line, StepEnds, lines_of, text_of
 from tutelage.records import Message, Prompt, StepMarks
 

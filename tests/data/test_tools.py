@@ -12,7 +12,7 @@ import pytest
 from tests.data.kit import CHATML, ask, byte_level, chat, tiny
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Encoder
-from tutelage.data.preflight import prepare_demonstrations, prepare_documents
+from tutelage.data.preflight.texts import prepare_demonstrations, prepare_documents
 from tutelage.data.template import tokenize, tokenize_conversation, tokenize_prompt
 from tutelage.records import Conversation, Demonstration, Message, Prompt, ToolCall
 

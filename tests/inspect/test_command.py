@@ -17,8 +17,8 @@ from tests.inspect.kit import asked, comparisons, conversations, demonstrations,
 from tests.train.making import make_tokenizer
 from tutelage.cli import run_command
 from tutelage.commands import find
-from tutelage.data import preflight_report
-from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.preflight import report as preflight_report
+from tutelage.data.preflight.texts import prepare_demonstrations
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.inspect import text
 from tutelage.inspect.facts import to_json

@@ -18,7 +18,7 @@ from tests.oracle import BETA, SEQUENCES, TabularPolicy
 from tests.train.making import CPU, make_model, make_tokenizer
 from tests.train.test_oracle import WORLD, policy_table
 from tests.train.test_oracle import tokens as row_of
-from tutelage.data.preflight import prepare_labelled
+from tutelage.data.preflight.responses import prepare_labelled
 from tutelage.data.reading.formats import Dropped, read_labelled
 from tutelage.launch import launch
 from tutelage.models.loading import load_policy, save

@@ -17,7 +17,7 @@ from transformers import AutoModelForTokenClassification
 
 from tests.train.chains import chain_tokenizer, chains
 from tests.train.making import CPU, gradients, make_run
-from tutelage.data.preflight import prepare_step_marks
+from tutelage.data.preflight.steps import prepare_step_marks
 from tutelage.data.reading.formats import read_step_marks
 from tutelage.data.steps import StepTokens, collate_steps
 from tutelage.judges.build import build_judge

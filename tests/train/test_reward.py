@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.train.making import CPU, make_model, make_run, make_tokenizer
-from tutelage.data.preflight import prepare_comparisons
+from tutelage.data.preflight.responses import prepare_comparisons
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.models.loading import load_scalar, save

@@ -12,7 +12,7 @@ import torch
 
 from tests.store.making import fill, new_vote
 from tests.train.making import CPU, make_model, make_tokenizer
-from tutelage.data.preflight import comparisons_of, prepare_comparisons
+from tutelage.data.preflight.responses import comparisons_of, prepare_comparisons
 from tutelage.judges.judge import Judge
 from tutelage.judges.reward_model import RewardModelJudge
 from tutelage.models.loading import load_scalar, save

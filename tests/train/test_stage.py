@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.train.making import CPU, make_model, make_tokenizer
-from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.preflight.texts import prepare_demonstrations
 from tutelage.data.reading.formats import read_comparisons, read_demonstrations
 from tutelage.data.split import split_by_prompt
 from tutelage.feedback.training import source

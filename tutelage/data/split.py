@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from rich.console import Console
 
-from tutelage.data.progress import watched
+from tutelage.data.preflight.progress import watched
 from tutelage.data.reading.formats import Dropped, Record, Walkable, digest_of, unused_of, walk
 from tutelage.records import Conversation, Document, Message, Prompt
 

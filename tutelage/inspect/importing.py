@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.data.preflight.unfit import IDENTICAL
 from tutelage.data.reading.cells import Skip
 from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.spellings import LABELS
-from tutelage.data.unfit import IDENTICAL
 from tutelage.feedback.imports.lines import Kind, PreferenceLine, parse_row, why_not
 from tutelage.inspect.facts import Drop, Use
 from tutelage.inspect.uses import Dropping

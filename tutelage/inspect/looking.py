@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from tutelage.data.progress import watched
+from tutelage.data.preflight.progress import watched
 from tutelage.data.reading.formats import Record
 from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.rows import BadRow, Row, kind_of

@@ -10,14 +10,11 @@ import numpy as np
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from tutelage.data.preflight import (
-    prepare_comparisons,
-    prepare_demonstrations,
-    prepare_documents,
-    prepare_prompts,
-    prepare_step_marks,
-)
-from tutelage.data.preflight_report import Preflight, runs_of_text
+from tutelage.data.preflight.report import Preflight, runs_of_text
+from tutelage.data.preflight.responses import prepare_comparisons
+from tutelage.data.preflight.steps import prepare_step_marks
+from tutelage.data.preflight.texts import prepare_demonstrations, prepare_documents, prepare_prompts
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import (
     read_comparisons,
     read_demonstrations,
@@ -28,7 +25,6 @@ from tutelage.data.reading.formats import (
 from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.sources import Source
 from tutelage.data.table import Table
-from tutelage.data.work import Prepared
 from tutelage.inspect.facts import Drop, Lengths, Run, Shown
 from tutelage.inspect.lengths import lengths
 from tutelage.inspect.shown import evenly, piece

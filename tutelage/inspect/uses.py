@@ -6,11 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tutelage.data.reading.cells import LeftOut, Skip
-from tutelage.data.reading.formats import Record, read_row
-from tutelage.data.reading.layouts import Purpose
-from tutelage.data.reading.rows import BadRow, Row
-from tutelage.data.unfit import (
+from tutelage.data.preflight.unfit import (
     CUT,
     why_not_comparison,
     why_not_demonstration,
@@ -18,6 +14,10 @@ from tutelage.data.unfit import (
     why_not_prompt,
     why_not_step_marks,
 )
+from tutelage.data.reading.cells import LeftOut, Skip
+from tutelage.data.reading.formats import Record, read_row
+from tutelage.data.reading.layouts import Purpose
+from tutelage.data.reading.rows import BadRow, Row
 from tutelage.inspect.facts import Drop, Use
 from tutelage.records import Labelled, Place, Rating
 

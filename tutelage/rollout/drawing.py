@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tutelage.data.preflight_report import Preflight, check
+from tutelage.data.preflight.report import Preflight, check
 from tutelage.data.reading.formats import First, read_prompts
 from tutelage.data.reading.sources import shown
 from tutelage.files import write_json_atomic, write_jsonl_atomic

@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from tutelage.cost import flops
-from tutelage.data.preflight import prepare_solutions
+from tutelage.data.preflight.steps import prepare_solutions
 from tutelage.data.reading.formats import read_solutions
 from tutelage.data.reading.sources import shown
 from tutelage.data.steps import StepEnds

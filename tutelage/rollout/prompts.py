@@ -9,7 +9,8 @@ from functools import cached_property
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.preflight import Prepared, prepare_prompts
+from tutelage.data.preflight.texts import prepare_prompts
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import Dropped, Walkable, digest_of, unused_of, walk
 from tutelage.records import Prompt
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step, rows_until
-from tutelage.data.preflight import GOOD, prepare_labelled
+from tutelage.data.preflight.responses import GOOD, prepare_labelled
 from tutelage.data.reading.formats import read_labelled
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples

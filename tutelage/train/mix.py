@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.packing import Packing
-from tutelage.data.preflight import prepare_documents
+from tutelage.data.preflight.texts import prepare_documents
 from tutelage.data.reading.formats import read_documents
 from tutelage.data.reading.sources import shown
 from tutelage.models.policy import PolicyModule

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.packing import Packing, Segment
-from tutelage.data.preflight import prepare_documents
-from tutelage.data.progress import watched
+from tutelage.data.preflight.progress import watched
+from tutelage.data.preflight.texts import prepare_documents
 from tutelage.data.reading.formats import read_documents
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Table

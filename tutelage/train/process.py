@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
-from tutelage.data.preflight import prepare_step_marks, step_marks_of
+from tutelage.data.preflight.steps import prepare_step_marks, step_marks_of
 from tutelage.data.reading.formats import read_step_marks
 from tutelage.data.reading.sources import shown
 from tutelage.data.steps import NEUTRAL, Line, StepTokens, collate_steps, lines_of, targets

@@ -22,11 +22,11 @@ from transformers import PreTrainedTokenizerBase
 from tutelage import statistics
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
-from tutelage.data.preflight import ANNOTATOR, PROMPT, prepare_ratings
+from tutelage.data.preflight.responses import ANNOTATOR, PROMPT, prepare_ratings
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import read_ratings
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
-from tutelage.data.work import Prepared
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.feedback.exports.singles import ratings_from
 from tutelage.feedback.training.source import is_store_source

@@ -15,7 +15,7 @@ from torch import nn
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
-from tutelage.data.preflight import prepare_demonstrations
+from tutelage.data.preflight.texts import prepare_demonstrations
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.reading.sources import shown
 from tutelage.feedback.training.source import demonstrations_from, is_store_source

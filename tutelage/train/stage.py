@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.preflight import Prepared, comparisons_of, prepare_comparisons
-from tutelage.data.preflight_report import check
+from tutelage.data.preflight.report import check
+from tutelage.data.preflight.responses import comparisons_of, prepare_comparisons
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import Record, read_comparisons
 from tutelage.data.reading.sources import Source, shown
 from tutelage.data.split import half_of, split_by_prompt

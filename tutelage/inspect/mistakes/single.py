@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tutelage.data.unfit import is_glued
+from tutelage.data.preflight.unfit import is_glued
 from tutelage.inspect.facts import Mistake
 from tutelage.inspect.mistakes.common import Level, Tally, around
 from tutelage.inspect.plain import normalised

@@ -27,12 +27,12 @@ from tutelage import records
 from tutelage.cache import PARTIAL, claim
 from tutelage.data.batch import Tokens
 from tutelage.data.encoding import Encoder, Unusable, starts_with_system
-from tutelage.data.preflight_report import Preflight, check, runs_of_text
-from tutelage.data.progress import patient, watched
+from tutelage.data.preflight.progress import patient, watched
+from tutelage.data.preflight.report import Preflight, check, runs_of_text
+from tutelage.data.preflight.unfit import cut_responses_in, is_glued
 from tutelage.data.reading.formats import Dropped, digest_of, unused_of, walk
 from tutelage.data.table import Examples, Table, Writer
 from tutelage.data.template import Encoded, truncate_prompt
-from tutelage.data.unfit import cut_responses_in, is_glued
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Conversation, Demonstration, Document, Place, Prompt, Tool
 from tutelage.statistics import percentiles
@@ -276,3 +276,9 @@ def code_digest() -> str:
     here = Path(__file__).parent
     files = [*sorted(here.rglob("*.py")), Path(records.__file__)]
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+
+
+def one_sequence(table: Table, unit: int) -> Tokens:
+    """A unit that is one sequence, as examples are read."""
+    [tokens] = table.unit(unit)
+    return tokens
