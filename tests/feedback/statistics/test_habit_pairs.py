@@ -148,6 +148,26 @@ def test_whether_a_shared_liking_for_length_is_taken_out_is_a_choice() -> None:
     assert abs(leaning) < 0.02
 
 
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_labels_are_as_good_as_crowd_bt_where_nobody_has_habits_and_teach_no_more_length(overlap: int) -> None:
+    """What a linear reward takes from labels: length is worth half of what the rest is, however few the votes.  (Both are drawn
+    from normal distributions, so that least squares find the right direction through any sigmoid: Brillinger 1982.)"""
+    crowd = Crowd([(1.0, 0.0, 0.0)] * 5, pairs=1500, overlap=overlap, seed=20, shared=0.5)
+    share = crowd.fit().share
+    assert wrong(share, crowd) < 1.02 * wrong(crowd_pairs(crowd.pair, crowd.who, crowd.won).share, crowd)
+    longer = crowd.longer[::overlap]
+    rest, length = np.linalg.lstsq(np.stack([crowd.d - 0.5 * longer, longer], 1), share - 0.5, rcond=None)[0]
+    assert length / rest == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_labels_are_better_than_crowd_bt_where_annotators_have_habits(overlap: int) -> None:
+    people = [(1.0, 0.8, 1.0), (1.0, 0.8, -1.0), (1.0, -0.4, 0.0), (1.0, 0.8, 0.0), (1.0, 0.0, 0.0)]
+    crowd = Crowd(people, pairs=1500, overlap=overlap, seed=21, shared=0.5)
+    plain = crowd_pairs(crowd.pair, crowd.who, crowd.won).share
+    assert wrong(crowd.fit().share, crowd) < 0.98 * wrong(plain, crowd)
+
+
 @pytest.mark.slow
 def test_standard_errors_say_how_far_off_estimates_are() -> None:
     """Over 16 drawn crowds the squared error over the squared standard error is near 1 on average."""
