@@ -14,8 +14,8 @@ votes cannot say.
 
 Labels do not lean on g.  A label is shrunk towards its prior's mean, the more the fewer the votes; were that mean g z_i, what
 learns from the labels would find every quality shrunk but length, and take length for more than it is (with one vote a pair, for
-nearly three times as much).  So `d` has its prior centred on 0 in labels, g enters votes' margins alone, and every quality is
-shrunk alike.
+nearly three times as much).  So in labels the prior of `d`, with length in it, has mean 0 and the same variance.
+With `length="all"` the prior of d_i - g z_i has mean 0 already, and g enters the votes' margins alone.
 
 Standard errors come from the sums over pairs of the outer product of a pair's score (its gradient of the log-likelihood, which
 is the posterior mean of that given d: Fisher's identity), with the priors: Berndt, Hall, Hall and Hausman 1974.
@@ -46,7 +46,8 @@ Length = Literal["own", "all"]
 
 @dataclass(frozen=True, eq=False)
 class HabitPairs:
-    """`share` [I]: by pair, the probability that a careful annotator without habits prefers the first, given all votes.
+    """`share` [I]: by pair, the probability that a careful annotator without habits prefers the first, given all votes; whatever
+    its length, it starts from one half.
 
     By annotator [A]: `votes`; `sharpness` (s), `position` (b, logits for what is shown first), `length` (c, logits for one
     standard deviation more length than the others give it), with standard errors.  `shared_length` (g), `spread`: logits.
@@ -170,7 +171,8 @@ class _Model:
         return found
 
     def labels(self, state: _State, length: Length) -> Floats:
-        """The probability that a careful annotator without habits prefers the first [I]; before votes, one half for all."""
+        """The probability that a careful annotator without habits prefers the first [I].  Before votes it is one half for every
+        pair, longer or not: the head of this file says why."""
         taken, spread = 0.0, float(np.hypot(state.spread, state.shared))
         if length == "all":
             taken, spread = state.shared, state.spread
