@@ -133,6 +133,10 @@ def wrong(share: np.ndarray, crowd: Crowd) -> float:
     return float(np.mean((share - expit(crowd.d)) ** 2))
 
 
+def unexplained(share: np.ndarray, crowd: Crowd) -> float:
+    return 1 - float(np.corrcoef(share, expit(crowd.d))[0, 1]) ** 2
+
+
 def test_whether_a_shared_liking_for_length_is_taken_out_is_a_choice() -> None:
     """Right where length is no quality and everybody likes it by half a logit, wrong where it is quality."""
     habit = Crowd([(1.0, 0.0, 0.5)] * 5, pairs=2000, overlap=3, seed=5)
@@ -146,6 +150,29 @@ def test_whether_a_shared_liking_for_length_is_taken_out_is_a_choice() -> None:
         assert np.polyfit(longer, own.share, 1)[0] > np.polyfit(longer, whole.share, 1)[0] + 0.05
     leaning = np.polyfit(habit.longer[::3], habit.fit(length="all").share - expit(habit.d), 1)[0]
     assert abs(leaning) < 0.02
+
+
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_labels_are_as_good_as_crowd_bt_where_nobody_has_habits_and_teach_no_more_length(
+    overlap: int,
+) -> None:
+    """What a linear reward takes from labels: length is worth half of what the rest is, however few the votes.  (Both are drawn
+    from normal distributions, so that least squares find the right direction through any sigmoid: Brillinger 1982.)"""
+    crowd = Crowd([(1.0, 0.0, 0.0)] * 5, pairs=1500, overlap=overlap, seed=20, shared=0.5)
+    share, plain = crowd.fit().share, crowd_pairs(crowd.pair, crowd.who, crowd.won).share
+    assert wrong(share, crowd) < 1.02 * wrong(plain, crowd)
+    assert unexplained(share, crowd) < 1.02 * unexplained(plain, crowd)
+    longer = crowd.longer[::overlap]
+    rest, length = np.linalg.lstsq(np.stack([crowd.d - 0.5 * longer, longer], 1), share - 0.5, rcond=None)[0]
+    assert length / rest == pytest.approx(0.5, abs=0.1)
+
+
+def test_labels_are_nearer_to_the_truth_than_crowd_bt_where_annotators_have_habits() -> None:
+    """What is left unexplained of the truth, at any scale of labels, so that only habits make the difference."""
+    people = [(1.0, 1.2, 1.5), (1.0, 1.2, -1.5), (1.0, -0.6, 0.0), (1.0, 1.2, 0.0), (1.0, 0.0, 0.0)]
+    crowd = Crowd(people, pairs=1500, overlap=3, seed=21, shared=0.5)
+    plain = crowd_pairs(crowd.pair, crowd.who, crowd.won).share
+    assert unexplained(crowd.fit().share, crowd) < 0.96 * unexplained(plain, crowd)
 
 
 @pytest.mark.slow

@@ -12,6 +12,11 @@ what all annotators like in length is `shared_length` (g) and stays in `d`; only
 the others is a habit.  With `length="all"` the label is that of d_i - g z_i: right where length is no part of quality, which
 votes cannot say.
 
+Labels do not lean on g.  A label is shrunk towards its prior's mean, the more the fewer the votes; were that mean g z_i, what
+learns from the labels would find every quality shrunk but length, and take length for more than it is (with one vote a pair, for
+nearly three times as much).  So in labels the prior of `d`, with length in it, has mean 0 and the same variance.
+With `length="all"` the prior of d_i - g z_i has mean 0 already, and g enters the votes' margins alone.
+
 Standard errors come from the sums over pairs of the outer product of a pair's score (its gradient of the log-likelihood, which
 is the posterior mean of that given d: Fisher's identity), with the priors: Berndt, Hall, Hall and Hausman 1974.
 """
@@ -41,7 +46,8 @@ Length = Literal["own", "all"]
 
 @dataclass(frozen=True, eq=False)
 class HabitPairs:
-    """`share` [I]: by pair, the probability that a careful annotator without habits prefers the first, given all votes.
+    """`share` [I]: by pair, the probability that a careful annotator without habits prefers the first, given all votes; whatever
+    its length, it starts from one half.
 
     By annotator [A]: `votes`; `sharpness` (s), `position` (b, logits for what is shown first), `length` (c, logits for one
     standard deviation more length than the others give it), with standard errors.  `shared_length` (g), `spread`: logits.
@@ -107,12 +113,11 @@ def habit_pairs(
         ):
             break
         state = model.maximise(state, posterior)
-    quality = model.differences(state, state.shared if length == "own" else 0.0)
     errors, shared_error = model.errors(state, posterior)
     sharpness, position, own = state.people.T
     return HabitPairs(
         pairs=model.keys,
-        share=np.sum(posterior * sigmoid(quality), axis=1),
+        share=model.labels(state, length),
         annotators=model.names,
         sharpness=sharpness,
         position=position,
@@ -160,31 +165,43 @@ class _Model:
         self.nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         self.log_weights = np.log(weights / weights.sum())
 
-    def differences(self, state: _State, shared: float) -> Floats:
+    def differences(self, shared: float, spread: float) -> Floats:
         """d [I, nodes], with so much liking for length in it."""
-        found: Floats = shared * self.z[:, None] + state.spread * self.nodes
+        found: Floats = shared * self.z[:, None] + spread * self.nodes
         return found
+
+    def labels(self, state: _State, length: Length) -> Floats:
+        """The probability that a careful annotator without habits prefers the first [I].  Before votes it is one half for every
+        pair, longer or not: the head of this file says why."""
+        taken, spread = 0.0, float(np.hypot(state.spread, state.shared))
+        if length == "all":
+            taken, spread = state.shared, state.spread
+        posterior, _ = self._posterior(state.people, self.differences(taken, spread))
+        return posterior @ sigmoid(spread * self.nodes)
 
     def expect(self, state: _State) -> tuple[Floats, float]:
         """The posterior of each pair over the nodes [I, nodes], and the objective."""
-        logs = _log_sigmoid(
-            self.sign[:, None] * self._margins(state.people, self.differences(state, state.shared))
-        )
-        joint = np.add.reduceat(logs, self.first, axis=0) + self.log_weights
-        top = joint.max(axis=1, keepdims=True)
-        posterior = np.exp(joint - top)
-        total = posterior.sum(axis=1, keepdims=True)
+        posterior, evidence = self._posterior(state.people, self.differences(state.shared, state.spread))
         ratio = (self.start / state.spread) ** 2
         before = (
             _log_prior(state.people).sum()
             - 0.5 * (state.shared / SHARED) ** 2
             + PAIRS / 2 * (np.log(ratio) - ratio)
         )
-        return posterior / total, float(np.sum(top + np.log(total)) + before)
+        return posterior, float(evidence + before)
+
+    def _posterior(self, people: Floats, d: Floats) -> tuple[Floats, float]:
+        """Of each pair over its nodes [I, nodes], and the log-likelihood of all votes."""
+        logs = _log_sigmoid(self.sign[:, None] * self._margins(people, d))
+        joint = np.add.reduceat(logs, self.first, axis=0) + self.log_weights
+        top = joint.max(axis=1, keepdims=True)
+        posterior = np.exp(joint - top)
+        total = posterior.sum(axis=1, keepdims=True)
+        return posterior / total, float(np.sum(top + np.log(total)))
 
     def maximise(self, state: _State, posterior: Floats) -> _State:
         """Annotators by a Newton step, halved until the expected log posterior rises; shared liking and spread in closed form."""
-        d = self.differences(state, state.shared)
+        d = self.differences(state.shared, state.spread)
         people = self._newton(state.people, d, posterior)
         mean = np.sum(posterior * d, axis=1)
         ridge = (state.spread / SHARED) ** 2
@@ -217,7 +234,7 @@ class _Model:
     def _scores(self, state: _State, posterior: Floats) -> tuple[Floats, Floats]:
         """What each vote adds to its pair's gradient of the log-likelihood: by (s, b, c) of its annotator [n, 3], and by what is
         shared and the spread [n, 2]."""
-        d = self.differences(state, state.shared)
+        d = self.differences(state.shared, state.spread)
         rest = (self.sign[:, None] > 0) - sigmoid(self._margins(state.people, d))
         rest *= posterior[self.pair]
         total, s = rest.sum(1), state.people[self.who, 0]
