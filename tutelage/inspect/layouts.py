@@ -33,6 +33,11 @@ NAMED = (
     (("prompt", "completion"), "prompt and completion (TRL)"),
     (("question", "answer"), "question and answer (GSM8K)"),
 )
+SEVERAL = {
+    ("responses", "ranks"): "ranking (prompt, responses, ranks)",
+    ("completions", "labels"): "step marks (prompt, completions, labels)",
+    ("completions", "marks"): "step marks (prompt, completions, marks)",
+}
 MOST = 50  # layouts that are told apart
 
 
@@ -71,6 +76,8 @@ def layout_of(columns: Mapping[str, Any]) -> str:
         return _preference(columns)
     if columns.get("kind") in ("questions", "guidelines", "answer") and ("n" in columns or "item" in columns):
         return "a raw export of a feedback store"
+    if several := next((names for names in SEVERAL if all(name in columns for name in names)), None):
+        return SEVERAL[several]
     answer = next((name for name in ANSWERS if name in columns), "")
     for names, name in NAMED:
         if all(column in columns for column in names):

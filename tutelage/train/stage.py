@@ -141,6 +141,13 @@ class Pairs:
     told: tuple[habits.Habits, ...] = ()
 
 
+def tell(told: Sequence[habits.Habits], run: Run) -> None:
+    """What annotators like that is no quality, on the screen and in habits.json, where it was taken out of the labels."""
+    if told:
+        habits.show(told, run.console)
+        run.write_json("habits.json", [one.to_json() for one in told])
+
+
 def prepare_pairs(
     settings: RewardSettings | DPOSettings,
     tokenizer: PreTrainedTokenizerBase,
@@ -158,9 +165,7 @@ def prepare_pairs(
         )
         run.input("data", settings.data, sha256=found.digest)
         left_out, told = found.left_out, found.habits
-        if told:
-            habits.show(told, run.console)
-            run.write_json("habits.json", [one.to_json() for one in told])
+        tell(told, run)
         train, held_out = hold_out(found.train, read_comparisons, settings, run, found.held_out)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)

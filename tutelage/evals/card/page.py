@@ -27,7 +27,7 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
     def add(lines: list[Line], metric: str, name: str, what: str = "") -> None:
         found = one(rows, model, metric)
         if found is not None:
-            lines.append((name, what, number(found)))
+            lines.append((name, what, number(found, _points(found))))
 
     main: list[Line] = []
     for metric, (name, what) in REWARD_METRICS.items():
@@ -59,6 +59,11 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
                 "by size of the margin",
             )
     return [(title, lines) for title, lines in (("", main), ("Accuracy, where", where)) if lines]
+
+
+def _points(found: Row) -> str | None:
+    """A difference of two shares says on which side of 0 it is."""
+    return f"{100 * (found.value or 0):+.1f} points" if found.metric.startswith("over_") else None
 
 
 def probed(rows: Sequence[Row], model: str) -> list[tuple[str, str, Number, Number]]:
@@ -182,7 +187,7 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     if accuracy is None or accuracy.low is None or accuracy.high is None:
         return []
     lines = [
-        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."
+        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {_pairs(accuracy.n)}."
     ]
     names = {"longer_wins": "longer wins", "shorter_wins": "shorter wins", "bag_of_words": "bag of words"}
     alone = [
@@ -197,6 +202,10 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     return [*lines, "More, with what to do: card.md."]
 
 
+def _pairs(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}pair{'s' * (count != 1)}"
+
+
 def markdown(rows: Sequence[Row], model: str, data: object) -> str:
     """The card as a page: doubts first, then every number with its interval."""
     accuracy = one(rows, model, "accuracy")
@@ -204,7 +213,8 @@ def markdown(rows: Sequence[Row], model: str, data: object) -> str:
     lines = [
         "# Reward model card",
         "",
-        f"Trained on {data}; measured on {n:,} held-out pairs. Intervals are 95 %.",
+        f"Trained on {data}; measured on {_pairs(n, 'held-out ')}. Intervals are 95 %; a figure without one "
+        "was not resampled, or comes out the same in every resample.",
         "",
     ]
     lines += ["## Reasons to doubt", ""]

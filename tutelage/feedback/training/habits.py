@@ -59,6 +59,7 @@ class Habits:
             "shared_length": round(found.shared_length, 4),
             "shared_length_error": round(found.shared_length_error, 4),
             "shared_length_in_labels": self.how == "habit-bt",
+            "said": self.said,
             "annotators": [dict(zip(keys, row, strict=True)) for row in columns],
         }
 
