@@ -14,6 +14,7 @@ from tutelage.evals.findings import REWARD_METRICS, Number, number, one
 from tutelage.evals.rows import Row
 
 SLOT = 4  # the colour of reward models
+FEW = 20  # prompts, below which a bootstrap over prompts is too narrow
 SHOWN = 3  # doubts in the terminal, each of a line or two
 Line = tuple[str, str, Number]
 NAMES = {"split": "votes split evenly", "most": "most agree", "all": "all agree"}
@@ -187,7 +188,7 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     if accuracy is None or accuracy.low is None or accuracy.high is None:
         return []
     lines = [
-        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {_pairs(accuracy.n)}."
+        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {_count(accuracy.n, 'pair')}."
     ]
     names = {"longer_wins": "longer wins", "shorter_wins": "shorter wins", "bag_of_words": "bag of words"}
     alone = [
@@ -202,19 +203,26 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     return [*lines, "More, with what to do: card.md."]
 
 
-def _pairs(count: int, kind: str = "") -> str:
-    return f"{count:,} {kind}pair{'s' * (count != 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def markdown(rows: Sequence[Row], model: str, data: object) -> str:
-    """The card as a page: doubts first, then every number with its interval."""
+def _intervals(prompts: int) -> str:
+    few = " Prompts are so few that the intervals are rough themselves." if prompts < FEW else ""
+    return (
+        "Intervals are 95 %; a figure without one was not resampled, or comes out the same in every resample."
+        + few
+    )
+
+
+def markdown(rows: Sequence[Row], model: str, data: str, prompts: int) -> str:
+    """The card as a page: doubts first, then every number with its interval.  prompts: to which the held-out pairs belong."""
     accuracy = one(rows, model, "accuracy")
     n = accuracy.n if accuracy else 0
     lines = [
         "# Reward model card",
         "",
-        f"Trained on {data}; measured on {_pairs(n, 'held-out ')}. Intervals are 95 %; a figure without one "
-        "was not resampled, or comes out the same in every resample.",
+        f"Trained on {data}; measured on {_count(n, 'held-out pair')} of {_count(prompts, 'prompt')}. {_intervals(prompts)}",
         "",
     ]
     lines += ["## Reasons to doubt", ""]
