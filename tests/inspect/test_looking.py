@@ -347,3 +347,18 @@ def test_rows_are_shown_as_turns_with_what_is_trained(tmp_path: Path) -> None:
 )
 def test_a_guess_at_the_language(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+def test_published_step_marks_rankings_and_ratings_have_their_names() -> None:
+    named = {
+        "PRM800K": {"question": {"problem": "1 + 1?"}, "label": {"steps": []}},
+        "Math-Shepherd": {"input": "1 + 1? Step 1: 2. ки", "label": "1 + 1? Step 1: 2. +", "task": "GSM8K"},
+        "ProcessBench": {"id": "a", "generator": "m", "problem": "1 + 1?", "steps": ["2"], "label": -1},
+        "NeMo's": {"context": [], "completions": []},
+        "UltraFeedback": {"instruction": "a?", "completions": []},
+        "ratings": {"prompt": "a?", "response": "b", "n": 1, "values": {"clear": 1}},
+        "HelpSteer": {"prompt": "a?", "response": "b", "helpfulness": 4},
+        "step": {"prompt": "a?", "completions": ["b"], "labels": [True]},
+    }
+    assert {name: layout_of(columns).split()[0] for name, columns in named.items()} == {n: n for n in named}
+    assert layout_of({"input": "a?", "output": "b"}) == "input and output"

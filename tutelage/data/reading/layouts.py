@@ -63,11 +63,11 @@ NOT_READ = {
     (
         "completions",
         "labels",
-    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    ): "that marks steps, which only process and mark read: write prompt and completion, or pairs",
     (
         "completions",
         "marks",
-    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    ): "that marks steps, which only process and mark read: write prompt and completion, or pairs",
     ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
 

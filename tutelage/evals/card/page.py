@@ -14,6 +14,7 @@ from tutelage.evals.findings import REWARD_METRICS, Number, number, one
 from tutelage.evals.rows import Row
 
 SLOT = 4  # the colour of reward models
+RATING_EXPLAINED = "variance that the score explains; below 0: worse than the mean rating"
 FEW = 20  # prompts, below which a bootstrap over prompts is too narrow
 SHOWN = 3  # doubts in the terminal, each of a line or two
 Line = tuple[str, str, Number]
@@ -59,7 +60,21 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
                 f"The surest {per_cent} %",
                 "by size of the margin",
             )
-    return [(title, lines) for title, lines in (("", main), ("Accuracy, where", where)) if lines]
+    named = (("", main), ("Ratings", _ratings(rows, model)), ("Accuracy, where", where))
+    return [(title, lines) for title, lines in named if lines]
+
+
+def _ratings(rows: Sequence[Row], model: str) -> list[Line]:
+    """What a model that learns from ratings makes of held-out ones, criterion by criterion."""
+    names = {
+        "rating_correlation": "rank correlation of score and rating",
+        "rating_explained": RATING_EXPLAINED,
+    }
+    return [
+        (r.task.capitalize(), names[r.metric], number(r))
+        for r in rows
+        if r.model == model and r.metric in names and r.value is not None
+    ]
 
 
 def _points(found: Row) -> str | None:

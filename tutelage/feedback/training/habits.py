@@ -98,7 +98,10 @@ class Habits:
 
 
 HEADINGS = ("annotator", "votes", "first place", "length")
-UNITS = "First place: logits for what is shown first. Length: logits per standard deviation of length, beyond the others. ± is the standard error."
+UNITS = (
+    "First place: logits for what is shown first. Length: logits per standard deviation of length, beyond the others. "
+    "± is the standard error."
+)
 
 
 def _with_error(value: float, error: float) -> str:
