@@ -81,6 +81,12 @@ def show_preflight(prepared: Prepared[E], run: Run, max_dropped_share: float) ->
     return show_sides(prepared, None, run, max_dropped_share)[0]
 
 
+UNMEASURED = (
+    "Nothing is held out, so nothing is measured: heldout_share is 0, or all rows are about one prompt; eval_data takes "
+    "rows to measure on."
+)
+
+
 def show_sides(
     train: Prepared[E],
     held_out: Prepared[E] | None,
@@ -104,6 +110,8 @@ def show_sides(
         held_out.report.show_held_out(train.report, run.console)
         found["held_out"] = held_out.report.to_json()
         found["dropped_rows"] += found["held_out"].pop("dropped_rows")
+    elif held_out is not None:
+        run.console.print(UNMEASURED)
     run.write_json("preflight.json", found)
     check(reports, max_dropped_share)
     return train, held_out
