@@ -350,7 +350,7 @@ def test_a_guess_at_the_language(text: str, language: str) -> None:
 
 
 def test_published_step_marks_rankings_and_ratings_have_their_names() -> None:
-    named = {
+    named: dict[str, dict[str, Any]] = {
         "PRM800K": {"question": {"problem": "1 + 1?"}, "label": {"steps": []}},
         "Math-Shepherd": {"input": "1 + 1? Step 1: 2. ки", "label": "1 + 1? Step 1: 2. +", "task": "GSM8K"},
         "ProcessBench": {"id": "a", "generator": "m", "problem": "1 + 1?", "steps": ["2"], "label": -1},
