@@ -102,7 +102,8 @@ def test_a_judge_who_knows_the_quality_is_not_doubted(gold: list[Row]) -> None:
     assert names(gold) == []
     assert value(gold, "agreement") < value(gold, "accuracy_votes") < value(gold, "agreement_limit")
     assert value(gold, "accuracy_by_agreement/all") > value(gold, "accuracy_by_agreement/most") + 0.1
-    assert "None of the checks found any." in page.markdown(gold, "r", "data")
+    assert "None of the checks found any." in (said := page.markdown(gold, "r", "data", 7))
+    assert "held-out pairs of 7 prompts." in said and "rough themselves" in said
 
 
 def test_a_judge_of_length_is_seen_through() -> None:

@@ -334,3 +334,32 @@ def test_numbers_are_written_with_digits_that_mean_something() -> None:
     assert findings.figure(None, "nats") == "–"
     assert findings.figure(1234.5, "tokens") == "1,234"
     assert findings.figure(-0.0931, "score") == "-0.09"
+
+
+def test_habits_of_annotators_stand_once_with_their_errors(tmp_path: Path) -> None:
+    told = {
+        "project": "news",
+        "group": "",
+        "said": "All together like length.",
+        "annotators": [
+            {"annotator": "annotator-1", "votes": 9, "position": 0.5, "position_error": 0.25}
+            | {"length": -1.0, "length_error": 0.125},
+            {"annotator": "annotator-2", "votes": 1200, "position": 0.0, "position_error": 0.1}
+            | {"length": 0.75, "length_error": 0.5},
+        ],
+    }
+    for name in ("reward", "kto"):
+        run = synthetic.write_run(tmp_path / name, name, metrics=synthetic.language_metrics(3, 1, 1))
+        (run / "habits.json").write_text(json.dumps([told]))
+    page = report.write(
+        find([tmp_path / "reward", tmp_path / "kto"]), tmp_path / "out", title="x"
+    ).read_text()
+    said = Reader(page).text
+    assert said.count("All together like length.") == 1 and "Found for kto, reward." in said
+    assert (
+        said.index("annotator-2")
+        < said.index("1,200")
+        < said.index("+0.75 ± 0.50")
+        < said.index("annotator-1")
+    )
+    assert "+0.50 ± 0.25" in said and "-1.00 ± 0.12" in said

@@ -14,6 +14,7 @@ from tests.store.making import response
 from tests.train.making import make_model, make_tokenizer
 from tutelage.cli import run_command
 from tutelage.commands import find
+from tutelage.feedback.exports.singles import labelled_from
 from tutelage.feedback.training.source import comparisons_digest, comparisons_from
 from tutelage.models.loading import save
 from tutelage.records import Prompt, Vote
@@ -64,6 +65,14 @@ def test_habits_come_with_the_rows_under_pseudonyms(path: Path) -> None:
     assert told["shared_length"] > 2 * told["shared_length_error"] and told["shared_length_in_labels"]
     assert not any(f'"{name}"' in json.dumps(told) for name in LIKING)
     assert "left in the labels; aggregation=habit-bt-length" in own.said
+
+
+def test_labels_of_single_responses_come_with_them_too(path: Path) -> None:
+    found = labelled_from("store:main", path, "habit-bt", "pairs").habits
+    assert [one.to_json() for one in found] == [
+        one.to_json() for one in comparisons_from("store:main", path, "habit-bt").habits
+    ]
+    assert len(found) == 1 and labelled_from("store:main", path, "crowd-bt", "pairs").habits == ()
 
 
 def test_all_liking_for_length_can_be_taken_out(path: Path) -> None:

@@ -190,7 +190,7 @@ def test_there_and_back_through_the_commands(used: Database, path: Path, tmp_pat
     out = tmp_path / "rows.jsonl"
     said = run("feedback export", FeedbackExportSettings(store=str(path), out=out))
     assert (
-        f"rows in {out}" in said and json.loads((tmp_path / "rows.jsonl.manifest.json").read_text())["rows"]
+        f"1 row in {out}" in said and json.loads((tmp_path / "rows.jsonl.manifest.json").read_text())["rows"]
     )
     other = str(tmp_path / "other.sqlite")
     take_in = FeedbackImportSettings(store=other, file=out, kind="preference", project="copy")
@@ -201,7 +201,7 @@ def test_there_and_back_through_the_commands(used: Database, path: Path, tmp_pat
         kept = {(row.prompt, row.chosen, row.rejected) for row in store.comparisons("main", ties="drop")}
         assert {(row.prompt, row.chosen, row.rejected) for row in copied.comparisons("copy")} == kept
     out.write_text(out.read_text() + "{\n")
-    with pytest.raises(ValueError, match=r"1 lines of .* were not taken: mend them"):
+    with pytest.raises(ValueError, match=r"1 line of .* was not taken: mend it and"):
         run("feedback import", take_in)
     run("feedback backup", FeedbackBackupSettings(store=other, out=tmp_path / "copy.sqlite"))
 

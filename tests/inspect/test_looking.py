@@ -16,6 +16,7 @@ from tutelage.inspect.languages import language_of
 from tutelage.inspect.layouts import NAMED, PUBLISHED, layout_of
 from tutelage.inspect.looking import look
 from tutelage.inspect.shown import Evenly, evenly
+from tutelage.inspect.words import drops, verdicts
 
 
 def use(facts: Facts, command: str) -> Use:
@@ -121,6 +122,7 @@ def test_what_each_command_makes_of_comparisons(tmp_path: Path) -> None:
         ("reward learn_from=ratings",): (0, 1, 0, use(facts, "learn_from=ratings").why_not),
         ("sample", "ppo", "eval"): (19, 1, 0, ""),
         ("process",): (0, 0, 0, use(facts, "process").why_not),
+        ("mark data=",): (18, 1, 1, ""),
         ("feedback import kind=preference",): (18, 2, 0, ""),
     }
     assert "step marks can be read from the columns" in use(facts, "process").why_not
@@ -159,9 +161,45 @@ def test_why_a_command_cannot_read_it_is_the_sentence_it_would_say(tmp_path: Pat
 
 
 def test_rows_of_other_columns_do_not_hide_what_comes_behind_them(tmp_path: Path) -> None:
-    rows = [*comparisons(5), {"prompt": "a?", "choosen": "b", "rejected": "c"}, *comparisons(5)]
-    dpo = use(facts_of(tmp_path, rows), "dpo")
-    assert (dpo.records, dpo.stops) == (10, 1) and "line 6: found the columns" in dpo.why_not
+    other = {"prompt": "a?", "choosen": "b", "rejected": "c"}
+    facts = facts_of(tmp_path, [*comparisons(15), other, *comparisons(5), {"prompt": "b?"}])
+    dpo = use(facts, "dpo")
+    assert (dpo.records, dpo.why_not) == (
+        20,
+        "",
+    )  # as training does: only a file without any such row stops it
+    assert {drop.reason: [place.number for place in drop.places] for drop in dpo.dropped} == {
+        "whose columns (prompt, choosen, rejected) hold no comparisons": [16],
+        "whose columns (prompt) hold no comparisons": [22],
+    }
+    [mixed] = use(facts, "kind=preference").dropped
+    assert (mixed.rows, [place.number for place in mixed.places]) == (2, [16, 22])
+
+
+def test_what_is_marked_by_rollouts(tmp_path: Path) -> None:
+    steps = {"prompt": "a?", "completions": ["b", "c"], "labels": [True, None]}
+    assert use(facts_of(tmp_path, [steps] * 3), "mark").records == 3
+    assert use(facts_of(tmp_path, demonstrations(4)), "mark").records == 4
+    assert use(facts_of(tmp_path, conversations(4)), "mark").faults == 4
+
+
+def test_the_pairs_of_a_ranking_are_no_repetition_of_its_prompt(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "responses": ["a b", "c d", "e f"], "ranks": [1, 2, 3]} for i in range(4)]
+    facts = facts_of(tmp_path, rows)
+    assert not facts.repeats and facts.layouts[0].name == "ranking (prompt, responses, ranks)"
+    assert use(facts, "dpo").records == 12
+    other = facts_of(tmp_path, [*rows, {**rows[0], "responses": ["g h", "i j", "k l"]}])
+    assert [(found.name, found.rows) for found in other.repeats] == [
+        ("with the prompt of an earlier row, but other responses", 1)
+    ]
+
+
+def test_a_file_without_ratings_says_so_where_it_says_that_nothing_is_left(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, demonstrations(4))
+    assert use(facts, "kto").why_not == "nothing is left: every row would be dropped, with no label"
+    said = {commands: why for commands, _, why in verdicts(facts)}
+    assert said["reward, dpo"].startswith("comparisons can be read from the columns")
+    assert "labels" not in "".join(drop.reason for drop, _ in drops(facts))
 
 
 def test_too_many_dropped_rows_are_said_as_training_says_them(tmp_path: Path) -> None:
@@ -309,3 +347,18 @@ def test_rows_are_shown_as_turns_with_what_is_trained(tmp_path: Path) -> None:
 )
 def test_a_guess_at_the_language(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+def test_published_step_marks_rankings_and_ratings_have_their_names() -> None:
+    named: dict[str, dict[str, Any]] = {
+        "PRM800K": {"question": {"problem": "1 + 1?"}, "label": {"steps": []}},
+        "Math-Shepherd": {"input": "1 + 1? Step 1: 2. ки", "label": "1 + 1? Step 1: 2. +", "task": "GSM8K"},
+        "ProcessBench": {"id": "a", "generator": "m", "problem": "1 + 1?", "steps": ["2"], "label": -1},
+        "NeMo's": {"context": [], "completions": []},
+        "UltraFeedback": {"instruction": "a?", "completions": []},
+        "ratings": {"prompt": "a?", "response": "b", "n": 1, "values": {"clear": 1}},
+        "HelpSteer": {"prompt": "a?", "response": "b", "helpfulness": 4},
+        "step": {"prompt": "a?", "completions": ["b"], "labels": [True]},
+    }
+    assert {name: layout_of(columns).split()[0] for name, columns in named.items()} == {n: n for n in named}
+    assert layout_of({"input": "a?", "output": "b"}) == "input and output"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tutelage.records import Prompt, Response
 from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import PPOSettings
 from tutelage.train.plan import plan
-from tutelage.train.ratings import scale_of
+from tutelage.train.ratings import scale_of, sentence
 
 WORDS = ("cat", "dog", "mat", "red")  # each better than the one before
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -300,3 +301,10 @@ def test_a_critic_does_not_start_from_what_gives_no_values(base: Path, tmp_path:
     named = PPOSettings(out=tmp_path / "named", critic=str(tmp_path / "run"), **given)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="critic=policy"):
         launch("ppo", named, Console(quiet=True))
+
+
+def test_a_rank_correlation_that_is_none_is_a_sentence_too() -> None:
+    one = rows.Row("reward", "rating_correlation", "good", 0.5, -0.25, 1.0, n=1, unit="correlation")
+    assert sentence(one).endswith("good: rank correlation 0.500 [-0.250, 1.000] on 1 response.")
+    assert sentence(replace(one, low=None, high=None)).endswith("rank correlation 0.500 on 1 response.")
+    assert "no rank correlation on 3 responses" in sentence(replace(one, value=None, n=3))

@@ -25,6 +25,7 @@ from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
+from tutelage.evals.habits_page import Habits, habits_of
 from tutelage.evals.rows import OVERALL, Row, to_json
 from tutelage.evals.samples import Example, choose
 from tutelage.evals.table import duration
@@ -49,6 +50,7 @@ class Page:
     evaluations: list[Evaluation] = field(default_factory=list)
     reward_models: list[RewardModel] = field(default_factory=list)
     process_models: list[RewardModel] = field(default_factory=list)
+    habits: list[Habits] = field(default_factory=list)
     rounds: Rounds | None = None
     methods: list[Methods] = field(default_factory=list)
     overoptimisation: list[tuple[str, Markup, list[str]]] = field(
@@ -144,6 +146,7 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
     process_models = [run for run in runs if run.command == "process" and run.results]
     for run in process_models:
         _add_process_model(page, run, among=len(process_models) > 1)
+    page.habits = habits_of(runs)
     for run in runs:
         if run.command == METHODS and run.results:
             _add_methods(page, run)

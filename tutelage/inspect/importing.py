@@ -8,12 +8,12 @@ from typing import Any
 
 from tutelage.data.preflight.unfit import IDENTICAL
 from tutelage.data.reading.cells import Skip
-from tutelage.data.reading.layouts import Purpose
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.spellings import LABELS
 from tutelage.feedback.imports.lines import Kind, PreferenceLine, parse_row, why_not
 from tutelage.inspect.facts import Drop, Use
-from tutelage.inspect.uses import Dropping
+from tutelage.inspect.uses import PLACES, Dropping, Reads
+from tutelage.records import Place
 
 WHAT: dict[Kind, str] = {
     "preference": "comparisons",
@@ -29,10 +29,11 @@ class Importing:
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._columns = columns
         self._taken: Counter[Kind] = Counter()
+        self._rows: dict[Kind, list[Place]] = {}
         self._bad: dict[Kind, Dropping] = {}
         self._why_not = ""
 
-    def take(self, row: Row | BadRow, read: Mapping[Purpose, tuple[list[Any], Any]]) -> None:
+    def take(self, row: Row | BadRow, read: Mapping[Reads, tuple[list[Any], Any]]) -> None:
         """read: what trainers read from the row."""
         commonest: list[tuple[Kind, int]] = self._taken.most_common(1)
         kind = _kind(row, read) or (commonest[0][0] if commonest else "prompts")
@@ -43,6 +44,9 @@ class Importing:
             if any(map(_is_identical, lines)):
                 raise Skip(IDENTICAL)
             self._taken[kind] += len(lines)
+            places = self._rows.setdefault(kind, [])
+            if len(places) < PLACES:
+                places.append(row.place)
         except (ValueError, Skip, OverflowError) as error:
             self._why_not = self._why_not or f"{row.place}: {why_not(error, row.place)}"
             said = str(error) if isinstance(error, Skip) else f"refused: {why_not(error, row.place)}"
@@ -57,7 +61,9 @@ class Importing:
         (kind, count), *others = taken
         drops = self._bad[kind].drops if kind in self._bad else ()
         mixed = tuple(
-            Drop(f"that hold {WHAT[other]}", number, False, ()) for other, number in others if number
+            Drop(f"that hold {WHAT[other]}", number, False, tuple(self._rows[other]))
+            for other, number in others
+            if number
         )
         return Use((f"feedback import kind={kind}",), WHAT[kind], count, (*drops, *mixed))
 
@@ -67,7 +73,7 @@ def _is_identical(line: Any) -> bool:
     return isinstance(line, PreferenceLine) and line.comparison.chosen == line.comparison.rejected
 
 
-def _kind(row: Row | BadRow, read: Mapping[Purpose, tuple[list[Any], Any]]) -> Kind | None:
+def _kind(row: Row | BadRow, read: Mapping[Reads, tuple[list[Any], Any]]) -> Kind | None:
     """What the row holds most of; None where no trainer reads it, either."""
     if isinstance(row, BadRow):
         return None

@@ -145,7 +145,7 @@ class _Walk:
             self._answered |= is_answered(record)
             self._characters.add(view)
             self._languages[view.language] += 1
-            self._keys.add(view)
+            self._keys.add(view, first=number == 0)
             self._mistakes.add(view, columns, first=number == 0)
             self._shown.add(turns_of(view))
             if self._held_out:

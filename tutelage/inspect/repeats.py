@@ -1,6 +1,6 @@
 """What stands twice: in the data, and on both sides of the split that the commands would make.
 
-A row takes 72 bytes here, whatever it says: seven keys of eight bytes, its place, its side of the split.
+A row takes 73 bytes here, whatever it says: seven keys of eight bytes, its place, its side of the split.
 """
 
 from __future__ import annotations
@@ -61,11 +61,14 @@ class Keys:
         self._keys = {name: array("Q") for name in (*SAME, "question", "answer")}
         self._sides = array("d")
         self._swapped = array("Q")
+        self._inner = array("B")
 
-    def add(self, view: View) -> None:
+    def add(self, view: View, first: bool = True) -> None:
+        """first: whether the view is the first of its row; the pairs of a ranking share their prompt by nature."""
         answers = view.plain_responses
         system = normalised(view.system) if view.system else ""
         keys = self._keys
+        self._inner.append(not first)
         self.places.add(view.place)
         keys["prompt"].append(key(view.system, view.prompt))
         keys["near_prompt"].append(key(system, view.plain))
@@ -85,7 +88,8 @@ class Keys:
         found = []
         for name, label in (SAME if answered else TEXTS).items():
             own = _Groups.of(self._array(name))
-            rows = np.flatnonzero(own.again & ~counted)
+            alone = np.frombuffer(self._inner, "u1") == 0 if name.endswith("prompt") else True
+            rows = np.flatnonzero(own.again & ~counted & alone)
             counted |= own.again
             if len(rows):
                 pairs = tuple(Pair(self.places[own.first[i]], self.places[i]) for i in rows[:PAIRS].tolist())

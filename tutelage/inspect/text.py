@@ -98,7 +98,8 @@ def _dropped(facts: Facts, names: Names) -> Iterator[RenderableType]:
         yield Text(f"{rows(drop.rows)} {words.printable(drop.reason)}{left}")
         yield _indented(_said(names.places(drop.places, PLACES, drop.rows), f"by {by}"))
     if len(found) > REASONS:
-        yield Text(f"and for {len(found) - REASONS} more reasons", "dim")
+        more = len(found) - REASONS
+        yield Text(f"and for {more} more reason{'s' * (more > 1)}", "dim")
 
 
 def _mistakes(facts: Facts, names: Names, level: str) -> Iterator[RenderableType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -11,6 +12,7 @@ from tutelage.inspect.mistakes.common import rows
 from tutelage.records import Place
 
 _CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+_FOUND = re.compile(r"^[^\n]*?: found the columns [^\n]*?; ")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -68,7 +70,7 @@ def verdicts(facts: Facts) -> list[tuple[str, bool, str]]:
     """(commands, whether they would start, what they make of the data or why not); neighbours that say the same as one."""
     found: list[tuple[str, bool, str]] = []
     for use in facts.uses:
-        starts, said = not use.why_not, _why_not(use) or _kept(use)
+        starts, said = not use.why_not, _why_not(facts, use) or _kept(use)
         if found and not starts and found[-1][2] == said:
             found[-1] = (f"{found[-1][0]}, {commands(use)}", starts, said)
         else:
@@ -86,11 +88,16 @@ def _kept(use: Use) -> str:
     return ", ".join(parts)
 
 
-def _why_not(use: Use) -> str:
-    """The sentence with which commands stop; rows of a known layout need no other names for their columns."""
+def _why_not(facts: Facts, use: Use) -> str:
+    """The sentence with which commands stop.
+
+    Rows of a known layout need no other names for their columns; columns that all rows have are listed once, above.
+    """
     sentence, other_names, rest = use.why_not.partition("; for other names")
-    if ", which hold " not in sentence:
+    if not any(other.records for other in facts.uses):
         sentence += other_names + rest
+    if len(facts.layouts) == 1:
+        sentence = _FOUND.sub("", sentence)
     more = f" (and so would {rows(use.stops - 1)} more)" if use.records and use.stops > 1 else ""
     return sentence + more
 
@@ -100,15 +107,18 @@ def commands(use: Use) -> str:
 
 
 def drops(facts: Facts) -> list[tuple[Drop, str]]:
-    """Every reason once, with the commands that drop rows for it ("every command")."""
+    """Every reason once, with the commands that drop rows for it ("every command").
+
+    Commands that drop every row for one reason say it where they say that nothing is left.
+    """
+    reading = [use for use in facts.uses if use.records or len(use.dropped) > 1]
     found: dict[str, list[Use]] = {}
     first: dict[str, Drop] = {}
-    for use in facts.uses:
+    for use in reading:
         for drop in use.dropped:
             found.setdefault(drop.reason, []).append(use)
             if drop.rows > getattr(first.get(drop.reason), "rows", 0):
                 first[drop.reason] = drop
-    reading = [use for use in facts.uses if use.records or use.dropped]
     return [
         (drop, "every command" if len(found[reason]) == len(reading) else "; ".join(commands(use) for use in found[reason]))
         for reason, drop in first.items()

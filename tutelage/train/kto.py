@@ -41,7 +41,16 @@ from tutelage.train.algorithm import Loss, Sum, Term, Updates
 from tutelage.train.fit import fit, heldout_metrics
 from tutelage.train.mix import mixed
 from tutelage.train.reference import RowValues, reference_logprobs
-from tutelage.train.stage import context_limit, export, hold_out, read_rows, setup_for, show_sides, steps_for
+from tutelage.train.stage import (
+    context_limit,
+    export,
+    hold_out,
+    read_rows,
+    setup_for,
+    show_sides,
+    steps_for,
+    tell,
+)
 
 MOST = 4 / 3
 """Good responses may weigh up to so many times what the others do, together (the paper's section 4.2 has 1 to 3/2, TRL 4/3)."""
@@ -177,6 +186,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         told = labelled_from(settings.data, settings.store, settings.aggregation, settings.labels_from)
         run.input("data", settings.data, sha256=told.digest)
         left_out = told.left_out
+        tell(told.habits, run)
         both_sides = hold_out(told.train, read_labelled, settings, run, told.held_out)
     else:
         both_sides = read_rows(read_labelled, settings, run)

@@ -160,7 +160,9 @@ def report_held_out(
         write_jsonl_atomic(run.folder / "heldout_steps.jsonl", lines)
     found = figures[0]
     if found.value is not None:
-        run.console.print(f"Held-out step F1 {found.value:.3f} on {found.n} steps.")
+        between = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
+        steps = f"{found.n:,} step{'s' * (found.n != 1)}"
+        run.console.print(f"Held-out step F1 {found.value:.3f}{between} on {steps}.")
 
 
 def _at(item: StepTokens) -> NDArray[np.bool_]:

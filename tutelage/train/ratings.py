@@ -194,11 +194,17 @@ def learn_ratings(
         found = figures(kept, scores, list(criteria), weights / weights.abs().sum(), settings.seed)
         run.write_json("results.json", to_json(found))
         for one in (one for one in found if one.metric == "rating_correlation"):
-            run.console.print(
-                f"Held-out ratings, {one.task}: rank correlation {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on "
-                f"{one.n} responses."
-            )
+            run.console.print(sentence(one))
     return export_members(run, members, tokenizer, settings)
+
+
+def sentence(one: Row) -> str:
+    """A sentence about a criterion; where held-out ratings or scores are all alike there is no correlation."""
+    on = f"on {one.n:,} response{'s' * (one.n != 1)}"
+    if one.value is None:
+        return f"Held-out ratings, {one.task}: no rank correlation {on}, of which ratings or scores are all alike."
+    between = "" if one.low is None or one.high is None else f" [{one.low:.3f}, {one.high:.3f}]"
+    return f"Held-out ratings, {one.task}: rank correlation {one.value:.3f}{between} {on}."
 
 
 def _read(settings: Settings, run: Run) -> tuple[Iterable[Rating], Iterable[Rating], Mapping[str, int]]:

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch
 from tutelage.data.order import rows_for_step
+from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.evals import reward_model as reward_model_figures
@@ -295,10 +296,17 @@ def report_held_out(
             for comparison, score in zip(pairs.comparisons, scores, strict=True)
         )
         write_jsonl_atomic(run.folder / "heldout_pairs.jsonl", lines)
-        said = page.markdown(figures, "reward", settings.data) + habits.markdown(pairs.told)
+        prompts = len({comparison.prompt.id for comparison in pairs.comparisons})
+        said = page.markdown(figures, "reward", _trained_on(settings), prompts) + habits.markdown(pairs.told)
         write_text_atomic(run.folder / "card.md", said)
     for line in page.summary(figures, "reward"):
         run.console.print(line, markup=False)
+
+
+def _trained_on(settings: Settings) -> str:
+    """The data, and how votes in the store became the labels that are learnt from and measured against."""
+    votes = f" (aggregation={settings.aggregation})" if is_store_source(settings.data) else ""
+    return f"{shown(settings.data)}{votes}"
 
 
 def _previous(comparisons: Sequence[Comparison], settings: Settings, world: World) -> list[Row]:

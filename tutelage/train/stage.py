@@ -82,6 +82,12 @@ def show_preflight(prepared: Prepared[E], run: Run, max_dropped_share: float) ->
     return show_sides(prepared, None, run, max_dropped_share)[0]
 
 
+UNMEASURED = (
+    "Nothing is held out, so nothing is measured: heldout_share is 0, or all rows are about one prompt; eval_data takes "
+    "rows to measure on."
+)
+
+
 def show_sides(
     train: Prepared[E],
     held_out: Prepared[E] | None,
@@ -105,6 +111,8 @@ def show_sides(
         held_out.report.show_held_out(train.report, run.console)
         found["held_out"] = held_out.report.to_json()
         found["dropped_rows"] += found["held_out"].pop("dropped_rows")
+    elif held_out is not None:
+        run.console.print(UNMEASURED)
     run.write_json("preflight.json", found)
     check(reports, max_dropped_share)
     return train, held_out
@@ -142,6 +150,13 @@ class Pairs:
     told: tuple[habits.Habits, ...] = ()
 
 
+def tell(told: Sequence[habits.Habits], run: Run) -> None:
+    """What annotators like that is no quality, on the screen and in habits.json, where it was taken out of the labels."""
+    if told:
+        habits.show(told, run.console)
+        run.write_json("habits.json", [one.to_json() for one in told])
+
+
 def prepare_pairs(
     settings: RewardSettings | DPOSettings,
     tokenizer: PreTrainedTokenizerBase,
@@ -159,9 +174,7 @@ def prepare_pairs(
         )
         run.input("data", settings.data, sha256=found.digest)
         left_out, told = found.left_out, found.habits
-        if told:
-            habits.show(told, run.console)
-            run.write_json("habits.json", [one.to_json() for one in told])
+        tell(told, run)
         train, held_out = hold_out(found.train, read_comparisons, settings, run, found.held_out)
     else:
         train, held_out = read_rows(read_comparisons, settings, run)

@@ -21,6 +21,7 @@ from tutelage.records import Place
 REMEDIES = {
     "max_length": "raise max_length",
     "max_prompt_length": "raise max_prompt_length",
+    "longer than max_new_tokens": "raise max_new_tokens",
     "max_new_tokens": "lower max_new_tokens",
     "cut_responses": "set cut_responses=keep",
 }

@@ -63,11 +63,11 @@ NOT_READ = {
     (
         "completions",
         "labels",
-    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    ): "that marks steps, which only process and mark read: write prompt and completion, or pairs",
     (
         "completions",
         "marks",
-    ): "that marks steps, which only process reads: write prompt and completion, or pairs",
+    ): "that marks steps, which only process and mark read: write prompt and completion, or pairs",
     ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
 }
 
@@ -364,7 +364,7 @@ def _several(cells: Cells, purpose: Purpose) -> Iterator[Record]:
     if purpose != "comparisons" and not _asking(cells.made_into(found.rest)):
         raise Skip("with no prompt")
     if purpose == "labelled responses":
-        raise Skip("that ranks several responses: which of them are good is not said")
+        raise Skip("whose responses are ranked: which of them are good is not said")
     if purpose == "comparisons":
         for columns in found.comparisons():
             pair = cells.made_into(columns)
@@ -486,6 +486,8 @@ def _pair(cells: Cells, content: Content, asked: bool) -> tuple[Content, str, st
 
 
 def _side(cells: Cells, name: str, value: Any, spoken: bool) -> Turns:
+    if isinstance(value, bool | int | float):
+        wrong(name, "text or a list of messages", value)
     if not isinstance(value, str):
         return read_turns(cells.within({name: value}), name)
     if spoken:

@@ -162,7 +162,7 @@ def _probes(got: Got) -> Iterator[Doubt]:
         if change is None or higher is None:
             continue
         praised = probe.expected == "no higher" and (change.value or 0) > PRAISE_LIMIT and _least(change) > 0
-        preferred = probe.expected == "lower" and _least(higher) > 0.5
+        preferred = probe.expected == "lower" and (_least(higher) > 0.5 or _least(change) > 0)
         if praised or preferred:
             yield Doubt(
                 f"probe-{name}",

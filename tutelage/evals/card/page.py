@@ -14,6 +14,8 @@ from tutelage.evals.findings import REWARD_METRICS, Number, number, one
 from tutelage.evals.rows import Row
 
 SLOT = 4  # the colour of reward models
+RATING_EXPLAINED = "variance that the score explains; below 0: worse than the mean rating"
+FEW = 20  # prompts, below which a bootstrap over prompts is too narrow
 SHOWN = 3  # doubts in the terminal, each of a line or two
 Line = tuple[str, str, Number]
 NAMES = {"split": "votes split evenly", "most": "most agree", "all": "all agree"}
@@ -27,7 +29,7 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
     def add(lines: list[Line], metric: str, name: str, what: str = "") -> None:
         found = one(rows, model, metric)
         if found is not None:
-            lines.append((name, what, number(found)))
+            lines.append((name, what, number(found, _points(found))))
 
     main: list[Line] = []
     for metric, (name, what) in REWARD_METRICS.items():
@@ -58,7 +60,26 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
                 f"The surest {per_cent} %",
                 "by size of the margin",
             )
-    return [(title, lines) for title, lines in (("", main), ("Accuracy, where", where)) if lines]
+    named = (("", main), ("Ratings", _ratings(rows, model)), ("Accuracy, where", where))
+    return [(title, lines) for title, lines in named if lines]
+
+
+def _ratings(rows: Sequence[Row], model: str) -> list[Line]:
+    """What a model that learns from ratings makes of held-out ones, criterion by criterion."""
+    names = {
+        "rating_correlation": "rank correlation of score and rating",
+        "rating_explained": RATING_EXPLAINED,
+    }
+    return [
+        (r.task.capitalize(), names[r.metric], number(r))
+        for r in rows
+        if r.model == model and r.metric in names and r.value is not None
+    ]
+
+
+def _points(found: Row) -> str | None:
+    """A difference of two shares says on which side of 0 it is."""
+    return f"{100 * (found.value or 0):+.1f} points" if found.metric.startswith("over_") else None
 
 
 def probed(rows: Sequence[Row], model: str) -> list[tuple[str, str, Number, Number]]:
@@ -182,7 +203,7 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     if accuracy is None or accuracy.low is None or accuracy.high is None:
         return []
     lines = [
-        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {accuracy.n} pairs."
+        f"Held-out accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {_count(accuracy.n, 'pair')}."
     ]
     names = {"longer_wins": "longer wins", "shorter_wins": "shorter wins", "bag_of_words": "bag of words"}
     alone = [
@@ -197,14 +218,26 @@ def summary(rows: Sequence[Row], model: str) -> list[str]:
     return [*lines, "More, with what to do: card.md."]
 
 
-def markdown(rows: Sequence[Row], model: str, data: object) -> str:
-    """The card as a page: doubts first, then every number with its interval."""
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _intervals(prompts: int) -> str:
+    few = " Prompts are so few that the intervals are rough themselves." if prompts < FEW else ""
+    return (
+        "Intervals are 95 %; a figure without one was not resampled, or comes out the same in every resample."
+        + few
+    )
+
+
+def markdown(rows: Sequence[Row], model: str, data: str, prompts: int) -> str:
+    """The card as a page: doubts first, then every number with its interval.  prompts: to which the held-out pairs belong."""
     accuracy = one(rows, model, "accuracy")
     n = accuracy.n if accuracy else 0
     lines = [
         "# Reward model card",
         "",
-        f"Trained on {data}; measured on {n:,} held-out pairs. Intervals are 95 %.",
+        f"Trained on {data}; measured on {_count(n, 'held-out pair')} of {_count(prompts, 'prompt')}. {_intervals(prompts)}",
         "",
     ]
     lines += ["## Reasons to doubt", ""]

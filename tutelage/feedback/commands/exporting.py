@@ -29,7 +29,10 @@ def main(settings: Settings, console: Console) -> None:
             f"nothing in project '{settings.project}' fits format={spec.format}: {done.file} holds no rows; "
             "look at `tutelage feedback status`, or choose another format."
         )
-    console.print(f"{done.rows} rows in {done.file}, described in {done.manifest}.", markup=False)
+    console.print(
+        f"{done.rows:,} row{'s' * (done.rows != 1)} in {done.file}, described in {done.manifest}.",
+        markup=False,
+    )
 
 
 def _file_format(settings: Settings) -> FileFormat:

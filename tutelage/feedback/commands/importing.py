@@ -27,17 +27,23 @@ def main(settings: Settings, console: Console) -> None:
         done = import_stream(database, who, settings.kind, stream, name, settings.columns, settings.encoding)
     if done.needs:
         console.print(done.needs, style="yellow")
-    console.print(f"{settings.file}: {done.new} lines are new, {done.there} were there already.")
+    there = f"{done.there} {'was' if done.there == 1 else 'were'} there already"
+    console.print(f"{settings.file}: {_lines(done.new)} {'is' if done.new == 1 else 'are'} new, {there}.")
     for name, count in sorted(done.unused.items()):
-        console.print(f"The column {name!r} of {count} rows was not used.", markup=False)
+        console.print(f"The column {name!r} of {_lines(count, 'row')} was not used.", markup=False)
     if done.bad:
         _show(done, console)
         if any("not UTF-8" in entry.why for entry in done.bad):
             console.print("Where it comes from Excel, encoding=windows-1252 may read it.", markup=False)
+        many = ("was", "it") if len(done.bad) == 1 else ("were", "them")
         raise ValueError(
-            f"{len(done.bad)} lines of {settings.file} were not taken: mend them and repeat the command, "
+            f"{_lines(len(done.bad))} of {settings.file} {many[0]} not taken: mend {many[1]} and repeat the command, "
             "which stores nothing twice."
         )
+
+
+def _lines(count: int, unit: str = "line") -> str:
+    return f"{count} {unit}{'s' * (count != 1)}"
 
 
 def _show(done: Imported, console: Console) -> None:

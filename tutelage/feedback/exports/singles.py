@@ -11,9 +11,11 @@ from typing import TypeVar
 from tutelage.feedback.exports.current import RowDict, Source
 from tutelage.feedback.exports.formats import ratings, unpaired
 from tutelage.feedback.exports.spec import ExportSpec
+from tutelage.feedback.training.habits import WITHOUT_HABITS
 from tutelage.feedback.training.source import (
     Aggregation,
     StoreRows,
+    comparisons_from,
     joined,
     opened_at,
     projects_of,
@@ -43,9 +45,12 @@ def labelled_from(
         text = said if isinstance(said, str) else said[0]["content"]
         return Labelled(_prompt(row), text, row["label"], row["completion_finish"])
 
-    return _rows(
+    found = _rows(
         source, store, spec, unpaired, read, f"labels_from={labels_from} finds no label of a response in it"
     )
+    if aggregation not in WITHOUT_HABITS:
+        return found
+    return replace(found, habits=comparisons_from(source, store, aggregation).habits)
 
 
 def ratings_from(source: str | list[str], store: str | Path) -> StoreRows[Rating]:

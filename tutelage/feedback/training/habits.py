@@ -59,6 +59,7 @@ class Habits:
             "shared_length": round(found.shared_length, 4),
             "shared_length_error": round(found.shared_length_error, 4),
             "shared_length_in_labels": self.how == "habit-bt",
+            "said": self.said,
             "annotators": [dict(zip(keys, row, strict=True)) for row in columns],
         }
 
@@ -97,7 +98,10 @@ class Habits:
 
 
 HEADINGS = ("annotator", "votes", "first place", "length")
-UNITS = "First place: logits for what is shown first. Length: logits per standard deviation of length, beyond the others."
+UNITS = (
+    "First place: logits for what is shown first. Length: logits per standard deviation of length, beyond the others. "
+    "± is the standard error."
+)
 
 
 def _with_error(value: float, error: float) -> str:
