@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.making import make_tokenizer
-from tutelage.data.preflight import prepare_comparisons
+from tutelage.data.preflight.responses import prepare_comparisons
 from tutelage.records import Comparison, Prompt
 from tutelage.runs import Run
 from tutelage.settings.base import build
