@@ -118,7 +118,7 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
         )
         return [Role(name, start, "scores", **own) for name in names]
     if isinstance(settings, ProcessSettings):
-        return [Role("reward model", start, "scores", **own)]
+        return [Role("process reward model", start, "scores", **own)]
     if isinstance(settings, DrawingSettings):
         return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
     found = [Role("policy", start, **own)]

@@ -159,7 +159,11 @@ def report_held_out(
         )
         write_jsonl_atomic(run.folder / "heldout_steps.jsonl", lines)
     found = figures[0]
-    if found.value is not None:
+    if found.value is None:
+        run.console.print(
+            "Held-out step F1 is not defined: among the held-out steps one kind, right or wrong, is missing."
+        )
+    else:
         between = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
         steps = f"{found.n:,} step{'s' * (found.n != 1)}"
         run.console.print(f"Held-out step F1 {found.value:.3f}{between} on {steps}.")
