@@ -57,8 +57,8 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
     )
     pooling: Literal["last", "mean"] = setting(
         "last",
-        "What is scored: the state at the last token; or mean, the mean of the scores at all tokens of the response, which small "
-        "models learn better by.",
+        "What is scored: the state at the last token; or mean, the mean of the scores at all tokens of the response, in which a "
+        "small model holds more of what it knows.",
         everyday=False,
     )
     learn_from: Literal["comparisons", "ratings"] = setting(
