@@ -259,5 +259,5 @@ def test_trl_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_settings_name_what_is_known() -> None:
     assert load(BenchSettings, ["cases=sft,dpo", "sizes=S"]).cases == ["sft", "dpo"]
-    with pytest.raises(ValueError, match=r"no case 'kto': choose from generation"):
-        load(BenchSettings, ["cases=kto"])
+    with pytest.raises(ValueError, match=r"no case 'raft': choose from generation"):
+        load(BenchSettings, ["cases=raft"])
