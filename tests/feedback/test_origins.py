@@ -39,6 +39,7 @@ def answers(database: Database, project: str) -> list[dict]:
     return [row for row in found if row["kind"] == "answer"]
 
 
+@pytest.mark.slow
 def test_a_second_project_holds_all_answers(store: Store, database: Database) -> None:
     content = lines(database, make_busy(store, database))
     total = content.count(b"\n")
@@ -51,6 +52,7 @@ def test_a_second_project_holds_all_answers(store: Store, database: Database) ->
     assert store.comparisons("one") == store.comparisons("two") == store.comparisons("main")
 
 
+@pytest.mark.slow
 def test_keys_of_before_are_known(store: Store, database: Database) -> None:
     """Answers that an older version imported are there, under their old keys."""
     content = lines(database, make_busy(store, database))

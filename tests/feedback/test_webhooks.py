@@ -133,6 +133,7 @@ def one_of(database: Database, key: int) -> Message:
     return message
 
 
+@pytest.mark.slow
 def test_what_fails_is_tried_again_ever_more_seldom(store: Store, database: Database, clock: Any) -> None:
     olga, ben, _ = two(store, database)
     key, _ = webhooks.add_webhook(database, olga, URL, ("answered",))

@@ -47,6 +47,7 @@ def test_sampling_draws_from_the_policy():
     assert ((share - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()
 
 
+@pytest.mark.slow
 def test_ppo_reaches_the_optimum():
     """k1 in the reward, GAE with a critic, whitened advantages, clipped losses, two passes over a batch."""
     steps, batch = 700, 256

@@ -14,6 +14,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 
 
+@pytest.mark.slow
 def test_the_first_two_tokens_have_the_policys_distribution(tokenizer):
     """4000 responses: first tokens against the exact softmax, and second tokens after the likeliest first one."""
     prompt, sampling = Prompt("what is"), Sampling(max_new_tokens=2, temperature=0.6, samples=4000, seed=2)

@@ -53,6 +53,7 @@ def test_ties_are_no_decided_votes_but_halves_in_the_logit() -> None:
     assert found.side.value == pytest.approx(math.log(70 / 50), abs=1e-3) and found.side.n == 120
 
 
+@pytest.mark.slow
 def test_length_bias_is_recovered_for_each_annotator() -> None:
     keen, fair = votes(0.3, 0.8, 2500, seed=2), votes(0.3, 0.0, 2500, seed=3)
     names = np.repeat(["keen", "fair"], 2500)
