@@ -237,6 +237,7 @@ def test_rankings_that_are_none_are_refused_by_name() -> None:
         ({"loss": "rao-kupper", "ties": "drop"}, "learns from ties"),
         ({"loss": "plackett-luce", "batch_by": "pairs"}, "takes whole rankings"),
         ({"groups": {"a": ["x"]}}, "groups has one group"),
+        ({"groups": {"a": ["x"], "b": ["y"]}, "policy_data": "own.jsonl"}, "policy_data is measured by one"),
         ({"groups": {"a": ["x"], "b": ["x"]}}, "x in 2 groups"),
     ],
 )

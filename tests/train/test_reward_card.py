@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from tests.store.making import fill, new_vote
 from tests.train.making import CPU, make_model, make_tokenizer
@@ -86,10 +88,13 @@ class Letters(Judge):
 def test_the_policys_own_responses_are_read_from_a_file_and_scored(tmp_path: Path) -> None:
     rows = [("abc", "ab"), ("a", "abcd"), ("abcdef", "a"), ("x" * 11, "a")]
     lines = [json.dumps({"prompt": f"{n}?", "chosen": c, "rejected": r}) for n, (c, r) in enumerate(rows)]
+    lines.append(json.dumps({"prompt": "5?", "chosen": "abc", "rejected": None}))
     (tmp_path / "own.jsonl").write_text("\n".join(lines))
     settings = RewardSettings(policy_data=str(tmp_path / "own.jsonl"))
-    run = Run.open(tmp_path / "run", "reward", settings)
+    console = Console(width=300, file=io.StringIO())
+    run = Run.open(tmp_path / "run", "reward", settings, console)
     own = of_the_policy(settings, run)
+    assert "1 of 5 rows of policy_data are left out" in (said := console.file.getvalue()) and "line 5" in said
     assert [(one.chosen, one.rejected) for one in own] == rows
     assert [entry["name"] for entry in run.lineage["inputs"]] == ["policy_data"]
     [found] = on_the_policy(Letters(), own, run)

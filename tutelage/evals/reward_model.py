@@ -121,13 +121,18 @@ def accuracies(model: str, comparisons: Sequence[Comparison], scores: ArrayLike,
 
 def scores_by(judge: Judge, comparisons: Sequence[Comparison]) -> np.ndarray | None:
     """[n, 2]: a judge's scores of (chosen, rejected); None where it does not apply to a prompt."""
-    sides = [
+    sides = sides_of(comparisons)
+    scores = [score.value for score in judge.score(sides) if score is not None]
+    return np.reshape(scores, (-1, 2)) if len(scores) == len(sides) else None
+
+
+def sides_of(comparisons: Sequence[Comparison]) -> list[Response]:
+    """The responses of n comparisons, chosen at 2i, rejected at 2i + 1."""
+    return [
         Response.written(c.prompt, text, finish)
         for c in comparisons
         for text, finish in ((c.chosen, c.chosen_finish), (c.rejected, c.rejected_finish))
     ]
-    scores = [score.value for score in judge.score(sides) if score is not None]
-    return np.reshape(scores, (-1, 2)) if len(scores) == len(sides) else None
 
 
 def _accuracy(model: str, metric: str, comparisons: Sequence[Comparison], margins: np.ndarray) -> Row:

@@ -196,6 +196,10 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
             raise ValueError(
                 "criteria has one criterion with a weight below 0: turn its ratings round in the data instead"
             )
+        if self.groups and self.policy_data:
+            raise ValueError(
+                "policy_data is measured by one score, and groups has a head for each group: leave one of the two out"
+            )
         if len(self.groups) == 1:
             raise ValueError(
                 "groups has one group, and one head needs no name: name another, or leave groups out"

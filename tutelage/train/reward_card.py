@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.data.reading.formats import read_comparisons
+from tutelage.data.reading.formats import Dropped, read_comparisons
 from tutelage.data.reading.sources import shown
 from tutelage.data.template import Encoded, PairTokens, encode
 from tutelage.evals.card.card import TRAINING_PAIRS, Training
-from tutelage.evals.reward_model import accuracies, scores_by
+from tutelage.evals.reward_model import accuracies, sides_of
 from tutelage.evals.rows import Row
 from tutelage.feedback.training.source import (
     PREFIX,
@@ -122,9 +122,15 @@ def of_the_policy(settings: Settings, run: Run) -> list[Comparison]:
         run.input("policy_data", settings.policy_data, sha256=found.digest)
         return [*found.train, *found.held_out]
     run.input("policy_data", settings.policy_data)
-    rows = [
-        row for row in read_comparisons(settings.policy_data, settings.columns) if isinstance(row, Comparison)
-    ]
+    found_rows = list(read_comparisons(settings.policy_data, settings.columns).walk())
+    rows = [row for row in found_rows if isinstance(row, Comparison)]
+    dropped = [row for row in found_rows if isinstance(row, Dropped)]
+    if dropped:
+        first = dropped[0]
+        run.console.print(
+            f"{len(dropped)} of {len(found_rows)} rows of policy_data are left out; {first.place}: {first.reason}.",
+            markup=False,
+        )
     if not rows:
         raise ValueError(
             f"policy_data={shown(settings.policy_data)} holds no comparison: give another, or leave it out."
@@ -134,18 +140,17 @@ def of_the_policy(settings: Settings, run: Run) -> list[Comparison]:
 
 def on_the_policy(judge: Judge, comparisons: Sequence[Comparison], run: Run) -> list[Row]:
     """accuracy_policy: on the policy's own responses.  Pairs that the model cannot read are left out, and counted."""
-    scored = [scores_by(judge, [one]) for one in comparisons]
-    read = [(one, score) for one, score in zip(comparisons, scored, strict=True) if score is not None]
+    scores = judge.score(sides_of(comparisons))
+    values = np.array([np.nan if score is None else score.value for score in scores]).reshape(-1, 2)
+    read = np.flatnonzero(np.isfinite(values).all(axis=1))
     if len(read) < len(comparisons):
         run.console.print(
             f"{len(comparisons) - len(read)} of {len(comparisons)} pairs of policy_data are too long for the model, or have no "
             "words: left out."
         )
-    if not read:
+    if not len(read):
         return []
-    return accuracies(
-        "reward", [one for one, _ in read], np.concatenate([score for _, score in read]), "accuracy_policy"
-    )
+    return accuracies("reward", [comparisons[row] for row in read], values[read], "accuracy_policy")
 
 
 def votes_on(comparisons: Sequence[Comparison], settings: Settings) -> np.ndarray | None:

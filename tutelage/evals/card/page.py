@@ -18,6 +18,11 @@ RATING_EXPLAINED = "variance that the score explains; below 0: worse than the me
 FEW = 20  # prompts, below which a bootstrap over prompts is too narrow
 SHOWN = 3  # doubts in the terminal, each of a line or two
 Line = tuple[str, str, Number]
+ACCURACY_ON = {
+    "accuracy": "On",
+    "accuracy_previous": "The previous model on",
+    "accuracy_policy": "The policy's own responses in",
+}
 NAMES = {"split": "votes split evenly", "most": "most agree", "all": "all agree"}
 NAMES |= {name: f"said to be a {name} difference" for name in ("slight", "clear", "strong")}
 
@@ -36,12 +41,8 @@ def tables(rows: Sequence[Row], model: str) -> list[tuple[str, list[Line]]]:
         add(main, metric, name, what)
     for r in rows:
         metric, at, project = r.metric.partition("@")
-        if r.model == model and at and metric in ("accuracy", "accuracy_previous"):
-            add(
-                where,
-                r.metric,
-                f"{'The previous model on' if metric == 'accuracy_previous' else 'On'} {project}",
-            )
+        if r.model == model and at and metric in ACCURACY_ON:
+            add(where, r.metric, f"{ACCURACY_ON[metric]} {project}")
     for metric, bounds in (("agreement", AGREEMENT), ("strength", STRENGTH)):
         for name, _, _ in bounds:
             add(where, f"accuracy_by_{metric}/{name}", NAMES[name].capitalize())
