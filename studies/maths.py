@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.reading.formats import read_prompts
+from studies.base import fine_tuned, pretrained, world, written
 from tutelage.files import write_jsonl_atomic
-from tutelage.launch import launch
 from tutelage.records import Finish, Prompt, Response, StepMarks
-from tutelage.settings.rollout import SampleSettings
-from tutelage.settings.train import PretrainSettings, SFTSettings
-from tutelage.settings.worlds import WorldSettings
 from tutelage.worlds import gold_maths
-
-NEW_TOKENS = 56
 
 
 @dataclass(frozen=True)
@@ -62,56 +56,16 @@ class Solution:
 
 def base(out: Path) -> Path:
     """A model fine-tuned on the world's maths, the careless demonstrations among them; returns its run folder."""
-    world = out / "world"
-    launch(
-        "world",
-        WorldSettings(out=world, documents=16500, demonstrations=4500, careless=0.72, heldout_prompts=900),
-    )
+    files = world(out / "world")
     for name in ("demonstrations", "prompts_train", "prompts_heldout"):
-        _only_maths(world / f"{name}.jsonl", out / f"{name}.jsonl")
-    pretrain = launch(
-        "pretrain",
-        PretrainSettings(
-            data=str(world / "pretrain.jsonl"),
-            out=out / "pretrain",
-            max_length=128,
-            batch_size=5,
-            save_every=2000,
-        ),
-    )
-    sft = launch(
-        "sft",
-        SFTSettings(
-            model=str(pretrain),
-            data=str(out / "demonstrations.jsonl"),
-            out=out / "sft",
-            learning_rate=1e-3,
-            batch_size=16,
-            schedule="cosine",
-        ),
-    )
-    assert sft is not None
-    return sft
+        _only_maths(files / f"{name}.jsonl", out / f"{name}.jsonl")
+    start = pretrained(out / "pretrain", files / "pretrain.jsonl")
+    return fine_tuned(out / "sft", start, out / "demonstrations.jsonl")
 
 
-def solutions(model: Path, prompts: Path, out: Path, samples: int, most: int = 0) -> list[Solution]:
+def solutions(model: Path, prompts: Path, out: Path, samples: int) -> list[Solution]:
     """`samples` solutions of each problem, problem by problem."""
-    run = launch(
-        "sample",
-        SampleSettings(
-            model=str(model),
-            prompts=str(prompts),
-            out=out,
-            store=str(out.with_suffix(".sqlite")),
-            samples=samples,
-            max_prompts=most,
-            max_new_tokens=NEW_TOKENS,
-        ),
-    )
-    assert run is not None
-    known = {one.id: one for one in read_prompts(str(prompts)) if isinstance(one, Prompt)}
-    rows = [json.loads(line) for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [Solution(known[row["prompt_id"]], row["response"], row["finish"]) for row in rows]
+    return [Solution(one.prompt, one.text, one.finish) for one in written(out, model, prompts, samples)]
 
 
 def write_labelled(path: Path, chosen: Sequence[Solution]) -> str:

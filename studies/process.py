@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from studies.maths import NEW_TOKENS, Solution, base, solutions, write_labelled
+from studies.base import NEW_TOKENS, done
+from studies.maths import Solution, base, solutions, write_labelled
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import build_judge
-from tutelage.launch import launch
 from tutelage.parallel import World
 from tutelage.seeds import rng
 from tutelage.settings.base import Settings, load, setting
@@ -103,7 +103,7 @@ def train(
     """(run folder, number of labelled solutions) of what learns from so many minutes."""
     chosen = affordable(settings, pool, arm, minutes, seed)
     name = f"{arm}-{minutes}-{seed}"
-    run = launch(
+    run = done(
         "process",
         ProcessSettings(
             model=str(sft),
@@ -123,7 +123,6 @@ def train(
             tensorboard=False,
         ),
     )
-    assert run is not None
     return run, len(chosen)
 
 
@@ -158,13 +157,8 @@ def practise(settings: StudySettings, sft: Path, method: str, arm: str, places: 
         "tensorboard": False,
     }
     if method == "ppo":
-        run = launch("ppo", PPOSettings(**common, batch_size=64, inner_epochs=2, learning_rate=3e-4))
-    else:
-        run = launch(
-            "reinforce", ReinforceSettings(**common, preset="rloo", batch_size=16, learning_rate=3e-4)
-        )
-    assert run is not None
-    return run
+        return done("ppo", PPOSettings(**common, batch_size=64, inner_epochs=2, learning_rate=3e-4))
+    return done("reinforce", ReinforceSettings(**common, preset="rloo", batch_size=16, learning_rate=3e-4))
 
 
 def scores_by(model: Path, asked: Sequence[Solution]) -> list[float]:

@@ -9,7 +9,6 @@ takes the best of n by it is graded by gold.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,23 +17,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tutelage.data.reading.formats import read_prompts
+from studies.base import done, fine_tuned, pretrained, store_of, world, written
 from tutelage.feedback.training.source import comparisons_from
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.judges.judge import scores_of
-from tutelage.launch import launch
 from tutelage.parallel import World
-from tutelage.records import Comparison, Prompt, Response
+from tutelage.records import Comparison
 from tutelage.seeds import rng
 from tutelage.settings.base import Settings, load, setting
 from tutelage.settings.feedback import LabelSettings
 from tutelage.settings.reward import RewardSettings
-from tutelage.settings.rollout import SampleSettings
-from tutelage.settings.train import PretrainSettings, SFTSettings
-from tutelage.settings.worlds import WorldSettings
 
-NEW_TOKENS = 56
 CPU = World(torch.device("cpu"), torch.float32)
 
 
@@ -63,23 +57,11 @@ class StudySettings(Settings):
 def main(settings: StudySettings) -> None:
     """Run what is missing, and print the rows."""
     out = settings.out
-    world = _world(out)
+    files = world(out / "world")
     bodies = {size: _pretrained(out, size) for size in SIZES}
-    sft = launch(
-        "sft",
-        SFTSettings(
-            model=str(bodies[SIZES[-1]]),
-            data=str(world / "demonstrations.jsonl"),
-            out=out / "sft",
-            learning_rate=1e-3,
-            batch_size=16,
-            schedule="cosine",
-        ),
-    )
-    pairs = _voted(out, str(sft))
-    asked = _sampled(
-        str(sft), world / "prompts_heldout.jsonl", out / "heldout", settings.choices, settings.prompts
-    )
+    sft = fine_tuned(out / "sft", bodies[SIZES[-1]], files / "demonstrations.jsonl")
+    pairs = _voted(out, sft)
+    asked = written(out / "heldout", sft, files / "prompts_heldout.jsonl", settings.choices, settings.prompts)
     gold = np.array([score.value for score in scores_of(build_judge(WORLD), asked)]).reshape(
         -1, settings.choices
     )
@@ -112,60 +94,23 @@ def gained(by: np.ndarray, gold: np.ndarray) -> float:
     return round(float(gold[np.arange(len(gold)), by.argmax(1)].mean()), 4)
 
 
-def _world(out: Path) -> Path:
-    folder = launch(
-        "world", WorldSettings(out=out / "world", documents=16500, demonstrations=4500, careless=0.72)
-    )
-    assert folder is not None
-    return folder
-
-
 def _pretrained(out: Path, size: Size) -> Path:
-    run = launch(
-        "pretrain",
-        PretrainSettings(
-            data=str(out / "world/pretrain.jsonl"),
-            out=out / f"pretrain-{size.width}",
-            hidden_size=size.width,
-            layers=size.layers,
-            heads=size.heads,
-            max_length=128,
-            batch_size=5,
-            save_every=2000,
-        ),
-    )
-    assert run is not None
-    return run
+    shape = {"hidden_size": size.width, "layers": size.layers, "heads": size.heads}
+    return pretrained(out / f"pretrain-{size.width}", out / "world/pretrain.jsonl", **shape)
 
 
-def _sampled(model: str, prompts: Path, out: Path, samples: int, most: int) -> list[Response]:
-    settings = SampleSettings(
-        model=model,
-        prompts=str(prompts),
-        out=out,
-        store=str(out.with_name("store.sqlite")),
-        project=out.name,
-        samples=samples,
-        max_prompts=most,
-        max_new_tokens=NEW_TOKENS,
-    )
-    launch("sample", settings)
-    known = {one.id: one for one in read_prompts(str(prompts)) if isinstance(one, Prompt)}
-    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [Response.written(known[row["prompt_id"]], row["response"], row["finish"]) for row in rows]
-
-
-def _voted(out: Path, sft: str) -> list[Comparison]:
+def _voted(out: Path, sft: Path) -> list[Comparison]:
     """Pairs of the model's responses with one vote each."""
-    _sampled(sft, out / "world/prompts_train.jsonl", out / "written", 4, 1200)
-    store = str(out / "store.sqlite")
-    launch(
+    project = out / "written"
+    written(project, sft, out / "world/prompts_train.jsonl", 4, 1200)
+    store = str(store_of(project))
+    done(
         "label",
         LabelSettings(
-            out=out / "label", store=store, project="written", pairs_per_prompt=3, votes_per_item=1
+            out=out / "label", store=store, project=project.name, pairs_per_prompt=3, votes_per_item=1
         ),
     )
-    return list(comparisons_from("store:written", store, ties="drop").train)
+    return list(comparisons_from(f"store:{project.name}", store, ties="drop").train)
 
 
 def _reward_model(
@@ -177,7 +122,7 @@ def _reward_model(
     data.parent.mkdir(exist_ok=True)
     drawn = rng(seed, "study").permutation(len(pairs))[:count]
     write_jsonl_atomic(data, (pairs[int(number)].to_json() for number in drawn))
-    run = launch(
+    return done(
         "reward",
         RewardSettings(
             model=str(body),
@@ -195,8 +140,6 @@ def _reward_model(
             tensorboard=False,
         ),
     )
-    assert run is not None
-    return run
 
 
 if __name__ == "__main__":

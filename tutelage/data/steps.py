@@ -27,6 +27,10 @@ NEUTRAL = -1.0
 """The target of a neutral step that is a class of its own; others are the probability that the step is right."""
 
 
+CLASSES = ("wrong", "neutral", "right")
+"""What a head with three classes tells apart."""
+
+
 class StepEnds:
     """Finds the ends of steps.  Cheap to make; what a token spells is looked up once."""
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tutelage.evals.folders import RunFolder
+if TYPE_CHECKING:  # what tells habits to a labeller starts without numpy
+    from tutelage.evals.folders import RunFolder
 
 SHOWN = 50  # annotators in a table, those with most votes
 
 
+Line = tuple[str, str, str, str]
+"""Annotator, votes, liking for the first place, liking for length."""
+
+
 @dataclass(frozen=True)
 class Habits:
-    """One project's (or group's) annotators: (annotator, votes, liking for the first place, liking for length), most votes
-    first; `more` of them are left out.  runs: whose labels they were taken out of."""
+    """One project's (or group's) annotators, most votes first; `more` of them are left out.  runs: whose labels their habits were
+    taken out of."""
 
     title: str
     runs: list[str]
-    lines: list[tuple[str, str, str, str]]
+    lines: list[Line]
     more: int
     said: str
 
@@ -35,14 +40,25 @@ def habits_of(runs: Sequence[RunFolder]) -> list[Habits]:
 
 
 def _shown(told: Mapping[str, Any], runs: list[str]) -> Habits:
+    found = lines_of(told)
+    return Habits(where_of(told), runs, found[:SHOWN], len(found[SHOWN:]), told["said"])
+
+
+def where_of(told: Mapping[str, Any]) -> str:
+    """Whose annotators an entry of habits.json is about: the project, and the group, where there are groups."""
+    return " ".join(part for part in (told["project"], told["group"] and f"({told['group']})") if part)
+
+
+def lines_of(told: Mapping[str, Any]) -> list[Line]:
+    """The annotators of an entry of habits.json, those with most votes first."""
     who = sorted(told["annotators"], key=lambda row: (-row["votes"], row["annotator"]))
-    lines = [
-        (row["annotator"], f"{row['votes']:,}", _with_error(row, "position"), _with_error(row, "length"))
-        for row in who[:SHOWN]
-    ]
-    where = " ".join(part for part in (told["project"], told["group"] and f"({told['group']})") if part)
-    return Habits(where, runs, lines, len(who) - len(lines), told.get("said", ""))
+    return [(row["annotator"], f"{row['votes']:,}", _of(row, "position"), _of(row, "length")) for row in who]
 
 
-def _with_error(row: Mapping[str, Any], name: str) -> str:
-    return f"{row[name]:+.2f} ± {row[f'{name}_error']:.2f}"
+def with_error(value: float, error: float) -> str:
+    """A number of logits with its standard error."""
+    return f"{value + 0.0:+.2f} ± {error:.2f}"
+
+
+def _of(row: Mapping[str, Any], name: str) -> str:
+    return with_error(row[name], row[f"{name}_error"])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage import statistics
+from tutelage.data.steps import CLASSES
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.statistics import Interval
 
@@ -20,8 +21,6 @@ HALF = 0.5
 """A step is taken for right where its probability is at least this."""
 
 
-CLASSES = ("wrong", "neutral", "right")
-"""What a head with three classes tells apart, as in `models.step_head`."""
 UNMARKED = -1
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from tutelage.data.steps import About
+from tutelage.data.steps import CLASSES, About
 from tutelage.models.loading import Source, config_of
 from tutelage.models.policy import Hosted
-
-CLASSES = {0: "wrong", 1: "neutral", 2: "right"}
 
 
 @dataclass(frozen=True)
@@ -38,4 +36,5 @@ class StepHead:
         config.tutelage_process = asdict(self)
         config.token_classification_bias = False  # the head has none
         if self.classes > 1:
-            config.id2label, config.label2id = CLASSES, {name: number for number, name in CLASSES.items()}
+            config.id2label = dict(enumerate(CLASSES))
+            config.label2id = {name: number for number, name in enumerate(CLASSES)}

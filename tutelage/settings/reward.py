@@ -25,7 +25,21 @@ TIES_RATE = 0.02
 one has a distance of about 1 to go."""
 
 
-class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings, CutSettings):
+class ScoringSettings(TrainSettings, DataSettings):
+    """What every model has that learns to judge: more is held out, for it is to be trusted."""
+
+    schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
+    heldout_share: float = setting(
+        0.1,
+        "Share of the prompts held out for evaluation when there is no eval_data.",
+        unit="share",
+        everyday=False,
+        ge=0,
+        lt=1,
+    )
+
+
+class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSettings):
     """Train a reward model on comparisons, rankings or ratings."""
 
     model: str = setting(
@@ -96,7 +110,6 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         le=16,
     )
     learning_rate: float = setting(9e-6, "Peak learning rate of AdamW.", gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
     label_smoothing: float = setting(
         0.0,
         "Probability that a preference is wrong, mixed into the labels.",
@@ -130,14 +143,6 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         "Score difference that a margin of 1 asks for: times the row's margin, off its scores.",
         everyday=False,
         ge=0,
-    )
-    heldout_share: float = setting(
-        0.1,
-        "Share of the prompts held out for evaluation when there is no eval_data.",
-        unit="share",
-        everyday=False,
-        ge=0,
-        lt=1,
     )
 
     def peak_rate(self, name: str) -> float:
@@ -210,7 +215,7 @@ class RewardSettings(TrainSettings, DataSettings, FeedbackSettings, LoraSettings
         return self
 
 
-class ProcessSettings(TrainSettings, DataSettings, LoraSettings, StepSettings):
+class ProcessSettings(ScoringSettings, LoraSettings, StepSettings):
     """Train a process reward model on marked steps."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model whose body it starts from.")
@@ -221,7 +226,6 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings, StepSettings):
     out: Path = run_folder("runs/process")
     batch_size: int = setting(32, "Responses per step.", unit="rows", ge=1)
     learning_rate: float = setting(1e-5, "Peak learning rate of AdamW.", gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = setting("cosine", "Learning rate after the warm-up.")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     aggregation: Literal["auto", "majority", "all", "dawid-skene", "adjudicated"] = setting(
         "auto",
@@ -238,14 +242,6 @@ class ProcessSettings(TrainSettings, DataSettings, LoraSettings, StepSettings):
     )
     first_error: bool = setting(
         True, "Learn nothing from what stands behind the first wrong step.", everyday=False
-    )
-    heldout_share: float = setting(
-        0.1,
-        "Share of the prompts held out for evaluation when there is no eval_data.",
-        unit="share",
-        everyday=False,
-        ge=0,
-        lt=1,
     )
 
     @model_validator(mode="after")

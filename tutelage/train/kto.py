@@ -20,10 +20,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step, rows_until
 from tutelage.data.preflight.responses import GOOD, prepare_labelled
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import read_labelled
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
@@ -181,28 +183,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     policy = setup_for(settings, world).policy(start, tokenizer)
     limit = context_limit(settings.max_length, policy)
-    left_out: Mapping[str, int] = {}
-    if is_store_source(settings.data):
-        told = labelled_from(settings.data, settings.store, settings.aggregation, settings.labels_from)
-        run.input("data", settings.data, sha256=told.digest)
-        left_out = told.left_out
-        tell(told.habits, run)
-        both_sides = hold_out(told.train, read_labelled, settings, run, told.held_out)
-    else:
-        both_sides = read_rows(read_labelled, settings, run)
-    prepared = [
-        prepare_labelled(
-            tokenizer,
-            rows,
-            max_length=limit,
-            cut_responses=settings.cut_responses,
-            source=shown(source),
-            max_dropped_share=None,
-            console=run.console,
-        )
-        for rows, source in zip(both_sides, (settings.data, settings.eval_data or settings.data), strict=True)
-    ]
-    show_sides(prepared[0], prepared[1], run, settings.max_dropped_share, left_out)
+    prepared = _prepare(settings, tokenizer, limit, run)
     train, held_out = (Responses.of(part.examples, limit, settings.seed) for part in prepared)
     refuse_one_sided(train)
     weights = Weights.of(settings, train.good, run.console)
@@ -247,3 +228,32 @@ def refuse_one_sided(responses: Responses) -> None:
             f"all {len(responses)} labelled responses are {'good' if good else 'not good'}: kto learns from both kinds; for good "
             "ones alone use sft."
         )
+
+
+def _prepare(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, limit: int, run: Run
+) -> tuple[Prepared[Tokens], Prepared[Tokens]]:
+    """Responses to train on, and responses held out; split by prompt."""
+    left_out: Mapping[str, int] = {}
+    if is_store_source(settings.data):
+        told = labelled_from(settings.data, settings.store, settings.aggregation, settings.labels_from)
+        run.input("data", settings.data, sha256=told.digest)
+        left_out = told.left_out
+        tell(told.habits, run)
+        both_sides = hold_out(told.train, read_labelled, settings, run, told.held_out)
+    else:
+        both_sides = read_rows(read_labelled, settings, run)
+    train, held_out = (
+        prepare_labelled(
+            tokenizer,
+            rows,
+            max_length=limit,
+            cut_responses=settings.cut_responses,
+            source=shown(source),
+            max_dropped_share=None,
+            console=run.console,
+        )
+        for rows, source in zip(both_sides, (settings.data, settings.eval_data or settings.data), strict=True)
+    )
+    show_sides(train, held_out, run, settings.max_dropped_share, left_out)
+    return train, held_out

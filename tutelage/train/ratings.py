@@ -23,7 +23,6 @@ from tutelage import statistics
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
 from tutelage.data.preflight.responses import ANNOTATOR, PROMPT, prepare_ratings
-from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import read_ratings
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
@@ -144,26 +143,22 @@ def learn_ratings(
     heads = criteria if len(criteria) > 1 else {}
     members = make_members(settings, start, tokenizer, world, heads)
 
-    def prepare(rows: Iterable[Rating], source: str) -> Examples[Tokens]:
-        found = prepare_ratings(
+    limit = context_limit(settings.max_length, members[0].model)
+    prepared, kept_ones = (
+        prepare_ratings(
             tokenizer,
             rows,
-            max_length=context_limit(settings.max_length, members[0].model),
+            max_length=limit,
             criteria=list(criteria),
             cut_responses=settings.cut_responses,
-            source=source,
+            source=shown(source),
             max_dropped_share=None,
             console=run.console,
         )
-        prepared.append(found)
-        return found.examples
-
-    prepared: list[Prepared[Tokens]] = []
-    examples = (
-        prepare(train, shown(settings.data)),
-        prepare(held_out, shown(settings.eval_data or settings.data)),
+        for rows, source in ((train, settings.data), (held_out, settings.eval_data or settings.data))
     )
-    show_sides(prepared[0], prepared[1], run, settings.max_dropped_share, left_out)
+    show_sides(prepared, kept_ones, run, settings.max_dropped_share, left_out)
+    examples = (prepared.examples, kept_ones.examples)
     ratings = [_columns(some, list(criteria)) for some in examples]
     scale = scale_of(*ratings[0], settings.standardise)
     rated, kept = (Rated(some, scale(*own)) for some, own in zip(examples, ratings, strict=True))
@@ -189,13 +184,19 @@ def learn_ratings(
         batch = TokenBatch.collate([rated.examples[row] for row in sample])
         note_spread(member.model, torch.from_numpy(_scores(member, batch, settings, world)), run)
     if len(kept.examples):
-        scores = _scored(members, kept.examples, settings, world)
-        weights = torch.tensor(list(criteria.values()))
-        found = figures(kept, scores, list(criteria), weights / weights.abs().sum(), settings.seed)
-        run.write_json("results.json", to_json(found))
-        for one in (one for one in found if one.metric == "rating_correlation"):
-            run.console.print(sentence(one))
+        _report(kept, _scored(members, kept.examples, settings, world), criteria, settings, run)
     return export_members(run, members, tokenizer, settings)
+
+
+def _report(
+    kept: Rated, scores: np.ndarray, criteria: Mapping[str, float], settings: Settings, run: Run
+) -> None:
+    """Write results.json about held-out ratings, and say how well they are ordered."""
+    weights = torch.tensor(list(criteria.values()))
+    found = figures(kept, scores, list(criteria), weights / weights.abs().sum(), settings.seed)
+    run.write_json("results.json", to_json(found))
+    for one in (one for one in found if one.metric == "rating_correlation"):
+        run.console.print(sentence(one))
 
 
 def sentence(one: Row) -> str:

@@ -150,7 +150,7 @@ def on_the_policy(judge: Judge, comparisons: Sequence[Comparison], run: Run) -> 
         )
     if not len(read):
         return []
-    return accuracies("reward", [comparisons[row] for row in read], values[read], "accuracy_policy")
+    return accuracies("reward", [comparisons[int(row)] for row in read], values[read], "accuracy_policy")
 
 
 def votes_on(comparisons: Sequence[Comparison], settings: Settings) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rich.console import Console
 from rich.table import Table
 
+from tutelage.evals.habits_page import Line, lines_of, where_of, with_error
 from tutelage.records import Vote
 from tutelage.store import VotedPair
 
@@ -64,30 +65,19 @@ class Habits:
         }
 
     @property
-    def lines(self) -> list[tuple[str, str, str, str]]:
-        """(annotator, votes, liking for the first place, liking for length), those with most votes first."""
-        found = self.found
-        order = sorted(range(len(self.names)), key=lambda n: (-int(found.votes[n]), self.names[n]))
-        return [
-            (
-                self.names[n],
-                f"{int(found.votes[n]):,}",
-                _with_error(found.position[n], found.position_error[n]),
-                _with_error(found.length[n], found.length_error[n]),
-            )
-            for n in order
-        ]
+    def lines(self) -> list[Line]:
+        """The annotators, those with most votes first."""
+        return lines_of(self.to_json())
 
     @property
     def title(self) -> str:
-        where = " ".join(part for part in (self.project, self.group and f"({self.group})") if part)
-        return f"Habits of annotators in {where}"
+        return f"Habits of annotators in {where_of(self.to_json())}"
 
     @property
     def said(self) -> str:
         """What all like in length, and what became of it."""
         found = self.found
-        value = _with_error(found.shared_length, found.shared_length_error)
+        value = with_error(found.shared_length, found.shared_length_error)
         whole = (
             f"All together like length by {value} logits per {found.length_unit:.0f} characters. Votes cannot tell whether that "
             "is habit or quality: "
@@ -102,10 +92,6 @@ UNITS = (
     "First place: logits for what is shown first. Length: logits per standard deviation of length, beyond the others. "
     "± is the standard error."
 )
-
-
-def _with_error(value: float, error: float) -> str:
-    return f"{value + 0.0:+.2f} ± {error:.2f}"
 
 
 def fit_habits(given: Sequence[Given], how: WithoutHabits) -> HabitPairs | None:

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#if defined(__AVX512F__) || defined(__FMA__)
 #include <immintrin.h>
 #endif
 
@@ -305,14 +305,28 @@ static void pack_down(index_t narrow, const void *x, const index_t *rows, index_
         pack(x, rows, by_row, 1, depth, columns, packed, 0, 1);
 }
 
-/* sum + a b, number by number, of floats or of both halves of the words. */
+/* sum + a b, number by number; rounded once wherever the processor can.  A compiler that may choose whether to round twice chooses
+   otherwise for a tile of a single row (gcc does, for processors with slow chains of such sums), and a row's values would depend on
+   the rows beside it. */
+INLINE vec multiply_add(vec sum, vec a, vec b)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+    return sum + a * b;
+#endif
+}
+
+/* The same, of floats or of both halves of the words. */
 INLINE vec add_product(int narrow, vec sum, vec a, vec b)
 {
-    if (!narrow) return sum + a * b;
+    if (!narrow) return multiply_add(sum, a, b);
 #ifdef __AVX512BF16__
     return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #else
-    return sum + lower(a) * lower(b) + upper(a) * upper(b);
+    return multiply_add(multiply_add(sum, lower(a), lower(b)), upper(a), upper(b));
 #endif
 }
 
