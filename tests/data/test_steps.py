@@ -48,27 +48,32 @@ MERGED = [
 
 @pytest.mark.parametrize("pieces", MERGED)
 @pytest.mark.parametrize("finish", ["eos", "length"])
-def test_a_mark_stands_on_the_token_that_holds_the_end(pieces: list[str], finish) -> None:
+def test_a_mark_stands_on_the_token_that_holds_the_last_word(pieces: list[str], finish) -> None:
+    """Also that of the last step; cut it is behind its separator."""
     tokenizer = merging()
     ids = of(tokenizer, [*pieces, *(["<eos>"] if finish == "eos" else [])])
-    found = StepEnds(tokenizer, "\n")(ids, finish)
-    assert len(found) == 3 and found[-1] == len(ids) - 1
+    find = StepEnds(tokenizer, "\n")
+    scored, cuts = find(ids, finish), find.cuts(ids, finish)
+    assert len(scored) == len(cuts) == 3 and cuts[-1] == len(ids) - 1
     before = 0
-    for end, line in zip(found[:-1], TEXT.splitlines(), strict=False):
-        before += len(line) + 1  # characters up to the end of this separator
-        assert len("".join(pieces[:end])) < before <= len("".join(pieces[: end + 1]))
+    for line, word, cut in zip(TEXT.splitlines(), scored, cuts, strict=True):
+        before += len(line)  # characters up to the end of this line
+        assert len("".join(pieces[:word])) < before <= len("".join(pieces[: word + 1]))
+        before += 1  # and of its separator, but for the last
+        assert cut == cuts[-1] or len("".join(pieces[:cut])) < before <= len("".join(pieces[: cut + 1]))
 
 
 @pytest.mark.parametrize("make", [make_tokenizer, merging])
 def test_what_follows_moves_no_earlier_end(make) -> None:
-    """The ends in the ids of a prefix are those in the whole, up to where the prefix stops."""
+    """The ends in the ids of a prefix are those in the whole, but for the step that it stops in."""
     tokenizer = make()
     ids = list(tokenizer(TEXT, add_special_tokens=False)["input_ids"])
     find = StepEnds(tokenizer, "\n")
     whole = find([*ids, tokenizer.eos_token_id], "eos")
     for stop in range(1, len(ids)):
-        prefix = find(ids[:stop], "length")
-        assert [end for end in prefix if end < stop - 1] == [end for end in whole if end < stop - 1]
+        *ended, _ = find(ids[:stop], "length")
+        *cut, _ = find.cuts(ids[:stop], "length")
+        assert ended == whole[: len(ended)] and cut == find.cuts(ids, "length")[: len(cut)]
 
 
 def test_blank_lines_are_no_steps() -> None:
@@ -78,11 +83,14 @@ def test_blank_lines_are_no_steps() -> None:
     def ends(*pieces: str) -> list[int]:
         return find(of(tokenizer, [*pieces, "<eos>"]), "eos")
 
-    assert ends("\n", "1", "\n\n", "2", "\n", " ", "\n") == [2, 4]
-    assert ends("1", "\n") == [1]  # nothing behind it: the end token ends no step of its own
+    spread = ["\n", "1", " ", "\n\n", "2", "\n", " ", "\n"]
+    assert ends(*spread) == [1, 4] and find.cuts(of(tokenizer, spread), "length") == [3, 5]
+    assert ends("1", "\n") == [0]  # nothing behind it: the end token ends no step of its own
     assert ends() == [0] and ends("\n", "\n") == [2]  # not a word: one step
-    assert find([], "length") == []
-    assert StepEnds(tokenizer, "\n\n")(of(tokenizer, ["1", "\n", "2", "\n\n", "3", "<eos>"]), "eos") == [3, 5]
+    assert find([], "length") == find.cuts([], "length") == []
+    two = StepEnds(tokenizer, "\n\n")
+    ids = of(tokenizer, ["1", "\n", "2", "\n\n", "3", "<eos>"])
+    assert two(ids, "eos") == [2, 4] and two.cuts(ids, "eos") == [3, 5]
 
 
 def test_a_step_of_several_lines_is_cut_where_use_would_cut_it() -> None:
@@ -97,8 +105,8 @@ def test_a_step_of_several_lines_is_cut_where_use_would_cut_it() -> None:
     assert text_of(lines_of(row, "\n\n"), "\n\n", "length") == "a\n\nb\n\nc\nd\n\ne\nf\n\n"
 
 
-def test_the_last_step_of_a_response_that_goes_on_is_marked_at_its_separator() -> None:
-    """As it will be when something follows it; one that ends is marked at the end token."""
+def test_the_last_step_is_marked_where_it_will_be_when_something_follows() -> None:
+    """Whether the response ends with it or goes on."""
     tokenizer = make_tokenizer()
     prompt = Prompt((Message("user", "1 + 1"),))
     rows = [
@@ -106,10 +114,9 @@ def test_the_last_step_of_a_response_that_goes_on_is_marked_at_its_separator() -
         StepMarks(prompt, ("1 + 1 = 2.", "2 = 3."), (1, -1)),
     ]
     cut, ended = prepare_step_marks(tokenizer, rows, max_length=64, separator="\n").examples
-    assert tokenizer.decode([int(cut.tokens.ids[cut.ends[-1]])]).endswith("\n")
-    assert cut.ends[-1] == len(cut.tokens) - 1
-    assert ended.tokens.ids[ended.ends[-1]] == tokenizer.eos_token_id
-    assert cut.ends[0] == ended.ends[0] and cut.tokens.loss_mask.sum() == 2
+    assert tokenizer.decode([int(cut.tokens.ids[cut.ends[-1]])]).endswith(".")
+    assert cut.ends == ended.ends and cut.tokens.loss_mask.sum() == 2
+    assert ended.tokens.ids[ended.ends[-1] + 1] == tokenizer.eos_token_id
 
 
 def test_what_teaches_nothing_is_counted() -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForTokenClassification
 
 from tests.train.making import CPU, TEXT, make_tokenizer
 from tutelage.data.template import encode
@@ -59,7 +60,7 @@ def test_the_reward_at_tokens_by_hand() -> None:
 
 @pytest.mark.parametrize("combine", ["product", "minimum", "mean", "last"])
 def test_what_stands_at_the_steps_is_the_whole(folder, combine: str) -> None:
-    """As many places as steps, at the tokens with the line breaks and at the end; summed they are the score."""
+    """As many places as steps, at the tokens with their last words; summed they are the score."""
     said = response("\n".join(STEPS))
     [score] = scores_of(judge(folder, combine=combine), [said])
     [whole] = scores_of(judge(folder, combine=combine, places="end"), [said])
@@ -67,7 +68,7 @@ def test_what_stands_at_the_steps_is_the_whole(folder, combine: str) -> None:
     assert math.fsum(value for _, value in score.at) == pytest.approx(score.value, rel=1e-12)
     tokens = [token for token, _ in score.at]
     spelled = [make_tokenizer().decode([said.ids[token]]) for token in tokens]
-    assert len(tokens) == 3 and "\n" in spelled[0] and "\n" in spelled[1] and tokens[-1] == len(said.ids) - 1
+    assert len(tokens) == 3 and all("." in piece for piece in spelled) and tokens[-1] == len(said.ids) - 2
 
 
 def test_the_score_of_a_step_is_unchanged_by_what_follows(folder) -> None:
@@ -97,15 +98,33 @@ def test_one_with_another_tokenizer_says_it_of_the_policy_s_tokens(folder, tmp_p
     assert math.fsum(value for _, value in score.at) == pytest.approx(score.value, rel=1e-12)
 
 
+def test_one_of_an_earlier_version_is_refused(folder) -> None:
+    """It would be read where it was never trained."""
+    config = AutoConfig.from_pretrained(folder)
+    assert StepHead.of(config) == StepHead()
+    del config.tutelage_process["scored_at"]
+    with pytest.raises(ValueError, match="earlier version, to score a step at its separator.*train it again"):
+        StepHead.of(config)
+    config.tutelage_process["about"] = "outcome"  # is scored where it was
+    assert StepHead.of(config) == StepHead(about="outcome")
+
+
+def plain_values(folder, ids: list[int]) -> list[float]:
+    """What plain transformers says at every token."""
+    plain = AutoModelForTokenClassification.from_pretrained(folder).eval()
+    return plain(torch.tensor([ids])).logits[0, :, -1].sigmoid().tolist()
+
+
 def test_a_verifier_of_outcomes_reads_the_last_token(folder) -> None:
     model = load_scalar(folder, fresh_head=False)
     said = response("\n".join(STEPS))
     tokenizer = make_tokenizer()
+    with torch.no_grad():
+        values = plain_values(folder, [*said.prompt_ids, *said.ids])
     for about, places in (("outcome", 1), ("outcome-tokens", len(said.ids))):
         made = ProcessJudge(model, tokenizer, tokenizer, CPU, 512, StepHead(about=about))  # type: ignore[arg-type]
         [score] = scores_of(made, [said])
-        [steps] = scores_of(judge(folder, combine="last"), [said])
-        assert score.value == pytest.approx(steps.value, abs=1e-6) and len(score.at) == places
+        assert score.value == pytest.approx(values[-1], abs=1e-6) and len(score.at) == places
         assert math.fsum(value for _, value in score.at) == pytest.approx(score.value, rel=1e-9)
 
 

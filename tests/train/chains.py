@@ -10,9 +10,12 @@ from tutelage.records import Prompt, StepMarks
 
 
 def chain(random: np.random.Generator, wrong: bool) -> StepMarks:
-    """Four steps from a digit; from a planted error on each is computed rightly from the last, and nobody has marked it."""
+    """Four steps from a number's last digit; behind a planted error each is right by the last, and nobody has marked it.
+
+    The tens mean nothing: they make a hundred prompts, so that those held out have digits that others have, too.
+    """
     value, planted = int(random.integers(10)), int(random.integers(4)) if wrong else None
-    start, steps = value, []
+    start, steps = int(random.integers(10)) * 10 + value, []
     for number in range(4):
         amount = int(random.integers(1, 4))
         result = (value + amount) % 10
@@ -21,7 +24,7 @@ def chain(random: np.random.Generator, wrong: bool) -> StepMarks:
         steps.append(f"{value}+{amount}={result}")
         value = result
     labels = [1] * 4 if planted is None else [1] * planted + [-1] + [None] * (3 - planted)
-    return StepMarks(Prompt(f"from {start}: "), tuple(steps), tuple(labels), outcome=planted is None)
+    return StepMarks(Prompt(f"from {start:02}: "), tuple(steps), tuple(labels), outcome=planted is None)
 
 
 def chains(n: int, seed: int) -> list[StepMarks]:

@@ -38,7 +38,7 @@ from tutelage.settings.train import SFTSettings
 from tutelage.train.fit import accumulate
 from tutelage.train.process import ProcessRewardModelling, main
 
-ROW = StepMarks(Prompt("from 1: "), ("1+1=2", "2+1=4", "4+1=5", "5+1=6"), (1, -1, None, None))
+ROW = StepMarks(Prompt("from 01: "), ("1+1=2", "2+1=4", "4+1=5", "5+1=6"), (1, -1, None, None))
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def taught(base: Path, folder: Path, right_only: bool) -> Path:
         out=folder / "sft",
         epochs=12 if right_only else 6,
         batch_size=16,
-        learning_rate=5e-3,
+        learning_rate=3e-3,
         max_length=64,
         precision="fp32",
         tensorboard=False,
@@ -220,7 +220,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finder(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finder")
     start = taught(larger, folder, right_only=True)
-    settings = settings_for(start, folder, chains(2000, 3), epochs=10, batch_size=16, learning_rate=2e-3)
+    settings = settings_for(start, folder, chains(2000, 3), epochs=15, batch_size=16, learning_rate=1e-3)
     launch("process", settings, Console(quiet=True))
     return settings.out
 
@@ -242,7 +242,7 @@ def test_it_finds_a_planted_error(finder: Path) -> None:
 
 def sound(response: Response) -> bool:
     """Gold: every step is right, and goes on from the last."""
-    value = int(response.prompt.text()[5])
+    value = int(response.prompt.text()[6])
     lines = response.text.split("\n")
     for line in lines:
         found = re.fullmatch(r"(\d)\+([123])=(\d)", line)
@@ -254,14 +254,14 @@ def sound(response: Response) -> bool:
 
 def every_start(folder: Path) -> Path:
     path = folder / "prompts.jsonl"
-    path.write_text("".join(json.dumps({"prompt": f"from {digit}: "}) + "\n" for digit in range(10)))
+    path.write_text("".join(json.dumps({"prompt": f"from 0{digit}: "}) + "\n" for digit in range(10)))
     return path
 
 
 def share_sound(folder: Path) -> float:
     policy, tokenizer = load_policy(result_folder(str(folder))), load_tokenizer(folder)
     generator = LocalGenerator(policy, tokenizer)
-    prompts = [Prompt(f"from {digit}: ") for digit in range(10)]
+    prompts = [Prompt(f"from 0{digit}: ") for digit in range(10)]
     return float(np.mean([sound(r) for r in generator.generate(prompts, Sampling(30, samples=20))]))
 
 
@@ -305,7 +305,7 @@ def reaches(completions: list[str], prompts: list[str], **columns: Any) -> list[
     found = []
     for prompt, text in zip(prompts, completions, strict=True):
         amounts, numbers = re.findall(r"\+([123])", text), re.findall(r"=(\d)", text)
-        end = (int(prompt[5]) + sum(map(int, amounts))) % 10
+        end = (int(prompt[6]) + sum(map(int, amounts))) % 10
         found.append(float(len(amounts) == len(numbers) == 4 and int(numbers[-1]) == end))
     return found
 

@@ -1,13 +1,15 @@
 """Where steps end in the tokens of a response: found in the ids alone, in the same way for training and for use.
 
-A step is what a separator ends (a line, unless another is set).  It is scored at the token that holds the end of its
-separator; the last one, behind which there is none, at the end token of the response, or at its last token if it was cut.
-A tokenizer may put the separator into one token with what stands around it: then that token it is.
+A step is what a separator ends (a line, unless another is set).  It is scored at the token that holds its last word's end, the
+last step of a response like all others: at a token of one kind, behind which the policy has learnt to go on.  (At its
+separator, and the last one at the end token, whose state nothing has trained: then two in five models never learn to see an
+error in the last step; docs/LOG.md.)  It may be gone on from behind its separator.  A tokenizer may put the separator into one
+token with what stands around it: then that token it is, for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,22 +45,35 @@ class StepEnds:
     def __call__(self, ids: Sequence[int], finish: Finish) -> list[int]:
         """The positions in `ids` (a response, with its end token unless it was cut) at which steps are scored.
 
-        White space alone is no step; a response without a word is one.  No ids: no step.
+        White space alone is no step; a response without a word is one, scored at its last token.  No ids: no step.
         """
+        return list(dict.fromkeys(word for word, _ in self._steps(ids, finish)))
+
+    def cuts(self, ids: Sequence[int], finish: Finish) -> list[int]:
+        """The positions at which a response is cut behind a step: those that hold the end of its separator; of a last step that
+        has none, the last of `ids`."""
+        return list(dict.fromkeys(stop for _, stop in self._steps(ids, finish)))
+
+    def _steps(self, ids: Sequence[int], finish: Finish) -> Iterator[tuple[int, int]]:
+        """For each step the positions of the tokens that hold the ends of its last word and of its separator."""
         if not len(ids):
-            return []
+            return
         pieces = self._pieces(ids[:-1] if finish == "eos" else ids)
-        text, stops = "".join(pieces), np.cumsum([len(piece) for piece in pieces])
-        found: list[int] = []
+        text, stops, last = "".join(pieces), np.cumsum([len(piece) for piece in pieces]), len(ids) - 1
+
+        def token(characters: int) -> int:
+            return int(np.searchsorted(stops, characters))
+
         said = start = 0
         while (at := text.find(self._separator, start)) >= 0:
             start = at + len(self._separator)
-            if text[said:at].strip():
-                found.append(int(np.searchsorted(stops, start)))
+            if words := text[said:at].rstrip():
+                yield token(said + len(words)), token(start)
                 said = start
-        if text[said:].strip() or not found:
-            found.append(len(ids) - 1)
-        return list(dict.fromkeys(found))
+        if words := text[said:].rstrip():
+            yield token(said + len(words)), last
+        elif not said:
+            yield last, last
 
     def _pieces(self, ids: Sequence[int]) -> list[str]:
         """What each token spells in the middle of a text: some tokenizers leave out the space before a first one."""

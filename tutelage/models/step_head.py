@@ -10,19 +10,29 @@ from tutelage.models.loading import Source, config_of
 from tutelage.models.policy import Hosted
 
 
+WORD = "last word"
+
+
 @dataclass(frozen=True)
 class StepHead:
     """`separator` ends a step.  `about`: what is scored.  `classes`: 1, the logit of being right; 3, the logits of wrong, neutral
-    and right."""
+    and right.  `scored_at`: where in a step (`StepEnds`)."""
 
     separator: str = "\n"
     about: About = "steps"
     classes: int = 1
+    scored_at: str = WORD
 
     @classmethod
     def of(cls, config: Any) -> Self | None:
-        """What a model's config says; None for a model of another kind."""
+        """What a model's config says; None for a model of another kind.  Raises ValueError for one that was trained to score a
+        step elsewhere."""
         found = getattr(config, "tutelage_process", None)
+        if found and found.get("about", "steps") == "steps" and found.get("scored_at") != WORD:
+            raise ValueError(
+                f"{config.name_or_path or 'This process model'} was trained by an earlier version, to score a step at its separator and "
+                "not at its last word: train it again."
+            )
         return cls(**found) if found else None
 
     @classmethod

@@ -35,7 +35,7 @@ class Solution:
 
 def in_steps(response: Response, find: StepEnds, separator: str, max_new_tokens: int) -> Solution:
     """The steps of a response, as `process` will find them in its text and its tokens."""
-    steps, ends = steps_of(response.text, separator), find(response.ids, response.finish)
+    steps, ends = steps_of(response.text, separator), find.cuts(response.ids, response.finish)
     whole = response.finish == "eos" or len(response.ids) >= max_new_tokens
     if not steps or len(steps) != len(ends):
         return Solution(response, (), (), whole)
