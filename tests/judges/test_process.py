@@ -103,7 +103,7 @@ def test_one_of_an_earlier_version_is_refused(folder) -> None:
     config = AutoConfig.from_pretrained(folder)
     assert StepHead.of(config) == StepHead()
     del config.tutelage_process["scored_at"]
-    with pytest.raises(ValueError, match="earlier version, to score a step at its separator.*train it again"):
+    with pytest.raises(ValueError, match="earlier version, to score a step at its separator"):
         StepHead.of(config)
     config.tutelage_process["about"] = "outcome"  # is scored where it was
     assert StepHead.of(config) == StepHead(about="outcome")

@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 
 from tests.judges.kit import Longer, values, written
-from tutelage.judges import remote
+from tutelage.judges import patience, remote
 from tutelage.judges.build import build_judge
 from tutelage.judges.judge import scores_of
 from tutelage.judges.remote import RemoteJudge
@@ -91,6 +91,11 @@ def failing(*faults: Answer | None) -> Callable[[dict[str, Any]], Answer | None]
     """These, one after the other, then what is right."""
     left = list(faults)
     return lambda asked: left.pop(0) if left else lengths(asked)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
 
 
 @pytest.fixture
@@ -190,8 +195,7 @@ def test_a_server_that_asks_for_more_than_there_is_patience_is_not_waited_for(se
         RemoteJudge(server.url).score(RESPONSES)
 
 
-def test_patience_ends_in_one_sentence(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.02)
+def test_patience_ends_in_one_sentence(server: Endpoint) -> None:
     server.answer = lambda asked: (502, {}, b"<html>Bad gateway</html>")
     began = time.monotonic()
     with pytest.raises(ValueError) as caught:

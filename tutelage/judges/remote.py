@@ -12,34 +12,19 @@ import asyncio
 import json
 import logging
 import os
-import random
 import ssl
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
 from tutelage.judges.judge import LARGEST, Judge
+from tutelage.judges.patience import Again, GaveUp, all_or_first_fault, patiently, retry_after, run_here
 from tutelage.records import Response, Score
 
-FIRST_PAUSE = 0.5  # seconds; doubled every time
-LONGEST_PAUSE = 30.0
 LARGEST_ANSWER = 16 * 2**20  # bytes
 _log = logging.getLogger(__name__)
-
-
-class Again(Exception):
-    """What may pass, in words; `wait`: the server asked to be left alone for so many seconds."""
-
-    def __init__(self, fault: str, wait: float = 0.0) -> None:
-        super().__init__(fault)
-        self.wait = wait
 
 
 class RemoteJudge(Judge):
@@ -78,7 +63,7 @@ class RemoteJudge(Judge):
         size = self._batch_size
         batches = [responses[at : at + size] for at in range(0, len(responses), size)]
         self._told = False
-        found = _run(self._ask_all, batches)
+        found = run_here(lambda: self._ask_all(batches))
         return [score for scores in found for score in scores]
 
     async def _ask_all(self, batches: Sequence[Sequence[Response]]) -> list[list[Score | None]]:
@@ -91,28 +76,22 @@ class RemoteJudge(Judge):
                 async with gate:
                     return await self._ask(client, batch)
 
-            try:
-                async with asyncio.TaskGroup() as group:  # the first that fails ends the others
-                    tasks = [group.create_task(one(batch)) for batch in batches]
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+            return await all_or_first_fault([one(batch) for batch in batches])
 
     async def _ask(self, client: httpx2.AsyncClient, batch: Sequence[Response]) -> list[Score | None]:
         """The scores of one batch, however often it takes to ask."""
-        body, started, pause = _body(batch), time.monotonic(), FIRST_PAUSE
-        while True:
-            try:
-                return self._read(*await self._post(client, body), len(batch))
-            except Again as fault:
-                jitter = random.SystemRandom().uniform(0.5, 1.0)  # so that not all come back at once
-                wait = max(fault.wait, pause * jitter)
-                spent = time.monotonic() - started
-                if spent + wait > self._patience:
-                    raise ValueError(self._gave_up(fault, spent)) from None
-                self._tell(fault)
-                await asyncio.sleep(wait)
-                pause = min(2 * pause, LONGEST_PAUSE)
+        body = _body(batch)
+
+        async def attempt() -> list[Score | None]:
+            return self._read(*await self._post(client, body), len(batch))
+
+        try:
+            return await patiently(attempt, self._patience, self._tell)
+        except GaveUp as fault:
+            raise ValueError(
+                f"{self.name} gives no scores {fault}: see to the server and go on with the same command, or give it more "
+                "patience or a longer timeout."
+            ) from None
 
     async def _post(self, client: httpx2.AsyncClient, body: bytes) -> tuple[int, bytes]:
         """(status, content) of the answer.  Raises Again for what may pass, ValueError for an answer without end."""
@@ -135,7 +114,7 @@ class RemoteJudge(Judge):
         except (httpx2.RequestError, OSError) as error:
             raise Again(f"{type(error).__name__}: {str(error) or 'the connection broke'}") from None
         if status == 429 or status >= 500:
-            raise Again(f"status {status}", _retry_after(answer.headers.get("Retry-After", "")))
+            raise Again(f"status {status}", retry_after(answer.headers.get("Retry-After", "")))
         return status, bytes(content)
 
     def _read(self, status: int, content: bytes, count: int) -> list[Score | None]:
@@ -172,23 +151,6 @@ class RemoteJudge(Judge):
                 "%s gives no scores (%s): trying again for %.0f s at most.", self.name, fault, self._patience
             )
 
-    def _gave_up(self, fault: Again, spent: float) -> str:
-        asked = f", which asks to wait for {fault.wait:.0f} s" if fault.wait else ""
-        return (
-            f"{self.name} gives no scores ({fault}{asked}) after {spent:.0f} s of trying: see to the server and go on with the "
-            "same command, or give it more patience or a longer timeout."
-        )
-
-
-def _run(work: Any, batches: Sequence[Sequence[Response]]) -> list[list[Score | None]]:
-    """Wait for the answers; in a thread of their own where a loop runs in this one, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work(batches))
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(work(batches))).result()
-
 
 def _body(batch: Sequence[Response]) -> bytes:
     prompts = [response.prompt for response in batch]
@@ -213,17 +175,6 @@ def _authorization(token_env: str, name: str) -> dict[str, str]:
             f"the environment variable {token_env} {wrong}, and token_env of {name} names it: set it to the token."
         )
     return {"Authorization": f"Bearer {token}"}
-
-
-def _retry_after(said: str) -> float:
-    """Seconds to wait, from a number of them or a date (RFC 9110, 10.2.3); 0: not said."""
-    if said.isdecimal():
-        return float(said)
-    try:
-        date = parsedate_to_datetime(said)
-    except ValueError:
-        return 0.0
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _shown(content: bytes) -> str:

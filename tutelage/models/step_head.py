@@ -9,7 +9,6 @@ from tutelage.data.steps import CLASSES, About
 from tutelage.models.loading import Source, config_of
 from tutelage.models.policy import Hosted
 
-
 WORD = "last word"
 
 
@@ -30,8 +29,8 @@ class StepHead:
         found = getattr(config, "tutelage_process", None)
         if found and found.get("about", "steps") == "steps" and found.get("scored_at") != WORD:
             raise ValueError(
-                f"{config.name_or_path or 'This process model'} was trained by an earlier version, to score a step at its separator and "
-                "not at its last word: train it again."
+                f"{config.name_or_path or 'This process model'} was trained by an earlier version, to score a step at its "
+                "separator and not at its last word: train it again."
             )
         return cls(**found) if found else None
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from tutelage.store.aggregate import Aggregation, Ties
+from tutelage.store.calls import Answer, Question, Spent
 from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, VotedPair
 from tutelage.store.store import Store
 
 __all__ = [
     "Aggregation",
     "AnnotatorRow",
+    "Answer",
     "Counts",
     "ModelInfo",
     "NewVote",
     "Pair",
+    "Question",
+    "Spent",
     "Store",
     "StoredVote",
     "Ties",

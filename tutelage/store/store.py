@@ -20,6 +20,15 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from tutelage.records import Comparison, Demonstration, Prompt, Response
 from tutelage.store.aggregate import Aggregation, Ties, comparison_of
+from tutelage.store.calls import (
+    Answer,
+    Question,
+    Spent,
+    insert_answers,
+    insert_questions,
+    read_answers,
+    read_spent,
+)
 from tutelage.store.comparing import Written, read_voted_pairs, read_written
 from tutelage.store.current import any_settled
 from tutelage.store.database import Database
@@ -191,6 +200,31 @@ class Store:
         """The current votes of a project in the order of their ids; with `revisions` also the superseded ones."""
         with self._database.read() as connection:
             return read_votes(connection, project_id(connection, project, self.place), revisions)
+
+    # language models that judge ------------------------------------------------------------------------------------
+
+    def judge_answers(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """Key -> what was answered to a question to a judge, of those that are there."""
+        with self._database.read() as connection:
+            return read_answers(connection, keys)
+
+    def add_questions(self, project: str | None, questions: Sequence[Question]) -> None:
+        """Write down that questions are sent to a judge; again where they are there without an answer."""
+        with self._database.write() as connection:
+            key = None if project is None else project_id(connection, project, self.place)
+            insert_questions(connection, key, questions)
+
+    def add_judge_answers(self, answers: Sequence[Answer]) -> None:
+        """Write down what came back; the first answer to a question counts."""
+        with self._database.write() as connection:
+            insert_answers(connection, answers)
+
+    def spent(self, project: str | None) -> dict[str, Spent]:
+        """Judge -> what its questions have come to in a project (None: outside of any)."""
+        with self._database.read() as connection:
+            return read_spent(
+                connection, None if project is None else project_id(connection, project, self.place)
+            )
 
     # for trainers and reports ----------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ of it, steps that were marked or written again, rewrites, drafts, suggestions.  
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.errors import Refused
@@ -26,6 +26,7 @@ from tutelage.store.schema_feedback import (
     Flag,
     Gold,
     ItemNote,
+    JudgeCall,
     Rewrite,
     SentBack,
     StepMarkRow,
@@ -155,12 +156,19 @@ def _empty_around(connection: Connection, items: Iterable[int]) -> None:
             update(Assignment).where(mine, Assignment.skip_text != "").values(skip_text=""),
             update(Flag).where(Flag.item_id.in_(some)).values(text="", resolution=""),
             delete(ItemNote).where(ItemNote.item_id.in_(some)),
+            update(JudgeCall).where(_about(some), JudgeCall.text.is_not(None)).values(text=GONE, likely=None),
         ):
             connection.execute(change)
         gold = select(Gold.item_id, Gold.answer).where(Gold.item_id.in_(some))
         for item_id, answer in connection.execute(gold).all():
             kept = answer | {"reason": ""} | ({"text": GONE} if "text" in answer else {})
             connection.execute(update(Gold).where(Gold.item_id == item_id).values(answer=kept))
+
+
+def _about(items: Sequence[int]) -> Any:
+    """Questions to language models about the prompts of some items, whose answers quote what they please."""
+    of = select(Item.project_id, PromptRow.digest).join(PromptRow, PromptRow.id == Item.prompt_id)
+    return tuple_(JudgeCall.project_id, JudgeCall.prompt).in_(of.where(Item.id.in_(items)))
 
 
 def _empty_answers(
