@@ -77,6 +77,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "judge serve",
+        "tutelage.web.judge_serve",
+        "web.JudgeServeSettings",
+        "Stand in for an LLM judge, offline.",
+        "Feedback",
+    ),
+    Command(
         "feedback import",
         "tutelage.feedback.commands.importing",
         "feedback.FeedbackImportSettings",

@@ -93,11 +93,6 @@ def failing(*faults: Answer | None) -> Callable[[dict[str, Any]], Answer | None]
     return lambda asked: left.pop(0) if left else lengths(asked)
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
-
-
 @pytest.fixture
 def server() -> Iterator[Endpoint]:
     with Endpoint() as endpoint:
@@ -195,7 +190,8 @@ def test_a_server_that_asks_for_more_than_there_is_patience_is_not_waited_for(se
         RemoteJudge(server.url).score(RESPONSES)
 
 
-def test_patience_ends_in_one_sentence(server: Endpoint) -> None:
+def test_patience_ends_in_one_sentence(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
     server.answer = lambda asked: (502, {}, b"<html>Bad gateway</html>")
     began = time.monotonic()
     with pytest.raises(ValueError) as caught:

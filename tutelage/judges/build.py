@@ -17,10 +17,13 @@ from tutelage.settings.judges import (
     ENSEMBLE,
     HTTP,
     HTTPS,
+    LLM,
     MODEL,
     PYTHON,
     UNCERTAINTY,
     EnsembleOptions,
+    LLMOptions,
+    MixOptions,
     ModelOptions,
     RewardPart,
     names_model,
@@ -42,13 +45,22 @@ GOLD = "tutelage.worlds.gold:GoldStandard"
 DEFAULTS = ModelOptions()
 
 
+class Calls(NamedTuple):
+    """Where questions to language models are written down: a store's address, and the project they belong to (None: none)."""
+
+    store: str
+    project: str | None = None
+
+
 class Reader(NamedTuple):
-    """Where reward models compute, whose tokens they are given, and how they are loaded (`build_judge`)."""
+    """Where reward models compute, whose tokens they are given, how they are loaded, and where questions to language models
+    are written down (`build_judge`)."""
 
     world: World | None
     tokenizer: PreTrainedTokenizerBase | None
     max_tokens: int
     load: Callable[[str], ScalarModule] | None
+    calls: Calls | None
 
 
 def build_judge(
@@ -57,12 +69,14 @@ def build_judge(
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_tokens: int = 8192,
     load: Callable[[str], ScalarModule] | None = None,
+    calls: Calls | None = None,
 ) -> Judge:
     """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
     world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
     makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
-    http://... and https://...: an endpoint (`judges/remote.py`).  Anything else: a reward model's run folder, folder or hub
+    http://... and https://...: an endpoint (`judges/remote.py`).  llm:NAME: a language model that is asked in words
+    (`judges/llm`), whose questions and answers stand in `calls`.  Anything else: a reward model's run folder, folder or hub
     name, which computes in `world` (default: this machine), and scores the token ids of a policy with this `tokenizer` as
     they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of
     mixes, ensembles and endpoints.
@@ -70,7 +84,9 @@ def build_judge(
     Raises ValueError when there is no such judge, or it has no such option.
     """
     parts = read_parts(spec)  # all are understood before the first is loaded
-    reader = Reader(world, tokenizer, max_tokens, load)
+    reader = Reader(world, tokenizer, max_tokens, load, calls)
+    if len(parts) == 1 and parts[0].kind == LLM and parts[0].mix == MixOptions():
+        return _llm(parts[0], reader)  # which says more of a pair than two scores
     if not isinstance(spec, str):
         return _mix(parts, reader)
     return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
@@ -163,6 +179,21 @@ def _remote(part: RewardPart, reader: Reader) -> Judge:
     return RemoteJudge(str(part.judge), **part.options.model_dump())
 
 
+def _llm(part: RewardPart, reader: Reader) -> Judge:
+    from tutelage.judges.llm.build import llm_judge
+
+    options: LLMOptions = part.options
+    calls = reader.calls or Calls(options.calls)
+    return llm_judge(
+        str(part.judge).removeprefix(LLM),
+        options,
+        calls.store,
+        calls.project,
+        reader.world,
+        reader.max_tokens,
+    )
+
+
 def _reward_model(
     path: str, reader: Reader, options: ModelOptions = DEFAULTS
 ) -> RewardModelJudge | ProcessJudge:
@@ -249,6 +280,7 @@ MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     PYTHON: _python,
     HTTP: _remote,
     HTTPS: _remote,
+    LLM: _llm,
     MODEL: _model,
     ENSEMBLE: _ensemble,
     **dict.fromkeys(RULES, _rule),

@@ -32,9 +32,7 @@ class GaveUp(Exception):
         super().__init__(f"({fault}{asked}) after {spent:.0f} s of trying")
 
 
-async def patiently(
-    attempt: Callable[[], Awaitable[T]], patience: float, told: Callable[[Again], None]
-) -> T:
+async def patiently(attempt: Callable[[], Awaitable[T]], patience: float, told: Callable[[Again], None]) -> T:
     """What `attempt` returns, tried again after growing pauses, or when the server says, whenever it raises `Again`.
 
     told: hears of every fault that is waited out.  Raises GaveUp where the next try would come after `patience` seconds.

@@ -25,6 +25,7 @@ from tutelage.settings.rules import RULES, is_rule, known_rule
 WORLD = "world"
 PYTHON = "python:"
 HTTP, HTTPS = "http://", "https://"
+LLM = "llm:"
 MODEL = ""  # any other name
 ENSEMBLE = "[]"  # a list of reward models
 
@@ -134,8 +135,99 @@ class RemoteOptions(Settings):
     )
 
 
+Mode = Literal["text", "logits"]
+TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "rating")
+
+
+class LLMOptions(Settings):
+    """A language model that is asked in words."""
+
+    url: str = setting(
+        "",
+        "Base URL of an OpenAI-compatible endpoint, as http://localhost:8000/v1; empty: the model runs here.",
+    )
+    template: str = setting(
+        "pair", f"What it is asked: {', '.join(TEMPLATES)}, or the path of a template of your own."
+    )
+    mode: Mode = setting(
+        "text",
+        "text: it writes its reasons and its verdict; logits: the probabilities of its first token are the verdict.",
+    )
+    orders: Literal["both", "random"] = setting(
+        "both",
+        "Which response stands first: each once, and the mean of both counts; random: one of them, by content.",
+    )
+    exemplars: str = setting(
+        "", "File of comparisons that are shown before each question, as judged examples; empty: none."
+    )
+    exemplar_count: int = setting(2, "So many of them, the first ones.", unit="rows", ge=1, le=32)
+    temperature: float | None = setting(0.0, "Sampling temperature; null: not sent.", ge=0, le=2)
+    max_tokens: int = setting(512, "Longest answer, with mode: text.", unit="tokens", ge=1)
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = setting(
+        "max_tokens", "How the endpoint calls that limit."
+    )
+    json_answer: bool = setting(
+        False, "Ask the endpoint for JSON (response_format), where it can give nothing else."
+    )
+    seed: int | None = setting(None, "Seed that is sent; null: none.", ge=0)
+    repair: bool = setting(True, "Ask once more where an answer holds no verdict; then there is no vote.")
+    key_env: str = setting(
+        "OPENAI_API_KEY",
+        "Environment variable with the key that is sent; not set: no key is.",
+        changes_result=False,
+    )
+    concurrency: int = setting(
+        8, "Questions at a time.", unit="questions", changes_result=False, ge=1, le=1024
+    )
+    requests_per_minute: int = setting(
+        0,
+        "Send at most so many questions a minute; 0: no limit.",
+        unit="questions",
+        changes_result=False,
+        ge=0,
+    )
+    tokens_per_minute: int = setting(
+        0,
+        "Send and ask for at most so many tokens a minute; 0: no limit.",
+        unit="tokens",
+        changes_result=False,
+        ge=0,
+    )
+    timeout: float = setting(120.0, "One answer may take so long.", unit="s", changes_result=False, gt=0)
+    patience: float = setting(
+        600.0, "A question is sent again for so long before the run stops; 0 sends it once.", unit="s",
+        changes_result=False, ge=0,
+    )  # fmt: skip
+    price_in: float = setting(
+        0.0, "Price of a million tokens that are sent.", unit="money", changes_result=False, ge=0
+    )
+    price_out: float = setting(
+        0.0, "Price of a million tokens that come back.", unit="money", changes_result=False, ge=0
+    )
+    max_cost: float | None = setting(
+        None, "Stop before all that it was asked in this project has cost more; null: no limit.", unit="money",
+        changes_result=False, ge=0,
+    )  # fmt: skip
+    calls: str = setting(
+        "runs/store.sqlite",
+        "Store that keeps every question and its answer, where the command has none of its own.",
+        changes_result=False,
+    )
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> LLMOptions:
+        if self.max_cost is not None and not (self.price_in or self.price_out):
+            raise ValueError(
+                f"max_cost is {self.max_cost:g}, but without price_in and price_out nothing costs anything: give them"
+            )
+        if self.url:
+            _check_address(self.url)
+        return self
+
+
 OPTIONS: Mapping[str, type[Settings]] = {
     WORLD: NoOptions,
+    LLM: LLMOptions,
     PYTHON: NoOptions,
     HTTP: RemoteOptions,
     HTTPS: RemoteOptions,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
@@ -22,7 +22,7 @@ Status = Literal["sent", "answered", "refused"]
 
 @dataclass(frozen=True)
 class Question:
-    """What is going to be asked: `key`, 64 hex digits, is the hash of all that shapes the answer; for the rest see `JudgeCall`."""
+    """What is going to be asked: `key`, 64 hex digits, is the hash of all that shapes the answer; see `JudgeCall`."""
 
     key: str
     judge: str
@@ -155,4 +155,4 @@ def read_spent(connection: Connection, project_id: int | None, judge: str | None
         .where(*conditions)
         .group_by(JudgeCall.judge)
     )
-    return {row[0]: Spent(*row[1:]) for row in connection.execute(query)}
+    return {judge: Spent(*cast(Any, counted)) for judge, *counted in connection.execute(query)}

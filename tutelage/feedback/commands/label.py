@@ -20,7 +20,7 @@ from rich.table import Table
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
-from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.build import WORLD, Calls, build_judge
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.records import Response
 from tutelage.runs import Run, result_folder
@@ -45,7 +45,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
     """
     _note_models(settings, run)
-    judge = build_judge(settings.judge)
+    judge = build_judge(settings.judge, calls=Calls(settings.store, settings.project))
     voters: Voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
         source = f"store:{settings.project}"

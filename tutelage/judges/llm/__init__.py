@@ -1,0 +1,1 @@
+"""Language models that judge: templates, questions, answers, verdicts."""

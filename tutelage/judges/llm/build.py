@@ -1,0 +1,120 @@
+"""A judge that is a language model, from its options."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tutelage.judges.llm.asking import Asker, Pace, Prices
+from tutelage.judges.llm.judge import Exemplar, LLMJudge
+from tutelage.judges.llm.templates import Template, read_template
+from tutelage.settings.describe import mark
+from tutelage.settings.judges import LLMOptions
+from tutelage.store import Store
+
+if TYPE_CHECKING:
+    from tutelage.parallel import World
+
+
+def llm_judge(
+    model: str, options: LLMOptions, store: str, project: str | None, world: World | None, max_tokens: int
+) -> LLMJudge:
+    """The judge `model`: a name that the endpoint knows, or without `url` a run folder, folder or hub name.
+
+    Raises ValueError, one sentence, for a template, a file of exemplars or a model that cannot be used.
+    """
+    template = read_template(options.template)
+    if options.mode not in template.how:
+        raise ValueError(
+            f"the template {options.template} does not say how to answer with mode: {options.mode}: take mode: "
+            f"{next(iter(template.how))}, or add {options.mode} to its how."
+        )
+    exemplars = _exemplars(options, template)
+    prices = Prices(options.price_in, options.price_out, options.max_cost)
+    who = model if options.url else _weights(model)
+    name = f"llm:{model}/{_told_apart(model, options, template)}"
+    pace = Pace(options.requests_per_minute, options.tokens_per_minute)
+    asker = Asker(
+        name,
+        f"{who}@{urlsplit(options.url).netloc}",
+        lambda: Store(store),
+        project,
+        prices,
+        options.concurrency,
+        pace,
+    )
+    if options.url:
+        return LLMJudge(name, template, options, asker, _remote(model, options, prices), exemplars=exemplars)
+    return LLMJudge(
+        name, template, options, asker, _local(model, world, max_tokens), local=True, exemplars=exemplars
+    )
+
+
+def _told_apart(model: str, options: LLMOptions, template: Template) -> str:
+    """The template's name, and eight hex digits of all that changes a verdict."""
+    fields = type(options).model_fields
+    marked = {name: getattr(options, name) for name, one in fields.items() if mark(one, "changes_result")}
+    content = json.dumps([model, template.sha, marked], sort_keys=True)
+    return f"{template.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _remote(model: str, options: LLMOptions, prices: Prices) -> Callable[[], Any]:
+    from tutelage.judges.llm.endpoint import Endpoint
+
+    return lambda: Endpoint(
+        options.url, model, prices, options.key_env, options.timeout, options.patience, options.concurrency
+    )
+
+
+def _weights(model: str) -> str:
+    """A model that runs here, known by its weights: another one in the same folder is another one."""
+    from tutelage.data.reading.sources import content_hash
+    from tutelage.runs import result_folder
+
+    folder = result_folder(model)
+    return content_hash(folder) or folder
+
+
+def _local(model: str, world: World | None, max_tokens: int) -> Callable[[], Any]:
+    @cache
+    def loaded() -> Any:
+        import torch
+
+        from tutelage.judges.llm.local import LocalModel
+        from tutelage.models.loading import load_policy, load_tokenizer
+        from tutelage.parallel import World
+        from tutelage.runs import result_folder
+
+        here = world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        folder = result_folder(model)
+        policy = load_policy(folder, dtype=here.dtype, device=here.device)
+        return LocalModel(policy, load_tokenizer(folder), here, f"llm:{model}", max_tokens)
+
+    return loaded
+
+
+def _exemplars(options: LLMOptions, template: Template) -> list[Exemplar]:
+    """Judged examples, the better one in the second place and in the first by turns."""
+    if not options.exemplars:
+        return []
+    if template.asks != "pair":
+        raise ValueError(
+            f"exemplars are comparisons, and the template {options.template} asks for a rating: leave exemplars out."
+        )
+    from tutelage.data.reading.formats import read_comparisons
+
+    found: list[Exemplar] = []
+    for row in read_comparisons(options.exemplars):
+        second = len(found) % 2 == 0
+        texts = (row.rejected, row.chosen) if second else (row.chosen, row.rejected)
+        found.append(Exemplar(row.prompt, texts, 2 if second else 1))
+        if len(found) == options.exemplar_count:
+            return found
+    raise ValueError(
+        f"{options.exemplars} has {len(found)} comparisons, and exemplar_count={options.exemplar_count} wants "
+        "more: ask for fewer."
+    )

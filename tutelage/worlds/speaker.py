@@ -1,0 +1,94 @@
+"""A language model's part, played by the gold standard: it reads what a judge is asked in words, and answers in words.
+
+Its verdicts are those of a simulated annotator (`annotators.py`), drawn by the content of the question: the same question has the
+same answer.  A share of its answers says nothing that can be read, as some models' do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.records import Prompt
+from tutelage.seeds import rng
+from tutelage.worlds.annotators import MOST_WORDS, Annotator, vote
+from tutelage.worlds.gold import gradable, grade
+
+FENCED = re.compile(r"<(prompt|response|response-1|response-2)-([0-9a-f]{8})>\n(.*?)\n</\1-\2>", re.DOTALL)
+UNREADABLE = (
+    "Both responses have their merits, and it would be hard to choose.",
+    '{"rationale": "The first response is clear and',
+    "",
+    '{"rationale": "", "rank": [3]}',
+    '"rank": [1] for style, but "rank": [2] for substance',
+    "I am sorry, but I cannot judge this.",
+    '{"rationale": "See above.", "rating": "high"}',
+)
+STRANGE = "I do not know this prompt."
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer: its text, and log-probabilities of first tokens where they were asked for."""
+
+    text: str
+    likely: Mapping[str, float] | None = None
+
+
+class Speaker:
+    """Answers questions about responses to `prompts`, which it knows by their text."""
+
+    def __init__(self, prompts: Sequence[Prompt], annotator: Annotator, malformed: float, seed: int) -> None:
+        self._prompts = {one.text(): one for one in prompts if gradable(one)}
+        self._annotator, self._malformed, self._seed = annotator, malformed, seed
+
+    def answer(self, messages: Sequence[Mapping[str, Any]], weighed: bool) -> Said:
+        """What it says to the last question in the messages; `weighed`: the probabilities of its first token, too."""
+        content = json.dumps([[one["role"], one["content"]] for one in messages])
+        draw = rng(self._seed, "speaker", content)
+        if not weighed and draw.random() < self._malformed:
+            return Said(UNREADABLE[int(draw.integers(len(UNREADABLE)))])
+        asked = next(one["content"] for one in reversed(messages) if FENCED.search(str(one["content"])))
+        found = {title: text for title, _, text in FENCED.findall(asked)}
+        prompt = self._prompts.get(found.get("prompt", ""))
+        if prompt is None:
+            return Said(STRANGE)
+        if "response" in found:
+            return self._rating(grade(prompt, found["response"]).value, weighed, draw)
+        texts = (found["response-1"], found["response-2"])
+        grades = (grade(prompt, texts[0]).value, grade(prompt, texts[1]).value)
+        return self._pair(texts, grades, weighed, draw)
+
+    def _pair(self, texts: tuple[str, str], grades: tuple[float, float], weighed: bool, draw: Any) -> Said:
+        if weighed:
+            second = self.second_is_better(texts, grades)
+            return Said("1" if second < 0.5 else "2", {"1": math.log1p(-second), "2": math.log(second)})
+        cast = vote(self._annotator, texts, grades, 0, draw)
+        better = 0 if cast.preference == 0 else 1 if cast.preference < 0 else 2
+        return Said(json.dumps({"rationale": f"The gold scores are {grades}.", "rank": [better]}))
+
+    def second_is_better(self, texts: tuple[str, str], grades: tuple[float, float]) -> float:
+        """The probability that it prefers what is shown second, without ties."""
+        who = self._annotator
+        words = len(texts[1].split()) - len(texts[0].split())
+        logit = who.sharpness * (grades[1] - grades[0]) - who.position_bias
+        logit += who.length_bias * max(-MOST_WORDS, min(MOST_WORDS, words)) / 10
+        return min(max(1 / (1 + math.exp(-logit)), 1e-9), 1 - 1e-9)
+
+    def _rating(self, gold: float, weighed: bool, draw: Any) -> Said:
+        seen = (
+            1
+            + 9 * gold
+            + (0 if weighed else float(draw.logistic()) / max(self._annotator.sharpness, 1e-9) * 9)
+        )
+        if weighed:
+            weights = {str(n): -abs(n - seen) for n in range(1, 11)}
+            whole = math.log(sum(map(math.exp, weights.values())))
+            return Said(str(round(seen)), {n: value - whole for n, value in weights.items()})
+        return Said(
+            json.dumps({"rationale": f"The gold score is {gold}.", "rating": round(min(max(seen, 1), 10))})
+        )
