@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
@@ -19,7 +19,7 @@ from tutelage.settings.groups import (
     StoreSettings,
     run_folder,
 )
-from tutelage.settings.judges import by_rank, same_reward
+from tutelage.settings.judges import WORLD, by_rank, same_reward
 
 
 class LabelSettings(RunSettings):
@@ -39,6 +39,10 @@ class LabelSettings(RunSettings):
         unit="pairs",
         ge=0,
     )
+    pairs: Literal["wanted", "all"] = setting(
+        "wanted",
+        "Which pairs: those that want more votes; all: of a judge, also those that have enough, to compare it with people.",
+    )
     votes_per_item: int = setting(
         3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
     )
@@ -55,6 +59,14 @@ class LabelSettings(RunSettings):
         if why := by_rank(judge):
             raise ValueError(why)
         return judge
+
+    @model_validator(mode="after")
+    def _panel_is_full(self) -> LabelSettings:
+        if self.pairs == "all" and self.judge == WORLD:
+            raise ValueError(
+                "pairs=all is for one judge, and the simulated annotators vote votes_per_item times a pair: raise that instead"
+            )
+        return self
 
 
 class FeedbackImportSettings(StoreSettings, ColumnSettings):

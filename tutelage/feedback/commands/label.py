@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,9 @@ from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
 from tutelage.judges.build import WORLD, Calls, build_judge
 from tutelage.judges.judge import Judge, scores_of
+from tutelage.judges.llm.judge import LLMJudge
 from tutelage.records import Response
-from tutelage.runs import Run, result_folder
+from tutelage.runs import Bar, Run, result_folder
 from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings as Settings
 from tutelage.settings.judges import paths_in, scoring
@@ -55,7 +57,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         if not isinstance(settings.judge, str):
             _measure_units(judge, store, settings, run)
         _label(store, settings, voters, run)
-        _close(store, settings.project, run)
+        _close(store, settings.project, run, asked_rows(judge))
     return run.folder
 
 
@@ -74,6 +76,9 @@ class Panel:
         """Make them known to the store."""
         for annotator in self._annotators:
             store.add_annotator(annotator.name, "simulated", dataclasses.asdict(annotator))
+
+    def watch(self, bar: Bar) -> None:
+        """They are asked in no time."""
 
     def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
         """The votes that these pairs still want, by those who have not voted on them; the same on every call."""
@@ -108,6 +113,11 @@ class Single:
     def sign_in(self, store: Store) -> None:
         store.add_annotator(self._name, "judge", self._profile)
 
+    def watch(self, bar: Bar) -> None:
+        """Say beside the bar what a judge that is asked in words has answered so far."""
+        if isinstance(self._judge, LLMJudge):
+            self._judge.progress = Answered(bar)
+
     def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
         project, name = self._settings.project, self._name
         wanted = [pair for pair in pairs if name not in pair.voters]
@@ -120,6 +130,18 @@ class Single:
 
 
 Voters = Panel | Single
+
+
+class Answered:
+    """Questions that have an answer, as they come in, beside a progress bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._count, self._started = bar, 0, time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        self._count += count
+        rate = self._count / max(time.monotonic() - self._started, 1e-9)
+        self._bar.advance(0, f"{self._count:,} answers, {rate:,.1f}/s")
 
 
 def _digest(judge: Any) -> str:
@@ -164,22 +186,78 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
             f"project '{settings.project}' in {store.place} has no two different responses to one prompt: "
             "sample at least two per prompt, at a temperature above 0."
         )
-    waiting = store.unlabelled_pairs(settings.project)
+    waiting = (
+        store.unlabelled_pairs(settings.project)
+        if settings.pairs == "wanted"
+        else store.pairs(settings.project)
+    )
     run.begin()
     with run.progress(len(waiting), "pairs") as bar:
+        voters.watch(bar)
         for start in range(0, len(waiting), PAIRS_AT_ONCE):
             some = waiting[start : start + PAIRS_AT_ONCE]
             store.add_votes(settings.project, voters.votes_on(some))
             bar.advance(len(some))
 
 
-def _close(store: Store, project: str, run: Run) -> None:
+def asked_rows(judge: Judge) -> list[Row]:
+    """What the answers of a judge that is asked in words were like, and what they have cost in this project."""
+    if not isinstance(judge, LLMJudge):
+        return []
+    tally, spent = judge.tally, judge.asker.spent()
+    of = {
+        "unparsed_rate": tally.answers,
+        "repaired_rate": tally.answers,
+        "flip_rate": tally.pairs,
+        "first_position_rate": tally.decided,
+    }
+    rows = [
+        Row(judge.name, name, OVERALL, value, n=of[name], unit="share")
+        for name, value in tally.figures.items()
+    ]
+    counts = {
+        "questions": (spent.asked, "questions"),
+        "lost_questions": (spent.lost, "questions"),
+        "prompt_tokens": (spent.prompt_tokens, "tokens"),
+        "completion_tokens": (spent.completion_tokens, "tokens"),
+        "judge_cost": (spent.cost, "money"),
+    }
+    return rows + [
+        Row(judge.name, name, OVERALL, float(value), n=spent.asked, unit=unit)
+        for name, (value, unit) in counts.items()
+    ]
+
+
+def _say_asked(rows: Sequence[Row], run: Run) -> None:
+    """The same in two sentences."""
+    said = {row.metric: row.value or 0.0 for row in rows}
+    if not rows:
+        return
+    shares = [f"{_percent(said[name])} {words}" for name, words in ASKED.items() if name in said]
+    run.console.print(
+        f"{said['questions']:,.0f} questions so far, {said['prompt_tokens']:,.0f} tokens sent and "
+        f"{said['completion_tokens']:,.0f} received, cost {said['judge_cost']:.4g}. In this run: "
+        f"{', '.join(shares) or 'nothing new'}.",
+        highlight=False,
+    )
+
+
+ASKED = {
+    "unparsed_rate": "of the answers without a verdict",
+    "repaired_rate": "with one when asked again",
+    "flip_rate": "of the pairs judged otherwise in the other order",
+    "first_position_rate": "of the verdicts for what was shown first",
+}
+
+
+def _close(store: Store, project: str, run: Run, asked: Sequence[Row]) -> None:
     """Say how the annotators did: a table on the screen, the same numbers in results.json and metrics.jsonl."""
     rows = store.annotator_table(project)
     agreement = _gold_agreement(store, project)
     counts = store.counts(project)
-    write_json_atomic(run.folder / "results.json", to_json([*agreement.values(), *_habits(rows)]))
+    write_json_atomic(run.folder / "results.json", to_json([*agreement.values(), *_habits(rows), *asked]))
     _print(rows, agreement, run)
+    _say_asked(asked, run)
     run.console.print(f"{counts.votes} votes on {counts.labelled_pairs} pairs, {counts.ties} of them ties.")
     overall = agreement[MAJORITY].value if agreement else None
     totals = {"votes": counts.votes, "ties": counts.ties, "labelled_pairs": counts.labelled_pairs}
@@ -230,7 +308,7 @@ def _habits(rows: Sequence[AnnotatorRow]) -> list[Row]:
 
 def _print(rows: Sequence[AnnotatorRow], agreement: dict[str, Row], run: Run) -> None:
     table = Table(title="Annotators")
-    table.add_column("annotator")
+    table.add_column("annotator", overflow="fold")
     for heading in ("votes", "ties", "right by gold", "as the others", "first shown"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in rows:

@@ -37,10 +37,13 @@ def read_rating(text: str, low: int, high: int) -> Verdict | None:
 
 def _read(text: str, key: str, valid: Valid, number: str) -> Verdict | None:
     text = REASONING.sub("", text).strip()
-    for found in reversed(list(_objects(text))):
-        if key in found and (value := valid(found[key])) is not None:
+    verdicts = [found for found in _objects(text) if key in found]
+    for found in reversed(verdicts):
+        if (value := valid(found[key])) is not None:
             rationale = found.get("rationale")
             return Verdict(value, rationale if isinstance(rationale, str) else "")
+    if verdicts:
+        return None  # it says in so many words what is none
     for pattern in _patterns(key, number):
         said = {value for match in pattern.findall(text) if (value := valid(match)) is not None}
         if len(said) > 1:
