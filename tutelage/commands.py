@@ -84,6 +84,20 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "judge cost",
+        "tutelage.feedback.commands.judge_cost",
+        "feedback.JudgeCostSettings",
+        "Say what an LLM judge has cost and would cost.",
+        "Feedback",
+    ),
+    Command(
+        "judge calibration",
+        "tutelage.feedback.commands.judge_calibration",
+        "feedback.JudgeCalibrationSettings",
+        "Set a judge beside people on the same pairs.",
+        "Feedback",
+    ),
+    Command(
         "feedback import",
         "tutelage.feedback.commands.importing",
         "feedback.FeedbackImportSettings",

@@ -128,7 +128,7 @@ def test_ratings_are_scores_from_0_to_1(server: Server, tmp_path: Path) -> None:
         expected = sum(n * weight for n, weight in weights.items()) / sum(weights.values())
         assert score.value == pytest.approx((expected - 1) / 9, abs=1e-9)
     said = scores_of(judge(server, tmp_path, template="rating"), responses)
-    assert all(round(score.value * 9, 9) == int(round(score.value * 9)) for score in said)
+    assert all(round(score.value * 9, 9) == round(score.value * 9) for score in said)
     with pytest.raises(ValueError, match="compares responses and gives no scores: take template: rating"):
         judge(server, tmp_path).score(responses)
 
@@ -209,7 +209,7 @@ def test_a_reference_is_shown_where_the_template_wants_one(server: Server, tmp_p
     pair = (Response.written(prompt, "5"), Response.written(prompt, "6"))
     assert ">\n5\n</reference-" in made.calls_for([pair])[0].messages[-1]["content"]
     bare = Prompt("2+3?")
-    with pytest.raises(ValueError, match="shows a reference, and the prompt '2.3.' has none"):
+    with pytest.raises(ValueError, match="shows a reference, and the prompt"):
         made.compare([(Response.written(bare, "5"), Response.written(bare, "6"))])
 
 
@@ -313,7 +313,7 @@ def test_the_key_is_in_no_row_and_no_name(
     made.compare(PAIRS[:1])
     assert b"verysecret" not in (tmp_path / "calls.sqlite").read_bytes() and "secret" not in made.name
     monkeypatch.setenv("SOME_KEY", "sk-\N{SNOWMAN}")
-    with pytest.raises(ValueError, match="SOME_KEY, the key of .* holds what no key is made of"):
+    with pytest.raises(ValueError, match="holds what no key is made of"):
         judge(server, tmp_path, key_env="SOME_KEY").compare(PAIRS[1:2])
 
 

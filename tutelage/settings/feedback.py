@@ -69,6 +69,37 @@ class LabelSettings(RunSettings):
         return self
 
 
+class JudgeCostSettings(StoreSettings):
+    """Say what the questions of a judge have cost in a project, and what labelling the rest would cost; nothing is asked."""
+
+    project: str = setting("main", "Project in the store whose responses are compared.")
+    judge: Reward = setting(..., "Judge with its options, as `label` takes it.")
+    pairs_per_prompt: int = setting(
+        3, "As in `label`: the pairs that it would make are made.", unit="pairs", ge=0
+    )
+    pairs: Literal["wanted", "all"] = setting("wanted", "As in `label`: which pairs.")
+
+
+class JudgeCalibrationSettings(RunSettings):
+    """Set a judge beside people who voted on the same pairs, and say how many of its votes one of theirs is worth."""
+
+    out: Path = run_folder("runs/judge-calibration")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    project: str = setting("main", "Project in the store.")
+    judge: str = setting(
+        "", "Name of the judge, as it stands in the store; empty: each that has votes there."
+    )
+    people: Literal["human", "simulated"] = setting("human", "Whose votes it is set beside.")
+    similar_length: float = setting(
+        0.1,
+        "Two responses are of similar length when they differ by at most this share.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    resamples: int = setting(1000, "Bootstrap resamples of the prompts.", everyday=False, ge=100)
+
+
 class FeedbackImportSettings(StoreSettings, ColumnSettings):
     """Take a file into a project, row by row: good rows are stored, bad ones listed, nothing is stored twice."""
 

@@ -107,7 +107,8 @@ class Single:
         self._settings, self._judge = settings, judge
         given = settings.judge
         alone = isinstance(given, str)
-        self._name = judge.name if alone else f"{judge.name}-{_digest(given)}"
+        named = alone or isinstance(judge, LLMJudge)  # its name tells its options apart
+        self._name = judge.name if named else f"{judge.name}-{_digest(given)}"
         self._profile = {"judge": given if alone else scoring(given)}
 
     def sign_in(self, store: Store) -> None:

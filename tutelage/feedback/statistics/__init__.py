@@ -19,6 +19,6 @@ from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling
 from tutelage.feedback.statistics.gold import GoldAccuracy, gold_accuracy
 from tutelage.feedback.statistics.habit_pairs import HabitPairs, habit_pairs
 from tutelage.feedback.statistics.habits import PositionBias, consistency, length_bias, position_bias
-from tutelage.feedback.statistics.judging import JudgeAgreement, judge_agreement
+from tutelage.feedback.statistics.judging import JudgeAgreement, judge_agreement, labels_per_person
 from tutelage.feedback.statistics.transitivity import Cycles, three_cycles
 from tutelage.feedback.statistics.votes import Votes

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from tutelage.feedback.statistics.agreement import cohen_kappa
 from tutelage.feedback.statistics.estimate import DEFAULT, Estimate, Resampling, from_sums, same_length
 from tutelage.feedback.statistics.votes import Votes
+from tutelage.statistics import Floats
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,42 @@ def judge_agreement(
         people=_mean(pairs, clusters[several], how),
         gap=_mean(gap, clusters[several], how, rate=False),
     )
+
+
+def labels_per_person(
+    items: ArrayLike, sides: ArrayLike, people: Votes, *, how: Resampling = DEFAULT
+) -> Estimate:
+    """How many of the judge's votes say as much as one person's, on items that several people decided.
+
+    Let a person be right with probability (1 + h) / 2 and the judge with (1 + j) / 2, each on their own.  Two people then
+    agree with p = (1 + h^2) / 2, the judge and a person with q = (1 + h j) / 2; and of votes that are right with (1 + s) / 2
+    it takes 1 / s^2 times as many to be as sure (the variance of their mean, in units of its distance from one half).  So the rate is
+
+        (h / j)^2 = ((2 p - 1) / (2 q - 1))^2
+
+    Ties say nothing of h and j and are left out.  p and q are means over the same items.  The arguments are those of
+    `judge_agreement`, and so are the errors.  Not defined where the judge agrees no more than by chance.
+    """
+    same_length(items=items, sides=sides)
+    people.require_one_each()
+    counts = people.counts()[:, [0, 2]]
+    several = np.flatnonzero(counts.sum(axis=1) >= 2)
+    judged = np.asarray(items)[np.asarray(sides) != 0]
+    _, mine, theirs = np.intersect1d(judged, people.items[several], return_indices=True)
+    theirs = several[theirs]
+    said = np.asarray(sides)[np.asarray(sides) != 0][mine]
+    counts = counts[theirs]
+    n = counts.sum(axis=1)
+    agree = counts[np.arange(n.size), (said > 0).astype(int)] / n
+    pairs = np.sum(counts * (counts - 1), axis=1) / np.maximum(n * (n - 1), 1)
+
+    def rate(sums: Floats) -> Floats:
+        q, p = 2 * sums[..., 0] / sums[..., 2] - 1, 2 * sums[..., 1] / sums[..., 2] - 1
+        return np.where(q > 0, np.square(np.maximum(p, 0) / np.where(q > 0, q, 1)), np.inf)
+
+    columns = np.stack([agree, pairs, np.ones(n.size)], axis=1)
+    undefined = "the judge agrees with people no more than chance would"
+    return from_sums(rate, columns, people.cluster[theirs], n.size, "votes", how, undefined=undefined)
 
 
 def _mean(values: ArrayLike, clusters: NDArray[np.int64], how: Resampling, rate: bool = True) -> Estimate:

@@ -85,7 +85,7 @@ class Asker:
     ) -> None:
         self.name, self.model = name, model
         self._open, self._project = open_store, project
-        self._prices, self._concurrency, self._pace = prices, concurrency, pace
+        self.prices, self._concurrency, self._pace = prices, concurrency, pace
 
     def known(self, calls: Sequence[Call]) -> dict[str, Answer]:
         """Key -> answer, of those that were answered before."""
@@ -115,7 +115,7 @@ class Asker:
             told = progress or (lambda count: None)
             told(sum(key in found for key in keys))
             if wanted:
-                budget = Budget(self._prices, store.spent(self._project).get(self.name, Spent()))
+                budget = Budget(self.prices, store.spent(self._project).get(self.name, Spent()))
                 found |= run_here(
                     lambda: self._ask_all(wanted, endpoint, Book(store, self._project), budget, told)
                 )
@@ -149,7 +149,7 @@ class Asker:
         return found
 
     async def _one(self, answering: Answering, key: str, call: Call, book: Book, budget: Budget) -> Answer:
-        reserved = budget.take(self._prices.of(call.longest, call.limit))
+        reserved = budget.take(self.prices.of(call.longest, call.limit))
         await self._pace.wait(call.longest + call.limit)
         await book.sent(Question(key, self.name, call.about, call.prompt, reserved))
         answer = await answering.answer(call, key)

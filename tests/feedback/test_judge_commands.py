@@ -1,0 +1,157 @@
+"""`judge cost` and `judge calibration`: what a judge's labels cost before they are asked for, and what they are worth."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.databases import prepared_sqlite
+from tests.feedback.test_label import run_label, sample, settings
+from tests.judges.endpoint import Server, serving
+from tutelage.feedback.commands import judge_cost
+from tutelage.feedback.statistics.judging import labels_per_person
+from tutelage.feedback.statistics.votes import Votes
+from tutelage.launch import launch
+from tutelage.settings.feedback import JudgeCalibrationSettings, JudgeCostSettings
+from tutelage.store import Store
+from tutelage.worlds.world import prompts
+
+PRICED = {"price_in": 2.0, "price_out": 6.0, "max_tokens": 64}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(list(prompts(0, "label-test", 20))) as running:
+        yield running
+
+
+@pytest.fixture
+def sampled(tmp_path: Path) -> Path:
+    prepared_sqlite(tmp_path / "store.sqlite", "sampled", sample)
+    return tmp_path
+
+
+def cost(folder: Path, judge: Any, **more: Any) -> str:
+    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
+    judge_cost.main(
+        JudgeCostSettings(store=str(folder / "store.sqlite"), judge=judge, pairs_per_prompt=0, **more),
+        console,
+    )
+    return console.export_text()
+
+
+def test_what_it_would_cost_and_what_it_did(sampled: Path, server: Server) -> None:
+    """Nothing is asked for an estimate; what labelling then costs is below what it could not exceed."""
+    requests, judge = server.stats()["requests"], server.part(**PRICED)
+    before = cost(sampled, judge)
+    assert server.stats()["requests"] == requests
+    pairs, questions, known = map(
+        int, re.findall(r"(\d+) pairs to judge, (\d+) questions, (\d+) of them answered", before)[0]
+    )
+    assert questions == 2 * pairs and known == 0
+    likely, most = map(float, re.findall(r"cost about ([\d.e-]+), never more than ([\d.e-]+)\.", before)[0])
+    said = run_label(settings(sampled, judge=judge))
+    assert f"{questions} questions so far" in " ".join(said.split())
+    with Store(sampled / "store.sqlite") as store:
+        [(name, spent)] = store.spent("main").items()
+        assert store.counts("main").votes == pairs and store.annotator_kinds()[name] == "judge"
+    assert likely / 3 < spent.cost < min(3 * likely, most)
+    rows = {row["metric"]: row for row in json.loads((sampled / "label/results.json").read_text())}
+    assert rows["judge_cost"]["value"] == spent.cost and rows["questions"]["value"] == questions
+    after = cost(sampled, judge)
+    assert "0 pairs to judge" in after and f"{spent.answered} answers so far" in after
+    again = cost(sampled, server.part(**PRICED, concurrency=2), pairs="all")
+    assert "0 pairs to judge" in again  # it is the same judge
+    with pytest.raises(ValueError, match="is not asked in words and costs nothing"):
+        cost(sampled, "formula:length")
+
+
+def simulated(h: float, j: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, Votes]:
+    """Three people right with (1 + h) / 2 and a judge with (1 + j) / 2 on n items with a better side each."""
+    random = np.random.default_rng(seed)
+    truth = random.choice([-1, 1], n)
+    people = truth[:, None] * np.where(random.random((n, 3)) < (1 + h) / 2, 1, -1)
+    judge = truth * np.where(random.random(n) < (1 + j) / 2, 1, -1)
+    items = np.repeat(np.arange(n), 3)
+    votes = Votes.from_triplets(
+        items, np.tile(["a", "b", "c"], n), people.ravel(), categories=[-1, 0, 1], mirrored=True
+    )
+    return np.arange(n), judge, votes
+
+
+@pytest.mark.parametrize(("h", "j"), [(0.6, 0.4), (0.6, 0.6), (0.4, 0.8)])
+def test_how_many_of_its_votes_one_of_a_person_s_is_worth(h: float, j: float) -> None:
+    """The planted (h / j)^2; of 30 intervals no more miss it than 95 % leaves."""
+    found = [labels_per_person(*simulated(h, j, 1500, seed)) for seed in range(30)]
+    expected = (h / j) ** 2
+    assert np.mean([one.value for one in found]) == pytest.approx(expected, rel=0.08)
+    missed = sum(not (one.low <= expected <= one.high) for one in found)  # type: ignore[operator]
+    assert missed <= 5
+    assert all(one.unit == "votes" and one.n == 1500 for one in found)
+
+
+def test_what_it_means_for_the_mean_of_votes() -> None:
+    """So many of the judge's votes decide as surely as so many people's: counted, not derived."""
+    random = np.random.default_rng(0)
+    people = (random.random((200_000, 9)) < 0.6).sum(1) > 4.5  # h = 0.2
+    judge = (random.random((200_000, 36)) < 0.55).sum(1)  # j = 0.1: 4 votes for one
+    right = np.mean(judge > 18) + np.mean(judge == 18) / 2
+    assert right == pytest.approx(np.mean(people), abs=0.01)
+
+
+def test_a_judge_that_only_guesses_is_worth_no_number() -> None:
+    found = labels_per_person(*simulated(0.6, -0.2, 400, 0))
+    assert found.value is None and "no more than chance" in found.note
+
+
+def test_a_judge_beside_people(sampled: Path, server: Server) -> None:
+    """The panel votes, then the judge on the same pairs; every figure by hand from the votes."""
+    run_label(settings(sampled, votes_per_item=3))
+    run_label(settings(sampled, out=sampled / "judged", judge=server.part(), pairs="all"))
+    run = launch(
+        "judge calibration",
+        JudgeCalibrationSettings(
+            out=sampled / "calibration",
+            store=str(sampled / "store.sqlite"),
+            people="simulated",
+            resamples=200,
+        ),
+        Console(quiet=True),
+    )
+    assert run is not None
+    rows = [row for row in json.loads((run / "results.json").read_text()) if row["task"] == "all"]
+    figures = {row["metric"]: row["value"] for row in rows}
+    with Store(sampled / "store.sqlite") as store:
+        votes, kinds = store.votes("main"), store.annotator_kinds()
+    side = [(v.item_id, v.vote.annotator, np.sign(v.vote.preference)) for v in votes]
+    judge = {item: s for item, who, s in side if kinds[who] == "judge"}
+    people = {item: [s for i, who, s in side if i == item and kinds[who] == "simulated"] for item in judge}
+    majority = [np.sign(sum(people[item])) == said for item, said in judge.items()]
+    person = [np.mean([s == said for s in people[item]]) for item, said in judge.items()]
+    assert figures["agreement_majority"] == pytest.approx(np.mean(majority))
+    assert figures["agreement_person"] == pytest.approx(np.mean(person))
+    assert {row["task"] for row in json.loads((run / "results.json").read_text())} >= {
+        "people agree",
+        "people part",
+    }
+    with pytest.raises(ValueError, match="has no votes of human annotators: choose people="):
+        launch(
+            "judge calibration",
+            JudgeCalibrationSettings(out=sampled / "none", store=str(sampled / "store.sqlite")),
+            Console(quiet=True),
+        )
+    with pytest.raises(ValueError, match="judge=x has no votes in project 'main': those that have are llm:"):
+        launch(
+            "judge calibration",
+            JudgeCalibrationSettings(
+                out=sampled / "x", store=str(sampled / "store.sqlite"), people="simulated", judge="x"
+            ),
+            Console(quiet=True),
+        )
