@@ -70,7 +70,7 @@ def test_what_it_would_cost_and_what_it_did(sampled: Path, server: Server) -> No
     again = cost(sampled, server.part(**PRICED, concurrency=2), pairs="all")
     assert "0 pairs to judge" in again  # it is the same judge
     with pytest.raises(ValueError, match="is not asked in words and costs nothing"):
-        cost(sampled, "formula:length")
+        cost(sampled, "world")
 
 
 def simulated(h: float, j: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, Votes]:

@@ -79,7 +79,8 @@ def labels_per_person(
 
     Let a person be right with probability (1 + h) / 2 and the judge with (1 + j) / 2, each on their own.  Two people then
     agree with p = (1 + h^2) / 2, the judge and a person with q = (1 + h j) / 2; and of votes that are right with (1 + s) / 2
-    it takes 1 / s^2 times as many to be as sure (the variance of their mean, in units of its distance from one half).  So the rate is
+    it takes 1 / s^2 times as many to be as sure (the variance of their mean, in units of its distance
+    from one half).  So the rate is
 
         (h / j)^2 = ((2 p - 1) / (2 q - 1))^2
 

@@ -27,7 +27,7 @@ from tutelage.store import Answer
 
 GRID = 2.0**32  # shares stand on a grid, so that p and 1 - p are exact
 LIKELY = 20  # first tokens that an endpoint is asked for
-LEAST_MASS = 0.01  # a first token that is hardly ever a verdict is none
+LEAST_MASS = 0.01  # where an endpoint tells few tokens, and hardly any is a verdict, there is none
 AGAIN = (
     "There is no verdict in your answer that can be read. Give the same verdict again, as JSON alone and with nothing around it, "
     "as you were asked to."
@@ -225,7 +225,8 @@ class LLMJudge(Judge):
         pair = self.template.asks == "pair"
         if self.options.mode == "logits":
             low, high = self.template.scale
-            return _from_likely(answer.likely, {"1": 1.0, "2": 0.0} if pair else _numbers(low, high))
+            values = {"1": 1.0, "2": 0.0} if pair else _numbers(low, high)
+            return _from_likely(answer.likely, values, 0.0 if self.local else LEAST_MASS)
         found = read_pair(answer.text) if pair else read_rating(answer.text, *self.template.scale)
         if found is None:
             return None
@@ -256,12 +257,14 @@ def _numbers(low: int, high: int) -> dict[str, float]:
     return {str(number): float(number) for number in range(low, high + 1)}
 
 
-def _from_likely(likely: Mapping[str, float] | None, values: Mapping[str, float]) -> float | None:
-    """The mean of `values` by the probabilities of the first tokens that spell them; None where hardly any does."""
+def _from_likely(
+    likely: Mapping[str, float] | None, values: Mapping[str, float], least: float
+) -> float | None:
+    """The mean of `values` by the probabilities of the first tokens that spell them; None where that is too seldom."""
     mass = total = 0.0
     for token, logprob in (likely or {}).items():
         value = values.get(token.strip())
         if value is not None and logprob > -math.inf:
             mass += math.exp(logprob)
             total += math.exp(logprob) * value
-    return total / mass if mass >= LEAST_MASS else None
+    return total / mass if mass > 0 and mass >= least else None
