@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from sqlalchemy import select
 
 from tests.databases import prepared_sqlite
 from tests.feedback.test_label import run_label, sample, settings
@@ -21,6 +22,7 @@ from tutelage.feedback.statistics.votes import Votes
 from tutelage.launch import launch
 from tutelage.settings.feedback import JudgeCalibrationSettings, JudgeCostSettings
 from tutelage.store import Store
+from tutelage.store.schema import Item
 from tutelage.worlds.world import prompts
 
 PRICED = {"price_in": 2.0, "price_out": 6.0, "max_tokens": 64}
@@ -155,3 +157,27 @@ def test_a_judge_beside_people(sampled: Path, server: Server) -> None:
             ),
             Console(quiet=True),
         )
+
+
+def test_people_are_asked_where_the_judge_is_unsure(sampled: Path, server: Server) -> None:
+    """Those pairs and no others want one more vote, the least sure first; a second run asks nobody twice."""
+    judge = server.part(mode="logits")
+    run_label(settings(sampled, judge=judge, people_below=0.8))
+    with Store(sampled / "store.sqlite") as store:
+        shares = {one.item_id: one.vote.share for one in store.votes("main")}
+        waiting = [pair.item_id for pair in store.unlabelled_pairs("main")]
+        unsure = {item for item, share in shares.items() if share is not None and share < 0.8}
+        assert set(waiting) == unsure and 0 < len(unsure) < len(shares)
+        with store.reading("main") as (connection, _):
+            rows = connection.execute(select(Item.id, Item.priority, Item.overlap)).all()
+        assert {row.id: (row.priority, row.overlap) for row in rows if row.id in unsure} == {
+            item: (pytest.approx(1 - shares[item]), 2) for item in unsure
+        }
+        assert all((row.priority, row.overlap) == (0, 1) for row in rows if row.id not in unsure)
+    again = run_label(settings(sampled, out=sampled / "again", judge=judge, people_below=0.8))
+    with Store(sampled / "store.sqlite") as store:
+        assert len(store.votes("main")) == len(shares) and len(store.unlabelled_pairs("main")) == len(
+            unsure
+        ), again
+    with pytest.raises(ValueError, match="people_below is for a judge that says how sure it is"):
+        settings(sampled, people_below=0.8)

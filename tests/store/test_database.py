@@ -56,7 +56,7 @@ def test_the_migrations_make_the_models(path: Path) -> None:
         }
         indexes = {index["name"] for index in inspect(connection).get_indexes("annotation")}
     assert (
-        len(made) == 15 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+        len(made) == 16 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
     )
     assert {"annotation_once", "annotation_settled_once"} <= indexes
 

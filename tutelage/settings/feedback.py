@@ -43,6 +43,13 @@ class LabelSettings(RunSettings):
         "wanted",
         "Which pairs: those that want more votes; all: of a judge, also those that have enough, to compare it with people.",
     )
+    people_below: float = setting(
+        0.0,
+        "Pairs on which a judge is less sure than this, or has no verdict, wait for a person, the least sure first; 0: none do.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
     votes_per_item: int = setting(
         3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
     )
@@ -65,6 +72,10 @@ class LabelSettings(RunSettings):
         if self.pairs == "all" and self.judge == WORLD:
             raise ValueError(
                 "pairs=all is for one judge, and the simulated annotators vote votes_per_item times a pair: raise that instead"
+            )
+        if self.people_below and self.judge == WORLD:
+            raise ValueError(
+                "people_below is for a judge that says how sure it is: give one, or leave people_below out"
             )
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tutelage.store.aggregate import Aggregation, Ties
 from tutelage.store.calls import Answer, Question, Spent
-from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, VotedPair
+from tutelage.store.rows import AnnotatorRow, Counts, ModelInfo, NewVote, Pair, StoredVote, Unsure, VotedPair
 from tutelage.store.store import Store
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Store",
     "StoredVote",
     "Ties",
+    "Unsure",
     "VotedPair",
 ]

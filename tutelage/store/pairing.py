@@ -79,7 +79,7 @@ def insert_pairs(connection: Connection, project_id: int, per_prompt: int, overl
                 wanted.setdefault(key, (prompt_id, in_slots_order(group)))
     new = insert_items(connection, project_id, "pair", overlap, wanted)
     plain = (Item.project_id == project_id, Item.type == "pair", Item.owner_id.is_(None))
-    connection.execute(update(Item).where(*plain, Item.overlap != overlap).values(overlap=overlap))
+    connection.execute(update(Item).where(*plain, Item.overlap < overlap).values(overlap=overlap))
     return new
 
 

@@ -79,6 +79,15 @@ class NewVote:
 
 
 @dataclass(frozen=True)
+class Unsure:
+    """A pair that people should look at: by `overlap` annotators in all, those with a high `priority` first."""
+
+    item_id: int
+    overlap: int
+    priority: float
+
+
+@dataclass(frozen=True)
 class StoredVote:
     """A vote as stored."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from tutelage.records import Comparison, Demonstration, Prompt, Response
 from tutelage.store.aggregate import Aggregation, Ties, comparison_of
@@ -41,6 +41,7 @@ from tutelage.store.rows import (
     NewVote,
     Pair,
     StoredVote,
+    Unsure,
     VotedPair,
     is_held_out,
 )
@@ -129,7 +130,8 @@ class Store:
         """Make pairs of responses to the same prompt by the same generation run; returns how many are new.
 
         `per_prompt` pairs at random (by content hash: the same on every machine, and fewer are a part of more), 0
-        for all of them; never of identical texts.  `overlap` (annotators wanted) is set for all pairs of the project.
+        for all of them; never of identical texts.  All pairs of the project want at
+        least `overlap` annotators.
         """
         assert per_prompt >= 0 and overlap >= 1
         with self._database.write() as connection:
@@ -195,6 +197,18 @@ class Store:
         """
         with self._database.write() as connection:
             return insert_votes(connection, lock_project(connection, project, self.place), votes)
+
+    def ask_people(self, project: str, pairs: Sequence[Unsure]) -> None:
+        """Let pairs wait for more annotators, in an order of their own; never for fewer than they do."""
+        with self._database.write() as connection:
+            key = lock_project(connection, project, self.place)
+            for one in pairs:
+                mine = (Item.id == one.item_id, Item.project_id == key)
+                change = {
+                    "priority": one.priority,
+                    "overlap": case((Item.overlap < one.overlap, one.overlap), else_=Item.overlap),
+                }
+                connection.execute(update(Item).where(*mine).values(change))
 
     def votes(self, project: str, revisions: bool = False) -> list[StoredVote]:
         """The current votes of a project in the order of their ids; with `revisions` also the superseded ones."""

@@ -30,7 +30,7 @@ from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings as Settings
 from tutelage.settings.judges import paths_in, scoring
 from tutelage.statistics import bootstrap_mean, correct
-from tutelage.store import AnnotatorRow, NewVote, Pair, Store
+from tutelage.store import AnnotatorRow, NewVote, Pair, Store, Unsure
 from tutelage.worlds.annotators import panel, vote
 
 MEASURED = 128  # pairs whose scores give a mix its units
@@ -197,8 +197,23 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
         voters.watch(bar)
         for start in range(0, len(waiting), PAIRS_AT_ONCE):
             some = waiting[start : start + PAIRS_AT_ONCE]
-            store.add_votes(settings.project, voters.votes_on(some))
+            votes = voters.votes_on(some)
+            if settings.people_below:
+                store.ask_people(settings.project, unsure(some, votes, settings.people_below))
+            store.add_votes(settings.project, votes)
             bar.advance(len(some))
+
+
+def unsure(pairs: Sequence[Pair], votes: Sequence[NewVote], below: float) -> list[Unsure]:
+    """The pairs that people should look at: those without a verdict, and those whose share is low, the least sure first."""
+    shares = {new.item_id: 1.0 if new.vote.share is None else new.vote.share for new in votes}
+    found = []
+    for pair in pairs:
+        share = shares.get(pair.item_id, 0.5)
+        if share < below or pair.item_id not in shares:
+            wanted = len(pair.voters) + (pair.item_id in shares) + 1
+            found.append(Unsure(pair.item_id, wanted, 1 - share))
+    return found
 
 
 def asked_rows(judge: Judge) -> list[Row]:
