@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from tests.databases import prepared_sqlite
 from tests.feedback.test_label import run_label, sample, settings
 from tests.judges.endpoint import Server, serving
 from tutelage.feedback.commands import judge_cost
+from tutelage.feedback.insights.judges import judges_work
+from tutelage.feedback.projects.projects import local_member
 from tutelage.feedback.statistics.judging import labels_per_person
 from tutelage.feedback.statistics.votes import Votes
 from tutelage.launch import launch
 from tutelage.settings.feedback import JudgeCalibrationSettings, JudgeCostSettings
 from tutelage.store import Store
+from tutelage.store.database import Database
 from tutelage.store.schema import Item
 from tutelage.worlds.world import prompts
 
@@ -67,6 +71,14 @@ def test_what_it_would_cost_and_what_it_did(sampled: Path, server: Server) -> No
     assert likely / 3 < spent.cost < min(3 * likely, most)
     rows = {row["metric"]: row for row in json.loads((sampled / "label/results.json").read_text())}
     assert rows["judge_cost"]["value"] == spent.cost and rows["questions"]["value"] == questions
+    with closing(Database(sampled / "store.sqlite")) as database:
+        [work] = judges_work(database, local_member(database, "main"))
+    assert (work.name, work.votes, work.answered, work.cost) == (name, pairs, spent.answered, spent.cost)
+    assert (work.lost, work.waiting, work.prompt_tokens) == (
+        0,
+        0,
+        spent.prompt_tokens,
+    ) and 0 < work.seconds < 5
     after = cost(sampled, judge)
     assert "0 pairs to judge" in after and f"{spent.answered} answers so far" in after
     again = cost(sampled, server.part(**PRICED, concurrency=2), pairs="all")

@@ -41,7 +41,9 @@ def serving(prompts: Sequence[Prompt], **options: Any) -> Iterator[Server]:
     )
     speaker = Speaker(prompts, annotator, settings.malformed, settings.seed)
     with listen("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(build_app(speaker, settings), log_level="error", access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            build_app(speaker, settings), log_level="error", access_log=False, lifespan="off"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -13,6 +13,7 @@ from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.exporting import ExportSpec, Preview
 from tutelage.feedback.insights import totals as counted
 from tutelage.feedback.insights.figures import Insight, Whose, insight
+from tutelage.feedback.insights.judges import JudgeWork, judges_work
 from tutelage.feedback.insights.totals import Totals
 from tutelage.web.access import Exporter, TheSite, Viewer
 from tutelage.web.fields import strict_router
@@ -35,6 +36,12 @@ class ExportedView(Model):
 def totals(site: TheSite, who: Viewer) -> Totals:
     """The project in numbers."""
     return counted.totals(site.database, who)
+
+
+@router.get("/projects/{project}/stats/judges")
+def judges(site: TheSite, who: Viewer) -> list[JudgeWork]:
+    """Language models that judge: votes, questions, tokens and cost."""
+    return judges_work(site.database, who)
 
 
 @router.get("/projects/{project}/stats")

@@ -41,7 +41,9 @@ def main(settings: Settings, console: Console) -> None:
         console.print(
             f"An offline judge at http://{host}:{port}/v1, model {MODEL}. Ctrl-C ends it.", highlight=False
         )
-        config = uvicorn.Config(build_app(speaker, settings), log_level="warning", access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            build_app(speaker, settings), log_level="warning", access_log=False, lifespan="off"
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -20,6 +20,7 @@ from tutelage.feedback.exports import exporting
 from tutelage.feedback.insights import own, totals
 from tutelage.feedback.insights.census import census
 from tutelage.feedback.insights.figures import Whose, insight
+from tutelage.feedback.insights.judges import judges_work
 from tutelage.feedback.items import browsing, building
 from tutelage.feedback.people import users
 from tutelage.feedback.people.access import Member
@@ -218,6 +219,7 @@ def manage(request: Request, site: TheSite, who: Manager) -> Response:
         "audit": projects.audit(site.database, who, 50),
         "totals": totals.totals(site.database, who),
         "stock": building.stock(site.database, who),
+        "judged": judges_work(site.database, who),
         "generation": site.generator,
         "encodings": [(name, name) for name in ENCODINGS],
     }
