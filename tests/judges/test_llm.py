@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.judges.endpoint import MODEL, Server, serving
+from tests.train.making import make_model, make_tokenizer
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.judge import scores_of
 from tutelage.judges.llm.asking import OutOfBudget
 from tutelage.judges.llm.judge import LLMJudge, vote
 from tutelage.judges.llm.templates import fence_for, read_template
+from tutelage.launch import launch
+from tutelage.models.loading import save
 from tutelage.records import Prompt, Response
+from tutelage.resume import read_metrics
 from tutelage.seeds import rng
 from tutelage.settings.judges import TEMPLATES
+from tutelage.settings.rl import PPOSettings, ReinforceSettings
+from tutelage.store import Store
 from tutelage.worlds.gold import grade
 from tutelage.worlds.world import prompts, write_response
 
@@ -330,3 +337,43 @@ def test_judges_that_differ_in_what_they_are_asked_have_different_names(
     assert len({judge(server, tmp_path, **one).name for one in given}) == len(given)
     assert judge(server, tmp_path, concurrency=2, timeout=9.0).name == judge(server, tmp_path).name
     assert MODEL in judge(server, tmp_path).name
+
+
+def test_what_has_no_rating_scores_as_the_others_where_that_is_wanted(tmp_path: Path) -> None:
+    responses = [one for pair in PAIRS[:8] for one in pair]
+    with serving(ASKED, malformed=0.5) as broken:
+        options = {"template": "rating", "repair": False}
+        found = judge(broken, tmp_path, **options).score(responses)
+        filled = scores_of(judge(broken, tmp_path, **options, unrated="mean"), responses)
+    known = [score.value for score in found if score is not None]
+    assert 0 < len(known) < len(found)
+    mean = sum(known) / len(known)
+    for before, after in zip(found, filled, strict=True):
+        assert after.value == pytest.approx(mean if before is None else before.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["ppo", "reinforce"])
+def test_ratings_are_a_reward(server: Server, tmp_path: Path, command: str) -> None:
+    """Direct RLAIF: what the policy is trained on are the ratings, each asked for once."""
+    tokenizer = make_tokenizer()
+    base = save(make_model(tokenizer), tokenizer, tmp_path / "base")
+    asked = tmp_path / "prompts.jsonl"
+    rows_of = [
+        {"prompt": p.content_json(), "task": p.task, "reference": dict(p.reference or {})}
+        for p in ASKED
+        if p.task != "summary"
+    ]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows_of))
+    kind = PPOSettings if command == "ppo" else ReinforceSettings
+    part = server.part(template="rating", mode="logits", calls=str(tmp_path / "calls.sqlite"))
+    given = {
+        "model": str(base), "prompts": str(asked), "reward": part, "out": tmp_path / "run", "batch_size": 4, "samples": 2,
+        "max_new_tokens": 8, "max_steps": 3, "precision": "fp32", "tensorboard": False, "missing_eos_score": None,
+    }  # fmt: skip
+    launch(command, kind(**{k: v for k, v in given.items() if k in kind.model_fields}), Console(quiet=True))
+    lines = [row for row in read_metrics(tmp_path / "run") if "objective/scores" in row]
+    assert len(lines) == 3 and all(0 <= row["objective/scores"] <= 1 for row in lines)
+    with Store(tmp_path / "calls.sqlite") as store:
+        [spent] = store.spent(None).values()
+    assert spent.answered == spent.asked > 0 and {row[0] for row in rows(tmp_path, "about")} == {"rating"}

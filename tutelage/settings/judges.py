@@ -171,6 +171,10 @@ class LLMOptions(Settings):
     )
     seed: int | None = setting(None, "Seed that is sent; null: none.", ge=0)
     repair: bool = setting(True, "Ask once more where an answer holds no verdict; then there is no vote.")
+    unrated: Literal["none", "mean"] = setting(
+        "none",
+        "What a response whose rating cannot be read scores: none, so that training stops; mean: as the others asked with it.",
+    )
     key_env: str = setting(
         "OPENAI_API_KEY",
         "Environment variable with the key that is sent; not set: no key is.",

@@ -93,7 +93,8 @@ class LLMJudge(Judge):
     # ---- what is asked -----------------------------------------------------------------------------------------------
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
-        """A rating from 0 to 1; None where the answer holds none.  Raises ValueError for a template that compares."""
+        """A rating from 0 to 1; where the answer holds none, None, or (`unrated`) the mean of the others.  Raises ValueError
+        for a template that compares."""
         if self.template.asks != "rating":
             raise ValueError(
                 f"{self.name} compares responses and gives no scores: take template: rating, or a command "
@@ -101,7 +102,10 @@ class LLMJudge(Judge):
             )
         values = self._values([self._rating(response) for response in responses])
         low, high = self.template.scale
-        return [None if value is None else Score((value - low) / (high - low)) for value in values]
+        known = [value for value in values if value is not None]
+        instead = sum(known) / len(known) if known and self.options.unrated == "mean" else None
+        scaled = [instead if value is None else value for value in values]
+        return [None if value is None else Score((value - low) / (high - low)) for value in scaled]
 
     def compare(self, pairs: Sequence[Pair]) -> list[Vote | None]:
         """One vote per pair; None where an order has no verdict."""
