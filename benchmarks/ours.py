@@ -24,7 +24,7 @@ from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
 from tutelage.settings.base import build
 
-COMMANDS = {"rloo": "reinforce", "grpo": "reinforce", "orpo": "dpo", "simpo": "dpo"}
+COMMANDS = {"rloo": "reinforce", "grpo": "reinforce", "orpo": "dpo", "simpo": "dpo", "kto_pairs": "kto"}
 """The command of a case that is not called as it is."""
 
 
@@ -98,6 +98,8 @@ def _settings(work: Work) -> dict[str, Any]:
     given |= {"data": str(work.data), "max_length": work.kind.length, "heldout_share": 0.0}
     if work.case.startswith("sft"):
         given["train_on_prompt"] = True
+    if work.case == "kto_pairs":
+        given["batch_size"] = 2 * work.kind.rows
     if work.case in ("orpo", "simpo"):
         given["preset"] = work.case
     return given | {"model": str(work.scalar if work.case.startswith("reward") else work.policy)}

@@ -12,7 +12,7 @@ from benchmarks.settings import BenchSettings
 LAST_WITH_PPO = (1, 12)
 """The PPO trainer left TRL in version 1.13."""
 
-ALONE = ("orpo", "simpo", "kto")
+ALONE = ("orpo", "simpo", "kto", "kto_pairs")
 """Cases that are timed to be put beside our own DPO."""
 
 VARIANTS = {"dpo": ("", "reference every step")}

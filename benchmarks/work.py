@@ -20,6 +20,9 @@ PPO_EPOCHS = 4
 KL_COEF = {"rloo": 0.05, "grpo": 0.04}
 """Both sides hold the policy to a reference: TRL's default for RLOO, the paper's number for GRPO."""
 
+BASELINE_SHARE = 0.25
+"""KTO reads so many of its responses once more, each after another prompt, for its baseline."""
+
 SPECIAL = ("<pad>", "<eos>", "<unk>")
 
 
@@ -66,7 +69,7 @@ class Case:
     @property
     def paired(self) -> bool:
         """Whether a row is two responses to a prompt."""
-        return self.name.removesuffix("_ragged") in ("reward", "dpo", "orpo", "simpo")
+        return self.name.removesuffix("_ragged") in ("reward", "dpo", "orpo", "simpo", "kto_pairs")
 
 
 CASES = {
@@ -81,7 +84,8 @@ CASES = {
         Case("dpo_ragged", "16 pairs of log-normal lengths, 256 + 256 at most", 16, 128, 128, ragged=True),
         Case("orpo", "the pairs of dpo", 8, 128, 128),
         Case("simpo", "the pairs of dpo", 8, 128, 128),
-        Case("kto", "16 responses, as many tokens as dpo", 16, 128, 128),
+        Case("kto", "16 responses to as many prompts, as many tokens as dpo", 16, 128, 128),
+        Case("kto_pairs", "the pairs of dpo, each side for itself", 8, 128, 128),
         Case("ppo", f"64 prompts, 32 + 64 tokens, 4 models, {PPO_EPOCHS} epochs", 64, 32, 64),
         Case("rloo", "16 prompts x 4, 32 + 64 tokens, policy and reference", 16, 32, 64, samples=4),
         Case("grpo", "16 prompts x 4, 32 + 64 tokens, policy and reference", 16, 32, 64, samples=4),
@@ -223,12 +227,12 @@ def flops_per_step(work: Work) -> float:
         again = (kind.samples - 1) * prompts
         both = forward(shape, sequences * kind.samples, kind.rows * kind.samples * kind.response) - again
         return _generate(shape, kind) + 4 * both
-    if work.case == "kto":  # each response is read once more, after another prompt, for the baseline
-        responses = kind.rows * kind.response
-        return 4 * forward(shape, sequences, responses)
+    if work.case == "kto":
+        return (3 + BASELINE_SHARE) * forward(shape, sequences, kind.rows * kind.response)
     prompts = forward(shape, [prompt for prompt, *_ in work.pairs()], 0)
     predicted = 0 if "reward" in work.case else sum(c + r for _, c, r in work.pairs())
-    return 3 * (forward(shape, work.lengths(), predicted) - prompts) / work.rounds
+    passes = 3 + (BASELINE_SHARE if work.case == "kto_pairs" else 0)
+    return passes * (forward(shape, work.lengths(), predicted) - prompts) / work.rounds
 
 
 def forward(shape: Shape, lengths: Sequence[int], predicted: int) -> float:

@@ -142,6 +142,8 @@ def test_operations_of_the_cases(tmp_path: Path) -> None:
     pairs = tokens(16, 256) - tokens(8, 128)  # a pair's prompt is read once
     assert flops_per_step(work("reward", tmp_path)) == 3 * pairs
     assert flops_per_step(work("dpo", tmp_path)) == 3 * (pairs + 16 * 128 * head)
+    assert flops_per_step(work("kto_pairs", tmp_path)) == 3.25 * (pairs + 16 * 128 * head)
+    assert flops_per_step(work("kto", tmp_path)) == 3.25 * (tokens(16, 256) + 16 * 128 * head)
     assert flops_per_step(work("sft", tmp_path)) == 3 * (tokens(16, 256) + 16 * 255 * head)
     generated = tokens(64, 95) + 64 * 64 * head
     assert flops_per_step(work("generation", tmp_path)) == generated

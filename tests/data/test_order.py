@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.data.order import epoch_order, in_parts, rows_for_step
+from tutelage.data.order import Groups, epoch_order, in_parts, rows_for_step
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
@@ -19,6 +19,17 @@ def test_every_epoch_holds_every_row_once(n: int, batch_size: int, seed: int) ->
     assert len(walked) == steps * batch_size
     for epoch in range(len(walked) // n):
         assert Counter(walked[epoch * n : epoch * n + n]) == Counter(range(n))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 5))
+def test_groups_are_visited_one_after_the_other(of: list[int], seed: int) -> None:
+    """By a dictionary: groups as their first rows come, and their rows as they come."""
+    plain: dict[int, list[int]] = {}
+    for row in epoch_order(len(of), seed, 0).tolist():
+        plain.setdefault(of[row], []).append(row)
+    together = epoch_order(len(of), seed, 0, Groups(np.array(of))).tolist()
+    assert together == [row for rows in plain.values() for row in rows]
+    assert rows_for_step(len(of), len(of), 0, seed, Groups(np.array(of))) == together
 
 
 def test_same_rows_for_another_batch_size() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.oracle import BETA, SEQUENCES, TabularPolicy
 from tests.train.making import CPU, make_model, make_tokenizer
 from tests.train.test_oracle import WORLD, policy_table
 from tests.train.test_oracle import tokens as row_of
+from tutelage.data.batch import TokenBatch
+from tutelage.data.order import Groups
 from tutelage.data.preflight.responses import prepare_labelled
 from tutelage.data.reading.formats import Dropped, read_labelled
 from tutelage.launch import launch
@@ -30,8 +33,7 @@ from tutelage.runs import Run
 from tutelage.settings.base import build
 from tutelage.settings.preference import KTOSettings
 from tutelage.train.fit import accumulate, fit
-from tutelage.train.kto import KTO, Responses, Weights, refuse_one_sided
-from tutelage.train.reference import reference_logprobs
+from tutelage.train.kto import KTO, Reference, Responses, Visits, Weights, refuse_one_sided
 
 WORDS = ("cat", "dog", "mat", "red")
 
@@ -55,7 +57,7 @@ def responses(some: Sequence[Labelled], seed: int = 0) -> Responses:
 def learner(tmp_path: Path, some: Responses, model: PolicyModule, weights: Weights, **given: Any) -> KTO:
     chosen = settings(out=tmp_path / "run", **given)
     run = Run.open(chosen.out, "kto", chosen)
-    ref = reference_logprobs(model, some.both, range(len(some)), 1000, CPU, run)
+    ref = Reference.of(model, some, Visits.all(len(some)), 1000, CPU, run)
     run.release()
     return KTO(model, some, ref, weights, chosen, CPU)
 
@@ -70,30 +72,64 @@ def test_the_loss_is_what_trl_computes() -> None:
     assert zero.tolist() == [0.5, 0.5]
 
 
-def test_the_baseline_is_the_mean_over_responses_of_others_and_none_is_its_own(tmp_path: Path) -> None:
+def moved(model: PolicyModule) -> PolicyModule:
+    """The model a little away from where it was."""
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise))
+    return model
+
+
+@pytest.mark.parametrize(("share", "part"), [(1.0, [0, 3, 5]), (0.5, [0, 3]), (0.1, [0])])
+def test_the_baseline_is_the_mean_over_responses_of_others_and_none_is_its_own(
+    tmp_path: Path, share: float, part: list[int]
+) -> None:
     some, model = responses(rows()), make_model(make_tokenizer())
     assert sorted(some.other.tolist()) == list(range(8)) and (some.other != np.arange(8)).all()
-    algorithm = learner(tmp_path, some, model, Weights(1, 1))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    batch = algorithm.batch([0, 3, 5])
+    algorithm = learner(tmp_path, some, model, Weights(1, 1), baseline_share=share)
+    ref, model = make_model(make_tokenizer()), moved(model)
     expected = []
-    from tutelage.data.batch import TokenBatch
-
-    ref = make_model(make_tokenizer())
-    for row in (0, 3, 5):
-        other = TokenBatch.collate([some.both(row)[1]])
+    for row in part:
+        other = TokenBatch.collate([*some.another(row)])
         expected.append((model.sequence_logprobs(other) - ref.sequence_logprobs(other)).item())
-    assert batch.per_sequence["baseline"].tolist() == pytest.approx([max(0, np.mean(expected))] * 3, abs=1e-4)
+    found = algorithm.batch([0, 3, 5]).per_sequence["baseline"].tolist()
+    assert found == pytest.approx([max(0, np.mean(expected))] * 3, abs=1e-4)
 
 
-def test_no_gradient_depends_on_how_the_batch_is_cut(tmp_path: Path) -> None:
+def test_the_reference_reads_what_the_steps_ask_for_and_no_more(tmp_path: Path) -> None:
+    """Three epochs of 8 rows by 3, of which one is in the part: as with everything read."""
     some, model = responses(rows()), make_model(make_tokenizer())
-    algorithm = learner(tmp_path, some, model, Weights(2, 1), batch_size=8)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    every = learner(tmp_path, some, model, Weights(1, 1), batch_size=3, baseline_share=0.25)
+    chosen = settings(out=tmp_path / "few", batch_size=3, baseline_share=0.25)
+    visits, run = Visits.until(2, some, chosen), Run.open(chosen.out, "kto", chosen)
+    assert len(visits.rows) == 6 and len(visits.baseline) == 2
+    ref = Reference.of(model, some, Visits.until(8, some, chosen), 1000, CPU, run)
+    run.release()
+    few = KTO(model, some, ref, Weights(1, 1), chosen, CPU)
+    moved(model)
+    for step in range(8):
+        (one,), (other,) = next(every.batches(step)), next(few.batches(step))
+        for name in ("ref_logprobs", "baseline"):
+            torch.testing.assert_close(one.per_sequence[name], other.per_sequence[name])
+
+
+def test_two_responses_to_a_prompt_are_visited_together_and_a_third_by_itself() -> None:
+    asked = [Labelled(Prompt(text), f" {word}", True) for text in ("1 +", "2 +") for word in WORDS[:3]]
+    some = responses([asked[0], asked[3], *asked[1:3], *asked[4:]])
+    assert some.groups.of.tolist() == [0, 1, 0, 2, 1, 3]
+    batch = some.collated([2, 0, 3, 1, 4], some.own)
+    assert batch.unit_sizes == (2, 1, 2) and batch.rows == (2, 0, 3, 1, 4)
+
+
+@pytest.mark.parametrize("to_each", [1, 2])
+def test_no_gradient_depends_on_how_the_batch_is_cut(tmp_path: Path, to_each: int) -> None:
+    """Also where two responses share a prompt, which is read once."""
+    asked = [replace(row, prompt=rows()[n // to_each].prompt) for n, row in enumerate(rows())]
+    some, model = responses(asked), make_model(make_tokenizer())
+    assert len(set(some.groups.of.tolist())) == 8 // to_each
+    algorithm = learner(tmp_path, some, model, Weights(2, 1), batch_size=8, baseline_share=0.5)
+    moved(model)
     found = []
     for tokens in (1, 15, 10_000):
         totals = accumulate(algorithm, next(algorithm.batches(0)), tokens, CPU)
@@ -143,15 +179,16 @@ def best_of_kto(good_weight: float, bad_weight: float) -> tuple[np.ndarray, floa
     return best(z), z
 
 
-def trained_table(folder: Path, steps: int, weights: Weights) -> tuple[np.ndarray, float]:
+def trained_table(folder: Path, steps: int, weights: Weights, share: float) -> tuple[np.ndarray, float]:
     """Log-probabilities [15] of the table of the enumerable world after `steps` through the real loop, with all 75 labels in
     every batch; and its baseline at the end."""
     examples = [row_of(sequence) for sequence in SEQUENCES for _ in range(5)]
     good = np.array([n < count for count in GOOD for n in range(5)])
-    some = Responses(examples, good, np.roll(np.arange(75), 7), 64)
+    some = Responses(examples, good, np.roll(np.arange(75), 7), Groups(np.arange(75)), 64)
     chosen = settings(
         out=folder,
         beta=BETA,
+        baseline_share=share,
         batch_size=75,
         learning_rate=0.05,
         warmup=0.0,
@@ -159,7 +196,7 @@ def trained_table(folder: Path, steps: int, weights: Weights) -> tuple[np.ndarra
         save_every=10_000,
     )
     policy, run = policy_table(), Run.open(folder, "kto", chosen)
-    ref = reference_logprobs(policy, some.both, range(75), 100_000, CPU, run)
+    ref = Reference.of(policy, some, Visits.all(75), 100_000, CPU, run)
     algorithm = KTO(policy, some, ref, weights, chosen, CPU)
     fit(algorithm, chosen, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
@@ -170,9 +207,10 @@ def trained_table(folder: Path, steps: int, weights: Weights) -> tuple[np.ndarra
 
 @pytest.mark.slow
 def test_it_reaches_the_optimum_that_its_loss_has(tmp_path: Path) -> None:
-    """Good responses weigh five times as much, so that every sequence is worth some probability and the baseline is not 0."""
+    """Good responses weigh five times as much, so that every sequence is worth some probability and the baseline is not 0; from
+    all rows, which gives it without noise."""
     best, z = best_of_kto(5.0, 1.0)
-    found, baseline = trained_table(tmp_path / "run", 300, Weights(5.0, 1.0))
+    found, baseline = trained_table(tmp_path / "run", 300, Weights(5.0, 1.0), share=1.0)
     assert z > 0.5 and baseline == pytest.approx(z, abs=1e-3)
     assert np.exp(found) @ (found - best) < 1e-3
     others = (WORLD.ref_logprobs, WORLD.best_logprobs, torch.from_numpy(best_of_kto(2.0, 1.0)[0]))
@@ -185,7 +223,7 @@ def test_what_more_people_call_bad_is_left(tmp_path: Path) -> None:
     there the baseline is 0."""
     best, z = best_of_kto(1.0, 1.0)
     assert z == 0 and (np.exp(best[GOOD < 2.5]) < 1e-8).all()
-    found, baseline = trained_table(tmp_path / "run", 400, Weights(1.0, 1.0))
+    found, baseline = trained_table(tmp_path / "run", 400, Weights(1.0, 1.0), share=0.25)
     assert baseline == 0
     assert np.exp(found) == pytest.approx(np.exp(best), abs=0.02)
 
@@ -254,5 +292,7 @@ def test_one_kind_alone_and_one_weight_alone_are_refused() -> None:
         refuse_one_sided(responses([Labelled(Prompt(f"{i} +"), " cat", True) for i in range(4)]))
     with pytest.raises(ValueError, match="set both"):
         settings(good_weight=1)
+    with pytest.raises(ValueError, match="baseline_share"):
+        settings(baseline_share=0)
     with pytest.raises(ValueError, match="batch_size"):
         settings(batch_size=1)

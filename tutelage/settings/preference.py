@@ -154,6 +154,14 @@ class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSet
     batch_size: int = setting(32, "Responses per step.", unit="rows", ge=2)
     learning_rate: float = setting(5e-6, "Peak learning rate of AdamW.", gt=0)
     beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
+    baseline_share: float = setting(
+        0.25,
+        "Share of a batch's rows that the baseline z is estimated from: each is read once more, after another prompt.",
+        unit="share",
+        everyday=False,
+        gt=0,
+        le=1,
+    )
     good_weight: float = setting(
         0.0,
         "Weight of good responses; 0 for both weights: so that good ones weigh 1 to 4/3 times what the others do.",

@@ -5,25 +5,29 @@
     loss = good_weight (1 - sigmoid(beta (rho - z)))            for good responses
            bad_weight  (1 - sigmoid(beta (z - rho)))            for the others
 
-z says how far the policy is from the reference anyway; it is a constant of the update, taken over its whole batch before the
-first micro-batch, so that no gradient depends on how the batch is cut.  Every prompt has a response of another that is its own
-for the whole run, so that the reference's log-probabilities of both are computed once.
+z says how far the policy is from the reference anyway; it is a constant of the update, taken before its first micro-batch, so
+that no gradient depends on how the batch is cut.  It is a mean over the first rows of the batch, `baseline_share` of them: their
+order is drawn, so that these are as good as any.  Every prompt has a response of another that is its own for the whole run, so
+that the reference's log-probabilities of both are computed once.  Two responses to one prompt are visited together, and
+it is read once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
-from tutelage.data.order import rows_for_step, rows_until
+from tutelage.data.order import TOGETHER, Groups, rows_for_step, rows_until
 from tutelage.data.preflight.responses import GOOD, prepare_labelled
 from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import read_labelled
@@ -61,11 +65,12 @@ MOST = 4 / 3
 @dataclass(frozen=True)
 class Responses:
     """Labelled responses: `examples` with their prompts; `good` bool [n]; `other` int64 [n], the row whose response is put
-    behind each prompt for `z`."""
+    behind each prompt for `z`; `groups`: which are visited together."""
 
     examples: Sequence[Tokens]
     good: np.ndarray
     other: np.ndarray
+    groups: Groups
     max_length: int
 
     @staticmethod
@@ -74,15 +79,25 @@ class Responses:
         order = rng(seed, "kto").permutation(len(examples))
         other = np.empty(len(examples), dtype=np.int64)
         other[order] = np.roll(order, -1)
-        return Responses(examples, examples.table.numbers(GOOD).astype(bool), other, max_length)
+        good = examples.table.numbers(GOOD).astype(bool)
+        return Responses(examples, good, other, by_prompt(examples), max_length)
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def both(self, row: int) -> tuple[Tokens, Tokens]:
-        """The response to its prompt, and that of another to the same prompt."""
-        own = self.examples[row]
-        return own, _joined(own, self.examples[int(self.other[row])], self.max_length)
+    def own(self, row: int) -> tuple[Tokens]:
+        """The response to its prompt."""
+        return (self.examples[row],)
+
+    def another(self, row: int) -> tuple[Tokens]:
+        """The response of another to the same prompt."""
+        return (_joined(self.examples[row], self.examples[int(self.other[row])], self.max_length),)
+
+    def collated(self, rows: Sequence[int], sequences: Callable[[int], tuple[Tokens]]) -> TokenBatch:
+        """A sequence of each row; neighbours of one group are one unit, which is not cut, so that its prompt is read once."""
+        starts = np.flatnonzero(np.diff(self.groups.of[list(rows)], prepend=-1))
+        batch = TokenBatch.collate([each for row in rows for each in sequences(row)], rows)
+        return replace(batch, unit_sizes=tuple(np.diff(starts, append=len(rows)).tolist()))
 
 
 def _joined(prompt: Tokens, response: Tokens, max_length: int) -> Tokens:
@@ -91,6 +106,67 @@ def _joined(prompt: Tokens, response: Tokens, max_length: int) -> Tokens:
     asked = prompt.ids[~prompt.loss_mask][-max(1, max_length - len(said)) :]
     ids = np.concatenate([asked, said])
     return Tokens(ids, np.arange(len(ids)) >= len(asked))
+
+
+def by_prompt(examples: Iterable[Tokens]) -> Groups:
+    """Responses to one prompt, as they come, TOGETHER in a group."""
+    groups: list[int] = []
+    open_groups: dict[bytes, tuple[int, int]] = {}  # by prompt: the last group, and how many it has
+    count = 0
+    for example in examples:
+        key = hashlib.blake2b(example.ids[~example.loss_mask].tobytes(), digest_size=16).digest()
+        group, held = open_groups.get(key, (-1, TOGETHER))
+        if held == TOGETHER:
+            group, held, count = count, 0, count + 1
+        open_groups[key] = group, held + 1
+        groups.append(group)
+    return Groups(np.array(groups, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the reference says of responses to their prompts (`own`), and of those of others, of the rows that a baseline is
+    taken from (`another`)."""
+
+    own: RowValues
+    another: RowValues
+
+    @staticmethod
+    def of(
+        policy: PolicyModule, some: Responses, visits: Visits, max_tokens: int, world: World, run: Run
+    ) -> Reference:
+        """`policy` is the reference itself: see `reference_logprobs`."""
+        own, another = (
+            reference_logprobs(policy, sequences, rows, max_tokens, world, run)
+            for sequences, rows in ((some.own, visits.rows), (some.another, visits.baseline))
+        )
+        return Reference(own, another)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Which rows a run visits, and which of them with the response of another; int64, ascending."""
+
+    rows: np.ndarray
+    baseline: np.ndarray
+
+    @staticmethod
+    def until(steps: int, some: Responses, settings: Settings) -> Visits:
+        """In the first `steps` steps of a run."""
+        n, size, seed = len(some), settings.batch_size, settings.seed
+        batches = (rows_for_step(n, size, step, seed, some.groups) for step in range(steps))
+        found = {row for batch in batches for row in baseline_rows(batch, settings.baseline_share)}
+        return Visits(rows_until(n, size, steps, seed, some.groups), np.array(sorted(found), dtype=np.int64))
+
+    @staticmethod
+    def all(n: int) -> Visits:
+        """All of `n` rows, with both."""
+        return Visits(np.arange(n), np.arange(n))
+
+
+def baseline_rows(batch: Sequence[int], share: float) -> Sequence[int]:
+    """The rows of a batch that its baseline is taken from: so large a share of them, from the first on, and one at least."""
+    return batch[: max(1, math.ceil(share * len(batch)))]
 
 
 @dataclass(frozen=True)
@@ -123,7 +199,7 @@ class KTO:
         self,
         policy: PolicyModule,
         responses: Responses,
-        ref: RowValues,
+        ref: Reference,
         weights: Weights,
         settings: Settings,
         world: World,
@@ -134,26 +210,29 @@ class KTO:
 
     def batches(self, step: int) -> Updates:
         """One batch of `batch_size` responses, with the reference's log-probabilities and the baseline."""
-        rows = rows_for_step(len(self._responses), self._settings.batch_size, step, self._settings.seed)
+        some, settings = self._responses, self._settings
+        rows = rows_for_step(len(some), settings.batch_size, step, settings.seed, some.groups)
         yield [self.batch(rows)]
 
-    def batch(self, rows: Sequence[int]) -> TokenBatch:
-        """Per sequence: `ref_logprobs`, `good`; and, the same for all, the `share` of good ones and the `baseline`."""
-        sides = [self._responses.both(row) for row in rows]
-        ref = self._ref.of(rows).view(-1, 2)
-        others = TokenBatch.collate([other for _, other in sides], rows).to(self._world.device)
-        limit = self._settings.micro_batch_tokens
-        policy = self._policy
-        said = forward_pass(policy, policy.sequence_logprobs, others, "sequences", limit, self._world)
+    def batch(self, rows: Sequence[int], share: float | None = None) -> TokenBatch:
+        """Per sequence: `ref_logprobs`, `good`; and, the same for all, the `share` of good ones and the `baseline`, from `share`
+        of the rows (None: as set)."""
         good = torch.from_numpy(self._responses.good[list(rows)])
-        baseline = (said.cpu() - ref[:, 1]).mean().clamp(min=0)
+        some = baseline_rows(rows, self._settings.baseline_share if share is None else share)
         fields = {
-            "ref_logprobs": ref[:, 0],
+            "ref_logprobs": self._ref.own.of(rows),
             "good": good,
             "share": good.float().mean().expand(len(rows)),
-            "baseline": baseline.expand(len(rows)),
+            "baseline": self._baseline(some).expand(len(rows)),
         }
-        return replace(TokenBatch.collate([own for own, _ in sides], rows), per_sequence=fields)
+        return replace(self._responses.collated(rows, self._responses.own), per_sequence=fields)
+
+    def _baseline(self, rows: Sequence[int]) -> Tensor:
+        """A scalar, on the CPU: the mean over the given rows, 0 at least."""
+        policy, limit = self._policy, self._settings.micro_batch_tokens
+        batch = self._responses.collated(rows, self._responses.another).to(self._world.device)
+        said = forward_pass(policy, policy.sequence_logprobs, batch, "sequences", limit, self._world)
+        return (said.cpu() - self._ref.another.of(rows)).mean().clamp(min=0)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """KTO's loss, a mean over responses, and TRL's metrics: means over the responses of one kind."""
@@ -189,21 +268,19 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     weights = Weights.of(settings, train.good, run.console)
     steps = steps_for(settings, len(train), run)
 
-    def reference(some: Responses, rows: Sequence[int] | np.ndarray) -> RowValues:
-        return reference_logprobs(policy, some.both, rows, settings.micro_batch_tokens, world, run)
+    def learner(some: Responses, visits: Visits) -> KTO:
+        ref = Reference.of(policy, some, visits, settings.micro_batch_tokens, world, run)
+        return KTO(policy, some, ref, weights, settings, world)
 
-    def learner(some: Responses, rows: Sequence[int] | np.ndarray) -> KTO:
-        return KTO(policy, some, reference(some, rows), weights, settings, world)
-
-    algorithm = learner(train, rows_until(len(train), settings.batch_size, steps, settings.seed))
+    algorithm = learner(train, Visits.until(steps, train, settings))
     both, place = mixed(algorithm, policy, tokenizer, settings, run, prepared[0].examples.table.place)
     evaluation = None
     if len(held_out) > 1 and 0 < held_out.good.mean() < 1:
-        other = learner(held_out, range(len(held_out)))
+        other = learner(held_out, Visits.all(len(held_out)))
 
         def batches() -> Iterator[TokenBatch]:
             for part in prepared[1].examples.parts():
-                yield other.batch(range(part.start, part.stop))
+                yield other.batch(range(part.start, part.stop), share=1.0)
 
         evaluation = lambda: heldout_metrics(other, batches(), settings, world)  # noqa: E731
     fit(

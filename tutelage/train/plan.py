@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tutelage.data.order import TOGETHER
 from tutelage.models.free import free_bytes
 from tutelage.models.loading import Source, context_at
 from tutelage.models.lora import read_adapter
@@ -204,6 +205,8 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
     )
     length = _within(settings.max_length, source)
     rated = isinstance(settings, RewardSettings) and settings.learn_from == "ratings"
+    if isinstance(settings, KTOSettings):  # responses to one prompt are kept together
+        return Shape(-(-settings.batch_size // TOGETHER), TOGETHER, length, length)
     sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) and not rated else 1
     return Shape(settings.batch_size, sequences, length, length)
 
