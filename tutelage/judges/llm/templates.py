@@ -11,11 +11,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+from jinja2 import Template as JinjaTemplate
 from jinja2.sandbox import SandboxedEnvironment
 
 from tutelage.settings.judges import TEMPLATES, Mode
@@ -44,7 +45,7 @@ class Template:
     user: str
     how: Mapping[str, str]
 
-    @property
+    @cached_property
     def wants_reference(self) -> bool:
         """Whether it shows a reference, so that what has none cannot be judged."""
         return "reference" in _variables(self.name, self.user) | _variables(self.name, self.system)
@@ -56,9 +57,7 @@ class Template:
         values |= {"criteria": CRITERIA, "fence": fence, "how": self.how[mode]}
         said = [("system", self.system), ("user", self.user)]
         return [
-            {"role": role, "content": _environment().from_string(text).render(values).strip()}
-            for role, text in said
-            if text
+            {"role": role, "content": _compiled(text).render(values).strip()} for role, text in said if text
         ]
 
 
@@ -142,6 +141,11 @@ def _variables(path: str, text: str) -> set[str]:
         raise ValueError(
             f"{path} is no Jinja2 template: {error.message} in line {error.lineno} of its text."
         ) from None
+
+
+@lru_cache(maxsize=64)
+def _compiled(text: str) -> JinjaTemplate:
+    return _environment().from_string(text)
 
 
 @lru_cache(maxsize=1)
