@@ -54,3 +54,10 @@ def test_order_and_gain_by_hand() -> None:
     # First prompt: 3 > 1 twice, both the other way round; the equal pair does not count.  Second: a tie, and two right.
     assert ordered_alike(by, gold) == (0 + 0 + 0.5 + 1 + 1) / 5
     assert gained(by, gold) == (1.0 + 5.0) / 2
+
+
+def test_every_study_stands_in_the_index_of_the_documentation() -> None:
+    root = Path(__file__).parent.parent
+    runnable = [path.stem for path in (root / "studies").glob("*.py") if "__main__" in path.read_text()]
+    index = (root / "docs" / "index.md").read_text()
+    assert len(runnable) >= 2 and all(f"`python -m studies.{name}`" in index for name in runnable)

@@ -17,10 +17,10 @@ PACKAGE = "tutelage"
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("ops", "records", "settings", "diagnosis", "files", "cache", "seeds", "statistics", "__init__"),
-    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost"),
+    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost", "commands"),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect"),
-    ("pipeline", "rounds", "launch", "commands", "web", "demo", "cli", "__main__"),
+    ("pipeline", "rounds", "launch", "web", "demo", "cli", "__main__"),
 )
 HOUSES = ("feedback",)
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

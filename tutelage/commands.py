@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from tutelage.settings.base import Settings, nearest
+from tutelage.settings.groups import Source
 
 
 class Command(NamedTuple):
@@ -295,6 +296,16 @@ def settings_class(command: Command) -> type[Settings]:
     module, _, name = command.settings.partition(".")
     found: type[Settings] = getattr(import_module(f"tutelage.settings.{module}"), name)
     return found
+
+
+def answering() -> tuple[str, ...]:
+    """The commands that take prompts from a source, "NAME prompts=" where they may also do without."""
+    found = ((command.name, settings_class(command).model_fields.get("prompts")) for command in COMMANDS)
+    return tuple(
+        name if field.is_required() else f"{name} prompts="
+        for name, field in found
+        if field is not None and field.annotation == Source
+    )
 
 
 def find(name: str) -> Command:

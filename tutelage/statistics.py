@@ -183,9 +183,22 @@ def bootstrap(
     """Any statistic of row numbers, with a percentile bootstrap interval over the n rows."""
     if n == 0:
         return NOTHING
-    generator = rng(seed, "bootstrap")
-    drawn = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
+    drawn = np.array([statistic(rows) for rows in resampled_rows(np.arange(n), seed, resamples)])
     return percentile_interval(float(statistic(np.arange(n))), drawn, n, confidence)
+
+
+def resampled_rows(
+    clusters: Sequence[str] | ArrayLike, seed: int, resamples: int
+) -> Iterator[NDArray[np.int64]]:
+    """The rows of each bootstrap resample: as many clusters as there are, drawn with replacement, each with all its rows."""
+    numbers = clusters_of(clusters)
+    order, sizes = np.argsort(numbers, kind="stable"), np.bincount(numbers)
+    starts, generator = np.cumsum(sizes) - sizes, rng(seed, "bootstrap")
+    for _ in range(resamples):
+        drawn = generator.integers(0, sizes.size, sizes.size)
+        each = sizes[drawn]
+        within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
+        yield order[np.repeat(starts[drawn], each) + within]
 
 
 def rank_correlation(
@@ -351,42 +364,67 @@ def reliability(margins: ArrayLike, p_chosen: ArrayLike | None = None, bins: int
 def expected_calibration_error(
     margins: ArrayLike, p_chosen: ArrayLike | None = None, bins: int = 10
 ) -> float:
-    """ECE = sum over bins of n_b / n * |agreed_b - confidence_b|; NaN when there are no pairs."""
-    table = reliability(margins, p_chosen, bins)
-    n = sum(b.agreed.n for b in table)
-    return sum(b.agreed.n * abs(b.agreed.value - b.confidence) for b in table) / n if n else math.nan
+    """ECE = sum over bins (as `reliability` has them) of n_b / n * |agreed_b - confidence_b|; NaN when there are no pairs.
+
+    Pairs in the order of their |margin| take half the time.
+    """
+    confidence = sigmoid(np.abs(np.asarray(margins, float)))
+    n = confidence.size
+    if not n:
+        return math.nan
+    gaps = (correct(margins, p_chosen) - confidence)[np.argsort(confidence, kind="stable")]
+    starts = np.cumsum([0, *(part.size for part in np.array_split(gaps, bins) if part.size)])[:-1]
+    return float(np.abs(np.add.reduceat(gaps, starts)).sum() / n)
 
 
 def calibration_floor(margins: ArrayLike, *, bins: int = 10, seed: int = 0, resamples: int = 200) -> float:
     """Mean ECE that a perfectly calibrated model with these margins would show at this n: labels drawn from it."""
-    delta = np.abs(np.asarray(margins, float))
     generator = rng(seed, "calibration")
-    drawn = [(generator.random(delta.size) < sigmoid(delta)).astype(float) for _ in range(resamples)]
-    return float(np.mean([expected_calibration_error(delta, labels, bins) for labels in drawn]))
+    return float(np.mean([chance_error(margins, bins, generator) for _ in range(resamples)]))
+
+
+def chance_error(margins: ArrayLike, bins: int, generator: np.random.Generator) -> float:
+    """The ECE of a perfectly calibrated model with these margins, once: labels drawn from it."""
+    delta = np.abs(np.asarray(margins, float))
+    labels = (generator.random(delta.size) < sigmoid(delta)).astype(float)
+    return expected_calibration_error(delta, labels, bins)
 
 
 def temperature(
-    margins: ArrayLike, p_chosen: ArrayLike | None = None, low: float = 1e-3, high: float = 1e3
+    margins: ArrayLike,
+    p_chosen: ArrayLike | None = None,
+    low: float = 1e-3,
+    high: float = 1e3,
+    *,
+    start: float = 1.0,
 ) -> float:
     """The temperature T for which sigmoid(margin / T) has the least negative log-likelihood, within [low, high].
 
-    The likelihood is concave in 1/T, so bisection on its slope finds it. All pairs agreeing gives `low`, the opposite `high`.
+    The likelihood is concave in 1/T: Newton's steps on its slope find it from `start`, and bisection where one would leave the
+    bracket.  All pairs agreeing gives `low`, the opposite `high`.
     """
     delta = np.asarray(margins, float)
     p = np.ones_like(delta) if p_chosen is None else np.asarray(p_chosen, float)
 
-    def slope(inverse: float) -> float:
-        return float(np.sum((sigmoid(inverse * delta) - p) * delta))
+    def slopes(inverse: float) -> tuple[float, float]:
+        s = sigmoid(inverse * delta)
+        return float((s - p) @ delta), float((s * (1 - s)) @ (delta * delta))
 
-    left, right = math.log(1 / high), math.log(1 / low)
-    if slope(math.exp(left)) >= 0:
+    left, right = 1 / high, 1 / low
+    if slopes(left)[0] >= 0:
         return high
-    if slope(math.exp(right)) <= 0:
+    if slopes(right)[0] <= 0:
         return low
-    for _ in range(80):
-        middle = (left + right) / 2
-        left, right = (middle, right) if slope(math.exp(middle)) < 0 else (left, middle)
-    return math.exp(-(left + right) / 2)
+    at = 1 / start
+    for _ in range(100):
+        slope, curvature = slopes(at)
+        left, right = (at, right) if slope < 0 else (left, at)
+        step = at - slope / curvature if curvature else 0.0
+        after = step if left < step < right else math.sqrt(left * right)
+        if abs(after - at) <= 1e-12 * at:
+            break
+        at = after
+    return 1 / after
 
 
 def ngrams(words: Sequence, n: int) -> list[tuple]:

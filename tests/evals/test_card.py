@@ -106,6 +106,22 @@ def test_a_judge_who_knows_the_quality_is_not_doubted(gold: list[Row]) -> None:
     assert "held-out pairs of 7 prompts." in said and "rough themselves" in said
 
 
+def test_agreement_is_of_pairs_that_several_people_voted_on() -> None:
+    """One label for each pair, or ties among them, is no agreement; shares of votes in a file are, and so are votes."""
+    margins, keys, one_each = np.ones(4), ["a", "b", "c", "d"], np.array([1.0, 0.0, 0.5, 1.0])
+    shares, nothing = np.array([2 / 3, 1.0, 0.5, 1.0]), np.zeros(4)
+
+    def found(p: np.ndarray, votes: list[tuple[int, int]] | None = None) -> dict[str, int]:
+        rows = slices.by_people("r", margins, p, nothing, keys, votes=votes)
+        return {r.metric.removeprefix("accuracy_by_agreement/"): r.n for r in rows}
+
+    assert found(one_each) == found(one_each, [(1, 0), (0, 1), (0, 0), (1, 0)]) == {}
+    assert found(shares) == {"split": 1, "most": 1, "all": 2}
+    assert found(shares, [(2, 1), (1, 0), (1, 1), (3, 0)]) == {"split": 1, "most": 1, "all": 1}
+    soft = np.array([0.8, 0.2, 0.8, 0.8])  # one vote each, as an aggregation by skill weighs it
+    assert found(soft, [(1, 0)] * 4) == {}
+
+
 def test_a_judge_of_length_is_seen_through() -> None:
     comparisons, votes = planted(0, shift=0.5)
     rows = figures(lambda text: 0.5 * len(text.split()), comparisons, votes)
@@ -147,7 +163,7 @@ def test_the_order_of_the_pairs_does_not_matter(gold: list[Row]) -> None:
     comparisons, votes = planted(0)
     turned = figures(quality, comparisons[::-1], votes[::-1])
     for r, other in zip(gold, turned, strict=True):
-        if not r.metric.startswith(("probe/", "calibration_error_floor")):  # of another sample, by seed
+        if not r.metric.startswith("probe/"):  # of another sample, by seed
             assert r.metric == other.metric
             assert other.value == pytest.approx(r.value, abs=1e-9), r.metric
 

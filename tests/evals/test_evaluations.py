@@ -14,6 +14,7 @@ from tests.evals.synthetic import prompts, response
 from tutelage.evals import drift, reward_model, scored, text, win_rate
 from tutelage.evals.rows import Row, to_json
 from tutelage.records import Comparison, Place, Prompt, Score
+from tutelage.statistics import expected_calibration_error
 from tutelage.worlds.gold import GoldStandard
 
 
@@ -168,6 +169,57 @@ def test_pairs_of_one_prompt_widen_the_interval() -> None:
         return row.high - row.low
 
     assert width(clusters=keys) > 1.8 * width()
+
+
+def calibrated(n: int, scale: float, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Margins of a model that is `scale` times too sure, and labels."""
+    generator = np.random.default_rng(seed)
+    margins = generator.normal(0, 1.2, n)
+    return scale * margins, (generator.random(n) < 1 / (1 + np.exp(-margins))).astype(float)
+
+
+CALIBRATION = (
+    "temperature_fitted",
+    "calibration_error",
+    "calibration_error_fitted",
+    "calibration_error_floor",
+)
+
+
+def test_the_fitted_temperature_has_the_interval_of_its_likelihood() -> None:
+    """Against the Fisher information of a logistic regression with one coefficient, 1/T."""
+    margins, labels = calibrated(2000, scale=3.0)
+    rows = reward_model.evaluate("r", margins, np.zeros(2000), labels)
+    inverse = 1 / (value(rows, "temperature_fitted") or 0)
+    s = 1 / (1 + np.exp(-inverse * margins))
+    reach = 1.96 / math.sqrt(float(np.sum(s * (1 - s) * margins**2)))
+    low, high = interval(rows, "temperature_fitted")
+    assert (1 / (high or 0), 1 / (low or 0)) == pytest.approx((inverse - reach, inverse + reach), rel=0.03)
+    assert (low or 0) < 3 < (high or 0)
+
+
+def test_pairs_of_one_prompt_are_resampled_together_for_calibration() -> None:
+    """Every pair five times under its prompt says nothing more; five times under prompts of their own narrows intervals."""
+    margins, labels = calibrated(200, scale=2.0)
+    many, said = np.repeat(margins, 5), np.repeat(labels, 5)
+    keys = [f"{i // 5:03}" for i in range(1000)]
+    once = reward_model.evaluate("r", margins, np.zeros(200), labels, clusters=keys[::5], resamples=150)
+    together = reward_model.evaluate("r", many, np.zeros(1000), said, clusters=keys, resamples=150)
+    apart = reward_model.evaluate("r", many, np.zeros(1000), said, resamples=150)
+    for metric in CALIBRATION[:3]:
+        low, high = interval(once, metric)
+        assert interval(together, metric) == pytest.approx((low, high), rel=1e-6), metric
+    low, high = interval(apart, "temperature_fitted")
+    assert (high or 0) - (low or 0) < 0.55 * np.subtract(*reversed(interval(once, "temperature_fitted")))
+
+
+def test_the_floor_holds_what_calibrated_models_show() -> None:
+    floors = reward_model.evaluate("r", calibrated(300, 1.0)[0], np.zeros(300), np.ones(300))
+    low, high = interval(floors, "calibration_error_floor")
+    shown = [expected_calibration_error(*calibrated(300, 1.0, seed)) for seed in range(200)]
+    inside = np.mean([(low or 0) <= one <= (high or 0) for one in shown])
+    assert 0.9 <= inside <= 0.99
+    assert value(floors, "calibration_error_floor") == pytest.approx(float(np.mean(shown)), rel=0.05)
 
 
 def test_a_score_that_is_not_finite_is_named() -> None:

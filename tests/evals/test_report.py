@@ -14,7 +14,7 @@ import pytest
 from tests.evals import synthetic
 from tutelage.evals import figures, findings, graph, report
 from tutelage.evals.folders import RunFolder, find, parents
-from tutelage.evals.rows import Row
+from tutelage.evals.rows import Row, to_json
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "base"}
 HOSTILE = "</p><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)> & \"quotes\" "
@@ -363,3 +363,57 @@ def test_habits_of_annotators_stand_once_with_their_errors(tmp_path: Path) -> No
         < said.index("annotator-1")
     )
     assert "+0.50 ± 0.25" in said and "-1.00 ± 0.12" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([0.50001, 0.50003, 0.50002, 0.50004], "0.5000"), ([0.5, 0.5 + 1e-9], "0.5000"), ([3e-6, 5e-6], "")],
+)
+def test_the_ticks_of_a_small_range_are_numbers_as_they_are(values: list[float], text: str) -> None:
+    """No offset above the axis that has to be added, and few digits; what does not move is level."""
+    drawn = figures.curves("t", [figures.Line("m", range(len(values)), values, 1)], "step", "unit")
+    said = re.findall(r">([^<>]+)</text>", drawn)
+    assert not any("+" in one for one in said)
+    ticks = [one for one in said if text and one.startswith(text[:3]) and "." in one]
+    if text:
+        assert len(ticks) >= 2 == len({*ticks[:2]}) and max(map(len, ticks)) <= 8
+        assert float(ticks[0]) <= min(values) + 1e-4 and float(ticks[-1]) >= max(values) - 1e-4
+
+
+def test_the_loss_of_ratings_and_of_single_responses_is_said_per_response(tmp_path: Path) -> None:
+    units = {}
+    for name, command, chosen in (
+        ("ratings", "reward", {"learn_from": "ratings"}),
+        ("pairs", "reward", {"learn_from": "comparisons"}),
+        ("kto", "kto", {}),
+        ("process", "process", {}),
+    ):
+        run = synthetic.write_run(
+            tmp_path / name, command, metrics=synthetic.language_metrics(3, 1, 1), settings=chosen
+        )
+        report.write(find([run]), tmp_path / "out", title="x")
+        found = json.loads((tmp_path / "out" / "results.json").read_text())
+        units[name] = {row["unit"] for row in found if row["metric"].startswith("loss@")}
+    assert units == {
+        "ratings": {"squared error per response"},
+        "pairs": {"nats per pair"},
+        "kto": {"per response"},
+        "process": {"nats per mark"},
+    }
+
+
+def test_steps_are_counted_in_whole_numbers() -> None:
+    drawn = figures.curves("t", [figures.Line("m", range(13), range(13), 1)], "step", "unit")
+    ticks = re.findall(r">([\d.]+)</text>", drawn[: drawn.index(">step<")])
+    assert len(ticks) >= 3 and not any("." in tick for tick in ticks)
+
+
+def test_one_figure_of_a_process_model_stands_beside_its_numbers(tmp_path: Path) -> None:
+    metrics = ("step_f1", "reliability/01/confidence", "reliability/01/accuracy")
+    found = [Row("process", metric, "all", 0.75, 0.7, 0.8, 9, "share") for metric in metrics]
+    run = synthetic.write_run(tmp_path / "process", "process")
+    (run / "results.json").write_text(json.dumps(to_json(found)))
+    text = report.write(find([run]), tmp_path / "out", title="x").read_text()
+    inside = text[text.index('<div class="pair">') : text.index("F1 of steps")]
+    assert "<svg" in inside and "</section>" not in inside
+    Reader(text)

@@ -36,7 +36,7 @@ from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.records import Prompt, Response
 from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackUndeleteSettings
-from tutelage.store import ModelInfo, Store
+from tutelage.store import ModelInfo, Question, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Base
 from tutelage.store.schema_feedback import (
@@ -182,6 +182,7 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
     private = full_project(store, database, olga)
     row = {"prompt": "soft", "chosen": "a", "rejected": "b", "p_chosen": 0.7}
     import_stream(database, private, "preference", io.BytesIO(json.dumps(row).encode()), "rows.jsonl")
+    store.add_questions("private", [Question("0" * 64, "llm:x", "pair 01", "p")])
     full = contents(database)
     for name in Base.metadata.tables.keys() - KEPT - {"gold", "chat_turn", "export", "response_score"}:
         if name not in ("criterion_preference",):

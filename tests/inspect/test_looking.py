@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.inspect.kit import asked, comparisons, conversations, demonstrations, facts_of, texts, write
+from tutelage.commands import answering
 from tutelage.inspect.facts import Facts, Use
 from tutelage.inspect.languages import language_of
 from tutelage.inspect.layouts import NAMED, PUBLISHED, layout_of
@@ -120,7 +121,7 @@ def test_what_each_command_makes_of_comparisons(tmp_path: Path) -> None:
         ("reward", "dpo"): (18, 2, 0, ""),
         ("kto",): (34, 2, 1, ""),
         ("reward learn_from=ratings",): (0, 1, 0, use(facts, "learn_from=ratings").why_not),
-        ("sample", "ppo", "eval"): (19, 1, 0, ""),
+        answering(): (19, 1, 0, ""),
         ("process",): (0, 0, 0, use(facts, "process").why_not),
         ("mark data=",): (18, 1, 1, ""),
         ("feedback import kind=preference",): (18, 2, 0, ""),
@@ -133,9 +134,28 @@ def test_what_each_command_makes_of_comparisons(tmp_path: Path) -> None:
     }
 
 
+def test_prompts_are_for_every_command_that_has_them_as_a_setting(tmp_path: Path) -> None:
+    """And for no other: `world` has a number of that name, `mark` can do without."""
+    commands = use(facts_of(tmp_path, [{"prompt": "a?"}]), "sample").commands
+    assert sorted(commands) == [
+        *(
+            "eval",
+            "eval overopt",
+            "mark prompts=",
+            "online-dpo",
+            "ppo",
+            "raft",
+            "reinforce",
+            "sample",
+            "select",
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "kind", "records"),
     [
+        ({"input": "a? Step 1: b ки", "label": "a? Step 1: b +"}, "prompts", 1),
         ({"prompt": "a?", "completion": "b", "label": False}, "responses", 1),  # a bad response is one, too
         ({"instruction": "a?", "output": ["b", "c"]}, "responses", 2),
         ({"prompt": "a?", "chosen": "b", "rejected": "c"}, "preference", 1),
@@ -178,9 +198,9 @@ def test_rows_of_other_columns_do_not_hide_what_comes_behind_them(tmp_path: Path
 
 def test_what_is_marked_by_rollouts(tmp_path: Path) -> None:
     steps = {"prompt": "a?", "completions": ["b", "c"], "labels": [True, None]}
-    assert use(facts_of(tmp_path, [steps] * 3), "mark").records == 3
-    assert use(facts_of(tmp_path, demonstrations(4)), "mark").records == 4
-    assert use(facts_of(tmp_path, conversations(4)), "mark").faults == 4
+    assert use(facts_of(tmp_path, [steps] * 3), "data=").records == 3
+    assert use(facts_of(tmp_path, demonstrations(4)), "data=").records == 4
+    assert use(facts_of(tmp_path, conversations(4)), "data=").faults == 4
 
 
 def test_the_pairs_of_a_ranking_are_no_repetition_of_its_prompt(tmp_path: Path) -> None:

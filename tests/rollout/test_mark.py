@@ -332,9 +332,17 @@ def test_solutions_that_are_there_are_marked_whatever_was_said_of_them(given, tm
 
 def test_what_cannot_be_marked_is_one_sentence(given, tmp_path) -> None:
     with pytest.raises(
-        ValueError, match=r"the judge verify:maths does not apply to the prompt 'user: and you"
+        ValueError,
+        match=r"the judge verify:maths does not apply to the prompt 'user: and you.* lacks a reference: add it",
     ):
         marked(given, reward="verify:maths", out=str(tmp_path / "maths"))
+    (tmp_path / "bare.jsonl").write_text(
+        '{"prompt": "a", "completion": "b", "reference": {"n": 1}}\n{"prompt": "a"}\n'
+    )
+    with pytest.raises(
+        ValueError, match=r"prompt 'a' \(.*bare.jsonl line 1\), whose row lacks a right answer"
+    ):
+        marked(given, prompts=str(tmp_path / "bare.jsonl"), reward="verify:maths", out=str(tmp_path / "bare"))
     with pytest.raises(ValueError, match=r"max_new_tokens=96 leaves no room for a prompt"):
         marked(given, max_new_tokens=96, out=str(tmp_path / "long"))
     (tmp_path / "empty.jsonl").write_text('{"prompt": "a", "completion": " "}\n')

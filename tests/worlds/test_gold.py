@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.records import Message, Prompt
+from tutelage.judges.calibration import Calibrated, Calibration
+from tutelage.judges.combine import Mix, Part
+from tutelage.judges.ends import Ends
+from tutelage.judges.judge import scores_of
+from tutelage.records import Message, Place, Prompt, Response
 from tutelage.seeds import rng
 from tutelage.worlds import conversation, maths, summary, world
-from tutelage.worlds.gold import STANDARDS, grade
+from tutelage.worlds.gold import STANDARDS, GoldStandard, grade
 from tutelage.worlds.words import COLOURS, FILLERS, NAMES, PLACES, THINGS
 from tutelage.worlds.world import TASKS
 
@@ -230,3 +235,20 @@ def test_what_is_no_prompt_of_this_world_is_refused():
     with pytest.raises(ValueError, match="no gold standard"):
         grade(Prompt("Hello", "maths"), "Answer: 3.")
     assert set(STANDARDS) == set(world.TASKS)
+
+
+def test_what_a_row_lacks_to_be_graded_is_said() -> None:
+    """Through the judges that stand around it, too; a prompt with all that lacks nothing."""
+    asked = PROMPTS[0]
+    cases = [
+        (asked, ""),
+        (replace(asked, reference=None), "a reference"),
+        (Prompt("Hello?", reference={"answer": 1}), "a task of the world"),
+        (Prompt("Hello?"), "a reference and a task of the world"),
+    ]
+    judge = GoldStandard()
+    for one in (judge, Ends(judge, 0.0), Calibrated(judge, Calibration()), Mix([Part(judge, "gold")])):
+        assert [(prompt, one.lacks(prompt).partition(" (")[0]) for prompt, _ in cases] == cases
+    response = Response(replace(asked, reference=None, place=Place("a.jsonl", 3)), "no", (), (), (), "eos", 0)
+    with pytest.raises(ValueError, match=r"\(a.jsonl line 3\), whose row lacks a reference: add it"):
+        scores_of(judge, [response])

@@ -25,7 +25,8 @@ class Panel:
 
 
 LOSS = Panel("loss", "nats per token", (("loss", "training"), ("eval_loss", "held out")))
-PAIR_LOSS = Panel("loss", "nats per pair", (("loss", "training"), ("eval_loss", "held out")))
+PAIR_LOSS = Panel("loss", "nats per pair", LOSS.metrics)
+RATING_LOSS = Panel("loss", "squared error per response", LOSS.metrics)
 LENGTH = Panel("response length", "tokens", (("completions/mean_length", "response length"),))
 ENTROPY = Panel("entropy", "nats per token", (("objective/entropy", "entropy"),))
 PANELS: dict[str, tuple[Panel, ...]] = {
@@ -56,7 +57,9 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
 }
 PANELS["reinforce"] = PANELS["raft"] = PANELS["ppo"]
-OTHER = (Panel("loss", "", (("loss", "training"), ("eval_loss", "held out"))),)
+PANELS["process"] = (Panel("loss", "nats per mark", LOSS.metrics),)
+PANELS["kto"] = (Panel("loss", "per response", LOSS.metrics),)
+OTHER = (Panel("loss", "", LOSS.metrics),)
 FRONTIER = ("objective/kl", "objective/scores")
 FRONTIER_POINTS = 25
 
@@ -73,7 +76,7 @@ def series(lines: Sequence[dict[str, Any]], names: Sequence[str], points: int = 
 def draw(run: RunFolder, slot: int) -> tuple[list[str], list[Row]]:
     """The figures of a run, and a row for every point in them: metric "NAME@STEP", n = steps averaged over."""
     drawn, rows = [], []
-    for panel in PANELS.get(run.command, OTHER):
+    for panel in _panels(run):
         lines = []
         for metric, name in panel.metrics:
             found = series(run.metrics, [metric])
@@ -86,6 +89,12 @@ def draw(run: RunFolder, slot: int) -> tuple[list[str], list[Row]]:
             shown = [figures.Line(name, f[:, 1], f[:, 2], ink) for (name, f), ink in zip(lines, paler)]
             drawn.append(figures.curves(f"{run.name}: {panel.title}", shown, "step", panel.unit))
     return drawn, rows
+
+
+def _panels(run: RunFolder) -> tuple[Panel, ...]:
+    if run.command == "reward" and run.settings.get("learn_from") == "ratings":
+        return (RATING_LOSS,)
+    return PANELS.get(run.command, OTHER)
 
 
 def draw_frontier(runs: Sequence[tuple[RunFolder, int]]) -> tuple[str, list[Row]]:

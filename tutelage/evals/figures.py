@@ -28,6 +28,7 @@ Size = tuple[float, float]
 SMALL, LARGE = (WIDTH, HEIGHT), (WIDE, TALL)
 """Width and height.  A page scales figures to its columns, so that those in one grid must be equally wide for their text to be of
 one size."""
+LEAST = 1e-4  # of the values, which a vertical axis spans: what moves less is level, and its ticks would be all digits
 SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet one
 # Stand-ins that matplotlib draws with; `_svg` puts the page's variables in their place.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
@@ -54,6 +55,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,  # "+5e-1" above an axis of 1e-5 is read by nobody
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "grid.alpha": 0.6,
@@ -127,7 +129,8 @@ def curves(
             axes.errorbar(line.x, line.y, yerr=line.reach, fmt="none", ecolor=colour(line.slot), elinewidth=1)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.02, y=0.08)
-    _few_ticks(axes, whole)
+    _span(axes)
+    _few_ticks(axes, whole=True)  # steps, rounds, per cents
     if y_label == "share":
         axes.set_ylabel("")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
@@ -350,6 +353,14 @@ def _named_rows(axes: Any, groups: Sequence[str], x_label: str, middle: float | 
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(x_label)
+
+
+def _span(axes: Any) -> None:
+    """Let the vertical axis span enough for its ticks to be told apart in few digits."""
+    low, high = axes.get_ylim()
+    more = LEAST * max(abs(low), abs(high)) - (high - low)
+    if more > 0:
+        axes.set_ylim(low - more / 2, high + more / 2)
 
 
 def _few_ticks(axes: Any, whole: bool = False) -> None:

@@ -15,6 +15,7 @@ from tutelage.evals.card import slices
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.judges.judge import Judge
 from tutelage.records import Comparison, Response
+from tutelage.seeds import rng
 from tutelage.statistics import Interval
 
 
@@ -177,7 +178,8 @@ def evaluate(
     if clusters is not None and len(set(clusters)) < len(clusters):
         found = statistics.bootstrap_mean(agreed, clusters, rate=True, seed=seed, resamples=resamples)
     rows = [row(model, "accuracy", OVERALL, found, "share")]
-    rows += _calibration(model, margins, p, bins, seed, resamples)
+    prompts = clusters if clusters is not None else [str(number) for number in range(c.size)]
+    rows += _calibration(model, margins, p, bins, prompts, seed, min(resamples, 300))
     rows += _margins(model, c, r)
     if chosen_length is not None and rejected_length is not None:
         rows += _lengths(
@@ -188,7 +190,7 @@ def evaluate(
             np.asarray(chosen_length, float),
             np.asarray(rejected_length, float),
             similar_length,
-            clusters if clusters is not None else [str(number) for number in range(c.size)],
+            prompts,
             seed,
         )
     return rows
@@ -199,33 +201,43 @@ def _plain(model: str, metric: str, value: float, n: int, unit: str, task: str =
 
 
 def _calibration(
-    model: str, margins: np.ndarray, p: np.ndarray, bins: int, seed: int, resamples: int
+    model: str,
+    margins: np.ndarray,
+    p: np.ndarray,
+    bins: int,
+    clusters: Sequence[str],
+    seed: int,
+    resamples: int,
 ) -> list[Row]:
-    """ECE with its interval and floor, fitted temperature, and the reliability table as rows per bin."""
+    """ECE and its floor, fitted temperature and the ECE after it, and the reliability table as rows per bin.
 
-    def ece(i: np.ndarray) -> float:
-        return statistics.expected_calibration_error(margins[i], p[i], bins)
+    Each resample of the prompts is fitted anew; for the floor its labels are drawn anew, too, so that the interval says what
+    calibrated models show.
+    """
+    chance, order = rng(seed, "calibration floor"), np.argsort(np.abs(margins))
+    margins, p, keys = margins[order], p[order], np.asarray(clusters)[order]
+    names = {
+        "calibration_error": "share",
+        "calibration_error_floor": "share",
+        "temperature_fitted": "",
+        "calibration_error_fitted": "share",
+    }
 
-    n = margins.size
-    found = statistics.bootstrap(ece, n, seed=seed, resamples=min(resamples, 300))
-    fitted = statistics.temperature(margins, p) if n else np.nan
+    def figures(m: np.ndarray, votes: np.ndarray, floor: float, start: float) -> tuple[float, ...]:
+        fitted = statistics.temperature(m, votes, start=start) if m.size else np.nan
+        error = statistics.expected_calibration_error(m, votes, bins)
+        return error, floor, fitted, statistics.expected_calibration_error(m / fitted, votes, bins)
+
+    found = figures(margins, p, statistics.calibration_floor(margins, bins=bins, seed=seed), 1.0)
+    drawn = [
+        figures(margins[i], p[i], statistics.chance_error(margins[i], bins, chance), found[2])
+        for i in map(np.sort, statistics.resampled_rows(keys, seed, resamples) if margins.size else ())
+    ]
     rows = [
-        row(model, "calibration_error", OVERALL, found, "share"),
-        _plain(
-            model,
-            "calibration_error_floor",
-            statistics.calibration_floor(margins, bins=bins, seed=seed),
-            n,
-            "share",
-        ),
-        _plain(model, "temperature_fitted", fitted, n, ""),
-        _plain(
-            model,
-            "calibration_error_fitted",
-            statistics.expected_calibration_error(margins / fitted, p, bins),
-            n,
-            "share",
-        ),
+        row(model, name, OVERALL, statistics.percentile_interval(value, of, margins.size), unit)
+        for (name, unit), value, of in zip(
+            names.items(), found, np.reshape(drawn, (-1, len(names))).T, strict=True
+        )
     ]
     for number, b in enumerate(statistics.reliability(margins, p, bins), 1):
         rows.append(_plain(model, f"reliability/{number:02}/confidence", b.confidence, b.agreed.n, "share"))

@@ -10,6 +10,7 @@ from tutelage.data.preflight.unfit import IDENTICAL
 from tutelage.data.reading.cells import Skip
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.spellings import LABELS
+from tutelage.data.reading.steps import published
 from tutelage.feedback.imports.lines import Kind, PreferenceLine, parse_row, why_not
 from tutelage.inspect.facts import Drop, Use
 from tutelage.inspect.uses import PLACES, Dropping, Reads
@@ -81,7 +82,7 @@ def _kind(row: Row | BadRow, read: Mapping[Reads, tuple[list[Any], Any]]) -> Kin
         return "raw"
     if read["comparisons"][0]:
         return "preference"
-    labelled = any(name in row.columns for name in LABELS)  # a bad response is a response, too
+    labelled = any(name in row.columns for name in LABELS) and not published(row.columns)
     if read["demonstrations"][0] or (read["prompts"][0] and labelled):
-        return "responses"
+        return "responses"  # a bad one, too
     return "prompts" if read["prompts"][0] else None

@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.data.reading.cells import parsed
 from tutelage.data.reading.rows import is_conversation
 from tutelage.data.reading.spellings import ANSWERS, SPELLINGS, TURNS
-from tutelage.data.reading.steps import TAG
+from tutelage.data.reading.steps import published
 from tutelage.data.reading.transcripts import is_transcript
 from tutelage.data.reading.trees import is_tree
 from tutelage.inspect.facts import Layout
@@ -38,7 +38,6 @@ SEVERAL = {
     ("responses", "ranks"): "ranking (prompt, responses, ranks)",
     ("completions", "labels"): "step marks (prompt, completions, labels)",
     ("completions", "marks"): "step marks (prompt, completions, marks)",
-    ("problem", "steps", "label"): "ProcessBench (problem, steps, label)",
     ("context", "completions"): "NeMo's ranked completions (context, completions)",
     ("instruction", "completions"): "UltraFeedback (instruction, completions)",
     ("response", "values"): "ratings (prompt, response, values)",
@@ -82,8 +81,8 @@ def layout_of(columns: Mapping[str, Any]) -> str:
         return _preference(columns)
     if columns.get("kind") in ("questions", "guidelines", "answer") and ("n" in columns or "item" in columns):
         return "a raw export of a feedback store"
-    if marked := _marked(columns):
-        return marked
+    if form := published(columns):
+        return f"{form.name} ({', '.join(form.columns)})"
     if several := next((names for names in SEVERAL if all(name in columns for name in names)), None):
         return SEVERAL[several]
     answer = next((name for name in ANSWERS if name in columns), "")
@@ -101,17 +100,6 @@ def layout_of(columns: Mapping[str, Any]) -> str:
     if asked:
         return f"prompts ({asked})"
     return "documents (text)" if "text" in columns else f"no known layout ({_listed(columns)})"
-
-
-def _marked(columns: Mapping[str, Any]) -> str:
-    """The names of published step marks that other rows share their columns with."""
-    label, text = columns.get("label"), columns.get("input")
-    table = isinstance(label, dict) or (isinstance(label, str) and label.lstrip().startswith("{"))
-    if "question" in columns and table:
-        return "PRM800K (question, label)"
-    if isinstance(text, str) and TAG in text and label:
-        return "Math-Shepherd (input, label)"
-    return ""
 
 
 def _preference(columns: Mapping[str, Any]) -> str:

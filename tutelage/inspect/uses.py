@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tutelage.commands import answering
 from tutelage.data.preflight.unfit import (
     CUT,
     why_not_comparison,
@@ -35,7 +36,7 @@ COMMANDS: dict[Reads, tuple[str, ...]] = {
     "comparisons": ("reward", "dpo"),
     "labelled responses": ("kto",),
     "ratings": ("reward learn_from=ratings",),
-    "prompts": ("sample", "ppo", "eval"),
+    "prompts": answering(),
     "step marks": ("process",),
     "solutions": ("mark data=",),
 }

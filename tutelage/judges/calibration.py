@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.judges.judge import Judge, checked
-from tutelage.records import Response, Score
+from tutelage.records import Prompt, Response, Score
 
 ROUNDING = 1e-12
 """A deviation below so much of the mean is what rounding leaves of scores that are all equal."""
@@ -110,6 +110,9 @@ class Calibrated(Judge):
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         return self._calibration.scaled(self._judge.score(responses))
+
+    def lacks(self, prompt: Prompt) -> str:
+        return self._judge.lacks(prompt)
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
         return measured(self._judge, self._calibration, sample)

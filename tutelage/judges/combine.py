@@ -13,7 +13,7 @@ from torch import nn
 
 from tutelage.judges.calibration import Calibration, RunningCalibration, measured
 from tutelage.judges.judge import Judge, checked, ending_in
-from tutelage.records import Response, Score
+from tutelage.records import Prompt, Response, Score
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class Mix(Judge):
             if isinstance(part.scale, Calibration):
                 found.append(measured(part.judge, part.scale, sample))
         return "\n".join(sentence for sentence in found if sentence) or None
+
+    def lacks(self, prompt: Prompt) -> str:
+        """What the first part that can tell says."""
+        return next(filter(None, (part.judge.lacks(prompt) for part in self._parts)), "")
 
     def learn(self, scores: Sequence[Score | None]) -> None:
         for part in self._parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tutelage.judges.judge import Judge, checked, ending_in
-from tutelage.records import Response, Score
+from tutelage.records import Prompt, Response, Score
 
 
 class Ends(Judge):
@@ -32,6 +32,9 @@ class Ends(Judge):
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
         return self._judge.calibrate(sample)
+
+    def lacks(self, prompt: Prompt) -> str:
+        return self._judge.lacks(prompt)
 
     def learn(self, scores: Sequence[Score | None]) -> None:
         self._judge.learn([score for score in scores if not isinstance(score, Fixed)])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
-from tutelage.records import Response, Score, Vote
+from tutelage.records import Prompt, Response, Score, Vote
 
 if TYPE_CHECKING:  # `label` by a rule starts without torch
     from torch import nn
@@ -46,6 +46,10 @@ class Judge(Protocol):
         """
         return None
 
+    def lacks(self, prompt: Prompt) -> str:
+        """What the row of a prompt lacks to which the judge does not apply ("a reference"), "" where it cannot tell."""
+        return ""
+
     def learn(self, scores: Sequence[Score | None]) -> None:
         """Take in what it said of a batch that is trained on (never of one that only evaluates), for its next scores."""
         return None
@@ -62,12 +66,22 @@ def scores_of(judge: Judge, responses: Sequence[Response]) -> list[Score]:
     found: list[Score] = []
     for response, score in zip(responses, checked(judge, responses), strict=True):
         if score is None:
-            raise ValueError(
-                f"the judge {judge.name} does not apply to the prompt {_shown(response)}: leave such prompts out, or add a "
-                "judge that does."
-            )
+            raise ValueError(_not_for(judge, response))
         found.append(score)
     return found
+
+
+def _not_for(judge: Judge, response: Response) -> str:
+    """The sentence about a prompt to which a judge does not apply: where it stands, what is missing, what to do."""
+    prompt, missing = response.prompt, judge.lacks(response.prompt)
+    where = f" ({prompt.place})" if prompt.place else ""
+    why = ":"
+    if missing:
+        why = f", whose row lacks {missing}: add it (a column of another name is read with columns={{reference: NAME}}),"
+    return (
+        f"the judge {judge.name} does not apply to the prompt {_shown(response)}{where}{why} leave such prompts out, or add a "
+        "judge that does."
+    )
 
 
 def checked(judge: Judge, responses: Sequence[Response], name: str = "") -> list[Score | None]:

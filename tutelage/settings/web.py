@@ -34,7 +34,7 @@ class ServeSettings(DeviceSettings):
 class JudgeServeSettings(Settings):
     """Stand in for a language model that judges: an OpenAI-compatible endpoint that answers from the embedded world."""
 
-    prompts: Source = setting(
+    references: Source = setting(
         "runs/world/prompts_train.jsonl",
         "Prompts that it can judge responses to, with their references: what `world` writes.",
     )

@@ -49,10 +49,10 @@ def main(settings: Settings, console: Console) -> None:
 
 def speaker_of(settings: Settings) -> Speaker:
     """Who answers."""
-    prompts = [one for one in read_prompts(settings.prompts) if isinstance(one, Prompt) and gradable(one)]
+    prompts = [one for one in read_prompts(settings.references) if isinstance(one, Prompt) and gradable(one)]
     if not prompts:
         raise ValueError(
-            f"prompts={settings.prompts} has no prompt of the embedded world with its reference: give what "
+            f"references={settings.references} has no prompt of the embedded world with its reference: give what "
             "`tutelage world` wrote."
         )
     annotator = Annotator(

@@ -57,6 +57,12 @@ class GoldStandard(Judge):
         """Raises ValueError naming a prompt whose reference is not what its task needs."""
         return [self._score(response) for response in responses]
 
+    def lacks(self, prompt: Prompt) -> str:
+        missing = ["a reference"] if prompt.reference is None else []
+        if prompt.task not in STANDARDS:
+            missing.append(f"a task of the world ({', '.join(STANDARDS)})")
+        return " and ".join(missing)
+
     def _score(self, response: Response) -> Score | None:
         prompt = response.prompt
         if not gradable(prompt):

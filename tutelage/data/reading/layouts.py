@@ -23,13 +23,14 @@ from tutelage.data.reading.spellings import (
     ANSWERS,
     DETAILS,
     LABELS,
+    MARKS,
     QUESTIONS,
     SIDES,
     SYSTEMS,
     TURNS,
     respell,
 )
-from tutelage.data.reading.steps import OUTCOMES, is_marked, labels_in, respell_steps, steps_in
+from tutelage.data.reading.steps import OUTCOMES, is_marked, labels_in, published, respell_steps, steps_in
 from tutelage.data.reading.transcripts import is_dialogue, is_transcript, read_transcript
 from tutelage.data.reading.trees import best_answers, is_tree, ranked_answers
 from tutelage.records import (
@@ -59,17 +60,7 @@ Purpose = Literal[
     "pretraining text",
 ]
 
-NOT_READ = {
-    (
-        "completions",
-        "labels",
-    ): "that marks steps, which only process and mark read: write prompt and completion, or pairs",
-    (
-        "completions",
-        "marks",
-    ): "that marks steps, which only process and mark read: write prompt and completion, or pairs",
-    ("message_id", "role", "text"): "that is one message of a tree: take the file of whole trees",
-}
+TREE_MESSAGE = ("message_id", "role", "text")
 
 
 def read_columns(
@@ -79,8 +70,11 @@ def read_columns(
 
     No record at all: no layout has these columns.  Raises `Skip` for a row that holds none for a reason of its own.
     """
+    if purpose == "prompts" and _of_steps(columns) is not None:
+        records, left = read_columns(columns, "step marks", place)
+        return records[:1], left  # several chains of steps answer one prompt
     spelled = respell_steps(columns) if purpose == "step marks" else [respell(columns)]
-    records: list[Record] = []
+    records = []
     unused: dict[str, None] = {}
     for own in spelled:
         cells = Cells(own, place)
@@ -108,8 +102,12 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
         yield from _halves(pair) if purpose == "labelled responses" else (pair,)
     elif is_several(cells.columns):
         yield from _several(cells, purpose)
-    elif refused := next((why for names, why in NOT_READ.items() if cells.has(*names)), ""):
-        raise Skip(refused)
+    elif cells.has(*TREE_MESSAGE):
+        raise Skip("that is one message of a tree: take the file of whole trees")
+    elif (by := _of_steps(cells.columns)) is not None:
+        raise Skip(
+            f"that marks steps{by}, which process and mark data= read: here write prompt and completion, or pairs"
+        )
     elif answer and purpose == "labelled responses" and (_asking(cells) or _open(cells, turns)):
         yield _labelled(cells, answer, turns)
     elif answer and purpose == "ratings" and (_asking(cells) or _open(cells, turns)):
@@ -126,6 +124,14 @@ def _records(cells: Cells, purpose: Purpose) -> Iterator[Record]:
         yield Document(cells.text("text"), place=cells.place)
     elif cells.has("turns"):
         yield _first_turn(cells)
+
+
+def _of_steps(columns: Mapping[str, Any]) -> str | None:
+    """Of a row whose steps are marked who publishes such (" (PRM800K)"; "" for TRL's columns), None for other rows."""
+    if form := published(columns):
+        return None if any(name in columns for name in ANSWERS) else f" ({form.name})"
+    ours = "completions" in columns and any(name in columns for name in MARKS)
+    return "" if ours and not is_several(columns) else None
 
 
 # ---- what was asked ----------------------------------------------------------------------------------------------------

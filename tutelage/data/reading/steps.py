@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tutelage.data.reading.cells import Cells, LeftOut, Skip, parsed, shown, wrong
 from tutelage.data.reading.spellings import MARKS, STEPS, respell
@@ -27,14 +27,16 @@ def is_marked(cells: Cells) -> bool:
     return bool(cells.first(STEPS) and cells.first(MARKS))
 
 
+def published(columns: Mapping[str, Any]) -> Published | None:
+    """The form of published step marks that a row has; None where its columns are ours, or mean something else."""
+    there = (form for form in FORMS if all(name in columns for name in form.columns))
+    return next((form for form in there if form.is_it(columns)), None)
+
+
 def respell_steps(columns: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The chains of steps of a row, each as columns under our names; the row itself where it has them already."""
-    for names, put in _SPELLINGS:
-        if all(name in columns for name in names):
-            found = list(put(dict(columns)))
-            if found:
-                return found
-    return [respell(columns)]
+    form = published(columns)
+    return list(form.put(dict(columns))) if form else [respell(columns)]
 
 
 # ---- our columns -------------------------------------------------------------------------------------------------------
@@ -96,10 +98,7 @@ def _prm800k(columns: Columns) -> Iterator[Columns]:
 
     What stands before such an end was marked in the main chain: there it is marked once.
     """
-    label, question = columns.get("label"), columns.get("question")
-    if not isinstance(label, dict) or not isinstance(question, dict):
-        return
-    del columns["label"], columns["question"]
+    label, question = columns.pop("label"), columns.pop("question")
     if any(columns.pop(name, False) is True for name in _PRACTICE):
         raise LeftOut("that was there to look at its annotator, not at a model")
     asked: Columns = {"instruction": question.get("problem")}
@@ -157,10 +156,7 @@ def _text_of(one: Mapping[str, Any], where: str) -> str:
 
 def _math_shepherd(columns: Columns) -> Iterator[Columns]:
     """Math-Shepherd: a text in which a tag ends every step, and the same with + or - in its place (or a list of labels)."""
-    text, label = columns.get("input"), columns.get("label")
-    if not isinstance(text, str) or TAG not in text:
-        return
-    del columns["input"], columns["label"]
+    text, label = columns.pop("input"), columns.pop("label")
     asked, *rest = _FIRST_STEP.split(text, maxsplit=1)
     if not rest or not asked.strip():
         raise Skip("whose input has no question before Step 1")
@@ -189,8 +185,28 @@ def _signs(text: str, label: str) -> list[str]:
     return signs
 
 
-_SPELLINGS: tuple[tuple[tuple[str, ...], Callable[[Columns], Iterator[Columns]]], ...] = (
-    (("problem", "steps", "label"), _processbench),
-    (("question", "label"), _prm800k),
-    (("input", "label"), _math_shepherd),
+class Published(NamedTuple):
+    """Step marks as somebody publishes them.
+
+    is_it: whether a row that has these columns is one of theirs.  put: its chains of steps under our names.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    is_it: Callable[[Mapping[str, Any]], bool]
+    put: Callable[[Columns], Iterator[Columns]]
+
+
+def _is_prm800k(columns: Mapping[str, Any]) -> bool:
+    return isinstance(columns["question"], dict) and isinstance(columns["label"], dict)
+
+
+def _is_math_shepherd(columns: Mapping[str, Any]) -> bool:
+    return isinstance(columns["input"], str) and TAG in columns["input"]
+
+
+FORMS = (
+    Published("ProcessBench", ("problem", "steps", "label"), lambda columns: True, _processbench),
+    Published("PRM800K", ("question", "label"), _is_prm800k, _prm800k),
+    Published("Math-Shepherd", ("input", "label"), _is_math_shepherd, _math_shepherd),
 )

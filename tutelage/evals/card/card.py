@@ -58,7 +58,7 @@ def evaluate(
     rows = reward_model.evaluate(model, *columns, clusters=prompts, seed=seed)
     margins = found[:, 0] - found[:, 1]
     strength = np.array([c.margin for c in comparisons], float)
-    rows += slices.by_people(model, margins, p, strength, prompts, seed=seed)
+    rows += slices.by_people(model, margins, p, strength, prompts, votes=votes, seed=seed)
     rows += slices.by_length(model, margins, p, sizes, prompts, seed=seed)
     rows += slices.abstaining(model, margins, p, seed=seed)
     rows += slices.histograms(model, found)

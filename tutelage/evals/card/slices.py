@@ -20,23 +20,45 @@ BINS = 20
 
 
 def by_people(
-    model: str, margins: Floats, p: Floats, strength: Floats, clusters: Sequence[str], *, seed: int = 0
+    model: str,
+    margins: Floats,
+    p: Floats,
+    strength: Floats,
+    clusters: Sequence[str],
+    *,
+    votes: ArrayLike | None = None,
+    seed: int = 0,
 ) -> list[Row]:
     """accuracy_by_agreement/NAME and accuracy_by_strength/NAME: how much of the votes, and how strongly they said it.
 
-    margins, p, strength: [n]; the latter two are `p_chosen` and `margin` of the comparisons.  A row for every group with pairs.
+    margins, p, strength: [n]; the latter two are `p_chosen` and `margin` of the comparisons.  votes: [n, 2], how many people
+    preferred each.  A row for every group with pairs; of agreement only where several people voted.
     """
     rows = []
-    agreement, groups = np.maximum(p, 1 - p), (("agreement", AGREEMENT), ("strength", STRENGTH))
-    for metric, bounds in groups:
-        of = agreement if metric == "agreement" else strength
+    agreement, asked = np.maximum(p, 1 - p), _several_asked(p, votes)
+    for metric, of, known, bounds in (
+        ("agreement", agreement, asked, AGREEMENT),
+        ("strength", strength, np.ones(p.shape, bool), STRENGTH),
+    ):
         for name, above, upto in bounds:
-            here = (of > above + 1e-9) & (of <= upto + 1e-9)
+            here = (of > above + 1e-9) & (of <= upto + 1e-9) & known
             if here.any():
                 rows.append(
                     _accuracy(model, f"accuracy_by_{metric}/{name}", margins, p, clusters, here, seed)
                 )
     return rows
+
+
+def _several_asked(p: Floats, votes: ArrayLike | None) -> np.ndarray:
+    """bool [n]: the pairs that several people voted on.
+
+    Without votes all, if some label is a share, and else none: one label for each pair is no agreement.
+    """
+    if votes is not None:
+        several: np.ndarray = np.asarray(votes, float).reshape(-1, 2).sum(axis=1) >= 2
+        return several
+    agreement = np.maximum(p, 1 - p)
+    return np.full(p.shape, bool(np.any((agreement > 0.5 + 1e-9) & (agreement < 1 - 1e-9))))
 
 
 def by_length(

@@ -7,6 +7,7 @@ from contextlib import closing
 from rich.console import Console
 
 from tutelage.feedback.exports.exporting import export
+from tutelage.feedback.exports.material import why_none
 from tutelage.feedback.exports.spec import ExportSpec, FileFormat
 from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackExportSettings as Settings
@@ -22,13 +23,11 @@ def main(settings: Settings, console: Console) -> None:
     with closing(Database(settings.store, migrate=False)) as database:
         who = local_member(database, settings.project)
         done = export(database, who, spec, settings.out)
+        why = "" if done.rows else why_none(database, who, spec)
     for reason, number in sorted(done.left_out.items()):
         console.print(f"left out: {number} ({reason})", style="yellow", markup=False)
     if not done.rows:
-        raise ValueError(
-            f"nothing in project '{settings.project}' fits format={spec.format}: {done.file} holds no rows; "
-            "look at `tutelage feedback status`, or choose another format."
-        )
+        raise ValueError(f"{done.file} holds no rows: {why}")
     console.print(
         f"{done.rows:,} row{'s' * (done.rows != 1)} in {done.file}, described in {done.manifest}.",
         markup=False,

@@ -18,6 +18,7 @@ from tutelage.data.reading.cells import Cells, Skip, blank, parsed
 from tutelage.data.reading.formats import read_row
 from tutelage.data.reading.rows import Row
 from tutelage.data.reading.spellings import LABELS, SIDES, check_columns, renamed, respell
+from tutelage.data.reading.steps import published
 from tutelage.feedback.asking.payloads import Answer, Model, Schema
 from tutelage.records import Comparison, Conversation, Demonstration, Finish, Prompt
 
@@ -353,7 +354,8 @@ def _preference(row: Row, pair: Comparison, said: VoteColumns) -> PreferenceLine
 
 def _answers(row: Row) -> tuple[list[tuple[Prompt, str, Finish]], list[str]]:
     """Responses in any layout of demonstrations.  A label does not matter here: bad responses are responses, too."""
-    columns = {name: cell for name, cell in row.columns.items() if name not in LABELS}
+    labels = () if published(row.columns) else LABELS  # of published step marks the label says what they are
+    columns = {name: cell for name, cell in row.columns.items() if name not in labels}
     if all(name in respell(columns) for name in SIDES):
         raise Skip("that compares two responses: import it with kind=preference")
     records, unused = read_row(Row(row.place, columns), "demonstrations")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from tutelage.judges.judge import Judge
-from tutelage.records import Response, Score
+from tutelage.records import Prompt, Response, Score
 
 T = TypeVar("T")
 
@@ -33,6 +33,13 @@ class Verifier(Judge, Generic[T]):
         ]
         scores = iter(self._check(pairs) if pairs else [])
         return [None if truth is None else next(scores) for truth in truths]
+
+    def lacks(self, prompt: Prompt) -> str:
+        if not prompt.reference:
+            return "a reference"
+        return (
+            "" if self._truth(prompt.reference) is not None else "a right answer of its kind in the reference"
+        )
 
 
 UNREADABLE = Score(0.0, {"extracted": 0.0})
