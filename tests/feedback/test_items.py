@@ -47,7 +47,7 @@ from tutelage.feedback.projects import projects
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import live, queue
 from tutelage.records import Message, Prompt, Response
-from tutelage.store import ModelInfo, Store
+from tutelage.store import Answer, ModelInfo, Question, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Base, Item
 from tutelage.store.schema_feedback import Membership
@@ -311,6 +311,10 @@ def test_a_redacted_response_is_gone_everywhere(store: Store, database: Database
     queue.flag(database, olga, task.assignment_id, "personal-data", SECRET)
     add_note(database, olga, rewrite, SECRET)
     hand_in(database, olga, task, RewriteAnswer(text=f"{SECRET}!"))
+    for number, asked in enumerate(store.pairs("main")):  # a model that was asked about it, and quotes it
+        key = f"{number:064}"
+        store.add_questions("main", [Question(key, "llm:x", "pair 01", asked.prompt.id)])
+        store.add_judge_answers([Answer(key, "answered", f"It says {SECRET}.", likely={SECRET: 0.0})])
     slot = next(
         n for n, said in enumerate(browsing.detail(database, olga, pair).row.responses) if SECRET in said
     )
