@@ -312,6 +312,8 @@ def test_a_redacted_response_is_gone_everywhere(store: Store, database: Database
     add_note(database, olga, rewrite, SECRET)
     hand_in(database, olga, task, RewriteAnswer(text=f"{SECRET}!"))
     for number, asked in enumerate(store.pairs("main")):  # a model that was asked about it, and quotes it
+        if SECRET not in asked.prompt.text() + "".join(asked.texts):
+            continue
         key = f"{number:064}"
         store.add_questions("main", [Question(key, "llm:x", "pair 01", asked.prompt.id)])
         store.add_judge_answers([Answer(key, "answered", f"It says {SECRET}.", likely={SECRET: 0.0})])
