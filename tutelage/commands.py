@@ -78,6 +78,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "revise",
+        "tutelage.rollout.revise",
+        "rollout.ReviseSettings",
+        "Let a model criticise and revise responses.",
+        "Feedback",
+    ),
+    Command(
         "judge serve",
         "tutelage.web.judge_serve",
         "web.JudgeServeSettings",

@@ -175,7 +175,7 @@ def test_a_template_of_one_s_own_and_what_is_wrong_with_others(tmp_path: Path) -
         ),
         (good.replace("{{ first }}", ""), "never shows {{ first }}"),
         (good.replace("{{ how }}", "{{ how"), "is no Jinja2 template"),
-        (good.replace("pair", "poem"), "has asks: poem, but a template asks for a pair or a rating"),
+        (good.replace("pair", "poem"), "has asks: poem, but a template asks for one of pair, rating"),
         (good + "tone: kind\n", "unknown key 'tone'"),
         (good.replace("how: {text: say}", "how: 3"), "how must have a text for text"),
         ("- a", "is no template"),

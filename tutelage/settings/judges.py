@@ -136,7 +136,7 @@ class RemoteOptions(Settings):
 
 
 Mode = Literal["text", "logits"]
-TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "rating")
+TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating")
 
 
 class LLMOptions(Settings):
@@ -152,6 +152,9 @@ class LLMOptions(Settings):
     mode: Mode = setting(
         "text",
         "text: it writes its reasons and its verdict; logits: the probabilities of its first token are the verdict.",
+    )
+    constitution: str = setting(
+        "", "File with a principle in each line, for templates that judge by one; empty: our own eight."
     )
     orders: Literal["both", "random"] = setting(
         "both",

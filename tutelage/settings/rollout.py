@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
@@ -21,7 +21,7 @@ from tutelage.settings.groups import (
     StepSettings,
     run_folder,
 )
-from tutelage.settings.judges import by_rank, same_reward
+from tutelage.settings.judges import LLM, LLMOptions, by_rank, read_parts, same_reward
 
 
 class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
@@ -150,6 +150,63 @@ class SelectSettings(DrawingSettings):
         """Whether something else is to be kept now."""
         now = self.model_dump(mode="json")
         return any(before.get(name) != now[name] for name in CHOICE)
+
+
+class ReviseSettings(RunSettings, RowSettings):
+    """Let a language model criticise responses by the principles of a constitution, and write them anew."""
+
+    out: Path = run_folder("runs/revise")
+    data: Source = setting(
+        ..., "Responses to revise: prompts with responses, such as samples.jsonl of `sample`."
+    )
+    model: Reward = setting(
+        ...,
+        "Who criticises and revises: {judge: llm:NAME, url: ...} with the options of a judge that is asked in words.",
+    )
+    constitution: str = setting("", "File with a principle in each line; empty: our own eight.")
+    rounds: int = setting(
+        1,
+        "Times that a response is criticised and revised, each by another principle.",
+        unit="rounds",
+        ge=1,
+        le=16,
+    )
+    max_rows: int = setting(0, "At most so many responses, drawn by seed; 0 = all.", unit="rows", ge=0)
+    store: str = setting(
+        "runs/store.sqlite", "Store that keeps every question and its answer.", changes_result=False
+    )
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What changes no answer, such as a timeout, may change."""
+        if name == "model" and same_reward(before[name], self.model):
+            return None
+        return super().refuses(name, before, made)
+
+    @field_validator("model")
+    @classmethod
+    def _asked_in_words(cls, given: Any) -> Any:
+        [part, *more] = read_parts(given)
+        if more or part.kind != LLM:
+            raise ValueError("who revises is one language model: write {judge: llm:NAME, ...} in brackets")
+        usual = LLMOptions()
+        unused = [name for name in NOT_FOR_WRITING if getattr(part.options, name) != getattr(usual, name)]
+        if unused:
+            raise ValueError(f"{unused[0]} is for a judge, and means nothing for who revises: leave it out")
+        return given
+
+
+NOT_FOR_WRITING = (
+    "template",
+    "mode",
+    "orders",
+    "exemplars",
+    "exemplar_count",
+    "constitution",
+    "repair",
+    "unrated",
+    "json_answer",
+    "calls",
+)
 
 
 class MarkSettings(DrawingSettings, StepSettings):

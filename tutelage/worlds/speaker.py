@@ -17,8 +17,11 @@ from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.worlds.annotators import MOST_WORDS, Annotator, vote
 from tutelage.worlds.gold import gradable, grade
+from tutelage.worlds.world import write_response
 
-FENCED = re.compile(r"<(prompt|response|response-1|response-2)-([0-9a-f]{8})>\n(.*?)\n</\1-\2>", re.DOTALL)
+FENCED = re.compile(
+    r"<(prompt|response|response-1|response-2|draft|critique)-([0-9a-f]{8})>\n(.*?)\n</\1-\2>", re.DOTALL
+)
 UNREADABLE = (
     "Both responses have their merits, and it would be hard to choose.",
     '{"rationale": "The first response is clear and',
@@ -57,6 +60,10 @@ class Speaker:
         prompt = self._prompts.get(found.get("prompt", ""))
         if prompt is None:
             return Said(STRANGE)
+        if "critique" in found:
+            return Said(write_response(prompt, draw, careless=0.0).text)
+        if "draft" in found:
+            return Said(f"By the gold standard it is worth {grade(prompt, found['draft']).value}.")
         if "response" in found:
             return self._rating(grade(prompt, found["response"]).value, weighed, draw)
         texts = (found["response-1"], found["response-2"])

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tutelage.judges.llm.asking import Asker, Pace, Prices
 from tutelage.judges.llm.judge import Exemplar, LLMJudge
-from tutelage.judges.llm.templates import Template, read_template
+from tutelage.judges.llm.templates import Template, read_constitution, read_template
 from tutelage.settings.describe import mark
 from tutelage.settings.judges import LLMOptions
 from tutelage.store import Store
@@ -34,10 +34,33 @@ def llm_judge(
             f"{next(iter(template.how))}, or add {options.mode} to its how."
         )
     exemplars = _exemplars(options, template)
+    constitution = _constitution(options, template)
+    name = f"llm:{model}/{_told_apart(model, options, template)}"
+    asker, endpoint = asking(name, model, options, store, project, world, max_tokens)
+    return LLMJudge(
+        name,
+        template,
+        options,
+        asker,
+        endpoint,
+        local=not options.url,
+        exemplars=exemplars,
+        constitution=constitution,
+    )
+
+
+def asking(
+    name: str,
+    model: str,
+    options: LLMOptions,
+    store: str,
+    project: str | None = None,
+    world: World | None = None,
+    max_tokens: int = 8192,
+) -> tuple[Asker, Callable[[], Any]]:
+    """Who puts questions to a model under a name, and what opens the model: an endpoint's client, or the model here."""
     prices = Prices(options.price_in, options.price_out, options.max_cost)
     who = model if options.url else _weights(model)
-    name = f"llm:{model}/{_told_apart(model, options, template)}"
-    pace = Pace(options.requests_per_minute, options.tokens_per_minute)
     asker = Asker(
         name,
         f"{who}@{urlsplit(options.url).netloc}",
@@ -45,20 +68,26 @@ def llm_judge(
         project,
         prices,
         options.concurrency,
-        pace,
+        Pace(options.requests_per_minute, options.tokens_per_minute),
     )
     if options.url:
-        return LLMJudge(name, template, options, asker, _remote(model, options, prices), exemplars=exemplars)
-    return LLMJudge(
-        name, template, options, asker, _local(model, world, max_tokens), local=True, exemplars=exemplars
-    )
+        return asker, _remote(model, options, prices)
+    return asker, _local(model, world, max_tokens)
+
+
+def _constitution(options: LLMOptions, template: Template) -> list[str]:
+    if options.constitution and not template.wants_principle:
+        raise ValueError(
+            f"the template {options.template} judges by no principle: take template: constitution, or leave constitution out."
+        )
+    return read_constitution(options.constitution) if template.wants_principle else []
 
 
 def _told_apart(model: str, options: LLMOptions, template: Template) -> str:
     """The template's name, and eight hex digits of all that changes a verdict."""
     fields = type(options).model_fields
     marked = {name: getattr(options, name) for name, one in fields.items() if mark(one, "changes_result")}
-    content = json.dumps([model, template.sha, marked], sort_keys=True)
+    content = json.dumps([model, template.sha, marked, *_constitution(options, template)], sort_keys=True)
     return f"{template.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tutelage.judges.judge import Judge
 from tutelage.judges.llm.asking import Asker, Call
-from tutelage.judges.llm.templates import Message, Template
+from tutelage.judges.llm.templates import Message, Template, principle_for
 from tutelage.judges.llm.verdict import read_pair, read_rating
 from tutelage.records import Prompt, Response, Score, Vote
 from tutelage.settings.judges import LLMOptions
@@ -87,6 +87,7 @@ class LLMJudge(Judge):
     endpoint: Callable[[], Any]
     local: bool = False
     exemplars: Sequence[Exemplar] = ()
+    constitution: Sequence[str] = ()
     progress: Callable[[int], None] | None = None
     tally: Tally = field(default_factory=Tally)
 
@@ -131,7 +132,7 @@ class LLMJudge(Judge):
 
     def _pair(self, pair: Pair, first: int) -> Call:
         prompt, texts = pair[0].prompt, [pair[first].text, pair[1 - first].text]
-        given = {"prompt": prompt.text(), "first": texts[0], "second": texts[1], **self._reference(prompt)}
+        given = {"prompt": prompt.text(), "first": texts[0], "second": texts[1], **self._beside(prompt)}
         shown = [message for one in self.exemplars for message in self._shown(one)]
         messages = self.template.messages(self.options.mode, **given)
         lead = [message for message in messages if message["role"] == "system"]
@@ -141,7 +142,7 @@ class LLMJudge(Judge):
 
     def _shown(self, one: Exemplar) -> list[Message]:
         given = {"prompt": one.prompt.text(), "first": one.texts[0], "second": one.texts[1]}
-        *_, asked = self.template.messages(self.options.mode, **given, **self._reference(one.prompt))
+        *_, asked = self.template.messages(self.options.mode, **given, **self._beside(one.prompt))
         said = str(one.better) if self.options.mode == "logits" else f'{{"rank": [{one.better}]}}'
         return [asked, {"role": "assistant", "content": said}]
 
@@ -149,13 +150,22 @@ class LLMJudge(Judge):
         given = {
             "prompt": response.prompt.text(),
             "response": response.text,
-            **self._reference(response.prompt),
+            **self._beside(response.prompt),
         }
         low, high = self.template.scale
         numbers = tuple(map(str, range(low, high + 1)))
         return self._call(
             self.template.messages(self.options.mode, **given), response.prompt, numbers, "rating"
         )
+
+    def _beside(self, prompt: Prompt) -> dict[str, str]:
+        """What the template shows beside prompt and responses: a reference, a principle."""
+        by = (
+            {"principle": principle_for(self.constitution, prompt.id)}
+            if self.template.wants_principle
+            else {}
+        )
+        return self._reference(prompt) | by
 
     def _reference(self, prompt: Prompt) -> dict[str, str]:
         if not self.template.wants_reference:
@@ -179,14 +189,10 @@ class LLMJudge(Judge):
                 if self.local
                 else {options.max_tokens_name: 1, "logprobs": True, "top_logprobs": LIKELY}
             )
+            if options.temperature is not None and not self.local:
+                params["temperature"] = options.temperature
         else:
-            params = {options.max_tokens_name: options.max_tokens}
-            if options.json_answer:
-                params["response_format"] = {"type": "json_object"}
-            if options.seed is not None:
-                params["seed"] = options.seed
-        if options.temperature is not None and "among" not in params:
-            params["temperature"] = options.temperature
+            params = text_params(options)
         return Call(tuple(messages), params, about, prompt.id)
 
     # ---- what is answered --------------------------------------------------------------------------------------------
@@ -248,6 +254,18 @@ class LLMJudge(Judge):
         self.tally.pairs += 1
         self.tally.flips += (verdicts[0] - 0.5) * (verdicts[1] - 0.5) > 0
         return vote(self.name, 0.5 + (verdicts[0] - verdicts[1]) / 2, 0)
+
+
+def text_params(options: LLMOptions) -> dict[str, Any]:
+    """What an endpoint is sent beside the messages where it is to write."""
+    params: dict[str, Any] = {options.max_tokens_name: options.max_tokens}
+    if options.json_answer:
+        params["response_format"] = {"type": "json_object"}
+    if options.seed is not None:
+        params["seed"] = options.seed
+    if options.temperature is not None:
+        params["temperature"] = options.temperature
+    return params
 
 
 def vote(name: str, first: float, shown: int) -> Vote:

@@ -1,8 +1,9 @@
 """What a language model is asked: templates in files, each with a hash of its content, and the fences around what is judged.
 
-A template is a YAML mapping: `asks` (pair: which of two responses is better; rating: how good one is), `scale` of a rating,
-`system` and `user` (Jinja2; `system` may be left out), and `how`, the last words of `user` by `mode`.  What people and models
-have written stands in a message only between marks with an id that it cannot know, and never opens or closes them.
+A template is a YAML mapping: `asks` (pair: which of two responses is better; rating: how good one is; critique: what is wrong
+with one; revision: a better one), `scale` of a rating, `system` and `user` (Jinja2; `system` may be left out), and `how`, the
+last words of `user` by `mode`.  What people and models have written stands in a message only between marks with an id that it
+cannot know, and never opens or closes them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,17 @@ from tutelage.settings.yaml12 import parse_yaml
 HERE = Path(__file__).parent / "templates"
 CRITERIA = ("coherence", "accuracy", "coverage", "overall")
 GIVEN = {
-    "pair": ("prompt", "first", "second", "reference", "criteria", "fence", "how"),
-    "rating": ("prompt", "response", "reference", "criteria", "fence", "how"),
+    "pair": ("prompt", "first", "second", "reference", "principle", "criteria", "fence", "how"),
+    "rating": ("prompt", "response", "reference", "principle", "criteria", "fence", "how"),
+    "critique": ("prompt", "draft", "principle", "fence", "how"),
+    "revision": ("prompt", "draft", "critique", "principle", "fence", "how"),
 }
-NEEDED = {"pair": ("prompt", "first", "second", "how"), "rating": ("prompt", "response", "how")}
+NEEDED = {
+    "pair": ("prompt", "first", "second", "how"),
+    "rating": ("prompt", "response", "how"),
+    "critique": ("prompt", "draft", "principle", "how"),
+    "revision": ("prompt", "draft", "critique", "how"),
+}
 KEYS = ("asks", "scale", "system", "user", "how")
 Message = Mapping[str, str]
 
@@ -39,7 +47,7 @@ class Template:
 
     name: str
     sha: str
-    asks: Literal["pair", "rating"]
+    asks: Literal["pair", "rating", "critique", "revision"]
     scale: tuple[int, int]
     system: str
     user: str
@@ -50,11 +58,16 @@ class Template:
         """Whether it shows a reference, so that what has none cannot be judged."""
         return "reference" in _variables(self.name, self.user) | _variables(self.name, self.system)
 
-    def messages(self, mode: Mode, **texts: str) -> list[Message]:
-        """The messages about some texts by their names in the template (`prompt`, `first`, ...)."""
+    @cached_property
+    def wants_principle(self) -> bool:
+        """Whether it judges by a principle."""
+        return "principle" in _variables(self.name, self.user) | _variables(self.name, self.system)
+
+    def messages(self, mode: Mode, principle: str = "", **texts: str) -> list[Message]:
+        """The messages about some texts by their names in the template (`prompt`, `first`, ...), and by a principle."""
         fence = fence_for(list(texts.values()))
         values: dict[str, Any] = {name: fenced(_TITLES[name], text, fence) for name, text in texts.items()}
-        values |= {"criteria": CRITERIA, "fence": fence, "how": self.how[mode]}
+        values |= {"criteria": CRITERIA, "fence": fence, "how": self.how[mode], "principle": principle}
         said = [("system", self.system), ("user", self.user)]
         return [
             {"role": role, "content": _compiled(text).render(values).strip()} for role, text in said if text
@@ -67,6 +80,8 @@ _TITLES = {
     "second": "response-2",
     "response": "response",
     "reference": "reference",
+    "draft": "draft",
+    "critique": "critique",
 }
 
 
@@ -85,9 +100,31 @@ def fenced(title: str, text: str, fence: str) -> str:
     return f"<{title}-{fence}>\n{text}\n</{title}-{fence}>"
 
 
-def read_template(given: str) -> Template:
-    """A template by its name, or by the path of a file.  Raises ValueError naming the file and what is wrong in it."""
-    path = HERE / f"{given}.yaml" if given in TEMPLATES else Path(given)
+def read_constitution(given: str) -> list[str]:
+    """Principles, one in each line of a file that is not empty and does not begin with #; "": our own.  Raises ValueError
+    where there are none."""
+    path = Path(given) if given else HERE.parent / "constitution.txt"
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the constitution {path} cannot be read ({error}): give a text file.") from None
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise ValueError(f"the constitution {path} has no principle: write one in each line.")
+    return found
+
+
+def principle_for(constitution: Sequence[str], *content: str) -> str:
+    """The principle that some content goes by: always the same one, and each for about as much."""
+    drawn = hashlib.sha256("\0".join(content).encode("utf-8", "surrogatepass")).digest()
+    return constitution[int.from_bytes(drawn[:8], "big") % len(constitution)]
+
+
+def read_template(given: str, asks: Sequence[str] = ("pair", "rating")) -> Template:
+    """A template by its name, or by the path of a file.  Raises ValueError naming the file and what is wrong in it, or that it
+    asks for something else than one of `asks`."""
+    own = HERE / f"{given}.yaml"
+    path = own if "/" not in given and own.is_file() else Path(given)
     if not path.is_file():
         raise ValueError(
             f"there is no template {given}: take one of {', '.join(TEMPLATES)}, or the path of a file."
@@ -97,7 +134,12 @@ def read_template(given: str) -> Template:
         found = parse_yaml(content.decode("utf-8"), str(path))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8: write the template as UTF-8.") from None
-    return _checked(path.stem, hashlib.sha256(content).hexdigest()[:8], found, str(path))
+    template = _checked(path.stem, hashlib.sha256(content).hexdigest()[:8], found, str(path))
+    if template.asks not in asks:
+        raise ValueError(
+            f"the template {given} asks for a {template.asks}, and here it must be for a {' or a '.join(asks)}."
+        )
+    return template
 
 
 def _checked(name: str, sha: str, found: Any, path: str) -> Template:
@@ -107,7 +149,7 @@ def _checked(name: str, sha: str, found: Any, path: str) -> Template:
         raise ValueError(f"{path} has the unknown key {unknown[0]!r}: known are {', '.join(KEYS)}.")
     asks, user, system = found.get("asks"), found.get("user"), found.get("system", "")
     if asks not in GIVEN:
-        raise ValueError(f"{path} has asks: {asks}, but a template asks for a pair or a rating.")
+        raise ValueError(f"{path} has asks: {asks}, but a template asks for one of {', '.join(GIVEN)}.")
     if not isinstance(user, str) or not isinstance(system, str):
         raise ValueError(f"{path}: user must be a text, and system a text or left out.")
     how = found.get("how")

@@ -35,8 +35,13 @@ def read_rating(text: str, low: int, high: int) -> Verdict | None:
     return _read(text, "rating", lambda given: _rating(given, low, high), r"\d{1,3}(?:\.\d+)?")
 
 
+def without_reasoning(text: str) -> str:
+    """What is said, without the blocks in which a model thinks."""
+    return REASONING.sub("", text).strip()
+
+
 def _read(text: str, key: str, valid: Valid, number: str) -> Verdict | None:
-    text = REASONING.sub("", text).strip()
+    text = without_reasoning(text)
     verdicts = [found for found in _objects(text) if key in found]
     for found in reversed(verdicts):
         if (value := valid(found[key])) is not None:
