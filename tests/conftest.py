@@ -34,19 +34,27 @@ gc.disable()  # while everything is imported, of which nothing is garbage
 import pytest
 from hypothesis import settings
 
-# The same examples every time, and no verdict on how fast the machine is.
-settings.register_profile("tutelage", derandomize=True, deadline=None, database=None)
-settings.load_profile("tutelage")
+# The same examples every time, and no verdict on how fast the machine is. The first of them are those of the fast tests.
+EXAMPLES = {"fast": 40, "slow": 100}
+for _profile, _most in EXAMPLES.items():
+    settings.register_profile(_profile, derandomize=True, deadline=None, database=None, max_examples=_most)
+
+
+LONGEST = ("test_kill.py", "test_iterated", "test_every_screen", "test_load")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("slow" if config.getoption("--slow") else "fast")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--slow"):
         # The longest first, so that no process is left with one of them at the end.
-        items.sort(key=lambda item: "test_load" not in item.nodeid)
+        items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
         return
     slow = [item for item in items if _is_slow(item)]
     if slow and not any("::" in arg for arg in config.args):  # a test asked for by name runs
@@ -56,9 +64,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     if "tutelage.store.database" in sys.modules:  # else there is no store here
-        from tests.databases import make_tables_at_once
+        from tests.databases import compile_statements_once, make_tables_at_once
 
         make_tables_at_once()
+        compile_statements_once()
     if "torch" in sys.modules:  # else nothing is trained here
         from tests.train.making import rehearse_once
 

@@ -15,9 +15,12 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, make_url, text, update
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text, update
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from tutelage.store import database
 from tutelage.store.database import Database
@@ -125,6 +128,29 @@ def make_tables_at_once() -> None:
         connection.execute(own)
 
     database._upgrade = make
+
+
+def compile_statements_once() -> None:
+    """In this process a statement is compiled once for each kind of database.
+
+    SQLAlchemy keeps what it compiled for as long as an engine lives, and every test has engines of its own: a third of the
+    time of a test with a store went there.
+    """
+    compiled = LRUCache(5_000)
+    make = Engine.__init__
+
+    def shared(self: Engine, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
+        self._compiled_cache = compiled
+
+    def same(one: DefaultDialect, other: object) -> bool:
+        kind = type(one) is type(other)
+        return kind and one.server_version_info == getattr(other, "server_version_info", None)
+
+    patched: Any = DefaultDialect
+    patched.__eq__, patched.__hash__ = same, lambda dialect: hash(type(dialect))
+    patched_engine: Any = Engine
+    patched_engine.__init__ = shared
 
 
 def template_database(server: str) -> str:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import Started
 from tutelage.evals.rows import read
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "docs" / "iterated.yaml"
 MADE_BEFORE_THE_KILL = ("world", "pretrain", "sft", "sample", "label", "reward", "ppo")
-
-
-def start(out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tutelage", "run", str(EXAMPLE), f"out={out}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
 
 
 def inputs(folder: Path) -> dict[str, Any]:
@@ -36,14 +25,15 @@ def inputs(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_two_rounds_with_a_kill(tmp_path: Path) -> None:
     out = tmp_path / "it"
-    first = start(out)
+    words = ["run", str(EXAMPLE), f"out={out}"]
+    first = Started(words, tmp_path / "first.txt", {"COLUMNS": "200"})
     while not (out / "round-2" / "reward").exists():
-        assert first.poll() is None, first.communicate()[0]
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    text, _ = (second := start(out)).communicate()
-    assert second.returncode == 0, text
+        assert first.running, first.said
+        time.sleep(0.02)
+    first.kill()
+    second = Started(words, tmp_path / "second.txt", {"COLUMNS": "200"})
+    code, text = second.wait(), second.said
+    assert code == 0, text
     assert text.count("unchanged, skipped") == len(MADE_BEFORE_THE_KILL) + 2  # and round 2's sample and label
     assert not [*out.glob("*.1"), *out.glob("round-*/*.1")], "nothing was done again"
 

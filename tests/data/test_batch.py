@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.data.batch import TokenBatch, Tokens, spans
+from tutelage.data.batch import TokenBatch, Tokens, common_starts, spans
 from tutelage.seeds import rng
 
 
@@ -151,3 +152,17 @@ def test_spans_are_the_ranges_one_after_the_other(sizes: list[int], data: st.Dat
     chosen = data.draw(st.lists(st.integers(0, len(sizes) - 1)))
     expected = [n for i in chosen for n in range(first[i], first[i + 1])]
     assert spans(first, np.array(chosen, dtype=np.int64)).tolist() == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 1), max_size=5), min_size=1), st.data())
+def test_common_starts_are_those_of_each_pair(texts: list[list[int]], data: st.DataObject) -> None:
+    one, other = (
+        data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=4, max_size=4)) for _ in range(2)
+    )
+    ids = np.array([*chain.from_iterable(texts)], dtype=np.int64)
+    first = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
+    pairs = [list(zip(texts[a], texts[b], strict=False)) for a, b in zip(one, other, strict=True)]
+    expected = [next((n for n, (a, b) in enumerate(pair) if a != b), len(pair)) for pair in pairs]
+    assert common_starts(ids, first, np.array(one), np.array(other)) == expected
+    assert common_starts(ids, first, np.array(one)[:0], np.array(other)[:0]) == []

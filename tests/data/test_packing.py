@@ -72,7 +72,7 @@ def test_rows_are_those_of_best_fit_one_piece_at_a_time(
 
 @pytest.mark.parametrize("highest", [40, 600])
 def test_rows_are_those_of_best_fit_for_many_documents(highest: int) -> None:
-    lengths = rng(highest, "lengths").integers(1, highest, 1500).tolist()
+    lengths = rng(highest, "lengths").integers(1, highest, 600).tolist()
     packing = Packing(np.array(lengths, dtype=np.int32), 256, seed=1)
     assert rows(packing, 2) == one_by_one(lengths, 256, 1, 2)
     assert sorted(chain.from_iterable(packing.parts())) == sorted(

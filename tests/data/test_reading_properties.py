@@ -1,4 +1,4 @@
-"""What holds for every file: a hundred examples each, thousands in the slow tests."""
+"""What holds for every file: sixty examples each, hundreds in the slow tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 Check = Callable[[Path, Any], None]
 # Examples: in the fast tests; in the slow ones of most properties; of any row. They are the same ones every time, so that many
 # more would find nothing on the next day either.
-FEW, SOME, MANY = 100, 1_000, 2_000
+FEW, SOME, MANY = 60, 300, 600
 PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], int, Check]] = {}
 
 

@@ -25,7 +25,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"command": "raft"},
     {"command": "raft", "keep": 2, "schedule": "constant"},
 ]
-SEEDS = range(4)
+SEEDS = range(2)
 
 
 def healthy() -> Iterator[tuple[dict[str, Any], int]]:
@@ -45,8 +45,8 @@ def rewards_of(number: int) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_forty_healthy_runs_stay_silent(tmp_path: Path) -> None:
-    """Sixty steps of 64 responses each, another reward for every run; at most two of forty may be accused of anything."""
+def test_twenty_healthy_runs_stay_silent(tmp_path: Path) -> None:
+    """Sixty steps of 64 responses each, another reward for every run; at most one of twenty may be accused of anything."""
     accused = []
     for number, (settings, seed) in enumerate(healthy()):
         given = {"kl_coef": 0.5, "seed": seed, **settings}
@@ -55,5 +55,5 @@ def test_forty_healthy_runs_stay_silent(tmp_path: Path) -> None:
         assert sum(scores[-10:]) > sum(scores[:10]), f"run {number} is not a healthy one"
         if (told.folder / "findings.json").read_text().strip() != "[]":
             accused.append((number, settings, (told.folder / "findings.json").read_text()))
-    assert number == 39
-    assert len(accused) <= 2, accused
+    assert number == 19
+    assert len(accused) <= 1, accused

@@ -168,6 +168,7 @@ def test_the_order_of_the_pairs_does_not_matter(gold: list[Row]) -> None:
             assert other.value == pytest.approx(r.value, abs=1e-9), r.metric
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_card(gold: list[Row]) -> None:
     assert figures(quality, *planted(0)) == gold
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.evals import synthetic
 from tests.evals.test_report import Reader
@@ -17,6 +18,7 @@ from tutelage.evals.rows import OVERALL, Row, read, to_json
 from tutelage.files import write_json_atomic
 
 
+@pytest.mark.slow
 def test_all_figures_of_a_card_are_of_one_width(tmp_path: Path) -> None:
     rows = read(synthetic.reward(tmp_path / "reward") / "results.json")
     model = rows[0].model
@@ -50,6 +52,7 @@ def solutions(n: int = 80) -> list[Solution]:
     return found
 
 
+@pytest.mark.slow
 def test_a_report_has_a_section_of_each_process_model(tmp_path: Path) -> None:
     folder = synthetic.write_run(
         tmp_path / "process", "process", metrics=synthetic.language_metrics(30, 2, 1)

@@ -189,6 +189,7 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     assert "KL to the reference" in text and "no score, no win rate" in text
 
 
+@pytest.mark.slow
 def test_prompts_without_room_in_any_model_are_asked_of_none(
     folder: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -223,6 +224,7 @@ def test_prompts_without_room_in_any_model_are_asked_of_none(
         )
 
 
+@pytest.mark.slow
 def test_greedy_responses_still_have_a_kl_of_samples(folder: Path) -> None:
     launch("eval", settings(folder, temperature=0, out=folder / "greedy"), Console(quiet=True))
     launch("eval", settings(folder, temperature=1, out=folder / "sampled"), Console(quiet=True))
@@ -292,6 +294,7 @@ def test_a_model_with_another_tokenizer_has_no_kl_and_that_is_said(
     assert kl_rows(folder / f"to-{name}") == {}
 
 
+@pytest.mark.slow
 def test_padded_embeddings_are_no_other_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """A padded reference reads everything; what a padded model writes beyond its tokenizer has no KL, and stops nothing."""
     padded = model(tokenizer, 2, 12.0)

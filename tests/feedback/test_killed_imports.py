@@ -6,8 +6,6 @@ import json
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -16,12 +14,12 @@ import pytest
 
 from tests.databases import fresh_sqlite
 from tests.feedback.test_upkeep import run
+from tests.processes import Started
 from tutelage.feedback.imports.importing import AT_ONCE
 from tutelage.settings.feedback import FeedbackDoctorSettings
 from tutelage.store import Store
 
-ROOT = Path(__file__).parents[2]
-ROWS, KILLS = 2_000, 3
+ROWS, KILLS = 1_000, 1
 
 
 @pytest.fixture
@@ -36,10 +34,16 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def importing(store: Path, file: Path) -> subprocess.Popen[str]:
+def importing(store: Path, file: Path) -> Started:
     words = ["feedback", "import", f"store={store}", f"file={file}", "kind=preference"]
-    command = [sys.executable, "-m", "tutelage", *words]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return Started(words, store.with_suffix(".txt"))
+
+
+def whole_import(store: Path, file: Path) -> str:
+    """What it says."""
+    process = importing(store, file)
+    assert process.wait(120) == 0, process.said
+    return process.said
 
 
 def contents(path: Path) -> list[object]:
@@ -56,21 +60,20 @@ def stored(path: Path) -> int:
 @pytest.mark.slow
 def test_killed_imports_lose_nothing_and_double_nothing(tmp_path: Path, file: Path) -> None:
     whole = fresh_sqlite(tmp_path / "whole.sqlite")
-    assert f"{ROWS} lines are new" in importing(whole, file).communicate(timeout=120)[0]
+    assert f"{ROWS} lines are new" in whole_import(whole, file)
     path, moments, before = fresh_sqlite(tmp_path / "store.sqlite"), random.Random(11), 0
     for _ in range(KILLS):
         process = importing(path, file)
         until = min(before + AT_ONCE, ROWS - 1)
         while stored(path) < until:
-            time.sleep(0.02)
-        time.sleep(moments.random() * 0.2)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, "it ended before it was killed: more rows are needed"
+            time.sleep(0.01)
+        time.sleep(moments.random() * 0.1)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it ended before it was killed: more rows are needed"
         there = stored(path)
         assert before < there < ROWS and there % AT_ONCE == 0
         before = there
-    said, _ = importing(path, file).communicate(timeout=120)
+    said = whole_import(path, file)
     assert f"{ROWS - before} lines are new, {before} were there already" in said
     assert contents(path) == contents(whole)
     assert "nothing wrong" in run("feedback doctor", FeedbackDoctorSettings(store=str(path)))

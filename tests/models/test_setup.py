@@ -77,7 +77,7 @@ def test_what_is_trained_is_float32_and_what_is_frozen_has_the_arithmetic_of_the
             assert torch.equal(policy(BATCH).logprobs, ref(BATCH).logprobs)  # the KL starts at 0, to the bit
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
 def test_adapters_on_one_base_hold_it_once_and_compute_the_same(
     base: str, tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,8 @@ def test_a_hit_among_equals_counts_one_half():
 @pytest.mark.parametrize(
     ("temperature", "chunk_tokens", "results"),
     [
-        *((0.7, chunk_tokens, results) for chunk_tokens in (1, 3, None) for results in ((0,), (1,), (0, 1))),
+        *((0.7, 3, results) for results in ((0,), (1,), (0, 1))),  # which are asked for, ...
+        *((0.7, chunk_tokens, (0, 1)) for chunk_tokens in (1, None)),  # ... and in what pieces
         (1.0, 3, (0, 1)),
     ],
 )

@@ -214,7 +214,7 @@ def watched(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen"])
+@pytest.mark.parametrize("kind", ["llama", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_finished_rows_are_given_to_waiting_prompts(kind, tokenizer, prompts, watched, monkeypatch):
     """The same draws give the same tokens as where batches are finished one by one, in every order of the prompts."""
     model = _often_ending(prepared(kind), tokenizer, bias=2.5)

@@ -81,6 +81,7 @@ def test_the_likeliest_response_goes_on_as_it_went(kind, tokenizer, prompts) -> 
         assert rest.ids == response.ids[cut:] and rest.finish == response.finish
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_its_batch_or_order(generator, prefixes, monkeypatch) -> None:
     together = [essence(r) for r in generator.continue_from(prefixes, SAMPLING)]
     backwards = generator.continue_from(prefixes[::-1], SAMPLING)

@@ -1,12 +1,11 @@
-"""Run each training stage twice, once left alone and once killed with -9 again and again, and compare the weights.
+"""Run each training stage twice, once left alone and once killed with -9 in the midst of it, and compare the weights.
 
 A program of its own: it imports torch once and forks a process for every run, so that a kill costs no start-up.
-    python -m tests.train.kill_and_resume FOLDER SEED WHICH      prints one line per stage: name, kills, equal or different
+    python -m tests.train.kill_and_resume FOLDER SEED      prints one line per stage: name, kills, equal or different
 
-WHICH: `pipeline` does this to every stage from `pretrain` to `ppo`; `practising` to other commands that practise, with all
-that they keep beside weights (a critic, a moving reference, prices, running means), `comparing` to others that learn from
-what was compared (an ensemble, with a number beside its weights; single responses; pairs of one's own), both after the stages
-that they need.
+The stages from `pretrain` to `ppo`; then other commands that practise, with all that they keep beside weights (a critic, a
+moving reference, prices, running means), and others that learn from what was compared (an ensemble, with a number beside
+its weights; single responses; pairs of one's own).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from tutelage.launch import launch
 from tutelage.settings.base import build
 from tutelage.worlds.write import write_world
 
-KILLS = 3
+AFTER = 3  # lines of metrics, of 9 or more: the first checkpoint is there, and most is still to do
 SHARED: dict[str, Any] = {"save_every": 2, "eval_every": 3, "tensorboard": False, "micro_batch_tokens": 700}
 
 
@@ -66,22 +65,19 @@ def finish(pid: int, name: str) -> None:
         raise SystemExit(f"{name} failed with status {status}; see log.txt")
 
 
-def killed_run(folder: Path, name: str, randomly: random.Random, **values: Any) -> int:
-    """Run a command, killing it KILLS times at random moments after some progress; returns how many kills hit."""
+def killed_run(folder: Path, name: str, randomly: random.Random, **values: Any) -> bool:
+    """Run a command, kill it at a random moment after some progress, and run it again; whether the kill hit it."""
     metrics = Path(values["out"]) / "metrics.jsonl"
-    hits = 0
-    for kill in range(KILLS):
-        pid = start(folder, name, **values)
-        wanted = 1 + 3 * kill  # lines of metrics to wait for: progress survives every kill
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            if metrics.exists() and len(metrics.read_bytes().splitlines()) >= wanted:
-                time.sleep(randomly.random() * 0.3)
-                os.kill(pid, signal.SIGKILL)
-                hits += os.waitpid(pid, 0)[1] == signal.SIGKILL
-                break
-            time.sleep(0.005)
+    pid, hit = start(folder, name, **values), False
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if metrics.exists() and len(metrics.read_bytes().splitlines()) >= AFTER:
+            time.sleep(randomly.random() * 0.1)
+            os.kill(pid, signal.SIGKILL)
+            hit = os.waitpid(pid, 0)[1] == signal.SIGKILL
+            break
+        time.sleep(0.002)
     finish(start(folder, name, **values), name)
-    return hits
+    return hit
 
 
 def practising(folder: Path, prompts: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -143,7 +139,7 @@ def comparing(folder: Path, prompts: str, store: str) -> list[tuple[str, str, di
     ]
 
 
-def main(folder: Path, seed: int, which: str) -> None:
+def main(folder: Path, seed: int) -> None:
     launching._show_plan = lambda *_: (
         None
     )  # each process would rehearse it anew, which is most of what it does
@@ -170,7 +166,7 @@ def main(folder: Path, seed: int, which: str) -> None:
                 "heads": 2,
                 "max_length": 128,
                 "batch_size": 6,
-                "max_steps": 14,
+                "max_steps": 10,
             },
         ),
         (
@@ -179,7 +175,7 @@ def main(folder: Path, seed: int, which: str) -> None:
                 "model": folder / "pretrain",
                 "data": f"{world}/demonstrations.jsonl",
                 "batch_size": 8,
-                "max_steps": 14,
+                "max_steps": 10,
                 "learning_rate": 1e-3,
             },
         ),
@@ -200,7 +196,7 @@ def main(folder: Path, seed: int, which: str) -> None:
                 "model": folder / "sft",
                 "store": store,
                 "batch_size": 8,
-                "max_steps": 14,
+                "max_steps": 10,
                 "learning_rate": 1e-3,
             },
         ),
@@ -211,7 +207,7 @@ def main(folder: Path, seed: int, which: str) -> None:
                 "data": f"{world}/steps.jsonl",
                 "neutral": "class",
                 "batch_size": 8,
-                "max_steps": 14,
+                "max_steps": 10,
                 "learning_rate": 1e-3,
             },
         ),
@@ -221,7 +217,7 @@ def main(folder: Path, seed: int, which: str) -> None:
                 "model": folder / "sft",
                 "store": store,
                 "batch_size": 8,
-                "max_steps": 14,
+                "max_steps": 10,
                 "learning_rate": 1e-3,
             },
         ),
@@ -234,7 +230,7 @@ def main(folder: Path, seed: int, which: str) -> None:
                 "eval_prompts": f"{world}/prompts_heldout.jsonl",
                 "batch_size": 8,
                 "max_new_tokens": 12,
-                "max_steps": 14,
+                "max_steps": 10,
                 "inner_epochs": 2,
                 "kl_target": 1.0,
                 "kl_horizon": 50.0,
@@ -243,19 +239,17 @@ def main(folder: Path, seed: int, which: str) -> None:
         ),
     ]
     runs = [(name, name, values) for name, values in stages]
-    if which == "practising":
-        runs = runs[:5] + practising(folder, f"{world}/prompts_train.jsonl")
-    if which == "comparing":
-        runs = runs[:5] + comparing(folder, f"{world}/prompts_train.jsonl", store)
-    for number, (name, command, values) in enumerate(runs):
+    runs += practising(folder, f"{world}/prompts_train.jsonl")
+    runs += comparing(folder, f"{world}/prompts_train.jsonl", store)
+    for name, command, values in runs:
         trains = name not in ("sample", "label")
         values = {**values, **(SHARED if trains else {})}
         finish(start(folder, command, out=folder / name, **values), name)
-        if trains and (which == "pipeline" or number >= 5):
-            hits = killed_run(folder, command, randomly, out=folder / f"{name}-killed", **values)
+        if trains:
+            hit = killed_run(folder, command, randomly, out=folder / f"{name}-killed", **values)
             same = sha256_of(folder / name / "model") == sha256_of(folder / f"{name}-killed" / "model")
-            print(name, hits, "equal" if same else "different", flush=True)
+            print(name, int(hit), "equal" if same else "different", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), int(sys.argv[2]))

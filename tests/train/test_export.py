@@ -78,7 +78,9 @@ def exported(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     )["dtype"]
 
 
-@pytest.mark.parametrize("stored", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize(
+    "stored", ["bf16", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("fp16", "fp32"))]
+)
 def test_an_export_has_the_dtype_of_its_base_and_the_trained_weights(
     tmp_path: Path, rows: str, stored: str
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_run_that_went_on_exports_the_same(tmp_path: Path, rows: str) -> None:
     "wanted", ["auto", pytest.param("fp32", marks=SLOW), pytest.param("fp16", marks=SLOW)]
 )
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=SLOW)])
+@pytest.mark.slow
 def test_an_adapter_is_merged_in_that_dtype(tmp_path: Path, rows: str, wanted: str, precision: str) -> None:
     """In fp32 the base's digits and the adapter's product are there in full; in others to their rounding."""
     base = base_in("bf16", tmp_path / "base")

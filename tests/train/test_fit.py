@@ -427,7 +427,7 @@ def on_two_ranks(folder: Path, train_on: Callable[[World, Path], None]) -> None:
         assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("batch_size", [5, 1])
+@pytest.mark.parametrize("batch_size", [pytest.param(5, marks=pytest.mark.slow), 1])
 def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
     """Ragged batches of an odd number of rows, and batches of which one rank has nothing."""
     tokenizer, rows = make_tokenizer(), make_rows(12)

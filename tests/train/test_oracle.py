@@ -190,7 +190,7 @@ def distance(table: PolicyModule) -> float:
     "changes", [{}, {"inner_epochs": 4, "gae_lambda": 1.0}, {"minibatches": 2}, {"critic": "shared"}]
 )
 def test_ppo_reaches_the_optimum(tmp_path: Path, changes: dict[str, Any]) -> None:
-    policy, _ = run_ppo(tmp_path / "run", 150, **changes)
+    policy, _ = run_ppo(tmp_path / "run", 80, learning_rate=0.06, **changes)
     assert distance(policy_table()) > 0.3
     assert distance(policy) < 1e-3
 

@@ -165,7 +165,7 @@ def test_passes_end_early_when_the_policy_has_moved(tmp_path: Path) -> None:
         (torch.bfloat16, 4096, 1, 1),
         (torch.float32, 4096, 1, 1),
         (torch.float32, 150, 1, 0),
-        (torch.bfloat16, 4096, 2, 0),
+        pytest.param(torch.bfloat16, 4096, 2, 0, marks=pytest.mark.slow),
     ],
 )
 def test_the_first_forward_is_made_once_and_changes_nothing(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.processes import Started
 from tests.train.making import make_model, make_tokenizer
 from tutelage.cli import run_command
 from tutelage.commands import find
@@ -29,24 +27,15 @@ def free_port() -> int:
         return port
 
 
-def on_two_ranks(arguments: list[str]) -> list[str]:
+def on_two_ranks(arguments: list[str], folder: Path) -> list[str]:
     """Run a command on two ranks; what each of them printed."""
-    port = str(free_port())
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tutelage", *arguments],
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            | {"RANK": str(rank), "WORLD_SIZE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
+        Started(arguments, folder / f"said-{rank}.txt", shared | {"RANK": str(rank)}) for rank in range(2)
     ]
-    said = [process.communicate(timeout=240)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    return said
+    codes = [process.wait(240) for process in started]
+    assert codes == [0, 0], [process.said for process in started]
+    return [process.said for process in started]
 
 
 @pytest.mark.slow
@@ -81,7 +70,7 @@ def test_a_command_on_two_ranks_is_the_run_of_one(tmp_path: Path, name: str) -> 
         ],
     }[name]
     assert run_command(find(name), [*arguments, *SHARED, f"out={tmp_path}/alone"]) == 0
-    both = on_two_ranks([name, *arguments, *SHARED, f"out={tmp_path}/both"])
+    both = on_two_ranks([name, *arguments, *SHARED, f"out={tmp_path}/both"], tmp_path)
     one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("alone", "both"))
     for key, weight in one.items():
         assert torch.allclose(weight, two[key], atol=1e-5), key

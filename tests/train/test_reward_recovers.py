@@ -84,8 +84,8 @@ def test_a_planted_linear_reward_is_recovered(base: Path, tmp_path: Path) -> Non
     """To 95 % of what a judge with the true reward reaches on the same noisy labels (Bayes)."""
     texts, worth = responses(PAIRS, 1)
     noisy = DRAW.random(PAIRS) < sigmoid(worth)
-    other, true = responses(2000, 2)
-    labels = DRAW.random(2000) < sigmoid(true)
+    other, true = responses(1000, 2)
+    labels = DRAW.random(1000) < sigmoid(true)
     bayes = float(np.mean((true > 0) == labels))
     found = accuracy(base, tmp_path / "run", compared(texts, noisy), compared(other, labels))
     assert found >= 0.95 * bayes
@@ -95,7 +95,7 @@ def test_a_planted_linear_reward_is_recovered(base: Path, tmp_path: Path) -> Non
 def test_three_bad_annotators_in_ten_cost_little(base: Path, tmp_path: Path) -> None:
     """Two at random, one upside down, each pair voted on by five of ten: gold accuracy within 0.02 of clean labels."""
     texts, worth = responses(PAIRS, 3)
-    other, true = responses(2000, 4)
+    other, true = responses(1000, 4)
     gold = compared(other, true > 0)
     draw = np.random.default_rng(5)
     sharpness = [2.0] * 7 + [0.0, 0.0, -2.0]

@@ -102,7 +102,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def shots(request: pytest.FixtureRequest) -> Path:
-    """Where screenshots are kept: below the cache folder of pytest."""
+    """Where screenshots are kept, with TUTELAGE_TEST_PICTURES=1: below the cache folder of pytest."""
     return request.config.cache.mkdir("screenshots")
 
 

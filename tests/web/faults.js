@@ -17,7 +17,9 @@
   for (const e of document.querySelectorAll('body *'))
     if (shown(e) && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && !e.closest('header, main, nav, section[aria-label], dialog, [aria-live], .skip-link, script, style')) say('outside landmarks', e);
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgba = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const known = new Map();  // reading a pixel back is slow, and a page has few colours
+  const rgba = c => known.get(c) ?? known.set(c, pixel(c)).get(c);
+  const pixel = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
   const light = ([r, g, b]) => { const f = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
   const ground = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c; } return rgba(getComputedStyle(document.documentElement).backgroundColor); };
   for (const e of document.querySelectorAll('body *')) {

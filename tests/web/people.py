@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from tests.web.kit import PASSWORD
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+PICTURES = (
+    "TUTELAGE_TEST_PICTURES"  # set: pages are also photographed, for people to look at; no test compares them
+)
 
 
 @contextmanager
@@ -26,6 +30,8 @@ def visitor(
     context = browser.new_context(base_url=url, viewport=viewport or DESKTOP, **options)
     context.set_default_timeout(30_000)
     page = context.new_page()
+    if not os.environ.get(PICTURES):
+        page.screenshot = lambda **_: None
     page.faults, page.asking = [], set()
     page.on("request", lambda request: page.asking.add(request))
     for event in ("requestfinished", "requestfailed"):

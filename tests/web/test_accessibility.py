@@ -131,7 +131,7 @@ def test_every_screen(
             for look, options in LOOKS.items():
                 page.emulate_media(color_scheme=options.get("color_scheme", "light"))
                 page.set_viewport_size(options.get("viewport", DESKTOP))
-                settled(page)
+                page.wait_for_timeout(20)  # nothing is asked for: only drawn anew
                 found[name, look] = page.evaluate(FAULTS)
                 page.screenshot(path=shots / f"{name}-{look}.png", full_page=whole)
     assert {name: faults for name, faults in found.items() if faults} == {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,7 +19,7 @@ import httpx2
 import pytest
 
 from tests.web.kit import PASSWORD, World, make_world, run
-from tests.web.test_load import Served, free_port
+from tests.web.test_load import free_port
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.people import passwords
 from tutelage.feedback.people.tokens import create_token
@@ -26,7 +28,7 @@ from tutelage.web.limits import Gate
 from tutelage.web.security import LONGEST_BODY, LONGEST_IMPORT
 from tutelage.web.site import Site
 
-LOGINS = 200
+LOGINS = 100
 
 
 def test_the_gate_lets_a_few_through_and_turns_away_who_would_wait_for_long() -> None:
@@ -75,22 +77,27 @@ def test_healthz_needs_no_thread(own: World) -> None:
 
 
 @pytest.mark.slow
-def test_200_logins_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_100_logins_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is let in or told to wait; the process stays under 500 MB, and /healthz under 0.2 s, all the time.
 
     On a machine that is busy with other things, 0.2 s are as much longer as a hash takes longer than 0.1 s there.
     """
     monkeypatch.setattr(passwords, "HASHER", passwords.PasswordHasher())  # as dear as the server's
     make_world(tmp_path / "store.sqlite").close()
-    server = Served(str(tmp_path / "store.sqlite"), free_port())
-    url = f"http://127.0.0.1:{server._command[-1].removeprefix('port=')}"
+    port = free_port()
+    words = ["serve", f"store={tmp_path / 'store.sqlite'}", f"port={port}"]
+    # Not forked off another: the memory of this one counts.
+    server = subprocess.Popen([sys.executable, "-m", "tutelage", *words], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None and "serves" in server.stdout.readline()
+    url = f"http://127.0.0.1:{port}"
     busy = max(1.0, min(_seconds_of_a_hash() for _ in range(3)) / 0.1)
     try:
         run(_storm(url, 4))  # the first requests of a process also load its modules
         codes, slowest = run(_storm(url, LOGINS))
-        status = Path(f"/proc/{server._process.pid}/status").read_text()
+        status = Path(f"/proc/{server.pid}/status").read_text()
     finally:
         server.kill()
+        server.communicate()
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(f"{LOGINS} logins: {dict(codes)}, peak {peak:.0f} MB, slowest /healthz {slowest * 1000:.0f} ms")
     assert set(codes) <= {200, 429} and codes[200] >= 10

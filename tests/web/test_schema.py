@@ -72,7 +72,7 @@ def test_no_answer_is_the_servers_fault(app: Any, client: TestClient) -> None:
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
 
             @settings(
-                max_examples=12,
+                max_examples=5,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
                 database=None,
@@ -103,8 +103,8 @@ def test_no_answer_is_the_servers_fault(app: Any, client: TestClient) -> None:
 
             with suppress(Unsatisfiable):  # a route without parameters cannot be called wrongly
                 send()
-    assert sent.total() > 800
-    assert sent[200] > 50 and sent[422] > 50, sent
+    assert sent.total() > 300
+    assert sent[200] > 30 and sent[422] > 30, sent
 
 
 JSON = st.recursive(
@@ -120,7 +120,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=st.lists(JSON.map(json.dumps) | st.text(max_size=30), max_size=4),
     kind=st.sampled_from(["prompts", "responses", "preference", "scores", "raw"]),

@@ -81,8 +81,8 @@ class TokenBatch:
     def shared_prefixes(self) -> tuple[int, ...] | None:
         """How many tokens each sequence has in common with the one before it, at the start: what a causal model need
         compute only once.  None where that is not worth the trouble."""
-        ids = np.split(self.ids.cpu().numpy(), list(accumulate(self.lengths))[:-1])
-        shared = [0, *(common_start(one, other) for one, other in pairwise(ids))]
+        numbers = np.arange(len(self.lengths))
+        shared = [0, *common_starts(self.ids.cpu().numpy(), self._first_token, numbers[:-1], numbers[1:])]
         return tuple(shared) if sum(shared) >= SHARED_SHARE * sum(self.lengths) else None
 
     def __len__(self) -> int:
@@ -175,9 +175,14 @@ class TokenBatch:
             rows.setdefault(self.rows[sequence], []).append(unit)
         shared = [0] * len(self)
         if len(rows) < len(self):
-            ids = np.split(self.ids.cpu().numpy(), self._first_token[1:-1])
-            for one, other in (pair for units in rows.values() for pair in pairwise(units)):
-                shared[other] = common_start(ids[firsts[one + 1] - 1], ids[firsts[other]])
+            neighbours = [pair for units in rows.values() for pair in pairwise(units)]
+            last = np.asarray(
+                [firsts[one + 1] - 1 for one, _ in neighbours]
+            )  # of the unit before, its last sequence
+            first = np.asarray([firsts[other] for _, other in neighbours])
+            starts = common_starts(self.ids.cpu().numpy(), self._first_token, last, first)
+            for (_, other), length in zip(neighbours, starts, strict=True):
+                shared[other] = length
         if sum(shared) < SHARED_SHARE * sum(self.lengths):
             return [[unit] for unit in range(len(self))], [0] * len(self)
         return list(rows.values()), shared
@@ -244,6 +249,24 @@ def _groups_padded(
             width, held = longest[unit], counts[unit]
         groups[-1].append(unit)
     return groups
+
+
+def common_starts(ids: np.ndarray, first: np.ndarray, one: np.ndarray, other: np.ndarray) -> list[int]:
+    """`common_start` of many pairs of sequences of flat `ids`, all at once.
+
+    first: [B + 1], where each sequence starts, and the end.  one, other: [P] numbers of sequences.
+    """
+    sizes = first[1:] - first[:-1]
+    short = np.minimum(sizes[one], sizes[other])
+    ends = np.cumsum(short)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - short, short)
+    same = ids[np.repeat(first[one], short) + within] == ids[np.repeat(first[other], short) + within]
+    shared, differs = short.copy(), np.flatnonzero(~same)[::-1]
+    shared[np.repeat(np.arange(len(short)), short)[differs]] = within[
+        differs
+    ]  # the first of a pair is written last
+    found: list[int] = shared.tolist()
+    return found
 
 
 def common_start(one: np.ndarray, other: np.ndarray) -> int:

@@ -53,10 +53,22 @@ def rope_limit(config: PreTrainedConfig) -> int | None:
 
 
 def imagined_traits(model: PreTrainedModel) -> Traits:
-    """The traits of a model whose numbers do not exist: it is flat if its layers are told of the layout and their windows."""
-    backbone: Any = model.base_model
-    flat = _flat_states(model, torch.arange(sum(LENGTHS), device=model.device)) is not None
-    return Traits(flat, trims=flat and hasattr(backbone.layers[-1], "mlp"))
+    """The traits of a model whose numbers do not exist: it is flat if its layers are told of the layout and their windows.
+
+    One of the same kind and config is tried once per process: planning a run imagines each of its models many times, and
+    trying a deep one takes longer than all the rest.
+    """
+    known = f"{type(model).__name__} {model.device.type} {model.config.to_json_string(use_diff=False)}"
+    if known not in _imagined:
+        backbone: Any = model.base_model
+        flat = _flat_states(model, torch.arange(sum(LENGTHS), device=model.device)) is not None
+        _imagined[known] = Traits(flat, trims=flat and hasattr(backbone.layers[-1], "mlp"))
+    elif model._can_set_attn_implementation():
+        model.set_attn_implementation(attention.NAME)
+    return _imagined[known]
+
+
+_imagined: dict[str, Traits] = {}
 
 
 def _takes_flat(model: PreTrainedModel, ids: Tensor, alone: Tensor) -> bool:

@@ -137,6 +137,7 @@ def unexplained(share: np.ndarray, crowd: Crowd) -> float:
     return 1 - float(np.corrcoef(share, expit(crowd.d))[0, 1]) ** 2
 
 
+@pytest.mark.slow
 def test_whether_a_shared_liking_for_length_is_taken_out_is_a_choice() -> None:
     """Right where length is no quality and everybody likes it by half a logit, wrong where it is quality."""
     habit = Crowd([(1.0, 0.0, 0.5)] * 5, pairs=2000, overlap=3, seed=5)
