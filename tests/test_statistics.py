@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from sklearn.linear_model import LogisticRegression
 
 from tutelage import statistics
 
@@ -313,3 +314,68 @@ def test_the_rank_correlation_is_scipys_and_its_interval_goes_by_cluster() -> No
         found.high - found.low, rel=0.2
     )
     assert np.isnan(statistics.rank_correlation([1, 1, 1], [1, 2, 3]).value)
+
+
+# ---- win rates at equal lengths, and what a sample can show -----------------------------------------------------------
+
+
+def liked_for_length(n: int, quality: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Wins of a model that writes longer, by a judge who likes length by up to 1.3 logits: (outcomes, lengths)."""
+    random = np.random.default_rng(seed)
+    lengths = random.normal(70, 60, n)
+    logits = quality + 1.3 * np.tanh(lengths / lengths.std())
+    return (random.random(n) < 1 / (1 + np.exp(-logits))).astype(float), lengths
+
+
+def test_length_control_finds_the_planted_win_rate() -> None:
+    """0.685 in the raw, 0.50 at equal lengths; the intervals hold it as often as they say, and three verbose variants of one
+    model get one figure."""
+    raw, found, held = [], [], 0
+    for seed in range(40):
+        y, d = liked_for_length(600, 0.0, seed)
+        interval = statistics.length_controlled(y, d, seed=seed, resamples=200)
+        raw.append(y.mean())
+        found.append(interval.value)
+        held += interval.low <= 0.5 <= interval.high
+    assert np.mean(raw) == pytest.approx(0.685, abs=0.03) and np.mean(found) == pytest.approx(0.5, abs=0.012)
+    assert np.max(np.abs(np.array(found) - 0.5)) < 0.08 and held >= 34
+    random = np.random.default_rng(0)
+    variants = []
+    for longer in (0.0, 60.0, 200.0):
+        d = random.normal(longer, 100, 4000)
+        logits = 0.4 + 1.2 * np.tanh(d / 100)
+        y = (random.random(4000) < 1 / (1 + np.exp(-logits))).astype(float)
+        variants.append(statistics.length_controlled(y, d, resamples=100).value)
+    assert np.ptp(variants) < 0.06 and np.mean(variants) == pytest.approx(1 / (1 + np.exp(-0.4)), abs=0.03)
+
+
+def test_length_control_against_a_second_library_and_turned_round() -> None:
+    y, d = liked_for_length(400, 0.5, 3)
+    x = np.tanh(d / d.std())
+    fitted = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(
+        x[:, None], y
+    )  # a normal prior of 1 on the slope
+    expected = 1 / (1 + np.exp(-fitted.intercept_[0]))
+    found = statistics.length_controlled(y, d, resamples=100)
+    assert found.value == pytest.approx(expected, abs=2e-4)
+    turned = statistics.length_controlled(1 - y, -d, resamples=100)
+    assert turned.value == pytest.approx(1 - found.value, abs=1e-9)
+    assert turned.low == pytest.approx(1 - found.high, abs=1e-9)
+    same = statistics.length_controlled([1.0, 1.0, 0.0], [0, 0, 0], resamples=100)
+    assert same.value == pytest.approx(2 / 3, abs=1e-3)
+    assert statistics.length_controlled(np.ones(30), np.arange(30.0), resamples=100).value > 0.9
+    assert statistics.length_controlled([], []).n == 0
+
+
+def test_what_is_detectable_is_detected_four_times_in_five() -> None:
+    random = np.random.default_rng(1)
+    least = statistics.detectable(random.random(200) < 0.5)
+    assert least == pytest.approx(2.802 * np.sqrt(0.25 / 200), rel=0.02)
+    hits = (random.random((4000, 200)) < 0.5 + least).mean(axis=1)
+    z = (hits - 0.5) / np.sqrt(0.25 / 200)
+    assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.03)
+    twice = np.repeat(random.random(100) < 0.5, 2)  # two of one prompt that say the same are no two
+    assert statistics.detectable(twice, np.repeat(np.arange(100), 2)) == pytest.approx(
+        statistics.detectable(twice[::2]), rel=1e-9
+    )
+    assert np.isnan(statistics.detectable([1.0]))

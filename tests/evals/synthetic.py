@@ -98,8 +98,8 @@ def evaluation(
         kl = generator.normal({"sft": 0, "ppo": 6.5, "dpo": 3.2}[model], 0.0 if model == "sft" else 4, n)
         found.append(rows.row(model, "kl", "all", statistics.bootstrap_mean(kl, resamples=200), "nats"))
         if model != "sft":
-            both = answers[model], scores[model], answers["sft"], scores["sft"]
-            found += win_rate.evaluate(model, *both, resamples=200)
+            outcomes = win_rate.by_score(scores[model], scores["sft"])
+            found += win_rate.evaluate(model, outcomes, answers[model], answers["sft"], resamples=200)
             found += text.length_change(model, answers[model], answers["sft"], resamples=200)
     settings = {"temperature": 1.0, "max_new_tokens": 96, "seed": 0, "baseline": ""}
     write_run(folder, "eval", minute=minute, inputs=inputs, settings=settings, baseline="sft")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from scipy import stats
 from tests.evals.synthetic import prompts, response
 from tutelage.evals import drift, reward_model, scored, text, win_rate
 from tutelage.evals.rows import Row, to_json
-from tutelage.records import Comparison, Place, Prompt, Score
+from tutelage.judges.judge import Judge, shared_vote
+from tutelage.records import Comparison, Place, Prompt, Response, Score, Vote
 from tutelage.statistics import expected_calibration_error
 from tutelage.worlds.gold import GoldStandard
 
@@ -53,7 +55,8 @@ def test_win_rate_against_known_outcomes() -> None:
     theirs = [response(p, "a b c d e f g h i j") for p in asked]
     outcome = [1, 1, 1, 0.5, 0, 0, 0, 1]
     scores = [Score(o) for o in outcome]
-    rows = win_rate.evaluate("m", ours, scores, theirs, [Score(0.5)] * 8, resamples=200)
+    outcomes = win_rate.by_score(scores, [Score(0.5)] * 8)
+    rows = win_rate.evaluate("m", outcomes, ours, theirs, resamples=200)
     assert value(rows, "win_rate") == pytest.approx(4.5 / 8)
     assert (value(rows, "wins"), value(rows, "ties"), value(rows, "losses")) == (4, 1, 3)
     assert value(rows, "win_rate_similar_length") == pytest.approx(3.5 / 4)
@@ -66,15 +69,34 @@ def test_win_rate_against_known_outcomes() -> None:
 def test_win_rate_refuses_other_prompts() -> None:
     a, b = prompts(2)
     with pytest.raises(ValueError, match="answered different prompts"):
-        win_rate.evaluate("m", [response(a, "x")], [Score(1)], [response(b, "x")], [Score(0)])
+        win_rate.evaluate("m", np.ones(1), [response(a, "x")], [response(b, "x")])
 
 
 def test_no_pair_of_similar_length_is_no_number() -> None:
     (asked,) = prompts(1)
-    rows = win_rate.evaluate(
-        "m", [response(asked, "a")], [Score(1)], [response(asked, "a b c d")], [Score(0)]
-    )
+    rows = win_rate.evaluate("m", np.ones(1), [response(asked, "a")], [response(asked, "a b c d")])
     assert value(rows, "win_rate_similar_length") is None
+
+
+class TakesTheSecond(Judge):
+    """Compares alone: sure of what is long, without a verdict on what is short."""
+
+    name, pairwise = "second", True
+
+    def compare(self, pairs: Sequence[tuple[Response, Response]]) -> list[Vote | None]:
+        return [None if second.text == "a" else shared_vote("second", 0.25, 0) for _, second in pairs]
+
+
+def test_win_rate_by_a_judge_that_compares() -> None:
+    """Probabilities count as they are; what has no verdict is left out and counted; equal texts are not asked about."""
+    asked = prompts(4)
+    ours = [response(p, text) for p, text in zip(asked, ("x", "x", "same", "x"), strict=True)]
+    theirs = [response(p, text) for p, text in zip(asked, ("b", "a", "same", "c"), strict=True)]
+    outcomes = win_rate.judged(TakesTheSecond(), ours, theirs)
+    assert outcomes.tolist() == pytest.approx([0.25, math.nan, 0.5, 0.25], nan_ok=True)
+    rows = win_rate.evaluate("m", outcomes, ours, theirs, resamples=200)
+    assert value(rows, "win_rate") == pytest.approx(1 / 3) and value(rows, "no_verdict_rate") == 0.25
+    assert (value(rows, "wins"), value(rows, "ties"), value(rows, "losses")) == (0, 1, 2)
 
 
 def test_text_measures() -> None:

@@ -15,9 +15,9 @@ from rich.console import Console
 from tests.judges.endpoint import MODEL, Server, serving
 from tests.train.making import make_model, make_tokenizer
 from tutelage.judges.build import Calls, build_judge
-from tutelage.judges.judge import scores_of
+from tutelage.judges.judge import scores_of, shared_vote
 from tutelage.judges.llm.asking import OutOfBudget
-from tutelage.judges.llm.judge import LLMJudge, vote
+from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.templates import fence_for, read_template
 from tutelage.launch import launch
 from tutelage.models.loading import save
@@ -118,7 +118,7 @@ def _gold(response: Response) -> float:
 
 
 def test_a_vote_s_share_is_of_the_side_that_it_names() -> None:
-    assert [(v.preference, v.share) for v in (vote("j", p, 0) for p in (1.0, 0.75, 0.5, 0.25, 0.0))] == [
+    assert [(v.preference, v.share) for v in (shared_vote("j", p, 0) for p in (1.0, 0.75, 0.5, 0.25, 0.0))] == [
         (-1, 1.0), (-1, 0.75), (0, 0.5), (1, 0.75), (1, 1.0),
     ]  # fmt: skip
 
@@ -377,3 +377,31 @@ def test_ratings_are_a_reward(server: Server, tmp_path: Path, command: str) -> N
     with Store(tmp_path / "calls.sqlite") as store:
         [spent] = store.spent(None).values()
     assert spent.answered == spent.asked > 0 and {row[0] for row in rows(tmp_path, "about")} == {"rating"}
+
+
+def test_judges_that_compare_vote_together(server: Server, tmp_path: Path) -> None:
+    """The mean of their probabilities by weight; a quorum without those that have no verdict; scores do not mix with it."""
+    parts = [
+        server.part(mode="logits", name="one", weight=3)[0],
+        server.part(mode="logits", template="rlaif-4criteria", name="two")[0],
+    ]
+    calls = Calls(str(tmp_path / "calls.sqlite"))
+    joint = build_judge(parts, calls=calls)
+    alone = [
+        build_judge([{k: v for k, v in part.items() if k not in ("name", "weight")}], calls=calls)
+        for part in parts
+    ]
+    votes = [one.compare(PAIRS[:6]) for one in (joint, *alone)]
+    for mean, first, second in zip(*map(firsts, votes), strict=True):
+        assert mean == pytest.approx((3 * first + second) / 4, abs=1e-8)
+    assert joint.pairwise
+    with pytest.raises(ValueError, match="one compares responses and has no scores to be added"):
+        build_judge([parts[0], "world"], calls=calls)
+    with pytest.raises(ValueError, match="mixed by weight alone"):
+        build_judge([parts[0] | {"gate": 0.5}, parts[1]], calls=calls)
+    with serving(ASKED, malformed=1.0) as silent:
+        mute = silent.part(repair=False, name="mute")[0]
+        assert None not in build_judge([parts[0], mute], calls=calls).compare(
+            PAIRS[:3]
+        )  # three quarters have one
+        assert build_judge([parts[0] | {"weight": 0.5}, mute], calls=calls).compare(PAIRS[:3]) == [None] * 3

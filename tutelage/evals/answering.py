@@ -114,6 +114,8 @@ class Answering:
             bar.advance(len(chunk), status=entrant.name)
         if not self._units_known:
             self._measure_units(responses)
+        if self._judge.pairwise:
+            return Answers(responses, [])
         scores = [score for score in checked(self._judge, responses) if score is not None]
         return Answers(responses, scores if len(scores) == len(responses) else [])
 

@@ -33,6 +33,7 @@ SHOWN = (
     "gold",
     "score",
     "win_rate",
+    "win_rate_length_controlled",
     "win_rate_similar_length",
     "kl",
     "kl_bound",
@@ -68,7 +69,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         for model, group in groups.items():
             for entrant, given, found in answering.each_of(models[model], group, bar):
                 answers[entrant.name] = given
-                rows += found + _compare(entrant.name, answers, baseline, settings)
+                rows += found + _compare(entrant.name, answers, baseline, judge, settings)
     note_spent(run, answering.spent)
     rows += diversity.distinct_rows({name: found.responses for name, found in answers.items()})
     order = [entrant.name for model in models for entrant in groups[model]]
@@ -76,7 +77,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     write_jsonl_atomic(run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in order}))
     write_json_atomic(run.folder / "results.json", to_json(rows))
     _close(settings, rows, order, models, baseline, reference, run)
-    if not answers[baseline].scores:
+    if not answers[baseline].scores and not judge.pairwise:
         run.console.print(
             f"{shown(settings.prompts)} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
         )
@@ -142,24 +143,24 @@ def _documents(settings: Settings, run: Run) -> list[Document]:
     return [texts[i] for i in chosen]
 
 
-def _compare(name: str, answers: dict[str, Answers], baseline: str, settings: Settings) -> list[Row]:
+def _compare(
+    name: str, answers: dict[str, Answers], baseline: str, judge: Judge, settings: Settings
+) -> list[Row]:
     """The rows that compare a model with the baseline; none for the baseline itself."""
     if name == baseline:
         return []
     ours, theirs = answers[name], answers[baseline]
     seeded = {"seed": settings.seed, "resamples": settings.resamples}
     rows = text.length_change(name, ours.responses, theirs.responses, **seeded)
-    if ours.scores:
-        rows += win_rate.evaluate(
-            name,
-            ours.responses,
-            ours.scores,
-            theirs.responses,
-            theirs.scores,
-            similar_length=settings.similar_length,
-            **seeded,
-        )
-    return rows
+    if judge.pairwise:
+        outcomes = win_rate.judged(judge, ours.responses, theirs.responses)
+    elif ours.scores:
+        outcomes = win_rate.by_score(ours.scores, theirs.scores)
+    else:
+        return rows
+    return rows + win_rate.evaluate(
+        name, outcomes, ours.responses, theirs.responses, similar_length=settings.similar_length, **seeded
+    )
 
 
 def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]:

@@ -12,8 +12,8 @@ from itertools import chain, count
 from torch import nn
 
 from tutelage.judges.calibration import Calibration, RunningCalibration, measured
-from tutelage.judges.judge import Judge, checked, ending_in
-from tutelage.records import Prompt, Response, Score
+from tutelage.judges.judge import Judge, checked, ending_in, shared_vote
+from tutelage.records import Prompt, Response, Score, Vote
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,16 @@ class Mix(Judge):
         ]
         self.state = nn.ModuleList(held) if held else None
         self.places = any(part.judge.places for part in parts if part.gate is None and part.weight)
+        comparing = [part.judge.pairwise for part in parts]
+        self.pairwise = all(comparing)
+        if any(comparing) and not self.pairwise:
+            named = next(part.name for part in parts if part.judge.pairwise)
+            raise ValueError(
+                f"{named} compares responses and has no scores to be added to those of others: take a template that rates, or "
+                "mix only judges that compare."
+            )
+        if self.pairwise and any(part.gate is not None or part.scale is not None for part in parts):
+            raise ValueError("judges that compare are mixed by weight alone: leave gate and normalise out.")
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """Raises ValueError naming the part and the prompt where a judge's score cannot be used."""
@@ -86,6 +96,27 @@ class Mix(Judge):
         normalised = [part.normalised(scores) for part, scores in zip(self._parts, said, strict=True)]
         rows = zip(responses, zip(*said, strict=True), zip(*normalised, strict=True), strict=True)
         return [self._mixed(*row) for row in rows]
+
+    def compare(self, pairs: Sequence[tuple[Response, Response]]) -> list[Vote | None]:
+        """Judges that compare and have no scores (`pairwise`) vote together: the mean of their probabilities by weight, over
+        those that have a verdict, where these have at least half of the weight (a quorum).  Others by their sum, as every judge.
+
+        Raises ValueError for a mix of both kinds: a score and a probability do not add up.
+        """
+        if not self.pairwise:
+            return super().compare(pairs)
+        said = [part.judge.compare(pairs) for part in self._parts]
+        return [self._joint(votes) for votes in zip(*said, strict=True)]
+
+    def _joint(self, votes: Sequence[Vote | None]) -> Vote | None:
+        there = [
+            (part.weight, vote) for part, vote in zip(self._parts, votes, strict=True) if vote is not None
+        ]
+        whole, heard = sum(part.weight for part in self._parts), sum(weight for weight, _ in there)
+        if not heard or heard < whole / 2:
+            return None
+        first = math.fsum(weight * vote.for_first for weight, vote in there) / heard
+        return shared_vote(self.name, first, 0)
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
         sample = cache(sample)  # the same responses do for all

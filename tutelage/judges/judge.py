@@ -25,6 +25,9 @@ class Judge(Protocol):
     places: bool = False
     """Whether it scores places in a response (`Score.at`)."""
 
+    pairwise: bool = False
+    """Whether it compares responses and has no scores: `score` raises ValueError, `compare` says it all."""
+
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """One score per response, in order; higher is better, comparable within one judge.  None: it does not apply, as
         when a verifier of maths is asked about a poem."""
@@ -58,6 +61,16 @@ class Judge(Protocol):
         if first is None or second is None:
             return None
         return Vote(self.name, (second.value > first.value) - (second.value < first.value), first_shown=0)
+
+
+GRID = 2.0**32  # shares stand on a grid, so that p and 1 - p are exact
+
+
+def shared_vote(name: str, first: float, shown: int) -> Vote:
+    """A vote that the first response is better with probability `first`; `shown` is the one that was shown first."""
+    share = round(first * GRID) / GRID
+    preference = (share < 0.5) - (share > 0.5)
+    return Vote(name, preference, shown, share=max(share, 1 - share), margin=0.0)
 
 
 def scores_of(judge: Judge, responses: Sequence[Response]) -> list[Score]:

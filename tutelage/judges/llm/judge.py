@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tutelage.judges.judge import Judge
+from tutelage.judges.judge import Judge, shared_vote
 from tutelage.judges.llm.asking import Asker, Call
 from tutelage.judges.llm.templates import Message, Template, principle_for
 from tutelage.judges.llm.verdict import read_pair, read_rating
@@ -25,7 +25,6 @@ from tutelage.records import Prompt, Response, Score, Vote
 from tutelage.settings.judges import LLMOptions
 from tutelage.store import Answer
 
-GRID = 2.0**32  # shares stand on a grid, so that p and 1 - p are exact
 LIKELY = 20  # first tokens that an endpoint is asked for
 LEAST_MASS = 0.01  # where an endpoint tells few tokens, and hardly any is a verdict, there is none
 AGAIN = (
@@ -90,6 +89,11 @@ class LLMJudge(Judge):
     constitution: Sequence[str] = ()
     progress: Callable[[int], None] | None = None
     tally: Tally = field(default_factory=Tally)
+
+    @property
+    def pairwise(self) -> bool:  # type: ignore[override]
+        """Templates that compare give no scores."""
+        return self.template.asks == "pair"
 
     # ---- what is asked -----------------------------------------------------------------------------------------------
 
@@ -250,10 +254,10 @@ class LLMJudge(Judge):
         if len(verdicts) < len(said):
             return None
         if len(shown) == 1:
-            return vote(self.name, verdicts[0] if shown[0] == 0 else 1 - verdicts[0], shown[0])
+            return shared_vote(self.name, verdicts[0] if shown[0] == 0 else 1 - verdicts[0], shown[0])
         self.tally.pairs += 1
         self.tally.flips += (verdicts[0] - 0.5) * (verdicts[1] - 0.5) > 0
-        return vote(self.name, 0.5 + (verdicts[0] - verdicts[1]) / 2, 0)
+        return shared_vote(self.name, 0.5 + (verdicts[0] - verdicts[1]) / 2, 0)
 
 
 def text_params(options: LLMOptions) -> dict[str, Any]:
@@ -266,13 +270,6 @@ def text_params(options: LLMOptions) -> dict[str, Any]:
     if options.temperature is not None:
         params["temperature"] = options.temperature
     return params
-
-
-def vote(name: str, first: float, shown: int) -> Vote:
-    """A vote that the first response is better with this probability."""
-    share = round(first * GRID) / GRID
-    preference = (share < 0.5) - (share > 0.5)
-    return Vote(name, preference, shown, share=max(share, 1 - share), margin=0.0)
 
 
 def _numbers(low: int, high: int) -> dict[str, float]:
