@@ -405,3 +405,23 @@ def test_judges_that_compare_vote_together(server: Server, tmp_path: Path) -> No
             PAIRS[:3]
         )  # three quarters have one
         assert build_judge([parts[0] | {"weight": 0.5}, mute], calls=calls).compare(PAIRS[:3]) == [None] * 3
+
+
+def test_a_model_that_never_gives_a_verdict_is_given_up_soon(tmp_path: Path) -> None:
+    """Not after everything has been paid for."""
+    with serving(ASKED, malformed=1.0) as prose:
+        with pytest.raises(
+            ValueError,
+            match="none of 16 answers of llm:tutelage-world/pair-",
+        ):
+            judge(prose, tmp_path).compare(PAIRS)
+        assert prose.stats()["answered"] == 32  # each was asked once more
+
+
+def test_an_endpoint_without_log_probabilities_says_so(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = server.speaker.answer
+    monkeypatch.setattr(server.speaker, "answer", lambda messages, weighed: plain(messages, False))
+    with pytest.raises(ValueError, match="gives no log-probabilities of tutelage-world's first token"):
+        judge(server, tmp_path, mode="logits", temperature=0.3).compare(PAIRS[:1])

@@ -129,6 +129,11 @@ class Endpoint:
         likely = None
         if choice is not None and choice.logprobs is not None and choice.logprobs.content:
             likely = {one.token: one.logprob for one in choice.logprobs.content[0].top_logprobs}
+        if call.params.get("logprobs") and likely is None:
+            raise ValueError(
+                f"{self.name} gives no log-probabilities of {self._model}'s first token, which mode: logits reads: take "
+                "mode: text."
+            )
         usage = said.usage
         sent, received = (
             (usage.prompt_tokens, usage.completion_tokens) if usage else (call.longest, call.limit)

@@ -31,6 +31,7 @@ AGAIN = (
     "There is no verdict in your answer that can be read. Give the same verdict again, as JSON alone and with nothing around it, "
     "as you were asked to."
 )
+PROBE = 16  # answers after which a judge without a single verdict is given up
 Pair = tuple[Response, Response]
 
 
@@ -203,6 +204,8 @@ class LLMJudge(Judge):
 
     def _values(self, calls: Sequence[Call]) -> list[float | None]:
         """The verdict of every answer: the probability that the response shown first is better, or a rating."""
+        if self.tally.answers == 0 and len(calls) > PROBE:  # before all is paid for
+            return self._values(calls[:PROBE]) + self._values(calls[PROBE:])
         if not calls:
             return []
         found = [self._value(answer) for answer in self._asked(calls, self.progress)]
@@ -210,7 +213,17 @@ class LLMJudge(Judge):
         if self.options.mode == "text" and self.options.repair:
             self._repair(calls, found)
         self.tally.unparsed += found.count(None)
+        if self.tally.unparsed == self.tally.answers >= PROBE:
+            raise ValueError(self._says_nothing(calls[-1]))
         return found
+
+    def _says_nothing(self, call: Call) -> str:
+        [said] = self.asker.known([call]).values()
+        shown = " ".join(said.text.split())[:80] or "nothing"
+        return (
+            f"none of {self.tally.answers} answers of {self.name} holds a verdict, the last one says {shown!r}: take another "
+            f"model, template or mode{', or raise max_tokens' if said.finish == 'length' else ''}."
+        )
 
     def _repair(self, calls: Sequence[Call], found: list[float | None]) -> None:
         """Ask once more where there was no verdict; what is found then takes its place."""
