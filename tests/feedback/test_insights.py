@@ -10,7 +10,7 @@ from tests.feedback.kit import hand_in, join, keys, start, take, vote
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.feedback.insights import figures
 from tutelage.feedback.insights.annotators import people
-from tutelage.feedback.insights.figures import compute, insight
+from tutelage.feedback.insights.figures import compute, insight, overturn
 from tutelage.feedback.insights.labels import Pairs, Values, sides_of
 from tutelage.feedback.insights.own import own_agreement
 from tutelage.feedback.insights.timeline import timeline
@@ -347,3 +347,11 @@ def test_ones_own_agreement_by_hand(store: Store, database: Database) -> None:
             hand_in(database, member, task, PairAnswer(preference=-wanted if turned else wanted))
     found = own_agreement(database, members["ann2"])
     assert found is not None and (found.agreed, found.compared, found.by_kind) == (1, 2, {"human": (1, 2)})
+
+
+def test_how_few_votes_hold_the_first_place() -> None:
+    """Of two models it is known: the lead in votes, and one more; nothing is said of a handful."""
+    votes: list[Row] = [(n, "ann", -1 if n < 22 else 1) for n in range(40)]
+    found = overturn(pairs_of(votes))
+    assert found is not None and (found.votes, found.n) == (5, 40) and found.first != found.second
+    assert overturn(pairs_of(votes[:20])) is None

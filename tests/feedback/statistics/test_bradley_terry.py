@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tutelage.feedback.statistics import Resampling, bradley_terry
+from tutelage.feedback.statistics.bradley_terry import Overturned, overturned
 
 FEW = Resampling(resamples=50, enough=0)
 TEAMS = ["Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore"]
@@ -166,3 +167,50 @@ def test_few_comparisons_give_no_strength() -> None:
 def test_mistakes_are_told(call, message) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- how few votes hold a first place ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(55, 45, 0), (30, 29, 4), (3, 2, 0)])
+def test_of_two_players_the_smallest_number_is_known(wins: int, losses: int, ties: int) -> None:
+    """The lead in votes, and one more."""
+    won = [1.0] * wins + [0.0] * losses + [0.5] * ties
+    found = overturned(["a"] * len(won), ["b"] * len(won), won)
+    assert found == Overturned("a", "b", wins - losses + 1, len(won))
+
+
+def test_what_it_says_does_it_and_exhaustion_finds_hardly_less() -> None:
+    """On small tables of three players: leaving the votes out changes the first place, and no set that is smaller by two does."""
+    random = np.random.default_rng(0)
+    seen = 0
+    for _ in range(12):
+        a, b = np.array([random.permutation(3)[:2] for _ in range(14)]).T
+        won = (random.random(14) < 1 / (1 + np.exp(-(b - a) * 0.5))).astype(float)
+        try:
+            found = overturned(a, b, won)
+        except ValueError:
+            continue
+        if found is None or found.votes > 4:
+            continue
+        seen += 1
+
+        def first_place(kept: list[int], a=a, b=b, won=won) -> object:
+            players = bradley_terry(a[kept], b[kept], won[kept], how=FEW).players
+            told = {name: one.value for name, one in players.items() if one.value is not None}
+            return max(told, key=told.get) if len(told) == 3 else None  # type: ignore[arg-type]
+
+        everything = list(range(14))
+        assert first_place(everything) == found.first
+        smaller = max(found.votes - 2, 0)
+        for left_out in combinations(everything, smaller):
+            kept = [n for n in everything if n not in left_out]
+            assert first_place(kept) in (found.first, None), (found, left_out)
+    assert seen >= 4
+
+
+def test_a_first_place_that_nothing_takes_away() -> None:
+    assert overturned(["a", "a"], ["b", "b"], [1.0, 1.0]) is None  # without them there is nobody to compare
+    assert overturned(["a", "c"], ["b", "d"], [1.0, 1.0]) is None  # no chain joins all
+    with pytest.raises(ValueError, match="against itself"):
+        overturned(["a"], ["a"], [1.0])

@@ -58,6 +58,15 @@ class Judge(statistics.JudgeAgreement):
     kind: str
 
 
+class Overturn(Model):
+    """Without `votes` of the `n` votes the model `second` would be first instead of `first`."""
+
+    first: str
+    second: str
+    votes: int
+    n: int
+
+
 class Insight(Model):
     """Everything on the page, from the answers of `whose`; `known`: whose answers there are; `parted`: the items that
     annotators (or judges and people) part on most."""
@@ -73,6 +82,7 @@ class Insight(Model):
     people: tuple[Person, ...] = ()
     bias: tuple[Line, ...] = ()
     leaderboard: tuple[Line, ...] = ()
+    overturned: Overturn | None = None
     circles: tuple[Line, ...] = ()
     timeline: Timeline | None = None
 
@@ -93,6 +103,8 @@ def insight(database: Database, who: Member, whose: Whose | None = None) -> Insi
     with database.read() as connection:  # no text is kept: it may be redacted
         return found.model_copy(update={"parted": _with_prompts(connection, found.parted)})
 
+
+FEWEST, MOST = 30, 100_000  # votes of which it is said how few hold the first place
 
 # kept between requests ------------------------------------------------------------------------------------------------
 
@@ -145,6 +157,7 @@ def compute(pairs: Pairs, values: Values, sides: Sides, whose: Whose) -> Insight
         people=people(own, own_sides),
         bias=bias(own),
         leaderboard=leaderboard(plain),
+        overturned=overturn(plain),
         circles=circles(plain),
         timeline=timeline(plain, own_values),
     )
@@ -245,6 +258,19 @@ def leaderboard(pairs: Pairs) -> tuple[Line, ...]:
     found = statistics.bradley_terry(first, second, first_won(met), side=True, clusters=met.prompt, how=HOW)
     ranked = sorted(found.players.items(), key=lambda item: -(item[1].value or 0.0))
     return tuple(Line(str(name), strength) for name, strength in ranked)
+
+
+def overturn(pairs: Pairs) -> Overturn | None:
+    """How few votes hold the first place; not told of more votes than a page can wait for."""
+    met = pairs.where(pairs.model[:, 0] != pairs.model[:, 1])
+    if not FEWEST <= len(met) <= MOST:
+        return None
+    rows = np.arange(len(met))
+    first, second = met.model[rows, met.first_shown], met.model[rows, 1 - met.first_shown]
+    told = statistics.overturned(first, second, first_won(met), side=True)
+    if told is None:
+        return None
+    return Overturn(first=str(told.first), second=str(told.second), votes=told.votes, n=told.n)
 
 
 def circles(pairs: Pairs) -> tuple[Line, ...]:

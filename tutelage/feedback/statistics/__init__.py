@@ -12,7 +12,7 @@ from tutelage.feedback.statistics.agreement import (
     percent_agreement,
 )
 from tutelage.feedback.statistics.attention import Run, speed, straight_lining
-from tutelage.feedback.statistics.bradley_terry import Strengths, bradley_terry
+from tutelage.feedback.statistics.bradley_terry import Overturned, Strengths, bradley_terry, overturned
 from tutelage.feedback.statistics.crowd_pairs import CrowdPairs, crowd_pairs
 from tutelage.feedback.statistics.dawid_skene import DawidSkene, dawid_skene
 from tutelage.feedback.statistics.estimate import ENOUGH, Estimate, Resampling

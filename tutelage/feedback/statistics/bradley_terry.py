@@ -6,6 +6,7 @@ second did, one half for a tie.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ from tutelage.feedback.statistics.estimate import (
     same_length,
     withheld,
 )
-from tutelage.feedback.statistics.logit import Design, Ints, fitted
-from tutelage.statistics import Floats, percentile_interval
+from tutelage.feedback.statistics.logit import Design, Ints, fit, fitted
+from tutelage.statistics import Floats, percentile_interval, sigmoid
 
 APART = "not comparable: no chain of comparisons joins all of them"
 
@@ -79,6 +80,96 @@ def bradley_terry(
     if not _joined(design):
         told[:players] = [withheld(n, "logit", APART) for n in sizes[:players]]
     return Strengths(dict(zip(names.tolist(), told)), told[players] if side else None)
+
+
+@dataclass(frozen=True)
+class Overturned:
+    """Without `votes` of the `n` votes, those that help most, `second` would be first instead of `first`."""
+
+    first: object
+    second: object
+    votes: int
+    n: int
+
+
+def overturned(
+    first: ArrayLike, second: ArrayLike, won: ArrayLike, *, side: bool = False, ridge: float = 0.01
+) -> Overturned | None:
+    """How few votes hold the first place of a leaderboard (Broderick, Giordano and Meager 2020, arXiv 2011.14999; of
+    Bradley-Terry leaderboards Huang et al. 2025): the arguments are those of `bradley_terry`, and so are the errors.
+
+    Votes are left out in the order of what each does for the distance between the first and another player, to the first
+    order (its slope through the inverse Hessian), and the model is fitted anew: so the number is one that does it, and an upper
+    bound of the smallest; of two players it is the smallest.  None where there is but one player, no chain of comparisons joins
+    all, or no number of votes does it.
+    """
+    n = same_length(first=first, second=second, won=won)
+    if not n:
+        raise ValueError("there are no comparisons to learn from: collect some first.")
+    names, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
+    a, b, share = numbers[:n], numbers[n:], np.asarray(won, float)
+    _check(names, a, b, share)
+    design = Design(a, b, names.size, np.ones((n, int(side))))
+    if names.size < 2 or not _joined(design):
+        return None
+    place = _Leaderboard(design, share, ridge)
+    strengths = place.fitted(np.ones(n))
+    leader = int(np.argmax(strengths[: names.size]))
+    best: Overturned | None = None
+    for other in range(names.size):
+        if other == leader:
+            continue
+        helpful = place.helpful(strengths, leader, other)
+        most = len(helpful) if best is None else best.votes - 1
+        fewest = _fewest(lambda count: place.leads(helpful[:count], leader, other), most)  # noqa: B023
+        if fewest is not None:
+            best = Overturned(names[leader].item(), names[other].item(), fewest, n)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaderboard:
+    """Votes [n] that can be left out."""
+
+    design: Design
+    won: Floats
+    ridge: float
+
+    def fitted(self, kept: Floats) -> Floats:
+        """Parameters from the votes that are kept (1) and not left out (0)."""
+        return fit(self.design, (kept * self.won)[None], kept[None], self.ridge)[0]
+
+    def helpful(self, parameters: Floats, leader: int, other: int) -> Ints:
+        """The votes that put the leader before the other, those that do most for it first."""
+        size = parameters.size
+        p = sigmoid(self.design.margins(parameters[None])[0])
+        rows = self.design.margins(np.eye(size))  # [D, n]: what each parameter does in each vote
+        hessian = (rows * (p * (1 - p))) @ rows.T + self.ridge * np.eye(size)
+        towards = np.zeros(size)
+        towards[leader], towards[other] = 1, -1
+        worth = (np.linalg.solve(hessian, towards) @ rows) * (self.won - p)
+        order = np.argsort(-worth, kind="stable")
+        return order[worth[order] > 0]
+
+    def leads(self, left_out: Ints, leader: int, other: int) -> bool:
+        """Whether without these votes the other is before the leader, and before everybody."""
+        kept = np.ones(len(self.won))
+        kept[left_out] = 0
+        if not kept.any():
+            return False
+        found = self.fitted(kept)[: self.design.players]
+        return bool(found[other] > found[leader] + 1e-9 and np.argmax(found) == other)
+
+
+def _fewest(does: Callable[[int], bool], most: int) -> int | None:
+    """The smallest count up to `most` that does it, if more do it as well; None where `most` does not."""
+    if most < 1 or not does(most):
+        return None
+    low, high = 0, most  # `high` does it, `low` does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if does(middle) else (middle, high)
+    return high
 
 
 def _check(names: NDArray, first: Ints, second: Ints, won: Floats) -> None:
