@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from tutelage.models.loading import save
 from tutelage.records import Prompt, Response
 from tutelage.resume import read_metrics
 from tutelage.seeds import rng
-from tutelage.settings.judges import TEMPLATES
+from tutelage.settings.judges import TEMPLATES, LLMOptions
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 from tutelage.store import Store
 from tutelage.worlds.gold import grade
@@ -425,3 +426,20 @@ def test_an_endpoint_without_log_probabilities_says_so(
     monkeypatch.setattr(server.speaker, "answer", lambda messages, weighed: plain(messages, False))
     with pytest.raises(ValueError, match="gives no log-probabilities of tutelage-world's first token"):
         judge(server, tmp_path, mode="logits", temperature=0.3).compare(PAIRS[:1])
+
+
+def test_the_page_names_every_option_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs/judges.md").read_text()
+    table = page[page.index("| option | default |") :].split("\n\n")[0]
+    said: dict[str, str] = {}
+    for line in table.splitlines()[2:]:
+        names, defaults = (cell.strip() for cell in line.split("|")[1:3])
+        values = [value.strip() for value in defaults.split(",")]
+        found = re.findall(r"`(\w+)`", names)
+        said |= dict(zip(found, values if len(values) == len(found) else values * len(found), strict=True))
+    plain = {"": '""', "None": "null", "False": "false", "True": "true"}
+    usual = {name: str(value) for name, value in LLMOptions().model_dump().items()}
+    assert said == {name: plain.get(value, value.removesuffix(".0")) for name, value in usual.items()}
+    assert set(TEMPLATES) == set(
+        re.findall(r"^\| `([\w-]+)` \| .*\|", page[: page.index("`template` also takes")], re.M)
+    )
