@@ -25,6 +25,7 @@ from tutelage.models.loading import save
 from tutelage.records import Prompt, Response
 from tutelage.resume import read_metrics
 from tutelage.seeds import rng
+from tutelage.settings.evals import EvalSettings
 from tutelage.settings.judges import TEMPLATES, LLMOptions
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 from tutelage.store import Store
@@ -353,19 +354,25 @@ def test_what_has_no_rating_scores_as_the_others_where_that_is_wanted(tmp_path: 
         assert after.value == pytest.approx(mean if before is None else before.value)
 
 
+def prompts_file(folder: Path) -> Path:
+    """The short ones of the prompts that the server knows."""
+    file = folder / "prompts.jsonl"
+    rows = [
+        {"prompt": p.content_json(), "task": p.task, "reference": dict(p.reference or {})}
+        for p in ASKED
+        if p.task != "summary"
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["ppo", "reinforce"])
 def test_ratings_are_a_reward(server: Server, tmp_path: Path, command: str) -> None:
     """Direct RLAIF: what the policy is trained on are the ratings, each asked for once."""
     tokenizer = make_tokenizer()
     base = save(make_model(tokenizer), tokenizer, tmp_path / "base")
-    asked = tmp_path / "prompts.jsonl"
-    rows_of = [
-        {"prompt": p.content_json(), "task": p.task, "reference": dict(p.reference or {})}
-        for p in ASKED
-        if p.task != "summary"
-    ]
-    asked.write_text("".join(json.dumps(row) + "\n" for row in rows_of))
+    asked = prompts_file(tmp_path)
     kind = PPOSettings if command == "ppo" else ReinforceSettings
     part = server.part(template="rating", mode="logits", calls=str(tmp_path / "calls.sqlite"))
     given = {
@@ -443,3 +450,32 @@ def test_the_page_names_every_option_with_its_default() -> None:
     assert set(TEMPLATES) == set(
         re.findall(r"^\| `([\w-]+)` \| .*\|", page[: page.index("`template` also takes")], re.M)
     )
+
+
+@pytest.mark.slow
+def test_eval_compares_models_by_a_judge_that_compares(server: Server, tmp_path: Path) -> None:
+    """A win rate of each against the baseline, and no score; the figures are those of the votes on its samples."""
+    tokenizer, models = make_tokenizer(), []
+    for seed in range(2):
+        models.append(save(make_model(tokenizer, seed), tokenizer, tmp_path / f"m{seed}"))
+    part = server.part(mode="logits", calls=str(tmp_path / "calls.sqlite"))
+    settings = EvalSettings(
+        models=[f"{name}={path}" for name, path in zip("ab", models, strict=True)], prompts=str(prompts_file(tmp_path)),
+        judge=part, out=tmp_path / "eval", max_new_tokens=6, diversity_samples=0, precision="fp32", resamples=200,
+    )  # fmt: skip
+    launch("eval", settings, Console(quiet=True))
+    rows = {
+        (row["model"], row["metric"]): row
+        for row in json.loads((tmp_path / "eval/results.json").read_text())
+        if row["task"] == "all"
+    }
+    assert not any(metric.startswith("score") for _, metric in rows)
+    lines = [json.loads(line) for line in (tmp_path / "eval/samples.jsonl").read_text().splitlines()]
+    known = {p.id: p for p in ASKED}
+    pairs = [
+        tuple(Response.written(known[line["id"]], line["responses"][name]["text"]) for name in "ba")
+        for line in lines
+    ]
+    votes = judge(server, tmp_path, mode="logits").compare(pairs)  # type: ignore[arg-type]
+    assert rows["b", "win_rate"]["value"] == pytest.approx(sum(firsts(votes)) / len(votes))
+    assert ("a", "win_rate") not in rows and rows["b", "win_rate"]["n"] == len(lines)
