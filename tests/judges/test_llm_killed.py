@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +10,10 @@ import pytest
 
 from tests.feedback.test_label import sample
 from tests.judges.endpoint import serving
+from tests.processes import Started
 from tutelage.worlds.world import prompts
 
-KILLS = 4
+KILLS = 5
 
 
 @pytest.mark.slow
@@ -24,20 +22,20 @@ def test_kill_9_and_again(tmp_path: Path) -> None:
     sample(tmp_path / "store.sqlite", 1, asked)
     with serving(asked, malformed=0.2, busy=0.1, stalled=0.01, latency=0.05) as server:
         options = "timeout: 1, concurrency: 8, price_in: 1, price_out: 4"
-        command = [
-            sys.executable, "-m", "tutelage", "label", f"out={tmp_path / 'label'}", f"store={tmp_path / 'store.sqlite'}",
-            "pairs_per_prompt=2", f'judge=[{{judge: llm:tutelage-world, url: "{server.url}", {options}}}]',
+        words = [
+            "label", f"out={tmp_path / 'label'}", f"store={tmp_path / 'store.sqlite'}", "pairs_per_prompt=2",
+            f'judge=[{{judge: llm:tutelage-world, url: "{server.url}", {options}}}]',
         ]  # fmt: skip
         done = 0
-        for _ in range(KILLS):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for number in range(KILLS):
+            started = Started(words, tmp_path / f"said-{number}")
             before = server.stats()["answers"]
-            while process.poll() is None and server.stats()["answers"] < before + 15:
+            while started.running and server.stats()["answers"] < before + 15:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-            done += process.wait() == 0
+            done += not started.running
+            started.kill()
         assert done < KILLS / 2, "it was hardly ever killed at work"
-        subprocess.run(command, check=True, capture_output=True)
+        assert Started(words, tmp_path / "said").wait() == 0
         stats = server.stats()
     with sqlite3.connect(tmp_path / "store.sqlite") as store:
         keys, sent, answered, cost, tokens = store.execute(
