@@ -49,6 +49,9 @@ HEAVY = {
     "safetensors",
     "matplotlib",
     "tensorboard",
+    "sacrebleu",
+    "rouge_score",
+    "nltk",
 }
 
 

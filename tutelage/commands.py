@@ -267,6 +267,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval outputs",
+        "tutelage.evals.outputs.command",
+        "evals.OutputsSettings",
+        "Measure outputs from anywhere against references.",
+        "Results",
+    ),
+    Command(
         "report",
         "tutelage.evals.report",
         "evals.ReportSettings",

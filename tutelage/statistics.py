@@ -98,6 +98,29 @@ def _resampled(columns: Floats, clusters: NDArray[np.int64], seed: int, resample
     return np.concatenate([counts @ totals for counts in resample_counts(k, seed, resamples)])
 
 
+def bootstrap_each(
+    statistics: Sequence[Callable[[Floats], Floats]],
+    columns: ArrayLike,
+    clusters: Sequence[str] | ArrayLike | None = None,
+    *,
+    rates: Sequence[bool] = (),
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+) -> list[Interval]:
+    """`bootstrap_sums` of several statistics on the same resamples, which are drawn once; `rates` says it of each of them."""
+    data = np.asarray(columns, float)
+    if data.shape[0] == 0:
+        return [NOTHING for _ in statistics]
+    numbers = np.arange(data.shape[0]) if clusters is None else clusters_of(clusters)
+    sums, totals = _resampled(data, numbers, seed, resamples), data.sum(axis=0)
+    draws = [np.unique(numbers).size if rate else 0 for rate in rates or [False for _ in statistics]]
+    return [
+        percentile_interval(float(of(totals)), of(sums), data.shape[0], confidence, draws=independent)
+        for of, independent in zip(statistics, draws, strict=True)
+    ]
+
+
 def bootstrap_sums(
     statistic: Callable[[Floats], Floats],
     columns: ArrayLike,
@@ -114,14 +137,10 @@ def bootstrap_sums(
     left out). Ratios, kappas and entropies have this form. `rate`: the value is a mean of numbers from 0 to 1 (see
     `percentile_interval`).
     """
-    data = np.asarray(columns, float)
-    if data.shape[0] == 0:
-        return NOTHING
-    numbers = np.arange(data.shape[0]) if clusters is None else clusters_of(clusters)
-    drawn = statistic(_resampled(data, numbers, seed, resamples))
-    draws = np.unique(numbers).size if rate else 0
-    value = float(statistic(data.sum(axis=0)))
-    return percentile_interval(value, drawn, data.shape[0], confidence, draws=draws)
+    of, rates = [statistic], [rate]
+    return bootstrap_each(
+        of, columns, clusters, rates=rates, seed=seed, resamples=resamples, confidence=confidence
+    )[0]
 
 
 def bootstrap_ratio(

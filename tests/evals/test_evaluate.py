@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from tutelage.data.template import tokenize_document
 from tutelage.evals import drift, entrants, language, report
 from tutelage.evals.folders import find
+from tutelage.evals.overlap import bleu
+from tutelage.evals.rows import read as read_results
 from tutelage.files import write_jsonl_atomic
 from tutelage.launch import launch
 from tutelage.models.loading import fit_embeddings, load_policy, save
@@ -28,6 +30,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.settings.base import load
 from tutelage.settings.evals import EvalSettings
+from tutelage.worlds import world
 
 CPU = World(torch.device("cpu"))
 TEXTS = ["the cat sat on the mat.", "a dog ran to the cat.", "größer als 1 + 2 = 3."]
@@ -248,6 +251,42 @@ def test_diversity_of_several_responses_can_be_left_out(folder: Path) -> None:
 
 def test_the_checkpoints_load_with_plain_transformers(folder: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(folder / "sft").config.model_type == "llama"
+
+
+def test_overlap_with_the_references_of_prompts(folder: Path, tmp_path: Path) -> None:
+    """Of four prompts two have a reference text, and one is the embedded world's, compared with its faultless responses."""
+    (own,) = world.prompts(0, "train", 1)
+    rows = [{"prompt": f"the cat {i}", "reference": "the cat sat on the mat."} for i in range(2)]
+    rows += [
+        {"prompt": "the dog"},
+        {"prompt": own.content_json(), "task": own.task, "reference": own.reference},
+    ]
+    write_jsonl_atomic(tmp_path / "prompts.jsonl", rows)
+    more = {"prompts": str(tmp_path / "prompts.jsonl"), "out": tmp_path / "out", "diversity_samples": 0}
+    console = Console(width=160, record=True)
+    launch("eval", settings(folder, overlap=["bleu", "rouge"], max_dropped_share=0.5, **more), console)
+    found = {
+        (r.model, r.metric): r for r in read_results(tmp_path / "out" / "results.json") if r.task == "all"
+    }
+    lines = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+    known = {"the cat 0": ["the cat sat on the mat."], "the cat 1": ["the cat sat on the mat."]}
+    given = {
+        (line["prompt"] if isinstance(line["prompt"], str) else "own"): line["responses"]["second"]["text"]
+        for line in lines
+    }
+    references = {name: known.get(name) or list(world.faultless(own)) for name in given if name != "the dog"}
+    sums = bleu.sums([given[name] for name in references], list(references.values()))
+    bleu_1 = sums.measures[0].of(sums.columns.sum(axis=0))
+    assert found["second", "bleu_1"].value == pytest.approx(float(bleu_1))
+    assert found["second", "bleu_1"].n == len(references) and found["second", "bleu_1"].signature
+    assert ("second", "rouge_l_difference") in found and ("sft", "rouge_l_difference") not in found
+    assert found["sft", "words"].n == found["sft", "repetition"].n == len(lines)
+    text = " ".join(console.export_text().split())
+    assert (
+        f"1 of {len(lines)} prompts have no reference text" in text
+        and "bleu_4: sacrebleu:"
+        in text.replace(", bleu_precision_1, bleu_precision_2, bleu_precision_3, bleu_precision_4", "")
+    )
 
 
 def test_names_of_models() -> None:

@@ -1,13 +1,15 @@
 """The command `eval`: the same held-out prompts to every model, one function per evaluation, tidy rows out.
 
-results.json holds rows {model, metric, task, value, low, high, n, unit}.  samples.jsonl holds one line per prompt: id, task,
-prompt, and the response of every model with its text, finish, tokens, score and its parts.
+results.json holds rows {model, metric, task, value, low, high, n, unit, signature}.  samples.jsonl holds one line per prompt:
+id, task, prompt, and the response of every model with its text, finish, tokens, score and its parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from rich.text import Text
 
 from tutelage.data.reading.formats import read_documents, walk
 from tutelage.data.reading.sources import shown
@@ -16,6 +18,8 @@ from tutelage.evals.answering import Answering, Answers
 from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.entrants import baseline_of, entrants, named
 from tutelage.evals.findings import display
+from tutelage.evals.overlap.answers import Comparing
+from tutelage.evals.overlap.metrics import signatures
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.samples import stratified
 from tutelage.evals.shown import models_table
@@ -46,6 +50,9 @@ SHOWN = (
     "self_bleu",
     "entropy",
     "copy_rate",
+    "repetition",
+    *("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_1", "rouge_2", "rouge_l", "rouge_lsum"),
+    *("meteor", "meteor_nosyn", "bertscore"),
     "eval_loss",
 )
 
@@ -62,6 +69,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     _note_inputs(settings, models, reference, run)
     judge = build_judge(settings.judge, world)
     run.note(baseline=baseline, reference=reference, judge=named_judge(settings, judge))
+    comparing = Comparing(settings, world, run)
     answering = Answering(settings, prompts, documents, reference, judge, world, run)
     answers: dict[str, Answers] = {}
     rows: list[Row] = []
@@ -73,6 +81,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     note_spent(run, answering.spent)
     rows += diversity.distinct_rows({name: found.responses for name, found in answers.items()})
     order = [entrant.name for model in models for entrant in groups[model]]
+    rows += comparing.rows({name: answers[name].responses for name in order}, baseline)
     rows.sort(key=lambda r: order.index(r.model))
     write_jsonl_atomic(run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in order}))
     write_json_atomic(run.folder / "results.json", to_json(rows))
@@ -113,6 +122,8 @@ def _close(
     """The table, and whose KL is missing."""
     title = f"Held-out prompts, compared with {display(baseline)} (95 % intervals)"
     run.console.print(models_table(rows, columns, _measures(settings, rows), title, run.console.width))
+    for line in signatures(rows):
+        run.console.print(Text(line, "dim"), soft_wrap=True)
     without_kl = [name for name in models if not any((r.model, r.metric) == (name, "kl") for r in rows)]
     run.note(without_kl=without_kl)
     if without_kl:

@@ -1,7 +1,7 @@
 """The command `report`: one self-contained HTML page about a set of runs, and beside it every number that it shows.
 
 report.html    figures (inline SVG), tables, samples, lineage; no external resource; light and dark
-results.json   rows {model, metric, task, value, low, high, n, unit}; points of curves are "METRIC@STEP"
+results.json   rows {model, metric, task, value, low, high, n, unit, signature}; points of curves are "METRIC@STEP"
 """
 
 from __future__ import annotations
@@ -248,8 +248,9 @@ def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, l
     lines = []
     for metric, (name, what) in findings.METRICS.items():
         cells = _cells(rows, models, metric, OVERALL)
+        signatures = dict.fromkeys(cell.row.signature for cell in cells if cell and cell.row.signature)
         if any(cells):
-            lines.append((name, what, cells))
+            lines.append((name, "; ".join([what, *signatures]), cells))
     return lines
 
 

@@ -19,6 +19,8 @@ class Row:
 
     `low` and `high` bound the 95 % interval and are None where none is computed; `n` is how many things the number
     is over (prompts, pairs, responses, tokens); `unit` is what it is measured in ("share" is a fraction of 1).
+    `signature`: which library with which settings gives the same number, in the manner of sacreBLEU; "" where this
+    project's own code is all there is to say.
     """
 
     model: str
@@ -29,17 +31,18 @@ class Row:
     high: float | None = None
     n: int = 0
     unit: str = ""
+    signature: str = ""
 
 
-def row(model: str, metric: str, task: str, found: Interval, unit: str) -> Row:
+def row(model: str, metric: str, task: str, found: Interval, unit: str, signature: str = "") -> Row:
     """A row from an interval; numbers that do not exist (n = 0) become None, so that the JSON stays valid."""
     value, low, high = (x if math.isfinite(x) else None for x in (found.value, found.low, found.high))
-    return Row(model, metric, task, value, low, high, found.n, unit)
+    return Row(model, metric, task, value, low, high, found.n, unit, signature)
 
 
 def to_json(rows: Iterable[Row]) -> list[dict]:
-    """The rows as plain dictionaries with the columns in a fixed order."""
-    return [asdict(r) for r in rows]
+    """The rows as plain dictionaries with the columns in a fixed order; `signature` only where there is one."""
+    return [{k: v for k, v in asdict(r).items() if k != "signature" or v} for r in rows]
 
 
 def read(path: Path) -> list[Row]:

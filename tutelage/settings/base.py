@@ -214,7 +214,7 @@ def _read_value(cls: type[Settings], key: str, text: str) -> Any:
         return text
     if (
         get_origin(annotation) in (list, tuple)
-        and {str, Path} & set(get_args(annotation))
+        and any(kind in (str, Path) or get_origin(kind) is Literal for kind in get_args(annotation))
         and text[:1] not in ("[", "'", '"')
     ):
         return [part.strip() for part in text.split(",")] if text else []

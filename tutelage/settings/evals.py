@@ -1,18 +1,21 @@
-"""The settings of `eval`, `eval overopt`, `report` and `runs`."""
+"""The settings of `eval` and its relatives, `report` and `runs`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
+    ColumnSettings,
     DeviceSettings,
     GeneratingSettings,
     MaybeReward,
+    OverlapName,
+    OverlapSettings,
     Reward,
     RowSettings,
     RunSettings,
@@ -24,7 +27,7 @@ from tutelage.settings.judges import by_rank, same_reward
 FEWEST = 4  # responses to one prompt that say something of how they differ
 
 
-class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
+class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, OverlapSettings):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
     out: Path = run_folder("runs/eval")
@@ -203,6 +206,33 @@ class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
         if not self.best_of and not self.policies:
             raise ValueError("best_of=0 and no policies leave nothing to measure: give one of them")
         return self
+
+
+class OutputsSettings(RunSettings, OverlapSettings, ColumnSettings):
+    """Measure outputs that lie in files, whoever wrote them, against reference texts."""
+
+    out: Path = run_folder("runs/outputs")
+    files: list[str] = setting(
+        ..., "Files of outputs, each optionally as name=path; the others are compared with the first."
+    )
+    references: Source = setting(
+        "", "File of reference texts, matched by prompt; empty = those in the rows of the outputs."
+    )
+    overlap: list[OverlapName] = setting(
+        ["bleu", "rouge"],
+        "Metrics against reference texts: any of bleu, rouge, meteor and bertscore; [] = none.",
+    )
+    resamples: int = setting(10000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where BERTScore's encoder runs; auto takes a GPU when there is one.", everyday=False
+    )
+
+    @field_validator("files")
+    @classmethod
+    def _some_files(cls, files: list[str]) -> list[str]:
+        if not files:
+            raise ValueError("give files of outputs, for example files=[a.jsonl, name=b.jsonl]")
+        return files
 
 
 class MethodsSettings(RunSettings):

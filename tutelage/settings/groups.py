@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.judges import checked_reward
@@ -142,6 +142,58 @@ class DataSettings(RowSettings):
         everyday=False,
         ge=0,
     )
+
+
+OverlapName = Literal["bleu", "rouge", "meteor", "bertscore"]
+"""Metrics that compare an output with reference texts."""
+
+
+class OverlapSettings(Settings):
+    """What outputs are compared with reference texts by."""
+
+    overlap: list[OverlapName] = setting(
+        [], "Metrics against reference texts: any of bleu, rouge, meteor and bertscore; empty = none."
+    )
+    rouge_stemmer: bool = setting(
+        False, "ROUGE of word stems, which gives higher numbers than most papers have.", everyday=False
+    )
+
+    wordnet: str = setting(
+        "",
+        "WordNet for METEOR: a folder of NLTK data, or of WordNet's files; empty = what is installed.",
+        everyday=False,
+    )
+    bertscore_model: str = setting(
+        "", "Encoder for BERTScore: a folder or hub name, such as roberta-large.", everyday=False
+    )
+    bertscore_layer: int = setting(
+        0,
+        "Layer of the encoder that BERTScore compares; 0 = the one that is usual for its kind.",
+        everyday=False,
+        ge=0,
+    )
+
+    @model_validator(mode="after")
+    def _for_a_metric(self) -> Self:
+        needs = {"rouge_stemmer": "rouge", "wordnet": "meteor", "bertscore_model": "bertscore"}
+        needs["bertscore_layer"] = "bertscore"
+        for name, metric in needs.items():
+            if getattr(self, name) and metric not in self.overlap:
+                raise ValueError(
+                    f"{name} is for {metric}, which is not asked for: add it to overlap, or leave {name} out"
+                )
+        if "bertscore" in self.overlap and not self.bertscore_model:
+            raise ValueError(
+                "overlap has bertscore, which needs an encoder: add bertscore_model=roberta-large, say"
+            )
+        return self
+
+    @field_validator("overlap")
+    @classmethod
+    def _each_once(cls, names: list[OverlapName]) -> list[OverlapName]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"{names} has a metric twice: keep one")
+        return names
 
 
 class CutSettings(Settings):

@@ -72,6 +72,18 @@ def write_response(prompt: Prompt, generator: np.random.Generator, careless: flo
     return Written(flaws[name][1](reference, generator), name)
 
 
+def faultless(prompt: Prompt, draws: int = 16) -> tuple[str, ...]:
+    """Responses without a fault to a prompt of this world, all different, the same in every run; none to another prompt."""
+    if prompt.task not in TASKS or not prompt.reference:
+        return ()
+    generator = rng(0, "world", "faultless", prompt.id)
+    try:
+        texts = [TASKS[prompt.task].write(dict(prompt.reference), generator) for _ in range(draws)]
+    except (KeyError, TypeError, ValueError, IndexError):
+        return ()  # a task of the same name, with a reference of somebody else's
+    return tuple(dict.fromkeys(texts))
+
+
 def marked_solutions(seed: int, count: int, wrong: float = 0.5) -> Iterator[StepMarks]:
     """Solutions of maths problems, of which the share `wrong` has an error planted in some step; an expert has marked the
     steps up to the first wrong one."""

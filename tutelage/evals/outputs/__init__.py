@@ -1,0 +1,1 @@
+"""The command `eval outputs`: outputs from anywhere, read from files and measured against references."""
