@@ -20,7 +20,8 @@ from tutelage.commands import COMMANDS, Command, find, settings_class
 from tutelage.data.preflight import responses, steps, texts
 from tutelage.data.reading import formats, spellings
 from tutelage.settings.base import build, load
-from tutelage.settings.pipeline import RunPipelineSettings
+from tutelage.settings.pipeline import RunPipelineSettings, StudySettings
+from tutelage.study.plan import plan as plan_study
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -167,7 +168,11 @@ def test_python_examples_name_settings_that_exist(page: Path, block: str) -> Non
 
 @pytest.mark.parametrize("page, block", in_pages("yaml"), ids=lambda v: v.name if isinstance(v, Path) else "")
 def test_pipeline_examples_can_be_planned(page: Path, block: str) -> None:
-    assert pipeline.plan(build(RunPipelineSettings, yaml.safe_load(block)))
+    given = yaml.safe_load(block)
+    if "axes" in given:
+        assert plan_study(build(StudySettings, given)).results
+    else:
+        assert pipeline.plan(build(RunPipelineSettings, given))
 
 
 @pytest.mark.parametrize("row", blocks(ROOT / "docs" / "data.md", "jsonl"))
@@ -229,6 +234,7 @@ LOGGING = (
     "evals/card/*.py",
     "feedback/commands/label.py",
     "rollout/*.py",
+    "study/*.py",
 )  # who writes metrics
 NAMED = {"metrics", "figures", "totals"}  # what dictionaries of metrics are called
 ROWS = {"Row", "row", "_plain", "_accuracy"}  # makers of result rows: (model, metric, ...)

@@ -287,6 +287,13 @@ COMMANDS = (
         "Run a pipeline's stages; finished ones are skipped.",
         "All together",
     ),
+    Command(
+        "study",
+        "tutelage.study.study",
+        "pipeline.StudySettings",
+        "Run a grid of settings, and report on it.",
+        "All together",
+    ),
     Command("runs", "tutelage.evals.table", "evals.RunsSettings", "Show a table of runs.", "All together"),
     Command(
         "demo",

@@ -70,11 +70,16 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
         if reason is None:
             console.print(f"{stage.folder}: unchanged, skipped.")
             continue
-        if reason:
-            console.print(f"{stage.folder}: {reason}; the earlier run is kept as {set_aside(stage.folder)}.")
-        launch(stage.command, stage.settings, console)
-        gc.collect()
+        start(stage, reason, console)
     return settings.out
+
+
+def start(stage: Stage, reason: str, console: Console) -> None:
+    """Run a stage, or go on with it; where there is a `reason` why an earlier run is stale, that is set aside first."""
+    if reason:
+        console.print(f"{stage.folder}: {reason}; the earlier run is kept as {set_aside(stage.folder)}.")
+    launch(stage.command, stage.settings, console)
+    gc.collect()
 
 
 def plan(settings: RunPipelineSettings) -> list[Stage]:
@@ -137,7 +142,12 @@ def _stage(given: Mapping[str, Any], known: Known, settings: RunPipelineSettings
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     name = str(folder.relative_to(settings.out))
-    return Stage(name, command, _stage_settings(command, values, settings, folder, where))
+    shared = {
+        "seed": settings.seed,
+        "split_seed": settings.split_seed,
+        "store": str(settings.out / "store.sqlite"),
+    }
+    return Stage(name, command, stage_settings(command, values, shared, folder, where))
 
 
 def why_run(stage: Stage) -> str | None:
@@ -221,9 +231,8 @@ def _digest_of_singles(
     return None
 
 
-def _stage_settings(
-    command: str, values: dict[str, Any], pipeline: RunPipelineSettings, folder: Path, where: str
-) -> RunSettings:
+def stage_class(command: str, where: str) -> type[RunSettings]:
+    """The settings of a command that can be a stage.  Raises ValueError that begins with `where` for any other."""
     try:
         cls = settings_class(find(command))
     except ValueError as error:
@@ -232,11 +241,14 @@ def _stage_settings(
         raise ValueError(
             f"{where}: '{command}' writes no run folder, so it cannot be a stage: run it by itself."
         )
-    shared: dict[str, Any] = {
-        "seed": pipeline.seed,
-        "split_seed": pipeline.split_seed,
-        "store": str(pipeline.out / "store.sqlite"),
-    }
+    return cls
+
+
+def stage_settings(
+    command: str, values: Mapping[str, Any], shared: Mapping[str, Any], folder: Path, where: str
+) -> RunSettings:
+    """The settings of a stage: its own `values`, and of what is `shared` those that it has and does not give."""
+    cls = stage_class(command, where)
     known = {key: value for key, value in shared.items() if key in cls.model_fields}
     try:
         return build(cls, {**known, **values, "out": str(folder)})

@@ -37,6 +37,24 @@ _SEVERAL = re.compile(r"@all/|\{rounds\}")
 LEFT_OUT = object()
 
 
+def named_in(values: Mapping[str, Any]) -> set[str]:
+    """The stages that a stage's settings refer to, as `Known.resolve` reads them.  Raises ValueError for those of rounds."""
+    return set().union(*(_named(value, False) for value in values.values()))
+
+
+def _named(value: Any, inside: bool) -> set[str]:
+    if isinstance(value, dict):
+        return set().union(*(_named(item, True) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_named(item, inside) for item in value))
+    if not isinstance(value, str) or (inside and not value.startswith("@")):
+        return set()
+    found = _REFERENCE.findall(value)[: 1 if inside else None]
+    if any(of for of, _ in found) or _SEVERAL.search(value):
+        raise ValueError(f"'{value}' is about rounds, and there are none here.")
+    return {name for _, name in found}
+
+
 @dataclass
 class Known:
     """What a stage may refer to: the folders of the stages before it, by name and by round."""

@@ -99,3 +99,13 @@ def test_every_kind_of_document_is_written_in_its_share():
     texts = [document.text for document in corpus.documents(0, 2000)]
     sums = sum(text.startswith("1. ") for text in texts) / len(texts)
     assert sums == pytest.approx(corpus.KINDS["sums"], abs=0.02)
+
+
+def test_prompts_and_demonstrations_of_some_tasks_alone() -> None:
+    """In turn, and those held out stay apart from the others."""
+    few = [prompt.task for prompt in world.prompts(0, "train", 6, tasks=["summary", "conversation"])]
+    assert few == ["summary", "conversation"] * 3
+    assert {demo.prompt.task for demo in world.demonstrations(0, 5, 0.5, ["summary"])} == {"summary"}
+    trained = {prompt.text() for prompt in world.prompts(0, "train", 40, tasks=["summary"])}
+    heldout = world.prompts(0, "heldout", 40, heldout=True, tasks=["summary"])
+    assert not trained & {prompt.text() for prompt in heldout}

@@ -90,7 +90,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """A value with its interval (NaN: none is drawn) on the row `group`, drawn in the colour `slot`."""
+    """A value with its interval (NaN: none is drawn) on the row `group`, drawn in the colour `slot`.
+
+    size: of the mark in `panels`, in points.
+    """
 
     name: str
     group: str
@@ -98,6 +101,7 @@ class Dot:
     low: float
     high: float
     slot: int
+    size: float = 5
 
 
 def colour(slot: int) -> str:
@@ -220,7 +224,7 @@ def panels(
                 fmt="o",
                 color=ink,
                 elinewidth=1.8,
-                markersize=5,
+                markersize=dot.size,
             )
         _named_rows(axes, groups, label, middle)
         axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -70,6 +70,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
     "sign_test_p": ("Sign test", "p that wins and losses are equally likely"),
     "cost/tokens_generated": ("Tokens generated", "in training, mean of the runs"),
+    "cost/tokens_trained": ("Tokens trained on", "each pass counts, mean of the runs"),
+    "votes": ("Votes", "that were used, mean of the runs"),
     "time": ("Time to train", "mean of the runs"),
     "cost/peak_memory": ("Peak memory", "of training, mean of the runs"),
 }

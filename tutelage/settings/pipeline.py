@@ -1,4 +1,4 @@
-"""The settings of `run` and `demo`."""
+"""The settings of `run`, `study` and `demo`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,43 @@ class RunPipelineSettings(Settings):
     split_seed: int = setting(0, "Which prompts are held out, in every stage that does not say.", ge=0)
     plan: bool = setting(
         False, "Only list the stages and what would become of each; nothing runs.", changes_result=False
+    )
+
+
+class StudySettings(Settings):
+    """Run a grid of settings: every stage once for each combination of the axes that it depends on; one report at the end."""
+
+    axes: dict[str, Any] = setting(
+        ..., "Axes: name -> list of values, or label -> value; a value is a scalar or a mapping of variables."
+    )
+    stages: list[dict[str, Any]] = setting(
+        ...,
+        "The stages in order, as in `run`; $AXIS and $AXIS.VARIABLE stand for values, `where` says in which cells a stage is.",
+    )
+    out: Path = setting(Path("runs/study"), "Folder of the study.")
+    results: str = setting("eval", "Stage whose results.json makes the tables.")
+    repeats: str = setting(
+        "seed", "Axis whose values are repetitions of the same thing: means and intervals are over it."
+    )
+    compare: dict[str, list[Any]] = setting(
+        {}, "Axis -> labels whose differences are tested, paired by everything else: {method: [ppo, dpo]}."
+    )
+    measures: list[str] = setting(
+        [], "Metrics whose differences are tested; empty: gold, or else score, or accuracy."
+    )
+    title: str = setting("Study", "Title of the report.")
+    seed: int = setting(0, "Seed of every stage that does not set its own.", ge=0)
+    split_seed: int = setting(0, "Which prompts are held out, in every stage that does not say.", ge=0)
+    parallel: int = setting(
+        1,
+        "How many stages run at once, each in a process of its own with its share of the cores.",
+        changes_result=False,
+        ge=1,
+    )
+    plan: bool = setting(
+        False,
+        "Only list the stages and what would become of each; nothing runs.",
+        changes_result=False,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from tutelage.settings.base import setting
 from tutelage.settings.groups import RunSettings
@@ -15,6 +16,9 @@ class WorldSettings(RunSettings):
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
+    tasks: list[Literal["conversation", "summary", "maths"]] = setting(
+        [], "Tasks of the prompts and demonstrations; empty: all three, in turn."
+    )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
     solutions: int = setting(2_000, "Maths solutions whose steps are marked.", unit="rows", ge=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,12 +50,15 @@ def prompt_at(seed: int, name: str, index: int, task: str, *, heldout: bool = Fa
             return Prompt((Message("user", text),), task, reference)
 
 
-def prompts(seed: int, name: str, count: int, *, heldout: bool = False) -> Iterator[Prompt]:
-    """`count` different prompts, the tasks in turn."""
+def prompts(
+    seed: int, name: str, count: int, *, heldout: bool = False, tasks: Sequence[str] = ()
+) -> Iterator[Prompt]:
+    """`count` different prompts, the tasks in turn (none given: all)."""
     seen: set[str] = set()
+    turns = list(tasks) or list(TASKS)
     index = 0
     while len(seen) < count:
-        prompt = prompt_at(seed, name, index, list(TASKS)[index % len(TASKS)], heldout=heldout)
+        prompt = prompt_at(seed, name, index, turns[index % len(turns)], heldout=heldout)
         index += 1
         if prompt.text() not in seen:
             seen.add(prompt.text())
@@ -97,8 +100,10 @@ def marked_solutions(seed: int, count: int, wrong: float = 0.5) -> Iterator[Step
         yield StepMarks(prompt, tuple(steps), tuple(gold_maths.mark(reference, steps)), outcome=outcome)
 
 
-def demonstrations(seed: int, count: int, careless: float) -> Iterator[Demonstration]:
+def demonstrations(
+    seed: int, count: int, careless: float, tasks: Sequence[str] = ()
+) -> Iterator[Demonstration]:
     """What people of uneven care wrote: `careless` is the share of responses with a flaw."""
-    for index, prompt in enumerate(prompts(seed, "demonstrations", count)):
+    for index, prompt in enumerate(prompts(seed, "demonstrations", count, tasks=tasks)):
         written = write_response(prompt, rng(seed, "world", "demonstrator", index), careless)
         yield Demonstration(prompt, written.text)

@@ -9,6 +9,7 @@ steps.jsonl            {"prompt": [message], "completions": [step], "marks", "ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tutelage.files import write_jsonl_atomic
@@ -32,6 +33,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         prompt_count=settings.prompts,
         heldout_count=settings.heldout_prompts,
         solution_count=settings.solutions,
+        tasks=settings.tasks,
     )
     for name, count in counts.items():
         run.console.print(f"{run.folder / name}: {count} rows")
@@ -48,6 +50,7 @@ def write_world(
     prompt_count: int = 2_000,
     heldout_count: int = 500,
     solution_count: int = 2_000,
+    tasks: Sequence[str] = (),
 ) -> dict[str, int]:
     """Write the five files into `folder`; returns file name -> rows. The same arguments write the same bytes."""
     rows = {
@@ -58,10 +61,12 @@ def write_world(
                 "completion": [Message("assistant", demo.response).to_json()],
                 "task": demo.prompt.task,
             }
-            for demo in demonstrations(seed, demonstration_count, careless)
+            for demo in demonstrations(seed, demonstration_count, careless, tasks)
         ),
-        "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count)),
-        "prompts_heldout.jsonl": map(_prompt_row, prompts(seed, "heldout", heldout_count, heldout=True)),
+        "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
+        "prompts_heldout.jsonl": map(
+            _prompt_row, prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
+        ),
         "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
     for name, lines in rows.items():

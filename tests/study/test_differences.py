@@ -1,0 +1,167 @@
+"""Means, intervals and differences of cells made by hand, against numpy and against tables of tests done by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.study.making import EVAL_STAGE, evaluation, planned, recorded, settings
+from tutelage.statistics import crossed_test, holm, student_p
+from tutelage.study import cells, report
+from tutelage.study.differences import conclusion, differences, measures
+from tutelage.study.summary import Group, groups
+
+AXES = {"method": ["ppo", "dpo"], "task": ["a", "b"], "seed": [0, 1, 2]}
+
+
+def drawn(gap: float) -> dict[tuple[str, str, str], np.ndarray]:
+    """Scores of eight prompts in every cell: what PPO gains is `gap`; prompts, seeds and luck vary."""
+    random = np.random.default_rng(0)
+    prompts, seeds = random.normal(0, 1, 8), random.normal(0, 0.05, 3)
+    return {
+        (method, task, str(seed)): prompts + seeds[seed] + gap * (method == "ppo") + random.normal(0, 0.1, 8)
+        for method in AXES["method"]
+        for task in AXES["task"]
+        for seed in range(3)
+    }
+
+
+def lines(out: Path, gap: float) -> tuple[list[Group], dict[tuple[str, str, str], np.ndarray]]:
+    study, scores = planned(out, AXES, {**EVAL_STAGE, "reference": "$task"}), drawn(gap)
+    for one in study.results:
+        values = scores[one.cell["method"], one.cell["task"], one.cell["seed"]]
+        evaluation(one.stage.folder, list(map(float, values)), kl=float(values[0] ** 2))
+    return groups(cells.read(study), "seed"), scores
+
+
+def test_means_and_differences_are_those_of_numpy(tmp_path: Path) -> None:
+    found, scores = lines(tmp_path, 0.4)
+    assert [group.name for group in found] == ["PPO · a", "PPO · b", "DPO · a", "DPO · b"]
+    first = found[0].measured("gold", "all", "score")
+    assert first.row.value == pytest.approx(np.mean([scores["ppo", "a", str(s)] for s in range(3)]))
+    assert first.each == {str(s): pytest.approx(scores["ppo", "a", str(s)].mean()) for s in range(3)}
+    won = found[2].measured("win_rate", "all", "share").row.value
+    assert won == pytest.approx(np.mean([scores["dpo", "a", str(s)] > 0 for s in range(3)]))
+
+    tested = differences(found, {"method": ["ppo", "dpo"]}, ["gold", "kl"])
+    assert [(one.metric, one.at) for one in tested] == [
+        (metric, at) for metric in ("gold", "kl") for at in ({}, {"task": "a"}, {"task": "b"})
+    ]
+    both = {
+        task: np.array([scores["ppo", task, str(s)] - scores["dpo", task, str(s)] for s in range(3)])
+        for task in "ab"
+    }
+    pooled = (both["a"] + both["b"]) / 2  # the same prompts were asked in both
+    assert tested[0].row.value == pytest.approx(pooled.mean()) and tested[0].row.n == 3
+    assert tested[0].p == pytest.approx(crossed_test(pooled))
+    assert tested[2].row.value == pytest.approx(both["b"].mean())
+    kl = np.array(
+        [
+            [scores["ppo", t, str(s)][0] ** 2 - scores["dpo", t, str(s)][0] ** 2 for s in range(3)]
+            for t in "ab"
+        ]
+    )
+    by_seed = stats.ttest_1samp(kl.mean(axis=0), 0)
+    assert tested[3].row.value == pytest.approx(kl.mean())
+    assert tested[3].p == pytest.approx(by_seed.pvalue, abs=1e-4)
+    low, high = by_seed.confidence_interval()
+    assert (tested[3].row.low, tested[3].row.high) == pytest.approx((low, high), abs=1e-4)
+    assert [one.p_holm for one in tested] == holm([one.p for one in tested])
+
+
+def test_a_conclusion_is_drawn_from_what_passed_alone(tmp_path: Path) -> None:
+    clear = differences(lines(tmp_path / "clear", 1.0)[0], {"method": ["ppo", "dpo"]}, ["gold"])
+    said = conclusion(clear, "seed")
+    assert said[0].startswith("Gold score is higher with PPO than with DPO (PPO less DPO: +")
+    assert "after correction for 3 tests; 3 seeds" in said[0]
+    none = differences(lines(tmp_path / "none", 0.0)[0], {"method": ["dpo", "ppo"]}, ["gold"])
+    (only,) = conclusion(none, "seed")
+    assert only.startswith("Gold score: DPO and PPO are not distinguishable (")
+    assert not any(one.passed for one in none)
+
+
+def test_a_lower_first_label_is_said_to_be_lower(tmp_path: Path) -> None:
+    found = differences(lines(tmp_path, 1.0)[0], {"method": ["dpo", "ppo"]}, ["gold"])
+    assert "higher with PPO than with DPO (DPO less PPO: -" in conclusion(found, "seed")[0]
+
+
+def test_cells_without_a_partner_are_left_out(tmp_path: Path) -> None:
+    found, scores = lines(tmp_path, 0.4)
+    del found[0].repetitions["1"]
+    tested = differences(found, {"method": ["ppo", "dpo"]}, ["gold"])
+    kept = np.array([[(scores["ppo", t, s] - scores["dpo", t, s]) for s in ("0", "2")] for t in "ab"])
+    assert tested[0].row.value == pytest.approx(kept.mean()) and tested[0].row.n == 2
+    assert [one.row.n for one in tested] == [2, 2, 3]
+
+
+def test_bounds_of_a_share_are_shares(tmp_path: Path) -> None:
+    """Of three numbers far apart the t interval would leave 0 to 1; a change of length may well be below 0."""
+    study = planned(tmp_path, AXES, {**EVAL_STAGE, "reference": "$task"})
+    for one in study.results:
+        evaluation(one.stage.folder, [0.5], kl=1.0)
+        path, seed = one.stage.folder / "results.json", int(one.cell["seed"])
+        rows = json.loads(path.read_text())
+        more = [
+            {**rows[1], "metric": name, "value": seed / 2, "unit": "share"}
+            for name in ("copy_rate", "length_change")
+        ]
+        path.write_text(json.dumps([*rows, *more]))
+    first = groups(cells.read(study), "seed")[0]
+    copied, changed = (first.measured(name, "all", "share").row for name in ("copy_rate", "length_change"))
+    assert (copied.low, copied.value, copied.high) == (0.0, 0.5, 1.0)
+    assert changed.low is not None and changed.low < 0
+
+
+def test_what_is_tested_when_nobody_says(tmp_path: Path) -> None:
+    found, _ = lines(tmp_path, 0.0)
+    assert measures(found, []) == ["gold"] and measures(found, ["kl"]) == ["kl"]
+    with pytest.raises(ValueError, match="no cell has 'goold': there are gold, kl"):
+        measures(found, ["goold"])
+
+
+def test_the_report_has_every_number_three_times(tmp_path: Path) -> None:
+    """As rows, as tables and as a page; with a cell that is missing, and labels that must be escaped."""
+    axes = {"method": ["<b>ppo", "dpo"], "seed": [0, 1]}
+    given = settings(tmp_path, axes, EVAL_STAGE, results="eval", compare={"method": ["<b>ppo", "dpo"]})
+    study = planned(tmp_path, axes, EVAL_STAGE)
+    for one in study.results[:-1]:
+        evaluation(one.stage.folder, [0.1, 0.4, float(one.cell["seed"])], kl=1.0)
+    report.write(study, given, recorded())
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert len(rows) == 12 and rows[0]["axes"] == {"method": "<b>ppo", "seed": "0"}
+    assert (tmp_path / "results.csv").read_text().splitlines()[1].startswith("<b>ppo,0,sft,gold,all,0.0")
+    (tested,) = json.loads((tmp_path / "differences.json").read_text())
+    assert (tested["first"], tested["n"], tested["value"], tested["p"]) == ("<b>ppo", 1, 0.0, None)
+    page = (tmp_path / "report.html").read_text()
+    assert (
+        "<b>ppo" not in page
+        and "&lt;b&gt;ppo" in page
+        and "http" not in page.replace("http://www.w3.org", "")
+    )
+    assert "1 cell has no results yet" in page
+    assert "| <b>ppo |" in (tmp_path / "tables.md").read_text()
+    assert (tmp_path / "figures" / "gold.svg").read_text().startswith("<svg ")
+
+
+def test_holm_by_hand() -> None:
+    """0.01 x 4, 0.02 x 3, 0.03 x 2 = 0.06, and 0.04 x 1 is raised to what the one before it has."""
+    assert holm([0.04, 0.01, math.nan, 0.03, 0.02]) == pytest.approx(
+        [0.06, 0.04, math.nan, 0.06, 0.06], nan_ok=True
+    )
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_p_of_students_t_is_scipys() -> None:
+    for t, freedom in ((0.0, 3), (2.0, 1), (2.2, 2.5), (3.0, 30), (12.0, 4)):
+        assert student_p(t, freedom) == pytest.approx(2 * stats.t.sf(t, freedom), abs=1e-5)
+
+
+def test_one_axis_alone_is_a_t_test() -> None:
+    values = np.random.default_rng(1).normal(0.5, 1, 9)
+    assert crossed_test(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-5)
+    assert math.isnan(crossed_test([0.3, 0.3]))

@@ -1,0 +1,203 @@
+"""Differences along an axis, paired by everything else, tested, and corrected for how many there are.  No torch.
+
+A difference of two labels is taken in every repetition, and on every prompt where those are known: two cells that differ in
+nothing else have the same seed and the same prompts.  Over all other axes it is the mean of the differences of the cells;
+repetitions of the same label belong together, and so do answers to the same prompt, in whichever cells they are
+(`statistics.crossed_mean`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tutelage.evals.findings import METRICS, REWARD_METRICS, Number, display, figure, number
+from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.statistics import crossed_mean, crossed_test, holm
+from tutelage.study.grid import Cell, said, text_of
+from tutelage.study.summary import Floats, Group
+
+LIMIT = 0.05
+PRIMARY = ("gold", "score", "accuracy")
+"""What is tested unless somebody says: the first of these that there is."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher `metric` is with `first` than with `second` on an axis.
+
+    at: the other axes, {} where it is over all of them.  row: mean, interval, and in `n` the repetitions.  p: of this test alone;
+    p_holm: corrected for all tests of the study; NaN where nothing varies.
+    """
+
+    axis: str
+    first: str
+    second: str
+    model: str
+    at: Cell
+    cells: int
+    row: Row
+    p: float
+    p_holm: float = math.nan
+
+    @property
+    def passed(self) -> bool:
+        return self.p_holm < LIMIT
+
+    @property
+    def metric(self) -> str:
+        return self.row.metric
+
+    @property
+    def over_all(self) -> bool:
+        """Whether it is over all cells of the other axes."""
+        return not self.at
+
+
+def measures(groups: Sequence[Group], wanted: Sequence[str]) -> list[str]:
+    """The metrics that are tested.  Raises ValueError for one that no cell has."""
+    there = {metric for group in groups for metric, task, _ in group.metrics if task == OVERALL}
+    for metric in wanted:
+        if groups and metric not in there:
+            raise ValueError(f"measures: no cell has '{metric}': there are {', '.join(sorted(there))}.")
+    return list(wanted) or [metric for metric in PRIMARY if metric in there][:1]
+
+
+def differences(
+    groups: Sequence[Group], compare: Mapping[str, Sequence[object]], metrics: Sequence[str]
+) -> list[Difference]:
+    """All of them: of each metric, over all other axes and then at each of their cells; corrected together."""
+    found = [
+        one
+        for axis, labels in compare.items()
+        for first, second in itertools.combinations([text_of(label) for label in labels], 2)
+        for metric in metrics
+        for one in _along(groups, axis, first, second, metric)
+    ]
+    corrected = holm([one.p for one in found])
+    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
+
+
+def _along(groups: Sequence[Group], axis: str, first: str, second: str, metric: str) -> Iterator[Difference]:
+    """One pair of labels: over all cells, and where there are several, in each."""
+    for model in dict.fromkeys(group.model for group in groups):
+        pairs = _pairs([group for group in groups if group.model == model], axis, first, second)
+        tables = {key: table for key, pair in pairs.items() if (table := _paired(*pair, metric))}
+        if not tables:
+            continue
+        unit = next(unit for name, _, unit in next(iter(pairs.values()))[0].metrics if name == metric)
+        several: list[tuple[Cell, list[Paired]]] = [({}, list(tables.values()))] if len(tables) > 1 else []
+        for at, parts in [*several, *((dict(key), [table]) for key, table in tables.items())]:
+            drawn = _together(parts)
+            if drawn is None:
+                continue
+            name = f"{axis}: {first} - {second}"
+            mean = replace(crossed_mean(drawn), n=len(drawn))
+            measured = row(name, metric, OVERALL, mean, unit)
+            yield Difference(axis, first, second, model, at, len(parts), measured, crossed_test(drawn))
+
+
+def _pairs(
+    groups: Sequence[Group], axis: str, first: str, second: str
+) -> dict[tuple[tuple[str, str], ...], tuple[Group, Group]]:
+    """Cells that differ in this axis alone, by the labels that they share."""
+    sides: dict[tuple[tuple[str, str], ...], dict[str, Group]] = {}
+    for group in groups:
+        rest = tuple((name, label) for name, label in group.cell.items() if name != axis)
+        sides.setdefault(rest, {})[group.cell[axis]] = group
+    return {rest: (of[first], of[second]) for rest, of in sides.items() if first in of and second in of}
+
+
+Paired = dict[str, dict[str, float]]
+"""Repetition -> prompt -> difference; where prompts are not known there is one, named ""."""
+
+
+def _paired(ours: Group, theirs: Group, metric: str) -> Paired:
+    """What both have measured, one less the other."""
+    of_ours, of_theirs = ours.of_prompts(metric), theirs.of_prompts(metric)
+    same = [label for label in of_ours if set(of_ours[label]) == set(of_theirs.get(label, {}))]
+    values, others = ours.values(metric), theirs.values(metric)
+    both = [label for label in values if label in others]
+    if same == both:
+        return {
+            label: {prompt: value - of_theirs[label][prompt] for prompt, value in of_ours[label].items()}
+            for label in same
+        }
+    return {label: {"": values[label] - others[label]} for label in both}
+
+
+def _together(parts: Sequence[Paired]) -> Floats | None:
+    """Differences [repetitions, prompts] of several cells as one table; None where they have no repetition in common.
+
+    What several cells have of a prompt is averaged.  Where some cell does not know its prompts, each counts as a whole.
+    """
+    labels = [label for label in parts[0] if all(label in part for part in parts)]
+    if not labels:
+        return None
+    asked = [part[labels[0]].keys() for part in parts]
+    known = all(
+        "" not in prompts and all(part[label].keys() == prompts for label in labels)
+        for part, prompts in zip(parts, asked, strict=True)
+    )
+    if not known:
+        means = [[np.mean(list(part[label].values())) for label in labels] for part in parts]
+        return np.mean(np.array(means), axis=0)[:, None]
+    prompts = dict.fromkeys(prompt for each in asked for prompt in each)
+    return np.array(
+        [
+            [np.mean([part[label][prompt] for part in parts if prompt in part[label]]) for prompt in prompts]
+            for label in labels
+        ]
+    )
+
+
+# ---- in words --------------------------------------------------------------------------------------------------------
+
+
+def called(metric: str) -> str:
+    """A metric's name on the page."""
+    return {**METRICS, **REWARD_METRICS}.get(metric, (metric.replace("_", " "), ""))[0]
+
+
+def shown(one: Difference) -> Number:
+    """A difference as it is printed, with its sign."""
+    found = number(one.row)
+    sign = "+" if (one.row.value or 0) > 0 else ""
+    unit = " points" if one.row.unit == "share" else ""
+    return replace(found, text=f"{sign}{found.text.replace(' %', unit)}")
+
+
+def p_text(p: float) -> str:
+    """A p as it is printed; a dash where there was nothing to test."""
+    return "–" if math.isnan(p) else figure(p, "p")
+
+
+def conclusion(found: Sequence[Difference], repeats: str) -> list[str]:
+    """What can be said: of every pair, over all cells where there are several; of single cells only what passed."""
+    sentences = []
+    tests = sum(not math.isnan(one.p) for one in found)
+    lone = {(d.axis, d.first, d.second, d.model, d.metric) for d in found if d.over_all}
+    for one in found:
+        main = one.over_all or (one.axis, one.first, one.second, one.model, one.metric) not in lone
+        if main or one.passed:
+            sentences.append(_sentence(one, tests, repeats))
+    return sentences
+
+
+def _sentence(one: Difference, tests: int, repeats: str) -> str:
+    where = f"At {said(one.at)}: " if one.at else ""
+    first, second = display(one.first), display(one.second)
+    told = shown(one)
+    numbers = f"{told.text} {told.interval}".strip()
+    over = f"{one.row.n} {repeats}s" if one.row.n > 1 else f"one {repeats}, so that others may say otherwise"
+    p = f"p = {p_text(one.p_holm)} after correction for {tests} tests".replace("= <", "<")
+    basis = f"{'nothing varies' if math.isnan(one.p) else p}; {over}"
+    name = called(one.metric)
+    if not one.passed:
+        return f"{where}{name}: {first} and {second} are not distinguishable ({numbers}; {basis})."
+    higher, lower = (first, second) if (one.row.value or 0) > 0 else (second, first)
+    return f"{where}{name} is higher with {higher} than with {lower} ({first} less {second}: {numbers}; {basis})."

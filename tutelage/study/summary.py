@@ -1,0 +1,158 @@
+"""The cells of a study over their repetitions: every metric as mean, interval and all values.  No torch.
+
+Where the evaluation left its answers (samples.jsonl), what can be told of each prompt is a table of repetitions x prompts, and
+the interval counts both as drawn (`statistics.crossed_mean`).  Of anything else there is one number for each repetition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.evals.findings import display
+from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.statistics import Interval, crossed_mean
+from tutelage.study.cells import Result
+from tutelage.study.grid import Cell
+
+Floats = NDArray[np.float64]
+JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
+SPENT = ("time", "votes", "cost/tokens_generated", "cost/tokens_trained")
+"""What these runs have cost, which says little of others."""
+
+
+def _won(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
+    return 0.5 + 0.5 * float(np.sign(ours["score"] - theirs["score"]))
+
+
+OF_PROMPTS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], float]] = {
+    "win_rate": _won,
+    **{metric: lambda ours, theirs: float(ours["score"]) for metric in JUDGED},
+    "length": lambda ours, theirs: float(ours["tokens"]),
+    "missing_eos": lambda ours, theirs: float(ours["finish"] == "length"),
+}
+"""What is known of every prompt: from the answer of the model and that of the baseline."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric over the repetitions: its mean with an interval, and each value by the label of its repetition."""
+
+    row: Row
+    each: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A line of the tables: a model of a cell, in all its repetitions (label -> result)."""
+
+    cell: Cell
+    model: str
+    repetitions: dict[str, Result]
+    alone: bool  # whether it is the only model of its cell
+
+    @property
+    def name(self) -> str:
+        parts = list(self.cell.values()) if self.alone else [*self.cell.values(), self.model]
+        return " · ".join(map(display, parts)) or self.model
+
+    @cached_property
+    def metrics(self) -> list[tuple[str, str, str]]:
+        """(metric, task, unit) of all that every repetition has measured, in order."""
+        each = [
+            {(r.metric, r.task): r.unit for r in result.rows if r.model == self.model and r.value is not None}
+            for result in self.repetitions.values()
+        ]
+        return [(*key, unit) for key, unit in each[0].items() if all(key in other for other in each)]
+
+    def values(self, metric: str, task: str = OVERALL) -> dict[str, float]:
+        """The metric in each repetition that has it."""
+        found = {}
+        for label, result in self.repetitions.items():
+            if (one := self._row(result, metric, task)) is not None and one.value is not None:
+                found[label] = one.value
+        return found
+
+    def of_prompts(self, metric: str, task: str = OVERALL) -> dict[str, dict[str, float]]:
+        """Repetition -> prompt -> value, of the repetitions whose answers are there; empty for what no prompt has."""
+        if metric not in OF_PROMPTS:
+            return {}
+        found = {}
+        for label, result in self.repetitions.items():
+            if self._row(result, metric, task) is not None and (each := self._answers(result, metric, task)):
+                found[label] = each
+        return found
+
+    def measured(self, metric: str, task: str, unit: str) -> Measured:
+        """Mean and interval over the repetitions, and over the prompts where they are known."""
+        each = self.values(metric, task)
+        table = table_of(list(self.of_prompts(metric, task).values()))
+        own = self._row(next(iter(self.repetitions.values())), metric, task)
+        if metric in SPENT:
+            found = Interval(float(np.mean(list(each.values()))), math.nan, math.nan, len(each))
+        elif table is not None and len(table) == len(each):
+            found = crossed_mean(table, rate=unit == "share")
+        elif len(each) == 1 and own is not None:  # what its evaluation says of it
+            return Measured(Row(**{**vars(own), "model": self.name}), each)
+        else:
+            found = _within(crossed_mean(list(each.values())), metric, unit)
+        return Measured(row(self.name, metric, task, found, unit), each)
+
+    def _row(self, result: Result, metric: str, task: str) -> Row | None:
+        return next(
+            (r for r in result.rows if (r.model, r.metric, r.task) == (self.model, metric, task)), None
+        )
+
+    def _answers(self, result: Result, metric: str, task: str) -> dict[str, float]:
+        """Prompt -> value; empty where some answer does not tell."""
+        baseline = str(result.run.lineage.get("baseline", ""))
+        found = {}
+        for line in result.run.samples:
+            if task not in (OVERALL, line.get("task")):
+                continue
+            answers = line.get("responses", {})
+            try:
+                found[str(line["id"])] = OF_PROMPTS[metric](answers[self.model], answers.get(baseline, {}))
+            except KeyError:
+                return {}
+        return found
+
+
+def _within(found: Interval, metric: str, unit: str) -> Interval:
+    """Bounds of a share of something are a share, too; a change may be below nothing."""
+    if unit != "share" or metric.endswith("_change"):
+        return found
+    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
+
+
+def table_of(each: Sequence[Mapping[str, float]]) -> Floats | None:
+    """Values [repetitions, prompts] where all have the same prompts; None where they have not, or there are none."""
+    if not each or not each[0] or any(set(other) != set(each[0]) for other in each):
+        return None
+    return np.array([[values[prompt] for prompt in each[0]] for values in each])
+
+
+def groups(results: Sequence[Result], repeats: str) -> list[Group]:
+    """The lines of the tables, in the order of the cells."""
+    found: dict[tuple[tuple[tuple[str, str], ...], str], dict[str, Result]] = {}
+    models: dict[tuple[tuple[str, str], ...], set[str]] = {}
+    for result in results:
+        cell = {axis: label for axis, label in result.cell.items() if axis != repeats}
+        for model in result.models:
+            found.setdefault((tuple(cell.items()), model), {})[result.cell.get(repeats, "")] = result
+            models.setdefault(tuple(cell.items()), set()).add(model)
+    return [
+        Group(dict(cell), model, each, alone=len(models[cell]) == 1) for (cell, model), each in found.items()
+    ]
+
+
+def rows(group: Group) -> Iterator[Measured]:
+    """Everything that is known of a group."""
+    for metric, task, unit in group.metrics:
+        yield group.measured(metric, task, unit)
