@@ -113,7 +113,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(remote.asyncio, "sleep", at_once)
+    monkeypatch.setattr(patience, "sleep", at_once)
     return found
 
 

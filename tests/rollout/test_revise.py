@@ -53,7 +53,7 @@ def responses(tmp_path: Path) -> Path:
 def revise(server: Server, data: Path, folder: Path, part: dict[str, Any] | None = None, **more: Any) -> Path:
     model = [{"judge": "llm:tutelage-world", "url": server.url, **(part or {})}]
     settings = ReviseSettings(
-        out=folder, data=str(data), model=model, store=str(data.parent / "store.sqlite"), **more
+        out=folder, data=str(data), judge=model, calls=str(data.parent / "store.sqlite"), **more
     )
     run = launch("revise", settings, Console(quiet=True))
     assert run is not None
@@ -158,4 +158,4 @@ def test_each_principle_is_used_and_always_the_same(tmp_path: Path) -> None:
 )
 def test_who_cannot_revise(tmp_path: Path, model: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        ReviseSettings(out=tmp_path, data="x.jsonl", model=model)
+        ReviseSettings(out=tmp_path, data="x.jsonl", judge=model)

@@ -131,6 +131,8 @@ def test_an_import_takes_anything_or_says_which_line(client: TestClient, rows: l
     assert answer.status_code in (200, 422), answer.text[:300]
     if answer.status_code == 200:
         lines = body.count(b"\n") + 1
+        with suppress(ValueError):  # rows in one list are told by their number
+            lines = max(lines, len(json.loads(body)))
         assert all(1 <= bad["line"] <= lines and bad["why"] for bad in answer.json()["bad"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from asyncio import sleep
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ async def patiently(attempt: Callable[[], Awaitable[T]], patience: float, told: 
             if spent + wait > patience:
                 raise GaveUp(fault, spent) from None
             told(fault)
-            await asyncio.sleep(wait)
+            await sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
 
 

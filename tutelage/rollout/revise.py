@@ -114,9 +114,9 @@ def unusable(answer: Answer) -> str:
 
 def main(settings: Settings, world: None, run: Run) -> Path:
     """Revise; returns the run folder.  Raises ValueError for unusable inputs, and where no response could be revised."""
-    [part] = read_parts(settings.model)
+    [part] = read_parts(settings.judge)
     name = str(part.judge).removeprefix(LLM)
-    asker, endpoint = asking(f"revise:{name}", name, part.options, settings.store)
+    asker, endpoint = asking(f"revise:{name}", name, part.options, settings.calls)
     writer = Writer(asker, endpoint, part.options, read_constitution(settings.constitution))
     run.input("data", settings.data)
     drafts = _drafts(settings)

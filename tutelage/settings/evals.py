@@ -224,7 +224,10 @@ class OutputsSettings(RunSettings, OverlapSettings, ColumnSettings):
     )
     resamples: int = setting(10000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
     device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "Where BERTScore's encoder runs; auto takes a GPU when there is one.", everyday=False
+        "auto",
+        "Where BERTScore's encoder runs; auto takes a GPU when there is one.",
+        everyday=False,
+        changes_result=False,
     )
 
     @field_validator("files")

@@ -159,7 +159,7 @@ class ReviseSettings(RunSettings, RowSettings):
     data: Source = setting(
         ..., "Responses to revise: prompts with responses, such as samples.jsonl of `sample`."
     )
-    model: Reward = setting(
+    judge: Reward = setting(
         ...,
         "Who criticises and revises: {judge: llm:NAME, url: ...} with the options of a judge that is asked in words.",
     )
@@ -172,17 +172,17 @@ class ReviseSettings(RunSettings, RowSettings):
         le=16,
     )
     max_rows: int = setting(0, "At most so many responses, drawn by seed; 0 = all.", unit="rows", ge=0)
-    store: str = setting(
+    calls: str = setting(
         "runs/store.sqlite", "Store that keeps every question and its answer.", changes_result=False
     )
 
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
         """What changes no answer, such as a timeout, may change."""
-        if name == "model" and same_reward(before[name], self.model):
+        if name == "judge" and same_reward(before[name], self.judge):
             return None
         return super().refuses(name, before, made)
 
-    @field_validator("model")
+    @field_validator("judge")
     @classmethod
     def _asked_in_words(cls, given: Any) -> Any:
         [part, *more] = read_parts(given)
