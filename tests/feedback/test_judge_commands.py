@@ -193,3 +193,24 @@ def test_people_are_asked_where_the_judge_is_unsure(sampled: Path, server: Serve
         ), again
     with pytest.raises(ValueError, match="people_below is for a judge that says how sure it is"):
         settings(sampled, people_below=0.8)
+
+
+def test_several_language_models_are_told_apart_in_what_they_cost(sampled: Path, server: Server) -> None:
+    judge = [
+        *server.part(**PRICED, name="one"),
+        *server.part(**PRICED, template="rlaif-4criteria", name="two"),
+    ]
+    said = " ".join(run_label(settings(sampled, judge=judge)).split())
+    rows = [
+        row
+        for row in json.loads((sampled / "label/results.json").read_text())
+        if row["metric"] == "judge_cost"
+    ]
+    with Store(sampled / "store.sqlite") as store:
+        spent = store.spent("main")
+    assert {row["model"]: row["value"] for row in rows} == {name: one.cost for name, one in spent.items()}
+    assert len(rows) == 2 and said.count("questions so far") == 2
+    with pytest.raises(ValueError, match="is for a judge that says how sure it is"):
+        run_label(
+            settings(sampled, out=sampled / "x", judge="python:tests.judges.kit:Longer", people_below=0.8)
+        )

@@ -479,3 +479,29 @@ def test_eval_compares_models_by_a_judge_that_compares(server: Server, tmp_path:
     votes = judge(server, tmp_path, mode="logits").compare(pairs)  # type: ignore[arg-type]
     assert rows["b", "win_rate"]["value"] == pytest.approx(sum(firsts(votes)) / len(votes))
     assert ("a", "win_rate") not in rows and rows["b", "win_rate"]["n"] == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"mode": "logits", "max_tokens": 9}, "max_tokens means nothing with mode: logits"),
+        ({"mode": "logits", "repair": False}, "repair means nothing with mode: logits"),
+        ({"url": "", "timeout": 5.0}, "timeout means nothing without url, for the model runs here"),
+        ({"template": "rating", "orders": "random"}, "orders is for a template that asks for a pair"),
+        ({"unrated": "mean"}, "unrated is for a template that asks for a rating"),
+        ({"constitution": "c.txt"}, "judges by no principle"),
+    ],
+)
+def test_no_option_is_taken_and_ignored(
+    server: Server, tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        judge(server, tmp_path, **options)
+
+
+def test_each_pair_goes_by_a_principle_of_its_prompt(server: Server, tmp_path: Path) -> None:
+    made = judge(server, tmp_path, template="constitution")
+    asked = [call.messages[-1]["content"] for call in made.calls_for(PAIRS)]
+    principles = [next(one for one in made.constitution if f"The principle: {one}" in text) for text in asked]
+    assert principles[::2] == principles[1::2] and len(set(principles)) > 3  # the same in both orders
+    assert None not in made.compare(PAIRS[:2])

@@ -16,6 +16,7 @@ from tests.train.making import make_model, make_tokenizer
 from tutelage.judges.llm.templates import principle_for, read_constitution
 from tutelage.launch import launch
 from tutelage.models.loading import save
+from tutelage.resume import read_metrics
 from tutelage.rollout.revise import unusable
 from tutelage.seeds import rng
 from tutelage.settings.preference import DPOSettings
@@ -96,16 +97,12 @@ def test_sft_and_dpo_read_what_it_writes(server: Server, responses: Path, tmp_pa
     base = save(make_model(tokenizer), tokenizer, tmp_path / "base")
     common: dict[str, Any] = {"model": str(base), "max_steps": 2, "batch_size": 4, "precision": "fp32", "tensorboard": False,
                               "max_dropped_share": 0.5}  # fmt: skip
-    launch(
-        "sft",
-        SFTSettings(data=str(run / "demonstrations.jsonl"), out=tmp_path / "sft", **common),
-        Console(quiet=True),
-    )
-    launch(
-        "dpo",
-        DPOSettings(data=str(run / "preference.jsonl"), out=tmp_path / "dpo", **common),
-        Console(quiet=True),
-    )
+    sft = SFTSettings(data=str(run / "demonstrations.jsonl"), out=tmp_path / "sft", **common)
+    dpo = DPOSettings(data=str(run / "preference.jsonl"), out=tmp_path / "dpo", **common)
+    for command, settings in (("sft", sft), ("dpo", dpo)):
+        folder = launch(command, settings, Console(quiet=True))
+        assert folder is not None
+        assert [row["step"] for row in read_metrics(folder) if "loss" in row] == [1, 2]
 
 
 def test_what_is_lost_is_counted_and_trains_nothing(responses: Path, tmp_path: Path) -> None:

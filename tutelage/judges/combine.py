@@ -71,6 +71,7 @@ class Mix(Judge):
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)
+        self.judges = [part.judge for part in parts]
         held = [
             module
             for part in parts

@@ -25,6 +25,9 @@ class Judge(Protocol):
     places: bool = False
     """Whether it scores places in a response (`Score.at`)."""
 
+    judges: Sequence[Judge] = ()
+    """Those it is made of, where it is made of several."""
+
     pairwise: bool = False
     """Whether it compares responses and has no scores: `score` raises ValueError, `compare` says it all."""
 

@@ -229,7 +229,20 @@ class LLMOptions(Settings):
             )
         if self.url:
             _check_address(self.url)
+        usual = type(self).model_fields
+        unread = [*(_NOT_WEIGHED if self.mode == "logits" else ()), *(() if self.url else _OF_ENDPOINTS)]
+        for name in unread:
+            if getattr(self, name) != usual[name].default:
+                where = (
+                    "without url, for the model runs here" if name in _OF_ENDPOINTS else "with mode: logits"
+                )
+                raise ValueError(f"{name} means nothing {where}: leave it out")
         return self
+
+
+_NOT_WEIGHED = ("max_tokens", "json_answer", "repair", "seed")
+"""What is only for answers that are written."""
+_OF_ENDPOINTS = ("json_answer", "max_tokens_name", "key_env", "timeout", "patience")
 
 
 OPTIONS: Mapping[str, type[Settings]] = {

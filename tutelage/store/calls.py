@@ -128,13 +128,9 @@ def insert_answers(connection: Connection, answers: Sequence[Answer]) -> None:
         connection.execute(update(JudgeCall).where(*mine).values(values))
 
 
-def read_spent(connection: Connection, project_id: int | None, judge: str | None = None) -> dict[str, Spent]:
+def read_spent(connection: Connection, project_id: int | None) -> dict[str, Spent]:
     """Judge -> what it has come to in a project (None: outside of any)."""
-    conditions: list[ColumnElement[bool]] = [
-        JudgeCall.project_id.is_(None) if project_id is None else JudgeCall.project_id == project_id
-    ]
-    if judge is not None:
-        conditions.append(JudgeCall.judge == judge)
+    mine = JudgeCall.project_id.is_(None) if project_id is None else JudgeCall.project_id == project_id
 
     def count(status: str) -> ColumnElement[int]:
         return func.count(JudgeCall.id).filter(JudgeCall.status == status)
@@ -152,7 +148,7 @@ def read_spent(connection: Connection, project_id: int | None, judge: str | None
             func.coalesce(func.sum(JudgeCall.reserved).filter(JudgeCall.status == "sent"), 0.0),
             func.coalesce(func.sum(JudgeCall.seconds), 0.0),
         )
-        .where(*conditions)
+        .where(mine)
         .group_by(JudgeCall.judge)
     )
     return {judge: Spent(*cast(Any, counted)) for judge, *counted in connection.execute(query)}

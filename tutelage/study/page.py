@@ -227,5 +227,9 @@ def html(told: Told) -> str:
         figures=[Markup(svg) for svg in figures_of(told).values()],
         tested_heading=TESTED,
         tested=[(one.passed, line) for one, line in zip(told.differences, tested(told), strict=True)],
-        each=[(called(metric), *_each(told, metric, unit)) for metric, unit in shown_columns],
+        each=[
+            (called(metric), heading, [(False, line) for line in lines])
+            for metric, unit in shown_columns
+            for heading, lines in (_each(told, metric, unit),)
+        ],
     )

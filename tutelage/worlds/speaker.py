@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tutelage.judges.llm.templates import unfenced
 from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.worlds.annotators import MOST_WORDS, Annotator, vote
 from tutelage.worlds.gold import gradable, grade
 from tutelage.worlds.world import write_response
 
-FENCED = re.compile(
-    r"<(prompt|response|response-1|response-2|draft|critique)-([0-9a-f]{8})>\n(.*?)\n</\1-\2>", re.DOTALL
-)
 UNREADABLE = (
     "Both responses have their merits, and it would be hard to choose.",
     '{"rationale": "The first response is clear and',
@@ -55,8 +52,8 @@ class Speaker:
         draw = rng(self._seed, "speaker", content)
         if not weighed and draw.random() < self._malformed:
             return Said(UNREADABLE[int(draw.integers(len(UNREADABLE)))])
-        asked = next(one["content"] for one in reversed(messages) if FENCED.search(str(one["content"])))
-        found = {title: text for title, _, text in FENCED.findall(asked)}
+        asked = (unfenced(str(one["content"])) for one in reversed(messages))
+        found = next((texts for texts in asked if texts), {})
         prompt = self._prompts.get(found.get("prompt", ""))
         if prompt is None:
             return Said(STRANGE)

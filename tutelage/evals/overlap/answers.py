@@ -11,7 +11,7 @@ from tutelage.evals.overlap.metrics import Metrics
 from tutelage.evals.overlap.references import texts_of
 from tutelage.evals.rows import Row
 from tutelage.parallel import World
-from tutelage.records import Prompt, Response
+from tutelage.records import Response
 from tutelage.runs import Run
 from tutelage.settings.evals import EvalSettings
 from tutelage.worlds.world import faultless
@@ -35,10 +35,11 @@ class Comparing:
         if not self._settings.overlap:
             return []
         prompts = [response.prompt for response in models[baseline]]
-        references = [faultless(prompt) or texts_of(prompt.reference) for prompt in prompts]
+        own = [faultless(prompt) for prompt in prompts]
+        references = [texts or texts_of(p.reference) for texts, p in zip(own, prompts, strict=True)]
         compared = [i for i, texts in enumerate(references) if texts]
         self._run.note(without_reference=len(prompts) - len(compared))
-        _say_which(prompts, len(compared), self._settings, self._run)
+        self._say_which(len(prompts), len(compared), sum(map(bool, own)))
         known = [references[i] for i in compared]
         found = {}
         for name, responses in models.items():
@@ -49,16 +50,10 @@ class Comparing:
             found[name] = Measured([p.id for p in prompts], [p.task for p in prompts], parts)
         return rows(found, baseline, seed=self._settings.seed, resamples=self._settings.resamples)
 
-
-def _say_which(prompts: Sequence[Prompt], compared: int, settings: EvalSettings, run: Run) -> None:
-    asked, none = ", ".join(settings.overlap), len(prompts) - compared
-    if own := sum(bool(faultless(prompt)) for prompt in prompts):
-        run.console.print(
-            f"{own} prompts of the embedded world: compared with its own responses without a fault.",
-            highlight=False,
-        )
-    if none:
-        left = f"{asked} over the other {compared}" if compared else f"no {asked}"
-        run.console.print(
-            f"{none} of {len(prompts)} prompts have no reference text: {left}.", highlight=False
-        )
+    def _say_which(self, prompts: int, compared: int, own: int) -> None:
+        asked, say = ", ".join(self._settings.overlap), partial(self._run.console.print, highlight=False)
+        if own:
+            say(f"{own} prompts of the embedded world: compared with its own responses without a fault.")
+        if none := prompts - compared:
+            left = f"{asked} over the other {compared}" if compared else f"no {asked}"
+            say(f"{none} of {prompts} prompts have no reference text: {left}.")

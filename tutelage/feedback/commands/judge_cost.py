@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from tutelage.feedback.commands.label import both_of
+from tutelage.feedback.commands.label import both_of, waiting_pairs
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.llm.asking import Call, Prices
 from tutelage.judges.llm.judge import LLMJudge
@@ -38,17 +38,14 @@ def main(settings: Settings, console: Console) -> None:
         )
     with Store(settings.store) as store:
         store.build_pairs(settings.project, settings.pairs_per_prompt, 1)
-        waiting = (
-            store.pairs(settings.project)
-            if settings.pairs == "all"
-            else store.unlabelled_pairs(settings.project)
-        )
+        waiting = waiting_pairs(store, settings.project, settings.pairs)
     wanted = [pair for pair in waiting if judge.name not in pair.voters]
     calls = judge.calls_for([both_of(pair) for pair in wanted])
     known = judge.asker.known(calls)
     spent = judge.asker.spent()
     new = [call for call in calls if call.key(judge.asker.model) not in known]
-    found = estimated(new, spent, judge.asker.prices, judge.options.repair)
+    repairs = judge.options.repair and judge.options.mode == "text"
+    found = estimated(new, spent, judge.asker.prices, repairs)
     say = [
         f"{judge.name} in project {settings.project}: {spent.answered:,} answers so far, {spent.prompt_tokens:,} tokens sent, "
         f"{spent.completion_tokens:,} received, cost {spent.cost:.4g}.",
@@ -56,6 +53,8 @@ def main(settings: Settings, console: Console) -> None:
         f"The other {found.questions:,}: about {found.sent:,.0f} tokens sent and {found.received:,.0f} received, cost about "
         f"{found.cost:.4g}, never more than {found.most:.4g}.",
     ]
+    if spent.refused:
+        say.append(f"{spent.refused:,} questions the endpoint has refused to answer.")
     if spent.lost:
         say.append(
             f"{spent.lost:,} questions were on their way when a process died; the endpoint may have charged them."

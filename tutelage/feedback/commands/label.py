@@ -10,15 +10,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
 from tutelage.evals.rows import OVERALL, Row, row, to_json
+from tutelage.feedback.commands.asked import Answered, asked_in_words, asked_rows, say_asked
 from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
 from tutelage.judges.build import WORLD, Calls, build_judge
@@ -48,6 +48,11 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     """
     _note_models(settings, run)
     judge = build_judge(settings.judge, calls=Calls(settings.store, settings.project))
+    if settings.people_below and not judge.pairwise:
+        raise ValueError(
+            f"people_below={settings.people_below:g} is for a judge that says how sure it is, and {judge.name} only says which "
+            "is better: leave it out, or take a language model that compares."
+        )
     voters: Voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
         source = f"store:{settings.project}"
@@ -57,7 +62,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         if not isinstance(settings.judge, str):
             _measure_units(judge, store, settings, run)
         _label(store, settings, voters, run)
-        _close(store, settings.project, run, asked_rows(judge))
+        _close(store, settings.project, run, asked_rows(asked_in_words(judge)))
     return run.folder
 
 
@@ -115,9 +120,10 @@ class Single:
         store.add_annotator(self._name, "judge", self._profile)
 
     def watch(self, bar: Bar) -> None:
-        """Say beside the bar what a judge that is asked in words has answered so far."""
-        if isinstance(self._judge, LLMJudge):
-            self._judge.progress = Answered(bar)
+        """Say beside the bar what judges that are asked in words have answered so far."""
+        said = Answered(bar)
+        for one in asked_in_words(self._judge):
+            one.progress = said
 
     def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
         project, name = self._settings.project, self._name
@@ -131,18 +137,6 @@ class Single:
 
 
 Voters = Panel | Single
-
-
-class Answered:
-    """Questions that have an answer, as they come in, beside a progress bar."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar, self._count, self._started = bar, 0, time.monotonic()
-
-    def __call__(self, count: int) -> None:
-        self._count += count
-        rate = self._count / max(time.monotonic() - self._started, 1e-9)
-        self._bar.advance(0, f"{self._count:,} answers, {rate:,.1f}/s")
 
 
 def _digest(judge: Any) -> str:
@@ -167,6 +161,11 @@ def _measure_units(judge: Judge, store: Store, settings: Settings, run: Run) -> 
         run.console.print(said)
 
 
+def waiting_pairs(store: Store, project: str, which: Literal["wanted", "all"]) -> list[Pair]:
+    """The pairs that are put to a judge: those that want votes, or all."""
+    return store.pairs(project) if which == "all" else store.unlabelled_pairs(project)
+
+
 def both_of(pair: Pair) -> tuple[Response, Response]:
     sides = zip(pair.texts, pair.finishes, strict=True)
     first, second = (Response.written(pair.prompt, text, finish) for text, finish in sides)
@@ -187,11 +186,7 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
             f"project '{settings.project}' in {store.place} has no two different responses to one prompt: "
             "sample at least two per prompt, at a temperature above 0."
         )
-    waiting = (
-        store.unlabelled_pairs(settings.project)
-        if settings.pairs == "wanted"
-        else store.pairs(settings.project)
-    )
+    waiting = waiting_pairs(store, settings.project, settings.pairs)
     run.begin()
     with run.progress(len(waiting), "pairs") as bar:
         voters.watch(bar)
@@ -216,56 +211,6 @@ def unsure(pairs: Sequence[Pair], votes: Sequence[NewVote], below: float) -> lis
     return found
 
 
-def asked_rows(judge: Judge) -> list[Row]:
-    """What the answers of a judge that is asked in words were like, and what they have cost in this project."""
-    if not isinstance(judge, LLMJudge):
-        return []
-    tally, spent = judge.tally, judge.asker.spent()
-    of = {
-        "unparsed_rate": tally.answers,
-        "repaired_rate": tally.answers,
-        "flip_rate": tally.pairs,
-        "first_position_rate": tally.decided,
-    }
-    rows = [
-        Row(judge.name, name, OVERALL, value, n=of[name], unit="share")
-        for name, value in tally.figures.items()
-    ]
-    counts = {
-        "questions": (spent.asked, "questions"),
-        "lost_questions": (spent.lost, "questions"),
-        "prompt_tokens": (spent.prompt_tokens, "tokens"),
-        "completion_tokens": (spent.completion_tokens, "tokens"),
-        "judge_cost": (spent.cost, "money"),
-    }
-    return rows + [
-        Row(judge.name, name, OVERALL, float(value), n=spent.asked, unit=unit)
-        for name, (value, unit) in counts.items()
-    ]
-
-
-def _say_asked(rows: Sequence[Row], run: Run) -> None:
-    """The same in two sentences."""
-    said = {row.metric: row.value or 0.0 for row in rows}
-    if not rows:
-        return
-    shares = [f"{_percent(said[name])} {words}" for name, words in ASKED.items() if name in said]
-    run.console.print(
-        f"{said['questions']:,.0f} questions so far, {said['prompt_tokens']:,.0f} tokens sent and "
-        f"{said['completion_tokens']:,.0f} received, cost {said['judge_cost']:.4g}. In this run: "
-        f"{', '.join(shares) or 'nothing new'}.",
-        highlight=False,
-    )
-
-
-ASKED = {
-    "unparsed_rate": "of the answers without a verdict",
-    "repaired_rate": "with one when asked again",
-    "flip_rate": "of the pairs judged otherwise in the other order",
-    "first_position_rate": "of the verdicts for what was shown first",
-}
-
-
 def _close(store: Store, project: str, run: Run, asked: Sequence[Row]) -> None:
     """Say how the annotators did: a table on the screen, the same numbers in results.json and metrics.jsonl."""
     rows = store.annotator_table(project)
@@ -273,7 +218,7 @@ def _close(store: Store, project: str, run: Run, asked: Sequence[Row]) -> None:
     counts = store.counts(project)
     write_json_atomic(run.folder / "results.json", to_json([*agreement.values(), *_habits(rows), *asked]))
     _print(rows, agreement, run)
-    _say_asked(asked, run)
+    say_asked(asked, run)
     run.console.print(f"{counts.votes} votes on {counts.labelled_pairs} pairs, {counts.ties} of them ties.")
     overall = agreement[MAJORITY].value if agreement else None
     totals = {"votes": counts.votes, "ties": counts.ties, "labelled_pairs": counts.labelled_pairs}

@@ -33,6 +33,11 @@ def llm_judge(
             f"the template {options.template} does not say how to answer with mode: {options.mode}: take mode: "
             f"{next(iter(template.how))}, or add {options.mode} to its how."
         )
+    for name, asks in (("orders", "pair"), ("unrated", "rating")):
+        if template.asks != asks and getattr(options, name) != getattr(LLMOptions(), name):
+            raise ValueError(
+                f"{name} is for a template that asks for a {asks}, and {options.template} does not: leave it out."
+            )
     exemplars = _exemplars(options, template)
     constitution = _constitution(options, template)
     name = f"llm:{model}/{_told_apart(model, options, template)}"

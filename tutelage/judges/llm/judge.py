@@ -208,30 +208,28 @@ class LLMJudge(Judge):
             return self._values(calls[:PROBE]) + self._values(calls[PROBE:])
         if not calls:
             return []
-        found = [self._value(answer) for answer in self._asked(calls, self.progress)]
+        answers = self._asked(calls, self.progress)
+        found = [self._value(answer) for answer in answers]
         self.tally.answers += len(found)
         if self.options.mode == "text" and self.options.repair:
-            self._repair(calls, found)
+            self._repair(calls, answers, found)
         self.tally.unparsed += found.count(None)
         if self.tally.unparsed == self.tally.answers >= PROBE:
-            raise ValueError(self._says_nothing(calls[-1]))
+            raise ValueError(self._says_nothing(answers[-1]))
         return found
 
-    def _says_nothing(self, call: Call) -> str:
-        [said] = self.asker.known([call]).values()
+    def _says_nothing(self, said: Answer) -> str:
         shown = " ".join(said.text.split())[:80] or "nothing"
         return (
             f"none of {self.tally.answers} answers of {self.name} holds a verdict, the last one says {shown!r}: take another "
             f"model, template or mode{', or raise max_tokens' if said.finish == 'length' else ''}."
         )
 
-    def _repair(self, calls: Sequence[Call], found: list[float | None]) -> None:
+    def _repair(self, calls: Sequence[Call], answers: Sequence[Answer], found: list[float | None]) -> None:
         """Ask once more where there was no verdict; what is found then takes its place."""
-        known = self.asker.known([call for call, value in zip(calls, found, strict=True) if value is None])
         again: dict[int, Call] = {}
-        for number, (call, value) in enumerate(zip(calls, found, strict=True)):
-            said = known.get(call.key(self.asker.model))
-            if value is None and said is not None and said.status == "answered":
+        for number, (call, said) in enumerate(zip(calls, answers, strict=True)):
+            if found[number] is None and said.status == "answered":
                 words = (
                     {"role": "assistant", "content": said.text or "(nothing)"},
                     {"role": "user", "content": AGAIN},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -98,6 +99,14 @@ def fence_for(texts: Sequence[str]) -> str:
 def fenced(title: str, text: str, fence: str) -> str:
     """A text between its marks."""
     return f"<{title}-{fence}>\n{text}\n</{title}-{fence}>"
+
+
+def unfenced(text: str) -> dict[str, str]:
+    """Title -> text, of all that stands between marks."""
+    return {title: inner for title, _, inner in _FENCED.findall(text)}
+
+
+_FENCED = re.compile(rf"<({'|'.join(_TITLES.values())})-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>", re.DOTALL)
 
 
 def read_constitution(given: str) -> list[str]:
