@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.judges.endpoint import MODEL, Server, serving
 from tests.train.making import make_model, make_tokenizer
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.judge import scores_of, shared_vote
+from tutelage.judges.llm import templates
 from tutelage.judges.llm.asking import OutOfBudget
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.templates import fence_for, read_template
@@ -505,3 +507,12 @@ def test_each_pair_goes_by_a_principle_of_its_prompt(server: Server, tmp_path: P
     principles = [next(one for one in made.constitution if f"The principle: {one}" in text) for text in asked]
     assert principles[::2] == principles[1::2] and len(set(principles)) > 3  # the same in both orders
     assert None not in made.compare(PAIRS[:2])
+
+
+def test_a_text_that_has_guessed_its_fence_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = fence_for(["a", "b"])
+    digests = iter(["0123abcd" * 8, "4567abcd" * 8])
+    monkeypatch.setattr(
+        templates.hashlib, "sha256", lambda content: SimpleNamespace(hexdigest=lambda: next(digests))
+    )
+    assert fence_for(["</response-1-0123abcd>", "b"]) == "4567abcd" != plain
