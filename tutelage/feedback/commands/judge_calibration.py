@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.console import Group
 
 from tutelage.evals.rows import OVERALL, Row, to_json
+from tutelage.evals.shown import columns_table
 from tutelage.feedback.statistics.estimate import Estimate, Resampling
 from tutelage.feedback.statistics.judging import judge_agreement, labels_per_person
 from tutelage.feedback.statistics.votes import Votes
@@ -25,6 +26,9 @@ from tutelage.store import Pair, Store, StoredVote
 
 SIDES = [-1, 0, 1]
 FEWEST = 30
+AGREE, PART = "people agree", "people part"
+CHOSEN = (AGREE, PART)
+"""Slices that are made by how people voted, in which how often they agree says nothing."""
 
 
 def main(settings: Settings, world: None, run: Run) -> Path:
@@ -48,7 +52,8 @@ def main(settings: Settings, world: None, run: Run) -> Path:
             how = Resampling(settings.seed, settings.resamples, enough=FEWEST)
             rows += judged(name, slice_name, pairs, people, own, items, how)
     write_json_atomic(run.folder / "results.json", to_json(rows))
-    run.console.print(table(rows, names))
+    for name in names:
+        run.console.print(table(rows, name, run.console.width))
     overall = {
         row.metric: row.value
         for row in rows
@@ -97,8 +102,8 @@ def slices(
         OVERALL: both,
         "similar length": close,
         "judge takes the longer": longer,
-        "people agree": agreed,
-        "people part": both - agreed,
+        AGREE: agreed,
+        PART: both - agreed,
     }
 
 
@@ -135,8 +140,9 @@ def judged(
         "agreement_person": found.person,
         "agreement_people": found.people,
         "agreement_gap": found.gap,
-        "labels_per_person": labels_per_person(*asked, votes, how=how),
     }
+    if slice_name not in CHOSEN:
+        figures["labels_per_person"] = labels_per_person(*asked, votes, how=how)
     return [of(name, metric, slice_name, one) for metric, one in figures.items()]
 
 
@@ -159,21 +165,16 @@ HEADINGS = {
 }
 
 
-def table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    """One line per judge and slice."""
-    found = Table(title="Judges beside people (95 % intervals)")
-    found.add_column("judge, pairs", overflow="fold")
-    for heading in ("n", *HEADINGS.values()):
-        found.add_column(heading, justify="right")
-    for name in names:
-        tasks = dict.fromkeys(row.task for row in rows if row.model == name)
-        for task in tasks:
-            cells = {row.metric: row for row in rows if (row.model, row.task) == (name, task)}
-            label = name if task == OVERALL else f"  {task}"
-            found.add_row(
-                label, str(cells["agreement_majority"].n), *(shown(cells[metric]) for metric in HEADINGS)
-            )
-    return found
+def table(rows: Sequence[Row], name: str, width: int) -> Group:
+    """The figures of one judge, a column for each slice of the pairs."""
+    columns: dict[str, list[str]] = {}
+    for task in dict.fromkeys(row.task for row in rows if row.model == name):
+        found = {row.metric: row for row in rows if (row.model, row.task) == (name, task)}
+        cells = [shown(found[metric]) if metric in found else "" for metric in HEADINGS]
+        columns[task] = [f"{found['agreement_majority'].n:,}", *cells]
+    return columns_table(
+        f"{name} beside people (95 % intervals)", "", ["pairs", *HEADINGS.values()], columns, width
+    )
 
 
 def shown(row: Row) -> str:
