@@ -14,6 +14,7 @@ from rich.console import Group as Lines
 from tutelage.evals import figures
 from tutelage.evals.figures import standalone as standalone
 from tutelage.evals.findings import METRICS, Number, display, number
+from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.rows import OVERALL, Row
 from tutelage.evals.shown import columns_table
 from tutelage.evals.table import duration
@@ -37,7 +38,8 @@ SHOWN = (
     "cost/tokens_trained",
 )
 """The columns of the wide table, before whatever measures of overlap there are."""
-OVERLAP = ("rouge", "bleu", "meteor", "bert", "chrf")
+OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
+SINGLE = "bleu_precision"
 IN_CELL = "At "  # how a sentence about some cells begins
 DRAWN = ("gold", "score", "accuracy", "win_rate", "kl", "length")
 HALF = {"win_rate": 50.0}
@@ -57,7 +59,8 @@ class Told:
 def columns(told: Told) -> list[tuple[str, str]]:
     """(metric, unit) of the wide table: what some cell has."""
     there = {metric: unit for group in told.groups for metric, task, unit in group.metrics if task == OVERALL}
-    known = [*told.measures, *SHOWN, *(name for name in there if name.startswith(OVERLAP))]
+    overlap = [name for name in there if name.startswith(OVERLAP) and not name.endswith(DIFFERENCE)]
+    known = [*told.measures, *SHOWN, *(name for name in overlap if not name.startswith(SINGLE))]
     return [(name, there[name]) for name in dict.fromkeys(known) if name in there]
 
 
@@ -67,11 +70,13 @@ def measured(group: Group, metric: str, unit: str) -> Measured | None:
 
 
 def printed(found: Measured | None) -> Number | None:
-    """As it is written: durations in words."""
+    """As it is written: durations in words, votes as whole numbers."""
     if found is None:
         return None
-    text = duration(found.row.value) if found.row.unit == "s" else None
-    return number(found.row, text)
+    value, unit = found.row.value, found.row.unit
+    if unit == "votes" and value is not None:
+        return number(found.row, f"{value:,.0f}")
+    return number(found.row, duration(value) if unit == "s" else None)
 
 
 def sentences(told: Told) -> list[str]:
