@@ -47,6 +47,12 @@ class Settings(BaseModel):
         """
         return "" if mark(type(self).model_fields[name], "changes_result") else None
 
+    def set_of(self, *names: str) -> str:
+        """The first of these settings that is not as it is by default; "" where all are."""
+        fields = type(self).model_fields
+        usual = {name: fields[name].get_default(call_default_factory=True) for name in names}
+        return next((name for name in names if getattr(self, name) != usual[name]), "")
+
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """What was given, and what that sets beside itself where nothing else is said (a preset)."""

@@ -229,14 +229,10 @@ class LLMOptions(Settings):
             )
         if self.url:
             _check_address(self.url)
-        usual = type(self).model_fields
-        unread = [*(_NOT_WEIGHED if self.mode == "logits" else ()), *(() if self.url else _OF_ENDPOINTS)]
-        for name in unread:
-            if getattr(self, name) != usual[name].default:
-                where = (
-                    "without url, for the model runs here" if name in _OF_ENDPOINTS else "with mode: logits"
-                )
-                raise ValueError(f"{name} means nothing {where}: leave it out")
+        if self.mode == "logits" and (unread := self.set_of(*_NOT_WEIGHED)):
+            raise ValueError(f"{unread} means nothing with mode: logits: leave it out")
+        if not self.url and (unread := self.set_of(*_OF_ENDPOINTS)):
+            raise ValueError(f"{unread} means nothing without url, for the model runs here: leave it out")
         return self
 
 

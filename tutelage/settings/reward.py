@@ -39,6 +39,20 @@ class ScoringSettings(TrainSettings, DataSettings):
     )
 
 
+OF_COMPARISONS = (
+    "loss",
+    "batch_by",
+    "groups",
+    "weighted",
+    "half",
+    "previous",
+    "policy_data",
+    "margin_coef",
+    "label_smoothing",
+)
+"""Settings of `reward` that mean nothing where it learns from ratings."""
+
+
 class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSettings):
     """Train a reward model on comparisons, rankings or ratings."""
 
@@ -150,7 +164,7 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
         return TIES_RATE if name.startswith("ties") else super().peak_rate(name)
 
     @model_validator(mode="after")
-    def _nothing_ignored(self) -> Self:
+    def _loss_uses_all(self) -> Self:
         if self.loss != "bradley-terry" and self.margin_coef:
             raise ValueError(
                 f"margin_coef={self.margin_coef:g} is for loss=bradley-terry, and loss is {self.loss}: leave one out"
@@ -160,35 +174,18 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
                 f"loss={self.loss} learns from ties, and ties=drop leaves them out: set ties=keep"
             )
         if self.loss == "plackett-luce":
-            refused = {
-                "label_smoothing": bool(self.label_smoothing),
-                "batch_by=pairs": self.batch_by == "pairs",
-                "groups": bool(self.groups),
-                "weighted": self.weighted,
-            }
-            wrong = next((name for name, given in refused.items() if given), "")
-            if wrong:
+            pairs = "batch_by=pairs" if self.batch_by == "pairs" else ""
+            if wrong := pairs or self.set_of("label_smoothing", "groups", "weighted"):
                 raise ValueError(
                     f"loss=plackett-luce takes whole rankings, for which {wrong} means nothing: leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _ratings_or_comparisons(self) -> Self:
         if self.learn_from == "ratings":
-            fields, refused_here = (
-                type(self).model_fields,
-                (
-                    "loss",
-                    "batch_by",
-                    "groups",
-                    "weighted",
-                    "half",
-                    "previous",
-                    "policy_data",
-                    "margin_coef",
-                    "label_smoothing",
-                ),
-            )
-            given = next((name for name in refused_here if getattr(self, name) != fields[name].default), "")
-            if given:
-                raise ValueError(f"{given} is about comparisons, and learn_from is ratings: leave it out")
+            if wrong := self.set_of(*OF_COMPARISONS):
+                raise ValueError(f"{wrong} is about comparisons, and learn_from is ratings: leave it out")
         elif self.criteria or self.standardise != "annotator":
             raise ValueError(
                 "criteria and standardise are about ratings: set learn_from=ratings, or leave them out"
@@ -201,6 +198,10 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
             raise ValueError(
                 "criteria has one criterion with a weight below 0: turn its ratings round in the data instead"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_apart(self) -> Self:
         if self.groups and self.policy_data:
             raise ValueError(
                 "policy_data is measured by one score, and groups has a head for each group: leave one of the two out"

@@ -21,7 +21,7 @@ from tutelage.settings.groups import (
     StepSettings,
     run_folder,
 )
-from tutelage.settings.judges import LLM, LLMOptions, by_rank, read_parts, same_reward
+from tutelage.settings.judges import LLM, by_rank, read_parts, same_reward
 
 
 class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
@@ -188,10 +188,8 @@ class ReviseSettings(RunSettings, RowSettings):
         [part, *more] = read_parts(given)
         if more or part.kind != LLM:
             raise ValueError("who revises is one language model: write {judge: llm:NAME, ...} in brackets")
-        usual = LLMOptions()
-        unused = [name for name in NOT_FOR_WRITING if getattr(part.options, name) != getattr(usual, name)]
-        if unused:
-            raise ValueError(f"{unused[0]} is for a judge, and means nothing for who revises: leave it out")
+        if unused := part.options.set_of(*NOT_FOR_WRITING):
+            raise ValueError(f"{unused} is for a judge, and means nothing for who revises: leave it out")
         return given
 
 

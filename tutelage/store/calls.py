@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from tutelage.store.schema import now
-from tutelage.store.schema_feedback import JudgeCall
+from tutelage.store.schema_calls import JudgeCall
 from tutelage.store.sql import chunks, insert_rows, storable
 
 Status = Literal["sent", "answered", "refused"]

@@ -20,7 +20,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from tutelage.files import file_atomic
-from tutelage.store import schema_feedback as schema_feedback  # its tables belong to the metadata
+from tutelage.store import schema_calls as schema_calls  # their tables belong to the metadata
+from tutelage.store import schema_feedback as schema_feedback
 from tutelage.store import sqlite_file
 from tutelage.store.origins import identity
 from tutelage.store.schema import REVISIONS

@@ -19,6 +19,7 @@ from tutelage.feedback.people.access import Member, note
 from tutelage.store.append_only import unguarded
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, now
+from tutelage.store.schema_calls import JudgeCall
 from tutelage.store.schema_feedback import (
     Assignment,
     ChatTurn,
@@ -26,7 +27,6 @@ from tutelage.store.schema_feedback import (
     Flag,
     Gold,
     ItemNote,
-    JudgeCall,
     Rewrite,
     SentBack,
     StepMarkRow,

@@ -34,7 +34,7 @@ def llm_judge(
             f"{next(iter(template.how))}, or add {options.mode} to its how."
         )
     for name, asks in (("orders", "pair"), ("unrated", "rating")):
-        if template.asks != asks and getattr(options, name) != getattr(LLMOptions(), name):
+        if template.asks != asks and options.set_of(name):
             raise ValueError(
                 f"{name} is for a template that asks for a {asks}, and {options.template} does not: leave it out."
             )
