@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from tests.evals.synthetic import write_run
 from tests.study.making import EVAL_STAGE, evaluation, planned, recorded, settings
 from tutelage.statistics import crossed_test, holm, student_p
 from tutelage.study import cells, report
-from tutelage.study.differences import conclusion, differences, measures
+from tutelage.study.differences import conclusion, differences, measures, pairs_of
 from tutelage.study.summary import Group, groups
+from tutelage.study.tuning import tuned
 
 AXES = {"method": ["ppo", "dpo"], "task": ["a", "b"], "seed": [0, 1, 2]}
 
@@ -48,7 +51,7 @@ def test_means_and_differences_are_those_of_numpy(tmp_path: Path) -> None:
     won = found[2].measured("win_rate", "all", "share").row.value
     assert won == pytest.approx(np.mean([scores["dpo", "a", str(s)] > 0 for s in range(3)]))
 
-    tested = differences(found, {"method": ["ppo", "dpo"]}, ["gold", "kl"])
+    tested = differences(found, pairs_of({"method": ["ppo", "dpo"]}, []), ["gold", "kl"])
     assert [(one.metric, one.at) for one in tested] == [
         (metric, at) for metric in ("gold", "kl") for at in ({}, {"task": "a"}, {"task": "b"})
     ]
@@ -74,26 +77,104 @@ def test_means_and_differences_are_those_of_numpy(tmp_path: Path) -> None:
     assert [one.p_holm for one in tested] == holm([one.p for one in tested])
 
 
+def test_cells_that_differ_in_several_axes(tmp_path: Path) -> None:
+    """A contrast is the difference of two cells, with how often the first has more."""
+    found, scores = lines(tmp_path, 0.4)
+    pairs = pairs_of(
+        {}, [{"first": {"method": "dpo", "task": "a"}, "second": {"method": "ppo", "task": "b"}}]
+    )
+    (one,) = differences(found, pairs, ["gold"])
+    gaps = np.array([scores["dpo", "a", str(s)] - scores["ppo", "b", str(s)] for s in range(3)])
+    assert one.row.value == pytest.approx(gaps.mean()) and one.p == pytest.approx(crossed_test(gaps))
+    assert one.won is not None and one.won.value == pytest.approx((gaps > 0).mean())
+    assert conclusion([replace(one, p_holm=0.01)], "seed")[0].startswith(
+        "Gold score is higher with PPO · b than with DPO · a (DPO · a less PPO · b: -"
+    )
+
+
+def test_settings_to_choose_among_are_looked_at_together(tmp_path: Path) -> None:
+    """Over the axis `task`, were it one of settings: no test for each, and the best of them by one seed, measured by another."""
+    found, scores = lines(tmp_path, 0.4)
+    (one,) = differences(found, pairs_of({"method": ["ppo", "dpo"]}, []), ["gold"], ["task"])
+    assert one.at == {} and one.cells == 2
+    ppo, dpo = tuned(found, ["task"], "gold")
+    assert (ppo.cell, dpo.cell, ppo.repetitions) == ({"method": "ppo"}, {"method": "dpo"}, 3)
+    means = {(t, s): scores["ppo", t, s].mean() for t in "ab" for s in "012"}
+    by_hand = [
+        means[max("ab", key=lambda t: means[t, chosen]), measured]
+        for chosen in "012"
+        for measured in "012"
+        if chosen != measured
+    ]
+    assert ppo.best_of[0] == pytest.approx(np.mean(list(means.values())))
+    assert ppo.best_of[1] == pytest.approx(np.mean(by_hand))
+    by_value = sorted(np.mean([means[t, s] for s in "012"]) for t in "ab")
+    assert [row.value for _, row in ppo.settings] == pytest.approx(by_value)
+    above = [np.mean([scores["ppo", t, s] for s in "012"]) > 0 for t in "ab"]  # the start scores 0 everywhere
+    assert ppo.better == sum(above) and len(ppo.gains) == 2
+    assert tuned(found, [], "gold") == []
+
+
+def test_one_repetition_is_as_lucky_as_it_looks(tmp_path: Path) -> None:
+    found, scores = lines(tmp_path, 0.4)
+    for group in found:
+        del group.repetitions["1"], group.repetitions["2"]
+    first = tuned(found, ["task"], "gold")[0]
+    assert first.best_of[1] == pytest.approx(max(scores["ppo", t, "0"].mean() for t in "ab"))
+
+
+def test_prices_make_costs_and_a_figure_against_them(tmp_path: Path) -> None:
+    """Each label has its price; a cell that has spent nothing of it pays nothing."""
+    axes = {"method": {"ppo": {"price": 2.0}, "dpo": {"price": 0.5}}, "task": ["a", "b"], "seed": [0]}
+    label = {"command": "label", "judge": "world", "votes_per_item": 1, "seed": "$seed", "store": "x"}
+    stages = [
+        {**label, "where": {"method": "ppo"}},
+        {**label, "name": "label", "where": {"method": "dpo"}, "seed": 7},
+        {**EVAL_STAGE, "prompts": "$method-$task-$seed.jsonl", "reference": "@label"},
+    ]
+    more = {"results": "eval", "prices": {"votes": "$method.price"}, "against": {"task": "cost"}}
+    given, study = settings(tmp_path, axes, *stages, **more), planned(tmp_path, axes, *stages, results="eval")
+    for one in study.instances.values():
+        if one.of == "label":
+            write_run(one.stage.folder, "label")
+            votes = 10 if one.cell.get("method") == "ppo" else 40
+            (one.stage.folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "votes": votes}) + "\n")
+    for one in study.results:
+        evaluation(one.stage.folder, [0.1, 0.4], kl=1.0)
+    report.write(study, given, recorded())
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    costs = {row["axes"]["method"]: row["value"] for row in rows if row["metric"] == "cost"}
+    assert costs == {"ppo": 20.0, "dpo": 20.0}
+    assert (tmp_path / "figures" / "gold_against_cost.svg").exists()
+    for wrong, said in (
+        ({"prices": {"vots": 1}}, "prices: no cell has spent 'vots': there are .*votes"),
+        ({"prices": {"votes": "dear"}}, "votes costs dear at .*: give a number"),
+        ({"against": {"task": "kost"}}, "against: no cell has 'kost'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            report.write(study, settings(tmp_path, axes, *stages, **{**more, **wrong}), recorded())
+
+
 def test_a_conclusion_is_drawn_from_what_passed_alone(tmp_path: Path) -> None:
-    clear = differences(lines(tmp_path / "clear", 1.0)[0], {"method": ["ppo", "dpo"]}, ["gold"])
+    clear = differences(lines(tmp_path / "clear", 1.0)[0], pairs_of({"method": ["ppo", "dpo"]}, []), ["gold"])
     said = conclusion(clear, "seed")
     assert said[0].startswith("Gold score is higher with PPO than with DPO (PPO less DPO: +")
     assert "after correction for 3 tests; 3 seeds" in said[0]
-    none = differences(lines(tmp_path / "none", 0.0)[0], {"method": ["dpo", "ppo"]}, ["gold"])
+    none = differences(lines(tmp_path / "none", 0.0)[0], pairs_of({"method": ["dpo", "ppo"]}, []), ["gold"])
     (only,) = conclusion(none, "seed")
     assert only.startswith("Gold score: DPO and PPO are not distinguishable (")
     assert not any(one.passed for one in none)
 
 
 def test_a_lower_first_label_is_said_to_be_lower(tmp_path: Path) -> None:
-    found = differences(lines(tmp_path, 1.0)[0], {"method": ["dpo", "ppo"]}, ["gold"])
+    found = differences(lines(tmp_path, 1.0)[0], pairs_of({"method": ["dpo", "ppo"]}, []), ["gold"])
     assert "higher with PPO than with DPO (DPO less PPO: -" in conclusion(found, "seed")[0]
 
 
 def test_cells_without_a_partner_are_left_out(tmp_path: Path) -> None:
     found, scores = lines(tmp_path, 0.4)
     del found[0].repetitions["1"]
-    tested = differences(found, {"method": ["ppo", "dpo"]}, ["gold"])
+    tested = differences(found, pairs_of({"method": ["ppo", "dpo"]}, []), ["gold"])
     kept = np.array([[(scores["ppo", t, s] - scores["dpo", t, s]) for s in ("0", "2")] for t in "ab"])
     assert tested[0].row.value == pytest.approx(kept.mean()) and tested[0].row.n == 2
     assert [one.row.n for one in tested] == [2, 2, 3]
@@ -136,7 +217,7 @@ def test_the_report_has_every_number_three_times(tmp_path: Path) -> None:
     assert len(rows) == 12 and rows[0]["axes"] == {"method": "<b>ppo", "seed": "0"}
     assert (tmp_path / "results.csv").read_text().splitlines()[1].startswith("<b>ppo,0,sft,gold,all,0.0")
     (tested,) = json.loads((tmp_path / "differences.json").read_text())
-    assert (tested["first"], tested["n"], tested["value"], tested["p"]) == ("<b>ppo", 1, 0.0, None)
+    assert (tested["first"], tested["n"], tested["value"], tested["p"]) == ("method=<b>ppo", 1, 0.0, None)
     page = (tmp_path / "report.html").read_text()
     assert (
         "<b>ppo" not in page

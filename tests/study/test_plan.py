@@ -162,6 +162,22 @@ def test_mistakes_are_told_before_anything_runs(tmp_path: Path, said: str) -> No
         ({"compare": {"method": ["ppo"]}}, "compare: method has ppo: name two or more"),
         ({"compare": {"method": ["ppo", "sft"]}}, "compare: method has no value 'sft'"),
         ({"compare": {"seed": [0, 1]}}, "compare: seed is what is repeated"),
+        (
+            {"contrasts": [{"first": {"method": "a"}}]},
+            "contrasts: number 1 is {first: .*give `first` and `second`",
+        ),
+        ({"contrasts": [{"first": {"method": "ppo"}, "second": {"seed": 0}}]}, "labels of the same axes"),
+        (
+            {"contrasts": [{"first": {"method": "ppo"}, "second": {"method": "ppo"}}]},
+            "are the same, {method: ppo}",
+        ),
+        (
+            {"contrasts": [{"first": {"method": "ppo"}, "second": {"method": "sft"}}]},
+            "method has no value 'sft'",
+        ),
+        ({"tuning": ["metod"]}, "tuning: there is no axis 'metod'"),
+        ({"tuning": ["method"], "compare": {"method": ["ppo", "dpo"]}}, "tuning: method is compared, too"),
+        ({"against": {"seed": "votes"}}, "against: seed is what is repeated"),
     ],
 )
 def test_what_is_compared_must_be_there(tmp_path: Path, more: dict[str, Any], said: str) -> None:

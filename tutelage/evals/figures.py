@@ -122,9 +122,17 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 @_styled
 def curves(
-    title: str, lines: Sequence[Line], x_label: str, y_label: str, *, whole: bool = False, size: Size = SMALL
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    whole: bool = False,
+    log: bool = False,
+    size: Size = SMALL,
 ) -> str:
-    """Curves over training, each with a name when there is more than one; `whole`: x counts a few things, each a dot."""
+    """Curves over training, each with a name when there is more than one; `whole`: x counts a few things, each a dot; `log`: x
+    is drawn by its logarithm."""
     figure, axes = _start(title, size)
     for line in lines:
         marker = "o" if whole or np.size(line.x) < 3 else None
@@ -135,6 +143,10 @@ def curves(
     axes.margins(x=0.02, y=0.08)
     _span(axes)
     _few_ticks(axes, whole=True)  # steps, rounds, per cents
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
     if y_label == "share":
         axes.set_ylabel("")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")

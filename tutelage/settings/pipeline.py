@@ -41,6 +41,22 @@ class StudySettings(Settings):
     compare: dict[str, list[Any]] = setting(
         {}, "Axis -> labels whose differences are tested, paired by everything else: {method: [ppo, dpo]}."
     )
+    contrasts: list[dict[str, dict[str, Any]]] = setting(
+        [],
+        "Cells whose difference is tested: [{first: {size: small, method: ppo}, second: {size: large, method: sft}}].",
+    )
+    tuning: list[str] = setting(
+        [],
+        "Axes whose labels are settings to choose among: the report says what trying k of them is worth.",
+    )
+    against: dict[str, str] = setting(
+        {},
+        "Axis -> metric: figures of every measure against that metric, a line through the axis: {labels: votes}.",
+    )
+    prices: dict[str, Any] = setting(
+        {},
+        "Metric -> price of one, which makes the metric `cost`: {votes: 0.5, demonstrations: 4}; may be $AXIS.VARIABLE.",
+    )
     measures: list[str] = setting(
         [], "Metrics whose differences are tested; empty: gold, or else score, or accuracy."
     )

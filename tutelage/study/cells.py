@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from tutelage import cost
 from tutelage.evals.folders import RunFolder
 from tutelage.evals.rows import OVERALL, Row
-from tutelage.study.grid import Cell
+from tutelage.settings.describe import plain
+from tutelage.study.grid import Cell, said, substitute
 from tutelage.study.plan import Instance, Study
 
 
@@ -37,14 +38,35 @@ class Result:
         ]
 
 
-def read(study: Study) -> list[Result]:
-    """The results of all cells that have some, in the order of the axes."""
+def read(study: Study, prices: Mapping[str, Any] | None = None) -> list[Result]:
+    """The results of all cells that have some, in the order of the axes.  prices: as `prices` of a study.
+
+    Raises ValueError for a price of what no cell has spent.
+    """
     found = []
     for one in study.results:
         run = RunFolder(one.stage.folder, one.name)
         if (one.stage.folder / "lineage.json").exists() and run.state == "done" and run.results:
             found.append(Result(one.cell, run, tuple(_spent(one, study))))
-    return found
+    return [_priced(result, study, prices, found) for result in found] if prices else found
+
+
+def _priced(result: Result, study: Study, prices: Mapping[str, Any], every: Sequence[Result]) -> Result:
+    """With what it has cost; what a cell has not spent costs nothing."""
+    known = {row.metric for other in every for row in other.spent}
+    spent = {row.metric: row.value or 0.0 for row in result.spent}
+    total = 0.0
+    for metric, price in substitute(dict(prices), result.cell, study.axes).items():
+        if metric not in known:
+            raise ValueError(
+                f"prices: no cell has spent '{metric}': there are {', '.join(sorted(known)) or 'none'}."
+            )
+        if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
+            raise ValueError(
+                f"prices: {metric} costs {plain(price)} at {said(result.cell)}: give a number from 0 on."
+            )
+        total += price * spent.get(metric, 0.0)
+    return replace(result, spent=(*result.spent, Row("", "cost", OVERALL, total, n=1, unit="price")))
 
 
 def tidy(results: list[Result]) -> list[dict[str, Any]]:
@@ -69,5 +91,7 @@ def _spent(one: Instance, study: Study) -> Iterator[Row]:
                 add(f"cost/{name}", value, unit)
         if run.command == "label" and run.metrics:
             add("votes", float(run.metrics[-1].get("votes", 0)), "votes")
+        if run.command == "sft" and "rows" in run.lineage:
+            add("demonstrations", float(run.lineage["rows"]), "rows")
     for metric, (value, unit) in totals.items():
         yield Row("", metric, OVERALL, value, n=1, unit=unit)

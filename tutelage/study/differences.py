@@ -1,4 +1,4 @@
-"""Differences along an axis, paired by everything else, tested, and corrected for how many there are.  No torch.
+"""Differences along an axis, or of two cells, paired by everything else, tested, and corrected for how many there are.  No torch.
 
 A difference of two labels is taken in every repetition, and on every prompt where those are known: two cells that differ in
 nothing else have the same seed and the same prompts.  Over all other axes it is the mean of the differences of the cells;
@@ -18,7 +18,7 @@ import numpy as np
 from tutelage.evals.findings import METRICS, REWARD_METRICS, Number, display, figure, number
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.statistics import crossed_mean, crossed_test, holm
-from tutelage.study.grid import Cell, said, text_of
+from tutelage.study.grid import Cell, cell_of, said, text_of
 from tutelage.study.summary import Floats, Group
 
 LIMIT = 0.05
@@ -28,19 +28,20 @@ PRIMARY = ("gold", "score", "accuracy")
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher `metric` is with `first` than with `second` on an axis.
+    """How much higher `metric` is at `first` than at `second`: labels of the same axes.
 
-    at: the other axes, {} where it is over all of them.  row: mean, interval, and in `n` the repetitions.  p: of this test alone;
-    p_holm: corrected for all tests of the study; NaN where nothing varies.
+    at: the other axes, {} where it is over all of them.  row: mean, interval, and in `n` the repetitions.  won: the share of
+    prompts on which `first` has more, ties half, None where prompts are not known.  p: of this test alone; p_holm: corrected for
+    all tests of the study; NaN where nothing varies.
     """
 
-    axis: str
-    first: str
-    second: str
+    first: Cell
+    second: Cell
     model: str
     at: Cell
     cells: int
     row: Row
+    won: Row | None
     p: float
     p_holm: float = math.nan
 
@@ -68,48 +69,89 @@ def measures(groups: Sequence[Group], wanted: Sequence[str]) -> list[str]:
 
 
 def differences(
-    groups: Sequence[Group], compare: Mapping[str, Sequence[object]], metrics: Sequence[str]
+    groups: Sequence[Group],
+    pairs: Sequence[tuple[Cell, Cell]],
+    metrics: Sequence[str],
+    tuning: Sequence[str] = (),
 ) -> list[Difference]:
-    """All of them: of each metric, over all other axes and then at each of their cells; corrected together."""
+    """All of them: of each metric, over all other axes and then at each of their cells; corrected together.
+
+    tuning: axes of settings to choose among, which are never looked at one by one.
+    """
     found = [
         one
-        for axis, labels in compare.items()
-        for first, second in itertools.combinations([text_of(label) for label in labels], 2)
+        for first, second in pairs
         for metric in metrics
-        for one in _along(groups, axis, first, second, metric)
+        for one in _between(groups, first, second, metric, tuning)
     ]
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
-def _along(groups: Sequence[Group], axis: str, first: str, second: str, metric: str) -> Iterator[Difference]:
-    """One pair of labels: over all cells, and where there are several, in each."""
+def pairs_of(
+    compare: Mapping[str, Sequence[object]], contrasts: Sequence[Mapping[str, Mapping[str, object]]]
+) -> list[tuple[Cell, Cell]]:
+    """What is compared: the labels of an axis with each other, and the cells of each contrast."""
+    along = [
+        ({axis: first}, {axis: second})
+        for axis, labels in compare.items()
+        for first, second in itertools.combinations([text_of(label) for label in labels], 2)
+    ]
+    return along + [(cell_of(one["first"]), cell_of(one["second"])) for one in contrasts]
+
+
+def _between(
+    groups: Sequence[Group], first: Cell, second: Cell, metric: str, tuning: Sequence[str]
+) -> Iterator[Difference]:
+    """Two sides: over all cells, and where there are several, in each."""
     for model in dict.fromkeys(group.model for group in groups):
-        pairs = _pairs([group for group in groups if group.model == model], axis, first, second)
-        tables = {key: table for key, pair in pairs.items() if (table := _paired(*pair, metric))}
+        pairs = _pairs([group for group in groups if group.model == model], first, second)
+        tables: dict[tuple[tuple[str, str], ...], list[Paired]] = {}
+        for key, pair in pairs.items():
+            if table := _paired(*pair, metric):
+                at = tuple((axis, label) for axis, label in key if axis not in tuning)
+                tables.setdefault(at, []).append(table)
         if not tables:
             continue
         unit = next(unit for name, _, unit in next(iter(pairs.values()))[0].metrics if name == metric)
-        several: list[tuple[Cell, list[Paired]]] = [({}, list(tables.values()))] if len(tables) > 1 else []
-        for at, parts in [*several, *((dict(key), [table]) for key, table in tables.items())]:
+        every = [table for parts in tables.values() for table in parts]
+        several: list[tuple[Cell, list[Paired]]] = [({}, every)] if len(tables) > 1 else []
+        for where, parts in [*several, *((dict(at), parts) for at, parts in tables.items())]:
             drawn = _together(parts)
             if drawn is None:
                 continue
-            name = f"{axis}: {first} - {second}"
+            name = f"{said(first)} - {said(second)}"
             mean = replace(crossed_mean(drawn), n=len(drawn))
             measured = row(name, metric, OVERALL, mean, unit)
-            yield Difference(axis, first, second, model, at, len(parts), measured, crossed_test(drawn))
+            won = _won(name, parts)
+            yield Difference(first, second, model, where, len(parts), measured, won, crossed_test(drawn))
+
+
+def _won(name: str, parts: Sequence[Paired]) -> Row | None:
+    """How often the first side has more."""
+    if any("" in of for part in parts for of in part.values()):
+        return None
+    signs = [
+        {
+            label: {prompt: 0.5 + 0.5 * float(np.sign(gap)) for prompt, gap in of.items()}
+            for label, of in part.items()
+        }
+        for part in parts
+    ]
+    drawn = _together(signs)
+    return None if drawn is None else row(name, "win_rate", OVERALL, crossed_mean(drawn, rate=True), "share")
 
 
 def _pairs(
-    groups: Sequence[Group], axis: str, first: str, second: str
+    groups: Sequence[Group], first: Cell, second: Cell
 ) -> dict[tuple[tuple[str, str], ...], tuple[Group, Group]]:
-    """Cells that differ in this axis alone, by the labels that they share."""
-    sides: dict[tuple[tuple[str, str], ...], dict[str, Group]] = {}
-    for group in groups:
-        rest = tuple((name, label) for name, label in group.cell.items() if name != axis)
-        sides.setdefault(rest, {})[group.cell[axis]] = group
-    return {rest: (of[first], of[second]) for rest, of in sides.items() if first in of and second in of}
+    """Cells on either side that differ in nothing but these labels, by those that they share."""
+    sides: tuple[dict[tuple[tuple[str, str], ...], Group], ...] = ({}, {})
+    for side, labels in zip(sides, (first, second), strict=True):
+        for group in groups:
+            if all(group.cell.get(axis) == label for axis, label in labels.items()):
+                side[tuple((axis, label) for axis, label in group.cell.items() if axis not in labels)] = group
+    return {rest: (group, sides[1][rest]) for rest, group in sides[0].items() if rest in sides[1]}
 
 
 Paired = dict[str, dict[str, float]]
@@ -180,17 +222,26 @@ def conclusion(found: Sequence[Difference], repeats: str) -> list[str]:
     """What can be said: of every pair, over all cells where there are several; of single cells only what passed."""
     sentences = []
     tests = sum(not math.isnan(one.p) for one in found)
-    lone = {(d.axis, d.first, d.second, d.model, d.metric) for d in found if d.over_all}
+    lone = {_which(one) for one in found if one.over_all}
     for one in found:
-        main = one.over_all or (one.axis, one.first, one.second, one.model, one.metric) not in lone
+        main = one.over_all or _which(one) not in lone
         if main or one.passed:
             sentences.append(_sentence(one, tests, repeats))
     return sentences
 
 
+def _which(one: Difference) -> tuple[str, str, str, str]:
+    return said(one.first), said(one.second), one.model, one.metric
+
+
+def side(cell: Cell) -> str:
+    """One side of a difference as a reader knows it: its labels."""
+    return " · ".join(map(display, cell.values()))
+
+
 def _sentence(one: Difference, tests: int, repeats: str) -> str:
     where = f"At {said(one.at)}: " if one.at else ""
-    first, second = display(one.first), display(one.second)
+    first, second = side(one.first), side(one.second)
     told = shown(one)
     numbers = f"{told.text} {told.interval}".strip()
     over = f"{one.row.n} {repeats}s" if one.row.n > 1 else f"one {repeats}, so that others may say otherwise"
@@ -200,4 +251,5 @@ def _sentence(one: Difference, tests: int, repeats: str) -> str:
     if not one.passed:
         return f"{where}{name}: {first} and {second} are not distinguishable ({numbers}; {basis})."
     higher, lower = (first, second) if (one.row.value or 0) > 0 else (second, first)
-    return f"{where}{name} is higher with {higher} than with {lower} ({first} less {second}: {numbers}; {basis})."
+    won = "" if one.won is None else f"; {first} has more on {number(one.won).text} of the prompts"
+    return f"{where}{name} is higher with {higher} than with {lower} ({first} less {second}: {numbers}{won}; {basis})."

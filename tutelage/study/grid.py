@@ -72,6 +72,11 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def cell_of(labels: Mapping[str, object]) -> Cell:
+    """A cell as somebody writes it: labels as text."""
+    return {axis: text_of(label) for axis, label in labels.items()}
+
+
 def cells(axes: Mapping[str, Axis], names: Sequence[str]) -> Iterator[Cell]:
     """Every combination of the labels of these axes; the last axis changes fastest."""
     for labels in itertools.product(*(axes[name].values for name in names)):

@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Group as Lines
 
-from tutelage.evals import figures
 from tutelage.evals.figures import standalone as standalone
 from tutelage.evals.findings import METRICS, Number, display, number
-from tutelage.evals.overlap.sums import DIFFERENCE
-from tutelage.evals.rows import OVERALL, Row
+from tutelage.evals.rows import Row
 from tutelage.evals.shown import columns_table
 from tutelage.evals.table import duration
-from tutelage.settings.pipeline import StudySettings
-from tutelage.study.differences import Difference, called, conclusion, p_text, shown
+from tutelage.study.differences import called, conclusion, p_text, shown, side
 from tutelage.study.grid import said
-from tutelage.study.summary import Group, Measured
+from tutelage.study.summary import Measured
+from tutelage.study.told import Told, columns, measured
+from tutelage.study.tuning import Tuned
 
-SHOWN = (
-    "gold",
-    "score",
-    "accuracy",
-    "win_rate",
-    "kl",
-    "length",
-    "missing_eos",
-    "copy_rate",
-    "votes",
-    "time",
-    "cost/tokens_generated",
-    "cost/tokens_trained",
-)
-"""The columns of the wide table, before whatever measures of overlap there are."""
-OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
-SINGLE = "bleu_precision"
 IN_CELL = "At "  # how a sentence about some cells begins
-DRAWN = ("gold", "score", "accuracy", "win_rate", "kl", "length")
-HALF = {"win_rate": 50.0}
-
-
-@dataclass(frozen=True)
-class Told:
-    """All that the report says.  missing: cells, repetitions counted, that have no results."""
-
-    settings: StudySettings
-    groups: Sequence[Group]
-    differences: Sequence[Difference]
-    measures: Sequence[str]
-    missing: int
-
-
-def columns(told: Told) -> list[tuple[str, str]]:
-    """(metric, unit) of the wide table: what some cell has."""
-    there = {metric: unit for group in told.groups for metric, task, unit in group.metrics if task == OVERALL}
-    overlap = [name for name in there if name.startswith(OVERLAP) and not name.endswith(DIFFERENCE)]
-    known = [*told.measures, *SHOWN, *(name for name in overlap if not name.startswith(SINGLE))]
-    return [(name, there[name]) for name in dict.fromkeys(known) if name in there]
-
-
-def measured(group: Group, metric: str, unit: str) -> Measured | None:
-    """A cell of a table; None where there is nothing."""
-    return group.measured(metric, OVERALL, unit) if group.values(metric) else None
 
 
 def printed(found: Measured | None) -> Number | None:
@@ -91,40 +46,6 @@ def sentences(told: Told) -> list[str]:
 def labels_of(told: Told) -> list[str]:
     """The labels of the repetitions."""
     return list(dict.fromkeys(label for group in told.groups for label in group.repetitions))
-
-
-def figures_of(told: Told) -> dict[str, str]:
-    """Metric -> figure: a line for each cell, its mean with the interval, and a small mark for each repetition."""
-    drawn = {}
-    for metric, unit in columns(told):
-        if metric not in (*told.measures, *DRAWN):
-            continue
-        scale, name = (100, f"{called(metric)} (%)") if unit == "share" else (1, called(metric))
-        dots = [dot for group in told.groups for dot in _dots(told, group, metric, unit, scale)]
-        if dots:
-            title = f"{called(metric)} of each cell"
-            drawn[metric.replace("/", "_")] = figures.panels(
-                title, [(name, dots, HALF.get(metric))], width=figures.WIDE
-            )
-    return drawn
-
-
-def _dots(told: Told, group: Group, metric: str, unit: str, scale: int) -> Iterator[figures.Dot]:
-    found = measured(group, metric, unit)
-    if found is None or found.row.value is None:
-        return
-    nothing = math.nan
-    for value in found.each.values():
-        yield figures.Dot("", group.name, scale * value, nothing, nothing, 0, 3.5)
-    low, high = (nothing if bound is None else scale * bound for bound in (found.row.low, found.row.high))
-    yield figures.Dot("", group.name, scale * found.row.value, low, high, _slot(told, group))
-
-
-def _slot(told: Told, group: Group) -> int:
-    """A colour for each label of the first axis that is compared."""
-    axis = next(iter(told.settings.compare), None)
-    labels = list(dict.fromkeys(other.cell.get(axis, "") for other in told.groups)) if axis else [""]
-    return 1 + labels.index(group.cell.get(axis, "") if axis else "") % figures.SERIES
 
 
 def terminal(told: Told, width: int) -> Lines:
@@ -155,12 +76,24 @@ def markdown(told: Told) -> str:
     parts += ["## Cells", _table(["cell", *map(called, names)], lines)]
     if told.differences:
         parts += ["## Differences", _table(list(TESTED), [list(line) for line in tested(told)])]
+    if told.tuned:
+        heading = [*TUNED, *(f"best of {k}" for k in tried(told))]
+        parts += ["## Settings to choose among", _table(heading, [list(line) for line in tuning(told)])]
     for metric, unit in columns(told):
         parts += [f"## {called(metric)}", _table(*_each(told, metric, unit))]
     return "\n\n".join(parts) + "\n"
 
 
-TESTED = ("difference", "at", "measure", "first less second", "repetitions", "p", "p, corrected")
+TESTED = (
+    "difference",
+    "at",
+    "measure",
+    "first less second",
+    "first has more",
+    "repetitions",
+    "p",
+    "p, corrected",
+)
 
 
 def tested(told: Told) -> Iterator[tuple[str, ...]]:
@@ -168,14 +101,44 @@ def tested(told: Told) -> Iterator[tuple[str, ...]]:
     for one in told.differences:
         at = said(one.at) or "all cells"
         yield (
-            f"{display(one.first)} – {display(one.second)}",
+            f"{side(one.first)} – {side(one.second)}",
             at,
             called(one.metric),
             _cell(shown(one)),
+            _cell(None if one.won is None else number(one.won)),
             str(one.row.n),
             p_text(one.p),
             p_text(one.p_holm),
         )
+
+
+TUNED = ("cell", "settings", "lowest", "median", "highest", "above the start", "surely above", "surely below")
+TRIED = (1, 2, 4, 8, 16, 32)
+
+
+def tried(told: Told) -> list[int]:
+    """Numbers of settings that the table of the best of them shows."""
+    most = max((len(one.best_of) for one in told.tuned), default=0)
+    return [k for k in TRIED if k <= most]
+
+
+def tuning(told: Told) -> Iterator[tuple[str, ...]]:
+    """The lines of the table of settings to choose among."""
+    for one in told.tuned:
+        start = [str(one.better), str(one.surely), str(one.surely_worse)] if one.gains else ["–"] * 3
+        values = [one.quantile(share) for share in (0, 0.5, 1)] + [
+            one.best_of[k - 1] if k <= len(one.best_of) else None for k in tried(told)
+        ]
+        texts = ["–" if v is None else number(replace(_any(one), value=float(v))).text for v in values]
+        yield (_cell_of(one), str(len(one.settings)), *texts[:3], *start, *texts[3:])
+
+
+def _any(one: Tuned) -> Row:
+    return replace(one.settings[0][1], low=None, high=None, n=0)
+
+
+def _cell_of(one: Tuned) -> str:
+    return side(one.cell) or display(one.model)
 
 
 def _each(told: Told, metric: str, unit: str) -> tuple[list[str], list[list[str]]]:
@@ -208,7 +171,7 @@ def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 # ---- HTML ------------------------------------------------------------------------------------------------------------
 
 
-def html(told: Told) -> str:
+def html(told: Told, drawn: Sequence[str]) -> str:
     """One self-contained page; everything that comes from settings and runs is escaped."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("tutelage.study"), PackageLoader("tutelage.evals")]),
@@ -229,9 +192,12 @@ def html(told: Told) -> str:
             (group.name, [printed(measured(group, metric, unit)) for metric, unit in shown_columns])
             for group in told.groups
         ],
-        figures=[Markup(svg) for svg in figures_of(told).values()],
+        figures=[Markup(svg) for svg in drawn],
         tested_heading=TESTED,
         tested=[(one.passed, line) for one, line in zip(told.differences, tested(told), strict=True)],
+        tuned_heading=[*TUNED, *(f"best of {k}" for k in tried(told))],
+        tuned=[(False, line) for line in tuning(told)],
+        repetitions=max((one.repetitions for one in told.tuned), default=0),
         each=[
             (called(metric), heading, [(False, line) for line in lines])
             for metric, unit in shown_columns

@@ -36,6 +36,7 @@ from tutelage.study.grid import (
     substitute,
     text_of,
 )
+from tutelage.study.wanted import check_wanted
 
 OURS = ("figures", "logs")
 """Folders of the study that are no stage's."""
@@ -112,7 +113,10 @@ def plan(settings: StudySettings) -> Study:
     for number, given in enumerate(settings.stages, 1):
         planner.add(_given(given, f"stage {number}", axes))
     planner.require_axes_used()
-    return Study(axes, planner.instances, _results(settings, planner))
+    names = list(dict.fromkeys(given.name for given in planner.given))
+    results = [one for one in planner.instances.values() if one.of == settings.results]
+    check_wanted(settings, names, axes, [one.cell for one in results])
+    return Study(axes, planner.instances, results)
 
 
 def _given(given: Mapping[str, Any], place: str, axes: Mapping[str, Axis]) -> Given:
@@ -307,27 +311,3 @@ def _from_store(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_from_store, value))
     return isinstance(value, str) and value.startswith("store:")
-
-
-def _results(settings: StudySettings, planner: _Planner) -> list[Instance]:
-    """The instances whose results make the tables.  Raises ValueError for settings that no cell can satisfy."""
-    names = list(dict.fromkeys(given.name for given in planner.given))
-    if settings.results not in names:
-        near = nearest(settings.results, names)
-        raise ValueError(
-            f"results={settings.results} names no stage: "
-            + (f"did you mean '{near}'?" if near else f"there are {', '.join(names) or 'none'}.")
-        )
-    found = [one for one in planner.instances.values() if one.of == settings.results]
-    for axis, labels in settings.compare.items():
-        require_axis(axis, planner.axes, "compare")
-        wanted = [require_label(planner.axes[axis], text_of(label), "compare") for label in labels]
-        if len(set(wanted)) < 2:
-            raise ValueError(f"compare: {axis} has {', '.join(wanted) or 'no label'}: name two or more.")
-        if axis == settings.repeats:
-            raise ValueError(
-                f"compare: {axis} is what is repeated (repeats={axis}): compare what should matter."
-            )
-        if not all(axis in one.cell for one in found):
-            raise ValueError(f"compare: '{settings.results}' does not depend on {axis}: nothing differs.")
-    return found

@@ -23,7 +23,7 @@ from tutelage.study.grid import Cell
 
 Floats = NDArray[np.float64]
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
-SPENT = ("time", "votes", "cost/tokens_generated", "cost/tokens_trained")
+SPENT = ("cost", "time", "votes", "demonstrations", "cost/tokens_generated", "cost/tokens_trained")
 """What these runs have cost, which says little of others."""
 
 
@@ -103,6 +103,24 @@ class Group:
         else:
             found = _within(crossed_mean(list(each.values())), metric, unit)
         return Measured(row(self.name, metric, task, found, unit), each)
+
+    def gain(self, metric: str, unit: str) -> Row | None:
+        """What it has more than the baseline of its evaluations, on the same prompts; None where that is not known."""
+        if metric not in JUDGED:
+            return None
+        each = [self._gains(result) for result in self.repetitions.values()]
+        table = table_of(each)
+        return None if table is None else row(self.name, metric, OVERALL, crossed_mean(table), unit)
+
+    def _gains(self, result: Result) -> dict[str, float]:
+        baseline = str(result.run.lineage.get("baseline", ""))
+        try:
+            return {
+                str(line["id"]): line["responses"][self.model]["score"] - line["responses"][baseline]["score"]
+                for line in result.run.samples
+            }
+        except KeyError:
+            return {}
 
     def _row(self, result: Result, metric: str, task: str) -> Row | None:
         return next(

@@ -1,0 +1,130 @@
+"""The figures of a study.  No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tutelage.evals import figures
+from tutelage.evals.findings import display
+from tutelage.study.differences import called, side
+from tutelage.study.summary import Group
+from tutelage.study.told import Told, columns, measured
+
+DRAWN = ("gold", "score", "accuracy", "win_rate", "kl", "length")
+HALF = {"win_rate": 50.0}
+SPREAD = 10  # times the lowest: from there on an axis is logarithmic
+
+
+def figures_of(told: Told) -> dict[str, str]:
+    """Name -> figure as inline SVG: cells beside each other, measures against what they cost, what tuning is worth."""
+    return {**_cells(told), **_against(told), **_tuning(told)}
+
+
+def _cells(told: Told) -> dict[str, str]:
+    """A line for each cell, its mean with the interval, and a small mark for each repetition."""
+    drawn = {}
+    for metric, unit in columns(told):
+        if metric not in (*told.measures, *DRAWN):
+            continue
+        name, scale = _axis(metric, unit)
+        dots = [dot for group in told.groups for dot in _dots(told, group, metric, unit, scale)]
+        if dots:
+            title = f"{called(metric)} of each cell"
+            drawn[metric.replace("/", "_")] = figures.panels(
+                title, [(name, dots, HALF.get(metric))], width=figures.WIDE
+            )
+    return drawn
+
+
+def _axis(metric: str, unit: str) -> tuple[str, int]:
+    """(label of the axis, what values are multiplied with)."""
+    return (f"{called(metric)} (%)", 100) if unit == "share" else (called(metric), 1)
+
+
+def _dots(told: Told, group: Group, metric: str, unit: str, scale: int) -> Iterator[figures.Dot]:
+    found = measured(group, metric, unit)
+    if found is None or found.row.value is None:
+        return
+    nothing = math.nan
+    for value in found.each.values():
+        yield figures.Dot("", group.name, scale * value, nothing, nothing, 0, 3.5)
+    low, high = (nothing if bound is None else scale * bound for bound in (found.row.low, found.row.high))
+    yield figures.Dot("", group.name, scale * found.row.value, low, high, _slot(told, group))
+
+
+def _slot(told: Told, group: Group) -> int:
+    """A colour for each label of the first axis that is compared."""
+    axis = next(iter(told.settings.compare), None)
+    labels = list(dict.fromkeys(other.cell.get(axis, "") for other in told.groups)) if axis else [""]
+    return 1 + labels.index(group.cell.get(axis, "") if axis else "") % figures.SERIES
+
+
+def _against(told: Told) -> dict[str, str]:
+    """Each tested measure against what `against` names, a line through the labels of its axis."""
+    drawn, units = {}, dict(columns(told))
+    for axis, x_metric in told.settings.against.items():
+        if x_metric not in units:
+            raise ValueError(
+                f"against: no cell has '{x_metric}': there are {', '.join(sorted(units)) or 'none'}."
+            )
+        for metric in told.measures:
+            lines = _lines(told.groups, axis, (x_metric, units[x_metric]), (metric, units[metric]))
+            if not lines:
+                continue
+            (x_name, _), (y_name, _) = _axis(x_metric, units[x_metric]), _axis(metric, units[metric])
+            xs = np.concatenate([np.asarray(line.x, float) for line in lines])
+            drawn[f"{metric}_against_{x_metric}".replace("/", "_")] = figures.curves(
+                f"{called(metric)} against {called(x_metric)}",
+                lines,
+                x_name,
+                y_name,
+                whole=True,
+                log=bool(xs.min() > 0 and xs.max() > SPREAD * xs.min()),
+                size=figures.LARGE,
+            )
+    return drawn
+
+
+def _lines(groups: Sequence[Group], axis: str, x: tuple[str, str], y: tuple[str, str]) -> list[figures.Line]:
+    """A line for each cell of the other axes: (x, y, reach of the interval of y) at every label."""
+    found: dict[str, list[tuple[float, float, float, float]]] = {}
+    for group in groups:
+        ours, theirs = measured(group, *x), measured(group, *y)
+        if ours is None or theirs is None or ours.row.value is None or theirs.row.value is None:
+            continue
+        scale = _axis(*y)[1]
+        value, low, high = (
+            math.nan if bound is None else scale * bound
+            for bound in (theirs.row.value, theirs.row.low, theirs.row.high)
+        )
+        name = side({key: label for key, label in group.cell.items() if key != axis}) or display(group.model)
+        x_value = _axis(*x)[1] * ours.row.value
+        found.setdefault(name, []).append((x_value, value, value - low, high - value))
+    lines = []
+    for k, (name, points) in enumerate(found.items()):
+        x_values, y_values, below, above = np.array(sorted(points)).T
+        slot = 1 + k % figures.SERIES
+        lines.append(figures.Line(name, x_values, y_values, slot, np.stack([below, above])))
+    return lines
+
+
+def _tuning(told: Told) -> dict[str, str]:
+    """What the best of so many settings has."""
+    if not told.tuned:
+        return {}
+    metric = told.tuned[0].metric
+    name, scale = _axis(metric, dict(columns(told))[metric])
+    lines = [
+        figures.Line(
+            side(one.cell) or display(one.model),
+            np.arange(1, len(one.best_of) + 1),
+            scale * one.best_of,
+            1 + k % figures.SERIES,
+        )
+        for k, one in enumerate(told.tuned)
+    ]
+    title = "The best of the settings that were tried"
+    return {"tuning": figures.curves(title, lines, "settings tried", name, whole=True, size=figures.LARGE)}
