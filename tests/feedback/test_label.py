@@ -111,6 +111,21 @@ def test_votes_follow_from_seed_and_content_alone(tmp_path: Path) -> None:
     assert {vote.annotator for vote in votes_in(tmp_path / "c").values()} == {f"sim-1-{n}" for n in range(6)}
 
 
+def test_a_budget_of_pairs_is_spread_over_the_prompts(sampled: Path) -> None:
+    """Every prompt has one before any has two, the same ones when it goes on, and more when it is raised."""
+    with Store(sampled / "store.sqlite") as store:
+        store.build_pairs("main", 0, 3)
+        prompt_of = {pair.digest: pair.prompt.id for pair in store.pairs("main")}
+    several = len(set(prompt_of.values()))
+    run_label(settings(sampled, max_pairs=several - 3))
+    few = {digest for digest, _ in votes_in(sampled)}
+    assert len(few) == several - 3 == len({prompt_of[digest] for digest in few})
+    run_label(settings(sampled, max_pairs=several + 3, out=sampled / "more", votes_per_item=3))
+    more = {digest for digest, _ in votes_in(sampled)}
+    asked = Counter(prompt_of[digest] for digest in more)
+    assert few < more and len(more) == several + 3 and len(asked) == several and max(asked.values()) == 2
+
+
 def test_an_interrupted_run_goes_on_to_the_same_votes(
     sampled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

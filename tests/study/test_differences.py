@@ -132,7 +132,7 @@ def test_prices_make_costs_and_a_figure_against_them(tmp_path: Path) -> None:
         {**label, "name": "label", "where": {"method": "dpo"}, "seed": 7},
         {**EVAL_STAGE, "prompts": "$method-$task-$seed.jsonl", "reference": "@label"},
     ]
-    more = {"results": "eval", "prices": {"votes": "$method.price"}, "against": {"task": "cost"}}
+    more = {"results": "eval", "prices": {"votes": "$method.price"}, "against": {"task": ["cost"]}}
     given, study = settings(tmp_path, axes, *stages, **more), planned(tmp_path, axes, *stages, results="eval")
     for one in study.instances.values():
         if one.of == "label":
@@ -149,7 +149,7 @@ def test_prices_make_costs_and_a_figure_against_them(tmp_path: Path) -> None:
     for wrong, said in (
         ({"prices": {"vots": 1}}, "prices: no cell has spent 'vots': there are .*votes"),
         ({"prices": {"votes": "dear"}}, "votes costs dear at .*: give a number"),
-        ({"against": {"task": "kost"}}, "against: no cell has 'kost'"),
+        ({"against": {"task": ["kost"]}}, "against: no cell has 'kost'"),
     ):
         with pytest.raises(ValueError, match=said):
             report.write(study, settings(tmp_path, axes, *stages, **{**more, **wrong}), recorded())

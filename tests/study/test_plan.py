@@ -177,7 +177,7 @@ def test_mistakes_are_told_before_anything_runs(tmp_path: Path, said: str) -> No
         ),
         ({"tuning": ["metod"]}, "tuning: there is no axis 'metod'"),
         ({"tuning": ["method"], "compare": {"method": ["ppo", "dpo"]}}, "tuning: method is compared, too"),
-        ({"against": {"seed": "votes"}}, "against: seed is what is repeated"),
+        ({"against": {"seed": ["votes"]}}, "against: seed is what is repeated"),
     ],
 )
 def test_what_is_compared_must_be_there(tmp_path: Path, more: dict[str, Any], said: str) -> None:

@@ -43,6 +43,12 @@ class LabelSettings(RunSettings):
         "wanted",
         "Which pairs: those that want more votes; all: of a judge, also those that have enough, to compare it with people.",
     )
+    max_pairs: int = setting(
+        0,
+        "At most so many pairs of the project get votes, spread over its prompts and drawn by seed; 0 = all.",
+        unit="pairs",
+        ge=0,
+    )
     people_below: float = setting(
         0.0,
         "Pairs on which a judge is less sure than this, or has no verdict, wait for a person, the least sure first; 0: none do.",

@@ -49,9 +49,9 @@ class StudySettings(Settings):
         [],
         "Axes whose labels are settings to choose among: the report says what trying k of them is worth.",
     )
-    against: dict[str, str] = setting(
+    against: dict[str, list[str]] = setting(
         {},
-        "Axis -> metric: figures of every measure against that metric, a line through the axis: {labels: votes}.",
+        "Axis -> metrics: figures of every measure against each, a line through the axis: {labels: [votes, cost]}.",
     )
     prices: dict[str, Any] = setting(
         {},

@@ -64,28 +64,28 @@ def _slot(told: Told, group: Group) -> int:
 
 def _against(told: Told) -> dict[str, str]:
     """Each tested measure against what `against` names, a line through the labels of its axis."""
-    drawn, units = {}, dict(columns(told))
-    for axis, x_metric in told.settings.against.items():
-        if x_metric not in units:
+    units = dict(columns(told))
+    wanted = [(axis, metric) for axis, metrics in told.settings.against.items() for metric in metrics]
+    for _, metric in wanted if told.groups else ():
+        if metric not in units:
             raise ValueError(
-                f"against: no cell has '{x_metric}': there are {', '.join(sorted(units)) or 'none'}."
+                f"against: no cell has '{metric}': there are {', '.join(sorted(units)) or 'none'}."
             )
+    drawn = {}
+    for axis, x_metric in wanted:
         for metric in told.measures:
-            lines = _lines(told.groups, axis, (x_metric, units[x_metric]), (metric, units[metric]))
-            if not lines:
-                continue
-            (x_name, _), (y_name, _) = _axis(x_metric, units[x_metric]), _axis(metric, units[metric])
-            xs = np.concatenate([np.asarray(line.x, float) for line in lines])
-            drawn[f"{metric}_against_{x_metric}".replace("/", "_")] = figures.curves(
-                f"{called(metric)} against {called(x_metric)}",
-                lines,
-                x_name,
-                y_name,
-                whole=True,
-                log=bool(xs.min() > 0 and xs.max() > SPREAD * xs.min()),
-                size=figures.LARGE,
-            )
+            x, y = (x_metric, units[x_metric]), (metric, units[metric])
+            if lines := _lines(told.groups, axis, x, y):
+                title = f"{called(metric)} against {called(x_metric)}"
+                drawn[f"{metric}_against_{x_metric}".replace("/", "_")] = _drawn(title, lines, x, y)
     return drawn
+
+
+def _drawn(title: str, lines: Sequence[figures.Line], x: tuple[str, str], y: tuple[str, str]) -> str:
+    values = np.concatenate([np.asarray(line.x, float) for line in lines])
+    log = bool(values.min() > 0 and values.max() > SPREAD * values.min())
+    names = _axis(*x)[0], _axis(*y)[0]
+    return figures.curves(title, lines, *names, whole=True, log=log, size=figures.LARGE)
 
 
 def _lines(groups: Sequence[Group], axis: str, x: tuple[str, str], y: tuple[str, str]) -> list[figures.Line]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.evals.findings import display
+from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.statistics import Interval, crossed_mean
 from tutelage.study.cells import Result
@@ -23,6 +24,7 @@ from tutelage.study.grid import Cell
 
 Floats = NDArray[np.float64]
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
+OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
 SPENT = ("cost", "time", "votes", "demonstrations", "cost/tokens_generated", "cost/tokens_trained")
 """What these runs have cost, which says little of others."""
 
@@ -143,8 +145,9 @@ class Group:
 
 
 def _within(found: Interval, metric: str, unit: str) -> Interval:
-    """Bounds of a share of something are a share, too; a change may be below nothing."""
-    if unit != "share" or metric.endswith("_change"):
+    """Bounds of a share of something, or of an overlap, are from 0 to 1, too; a change may be below nothing."""
+    bounded = unit == "share" or metric.startswith(OVERLAP)
+    if not bounded or metric.endswith(("_change", DIFFERENCE)):
         return found
     return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 

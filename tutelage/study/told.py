@@ -9,7 +9,7 @@ from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.rows import OVERALL
 from tutelage.settings.pipeline import StudySettings
 from tutelage.study.differences import Difference
-from tutelage.study.summary import Group, Measured
+from tutelage.study.summary import OVERLAP, Group, Measured
 from tutelage.study.tuning import Tuned
 
 SHOWN = (
@@ -29,7 +29,6 @@ SHOWN = (
     "cost/tokens_trained",
 )
 """The columns of the wide table, before whatever measures of overlap there are."""
-OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
 SINGLE = "bleu_precision"
 
 

@@ -187,6 +187,9 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
             "sample at least two per prompt, at a temperature above 0."
         )
     waiting = waiting_pairs(store, settings.project, settings.pairs)
+    if settings.max_pairs:
+        drawn = spread(store.pairs(settings.project), settings.max_pairs, settings.seed)
+        waiting = [pair for pair in waiting if pair.item_id in drawn]
     run.begin()
     with run.progress(len(waiting), "pairs") as bar:
         voters.watch(bar)
@@ -197,6 +200,17 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
                 store.ask_people(settings.project, unsure(some, votes, settings.people_below))
             store.add_votes(settings.project, votes)
             bar.advance(len(some))
+
+
+def spread(pairs: Sequence[Pair], count: int, seed: int) -> set[int]:
+    """Items of at most `count` of the pairs: of every prompt one, then of every prompt a second one, and so on; which ones, the
+    seed says and the content of the pairs, whoever has voted on them."""
+    of_prompts: dict[str, int] = defaultdict(int)
+    order: list[tuple[int, int, int]] = []
+    for pair in sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair.digest}".encode()).digest()):
+        order.append((of_prompts[pair.prompt.id], len(order), pair.item_id))
+        of_prompts[pair.prompt.id] += 1
+    return {item for *_, item in sorted(order)[:count]}
 
 
 def unsure(pairs: Sequence[Pair], votes: Sequence[NewVote], below: float) -> list[Unsure]:
