@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.train.making import TEXT
 from tutelage.judges.build import Calls, build_judge
+from tutelage.judges.inputs import note_judge
 from tutelage.judges.llm.asking import Call
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.local import apart
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.records import Prompt, Response
+from tutelage.runs import Run
+from tutelage.settings.feedback import LabelSettings
 from tutelage.store import Store
 
 PROMPT = Prompt("the cat sat")
@@ -37,6 +42,21 @@ def judge(model: Path, folder: Path, **options: object) -> LLMJudge:
     made = build_judge([{"judge": f"llm:{model}", **options}], calls=Calls(str(folder / "calls.sqlite")))
     assert isinstance(made, LLMJudge)
     return made
+
+
+def test_it_is_an_input_of_the_run_that_asks_it(model: Path, tmp_path: Path) -> None:
+    """As a reward model is; one behind an address is not here."""
+    run = Run.open(tmp_path / "run", "label", LabelSettings(out=tmp_path / "run"), Console(quiet=True))
+    try:
+        note_judge(
+            run, "judge", [{"judge": f"llm:{model}"}, {"judge": "llm:far", "url": "http://localhost:1/v1"}]
+        )
+        note_judge(run, "reward", "world")
+        run.begin()
+    finally:
+        run.close()
+    inputs = json.loads((tmp_path / "run" / "lineage.json").read_text())["inputs"]
+    assert [(one["name"], one["path"]) for one in inputs] == [("judge", str(model))] and inputs[0]["sha256"]
 
 
 @torch.no_grad()

@@ -147,23 +147,110 @@ def test_a_label_stage_begins_with_a_copy_of_what_was_sampled(
     assert do_all() == [False, False, False]
 
 
+def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
+    """A study of five stages with two workers, in the middle; and its command without `parallel`."""
+    grid = {**GRID, "documents": 600}
+    given = {"out": "out", "axes": {"seed": [0, 1, 2, 3]}, "stages": [WORLD, grid]}
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**given, "results": "grid"}))
+    command = [sys.executable, "-m", "tutelage", "study", str(path)]
+    process = subprocess.Popen(
+        [*command, "parallel=2"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while list(states(folder).values()).count("done") < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    return command, process
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def goes_on(folder: Path, command: list[str]) -> None:
+    """What is done is skipped, the rest is done."""
+    done = [name for name, state in states(folder / "out").items() if state == "done"]
+    assert 2 <= len(done) < 5
+    text = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert text.count("unchanged, skipped") >= len(done)
+    assert list(states(folder / "out").values()) == ["done"] * 5
+
+
 @pytest.mark.slow
 def test_a_killed_study_loses_nothing_and_leaves_nobody(tmp_path: Path) -> None:
     """Killed with kill -9 in the middle, with two workers; the same command goes on and skips what was done."""
-    grid = {**GRID, "documents": 600}
-    given = {"out": "out", "axes": {"seed": [0, 1, 2, 3]}, "stages": [WORLD, grid]}
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump({**given, "results": "grid"}))
-    command = [sys.executable, "-m", "tutelage", "study", str(path), "parallel=2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=os.environ)
-    while list(states(tmp_path).values()).count("done") < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
+    command, process = started(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = [name for name, state in states(tmp_path / "out").items() if state == "done"]
-    assert 2 <= len(done) < 5
     time.sleep(0.5)  # the workers see that their parent is gone
-    text = subprocess.run([*command[:-1]], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert text.count("unchanged, skipped") >= len(done)
-    assert list(states(tmp_path / "out").values()) == ["done"] * 5
+    goes_on(tmp_path, command)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_workers_with_a_word(tmp_path: Path) -> None:
+    """As a terminal sends it, to the whole group; nobody is left, and the same command goes on."""
+    command, process = started(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in told and "Traceback" not in told
+    until = time.monotonic() + 10  # multiprocessing's own helper sees the end a little later
+    while group_lives(process.pid):
+        assert time.monotonic() < until, "a worker is left"
+        time.sleep(0.05)
+    goes_on(tmp_path, command)
+
+
+@pytest.mark.slow
+def test_stages_at_once_learn_what_they_learn_one_by_one(tmp_path: Path) -> None:
+    """Real training in worker processes: the same numbers, and the report of all cells."""
+    stages = [
+        {**WORLD, "documents": 60, "demonstrations": 20, "prompts": 12, "heldout_prompts": 4},
+        {
+            "command": "pretrain",
+            "data": "@world/pretrain.jsonl",
+            "layers": 1,
+            "hidden_size": 16,
+            "heads": 2,
+            "max_steps": 4,
+        },
+        {
+            "command": "sft",
+            "model": "@pretrain",
+            "data": "@world/demonstrations.jsonl",
+            "max_steps": 2,
+            "learning_rate": "$rate",
+            "seed": "$seed",
+        },
+        {
+            "command": "eval",
+            "models": ["sft=@sft"],
+            "prompts": "@world/prompts_heldout.jsonl",
+            "max_new_tokens": 4,
+            "diversity_samples": 0,
+            "resamples": 100,
+        },
+    ]
+    more = {"results": "eval", "compare": {"rate": [0.001, 0.01]}, "measures": ["length"]}
+    axes = {"rate": [0.001, 0.01], "seed": [0, 1]}
+    for name, parallel in (("one", 1), ("two", 2)):
+        run(settings(tmp_path / name, axes, *stages, **more, parallel=parallel))
+    found = {name: json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")}
+    measured = {
+        name: [
+            (r["axes"], r["metric"], r["value"])
+            for r in rows
+            if r["metric"] not in ("time", "seconds_per_answer")
+        ]
+        for name, rows in found.items()
+    }
+    assert len(measured["one"]) > 10 and measured["one"] == measured["two"]
+    assert len(list((tmp_path / "two" / "logs").glob("sft.*.txt"))) == 4

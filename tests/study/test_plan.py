@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from tests.study.making import WORLD, planned
+from tutelage.settings.base import load
+from tutelage.settings.pipeline import StudySettings
 from tutelage.study.grid import folder_of, read_axes, substitute
+from tutelage.study.plan import plan
 
+ROOT = Path(__file__).parents[2]
 AXES = {
     "feedback": {"human": {"judge": "world", "pairs": 4}, "ai": {"judge": "@helper", "pairs": 2}},
     "method": ["ppo", "dpo"],
@@ -197,3 +201,17 @@ def test_what_is_compared_must_be_there(tmp_path: Path, more: dict[str, Any], sa
 def test_bad_axes(axes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_axes(axes)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_studies_in_the_docs_can_be_planned(path: Path, tmp_path: Path) -> None:
+    """Each with all its cells, and with nothing that its report could not do."""
+    given = load(StudySettings, [str(path), f"out={tmp_path}"])
+    found = plan(given)
+    axes = [axis for axis in given.axes if axis != given.repeats]
+    assert found.results and all(set(axes) <= set(one.cell) for one in found.results)
+    assert len(given.axes[given.repeats]) * len(
+        {tuple(one.cell[axis] for axis in axes) for one in found.results}
+    ) == len(found.results)

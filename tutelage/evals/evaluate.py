@@ -26,10 +26,10 @@ from tutelage.evals.shown import models_table
 from tutelage.evals.spent import note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
+from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, place_json
-from tutelage.rollout.drawing import note_judge
 from tutelage.runs import Run, result_folder
 from tutelage.settings.evals import EvalSettings as Settings
 

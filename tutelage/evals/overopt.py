@@ -31,6 +31,7 @@ from tutelage.evals.rows import Row, to_json
 from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import build_judge
+from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge, checked
 from tutelage.models.loading import load_policy, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
@@ -41,7 +42,6 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import OveroptSettings as Settings
-from tutelage.settings.judges import paths_in
 
 RESPONSES = 512  # written before they are scored: what is in memory at once
 CALIBRATION_PROMPTS = 256
@@ -322,6 +322,4 @@ def _note_inputs(reference: str, policies: Sequence[Policy], settings: Settings,
     for policy in policies:
         run.input(f"{policy.curve}@{policy.at}", policy.path)
     for role, spec in (("proxy", settings.proxy), ("gold", settings.gold)):
-        models = paths_in(spec)
-        for number, path in enumerate(models, 1):
-            run.input(role if len(models) == 1 else f"{role} {number}", result_folder(path))
+        note_judge(run, role, spec)

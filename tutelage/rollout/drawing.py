@@ -14,6 +14,7 @@ from tutelage.data.reading.sources import shown
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.ends import Ends
+from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
@@ -88,13 +89,6 @@ class Chosen(Drawn, Protocol):
 
     @property
     def missing_eos_score(self) -> float | None: ...
-
-
-def note_judge(run: Run, name: str, judge: Any) -> None:
-    """Record the reward models that a judge (as settings say it, "" for none) is made of as inputs of the run."""
-    models = _models_of(judge)
-    for number, path in enumerate(models, 1):
-        run.input(name if len(models) == 1 else f"{name} {number}", path)
 
 
 def choosing_judge(

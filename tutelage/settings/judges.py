@@ -309,8 +309,20 @@ def read_parts(reward: Any) -> list[RewardPart]:
 
 
 def paths_in(reward: str | Sequence[Any]) -> list[str]:
-    """The reward models that a reward names, in its order: a run's inputs."""
+    """The reward models that a reward names, in its order."""
     return list(dict.fromkeys(model for part in read_parts(reward) for model in part.models))
+
+
+def inputs_in(reward: str | Sequence[Any]) -> list[str]:
+    """The models that a reward runs here, in its order: reward models, and language models without an address."""
+    found = [
+        model
+        for part in read_parts(reward)
+        for model in (
+            [str(part.judge)[len(LLM) :]] if part.kind == LLM and not part.options.url else part.models
+        )
+    ]
+    return list(dict.fromkeys(found))
 
 
 def same_reward(before: Any, now: Any) -> bool:

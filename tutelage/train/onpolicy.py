@@ -14,6 +14,7 @@ from tutelage.data.reading.formats import First, read_prompts
 from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
 from tutelage.judges.build import build_judge
+from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import context_at, load_tokenizer
 from tutelage.models.policy import PolicyModule, ScalarModule
@@ -88,9 +89,8 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     costs = [] if settings.cost is None else [result_folder(path) for path in paths_in(settings.cost)]
     run.input("model", policy_path)
     watching = monitor_models(settings)
-    for name, paths in (("reward", models), ("cost", costs), ("monitor", watching)):
-        for number, path in enumerate(paths, 1):
-            run.input(name if len(paths) == 1 else f"{name} {number}", path)
+    for name, said in (("reward", settings.reward), ("cost", settings.cost), ("monitor", settings.monitor)):
+        note_judge(run, name, said)
     run.input("prompts", settings.prompts)
     tokenizer = load_tokenizer(policy_path)
     prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs, *watching), run)

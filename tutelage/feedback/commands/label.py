@@ -22,13 +22,14 @@ from tutelage.feedback.commands.asked import Answered, asked_in_words, asked_row
 from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
 from tutelage.judges.build import WORLD, Calls, build_judge
+from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge, scores_of
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.records import Response
-from tutelage.runs import Bar, Run, result_folder
+from tutelage.runs import Bar, Run
 from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings as Settings
-from tutelage.settings.judges import paths_in, scoring
+from tutelage.settings.judges import scoring
 from tutelage.statistics import bootstrap_mean, correct
 from tutelage.store import AnnotatorRow, NewVote, Pair, Store, Unsure
 from tutelage.worlds.annotators import panel, vote
@@ -46,7 +47,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     `world` is None: what runs a model asks for it itself.  Raises ValueError when the project has nothing to compare, when
     the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
     """
-    _note_models(settings, run)
+    note_judge(run, "judge", settings.judge)
     judge = build_judge(settings.judge, calls=Calls(settings.store, settings.project))
     if settings.people_below and not judge.pairwise:
         raise ValueError(
@@ -142,12 +143,6 @@ Voters = Panel | Single
 def _digest(judge: Any) -> str:
     """Tells two mixes apart, which are two annotators."""
     return hashlib.sha256(json.dumps(scoring(judge), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _note_models(settings: Settings, run: Run) -> None:
-    paths = paths_in(settings.judge)
-    for number, path in enumerate(paths, 1):
-        run.input("judge" if len(paths) == 1 else f"judge {number}", result_folder(path))
 
 
 def _measure_units(judge: Judge, store: Store, settings: Settings, run: Run) -> None:
