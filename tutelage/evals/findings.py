@@ -71,7 +71,9 @@ METRICS: dict[str, tuple[str, str]] = {
     "sign_test_p": ("Sign test", "p that wins and losses are equally likely"),
     "cost/tokens_generated": ("Tokens generated", "in training, mean of the runs"),
     "cost/tokens_trained": ("Tokens trained on", "each pass counts, mean of the runs"),
+    "cost": ("Cost", "by the prices of the study"),
     "votes": ("Votes", "that were used, mean of the runs"),
+    "demonstrations": ("Demonstrations", "that were learnt from, mean of the runs"),
     "time": ("Time to train", "mean of the runs"),
     "cost/peak_memory": ("Peak memory", "of training, mean of the runs"),
 }
