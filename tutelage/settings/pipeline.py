@@ -33,6 +33,9 @@ class StudySettings(Settings):
         ...,
         "The stages in order, as in `run`; $AXIS and $AXIS.VARIABLE stand for values, `where` says in which cells a stage is.",
     )
+    constants: dict[str, Any] = setting(
+        {}, "Name -> value: what $NAME stands for in stages and axes, in one place: {model: runs/sft}."
+    )
     out: Path = setting(Path("runs/study"), "Folder of the study.")
     results: str = setting("eval", "Stage whose results.json makes the tables.")
     repeats: str = setting(

@@ -138,6 +138,39 @@ def substitute(value: Any, cell: Cell, axes: Mapping[str, Axis]) -> Any:
     return _DOLLAR.sub(put, value)
 
 
+def put_in(value: Any, constants: Mapping[str, Any]) -> Any:
+    """The value with what `constants` has in place of every "$NAME" of theirs; all other dollars stay as they are."""
+    if isinstance(value, dict):
+        return {key: put_in(item, constants) for key, item in value.items()}
+    if isinstance(value, list):
+        return [put_in(item, constants) for item in value]
+    if not isinstance(value, str):
+        return value
+    whole = _DOLLAR.fullmatch(value)
+    if whole and not (whole[3] or whole[5]) and (whole[2] or whole[4]) in constants:
+        return constants[whole[2] or whole[4]]
+
+    def put(match: re.Match[str]) -> str:
+        name = match[2] or match[4]
+        if name not in constants:
+            return match[0]
+        return _text(constants[name], value) + (f".{match[5]}" if match[5] else "")
+
+    return _DOLLAR.sub(put, value)
+
+
+def require_constants(constants: Mapping[str, Any], axes: Mapping[str, Any], said: str) -> None:
+    """Raises ValueError for a name that is none or an axis's, or that nothing (`said`: the study as text) uses."""
+    for name in constants:
+        if not _NAME.fullmatch(name) or name in axes:
+            why = "is an axis, too" if name in axes else "is no name: take letters, digits and underscores"
+            raise ValueError(f"constants: '{name}' {why}.")
+        if not re.search(rf"\$(?:{name}\b|\{{{name}\}})", said):
+            raise ValueError(
+                f"constants: nothing uses {name}: write ${name} where it should stand, or leave it out."
+            )
+
+
 def _meant(match: re.Match[str], cell: Cell, axes: Mapping[str, Axis]) -> tuple[Any, str]:
     """(what a "$..." stands for, the text behind it that is none of it: of an axis without variables a dot ends the name)."""
     axis, variable = axes[match[2] or match[4]], match[3] or match[5]

@@ -10,6 +10,7 @@ other's votes.  Who only reads has the store of the last one before it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,10 @@ from tutelage.study.grid import (
     axes_in,
     cells,
     folder_of,
+    put_in,
     read_axes,
     require_axis,
+    require_constants,
     require_label,
     said,
     substitute,
@@ -108,9 +111,11 @@ class Given:
 
 def plan(settings: StudySettings) -> Study:
     """Check every stage in every cell before the first one runs.  Raises ValueError that names the stage at fault."""
-    axes = read_axes(settings.axes)
+    constants = settings.constants
+    require_constants(constants, settings.axes, json.dumps([settings.axes, settings.stages], default=str))
+    axes = read_axes(put_in(settings.axes, constants))
     planner = _Planner(settings, axes)
-    for number, given in enumerate(settings.stages, 1):
+    for number, given in enumerate(put_in(settings.stages, constants), 1):
         planner.add(_given(given, f"stage {number}", axes))
     planner.require_axes_used()
     names = list(dict.fromkeys(given.name for given in planner.given))
