@@ -66,15 +66,15 @@ def _against(told: Told) -> dict[str, str]:
     """Each tested measure against what `against` names, a line through the labels of its axis."""
     units = dict(columns(told))
     wanted = [(axis, metric) for axis, metrics in told.settings.against.items() for metric in metrics]
-    for _, metric in wanted if told.groups else ():
-        if metric not in units:
+    for _, metric in wanted:
+        if metric not in units and not told.missing:  # else one of those that are missing may have it
             raise ValueError(
                 f"against: no cell has '{metric}': there are {', '.join(sorted(units)) or 'none'}."
             )
     drawn = {}
     for axis, x_metric in wanted:
         for metric in told.measures:
-            x, y = (x_metric, units[x_metric]), (metric, units[metric])
+            x, y = (x_metric, units.get(x_metric, "")), (metric, units[metric])
             if lines := _lines(told.groups, axis, x, y):
                 title = f"{called(metric)} against {called(x_metric)}"
                 drawn[f"{metric}_against_{x_metric}".replace("/", "_")] = _drawn(title, lines, x, y)
