@@ -367,6 +367,7 @@ class Vote:
     What comes from a file may say more than seven steps can: `share` is the probability that the side which `preference`
     names is the better one (0.5 to 1; 0.5 for a tie), where votes were counted before; `margin` is by how much it is
     better (0: not said).  None: `preference` says it all.  `weight`: how many times it counts (an expert's more than once).
+    `criteria`: (name, which is better by this criterion, like `preference`), of those that were answered.
     """
 
     annotator: str
@@ -375,6 +376,7 @@ class Vote:
     share: float | None = None
     margin: float | None = None
     weight: float = 1.0
+    criteria: tuple[tuple[str, int], ...] = ()
 
     @property
     def for_first(self) -> float:

@@ -23,8 +23,9 @@ from tutelage.feedback.projects.projects import local_member
 from tutelage.feedback.statistics.judging import labels_per_person
 from tutelage.feedback.statistics.votes import Votes
 from tutelage.launch import launch
+from tutelage.records import Vote
 from tutelage.settings.feedback import JudgeCalibrationSettings, JudgeCostSettings
-from tutelage.store import Store
+from tutelage.store import NewVote, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Item
 from tutelage.worlds.world import prompts
@@ -169,6 +170,57 @@ def test_a_judge_beside_people(sampled: Path, server: Server) -> None:
             ),
             Console(quiet=True),
         )
+
+
+def test_criteria_beside_people(sampled: Path, server: Server) -> None:
+    """A judge's criteria stand with its votes; agreement by each of them by hand from what both have said."""
+    run_label(settings(sampled, judge=server.part(template="rlaif-4criteria")))
+    means = {
+        row["task"]: row
+        for row in json.loads((sampled / "label/results.json").read_text())
+        if row["metric"] == "criterion_mean"
+    }
+    with Store(sampled / "store.sqlite") as store:
+        own = {one.item_id: dict(one.vote.criteria) for one in store.votes("main")}
+        names = {"accuracy", "coherence", "coverage", "overall"}
+        assert set(means) == names and all(set(said) == names for said in own.values())
+        assert all(1 <= row["value"] <= 10 and row["n"] == 2 * len(own) for row in means.values())
+        pairs, random = store.pairs("main"), np.random.default_rng(0)
+        few = {pair.item_id for pair in pairs[:20]}  # that answered by coherence, too
+        people: dict[str, dict[int, list[int]]] = {"accuracy": {}, "coherence": {}}
+        for name in ("ann", "bob"):
+            store.add_annotator(name, "human")
+            votes = []
+            for pair in pairs:
+                said = {"accuracy": int(random.integers(-3, 4))}
+                said |= {"coherence": int(random.integers(-3, 4))} if pair.item_id in few else {}
+                votes.append(
+                    NewVote(
+                        pair.item_id,
+                        Vote(name, 1, 0, criteria=tuple(sorted(said.items()))),
+                        f"{name}/{pair.item_id}",
+                    )
+                )
+                for criterion, preference in said.items():
+                    people[criterion].setdefault(pair.item_id, []).append(int(np.sign(preference)))
+            store.add_votes("main", votes)
+            stored = [one.vote for one in store.votes("main") if one.vote.annotator == name]
+            assert [one.criteria for one in stored] == [one.vote.criteria for one in votes]
+    launch(
+        "judge calibration",
+        JudgeCalibrationSettings(out=sampled / "c", store=str(sampled / "store.sqlite"), resamples=100),
+        Console(quiet=True),
+    )
+    rows = json.loads((sampled / "c/results.json").read_text())
+    found = {(row["task"], row["metric"]): row for row in rows}
+    assert {task for task, _ in found if task.startswith("by ")} == {"by accuracy", "by coherence"}
+    sides = {item: np.sign(said["accuracy"]) for item, said in own.items()}
+    person = [np.mean([one == sides[item] for one in said]) for item, said in people["accuracy"].items()]
+    row = found["by accuracy", "agreement_person"]
+    assert row["value"] == pytest.approx(np.mean(person)) and row["n"] == len(own) >= 30
+    assert row["low"] < row["value"] < row["high"]
+    row = found["by coherence", "agreement_person"]
+    assert row["n"] == 20 and row["low"] is None and row["high"] is None  # too few
 
 
 def test_people_are_asked_where_the_judge_is_unsure(sampled: Path, server: Server) -> None:

@@ -70,6 +70,36 @@ def test_what_says_nothing_is_no_verdict(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        ({"coherence": [4, 3], "accuracy": [1, 5]}, {"coherence": (4, 3), "accuracy": (1, 5)}),
+        ({"Coherence ": [4, "3/5"], "wit": [1, 1]}, {"coherence": (4, 3)}),
+        ({"coherence": [4], "accuracy": [0, 5]}, {}),  # half of it, and off the scale
+        ({"coherence": [6, 3], "accuracy": [2.5, 5]}, {"accuracy": (2.5, 5)}),
+        ({"coherence": [True, 3], "accuracy": None}, {}),
+        ({"coherence": {"first": 1, "second": 2}}, {}),
+        ([4, 3], {}),
+        ("coherence: [4, 3]", {}),
+        (None, {}),
+    ],
+)
+def test_scores_beside_a_verdict(scores: object, found: dict[str, tuple[float, float]]) -> None:
+    """What is no score is not there, and the verdict does not depend on it."""
+    said = read_pair(
+        json.dumps({"rationale": "r", "scores": scores, "rank": [2]}), ("coherence", "accuracy"), (1, 5)
+    )
+    assert said is not None and (said.value, said.scores) == (2, found)
+
+
+def test_scores_are_of_the_object_with_the_verdict() -> None:
+    """Not of one that is quoted before it, nor of an answer that is cut off."""
+    quoted = '{"scores": {"x": [1, 2]}, "rank": [1]} is a trick. {"rank": [2]}'
+    for text in (quoted, '{"scores": {"x": [1, 2]}, "rank": [2'):
+        said = read_pair(text, ("x",))
+        assert said is not None and (said.value, said.scores) == (2, {})
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ('{"rationale": "r", "rating": 7}', 7),

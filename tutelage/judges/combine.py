@@ -80,29 +80,27 @@ class Mix(Judge):
         ]
         self.state = nn.ModuleList(held) if held else None
         self.places = any(part.judge.places for part in parts if part.gate is None and part.weight)
-        comparing = [part.judge.pairwise for part in parts]
-        self.pairwise = all(comparing)
-        if any(comparing) and not self.pairwise:
-            named = next(part.name for part in parts if part.judge.pairwise)
-            raise ValueError(
-                f"{named} compares responses and has no scores to be added to those of others: take a template that rates, or "
-                "mix only judges that compare."
-            )
-        if self.pairwise and any(part.gate is not None or part.scale is not None for part in parts):
+        self.pairwise = any(part.judge.pairwise for part in parts)
+        if self.pairwise and any(part.gate is not None or _scaled(part) for part in parts):
             raise ValueError("judges that compare are mixed by weight alone: leave gate and normalise out.")
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
-        """Raises ValueError naming the part and the prompt where a judge's score cannot be used."""
+        """Raises ValueError naming the part and the prompt where a judge's score cannot be used, or a part that has none."""
+        if self.pairwise:
+            named = next(part.name for part in self._parts if part.judge.pairwise)
+            raise ValueError(
+                f"{named} compares responses and has no scores to be added to those of others: take a template that rates, or "
+                "use the list where responses are compared (label, eval)."
+            )
         said = [checked(part.judge, responses, part.name) for part in self._parts]
         normalised = [part.normalised(scores) for part, scores in zip(self._parts, said, strict=True)]
         rows = zip(responses, zip(*said, strict=True), zip(*normalised, strict=True), strict=True)
         return [self._mixed(*row) for row in rows]
 
     def compare(self, pairs: Sequence[tuple[Response, Response]]) -> list[Vote | None]:
-        """Judges that compare and have no scores (`pairwise`) vote together: the mean of their probabilities by weight, over
-        those that have a verdict, where these have at least half of the weight (a quorum).  Others by their sum, as every judge.
-
-        Raises ValueError for a mix of both kinds: a score and a probability do not add up.
+        """With a judge that compares and has no scores (`pairwise`) all vote together: the mean of their probabilities by weight,
+        over those that have a verdict, where these have at least half of the weight (a quorum).  A judge with scores votes in
+        it as it does alone: its `compare`, mostly for the higher score.  Without one they vote by their sum, as every judge.
         """
         if not self.pairwise:
             return super().compare(pairs)
@@ -123,7 +121,7 @@ class Mix(Judge):
         sample = cache(sample)  # the same responses do for all
         found = [part.judge.calibrate(sample) for part in self._parts]
         for part in self._parts:
-            if isinstance(part.scale, Calibration):
+            if isinstance(part.scale, Calibration) and not self.pairwise:  # a vote asks for no unit
                 found.append(measured(part.judge, part.scale, sample))
         return "\n".join(sentence for sentence in found if sentence) or None
 
@@ -160,6 +158,12 @@ class Mix(Judge):
         last = len(response.ids) - 1
         places = _places(summands, last)
         return Score(value, parts, ending_in(value, places, last) if failed else places)
+
+
+def _scaled(part: Part) -> bool:
+    """Whether the scores of a part are brought to another scale than their own; a reward model's own standard deviations (which
+    change no vote) are none."""
+    return part.scale is not None and (part.scale == RANK or isinstance(part.scale, RunningCalibration))
 
 
 def ranked(values: Sequence[float]) -> list[float]:

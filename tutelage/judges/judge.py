@@ -76,6 +76,16 @@ def shared_vote(name: str, first: float, shown: int) -> Vote:
     return Vote(name, preference, shown, share=max(share, 1 - share), margin=0.0)
 
 
+def rewarding(judge: Judge) -> Judge:
+    """The judge.  Raises ValueError, naming the part, where it compares and has no scores: nothing can be rewarded by it."""
+    if judge.pairwise:
+        own = next((one for one in judge.judges if one.pairwise), judge)
+        raise ValueError(
+            f"{own.name} compares responses and has no scores that could be a reward: take template: rating, or one that scores."
+        )
+    return judge
+
+
 def scores_of(judge: Judge, responses: Sequence[Response]) -> list[Score]:
     """The scores of responses that all must have one.  Raises ValueError naming the first prompt without, or what `checked`
     finds."""

@@ -15,7 +15,7 @@ from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.ends import Ends
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import Judge
+from tutelage.judges.judge import Judge, rewarding
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, place_json
@@ -103,7 +103,7 @@ def load_judge(
     settings: Drawn, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
 ) -> Judge:
     """The judge of the settings' reward, its scores in units that mean something (measured where they are not known)."""
-    judge = build_judge(settings.scored_by, world, generator.tokenizer)
+    judge = rewarding(build_judge(settings.scored_by, world, generator.tokenizer))
 
     def sample() -> list[Response]:
         drawn = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed, step=-2)

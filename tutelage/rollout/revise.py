@@ -19,7 +19,7 @@ from tutelage.data.reading.formats import read_demonstrations, walk
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.llm.asking import Asker, Call
 from tutelage.judges.llm.build import asking
-from tutelage.judges.llm.judge import text_params
+from tutelage.judges.llm.questions import text_params
 from tutelage.judges.llm.templates import Template, principle_for, read_constitution, read_template
 from tutelage.judges.llm.verdict import without_reasoning
 from tutelage.records import Demonstration, Prompt

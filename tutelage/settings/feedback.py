@@ -23,7 +23,7 @@ from tutelage.settings.judges import WORLD, by_rank, same_reward
 
 
 class LabelSettings(RunSettings):
-    """Let simulated annotators, or a judge, vote on the unlabelled pairs of a project."""
+    """Let simulated annotators, or a judge, vote on unlabelled pairs of a project; or a judge rank responses or mark steps."""
 
     out: Path = run_folder("runs/label")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
@@ -39,9 +39,16 @@ class LabelSettings(RunSettings):
         unit="pairs",
         ge=0,
     )
+    responses_per_ranking: int = setting(
+        4,
+        "Responses per prompt and generation run that a judge with template: k-way ranks together, where there are so many.",
+        unit="responses",
+        ge=3,
+        le=9,
+    )
     pairs: Literal["wanted", "all"] = setting(
         "wanted",
-        "Which pairs: those that want more votes; all: of a judge, also those that have enough, to compare it with people.",
+        "Which items: those that want more votes; all: of a judge, also those that have enough, to compare it with people.",
     )
     max_pairs: int = setting(
         0,
@@ -94,7 +101,10 @@ class JudgeCostSettings(StoreSettings):
     pairs_per_prompt: int = setting(
         3, "As in `label`: the pairs that it would make are made.", unit="pairs", ge=0
     )
-    pairs: Literal["wanted", "all"] = setting("wanted", "As in `label`: which pairs.")
+    responses_per_ranking: int = setting(
+        4, "As in `label`, for template: k-way.", unit="responses", ge=3, le=9
+    )
+    pairs: Literal["wanted", "all"] = setting("wanted", "As in `label`: which items.")
 
 
 class JudgeCalibrationSettings(RunSettings):

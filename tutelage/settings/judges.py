@@ -136,7 +136,7 @@ class RemoteOptions(Settings):
 
 
 Mode = Literal["text", "logits"]
-TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating")
+TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating", "k-way", "steps")
 
 
 class LLMOptions(Settings):
@@ -158,7 +158,7 @@ class LLMOptions(Settings):
     )
     orders: Literal["both", "random"] = setting(
         "both",
-        "Which response stands first: each once, and the mean of both counts; random: one of them, by content.",
+        "Which response stands first: each once, and the mean counts; random: one of them, by content.",
     )
     exemplars: str = setting(
         "", "File of comparisons that are shown before each question, as judged examples; empty: none."

@@ -27,6 +27,8 @@ from tutelage.store.schema import (
 from tutelage.store.schema_feedback import ResponseScore
 from tutelage.store.sql import chunks, insert_one, insert_rows
 
+LEAST_RANKED = 3  # responses that are more than a pair
+
 
 def candidates(connection: Connection, project_id: int, source: str = "") -> dict[int, list[Candidate]]:
     """prompt row id -> the responses to it in the order of their making, with their scores by `source`."""
@@ -81,6 +83,22 @@ def insert_pairs(connection: Connection, project_id: int, per_prompt: int, overl
     plain = (Item.project_id == project_id, Item.type == "pair", Item.owner_id.is_(None))
     connection.execute(update(Item).where(*plain, Item.overlap < overlap).values(overlap=overlap))
     return new
+
+
+def insert_rankings(connection: Connection, project_id: int, size: int) -> int:
+    """Insert the chosen groups to be ranked that are not there; see `Store.build_rankings`."""
+    prompts = connection.execute(select(PromptRow.id, PromptRow.digest).where(*askable(project_id)))
+    digests = {row.id: row.digest for row in prompts}
+    wanted: dict[str, tuple[int, Group]] = {}
+    for prompt_id, some in candidates(connection, project_id).items():
+        for run in by_run(some):
+            count = min(size, len({one.digest for one in run}))
+            if count < LEAST_RANKED:
+                continue
+            for group in choose_groups(run, "random", count, 1, digests[prompt_id]):
+                key = item_digest("rank", digests[prompt_id], group)
+                wanted.setdefault(key, (prompt_id, in_slots_order(group)))
+    return insert_items(connection, project_id, "rank", 1, wanted)
 
 
 def insert_items(

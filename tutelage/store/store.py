@@ -33,7 +33,7 @@ from tutelage.store.comparing import Written, read_voted_pairs, read_written
 from tutelage.store.current import any_settled
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
-from tutelage.store.pairing import LIVE, insert_pairs, pair_query, read_pairs
+from tutelage.store.pairing import LIVE, insert_pairs, insert_rankings, pair_query, read_pairs
 from tutelage.store.rows import (
     AnnotatorRow,
     Counts,
@@ -138,6 +138,12 @@ class Store:
             return insert_pairs(
                 connection, lock_project(connection, project, self.place), per_prompt, overlap
             )
+
+    def build_rankings(self, project: str, size: int) -> int:
+        """Make an item of at most `size` different responses (three at least) to the same prompt by the same generation run, by
+        content hash as pairs are; returns how many are new."""
+        with self._database.write() as connection:
+            return insert_rankings(connection, lock_project(connection, project, self.place), size)
 
     def pairs(self, project: str) -> list[Pair]:
         """All pairs of a project, ordered by content."""
@@ -274,6 +280,12 @@ class Store:
         """One state of the store, to be read by whoever knows its tables, and the project's number in it."""
         with self._database.read() as connection:
             yield connection, project_id(connection, project, self.place)
+
+    @contextmanager
+    def writing(self, project: str) -> Iterator[tuple[Connection, int]]:
+        """One transaction of whoever knows the tables, with the project locked, and its number."""
+        with self._database.write() as connection:
+            yield connection, lock_project(connection, project, self.place)
 
     def any_settled(self, project: str) -> bool:
         """Whether somebody has settled a conflict in the project."""

@@ -6,6 +6,7 @@ table, and everybody's are read by `read_votes`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from tutelage.records import Vote
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
 from tutelage.store.rows import NewVote, StoredVote
 from tutelage.store.schema import Annotation, Annotator, Item, now
-from tutelage.store.schema_feedback import SoftVote
+from tutelage.store.schema_feedback import CriterionPreference, SoftVote
 from tutelage.store.sql import chunks, insert_one, insert_rows
 
 CONTENT = ("item_id", "annotator_id", "preference", "first_shown", "supersedes_id")
@@ -48,18 +49,24 @@ def insert_votes(connection: Connection, project_id: int, votes: Sequence[NewVot
             dict(zip(CONTENT, content, strict=True)) | {"client_key": new.client_key, "submitted_at": at}
         )
     insert_rows(connection, Annotation, rows)
-    _insert_soft(connection, [new for new in votes if new.client_key in {row["client_key"] for row in rows}])
+    _insert_below(connection, [new for new in votes if new.client_key in {row["client_key"] for row in rows}])
     recount(connection, items)
     return len(rows)
 
 
-def _insert_soft(connection: Connection, votes: Sequence[NewVote]) -> None:
-    """What the votes, just inserted, say beyond their steps."""
-    soft = {new.client_key: new.vote for new in votes if new.vote.margin is not None}
-    for some in chunks(list(soft)):
+def _insert_below(connection: Connection, votes: Sequence[NewVote]) -> None:
+    """What the votes, just inserted, say beyond their steps, and by criteria."""
+    more = {new.client_key: new.vote for new in votes if new.vote.margin is not None or new.vote.criteria}
+    criteria: list[dict[str, Any]] = []
+    for some in chunks(list(more)):
         keys = select(Annotation.client_key, Annotation.id).where(Annotation.client_key.in_(some))
         for key, annotation_id in connection.execute(keys).all():
-            insert_soft_vote(connection, annotation_id, soft[key].share, soft[key].margin)
+            insert_soft_vote(connection, annotation_id, more[key].share, more[key].margin)
+            criteria += [
+                {"annotation_id": annotation_id, "criterion": name, "preference": preference}
+                for name, preference in more[key].criteria
+            ]
+    insert_rows(connection, CriterionPreference, criteria)
 
 
 def insert_soft_vote(
@@ -114,11 +121,19 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
     )
     if not revisions:
         query = query.where(IS_CURRENT)
+    criteria = _criteria(connection, project_id)
     return [
         StoredVote(
             id=row.id,
             item_id=row.item_id,
-            vote=Vote(row.name, row.preference, row.first_shown, row.share, row.margin),
+            vote=Vote(
+                row.name,
+                row.preference,
+                row.first_shown,
+                row.share,
+                row.margin,
+                criteria=tuple(criteria.get(row.id, ())),
+            ),
             client_key=row.client_key,
             submitted_at=row.submitted_at,
             supersedes=row.supersedes_id,
@@ -127,12 +142,28 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
     ]
 
 
+def _criteria(connection: Connection, project_id: int) -> dict[int, list[tuple[str, int]]]:
+    """Annotation -> (criterion, preference), by name, of a project's pairs."""
+    query = select(
+        CriterionPreference.annotation_id, CriterionPreference.criterion, CriterionPreference.preference
+    )
+    query = query.join(Annotation, Annotation.id == CriterionPreference.annotation_id)
+    query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == project_id)
+    found: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for row in connection.execute(query.order_by(CriterionPreference.criterion)):
+        found[row.annotation_id].append((row.criterion, row.preference))
+    return found
+
+
 def _check_range(new: NewVote) -> None:
     if not -3 <= new.vote.preference <= 3 or new.vote.first_shown not in (0, 1):
         raise ValueError(
             f"vote '{new.client_key}': preference {new.vote.preference} must be -3 to 3 and first_shown "
             f"{new.vote.first_shown} must be 0 or 1."
         )
+    for name, preference in new.vote.criteria:
+        if not -3 <= preference <= 3:
+            raise ValueError(f"vote '{new.client_key}': preference {preference} by {name} must be -3 to 3.")
     if new.vote.share is not None and (new.vote.share == 0.5) != (new.vote.preference == 0):
         raise ValueError(
             f"vote '{new.client_key}': a share of {new.vote.share} does not go with preference {new.vote.preference}."

@@ -15,7 +15,7 @@ from tutelage.data.reading.sources import shown
 from tutelage.data.table import Examples
 from tutelage.judges.build import build_judge
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import Judge
+from tutelage.judges.judge import Judge, rewarding
 from tutelage.models.loading import context_at, load_tokenizer
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.models.setup import Setup
@@ -108,7 +108,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         return loaded[folder]
 
     def judge_of(spec: Any) -> Judge:
-        return build_judge(spec, world, tokenizer, settings.micro_batch_tokens, load)
+        return rewarding(build_judge(spec, world, tokenizer, settings.micro_batch_tokens, load))
 
     judge = judge_of(settings.reward)
     cost = None if settings.cost is None else judge_of(settings.cost)

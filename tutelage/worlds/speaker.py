@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.worlds.annotators import MOST_WORDS, Annotator, vote
 from tutelage.worlds.gold import gradable, grade
+from tutelage.worlds.gold_maths import mark
 from tutelage.worlds.world import write_response
 
 UNREADABLE = (
@@ -29,6 +31,8 @@ UNREADABLE = (
     '{"rationale": "See above.", "rating": "high"}',
 )
 STRANGE = "I do not know this prompt."
+SCORES = re.compile(r'"scores" before "rank": (\{.*?\}), where a and b are whole numbers from (\d+) to (\d+)')
+CRITERION = re.compile(r'("(?:[^"\\]|\\.)*"): \[a, b\]')
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Speaker:
             return Said(UNREADABLE[int(draw.integers(len(UNREADABLE)))])
         asked = (unfenced(str(one["content"])) for one in reversed(messages))
         found = next((texts for texts in asked if texts), {})
+        words = str(next((one["content"] for one in reversed(messages) if unfenced(str(one["content"]))), ""))
         prompt = self._prompts.get(found.get("prompt", ""))
         if prompt is None:
             return Said(STRANGE)
@@ -63,17 +68,75 @@ class Speaker:
             return Said(f"By the gold standard it is worth {grade(prompt, found['draft']).value}.")
         if "response" in found:
             return self._rating(grade(prompt, found["response"]).value, weighed, draw)
+        if "step-1" in found:
+            return self._marks(prompt, found, draw)
+        if "best first" in words:
+            return self._ranking(prompt, found, draw)
         texts = (found["response-1"], found["response-2"])
         grades = (grade(prompt, texts[0]).value, grade(prompt, texts[1]).value)
-        return self._pair(texts, grades, weighed, draw)
+        return self._pair(texts, grades, weighed, draw, words)
 
-    def _pair(self, texts: tuple[str, str], grades: tuple[float, float], weighed: bool, draw: Any) -> Said:
+    def _marks(self, prompt: Prompt, found: Mapping[str, str], draw: Any) -> Said:
+        """Those of the expert, each seen through noise; of what no expert marks, right where the whole is."""
+        steps = [found[f"step-{n}"] for n in range(1, len(found)) if f"step-{n}" in found]
+        gold: Sequence[int | None] = [1 if grade(prompt, "\n".join(steps)).value > 0.5 else -1] * len(steps)
+        if prompt.task == "maths":
+            gold = mark(dict(prompt.reference or {}), [step.strip() for step in steps])
+        wrong = 1 - self._annotator.reliability
+        said: list[int] = []
+        for one in gold:
+            if one is None or (said and said[-1] == -1):
+                break
+            said.append(-one if one and draw.random() < wrong else one)
+        said += [1] * (len(steps) - len(said) if said[-1] != -1 else 0)
+        return Said(json.dumps({"rationale": f"The expert says {gold}.", "marks": said}))
+
+    def _ranking(self, prompt: Prompt, found: Mapping[str, str], draw: Any) -> Said:
+        """By utilities with Gumbel noise: of every two, one is preferred as often as where they are shown as a pair."""
+        who, texts = (
+            self._annotator,
+            [found[f"response-{n}"] for n in range(1, len(found)) if f"response-{n}" in found],
+        )
+        grades = [grade(prompt, text).value for text in texts]
+        seen = [
+            who.sharpness * gold
+            + who.length_bias * min(len(text.split()), MOST_WORDS) / 10
+            + who.position_bias * (place == 0)
+            + float(draw.gumbel())
+            for place, (gold, text) in enumerate(zip(grades, texts, strict=True))
+        ]
+        order: list[list[int]] = []
+        for number in sorted(range(len(seen)), key=lambda n: -seen[n]):
+            if order and seen[order[-1][-1] - 1] - seen[number] < who.tie_width:
+                order[-1].append(number + 1)
+            else:
+                order.append([number + 1])
+        rank = [group if len(group) > 1 else group[0] for group in order]
+        return Said(json.dumps({"rationale": f"The gold scores are {grades}.", "rank": rank}))
+
+    def _pair(
+        self, texts: tuple[str, str], grades: tuple[float, float], weighed: bool, draw: Any, words: str
+    ) -> Said:
         if weighed:
             second = self.second_is_better(texts, grades)
             return Said("1" if second < 0.5 else "2", {"1": math.log1p(-second), "2": math.log(second)})
         cast = vote(self._annotator, texts, grades, 0, draw)
         better = 0 if cast.preference == 0 else 1 if cast.preference < 0 else 2
-        return Said(json.dumps({"rationale": f"The gold scores are {grades}.", "rank": [better]}))
+        scores = self._scores(grades, words, draw)
+        return Said(json.dumps({"rationale": f"The gold scores are {grades}.", **scores, "rank": [better]}))
+
+    def _scores(self, grades: tuple[float, float], words: str, draw: Any) -> dict[str, Any]:
+        """Both responses by each criterion that the question names: their gold scores, through the noise, on its scale."""
+        wanted = SCORES.search(words)
+        if wanted is None:
+            return {}
+        low, high = int(wanted[2]), int(wanted[3])
+        names = [json.loads(name) for name in CRITERION.findall(wanted[1])]
+        return {"scores": {name: [self._points(gold, low, high, draw) for gold in grades] for name in names}}
+
+    def _points(self, gold: float, low: int, high: int, draw: Any) -> int:
+        seen = gold + float(draw.logistic()) / max(self._annotator.sharpness, 1e-9)
+        return round(low + (high - low) * min(max(seen, 0.0), 1.0))
 
     def second_is_better(self, texts: tuple[str, str], grades: tuple[float, float]) -> float:
         """The probability that it prefers what is shown second, without ties."""

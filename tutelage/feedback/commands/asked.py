@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from tutelage.evals.rows import OVERALL, Row
 from tutelage.judges.judge import Judge
@@ -45,6 +46,10 @@ def _rows(judge: LLMJudge) -> list[Row]:
         Row(judge.name, name, OVERALL, value, n=of[name], unit="share")
         for name, value in tally.figures.items()
     ]
+    rows += [
+        Row(judge.name, "criterion_mean", criterion, fmean(given), n=len(given), unit="points")
+        for criterion, given in tally.scores.items()
+    ]
     counts = {
         "questions": (spent.asked, "questions"),
         "lost_questions": (spent.lost, "questions"),
@@ -61,7 +66,10 @@ def _rows(judge: LLMJudge) -> list[Row]:
 def say_asked(rows: Sequence[Row], run: Run) -> None:
     """The same in two sentences for each judge."""
     for name in dict.fromkeys(row.model for row in rows):
-        _say(name, {row.metric: row.value or 0.0 for row in rows if row.model == name}, run)
+        mine = [row for row in rows if row.model == name]
+        _say(name, {row.metric: row.value or 0.0 for row in mine if row.task == OVERALL}, run)
+        if means := [f"{row.value:.2f} by {row.task}" for row in mine if row.metric == "criterion_mean"]:
+            run.console.print(f"Mean scores: {', '.join(means)}.", markup=False, highlight=False)
 
 
 def _say(name: str, said: Mapping[str, float], run: Run) -> None:

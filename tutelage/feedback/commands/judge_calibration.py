@@ -1,12 +1,14 @@
 """`tutelage judge calibration`: judges beside people who voted on the same pairs of a project.
 
 results.json has rows {model, metric, task, value, low, high, n, unit}, one model per judge; `task` is the slice of pairs: all,
-those of similar length, those where the longer response is the judge's, and those on which all people agree or not.
+those of similar length, those where the longer response is the judge's, those on which all people agree or not; or `by NAME`,
+what both say by one criterion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,12 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     rows: list[Row] = []
     for name in names:
         own = [one for one in votes if one.vote.annotator == name]
+        how = Resampling(settings.seed, settings.resamples, enough=FEWEST)
         for slice_name, items in slices(pairs, people, own, settings.similar_length).items():
-            how = Resampling(settings.seed, settings.resamples, enough=FEWEST)
             rows += judged(name, slice_name, pairs, people, own, items, how)
+        for criterion, theirs, mine in by_criteria(people, own):
+            both = {one.item_id for one in theirs} & {one.item_id for one in mine}
+            rows += judged(name, f"by {criterion}", pairs, theirs, mine, both, how)
     write_json_atomic(run.folder / "results.json", to_json(rows))
     for name in names:
         run.console.print(table(rows, name, run.console.width))
@@ -105,6 +110,25 @@ def slices(
         AGREE: agreed,
         PART: both - agreed,
     }
+
+
+def by_criteria(
+    people: Sequence[StoredVote], own: Sequence[StoredVote]
+) -> Iterator[tuple[str, list[StoredVote], list[StoredVote]]]:
+    """(criterion, people's votes by it, the judge's votes by it), of the criteria that both have answered."""
+    names = [{name for one in votes for name, _ in one.vote.criteria} for votes in (people, own)]
+    for criterion in sorted(names[0] & names[1]):
+        yield criterion, by_one(people, criterion), by_one(own, criterion)
+
+
+def by_one(votes: Sequence[StoredVote], criterion: str) -> list[StoredVote]:
+    """The votes with what they say by a criterion as their preference, of those that say something."""
+    said = [(one, dict(one.vote.criteria)) for one in votes]
+    return [
+        replace(one, vote=replace(one.vote, preference=by[criterion], share=None, margin=None))
+        for one, by in said
+        if criterion in by
+    ]
 
 
 def judged(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from tutelage.feedback.commands.answering import TYPES, calls_about, waiting_items
 from tutelage.feedback.commands.label import both_of, waiting_pairs
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.llm.asking import Call, Prices
@@ -36,11 +37,7 @@ def main(settings: Settings, console: Console) -> None:
         raise ValueError(
             f"{judge.name} is not asked in words and costs nothing: give a judge whose name begins with llm:."
         )
-    with Store(settings.store) as store:
-        store.build_pairs(settings.project, settings.pairs_per_prompt, 1)
-        waiting = waiting_pairs(store, settings.project, settings.pairs)
-    wanted = [pair for pair in waiting if judge.name not in pair.voters]
-    calls = judge.calls_for([both_of(pair) for pair in wanted])
+    wanted, calls = _wanted(settings, judge)
     known = judge.asker.known(calls)
     spent = judge.asker.spent()
     new = [call for call in calls if call.key(judge.asker.model) not in known]
@@ -49,7 +46,7 @@ def main(settings: Settings, console: Console) -> None:
     say = [
         f"{judge.name} in project {settings.project}: {spent.answered:,} answers so far, {spent.prompt_tokens:,} tokens sent, "
         f"{spent.completion_tokens:,} received, cost {spent.cost:.4g}.",
-        f"{len(wanted):,} pairs to judge, {len(calls):,} questions, {len(calls) - len(new):,} of them answered already.",
+        f"{wanted} to judge, {len(calls):,} questions, {len(calls) - len(new):,} of them answered already.",
         f"The other {found.questions:,}: about {found.sent:,.0f} tokens sent and {found.received:,.0f} received, cost about "
         f"{found.cost:.4g}, never more than {found.most:.4g}.",
     ]
@@ -63,6 +60,21 @@ def main(settings: Settings, console: Console) -> None:
         say.append("Without price_in and price_out nothing costs anything: give them in the judge's options.")
     for line in say:
         console.print(line, markup=False, highlight=False)
+
+
+def _wanted(settings: Settings, judge: LLMJudge) -> tuple[str, list[Call]]:
+    """What `label` would put to the judge, in words, and all questions about it."""
+    type = TYPES.get(judge.template.asks)
+    with Store(settings.store) as store:
+        if type is None:
+            store.build_pairs(settings.project, settings.pairs_per_prompt, 1)
+            waiting = waiting_pairs(store, settings.project, settings.pairs)
+            pairs = [both_of(pair) for pair in waiting if judge.name not in pair.voters]
+            return f"{len(pairs):,} pairs", judge.calls_for(pairs)
+        if type == "rank":
+            store.build_rankings(settings.project, settings.responses_per_ranking)
+        items = waiting_items(store, settings, type, judge.name)
+        return f"{len(items):,} items", calls_about(store, settings.project, judge, items)
 
 
 def estimated(calls: Sequence[Call], spent: Spent, prices: Prices, repair: bool) -> Estimate:

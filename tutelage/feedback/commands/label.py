@@ -18,6 +18,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from tutelage.evals.rows import OVERALL, Row, row, to_json
+from tutelage.feedback.commands.answering import TYPES, label_items
 from tutelage.feedback.commands.asked import Answered, asked_in_words, asked_rows, say_asked
 from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
@@ -49,10 +50,19 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     """
     note_judge(run, "judge", settings.judge)
     judge = build_judge(settings.judge, calls=Calls(settings.store, settings.project))
-    if settings.people_below and not judge.pairwise:
+    if settings.people_below and not judge.pairwise and not _marks_steps(judge):
         raise ValueError(
             f"people_below={settings.people_below:g} is for a judge that says how sure it is, and {judge.name} only says which "
             "is better: leave it out, or take a language model that compares."
+        )
+    if isinstance(judge, LLMJudge) and judge.template.asks in TYPES:
+        source = f"store:{settings.project}"
+        run.input("responses", source, responses_digest(source, settings.store))
+        label_items(settings, judge, run)
+        return run.folder
+    if settings.set_of("responses_per_ranking"):
+        raise ValueError(
+            f"responses_per_ranking is for a judge with template: k-way, and {judge.name} does not rank: leave it out."
         )
     voters: Voters = Panel(settings, judge) if settings.judge == WORLD else Single(settings, judge)
     with Store(settings.store) as store:
@@ -65,6 +75,11 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         _label(store, settings, voters, run)
         _close(store, settings.project, run, asked_rows(asked_in_words(judge)))
     return run.folder
+
+
+def _marks_steps(judge: Judge) -> bool:
+    """Whether it answers no pairs: what it does not read is said where it answers."""
+    return isinstance(judge, LLMJudge) and judge.template.asks == "steps"
 
 
 class Panel:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tutelage.judges.llm.asking import Asker, Pace, Prices
-from tutelage.judges.llm.judge import Exemplar, LLMJudge
+from tutelage.judges.llm.judge import LLMJudge
+from tutelage.judges.llm.questions import Exemplar
 from tutelage.judges.llm.templates import Template, read_constitution, read_template
 from tutelage.settings.describe import mark
 from tutelage.settings.judges import LLMOptions
@@ -33,10 +34,10 @@ def llm_judge(
             f"the template {options.template} does not say how to answer with mode: {options.mode}: take mode: "
             f"{next(iter(template.how))}, or add {options.mode} to its how."
         )
-    for name, asks in (("orders", "pair"), ("unrated", "rating")):
-        if template.asks != asks and options.set_of(name):
+    for name, asks in (("orders", ("pair", "ranking")), ("unrated", ("rating",))):
+        if template.asks not in asks and options.set_of(name):
             raise ValueError(
-                f"{name} is for a template that asks for a {asks}, and {options.template} does not: leave it out."
+                f"{name} is for a template that asks for a {' or a '.join(asks)}, and {options.template} does not: leave it out."
             )
     exemplars = _exemplars(options, template)
     constitution = _constitution(options, template)
@@ -137,7 +138,7 @@ def _exemplars(options: LLMOptions, template: Template) -> list[Exemplar]:
         return []
     if template.asks != "pair":
         raise ValueError(
-            f"exemplars are comparisons, and the template {options.template} asks for a rating: leave exemplars out."
+            f"exemplars are comparisons, and the template {options.template} asks for {template.asks}: leave exemplars out."
         )
     from tutelage.data.reading.formats import read_comparisons
 

@@ -1,9 +1,10 @@
 """What a language model is asked: templates in files, each with a hash of its content, and the fences around what is judged.
 
-A template is a YAML mapping: `asks` (pair: which of two responses is better; rating: how good one is; critique: what is wrong
-with one; revision: a better one), `scale` of a rating, `system` and `user` (Jinja2; `system` may be left out), and `how`, the
-last words of `user` by `mode`.  What people and models have written stands in a message only between marks with an id that it
-cannot know, and never opens or closes them.
+A template is a YAML mapping: `asks` (pair: which of two responses is better; rating: how good one is; ranking: several in order;
+steps: which steps of one are right; critique: what is wrong with one; revision: a better one), `scale` of a rating, `criteria`
+by which the responses of a pair are scored on that scale, too, `system` and `user` (Jinja2; `system` may be left out), and `how`,
+the last words of `user` by `mode`.  What people and models have written stands in a message only between marks with an id that
+it cannot know, and never opens or closes them.
 """
 
 from __future__ import annotations
@@ -29,16 +30,26 @@ CRITERIA = ("coherence", "accuracy", "coverage", "overall")
 GIVEN = {
     "pair": ("prompt", "first", "second", "reference", "principle", "criteria", "fence", "how"),
     "rating": ("prompt", "response", "reference", "principle", "criteria", "fence", "how"),
+    "ranking": ("prompt", "responses", "count", "reference", "principle", "criteria", "fence", "how"),
+    "steps": ("prompt", "steps", "count", "reference", "principle", "fence", "how"),
     "critique": ("prompt", "draft", "principle", "fence", "how"),
     "revision": ("prompt", "draft", "critique", "principle", "fence", "how"),
 }
 NEEDED = {
     "pair": ("prompt", "first", "second", "how"),
     "rating": ("prompt", "response", "how"),
+    "ranking": ("prompt", "responses", "how"),
+    "steps": ("prompt", "steps", "how"),
     "critique": ("prompt", "draft", "principle", "how"),
     "revision": ("prompt", "draft", "critique", "how"),
 }
-KEYS = ("asks", "scale", "system", "user", "how")
+KEYS = ("asks", "scale", "criteria", "system", "user", "how")
+SCORES = (
+    ' The same object has "scores" before "rank": {{{shown}}}, where a and b are whole numbers from {low} to {high} that say how '
+    "good the first and the second response are by this criterion."
+)
+JUDGING = ("pair", "rating", "ranking", "steps")
+Asks = Literal["pair", "rating", "ranking", "steps", "critique", "revision"]
 Message = Mapping[str, str]
 
 
@@ -48,11 +59,12 @@ class Template:
 
     name: str
     sha: str
-    asks: Literal["pair", "rating", "critique", "revision"]
+    asks: Asks
     scale: tuple[int, int]
     system: str
     user: str
     how: Mapping[str, str]
+    criteria: tuple[str, ...] = ()
 
     @cached_property
     def wants_reference(self) -> bool:
@@ -64,15 +76,37 @@ class Template:
         """Whether it judges by a principle."""
         return "principle" in _variables(self.name, self.user) | _variables(self.name, self.system)
 
-    def messages(self, mode: Mode, principle: str = "", **texts: str) -> list[Message]:
-        """The messages about some texts by their names in the template (`prompt`, `first`, ...), and by a principle."""
-        fence = fence_for(list(texts.values()))
+    def messages(
+        self, mode: Mode, principle: str = "", several: Sequence[str] = (), **texts: str
+    ) -> list[Message]:
+        """The messages about some texts by their names in the template (`prompt`, `first`, ...), and by a principle.  `several`:
+        what a template shows as `responses` or `steps`, numbered from 1."""
+        fence = fence_for([*texts.values(), *several])
         values: dict[str, Any] = {name: fenced(_TITLES[name], text, fence) for name, text in texts.items()}
-        values |= {"criteria": CRITERIA, "fence": fence, "how": self.how[mode], "principle": principle}
+        if several:
+            one = "step" if self.asks == "steps" else "response"
+            parts = [fenced(f"{one}-{number}", text, fence) for number, text in enumerate(several, 1)]
+            values |= {
+                "count": len(several),
+                "steps" if self.asks == "steps" else "responses": "\n\n".join(parts),
+            }
+        values |= {
+            "criteria": self.criteria or CRITERIA,
+            "fence": fence,
+            "how": self.how[mode] + (self._asks_scores if mode == "text" else ""),
+            "principle": principle,
+        }
         said = [("system", self.system), ("user", self.user)]
         return [
             {"role": role, "content": _compiled(text).render(values).strip()} for role, text in said if text
         ]
+
+    @property
+    def _asks_scores(self) -> str:
+        """The words that ask for a score of both responses by each criterion."""
+        shown = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: [a, b]" for name in self.criteria)
+        low, high = self.scale
+        return SCORES.format(shown=shown, low=low, high=high) if self.criteria else ""
 
 
 _TITLES = {
@@ -106,7 +140,9 @@ def unfenced(text: str) -> dict[str, str]:
     return {title: inner for title, _, inner in _FENCED.findall(text)}
 
 
-_FENCED = re.compile(rf"<({'|'.join(_TITLES.values())})-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>", re.DOTALL)
+_FENCED = re.compile(
+    rf"<({'|'.join(_TITLES.values())}|response-\d|step-\d+)-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>", re.DOTALL
+)
 
 
 def read_constitution(given: str) -> list[str]:
@@ -129,7 +165,7 @@ def principle_for(constitution: Sequence[str], *content: str) -> str:
     return constitution[int.from_bytes(drawn[:8], "big") % len(constitution)]
 
 
-def read_template(given: str, asks: Sequence[str] = ("pair", "rating")) -> Template:
+def read_template(given: str, asks: Sequence[str] = JUDGING) -> Template:
     """A template by its name, or by the path of a file.  Raises ValueError naming the file and what is wrong in it, or that it
     asks for something else than one of `asks`."""
     own = HERE / f"{given}.yaml"
@@ -146,7 +182,7 @@ def read_template(given: str, asks: Sequence[str] = ("pair", "rating")) -> Templ
     template = _checked(path.stem, hashlib.sha256(content).hexdigest()[:8], found, str(path))
     if template.asks not in asks:
         raise ValueError(
-            f"the template {given} asks for a {template.asks}, and here it must be for a {' or a '.join(asks)}."
+            f"the template {given} asks for {template.asks}, and here it must be for {' or '.join(asks)}."
         )
     return template
 
@@ -173,7 +209,20 @@ def _checked(name: str, sha: str, found: Any, path: str) -> Template:
         raise ValueError(
             f"{path} never shows {{{{ {missing[0]} }}}} in user: nothing could be judged without it."
         )
-    return Template(name, sha, asks, _scale(found.get("scale", [1, 10]), path), system, user, dict(how))
+    scale, criteria = _scale(found.get("scale", [1, 10]), path), _criteria(found, asks, path)
+    return Template(name, sha, asks, scale, system, user, dict(how), criteria)
+
+
+def _criteria(found: Mapping[str, Any], asks: str, path: str) -> tuple[str, ...]:
+    names = found.get("criteria", [])
+    if "criteria" in found and asks != "pair":
+        raise ValueError(
+            f"{path} has criteria and asks for a {asks}, but only the responses of a pair are scored by them: leave criteria out."
+        )
+    texts = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    if not texts or len({name.strip().casefold() for name in names}) < len(names):
+        raise ValueError(f"{path}: criteria is {names}, but it is a list of different names.")
+    return tuple(name.strip() for name in names)
 
 
 def _scale(found: Any, path: str) -> tuple[int, int]:
