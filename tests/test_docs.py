@@ -232,7 +232,9 @@ LOGGING = (
     "train/*.py",
     "evals/*.py",
     "evals/card/*.py",
+    "evals/pairs/*.py",
     "feedback/commands/label.py",
+    "feedback/verdicts/*.py",
     "rollout/*.py",
     "study/*.py",
 )  # who writes metrics

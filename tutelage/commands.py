@@ -274,6 +274,20 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval pairs",
+        "tutelage.evals.pairs.command",
+        "evals.PairsSettings",
+        "Measure a judge on right and wrong responses.",
+        "Results",
+    ),
+    Command(
+        "eval verdicts",
+        "tutelage.feedback.verdicts.command",
+        "evals.VerdictsSettings",
+        "Win rates from a judge's stored verdicts.",
+        "Results",
+    ),
+    Command(
         "report",
         "tutelage.evals.report",
         "evals.ReportSettings",

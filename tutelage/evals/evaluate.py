@@ -1,7 +1,7 @@
 """The command `eval`: the same held-out prompts to every model, one function per evaluation, tidy rows out.
 
-results.json holds rows {model, metric, task, value, low, high, n, unit, signature}.  samples.jsonl holds one line per prompt:
-id, task, prompt, and the response of every model with its text, finish, tokens, score and its parts.
+results.json and results.csv hold rows {model, metric, task, value, low, high, n, unit, signature}.  samples.jsonl holds one
+line per prompt: id, task, prompt, and the response of every model with its text, finish, tokens, score and its parts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tutelage.evals.entrants import baseline_of, entrants, named
 from tutelage.evals.findings import display
 from tutelage.evals.overlap.answers import Comparing
 from tutelage.evals.overlap.metrics import signatures
-from tutelage.evals.rows import Row, to_json
+from tutelage.evals.rows import Row, write
 from tutelage.evals.samples import stratified
 from tutelage.evals.shown import models_table
 from tutelage.evals.spent import note_spent
-from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge
@@ -84,7 +84,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     rows += comparing.rows({name: answers[name].responses for name in order}, baseline)
     rows.sort(key=lambda r: order.index(r.model))
     write_jsonl_atomic(run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in order}))
-    write_json_atomic(run.folder / "results.json", to_json(rows))
+    write(run.folder, rows)
     _close(settings, rows, order, models, baseline, reference, run)
     if not answers[baseline].scores and not judge.pairwise:
         run.console.print(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.statistics import Interval
 
 OVERALL = "all"
@@ -43,6 +46,21 @@ def row(model: str, metric: str, task: str, found: Interval, unit: str, signatur
 def to_json(rows: Iterable[Row]) -> list[dict]:
     """The rows as plain dictionaries with the columns in a fixed order; `signature` only where there is one."""
     return [{k: v for k, v in asdict(r).items() if k != "signature" or v} for r in rows]
+
+
+def write(folder: Path, rows: Sequence[Row]) -> None:
+    """Write results.json, and results.csv with the same rows, into the folder."""
+    write_json_atomic(folder / "results.json", to_json(rows))
+    write_text_atomic(folder / "results.csv", to_csv(rows))
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """The rows with a line of the columns' names above them; what there is none of is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
 
 
 def read(path: Path) -> list[Row]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage.evals.findings import METRICS, display, number, one
-from tutelage.evals.rows import Row
+from tutelage.evals.rows import OVERALL, Row
 
 GAP = 2  # characters between two columns
 LONGEST_NAME = 20  # characters of a column's name on a line
@@ -47,9 +47,9 @@ def columns_table(
     return Group(*tables)
 
 
-def cell(rows: Sequence[Row], model: str, metric: str) -> str:
+def cell(rows: Sequence[Row], model: str, metric: str, task: str = OVERALL) -> str:
     """A number with its interval below it; a dash where there is none."""
-    row = one(rows, model, metric)
+    row = one(rows, model, metric, task)
     found = number(row) if row is not None else None
     return f"{found.text}\n{found.interval or '–'}" if found else "–"
 

@@ -74,7 +74,7 @@ def evaluate(
         rates = {
             "win_rate": found.interval,
             "win_rate_length_controlled": statistics.length_controlled(
-                outcomes[every], longer[every], keys[every], **seeded
+                outcomes[every], longer[every], keys[every], seed=seed, resamples=resamples
             ),
             "win_rate_similar_length": statistics.won(outcomes[close], keys[close], **seeded).interval,
         }

@@ -238,6 +238,52 @@ class OutputsSettings(RunSettings, OverlapSettings, ColumnSettings):
         return files
 
 
+class VerdictsSettings(RunSettings):
+    """Win rates and a leaderboard from verdicts of a judge that lie in files."""
+
+    out: Path = run_folder("runs/verdicts")
+    files: list[str] = setting(
+        ..., "Files of verdicts: AlpacaEval's annotations.json, or FastChat's judgements of pairs."
+    )
+    baseline: str = setting(
+        "", "Generator that the others are compared with; empty = the one that is in every comparison."
+    )
+    judge: str = setting("", "Whose verdicts count, where the files hold those of several.")
+    difficulty: str = setting(
+        "",
+        "AlpacaEval's df_gamed.csv or instruction_difficulty.csv, for its own length-controlled win rate; empty = told from "
+        "the other generators.",
+    )
+    resamples: int = setting(1000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
+
+    @field_validator("files")
+    @classmethod
+    def _some_verdicts(cls, files: list[str]) -> list[str]:
+        if not files:
+            raise ValueError("give files of verdicts, for example files=[a/annotations.json]")
+        return files
+
+
+class PairsSettings(RunSettings, ColumnSettings, DeviceSettings):
+    """Measure a reward model, or another judge, on right and wrong responses in files, as RewardBench does."""
+
+    out: Path = run_folder("runs/pairs")
+    data: Source = setting(..., "Rows with prompt, chosen and rejected (texts, or lists of them) and subset.")
+    judge: Reward = setting(
+        ..., "Who scores the responses: a reward model, another judge, or a list of judges."
+    )
+    name: str = setting("", "What the judge is called in the results; empty = its own name.")
+    resamples: int = setting(1000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
+    max_tokens: int = setting(
+        8192,
+        "Most tokens in one forward pass; changes memory and speed, never a number.",
+        unit="tokens",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+
+
 class MethodsSettings(RunSettings):
     """Put methods side by side, each by several runs that differ in their seed."""
 

@@ -37,18 +37,9 @@ from tutelage.statistics.intervals import (
     resampled_rows,
     wilson,
 )
+from tutelage.statistics.lengths import FREE, SPREAD, Anchors, difficulties, length_controlled
 from tutelage.statistics.texts import copied, distinct, ngrams, percentiles
-from tutelage.statistics.wins import (
-    FREE,
-    SPREAD,
-    WinRate,
-    detectable,
-    length_controlled,
-    outcomes,
-    sign_test,
-    win_rate,
-    won,
-)
+from tutelage.statistics.wins import WinRate, detectable, outcomes, sign_test, win_rate, won
 
 __all__ = [
     "FREE",
@@ -56,6 +47,7 @@ __all__ = [
     "NOTHING",
     "RESAMPLES",
     "SPREAD",
+    "Anchors",
     "Bin",
     "Floats",
     "Interval",
@@ -74,6 +66,7 @@ __all__ = [
     "crossed_mean",
     "crossed_test",
     "detectable",
+    "difficulties",
     "distinct",
     "expected_calibration_error",
     "has_width",

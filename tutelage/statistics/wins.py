@@ -1,4 +1,4 @@
-"""How often one is better than another, also at equal lengths, and how small a difference shows."""
+"""How often one is better than another, and how small a difference shows."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.statistics.calibration import sigmoid
-from tutelage.statistics.intervals import (
-    NOTHING,
-    RESAMPLES,
-    Floats,
-    Interval,
-    bootstrap_mean,
-    clusters_of,
-    percentile_interval,
-    resample_counts,
-)
+from tutelage.statistics.intervals import RESAMPLES, Floats, Interval, bootstrap_mean, clusters_of
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -96,57 +86,3 @@ def detectable(outcome: ArrayLike, clusters: Sequence[str] | ArrayLike | None = 
     off = np.bincount(numbers, weights=values - values.mean())
     error = math.sqrt(float(np.square(off).sum()) * k / (k - 1)) / values.size
     return (NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)) * error
-
-
-SPREAD = 1.0  # of the prior of what length is worth, in logits: it only matters where there are few pairs
-
-
-FREE = 1000.0  # of that of the rest
-
-
-def length_controlled(
-    outcome: ArrayLike,
-    lengths: ArrayLike,
-    clusters: Sequence[str] | ArrayLike | None = None,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """The win rate of outcomes [n] as it would be at equal lengths; `lengths` [n]: how much longer ours is than theirs.
-
-        logit P(ours is better) = a + b tanh(d / s),    s the standard deviation of the d;    sigmoid(a)
-
-    (AlpacaEval 2's model, Dubois et al. 2024, arXiv 2404.04475, without its terms for the instruction and with a normal prior on
-    b.)  Swapping the two sides gives 1 less the value.  The interval is a bootstrap over clusters.
-    """
-    y, d = np.asarray(outcome, float), np.asarray(lengths, float)
-    if y.size == 0:
-        return NOTHING
-    spread = float(d.std())  # 0: what length is worth cannot be told from the rest
-    x = np.tanh(d / spread) if spread else np.zeros_like(d)
-    numbers = np.arange(y.size) if clusters is None else clusters_of(clusters)
-    k = int(numbers.max()) + 1
-    value = float(_at_equal(y, x, np.ones((1, y.size)))[0])
-    drawn = [
-        _at_equal(y, x, some[:, numbers].astype(float))
-        for counts in resample_counts(k, seed, resamples)
-        for some in np.array_split(counts, max(1, math.ceil(len(counts) * y.size / 2_000_000)))
-    ]
-    return percentile_interval(value, np.concatenate(drawn), y.size, draws=k)
-
-
-def _at_equal(y: Floats, x: Floats, weights: Floats) -> Floats:
-    """sigmoid(a) [R] of the model of `length_controlled`, for rows of weights [R, n]: Newton's method, all rows at once."""
-    a, b = np.zeros(len(weights)), np.zeros(len(weights))
-    for _ in range(25):
-        p = sigmoid(a[:, None] + b[:, None] * x)
-        slope, curve = weights * (y - p), weights * p * (1 - p)
-        ga, gb = slope.sum(1) - a / FREE, (slope * x).sum(1) - b / SPREAD**2
-        haa, hab, hbb = curve.sum(1) + 1 / FREE, (curve * x).sum(1), (curve * x * x).sum(1) + 1 / SPREAD**2
-        determinant = haa * hbb - hab * hab
-        da, db = (hbb * ga - hab * gb) / determinant, (haa * gb - hab * ga) / determinant
-        longest = np.maximum(1, np.maximum(np.abs(da), np.abs(db)) / 2)  # at most two logits a step
-        a, b = a + da / longest, b + db / longest
-        if max(np.abs(da).max(), np.abs(db).max()) < 1e-10:
-            break
-    return sigmoid(a)

@@ -7,10 +7,8 @@ outputs.jsonl               one line per prompt: prompt, references, and the out
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +22,9 @@ from tutelage.evals.outputs.reading import Output
 from tutelage.evals.overlap import beside, habits, sums
 from tutelage.evals.overlap.beside import Measured
 from tutelage.evals.overlap.metrics import Metrics, signatures
-from tutelage.evals.rows import OVERALL, Row, to_json
+from tutelage.evals.rows import OVERALL, Row, write
 from tutelage.evals.shown import models_table
-from tutelage.files import write_json_atomic, write_jsonl_atomic, write_text_atomic
+from tutelage.files import write_jsonl_atomic
 from tutelage.records import Prompt, Response
 from tutelage.runs import Run
 from tutelage.settings.evals import OutputsSettings as Settings
@@ -45,8 +43,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
     names = list(models)
     rows = beside.rows(measured, names[0], seed=settings.seed, resamples=settings.resamples)
     rows += _distinct(models)
-    write_json_atomic(run.folder / "results.json", to_json(rows))
-    write_text_atomic(run.folder / "results.csv", _csv(rows))
+    write(run.folder, rows)
     write_jsonl_atomic(run.folder / "outputs.jsonl", _lines(models, references))
     run.note(baseline=names[0], outputs={name: len(outputs) for name, outputs in models.items()})
     title = "Outputs in files (95 % intervals)"
@@ -127,14 +124,6 @@ def _distinct(models: matching.Found) -> list[Row]:
 
 
 # ---- what is written ---------------------------------------------------------------------------------------------------
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue()
 
 
 def _lines(models: matching.Found, references: References) -> list[dict]:

@@ -1,0 +1,1 @@
+"""Benchmarks of reward models that lie in files: which of several responses is right."""

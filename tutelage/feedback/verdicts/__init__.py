@@ -1,0 +1,1 @@
+"""Verdicts of judges on pairs, as other tools store them in files."""
