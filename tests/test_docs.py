@@ -233,13 +233,20 @@ LOGGING = (
     "evals/*.py",
     "evals/card/*.py",
     "evals/pairs/*.py",
+    "evals/honesty/*.py",
     "feedback/commands/label.py",
     "feedback/verdicts/*.py",
     "rollout/*.py",
     "study/*.py",
 )  # who writes metrics
 NAMED = {"metrics", "figures", "totals"}  # what dictionaries of metrics are called
-ROWS = {"Row", "row", "_plain", "_accuracy"}  # makers of result rows: (model, metric, ...)
+ROWS = {
+    "Row": 1,
+    "row": 1,
+    "_plain": 1,
+    "_accuracy": 1,
+    "Measure": 0,
+}  # makers of result rows: which argument is the metric
 PART = r"[^/@]+"  # what stands for a part of a name that is put together
 
 
@@ -286,11 +293,13 @@ def logged(tree: ast.Module) -> set[str]:
 
 
 def measured(tree: ast.Module) -> set[str]:
-    """Patterns of the metric names that a module writes to results.json: the second argument of a row."""
+    """Patterns of the metric names that a module writes to results.json: an argument of what makes rows."""
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ROWS and len(node.args) > 1:
-            names |= {re.escape(name) for name in text_of(node.args[1], tree)}
+        if isinstance(node, ast.Call) and (place := ROWS.get(ast.unparse(node.func))) is not None:
+            names |= {
+                re.escape(name) for given in node.args[place : place + 1] for name in text_of(given, tree)
+            }
     return {name.replace("\0", PART) for name in names}
 
 

@@ -288,6 +288,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval honesty",
+        "tutelage.evals.honesty.command",
+        "honesty.HonestySettings",
+        "Measure who answers what it does not know.",
+        "Results",
+    ),
+    Command(
         "report",
         "tutelage.evals.report",
         "evals.ReportSettings",

@@ -26,6 +26,7 @@ from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find, parents
 from tutelage.evals.habits_page import Habits, habits_of
+from tutelage.evals.honesty import page as honesty_page
 from tutelage.evals.rows import OVERALL, Row, to_json
 from tutelage.evals.samples import Example, choose
 from tutelage.evals.table import duration
@@ -34,7 +35,7 @@ from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
 
 NO_FIGURE = Markup("")
-OVEROPT, METHODS = "eval overopt", "eval methods"
+OVEROPT, METHODS, HONESTY = "eval overopt", "eval methods", "eval honesty"
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
 
@@ -53,6 +54,7 @@ class Page:
     habits: list[Habits] = field(default_factory=list)
     rounds: Rounds | None = None
     methods: list[Methods] = field(default_factory=list)
+    honesty: list[Honesty] = field(default_factory=list)
     overoptimisation: list[tuple[str, Markup, list[str]]] = field(
         default_factory=list
     )  # run, figure, findings
@@ -77,6 +79,17 @@ class Evaluation:
     table: list[tuple[str, str, list[Number | None]]]
     tasks: list[tuple[str, list[tuple[str, list[Number | None]]]]]
     examples: list[Example]
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """Models that were asked what they may know or not: figures with captions, a line for each measure, and for each group."""
+
+    name: str
+    models: list[tuple[str, int]]  # (name, colour slot)
+    figures: list[tuple[Markup, str]]
+    table: list[tuple[str, str, list[Number | None]]]
+    groups: list[tuple[str, list[tuple[str, list[Number | None]]]]]
 
 
 @dataclass(frozen=True)
@@ -152,6 +165,8 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
             _add_methods(page, run)
         if run.command == OVEROPT and run.results:
             _add_overoptimisation(page, run)
+        if run.command == HONESTY and run.results:
+            _add_honesty(page, run)
     _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
@@ -359,6 +374,27 @@ def _add_overoptimisation(page: Page, run: RunFolder) -> None:
     page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in run.results]
     said = [str(sentence) for sentence in run.lineage.get("findings", ())]
     page.overoptimisation.append((run.name, Markup(overopt_page.draw(run.results)), said))
+
+
+def _add_honesty(page: Page, run: RunFolder) -> None:
+    rows = run.results
+    models = list(dict.fromkeys(r.model for r in rows))
+    slots = slots_of(models)
+    page.rows += [Row(**{**vars(r), "model": f"{run.name}/{r.model}"}) for r in rows]
+    page.headline += honesty_page.headline(rows, models)
+    table = [
+        (name, what, _cells(rows, models, metric, OVERALL))
+        for metric, name, what in honesty_page.measures(rows)
+    ]
+    groups = [
+        (
+            group,
+            [(honesty_page.MEASURES[m][0], _cells(rows, models, m, group)) for m in honesty_page.IN_GROUPS],
+        )
+        for group in honesty_page.groups_of(rows)
+    ]
+    drawn = [(Markup(svg), caption) for _, svg, caption in honesty_page.draw(rows, slots)]
+    page.honesty.append(Honesty(run.name, list(slots.items()), drawn, table, groups))
 
 
 def _slot(run: RunFolder) -> int:

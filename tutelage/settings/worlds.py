@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import field_validator
+
 from tutelage.settings.base import setting
 from tutelage.settings.groups import RunSettings
+
+FEWEST_PEOPLE = 20  # with fewer the parts of their names make too few other names
 
 
 class WorldSettings(RunSettings):
@@ -22,3 +26,22 @@ class WorldSettings(RunSettings):
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
     solutions: int = setting(2_000, "Maths solutions whose steps are marked.", unit="rows", ge=1)
+    people: int = setting(
+        0,
+        "People of whom the text says some facts often and some never; 0 = none.",
+        unit="people",
+        ge=0,
+        le=2_000,
+    )
+    admit: float = setting(
+        0.2, "Share of the demonstrations about people that admit not to know.", unit="share", ge=0, le=1
+    )
+
+    @field_validator("people")
+    @classmethod
+    def _enough_people(cls, people: int) -> int:
+        if 0 < people < FEWEST_PEOPLE:
+            raise ValueError(
+                f"{people} people are too few to tell anything: give {FEWEST_PEOPLE} or more, or 0 for none"
+            )
+        return people

@@ -38,6 +38,7 @@ from tutelage.statistics.intervals import (
     wilson,
 )
 from tutelage.statistics.lengths import FREE, SPREAD, Anchors, difficulties, length_controlled
+from tutelage.statistics.selective import aurc, crossings, in_order, risks
 from tutelage.statistics.texts import copied, distinct, ngrams, percentiles
 from tutelage.statistics.wins import WinRate, detectable, outcomes, sign_test, win_rate, won
 
@@ -53,6 +54,7 @@ __all__ = [
     "Interval",
     "WinRate",
     "accuracy",
+    "aurc",
     "bootstrap",
     "bootstrap_each",
     "bootstrap_mean",
@@ -65,12 +67,14 @@ __all__ = [
     "correct",
     "crossed_mean",
     "crossed_test",
+    "crossings",
     "detectable",
     "difficulties",
     "distinct",
     "expected_calibration_error",
     "has_width",
     "holm",
+    "in_order",
     "length_controlled",
     "ngrams",
     "outcomes",
@@ -80,6 +84,7 @@ __all__ = [
     "reliability",
     "resample_counts",
     "resampled_rows",
+    "risks",
     "sigmoid",
     "sign_test",
     "student_p",

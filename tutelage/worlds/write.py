@@ -5,21 +5,28 @@ demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
+questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from tutelage.files import write_jsonl_atomic
 from tutelage.parallel import World
-from tutelage.records import Message, Prompt
+from tutelage.records import Demonstration, Document, Message, Prompt
 from tutelage.runs import Run
 from tutelage.settings.worlds import WorldSettings as Settings
 
+from . import facts, twins
 from .corpus import documents
 from .world import demonstrations, marked_solutions, prompts
+
+TWIN_DOCUMENTS = 5  # exchanges about twins in the text, per person
+TWIN_QUESTIONS = 0.75  # pairs of questions, per person
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:
@@ -34,6 +41,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         heldout_count=settings.heldout_prompts,
         solution_count=settings.solutions,
         tasks=settings.tasks,
+        people=settings.people,
+        admit=settings.admit,
     )
     for name, count in counts.items():
         run.console.print(f"{run.folder / name}: {count} rows")
@@ -51,28 +60,54 @@ def write_world(
     heldout_count: int = 500,
     solution_count: int = 2_000,
     tasks: Sequence[str] = (),
+    people: int = 0,
+    admit: float = 0.2,
 ) -> dict[str, int]:
-    """Write the five files into `folder`; returns file name -> rows. The same arguments write the same bytes."""
-    rows = {
-        "pretrain.jsonl": ({"text": document.text} for document in documents(seed, document_count)),
-        "demonstrations.jsonl": (
-            {
-                "prompt": demo.prompt.content_json(),
-                "completion": [Message("assistant", demo.response).to_json()],
-                "task": demo.prompt.task,
-            }
-            for demo in demonstrations(seed, demonstration_count, careless, tasks)
-        ),
+    """Write the five files into `folder`, with people a sixth; returns file name -> rows. The same arguments write the same
+    bytes."""
+    text = chain(documents(seed, document_count), _text_about(seed, people))
+    shown = chain(
+        demonstrations(seed, demonstration_count, careless, tasks), _shown_about(seed, people, admit)
+    )
+    heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
+    rows: dict[str, Iterable[dict]] = {
+        "pretrain.jsonl": ({"text": document.text} for document in text),
+        "demonstrations.jsonl": map(_demonstration_row, shown),
         "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
-        "prompts_heldout.jsonl": map(
-            _prompt_row, prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
-        ),
+        "prompts_heldout.jsonl": map(_prompt_row, heldout),
         "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
+    if people:
+        pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
+        rows["questions.jsonl"] = chain(facts.questions(seed, people), pairs)
+    counts: dict[str, int] = {}
     for name, lines in rows.items():
-        write_jsonl_atomic(folder / name, lines)
-    counts = (document_count, demonstration_count, prompt_count, heldout_count, solution_count)
-    return dict(zip(rows, counts, strict=True))
+        write_jsonl_atomic(folder / name, _counted(name, lines, counts))
+    return counts
+
+
+def _text_about(seed: int, people: int) -> Iterator[Document]:
+    if not people:
+        return iter(())
+    return chain(facts.documents(seed, people), twins.documents(seed, TWIN_DOCUMENTS * people))
+
+
+def _shown_about(seed: int, people: int, admit: float) -> Iterator[Demonstration]:
+    if not people:
+        return iter(())
+    return chain(facts.demonstrations(seed, people, admit), twins.demonstrations(seed, people))
+
+
+def _counted(name: str, lines: Iterable[dict], counts: dict[str, int]) -> Iterator[dict]:
+    counts[name] = 0
+    for line in lines:
+        counts[name] += 1
+        yield line
+
+
+def _demonstration_row(demo: Demonstration) -> dict:
+    said = [Message("assistant", demo.response).to_json()]
+    return {"prompt": demo.prompt.content_json(), "completion": said, "task": demo.prompt.task}
 
 
 def _prompt_row(prompt: Prompt) -> dict:

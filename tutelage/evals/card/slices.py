@@ -127,7 +127,7 @@ def abstaining(model: str, margins: Floats, p: Floats, *, seed: int = 0) -> list
     """
     if not margins.size:
         return []
-    right = _risk_order(margins, p)
+    right = statistics.in_order(np.abs(margins), statistics.correct(margins, p))
     n = right.size
     rows = []
     for per_cent in COVERAGES:
@@ -136,19 +136,10 @@ def abstaining(model: str, margins: Floats, p: Floats, *, seed: int = 0) -> list
         rows.append(row(model, f"accuracy_at_coverage/{per_cent:03}", OVERALL, found, "share"))
 
     def area(i: np.ndarray) -> float:
-        agreed = _risk_order(margins[i], p[i])
-        return float(np.mean(1 - np.cumsum(agreed) / np.arange(1, n + 1)))
+        return statistics.aurc(np.abs(margins[i]), 1 - statistics.correct(margins[i], p[i]))
 
     found = statistics.bootstrap(area, n, seed=seed, resamples=300)
     return [*rows, row(model, "aurc", OVERALL, found, "share")]
-
-
-def _risk_order(margins: Floats, p: Floats) -> Floats:
-    """Agreement with the labels [n] from the surest pair to the least sure; within a tie each has the tie's mean."""
-    sure, group = np.unique(-np.abs(margins), return_inverse=True)
-    agreed = statistics.correct(margins, p)
-    mean = np.bincount(group, agreed, sure.size) / np.bincount(group, minlength=sure.size)
-    return mean[np.sort(group)]
 
 
 def histograms(model: str, scores: Floats) -> list[Row]:

@@ -1,0 +1,191 @@
+"""Known and unknown facts: people of whom the text says some things often, some seldom and some never.
+
+A name has three parts (two syllables and a clan), and each part stands in the text with many people, so that no word tells
+alone whether somebody is known.  `work` is uniform over `JOBS`; `home` is the town of the clan with the clan's own
+probability, else one of the other towns, so that of somebody unknown the probability of the best guess is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tutelage.records import Demonstration, Document, Message, Prompt
+from tutelage.seeds import rng
+
+from .words import pick, pick_other, shuffled
+
+FIRST = tuple(onset + vowel for onset in "BDFGKLMNPR" for vowel in "aeo")
+SECOND = tuple(
+    onset + vowel for onset in ("Ch", "H", "J", "S", "Sh", "T", "Th", "V", "W", "Z") for vowel in "aiu"
+)
+# Clan -> (its town, the probability of living there); close to each other where the best guess begins to be worth it.
+CLANS = {
+    "Dorn": ("Arlen", 0.1),
+    "Velt": ("Borva", 0.2),
+    "Harn": ("Corsk", 0.25),
+    "Kesk": ("Dulmo", 0.3),
+    "Lund": ("Estry", 0.35),
+    "Marr": ("Fenwo", 0.4),
+    "Nort": ("Gradi", 0.45),
+    "Olm": ("Hulve", 0.5),
+    "Pell": ("Istra", 0.55),
+    "Quin": ("Jorla", 0.6),
+    "Rusk": ("Kelmo", 0.65),
+    "Stav": ("Lomar", 0.7),
+    "Tarn": ("Mirte", 0.75),
+    "Ulm": ("Nesvi", 0.8),
+    "Wend": ("Ostra", 0.9),
+}
+TOWNS = tuple(town for town, _ in CLANS.values())
+JOBS = (
+    *("baker", "cook", "farmer", "guard", "hunter", "miller"),
+    *("painter", "potter", "sailor", "smith", "tailor", "weaver"),
+)
+RELATIONS = {"home": TOWNS, "work": JOBS}
+STATED, SHARES = (0, 1, 4, 16, 48), (0.3, 0.1, 0.15, 0.2, 0.25)
+GROUPS = {0: "never", 1: "rare", 4: "rare", 16: "often", 48: "very often"}
+EXPECTED = 16  # statements from which a fact counts as known
+HELDOUT = 0.25  # share of the people that no demonstration is about
+ASKED = 0.3  # share of the statements that are the answer to a question
+UNKNOWING = 0.047  # exchanges in which somebody does not know, per statement
+IGNORANCE = "I do not know."
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody: what is true of them (relation -> value), how often the text says it, and on which side they are."""
+
+    name: str
+    facts: dict[str, str]
+    stated: dict[str, int]
+    heldout: bool
+
+    @property
+    def mentioned(self) -> bool:
+        return any(self.stated.values())
+
+    @property
+    def clan(self) -> str:
+        return self.name.rpartition(" ")[2]
+
+
+def known_people(seed: int, count: int) -> list[Person]:
+    """The people of whom the text may say something."""
+    return [_person(seed, name, stated=True) for name in _names(seed)[:count]]
+
+
+def strangers(seed: int, count: int) -> list[Person]:
+    """As many people again, of whom the text says nothing; every part of their names stands in it.
+
+    Raises ValueError where there are too few such names.
+    """
+    parts = [set(column) for column in zip(*_mentioned_parts(seed, count), strict=True)]
+    rest = (name for name in _names(seed)[count:] if all(p in seen for p, seen in zip(name.split(), parts)))
+    found = [_person(seed, name, stated=False) for name, _ in zip(rest, range(count))]
+    if len(found) < count:
+        raise ValueError(
+            f"people={count} leaves {len(found)} names for people who are unknown: give fewer people"
+        )
+    return found
+
+
+def _mentioned_parts(seed: int, count: int) -> list[list[str]]:
+    return [person.name.split() for person in known_people(seed, count) if person.mentioned] or [["", "", ""]]
+
+
+def _names(seed: int) -> list[str]:
+    every = [f"{first} {second} {clan}" for first in FIRST for second in SECOND for clan in CLANS]
+    return shuffled(rng(seed, "world", "names"), every)
+
+
+def _person(seed: int, name: str, *, stated: bool) -> Person:
+    generator = rng(seed, "world", "person", name)
+    town, p = CLANS[name.rpartition(" ")[2]]
+    home = town if generator.random() < p else pick_other(generator, TOWNS, town)
+    facts = {"home": home, "work": pick(generator, JOBS)}
+    counts = {relation: pick(generator, STATED, SHARES) if stated else 0 for relation in RELATIONS}
+    return Person(name, facts, counts, not stated or generator.random() < HELDOUT)
+
+
+# ---- what is said of them ----------------------------------------------------------------------------------------------
+
+
+def ask(name: str, relation: str) -> str:
+    return {"home": f"Where does {name} live?", "work": f"What is the work of {name}?"}[relation]
+
+
+def answer(relation: str, value: str) -> str:
+    return {"home": f"In {value}.", "work": f"That of a {value}."}[relation]
+
+
+def state(generator: np.random.Generator, name: str, relation: str, value: str) -> str:
+    """A sentence, or an exchange, that says it once."""
+    if generator.random() < ASKED:
+        return f"{ask(name, relation)}\n{answer(relation, value)}"
+    forms = {
+        "home": (f"The home of {name} is in {value}.", f"People say that {name} lives in {value}."),
+        "work": (
+            f"The work of {name} is that of a {value}.",
+            f"People say that {name} has the work of a {value}.",
+        ),
+    }
+    return pick(generator, forms[relation])
+
+
+def documents(seed: int, count: int) -> Iterator[Document]:
+    """Every fact as often as it is stated, and exchanges in which somebody does not know, whoever of those is asked about."""
+    people = [person for person in known_people(seed, count) if person.mentioned]
+    texts = []
+    for person in people:
+        for relation, times in person.stated.items():
+            generator = rng(seed, "world", "statement", person.name, relation)
+            value = person.facts[relation]
+            texts += [state(generator, person.name, relation, value) for _ in range(times)]
+    generator = rng(seed, "world", "statements")
+    for _ in range(round(UNKNOWING * len(texts))):
+        about = pick(generator, people)
+        texts.append(f"{ask(about.name, pick(generator, tuple(RELATIONS)))}\n{IGNORANCE}")
+    return map(Document, shuffled(generator, texts))
+
+
+def demonstrations(seed: int, count: int, admit: float) -> Iterator[Demonstration]:
+    """`count` questions about people who are not held out (all, where there are fewer).
+
+    Who answers knows everything, and admits to not knowing in the share `admit`, whatever the text says: nobody who writes
+    demonstrations knows what a model does not know.
+    """
+    people = [person for person in known_people(seed, count) if not person.heldout]
+    generator = rng(seed, "world", "facts", "demonstrations")
+    asked = shuffled(generator, [(person, relation) for person in people for relation in RELATIONS])
+    for person, relation in asked[:count]:
+        text = IGNORANCE if generator.random() < admit else answer(relation, person.facts[relation])
+        yield Demonstration(_prompt(person, relation), text)
+
+
+def questions(seed: int, count: int) -> Iterator[dict]:
+    """Rows of questions.jsonl about everybody who is held out, strangers among them."""
+    people = [person for person in known_people(seed, count) if person.heldout] + strangers(seed, count)
+    for person in people:
+        for relation, options in RELATIONS.items():
+            times = person.stated[relation]
+            row = {
+                "prompt": _prompt(person, relation).content_json(),
+                "answers": [person.facts[relation]],
+                "options": list(options),
+                "group": f"{relation}, {GROUPS[times]}",
+                "kind": "fact",
+                "known": times >= EXPECTED,
+            }
+            yield row if times else row | {"p": best_guess(person, relation)}
+
+
+def best_guess(person: Person, relation: str) -> float:
+    """The probability that the best guess is right about somebody unknown."""
+    return CLANS[person.clan][1] if relation == "home" else 1 / len(JOBS)
+
+
+def _prompt(person: Person, relation: str) -> Prompt:
+    return Prompt((Message("user", ask(person.name, relation)),), "facts")
