@@ -295,6 +295,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval task",
+        "tutelage.evals.task",
+        "evals.TaskSettings",
+        "Write prompts as a task of inspect-ai.",
+        "Results",
+    ),
+    Command(
         "report",
         "tutelage.evals.report",
         "evals.ReportSettings",

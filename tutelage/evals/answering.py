@@ -4,52 +4,70 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.evals import diversity, drift, language, scored, text
+from tutelage.data.encoding import Unusable
+from tutelage.data.template import encode_prompts
+from tutelage.evals import acts, diversity, drift, language, scored, text
+from tutelage.evals.acts import act_of, control_ids
 from tutelage.evals.entrants import Entrant
 from tutelage.evals.rows import OVERALL, Row
 from tutelage.evals.samples import stratified
 from tutelage.evals.spent import Spent
 from tutelage.judges.build import WORLD
 from tutelage.judges.judge import Judge, checked
-from tutelage.models.loading import fit_embeddings, load_policy, load_tokenizer, same_tokenizer
+from tutelage.models.loading import (
+    fit_embeddings,
+    load_policy,
+    load_tokenizer,
+    load_untrained,
+    same_tokenizer,
+)
 from tutelage.models.policy import PolicyModule
 from tutelage.ops.best_of_n import kl_bound, kl_estimate
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.drawing import choosing_judge
 from tutelage.rollout.experience import CALIBRATION_PROMPTS
+from tutelage.rollout.few_shot import FewShot, Shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import BestOf
 from tutelage.runs import Bar, Run
 from tutelage.settings.evals import EvalSettings as Settings
+from tutelage.settings.ways import Way, way_of
 
 CHUNK = 128  # prompts between two movements of the progress bar; no response depends on it
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's responses to the prompts, in their order; scores are empty where the judge does not apply."""
+    """A model's responses to the prompts, in their order, and what each does (`acts.ACTS`); scores are empty where the judge
+    does not apply."""
 
     responses: list[Response]
     scores: list[Score]
+    acts: list[str]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that answers, and what it has drawn so far."""
+    """A checkpoint that answers, and what it has drawn so far.
+
+    path: with how it answers before it (`settings.ways`).  shots: the examples that it is shown, if any.
+    """
 
     path: str
     model: PolicyModule
     tokenizer: PreTrainedTokenizerBase
     generator: LocalGenerator
     spent: Spent
+    shots: Shots | None = None
 
 
 class Answering:
@@ -76,16 +94,19 @@ class Answering:
         self._seed, self._resamples = settings.seed, settings.resamples
 
     def each_of(
-        self, path: str, entrants: Sequence[Entrant], bar: Bar
+        self, path: str, entrants: Sequence[Entrant], bar: Bar, shots: Shots | None = None
     ) -> Iterator[tuple[Entrant, Answers, list[Row]]]:
-        """Every entrant of one checkpoint with its answers, and the rows that need nobody else's answers."""
-        loaded = self._load(path)
+        """Every entrant of one checkpoint with its answers, and the rows that need nobody else's answers.
+
+        shots: examples that it is shown.
+        """
+        loaded = self._load(path, shots)
         chooser = self._judge  # which is asked nothing where every response that is drawn is one
         if any(entrant.n > 1 for entrant in entrants):
             chooser = choosing_judge(self._settings, loaded.generator, self._prompts, self._world, self._run)
         for entrant in entrants:
             best = BestOf(loaded.generator, chooser, entrant.n)
-            answers = self._answers(entrant, best, bar)
+            answers = self._answers(entrant, best, control_ids(loaded.tokenizer), bar)
             rows = self._described(entrant.name, answers)
             if self._settings.sizes:
                 rows += cost_rows(entrant, best)
@@ -95,17 +116,22 @@ class Answering:
                 rows += self._of_the_model(entrant.name, answers, loaded)
             yield entrant, answers, rows
 
-    def _load(self, path: str) -> Loaded:
-        model, tokenizer = _policy(path, self._world), load_tokenizer(path)
+    def _load(self, path: str, shots: Shots | None) -> Loaded:
+        way = way_of(path)
+        model = policy_of(way, self._world, self._seed)
+        tokenizer = load_tokenizer(way.path)
         spent = Spent(model)
         self.spent.append(spent)
         memory = self._settings.memory_mib
-        generator = LocalGenerator(
-            model, tokenizer, dtype=self._world.dtype, memory_mib=memory, progress=spent
+        options: dict[str, Any] = {"dtype": self._world.dtype, "memory_mib": memory, "progress": spent}
+        generator = (
+            FewShot(shots, model, tokenizer, **options)
+            if shots
+            else LocalGenerator(model, tokenizer, **options)
         )
-        return Loaded(path, model, tokenizer, generator, spent)
+        return Loaded(path, model, tokenizer, generator, spent, shots)
 
-    def _answers(self, entrant: Entrant, best: BestOf, bar: Bar) -> Answers:
+    def _answers(self, entrant: Entrant, best: BestOf, control: set[int], bar: Bar) -> Answers:
         sampling = Sampling(self._settings.max_new_tokens, self._settings.temperature, seed=self._seed)
         responses: list[Response] = []
         for start in range(0, len(self._prompts), CHUNK):
@@ -114,10 +140,11 @@ class Answering:
             bar.advance(len(chunk), status=entrant.name)
         if not self._units_known:
             self._measure_units(responses)
+        does = [act_of(response, control) for response in responses]
         if self._judge.pairwise:
-            return Answers(responses, [])
+            return Answers(responses, [], does)
         scores = [score for score in checked(self._judge, responses) if score is not None]
-        return Answers(responses, scores if len(scores) == len(responses) else [])
+        return Answers(responses, scores if len(scores) == len(responses) else [], does)
 
     def _measure_units(self, responses: Sequence[Response]) -> None:
         """A mix adds up what its parts say, in units that these responses give where nobody knows them."""
@@ -133,7 +160,8 @@ class Answering:
             if answers.scores
             else []
         )
-        return rows + text.evaluate(name, answers.responses, **seeded)
+        rows += text.evaluate(name, answers.responses, **seeded)
+        return rows + acts.evaluate(name, answers.responses, answers.acts)
 
     def _of_the_model(self, name: str, answers: Answers, loaded: Loaded) -> list[Row]:
         """What is measured on a model that answers once: entropy, how its responses differ, KL, held-out loss."""
@@ -146,7 +174,7 @@ class Answering:
         ratios = self._log_ratios(loaded, drawn)
         if ratios is not None:
             rows += drift.evaluate(name, ratios, drawn, **seeded)
-        if self._documents:
+        if self._documents and not loaded.shots:  # behind examples it reads documents as it does without
             limit = self._settings.max_tokens
             losses = language.losses(
                 loaded.model, loaded.tokenizer, self._documents, self._world, max_tokens=limit
@@ -203,7 +231,10 @@ class Answering:
             return np.zeros(len(samples))
         if not same_tokenizer(loaded.tokenizer, load_tokenizer(self._reference)):
             return None
-        reference = _policy(self._reference, self._world)
+        read = self._without_shots(loaded, samples)
+        if read is None:
+            return None
+        reference = policy_of(Way(self._reference), self._world, self._seed)
         fit_embeddings(reference, loaded.tokenizer)  # as in training, where the model got rows for new tokens
         known = reference.host.get_input_embeddings().weight.shape[0]
         if any(token >= known for sample in samples for token in sample.ids):
@@ -215,7 +246,28 @@ class Answering:
             self._world,
             temperature=self._settings.temperature or 1.0,
             max_tokens=self._settings.max_tokens,
+            read=read,
         )
+
+    def _without_shots(self, loaded: Loaded, samples: Sequence[Response]) -> Sequence[Response] | None:
+        """The samples as the reference reads them, which is shown no examples; None where their end is text, for the reference
+        has a token for it."""
+        if not loaded.shots:
+            return samples
+        if any(loaded.shots.end_of(sample.prompt) for sample in samples):
+            return None
+        found = encode_prompts(loaded.tokenizer, [sample.prompt for sample in samples])
+        assert not any(isinstance(ids, Unusable) for ids in found), "behind examples the template took them"
+        return [replace(sample, prompt_ids=tuple(ids)) for sample, ids in zip(samples, found, strict=True)]  # type: ignore[arg-type]
+
+
+def policy_of(way: Way, world: World, seed: int) -> PolicyModule:
+    """The model that answers, which learns nothing here.  seed: of the weights of one that is untrained."""
+    options: dict[str, Any] = {"dtype": world.dtype, "device": world.device}
+    model = (
+        load_untrained(way.path, seed=seed, **options) if way.untrained else load_policy(way.path, **options)
+    )
+    return model.requires_grad_(False)
 
 
 def cost_rows(entrant: Entrant, best: BestOf) -> list[Row]:
@@ -226,7 +278,3 @@ def cost_rows(entrant: Entrant, best: BestOf) -> list[Row]:
         Row(entrant.name, metric, OVERALL, total / spent.answers, n=spent.answers, unit=unit)
         for metric, total, unit in each
     ]
-
-
-def _policy(path: str, world: World) -> PolicyModule:
-    return load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)

@@ -9,16 +9,23 @@ from tutelage.data.reading.sources import shown
 from tutelage.evals.samples import stratified
 from tutelage.models.loading import context_at, load_tokenizer
 from tutelage.records import Prompt
+from tutelage.rollout.few_shot import Shots
 from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Run
 from tutelage.settings.evals import EvalSettings, OveroptSettings
+from tutelage.settings.ways import way_of
 
 Settings = EvalSettings | OveroptSettings
 
 
-def held_out_prompts(models: Mapping[str, str], settings: Settings, run: Run) -> list[Prompt]:
-    """The prompts that the settings name and every model (name -> path) has room for with a response."""
-    return _answerable(_prompts(settings), models, settings, run)
+def held_out_prompts(
+    models: Mapping[str, str], settings: Settings, run: Run, shots: Mapping[str, Shots] | None = None
+) -> list[Prompt]:
+    """The prompts that the settings name and every model (name -> path) has room for with a response.
+
+    shots: what stands in front of every prompt, by the name of the model that is shown it.
+    """
+    return _answerable(_prompts(settings), models, settings, run, shots or {})
 
 
 def _prompts(settings: Settings) -> list[Prompt | Dropped]:
@@ -31,12 +38,19 @@ def _prompts(settings: Settings) -> list[Prompt | Dropped]:
 
 
 def _answerable(
-    rows: Sequence[Prompt | Dropped], models: Mapping[str, str], settings: Settings, run: Run
+    rows: Sequence[Prompt | Dropped],
+    models: Mapping[str, str],
+    settings: Settings,
+    run: Run,
+    shots: Mapping[str, Shots],
 ) -> list[Prompt]:
     """The prompts that every model has room for with a response; what is left out is said."""
-    for name, path in models.items():
+    for name, given in models.items():
+        path = way_of(given).path
+        put = [shots[name].before(row) if isinstance(row, Prompt) and name in shots else row for row in rows]
+        asked = {to.id: row for to, row in zip(put, rows, strict=True) if isinstance(to, Prompt)}
         prepared = answerable(
-            rows,
+            put,
             load_tokenizer(path),
             context_at(path),
             settings.max_new_tokens,
@@ -47,5 +61,5 @@ def _answerable(
         if prepared.report.dropped:
             run.console.print(f"Not every prompt can be put to {name}; no model is asked the others.")
             prepared.report.show(run.console)
-        rows = list(prepared.examples)
+        rows = [asked[prompt.id] for prompt in prepared.examples]
     return [row for row in rows if isinstance(row, Prompt)]

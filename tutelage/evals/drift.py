@@ -47,14 +47,17 @@ def log_ratios(
     *,
     temperature: float = 1.0,
     max_tokens: int = 8192,
+    read: Sequence[Response] | None = None,
 ) -> np.ndarray:
     """log pi(y|x) - log ref(y|x) in nats per response, float64 [n].
 
     `responses` must be samples of `policy` at this `temperature`: only then is the mean the KL (estimator k1). Both models
-    must have the same tokenizer (`models.loading.same_tokenizer`): they read the same ids.
+    must have the same tokenizer (`models.loading.same_tokenizer`): they read the same ids.  `read`: the same responses behind
+    other prompts, where the reference is asked in another way than the policy.
     """
+    theirs = responses if read is None else read
     ours = response_sums(policy, responses, world, temperature=temperature, max_tokens=max_tokens)
-    return ours - response_sums(reference, responses, world, temperature=temperature, max_tokens=max_tokens)
+    return ours - response_sums(reference, theirs, world, temperature=temperature, max_tokens=max_tokens)
 
 
 def evaluate(

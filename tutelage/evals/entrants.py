@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tutelage.runs import result_folder
 from tutelage.settings.evals import EvalSettings
+from tutelage.settings.ways import Way, way_of
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,35 @@ class Entrant:
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
-    """Name -> checkpoint, from "name=path" or "path" (named after its last folder). Raises ValueError on a repeated name."""
+    """Name -> checkpoint, from "name=path" or "path" (named after its last folder), with how it is to answer before it
+    (`settings.ways`). Raises ValueError on a repeated name."""
     found: dict[str, str] = {}
     for given in models:
         name, _, path = given.rpartition("=")
-        name = name or Path(path).name
+        way = way_of(path)
+        name = name or way.name
         if name in found:
             raise ValueError(
                 f"models: two models are named '{name}'; give them names as in models=[first={path}, ...]."
             )
-        found[name] = result_folder(path)
+        found[name] = str(replace(way, path=result_folder(way.path)))
     if not found:
         raise ValueError(
             "models is empty; give the checkpoints to evaluate, for example models=[sft=runs/sft, ppo=runs/ppo]."
         )
     return found
+
+
+def reference_of(settings: EvalSettings, models: Mapping[str, str], baseline: str) -> str:
+    """The checkpoint that the KL is measured to.  Raises ValueError where it is to answer behind examples or untrained."""
+    given = settings.reference or baseline
+    way = way_of(models[given]) if given in models else Way(result_folder(given))
+    if not way.plain:
+        raise ValueError(
+            f"The KL is measured to a model as it is, and the reference would be {way}: name another one with reference= or "
+            "baseline=."
+        )
+    return way.path
 
 
 def baseline_of(settings: EvalSettings, models: Sequence[str]) -> str:

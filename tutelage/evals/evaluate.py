@@ -14,9 +14,10 @@ from rich.text import Text
 from tutelage.data.reading.formats import read_documents, walk
 from tutelage.data.reading.sources import shown
 from tutelage.evals import diversity, text, win_rate
+from tutelage.evals.acts import ACTS
 from tutelage.evals.answering import Answering, Answers
 from tutelage.evals.asked import held_out_prompts
-from tutelage.evals.entrants import baseline_of, entrants, named
+from tutelage.evals.entrants import baseline_of, entrants, named, reference_of
 from tutelage.evals.findings import display
 from tutelage.evals.overlap.answers import Comparing
 from tutelage.evals.overlap.metrics import signatures
@@ -30,8 +31,10 @@ from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, place_json
-from tutelage.runs import Run, result_folder
+from tutelage.rollout.few_shot import Shots, shots_of
+from tutelage.runs import Run
 from tutelage.settings.evals import EvalSettings as Settings
+from tutelage.settings.ways import way_of
 
 SHOWN = (
     "gold",
@@ -45,6 +48,7 @@ SHOWN = (
     "seconds_per_answer",
     "length",
     "missing_eos",
+    *ACTS,
     "distinct_2",
     "unique_share",
     "self_bleu",
@@ -62,9 +66,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     models = named(settings.models)
     baseline = baseline_of(settings, list(models))
     groups = entrants(settings, list(models))
-    reference = models.get(settings.reference or baseline) or result_folder(settings.reference)
+    reference = reference_of(settings, models, baseline)
     readers = models if reference in models.values() else {**models, "the reference": reference}
-    prompts = held_out_prompts(readers, settings, run)
+    shots = shots_of(settings, models)
+    prompts = held_out_prompts(readers, settings, run, shots)
     documents = _documents(settings, run)
     _note_inputs(settings, models, reference, run)
     judge = build_judge(settings.judge, world)
@@ -75,7 +80,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     rows: list[Row] = []
     with run.progress(len(prompts) * sum(map(len, groups.values())), "evaluating") as bar:
         for model, group in groups.items():
-            for entrant, given, found in answering.each_of(models[model], group, bar):
+            for entrant, given, found in answering.each_of(models[model], group, bar, shots.get(model)):
                 answers[entrant.name] = given
                 rows += found + _compare(entrant.name, answers, baseline, judge, settings)
     note_spent(run, answering.spent)
@@ -85,7 +90,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     rows.sort(key=lambda r: order.index(r.model))
     write_jsonl_atomic(run.folder / "samples.jsonl", _lines(prompts, {name: answers[name] for name in order}))
     write(run.folder, rows)
-    _close(settings, rows, order, models, baseline, reference, run)
+    _close(settings, rows, order, models, baseline, reference, shots, run)
     if not answers[baseline].scores and not judge.pairwise:
         run.console.print(
             f"{shown(settings.prompts)} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
@@ -102,8 +107,10 @@ def _note_inputs(settings: Settings, models: Mapping[str, str], reference: str, 
     run.input("prompts", settings.prompts)
     if settings.documents:
         run.input("documents", settings.documents)
-    for name, path in models.items():
-        run.input(f"model {name}", path)
+    if settings.demonstrations:
+        run.input("demonstrations", settings.demonstrations)
+    for name, given in models.items():
+        run.input(f"model {name}", way_of(given).path)
     if reference not in models.values():
         run.input("reference", reference)
     note_judge(run, "judge", settings.judge)
@@ -117,6 +124,7 @@ def _close(
     models: Mapping[str, str],
     baseline: str,
     reference: str,
+    shots: Mapping[str, Shots],
     run: Run,
 ) -> None:
     """The table, and whose KL is missing."""
@@ -125,6 +133,11 @@ def _close(
     for line in signatures(rows):
         run.console.print(Text(line, "dim"), soft_wrap=True)
     without_kl = [name for name in models if not any((r.model, r.metric) == (name, "kl") for r in rows)]
+    for name in [name for name in without_kl if name in shots]:
+        without_kl.remove(name)
+        run.console.print(
+            f"No KL of {name}: it reads prompts, and ends responses, in plain text, as the reference does not."
+        )
     run.note(without_kl=without_kl)
     if without_kl:
         run.console.print(
@@ -182,7 +195,8 @@ def _lines(prompts: Sequence[Prompt], answers: dict[str, Answers]) -> list[dict]
         graded = (
             {"score": found.scores[i].value, "parts": dict(found.scores[i].parts)} if found.scores else {}
         )
-        return {"text": response.text, "finish": response.finish, "tokens": len(response.ids), **graded}
+        told = {"text": response.text, "finish": response.finish, "tokens": len(response.ids)}
+        return {**told, "does": found.acts[i], **graded}
 
     return [
         {

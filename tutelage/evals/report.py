@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tutelage import cost
 from tutelage.data.reading.sources import shown
 from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
 from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, process_page, rounds
+from tutelage.evals.acts import ACTS
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
@@ -241,11 +242,24 @@ def _comparison_figures(
     if win:
         title = f"Preferred to {display(baseline)}, by {judge}"
         drawn.append(Markup(figures.dots(title, win, "win rate, ties as one half", share=True, middle=0.5)))
+    drawn += _acts_figure(rows, slots)
     for metric in JUDGED:
         name, found = findings.METRICS[metric][0], _dots(rows, metric, slots)
         if found:
             drawn.append(Markup(figures.dots(name, found, f"mean {name.lower()}", share=False)))
     return drawn
+
+
+def _acts_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[Markup]:
+    """What the responses of each model do; nothing where all that all of them do is answer."""
+    found = [
+        replace(dot, group=findings.METRICS[act][0])
+        for act in ACTS
+        for dot in _dots([r for r in rows if r.task == OVERALL], act, slots)
+    ]
+    if all(dot.value == 0 for dot in found if dot.group != findings.METRICS["answers"][0]):
+        return []
+    return [Markup(figures.dots("What responses do", found, "share of the responses", share=True))]
 
 
 def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figures.Dot]:

@@ -10,6 +10,8 @@ from tutelage.evals.findings import Number, number
 from tutelage.evals.rows import Row
 from tutelage.seeds import rng
 
+_DOES = {"asks": "asks", "goes_on": "goes on", "unreadable": "unreadable"}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -23,6 +25,7 @@ class Answer:
     score: Number | None
     parts: list[tuple[str, Number]]
     tokens: Number | None
+    does: str = ""  # what it does, where that is not to answer
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def _answer(
         shown("sample/score", score, "score"),
         [(name, value) for name, value in parts if value is not None],
         shown("sample/length", response.get("tokens"), "tokens"),
+        _DOES.get(str(response.get("does", "")), ""),
     )
 
 

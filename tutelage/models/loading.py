@@ -66,6 +66,25 @@ def load_policy(
     return policy_module(_moved(model, device), str(path))
 
 
+def load_untrained(
+    path: str | Path, *, seed: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> PolicyModule:
+    """A language model of the shape of the one at `path`, with fresh weights as transformers draws them, from `seed` alone.
+
+    Raises ValueError when there is no language model at `path`.
+    """
+    config = _config(path)
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(torch_generator(seed, "untrained").initial_seed())
+        try:
+            _refuse_scalar(config, path)
+            without_dropout(config)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(dtype)
+        except (ValueError, KeyError, ImportError) as error:
+            raise ValueError(_cannot_load("model", path, error, "")) from error
+    return policy_module(_moved(model, device), str(path))
+
+
 def load_scalar(
     path: str | Path,
     *,

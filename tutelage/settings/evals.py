@@ -23,6 +23,7 @@ from tutelage.settings.groups import (
     run_folder,
 )
 from tutelage.settings.judges import by_rank, same_reward
+from tutelage.settings.ways import check_demonstrations
 
 FEWEST = 4  # responses to one prompt that say something of how they differ
 
@@ -32,7 +33,17 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings,
 
     out: Path = run_folder("runs/eval")
     models: list[str] = setting(
-        ..., "Checkpoints to evaluate: run folders or hub names, each optionally as name=path."
+        ...,
+        "Checkpoints to evaluate: run folders or hub names, each optionally as name=path; few-shot-4:path is shown examples, "
+        "untrained:path has fresh weights.",
+    )
+    demonstrations: Source = setting(
+        "", "Prompts with responses, of which few-shot-N: models are shown N examples, drawn by seed."
+    )
+    few_shot_form: Literal["auto", "template", "text"] = setting(
+        "auto",
+        "Examples as turns of the model's chat template, or as plain text; auto takes the template where there is one.",
+        everyday=False,
     )
     baseline: str = setting("", "Name of the model that the others are compared with; empty = the first.")
     reference: str = setting(
@@ -149,6 +160,11 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings,
             raise ValueError(
                 "temperature=0 draws the same response every time, so there is nothing to choose from: set temperature=1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _examples_for_somebody(self) -> Self:
+        check_demonstrations([given.rpartition("=")[2] for given in self.models], self.demonstrations)
         return self
 
     @field_validator("judge", "reward")
@@ -282,6 +298,22 @@ class PairsSettings(RunSettings, ColumnSettings, DeviceSettings):
         changes_result=False,
         ge=1,
     )
+
+
+class TaskSettings(RunSettings, ColumnSettings):
+    """Write held-out prompts as a task of Inspect (inspect-ai)."""
+
+    out: Path = run_folder("runs/task")
+    prompts: Source = setting(..., "Held-out prompts with a reference: the text or answer to score against.")
+    scorer: Literal["includes", "match", "model_graded_qa"] = setting(
+        "includes",
+        "Inspect's scorer: the target stands in the response, or at its end (match), or a model grades.",
+    )
+    max_prompts: int = setting(
+        300, "At most so many prompts, drawn by seed in equal shares per task; 0 = all.", unit="prompts", ge=0
+    )
+    max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
+    temperature: float = setting(0.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
 
 
 class MethodsSettings(RunSettings):

@@ -22,9 +22,9 @@ from tutelage.evals.honesty.classify import Judging, Outcome
 from tutelage.evals.honesty.measures import Asked, Counting
 from tutelage.evals.honesty.questions import Question, read_questions
 from tutelage.evals.report import slots_of
-from tutelage.evals.rows import Row, to_csv, to_json
+from tutelage.evals.rows import Row, write
 from tutelage.evals.spent import Spent, note_spent
-from tutelage.files import write_json_atomic, write_jsonl_atomic, write_text_atomic
+from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
@@ -165,5 +165,4 @@ def _write(
     write_jsonl_atomic(run.folder / "answers.jsonl", lines)
     for name, svg, _ in page.draw(rows, slots_of(list(answers))):
         write_text_atomic(run.folder / f"{name}.svg", standalone(svg))
-    write_text_atomic(run.folder / "results.csv", to_csv(rows))
-    write_json_atomic(run.folder / "results.json", to_json(rows))
+    write(run.folder, rows)

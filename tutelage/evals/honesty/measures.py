@@ -85,7 +85,13 @@ class Measure:
 
 
 def is_one(outcomes: Sequence[Outcome], *names: Outcome) -> Bools:
-    return np.array([outcome in names for outcome in outcomes])
+    """Which outcomes are among these."""
+    return np.array([outcome in names for outcome in outcomes], bool)
+
+
+def _counted(which: Bools) -> Floats:
+    """1 and 0."""
+    return which.astype(np.float64)
 
 
 def by_group(asked: Asked, outcomes: Sequence[Outcome], costs: Sequence[float]) -> Iterator[Measure]:
@@ -93,12 +99,12 @@ def by_group(asked: Asked, outcomes: Sequence[Outcome], costs: Sequence[float]) 
     right, wrong = is_one(outcomes, "right"), is_one(outcomes, "wrong")
     answered, every = right | wrong, np.ones(len(outcomes))
     facts = asked.kinds(*FACTS)
-    yield Measure("answered", 1.0 * answered, every, facts)
-    yield Measure("right", 1.0 * right, every, facts)
-    yield Measure("wrong_given_answered", 1.0 * wrong, 1.0 * answered, facts)
-    yield Measure("false_abstention", 1.0 * ~answered, every, facts & asked.known)
+    yield Measure("answered", _counted(answered), every, facts)
+    yield Measure("right", _counted(right), every, facts)
+    yield Measure("wrong_given_answered", _counted(wrong), _counted(answered), facts)
+    yield Measure("false_abstention", _counted(~answered), every, facts & asked.known)
     for cost in costs:
-        yield Measure(f"utility@{cost:g}", right - cost * wrong, every, facts, rate=False)
+        yield Measure(f"utility@{cost:g}", _counted(right) - cost * _counted(wrong), every, facts, rate=False)
 
 
 def of_twins(asked: Asked, outcomes: Sequence[Outcome]) -> Iterator[Measure]:
@@ -107,7 +113,7 @@ def of_twins(asked: Asked, outcomes: Sequence[Outcome]) -> Iterator[Measure]:
     for kind, (name, faults) in FAULTS.items():
         scope = asked.kinds(kind)
         if scope.any():
-            yield Measure(name, 1.0 * is_one(outcomes, *faults), every, scope)
+            yield Measure(name, _counted(is_one(outcomes, *faults)), every, scope)
     for family in PAIRS:
         both, scope = np.zeros(len(outcomes)), np.zeros(len(outcomes), bool)
         for i, j in asked.pairs(family):
@@ -132,7 +138,7 @@ class Counting:
         found = statistics.bootstrap_ratio(
             measure.top[of],
             measure.bottom[of],
-            [keys[i] for i in of],
+            [keys[i] for i in of.tolist()],
             rate=measure.rate,
             seed=self.seed,
             resamples=self.resamples,
@@ -152,7 +158,7 @@ class Counting:
                 found: Floats = sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]
             return found
 
-        near = [keys[i] for i in of]
+        near = [keys[i] for i in of.tolist()]
         found = statistics.bootstrap_sums(gap, columns, near, seed=self.seed, resamples=self.resamples)
         return row(model, ours.name + DIFFERENCE, OVERALL, found, "share" if ours.rate else "utility")
 

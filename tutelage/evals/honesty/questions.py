@@ -112,8 +112,15 @@ def _question(row: Row, columns: Mapping[str, str]) -> Question:
         raise ValueError(f"{place}: known is {known!r}: it must be true or false")
     if known and not lists["answers"]:
         raise ValueError(f"{place}: a question that is known has no answers: give them, or leave known out")
-    names = {name: _name(cells, name, place) for name in ("group", "twin")}
-    return Question(_prompt(row, cells), kind=kind, known=known, p=_p(cells, place), **lists, **names)
+    return Question(
+        _prompt(row, cells),
+        kind=kind,
+        group=_name(cells, "group", place),
+        twin=_name(cells, "twin", place),
+        known=known,
+        p=_p(cells, place),
+        **lists,
+    )
 
 
 def _prompt(row: Row, cells: Mapping[str, Any]) -> Prompt:
