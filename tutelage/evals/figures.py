@@ -145,7 +145,7 @@ def curves(
     _few_ticks(axes, whole=True)  # steps, rounds, per cents
     if log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
     if y_label == "share":
         axes.set_ylabel("")

@@ -13,6 +13,7 @@ from tutelage.evals.rows import OVERALL, Row
 from tutelage.statistics import has_width
 
 ACRONYMS = {
+    "ai": "AI",
     **{
         name: name.upper()
         for name in ("sft", "ppo", "dpo", "rloo", "grpo", "dapo", "raft", "reinforce", "reinforce++")

@@ -25,11 +25,11 @@ IN_CELL = "At "  # how a sentence about some cells begins
 
 
 def printed(found: Measured | None) -> Number | None:
-    """As it is written: durations in words, votes as whole numbers."""
+    """As it is written: durations in words, votes and rows as whole numbers."""
     if found is None:
         return None
     value, unit = found.row.value, found.row.unit
-    if unit == "votes" and value is not None:
+    if unit in ("votes", "rows") and value is not None:
         return number(found.row, f"{value:,.0f}")
     return number(found.row, duration(value) if unit == "s" else None)
 
