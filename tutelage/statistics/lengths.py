@@ -21,11 +21,7 @@ from tutelage.statistics.intervals import (
 )
 
 SPREAD = 1.0  # of the prior of what length is worth, in logits: it only matters where there are few pairs
-
-
 FREE = 1000.0  # the variance of that of the rest
-
-
 AT_ONCE = 2_000_000  # numbers in a block of resamples
 
 
