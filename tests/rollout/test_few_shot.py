@@ -72,7 +72,7 @@ def test_a_response_in_text_ends_where_the_next_turn_begins(tokenizer: Any) -> N
     def ended(text: str, prompt: Prompt) -> Response:
         ids = tuple(tokenizer(text)["input_ids"])
         whole = Response(prompt, text, (1,), ids, tuple(float(i) for i in range(len(ids))), "length")
-        return shown._ended(whole, shown._shots.end_of(prompt))
+        return shown._ended(whole, shown.shots.end_of(prompt))
 
     chat = ended(" A town.\n\nby the sea\n\nuser: what is it\n\nuser: x", Prompt((Message("user", "x"),)))
     assert (chat.text, chat.finish) == ("A town.\n\nby the sea", "eos")

@@ -13,12 +13,16 @@ from sqlalchemy import create_engine, text
 
 from tests.rollout.conftest import WORDS
 from tutelage.files import sha256_of
-from tutelage.models.loading import save
+from tutelage.models.loading import load_policy, load_tokenizer, save
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
+from tutelage.records import Prompt
 from tutelage.resume import read_metrics
 from tutelage.rollout import sample
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
+from tutelage.seeds import rng
 from tutelage.settings.base import build
 from tutelage.settings.rollout import SampleSettings
 from tutelage.store import Store
@@ -178,3 +182,92 @@ def test_choosing_needs_a_reward_and_several_to_choose_from():
     ):
         with pytest.raises(ValueError, match=sentence):
             build(SampleSettings, {"prompts": "p.jsonl", **wrong})
+
+
+# behind examples ------------------------------------------------------------------------------------------------------
+
+
+EXAMPLES = [("one", "two"), ("three", "four"), ("five", "six"), ("question 3", "a town")]
+
+
+def _shown(settings: SampleSettings, folder: Path, examples=EXAMPLES, **more) -> SampleSettings:
+    """The same behind two of these examples."""
+    path = folder / "demonstrations.jsonl"
+    path.write_text("".join(json.dumps({"prompt": q, "response": a}) + "\n" for q, a in examples))
+    given = settings.model_dump(exclude_unset=True) | {
+        "model": f"few-shot-2:{settings.model}",
+        "demonstrations": str(path),
+        "out": str(folder / "shown"),
+    }
+    return build(SampleSettings, {**given, "prompts": str(settings.prompts), **more}, "settings")
+
+
+def _params_of(settings: SampleSettings) -> dict[int, dict]:
+    return {key: json.loads(said) for key, said in _rows(settings.store, "generation_run", "id, params")}
+
+
+def test_behind_examples_the_model_answers_the_prompts_as_they_were_given(settings, checkpoint, tmp_path):
+    """The responses are those of the same weights to the examples and the prompt, by hand; the store has the prompt."""
+    shown = _shown(settings, tmp_path, temperature=0.0, samples=1, few_shot_form="text")
+    _sample(shown)
+    lines = {line["prompt"]: line for line in _lines(shown)}
+    assert set(lines) == {f"question {i}" for i in range(10)}
+    tokenizer = load_tokenizer(checkpoint / "model")
+    plain = LocalGenerator(load_policy(checkpoint / "model"), tokenizer)
+    drawn = rng(0, "few-shot examples").permutation(4)[:3]
+    for asked, line in lines.items():
+        before = [EXAMPLES[i] for i in drawn if EXAMPLES[i][0] != asked][:2]
+        text = "\n\n".join([*(q + a for q, a in before), asked])
+        (expected,) = plain.generate([Prompt(text)], Sampling(6, 0.0))
+        assert line["response"] == expected.text.split("\n\n")[0]
+    with Store(shown.store) as store:
+        assert store.counts("main").prompts == 10
+    assert _rows(shown.store, "model_ref", "name, sha256") == [
+        (f"few-shot-2:{checkpoint / 'model'}", sha256_of(checkpoint / "model"))
+    ]
+
+
+def test_other_examples_are_another_generation_run(settings, tmp_path):
+    """So is none at all; the same examples again are the same run, and nothing is drawn."""
+    _sample(settings)
+    shown = _shown(settings, tmp_path)
+    _sample(shown)
+    (plain, behind) = sorted(_params_of(settings).values(), key=len)
+    assert "few_shot" not in plain
+    said = behind.pop("few_shot")
+    assert behind == plain and (said["examples"], said["form"], len(said["sha256"])) == (2, "template", 64)
+    again = _sample(_shown(settings, tmp_path, out=str(tmp_path / "again")))
+    assert "30 of 30 responses were in the store already" in again and len(_params_of(settings)) == 2
+    with pytest.raises(ValueError, match=r"\(demonstrations\) has changed since the run"):
+        _sample(_shown(settings, tmp_path, EXAMPLES[::-1]))
+    _sample(_shown(settings, tmp_path, [*EXAMPLES[:3], ("seven", "eight")], out=str(tmp_path / "other")))
+    hashes = {one["few_shot"]["sha256"] for one in _params_of(settings).values() if "few_shot" in one}
+    assert len(hashes) == 2 and len(_rows(settings.store, "response", "id")) == 90
+
+
+def test_prompts_that_do_not_fit_behind_the_examples_are_left_out(settings, tmp_path):
+    long = [(f"question {n}", "a town by the sea") for n in (20, 21, 22)]
+    with pytest.raises(ValueError, match=r"dropped|leaves of the context"):
+        _sample(_shown(settings, tmp_path, long, max_new_tokens=20))
+    kept = json.loads((tmp_path / "shown" / "preflight.json").read_text())
+    assert "longer than the 20 tokens" in json.dumps(kept)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"model": "few-shot-4:runs/pretrain"}, "is shown examples, and there is nothing to take them from"),
+        ({"demonstrations": "d.jsonl"}, "none is: write few-shot-4: before the model, or leave them out"),
+        ({"model": "few-shot-0:runs/x"}, "'few-shot-0:' is no way to ask a model"),
+        ({"model": "untrained:runs/x"}, "has fresh weights, and what it says is not worth storing"),
+        ({"few_shot_form": "text"}, "few_shot_form is for a model that is shown examples"),
+    ],
+)
+def test_what_makes_no_sense_behind_examples_is_refused(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build(SampleSettings, {"prompts": "p.jsonl", **values}, "settings")
+
+
+def test_too_few_examples_and_a_template_that_is_not_there(settings, tmp_path):
+    with pytest.raises(ValueError, match=r"has 2 examples that can be shown .* few-shot-2 takes 3"):
+        _sample(_shown(settings, tmp_path, EXAMPLES[:2]))

@@ -21,8 +21,10 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from tests.databases import fresh_database, postgres_server, prepared_sqlite
 from tests.store.making import fill, new_vote
 from tutelage.records import Vote
-from tutelage.store import NewVote, Store
+from tutelage.store import NewVote, Store, Unsure
+from tutelage.store.calls import read_budgets
 from tutelage.store.database import VERSION_TABLE, Database, migrations
+from tutelage.store.leaving import Left, read_left
 from tutelage.store.pairing import pair_query
 from tutelage.store.schema import REVISIONS, Annotation, Base, Item, Project, now
 from tutelage.store.sql import insert_one
@@ -172,7 +174,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.commit()
     raw.close()
     assert_refused(
-        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0006.: update Tutelage"
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0007.: update Tutelage"
     )
 
 
@@ -393,6 +395,36 @@ def test_0003_knows_no_shares(either: str) -> None:
     database.close()
     with Store(either) as store:
         assert [vote.vote.share for vote in store.votes("main")] == [None, None]
+
+
+def test_0006_knows_no_budgets(either: str) -> None:
+    """On the way down budgets and what was left to people are forgotten, and the items wait as before."""
+    with Store(either) as store:
+        fill(store)
+        first, second = (pair.item_id for pair in store.pairs("main")[:2])
+        store.ask_people("main", "llm", [Unsure(first, 4, 0.5)])
+        store.note_left("main", "llm", [second])
+        store.set_budget("main", "llm", 2.5)
+    database = Database(either)
+    old = contents(database, *SHARED)
+    for table, count in (("judge_left", 2), ("judge_budget", 1)):
+        with database.read() as connection:
+            assert len(connection.exec_driver_sql(f"SELECT * FROM {table}").all()) == count
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "0006")
+    with database.read() as connection:
+        assert not {"judge_left", "judge_budget"} & set(inspect(connection).get_table_names())
+    assert contents(database, *SHARED) == old
+    database.close()
+    with Store(either) as store:  # opening migrates up again
+        store.set_budget("main", "llm", 0.5)
+        store.note_left("main", "llm", [first])
+        with store.reading("main") as (connection, key):
+            assert read_budgets(connection, key) == {"llm": 0.5}
+            assert read_left(connection, key) == {"llm": Left(1, 0, 1)}
+    database = Database(either)
+    assert contents(database, *SHARED) == old
+    database.close()
 
 
 def test_a_share_goes_with_its_side(path: Path) -> None:

@@ -17,7 +17,7 @@ from tutelage.feedback.projects import projects, webhooks
 from tutelage.feedback.work import answers, live, queue
 from tutelage.feedback.work.corrections import send_back
 from tutelage.records import Vote
-from tutelage.store import NewVote, Store
+from tutelage.store import NewVote, Question, Store
 
 NAME = "every & thing"
 
@@ -78,6 +78,9 @@ def everything(world: World) -> str:
             for pair in store.pairs(NAME)
         ]
         store.add_votes(NAME, robot[:4])
+        store.note_left(NAME, "llm:some & other/pair", [one.item_id for one in robot])
+        store.set_budget(NAME, "llm:some & other/pair", 2.5)
+        store.add_questions(NAME, [Question("e" * 64, "llm:some & other/pair", "pair", "p", 0.5)])
     _answer_all(world, "eve", skip_first=False)
     _answer_all(world, "gil", skip_first=True)
     rows = browsing.find(world.database, owner, browsing.Query(limit=500)).items

@@ -81,6 +81,7 @@ def screens(world: World, labelled: str) -> dict[str, tuple[str, Act | None]]:
             "data-nothing": f"{base}/data?text=zzz", "data-filters": f"{base}/data?answer=first&state=conflict",
             "guidelines-none": f"{fresh}/guidelines", "adjudicate-none": f"{fresh}/adjudicate",
             "insights-none": f"{fresh}/insights", "insights-judges": f"{base}/insights?whose=all",
+            "manage-no-judges": f"{fresh}/manage#judges", "data-left": f"{base}/data?left=waiting",
         }.items()
     }  # fmt: skip
     found |= {
@@ -88,7 +89,7 @@ def screens(world: World, labelled: str) -> dict[str, tuple[str, Act | None]]:
     }
     found |= {f"work-{kind}": (f"/p/see-{kind}/work", None) for kind in KINDS}
     found |= {f"item-{kind}": (path, None) for kind, path in by_type.items()}
-    parts = ("import", "questions", "build", "people", "webhooks", "settings", "history")
+    parts = ("import", "questions", "build", "people", "judges", "webhooks", "settings", "history")
     found |= {f"manage-{part}": (f"{base}/manage#{part}", None) for part in parts}
     found |= {
         "home-unfolded": ("/", _open_folded),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tutelage.data.preflight.report import Preflight, check
-from tutelage.data.reading.formats import First, read_prompts
+from tutelage.data.reading.formats import Dropped, First, read_prompts, walk
 from tutelage.data.reading.sources import shown
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import build_judge
@@ -20,12 +20,13 @@ from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, place_json
 from tutelage.rollout.experience import CALIBRATION_PROMPTS
+from tutelage.rollout.few_shot import FewShot, Shots, draw_shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.judges import paths_in
-from tutelage.settings.rollout import DrawingSettings
+from tutelage.settings.rollout import DrawingSettings, SampleSettings
 
 GROUP = 256
 """Prompts answered and stored at once: what a crash makes to do again."""
@@ -33,18 +34,26 @@ GROUP = 256
 
 def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGenerator:
     """The model as a generator; model, prompts and reward models are recorded as inputs of the run."""
-    model = result_folder(settings.model)
+    way = settings.way
+    model = result_folder(way.path)
     run.input("model", model)
     for name, rows in settings.reads.items():
         run.input(name, rows)
     note_judge(run, "reward", settings.scored_by)
     policy = load_policy(model, dtype=world.dtype, device=world.device)
-    return LocalGenerator(policy, load_tokenizer(model), memory_mib=settings.memory_mib)
+    tokenizer, memory = load_tokenizer(model), settings.memory_mib
+    if isinstance(settings, SampleSettings) and way.shots:
+        return FewShot(draw_shots(settings, way.shots, tokenizer), policy, tokenizer, memory_mib=memory)
+    return LocalGenerator(policy, tokenizer, memory_mib=memory)
 
 
 def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
+    found: Iterable[Prompt | Dropped]
     found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
+    asked: dict[str, Prompt] = {}  # what is read behind examples -> the prompt
+    if isinstance(generator, FewShot):
+        found, asked = _behind(generator.shots, walk(found))
     prepared = answerable(
         found,
         generator.tokenizer,
@@ -55,7 +64,17 @@ def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: R
         console=run.console,
     )
     show_report(prepared.report, settings, run)
-    return list(prepared.examples)
+    return [asked.get(prompt.id, prompt) for prompt in prepared.examples]
+
+
+def _behind(
+    shots: Shots, rows: Iterable[Prompt | Dropped]
+) -> tuple[list[Prompt | Dropped], dict[str, Prompt]]:
+    """Prompts behind their examples, and the prompts by the ids of those."""
+    pairs = [(shots.before(row) if isinstance(row, Prompt) else row, row) for row in rows]
+    return [put for put, _ in pairs], {
+        put.id: row for put, row in pairs if isinstance(put, Prompt) and isinstance(row, Prompt)
+    }
 
 
 def common_context(settings: DrawingSettings, generator: LocalGenerator) -> int | None:

@@ -11,9 +11,11 @@ text: as plain text, for models that have not learnt a template.  A conversation
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -25,9 +27,9 @@ from tutelage.records import Conversation, Demonstration, Message, Prompt, Respo
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.seeds import rng
+from tutelage.settings.groups import FewShotForm
 from tutelage.settings.ways import way_of
 
-Form = Literal["auto", "template", "text"]
 APART = "\n\n"  # between turns, or between examples
 NEXT_USER = f"{APART}user:"
 ANSWER = f"{APART}assistant:"
@@ -45,6 +47,12 @@ class Shots:
     examples: Sequence[Turns]
     count: int
     text: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """What the examples are, in this order and form: others have another (64 hex digits)."""
+        said = [[[message.role, message.content] for message in turns] for turns in self.examples]
+        return hashlib.sha256(json.dumps([self.count, self.text, said]).encode()).hexdigest()
 
     def before(self, prompt: Prompt) -> Prompt:
         """The prompt behind the examples.  What it asks is never among them."""
@@ -76,10 +84,10 @@ class FewShot(LocalGenerator):
         self, shots: Shots, model: PolicyModule, tokenizer: PreTrainedTokenizerBase, **options: Any
     ) -> None:
         super().__init__(model, tokenizer, **options)
-        self._shots = shots
+        self.shots = shots
 
     def _encode(self, prompts: list[Prompt], new_tokens: int) -> list[list[int]]:
-        return super()._encode([self._shots.before(prompt) for prompt in prompts], new_tokens)
+        return super()._encode([self.shots.before(prompt) for prompt in prompts], new_tokens)
 
     def _responses(
         self,
@@ -90,14 +98,14 @@ class FewShot(LocalGenerator):
         sampling: Sampling,
     ) -> list[Response]:
         found = super()._responses(prompts, names, ids, limits, sampling)
-        return [self._ended(response, self._shots.end_of(response.prompt)) for response in found]
+        return [self._ended(response, self.shots.end_of(response.prompt)) for response in found]
 
     def _ended(self, response: Response, end: str) -> Response:
         """The response up to the text that ends it."""
         if not end:
             return response
         text, marker, _ = response.text.partition(end)
-        if self._shots.text and response.prompt.is_chat:
+        if self.shots.text and response.prompt.is_chat:
             text = text.strip()
         if not marker:
             return replace(response, text=text)
@@ -125,7 +133,7 @@ class Shown(Protocol):
     @property
     def columns(self) -> dict[str, str]: ...
     @property
-    def few_shot_form(self) -> Form: ...
+    def few_shot_form(self) -> FewShotForm: ...
     @property
     def seed(self) -> int: ...
 

@@ -28,6 +28,7 @@ from tutelage.rollout.drawing import (
     read_answerable,
     read_lines,
 )
+from tutelage.rollout.few_shot import FewShot
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import Best, BestOf, Spent
@@ -49,7 +50,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
     with Store(settings.store) as store:
         store.add_prompts(settings.project, prompts)
-        run_id = store.add_generation_run(_model_info(run), "local", _params(settings, world, run))
+        run_id = store.add_generation_run(
+            _model_info(settings, run), "local", _params(settings, generator, world, run)
+        )
         stored = store.sampled(settings.project, run_id)
         lines = _Lines(run.folder / "samples.jsonl", stored)
         run.note(generation_run=run_id, store=settings.store, project=settings.project)
@@ -113,15 +116,20 @@ class _Lines:
         return read_lines(self.path)
 
 
-def _model_info(run: Run) -> ModelInfo:
+def _model_info(settings: Settings, run: Run) -> ModelInfo:
+    """The model by its path, with how it answers before it, and by its weights."""
     entry = next(entry for entry in run.lineage["inputs"] if entry["name"] == "model")
-    return ModelInfo(entry["path"], entry.get("sha256", ""))
+    return ModelInfo(f"{settings.way.prefix}{entry['path']}", entry.get("sha256", ""))
 
 
-def _params(settings: Settings, world: World, run: Run) -> dict[str, Any]:
+def _params(settings: Settings, generator: LocalGenerator, world: World, run: Run) -> dict[str, Any]:
     """All that the responses depend on besides the model and the prompts."""
     names = ["samples", "max_new_tokens", "temperature", "seed"]
     found: dict[str, Any] = {"dtype": str(world.dtype).removeprefix("torch.")}
+    if isinstance(generator, FewShot):
+        shots = generator.shots
+        form = "text" if shots.text else "template"
+        found["few_shot"] = {"examples": shots.count, "form": form, "sha256": shots.sha256}
     if settings.best_of > 1:
         names += ["best_of", "reward", "missing_eos_score"]
         found["reward_models"] = [

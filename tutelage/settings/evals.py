@@ -12,6 +12,7 @@ from tutelage.settings.base import Made, Settings, setting
 from tutelage.settings.groups import (
     ColumnSettings,
     DeviceSettings,
+    FewShotForm,
     GeneratingSettings,
     MaybeReward,
     OverlapName,
@@ -20,6 +21,7 @@ from tutelage.settings.groups import (
     RowSettings,
     RunSettings,
     Source,
+    few_shot_form,
     run_folder,
 )
 from tutelage.settings.judges import by_rank, same_reward
@@ -40,11 +42,7 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings,
     demonstrations: Source = setting(
         "", "Prompts with responses, of which few-shot-N: models are shown N examples, drawn by seed."
     )
-    few_shot_form: Literal["auto", "template", "text"] = setting(
-        "auto",
-        "Examples as turns of the model's chat template, or as plain text; auto takes the template where there is one.",
-        everyday=False,
-    )
+    few_shot_form: FewShotForm = few_shot_form()
     baseline: str = setting("", "Name of the model that the others are compared with; empty = the first.")
     reference: str = setting(
         "", "Name or path of the model that the KL is measured to; empty = the baseline."

@@ -86,6 +86,18 @@ class GeneratingSettings(Settings):
 Source = str | list[str]
 """Rows: a file, a glob, hub:OWNER/NAME, or a list of these, each with `*WEIGHT` behind it where it does not count once."""
 
+FewShotForm = Literal["auto", "template", "text"]
+
+
+def few_shot_form() -> Any:
+    """The setting `few_shot_form` of a command in which models may be shown examples."""
+    return setting(
+        "auto",
+        "Examples as turns of the model's chat template, or as plain text; auto takes the template where there is one.",
+        everyday=False,
+    )
+
+
 Reward = Annotated[str | list[str | dict[str, Any]], AfterValidator(checked_reward)]
 """Who scores: a judge, or a list of judges that are mixed, each by its name or as {judge: NAME, weight: 0.5, ...}."""
 

@@ -11,6 +11,7 @@ from pydantic import field_validator, model_validator
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     DeviceSettings,
+    FewShotForm,
     GeneratingSettings,
     MaybeReward,
     PlanSettings,
@@ -19,9 +20,11 @@ from tutelage.settings.groups import (
     RunSettings,
     Source,
     StepSettings,
+    few_shot_form,
     run_folder,
 )
 from tutelage.settings.judges import LLM, by_rank, read_parts, same_reward
+from tutelage.settings.ways import UNTRAINED, Way, check_demonstrations, way_of
 
 
 class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
@@ -33,6 +36,11 @@ class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
     max_prompts: int = setting(0, "Use only so many prompts, from the first; 0 = all.", unit="prompts", ge=0)
+
+    @property
+    def way(self) -> Way:
+        """The model, and how it is put to work."""
+        return Way(self.model)
 
     @property
     def draws(self) -> int:
@@ -72,6 +80,14 @@ class SampleSettings(DrawingSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = run_folder("runs/sample")
+    model: str = setting(
+        "runs/sft",
+        "Run folder, checkpoint or hub model to sample from; few-shot-4:PATH is shown four examples of demonstrations.",
+    )
+    demonstrations: Source = setting(
+        "", "Prompts with responses, of which a model few-shot-N:PATH is shown N examples, drawn by seed."
+    )
+    few_shot_form: FewShotForm = few_shot_form()
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     project: str = setting("main", "Project in the store that receives prompts and responses.")
     best_of: int = setting(1, "Every response is the best of so many that are drawn.", unit="responses", ge=1)
@@ -84,6 +100,31 @@ class SampleSettings(DrawingSettings):
         "deviations; null: it is scored like any other.",
         everyday=False,
     )
+
+    @property
+    def way(self) -> Way:
+        """The model, and behind how many examples it answers."""
+        return way_of(self.model)
+
+    @property
+    def reads(self) -> Mapping[str, Source]:
+        """The settings that name rows, with what they name."""
+        examples: dict[str, Source] = {"demonstrations": self.demonstrations} if self.demonstrations else {}
+        return {**super().reads, **examples}
+
+    @model_validator(mode="after")
+    def _examples_or_none(self) -> Self:
+        check_demonstrations([self.model], self.demonstrations, "the model")
+        if self.way.untrained:
+            raise ValueError(
+                f"model={self.model} has fresh weights, and what it says is not worth storing: leave {UNTRAINED}: out"
+            )
+        if not self.way.shots and self.set_of("few_shot_form"):
+            raise ValueError(
+                "few_shot_form is for a model that is shown examples, and this one is not: write few-shot-4: before the "
+                "model, or leave few_shot_form out"
+            )
+        return self
 
     @property
     def draws(self) -> int:

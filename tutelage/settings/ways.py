@@ -63,10 +63,10 @@ def way_of(given: str) -> Way:
     return Way(path, shots=int(found[1]))
 
 
-def check_demonstrations(models: Sequence[str], demonstrations: object, name: str = "models") -> None:
+def check_demonstrations(models: Sequence[str], demonstrations: object, where: str = "one of models") -> None:
     """Raise ValueError where a model is to be shown examples and there are none, or the other way round.
 
-    models: as they are given, without their names.
+    models: as they are given, without their names.  where: what "few-shot-4:" is written before.
     """
     shown = [given for given in models if way_of(given).shots]
     if shown and not demonstrations:
@@ -76,6 +76,6 @@ def check_demonstrations(models: Sequence[str], demonstrations: object, name: st
         )
     if demonstrations and not shown:
         raise ValueError(
-            f"demonstrations are for a model that is shown examples, and none is: write few-shot-4: before one of {name}, or "
-            "leave them out"
+            f"demonstrations are for a model that is shown examples, and none is: write few-shot-4: before {where}, or leave "
+            "them out"
         )

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from tutelage.store.schema import now
-from tutelage.store.schema_calls import JudgeCall
-from tutelage.store.sql import chunks, insert_rows, storable
+from tutelage.store.schema_calls import JudgeBudget, JudgeCall
+from tutelage.store.sql import chunks, insert_one, insert_rows, storable
 
 Status = Literal["sent", "answered", "refused"]
 
@@ -152,3 +152,17 @@ def read_spent(connection: Connection, project_id: int | None) -> dict[str, Spen
         .group_by(JudgeCall.judge)
     )
     return {judge: Spent(*cast(Any, counted)) for judge, *counted in connection.execute(query)}
+
+
+def keep_budget(connection: Connection, project_id: int, judge: str, max_cost: float | None) -> None:
+    """What a judge may cost in a project, in place of what was said before (None: no limit)."""
+    mine = (JudgeBudget.project_id == project_id, JudgeBudget.judge == judge)
+    connection.execute(delete(JudgeBudget).where(*mine))
+    if max_cost is not None:
+        insert_one(connection, JudgeBudget, project_id=project_id, judge=judge, max_cost=max_cost)
+
+
+def read_budgets(connection: Connection, project_id: int) -> dict[str, float]:
+    """Judge -> what it may cost in a project, of those that have a limit."""
+    query = select(JudgeBudget.judge, JudgeBudget.max_cost).where(JudgeBudget.project_id == project_id)
+    return dict(connection.execute(query).all())

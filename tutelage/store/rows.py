@@ -80,7 +80,7 @@ class NewVote:
 
 @dataclass(frozen=True)
 class Unsure:
-    """A pair that people should look at: by `overlap` annotators in all, those with a high `priority` first."""
+    """An item that people should look at: by `overlap` annotators in all, those with a high `priority` first."""
 
     item_id: int
     overlap: int

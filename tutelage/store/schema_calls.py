@@ -1,4 +1,4 @@
-"""The table of questions to language models that judge."""
+"""The tables of language models that judge: their questions, what they may cost, and what they left to people."""
 
 from __future__ import annotations
 
@@ -43,3 +43,23 @@ class JudgeCall(Base):
     attempts: Mapped[int] = mapped_column(default=1, server_default="1")
     sent_at: Mapped[datetime] = mapped_column(default=now)
     answered_at: Mapped[datetime | None]
+
+
+class JudgeBudget(Base):
+    """What a judge may cost in a project, in the unit of its prices, as it was last run there; no row: it has no limit."""
+
+    __tablename__ = "judge_budget"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True, autoincrement=False)
+    judge: Mapped[str] = mapped_column(primary_key=True)
+    max_cost: Mapped[float]
+
+
+class JudgeLeft(Base):
+    """An item that a judge left to people at a time: it was not sure enough, or had no verdict."""
+
+    __tablename__ = "judge_left"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True, autoincrement=False)
+    judge: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from tutelage.records import Comparison, Demonstration, Prompt, Response
 from tutelage.store.aggregate import Aggregation, Ties, comparison_of
@@ -26,6 +26,7 @@ from tutelage.store.calls import (
     Spent,
     insert_answers,
     insert_questions,
+    keep_budget,
     read_answers,
     read_spent,
 )
@@ -33,6 +34,7 @@ from tutelage.store.comparing import Written, read_voted_pairs, read_written
 from tutelage.store.current import any_settled
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
+from tutelage.store.leaving import ask_for_people, insert_left
 from tutelage.store.pairing import LIVE, insert_pairs, insert_rankings, pair_query, read_pairs
 from tutelage.store.rows import (
     AnnotatorRow,
@@ -204,17 +206,17 @@ class Store:
         with self._database.write() as connection:
             return insert_votes(connection, lock_project(connection, project, self.place), votes)
 
-    def ask_people(self, project: str, pairs: Sequence[Unsure]) -> None:
-        """Let pairs wait for more annotators, in an order of their own; never for fewer than they do."""
+    def ask_people(self, project: str, judge: str, items: Sequence[Unsure]) -> None:
+        """Let items that a judge leaves to people wait for more annotators, in an order of their own; never for fewer than they
+        do, and not where a person has answered since it left them."""
         with self._database.write() as connection:
-            key = lock_project(connection, project, self.place)
-            for one in pairs:
-                mine = (Item.id == one.item_id, Item.project_id == key)
-                change = {
-                    "priority": one.priority,
-                    "overlap": case((Item.overlap < one.overlap, one.overlap), else_=Item.overlap),
-                }
-                connection.execute(update(Item).where(*mine).values(change))
+            ask_for_people(connection, lock_project(connection, project, self.place), judge, items)
+
+    def note_left(self, project: str, judge: str, items: Sequence[int]) -> None:
+        """Write down that a judge has no verdict on items; they wait as they did."""
+        with self._database.write() as connection:
+            lock_project(connection, project, self.place)
+            insert_left(connection, judge, items)
 
     def votes(self, project: str, revisions: bool = False) -> list[StoredVote]:
         """The current votes of a project in the order of their ids; with `revisions` also the superseded ones."""
@@ -245,6 +247,11 @@ class Store:
             return read_spent(
                 connection, None if project is None else project_id(connection, project, self.place)
             )
+
+    def set_budget(self, project: str, judge: str, max_cost: float | None) -> None:
+        """Write down what a judge may cost in a project from now on (None: no limit)."""
+        with self._database.write() as connection:
+            keep_budget(connection, lock_project(connection, project, self.place), judge, max_cost)
 
     # for trainers and reports ----------------------------------------------------------------------------------
 

@@ -110,6 +110,9 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     }
     if isinstance(settings, PretrainSettings):
         return [Role("policy", _start(settings), **own)]
+    if isinstance(settings, DrawingSettings):
+        policy = Role("policy", result_folder(settings.way.path), dtype=arithmetic)
+        return [policy, *_scoring(settings, arithmetic)]
     start = result_folder(settings.model)  # type: ignore[attr-defined]
     if isinstance(settings, RewardSettings):
         names = (
@@ -120,8 +123,6 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
         return [Role(name, start, "scores", **own) for name in names]
     if isinstance(settings, ProcessSettings):
         return [Role("process reward model", start, "scores", **own)]
-    if isinstance(settings, DrawingSettings):
-        return [Role("policy", start, dtype=arithmetic), *_scoring(settings, arithmetic)]
     found = [Role("policy", start, **own)]
     if isinstance(settings, RLSettings):
         found += _around(settings, start, arithmetic, own)

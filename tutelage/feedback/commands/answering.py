@@ -59,6 +59,7 @@ def label_items(settings: Settings, judge: LLMJudge, run: Run) -> None:
             store.build_rankings(settings.project, settings.responses_per_ranking)
         items = waiting_items(store, settings, type, judge.name)
         store.add_annotator(judge.name, "judge", {"judge": scoring(settings.judge)})
+        judge.asker.tell_budget()
         run.begin()
         with run.progress(len(items), "items") as bar:
             judge.progress = Answered(bar)
@@ -107,6 +108,7 @@ def _answer(store: Store, settings: Settings, judge: LLMJudge, items: Sequence[I
         if judge.template.asks == "ranking"
         else _marked(store, settings.project, judge, items)
     )
+    _leave(store, settings, judge.name, items, said)
     with store.writing(settings.project) as (connection, _):
         who = connection.scalar(select(Annotator.id).where(Annotator.name == judge.name))
         for item, one in zip(items, said, strict=True):
@@ -123,14 +125,24 @@ def _answer(store: Store, settings: Settings, judge: LLMJudge, items: Sequence[I
                     submitted_at=now(),
                 )
         recount(connection, [item.item_id for item in items])
+
+
+def _leave(
+    store: Store, settings: Settings, name: str, items: Sequence[ItemContent], said: Sequence[Said | None]
+) -> None:
+    """Leave items to people before the answers to the others are kept, so that a process that is killed forgets none: those
+    without an answer, and with `people_below` those whose mean share is low, the least sure first."""
     if settings.people_below:
-        store.ask_people(settings.project, _unsure(store, settings, items, said))
+        store.ask_people(settings.project, name, _unsure(store, settings, items, said))
+    else:
+        silent = [item.item_id for item, one in zip(items, said, strict=True) if one is None]
+        store.note_left(settings.project, name, silent)
 
 
 def _unsure(
     store: Store, settings: Settings, items: Sequence[ItemContent], said: Sequence[Said | None]
 ) -> list[Unsure]:
-    """The items that people should look at: those without an answer, and those whose mean share is low, the least sure first."""
+    """The items that people should look at, before what is said of them counts."""
     with store.reading(settings.project) as (connection, _):
         done = dict(
             connection.execute(
@@ -139,7 +151,7 @@ def _unsure(
         )
     sure = [0.5 if one is None or one.sure is None else one.sure for one in said]
     return [
-        Unsure(item.item_id, done[item.item_id] + 1, 1 - share)
+        Unsure(item.item_id, done[item.item_id] + (one is not None) + 1, 1 - share)
         for item, one, share in zip(items, said, sure, strict=True)
         if one is None or share < settings.people_below
     ]

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +101,9 @@ class Panel:
     def watch(self, bar: Bar) -> None:
         """They are asked in no time."""
 
+    def leave(self, store: Store, pairs: Sequence[Pair], votes: Sequence[NewVote]) -> None:
+        """They are people."""
+
     def votes_on(self, pairs: Sequence[Pair]) -> list[NewVote]:
         """The votes that these pairs still want, by those who have not voted on them; the same on every call."""
         graded = zip(pairs, values_of(self._judge, pairs), strict=True)
@@ -131,9 +134,24 @@ class Single:
         named = alone or isinstance(judge, LLMJudge)  # its name tells its options apart
         self._name = judge.name if named else f"{judge.name}-{_digest(given)}"
         self._profile = {"judge": given if alone else scoring(given)}
+        self._shares: dict[int, float | None] = {}  # of its votes: item -> share of the better response
 
     def sign_in(self, store: Store) -> None:
         store.add_annotator(self._name, "judge", self._profile)
+        for one in asked_in_words(self._judge):
+            one.asker.tell_budget()
+        cast = (one for one in store.votes(self._settings.project) if one.vote.annotator == self._name)
+        self._shares = {one.item_id: one.vote.share for one in cast}
+
+    def leave(self, store: Store, pairs: Sequence[Pair], votes: Sequence[NewVote]) -> None:
+        """Leave to people what it is not sure of, or has no verdict on, in the order of `people_below` where that is set."""
+        self._shares |= {new.item_id: new.vote.share for new in votes}
+        project, below = self._settings.project, self._settings.people_below
+        if below:
+            store.ask_people(project, self._name, unsure(pairs, self._shares, self._name, below))
+        elif asked_in_words(self._judge):
+            silent = [pair.item_id for pair in pairs if pair.item_id not in self._shares]
+            store.note_left(project, self._name, silent)
 
     def watch(self, bar: Bar) -> None:
         """Say beside the bar what judges that are asked in words have answered so far."""
@@ -206,8 +224,7 @@ def _label(store: Store, settings: Settings, voters: Voters, run: Run) -> None:
         for start in range(0, len(waiting), PAIRS_AT_ONCE):
             some = waiting[start : start + PAIRS_AT_ONCE]
             votes = voters.votes_on(some)
-            if settings.people_below:
-                store.ask_people(settings.project, unsure(some, votes, settings.people_below))
+            voters.leave(store, some, votes)
             store.add_votes(settings.project, votes)
             bar.advance(len(some))
 
@@ -223,15 +240,20 @@ def spread(pairs: Sequence[Pair], count: int, seed: int) -> set[int]:
     return {item for *_, item in sorted(order)[:count]}
 
 
-def unsure(pairs: Sequence[Pair], votes: Sequence[NewVote], below: float) -> list[Unsure]:
-    """The pairs that people should look at: those without a verdict, and those whose share is low, the least sure first."""
-    shares = {new.item_id: 1.0 if new.vote.share is None else new.vote.share for new in votes}
+def unsure(
+    pairs: Sequence[Pair], shares: Mapping[int, float | None], name: str, below: float
+) -> list[Unsure]:
+    """The pairs that people should look at: those without a verdict, and those whose share is low, the least sure first.
+
+    shares: of the votes that `name` has cast, by item; None: a vote that says no share.
+    """
     found = []
     for pair in pairs:
         share = shares.get(pair.item_id, 0.5)
+        share = 1.0 if share is None else share
         if share < below or pair.item_id not in shares:
-            wanted = len(pair.voters) + (pair.item_id in shares) + 1
-            found.append(Unsure(pair.item_id, wanted, 1 - share))
+            voters = {*pair.voters, *([name] if pair.item_id in shares else [])}
+            found.append(Unsure(pair.item_id, len(voters) + 1, 1 - share))
     return found
 
 

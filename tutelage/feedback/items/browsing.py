@@ -33,6 +33,7 @@ from tutelage.store.schema import (
     PromptRow,
     ResponseRow,
 )
+from tutelage.store.schema_calls import JudgeLeft
 from tutelage.store.schema_feedback import (
     Account,
     Assignment,
@@ -139,6 +140,7 @@ class Choices:
     runs: list[tuple[int, str]]  # id and model, where there are several
     members: list[str]  # who may label
     teams: list[str]
+    judges: list[str]  # that left items to people
 
 
 def find(database: Database, who: Member, query: Query) -> Page:
@@ -222,6 +224,7 @@ def choices(database: Database, who: Member) -> Choices:
             runs=[(run.id, run.name) for run in runs] if len(runs) > 1 else [],
             members=sorted_of(select(Account.name).join(Membership).where(*labels)),
             teams=sorted_of(select(Membership.team).where(*labels)),
+            judges=sorted_of(select(JudgeLeft.judge).join(Item).where(own_item)),
         )
 
 

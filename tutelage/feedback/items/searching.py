@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, or_,
 from tutelage.feedback.asking.payloads import LARGEST_ID, ItemType, Model, Short
 from tutelage.feedback.items.conflicts import APART, conflicts
 from tutelage.store.current import IS_CURRENT, IS_VOTE
+from tutelage.store.leaving import IS_ANSWERED, IS_WAITING
 from tutelage.store.schema import (
     Annotation,
     Annotator,
@@ -22,6 +23,7 @@ from tutelage.store.schema import (
     ResponseRow,
     folded,
 )
+from tutelage.store.schema_calls import JudgeLeft
 from tutelage.store.schema_feedback import Acceptance, Flag, Gold, ItemTag, StepMarkRow
 
 State = Literal[
@@ -39,6 +41,7 @@ State = Literal[
 ]
 Said = Literal["", "first", "second", "tie", "not-acceptable", "wrong-step", "reason"]
 Agreement = Literal["", "agree", "differ", "far-apart"]
+Left = Literal["", "waiting", "answered"]
 MOST_LINES = 500  # of a page
 OPEN_FLAG = Flag.resolved_at.is_(None)
 
@@ -56,6 +59,8 @@ class Query(Model):
     tag: Short = ""
     task: Short = ""
     split: Short = ""
+    left_by: Short = ""  # a judge that left it to people
+    left: Left = ""  # such items, by whichever judge: a person has answered since, or they still wait for one
     run: Annotated[int, Field(ge=0, le=LARGEST_ID)] | Literal[""] = 0  # generation run
     after: Annotated[int, Field(ge=0, le=LARGEST_ID)] = 0  # item id of the last line of the page before
     limit: Annotated[int, Field(ge=1, le=MOST_LINES)] = 50
@@ -84,6 +89,8 @@ def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[
         yield select(ItemTag.tag).where(ItemTag.item_id == Item.id, ItemTag.tag == query.tag).exists()
     if query.annotator or query.answer:
         yield _has_answer(query)
+    if query.left_by or query.left:
+        yield _is_left(query)
     if query.agreement:
         yield from _agree(connection, project_id, query.agreement)
     if query.state == "conflict":
@@ -124,6 +131,15 @@ def _has_answer(query: Query) -> ColumnElement[bool]:
             "reason": Annotation.reason != "",
         }
         found = found.where(said[query.answer])
+    return found.correlate(Item).exists()
+
+
+def _is_left(query: Query) -> ColumnElement[bool]:
+    found = select(JudgeLeft.item_id).where(JudgeLeft.item_id == Item.id)
+    if query.left_by:
+        found = found.where(JudgeLeft.judge == query.left_by)
+    if query.left:
+        found = found.where(IS_WAITING if query.left == "waiting" else IS_ANSWERED)
     return found.correlate(Item).exists()
 
 

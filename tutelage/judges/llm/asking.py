@@ -97,6 +97,12 @@ class Asker:
         with self._open() as store:
             return store.spent(self._project).get(self.name, Spent())
 
+    def tell_budget(self) -> None:
+        """Write down what it may cost in its project from now on, for those who look at the project."""
+        if self._project is not None:
+            with self._open() as store:
+                store.set_budget(self._project, self.name, self.prices.most)
+
     def ask(
         self,
         calls: Sequence[Call],
