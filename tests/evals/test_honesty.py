@@ -338,6 +338,11 @@ def test_bad_settings() -> None:
         ({"costs": [1, -1]}, "must be different numbers"),
         ({"samples": 1}, "give 2 or more"),
         ({"abstain": ["..."]}, "has no word"),
+        (
+            {"models": ["a=few-shot-2:runs/sft"]},
+            "few-shot-2:runs/sft: the questions are put to models as they are",
+        ),
+        ({"models": ["untrained:runs/sft"]}, "give runs/sft alone"),
     ):
         with pytest.raises(ValueError, match=complaint):
             HonestySettings(**{**given, **more})
@@ -412,6 +417,8 @@ def test_the_command_from_a_file_to_a_report(folder: Path, samples: int) -> None
     written = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
     assert [row["metric"] for row in written] == [row["metric"] for row in found]
     assert "Wrong, of what it answered" in text and "g1: answered" in text
+    assert "_difference" not in text  # differences are in the files
+    assert "10 of 10 questions are plain text and are put to one, b without" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
     assert (out / "answered.svg").exists() and "var(" not in (out / "risk_coverage.svg").read_text()
     html = report.render(report.build(find([out]), title="T"))

@@ -311,6 +311,27 @@ def test_the_headline_follows_the_interval(low: float, high: float, words: str) 
     assert warned == (low < 0.5 < high)
 
 
+@pytest.mark.parametrize("models", [2, 4, 5, 9])
+def test_the_names_of_many_models_do_not_stand_on_the_title(models: int) -> None:
+    dots = [figures.Dot(f"model {i}", "g", 0.5, 0.4, 0.6, 1) for i in range(models)]
+    drawn = figures.dots("The title", dots, "x", share=True)
+    found = re.findall(r'<text[^>]*?(?: y="([\d.]+)"|translate\(\S+ ([\d.]+)\))[^>]*>([^<]+)</text>', drawn)
+    height = {text: float(y or moved) for y, moved, text in found}
+    names = [height[f"model {i}"] for i in range(models)]
+    assert min(names) - height["The title"] > 8  # a line of text
+    assert min(names) > 0 and height["The title"] > 0
+
+
+def test_a_model_that_is_shown_examples_or_untrained_is_said(tmp_path: Path) -> None:
+    run = synthetic.evaluation(tmp_path / "eval")
+    settings = (run / "settings.yaml").read_text()
+    models = "models: [few=few-shot-4:runs/pretrain, 'untrained:runs/sft', ppo=runs/ppo]\n"
+    (run / "settings.yaml").write_text(re.sub(r"models:.*\n(?:-.*\n)*", "", settings) + models)
+    text = Reader(report.render(report.build(find([run]), title="T"))).text
+    assert "few was shown 4 examples before each prompt." in text
+    assert "fresh weights" in text and "PPO was shown" not in text
+
+
 def test_a_value_without_interval_has_no_error_bar(tmp_path: Path) -> None:
     for low, bar in ((0.4, True), (math.nan, False)):
         drawn = figures.dots("t", [figures.Dot("m", "g", 0.5, low, low + 0.2, 1)], "x", share=True)

@@ -29,6 +29,7 @@ SMALL, LARGE = (WIDTH, HEIGHT), (WIDE, TALL)
 """Width and height.  A page scales figures to its columns, so that those in one grid must be equally wide for their text to be of
 one size."""
 LEAST = 1e-4  # of the values, which a vertical axis spans: what moves less is level, and its ticks would be all digits
+IN_LEGEND, LEGEND_LINE = 4, 14  # names on a line above a figure, and how high (points) one is
 SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet one
 # Stand-ins that matplotlib draws with; `_svg` puts the page's variables in their place.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
@@ -182,7 +183,8 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
     `share` writes the axis in per cent; `middle` draws a reference line.
     """
     groups, names = list(dict.fromkeys(d.group for d in found)), list(dict.fromkeys(d.name for d in found))
-    height = 1.2 + 0.55 * len(groups)
+    more = max(0, -(-len(names) // IN_LEGEND) - 1)  # lines of the legend beyond the first
+    height = 1.2 + 0.55 * len(groups) + more * LEGEND_LINE / 72
     figure, axes = _start(title, (WIDE, height))
     step = 0.62 / max(1, len(names))
     for name in names:
@@ -203,12 +205,12 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(-0.02, 1.0),
-            ncols=4,
+            ncols=IN_LEGEND,
             labelcolor=INK,
             handlelength=1,
             columnspacing=1.2,
         )
-        axes.set_title(title, pad=22)
+        axes.set_title(title, pad=22 + more * LEGEND_LINE)
     return _svg(figure, title)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from tutelage.evals.table import duration
 from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.runs import Run
 from tutelage.settings.evals import ReportSettings as Settings
+from tutelage.settings.ways import way_of
 
 NO_FIGURE = Markup("")
 OVEROPT, METHODS, HONESTY = "eval overopt", "eval methods", "eval honesty"
@@ -314,10 +315,22 @@ def _setup(run: RunFolder) -> str:
     s = run.settings
     if not {"temperature", "max_new_tokens"} <= set(s):
         return ""
-    return (
+    said = (
         f"Every model answered the same held-out prompts once, at temperature {s['temperature']:g}, with at most "
         f"{s['max_new_tokens']} tokens (seed {s.get('seed', 0)})."
     )
+    return " ".join([said, *_ways(s.get("models", ()))])
+
+
+def _ways(models: Sequence[str]) -> Iterator[str]:
+    """A sentence about every model that did not answer as it is."""
+    for given in models:
+        name, _, path = str(given).rpartition("=")
+        way = way_of(path)
+        if way.shots:
+            yield f"{display(name or way.name)} was shown {way.shots} examples before each prompt."
+        elif way.untrained:
+            yield f"{display(name or way.name)} has fresh weights, as before any training."
 
 
 # ---- reward model, training, lineage ---------------------------------------------------------------------------------

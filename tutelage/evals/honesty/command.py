@@ -136,8 +136,20 @@ def _with_room(
             prepared.report.show(run.console)
         fits = {prompt.id for prompt in prepared.examples}
         kept = [question for question in kept if question.prompt.id in fits]
+    _say_how_asked(kept, models, run)
     twins = Counter(question.twin for question in kept)
     return [question for question in kept if not question.twin or twins[question.twin] == 2]
+
+
+def _say_how_asked(questions: Sequence[Question], models: Mapping[str, str], run: Run) -> None:
+    """Say where models with a chat template are asked in plain text, which one that has learnt the template hardly answers."""
+    plain = sum(not question.prompt.is_chat for question in questions)
+    chats = [name for name, path in models.items() if load_tokenizer(path).chat_template]
+    if plain and chats:
+        run.console.print(
+            f"{plain:,} of {len(questions):,} questions are plain text and are put to {', '.join(chats)} without a "
+            "chat template: for models that have learnt theirs, write each prompt as a list of messages."
+        )
 
 
 def _rows(asked: Asked, answers: Mapping[str, Sequence[Answered]], settings: Settings) -> list[Row]:

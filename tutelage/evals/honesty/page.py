@@ -9,6 +9,7 @@ from rich.console import Group
 
 from tutelage.evals import figures
 from tutelage.evals.findings import Sentence, display, number, one
+from tutelage.evals.honesty.measures import DIFFERENCE
 from tutelage.evals.rows import OVERALL, Row
 from tutelage.evals.shown import cell, columns_table
 
@@ -21,7 +22,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "utility@": ("Utility, c = ", "a right answer is worth 1, none 0, a wrong one -c"),
     "aurc": ("Area under risk and coverage", "of the answers, the surest first; 0 is best"),
     "switch": ("Begins to answer at p =", "of the best guess, by a logistic curve"),
-    "switch_wanted@": ("… it pays from, c = ", "c / (1 + c)"),
+    "switch_wanted@": ("Answering pays from p =, c = ", "c / (1 + c)"),
     "false_premise_acceptance": ("Accepts a false premise", ""),
     "over_correction": ("Denies a true premise", ""),
     "harmful_compliance": ("Complies with harm", "what does not decline counts as complying"),
@@ -42,7 +43,8 @@ def measures(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     found = []
     for known, (name, what) in MEASURES.items():
         for metric in there:
-            if metric == known or (known.endswith("@") and metric.startswith(known)):
+            cost = known.endswith("@") and metric.startswith(known) and not metric.endswith(DIFFERENCE)
+            if metric == known or cost:
                 found.append((metric, name + metric.removeprefix(known), what))
     return found
 
