@@ -281,6 +281,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval steps",
+        "tutelage.evals.steps.command",
+        "evals.StepsSettings",
+        "Measure a process model on first wrong steps.",
+        "Results",
+    ),
+    Command(
         "eval verdicts",
         "tutelage.feedback.verdicts.command",
         "evals.VerdictsSettings",

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tokenizers import Regex, Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -89,7 +93,7 @@ def test_an_untrained_model_is_worth_the_vocabulary(tokenizer: PreTrainedTokeniz
     found = language.losses(uniform, tokenizer, documents, CPU, max_tokens=8)
     lengths = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
     assert found.tokens.tolist() == [*lengths, 1, 0, 0]  # all but the first, and the end
-    loss, perplexity, bits = language.evaluate("m", found, resamples=200)
+    loss, perplexity, _, bits = language.evaluate("m", found, resamples=200)
     assert loss.value == pytest.approx(math.log(len(tokenizer)), rel=1e-5)
     assert perplexity.value == pytest.approx(len(tokenizer), rel=1e-4)
     firsts = [len(str(tokenizer.decode(tokenizer(text)["input_ids"][:1])).encode()) for text in TEXTS]
@@ -128,6 +132,54 @@ def test_held_out_loss_is_that_of_transformers_on_the_tokens_of_training(
         assert found.text_nats[i] == pytest.approx(sum(nats[:-1] if ended else nats), rel=1e-5)
         if start and ended:
             assert found.size[i] == len(document.text.encode())  # every byte counts
+
+
+def pieces(names: list[str], cut: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole pieces, which are found in a text by the pattern `cut`."""
+    made = Tokenizer(WordLevel({name: i for i, name in enumerate(["<eos>", *names])}, unk_token="<eos>"))
+    made.pre_tokenizer = Split(Regex(cut), "isolated")
+    made.decoder = Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
+
+
+def test_perplexity_per_word_by_hand_for_two_tokenizers() -> None:
+    """Uniform models: of 7 pieces that are words, with their spaces, a word costs ln 7; of 9 characters each costs ln 9.
+
+    "aa b c d e aa b c" has 8 words in 17 characters.  Per token the two look alike, 7 and 9; per word they are 7 and 9 to
+    the 17/8, which is 107.
+    """
+    text = "aa b c d e aa b c"
+    by_words = pieces(["aa ", "b ", "c ", "d ", "e ", "c"], "[a-e]+ ?")
+    by_letters = pieces(list("abcdefg "), ".")
+    assert (len(by_words), len(by_letters)) == (7, 9)
+    for tokenizer, tokens, size in ((by_words, 8, 7), (by_letters, 17, 9)):
+        assert len(tokenizer(text)["input_ids"]) == tokens
+        uniform = model(tokenizer, 0, 0.0)
+        found = language.losses(uniform, tokenizer, [Document(text), Document(" ")], CPU, max_tokens=64)
+        assert found.words.tolist() == [8, 0]
+        rows = {row.metric: row.value for row in language.evaluate("m", found, resamples=200)}
+        assert rows["perplexity_words"] == pytest.approx(size ** (tokens / 8), rel=1e-5)
+        assert rows["perplexity"] == pytest.approx(size, rel=1e-5)
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_every_token_of_a_text_is_predicted_once(tokenizer: PreTrainedTokenizerFast, start: bool) -> None:
+    """Against a plain forward over windows of the context, each with one token of the last before it (as lm-eval has them)."""
+    tokenizer = starting(tokenizer) if start else tokenizer
+    policy, documents = model(tokenizer, 1, 12.0), [Document(TEXTS[0]), Document("so " * 150)]
+    found = language.losses(policy, tokenizer, documents, CPU, max_tokens=70)
+    for i, document in enumerate(documents):
+        ids = tokenizer(document.text)["input_ids"]
+        ids = ids if start else [tokenizer.eos_token_id, *ids]
+        nats, known = 0.0, 0  # the last token that was predicted
+        while known < len(ids) - 1:
+            window = ids[known : known + 64]
+            logprobs = torch.log_softmax(policy.host(torch.tensor([window])).logits[0].double(), -1)
+            nats -= sum(logprobs[t - 1, window[t]].item() for t in range(1, len(window)))
+            known += len(window) - 1
+        assert found.whole_nats[i] == pytest.approx(nats, rel=1e-5)
+    assert found.words.tolist() == [len(TEXTS[0].split()), 150]
+    assert len(tokenizer(documents[1].text)["input_ids"]) > 2 * 64, "the second is read in several windows"
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +242,24 @@ def test_the_command_from_prompts_to_rows(folder: Path) -> None:
     assert found["sft", "length", "all"]["value"] == pytest.approx(float(np.mean(lengths)))
     text = console.export_text()
     assert "KL to the reference" in text and "no score, no win rate" in text
+    assert "Loss on held-out text" in text and "different tokenizers" not in text
+
+
+def test_what_is_counted_by_token_is_not_set_side_by_side_across_tokenizers(
+    folder: Path, tmp_path: Path
+) -> None:
+    letters = pieces(sorted(set("".join(TEXTS))), ".")
+    save(tiny_model(letters, hidden=32, layers=1, heads=2, context=64, seed=0), letters, tmp_path / "letters")
+    console = Console(width=200, record=True)
+    more = {"diversity_samples": 0, "documents": str(folder / "documents.jsonl"), "out": tmp_path / "out"}
+    launch("eval", settings(folder, models=[f"{folder}/sft", f"{tmp_path}/letters"], **more), console)
+    text = console.export_text()
+    said = "SFT and letters have different tokenizers: what is counted by token (loss, perplexity"
+    assert said in text and "Perplexity per word" in text and "Loss on held-out text" not in text
+    assert json.loads((tmp_path / "out" / "lineage.json").read_text())["tokenizers"] == [["sft"], ["letters"]]
+    path = report.write(find([tmp_path / "out"]), tmp_path, title="t")
+    page = " ".join(path.read_text().split())
+    assert said in page and page.count("Loss on held-out text<") == 2 and "tokens of letters<" in page
 
 
 @pytest.mark.slow

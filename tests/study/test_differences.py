@@ -14,10 +14,13 @@ from scipy import stats
 
 from tests.evals.synthetic import write_run
 from tests.study.making import EVAL_STAGE, evaluation, planned, recorded, settings
+from tutelage.evals import frontier
+from tutelage.evals.rows import Row, to_json
 from tutelage.statistics import crossed_test, holm, student_p
-from tutelage.study import cells, report
+from tutelage.study import cells, drawing, report
 from tutelage.study.differences import conclusion, differences, measures, pairs_of
 from tutelage.study.summary import Group, groups
+from tutelage.study.told import Told
 from tutelage.study.tuning import tuned
 
 AXES = {"method": ["ppo", "dpo"], "task": ["a", "b"], "seed": [0, 1, 2]}
@@ -231,6 +234,33 @@ def test_the_report_has_every_number_three_times(tmp_path: Path) -> None:
     assert "1 cell has no results yet" in page
     assert "| <b>ppo |" in (tmp_path / "tables.md").read_text()
     assert (tmp_path / "figures" / "gold.svg").read_text().startswith("<svg ")
+
+
+def test_the_frontier_has_the_start_once_where_all_cells_share_it(tmp_path: Path) -> None:
+    """Means over seeds against the square root of the mean KL; the best of n of the start on a line from it."""
+    axes = {"method": ["ppo", "dpo"], "seed": [0, 1]}
+    study = planned(tmp_path, axes, EVAL_STAGE)
+    given = settings(tmp_path, axes, EVAL_STAGE, results="eval", compare={"method": ["ppo", "dpo"]})
+    bound = math.log(4) - 3 / 4
+    for one in study.results:
+        gold = 0.5 + 0.2 * (one.cell["method"] == "ppo") + 0.1 * float(one.cell["seed"])
+        evaluation(one.stage.folder, [gold, gold], kl=4.0 + 10 * float(one.cell["seed"]), base=0.3)
+        path = one.stage.folder / "results.json"
+        more = [Row("sft", "kl", "all", 0.0, n=2, unit="nats")]
+        more += [Row("sft-best-of-4", "gold", "all", 0.6, n=2, unit="score")]
+        more += [Row("sft-best-of-4", "kl_bound", "all", bound, unit="nats")]
+        path.write_text(json.dumps([*json.loads(path.read_text()), *to_json(more)]))
+    found, metrics = groups(cells.read(study), "seed"), ["gold"]
+    told = Told(given, found, [], [], metrics, 0)
+    points, slots = drawing.frontier_points(told, "gold")
+    lines, starts = frontier.lines_of(points, slots)
+    assert [(line.name, list(map(float, line.x)), list(line.y)) for line in [*lines, *starts]] == [
+        ("SFT, best of n", [0.0, pytest.approx(math.sqrt(bound))], [0.3, 0.6]),
+        ("PPO · policy", [3.0], [pytest.approx(0.75)]),
+        ("DPO · policy", [3.0], [pytest.approx(0.55)]),
+        ("SFT", [0.0], [0.3]),
+    ]
+    assert "frontier" in drawing.figures_of(told)
 
 
 def test_holm_by_hand() -> None:

@@ -18,7 +18,8 @@ from tutelage.evals.acts import ACTS
 from tutelage.evals.answering import Answering, Answers
 from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.entrants import baseline_of, entrants, named, reference_of
-from tutelage.evals.findings import display
+from tutelage.evals.findings import PER_TOKEN, display, other_tokenizers
+from tutelage.evals.language import by_tokenizer
 from tutelage.evals.overlap.answers import Comparing
 from tutelage.evals.overlap.metrics import signatures
 from tutelage.evals.rows import Row, write
@@ -29,6 +30,7 @@ from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.judges.inputs import note_judge
 from tutelage.judges.judge import Judge
+from tutelage.models.loading import load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, place_json
 from tutelage.rollout.few_shot import Shots, shots_of
@@ -58,6 +60,8 @@ SHOWN = (
     *("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_1", "rouge_2", "rouge_l", "rouge_lsum"),
     *("meteor", "meteor_nosyn", "bertscore"),
     "eval_loss",
+    "perplexity_words",
+    "bits_per_byte",
 )
 
 
@@ -127,9 +131,14 @@ def _close(
     shots: Mapping[str, Shots],
     run: Run,
 ) -> None:
-    """The table, and whose KL is missing."""
+    """The table, without what its models' tokenizers make incomparable, and whose KL is missing."""
     title = f"Held-out prompts, compared with {display(baseline)} (95 % intervals)"
-    run.console.print(models_table(rows, columns, _measures(settings, rows), title, run.console.width))
+    tokenizers = by_tokenizer({name: load_tokenizer(way_of(path).path) for name, path in models.items()})
+    run.note(tokenizers=tokenizers)
+    measures = [name for name in _measures(settings, rows) if len(tokenizers) == 1 or name not in PER_TOKEN]
+    run.console.print(models_table(rows, columns, measures, title, run.console.width))
+    if said := other_tokenizers(tokenizers):
+        run.console.print(said, markup=False, highlight=False)
     for line in signatures(rows):
         run.console.print(Text(line, "dim"), soft_wrap=True)
     without_kl = [name for name in models if not any((r.model, r.metric) == (name, "kl") for r in rows)]

@@ -9,6 +9,7 @@ import hashlib
 import html
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -29,7 +30,9 @@ SMALL, LARGE = (WIDTH, HEIGHT), (WIDE, TALL)
 """Width and height.  A page scales figures to its columns, so that those in one grid must be equally wide for their text to be of
 one size."""
 LEAST = 1e-4  # of the values, which a vertical axis spans: what moves less is level, and its ticks would be all digits
-IN_LEGEND, LEGEND_LINE = 4, 14  # names on a line above a figure, and how high (points) one is
+ROOM = 52  # characters of a legend, with three for each mark, on one line of a wide figure
+LEGEND = 0.2  # inches that a line of a legend below the axes takes
+MARKERS = "osD^v"  # of models that share a colour
 SERIES = 6  # colours --s1 to --s6 of the page's style sheet; --s0 is a quiet one
 # Stand-ins that matplotlib draws with; `_svg` puts the page's variables in their place.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
@@ -79,7 +82,7 @@ STYLE: dict[Any, Any] = {
 class Line:
     """A named curve: x and y of equal length, drawn in the page's series colour `slot` (0 to 6).
 
-    reach: how far the interval of each y goes below and above it, [2, n] (NaN: it has none).
+    reach, across: how far the interval of each y, and of each x, goes below and above it, [2, n] (NaN: it has none).
     """
 
     name: str
@@ -87,6 +90,7 @@ class Line:
     y: ArrayLike
     slot: int
     reach: ArrayLike | None = None
+    across: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,9 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
     `share` writes the axis in per cent; `middle` draws a reference line.
     """
     groups, names = list(dict.fromkeys(d.group for d in found)), list(dict.fromkeys(d.name for d in found))
-    more = max(0, -(-len(names) // IN_LEGEND) - 1)  # lines of the legend beyond the first
-    height = 1.2 + 0.55 * len(groups) + more * LEGEND_LINE / 72
+    columns = max(1, min(4, ROOM // (max(map(len, names)) + 3)))
+    legend = -(-len(names) // columns) if len(names) > 1 else 0
+    height = 1.2 + 0.55 * len(groups) + LEGEND * max(0, legend - 1)
     figure, axes = _start(title, (WIDE, height))
     step = 0.62 / max(1, len(names))
     for name in names:
@@ -205,12 +210,12 @@ def dots(title: str, found: Sequence[Dot], x_label: str, *, share: bool, middle:
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(-0.02, 1.0),
-            ncols=IN_LEGEND,
+            ncols=columns,
             labelcolor=INK,
             handlelength=1,
             columnspacing=1.2,
         )
-        axes.set_title(title, pad=22 + more * LEGEND_LINE)
+        axes.set_title(title, pad=8 + 14 * legend)
     return _svg(figure, title)
 
 
@@ -246,22 +251,53 @@ def panels(
 
 
 @_styled
-def frontier(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Paths of reward against KL; an open circle marks the start, a filled one the end."""
-    figure, axes = _start(title)
+def frontier(
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    starts: Sequence[Line] = (),
+    size: Size = SMALL,
+) -> str:
+    """Score against KL: of a path an open circle marks the start, a filled one the end; a line of one point is a model by itself.
+
+    starts: models that others began from, open circles.  The marks of lines of one colour differ in shape.
+    """
+    known = len(lines) + len(starts)
+    rows = -(-known // 2) if known > 1 else 0
+    figure, axes = _start(title, (size[0], size[1] + (LEGEND * rows if size != SMALL else 0)))
+    shapes: Counter[int] = Counter()
     for line in lines:
-        ink = colour(line.slot)
-        axes.plot(line.x, line.y, color=ink, linewidth=1.1, alpha=0.75)
-        axes.plot(line.x, line.y, "o", color=ink, markersize=2.6, alpha=0.75)
+        ink, shape = colour(line.slot), MARKERS[shapes[line.slot] % len(MARKERS)]
+        shapes[line.slot] += 1
         x, y = np.asarray(line.x), np.asarray(line.y)
-        axes.plot(x[0], y[0], "o", markersize=7, markerfacecolor="none", markeredgecolor=ink)
-        axes.plot(x[-1], y[-1], "o", markersize=7, color=ink, label=line.name)
+        if x.size > 1:
+            axes.plot(x, y, color=ink, linewidth=1.1, alpha=0.75)
+            axes.plot(x, y, "o", color=ink, markersize=2.6 if line.reach is None else 4, alpha=0.75)
+            axes.plot(x[0], y[0], "o", markersize=7, markerfacecolor="none", markeredgecolor=ink)
+        _crosses(axes, line)
+        axes.plot(x[-1], y[-1], shape, markersize=7, color=ink, label=line.name)
+    for line in starts:
+        _crosses(axes, line)
+        hollow = {"markerfacecolor": "none", "markeredgecolor": colour(line.slot), "markersize": 7}
+        axes.plot(line.x, line.y, "o", label=line.name, **hollow)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(0.06)
     _few_ticks(axes)
-    if len(lines) > 1:
+    if known > 1 and size == SMALL:
         axes.legend(loc="lower right", labelcolor=INK, handlelength=1)
+    elif known > 1:  # many names leave no room inside
+        figure.legend(loc="outside lower left", ncols=2, labelcolor=INK, handlelength=1, columnspacing=1.2)
     return _svg(figure, title)
+
+
+def _crosses(axes: Any, line: Line) -> None:
+    """The intervals of its points, where it has them."""
+    for reach, way in ((line.reach, "yerr"), (line.across, "xerr")):
+        if reach is not None:
+            bars = {way: np.asarray(reach), "ecolor": colour(line.slot), "elinewidth": 1.1, "alpha": 0.7}
+            axes.errorbar(line.x, line.y, fmt="none", **bars)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ ACRONYMS = {
 }
 AMOUNTS = ("MiB", "FLOPs")
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+PER_TOKEN = ("eval_loss", "perplexity")  # on one text, of tokens that another tokenizer cuts otherwise
 MISSING_EOS_LIMIT = 0.05  # healthy: below (reference: metric table of PPO)
 KL_LIMIT = 20.0  # nats per response: beyond it, models of this kind are often over-optimised
 LENGTH_DRIFT_LIMIT = 0.25
@@ -72,6 +73,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "entropy_response": ("Entropy per response", "nats, on the model's own samples"),
     "eval_loss": ("Loss on held-out text", "per token"),
     "perplexity": ("Perplexity", "on held-out text"),
+    "perplexity_words": (
+        "Perplexity per word",
+        "on held-out text; words between white space, comparable across tokenizers",
+    ),
     "bits_per_byte": ("Bits per byte", "on held-out text; comparable across tokenizers"),
     "sign_test_p": ("Sign test", "p that wins and losses are equally likely"),
     "cost/tokens_generated": ("Tokens generated", "in training, mean of the runs"),
@@ -327,3 +332,14 @@ def without_kl(models: Sequence[str]) -> list[Sentence]:
         ]
         for model in models
     ]
+
+
+def other_tokenizers(groups: Sequence[Sequence[str]]) -> str:
+    """That what is counted by token says nothing across these groups of models, each with a tokenizer of its own; "" for one."""
+    if len(groups) < 2:
+        return ""
+    first, *others = (", ".join(map(display, group)) for group in groups)
+    return (
+        f"{first} and {' and '.join(others)} have different tokenizers: what is counted by token (loss, perplexity, entropy, "
+        "length) cannot be compared between them; perplexity per word and bits per byte can."
+    )

@@ -22,6 +22,8 @@ HALF = 0.5
 
 
 UNMARKED = -1
+NO_ERROR = -1
+"""In the place of the number of the first wrong step: there is none."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,17 @@ class Solution:
         """Whether every step is marked, and none as wrong."""
         return self.first_error is None and not np.isnan(self.labels).any()
 
+    @property
+    def true_first(self) -> int | None:
+        """The number of the first wrong step, NO_ERROR of a sound solution; None where the marks do not say."""
+        return NO_ERROR if self.sound else self.first_error
+
+    @property
+    def said_first(self) -> int:
+        """The number of the first step that the model takes for wrong, NO_ERROR where there is none."""
+        wrong = np.flatnonzero(self.right < HALF)
+        return int(wrong[0]) if wrong.size else NO_ERROR
+
 
 def evaluate(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamples: int = 300) -> list[Row]:
     """Rows for held-out solutions.
@@ -61,6 +74,11 @@ def evaluate(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamp
     et al. 2024, arXiv 2412.06559); step_calibration_error, and reliability/NN of ten bins; solution_auc, of the score for a
     right final answer; with three classes class_f1/NAME of each and their mean class_f1.  Without solutions: no rows.
     """
+    return step_rows(model, solutions, seed=seed, resamples=resamples) + _first_errors(model, solutions, seed)
+
+
+def step_rows(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamples: int = 300) -> list[Row]:
+    """The rows of `evaluate` but those of first errors."""
     if not solutions:
         return []
     labels = np.concatenate([one.labels for one in solutions])
@@ -69,8 +87,7 @@ def evaluate(model: str, solutions: Sequence[Solution], *, seed: int = 0, resamp
     prompts = [one.prompt for one in solutions for _ in one.labels]
     clusters = [prompt for prompt, there in zip(prompts, known, strict=True) if there]
     rows = _steps(model, right, labels[known], clusters, seed, resamples)
-    rows += _first_errors(model, solutions, seed) + _outcomes(model, solutions, seed, resamples)
-    return rows + _by_class(model, solutions, seed)
+    return rows + _outcomes(model, solutions, seed, resamples) + _by_class(model, solutions, seed)
 
 
 def _steps(
@@ -115,28 +132,55 @@ def _steps(
 
 def _first_errors(model: str, solutions: Sequence[Solution], seed: int) -> list[Row]:
     """Where the first error is taken to be, against where it is."""
-    judged = [one for one in solutions if one.first_error is not None or one.sound]
-    if not judged:
-        return []
-    sound = np.array([one.sound for one in judged])
-    hits = np.array([_first(one.right) == one.first_error for one in judged])
-    prompts = [one.prompt for one in judged]
-    counts = np.stack([hits & ~sound, ~sound, hits & sound, sound], axis=1).astype(float)
+    judged = [(one, true) for one in solutions if (true := one.true_first) is not None]
+    truth, said = (
+        np.array(found, int)
+        for found in ([true for _, true in judged], [one.said_first for one, _ in judged])
+    )
+    return first_error_rows(model, truth, said, [one.prompt for one, _ in judged], seed=seed)
 
-    def harmonic(sums: Floats) -> Floats:
-        wrong, right = _ratio(sums[..., 0], sums[..., 1]), _ratio(sums[..., 2], sums[..., 3])
-        return np.where(wrong + right > 0, _ratio(2 * wrong * right, wrong + right), wrong + right)
+
+def first_error_rows(
+    model: str,
+    truth: NDArray[np.int64],
+    said: NDArray[np.int64],
+    prompts: Sequence[str],
+    task: str = OVERALL,
+    *,
+    seed: int = 0,
+    resamples: int = statistics.RESAMPLES,
+) -> list[Row]:
+    """first_error_accuracy, sound_accuracy and first_error_f1 of n solutions; none without solutions.
+
+    truth, said: int [n], the number of the first wrong step, or NO_ERROR (`said` may be anything else for no answer).
+    """
+    if not len(truth):
+        return []
+    sound, hits = truth == NO_ERROR, said == truth
 
     def hit(side: NDArray[np.bool_]) -> Interval:
         some = [prompt for prompt, there in zip(prompts, side, strict=True) if there]
-        return statistics.bootstrap_mean(hits[side], some, rate=True, seed=seed)
+        return statistics.bootstrap_mean(hits[side], some, rate=True, seed=seed, resamples=resamples)
 
-    both = statistics.bootstrap_sums(harmonic, counts, prompts, seed=seed)
+    counts = first_error_counts(truth, said)
+    both = statistics.bootstrap_sums(harmonic, counts, prompts, seed=seed, resamples=resamples)
     return [
-        row(model, "first_error_accuracy", OVERALL, hit(~sound), "share"),
-        row(model, "sound_accuracy", OVERALL, hit(sound), "share"),
-        row(model, "first_error_f1", OVERALL, both, "share"),
+        row(model, "first_error_accuracy", task, hit(~sound), "share"),
+        row(model, "sound_accuracy", task, hit(sound), "share"),
+        row(model, "first_error_f1", task, both, "share"),
     ]
+
+
+def first_error_counts(truth: NDArray[np.int64], said: NDArray[np.int64]) -> Floats:
+    """float64 [n, 4]: errors found, errors, sound solutions recognised, sound solutions."""
+    sound, hits = truth == NO_ERROR, said == truth
+    return np.stack([hits & ~sound, ~sound, hits & sound, sound], axis=1).astype(float)
+
+
+def harmonic(sums: Floats) -> Floats:
+    """F1 of sums [..., 4] of such counts; NaN where there is no error, or no sound solution."""
+    wrong, right = _ratio(sums[..., 0], sums[..., 1]), _ratio(sums[..., 2], sums[..., 3])
+    return np.where(wrong + right > 0, _ratio(2 * wrong * right, wrong + right), wrong + right)
 
 
 def _by_class(model: str, solutions: Sequence[Solution], seed: int) -> list[Row]:
@@ -190,11 +234,6 @@ def auc(scores: Floats, outcomes: NDArray[np.bool_]) -> float:
     _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[which]  # equal scores share the mean of theirs
     return float((ranks[outcomes].sum() - rights * (rights + 1) / 2) / (rights * (n - rights)))
-
-
-def _first(right: Floats) -> int | None:
-    wrong = np.flatnonzero(right < HALF)
-    return int(wrong[0]) if wrong.size else None
 
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:

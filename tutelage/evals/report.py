@@ -18,18 +18,30 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage import cost
-from tutelage.data.reading.sources import shown
 from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
-from tutelage.evals import curves, figures, findings, graph, methods_page, overopt_page, process_page, rounds
+from tutelage.evals import (
+    curves,
+    figures,
+    files_page,
+    findings,
+    frontier,
+    graph,
+    methods_page,
+    overopt_page,
+    process_page,
+    rounds,
+)
 from tutelage.evals.acts import ACTS
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
-from tutelage.evals.folders import RunFolder, find, parents
+from tutelage.evals.folders import RunFolder, find
 from tutelage.evals.habits_page import Habits, habits_of
 from tutelage.evals.honesty import page as honesty_page
+from tutelage.evals.lineage_page import facts, machine_of
 from tutelage.evals.rows import OVERALL, Row, to_json
 from tutelage.evals.samples import Example, choose
+from tutelage.evals.slots import SLOTS, slots_of
 from tutelage.evals.table import duration
 from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.runs import Run
@@ -39,7 +51,6 @@ from tutelage.settings.ways import way_of
 NO_FIGURE = Markup("")
 OVEROPT, METHODS, HONESTY = "eval overopt", "eval methods", "eval honesty"
 JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
-SLOTS = {"sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "pretrain": 5, "reinforce": 6}
 
 
 @dataclass
@@ -57,6 +68,7 @@ class Page:
     rounds: Rounds | None = None
     methods: list[Methods] = field(default_factory=list)
     honesty: list[Honesty] = field(default_factory=list)
+    files: list[files_page.Section] = field(default_factory=list)
     overoptimisation: list[tuple[str, Markup, list[str]]] = field(
         default_factory=list
     )  # run, figure, findings
@@ -77,7 +89,7 @@ class Evaluation:
     models: list[tuple[str, int]]  # (name, colour slot)
     baseline: str
     setup: str
-    figures: list[Markup]
+    figures: list[tuple[Markup, str]]  # with captions
     table: list[tuple[str, str, list[Number | None]]]
     tasks: list[tuple[str, list[tuple[str, list[Number | None]]]]]
     examples: list[Example]
@@ -169,6 +181,9 @@ def build(runs: Sequence[RunFolder], *, title: str, samples: int = 6, seed: int 
             _add_overoptimisation(page, run)
         if run.command == HONESTY and run.results:
             _add_honesty(page, run)
+    page.files = files_page.sections(runs)
+    page.rows += files_page.rows_of(runs)
+    page.headline += [section.headline for section in page.files if section.headline]
     _add_rounds(page, runs)
     _add_training(page, runs)
     _add_lineage(page, runs)
@@ -192,22 +207,6 @@ def render(page: Page) -> str:
 # ---- evaluations -----------------------------------------------------------------------------------------------------
 
 
-def slots_of(names: Sequence[str]) -> dict[str, int]:
-    """A colour for every model: the same for a name that is (or ends in) a command's, a free one for the others."""
-    slots: dict[str, int] = {}
-    for name in names:
-        known = SLOTS.get(re.split(r"[/\-_ ]", name.lower())[-1]) or SLOTS.get(
-            re.split(r"[/\-_ ]", name.lower())[0]
-        )
-        if known and known not in slots.values():
-            slots[name] = known
-    free = [slot for slot in range(figures.SERIES, 0, -1) if slot not in slots.values()]
-    for name in names:
-        if name not in slots:
-            slots[name] = free.pop(0) if free else 1 + len(slots) % figures.SERIES
-    return slots
-
-
 def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed: int) -> None:
     rows = [Row(**{**vars(r), "model": prefix + r.model}) for r in run.results]
     models = list(dict.fromkeys(r.model for r in rows))
@@ -218,17 +217,24 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
     page.rows += rows
     page.headline += findings.headline(rows, baseline)
     page.warnings += findings.warnings(rows, models, baseline)
+    tokenizers = [[prefix + str(name) for name in group] for group in run.lineage.get("tokenizers", ())]
+    if said := findings.other_tokenizers(tokenizers):
+        page.warnings.append([said])
     page.warnings += findings.without_kl([prefix + str(name) for name in run.lineage.get("without_kl", ())])
     examples, shown = choose(run.samples, baseline, prefix, slots, samples, seed)
     page.rows += shown
+    judge = str(run.lineage.get("judge", "the gold standard"))
     page.evaluations.append(
         Evaluation(
             run.name,
             [(model, slots[model]) for model in models],
             baseline,
             _setup(run),
-            _comparison_figures(rows, slots, baseline, str(run.lineage.get("judge", "the gold standard"))),
-            _table(rows, models),
+            [
+                *((svg, "") for svg in _comparison_figures(rows, slots, baseline, judge)),
+                *_frontier_figure(rows, slots),
+            ],
+            _table(rows, models, tokenizers),
             _tasks(rows, models),
             examples,
         )
@@ -249,6 +255,14 @@ def _comparison_figures(
         if found:
             drawn.append(Markup(figures.dots(name, found, f"mean {name.lower()}", share=False)))
     return drawn
+
+
+def _frontier_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[tuple[Markup, str]]:
+    """The score of each model against its distance from the reference; nothing where too few models have both."""
+    metric = next((name for name in JUDGED if any(r.metric == name for r in rows)), "")
+    made = frontier.points(list(slots), metric, lambda model, name: one(rows, model, name))
+    drawn = frontier.draw(made, slots, findings.METRICS[metric][0].lower()) if made else ""
+    return [(Markup(drawn), frontier.CAPTION)] if drawn else []
 
 
 def _acts_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[Markup]:
@@ -273,14 +287,21 @@ def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figur
     return found
 
 
-def _table(rows: Sequence[Row], models: Sequence[str]) -> list[tuple[str, str, list[Number | None]]]:
-    """(name, what it is, one cell per model) for every metric that some model has."""
+def _table(
+    rows: Sequence[Row], models: Sequence[str], tokenizers: Sequence[Sequence[str]]
+) -> list[tuple[str, str, list[Number | None]]]:
+    """(name, what it is, one cell per model) for every metric that some model has; what is counted by token has a line for each
+    of the groups with a tokenizer of their own, so that nobody compares across them."""
     lines = []
     for metric, (name, what) in findings.METRICS.items():
-        cells = _cells(rows, models, metric, OVERALL)
-        signatures = dict.fromkeys(cell.row.signature for cell in cells if cell and cell.row.signature)
-        if any(cells):
-            lines.append((name, "; ".join([what, *signatures]), cells))
+        several = metric in findings.PER_TOKEN and len(tokenizers) > 1
+        for group in tokenizers if several else [models]:
+            found = zip(models, _cells(rows, models, metric, OVERALL), strict=True)
+            cells = [cell if model in group else None for model, cell in found]
+            signatures = dict.fromkeys(cell.row.signature for cell in cells if cell and cell.row.signature)
+            of = [f"tokens of {', '.join(map(display, group))}"] if several else []
+            if any(cells):
+                lines.append((name, "; ".join([what, *of, *signatures]), cells))
     return lines
 
 
@@ -473,46 +494,10 @@ def _add_lineage(page: Page, runs: Sequence[RunFolder]) -> None:
             r = Row(run.name, f"cost/{name}", OVERALL, value, n=1, unit=unit)
             costs[name] = number(r, findings.amount(value, unit))
             page.rows.append(r)
-        page.lineage.append({**cells, "costs": costs, **_facts(run, runs)})
-        machine = _machine(run.lineage.get("machine"))
+        page.lineage.append({**cells, "costs": costs, **facts(run, runs)})
+        machine = machine_of(run.lineage.get("machine"))
         if machine and machine not in page.machines:
             page.machines.append(machine)
-
-
-def _facts(run: RunFolder, runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """What the lineage table says of a run beside its numbers."""
-    owned = parents(run, runs)
-    owners = {str(entry.get("name")): parent.name for parent, entry in owned}
-    inputs = []
-    recorded = run.lineage.get("inputs", [])
-    for entry in [*recorded, *(entry for _, entry in owned if entry not in recorded)]:
-        name = str(entry.get("name", ""))
-        inputs.append(
-            (owners.get(name) or shown(entry.get("path", "")), name, str(entry.get("sha256") or "")[:10])
-        )
-    code = run.lineage.get("code") or {}
-    version = (
-        " ".join(str(code[key]) for key in ("version", "commit") if code.get(key))
-        if isinstance(code, dict)
-        else str(code)
-    )
-    return {
-        "name": run.name,
-        "command": run.command,
-        "state": run.state,
-        "seed": run.lineage.get("seed"),
-        "code": version,
-        "inputs": inputs,
-        "slot": SLOTS.get(run.command, 0),
-    }
-
-
-def _machine(machine: Any) -> str:
-    if not isinstance(machine, dict):
-        return str(machine or "")
-    return ", ".join(
-        f"{key} {value}" if key == "cores" else str(value) for key, value in machine.items() if value
-    )
 
 
 def _set_aside(run: RunFolder) -> bool:

@@ -83,7 +83,9 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings,
     diversity_prompts: int = setting(
         16, "On so many of the prompts, in equal shares per task.", unit="prompts", everyday=False, ge=1
     )
-    documents: Source = setting("", "Held-out text for loss, perplexity and bits per byte; empty skips them.")
+    documents: Source = setting(
+        "", "Held-out text for loss, perplexity by token and word, bits per byte; empty skips them."
+    )
     max_documents: int = setting(
         200, "At most so many held-out documents; 0 = all.", unit="documents", everyday=False, ge=0
     )
@@ -287,6 +289,26 @@ class PairsSettings(RunSettings, ColumnSettings, DeviceSettings):
         ..., "Who scores the responses: a reward model, another judge, or a list of judges."
     )
     name: str = setting("", "What the judge is called in the results; empty = its own name.")
+    resamples: int = setting(1000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
+    max_tokens: int = setting(
+        8192,
+        "Most tokens in one forward pass; changes memory and speed, never a number.",
+        unit="tokens",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+
+
+class StepsSettings(RunSettings, ColumnSettings, DeviceSettings):
+    """Measure a process reward model on solutions whose first wrong step is known, as ProcessBench does."""
+
+    out: Path = run_folder("runs/steps")
+    model: str = setting(..., "Process reward model: a run folder, checkpoint or hub model.")
+    data: Source = setting(
+        ..., "Solutions with marked steps: ProcessBench's rows, or others that process reads."
+    )
+    name: str = setting("", "What the model is called in the results; empty = its last folder.")
     resamples: int = setting(1000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
     max_tokens: int = setting(
         8192,

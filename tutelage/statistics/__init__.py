@@ -35,6 +35,7 @@ from tutelage.statistics.intervals import (
     rank_correlation,
     resample_counts,
     resampled_rows,
+    resampled_sums,
     wilson,
 )
 from tutelage.statistics.lengths import FREE, SPREAD, Anchors, difficulties, length_controlled
@@ -84,6 +85,7 @@ __all__ = [
     "reliability",
     "resample_counts",
     "resampled_rows",
+    "resampled_sums",
     "risks",
     "sigmoid",
     "sign_test",

@@ -88,8 +88,8 @@ def percentile_interval(
     return Interval(value, min(low, value), max(high, value), n)
 
 
-def _resampled(columns: Floats, clusters: NDArray[np.int64], seed: int, resamples: int) -> Floats:
-    """Column sums [resamples, C] of data drawn with replacement by cluster."""
+def resampled_sums(columns: Floats, clusters: NDArray[np.int64], seed: int, resamples: int) -> Floats:
+    """Column sums [resamples, C] of data [n, C] drawn with replacement by cluster."""
     k = int(clusters.max()) + 1
     totals = np.stack([np.bincount(clusters, weights=c, minlength=k) for c in columns.T], axis=1)
     return np.concatenate([counts @ totals for counts in resample_counts(k, seed, resamples)])
@@ -110,7 +110,7 @@ def bootstrap_each(
     if data.shape[0] == 0:
         return [NOTHING for _ in statistics]
     numbers = np.arange(data.shape[0]) if clusters is None else clusters_of(clusters)
-    sums, totals = _resampled(data, numbers, seed, resamples), data.sum(axis=0)
+    sums, totals = resampled_sums(data, numbers, seed, resamples), data.sum(axis=0)
     draws = [np.unique(numbers).size if rate else 0 for rate in rates or [False for _ in statistics]]
     return [
         percentile_interval(float(of(totals)), of(sums), data.shape[0], confidence, draws=independent)
@@ -159,7 +159,7 @@ def bootstrap_ratio(
     if top.size == 0 or bottom.sum() == 0:
         return NOTHING
     numbers = np.arange(top.size) if clusters is None else clusters_of(clusters)
-    sums = _resampled(np.stack([top, bottom], axis=1), numbers, seed, resamples)
+    sums = resampled_sums(np.stack([top, bottom], axis=1), numbers, seed, resamples)
     kept = sums[sums[:, 1] > 0]
     value = float(top.sum() / bottom.sum())
     draws = np.unique(numbers[bottom > 0]).size if rate else 0  # whatever has no denominator says nothing

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from tutelage.evals import figures
+from tutelage.evals import figures, frontier
 from tutelage.evals.findings import display
+from tutelage.evals.rows import OVERALL, Row
 from tutelage.study.differences import called, side
-from tutelage.study.summary import Group
+from tutelage.study.summary import JUDGED, Group
 from tutelage.study.told import Told, columns, measured
 
 DRAWN = ("gold", "score", "accuracy", "win_rate", "kl", "length")
+FRONTIER = "frontier"  # what its figure is called
 HALF = {"win_rate": 50.0}
 SPREAD = 10  # times the lowest: from there on an axis is logarithmic
 
 
 def figures_of(told: Told) -> dict[str, str]:
     """Name -> figure as inline SVG: cells beside each other, measures against what they cost, what tuning is worth."""
-    return {**_cells(told), **_against(told), **_tuning(told)}
+    return {**_cells(told), **_frontier(told), **_against(told), **_tuning(told)}
 
 
 def _cells(told: Told) -> dict[str, str]:
@@ -60,6 +64,61 @@ def _slot(told: Told, group: Group) -> int:
     axis = next(iter(told.settings.compare), None)
     labels = list(dict.fromkeys(other.cell.get(axis, "") for other in told.groups)) if axis else [""]
     return 1 + labels.index(group.cell.get(axis, "") if axis else "") % figures.SERIES
+
+
+def _frontier(told: Told) -> dict[str, str]:
+    """The score of each cell against its distance from the reference, with the best of n where that was measured."""
+    there = [metric for metric, _ in columns(told)]
+    metric = next((name for name in JUDGED if name in there), "")
+    if not metric or "kl" not in there:
+        return {}
+    points, slots = frontier_points(told, metric)
+    drawn = frontier.draw(points, slots, called(metric).lower())
+    return {FRONTIER: drawn} if drawn else {}
+
+
+def frontier_points(told: Told, metric: str) -> tuple[list[frontier.Point], dict[str, int]]:
+    """The cells that have this score and a KL, named as their lines of the tables are; and the colour of each name."""
+    made: list[tuple[Group, frontier.Point]] = []
+    for cell in dict.fromkeys(tuple(group.cell.items()) for group in told.groups):
+        own = _with_baseline([group for group in told.groups if tuple(group.cell.items()) == cell])
+        made += [(own[p.name], p) for p in frontier.points(list(own), metric, partial(_row, own))]
+    shared = _shared([point for _, point in made])
+    named: dict[str, frontier.Point] = {}
+    slots: dict[str, int] = {}
+    for group, point in made:
+        name = display(point.name) if point.name in shared else group.name
+        start = point.best_of and (
+            display(point.best_of) if point.best_of in shared else replace(group, model=point.best_of).name
+        )
+        named.setdefault(name, replace(point, name=name, best_of=start))
+        slots.setdefault(name, 0 if point.name in shared else _slot(told, group))
+    return list(named.values()), slots
+
+
+def _with_baseline(groups: Sequence[Group]) -> dict[str, Group]:
+    """The models of a cell, and the one they are compared with, which is no line of the tables."""
+    first = next(iter(groups[0].repetitions.values()))
+    baseline = str(first.run.lineage.get("baseline", ""))
+    own = {baseline: replace(groups[0], model=baseline, alone=False)} if baseline else {}
+    return own | {group.model: group for group in groups}
+
+
+def _row(own: Mapping[str, Group], model: str, metric: str) -> Row | None:
+    """The mean of a model's metric; None where a repetition lacks it."""
+    group = own.get(model)
+    units = {name: unit for name, task, unit in group.metrics if task == OVERALL} if group else {}
+    found = measured(group, metric, units[metric]) if group and metric in units else None
+    return found.row if found is not None and found.row.value is not None else None
+
+
+def _shared(made: Sequence[frontier.Point]) -> set[str]:
+    """Starts, and the best of n of these, that are the same in all cells: drawn once."""
+    values: dict[str, set[tuple[float | None, float | None]]] = {}
+    for point in made:
+        if point.is_start or point.best_of:
+            values.setdefault(point.name, set()).add((point.kl.value, point.score.value))
+    return {name for name, each in values.items() if len(each) == 1}
 
 
 def _against(told: Told) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,10 +12,12 @@ from rich.console import Group as Lines
 
 from tutelage.evals.figures import standalone as standalone
 from tutelage.evals.findings import METRICS, Number, display, number
+from tutelage.evals.frontier import CAPTION
 from tutelage.evals.rows import Row
 from tutelage.evals.shown import columns_table
 from tutelage.evals.table import duration
 from tutelage.study.differences import called, conclusion, p_text, shown, side
+from tutelage.study.drawing import FRONTIER
 from tutelage.study.grid import said
 from tutelage.study.summary import Measured
 from tutelage.study.told import Told, columns, measured
@@ -171,8 +173,8 @@ def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 # ---- HTML ------------------------------------------------------------------------------------------------------------
 
 
-def html(told: Told, drawn: Sequence[str]) -> str:
-    """One self-contained page; everything that comes from settings and runs is escaped."""
+def html(told: Told, drawn: Mapping[str, str]) -> str:
+    """One self-contained page with these figures (name -> SVG); all that comes from settings and runs is escaped."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("tutelage.study"), PackageLoader("tutelage.evals")]),
         autoescape=True,
@@ -192,7 +194,7 @@ def html(told: Told, drawn: Sequence[str]) -> str:
             (group.name, [printed(measured(group, metric, unit)) for metric, unit in shown_columns])
             for group in told.groups
         ],
-        figures=[Markup(svg) for svg in drawn],
+        figures=[(Markup(svg), CAPTION if name == FRONTIER else "") for name, svg in drawn.items()],
         tested_heading=TESTED,
         tested=[(one.passed, line) for one, line in zip(told.differences, tested(told), strict=True)],
         tuned_heading=[*TUNED, *(f"best of {k}" for k in tried(told))],

@@ -51,7 +51,7 @@ def write(study: Study, settings: StudySettings, console: Console) -> None:
     for name, svg in drawn.items():
         write_text_atomic(settings.out / "figures" / f"{name}.svg", page.standalone(svg))
     write_text_atomic(settings.out / "tables.md", page.markdown(told))
-    path = write_text_atomic(settings.out / "report.html", page.html(told, list(drawn.values())))
+    path = write_text_atomic(settings.out / "report.html", page.html(told, drawn))
     if lines:
         console.print(page.terminal(told, console.width))
     for sentence in page.sentences(told):

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -27,14 +26,15 @@ from tutelage.data.order import rows_for_step
 from tutelage.data.preflight.steps import prepare_step_marks, step_marks_of
 from tutelage.data.reading.formats import read_step_marks
 from tutelage.data.reading.sources import shown
-from tutelage.data.steps import NEUTRAL, Line, StepTokens, collate_steps, lines_of, targets
+from tutelage.data.steps import StepTokens, collate_steps
 from tutelage.data.table import Examples
-from tutelage.evals.process_model import UNMARKED, Classes, Solution, evaluate
+from tutelage.evals.process_model import evaluate
 from tutelage.evals.rows import to_json
+from tutelage.evals.solutions import solution_of
 from tutelage.feedback.exports.marks import step_marks_from
 from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic
-from tutelage.judges.process import Floats, p_right, read_logits, so_far
+from tutelage.judges.process import Floats, p_right, read_logits
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import ScalarModule
 from tutelage.models.step_head import StepHead
@@ -149,7 +149,10 @@ def report_held_out(
     for part in examples.parts():
         sequences = [Tokens(item.tokens.ids, _at(item)) for item in examples[part]]
         scored += read_logits(model, sequences, settings.micro_batch_tokens, world)
-    solutions = [_solution(row, logits, settings) for row, logits in zip(marks, scored, strict=True)]
+    solutions = [
+        solution_of(row, logits, settings.marks, settings.step_end, settings.neutral)
+        for row, logits in zip(marks, scored, strict=True)
+    ]
     figures = evaluate("process", solutions, seed=settings.seed)
     run.write_json("results.json", to_json(figures))
     if run.leads:
@@ -172,37 +175,3 @@ def report_held_out(
 def _at(item: StepTokens) -> NDArray[np.bool_]:
     """The ends of all its steps."""
     return np.isin(np.arange(len(item.tokens)), item.ends)
-
-
-def _solution(row: StepMarks, logits: Floats, settings: Settings) -> Solution:
-    """A step of several lines is what the least right of these is.  Of an outcome: the response as one step.  logits: [T] or
-    [T, 3]."""
-    right: Floats = p_right(torch.from_numpy(logits)).numpy()
-    if settings.marks != "steps":
-        said, wrong = right[-1:], None if row.outcome else 0
-        whole = np.array([float(bool(row.outcome))])
-        return Solution(said, whole, wrong, float(said[0]), row.outcome, row.prompt.id)
-    lines = lines_of(row, settings.step_end)
-    least = [
-        min((n for n, line in enumerate(lines) if line.step == i), key=lambda n: right[n])
-        for i in range(len(row.steps))
-    ]
-    wanted = targets(
-        [Line("", label, i) for i, label in enumerate(row.labels)], row.soft, settings.neutral, False
-    )
-    labels = [np.nan if label is None else 1.0 if label == NEUTRAL else label for label in wanted]
-    classes = None
-    if logits.ndim == 2:
-        kinds = [
-            UNMARKED if label is None else 1 if label == NEUTRAL else 2 * (label >= 0.5) for label in wanted
-        ]
-        classes = Classes(logits[least].argmax(1), np.array(kinds))
-    return Solution(
-        right[least],
-        np.array(labels),
-        row.first_error,
-        float(so_far(right, "product")[-1]),
-        row.outcome,
-        row.prompt.id,
-        classes,
-    )

@@ -105,19 +105,13 @@ def _rated(
     for name, weight in weights.items():
         tops, bottoms, parts = terms[name]
         numbers = statistics.clusters_of(clusters[name])
-        sums = _sums(np.concatenate([tops, bottoms], axis=1), numbers, seed, resamples)
+        sums = statistics.resampled_sums(np.concatenate([tops, bottoms], axis=1), numbers, seed, resamples)
         value += weight / total * float(_value(np.concatenate([tops, bottoms], 1).sum(0), parts))
         drawn += weight / total * _value(sums, parts)
         n += len(tops)
         seed += 1
     draws = sum(len(set(clusters[name])) for name in weights) if rate else 0
     return statistics.percentile_interval(value, drawn, n, draws=draws)
-
-
-def _sums(columns: Floats, numbers: np.ndarray, seed: int, resamples: int) -> Floats:
-    k = int(numbers.max()) + 1
-    totals = np.stack([np.bincount(numbers, weights=c, minlength=k) for c in columns.T], axis=1)
-    return np.concatenate([counts @ totals for counts in statistics.resample_counts(k, seed, resamples)])
 
 
 def _value(sums: Floats, parts: tuple[float, ...]) -> Floats:
