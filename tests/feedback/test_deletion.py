@@ -183,6 +183,8 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
     row = {"prompt": "soft", "chosen": "a", "rejected": "b", "p_chosen": 0.7}
     import_stream(database, private, "preference", io.BytesIO(json.dumps(row).encode()), "rows.jsonl")
     store.add_questions("private", [Question("0" * 64, "llm:x", "pair 01", "p")])
+    store.set_budget("private", "llm:x", 1.0)
+    store.note_left("private", "llm:x", [store.pairs("private")[0].item_id])
     full = contents(database)
     for name in Base.metadata.tables.keys() - KEPT - {"gold", "chat_turn", "export", "response_score"}:
         if name not in ("criterion_preference",):
