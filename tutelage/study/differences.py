@@ -245,7 +245,8 @@ def _sentence(one: Difference, tests: int, repeats: str) -> str:
     told = shown(one)
     numbers = f"{told.text} {told.interval}".strip()
     over = f"{one.row.n} {repeats}s" if one.row.n > 1 else f"one {repeats}, so that others may say otherwise"
-    p = f"p = {p_text(one.p_holm)} after correction for {tests} tests".replace("= <", "<")
+    corrected = f" after correction for {tests} tests" if tests > 1 else ""
+    p = f"p = {p_text(one.p_holm)}{corrected}".replace("= <", "<")
     basis = f"{'nothing varies' if math.isnan(one.p) else p}; {over}"
     name = called(one.metric)
     if not one.passed:
