@@ -232,6 +232,7 @@ LOGGING = (
     "train/*.py",
     "evals/*.py",
     "evals/card/*.py",
+    "evals/page/*.py",
     "evals/pairs/*.py",
     "evals/honesty/*.py",
     "feedback/commands/label.py",

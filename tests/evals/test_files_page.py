@@ -10,8 +10,8 @@ import pytest
 from tests.evals.synthetic import write_run
 from tests.evals.test_report import Reader
 from tutelage.evals import figures, report
-from tutelage.evals.files_page import sections
 from tutelage.evals.folders import RunFolder, find
+from tutelage.evals.page.files import sections
 from tutelage.evals.rows import Row, to_json
 
 SHARE = "share"

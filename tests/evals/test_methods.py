@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from tests.evals.synthetic import write_run
-from tutelage.evals import methods_page, report
+from tutelage.evals import report
 from tutelage.evals.findings import number
 from tutelage.evals.folders import find
+from tutelage.evals.page import methods as methods_page
 from tutelage.evals.rows import OVERALL, Row, read, to_json
 from tutelage.launch import launch
 from tutelage.settings.evals import MethodsSettings

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.evals import synthetic
-from tutelage.evals import figures, findings, graph, report
+from tutelage.evals import figures, findings, report
 from tutelage.evals.folders import RunFolder, find, parents
+from tutelage.evals.page import graph
 from tutelage.evals.rows import Row, to_json
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "base"}

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage import cost
-from tutelage.evals import methods_page
 from tutelage.evals.figures import standalone
 from tutelage.evals.findings import display
 from tutelage.evals.folders import RunFolder
+from tutelage.evals.page import methods as methods_page
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.runs import Run

@@ -22,11 +22,12 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.reading.sources import shown
-from tutelage.evals import drift, goodhart, overopt_page
+from tutelage.evals import drift, goodhart
 from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.figures import standalone
 from tutelage.evals.goodhart import Curve
-from tutelage.evals.overopt_page import BEST_OF
+from tutelage.evals.page import overopt as overopt_page
+from tutelage.evals.page.overopt import BEST_OF
 from tutelage.evals.rows import Row, to_json
 from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic, write_text_atomic

@@ -19,29 +19,23 @@ from markupsafe import Markup
 
 from tutelage import cost
 from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
-from tutelage.evals import (
-    curves,
-    figures,
-    files_page,
-    findings,
-    frontier,
-    graph,
-    methods_page,
-    overopt_page,
-    process_page,
-    rounds,
-)
+from tutelage.evals import figures, findings, frontier, rounds
 from tutelage.evals.acts import ACTS
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find
-from tutelage.evals.habits_page import Habits, habits_of
 from tutelage.evals.honesty import page as honesty_page
-from tutelage.evals.lineage_page import facts, machine_of
+from tutelage.evals.page import curves, graph
+from tutelage.evals.page import files as files_page
+from tutelage.evals.page import methods as methods_page
+from tutelage.evals.page import overopt as overopt_page
+from tutelage.evals.page import process as process_page
+from tutelage.evals.page.habits import Habits, habits_of
+from tutelage.evals.page.lineage import facts, machine_of
+from tutelage.evals.page.slots import SLOTS, slots_of
 from tutelage.evals.rows import OVERALL, Row, to_json
 from tutelage.evals.samples import Example, choose
-from tutelage.evals.slots import SLOTS, slots_of
 from tutelage.evals.table import duration
 from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.runs import Run

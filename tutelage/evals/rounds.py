@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from tutelage.evals import figures
-from tutelage.evals.curves import FRONTIER, series
 from tutelage.evals.findings import METRICS, display
 from tutelage.evals.folders import RunFolder
+from tutelage.evals.page.curves import FRONTIER, series
 from tutelage.evals.rows import OVERALL, Row
 
 MEASURED = ("win_rate", "gold", "score", "kl", "length")  # of an evaluation

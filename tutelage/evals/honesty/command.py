@@ -21,8 +21,8 @@ from tutelage.evals.honesty import measures, page
 from tutelage.evals.honesty.classify import Judging, Outcome
 from tutelage.evals.honesty.measures import Asked, Counting
 from tutelage.evals.honesty.questions import Question, read_questions
+from tutelage.evals.page.slots import slots_of
 from tutelage.evals.rows import Row, write
-from tutelage.evals.slots import slots_of
 from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.models.loading import context_at, load_policy, load_tokenizer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rich.console import Console
 from rich.table import Table
 
-from tutelage.evals.habits_page import Line, lines_of, where_of, with_error
+from tutelage.evals.page.habits import Line, lines_of, where_of, with_error
 from tutelage.records import Vote
 from tutelage.store import VotedPair
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from tutelage.evals import figures, process_page
+from tutelage.evals import figures
 from tutelage.evals.findings import PROCESS_METRICS, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder
-from tutelage.evals.rows import OVERALL, Row
-from tutelage.evals.section_page import (
+from tutelage.evals.page import process as process_page
+from tutelage.evals.page.sections import (
     MOST,
     Section,
     Table,
@@ -24,6 +24,7 @@ from tutelage.evals.section_page import (
     signature,
     tasks_of,
 )
+from tutelage.evals.rows import OVERALL, Row
 
 BASELINES = {"longer wins": 0, "shorter wins": 5, "no error": 0, "longest step": 5, "longer half": 2}
 """Models that know lengths alone, in quiet colours."""

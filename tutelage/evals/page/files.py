@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from tutelage.evals import benchmarks_page, figures
+from tutelage.evals import figures
 from tutelage.evals.findings import METRICS, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder
 from tutelage.evals.overlap.sums import DIFFERENCE
-from tutelage.evals.rows import OVERALL, Row
-from tutelage.evals.section_page import (
+from tutelage.evals.page import benchmarks as benchmarks_page
+from tutelage.evals.page.sections import (
     MOST,
     Section,
     Table,
@@ -23,7 +23,8 @@ from tutelage.evals.section_page import (
     models_of,
     signature,
 )
-from tutelage.evals.slots import slots_of
+from tutelage.evals.page.slots import slots_of
+from tutelage.evals.rows import OVERALL, Row
 
 
 def sections(runs: Sequence[RunFolder]) -> list[Section]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.data.reading.sources import shown
 from tutelage.evals.folders import RunFolder, parents
-from tutelage.evals.slots import SLOTS
+from tutelage.evals.page.slots import SLOTS
 
 
 def facts(run: RunFolder, runs: Sequence[RunFolder]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What the HTML report is put together from: sections, figures of runs, lineage, colours.  No torch."""
