@@ -74,7 +74,7 @@ def load_untrained(
     Raises ValueError when there is no language model at `path`.
     """
     config = _config(path)
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch_generator(seed, "untrained").initial_seed())
         try:
             _refuse_scalar(config, path)
@@ -156,7 +156,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     tokenizer or it has no EOS.
     """
     source = _source(path)
-    with _quiet(), _reaching(source) as unreachable:
+    with quiet(), _reaching(source) as unreachable:
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -275,7 +275,7 @@ def save(
     model = merged(module)
     if dtype is not None and any(parameter.dtype != dtype for parameter in model.parameters()):
         model = _in_dtype(model, dtype)
-    with folder_atomic(folder) as partial, _quiet(), _ending_as_here(model, tokenizer):
+    with folder_atomic(folder) as partial, quiet(), _ending_as_here(model, tokenizer):
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return Path(folder)
@@ -391,7 +391,7 @@ def _load(
     source = _source(path)
     config = _config(path, **options)
     with (
-        _quiet(),
+        quiet(),
         _reaching(source) as unreachable,
         torch.random.fork_rng(devices=[]),
     ):
@@ -414,7 +414,7 @@ def _config(path: str | Path, **options: Any) -> Any:
         raise ValueError(
             f"The folder {path} holds no model: there is no config.json in it or in its folder model."
         )
-    with _quiet(), _reaching(source) as unreachable:
+    with quiet(), _reaching(source) as unreachable:
         try:
             return AutoConfig.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -472,7 +472,7 @@ def _cannot_load(what: str, path: str | Path, error: Exception, unreachable: str
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers prints progress bars and advice while loading; what matters comes back as errors here."""
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()

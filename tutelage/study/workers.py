@@ -25,6 +25,9 @@ from tutelage.study.plan import Instance
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+PATIENCE = 5.0  # seconds that a process without work has to end
+
+
 @dataclass
 class Worker:
     """A process and what it is doing."""
@@ -77,8 +80,12 @@ class Workers:
     def close(self) -> None:
         """End them all, also those that do something: what they have done so far stays, and can be gone on with."""
         for worker in self._workers:
-            worker.process.terminate()
+            worker.pipe.close()  # who waits for work ends by itself, and leaves nothing behind that somebody complains of
+            if worker.doing is not None:
+                worker.process.terminate()
         for worker in self._workers:
+            worker.process.join(PATIENCE)
+            worker.process.terminate()
             worker.process.join()
 
     def _start(self) -> Worker:

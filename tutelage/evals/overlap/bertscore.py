@@ -18,6 +18,7 @@ from torch import Tensor
 from tutelage.evals.overlap.sums import Sums, means
 from tutelage.files import sha256_of
 from tutelage.hub import hub
+from tutelage.models.loading import quiet
 
 NAMES = ("bertscore_precision", "bertscore_recall", "bertscore")
 # Kind of model -> its layers -> the layer that bert-score takes: where its authors found the best correlation with people.
@@ -45,7 +46,7 @@ class BertScore:
         import transformers
         from transformers import AutoModel, AutoTokenizer
 
-        with nullcontext("") if Path(model).is_dir() else hub() as unreachable:
+        with quiet(), nullcontext("") if Path(model).is_dir() else hub() as unreachable:
             try:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
                 self._model: Any = AutoModel.from_pretrained(model, dtype=torch.float32).to(device).eval()
