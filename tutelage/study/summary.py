@@ -145,7 +145,10 @@ class Group:
 
 
 def _within(found: Interval, metric: str, unit: str) -> Interval:
-    """Bounds of a share of something, or of an overlap, are from 0 to 1, too; a change may be below nothing."""
+    """Bounds of a share of something, or of an overlap, are from 0 to 1, too, and a KL is none below 0; a change may be below
+    nothing."""
+    if metric == "kl":
+        return Interval(found.value, max(found.low, min(found.value, 0.0)), found.high, found.n)
     bounded = unit == "share" or metric.startswith(OVERLAP)
     if not bounded or metric.endswith(("_change", DIFFERENCE)):
         return found
