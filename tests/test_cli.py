@@ -114,10 +114,24 @@ def test_unknown_command_names_the_nearest(typed: str, meant: str) -> None:
     assert f"did you mean '{meant}'?" in " ".join(result.stderr.replace("│", " ").split())
 
 
-def test_a_family_of_commands_is_listed() -> None:
-    result = run("feedback", "--help")
+@pytest.mark.parametrize("word", ["feedback", "judge"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_a_family_lists_its_commands(word: str, flag: str) -> None:
+    result = run(word, flag)
+    assert (result.exit_code, result.stderr) == (0, "")
+    listed = [line for line in result.stdout.splitlines() if line.startswith(f"{word} ")]
+    family = [command for command in COMMANDS if command.name.startswith(f"{word} ")]
+    assert len(listed) == len(family) > 2
+    for line, command in zip(listed, family, strict=True):
+        assert line.startswith(command.name) and line.rstrip().endswith(command.help)
+
+
+def test_a_family_alone_is_listed_but_no_command() -> None:
+    result = run("judge")
+    assert result.exit_code == 2 and "judge calibration" in result.stdout
+    result = run("judge", "out=x")
     said = " ".join(result.stderr.replace("│", " ").split())
-    assert result.exit_code == 2 and "give one of: feedback admin, feedback backup, feedback delete" in said
+    assert result.exit_code == 2 and "give one of: judge calibration, judge cost, judge serve." in said
 
 
 @pytest.fixture

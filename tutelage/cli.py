@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -68,6 +68,21 @@ def print_help(command: Command) -> None:
     console.print(table)
 
 
+def print_family(word: str, family: Mapping[str, str]) -> None:
+    """A table of the commands whose names begin with `word`, what each does by its name, on standard output."""
+    console = Console(highlight=False)
+    console.print(
+        Text.assemble(("Usage: ", "bold"), f"tutelage {word} COMMAND [FILE.yaml ...] [key=value ...]\n")
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("command", style="cyan", no_wrap=True)
+    table.add_column("what it does", ratio=1)
+    for name, sentence in family.items():
+        table.add_row(name, Text(sentence))
+    console.print(table)
+    console.print(Text(f"\n`tutelage {word} COMMAND --help` lists every setting of a command."))
+
+
 def _cells(row: Row, wide: bool) -> list[Text]:
     """What is said of a setting, in columns of their own or one under the other."""
     default = row.default or "must be given"
@@ -119,6 +134,10 @@ class TwoWords(TyperGroup):
             family = [name for name in self.commands if name.startswith(f"{args[0]} ")]
             words = len(args) > 1 and args[1].isidentifier()
             if family and not words:
+                asked = bool({"--help", "-h"} & set(args))
+                if asked or len(args) == 1:
+                    print_family(args[0], {name: self.commands[name].help or "" for name in family})
+                    ctx.exit(0 if asked else 2)
                 ctx.fail(f"give one of: {', '.join(sorted(family))}.")
             ctx.fail(unknown(two if words else args[0], list(self.commands)))
         return super().resolve_command(ctx, args)

@@ -86,6 +86,18 @@ def test_what_it_would_cost_and_what_it_did(sampled: Path, server: Server) -> No
     assert "0 pairs to judge" in again  # it is the same judge
     with pytest.raises(ValueError, match="is not asked in words and costs nothing"):
         cost(sampled, "world")
+    assert "The other" in before and "The other" not in again  # nothing is left
+    with pytest.raises(ValueError, match=r"is several judges, and one is counted at a time: .*\(llm:[^,]*\)"):
+        cost(sampled, [*server.part(**PRICED), {"judge": "formula:repetition"}])
+
+
+def test_what_is_left_of_max_cost_is_said(sampled: Path, server: Server) -> None:
+    """Of one that allows for the rest, and of one that cannot."""
+    ample = cost(sampled, server.part(**PRICED, max_cost=1000.0))
+    assert "Of max_cost=1000, 1000 is left." in ample
+    assert "Of max_cost=1e-06, 1e-06 is left: likely too little for the rest." in cost(
+        sampled, server.part(**PRICED, max_cost=1e-6)
+    )
 
 
 def simulated(h: float, j: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, Votes]:

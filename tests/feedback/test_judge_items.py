@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from tests.databases import prepared_sqlite
+from tests.feedback.test_exports import rows
 from tests.feedback.test_judge_commands import cost
 from tests.feedback.test_label import run_label, sample, settings
 from tests.judges.endpoint import Server, serving
 from tutelage.feedback.asking.payloads import Schema
+from tutelage.feedback.exports.marks import step_marks_from
 from tutelage.feedback.items.building import build
 from tutelage.feedback.projects.projects import local_member, set_schema
 from tutelage.records import Response
@@ -40,6 +42,12 @@ def results(folder: Path, run: str = "label") -> dict[str, Any]:
     return {row["metric"]: row for row in json.loads((folder / run / "results.json").read_text())}
 
 
+def exported(folder: Path, format: str) -> list[dict[str, Any]]:
+    """The rows that `feedback export` writes."""
+    with closing(Database(folder / "store.sqlite")) as database:
+        return rows(database, local_member(database, "main"), format=format)
+
+
 def test_rankings_are_read_as_people_s_are(tmp_path: Path, server: Server) -> None:
     """Each two of the ranked responses are a comparison, right by gold as often as results.json says; nothing is asked twice."""
     prepared_sqlite(tmp_path / "store.sqlite", "sampled", sample)
@@ -60,6 +68,10 @@ def test_rankings_are_read_as_people_s_are(tmp_path: Path, server: Server) -> No
         side = (gold[1] > gold[0]) - (gold[1] < gold[0])
         [vote] = pair.votes
         right.append(0.5 if 0 in (side, vote.preference) else float(side == vote.preference))
+    ranked = exported(tmp_path, "ranked")
+    assert len(ranked) == len(items)
+    apart = sum(a != b for row in ranked for a, b in itertools.combinations(row["ranks"], 2))
+    assert apart == sum(vote.preference != 0 for pair in pairs for vote in pair.votes) > 0
     row = results(tmp_path)["gold_agreement"]
     assert row["value"] == pytest.approx(sum(right) / len(right)) and row["value"] > 0.8
     assert results(tmp_path)["answered_items"]["value"] == len(items) and f"{len(items)} items" in said
@@ -100,11 +112,11 @@ def test_marks_are_those_of_step_items(tmp_path: Path, server: Server) -> None:
         build(database, who, "step")
     run_label(settings(tmp_path, out=tmp_path / "steps", judge=judge, pairs_per_prompt=3))
     with Store(tmp_path / "store.sqlite") as store, store.reading("main") as (connection, _):
-        rows = connection.exec_driver_sql(
+        marked = connection.exec_driver_sql(
             "SELECT a.item_id, s.step, s.label, s.text, a.verdict FROM annotation a JOIN step_mark s ON s.annotation_id = a.id "
             "ORDER BY 1, 2"
         ).all()
-    found = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row[0])]
+    found = [list(group) for _, group in itertools.groupby(marked, key=lambda row: row[0])]
     assert (
         len(found)
         == len({one.prompt.id for one in SOLVED})
@@ -116,6 +128,11 @@ def test_marks_are_those_of_step_items(tmp_path: Path, server: Server) -> None:
     }
     said = [tuple(row[2] for row in own) for own in found]
     assert sum(one in gold for one in said) >= len(said) - 2
+    rows_of = [([row[3] for row in own], [row[2] == 1 for row in own]) for own in found]
+    stepwise = [(row["completions"], row["labels"]) for row in exported(tmp_path, "stepwise")]
+    assert sorted(stepwise) == sorted(rows_of)
+    trained = step_marks_from("store:main", tmp_path / "store.sqlite").rows
+    assert len(trained) == len(found)
     for own, labels in zip(found, said, strict=True):
         assert -1 not in labels[:-1]  # the questions end there
         assert own[0][4] == ("found-error" if -1 in labels else "solution")

@@ -320,6 +320,17 @@ def test_max_cost_stops_before_it_is_exceeded_and_keeps_what_is_there(server: Se
         judge(server, tmp_path, max_cost=1.0)
 
 
+def test_a_small_max_cost_is_used_up_however_many_are_on_their_way(server: Server, tmp_path: Path) -> None:
+    """What is set aside for them is far more than they cost, so the next one waits for what they leave."""
+    priced = {"price_in": 10.0, "price_out": 30.0, "max_tokens": 512, "concurrency": 8}
+    most = 0.06  # three questions of 512 tokens may cost this; one costs a twentieth
+    with pytest.raises(OutOfBudget, match=r"max_cost=0.06 would be exceeded"):
+        judge(server, tmp_path, max_cost=most, **priced).compare(PAIRS)
+    spent = judge(server, tmp_path, **priced).asker.spent()
+    dearest = (max(len(f"{a.prompt.text}{a.text}{b.text}") for a, b in PAIRS) + 1500) * 10e-6 + 512 * 30e-6
+    assert most - dearest < spent.cost <= most and spent.open_cost == 0
+
+
 def test_what_was_on_its_way_is_asked_again_and_counted(server: Server, tmp_path: Path) -> None:
     """As after kill -9: a question stands there without an answer."""
     made = judge(server, tmp_path, price_in=1.0, price_out=1.0)
@@ -349,7 +360,10 @@ def test_a_pace_is_kept(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"judge": "llm:other"}, "answered with status 404 .is url its base.*and other one of its models"),
+        (
+            {"judge": "llm:other"},
+            r"answered with status 404 .is url its base.*and other one of its models.*other.\.$",
+        ),
         ({"url": "http://127.0.0.1:1/v1", "patience": 0.0}, "does not answer .no connection"),
         ({"template": "nothing"}, "there is no template nothing"),
         ({"url": "ftp//x"}, "is no address"),

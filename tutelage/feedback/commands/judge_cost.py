@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from tutelage.feedback.commands.answering import TYPES, calls_about, waiting_items
+from tutelage.feedback.commands.asked import asked_in_words
 from tutelage.feedback.commands.label import both_of, waiting_pairs
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.llm.asking import Call, Prices
@@ -34,6 +35,11 @@ def main(settings: Settings, console: Console) -> None:
     """Print both.  Raises ValueError for a judge that is not asked in words."""
     judge = build_judge(settings.judge, calls=Calls(settings.store, settings.project))
     if not isinstance(judge, LLMJudge):
+        if asked := asked_in_words(judge):
+            names = ", ".join(one.name for one in asked)
+            raise ValueError(
+                f"{judge.name} is several judges, and one is counted at a time: give each that is asked in words alone ({names})."
+            )
         raise ValueError(
             f"{judge.name} is not asked in words and costs nothing: give a judge whose name begins with llm:."
         )
@@ -43,13 +49,28 @@ def main(settings: Settings, console: Console) -> None:
     new = [call for call in calls if call.key(judge.asker.model) not in known]
     repairs = judge.options.repair and judge.options.mode == "text"
     found = estimated(new, spent, judge.asker.prices, repairs)
+    for line in _said(settings, judge, wanted, len(calls), found, spent):
+        console.print(line, markup=False, highlight=False)
+
+
+def _said(
+    settings: Settings, judge: LLMJudge, wanted: str, calls: int, found: Estimate, spent: Spent
+) -> list[str]:
+    """Both in sentences; `wanted` is to be judged by so many `calls`, of which those in `found` have no answer."""
     say = [
         f"{judge.name} in project {settings.project}: {spent.answered:,} answers so far, {spent.prompt_tokens:,} tokens sent, "
         f"{spent.completion_tokens:,} received, cost {spent.cost:.4g}.",
-        f"{wanted} to judge, {len(calls):,} questions, {len(calls) - len(new):,} of them answered already.",
-        f"The other {found.questions:,}: about {found.sent:,.0f} tokens sent and {found.received:,.0f} received, cost about "
-        f"{found.cost:.4g}, never more than {found.most:.4g}.",
+        f"{wanted} to judge, {calls:,} questions, {calls - found.questions:,} of them answered already.",
     ]
+    if found.questions:
+        say.append(
+            f"The other {found.questions:,}: about {found.sent:,.0f} tokens sent and {found.received:,.0f} received, cost about "
+            f"{found.cost:.4g}, never more than {found.most:.4g}."
+        )
+    if (limit := judge.asker.prices.most) is not None:
+        left = max(limit - spent.cost - spent.open_cost, 0.0)
+        short = ": likely too little for the rest" if found.cost > left else ""
+        say.append(f"Of max_cost={limit:g}, {left:.4g} is left{short}.")
     if spent.refused:
         say.append(f"{spent.refused:,} questions the endpoint has refused to answer.")
     if spent.lost:
@@ -58,8 +79,7 @@ def main(settings: Settings, console: Console) -> None:
         )
     if not (judge.options.price_in or judge.options.price_out):
         say.append("Without price_in and price_out nothing costs anything: give them in the judge's options.")
-    for line in say:
-        console.print(line, markup=False, highlight=False)
+    return say
 
 
 def _wanted(settings: Settings, judge: LLMJudge) -> tuple[str, list[Call]]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, func, or_, select
+from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.answer_rows import read_answers
-from tutelage.feedback.asking.payloads import Answer
+from tutelage.feedback.asking.payloads import Answer, Schema
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
@@ -27,6 +28,7 @@ from tutelage.store.schema_feedback import Assignment, Gold, Rewrite, SchemaVers
 
 RowDict = dict[str, Any]  # one row of a file
 T = TypeVar("T")
+JUDGED = ("rank", "step")  # types that judges answer in full; of a pair they say only which is better
 
 
 @dataclass(frozen=True)
@@ -128,17 +130,30 @@ def _answered(source: Source, *types: str) -> list[AnsweredItem]:
 
 
 def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:
-    """item -> people's current answers, and item -> the adjudication that holds."""
+    """item -> current answers, and item -> the adjudication that holds.
+
+    What a judge ranked or marked was never handed out: it goes by the questions that were asked at that time.
+    """
+    earlier = aliased(SchemaVersion)
+    at_that_time = (
+        select(func.max(earlier.id))
+        .where(earlier.project_id == Item.project_id, earlier.created_at <= Annotation.submitted_at)
+        .correlate(Item, Annotation)
+        .scalar_subquery()
+    )
     rows = source.connection.execute(
         select(Annotation.id, Annotation.item_id, Annotator.name, Annotation.role, SchemaVersion.content)
         .select_from(Annotation)
         .join(Item)
         .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
-        .join(Assignment, Assignment.id == Annotation.assignment_id)
-        .join(SchemaVersion)
+        .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
+        .outerjoin(
+            SchemaVersion, SchemaVersion.id == func.coalesce(Assignment.schema_version_id, at_that_time)
+        )
         .where(
             Item.project_id == source.project_id,
             Item.type.in_(types),
+            or_(Assignment.id.is_not(None), Item.type.in_(JUDGED)),
             or_(Annotation.role == "answer", IS_SETTLING),
             IS_CURRENT,
             Annotation.id.not_in(EMPTIED),
@@ -151,7 +166,8 @@ def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]
     settled: dict[int, CurrentAnswer] = {}
     for row in rows:
         weight = weights.get(row.name, 1.0)
-        answer = CurrentAnswer(row.id, row.name, stored[row.id], row.content, weight)
+        questions = row.content or Schema().model_dump(mode="json")  # of a project that nobody has set up
+        answer = CurrentAnswer(row.id, row.name, stored[row.id], questions, weight)
         if row.role == "adjudication":
             settled[row.item_id] = answer
         else:

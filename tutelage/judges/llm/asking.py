@@ -155,11 +155,15 @@ class Asker:
         return found
 
     async def _one(self, answering: Answering, key: str, call: Call, book: Book, budget: Budget) -> Answer:
-        reserved = budget.take(self.prices.of(call.longest, call.limit))
-        await self._pace.wait(call.longest + call.limit)
-        await book.sent(Question(key, self.name, call.about, call.prompt, reserved))
-        answer = await answering.answer(call, key)
-        budget.settle(reserved, answer.cost)
+        reserved = await budget.take(self.prices.of(call.longest, call.limit))
+        try:
+            await self._pace.wait(call.longest + call.limit)
+            await book.sent(Question(key, self.name, call.about, call.prompt, reserved))
+            answer = await answering.answer(call, key)
+        except BaseException:
+            await budget.lose(reserved)
+            raise
+        await budget.settle(reserved, answer.cost)
         await book.answered(answer)
         return answer
 
@@ -169,21 +173,39 @@ class Budget:
 
     def __init__(self, prices: Prices, before: Spent) -> None:
         self._most, self._spent, self._open = prices.most, before.cost + before.open_cost, 0.0
+        self._going, self._over = 0, False
+        self._changed = asyncio.Condition()
 
-    def take(self, most: float) -> float:
-        """Set aside what a question may cost at most.  Raises OutOfBudget where that is not left."""
-        if self._most is not None and self._spent + self._open + most > self._most:
-            raise OutOfBudget(
-                f"max_cost={self._most:g} would be exceeded: {self._spent:.4g} is spent, {self._open:.4g} set aside for what is "
-                f"on its way, and the next could cost {most:.4g}. What was answered is kept: raise max_cost to go on."
-            )
-        self._open += most
+    async def take(self, most: float) -> float:
+        """Set aside what a question may cost at most, once what is on its way has left enough of its own.
+
+        Raises OutOfBudget where that is not left and nothing is on its way, or where a question was lost meanwhile."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._over or not self._going or self._fits(most))
+            if self._over or not self._fits(most):
+                raise OutOfBudget(
+                    f"max_cost={self._most:g} would be exceeded: {self._spent:.4g} is spent or set aside for questions without "
+                    f"an answer, and the next could cost {most:.4g}. What was answered is kept: raise max_cost to go on."
+                )
+            self._open += most
+            self._going += 1
         return most
 
-    def settle(self, most: float, cost: float) -> None:
+    def _fits(self, most: float) -> bool:
+        return self._most is None or self._spent + self._open + most <= self._most
+
+    async def settle(self, most: float, cost: float) -> None:
         """A question has cost what it has cost."""
-        self._open -= most
-        self._spent += cost
+        async with self._changed:
+            self._open -= most
+            self._going -= 1
+            self._spent += cost
+            self._changed.notify_all()
+
+    async def lose(self, most: float) -> None:
+        """A question has no answer and may have been charged; nobody waits for the rest of the budget any longer."""
+        self._over = True
+        await self.settle(most, most)
 
 
 class Pace:

@@ -117,7 +117,7 @@ class Endpoint:
             403: f" (does {self._key_env or 'key_env'} hold a key that may ask {self._model}?)",
             404: f" (is url its base, such as http://localhost:8000/v1, and {self._model} one of its models?)",
         }.get(status, "")
-        raise ValueError(f"{self.name} answered with status {status}{hint}: {said}.")
+        raise ValueError(f"{self.name} answered with status {status}{hint}: {said.removesuffix('.')}.")
 
     def _read(self, said: Any, call: Call, key: str, seconds: float) -> Answer:
         if not isinstance(said, ChatCompletion):
