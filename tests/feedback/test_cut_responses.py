@@ -22,7 +22,7 @@ from tutelage.feedback.asking.payloads import (
     RewriteAnswer,
     Schema,
 )
-from tutelage.feedback.commands.label import both_of
+from tutelage.feedback.commands.voters import both_of
 from tutelage.feedback.exports import exporting
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.imports import importing

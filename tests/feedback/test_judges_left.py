@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_a_run_says_its_budget(sampled: Path, server: Server) -> None:
 def test_unsure_pairs_until_people_have_answered(sampled: Path, server: Server) -> None:
     """Waiting turns into answered; labelling again asks nobody twice, and with a higher bound it asks for the others, too."""
     judge = server.part(mode="logits")
-    run_label(settings(sampled, judge=judge, people_below=0.8))
+    printed = run_label(settings(sampled, judge=judge, people_below=0.8))
     with Store(sampled / "store.sqlite") as store:
         shares = {one.item_id: one.vote.share or 0.0 for one in store.votes("main")}
         store.add_annotator("hugo", "human")
@@ -170,8 +171,12 @@ def test_unsure_pairs_until_people_have_answered(sampled: Path, server: Server) 
         store.add_votes("main", [new_vote(item, "hugo", 1) for item in unsure[:3]])
     [one] = work(sampled)
     assert counted(one) == (len(unsure), 3, len(unsure) - 3) and len(unsure) > 3
+    assert f"{len(unsure)} pairs wait for a person" in " ".join(printed.split())
     before = queue(sampled)
     run_label(settings(sampled, out=sampled / "b", judge=judge, people_below=0.8, pairs="all"))
+    rows = json.loads((sampled / "b" / "results.json").read_text())
+    [told] = [row for row in rows if row["metric"] == "waiting_for_people"]
+    assert (told["value"], told["n"]) == (len(unsure) - 3, len(unsure))
     assert queue(sampled) == before and counted(work(sampled)[0]) == counted(one)
     run_label(settings(sampled, out=sampled / "c", judge=judge, people_below=0.95, pairs="all"))
     more = [item for item, share in shares.items() if share < 0.95]

@@ -34,7 +34,7 @@ from tutelage.store.comparing import Written, read_voted_pairs, read_written
 from tutelage.store.current import any_settled
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
-from tutelage.store.leaving import ask_for_people, insert_left
+from tutelage.store.leaving import Left, ask_for_people, insert_left, read_left
 from tutelage.store.pairing import LIVE, insert_pairs, insert_rankings, pair_query, read_pairs
 from tutelage.store.rows import (
     AnnotatorRow,
@@ -211,6 +211,11 @@ class Store:
         do, and not where a person has answered since it left them."""
         with self._database.write() as connection:
             ask_for_people(connection, lock_project(connection, project, self.place), judge, items)
+
+    def left(self, project: str) -> dict[str, Left]:
+        """Judge -> how many items it left to people, and what became of them."""
+        with self._database.read() as connection:
+            return read_left(connection, project_id(connection, project, self.place))
 
     def note_left(self, project: str, judge: str, items: Sequence[int]) -> None:
         """Write down that a judge has no verdict on items; they wait as they did."""

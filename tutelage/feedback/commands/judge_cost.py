@@ -9,7 +9,8 @@ from rich.console import Console
 
 from tutelage.feedback.commands.answering import TYPES, calls_about, waiting_items
 from tutelage.feedback.commands.asked import asked_in_words
-from tutelage.feedback.commands.label import both_of, waiting_pairs
+from tutelage.feedback.commands.label import waiting_pairs
+from tutelage.feedback.commands.voters import both_of
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.llm.asking import Call, Prices
 from tutelage.judges.llm.judge import LLMJudge
