@@ -96,6 +96,21 @@ def test_cells_that_differ_in_several_axes(tmp_path: Path) -> None:
     )
 
 
+def test_an_arm_that_is_not_repeated_stands_against_every_repetition(tmp_path: Path) -> None:
+    """A model that is only shown examples has no seed."""
+    axes = {"method": ["ppo", "base"], "seed": [0, 1, 2]}
+    base = {**EVAL_STAGE, "prompts": "x.jsonl", "where": {"method": "base"}}
+    study = planned(tmp_path, axes, {**EVAL_STAGE, "where": {"method": "ppo"}}, base)
+    assert len(study.results) == 4
+    for one in study.results:
+        gain = 0.5 + 0.1 * int(one.cell["seed"]) if "seed" in one.cell else 0.0
+        evaluation(one.stage.folder, [0.1 + gain, 0.3 + gain], kl=gain)
+    pairs = pairs_of({"method": ["ppo", "base"]}, [])
+    gold, kl = differences(groups(cells.read(study), "seed"), pairs, ["gold", "kl"])
+    assert (gold.row.n, gold.row.value) == (3, pytest.approx(0.6)) and gold.won and gold.won.value == 1.0
+    assert (kl.row.n, kl.row.value) == (3, pytest.approx(0.6))
+
+
 def test_settings_to_choose_among_are_looked_at_together(tmp_path: Path) -> None:
     """Over the axis `task`, were it one of settings: no test for each, and the best of them by one seed, measured by another."""
     found, scores = lines(tmp_path, 0.4)

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from tutelage.statistics import crossed_mean, crossed_test, holm
 from tutelage.study.grid import Cell, cell_of, said, text_of
 from tutelage.study.summary import Floats, Group
 
+T = TypeVar("T")
 LIMIT = 0.05
+ONCE = ""  # the label of a result that does not depend on what is repeated
 PRIMARY = ("gold", "score", "accuracy")
 """What is tested unless somebody says: the first of these that there is."""
 
@@ -159,10 +162,10 @@ Paired = dict[str, dict[str, float]]
 
 
 def _paired(ours: Group, theirs: Group, metric: str) -> Paired:
-    """What both have measured, one less the other."""
-    of_ours, of_theirs = ours.of_prompts(metric), theirs.of_prompts(metric)
+    """What both have measured, one less the other.  A side that is not repeated stands against every repetition of the other."""
+    of_ours, of_theirs = _beside(ours.of_prompts(metric), theirs.of_prompts(metric))
     same = [label for label in of_ours if set(of_ours[label]) == set(of_theirs.get(label, {}))]
-    values, others = ours.values(metric), theirs.values(metric)
+    values, others = _beside(ours.values(metric), theirs.values(metric))
     both = [label for label in values if label in others]
     if same == both:
         return {
@@ -170,6 +173,15 @@ def _paired(ours: Group, theirs: Group, metric: str) -> Paired:
             for label in same
         }
     return {label: {"": values[label] - others[label]} for label in both}
+
+
+def _beside(ours: dict[str, T], theirs: dict[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """Both by the labels of the repetitions that one of them has."""
+    if set(ours) == {ONCE} != set(theirs):
+        return dict.fromkeys(theirs, ours[ONCE]), theirs
+    if set(theirs) == {ONCE} != set(ours):
+        return ours, dict.fromkeys(ours, theirs[ONCE])
+    return ours, theirs
 
 
 def _together(parts: Sequence[Paired]) -> Floats | None:
