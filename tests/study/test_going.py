@@ -147,10 +147,13 @@ def test_a_label_stage_begins_with_a_copy_of_what_was_sampled(
     assert do_all() == [False, False, False]
 
 
+STAGES = 13  # many, so that on a busy machine some are left when it is interrupted
+
+
 def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
-    """A study of five stages with two workers, in the middle; and its command without `parallel`."""
+    """A study with two workers, in the middle; and its command without `parallel`."""
     grid = {**GRID, "documents": 600}
-    given = {"out": "out", "axes": {"seed": [0, 1, 2, 3]}, "stages": [WORLD, grid]}
+    given = {"out": "out", "axes": {"seed": list(range(STAGES - 1))}, "stages": [WORLD, grid]}
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**given, "results": "grid"}))
     command = [sys.executable, "-m", "tutelage", "study", str(path)]
@@ -179,10 +182,10 @@ def group_lives(group: int) -> bool:
 def goes_on(folder: Path, command: list[str]) -> None:
     """What is done is skipped, the rest is done."""
     done = [name for name, state in states(folder / "out").items() if state == "done"]
-    assert 2 <= len(done) < 5
+    assert 2 <= len(done) < STAGES
     text = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     assert text.count("unchanged, skipped") >= len(done)
-    assert list(states(folder / "out").values()) == ["done"] * 5
+    assert list(states(folder / "out").values()) == ["done"] * STAGES
 
 
 @pytest.mark.slow

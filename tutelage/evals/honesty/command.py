@@ -136,9 +136,10 @@ def _with_room(
             prepared.report.show(run.console)
         fits = {prompt.id for prompt in prepared.examples}
         kept = [question for question in kept if question.prompt.id in fits]
-    _say_how_asked(kept, models, run)
     twins = Counter(question.twin for question in kept)
-    return [question for question in kept if not question.twin or twins[question.twin] == 2]
+    whole = [question for question in kept if not question.twin or twins[question.twin] == 2]
+    _say_how_asked(whole, models, run)
+    return whole
 
 
 def _say_how_asked(questions: Sequence[Question], models: Mapping[str, str], run: Run) -> None:
