@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tutelage.evals.acts import ACTS, act_of, evaluate
+from tutelage.evals.acts import ACTS, act_of, evaluate, telling
+from tutelage.evals.rows import OVERALL, Row
 from tutelage.records import Finish, Message, Prompt, Response
 from tutelage.statistics import wilson
 
@@ -72,3 +73,17 @@ def test_shares_of_all_and_of_each_task() -> None:
     assert [found["all", act].value for act in ACTS] == pytest.approx([2 / 3, 1 / 3, 0, 0])
     assert [found["a", act].value for act in ACTS] == [0.5, 0.5, 0, 0]
     assert (found["b", "answers"].low, found["b", "answers"].n) == (wilson(1, 1).low, 1)
+
+
+def test_there_is_something_to_tell_where_a_model_often_does_not_answer() -> None:
+    """A response in a hundred that goes on is no finding; one in ten is, of whichever model."""
+
+    def shares(model: str, share: float) -> list[Row]:
+        return [
+            Row(model, "answers", OVERALL, share),
+            Row(model, "answers", "a", 0.5),
+            Row(model, "asks", OVERALL, 0.3),
+        ]
+
+    assert not telling([*shares("sft", 0.99), *shares("ppo", 1.0)])
+    assert telling([*shares("sft", 0.99), *shares("untrained", 0.9)]) and not telling([])

@@ -20,7 +20,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from tutelage.evals.rows import Row, row
+from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.evals.scored import by_task
 from tutelage.records import Prompt, Response
 from tutelage.statistics import wilson
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ACTS = ("answers", "asks", "goes_on", "unreadable")
+USUAL = 0.95  # share of answers from which on there is nothing to tell
 QUESTIONS = "?？؟՞⸮"
 ENDS = f".!。！…।۔։{QUESTIONS}"
 FOLLOWS = f",;:)]}}»”，；：）、،؛{ENDS}"  # what no sentence begins with
@@ -71,6 +72,13 @@ def evaluate(model: str, responses: Sequence[Response], acts: Sequence[str]) -> 
         found = [acts[member] for member in members]
         rows += [row(model, act, task, wilson(found.count(act), len(found)), "share") for act in ACTS]
     return rows
+
+
+def telling(rows: Sequence[Row]) -> bool:
+    """Whether some model often does something else than answer."""
+    return any(
+        r.metric == "answers" and r.task == OVERALL and r.value is not None and r.value < USUAL for r in rows
+    )
 
 
 def _is_no_text(character: str) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text
 from tutelage.data.reading.formats import read_documents, walk
 from tutelage.data.reading.sources import shown
 from tutelage.evals import diversity, text, win_rate
-from tutelage.evals.acts import ACTS
+from tutelage.evals.acts import ACTS, telling
 from tutelage.evals.answering import Answering, Answers
 from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.entrants import baseline_of, entrants, named, reference_of
@@ -156,10 +156,11 @@ def _close(
 
 
 def _measures(settings: Settings, rows: Sequence[Row]) -> list[str]:
-    """What the table shows; the parts of a mix stand below its score."""
+    """What the table shows; the parts of a mix stand below its score, and what responses do is left out where they answer."""
     parts = [] if settings.judge == WORLD else [row.metric for row in rows if row.metric.startswith("score/")]
     at = SHOWN.index("score") + 1
-    return [*SHOWN[:at], *dict.fromkeys(parts), *SHOWN[at:]]
+    quiet = () if telling(rows) else ACTS
+    return [name for name in (*SHOWN[:at], *dict.fromkeys(parts), *SHOWN[at:]) if name not in quiet]
 
 
 def _documents(settings: Settings, run: Run) -> list[Document]:

@@ -16,8 +16,8 @@ from tutelage.evals.goodhart import distance
 from tutelage.evals.rows import Row
 
 CAPTION = (
-    "Open circle: the model that the KL is measured to. A line joins the best of n of its responses, drawn as far away as "
-    "choosing can lead: √(log n − (n − 1) / n). Bars: 95 % intervals."
+    "Open circle: the model that the KL is measured to. A line, where there is one, joins the best of n of its responses, as far "
+    "away as choosing can lead: √(log n − (n − 1) / n). Bars: 95 % intervals."
 )
 X_LABEL = "distance from the reference: √KL (√nats)"
 FEWEST = 2  # models besides the start: one is no frontier

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from tutelage import cost
 from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
 from tutelage.evals import figures, findings, frontier, rounds
-from tutelage.evals.acts import ACTS
+from tutelage.evals.acts import ACTS, telling
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
 from tutelage.evals.findings import Number, Sentence, display, number, one
@@ -260,14 +260,14 @@ def _frontier_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[tuple[M
 
 
 def _acts_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[Markup]:
-    """What the responses of each model do; nothing where all that all of them do is answer."""
+    """What the responses of each model do; nothing where hardly any does something else than answer."""
+    if not telling(rows):
+        return []
     found = [
         replace(dot, group=findings.METRICS[act][0])
         for act in ACTS
         for dot in _dots([r for r in rows if r.task == OVERALL], act, slots)
     ]
-    if all(dot.value == 0 for dot in found if dot.group != findings.METRICS["answers"][0]):
-        return []
     return [Markup(figures.dots("What responses do", found, "share of the responses", share=True))]
 
 
