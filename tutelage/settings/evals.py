@@ -30,7 +30,22 @@ from tutelage.settings.ways import check_demonstrations
 FEWEST = 4  # responses to one prompt that say something of how they differ
 
 
-class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, OverlapSettings):
+class PassSettings(Settings):
+    """How much a model reads at once."""
+
+    max_tokens: int = setting(
+        8192,
+        "Most tokens in one forward pass; changes memory and speed, never a number.",
+        unit="tokens",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+
+
+class EvalSettings(
+    RunSettings, RowSettings, DeviceSettings, GeneratingSettings, OverlapSettings, PassSettings
+):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
     out: Path = run_folder("runs/eval")
@@ -98,14 +113,6 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings,
         le=1,
     )
     resamples: int = setting(10000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
-    max_tokens: int = setting(
-        8192,
-        "Most tokens in one forward pass; changes memory and speed, never a number.",
-        unit="tokens",
-        everyday=False,
-        changes_result=False,
-        ge=1,
-    )
 
     @field_validator("diversity_samples")
     @classmethod
@@ -175,7 +182,7 @@ class EvalSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings,
         return judge
 
 
-class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
+class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PassSettings):
     """Draw a proxy reward and the gold standard against the distance from the reference."""
 
     out: Path = run_folder("runs/overopt")
@@ -203,14 +210,6 @@ class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
     temperature: float = setting(1.0, "Sampling temperature, as in training.", gt=0)
     resamples: int = setting(
         1000, "Bootstrap resamples of the prompts behind each interval.", everyday=False, ge=100
-    )
-    max_tokens: int = setting(
-        8192,
-        "Most tokens in one forward pass; changes memory and speed, never a number.",
-        unit="tokens",
-        everyday=False,
-        changes_result=False,
-        ge=1,
     )
 
     @model_validator(mode="after")
@@ -280,7 +279,7 @@ class VerdictsSettings(RunSettings):
         return files
 
 
-class PairsSettings(RunSettings, ColumnSettings, DeviceSettings):
+class PairsSettings(RunSettings, ColumnSettings, DeviceSettings, PassSettings):
     """Measure a reward model, or another judge, on right and wrong responses in files, as RewardBench does."""
 
     out: Path = run_folder("runs/pairs")
@@ -290,17 +289,9 @@ class PairsSettings(RunSettings, ColumnSettings, DeviceSettings):
     )
     name: str = setting("", "What the judge is called in the results; empty = its own name.")
     resamples: int = setting(1000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
-    max_tokens: int = setting(
-        8192,
-        "Most tokens in one forward pass; changes memory and speed, never a number.",
-        unit="tokens",
-        everyday=False,
-        changes_result=False,
-        ge=1,
-    )
 
 
-class StepsSettings(RunSettings, ColumnSettings, DeviceSettings):
+class StepsSettings(RunSettings, ColumnSettings, DeviceSettings, PassSettings):
     """Measure a process reward model on solutions whose first wrong step is known, as ProcessBench does."""
 
     out: Path = run_folder("runs/steps")
@@ -310,14 +301,6 @@ class StepsSettings(RunSettings, ColumnSettings, DeviceSettings):
     )
     name: str = setting("", "What the model is called in the results; empty = its last folder.")
     resamples: int = setting(1000, "Bootstrap resamples behind each interval.", everyday=False, ge=100)
-    max_tokens: int = setting(
-        8192,
-        "Most tokens in one forward pass; changes memory and speed, never a number.",
-        unit="tokens",
-        everyday=False,
-        changes_result=False,
-        ge=1,
-    )
 
 
 class TaskSettings(RunSettings, ColumnSettings):
