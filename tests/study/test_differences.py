@@ -21,7 +21,7 @@ from tutelage.study import cells, drawing, report
 from tutelage.study.differences import conclusion, differences, measures, pairs_of
 from tutelage.study.summary import Group, groups
 from tutelage.study.told import Told
-from tutelage.study.tuning import tuned
+from tutelage.study.tuning import best_of, tuned
 
 AXES = {"method": ["ppo", "dpo"], "task": ["a", "b"], "seed": [0, 1, 2]}
 
@@ -109,6 +109,10 @@ def test_an_arm_that_is_not_repeated_stands_against_every_repetition(tmp_path: P
     gold, kl = differences(groups(cells.read(study), "seed"), pairs, ["gold", "kl"])
     assert (gold.row.n, gold.row.value) == (3, pytest.approx(0.6)) and gold.won and gold.won.value == 1.0
     assert (kl.row.n, kl.row.value) == (3, pytest.approx(0.6))
+    turned = differences(
+        groups(cells.read(study), "seed"), pairs_of({"method": ["base", "ppo"]}, []), ["gold"]
+    )
+    assert (turned[0].row.n, turned[0].row.value) == (3, pytest.approx(-0.6))
 
 
 def test_settings_to_choose_among_are_looked_at_together(tmp_path: Path) -> None:
@@ -132,6 +136,12 @@ def test_settings_to_choose_among_are_looked_at_together(tmp_path: Path) -> None
     above = [np.mean([scores["ppo", t, s] for s in "012"]) > 0 for t in "ab"]  # the start scores 0 everywhere
     assert ppo.better == sum(above) and len(ppo.gains) == 2
     assert tuned(found, [], "gold") == []
+
+
+def test_the_best_by_one_seed_is_measured_by_another() -> None:
+    """Each seed likes another of two settings: the best by luck is worth nothing, and looks like 1 where there is one seed."""
+    assert best_of(np.array([[1.0, 0.0], [0.0, 1.0]])).tolist() == [0.5, 0.0]
+    assert best_of(np.array([[1.0, 0.0]])).tolist() == [0.5, 1.0]
 
 
 def test_one_repetition_is_as_lucky_as_it_looks(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +171,14 @@ def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
     return command, process
 
 
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def nobody_left(group: int) -> None:
+    """Wait until the process group is empty: workers and multiprocessing's own helper see the end a little later."""
+    until = time.monotonic() + 10
+    with suppress(ProcessLookupError):
+        while True:
+            os.killpg(group, 0)
+            assert time.monotonic() < until, "a worker is left"
+            time.sleep(0.05)
 
 
 def goes_on(folder: Path, command: list[str]) -> None:
@@ -194,7 +196,7 @@ def test_a_killed_study_loses_nothing_and_leaves_nobody(tmp_path: Path) -> None:
     command, process = started(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(0.5)  # the workers see that their parent is gone
+    nobody_left(process.pid)  # the workers see that their parent is gone
     goes_on(tmp_path, command)
 
 
@@ -205,10 +207,7 @@ def test_ctrl_c_ends_all_workers_with_a_word(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted" in told and "Traceback" not in told
-    until = time.monotonic() + 10  # multiprocessing's own helper sees the end a little later
-    while group_lives(process.pid):
-        assert time.monotonic() < until, "a worker is left"
-        time.sleep(0.05)
+    nobody_left(process.pid)
     goes_on(tmp_path, command)
 
 

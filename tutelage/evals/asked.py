@@ -25,7 +25,15 @@ def held_out_prompts(
 
     shots: what stands in front of every prompt, by the name of the model that is shown it.
     """
-    return _answerable(_prompts(settings), models, settings, run, shots or {})
+    return with_room(
+        _prompts(settings),
+        models,
+        run,
+        new_tokens=settings.max_new_tokens,
+        source=shown(settings.prompts),
+        max_dropped_share=settings.max_dropped_share,
+        shots=shots or {},
+    )
 
 
 def _prompts(settings: Settings) -> list[Prompt | Dropped]:
@@ -37,14 +45,21 @@ def _prompts(settings: Settings) -> list[Prompt | Dropped]:
     return [*dropped, *(prompts[i] for i in chosen)]
 
 
-def _answerable(
+def with_room(
     rows: Sequence[Prompt | Dropped],
     models: Mapping[str, str],
-    settings: Settings,
     run: Run,
+    *,
+    new_tokens: int,
+    source: str,
+    max_dropped_share: float,
     shots: Mapping[str, Shots],
+    what: str = "prompt",
 ) -> list[Prompt]:
-    """The prompts that every model has room for with a response; what is left out is said."""
+    """The prompts that every model (name -> path) has room for with `new_tokens` of a response; what is left out is said.
+
+    Raises ValueError where more than `max_dropped_share` of the rows would be.
+    """
     for name, given in models.items():
         path = way_of(given).path
         put = [shots[name].before(row) if isinstance(row, Prompt) and name in shots else row for row in rows]
@@ -53,13 +68,13 @@ def _answerable(
             put,
             load_tokenizer(path),
             context_at(path),
-            settings.max_new_tokens,
-            source=shown(settings.prompts),
-            max_dropped_share=settings.max_dropped_share,
+            new_tokens,
+            source=source,
+            max_dropped_share=max_dropped_share,
             console=run.console,
         )
         if prepared.report.dropped:
-            run.console.print(f"Not every prompt can be put to {name}; no model is asked the others.")
+            run.console.print(f"Not every {what} can be put to {name}; no model is asked the others.")
             prepared.report.show(run.console)
         rows = [asked[prompt.id] for prompt in prepared.examples]
     return [row for row in rows if isinstance(row, Prompt)]

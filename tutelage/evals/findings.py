@@ -21,6 +21,7 @@ ACRONYMS = {
     "dr-grpo": "Dr. GRPO",
     "ppo-ptx": "PPO-ptx",
 }
+JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 AMOUNTS = ("MiB", "FLOPs")
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 PER_TOKEN = ("eval_loss", "perplexity")  # on one text, of tokens that another tokenizer cuts otherwise

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tutelage import cost
 from tutelage.evals.figures import standalone
-from tutelage.evals.findings import display
+from tutelage.evals.findings import JUDGED, display
 from tutelage.evals.folders import RunFolder
 from tutelage.evals.page import methods as methods_page
 from tutelage.evals.rows import OVERALL, Row, row, to_json
@@ -127,7 +127,7 @@ def _asked(evaluations: Sequence[RunFolder]) -> Asked:
                 f"evaluations: {first.name} and {other.name} asked different prompts; evaluate with the same prompts, "
                 "max_prompts and seed."
             )
-    metric = next((r.metric for r in first.results if r.metric in ("gold", "score")), None)
+    metric = next((r.metric for r in first.results if r.metric in JUDGED), None)
     if metric is None:
         raise ValueError(f"evaluations: {first.name} has no scores, so nothing tells which method is better.")
     return Asked(ids, [str(line["task"]) for line in first.samples], metric)

@@ -6,10 +6,9 @@ results.json   rows {model, metric, task, value, low, high, n, unit, signature};
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from markupsafe import Markup
 
 from tutelage import cost
 from tutelage.diagnosis.diagnosis import COMMANDS, ON_POLICY, Finding, diagnose
-from tutelage.evals import figures, findings, frontier, rounds
-from tutelage.evals.acts import ACTS, telling
+from tutelage.evals import figures, findings, rounds
 from tutelage.evals.card import page as card_page
 from tutelage.evals.card.findings import doubts, warning
-from tutelage.evals.findings import Number, Sentence, display, number, one
+from tutelage.evals.findings import JUDGED, Number, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder, find
 from tutelage.evals.honesty import page as honesty_page
-from tutelage.evals.page import curves, graph
+from tutelage.evals.page import comparison, curves, graph
 from tutelage.evals.page import files as files_page
 from tutelage.evals.page import methods as methods_page
 from tutelage.evals.page import overopt as overopt_page
@@ -44,7 +42,6 @@ from tutelage.settings.ways import way_of
 
 NO_FIGURE = Markup("")
 OVEROPT, METHODS, HONESTY = "eval overopt", "eval methods", "eval honesty"
-JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 
 
 @dataclass
@@ -224,61 +221,12 @@ def _add_evaluation(page: Page, run: RunFolder, prefix: str, samples: int, seed:
             [(model, slots[model]) for model in models],
             baseline,
             _setup(run),
-            [
-                *((svg, "") for svg in _comparison_figures(rows, slots, baseline, judge)),
-                *_frontier_figure(rows, slots),
-            ],
+            [(Markup(svg), caption) for svg, caption in comparison.draw(rows, slots, baseline, judge)],
             _table(rows, models, tokenizers),
             _tasks(rows, models),
             examples,
         )
     )
-
-
-def _comparison_figures(
-    rows: Sequence[Row], slots: dict[str, int], baseline: str, judge: str
-) -> list[Markup]:
-    drawn = []
-    win = _dots(rows, "win_rate", slots)
-    if win:
-        title = f"Preferred to {display(baseline)}, by {judge}"
-        drawn.append(Markup(figures.dots(title, win, "win rate, ties as one half", share=True, middle=0.5)))
-    drawn += _acts_figure(rows, slots)
-    for metric in JUDGED:
-        name, found = findings.METRICS[metric][0], _dots(rows, metric, slots)
-        if found:
-            drawn.append(Markup(figures.dots(name, found, f"mean {name.lower()}", share=False)))
-    return drawn
-
-
-def _frontier_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[tuple[Markup, str]]:
-    """The score of each model against its distance from the reference; nothing where too few models have both."""
-    metric = next((name for name in JUDGED if any(r.metric == name for r in rows)), "")
-    made = frontier.points(list(slots), metric, lambda model, name: one(rows, model, name))
-    drawn = frontier.draw(made, slots, findings.METRICS[metric][0].lower()) if made else ""
-    return [(Markup(drawn), frontier.CAPTION)] if drawn else []
-
-
-def _acts_figure(rows: Sequence[Row], slots: dict[str, int]) -> list[Markup]:
-    """What the responses of each model do; nothing where hardly any does something else than answer."""
-    if not telling(rows):
-        return []
-    found = [
-        replace(dot, group=findings.METRICS[act][0])
-        for act in ACTS
-        for dot in _dots([r for r in rows if r.task == OVERALL], act, slots)
-    ]
-    return [Markup(figures.dots("What responses do", found, "share of the responses", share=True))]
-
-
-def _dots(rows: Sequence[Row], metric: str, slots: dict[str, int]) -> list[figures.Dot]:
-    found = []
-    for r in rows:
-        if r.metric == metric and r.value is not None:
-            low, high = (math.nan if bound is None else bound for bound in (r.low, r.high))
-            group = "all tasks" if r.task == OVERALL else r.task
-            found.append(figures.Dot(display(r.model), group, r.value, low, high, slots[r.model]))
-    return found
 
 
 def _table(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.evals.findings import display
+from tutelage.evals.findings import JUDGED, display
 from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.statistics import Interval, crossed_mean
@@ -23,7 +23,6 @@ from tutelage.study.cells import Result
 from tutelage.study.grid import Cell
 
 Floats = NDArray[np.float64]
-JUDGED = ("gold", "score")  # what an evaluation by the gold standard, or by another judge, calls its score
 OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
 SPENT = ("cost", "time", "votes", "demonstrations", "cost/tokens_generated", "cost/tokens_trained")
 """What these runs have cost, which says little of others."""

@@ -82,11 +82,11 @@ def _tuned(cell: Cell, model: str, each: Sequence[Group], axes: Sequence[str], m
     table = np.array([[of[label] for of in values] for label in labels])
     rows = sorted(((at, one.row) for at, one in measured), key=lambda pair: pair[1].value or 0.0)
     gains = [row for group in each if (row := group.gain(metric, unit)) is not None]
-    return Tuned(cell, model, metric, rows, gains, _best_of(table), len(labels))
+    return Tuned(cell, model, metric, rows, gains, best_of(table), len(labels))
 
 
-def _best_of(table: Floats) -> Floats:
-    """[n] from values [repetitions, n]."""
+def best_of(table: Floats) -> Floats:
+    """[n]: what the best of 1, 2, ... n settings is to be expected to have, from values [repetitions, n]."""
     sizes = range(1, table.shape[1] + 1)
     if not len(table):
         return np.full(len(sizes), np.nan)

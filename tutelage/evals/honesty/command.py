@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tutelage.data.reading.sources import shown
+from tutelage.evals.asked import with_room
 from tutelage.evals.entrants import named
 from tutelage.evals.figures import standalone
 from tutelage.evals.honesty import measures, page
@@ -25,12 +26,11 @@ from tutelage.evals.page.slots import slots_of
 from tutelage.evals.rows import Row, write
 from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_jsonl_atomic, write_text_atomic
-from tutelage.models.loading import context_at, load_policy, load_tokenizer
+from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
-from tutelage.rollout.prompts import answerable
 from tutelage.runs import Bar, Run
 from tutelage.settings.honesty import HonestySettings as Settings
 
@@ -120,22 +120,18 @@ def _with_room(
     questions: list[Question], models: Mapping[str, str], settings: Settings, run: Run
 ) -> list[Question]:
     """The questions that every model has room for with an answer, twins together; how many are left out is said."""
-    kept = questions
-    for name, path in models.items():
-        prepared = answerable(
-            [question.prompt for question in kept],
-            load_tokenizer(path),
-            context_at(path),
-            settings.max_new_tokens,
-            source=shown(settings.questions),
-            max_dropped_share=settings.max_dropped_share,
-            console=run.console,
-        )
-        if prepared.report.dropped:
-            run.console.print(f"Not every question can be put to {name}; no model is asked the others.")
-            prepared.report.show(run.console)
-        fits = {prompt.id for prompt in prepared.examples}
-        kept = [question for question in kept if question.prompt.id in fits]
+    asked = with_room(
+        [question.prompt for question in questions],
+        models,
+        run,
+        new_tokens=settings.max_new_tokens,
+        source=shown(settings.questions),
+        max_dropped_share=settings.max_dropped_share,
+        shots={},
+        what="question",
+    )
+    fits = {prompt.id for prompt in asked}
+    kept = [question for question in questions if question.prompt.id in fits]
     twins = Counter(question.twin for question in kept)
     whole = [question for question in kept if not question.twin or twins[question.twin] == 2]
     _say_how_asked(whole, models, run)
