@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from tests.train.making import make_model, make_tokenizer
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.judge import rewarding, scores_of, shared_vote
 from tutelage.judges.llm import templates
-from tutelage.judges.llm.asking import OutOfBudget
+from tutelage.judges.llm.asking import Budget, OutOfBudget, Prices
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.templates import fence_for, read_template
 from tutelage.launch import launch
@@ -31,6 +32,7 @@ from tutelage.settings.evals import EvalSettings
 from tutelage.settings.judges import TEMPLATES, LLMOptions
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 from tutelage.store import Store
+from tutelage.store.calls import Spent
 from tutelage.worlds.gold import grade
 from tutelage.worlds.world import prompts, write_response
 
@@ -329,6 +331,44 @@ def test_a_small_max_cost_is_used_up_however_many_are_on_their_way(server: Serve
     spent = judge(server, tmp_path, **priced).asker.spent()
     dearest = (max(len(f"{a.prompt.text}{a.text}{b.text}") for a, b in PAIRS) + 1500) * 10e-6 + 512 * 30e-6
     assert most - dearest < spent.cost <= most and spent.open_cost == 0
+
+
+def test_a_budget_counts_what_was_spent_set_aside_and_lost() -> None:
+    """Of 10 there are 2 spent and 1 open from before; a question may cost 3."""
+
+    async def spend() -> list[str]:
+        budget, told = Budget(Prices(1.0, 1.0, most=10.0), Spent(cost=2.0, open_cost=1.0)), []
+        first = await budget.take(3.0)
+        second = await budget.take(3.0)
+        third = asyncio.ensure_future(
+            budget.take(3.0)
+        )  # 3 + 3 + 3 + 3 is too much: it waits for what the others leave
+        await asyncio.sleep(0)
+        assert not third.done()
+        await budget.settle(first, 0.5)
+        await budget.settle(await third, 3.0)  # now 6.5 are spent and 3 on their way
+        waiting = asyncio.ensure_future(budget.take(3.0))
+        await asyncio.sleep(0)
+        await budget.lose(second)
+        for late in (waiting, budget.take(0.1)):
+            with pytest.raises(OutOfBudget) as caught:
+                await late
+            told.append(str(caught.value))
+        return told
+
+    told = asyncio.run(spend())
+    assert all("max_cost=10 would be exceeded: 9.5 is spent" in one for one in told)
+
+
+def test_what_was_spent_is_not_spent_again() -> None:
+    async def spend() -> None:
+        budget = Budget(Prices(1.0, 1.0, most=7.0), Spent())
+        for _ in range(2):
+            await budget.settle(await budget.take(3.0), 3.0)
+        with pytest.raises(OutOfBudget, match="max_cost=7 would be exceeded: 6 is spent"):
+            await budget.take(3.0)
+
+    asyncio.run(spend())
 
 
 def test_what_was_on_its_way_is_asked_again_and_counted(server: Server, tmp_path: Path) -> None:
