@@ -23,6 +23,7 @@ from tutelage.judges.llm import templates
 from tutelage.judges.llm.asking import Budget, OutOfBudget, Prices
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.templates import fence_for, read_template
+from tutelage.judges.patience import run_here
 from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.records import Prompt, Response
@@ -356,7 +357,7 @@ def test_a_budget_counts_what_was_spent_set_aside_and_lost() -> None:
             told.append(str(caught.value))
         return told
 
-    told = asyncio.run(spend())
+    told = run_here(spend)
     assert all("max_cost=10 would be exceeded: 9.5 is spent" in one for one in told)
 
 
@@ -368,7 +369,7 @@ def test_what_was_spent_is_not_spent_again() -> None:
         with pytest.raises(OutOfBudget, match="max_cost=7 would be exceeded: 6 is spent"):
             await budget.take(3.0)
 
-    asyncio.run(spend())
+    run_here(spend)
 
 
 def test_what_was_on_its_way_is_asked_again_and_counted(server: Server, tmp_path: Path) -> None:
