@@ -322,6 +322,140 @@ class StepMarks:
         return StepMarks(prompt, tuple(row["completions"]), labels, soft, *ends, place)
 
 
+ErrorKind = Literal["reasoning", "calculation", "misreading", "approach"]
+"""What kind of error a wrong step is: a false inference, a slip in the sums, the problem read wrongly, a poor way to go."""
+
+Role = Literal["expert", "crowd", "verifier", "process-model", "judge"]
+"""In what role somebody marked steps: a person (one who knows, or one of many), or a program."""
+
+How = Literal["first", "rewritten", "explained", "regenerated", "written"]
+"""How a round's solution came about: the model's first one; gone on from a step that somebody rewrote, that the model wrote
+again from an explanation, or that it just wrote again; or written whole by a person."""
+
+Outcome = Literal["accepted", "handed-up", "written", "broken"]
+"""How the refinement of a problem ended: right, soundly and again without help; given up to an expert, or solved by one; or
+the problem itself is broken."""
+
+
+@dataclass(frozen=True)
+class MarkedStep:
+    """One step of a solution, and what was said of it.
+
+    `text` is the step as it was written, with the white space that ends it: joined, the steps are the solution.  `label`: 1
+    right, 0 neutral, -1 wrong, None not marked.  Of a wrong one: `explanation` says what is wrong, `rewrite` is the step as it
+    should be, `error` the kind of error, `caused_by` the number (from 0) of the earlier wrong step that this one follows from.
+    """
+
+    text: str
+    label: int | None = None
+    explanation: str = ""
+    rewrite: str | None = None
+    caused_by: int | None = None
+    error: ErrorKind | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is wrong by itself, not because a step before it is."""
+        return self.label == -1 and self.caused_by is None
+
+    def to_json(self) -> dict[str, Any]:
+        """What there is to say."""
+        said: dict[str, Any] = {"text": self.text, "label": self.label}
+        more = {name: getattr(self, name) for name in ("explanation", "rewrite", "caused_by", "error")}
+        return said | {name: value for name, value in more.items() if value not in (None, "")}
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> MarkedStep:
+        """The inverse of `to_json`."""
+        return MarkedStep(**row)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One solution on the way to a sound one: its steps, as marked by `by` in a `role` ("" and None: nobody has yet).
+
+    `how` it came about, and from which step (`since`, from 0) on it differs from the round before; `right`: whether its
+    answer is, None where nobody knows.  `calls`: looks, marks and rewrites it took; `minutes`: somebody's time for them.
+    """
+
+    steps: tuple[MarkedStep, ...]
+    how: How = "first"
+    since: int = 0
+    right: bool | None = None
+    finish: Finish = "eos"
+    by: str = ""
+    role: Role | None = None
+    calls: int = 0
+    minutes: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The solution."""
+        return "".join(step.text for step in self.steps)
+
+    @property
+    def root(self) -> int | None:
+        """The number (from 0) of the first step that is wrong by itself; None where there is none."""
+        return next((number for number, step in enumerate(self.steps) if step.is_root), None)
+
+    @property
+    def sound(self) -> bool:
+        """Whether every step was marked, and none is wrong."""
+        return bool(self.steps) and all(step.label is not None and step.label >= 0 for step in self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """A row, with the steps as rows."""
+        names = ("how", "since", "right", "finish", "by", "role", "calls", "minutes")
+        return {"steps": [step.to_json() for step in self.steps]} | {
+            name: getattr(self, name) for name in names
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> Round:
+        """The inverse of `to_json`."""
+        return Round(**{**row, "steps": tuple(map(MarkedStep.from_json, row["steps"]))})
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A problem's way from the model's first solution to a sound one (Iterative Refinement with Explanations).
+
+    `checks`: whether the model, asked anew and told nothing, was right, in the order of asking.  `outcome`: None while it goes
+    on; `why` says more of it.
+    """
+
+    prompt: Prompt
+    rounds: tuple[Round, ...]
+    checks: tuple[bool, ...] = ()
+    outcome: Outcome | None = None
+    why: str = ""
+    place: Place | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def solution(self) -> str | None:
+        """What is to be learnt: the last round's solution where it was accepted, or written."""
+        return self.rounds[-1].text if self.outcome in ("accepted", "written") else None
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of a file of refinements."""
+        return {
+            "prompt": self.prompt.content_json(),
+            "task": self.prompt.task,
+            "reference": self.prompt.reference,
+            "rounds": [one.to_json() for one in self.rounds],
+            "checks": list(self.checks),
+            "outcome": self.outcome,
+            "why": self.why,
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any], place: Place | None = None) -> Refinement:
+        """The inverse of `to_json`."""
+        prompt = Prompt.from_json(row["prompt"], row["task"], row["reference"])
+        rounds = tuple(map(Round.from_json, row["rounds"]))
+        return Refinement(prompt, rounds, tuple(row["checks"]), row["outcome"], row["why"], place)
+
+
 @dataclass(frozen=True)
 class Response:
     """What a generator wrote.
