@@ -332,9 +332,9 @@ How = Literal["first", "rewritten", "explained", "regenerated", "written"]
 """How a round's solution came about: the model's first one; gone on from a step that somebody rewrote, that the model wrote
 again from an explanation, or that it just wrote again; or written whole by a person."""
 
-Outcome = Literal["accepted", "handed-up", "written", "broken"]
-"""How the refinement of a problem ended: right, soundly and again without help; given up to an expert, or solved by one; or
-the problem itself is broken."""
+Outcome = Literal["accepted", "sound", "handed-up", "written", "broken"]
+"""How the refinement of a problem ended: with a sound solution, and the model is right again without help (accepted) or not
+yet (sound); given up to an expert (handed-up), or solved by one (written); or the problem itself is broken."""
 
 
 @dataclass(frozen=True)
@@ -433,8 +433,8 @@ class Refinement:
 
     @property
     def solution(self) -> str | None:
-        """What is to be learnt: the last round's solution where it was accepted, or written."""
-        return self.rounds[-1].text if self.outcome in ("accepted", "written") else None
+        """What is to be learnt: the last round's solution where it was accepted, sound or written."""
+        return self.rounds[-1].text if self.outcome in ("accepted", "sound", "written") else None
 
     def to_json(self) -> dict[str, Any]:
         """A row of a file of refinements."""

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from tutelage.files import file_atomic
 from tutelage.store import schema_calls as schema_calls  # their tables belong to the metadata
 from tutelage.store import schema_feedback as schema_feedback
+from tutelage.store import schema_refining as schema_refining
 from tutelage.store import sqlite_file
 from tutelage.store.origins import identity
 from tutelage.store.schema import REVISIONS

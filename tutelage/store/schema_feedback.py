@@ -374,6 +374,7 @@ class StepMarkRow(Base):
     rewrite: Mapped[str | None]
     flagged: Mapped[bool]
     caused_by: Mapped[int | None]  # the earlier wrong step that this one follows from
+    error: Mapped[str | None]  # of a wrong one, what kind of error it is (`records.ErrorKind`)
 
 
 class Rewrite(Base):

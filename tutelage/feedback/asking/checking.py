@@ -99,6 +99,8 @@ def _check_steps(answer: StepAnswer, schema: Schema, steps: int) -> None:
     if len(answer.marks) > steps or (len(answer.marks) < steps and not ended):
         _refuse(f"{len(answer.marks)} steps are marked of {steps}")
     for mark in answer.marks:
+        if mark.error is not None and mark.label != -1:
+            _refuse(f"step {mark.step} has a kind of error, but is not marked wrong")
         if mark.caused_by is not None and (
             mark.label != -1 or mark.caused_by not in wrong[: wrong.index(mark.step)]
         ):

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from tutelage.records import ErrorKind
+
 ItemType = Literal["pair", "rank", "rate", "step", "rewrite", "chat"]
 Role = Literal["owner", "manager", "adjudicator", "expert", "annotator", "viewer"]
 FlagCode = Literal["bad-prompt", "unsafe", "personal-data", "unsure", "broken"]
@@ -191,7 +193,7 @@ class RateAnswer(_Compared):
 class StepMark(Model):
     """One step marked: 1 correct, 0 neutral, -1 wrong; a wrong one may have a better text and an earlier cause.
 
-    `caused_by`: the earlier wrong step that this wrong one only follows from.
+    `caused_by`: the earlier wrong step that this wrong one only follows from.  `error`: what kind of error it is.
     """
 
     step: Annotated[int, Field(ge=0)]
@@ -200,6 +202,7 @@ class StepMark(Model):
     rewrite: Text | None = None
     flagged: bool = False
     caused_by: Annotated[int, Field(ge=0)] | None = None
+    error: ErrorKind | None = None
 
 
 class StepAnswer(_Given):
