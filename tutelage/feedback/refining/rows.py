@@ -10,12 +10,13 @@ from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tutelage.feedback.errors import Refused
-from tutelage.records import How, Outcome
+from tutelage.records import Finish, How, Outcome
 from tutelage.store.choosing import Candidate, item_digest
+from tutelage.store.generations import next_sample
 from tutelage.store.pairing import insert_item
 from tutelage.store.schema import Item, PromptRow, ResponseRow, digest, now
 from tutelage.store.schema_refining import RefinementCheck, RefinementRound, RefinementRow
-from tutelage.store.sql import insert_one
+from tutelage.store.sql import insert_one, storable
 
 TAKEN = "this solution was gone on from meanwhile: reload the page to see the new round."
 
@@ -121,6 +122,31 @@ def close(connection: Connection, root: int, outcome: Outcome, why: str = "") ->
     """End a refinement, or end it otherwise than before."""
     values: dict[str, Any] = {"outcome": outcome, "why": why, "closed_at": now()}
     connection.execute(update(RefinementRow).where(RefinementRow.item_id == root).values(values))
+
+
+def insert_solution(
+    connection: Connection,
+    run_id: int,
+    prompt_id: int,
+    text: str,
+    finish: Finish,
+    n_tokens: int,
+    logprob: float | None = None,
+) -> int:
+    """A response of a generation run, behind those that it has written to the prompt; returns its row."""
+    kept = storable(text)
+    return insert_one(
+        connection,
+        ResponseRow,
+        prompt_id=prompt_id,
+        generation_run_id=run_id,
+        sample_index=next_sample(connection, run_id, prompt_id),
+        text=kept,
+        finish_reason=finish,
+        n_tokens=n_tokens,
+        logprob=logprob,
+        digest=digest(kept),
+    )
 
 
 def roots_of(connection: Connection, project_id: int) -> Sequence[int]:
