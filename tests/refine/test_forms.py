@@ -85,13 +85,13 @@ def test_a_solver_with_one_hazard_meets_the_forms(
         for later in one.refinement.rounds[1:]:
             by_place.setdefault(later.since + 1, []).append(later.sound)
     fits = [within(sound, form(P, T, k)) for k, sound in by_place.items() if k < T and len(set(sound)) > 1]
-    assert len(fits) >= 4 and sum(fits) >= len(fits) - 1  # one of six may be beyond two standard errors by chance
+    assert (
+        len(fits) >= 4 and sum(fits) >= len(fits) - 1
+    )  # one of six may be beyond two standard errors by chance
 
 
 def test_what_is_kept_is_kept_word_for_word(tmp_path: Path) -> None:
-    found = refined(
-        tmp_path / "s.sqlite", Solver(0.4, 5), Rules(rounds=9, checks=0), Knows(), count=40
-    )
+    found = refined(tmp_path / "s.sqlite", Solver(0.4, 5), Rules(rounds=9, checks=0), Knows(), count=40)
     for one in found:
         for before, after in zip(one.refinement.rounds, one.refinement.rounds[1:], strict=False):
             k = cast(int, before.root)
@@ -115,7 +115,10 @@ def test_whoever_goes_on_asks_nothing_twice(tmp_path: Path) -> None:
     assert asked == len(set(zip(marker.asked, range(asked), strict=True)))
     again = refined(tmp_path / "s.sqlite", solver, rules, marker, count=30)
     assert [one.refinement for one in again] == [one.refinement for one in before]
-    assert (solver.calls - drawn, len(marker.asked) - asked) == (30, 0)  # the first solutions, which the test draws
+    assert (solver.calls - drawn, len(marker.asked) - asked) == (
+        30,
+        0,
+    )  # the first solutions, which the test draws
     outcomes = {one.refinement.outcome for one in again}
     assert outcomes == {"accepted", "sound"}  # right twice in a row, or not
     assert all(one.refinement.checks in ((True, True), (False,), (True, False)) for one in again)

@@ -18,7 +18,7 @@ from tutelage.records import Finish, MarkedStep, Prompt, Response, Role
 from tutelage.seeds import rng
 from tutelage.settings.judges import LLM, WORLD, read_parts
 from tutelage.settings.refine import EQUATIONS, RefineSettings
-from tutelage.worlds import expert
+from tutelage.worlds.expert import crowd, expert
 
 
 class Solution(NamedTuple):
@@ -82,7 +82,7 @@ class Expert:
     role: Role = "expert"
 
     def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
-        return [expert.expert(one.prompt, one.text) for one in solutions]
+        return [expert(one.prompt, one.text) for one in solutions]
 
 
 class Crowd:
@@ -97,9 +97,7 @@ class Crowd:
 
     def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
         return [
-            expert.crowd(
-                one.prompt, one.text, rng(self._seed, "refine", name, one.prompt.id, one.text), self._error
-            )
+            crowd(one.prompt, one.text, rng(self._seed, "refine", name, one.prompt.id, one.text), self._error)
             for one in solutions
         ]
 
