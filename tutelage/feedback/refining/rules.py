@@ -92,9 +92,8 @@ def prefix_of(last: Round, step: int, rewrite: str | None, splitter: Splitter) -
             f"the rewrite of step {step + 1} has {parts} steps, and must be one: all behind it is written anew anyway."
         )
     wrong = last.steps[step].text
-    gap = wrong[len(wrong.rstrip()) :]
-    ends = step == len(last.steps) - 1
-    return kept + rewrite.strip() + (gap or ("" if ends else "\n"))
+    gap = wrong[len(wrong.rstrip()) :] or rewrite[len(rewrite.rstrip()) :]
+    return kept + rewrite.strip() + gap
 
 
 def right_in_a_row(checks: tuple[bool, ...]) -> int:
