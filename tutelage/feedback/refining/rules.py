@@ -92,7 +92,9 @@ def prefix_of(last: Round, step: int, rewrite: str | None, splitter: Splitter) -
             f"the rewrite of step {step + 1} has {parts} steps, and must be one: all behind it is written anew anyway."
         )
     wrong = last.steps[step].text
-    gap = wrong[len(wrong.rstrip()) :] or rewrite[len(rewrite.rstrip()) :]
+    gap = wrong[len(wrong.rstrip()) :]
+    if not gap and rewrite.endswith("\n"):  # written for a place before the one that it takes: something follows
+        gap = "\n"
     return kept + rewrite.strip() + gap
 
 
