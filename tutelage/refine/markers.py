@@ -16,7 +16,7 @@ from tutelage.judges.process import ProcessJudge
 from tutelage.parallel import World
 from tutelage.records import Finish, MarkedStep, Prompt, Response, Role
 from tutelage.seeds import rng
-from tutelage.settings.judges import LLM, WORLD, read_parts
+from tutelage.settings.judges import WORLD, read_parts
 from tutelage.settings.refine import EQUATIONS, RefineSettings
 from tutelage.worlds.expert import crowd, expert
 
@@ -234,8 +234,3 @@ def profile_of(settings: RefineSettings, marker: Marker) -> dict[str, object]:
         settings.marks if marker.role == "verifier" else [part.judge for part in read_parts(settings.marks)]
     )
     return {"role": marker.role, "marks": marks}
-
-
-def pays(settings: RefineSettings) -> bool:
-    """Whether the marker is a language model, whose questions cost something."""
-    return not isinstance(settings.marks, str) or settings.marks.startswith(LLM)

@@ -104,6 +104,12 @@ class RefineSettings(DrawingSettings):
         changes_result=False,
         ge=0,
     )
+    max_minutes: float = setting(
+        0.0,
+        "Begin no further problem once the work on them has taken so long; 0 = no limit.",
+        unit="minutes",
+        ge=0,
+    )
     minutes: Minutes = setting(
         Minutes(), "What work takes where nobody measured it: {look: 0.5, mark: 1, rewrite: 1, solution: 6}."
     )
@@ -157,6 +163,11 @@ class RefineSettings(DrawingSettings):
         if self.votes > 1 and not self.by_people and not self.crowd_error:
             raise ValueError(
                 "votes is for people, or a crowd (crowd_error): another marker says the same every time"
+            )
+        if self.max_minutes and (not self.prompts or self.by_people):
+            raise ValueError(
+                "max_minutes says when no further problem of a file is begun, so it needs prompts=FILE and a marker that answers "
+                "at once: leave it out"
             )
         if self.wait and not self.by_people:
             raise ValueError("wait is for marks=people: nobody else is waited for")
