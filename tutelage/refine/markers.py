@@ -126,18 +126,21 @@ _ROUNDED = 0.01  # people round money
 def checked_sums(step: str) -> MarkedStep:
     """A step with its first false sum: -1 with the right result in its place, 1 where all sums hold, 0 where there is none.
 
-    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0 are not judged.
+    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0, or with percentages that are added, are not judged.
     """
-    found = list(_SUM.finditer(step))
-    for match in found:
+    judged = False
+    for match in _SUM.finditer(step):
         true, said = _value(match["left"]), _number(match["right"])
-        if true is None or said is None or abs(true - said) <= max(_ROUNDED, abs(true) * 1e-3):
+        if true is None or said is None:
+            continue
+        judged = True
+        if abs(true - said) <= max(_ROUNDED, abs(true) * 1e-3):
             continue
         right = f"{true:.10g}"
         better = step[: match.start("right")] + right + step[match.end("right") :]
         note = f"{match['left'].strip()} is {right}, not {match['right']}"
         return MarkedStep(step, -1, note, better.rstrip(), error="calculation")
-    return MarkedStep(step, 1 if found else 0)
+    return MarkedStep(step, 1 if judged else 0)
 
 
 def _number(text: str) -> float | None:
