@@ -57,6 +57,7 @@ class RefineSettings(DrawingSettings):
         0.0,
         "With marks=world, a crowd that errs in each step with this probability takes the expert's place.",
         unit="probability",
+        everyday=False,
         ge=0,
         lt=1,
     )
@@ -81,7 +82,9 @@ class RefineSettings(DrawingSettings):
         "again; or the problem is handed up.",
     )
     use_rewrites: bool = setting(
-        True, "Put in steps that were rewritten; false: the model writes them again, as fallback says."
+        True,
+        "Put in steps that were rewritten; false: the model writes them again, as fallback says.",
+        everyday=False,
     )
     refiner: str = setting(
         "",
