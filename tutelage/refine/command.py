@@ -37,7 +37,6 @@ from tutelage.store import ModelInfo, Store
 from tutelage.store.rows import finish_of
 from tutelage.store.schema import PromptRow, ResponseRow
 
-BEGUN = 8  # problems that a budget begins with, before it is known what one takes
 POLL = 2.0  # seconds between two looks at what people have answered
 
 
@@ -150,14 +149,15 @@ class _Work:
 
     def through(self, prompts: Sequence[Prompt]) -> list[Standing]:
         """The prompts from the first on, all or as many as the minutes are enough for."""
-        limit, found, done = self.settings.max_minutes, list[Standing](), 0
+        limit, prices = self.settings.max_minutes, self.settings.minutes
+        found, done = list[Standing](), 0
         while done < len(prompts):
-            spent_by_now = spent([one.refinement for one in found], self.settings.minutes).minutes
+            spent_by_now = spent([one.refinement for one in found], prices).minutes
             if limit and spent_by_now >= limit:
                 break
             count = len(prompts) - done
             if limit:  # half of what the minutes that are left may be enough for, so that little is overspent
-                each = spent_by_now / done if done else limit / BEGUN
+                each = spent_by_now / done if done else 2 * (prices.mark + prices.rewrite)
                 count = min(count, max(1, int((limit - spent_by_now) / max(each, 1e-9) / 2)))
             found += self.on(self.begin(prompts[done : done + count]))
             done += count
