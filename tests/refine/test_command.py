@@ -1,4 +1,4 @@
-"""The command: people are waited for and nothing is lost meanwhile; whoever marks, the store has it; bad input is one sentence."""
+"""The command: people are waited for, nothing is lost meanwhile, whoever marks stands in the store; bad input is one sentence."""
 
 from __future__ import annotations
 
@@ -199,6 +199,6 @@ def test_bad_settings_are_one_sentence(
 
 def test_a_project_without_problems_is_one_sentence(given: dict[str, Any]) -> None:
     with pytest.raises(
-        ValueError, match="project 'refine' of .* has no problems that were begun: give prompts=FILE"
+        ValueError, match=r"project 'refine' of .* has no problems that were begun: give prompts=FILE"
     ):
         run(given | {"prompts": ""}, marks="world")

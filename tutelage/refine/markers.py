@@ -126,7 +126,8 @@ _ROUNDED = 0.01  # people round money
 def checked_sums(step: str) -> MarkedStep:
     """A step with its first false sum: -1 with the right result in its place, 1 where all sums hold, 0 where there is none.
 
-    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0, or with percentages that are added, are not judged.
+    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0, or with percentages that
+    are added, are not judged.
     """
     judged = False
     for match in _SUM.finditer(step):
