@@ -27,6 +27,7 @@ from .words import ITEMS, NAMES, pick, pick_other, shuffled
 
 LARGEST = 9  # no number of a problem is larger, whichever way it is read: one token each
 LETTERS = "ABC"
+QUANTITIES = ("first", "second")
 MISREAD = (
     0.6  # share of the wrong statements that a wrong reading makes look right, where there is such a reading
 )
@@ -160,7 +161,7 @@ def _says(rng: np.random.Generator, kind: dict, quantities: dict) -> int:
 
 
 def _said_of(reference: dict) -> dict[str, Any]:
-    hidden = [trap_of(reference, quantity) for quantity in ("first", "second")]
+    hidden = [trap_of(reference, quantity) for quantity in QUANTITIES]
     hidden += ["more" for said in reference["statements"] if said["kind"] == "more"]
     traps = [trap for trap in hidden if trap]
     joined = len(traps) > 1
