@@ -16,7 +16,7 @@ from tutelage.store.schema import Item
 _COMPARED: tuple[ItemType, ...] = ("pair", "rank", "rewrite")
 TYPES: dict[ExportFormat, tuple[ItemType, ...]] = {
     **dict.fromkeys(("preference", "hh", "openai", "orca", "summarize-from-feedback", "nemo"), _COMPARED),
-    **dict.fromkeys(("stepwise", "prm800k", "math-shepherd", "processbench"), ("step",)),
+    **dict.fromkeys(("stepwise", "prm800k", "math-shepherd", "processbench", "refinements"), ("step",)),
     **dict.fromkeys(("ratings", "ultrafeedback", "helpsteer"), ("rate",)),
     "ranked": ("rank",),
     "sft": ("rewrite",),
@@ -60,6 +60,8 @@ def why_none(database: Database, who: Member, spec: ExportSpec) -> str:
         needs = needs.replace("unpaired", f"unpaired labels_from={spec.labels_from}")
     has = [f"{n:,} of type {type} ({done:,} answered)" for type, (n, done) in there.items()] or ["none"]
     mine = [there[type] for type in wanted if type in there]
+    if spec.format == "refinements":
+        needs = "format=refinements is made of refinements, of which every round is an item of type step"
     advice = "build such items, or choose a format for those that there are"
     if any(one.answered for one in mine):
         advice = (
