@@ -132,7 +132,9 @@ class FeedbackImportSettings(StoreSettings, ColumnSettings):
 
     project: str = setting("main", "Project that receives the rows; made if missing.")
     file: Path = setting(..., "File to read, of any kind that trainers read: JSON, CSV, TSV, Parquet.")
-    kind: Literal["auto", "prompts", "responses", "preference", "scores", "suggestions", "refinements", "raw"] = setting(
+    kind: Literal[
+        "auto", "prompts", "responses", "preference", "scores", "suggestions", "refinements", "raw"
+    ] = setting(
         "responses",
         "What the rows hold; raw is what an export with format=raw wrote; auto goes by the columns.",
     )

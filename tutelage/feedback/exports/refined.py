@@ -87,9 +87,7 @@ _NONE: dict[str, str] = {
 
 
 def _shown(row: Demonstration, split: str) -> RowDict:
-    said: Any = (
-        [Message("assistant", row.response).to_json()] if row.prompt.is_chat else row.response
-    )
+    said: Any = [Message("assistant", row.response).to_json()] if row.prompt.is_chat else row.response
     return _asked(row.prompt) | {"completion": said, "completion_finish": row.finish, "split": split}
 
 

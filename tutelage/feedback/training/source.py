@@ -224,8 +224,8 @@ def demonstrations_from(
         lessons = [_lessons(part, store, refined) for part in parts]
         # What a refiner is told names the problem, but is another prompt: the problem is what is held out.
         kept = {one.problem for some in lessons for one in some if is_held_out(one.split)}
-        taught = [refinements.held_out(some, kept) for some in lessons]
-        return joined(parts, [_written(*each, store) for each in zip(parts, taught, strict=True)])
+        found = [_written(part, some, store, kept) for part, some in zip(parts, lessons, strict=True)]
+        return joined(parts, found)
     return _written(source, _lessons(source, store, refined), store)
 
 
@@ -238,16 +238,18 @@ def _lessons(source: str, store: str | Path, refined: RefinedRows) -> list[Lesso
 
 
 def _written(
-    source: str, lessons: Sequence[Lesson[Demonstration]], store: str | Path
+    source: str, lessons: Sequence[Lesson[Demonstration]], store: str | Path, kept: Collection[str] = ()
 ) -> StoreRows[Demonstration]:
-    """What people wrote in a project, and what its refinements teach."""
+    """What people wrote in a project, and what its refinements teach; of problems that are `kept` for evaluation, held out."""
     with opened_at(source, store) as (opened, project):
         written = opened.written(project)
     own = [(row.item.split, REDACTED if row.redacted else row.demonstration) for row in written]
     found: StoreRows[Demonstration] = sorted_out([*own, *((one.split, one.row) for one in lessons)])
     nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
     require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
-    return found
+    if not kept:
+        return found
+    return sorted_out([*own, *((one.split, one.row) for one in refinements.held_out(lessons, kept))])
 
 
 def joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
