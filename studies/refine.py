@@ -3,10 +3,10 @@
     python -m studies.refine out=runs/study-refine
 
 For each seed a world of problems with traps, a model that fell for them, and the same minutes of an expert spent in
-different ways: marking and rewriting steps (refine, then SFT on what was accepted, or DPO on the corrected steps), looking at answers alone
-(rejection sampling), or writing whole solutions.  All arms begin with the same SFT model and learn for as many steps.  Reported
-are right answers and sound solutions (every line right) on held-out problems, greedy and at temperature 1, pooled over seeds
-and paired by problem; and how dear the work may become before the verdict turns.
+different ways: marking and rewriting steps (refine, then SFT on what was accepted, or DPO on the corrected steps), looking
+at answers alone (rejection sampling), or writing whole solutions.  All arms begin with the same SFT model and learn for as
+many steps.  Reported are right answers and sound solutions (every line right) on held-out problems, greedy and at
+temperature 1, pooled over seeds and paired by problem; and how dear the work may become before the verdict turns.
 """
 
 from __future__ import annotations
