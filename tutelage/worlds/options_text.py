@@ -11,8 +11,8 @@ from tutelage.seeds import rng
 
 from .gold_options import grade, labels, mark
 from .maths import compute, draw_product
-from .options import LARGEST, LETTERS
-from .options_lines import Rates, State, attempt, never, planted, read, show, write
+from .options import LARGEST, LETTERS, QUANTITIES, make
+from .options_lines import Rates, State, attempt, line, never, planted, read, show, write
 from .words import pick, pick_other
 from .world import prompt_at, prompts
 
@@ -25,6 +25,7 @@ KINDS = {"marked": 0.2, "solution": 0.37, "taught": 0.16, "drill": 0.27}  # shar
 WORDS = 0.04  # share of problems in drills.jsonl, so that a tokenizer that is learnt on it knows every word
 DRILLS = 0.5  # documents of drills for each of the text that follows
 DRILL = 6  # lines
+LOOK_UPS = 0.5  # share of the drills of the later text that are about whose number a statement is about
 SUMS = 0.3  # share of a drill's lines that are sums; the others are verdicts
 LOOKED_UP = 0.5  # share of the verdicts on a number that stands there as it is, not as the result of a sum
 
@@ -42,9 +43,10 @@ def documents(seed: int, count: int) -> Iterator[Document]:
     for index in range(count):
         generator = rng(seed, "world", "options", "document", index)
         kind = pick(generator, tuple(KINDS), tuple(KINDS.values()))
-        yield Document(
-            _drill(generator) if kind == "drill" else _document(seed, "pretrain", index, kind, generator)
-        )
+        if kind != "drill":
+            yield Document(_document(seed, "pretrain", index, kind, generator))
+        else:
+            yield Document((_look_up if generator.random() < LOOK_UPS else _drill)(generator))
 
 
 def demonstrations(seed: int, count: int, careless: float) -> Iterator[Demonstration]:
@@ -113,6 +115,21 @@ def _drill(generator: np.random.Generator) -> str:
     return "\n".join(
         _sum(generator) if generator.random() < SUMS else _verdict(generator) for _ in range(DRILL)
     )
+
+
+def _look_up(generator: np.random.Generator) -> str:
+    """Statements about two quantities that are given: whose number each of them is about."""
+    text, reference = make(generator)
+    state = State()
+    for place in (0, 1):
+        state.values[place] = line(reference, place, state).value
+    given = [
+        f"{place + 1}. {reference[name]['who']}: {state.number(place)}."
+        for place, name in enumerate(QUANTITIES)
+    ]
+    _, _, statements = text.partition("? ")
+    *verdicts, _ = attempt(reference, generator, never, state)
+    return "\n".join([statements, *given, show(verdicts)])
 
 
 def _sum(generator: np.random.Generator) -> str:
