@@ -343,9 +343,9 @@ def test_drills_are_true() -> None:
     assert count > 460
 
 
-def test_numbers_are_looked_up_in_half_of_the_later_drills() -> None:
+def test_numbers_are_looked_up_in_half_of_the_drills() -> None:
     """Whose number a statement is about: verdicts that follow from the two lines that give the quantities."""
-    drills = [one.text for one in options_text.documents(1, 800) if "Which" not in one.text]
+    drills = [one.text for one in options_text.drills(1, 300) if "Which" not in one.text]
     looked_up = [text for text in drills if text.startswith("A. ")]
     assert len(looked_up) / len(drills) == pytest.approx(0.5, abs=0.12)
     for text in looked_up:

@@ -25,7 +25,7 @@ KINDS = {"marked": 0.2, "solution": 0.37, "taught": 0.16, "drill": 0.27}  # shar
 WORDS = 0.04  # share of problems in drills.jsonl, so that a tokenizer that is learnt on it knows every word
 DRILLS = 0.5  # documents of drills for each of the text that follows
 DRILL = 6  # lines
-LOOK_UPS = 0.5  # share of the drills of the later text that are about whose number a statement is about
+LOOK_UPS = 0.5  # share of the drills that are about whose number a statement is about
 SUMS = 0.3  # share of a drill's lines that are sums; the others are verdicts
 LOOKED_UP = 0.5  # share of the verdicts on a number that stands there as it is, not as the result of a sum
 
@@ -43,10 +43,9 @@ def documents(seed: int, count: int) -> Iterator[Document]:
     for index in range(count):
         generator = rng(seed, "world", "options", "document", index)
         kind = pick(generator, tuple(KINDS), tuple(KINDS.values()))
-        if kind != "drill":
-            yield Document(_document(seed, "pretrain", index, kind, generator))
-        else:
-            yield Document((_look_up if generator.random() < LOOK_UPS else _drill)(generator))
+        yield Document(
+            _drill(generator) if kind == "drill" else _document(seed, "pretrain", index, kind, generator)
+        )
 
 
 def demonstrations(seed: int, count: int, careless: float) -> Iterator[Demonstration]:
@@ -111,7 +110,9 @@ def _taught(reference: dict, text: str) -> str:
 
 
 def _drill(generator: np.random.Generator) -> str:
-    """Lines of sums, and of verdicts on numbers that stand side by side."""
+    """Lines of sums, and of verdicts on numbers that stand side by side; or statements, whose numbers are to be looked up."""
+    if generator.random() < LOOK_UPS:
+        return _look_up(generator)
     return "\n".join(
         _sum(generator) if generator.random() < SUMS else _verdict(generator) for _ in range(DRILL)
     )
