@@ -343,6 +343,20 @@ def test_drills_are_true() -> None:
     assert count > 460
 
 
+def test_numbers_are_looked_up_in_half_of_the_drills() -> None:
+    """Whose number a statement is about: verdicts that follow from the two lines that give the quantities."""
+    drills = [one.text for one in options_text.drills(1, 300) if "Which" not in one.text]
+    looked_up = [text for text in drills if text.startswith("A. ")]
+    assert len(looked_up) / len(drills) == pytest.approx(0.5, abs=0.12)
+    for text in looked_up:
+        statements, *lines = text.split("\n")
+        found = re.fullmatch(r"A\. (.*) B\. (.*) C\. (.*)", statements)
+        has = {who: int(number) for who, number in re.findall(r"\d\. (\w+): (\d)\.", text)}
+        assert found is not None and len(has) == 2
+        for said, written in zip(found.groups(), lines[2:], strict=True):
+            assert written.endswith(": right." if _holds(said, has) else ": wrong.")
+
+
 def test_careless_is_how_often_demonstrators_fall_into_traps() -> None:
     def sound(careless: float) -> float:
         shown = list(options_text.demonstrations(0, 300, careless))

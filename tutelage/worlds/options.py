@@ -31,9 +31,7 @@ QUANTITIES = ("first", "second")
 # Whose the quantities are.  A name says by itself which of the two is meant: where any name may be told first, a tiny model does
 # not learn to look up whose number a statement is about, and what it then gets wrong hides the traps.
 FIRST, SECOND = ("Anna", "Mia", "Sara"), ("Ben", "Leo", "Tom")
-MISREAD = (
-    0.6  # share of the wrong statements that a wrong reading makes look right, where there is such a reading
-)
+MISREAD = 0.6  # share of the wrong statements that a wrong reading, where there is one, makes look right
 
 
 class Trap(NamedTuple):
@@ -52,7 +50,7 @@ TRAPS = {
     "slip": Trap("calculation", "look at the numbers again."),
 }
 EACH = 0.3  # share of the problems whose first quantity is told in bags
-TOLD = {"plain": 0.48, "times": 0.25, "turned": 0.27}  # how the second quantity is told
+TOLD = {"plain": 0.54, "times": 0.21, "turned": 0.25}  # how the second quantity is told
 MORE = 0.6  # share of the problems with "times" in which a statement is a difference: elsewhere it would only repeat the problem
 
 

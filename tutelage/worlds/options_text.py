@@ -11,8 +11,8 @@ from tutelage.seeds import rng
 
 from .gold_options import grade, labels, mark
 from .maths import compute, draw_product
-from .options import LARGEST, LETTERS
-from .options_lines import Rates, State, attempt, never, planted, read, show, write
+from .options import LARGEST, LETTERS, QUANTITIES, make
+from .options_lines import Rates, State, attempt, line, never, planted, read, show, write
 from .words import pick, pick_other
 from .world import prompt_at, prompts
 
@@ -25,6 +25,7 @@ KINDS = {"marked": 0.2, "solution": 0.37, "taught": 0.16, "drill": 0.27}  # shar
 WORDS = 0.04  # share of problems in drills.jsonl, so that a tokenizer that is learnt on it knows every word
 DRILLS = 0.5  # documents of drills for each of the text that follows
 DRILL = 6  # lines
+LOOK_UPS = 0.5  # share of the drills that are about whose number a statement is about
 SUMS = 0.3  # share of a drill's lines that are sums; the others are verdicts
 LOOKED_UP = 0.5  # share of the verdicts on a number that stands there as it is, not as the result of a sum
 
@@ -109,10 +110,27 @@ def _taught(reference: dict, text: str) -> str:
 
 
 def _drill(generator: np.random.Generator) -> str:
-    """Lines of sums, and of verdicts on numbers that stand side by side."""
+    """Lines of sums, and of verdicts on numbers that stand side by side; or statements, whose numbers are to be looked up."""
+    if generator.random() < LOOK_UPS:
+        return _look_up(generator)
     return "\n".join(
         _sum(generator) if generator.random() < SUMS else _verdict(generator) for _ in range(DRILL)
     )
+
+
+def _look_up(generator: np.random.Generator) -> str:
+    """Statements about two quantities that are given: whose number each of them is about."""
+    text, reference = make(generator)
+    state = State()
+    for place in (0, 1):
+        state.values[place] = line(reference, place, state).value
+    given = [
+        f"{place + 1}. {reference[name]['who']}: {state.number(place)}."
+        for place, name in enumerate(QUANTITIES)
+    ]
+    _, _, statements = text.partition("? ")
+    *verdicts, _ = attempt(reference, generator, never, state)
+    return "\n".join([statements, *given, show(verdicts)])
 
 
 def _sum(generator: np.random.Generator) -> str:
