@@ -24,6 +24,7 @@ from tutelage.refine.markers import _below, checked_sums, upright
         ("5/0 = 7", 0, None),
         ("x = 4+1 and y=3+2=5", 1, None),
         ("A says 8, 6+2=8: right.", 1, None),
+        ("66 fish * 1/3 = 22 fish", 0, None),
     ],
 )
 def test_false_sums_are_found(step: str, label: int, rewrite: str | None) -> None:
