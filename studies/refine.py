@@ -86,7 +86,7 @@ class Study:
             WorldSettings(
                 out=out / "world",
                 tasks=["options"],
-                documents=12_000,
+                documents=13_000,
                 demonstrations=1_200,
                 prompts=4_000,
                 heldout_prompts=settings.heldout,
@@ -112,7 +112,7 @@ class Study:
             model=model,
             data=str(self.world / "pretrain.jsonl"),
             out=self.out / "pretrain",
-            max_steps=1600,
+            max_steps=2000,
             schedule="cosine",
             **common,
         )
