@@ -82,7 +82,7 @@ class Problems:
 
     def check_trained(self) -> None:
         """Raises ValueError where `trained` names what no problem has."""
-        known = dict.fromkeys(name for own in self._like for name in sorted(own))
+        known = sorted(frozenset[str]().union(*self._like))
         for name in self.trained:
             if name not in known:
                 there = f"they have {', '.join(known)}" if known else "their references name none"
