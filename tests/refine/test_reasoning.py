@@ -144,6 +144,7 @@ def test_errors_by_kind_and_by_trap() -> None:
         ("error/reasoning", 1 / 3, 0, 3),
         ("error/approach", 1 / 3, 1 / 3, 3),
         ("error/calculation", 0, 0, 3),
+        ("error/unnamed", 0, 0, 3),
         ("trap/each", 1 / 2, 0, 2),  # of the two that have it
         ("trap/more", 0, 0, 1),
         ("trap/stop", 1 / 3, 1 / 3, 3),
@@ -162,6 +163,8 @@ def test_errors_by_kind_and_by_trap() -> None:
         "trap/stop": 1,
     }
     assert not any(model == "before" for model, metric, _ in found if metric == "falls_in_again")
+    rubbish = two(Found(solved("hm", STOPPED, GOOD_MAX)), Found(AFTER))
+    assert rubbish["before", "falls_in", "error/unnamed"].value == pytest.approx(1 / 3)
 
 
 def test_again_with_several_solutions_of_each_problem() -> None:
@@ -255,7 +258,11 @@ def test_a_verifier_of_sums_names_calculation_alone() -> None:
     problems = Problems(prompts, by_world=False, kinds=kinds_of("equations"))
     found = table(measures.rows_of({"m": Found(own)}, problems, COUNTING))
     assert found["m", "right", "all"].value == 1 and found["m", "sound", "all"].value == 0.5
-    assert {task for _, metric, task in found if metric == "falls_in"} == {"all", "error/calculation"}
+    assert {task for _, metric, task in found if metric == "falls_in"} == {
+        "all",
+        "error/calculation",
+        "error/unnamed",
+    }
     assert found["m", "falls_in", "error/calculation"].value == 0.5
     assert not any(metric.startswith("options") or task == "joined" for _, metric, task in found)
 

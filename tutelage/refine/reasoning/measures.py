@@ -17,7 +17,7 @@ from tutelage.evals.rows import OVERALL, Row
 from tutelage.judges.verify.choice import Letters, chosen
 from tutelage.records import MarkedStep
 from tutelage.refine.reasoning.correcting import Corrected, Pressed
-from tutelage.refine.reasoning.problems import ERROR, TRAP, Problems
+from tutelage.refine.reasoning.problems import ERROR, TRAP, UNNAMED, Problems
 from tutelage.refine.reasoning.solving import Solved
 from tutelage.statistics import Floats
 from tutelage.worlds.gold_options import UNREADABLE, complete
@@ -100,10 +100,12 @@ def of_solutions(solved: Sequence[Sequence[Solved]], problems: Problems) -> Iter
 
 
 def falls_of(problems: Problems) -> dict[str, Of]:
-    """Task -> whether a solution has a root error of that sort: of any, of each kind that is named, in each trap."""
+    """Task -> whether a solution has a root error of that sort: any, of each kind, of none that is named, in each trap."""
     found: dict[str, Of] = {OVERALL: lambda one: bool(one.roots)}
     for kind in problems.kinds:
         found[ERROR + kind] = lambda one, kind=kind: any(step.error == kind for step in one.roots)  # type: ignore[misc]
+    if problems.kinds:
+        found[ERROR + UNNAMED] = lambda one: any(step.error is None for step in one.roots)
     if problems.by_world:
         for trap in problems.with_trap():
             note = TRAPS[trap].note

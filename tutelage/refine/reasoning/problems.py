@@ -20,6 +20,7 @@ from tutelage.worlds.options import TRAPS
 KINDS: tuple[str, ...] = get_args(ErrorKind)
 JOINED, SINGLE = "joined", "single"
 SAME, OTHER = "same", "other"
+UNNAMED = "unnamed"  # the kind of what cannot be read
 TRAP, ERROR = "trap/", "error/"  # what the tasks of rows about one of them begin with
 
 
