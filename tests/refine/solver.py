@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
+from tutelage.feedback.asking.payloads import Schema
+from tutelage.feedback.projects.projects import insert_schema
+from tutelage.feedback.refining import rows
+from tutelage.feedback.refining.reading import Standing
+from tutelage.feedback.refining.rules import Rules
 from tutelage.judges.judge import Judge
 from tutelage.records import MarkedStep, Prompt, Response, Role, Score
+from tutelage.refine.going import Loop, Origin
 from tutelage.refine.markers import Solution
+from tutelage.refine.writing import Writer
 from tutelage.rollout.generator import Prefix, Sampling
 from tutelage.seeds import rng
+from tutelage.store import ModelInfo, Store
 
 RIGHT, WRONG = "ok.\n", "bad.\n"
 
@@ -81,3 +91,25 @@ class Knows:
             else MarkedStep(step, -1, caused_by=wrong)
             for n, step in enumerate(steps)
         )
+
+
+def refined(path: Path, solver: Solver, rules: Rules, marker: Any, count: int) -> list[Standing]:
+    """So many problems in a store, new or begun before, refined by the command's own loop."""
+    prompts = [Prompt(f"Problem {number}") for number in range(count)]
+    sampling = Sampling(max_new_tokens=200, seed=3)
+    writer = Writer(cast(Any, solver), cast(Any, solver), Answers(), sampling, 0.5)
+    with Store(path) as store:
+        store.add_prompts("p", prompts)
+        with store.writing("p") as (connection, key):
+            insert_schema(connection, key, Schema(type="step", splitter="lines"), None)
+        store.add_annotator("knows", "simulated", {"role": "expert"})
+        run = store.add_generation_run(ModelInfo("solver"), "local", {})
+        firsts = writer.first(prompts)
+        store.add_responses("p", run, firsts)
+        rights = writer.right(firsts)
+        with store.writing("p") as (connection, key):
+            roots = [
+                rows.open_refinement(connection, key, rows.Written(number + 1, right))
+                for number, right in enumerate(rights)
+            ]
+        return Loop(store, "p", roots, rules, writer, marker, Origin(ModelInfo("solver"), {})).run()

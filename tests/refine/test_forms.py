@@ -9,44 +9,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tests.refine.solver import RIGHT, WRONG, Answers, Knows, Solver
-from tutelage.feedback.refining import rows
-from tutelage.feedback.refining.reading import Standing
+from tests.refine.solver import RIGHT, WRONG, Knows, Solver, refined
 from tutelage.feedback.refining.rules import Rules
-from tutelage.records import MarkedStep, Prompt, Round
+from tutelage.records import MarkedStep, Round
 from tutelage.refine import forms
-from tutelage.refine.going import Loop, Origin
-from tutelage.refine.writing import Writer
-from tutelage.rollout.generator import Sampling
-from tutelage.store import ModelInfo, Store
 
-P, T, N = 0.2, 6, 400
-
-
-def refined(path: Path, solver: Solver, rules: Rules, marker: Any, count: int = N) -> list[Standing]:
-    """So many problems, refined by the command's own loop."""
-    prompts = [Prompt(f"Problem {number}") for number in range(count)]
-    sampling = Sampling(max_new_tokens=200, seed=3)
-    writer = Writer(cast(Any, solver), cast(Any, solver), Answers(), sampling, 0.5)
-    with Store(path) as store:
-        store.add_prompts("p", prompts)
-        with store.writing("p") as (connection, key):
-            from tutelage.feedback.asking.payloads import Schema
-            from tutelage.feedback.projects.projects import insert_schema
-
-            insert_schema(connection, key, Schema(type="step", splitter="lines"), None)
-        store.add_annotator("knows", "simulated", {"role": "expert"})
-        run = store.add_generation_run(ModelInfo("solver"), "local", {})
-        firsts = writer.first(prompts)
-        store.add_responses("p", run, firsts)
-        rights = writer.right(firsts)
-        with store.writing("p") as (connection, key):
-            roots = [
-                rows.open_refinement(connection, key, rows.Written(number + 1, right))
-                for number, right in enumerate(rights)
-            ]
-        loop = Loop(store, "p", roots, rules, writer, marker, Origin(ModelInfo("solver"), {}))
-        return loop.run()
+P, T = 0.2, 6
 
 
 def within(found: list[float] | list[bool], expected: float) -> bool:
@@ -76,7 +44,7 @@ def test_a_solver_with_one_hazard_meets_the_forms(
     tmp_path: Path, rewrites: bool, corrections: Any, form: Any
 ) -> None:
     rules = Rules(rounds=60, checks=0, stuck=60, fallback="regenerated")
-    found = refined(tmp_path / "s.sqlite", Solver(P, T), rules, Knows(rewrites))
+    found = refined(tmp_path / "s.sqlite", Solver(P, T), rules, Knows(rewrites), count=300)
     assert {one.refinement.outcome for one in found} == {"accepted"}
     assert within([one.refinement.rounds[0].sound for one in found], forms.sound_from_scratch(P, T))
     assert within([len(one.items) - 1.0 for one in found], corrections(P, T))
@@ -104,21 +72,3 @@ def test_the_hazard_counts_steps_that_were_reached() -> None:
     right = Round((MarkedStep("a", 1), MarkedStep("b", 1), MarkedStep("c", 1)), role="expert")
     found = forms.Hazard([wrong, right, Round((MarkedStep("a"),))])
     assert (found.wrong, found.reached, found.rate) == (1, 5, 0.2)
-
-
-def test_whoever_goes_on_asks_nothing_twice(tmp_path: Path) -> None:
-    """The same loop again, as after a kill between two groups: nothing is drawn, nobody is asked."""
-    solver, marker = Solver(P, T), Knows()
-    rules = Rules(rounds=20, checks=2)
-    before = refined(tmp_path / "s.sqlite", solver, rules, marker, count=30)
-    drawn, asked = solver.calls, len(marker.asked)
-    assert asked == len(set(zip(marker.asked, range(asked), strict=True)))
-    again = refined(tmp_path / "s.sqlite", solver, rules, marker, count=30)
-    assert [one.refinement for one in again] == [one.refinement for one in before]
-    assert (solver.calls - drawn, len(marker.asked) - asked) == (
-        30,
-        0,
-    )  # the first solutions, which the test draws
-    outcomes = {one.refinement.outcome for one in again}
-    assert outcomes == {"accepted", "sound"}  # right twice in a row, or not
-    assert all(one.refinement.checks in ((True, True), (False,), (True, False)) for one in again)

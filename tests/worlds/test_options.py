@@ -328,6 +328,21 @@ def test_every_kind_of_document() -> None:
         assert redone.endswith(f"Answer: {', '.join(told(problem)[1])}."), whole
 
 
+def test_drills_are_true() -> None:
+    """Sums come out, and verdicts are those of the numbers beside them."""
+    count = 0
+    for text in (document.text for document in options_text.drills(0, 500)):
+        if "Which" in text:
+            continue
+        for sum_, result in re.findall(r"(\d[-+*]\d)=(\d+)", text):
+            a, op, b = sum_
+            assert {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[op] == int(result)
+        for says, shown, verdict in re.findall(r"says (\d), (?:.*=)?(\d): (right|wrong)", text):
+            assert (says == shown) == (verdict == "right")
+        count += 1
+    assert count > 460
+
+
 def test_careless_is_how_often_demonstrators_fall_into_traps() -> None:
     def sound(careless: float) -> float:
         shown = list(options_text.demonstrations(0, 300, careless))

@@ -10,8 +10,10 @@ from typing import NamedTuple
 from rich.table import Table
 
 from tutelage.feedback.refining.reading import Standing
+from tutelage.feedback.refining.rules import HOW
 from tutelage.files import write_jsonl_atomic
-from tutelage.records import Outcome, Refinement, Round
+from tutelage.records import How, Outcome, Refinement, Round
+from tutelage.refine.forms import Hazard, after_corrections
 from tutelage.runs import Run
 from tutelage.settings.refine import Minutes
 from tutelage.settings.refine import RefineSettings as Settings
@@ -103,11 +105,20 @@ def measured(refinements: Sequence[Refinement], prices: Minutes) -> dict[str, fl
         "refine_rewrites": float(took.rewrites),
         "refine_looks": float(took.looks),
         "refine_minutes": took.minutes,
+        "step_hazard": Hazard(first).rate,
     }
+    for how in WAYS:
+        found, expected = after_corrections(refinements, how)
+        if found:
+            figures[f"sound_after/{how}"] = _share(found)
+            figures[f"sound_after/{how}_form"] = sum(expected) / len(expected)
     return {name: value for name, value in figures.items() if value == value}
 
 
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "sound", "written", "handed-up", "broken")
+
+
+WAYS: tuple[How, ...] = ("rewritten", "explained", "regenerated")
 
 
 def _share(values: Sequence[bool]) -> float:
@@ -141,6 +152,10 @@ def _table(refinements: Sequence[Refinement], figures: Mapping[str, float]) -> T
             f"{figures['refine_looks']:,.0f} answers looked at: {figures['refine_minutes']:,.1f} minutes",
         ),
     ]
+    for how in WAYS:
+        if f"sound_after/{how}" in figures:
+            measured, form = figures[f"sound_after/{how}"], figures[f"sound_after/{how}_form"]
+            rows.insert(-1, (f"sound {HOW[how]}", f"{measured:.0%} (with one hazard {form:.0%})"))
     for name in ("written", "broken", "waiting"):
         if count := figures[f"refined_{name}"]:
             rows.insert(-2, (name, f"{count:,.0f}"))

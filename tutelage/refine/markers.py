@@ -16,7 +16,7 @@ from tutelage.judges.process import ProcessJudge
 from tutelage.parallel import World
 from tutelage.records import Finish, MarkedStep, Prompt, Response, Role
 from tutelage.seeds import rng
-from tutelage.settings.judges import LLM, WORLD, read_parts
+from tutelage.settings.judges import WORLD, read_parts
 from tutelage.settings.refine import EQUATIONS, RefineSettings
 from tutelage.worlds.expert import crowd, expert
 
@@ -150,18 +150,22 @@ _ROUNDED = 0.01  # people round money
 def checked_sums(step: str) -> MarkedStep:
     """A step with its first false sum: -1 with the right result in its place, 1 where all sums hold, 0 where there is none.
 
-    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0 are not judged.
+    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0, or with percentages that
+    are added, are not judged.
     """
-    found = list(_SUM.finditer(step))
-    for match in found:
+    judged = False
+    for match in _SUM.finditer(step):
         true, said = _value(match["left"]), _number(match["right"])
-        if true is None or said is None or abs(true - said) <= max(_ROUNDED, abs(true) * 1e-3):
+        if true is None or said is None:
+            continue
+        judged = True
+        if abs(true - said) <= max(_ROUNDED, abs(true) * 1e-3):
             continue
         right = f"{true:.10g}"
         better = step[: match.start("right")] + right + step[match.end("right") :]
         note = f"{match['left'].strip()} is {right}, not {match['right']}"
         return MarkedStep(step, -1, note, better.rstrip(), error="calculation")
-    return MarkedStep(step, 1 if found else 0)
+    return MarkedStep(step, 1 if judged else 0)
 
 
 def _number(text: str) -> float | None:
@@ -258,8 +262,3 @@ def profile_of(settings: RefineSettings, marker: Marker) -> dict[str, object]:
         settings.marks if marker.role == "verifier" else [part.judge for part in read_parts(settings.marks)]
     )
     return {"role": marker.role, "marks": marks}
-
-
-def pays(settings: RefineSettings) -> bool:
-    """Whether the marker is a language model, whose questions cost something."""
-    return not isinstance(settings.marks, str) or settings.marks.startswith(LLM)

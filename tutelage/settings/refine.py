@@ -74,6 +74,7 @@ class RefineSettings(DrawingSettings):
         0.0,
         "With marks=world, a crowd that errs in each step with this probability takes the expert's place.",
         unit="probability",
+        everyday=False,
         ge=0,
         lt=1,
     )
@@ -98,7 +99,9 @@ class RefineSettings(DrawingSettings):
         "again; or the problem is handed up.",
     )
     use_rewrites: bool = setting(
-        True, "Put in steps that were rewritten; false: the model writes them again, as fallback says."
+        True,
+        "Put in steps that were rewritten; false: the model writes them again, as fallback says.",
+        everyday=False,
     )
     refiner: str = setting(
         "",
@@ -119,6 +122,12 @@ class RefineSettings(DrawingSettings):
         "Wait so long for people, asking the store again and again; 0: say what waits, and stop.",
         unit="minutes",
         changes_result=False,
+        ge=0,
+    )
+    max_minutes: float = setting(
+        0.0,
+        "Begin no further problem once the work on them has taken so long; 0 = no limit.",
+        unit="minutes",
         ge=0,
     )
     minutes: Minutes = setting(
@@ -162,6 +171,11 @@ class RefineSettings(DrawingSettings):
         if self.votes > 1 and not self.by_people and not self.crowd_error:
             raise ValueError(
                 "votes is for people, or a crowd (crowd_error): another marker says the same every time"
+            )
+        if self.max_minutes and (not self.prompts or self.by_people):
+            raise ValueError(
+                "max_minutes says when no further problem of a file is begun, so it needs prompts=FILE and a marker that answers "
+                "at once: leave it out"
             )
         if self.wait and not self.by_people:
             raise ValueError("wait is for marks=people: nobody else is waited for")

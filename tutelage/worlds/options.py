@@ -23,10 +23,14 @@ import numpy as np
 from tutelage.records import ErrorKind
 
 from .maths import compute
-from .words import ITEMS, NAMES, pick, pick_other, shuffled
+from .words import ITEMS, pick, pick_other
 
 LARGEST = 9  # no number of a problem is larger, whichever way it is read: one token each
 LETTERS = "ABC"
+QUANTITIES = ("first", "second")
+# Whose the quantities are.  A name says by itself which of the two is meant: where any name may be told first, a tiny model does
+# not learn to look up whose number a statement is about, and what it then gets wrong hides the traps.
+FIRST, SECOND = ("Anna", "Mia", "Sara"), ("Ben", "Leo", "Tom")
 MISREAD = (
     0.6  # share of the wrong statements that a wrong reading makes look right, where there is such a reading
 )
@@ -48,14 +52,14 @@ TRAPS = {
     "slip": Trap("calculation", "look at the numbers again."),
 }
 EACH = 0.3  # share of the problems whose first quantity is told in bags
-SECOND = {"plain": 0.54, "times": 0.21, "turned": 0.25}  # how the second quantity is told
+TOLD = {"plain": 0.48, "times": 0.25, "turned": 0.27}  # how the second quantity is told
 MORE = 0.6  # share of the problems with "times" in which a statement is a difference: elsewhere it would only repeat the problem
 
 
 def make(rng: np.random.Generator) -> tuple[str, dict]:
     """A problem and its reference."""
     bags = bool(rng.random() < EACH)
-    told = pick(rng, tuple(SECOND), tuple(SECOND.values()))
+    told = pick(rng, tuple(TOLD), tuple(TOLD.values()))
     if bags and told == "times":
         told = "plain"  # their numbers would be too large
     while True:
@@ -69,14 +73,18 @@ def make(rng: np.random.Generator) -> tuple[str, dict]:
 
 def _quantities(rng: np.random.Generator, bags: bool, told: str) -> dict[str, Any]:
     """Two quantities told in these ways; their numbers may be too large."""
-    who, other = shuffled(rng, NAMES)[:2]
-    first: dict[str, Any] = {"who": who}
+    first: dict[str, Any] = {"who": pick(rng, FIRST)}
     if bags:
         first |= pick(rng, [{"bags": a, "each": b} for a, b in ((2, 3), (2, 4), (3, 2), (3, 3), (4, 2))])
     else:
         first |= {"count": int(rng.integers(2, LARGEST + 1))}
     op = "*" if told == "times" else pick(rng, "+-")
-    second = {"who": other, "op": op, "by": int(rng.integers(2, LARGEST)), "turned": told == "turned"}
+    second = {
+        "who": pick(rng, SECOND),
+        "op": op,
+        "by": int(rng.integers(2, LARGEST)),
+        "turned": told == "turned",
+    }
     return {"first": first, "second": second}
 
 
@@ -160,7 +168,7 @@ def _says(rng: np.random.Generator, kind: dict, quantities: dict) -> int:
 
 
 def _said_of(reference: dict) -> dict[str, Any]:
-    hidden = [trap_of(reference, quantity) for quantity in ("first", "second")]
+    hidden = [trap_of(reference, quantity) for quantity in QUANTITIES]
     hidden += ["more" for said in reference["statements"] if said["kind"] == "more"]
     traps = [trap for trap in hidden if trap]
     joined = len(traps) > 1

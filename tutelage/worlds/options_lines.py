@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .maths import compute
-from .options import LETTERS, make, operation, trap_of
+from .options import LETTERS, QUANTITIES, make, operation, trap_of
 from .words import pick, pick_other
 
 __all__ = ["flaws", "make", "write"]  # what every task of the world has
@@ -86,7 +86,7 @@ def verdict(place: int, says: int, shown: str, right: bool) -> Line:
 def trap_at(reference: dict, place: int) -> str:
     """The trap that waits in this place; "" where there is none ("stop" waits in none: see `stops`)."""
     if place in (0, 1):
-        return trap_of(reference, ("first", "second")[place])
+        return trap_of(reference, QUANTITIES[place])
     return "more" if place < ANSWER and reference["statements"][place - 2]["kind"] == "more" else ""
 
 
@@ -94,7 +94,7 @@ def read(reference: dict, text: str) -> tuple[int, Value] | None:
     """The place that a line belongs to and what it says; None for a line that says nothing that can be read."""
     if found := _QUANTITY.fullmatch(text):
         place = int(found[1]) - 1
-        who = reference[("first", "second")[place]]["who"]
+        who = reference[QUANTITIES[place]]["who"]
         return (place, int(found[3])) if found[2] == who else None
     if found := _VERDICT.fullmatch(text):
         place = int(found[1]) - 1

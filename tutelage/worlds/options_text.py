@@ -16,16 +16,13 @@ from .options_lines import Rates, State, attempt, never, planted, read, show, wr
 from .words import pick, pick_other
 from .world import prompt_at, prompts
 
-WRITERS = Rates(
-    traps=0.5, stop=0.3, slip=0.01
-)  # those of the text: a model that has read it can do right and wrong
+# Those of the text: a model that has read it can do right and wrong.
+WRITERS = Rates(traps=0.5, stop=0.3, slip=0.01)
 # Those of the demonstrations, for `careless=1`.  At 0.5 people fall into a trap more often than not: what only the lesser
 # part of them does wrong, a model does right as soon as it writes what is likeliest.
 DEMONSTRATORS = Rates(traps=1.3, stop=0.7, slip=0.04)
 KINDS = {"marked": 0.2, "solution": 0.37, "taught": 0.16, "drill": 0.27}  # shares
-WORDS = (
-    0.04  # share of problems among the drills, so that a tokenizer that is learnt on them knows every word
-)
+WORDS = 0.04  # share of problems in drills.jsonl, so that a tokenizer that is learnt on it knows every word
 DRILLS = 0.5  # documents of drills for each of the text that follows
 DRILL = 6  # lines
 SUMS = 0.3  # share of a drill's lines that are sums; the others are verdicts

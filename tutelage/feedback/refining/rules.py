@@ -143,7 +143,7 @@ HOW: dict[How, str] = {
     "first": "the model's first solution",
     "rewritten": "from a rewritten step",
     "explained": "from an explanation",
-    "regenerated": "a step written again",
+    "regenerated": "from a step written again",
     "written": "written by a person",
 }
 """In words, for tables and pages."""
