@@ -261,7 +261,6 @@ def test_a_verifier_of_sums_names_calculation_alone() -> None:
     assert {task for _, metric, task in found if metric == "falls_in"} == {
         "all",
         "error/calculation",
-        "error/unnamed",
     }
     assert found["m", "falls_in", "error/calculation"].value == 0.5
     assert not any(metric.startswith("options") or task == "joined" for _, metric, task in found)
@@ -387,7 +386,7 @@ def test_differences_of_corrections_are_over_the_problems_of_both() -> None:
     "more, complaint",
     [
         ({"marks": "people"}, "people cannot mark while models are measured: give world"),
-        ({"marks": "verify:maths"}, "verify:maths marks no steps"),
+        ({"marks": "verify:maths"}, "verify:maths marks no steps: give equations"),
         ({"threshold": 0.3}, "threshold is for marks by a process model"),
         ({"models": ["untrained:runs/sft"]}, "give runs/sft alone"),
     ],
@@ -480,6 +479,9 @@ def test_the_command_from_a_file_to_a_report(folder: Path) -> None:
     value = {(r["model"], r["metric"], r["task"]): r["value"] for r in rows}
     assert value["before", "reasoning/sound_sampled", "all"] == 0
     assert ("after", "reasoning/sound_difference", "all") in value
+    assert "before: 3 of 3 greedy solutions have no end within max_new_tokens=12" in " ".join(
+        said.getvalue().split()
+    )
     assert "Right and sound" in said.getvalue() and "var(" not in (out / "reasoning.svg").read_text()
     html = report.render(report.build(find([out]), title="T"))
     assert re.search(r"<h2[^>]*>Reasoning</h2>", html) and "after less before" in html

@@ -26,14 +26,14 @@ class Minutes(Settings):
     solution: float = setting(6.0, "To write a whole solution.", unit="minutes", ge=0)
 
 
-def checked_marks(given: Any) -> Any:
-    """Who marks at once, as it was given.  Raises ValueError for somebody who marks no steps."""
+def checked_marks(given: Any, also: str = "") -> Any:
+    """Who marks at once, as it was given.  Raises ValueError for somebody who marks no steps; `also`: who else may."""
     if given in (EQUATIONS, WORLD):
         return given
     [part] = read_parts(given)
     if part.kind not in (LLM, MODEL):
         raise ValueError(
-            f"{part.judge} marks no steps: give people, equations, world, a process model's run folder, or "
+            f"{part.judge} marks no steps: give {also}equations, world, a process model's run folder, or "
             "{judge: llm:NAME, template: steps}"
         )
     if part.kind == LLM and part.options.template == "pair":
@@ -152,7 +152,7 @@ class RefineSettings(DrawingSettings):
     @field_validator("marks")
     @classmethod
     def _one_marker(cls, given: Any) -> Any:
-        return given if given == PEOPLE else checked_marks(given)
+        return given if given == PEOPLE else checked_marks(given, "people, ")
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:

@@ -19,6 +19,7 @@ from tutelage.evals.asked import held_out_prompts
 from tutelage.evals.counting import Counting
 from tutelage.evals.entrants import named
 from tutelage.evals.figures import standalone
+from tutelage.evals.findings import MISSING_EOS_LIMIT
 from tutelage.evals.page import reasoning as page
 from tutelage.evals.page.slots import slots_of
 from tutelage.evals.rows import Row, write
@@ -199,17 +200,26 @@ def _say(settings: Settings, found: dict[str, Found], rows: Sequence[Row], run: 
     for table in page.tables(rows, list(found), run.console.width):
         run.console.print(table)
     for name, own in found.items():
-        silent = sum(one.steps is None for one in own.greedy)
-        if silent:
-            run.console.print(
-                f"{name}: no verdict on {silent} of {len(own.greedy)} greedy solutions, which count only as right or wrong.",
-                highlight=False,
-            )
+        for text in _doubts(name, own.greedy, settings.max_new_tokens):
+            run.console.print(text, markup=False, highlight=False)
     if settings.marks != WORLD:
-        names = "kinds of error" if kinds_of(settings.marks) else "kinds of error and traps"
+        known = "calculation alone" if kinds_of(settings.marks) else "no kind of error"
         run.console.print(
-            f"marks={settings.marks}: not all {names} can be told apart, and nobody corrects right steps wrongly, so that "
-            "giving in is not measured; marks=world has both.",
+            f"marks={settings.marks} names {known} and no traps, and corrects no right step wrongly, so that giving in is not "
+            "measured; marks=world has all of it.",
             markup=False,
             highlight=False,
+        )
+
+
+def _doubts(name: str, greedy: Sequence[Solved], most: int) -> Iterator[str]:
+    """What makes the numbers of a model mean less than they seem to."""
+    silent = sum(one.steps is None for one in greedy)
+    cut = sum(one.finish == "length" for one in greedy)
+    if silent:
+        yield f"{name}: no verdict on {silent} of {len(greedy)} greedy solutions, which count only as right or wrong."
+    if cut > MISSING_EOS_LIMIT * len(greedy):
+        yield (
+            f"{name}: {cut} of {len(greedy)} greedy solutions have no end within max_new_tokens={most}, and none of these is "
+            "sound: raise it, unless they would never end."
         )

@@ -104,9 +104,8 @@ def falls_of(problems: Problems) -> dict[str, Of]:
     found: dict[str, Of] = {OVERALL: lambda one: bool(one.roots)}
     for kind in problems.kinds:
         found[ERROR + kind] = lambda one, kind=kind: any(step.error == kind for step in one.roots)  # type: ignore[misc]
-    if problems.kinds:
-        found[ERROR + UNNAMED] = lambda one: any(step.error is None for step in one.roots)
     if problems.by_world:
+        found[ERROR + UNNAMED] = lambda one: any(step.error is None for step in one.roots)
         for trap in problems.with_trap():
             note = TRAPS[trap].note
             found[TRAP + trap] = lambda one, note=note: any(step.explanation == note for step in one.roots)  # type: ignore[misc]
