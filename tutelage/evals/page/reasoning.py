@@ -24,14 +24,14 @@ from tutelage.evals.page.sections import (
 )
 from tutelage.evals.page.slots import slots_of
 from tutelage.evals.rows import OVERALL, Row
-from tutelage.evals.shown import columns_table
+from tutelage.evals.shown import cell, columns_table
 
 PREFIX = "reasoning/"
 SAMPLED = "_sampled"
 
 
 class Line(NamedTuple):
-    """A line of a table: metric (without PREFIX), task ("" stands for each trap or kind of error), name, what it is.
+    """A line of a table: metric (without PREFIX), task, name, what it is.
 
     A task that ends in "/" stands for all tasks that begin so, "{}" in the name for what they go on with.
     """
@@ -137,22 +137,13 @@ def tables(rows: Sequence[Row], models: Sequence[str], width: int) -> list[Group
     found = []
     for claim, lines in claims(rows):
         columns = {"n": [_count(rows, models, line) for line in lines]}
-        columns |= {display(m): [_cell(rows, m, line.metric, line.task) for line in lines] for m in models}
-        if not claim.startswith("1") or len(models) > 1:
-            for model in models[1:]:
-                heading = f"{display(model)} − {display(models[0])}"
-                columns[heading] = [_cell(rows, model, line.metric + DIFFERENCE, line.task) for line in lines]
+        columns |= {display(m): [cell(rows, m, line.metric, line.task) for line in lines] for m in models}
+        for model in models[1:]:
+            heading = f"{display(model)} − {display(models[0])}"
+            columns[heading] = [cell(rows, model, line.metric + DIFFERENCE, line.task) for line in lines]
         names = [line.name for line in lines]
         found.append(columns_table(f"{claim}, 95 % intervals", "", names, columns, width))
     return found
-
-
-def _cell(rows: Sequence[Row], model: str, metric: str, task: str) -> str:
-    row = one(rows, model, metric, task)
-    if row is None:
-        return "–"
-    found = number(row)
-    return f"{found.text}\n{found.interval or '–'}"
 
 
 def _count(rows: Sequence[Row], models: Sequence[str], line: Line) -> str:

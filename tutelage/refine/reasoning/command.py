@@ -27,7 +27,7 @@ from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import Judge, rewarding
+from tutelage.judges.judge import rewarding
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, place_json
@@ -110,16 +110,18 @@ class _Solving:
         sampled: list[list[Solved]] = []
         for start in range(0, len(prompts), CHUNK):
             chunk = list(prompts[start : start + CHUNK])
-            greedy += self._greedy(chunk, self._judging.judge)
+            greedy += self._greedy(chunk)
             sampled += self._sampled(chunk)
             bar.advance(len(chunk), status=name)
         if not self._settings.told:
             return Found(greedy, sampled)
         return Found(greedy, sampled, *self._corrections(greedy))
 
-    def _greedy(self, prompts: list[Prompt], judge: Judge) -> list[Solved]:
+    def _greedy(self, prompts: list[Prompt]) -> list[Solved]:
         responses = self._generator.generate(prompts, self._likeliest)
-        said = judge.calibrate(lambda: responses[:CALIBRATION_PROMPTS])  # where its units are not known yet
+        said = self._judging.judge.calibrate(
+            lambda: responses[:CALIBRATION_PROMPTS]
+        )  # where its units are not known yet
         if said:
             self._run.console.print(said)
         return self._judging.solved(responses)
