@@ -237,6 +237,7 @@ LOGGING = (
     "evals/honesty/*.py",
     "feedback/commands/label.py",
     "feedback/verdicts/*.py",
+    "refine/reasoning/*.py",
     "rollout/*.py",
     "study/*.py",
 )  # who writes metrics

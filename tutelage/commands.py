@@ -309,6 +309,13 @@ COMMANDS = (
         "Results",
     ),
     Command(
+        "eval reasoning",
+        "tutelage.refine.reasoning.command",
+        "reasoning.ReasoningSettings",
+        "Measure reasoning by step, before and after.",
+        "Results",
+    ),
+    Command(
         "eval task",
         "tutelage.evals.task",
         "evals.TaskSettings",

@@ -17,10 +17,11 @@ from scipy.optimize import minimize
 
 from tutelage import statistics
 from tutelage.evals import report
+from tutelage.evals.counting import Counting
 from tutelage.evals.folders import find
 from tutelage.evals.honesty import measures
 from tutelage.evals.honesty.classify import Judging, Outcome, words
-from tutelage.evals.honesty.measures import Asked, Counting
+from tutelage.evals.honesty.measures import Asked
 from tutelage.evals.honesty.questions import Question, read_questions
 from tutelage.evals.rows import OVERALL, Row, to_csv
 from tutelage.files import write_jsonl_atomic

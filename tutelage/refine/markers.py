@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.llm.judge import LLMJudge
@@ -56,22 +56,46 @@ class Marker(Protocol):
         ...
 
 
+class Marking(NamedTuple):
+    """Who is to mark (`marks`, as settings say it; not people), and what else that needs to know.
+
+    threshold: of a process model.  crowd_error, votes, seed: of the world's crowd.  calls: where questions to language models
+    are written down.
+    """
+
+    marks: str | dict[str, Any]
+    threshold: float = 0.5
+    crowd_error: float = 0.0
+    votes: int = 1
+    seed: int = 0
+    calls: Calls | None = None
+
+
 def build_marker(settings: RefineSettings, world: World) -> Marker | None:
     """Who marks at once; None where people do.  Raises ValueError where there is no such model."""
     if settings.by_people:
         return None
-    if settings.marks == WORLD:
-        return Crowd(settings) if settings.crowd_error else Expert()
-    if settings.marks == EQUATIONS:
+    calls = Calls(settings.store, settings.project)
+    marking = Marking(
+        settings.marks, settings.threshold, settings.crowd_error, settings.votes, settings.seed, calls
+    )
+    return marker_of(marking, world)
+
+
+def marker_of(marking: Marking, world: World) -> Marker:
+    """Who marks.  Raises ValueError where there is no such model."""
+    if marking.marks == WORLD:
+        return Crowd(marking) if marking.crowd_error else Expert()
+    if marking.marks == EQUATIONS:
         return Equations()
-    judge = build_judge(settings.marks, world, calls=Calls(settings.store, settings.project))
+    judge = build_judge(marking.marks, world, calls=marking.calls)
     if isinstance(judge, LLMJudge):
         return InWords(judge)
     if not isinstance(judge, ProcessJudge):
         raise ValueError(
-            f"marks={settings.marks} scores whole responses, not steps: train one with `process`."
+            f"marks={marking.marks} scores whole responses, not steps: train one with `process`."
         )
-    return Process(judge, str(settings.marks), settings.threshold)
+    return Process(judge, str(marking.marks), marking.threshold)
 
 
 class Expert:
@@ -91,9 +115,9 @@ class Crowd:
     kind = "simulated"
     role: Role = "crowd"
 
-    def __init__(self, settings: RefineSettings) -> None:
-        self.names = tuple(f"sim-crowd-{number}" for number in range(settings.votes))
-        self._seed, self._error = settings.seed, settings.crowd_error
+    def __init__(self, marking: Marking) -> None:
+        self.names = tuple(f"sim-crowd-{number}" for number in range(marking.votes))
+        self._seed, self._error = marking.seed, marking.crowd_error
 
     def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
         return [

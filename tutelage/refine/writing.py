@@ -102,7 +102,7 @@ class Writer:
     def _prefixes(self, some: Sequence[Going]) -> list[tuple[Prompt, str] | Written]:
         """How each solution begins, or why it cannot."""
         again = [place for place, one in enumerate(some) if one.how == "explained"]
-        steps = dict(zip(again, self._steps([some[place] for place in again]), strict=True))
+        steps = dict(zip(again, self.steps_again([some[place] for place in again]), strict=True))
         found: list[tuple[Prompt, str] | Written] = []
         for place, one in enumerate(some):
             rewrite = one.last.steps[one.step].rewrite if one.how == "rewritten" else steps.get(place)
@@ -115,8 +115,8 @@ class Writer:
                 found.append(Written(fault=str(error).rstrip(".")))
         return found
 
-    def _steps(self, some: Sequence[Going]) -> list[str]:
-        """Wrong steps written again from what is said of them: the first step of what the refiner writes."""
+    def steps_again(self, some: Sequence[Going]) -> list[str]:
+        """Steps written again from what is said of them: the first step of what the refiner writes, "" where that is nothing."""
         if not some:
             return []
         prompts = [

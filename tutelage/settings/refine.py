@@ -26,6 +26,23 @@ class Minutes(Settings):
     solution: float = setting(6.0, "To write a whole solution.", unit="minutes", ge=0)
 
 
+def checked_marks(given: Any, also: str = "") -> Any:
+    """Who marks at once, as it was given.  Raises ValueError for somebody who marks no steps; `also`: who else may."""
+    if given in (EQUATIONS, WORLD):
+        return given
+    [part] = read_parts(given)
+    if part.kind not in (LLM, MODEL):
+        raise ValueError(
+            f"{part.judge} marks no steps: give {also}equations, world, a process model's run folder, or "
+            "{judge: llm:NAME, template: steps}"
+        )
+    if part.kind == LLM and part.options.template == "pair":
+        raise ValueError(
+            "a language model that marks steps has a template that asks for them: add template: steps"
+        )
+    return given
+
+
 class RefineSettings(DrawingSettings):
     """Refine solutions step by step: marks, a rewritten step, the rest anew, until they are sound and right twice."""
 
@@ -135,19 +152,7 @@ class RefineSettings(DrawingSettings):
     @field_validator("marks")
     @classmethod
     def _one_marker(cls, given: Any) -> Any:
-        if given in (PEOPLE, EQUATIONS, WORLD):
-            return given
-        [part] = read_parts(given)
-        if part.kind not in (LLM, MODEL):
-            raise ValueError(
-                f"{part.judge} marks no steps: give people, equations, world, a process model's run folder, or "
-                "{judge: llm:NAME, template: steps}"
-            )
-        if part.kind == LLM and part.options.template == "pair":
-            raise ValueError(
-                "a language model that marks steps has a template that asks for them: add template: steps"
-            )
-        return given
+        return given if given == PEOPLE else checked_marks(given, "people, ")
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:

@@ -59,6 +59,13 @@ def labels(reference: dict, steps: Sequence[str]) -> list[int | None]:
     return marks + [None] * (len(steps) - len(marks))
 
 
+def complete(steps: Sequence[MarkedStep]) -> bool:
+    """Whether a marked solution has a line for every place: none comes too early, and the last is there."""
+    missing = MISSING.partition("{}")[0]
+    early = (step.explanation == TRAPS["stop"].note or step.explanation.startswith(missing) for step in steps)
+    return len(steps) >= len(PLACES) and not any(early)
+
+
 class _Walk:
     """One pass over a solution: what was written, what is true, and which step spoiled what was written in a place."""
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from tutelage.data.reading.sources import shown
 from tutelage.evals.asked import with_room
+from tutelage.evals.counting import Counting
 from tutelage.evals.entrants import named
 from tutelage.evals.figures import standalone
 from tutelage.evals.honesty import measures, page
 from tutelage.evals.honesty.classify import Judging, Outcome
-from tutelage.evals.honesty.measures import Asked, Counting
+from tutelage.evals.honesty.measures import Asked
 from tutelage.evals.honesty.questions import Question, read_questions
 from tutelage.evals.page.slots import slots_of
 from tutelage.evals.rows import Row, write

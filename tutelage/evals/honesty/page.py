@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 
 from tutelage.evals import figures
+from tutelage.evals.counting import DIFFERENCE
 from tutelage.evals.findings import Sentence, display, number, one
-from tutelage.evals.honesty.measures import DIFFERENCE
 from tutelage.evals.rows import OVERALL, Row
 from tutelage.evals.shown import cell, columns_table
 

@@ -11,6 +11,7 @@ from tutelage.evals.findings import METRICS, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder
 from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.page import benchmarks as benchmarks_page
+from tutelage.evals.page import reasoning as reasoning_page
 from tutelage.evals.page.sections import (
     MOST,
     Section,
@@ -130,4 +131,5 @@ SECTIONS: dict[str, Callable[[RunFolder], Section]] = {
     "eval pairs": benchmarks_page.pairs,
     "eval verdicts": _verdicts,
     "eval steps": benchmarks_page.steps,
+    "eval reasoning": reasoning_page.section,
 }
