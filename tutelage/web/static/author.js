@@ -22,7 +22,7 @@ const list = h("div", { class: "options", role: "group", "aria-label": t("Option
 const answerField = field(t("The right answer"), answer, t("Without options: a number or a formula."));
 const note = h("p", { class: "hint", role: "status" });
 const tried = document.getElementById("tried");
-const tryButton = h("button", { type: "button", class: "primary", onclick: tryIt }, t("Try it"), kbd("Ctrl+Enter"));
+const tryButton = h("button", { type: "button", class: "primary", onclick: tryIt }, t("Try it"), kbd(t("Ctrl+Enter")));
 
 const rows = () => [...list.querySelectorAll(".option")];
 const inputOf = (row) => row.querySelector('input[type="text"]'), boxOf = (row) => row.querySelector('input[type="checkbox"]');

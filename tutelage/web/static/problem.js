@@ -45,7 +45,7 @@ function round(one, i) {
   const who = one.role ? [one.by, ROLES[one.role] ?? one.role].filter(Boolean).join(", ") : t("nobody has marked it yet");
   const right = one.right === null ? null : h("span", { class: `chip ${one.right ? "good" : "bad"}` }, one.right ? t("answer right") : t("answer wrong"));
   return h("section", { class: "card round-card" }, h("div", { class: "row" }, h("h2", {}, roundTitle(one)), right, one.finish === "length" ? h("span", { class: "chip warn" }, t("comes to no end")) : null),
-    h("p", { class: "soft small" }, `${one.made_at.slice(0, 16).replace("T", " ")} UTC · ${who}${one.minutes ? ` · ${minutes(one.minutes)}` : ""}`),
+    h("p", { class: "soft small" }, [t("{when} UTC", { when: one.made_at.slice(0, 16).replace("T", " ") }), who, one.minutes ? minutes(one.minutes) : ""].filter(Boolean).join(", ")),
     roundSteps(one, { earlier: i ? problem.rounds[i - 1] : null }));
 }
 

@@ -48,7 +48,7 @@ export function stepScreen(view, ctx) {
     return Object.assign(part, { place });
   });
   const before = h("div", { class: "more before", hidden: true });
-  const beside = h("div", { class: "beside" }, before, h("ol", { class: "steps", "aria-label": t("Steps") }, steps.map((step) => step.element)));
+  const beside = h("div", { class: "round-view" }, before, h("ol", { class: "steps", "aria-label": t("Steps") }, steps.map((step) => step.element)));
 
   const roots = (end = steps.length) => steps.slice(0, end).flatMap((step, k) => (step.mark.value === -1 ? [k] : []));
   const last = () => (questions.first_error && roots().length ? roots()[0] : steps.length - 1);
