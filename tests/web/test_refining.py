@@ -11,7 +11,7 @@ import pytest
 
 from tests.web.conftest import Running
 from tests.web.kit import Parrots, World, make_world
-from tests.web.people import PHONE, ready, settled, visitor
+from tests.web.people import ready, settled, visitor
 from tutelage.feedback.asking.payloads import LiveResponse
 from tutelage.feedback.refining import history
 from tutelage.records import Prompt
@@ -41,7 +41,9 @@ class Pupil(Parrots):
     ) -> list[LiveResponse]:
         self.asked.append((prompt, count, begun))
         if self.fails:
-            raise GenerationFailed("The process that runs the model has ended: its output says why; try again.")
+            raise GenerationFailed(
+                "The process that runs the model has ended: its output says why; try again."
+            )
         name = model or "new"
         if begun is not None:
             return [LiveResponse(text=self.rest, model=name, n_tokens=9, finish=self.finish)]  # type: ignore[arg-type]
@@ -74,7 +76,9 @@ def served(school: World, pupil: Pupil) -> Iterator[Running]:
 
 
 def project(school: World, name: str, **more: Any) -> None:
-    school.project(name, {"type": "step"}, more.pop("settings", None), **{"prompts": (), "answers": (), **more})
+    school.project(
+        name, {"type": "step"}, more.pop("settings", None), **{"prompts": (), "answers": (), **more}
+    )
 
 
 def tab_to(page: Any, name: str) -> None:
