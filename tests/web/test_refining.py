@@ -179,3 +179,167 @@ def test_three_problems_from_writing_to_accepted_by_keyboard_alone(
     assert one.rounds[1].steps[1].text.strip() == STEP and one.answer == ["A", "D"]
     with capsys.disabled():
         print(f"\nfrom writing to accepted: {', '.join(f'{seconds:.1f} s' for seconds in took)}")
+
+
+def first_round(page: Any, school: World, name: str) -> None:
+    """A project with one wrong solution, on the screen of its annotator, marked."""
+    project(school, name, prompts=["What happens to x^2?"], answers=[[FIRST]])
+    page.goto(f"/p/{name}/work")
+    page.locator(".step").nth(3).wait_for()
+    settled(page)
+    mark_first(page)
+
+
+def test_what_goes_wrong_is_said_and_nothing_typed_is_lost(
+    school: World, served: Running, browser: Any, pupil: Pupil
+) -> None:
+    """A rewrite of two steps, a model that dies or comes to no end: one sentence each, and the same page goes on."""
+    project(school, "faults", prompts=["What happens to x^2?"], answers=[[FIRST]])
+    school.user("finn", "faults")
+    with visitor(browser, served.url, "finn") as page:
+        first_round(page, school, "faults")
+        note = page.locator(".ways .hint")
+        page.keyboard.press("i")
+        assert "Write the better step first" in note.inner_text()
+        page.keyboard.type("2. One.\n\n3. Two.")
+        page.keyboard.press("Escape")
+        page.keyboard.press("i")
+        page.get_by_text("the rewrite of step 2 has 2 steps").first.wait_for()
+        assert school_answers(school, "faults") == 0, "nothing is stored that one could not go on from"
+        pupil.fails = True
+        page.keyboard.press("x")
+        page.get_by_text("The process that runs the model has ended").first.wait_for()
+        assert school_answers(school, "faults") == 1, "the marks are stored"
+        pupil.fails, pupil.finish = False, "length"
+        page.keyboard.press("w")
+        page.get_by_text("came to no end").first.wait_for()
+        pupil.finish = "eos"
+        page.reload()  # whatever was under way is on the screen again
+        page.locator(".step").nth(3).wait_for()
+        settled(page)
+        assert (
+            page.get_by_label("What is wrong with step 2?").input_value()
+            == "Every y gets smaller, not larger."
+        )
+        page.keyboard.press("w")
+        page.locator(".round-view.two").wait_for()
+        assert school_answers(school, "faults") == 1
+    [line] = history.problems(school.database, school.member("faults"))
+    assert line.rounds == 2
+
+
+def school_answers(school: World, name: str) -> int:
+    """How many answers a project has."""
+    with school.database.read() as connection:
+        query = "SELECT count(*) FROM annotation JOIN item ON item.id = item_id JOIN project ON project.id = project_id"
+        return connection.exec_driver_sql(f"{query} WHERE project.name = '{name}'").scalar() or 0
+
+
+def test_what_is_handed_up_waits_for_an_expert(
+    school: World, served: Running, browser: Any, shots: Path
+) -> None:
+    """An annotator hands it up; the expert sees it at home, marks the last round anew, goes on; another one is written."""
+    texts = [[FIRST], [FIRST.replace("taller", "larger")]]
+    project(school, "stuck", prompts=["What happens to x^2?", "And to x^3?"], answers=texts)
+    school.user("gus", "stuck")
+    school.user("eva", "stuck", "expert")
+    with visitor(browser, served.url, "gus") as page:
+        page.goto("/p/stuck/work")
+        for _ in range(2):
+            page.locator(".step").nth(3).wait_for()
+            settled(page)
+            mark_first(page)
+            page.keyboard.press("h")
+            page.get_by_label("What stands in the way").fill("I cannot say it better.")
+            page.get_by_role("button", name="Hand up", exact=True).click()
+            page.get_by_role("heading", name="This problem is done").wait_for()
+            page.keyboard.press("Enter")
+        page.get_by_text("Nothing left for you here").wait_for()
+    with visitor(browser, served.url, "eva") as page:
+        page.get_by_role("link", name="2 problems wait for an expert").click()
+        page.get_by_role("heading", name="For experts").wait_for()
+        page.screenshot(path=shots / "experts.png", full_page=True)
+        page.locator("table a").first.click()
+        page.get_by_role("heading", name="What now?").wait_for()
+        page.screenshot(path=shots / "history.png", full_page=True)
+        page.get_by_text("Write the solution yourself").click()
+        page.get_by_label("The whole solution").fill("1. Squares.\n\nAnswer: it is wider.")
+        page.get_by_role("button", name="This is the solution").click()
+        page.locator("#outcome").get_by_text("Written by an expert").wait_for()
+        page.goto("/p/stuck/experts")
+        page.locator("table a").first.click()
+        page.get_by_role("link", name="Mark the last round anew and go on").click()
+        page.locator(".step").nth(3).wait_for()
+        settled(page)
+        assert (
+            page.get_by_label("What is wrong with step 2?").input_value()
+            == "Every y gets smaller, not larger."
+        )
+        page.get_by_label("A better step").first.fill(STEP)
+        page.get_by_role("button", name="Insert my step").click()
+        page.locator(".round-view.two").wait_for()
+        settled(page)
+        for _ in range(2):
+            page.keyboard.press("+")
+        ready(page)
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Was the model right?").wait_for()
+        page.screenshot(path=shots / "judge.png", full_page=True)
+        page.keyboard.press("y")
+        page.locator('.lamp[data-state="right"]').wait_for()
+        page.locator('.lamp[data-state="open"]').wait_for()
+        page.keyboard.press("y")
+        page.get_by_role("heading", name="This problem is done").wait_for()
+        page.get_by_role("link", name="Its history").click()
+        page.get_by_role("heading", name="Round 2").wait_for()
+        page.screenshot(path=shots / "history-done.png", full_page=True)
+    eva = school.member("stuck", school.users["eva"])
+    assert sorted(line.outcome or "" for line in history.problems(school.database, eva)) == [
+        "accepted",
+        "written",
+    ]
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_pages_can_be_seen_and_heard_by_everybody(
+    school: World, served: Running, browser: Any, shots: Path, look: str
+) -> None:
+    """What can be measured of accessibility, on every page of refinements, light, dark and on a phone."""
+    name = f"look-{look}"
+    project(school, name, prompts=["What happens to x^2?"], answers=[[FIRST]])
+    school.user(f"lou-{look}", name, "expert")
+    options = {"viewport": PHONE} if look == "phone" else {}
+    scheme = "dark" if look == "dark" else "light"
+    found = {}
+    with visitor(
+        browser, served.url, f"lou-{look}", color_scheme=scheme, reduced_motion="reduce", **options
+    ) as page:
+
+        def measure(state: str) -> None:
+            settled(page)
+            found[state] = page.evaluate(FAULTS)
+            page.screenshot(path=shots / f"{state}-{look}.png", full_page=True)
+
+        page.goto(f"/p/{name}/author")
+        measure("author-empty")
+        write_problem(page, 1)
+        measure("author-tried")
+        page.goto(f"/p/{name}/experts")
+        measure("experts-none")
+        first_round(page, school, name)
+        page.evaluate("document.querySelector('.ways').scrollIntoView({block: 'center'})")
+        measure("work-root")
+        page.keyboard.press("x")
+        page.locator(".round-view.two").wait_for()
+        measure("work-rounds")
+        for _ in range(3):
+            page.keyboard.press("+")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Was the model right?").wait_for()
+        measure("work-judge")
+        page.goto(f"/p/{name}/problems")
+        measure("problems")
+        page.locator("table a").first.click()
+        page.get_by_role("heading", name="Round 2").wait_for()
+        measure("history")
+    assert {state: faults for state, faults in found.items() if faults} == {}
