@@ -11,7 +11,7 @@ import pytest
 
 from tests.web.conftest import Running
 from tests.web.kit import Parrots, World, make_world
-from tests.web.people import ready, settled, visitor
+from tests.web.people import PHONE, ready, settled, visitor
 from tutelage.feedback.asking.payloads import LiveResponse
 from tutelage.feedback.refining import history
 from tutelage.records import Prompt
@@ -275,7 +275,7 @@ def test_what_is_handed_up_waits_for_an_expert(
             page.get_by_label("What is wrong with step 2?").input_value()
             == "Every y gets smaller, not larger."
         )
-        page.get_by_label("A better step").first.fill(STEP)
+        page.locator(".step").nth(1).get_by_label("A better step").fill(STEP)
         page.get_by_role("button", name="Insert my step").click()
         page.locator(".round-view.two").wait_for()
         settled(page)

@@ -34,7 +34,7 @@ def author(request: Request, site: TheSite, who: Teacher) -> Response:
 @router.get("/p/{project}/experts")
 def experts(request: Request, site: TheSite, who: Teacher) -> Response:
     """What was handed up."""
-    lines = history.problems(site.database, who, "handed-up")
+    lines = history.problems(site.database, who, "handed-up")[::-1]  # whoever has waited longest comes first
     return project_page(request, site, who, "problems.html", lines=lines, which="handed-up", handed=True)
 
 

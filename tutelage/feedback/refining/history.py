@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -138,6 +137,7 @@ def view_of(connection: Connection, who: Member, found: Standing) -> ProblemView
         step=following.step if following else 0,
         calls=sum(one.calls for one in refinement.rounds),
         minutes=sum(one.minutes for one in refinement.rounds),
+        assignment_id=_assignments(connection, who, found.items[-1:]).get(found.items[-1]),
     )
 
 
@@ -212,9 +212,7 @@ def _times(connection: Connection, roots: list[int]) -> dict[int, Any]:
 def _assignments(connection: Connection, who: Member, items: Any) -> dict[int, int]:
     """item -> the member's own assignment, for those items where there is one."""
     own = (Assignment.annotator_id == who.annotator_id, Assignment.item_id.in_(list(items)))
-    found: dict[int, int] = defaultdict(int)
-    found.update(connection.execute(select(Assignment.item_id, Assignment.id).where(*own)).all())
-    return dict(found)
+    return dict(connection.execute(select(Assignment.item_id, Assignment.id).where(*own)).all())  # type: ignore[arg-type]
 
 
 def _beginning(text: str) -> str:

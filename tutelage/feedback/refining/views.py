@@ -73,6 +73,7 @@ class ProblemView(Model):
     step: int
     calls: int
     minutes: float
+    assignment_id: int | None  # the caller's own on the last round
 
 
 class ProblemLine(Model):

@@ -25,14 +25,32 @@ function head() {
 function now() {
   const words = problem.outcome ? outcomeWords(problem) : null;
   const open = [null, "handed-up"].includes(problem.outcome);
-  if (!data.teaches || !open) return words ? h("div", { class: "notice" }, h("p", {}, words)) : null;
+  if (!data.teaches || !open) return words || onward() ? h("div", { class: "notice row" }, h("p", {}, words), onward()) : null;
   const text = h("textarea", { name: "text", rows: 7, maxlength: 100_000, required: true });
   const form = h("form", { dataset: { url: `${url}/write` } }, h("label", { class: "field" }, h("span", { class: "label" }, t("The whole solution, step by step; every step counts as right")), text), h("button", { class: "primary" }, t("This is the solution")));
   bind(form, { then: again });
   return h("section", { class: "card" }, h("h2", {}, t("What now?")), words ? h("p", {}, words) : null,
-    h("div", { class: "row" }, h("a", { class: "button primary", href: `${data.work}?problem=${problem.root}` }, t("Mark the last round anew and go on")),
+    h("div", { class: "row" }, onward(), h("a", { class: "button", href: `${data.work}?problem=${problem.root}` }, t("Mark the last round anew and go on")),
       h("button", { type: "button", class: "danger", onclick: broken }, t("The problem is broken"))),
     h("details", {}, h("summary", {}, t("Write the solution yourself")), form));
+}
+
+/** Where somebody was interrupted: on with their own marks, or with asking the model again. */
+function onward() {
+  if (problem.outcome || !problem.assignment_id) return null;
+  if (["mark", "go on"].includes(problem.wants)) return h("a", { class: "button primary", href: `${data.work}?open=${problem.assignment_id}` }, t("Go on with it"));
+  return problem.wants === "check" ? h("button", { type: "button", class: "primary", onclick: check }, t("Ask the model again")) : null;
+}
+
+async function check(event) {
+  event.currentTarget.disabled = true;
+  try { await api("POST", `${url}/check`, undefined, { wait: 200_000 }); } catch (error) { alert(error.message); }
+  again();
+}
+
+async function judge(n, right) {
+  try { await api("POST", `${url}/check/${n}`, { right }); } catch (error) { alert(error.message); }
+  again();
 }
 
 async function broken() {
@@ -53,4 +71,4 @@ const chip = outcomeChip(problem);
 if (chip) document.getElementById("outcome").append(chip);
 document.getElementById("problem").replaceChildren(...[head(), now(),
   h("div", { class: "rounds-beside", tabindex: "0", role: "group", "aria-label": t("Rounds") }, problem.rounds.map(round)),
-  problem.checks.length ? h("section", { class: "card" }, h("h2", {}, t("Asked again, told nothing")), lamps(problem)) : null].filter(Boolean));
+  problem.checks.length ? h("section", { class: "card" }, h("h2", {}, t("Asked again, told nothing")), lamps(problem, data.teaches || problem.assignment_id ? { judge } : {})) : null].filter(Boolean));

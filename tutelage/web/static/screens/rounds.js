@@ -21,7 +21,7 @@ const errorWords = (kind) => ERRORS.find(([value]) => value === kind)?.[1];
 export const outcomeChip = ({ outcome }) => (outcome ? h("span", { class: `chip ${OUTCOMES[outcome][1]}` }, OUTCOMES[outcome][0]) : null);
 
 /** In one sentence: how a refinement has ended, and why. */
-export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why ? `: ${why}` : ""}.`;
+export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why ? `: ${why.replace(/[.]$/, "")}` : ""}.`;
 
 /** What was said of a step, below it. */
 function saidOf(step) {

@@ -155,7 +155,7 @@ export function stepScreen(view, ctx) {
     const [round, previous] = [problem.rounds[at], problem.rounds[at - 1]];
     if (!previous) return;
     before.hidden = false;
-    before.replaceChildren(h("h2", { class: "label" }, t("Before")), ...problem.rounds.slice(0, at).map((one) => roundPart(one, { open: one === previous, later: one === previous ? round : null })));
+    before.replaceChildren(h("h2", { class: "label" }, t("Before")), ...problem.rounds.slice(0, at).map((one) => roundPart(one, { open: one === previous && matchMedia("(min-width: 1000px)").matches, later: one === previous ? round : null })));
     beside.classList.add("two");
     steps.forEach((step, n) => {
       step.element.classList.toggle("new", n >= round.since);
