@@ -144,7 +144,7 @@ def test_marks_are_there_when_the_model_fails_and_can_be_changed_until_a_round_f
 ) -> None:
     school.mark(marks(1, -1, "f", reason="why"), how="regenerated")
     [line] = history.problems(school.database, school.ann)
-    assert (line.wants, line.rounds, line.assignment_id) == ("go on", 1, school.task.assignment_id)
+    assert (line.wants, line.rounds, line.assignment_id) == ("go-on", 1, school.task.assignment_id)
     _, task = school.go_on(marks(-1, "f", "f", reason="no"), "regenerated", "Other.")
     assert task.responses[0].text == "Other."
     revised = Submission(client_key=next(keys), answer=marks(1, 1, 1))

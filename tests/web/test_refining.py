@@ -135,6 +135,7 @@ def test_three_problems_from_writing_to_accepted_by_keyboard_alone(
             write_problem(page, number)
             assert page.locator(".card .chip").all_inner_texts() == ["0 % right", "50 % right"]
             if not number:
+                page.evaluate("scrollTo(0, 0)")
                 page.screenshot(path=shots / "author.png", full_page=True)
             page.keyboard.press("Enter")
             page.get_by_role("link", name="Mark its first round").wait_for()
@@ -166,6 +167,10 @@ def test_three_problems_from_writing_to_accepted_by_keyboard_alone(
             page.keyboard.press("Enter")
             page.get_by_text("Nothing left for you here").wait_for()
             took.append(time.monotonic() - started)
+        page.goto("/p/keys/problems")
+        page.locator("table a").last.click()
+        page.get_by_role("heading", name="Round 2").wait_for()
+        page.screenshot(path=shots / "accepted.png", full_page=True)
     erin = school.member("keys", school.users["erin"])
     lines = history.problems(school.database, erin)
     assert [line.outcome for line in lines] == ["accepted"] * 3

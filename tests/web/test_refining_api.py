@@ -91,7 +91,7 @@ def test_a_second_one_waits_until_the_first_is_done(client: TestClient) -> None:
         second = pool.submit(go, "second-key").result()
         made = first.result()
     assert second.status_code == 409 and "at work on this solution already" in second.json()["detail"]
-    assert made.status_code == 201
+    assert made.status_code == 200
     assert made.json()["view"]["task"]["responses"][0]["text"].startswith(
         "1. 0.25 is less than 1.\n\n2. Compressed.\n\n3. "
     )
@@ -126,7 +126,7 @@ def test_a_problem_is_kept_as_it_was_tried(client: TestClient) -> None:
     ]
     changed = {"draft": {**DRAFT, "text": "What is right now?"}, "trial": trial["name"]}
     refused = client.post(f"{base}/problems", json=changed)
-    assert refused.status_code == 422 and "try the problem first" in refused.json()["detail"]
+    assert refused.status_code == 422 and "Try the problem first" in refused.json()["detail"]
     kept = client.post(f"{base}/problems", json={"draft": DRAFT, "trial": trial["name"]})
     root = kept.json()["root"]
     assert kept.status_code == 201
@@ -149,7 +149,8 @@ def post(port: int, token: str, path: str, body: Any, key: str) -> dict[str, Any
             found: dict[str, Any] = json.loads(answer.read())
             return found
     except HTTPError as error:
-        assert error.code == 502, error.read()
+        assert error.code in (429, 502), error.read()
+        time.sleep(3 if error.code == 429 else 0)
         return None
     except (URLError, OSError):
         return None
@@ -167,7 +168,7 @@ def test_a_killed_server_loses_no_marks_and_makes_no_round_twice(tmp_path: Path)
     port, said = free_port(), tmp_path / "said.txt"
     server = Served(f"{tmp_path / 'store.sqlite'}", port, said)
     server.kill()
-    server._words += [f"models={model}", "device=cpu", "max_new_tokens=20"]
+    server._words += [f"models={model}", "device=cpu", "max_new_tokens=40"]
     server.start()
     handed = post(port, token, "/projects/steps/next", {}, "unused-key")
     assert handed is not None

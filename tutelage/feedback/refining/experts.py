@@ -51,7 +51,7 @@ def take(database: Database, who: Member, root: int) -> Task:
         marks = tuple(
             StepMark(
                 step=n,
-                label=step.label,  # type: ignore[arg-type]
+                label=step.label,
                 reason=step.explanation,
                 rewrite=step.rewrite,
                 caused_by=step.caused_by,

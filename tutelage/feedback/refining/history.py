@@ -212,7 +212,7 @@ def _times(connection: Connection, roots: list[int]) -> dict[int, Any]:
 def _assignments(connection: Connection, who: Member, items: Any) -> dict[int, int]:
     """item -> the member's own assignment, for those items where there is one."""
     own = (Assignment.annotator_id == who.annotator_id, Assignment.item_id.in_(list(items)))
-    return dict(connection.execute(select(Assignment.item_id, Assignment.id).where(*own)).all())  # type: ignore[arg-type]
+    return dict(connection.execute(select(Assignment.item_id, Assignment.id).where(*own)).all())
 
 
 def _beginning(text: str) -> str:

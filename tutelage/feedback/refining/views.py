@@ -9,7 +9,7 @@ from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.refining.rules import Next
 from tutelage.records import ErrorKind, Finish, How, MarkedStep, Outcome
 
-Doing = Literal["mark", "go on", "check", "judge", "close", "nothing"]
+Doing = Literal["mark", "go-on", "check", "judge", "close", "nothing"]
 
 
 class StepView(Model):
@@ -101,4 +101,6 @@ def doing(following: Next | None, unjudged: bool) -> Doing:
     """What comes next, in a word."""
     if following is None:
         return "nothing"
+    if following.what == "go on":
+        return "go-on"
     return "judge" if unjudged and following.what == "check" else following.what

@@ -38,7 +38,7 @@ function now() {
 /** Where somebody was interrupted: on with their own marks, or with asking the model again. */
 function onward() {
   if (problem.outcome || !problem.assignment_id) return null;
-  if (["mark", "go on"].includes(problem.wants)) return h("a", { class: "button primary", href: `${data.work}?open=${problem.assignment_id}` }, t("Go on with it"));
+  if (["mark", "go-on"].includes(problem.wants)) return h("a", { class: "button primary", href: `${data.work}?open=${problem.assignment_id}` }, t("Go on with it"));
   return problem.wants === "check" ? h("button", { type: "button", class: "primary", onclick: check }, t("Ask the model again")) : null;
 }
 
