@@ -147,6 +147,8 @@ def test_marks_are_there_when_the_model_fails_and_can_be_changed_until_a_round_f
     assert (line.wants, line.rounds, line.assignment_id) == ("go-on", 1, school.task.assignment_id)
     _, task = school.go_on(marks(-1, "f", "f", reason="no"), "regenerated", "Other.")
     assert task.responses[0].text == "Other."
+    with pytest.raises(Refused, match="has gone on from these marks"):
+        school.mark(marks(1, 1, 1))
     revised = Submission(client_key=next(keys), answer=marks(1, 1, 1))
     with school.database.read() as connection:
         last = connection.scalar(select(func.max(Annotation.id)))
@@ -247,6 +249,26 @@ def test_an_annotator_is_stopped_and_an_expert_takes_over(school: School) -> Non
     assert problem.rounds[2].by == "eve" and problem.rounds[2].role == "expert"
     assert take(school.database, school.eve).item_id == task.item_id
     assert queue.next_task(school.database, school.ann) is None
+
+
+def test_an_expert_takes_up_what_is_their_own(school: School) -> None:
+    """What they hold or have marked stays an answer of theirs; nobody has marked it yet: it is theirs like any item."""
+    problem, task = school.go_on(marks(1, -1, "f", reason="w"), "regenerated", "3+2=5.\n\nAnswer: 5.")
+    others = experts.take(school.database, school.eve, problem.root)
+    answer = marks(1, -1, "f", reason="times", rewrite="3*2=6.")
+    _, mine = school.go_on(answer, "rewritten", "Answer: 7.", task=others, who=school.eve)
+    again = experts.take(school.database, school.eve, problem.root)
+    assert again.assignment_id == mine.assignment_id and again.answer is None
+    with pytest.raises(Refused, match="reload the page"):
+        school.mark(marks(1, 1, 1), task)  # the annotator comes too late
+    wrong = marks(1, 1, -1, reason="six")
+    school.mark(wrong, again, who=school.eve)
+    revised = experts.take(school.database, school.eve, problem.root)
+    assert revised.annotation_id is not None and revised.answer == wrong
+    view, _ = school.go_on(
+        marks(1, 1, -1, reason="6", rewrite="Answer: 6."), "rewritten", "", task=revised, who=school.eve
+    )
+    assert [one.by for one in view.rounds] == ["amy", "eve", "eve", ""] and view.rounds[3].right is True
 
 
 def test_an_expert_writes_the_solution(school: School) -> None:

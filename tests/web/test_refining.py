@@ -97,7 +97,8 @@ def tab_to(page: Any, name: str) -> None:
 def write_problem(page: Any, number: int) -> None:
     """On the author's page: type a problem, try it, keep it."""
     tab_to(page, "The problem")
-    page.keyboard.type(f"x^2 becomes 0.25x^2 (case {number}). What is right?")
+    more = f" ({number})" if number else ""
+    page.keyboard.type(f"The function f(x) = x^2 becomes f(x) = 0.25x^2. Which of these are correct?{more}")
     tab_to(page, "Option A")
     for place, option in enumerate(OPTIONS):
         page.keyboard.type(option)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.payloads import (
     MAX_TEXT,
@@ -26,8 +26,10 @@ from tutelage.feedback.refining.reading import Standing, read_refinements
 from tutelage.feedback.refining.views import ProblemView
 from tutelage.feedback.work.answers import submit_in
 from tutelage.feedback.work.leases import lease, own_assignment, read_task
+from tutelage.records import Round
 from tutelage.store.database import Database
 from tutelage.store.schema import Item
+from tutelage.store.schema_feedback import Assignment
 from tutelage.store.sql import lock_project
 
 PERSON = "person"
@@ -45,21 +47,11 @@ def take(database: Database, who: Member, root: int) -> Task:
         found = _open_or_handed(connection, who, root)
         item = found.items[-1]
         lock_item(connection, item)
-        last = found.refinement.rounds[-1]
-        mine = lease(connection, who, item, status="review")
-        task = read_task(connection, who, mine, blank=True)
-        marks = tuple(
-            StepMark(
-                step=n,
-                label=step.label,
-                reason=step.explanation,
-                rewrite=step.rewrite,
-                caused_by=step.caused_by,
-                error=step.error,
-            )
-            for n, step in enumerate(last.steps)
-            if step.label is not None
-        )
+        mine = _in_hand(connection, who, item, found.refinement.rounds[-1])
+        task = read_task(connection, who, mine)
+        if task.annotation_id is not None or task.answer is not None:
+            return task  # one's own marks
+        marks = _marks_of(found.refinement.rounds[-1])
         return task.model_copy(update={"answer": StepAnswer(marks=marks)}) if marks else task
 
 
@@ -111,6 +103,33 @@ def _open_or_handed(connection: Connection, who: Member, root: int) -> Standing:
     if found.refinement.outcome not in (None, "handed-up"):
         raise Refused("conflict", "this problem is closed: reload the page.")
     return found
+
+
+def _in_hand(connection: Connection, who: Member, item: int, last: Round) -> int:
+    """The member's assignment on a round: as it is where they have it or have marked it; to be settled where others have."""
+    own = (Assignment.item_id == item, Assignment.annotator_id == who.annotator_id)
+    row = connection.execute(select(Assignment.id, Assignment.status).where(*own)).one_or_none()
+    if row is not None and row.status in ("leased", "done"):
+        return row.id
+    owner = connection.scalar(select(Item.owner_id).where(Item.id == item))
+    others = last.role is not None or owner not in (None, who.annotator_id)
+    return lease(connection, who, item, status="review" if others else "leased")
+
+
+def _marks_of(last: Round) -> tuple[StepMark, ...]:
+    """The marks that a round has, as an answer."""
+    return tuple(
+        StepMark(
+            step=n,
+            label=step.label,
+            reason=step.explanation,
+            rewrite=step.rewrite,
+            caused_by=step.caused_by,
+            error=step.error,
+        )
+        for n, step in enumerate(last.steps)
+        if step.label is not None
+    )
 
 
 def _view(connection: Connection, who: Member, root: int) -> ProblemView:

@@ -32,7 +32,7 @@ from tutelage.feedback.refining.reading import Standing, marked_step
 from tutelage.feedback.refining.rules import GoingOn, prefix_of
 from tutelage.feedback.refining.telling import told
 from tutelage.feedback.refining.views import ProblemView
-from tutelage.feedback.work.answers import following_round, revise_in, settle_in, submit_in
+from tutelage.feedback.work.answers import GONE_ON, following_round, revise_in, settle_in, submit_in
 from tutelage.feedback.work.leases import Held, hold, latest_answer, lease, own_assignment, read_task
 from tutelage.records import Finish, Prompt, Round
 from tutelage.store.database import Database
@@ -106,7 +106,7 @@ def mark(
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
         held = hold(connection, who, assignment_id, submission)
-        there = _gone_on(connection, who, held)
+        there = _gone_on(connection, who, held, submission)
         if there is not None:
             return there
         _check_ready(connection, held, submission, how)
@@ -189,8 +189,9 @@ def _alone(connection: Connection, item_id: int) -> bool:
     return connection.scalar(select(Item.overlap).where(Item.id == item_id)) == 1
 
 
-def _gone_on(connection: Connection, who: Member, held: Held) -> Marked | None:
-    """The next round, where it is there already and this member's.  Refused: conflict, where it is another's."""
+def _gone_on(connection: Connection, who: Member, held: Held, given: Submission) -> Marked | None:
+    """The next round, where it is there already and this member's.  Refused: conflict, where it is another's, or came of other
+    marks than these."""
     following = following_round(connection, held.item_id)
     if following is None:
         return None
@@ -199,6 +200,9 @@ def _gone_on(connection: Connection, who: Member, held: Held) -> Marked | None:
     found = standing_at(connection, who.project_id, following)
     if assignment is None or found is None:
         raise Refused("conflict", rows.TAKEN)
+    latest = latest_answer(connection, held.item_id, who.annotator_id)
+    if latest is not None and not _says(connection, latest, held, given):
+        raise Refused("conflict", GONE_ON)
     return Marked(view_of(connection, who, found), None, read_task(connection, who, assignment))
 
 
@@ -235,8 +239,15 @@ def _store_marks(connection: Connection, who: Member, held: Held, submission: Su
     latest = latest_answer(connection, held.item_id, who.annotator_id)
     if latest is None:
         submit_in(connection, who, held, submission)
-    elif read_answers(connection, [latest])[latest] != normal(to_slots(submission.answer, held.order)):
+    elif not _says(connection, latest, held, submission):
         revise_in(connection, who, latest, submission)
+
+
+def _says(connection: Connection, annotation_id: int, held: Held, given: Submission) -> bool:
+    """Whether that answer is the same as what is given now."""
+    return read_answers(connection, [annotation_id])[annotation_id] == normal(
+        to_slots(given.answer, held.order)
+    )
 
 
 def _follow(

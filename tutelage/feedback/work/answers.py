@@ -40,6 +40,7 @@ from tutelage.store.schema_refining import RefinementRound
 from tutelage.store.voting import recount
 
 LISTED = 200  # settled conflicts, at most
+GONE_ON = "the solution has gone on from these marks: they can no longer be changed."
 KIND_ORDER = ("human", "simulated", "rule", "judge")  # judges last: an adjudicator should think first
 
 
@@ -151,7 +152,7 @@ def revise_in(
     if latest_answer(connection, held.item_id, who.annotator_id) != annotation_id:
         raise Refused("conflict", "this answer was revised meanwhile (in another tab?): reload it.")
     if following_round(connection, held.item_id) is not None:
-        raise Refused("conflict", "the solution has gone on from these marks: they can no longer be changed.")
+        raise Refused("conflict", GONE_ON)
     key = _store(connection, who, held, submission, row.role, annotation_id, position)
     return Receipt(annotation_id=key, assignment_id=held.id, extra=row.role == "extra")
 

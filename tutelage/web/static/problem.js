@@ -25,7 +25,7 @@ function head() {
 function now() {
   const words = problem.outcome ? outcomeWords(problem) : null;
   const open = [null, "handed-up"].includes(problem.outcome);
-  if (!data.teaches || !open) return words || onward() ? h("div", { class: "notice row" }, h("p", {}, words), onward()) : null;
+  if (!data.teaches || !open) return problem.why || onward() ? h("div", { class: "notice row" }, h("p", {}, words), onward()) : null;
   const text = h("textarea", { name: "text", rows: 7, maxlength: 100_000, required: true });
   const form = h("form", { dataset: { url: `${url}/write` } }, h("label", { class: "field" }, h("span", { class: "label" }, t("The whole solution, step by step; every step counts as right")), text), h("button", { class: "primary" }, t("This is the solution")));
   bind(form, { then: again });

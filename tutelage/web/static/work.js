@@ -91,7 +91,7 @@ function show({ view, conflict = null, left = null }) {
   now = { view, conflict, left, revising: task.annotation_id ?? null, shown: Date.now(), active: 0, expired: false };
   lock(false);
   const earlier = conflict?.settled?.answer ?? task.answer;
-  const draft = earlier && (now.revising || adjudicating) ? null : drafts.newest(task);
+  const draft = earlier && adjudicating ? null : drafts.newest(task); // what was given has none: it is newer
   build(draft ?? (earlier ? { answer: earlier } : null));
   drawStrangers();
   queue.prefetch();
@@ -214,7 +214,7 @@ function changed() {
   if (!now || now.done) return;
   drawReady();
   if (now.opinions && !now.screen.read().problem) now.opinions.open = true; // one's own view stands: now the others'
-  if (!adjudicating && !now.revising) keepDraft();
+  if (!adjudicating && (!now.revising || now.sentRound)) keepDraft();
 }
 
 function draftOf(screen) {
