@@ -218,8 +218,26 @@ def _marks(
     connection: Connection, project_id: int, only: Collection[int] | None = None
 ) -> Mapping[int, list[Marks]]:
     """item -> the current answers to it, in the order of their making."""
+    rows = _answered(connection, project_id, only)
+    weights = read_weights(connection, project_id)
+    answers = read_answers(connection, [row.id for row in rows])
+    now_asked = current_schema(connection, project_id)[1].splitter
+    found: dict[int, list[Marks]] = defaultdict(list)
+    for row in rows:
+        answer = answers[row.id]
+        assert isinstance(answer, StepAnswer)
+        asked = Schema.model_validate(row.content).splitter if row.content else now_asked
+        minutes = (row.active_ms or 0) / 60_000
+        weight = weights.get(row.name, 1.0)
+        settles = row.role == "adjudication"
+        found[row.item_id].append(Marks(row.name, _role(row), answer, asked, weight, minutes, settles))
+    return found
+
+
+def _answered(connection: Connection, project_id: int, only: Collection[int] | None) -> Sequence[Any]:
+    """The rows of the current answers to rounds, in the order of their making."""
     named = true() if only is None else Annotation.item_id.in_(only)
-    rows = connection.execute(
+    query = (
         select(
             Annotation.id,
             Annotation.item_id,
@@ -243,20 +261,8 @@ def _marks(
             named, Item.project_id == project_id, or_(Annotation.role == "answer", IS_SETTLING), IS_CURRENT
         )
         .order_by(Annotation.id)
-    ).all()
-    weights = read_weights(connection, project_id)
-    answers = read_answers(connection, [row.id for row in rows])
-    now_asked = current_schema(connection, project_id)[1].splitter
-    found: dict[int, list[Marks]] = defaultdict(list)
-    for row in rows:
-        answer = answers[row.id]
-        assert isinstance(answer, StepAnswer)
-        asked = Schema.model_validate(row.content).splitter if row.content else now_asked
-        minutes = (row.active_ms or 0) / 60_000
-        weight = weights.get(row.name, 1.0)
-        settles = row.role == "adjudication"
-        found[row.item_id].append(Marks(row.name, _role(row), answer, asked, weight, minutes, settles))
-    return found
+    )
+    return connection.execute(query).all()
 
 
 def _role(row: Any) -> Role:

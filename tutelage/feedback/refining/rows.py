@@ -102,10 +102,7 @@ def add_round(
         )
     except IntegrityError as error:  # two at once, in a database with several writers
         raise Refused("conflict", TAKEN) from error
-    whom = (ItemReserved.annotator_id, ItemReserved.team, ItemReserved.role)
-    same = select(literal(item_id), *whom).where(ItemReserved.item_id == root)
-    names = ("item_id", *(column.key for column in whom))
-    connection.execute(insert(ItemReserved).from_select(names, same))
+    _reserve_as(connection, item_id, root)
     insert_one(
         connection,
         RefinementRound,
@@ -143,3 +140,11 @@ def roots_of(connection: Connection, project_id: int) -> Sequence[int]:
     """The refinements of a project, oldest first."""
     query = select(RefinementRow.item_id).join(Item).where(Item.project_id == project_id)
     return connection.scalars(query.order_by(RefinementRow.item_id)).all()
+
+
+def _reserve_as(connection: Connection, item_id: int, other: int) -> None:
+    """Let an item be for whomever another one is for."""
+    whom = (ItemReserved.annotator_id, ItemReserved.team, ItemReserved.role)
+    same = select(literal(item_id), *whom).where(ItemReserved.item_id == other)
+    names = ("item_id", *(column.key for column in whom))
+    connection.execute(insert(ItemReserved).from_select(names, same))
