@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ops", "records", "settings", "diagnosis", "files", "cache", "seeds", "statistics", "__init__"),
     ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost", "commands"),
     ("rollout", "judges"),
-    ("train", "evals", "worlds", "feedback", "inspect"),
+    ("train", "evals", "worlds", "feedback", "inspect", "refine"),
     ("pipeline", "rounds", "study", "launch", "web", "demo", "cli", "__main__"),
 )
 HOUSES = ("feedback",)

@@ -78,6 +78,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "refine",
+        "tutelage.refine.command",
+        "refine.RefineSettings",
+        "Refine solutions step by step until they are sound.",
+        "Feedback",
+    ),
+    Command(
         "revise",
         "tutelage.rollout.revise",
         "rollout.ReviseSettings",

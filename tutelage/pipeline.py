@@ -38,9 +38,9 @@ from tutelage.rounds import Known
 from tutelage.settings.base import build
 from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
-from tutelage.settings.groups import FeedbackSettings, RunSettings
+from tutelage.settings.groups import RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
-from tutelage.settings.preference import KTOSettings
+from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
 from tutelage.settings.train import SFTSettings
 
@@ -202,13 +202,19 @@ def _digest(path: Source, settings: RunSettings) -> str | None:
         isinstance(settings, RewardSettings) and settings.learn_from == "ratings"
     ):
         return _digest_of_singles(path, settings)
-    if isinstance(settings, FeedbackSettings):
+    if isinstance(settings, RewardSettings | DPOSettings):
         groups = settings.groups if isinstance(settings, RewardSettings) else {}
         return comparisons_digest(
-            path, settings.store, settings.aggregation, settings.ties, settings.annotators, groups
+            path,
+            settings.store,
+            settings.aggregation,
+            settings.ties,
+            settings.annotators,
+            groups,
+            settings.refined,
         )
     if isinstance(settings, SFTSettings):
-        return demonstrations_digest(path, settings.store)
+        return demonstrations_digest(path, settings.store, settings.refined)
     if isinstance(settings, LabelSettings) and isinstance(path, str):
         return responses_digest(path, settings.store)
     return None

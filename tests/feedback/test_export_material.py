@@ -36,7 +36,12 @@ from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
 
 SPECS = [
-    *(ExportSpec(format=format) for format in get_args(ExportFormat) if format != "unpaired"),
+    *(
+        ExportSpec(format=format)
+        for format in get_args(ExportFormat)
+        if format
+        not in ("unpaired", "refinements")  # that is made of rounds, which are more than their items
+    ),
     *(ExportSpec(format="unpaired", labels_from=source) for source in ("acceptable", "rating", "pairs")),
 ]
 ASKED = Schema(
@@ -114,3 +119,11 @@ def test_where_no_row_fits_the_sentence_says_what_is_needed_and_what_is_there(
     assert "format=unpaired labels_from=rating is made of answers to items of type rate, and" in tied
     tied = why_none(database, who, ExportSpec(format="hh"))
     assert "of type pair, rank or rewrite, and" in tied and "what was answered is left out" in tied
+
+
+def test_refinements_are_more_than_marked_steps(store: Store, database: Database) -> None:
+    who = project(store, database, "step")
+    assert not list(exporting.rows(database, who, ExportSpec(format="refinements")))
+    assert why_none(database, who, ExportSpec(format="refinements")).startswith(
+        "project 'main' has no refinements: import some"
+    )

@@ -146,6 +146,7 @@ def test_prompts_are_for_every_command_that_has_them_as_a_setting(tmp_path: Path
             "online-dpo",
             "ppo",
             "raft",
+            "refine prompts=",
             "reinforce",
             "sample",
             "select",

@@ -167,6 +167,9 @@ def test_a_formula_is_read_without_running_it() -> None:
         ("Answer: A\nAnswer: D", "D"), ("So \\boxed{B, D}", "BD"), ("The correct answer is option C because A is not", "C"),
         ("Answer:\nB", "B"), ("answer: b", "B"), ("Answer: B or D", "BD"), ("(B) and (D)", "BD"),
         ("The answer to this question is (B).", "B"), ("Answer: it is not A", ""),
+        ("**Answer: A. $f$ is pressed. D. $f$ is stretched.**", "AD"), ("Answer: (A) blue, (C) warm", "AC"),
+        ("Answer: A) blue; and D) warm", "AD"), ("The answer is A. It is blue. D. It is warm.", "AD"),
+        ("Answer: B. See vitamin C. It helps", "B"), ("Answer: D. A. Smith says so", "D"),
         ("Paris", ""), ("", ""), ("I think so", ""), ("A dog", ""), ("answer " * 20_000, ""), ("Answer: none", ""),
     ],
 )  # fmt: skip

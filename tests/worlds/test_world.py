@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -69,7 +70,7 @@ def test_heldout_prompts_are_in_no_other_file(folder):
 def test_prompts_differ_and_tasks_are_even(folder):
     train = rows(folder, "prompts_train.jsonl")
     assert len({question(row) for row in train}) == len(train)
-    shares = [sum(row["task"] == task for row in train) / len(train) for task in world.TASKS]
+    shares = [sum(row["task"] == task for row in train) / len(train) for task in world.TOGETHER]
     assert all(abs(share - 1 / 3) < 0.05 for share in shares)
 
 
@@ -109,3 +110,17 @@ def test_prompts_and_demonstrations_of_some_tasks_alone() -> None:
     trained = {prompt.text() for prompt in world.prompts(0, "train", 40, tasks=["summary"])}
     heldout = world.prompts(0, "heldout", 40, heldout=True, tasks=["summary"])
     assert not trained & {prompt.text() for prompt in heldout}
+
+
+def test_the_default_world_stays_as_it_is(tmp_path) -> None:
+    """Beginnings of the hashes of its files as they were before there was a task that stands alone."""
+    sizes = {"document_count": 40, "demonstration_count": 30, "prompt_count": 30, "heldout_count": 30}
+    counts = write_world(tmp_path, 3, **sizes, solution_count=20)
+    found = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()[:16] for name in counts}
+    assert found == {
+        "pretrain.jsonl": "147f2e52d7f2feeb",
+        "demonstrations.jsonl": "793dea31adb576d4",
+        "prompts_train.jsonl": "cce67357e8b4f51c",
+        "prompts_heldout.jsonl": "cb910b26259b1a8b",
+        "steps.jsonl": "cb705183624a387e",
+    }

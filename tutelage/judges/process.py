@@ -70,6 +70,17 @@ class ProcessJudge(Judge):
         A response that is read as text, for a policy with another tokenizer, has its places where its own tokens end the
         steps; where these are not as many, the whole stands at its last token.
         """
+        return [
+            None if right is None else self._score(right, response, ends)
+            for response, (ends, right) in zip(responses, self._read(responses), strict=True)
+        ]
+
+    def right(self, responses: Sequence[Response]) -> list[list[float] | None]:
+        """For each response the probability of each of its steps to be right; None for one without a token."""
+        return [None if right is None else right.tolist() for _, right in self._read(responses)]
+
+    def _read(self, responses: Sequence[Response]) -> list[tuple[list[int], Floats | None]]:
+        """For each response where it is scored, and the probabilities there (None: nowhere)."""
         ids = [self._ids(response) for response in responses]
         ends = [
             scored_at(self._head.about, self._ends, own, response.finish)
@@ -78,10 +89,7 @@ class ProcessJudge(Judge):
         there = [number for number, own in enumerate(ends) if own]
         sequences = [marked(*ids[number], ends[number]) for number in there]
         found = iter(read_steps(self._model, sequences, self._max_tokens, self._world))
-        return [
-            self._score(next(found), response, own) if own else None
-            for own, response in zip(ends, responses, strict=True)
-        ]
+        return [(own, next(found) if own else None) for own in ends]
 
     def _ids(self, response: Response) -> tuple[Sequence[int], Sequence[int]]:
         """What is read: the ids of the prompt, and of the response."""

@@ -132,7 +132,9 @@ class FeedbackImportSettings(StoreSettings, ColumnSettings):
 
     project: str = setting("main", "Project that receives the rows; made if missing.")
     file: Path = setting(..., "File to read, of any kind that trainers read: JSON, CSV, TSV, Parquet.")
-    kind: Literal["auto", "prompts", "responses", "preference", "scores", "suggestions", "raw"] = setting(
+    kind: Literal[
+        "auto", "prompts", "responses", "preference", "scores", "suggestions", "refinements", "raw"
+    ] = setting(
         "responses",
         "What the rows hold; raw is what an export with format=raw wrote; auto goes by the columns.",
     )
@@ -173,6 +175,11 @@ class FeedbackExportSettings(StoreSettings):
     split: str = setting(
         "auto",
         "Prompts of which split: a name, all, or auto: for raw all, else those that are trained on (train..., live).",
+    )
+    part: Literal["all", "records", "solutions", "steps", "marks", "pairs", "corrections"] = setting(
+        "all",
+        "refinements: the records, and beside them a file for each thing that they teach; or one of these.",
+        everyday=False,
     )
     provenance: bool = setting(
         False,

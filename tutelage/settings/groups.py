@@ -263,6 +263,22 @@ class StoreSettings(Settings):
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
 
 
+RefinedPairs = Literal["steps", "solutions", "none"]
+"""What the refinements in a project give those who learn from pairs."""
+
+RefinedRows = Literal["solutions", "corrections", "none"]
+"""What they give those who learn from demonstrations."""
+
+
+def refined_pairs(default: RefinedPairs) -> Any:
+    """The setting `refined` of a command that learns from pairs."""
+    sentence = (
+        "What refinements in the store give: steps (a corrected step against the original one, behind the same steps); solutions "
+        "(the last solution against the first); none."
+    )
+    return setting(default, sentence, everyday=False)
+
+
 LabelsFrom = Literal["acceptable", "rating", "pairs"]
 """Where single responses are good or not: in what was said to be acceptable, in ratings, or as the sides of pairs."""
 
@@ -280,6 +296,7 @@ ExportFormat = Literal[
     "prm800k",
     "math-shepherd",
     "processbench",
+    "refinements",
     "sft",
     "ratings",
     "helpsteer",

@@ -17,7 +17,9 @@ from tutelage.settings.groups import (
     FeedbackSettings,
     LabelsFrom,
     PresetSettings,
+    RefinedPairs,
     Source,
+    refined_pairs,
     run_folder,
 )
 from tutelage.settings.presets import DIRECT, Preset
@@ -140,6 +142,7 @@ class DPOSettings(
         "(Step-DPO).",
         everyday=False,
     )
+    refined: RefinedPairs = refined_pairs("steps")
 
 
 class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSettings):

@@ -13,8 +13,10 @@ from tutelage.settings.groups import (
     CutSettings,
     DataSettings,
     FeedbackSettings,
+    RefinedPairs,
     Source,
     StepSettings,
+    refined_pairs,
     run_folder,
     whose,
 )
@@ -49,6 +51,7 @@ OF_COMPARISONS = (
     "policy_data",
     "margin_coef",
     "label_smoothing",
+    "refined",
 )
 """Settings of `reward` that mean nothing where it learns from ratings."""
 
@@ -131,6 +134,7 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
         ge=0,
         lt=0.5,
     )
+    refined: RefinedPairs = refined_pairs("solutions")
     half: Literal["all", "first", "second"] = setting(
         "all",
         "Train on all prompts, or on one half of them: two reward models that share none (see monitor of ppo).",

@@ -13,6 +13,7 @@ from tutelage.settings.groups import (
     DataSettings,
     DeviceSettings,
     PlanSettings,
+    RefinedRows,
     RunSettings,
     Source,
     run_folder,
@@ -223,5 +224,11 @@ class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
     batch_size: int = setting(32, "Demonstrations per step.", unit="rows", ge=1)
     store: str = setting(
         "runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.", everyday=False
+    )
+    refined: RefinedRows = setting(
+        "solutions",
+        "What refinements in the store give: solutions (the sound ones, without the feedback); corrections (a step rewritten, as "
+        "an answer to what is wrong with it: a refiner); none.",
+        everyday=False,
     )
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.", everyday=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import setting
 from tutelage.settings.groups import RunSettings
@@ -20,12 +20,13 @@ class WorldSettings(RunSettings):
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
-    tasks: list[Literal["conversation", "summary", "maths"]] = setting(
-        [], "Tasks of the prompts and demonstrations; empty: all three, in turn."
+    tasks: list[Literal["conversation", "summary", "maths", "options"]] = setting(
+        [],
+        "Tasks of the prompts and demonstrations; empty: all but options, in turn. options stands alone: its text is another.",
     )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
-    solutions: int = setting(2_000, "Maths solutions whose steps are marked.", unit="rows", ge=1)
+    solutions: int = setting(2_000, "Solutions whose steps are marked.", unit="rows", ge=1)
     people: int = setting(
         0,
         "People of whom the text says some facts often and some never; 0 = none.",
@@ -45,3 +46,13 @@ class WorldSettings(RunSettings):
                 f"{people} people are too few to tell anything: give {FEWEST_PEOPLE} or more, or 0 for none"
             )
         return people
+
+    @model_validator(mode="after")
+    def _options_alone(self) -> WorldSettings:
+        if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people):
+            beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
+            raise ValueError(
+                f"the task options stands alone, for its text is another, and not with {beside}: "
+                "write two worlds, one of them with tasks=[options]"
+            )
+        return self

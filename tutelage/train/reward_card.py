@@ -21,7 +21,7 @@ from tutelage.feedback.training.source import (
     comparisons_from,
     is_store_source,
     projects_of,
-    votes_by,
+    voted_by,
 )
 from tutelage.judges.judge import Judge
 from tutelage.models.loading import one_score
@@ -117,7 +117,12 @@ def of_the_policy(settings: Settings, run: Run) -> list[Comparison]:
         return []
     if is_store_source(settings.policy_data):
         found = comparisons_from(
-            settings.policy_data, settings.store, settings.aggregation, settings.ties, settings.annotators
+            settings.policy_data,
+            settings.store,
+            settings.aggregation,
+            settings.ties,
+            settings.annotators,
+            refined=settings.refined,
         )
         run.input("policy_data", settings.policy_data, sha256=found.digest)
         return [*found.train, *found.held_out]
@@ -162,8 +167,9 @@ def votes_on(comparisons: Sequence[Comparison], settings: Settings) -> np.ndarra
     with Store(settings.store, migrate=False) as store:
         for part in projects_of(settings.data):
             found = store.voted_pairs(part.removeprefix(PREFIX))
-            if settings.annotators:
-                found = votes_by(found, settings.annotators, store.annotator_kinds())
+            if named := settings.annotators:
+                kinds = store.annotator_kinds().items()
+                found = voted_by(found, {name for name, kind in kinds if name in named or kind in named})
             for pair in found:
                 said = [vote.preference for vote in pair.votes]
                 count = np.array([sum(p < 0 for p in said), sum(p > 0 for p in said)])

@@ -170,7 +170,13 @@ def prepare_pairs(
     groups = settings.groups if isinstance(settings, RewardSettings) else {}
     if is_store_source(settings.data):
         found = comparisons_from(
-            settings.data, settings.store, settings.aggregation, settings.ties, settings.annotators, groups
+            settings.data,
+            settings.store,
+            settings.aggregation,
+            settings.ties,
+            settings.annotators,
+            groups,
+            settings.refined,
         )
         run.input("data", settings.data, sha256=found.digest)
         left_out, told = found.left_out, found.habits

@@ -12,7 +12,7 @@ from tutelage.seeds import rng
 from . import conversation, maths, summary
 from .gold import grade
 from .words import ITEMS, NAMES, pick
-from .world import TASKS, is_heldout, prompt_at, write_response
+from .world import TOGETHER, is_heldout, prompt_at, write_response
 
 CARELESS = 0.3  # share of flawed responses in the text
 
@@ -26,7 +26,7 @@ def _remark(value: float) -> str:
 
 
 def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
-    prompt = prompt_at(seed, "pretrain", index, pick(generator, tuple(TASKS)))
+    prompt = prompt_at(seed, "pretrain", index, pick(generator, TOGETHER))
     written = write_response(prompt, generator, CARELESS)
     remark = _remark(grade(prompt, written.text).value)
     return "\n".join([prompt.text().removeprefix("user: "), written.text, f"Reader: {remark}"])

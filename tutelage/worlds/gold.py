@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tutelage.judges.judge import Judge
 from tutelage.records import Prompt, Response, Score
 
-from . import gold_conversation, gold_maths, gold_summary
+from . import gold_conversation, gold_maths, gold_options, gold_summary
 
 Parts = dict[str, float]
 
@@ -24,6 +24,7 @@ STANDARDS = {
     "conversation": Standard(gold_conversation.grade, gold_conversation.value),
     "summary": Standard(gold_summary.grade, gold_summary.value),
     "maths": Standard(gold_maths.grade, gold_maths.value),
+    "options": Standard(gold_options.grade, gold_options.value),
 }
 
 
@@ -46,6 +47,14 @@ def grade(prompt: Prompt, response_text: str) -> Score:
         )
     parts = standard.grade(dict(prompt.reference), response_text)
     return Score(round(standard.value(parts), 6), parts)
+
+
+def mark(prompt: Prompt, steps: Sequence[str]) -> list[int | None] | None:
+    """What the expert says of the steps of a solution, up to the first wrong one: 1, 0 or -1; None for a task without steps."""
+    reference = dict(prompt.reference or {})
+    if prompt.task == "maths":
+        return gold_maths.mark(reference, list(steps))
+    return gold_options.labels(reference, steps) if prompt.task == "options" else None
 
 
 class GoldStandard(Judge):

@@ -17,8 +17,7 @@ from tutelage.judges.llm.templates import unfenced
 from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.worlds.annotators import MOST_WORDS, Annotator, vote
-from tutelage.worlds.gold import gradable, grade
-from tutelage.worlds.gold_maths import mark
+from tutelage.worlds.gold import gradable, grade, mark
 from tutelage.worlds.world import write_response
 
 UNREADABLE = (
@@ -79,9 +78,9 @@ class Speaker:
     def _marks(self, prompt: Prompt, found: Mapping[str, str], draw: Any) -> Said:
         """Those of the expert, each seen through noise; of what no expert marks, right where the whole is."""
         steps = [found[f"step-{n}"] for n in range(1, len(found)) if f"step-{n}" in found]
-        gold: Sequence[int | None] = [1 if grade(prompt, "\n".join(steps)).value > 0.5 else -1] * len(steps)
-        if prompt.task == "maths":
-            gold = mark(dict(prompt.reference or {}), [step.strip() for step in steps])
+        gold = mark(prompt, [step.strip() for step in steps])
+        if gold is None:
+            gold = [1 if grade(prompt, "\n".join(steps)).value > 0.5 else -1] * len(steps)
         wrong = 1 - self._annotator.reliability
         said: list[int] = []
         for one in gold:

@@ -11,7 +11,7 @@ import numpy as np
 from tutelage.records import Demonstration, Message, Prompt, StepMarks
 from tutelage.seeds import rng
 
-from . import conversation, gold_maths, maths, summary
+from . import conversation, gold_maths, maths, options_lines, summary
 from .words import pick
 
 HELDOUT_SHARE = 0.2  # of all possible prompts
@@ -25,7 +25,12 @@ class Task(Protocol):
     flaws: object
 
 
-TASKS = {"conversation": conversation, "summary": summary, "maths": maths}
+TASKS = {"conversation": conversation, "summary": summary, "maths": maths, "options": options_lines}
+TOGETHER = (
+    "conversation",
+    "summary",
+    "maths",
+)  # a world has these, in turn; or `options` alone, which has a text of its own
 
 
 class Written(NamedTuple):
@@ -53,9 +58,9 @@ def prompt_at(seed: int, name: str, index: int, task: str, *, heldout: bool = Fa
 def prompts(
     seed: int, name: str, count: int, *, heldout: bool = False, tasks: Sequence[str] = ()
 ) -> Iterator[Prompt]:
-    """`count` different prompts, the tasks in turn (none given: all)."""
+    """`count` different prompts, the tasks in turn (none given: those of `TOGETHER`)."""
     seen: set[str] = set()
-    turns = list(tasks) or list(TASKS)
+    turns = list(tasks) or list(TOGETHER)
     index = 0
     while len(seen) < count:
         prompt = prompt_at(seed, name, index, turns[index % len(turns)], heldout=heldout)

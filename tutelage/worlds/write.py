@@ -5,6 +5,7 @@ demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
+drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
 questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
 """
 
@@ -21,7 +22,7 @@ from tutelage.records import Demonstration, Document, Message, Prompt
 from tutelage.runs import Run
 from tutelage.settings.worlds import WorldSettings as Settings
 
-from . import facts, twins
+from . import facts, options_text, twins
 from .corpus import documents
 from .world import demonstrations, marked_solutions, prompts
 
@@ -63,27 +64,53 @@ def write_world(
     people: int = 0,
     admit: float = 0.2,
 ) -> dict[str, int]:
-    """Write the five files into `folder`, with people a sixth; returns file name -> rows. The same arguments write the same
-    bytes."""
+    """Write the five files into `folder`, with people or of the task options a sixth; returns file name -> rows. The same
+    arguments write the same bytes."""
+    heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
+    asked: dict[str, Iterable[dict]] = {
+        "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
+        "prompts_heldout.jsonl": map(_prompt_row, heldout),
+    }
+    if "options" in tasks:
+        own = _rows_of_options(seed, document_count, demonstration_count, careless, solution_count)
+        return _write_rows(folder, own | asked)
     text = chain(documents(seed, document_count), _text_about(seed, people))
     shown = chain(
         demonstrations(seed, demonstration_count, careless, tasks), _shown_about(seed, people, admit)
     )
-    heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
     rows: dict[str, Iterable[dict]] = {
         "pretrain.jsonl": ({"text": document.text} for document in text),
         "demonstrations.jsonl": map(_demonstration_row, shown),
-        "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
-        "prompts_heldout.jsonl": map(_prompt_row, heldout),
+        **asked,
         "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
     if people:
         pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
         rows["questions.jsonl"] = chain(facts.questions(seed, people), pairs)
+    return _write_rows(folder, rows)
+
+
+def _write_rows(folder: Path, rows: dict[str, Iterable[dict]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, lines in rows.items():
         write_jsonl_atomic(folder / name, _counted(name, lines, counts))
     return counts
+
+
+def _rows_of_options(
+    seed: int, document_count: int, demonstration_count: int, careless: float, solution_count: int
+) -> dict[str, Iterable[dict]]:
+    drills = options_text.drills(seed, math.ceil(options_text.DRILLS * document_count))
+    shown = options_text.demonstrations(seed, demonstration_count, careless)
+    marked = options_text.marked_solutions(seed, solution_count)
+    return {
+        "drills.jsonl": ({"text": document.text} for document in drills),
+        "pretrain.jsonl": (
+            {"text": document.text} for document in options_text.documents(seed, document_count)
+        ),
+        "demonstrations.jsonl": map(_demonstration_row, shown),
+        "steps.jsonl": (solution.to_json() | {"trap": trap} for solution, trap in marked),
+    }
 
 
 def _text_about(seed: int, people: int) -> Iterator[Document]:

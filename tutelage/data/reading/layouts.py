@@ -30,7 +30,15 @@ from tutelage.data.reading.spellings import (
     TURNS,
     respell,
 )
-from tutelage.data.reading.steps import OUTCOMES, is_marked, labels_in, published, respell_steps, steps_in
+from tutelage.data.reading.steps import (
+    OUTCOMES,
+    corrected_steps,
+    is_marked,
+    labels_in,
+    published,
+    respell_steps,
+    steps_in,
+)
 from tutelage.data.reading.transcripts import is_dialogue, is_transcript, read_transcript
 from tutelage.data.reading.trees import best_answers, is_tree, ranked_answers
 from tutelage.records import (
@@ -73,7 +81,8 @@ def read_columns(
     if purpose == "prompts" and _of_steps(columns) is not None:
         records, left = read_columns(columns, "step marks", place)
         return records[:1], left  # several chains of steps answer one prompt
-    spelled = respell_steps(columns) if purpose == "step marks" else [respell(columns)]
+    pairs = corrected_steps(columns) if purpose == "comparisons" else None
+    spelled = respell_steps(columns) if purpose == "step marks" else pairs or [respell(columns)]
     records = []
     unused: dict[str, None] = {}
     for own in spelled:

@@ -275,6 +275,7 @@ ONE_ROW = (
     "candidates",
     "summaries",
     "completions",
+    "rounds",
 )
 """Columns that hold a list of objects in one row."""
 

@@ -33,6 +33,16 @@ def published(columns: Mapping[str, Any]) -> Published | None:
     return next((form for form in there if form.is_it(columns)), None)
 
 
+def corrected_steps(columns: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    """The pairs of a PRM800K row, each as columns under our names; None for a row of any other form.
+
+    A step that was gone on from (a person's own, or one rated right) is better than each that was rated wrong beside it, behind
+    the same steps (Lai et al. 2024, arXiv 2406.18629).  Steps end with a line break where they bring no white space.
+    """
+    form = published(columns)
+    return list(_prm800k_pairs(dict(columns))) if form and form.put is _prm800k else None
+
+
 def respell_steps(columns: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The chains of steps of a row, each as columns under our names; the row itself where it has them already."""
     form = published(columns)
@@ -93,17 +103,47 @@ def _processbench(columns: Columns) -> Iterator[Columns]:
     yield columns | {"completions": steps, "marks": marks}
 
 
-def _prm800k(columns: Columns) -> Iterator[Columns]:
-    """PRM800K: the chain of steps that were gone on from; each that was not is the end of a chain of its own.
-
-    What stands before such an end was marked in the main chain: there it is marked once.
-    """
+def _of_prm800k(columns: Columns) -> tuple[Columns, Mapping[str, Any]]:
+    """What was asked, beside all other columns, and what PRM800K says of the steps."""
     label, question = columns.pop("label"), columns.pop("question")
     if any(columns.pop(name, False) is True for name in _PRACTICE):
         raise LeftOut("that was there to look at its annotator, not at a model")
     asked: Columns = {"instruction": question.get("problem")}
     if question.get("ground_truth_answer") is not None:
         asked["reference"] = question["ground_truth_answer"]
+    return columns | asked, label
+
+
+def _prm800k_pairs(columns: Columns) -> Iterator[Columns]:
+    """PRM800K: see `corrected_steps`."""
+    whole, label = _of_prm800k(columns)
+    before, found = "", False
+    for number, step in enumerate(_objects(label.get("steps"), "label.steps"), 1):
+        tried, taken = _tried(step, number)
+        if taken is None:
+            break
+        better = before + _ended(taken[0])
+        by_hand = step.get("chosen_completion") is None and step.get("human_completion") is not None
+        for text, rating in tried if taken[1] == 1 or (by_hand and taken[1] is None) else ():
+            if rating == -1 and text.strip() != taken[0].strip():
+                found = True
+                ends = {"chosen_finish": "length", "rejected_finish": "length"}
+                yield whole | {"chosen": better, "rejected": before + _ended(text)} | ends
+        before = better
+    if not found:
+        raise LeftOut("in which no wrong step was put right")
+
+
+def _ended(step: str) -> str:
+    return step if step[-1:].isspace() else f"{step}\n"
+
+
+def _prm800k(columns: Columns) -> Iterator[Columns]:
+    """PRM800K: the chain of steps that were gone on from; each that was not is the end of a chain of its own.
+
+    What stands before such an end was marked in the main chain: there it is marked once.
+    """
+    whole, label = _of_prm800k(columns)
     solved = label.get("finish_reason") == "solution"
     main: list[tuple[str, Any]] = []
     ends: list[tuple[list[str], str, Any]] = []
@@ -115,7 +155,6 @@ def _prm800k(columns: Columns) -> Iterator[Columns]:
             solved = False
             break
         main.append(taken)
-    whole = columns | asked
     if main or not ends:
         rated = {"completions": [text for text, _ in main], "marks": [rating for _, rating in main]}
         yield whole | rated | {"completion_finish": "eos" if solved else "length"}

@@ -32,6 +32,8 @@ def main(settings: Settings, console: Console) -> None:
         f"{done.rows:,} row{'s' * (done.rows != 1)} in {done.file}, described in {done.manifest}.",
         markup=False,
     )
+    for one in done.beside:
+        console.print(f"{one.rows:,} row{'s' * (one.rows != 1)} in {one.file}.", markup=False)
 
 
 def _file_format(settings: Settings) -> FileFormat:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from tutelage.feedback.imports.importing import Imported, import_stream
+from tutelage.feedback.imports.importing import BadLine, import_stream
 from tutelage.feedback.imports.recognising import SNIFFED, name_of
 from tutelage.feedback.projects.projects import local_member
 from tutelage.settings.feedback import FeedbackImportSettings as Settings
@@ -31,8 +33,10 @@ def main(settings: Settings, console: Console) -> None:
     console.print(f"{settings.file}: {_lines(done.new)} {'is' if done.new == 1 else 'are'} new, {there}.")
     for name, count in sorted(done.unused.items()):
         console.print(f"The column {name!r} of {_lines(count, 'row')} was not used.", markup=False)
+    if done.mended:
+        _show("Mended", done.mended, console)
     if done.bad:
-        _show(done, console)
+        _show("Lines that were not taken", done.bad, console)
         if any("not UTF-8" in entry.why for entry in done.bad):
             console.print("Where it comes from Excel, encoding=windows-1252 may read it.", markup=False)
         many = ("was", "it") if len(done.bad) == 1 else ("were", "them")
@@ -46,13 +50,12 @@ def _lines(count: int, unit: str = "line") -> str:
     return f"{count} {unit}{'s' * (count != 1)}"
 
 
-def _show(done: Imported, console: Console) -> None:
-    unit = done.bad[0].unit
-    table = Table(title="Lines that were not taken")
-    table.add_column(unit, justify="right")
-    table.add_column("why", overflow="fold")
-    for entry in done.bad[:SHOWN]:
-        table.add_row(str(entry.line), entry.why)
-    if len(done.bad) > SHOWN:
-        table.add_row("...", f"and {len(done.bad) - SHOWN:,} more")
+def _show(title: str, entries: Sequence[BadLine], console: Console) -> None:
+    table = Table(title=title)
+    table.add_column(entries[0].unit, justify="right")
+    table.add_column("what" if title == "Mended" else "why", overflow="fold")
+    for entry in entries[:SHOWN]:
+        table.add_row(str(entry.line), Text(entry.why))
+    if len(entries) > SHOWN:
+        table.add_row("...", f"and {len(entries) - SHOWN:,} more")
     console.print(table, markup=False)

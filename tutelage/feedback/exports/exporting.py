@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tutelage.feedback.exports.files import as_written, require_room, write_rows
 from tutelage.feedback.exports.foreign import FOREIGN
 from tutelage.feedback.exports.formats import WRITERS
 from tutelage.feedback.exports.raw import raw
+from tutelage.feedback.exports.refined import PARTS, refinements
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.insights.totals import totals
 from tutelage.feedback.people.access import Member, note
@@ -27,7 +28,7 @@ from tutelage.store.schema import REVISIONS, PromptRow, now
 from tutelage.store.schema_feedback import ExportRow, SchemaVersion
 from tutelage.store.sql import insert_one
 
-_WRITERS = WRITERS | FOREIGN | {"raw": raw}
+_WRITERS = WRITERS | FOREIGN | {"raw": raw, "refinements": refinements}
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Exported:
     rows: int
     left_out: dict[str, int]  # reason -> how many (see `Source`)
     sha256: str
+    beside: tuple[Exported, ...] = ()  # refinements: what they teach, a file for each part
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,28 @@ def rows(
 
 
 def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Exported:
-    """Write `out` and `out`.manifest.json, and note it in the store.  Needs export.
+    """Write `out` and `out`.manifest.json, and note it in the store; of refinements also what they teach, in files beside `out`
+    that are named after it and their part.  Needs export.
 
     Each file is there whole or not at all; the manifest comes last.  Raises OSError when the disk refuses.
     """
     who.require("export")
     require_room(spec)
-    left_out: Counter[str] = Counter()
-    n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
     manifest = out.with_name(f"{out.name}.manifest.json")
-    done = Exported(out, manifest, n, dict(sorted(left_out.items())), sha256_of(out))
+    done = _write(database, who, spec, out, manifest)
+    if spec.format == "refinements" and spec.part == "all":
+        parts = (
+            _write(
+                database,
+                who,
+                spec.model_copy(update={"part": part}),
+                out.with_name(f"{out.stem}.{part}{out.suffix}"),
+                manifest,
+            )
+            for part in PARTS[1:]
+        )
+        done = replace(done, beside=tuple(parts))
+    n = done.rows
     write_json_atomic(manifest, _manifest(database, who, spec, done))
     counted = {"rows": n, "sha256": done.sha256}
     with database.write() as connection:
@@ -92,6 +106,13 @@ def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Expo
         insert_one(connection, ExportRow, **by, spec=spec.model_dump(mode="json"), **counted)
         note(connection, who.user, "export", spec.format, who.project_id, **counted)
     return done
+
+
+def _write(database: Database, who: Member, spec: ExportSpec, out: Path, manifest: Path) -> Exported:
+    """One file."""
+    left_out: Counter[str] = Counter()
+    n = write_rows(out, rows(database, who, spec, left_out), spec, _criteria(database, who))
+    return Exported(out, manifest, n, dict(sorted(left_out.items())), sha256_of(out))
 
 
 def splits(database: Database, who: Member) -> list[tuple[str, str]]:
@@ -111,17 +132,25 @@ def _criteria(database: Database, who: Member) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _manifest(database: Database, who: Member, spec: ExportSpec, done: Exported) -> dict[str, Any]:
-    with database.read() as connection:
-        version, questions = current_schema(connection, who.project_id)
-        aggregation = Source(connection, who.project_id, spec, Counter()).aggregation
-    written = guidelines(database, who)
+def _described(done: Exported) -> dict[str, Any]:
     return {
         "file": done.file.name,
         "sha256": done.sha256,
         "bytes": done.file.stat().st_size,
         "rows": done.rows,
         "left_out": done.left_out,
+    }
+
+
+def _manifest(database: Database, who: Member, spec: ExportSpec, done: Exported) -> dict[str, Any]:
+    with database.read() as connection:
+        version, questions = current_schema(connection, who.project_id)
+        aggregation = Source(connection, who.project_id, spec, Counter()).aggregation
+    written = guidelines(database, who)
+    beside = {"beside": [_described(one) for one in done.beside]} if done.beside else {}
+    return {
+        **_described(done),
+        **beside,
         "spec": spec.model_dump(mode="json"),
         "aggregation": aggregation,  # what auto was
         "project": who.project,

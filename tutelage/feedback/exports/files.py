@@ -97,6 +97,10 @@ def require_room(spec: ExportSpec) -> None:
             "invalid",
             f"format={spec.format} has lists in every row, which CSV has no place for: choose jsonl or parquet.",
         )
+    if spec.part != "all" and spec.format != "refinements":
+        raise Refused(
+            "invalid", f"part={spec.part} is for format=refinements, not for {spec.format}: leave it out."
+        )
     if spec.provenance and spec.format != "preference":
         raise Refused(
             "invalid", f"provenance=true is for format=preference, not for {spec.format}: leave it out."

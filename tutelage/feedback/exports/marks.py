@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tutelage.feedback.exports.current import Source
-from tutelage.feedback.exports.outcomes import marked_steps
+from tutelage.feedback.exports.outcomes import Marked, marked_steps
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.training.source import (
     Aggregation,
@@ -31,7 +31,8 @@ def step_marks_from(
     """The marked steps of `store:PROJECT`, or of several, as `feedback export format=stepwise` finds them; those of some
     annotators only (names, or kinds) where `annotators` are given.
 
-    Steps that nobody marked are left off the end; then the response may go on ("length").  Raises ValueError when the store
+    Steps that nobody marked are left off the end; then the response may go on ("length").  Not so where it is known whether the
+    answer is right (`outcome`), as of rounds of a refinement: that is said of the whole.  Raises ValueError when the store
     does not exist, the project is not in it, or nothing in it can be trained on (yet).
     """
     if isinstance(source, list):
@@ -45,11 +46,19 @@ def step_marks_from(
             found = list(marked_steps(Source(connection, key, spec, left_out), annotators, kinds))
     rows = []
     for one in found:
-        steps, labels = tuple(one.steps), tuple(one.labels)
-        rows.append((one.item.split, StepMarks(one.item.prompt, steps, labels, finish=one.finish)))
+        rows.append((one.item.split, _row(one)))
     sorted_rows = replace(sorted_out(rows), left_out=dict(left_out))
     nobody = f"nobody has marked steps in project '{project}' of {store} yet"
     if annotators:
         nobody = f"none of annotators={','.join(annotators)} has marked steps in it yet"
     require_rows(sorted_rows, source, f"{nobody}: build items of type step and let people answer them")
     return sorted_rows
+
+
+def _row(one: Marked) -> StepMarks:
+    steps, labels = tuple(one.steps), tuple(one.labels)
+    if one.right is None:
+        return StepMarks(one.item.prompt, steps, labels, finish=one.finish)
+    whole, unsaid = (*steps, *one.rest), (None,) * len(one.rest)
+    finish = one.item.finishes[0]
+    return StepMarks(one.item.prompt, whole, (*labels, *unsaid), finish=finish, outcome=one.right)

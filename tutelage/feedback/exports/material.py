@@ -9,6 +9,7 @@ from sqlalchemy import case, func, select
 from tutelage.feedback.asking.payloads import ItemType
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.people.access import Member
+from tutelage.feedback.refining.rows import roots_of
 from tutelage.settings.groups import ExportFormat
 from tutelage.store.database import Database
 from tutelage.store.schema import Item
@@ -16,7 +17,7 @@ from tutelage.store.schema import Item
 _COMPARED: tuple[ItemType, ...] = ("pair", "rank", "rewrite")
 TYPES: dict[ExportFormat, tuple[ItemType, ...]] = {
     **dict.fromkeys(("preference", "hh", "openai", "orca", "summarize-from-feedback", "nemo"), _COMPARED),
-    **dict.fromkeys(("stepwise", "prm800k", "math-shepherd", "processbench"), ("step",)),
+    **dict.fromkeys(("stepwise", "prm800k", "math-shepherd", "processbench", "refinements"), ("step",)),
     **dict.fromkeys(("ratings", "ultrafeedback", "helpsteer"), ("rate",)),
     "ranked": ("rank",),
     "sft": ("rewrite",),
@@ -54,6 +55,8 @@ def had(database: Database, who: Member) -> dict[str, Had]:
 
 def why_none(database: Database, who: Member, spec: ExportSpec) -> str:
     """Why an export has no rows, in one sentence: which items it needs, what the project has, what to do."""
+    if spec.format == "refinements":
+        return _no_refinements(database, who)
     wanted, there = types_of(spec), had(database, who)
     needs = f"format={spec.format} is made of answers to items of type {_listed(wanted, 'or')}"
     if spec.format == "unpaired":
@@ -68,6 +71,20 @@ def why_none(database: Database, who: Member, spec: ExportSpec) -> str:
     elif mine:
         advice = "wait for answers, or choose another format"
     return f"{needs}, and project '{who.project}' has {_listed(has, 'and')}: {advice}."
+
+
+def _no_refinements(database: Database, who: Member) -> str:
+    with database.read() as connection:
+        count = len(roots_of(connection, who.project_id))
+    if not count:
+        return (
+            f"project '{who.project}' has no refinements: import some with `feedback import kind=refinements`, or choose another "
+            "format."
+        )
+    return (
+        f"none of the {count:,} refinement{'s' * (count != 1)} in project '{who.project}' teaches that yet, or all are left out "
+        "(above: why): go on with them, or choose another part."
+    )
 
 
 def _listed(names: list[str] | tuple[str, ...], word: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import select
 
@@ -23,6 +23,7 @@ from tutelage.feedback.exports.current import (
     answered_items,
     answered_responses,
 )
+from tutelage.feedback.refining.lessons import last_word
 from tutelage.feedback.training.consensus import soft_labels
 from tutelage.feedback.training.habits import WITHOUT_HABITS
 from tutelage.feedback.training.source import aggregate, wanted_of
@@ -32,6 +33,7 @@ from tutelage.store.aggregate import weighted_mean
 from tutelage.store.comparing import ItemContent, read_items, read_voted_pairs
 from tutelage.store.schema import Annotation, Item
 from tutelage.store.schema_feedback import StepMarkRow
+from tutelage.store.schema_refining import RefinementRound
 
 TIE, DISPUTE = "tie", "unsettled dispute"
 BY_SKILL = ("dawid-skene", "crowd-bt", *WITHOUT_HABITS)
@@ -106,12 +108,19 @@ def _ranks(given: CurrentAnswer) -> tuple[int, ...] | None:
 
 
 class Marked(NamedTuple):
-    """A response with its marked steps, what was said of each (1, 0 or -1), and the steps behind them that nobody marked."""
+    """A response with its marked steps, what was said of each (1, 0 or -1), and the steps behind them that nobody marked;
+    whether its answer is right, where that is known."""
 
     item: ItemContent
     steps: list[str]
     labels: list[int]
     rest: tuple[str, ...]
+    right: bool | None = None
+
+    def up_to(self, labels: list[int]) -> Marked:
+        """The same with these labels of its first steps."""
+        kept = len(labels)
+        return self._replace(steps=self.steps[:kept], labels=labels, rest=(*self.steps[kept:], *self.rest))
 
     @property
     def finish(self) -> Finish:
@@ -128,14 +137,41 @@ def marked_steps(
     if annotators:
         items = _answered_by(items, annotators, kinds or {})
     soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
-    texts = _step_texts(source)
+    texts, rounds = _step_texts(source), _rounds(source)
+    found = []
     for item in items:
         answers = [*item.votes, *([item.settled] if item.settled else [])]
         for labels in _step_labels(source, item, soft):
             if labels:
                 asked = next(one for one in answers if len(texts[one.annotation_id]) >= len(labels))
                 steps = texts[asked.annotation_id][: len(labels)]
-                yield Marked(item.content, steps, labels, _unmarked(item.content.texts[0], steps, asked))
+                rest = _unmarked(item.content.texts[0], steps, asked)
+                right = rounds[item.content.item_id].correct if item.content.item_id in rounds else None
+                found.append(Marked(item.content, steps, labels, rest, right))
+    yield from found if source.aggregation == "all" else _last_words(found, rounds)
+
+
+def _rounds(source: Source) -> dict[int, Any]:
+    """item -> the round of a refinement that it is: of which (root_id), and whether its answer is right (correct)."""
+    query = select(RefinementRound.__table__).join(Item, Item.id == RefinementRound.item_id)
+    rows = source.connection.execute(query.where(Item.project_id == source.project_id))
+    return {row.item_id: row for row in rows}
+
+
+def _last_words(found: Sequence[Marked], rounds: Mapping[int, Any]) -> Iterator[Marked]:
+    """The same, where the rounds of one refinement do not contradict each other: a later look at the same steps holds."""
+    of_one: dict[int, list[Marked]] = defaultdict(list)
+    for one in found:
+        if one.item.item_id in rounds:
+            of_one[rounds[one.item.item_id].root_id].append(one)
+    held: dict[int, list[int]] = {}
+    for some in of_one.values():
+        some.sort(key=lambda one: rounds[one.item.item_id].n)
+        labels = last_word([(one.steps, one.labels) for one in some])
+        for one, own in zip(some, labels, strict=True):
+            held[one.item.item_id] = [label for label in own if label is not None]
+    for one in found:
+        yield one.up_to(held.get(one.item.item_id, one.labels))
 
 
 def _answered_by(

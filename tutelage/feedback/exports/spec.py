@@ -12,6 +12,8 @@ from tutelage.settings.groups import ExportFormat as Format
 from tutelage.store.rows import is_held_out
 
 FileFormat = Literal["jsonl", "parquet", "csv"]
+Part = Literal["all", "records", "solutions", "steps", "marks", "pairs", "corrections"]
+"""What of refinements is written: the records; rows for sft, dpo, process and reward; rows for a refiner."""
 
 
 class ExportSpec(Model):
@@ -28,6 +30,7 @@ class ExportSpec(Model):
     split: Annotated[str, Field(min_length=1, max_length=200)] = (
         "auto"  # a split's name, all, or auto: all for raw, else those that are trained on
     )
+    part: Part = "all"  # refinements: the records and all that they teach, or one of these
     provenance: bool = False  # preference: also who compared, what wrote the responses, how far people agreed
 
     def wants(self, split: str) -> bool:

@@ -28,6 +28,7 @@ from tutelage.feedback.imports.lines import (
     RawAnswer,
     RawGuidelines,
     RawQuestions,
+    RefinementLine,
     ResponseLine,
     ScoreLine,
     SuggestionLine,
@@ -35,6 +36,7 @@ from tutelage.feedback.imports.lines import (
     parse_row,
     why_not,
 )
+from tutelage.feedback.imports.opening import store_refinement
 from tutelage.feedback.imports.raw import store_answer
 from tutelage.feedback.imports.recognising import LOOKED_AT, file_kind, kind_of_rows
 from tutelage.feedback.imports.rows import Seen, store_preference, store_response, store_score
@@ -67,7 +69,7 @@ class Imported:
     """All good rows are in; `there` were in already, so that repeating an import adds nothing.
 
     unused: how many rows have each column that says something and that was not used.  needs: what the project lacks that
-    rows of this kind are about, in a sentence.
+    rows of this kind are about, in a sentence.  mended: what rows say that cannot be, and what was taken instead.
     """
 
     new: int = 0
@@ -75,6 +77,7 @@ class Imported:
     bad: list[BadLine] = field(default_factory=list)
     unused: dict[str, int] = field(default_factory=dict)
     needs: str = ""
+    mended: list[BadLine] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def import_stream(
 
     prompts, preference: as trainers read them (a comparison makes a pair, and a vote on it); responses: prompts with what
     answers them, and where that comes from; scores: of responses that are there; suggestions: what a program would answer
-    about items that are there; raw: what `exports` wrote, in the order of the file; auto: what their columns say.
+    about items that are there; refinements: problems with the rounds of their solutions; raw: what `exports` wrote, in the
+    order of the file; auto: what their columns say.
     columns: our names for theirs.  encoding: as `read_stream`.
 
     Raises ValueError, one sentence, for a file that is damaged, empty or of an unknown kind (rows before a damage may be
@@ -220,14 +224,17 @@ class _Importer:
     def _store_row(self, connection: Connection, row: Row | BadRow) -> bool:
         """Store all that a row holds; whether any of it was new."""
         lines, unused = _parsed(self.kind, row, self._columns)
+        mended = list[str]()
         with connection.begin_nested():
-            new = [self._store(connection, line) for line in lines]
+            new = [self._store(connection, line, mended) for line in lines]
+        self.done.mended += [BadLine(row.place.number, one, row.place.unit) for one in mended]
         for name in unused:
             self.done.unused[name] = self.done.unused.get(name, 0) + 1
         return any(new)
 
-    def _store(self, connection: Connection, line: Line) -> bool:
-        """Store one line; whether it was new.  Raises ValueError when it does not fit what is there."""
+    def _store(self, connection: Connection, line: Line, mended: list[str]) -> bool:
+        """Store one line; whether it was new; `mended` takes what was mended in it.  Raises ValueError when it does not fit what
+        is there."""
         key = self._who.project_id
         if isinstance(line, PromptLine):
             return bool(insert_prompts(connection, key, [line.prompt], line.split))
@@ -239,6 +246,10 @@ class _Importer:
             return store_score(connection, key, line)
         if isinstance(line, SuggestionLine):
             return store_suggestion(connection, key, line)
+        if isinstance(line, RefinementLine):
+            stored = store_refinement(connection, key, line)
+            mended += stored.mended
+            return stored.new
         if isinstance(line, RawAnswer):
             return store_answer(connection, key, line, self._versions)
         return self._store_version(connection, line)

@@ -20,9 +20,10 @@ from tutelage.data.reading.rows import Row
 from tutelage.data.reading.spellings import LABELS, SIDES, check_columns, renamed, respell
 from tutelage.data.reading.steps import published
 from tutelage.feedback.asking.payloads import Answer, Model, Schema
+from tutelage.feedback.imports.refinements import RefinementColumns, RefinementLine
 from tutelage.records import Comparison, Conversation, Demonstration, Finish, Prompt
 
-Kind = Literal["prompts", "responses", "preference", "scores", "suggestions", "raw"]
+Kind = Literal["prompts", "responses", "preference", "scores", "suggestions", "refinements", "raw"]
 AnnotatorKind = Literal["human", "simulated", "judge", "rule"]
 
 LONGEST = 4_000_000  # characters in one row
@@ -102,6 +103,7 @@ OWN: dict[Kind, type[Model]] = {
     "preference": VoteColumns,
     "scores": ScoreColumns,
     "suggestions": SuggestionColumns,
+    "refinements": RefinementColumns,
 }
 
 
@@ -258,9 +260,15 @@ class RawAnswer(Model):
 
 Raw = RawQuestions | RawGuidelines | RawAnswer
 # What a row holds; `parts` is that for people: {name: text}.
-Line = PromptLine | ResponseLine | PreferenceLine | ScoreLine | SuggestionLine | Raw
+Line = PromptLine | ResponseLine | PreferenceLine | ScoreLine | SuggestionLine | RefinementLine | Raw
 RAW: TypeAdapter[Raw] = TypeAdapter(Annotated[Raw, Field(discriminator="kind")])
-INSIDE = {"params", "answer", "responses"}  # of our own columns: objects and lists, in CSV as JSON
+INSIDE = {
+    "params",
+    "answer",
+    "responses",
+    "rounds",
+    "checks",
+}  # of our own columns: objects and lists, in CSV as JSON
 AS_JSON = ("content", "prompt", "reference", "responses", "answer")  # raw: so they stand in Parquet and CSV
 
 
@@ -311,6 +319,9 @@ def _lines(kind: Kind, row: Row, said: Any) -> tuple[list[Line], list[str]]:
         return [_preference(row, pair, said) for pair in pairs if isinstance(pair, Comparison)], unused
     if kind == "suggestions":
         return _suggestion(row, said)
+    if kind == "refinements":
+        asked, unused = read_row(row, "prompts")
+        return [RefinementLine(one, said) for one in asked if isinstance(one, Prompt)], unused
     answers, unused = _answers(row)
     if kind == "scores":
         return [ScoreLine(prompt, text, said) for prompt, text, _ in answers], unused

@@ -18,6 +18,7 @@ TEXT_KINDS = {".csv": "CSV", ".tsv": "TSV", ".json": "JSON", ".jsonl": "JSON lin
 TELLING: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("raw", ("kind",)),
     ("suggestions", ("answer", "source")),
+    ("refinements", ("rounds",)),
     ("scores", ("score",)),
     ("preference", ()),
     ("responses", ()),

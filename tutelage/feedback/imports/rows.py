@@ -59,10 +59,10 @@ def prompt_row(connection: Connection, key: int, prompt: Prompt, split: str) -> 
 
 def store_response(connection: Connection, key: int, line: ResponseLine) -> tuple[int, bool]:
     """(id, whether it is new).  Without a sample index the same text with the same end is the same response."""
-    return _store_response(connection, prompt_row(connection, key, line.prompt, line.said.split), line)
+    return store_response_to(connection, prompt_row(connection, key, line.prompt, line.said.split), line)
 
 
-def _store_response(connection: Connection, prompt_id: int, line: ResponseLine) -> tuple[int, bool]:
+def store_response_to(connection: Connection, prompt_id: int, line: ResponseLine) -> tuple[int, bool]:
     said = line.said
     model = ModelInfo(said.model, said.model_sha256)
     run_id = insert_generation_run(connection, model, said.engine, said.params)
@@ -176,7 +176,7 @@ def _ensure_side(
         return found
     said = ResponseColumns(split=line.said.split)
     response = ResponseLine(line.comparison.prompt, text, end or "eos", said)
-    return _store_response(connection, prompt_id, response)[0]
+    return store_response_to(connection, prompt_id, response)[0]
 
 
 def _check_ends(connection: Connection, item_id: int, ends: Sequence[Finish | None]) -> None:

@@ -93,8 +93,11 @@ def prefix_of(last: Round, step: int, rewrite: str | None, splitter: Splitter) -
         )
     wrong = last.steps[step].text
     gap = wrong[len(wrong.rstrip()) :]
-    ends = step == len(last.steps) - 1
-    return kept + rewrite.strip() + (gap or ("" if ends else "\n"))
+    if not gap and rewrite.endswith(
+        "\n"
+    ):  # written for a place before the one that it takes: something follows
+        gap = "\n"
+    return kept + rewrite.strip() + gap
 
 
 def right_in_a_row(checks: tuple[bool, ...]) -> int:
@@ -140,7 +143,7 @@ HOW: dict[How, str] = {
     "first": "the model's first solution",
     "rewritten": "from a rewritten step",
     "explained": "from an explanation",
-    "regenerated": "a step written again",
+    "regenerated": "from a step written again",
     "written": "written by a person",
 }
 """In words, for tables and pages."""

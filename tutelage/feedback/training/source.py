@@ -12,10 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
 
+from tutelage.feedback.training import refined as refinements
 from tutelage.feedback.training.consensus import BySkill, comparisons_by_skill
 from tutelage.feedback.training.habits import Habits, told
+from tutelage.feedback.training.refined import REDACTED as REDACTED
+from tutelage.feedback.training.refined import Lesson
 from tutelage.records import Comparison, Demonstration, Labelled, Place, Rating, StepMarks
 from tutelage.settings.groups import Aggregation as Aggregation
+from tutelage.settings.groups import RefinedPairs, RefinedRows
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
 from tutelage.store.origins import pseudonyms
@@ -23,7 +27,6 @@ from tutelage.store.rows import is_held_out
 
 R = TypeVar("R", bound=Comparison | Demonstration | StepMarks | Labelled | Rating)
 Settled = Literal["majority", "all", "adjudicated"] | BySkill
-REDACTED = "redacted"
 PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
 
@@ -108,15 +111,9 @@ def wanted_of(there: Collection[str], annotators: Sequence[str], kinds: Mapping[
     return {name for name in there if name in annotators or kinds[name] in annotators}
 
 
-def votes_by(
-    pairs: Sequence[VotedPair], annotators: Sequence[str], kinds: Mapping[str, str]
-) -> list[VotedPair]:
-    """The pairs with the votes of some annotators only (names, or kinds), those without any left out.
-
-    Raises ValueError for a name under which nobody has voted.
-    """
-    there = {vote.annotator for pair in pairs for vote in pair.votes}
-    wanted, found = wanted_of(there, annotators, kinds), []
+def voted_by(pairs: Sequence[VotedPair], wanted: Collection[str]) -> list[VotedPair]:
+    """The pairs with the votes of some annotators only, those without any left out."""
+    found = []
     for pair in pairs:
         votes = tuple(vote for vote in pair.votes if vote.annotator in wanted)
         if votes:
@@ -131,42 +128,62 @@ def comparisons_from(
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    refined: RefinedPairs = "none",
 ) -> StoreRows[Comparison]:
-    """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated.
+    """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated, and what its
+    refinements give (`refined`).
 
-    Those of several projects stand one behind the other, each with its project as its place.  `annotators`: as `votes_by`;
-    none given are all.  `groups`: name -> annotators; the votes of each are aggregated by themselves, and each gives rows of
-    its own.  Raises ValueError when the store does not exist, the project is
-    not in it, or nothing in it can be trained on (yet).
+    Those of several projects stand one behind the other, each with its project as its place.  `annotators`: those whose word
+    counts, by names or kinds; none given are all.  `groups`: name -> annotators; the votes of each are aggregated by themselves,
+    and each gives rows of its own.  Raises ValueError when the store does not exist, the project is not in it, or nothing in it
+    can be trained on (yet).
     """
     if isinstance(source, list):
         parts = projects_of(source)
         return joined(
-            parts, [comparisons_from(part, store, aggregation, ties, annotators, groups) for part in parts]
+            parts,
+            [comparisons_from(part, store, aggregation, ties, annotators, groups, refined) for part in parts],
         )
     if groups:
-        return _by_group(source, store, aggregation, ties, groups)
+        return _by_group(source, store, aggregation, ties, groups, refined)
     with opened_at(source, store) as (opened, project):
-        pairs = opened.voted_pairs(project)
-        if pairs and annotators:
-            pairs = votes_by(pairs, annotators, opened.annotator_kinds())
-            if not pairs:
-                raise ValueError(
-                    f"data={source}: none of annotators={','.join(annotators)} has voted in it yet."
-                )
+        pairs, kinds = opened.voted_pairs(project), opened.annotator_kinds()
+        with opened.reading(project) as (connection, key):
+            lessons = refinements.pairs(connection, key, refined)
+        if annotators:
+            pairs, lessons = _said_by(source, pairs, lessons, annotators, kinds)
         readable = [pair for pair in pairs if not pair.redacted]
         how, habits = chosen_aggregation(aggregation, opened.any_settled(project)), tuple[Habits, ...]()
         if how == "habit-bt" or how == "habit-bt-length":
             rows, fitted = comparisons_by_skill(readable, how, ties)
-            habits = told(fitted, how, pseudonyms(opened.annotator_kinds()), project)
+            habits = told(fitted, how, pseudonyms(kinds), project)
         else:
             rows = aggregate(readable, how, ties)
     gone = [("", REDACTED)] * (len(pairs) - len(readable))
     splits = (pair.split for pair in readable)
-    found: StoreRows[Comparison] = sorted_out([*gone, *zip(splits, rows, strict=True)])
+    taught = ((one.split, one.row) for one in lessons)
+    found: StoreRows[Comparison] = sorted_out([*gone, *zip(splits, rows, strict=True), *taught])
     nobody = f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
     require_rows(found, source, nobody)
     return replace(found, habits=habits)
+
+
+def _said_by(
+    source: str,
+    pairs: Sequence[VotedPair],
+    lessons: Sequence[Lesson[Comparison]],
+    annotators: Sequence[str],
+    kinds: Mapping[str, str],
+) -> tuple[list[VotedPair], list[Lesson[Comparison]]]:
+    """The pairs with the votes of some annotators only, and what refinements teach by their word."""
+    there = {vote.annotator for pair in pairs for vote in pair.votes} | {one.by for one in lessons if one.by}
+    if not there:
+        return [*pairs], []
+    wanted = wanted_of(there, annotators, kinds)
+    voted, taught = voted_by(pairs, wanted), [one for one in lessons if one.by in wanted]
+    if not voted and not taught:
+        raise ValueError(f"data={source}: none of annotators={','.join(annotators)} has voted in it yet.")
+    return voted, taught
 
 
 def _by_group(
@@ -175,6 +192,7 @@ def _by_group(
     aggregation: Aggregation,
     ties: Ties,
     groups: Mapping[str, Sequence[str]],
+    refined: RefinedPairs,
 ) -> StoreRows[Comparison]:
     """What each group of annotators prefers, one behind the other."""
     empty = next((name for name, names in groups.items() if not names), None)
@@ -185,7 +203,7 @@ def _by_group(
     train, held_out, left_out = list[Comparison](), list[Comparison](), Counter[str]()
     habits = list[Habits]()
     for name, names in groups.items():
-        found = comparisons_from(source, store, aggregation, ties, names)
+        found = comparisons_from(source, store, aggregation, ties, names, refined=refined)
         habits += [replace(one, group=name) for one in found.habits]
         train += [replace(row, group=name) for row in found.train]
         held_out += [replace(row, group=name) for row in found.held_out]
@@ -193,22 +211,45 @@ def _by_group(
     return StoreRows(train, held_out, dict(left_out), tuple(habits))
 
 
-def demonstrations_from(source: str | list[str], store: str | Path) -> StoreRows[Demonstration]:
-    """The demonstrations and rewrites that people wrote in `store:PROJECT`, or in several.
+def demonstrations_from(
+    source: str | list[str], store: str | Path, refined: RefinedRows = "none"
+) -> StoreRows[Demonstration]:
+    """The demonstrations and rewrites that people wrote in `store:PROJECT`, or in several, and what refinements give
+    (`refined`).
 
     Raises ValueError when the store does not exist, the project is not in it, or nothing in it can be trained on (yet).
     """
     if isinstance(source, list):
         parts = projects_of(source)
-        return joined(parts, [demonstrations_from(part, store) for part in parts])
+        lessons = [_lessons(part, store, refined) for part in parts]
+        # What a refiner is told names the problem, but is another prompt: the problem is what is held out.
+        kept = {one.problem for some in lessons for one in some if is_held_out(one.split)}
+        found = [_written(part, some, store, kept) for part, some in zip(parts, lessons, strict=True)]
+        return joined(parts, found)
+    return _written(source, _lessons(source, store, refined), store)
+
+
+def _lessons(source: str, store: str | Path, refined: RefinedRows) -> list[Lesson[Demonstration]]:
+    with (
+        opened_at(source, store) as (opened, project),
+        opened.reading(project) as (connection, key),
+    ):
+        return list(refinements.demonstrations(connection, key, refined))
+
+
+def _written(
+    source: str, lessons: Sequence[Lesson[Demonstration]], store: str | Path, kept: Collection[str] = ()
+) -> StoreRows[Demonstration]:
+    """What people wrote in a project, and what its refinements teach; of problems that are `kept` for evaluation, held out."""
     with opened_at(source, store) as (opened, project):
         written = opened.written(project)
-    found: StoreRows[Demonstration] = sorted_out(
-        (row.item.split, REDACTED if row.redacted else row.demonstration) for row in written
-    )
+    own = [(row.item.split, REDACTED if row.redacted else row.demonstration) for row in written]
+    found: StoreRows[Demonstration] = sorted_out([*own, *((one.split, one.row) for one in lessons)])
     nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
     require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
-    return found
+    if not kept:
+        return found
+    return sorted_out([*own, *((one.split, one.row) for one in refinements.held_out(lessons, kept))])
 
 
 def joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
@@ -251,17 +292,20 @@ def comparisons_digest(
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    refined: RefinedPairs = "none",
 ) -> str | None:
     """The `digest` of what `comparisons_from` returns; None where it would raise."""
     with suppress(ValueError):
-        return comparisons_from(source, store, aggregation, ties, annotators, groups).digest
+        return comparisons_from(source, store, aggregation, ties, annotators, groups, refined).digest
     return None
 
 
-def demonstrations_digest(source: str | list[str], store: str | Path) -> str | None:
+def demonstrations_digest(
+    source: str | list[str], store: str | Path, refined: RefinedRows = "none"
+) -> str | None:
     """The `digest` of what `demonstrations_from` returns; None where it would raise."""
     with suppress(ValueError):
-        return demonstrations_from(source, store).digest
+        return demonstrations_from(source, store, refined).digest
     return None
 
 
@@ -293,7 +337,13 @@ def _content(row: Comparison | Demonstration | StepMarks | Labelled | Rating) ->
     if isinstance(row, Rating):
         return [row.prompt.id, row.response, dict(row.values), row.annotator, row.finish]
     if isinstance(row, StepMarks):
-        return [row.prompt.id, row.steps, row.labels, row.finish]
+        return [
+            row.prompt.id,
+            row.steps,
+            row.labels,
+            row.finish,
+            *([] if row.outcome is None else [row.outcome]),
+        ]
     if isinstance(row, Demonstration):
         return [row.prompt.id, row.response, row.finish]
     sides = (row.chosen, row.chosen_finish, row.rejected, row.rejected_finish)

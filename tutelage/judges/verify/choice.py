@@ -22,6 +22,8 @@ IS = re.compile(r"^.{0,80}?\b(?:is|are)\b[ *_:]*")  # "The answer to this questi
 FIRST = re.compile(rf" *{LETTER}")
 # One more, behind a comma, "and", "or" or a bracket; what goes on with a word in small letters is a sentence ("B, I think").
 NEXT = re.compile(rf" *(?:,? *\b(?:and|or)\b|[,;&+/]|(?=[\[(])) *{LETTER}(?! +(?!(?:and|or)\b)[a-z])")
+# One more, with the words of the option before it: "A. It is blue. D. It is warm."
+WORDED = re.compile(r"(?<=[.;,])[*_]* +(?:and +)?(?:[(\[](?P<closed>[A-Z])[)\]]|(?P<open>[A-Z])[.):])(?= )")
 OPTION = re.compile(
     r"\s*(?:[\[(*_]+[A-Za-z][\])*_]|[A-Za-z][.:)])"
 )  # as an option is written: (B) ...  B. ...
@@ -87,12 +89,25 @@ def chosen(text: str) -> Letters | None:
         line = text[stated.end() :].lstrip("\n").partition("\n")[0]
         is_said = IS.match(line)
         later = line[is_said.end() :] if is_said else ""
-        return _leading(line)[0] or _listed(line) or _leading(later)[0] or None
+        return _options(line) or _listed(line) or _options(later) or None
     boxed = extract(text, "boxed")
     if boxed is not None:
         return _listed(re.sub(r"\\text\w*", "", boxed).strip("{} "))
     line = text.strip().partition("\n")[0]
     return _listed(line) or (_leading(line)[0] if OPTION.match(line) else None)
+
+
+def _options(line: str) -> Letters:
+    """The letters that a line begins with, and where they stand as options do, with their words, those of the options behind
+    (each further on in the alphabet, as options are listed)."""
+    letters, rest = _leading(line)
+    if not letters or not OPTION.match(line):
+        return letters
+    for match in WORDED.finditer(rest):
+        letter = match["closed"] or match["open"]
+        if letter > max(letters):
+            letters |= {letter}
+    return letters
 
 
 def _leading(text: str) -> tuple[Letters, str]:

@@ -1,0 +1,344 @@
+"""Iterative Refinement with Explanations beside what the same minutes could buy: answers chosen, and solutions written.
+
+    python -m studies.refine out=runs/study-refine
+
+For each seed a world of problems with traps, a model that fell for them, and the same minutes of an expert spent in
+different ways: marking and rewriting steps (refine, then SFT on what was accepted, or DPO on the corrected steps), looking
+at answers alone (rejection sampling), or writing whole solutions.  All arms begin with the same SFT model and learn for as
+many steps.  Reported are right answers and sound solutions (every line right) on held-out problems, greedy and at
+temperature 1, pooled over seeds and paired by problem; and how dear the work may become before the verdict turns.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from studies.base import done
+from tutelage.data.reading.formats import read_prompts
+from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.models.loading import load_policy, load_tokenizer
+from tutelage.records import Prompt, Refinement
+from tutelage.resume import read_metrics
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.runs import result_folder
+from tutelage.seeds import rng
+from tutelage.settings.base import Settings, load, setting
+from tutelage.settings.preference import DPOSettings
+from tutelage.settings.refine import Minutes, RefineSettings
+from tutelage.settings.rollout import SelectSettings
+from tutelage.settings.train import PretrainSettings, SFTSettings
+from tutelage.settings.worlds import WorldSettings
+from tutelage.worlds.gold import grade
+from tutelage.worlds.world import TASKS
+
+NEW_TOKENS = 96
+PRICES = Minutes()
+CPU: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
+LEARN: dict[str, Any] = {**CPU, "tensorboard": False, "save_every": 5000, "eval_every": 5000}
+SHARES = (0.25, 0.5, 1.0, 2.0)  # of the minutes, to see where a verdict would turn
+
+
+class StudySettings(Settings):
+    """Refinement against rejection sampling and written solutions at equal minutes."""
+
+    out: Path = setting(Path("runs/study-refine"), "Folder for everything.")
+    minutes: float = setting(600.0, "Minutes of the expert.", unit="minutes")
+    seeds: int = setting(3, "Worlds, each with models of its own.", unit="runs")
+    steps: int = setting(150, "Steps of six rows that every arm learns for.", unit="steps")
+    heldout: int = setting(500, "Problems to measure with.", unit="prompts")
+
+
+def main(settings: StudySettings) -> None:
+    """Run what is missing, print the rows and write them."""
+    rows: list[dict[str, Any]] = []
+    for seed in range(settings.seeds):
+        study = Study(settings, settings.out / f"seed-{seed}", seed)
+        for name, run in study.arms():
+            for temperature in (0.0, 1.0):
+                rows += study.measured(name, run, temperature)
+            print(
+                seed,
+                name,
+                figures([row for row in rows if row["seed"] == seed and row["arm"] == name]),
+                flush=True,
+            )
+        write_jsonl_atomic(settings.out / "rows.jsonl", rows)
+    write_json_atomic(settings.out / "table.json", table(rows))
+    for line in table(rows):
+        print(line)
+
+
+class Study:
+    """One seed."""
+
+    def __init__(self, settings: StudySettings, out: Path, seed: int) -> None:
+        self.settings, self.out, self.seed = settings, out, seed
+        self.world = done(
+            "world",
+            WorldSettings(
+                out=out / "world",
+                tasks=["options"],
+                documents=12_000,
+                demonstrations=1_200,
+                prompts=4_000,
+                heldout_prompts=settings.heldout,
+                seed=seed,
+            ),
+        )
+        self.store = str(out / "store.sqlite")
+        self.start = self._start()
+
+    def _start(self) -> Path:
+        """A model that reads and compares, and has learnt from people who fall for the traps."""
+        common: dict[str, Any] = {**LEARN, "max_length": 256, "batch_size": 3, "learning_rate": 2e-3}
+        common |= {"weight_decay": 0.01, "seed": self.seed}
+        drills = PretrainSettings(
+            data=str(self.world / "drills.jsonl"),
+            out=self.out / "drills",
+            max_steps=800,
+            schedule="constant",
+            **common,
+        )
+        model = str(done("pretrain", drills))
+        mixed = PretrainSettings(
+            model=model,
+            data=str(self.world / "pretrain.jsonl"),
+            out=self.out / "pretrain",
+            max_steps=1600,
+            schedule="cosine",
+            **common,
+        )
+        model = str(done("pretrain", mixed))
+        return self._sft("sft", str(self.world / "demonstrations.jsonl"), model, 5e-4, 300)
+
+    def _sft(
+        self, name: str, data: str, start: str = "", rate: float = 3e-4, steps: int = 0, **more: Any
+    ) -> Path:
+        settings = SFTSettings(
+            model=start or str(self.start),
+            data=data,
+            out=self.out / name,
+            learning_rate=rate,
+            batch_size=6,
+            max_steps=steps or self.settings.steps,
+            heldout_share=0.0,
+            seed=self.seed,
+            store=self.store,
+            **LEARN,
+            **more,
+        )
+        return done("sft", settings)
+
+    def arms(self) -> Iterator[tuple[str, Path]]:
+        """Name and run folder of every arm, the start first."""
+        minutes = self.settings.minutes
+        yield "start", self.start
+        yield "more of the same", self._sft("more", str(self.world / "demonstrations.jsonl"))
+        for share in SHARES:
+            yield (
+                f"refined {share:g}",
+                self._sft(f"refined-{share:g}", f"store:{self._refined(share * minutes)}"),
+            )
+        for share in (*SHARES, 4.0):
+            yield f"chosen {share:g}", self._sft(f"chosen-{share:g}", self._chosen(share * minutes))
+        for share in SHARES:
+            yield f"written {share:g}", self._sft(f"written-{share:g}", self._written(share * minutes))
+        project = self._refined(minutes)
+        yield "steps", self._dpo("steps", f"store:{project}")
+        yield "steps, dealt out anew", self._dpo("dealt", self._dealt(project))
+        again = self._refined(minutes, "again", str(self.out / "refined-1"))
+        yield "refined twice", self._sft("refined-twice", f"store:{again}", str(self.out / "refined-1"))
+
+    def _refined(self, minutes: float, name: str = "refined", model: str = "") -> str:
+        """The project of refinements that take so many minutes."""
+        project = f"{name}-{minutes:g}"
+        settings = RefineSettings(
+            model=model or str(self.start),
+            prompts=str(self.world / "prompts_train.jsonl"),
+            marks="world",
+            max_minutes=minutes,
+            max_new_tokens=NEW_TOKENS,
+            store=self.store,
+            project=project,
+            out=self.out / f"refine-{project}",
+            seed=self.seed,
+            **CPU,
+        )
+        run = done("refine", settings)
+        print(self.seed, project, read_metrics(run)[0], flush=True)
+        return project
+
+    def _chosen(self, minutes: float) -> str:
+        """Right answers among four samples a problem, as many as can be looked at."""
+        settings = SelectSettings(
+            model=str(self.start),
+            prompts=str(self.world / "prompts_train.jsonl"),
+            reward="verify:choice",
+            samples=4,
+            keep=0,
+            threshold=0.5,
+            max_prompts=int(minutes / PRICES.look) // 4,
+            max_new_tokens=NEW_TOKENS,
+            out=self.out / f"select-{minutes:g}",
+            seed=self.seed,
+            **CPU,
+        )
+        return str(done("select", settings) / "demonstrations.jsonl")
+
+    def _written(self, minutes: float) -> str:
+        """Whole solutions, written by the expert."""
+        count = int(minutes / PRICES.solution)
+        found = list(self._prompts("prompts_train.jsonl"))[:count]
+        texts = [
+            TASKS["options"].write(dict(prompt.reference or {}), rng(self.seed, "written", number))
+            for number, prompt in enumerate(found)
+        ]
+        path = self.out / f"written-{minutes:g}.jsonl"
+        write_jsonl_atomic(
+            path,
+            [
+                {"prompt": prompt.content_json(), "completion": [{"role": "assistant", "content": text}]}
+                for prompt, text in zip(found, texts, strict=True)
+            ],
+        )
+        return str(path)
+
+    def _dpo(self, name: str, data: str) -> Path:
+        """Step-DPO: a low rate and few steps, for sums of log-probabilities move fast."""
+        settings = DPOSettings(
+            model=str(self.start),
+            data=data,
+            store=self.store,
+            out=self.out / name,
+            shared_prefix="mask",
+            beta=0.3,
+            learning_rate=5e-5,
+            batch_size=6,
+            max_steps=60,
+            heldout_share=0.0,
+            seed=self.seed,
+            **LEARN,
+        )
+        return done("dpo", settings)
+
+    def _dealt(self, project: str) -> str:
+        """The same corrections behind the beginnings of other solutions: all that a pair says, but not its place."""
+        from tutelage.feedback.refining.lessons import corrections_of
+
+        pairs = []
+        for line in (
+            (self.out / f"refine-{project}" / "refinements.jsonl").read_text(encoding="utf-8").splitlines()
+        ):
+            one = Refinement.from_json(json.loads(line))
+            for found in corrections_of(one):
+                kept = "".join(step.text for step in found.before.steps[: found.step])
+                pairs.append(
+                    (
+                        one.prompt,
+                        kept,
+                        found.after.steps[found.step].text,
+                        found.before.steps[found.step].text,
+                    )
+                )
+        order = _derangement(len(pairs), self.seed)
+        rows = [
+            {
+                "prompt": prompt.content_json(),
+                "chosen": [{"role": "assistant", "content": kept + pairs[other][2]}],
+                "rejected": [{"role": "assistant", "content": kept + pairs[other][3]}],
+                "chosen_finish": "length",
+                "rejected_finish": "length",
+            }
+            for (prompt, kept, _, _), other in zip(pairs, order, strict=True)
+        ]
+        path = self.out / "dealt.jsonl"
+        write_jsonl_atomic(path, rows)
+        return str(path)
+
+    def _prompts(self, name: str) -> Iterator[Prompt]:
+        found = read_prompts(str(self.world / name))
+        return (one for one in found if isinstance(one, Prompt))
+
+    def measured(self, arm: str, run: Path, temperature: float) -> list[dict[str, Any]]:
+        """A row for every held-out problem: whether the answer is right, and the solution sound."""
+        folder = result_folder(run)
+        policy = load_policy(folder, dtype=torch.float32, device="cpu")
+        prompts = list(self._prompts("prompts_heldout.jsonl"))
+        generator = LocalGenerator(policy, load_tokenizer(folder))
+        responses = generator.generate(prompts, Sampling(NEW_TOKENS, temperature, seed=self.seed))
+        grades = [grade(one.prompt, one.text).parts for one in responses]
+        return [
+            {
+                "seed": self.seed,
+                "arm": arm,
+                "temperature": temperature,
+                "prompt": prompt.id,
+                "right": found["answer"],
+                "sound": found["sound"],
+            }
+            for prompt, found in zip(prompts, grades, strict=True)
+        ]
+
+
+def _derangement(count: int, seed: int) -> list[int]:
+    """A shuffled order in which nothing stays in its place."""
+    order = [int(number) for number in rng(seed, "dealt").permutation(count)]
+    places = {number: order[(at + 1) % count] for at, number in enumerate(order)}
+    return [places[number] for number in range(count)]
+
+
+MEASURES: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "right, greedy": lambda row: row["temperature"] == 0,
+    "sound, greedy": lambda row: row["temperature"] == 0,
+    "right, sampled": lambda row: row["temperature"] == 1,
+    "sound, sampled": lambda row: row["temperature"] == 1,
+}
+
+
+def figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Shares of right answers and sound solutions."""
+    return {
+        name: round(float(np.mean([row[name.split(",")[0]] for row in rows if wanted(row)])), 3)
+        for name, wanted in MEASURES.items()
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For every arm its figures, and their differences to the start, `chosen 1` and `written 1`, each with a 95 % interval: a
+    bootstrap over problems, all seeds pooled."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    found = []
+    for arm in arms:
+        line: dict[str, Any] = {"arm": arm} | figures([row for row in rows if row["arm"] == arm])
+        for other in ("start", "chosen 1", "written 1", "steps, dealt out anew"):
+            if other != arm:
+                line[f"less {other}"] = {name: _difference(rows, arm, other, name) for name in MEASURES}
+        found.append(line)
+    return found
+
+
+def _difference(rows: Sequence[dict[str, Any]], arm: str, other: str, name: str) -> list[float]:
+    """[difference, low, high], paired by seed and problem."""
+    wanted, field = MEASURES[name], name.split(",")[0]
+
+    def of(which: str) -> dict[tuple[int, str], float]:
+        own = (row for row in rows if row["arm"] == which and wanted(row))
+        return {(row["seed"], row["prompt"]): row[field] for row in own}
+
+    first, second = of(arm), of(other)
+    gaps = np.array([first[key] - second[key] for key in first if key in second])
+    draws = rng(0, "bootstrap").integers(len(gaps), size=(2000, len(gaps)))
+    low, high = np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975])
+    return [round(float(value), 3) for value in (gaps.mean(), low, high)]
+
+
+if __name__ == "__main__":
+    main(load(StudySettings, sys.argv[1:]))

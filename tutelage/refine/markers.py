@@ -1,0 +1,241 @@
+"""Who marks the steps of solutions at once: the world's expert or crowd, a verifier of sums, a process model, a language model.
+
+People are no marker: they answer in the web app, and are waited for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from tutelage.judges.build import Calls, build_judge
+from tutelage.judges.llm.judge import LLMJudge
+from tutelage.judges.process import ProcessJudge
+from tutelage.parallel import World
+from tutelage.records import Finish, MarkedStep, Prompt, Response, Role
+from tutelage.seeds import rng
+from tutelage.settings.judges import WORLD, read_parts
+from tutelage.settings.refine import EQUATIONS, RefineSettings
+from tutelage.worlds.expert import crowd, expert
+
+
+class Solution(NamedTuple):
+    """What is marked: the steps of a response to a prompt, joined the response."""
+
+    prompt: Prompt
+    steps: tuple[str, ...]
+    finish: Finish
+
+    @property
+    def text(self) -> str:
+        return "".join(self.steps)
+
+
+class Marker(Protocol):
+    """Marks steps."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Those under whom it answers, one for each answer that is wanted about a solution."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Of annotator, as the store has it."""
+        ...
+
+    @property
+    def role(self) -> Role:
+        """In what role it marks."""
+        ...
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        """The marked steps of each solution, by `name`; None where there is no verdict."""
+        ...
+
+
+def build_marker(settings: RefineSettings, world: World) -> Marker | None:
+    """Who marks at once; None where people do.  Raises ValueError where there is no such model."""
+    if settings.by_people:
+        return None
+    if settings.marks == WORLD:
+        return Crowd(settings) if settings.crowd_error else Expert()
+    if settings.marks == EQUATIONS:
+        return Equations()
+    judge = build_judge(settings.marks, world, calls=Calls(settings.store, settings.project))
+    if isinstance(judge, LLMJudge):
+        return InWords(judge)
+    if not isinstance(judge, ProcessJudge):
+        raise ValueError(
+            f"marks={settings.marks} scores whole responses, not steps: train one with `process`."
+        )
+    return Process(judge, str(settings.marks), settings.threshold)
+
+
+class Expert:
+    """The world's expert, who is always right."""
+
+    names = ("sim-expert",)
+    kind = "simulated"
+    role: Role = "expert"
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        return [expert(one.prompt, one.text) for one in solutions]
+
+
+class Crowd:
+    """Simulated people, each of whom errs in each step with a set probability, drawn by (seed, who, solution)."""
+
+    kind = "simulated"
+    role: Role = "crowd"
+
+    def __init__(self, settings: RefineSettings) -> None:
+        self.names = tuple(f"sim-crowd-{number}" for number in range(settings.votes))
+        self._seed, self._error = settings.seed, settings.crowd_error
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        return [
+            crowd(one.prompt, one.text, rng(self._seed, "refine", name, one.prompt.id, one.text), self._error)
+            for one in solutions
+        ]
+
+
+class Equations:
+    """A verifier of sums: a step is wrong where it states a false equation between numbers; all that follows is not its affair.
+
+    It knows calculation alone, and nothing of what a problem asks for.
+    """
+
+    names = ("verify:equations",)
+    kind = "rule"
+    role: Role = "verifier"
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        return [tuple(map(checked_sums, one.steps)) if one.steps else None for one in solutions]
+
+
+_NUMBER = r"-?\$?\d[\d,]*(?:\.\d+)?%?"
+_SUM = re.compile(
+    rf"(?<![\w.,])(?P<left>{_NUMBER}(?:\s*[-+*/x×÷]\s*{_NUMBER})+)\s*=\s*(?P<right>{_NUMBER})(?!\s*[-+*/x×÷]\s*\d)(?![\w]|\.\d)"
+)
+_ROUNDED = 0.01  # people round money
+
+
+def checked_sums(step: str) -> MarkedStep:
+    """A step with its first false sum: -1 with the right result in its place, 1 where all sums hold, 0 where there is none.
+
+    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0, or with percentages that
+    are added, are not judged.
+    """
+    judged = False
+    for match in _SUM.finditer(step):
+        true, said = _value(match["left"]), _number(match["right"])
+        inside = step[: match.start()].rstrip().endswith(tuple("-+*/x×÷"))  # of a longer sum, with words in it
+        if true is None or said is None or inside:
+            continue
+        judged = True
+        if abs(true - said) <= max(_ROUNDED, abs(true) * 1e-3):
+            continue
+        right = f"{true:.10g}"
+        better = step[: match.start("right")] + right + step[match.end("right") :]
+        note = f"{match['left'].strip()} is {right}, not {match['right']}"
+        return MarkedStep(step, -1, note, better.rstrip(), error="calculation")
+    return MarkedStep(step, 1 if judged else 0)
+
+
+def _number(text: str) -> float | None:
+    plain = text.replace("$", "").replace(",", "")
+    try:
+        return float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
+    except ValueError:
+        return None
+
+
+def _value(text: str) -> float | None:
+    """The value of numbers joined by + - * /, products first; None for a division by 0, and for a percentage that is added."""
+    parts = re.split(r"\s*([-+*/x×÷])\s*(?=[-$\d])", text.strip())
+    values = [_number(part) for part in parts[::2]]
+    if any(value is None for value in values) or ("%" in text and set(parts[1::2]) & {"+", "-"}):
+        return None
+    total, sign, product = 0.0, 1.0, float(values[0] or 0.0)
+    for operator, value in zip(parts[1::2], values[1:], strict=True):
+        assert value is not None
+        if operator in "*x×":
+            product *= value
+        elif operator in "/÷":
+            if value == 0:
+                return None
+            product /= value
+        else:
+            total, sign, product = total + sign * product, 1.0 if operator == "+" else -1.0, value
+    return total + sign * product
+
+
+class Process:
+    """A process reward model: the first step that is right with a probability below the threshold is wrong."""
+
+    kind = "judge"
+    role: Role = "process-model"
+
+    def __init__(self, judge: ProcessJudge, path: str, threshold: float) -> None:
+        self.names = (f"process:{path}",)
+        self._judge, self._threshold = judge, threshold
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        responses = [Response.written(one.prompt, one.text, one.finish) for one in solutions]
+        found = self._judge.right(responses)
+        return [
+            _below(one.steps, right, self._threshold) for one, right in zip(solutions, found, strict=True)
+        ]
+
+
+def _below(
+    steps: Sequence[str], right: Sequence[float] | None, threshold: float
+) -> tuple[MarkedStep, ...] | None:
+    """None where the model finds other steps in the tokens than there are in the text."""
+    if right is None or len(right) != len(steps):
+        return None
+    wrong = next((number for number, p in enumerate(right) if p < threshold), len(steps))
+    marked = [MarkedStep(step, 1) for step in steps[:wrong]]
+    marked += [MarkedStep(step, -1) for step in steps[wrong : wrong + 1]]
+    return (*marked, *map(MarkedStep, steps[wrong + 1 :]))
+
+
+class InWords:
+    """A language model that is asked which step is wrong first."""
+
+    kind = "judge"
+    role: Role = "judge"
+
+    def __init__(self, judge: LLMJudge) -> None:
+        self.names = (judge.name,)
+        self.judge = judge
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        said = self.judge.mark([(one.prompt, one.steps) for one in solutions])
+        return [
+            None if marks is None else tuple(map(MarkedStep, one.steps, marks))
+            for one, marks in zip(solutions, said, strict=True)
+        ]
+
+
+def upright(steps: Iterable[MarkedStep]) -> list[MarkedStep]:
+    """Steps with causes that hold: a step follows only from an earlier one that is marked wrong, and only if it is wrong."""
+    done: list[MarkedStep] = []
+    for step in steps:
+        cause = step.caused_by
+        holds = step.label == -1 and cause is not None and cause < len(done) and done[cause].label == -1
+        done.append(step if cause is None or holds else replace(step, caused_by=None))
+    return done
+
+
+def profile_of(settings: RefineSettings, marker: Marker) -> dict[str, object]:
+    """What the store says of who marks."""
+    if marker.kind == "simulated":
+        return {"role": marker.role, "crowd_error": settings.crowd_error}
+    marks = (
+        settings.marks if marker.role == "verifier" else [part.judge for part in read_parts(settings.marks)]
+    )
+    return {"role": marker.role, "marks": marks}
