@@ -44,6 +44,7 @@ from tutelage.feedback.items.changing import (
 from tutelage.feedback.items.redaction import redact
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects import projects
+from tutelage.feedback.refining import working
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import live, queue
 from tutelage.records import Message, Prompt, Response
@@ -281,26 +282,18 @@ def test_a_redacted_response_is_gone_everywhere(store: Store, database: Database
         if SECRET in row.responses[0]
     )
     task = take_item(database, olga, step)
-    again = live.add_regeneration(
-        database,
-        olga,
-        task.assignment_id,
-        2,
-        "Better end.",
-        LiveResponse(text="Then.", model="red", n_tokens=2),
-    )
-    hand_in(
-        database,
-        olga,
-        again,
-        StepAnswer(marks=tuple(StepMark(step=n, label=1) for n in range(len(again.responses[0].steps)))),
-    )
     marks = (
         StepMark(step=0, label=1),
-        StepMark(step=1, label=-1, rewrite=f"Now not {SECRET}."),
-        StepMark(step=2, label=1),
+        StepMark(step=1, label=1),
+        StepMark(step=2, label=-1, reason="no", rewrite=f"Better end, not {SECRET}."),
     )
-    hand_in(database, olga, task, StepAnswer(marks=marks))
+    given = Submission(client_key="secret/steps", answer=StepAnswer(marks=marks, finish="found-error"))
+    going = working.mark(database, olga, task.assignment_id, given, "rewritten").going
+    assert going is not None
+    said = LiveResponse(text="Then.", model="red", n_tokens=2)
+    _, again = working.add(database, olga, going, going.begun, said)
+    sound = tuple(StepMark(step=n, label=1) for n in range(len(again.responses[0].steps)))
+    hand_in(database, olga, again, StepAnswer(marks=sound))
     rewrite = next(
         row.item_id
         for row in find(database, olga, Query(text="plain", type="rewrite")).items
@@ -346,8 +339,8 @@ def test_a_redacted_response_is_gone_everywhere(store: Store, database: Database
     assert isinstance(kept, PairAnswer) and abs(kept.preference) == 2 and kept.reason == "short"
     assert [mark.label for mark in browsing.detail(database, olga, step).answers[0].answer.marks] == [
         1,
-        -1,
         1,
+        -1,
     ]  # type: ignore[union-attr]
     assert pair not in {found.item_id for found in store.pairs("main")}
     assert projects.audit(database, olga)[-1]["what"] != "" and "redact-response" in [

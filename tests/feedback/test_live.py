@@ -1,4 +1,4 @@
-"""Chats and steps written again: what a model writes on the spot becomes items, answers and training rows."""
+"""Chats: what models write on the spot becomes items, answers and training rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from tutelage.feedback.asking.payloads import (
     RankAnswer,
     Receipt,
     Schema,
-    StepAnswer,
-    StepMark,
     Submission,
     Task,
 )
@@ -121,39 +119,6 @@ def test_chats_are_private_and_need_a_word(store: Store, database: Database, cha
         queue.skip(database, ben, other.assignment_id, "other")
     assert turn.item_id not in seen and task.item_id not in seen  # olga holds the chat
     assert not [pair for pair in store.unlabelled_pairs("main") if pair.item_id == turn.item_id]
-
-
-def test_steps_are_written_again_from_the_corrected_one(store: Store, database: Database) -> None:
-    olga = start(store, database, prompts=1, schema=Schema(type="step", splitter="lines"))
-    building.build(database, olga, "step")
-    prioritise(
-        database,
-        olga,
-        {row.item_id: 1.0 for row in browsing.find(database, olga, browsing.Query(type="step")).items},
-    )
-    task = take(database, olga)
-    child = live.add_regeneration(
-        database,
-        olga,
-        task.assignment_id,
-        0,
-        "2 + 2 = 5",
-        LiveResponse(text="so 5\nso 6\nend", model="runs/a"),
-    )
-    assert child.type == "step" and child.parent_item_id == task.item_id
-    assert child.responses[0].steps == ("2 + 2 = 5\n", "so 5\n", "so 6\n", "end")
-    asked, prefix = live.regeneration_prefix(database, olga, child.assignment_id, 2, "so 4 ")
-    assert asked == prompt(0) and prefix == "2 + 2 = 5\nso 5\nso 4\n"
-    again = live.add_regeneration(
-        database, olga, child.assignment_id, 2, "so 4", LiveResponse(text="done", model="runs/a")
-    )
-    assert again.responses[0].text == "2 + 2 = 5\nso 5\nso 4\ndone"
-    marks = tuple(StepMark(step=n, label=label) for n, label in enumerate((1, 0, -1, 1)))
-    hand_in(database, olga, again, StepAnswer(marks=marks))
-    assert [t.item_id for t in live.regenerations(database, olga, task.assignment_id)] == [child.item_id]
-    for step, rewrite, reason in ((9, "x", "no step 9"), (0, " ", "write the corrected step")):
-        with pytest.raises(Refused, match=reason):
-            live.regeneration_prefix(database, olga, child.assignment_id, step, rewrite)
 
 
 def test_a_first_message_is_added_to_the_prompt(store: Store, database: Database, chat) -> None:

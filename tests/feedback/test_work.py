@@ -20,6 +20,7 @@ from tutelage.feedback.asking.payloads import (
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items import building
 from tutelage.feedback.projects import projects
+from tutelage.feedback.refining import working
 from tutelage.feedback.work import answers, corrections, guidelines, live, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
@@ -192,15 +193,17 @@ def steps_of(store: Store, database: Database):
     return olga, task
 
 
-def test_steps_written_again_come_back_until_they_are_marked(store: Store, database: Database) -> None:
-    """A reload finds them again: they are in the queue, not only in a browser."""
+def test_a_round_comes_back_until_it_is_marked(store: Store, database: Database) -> None:
+    """A reload finds it again: it is in the queue, not only in a browser."""
     olga, task = steps_of(store, database)
-    written = LiveResponse(text=" Then more.", model="runs/a")
-    child = live.add_regeneration(database, olga, task.assignment_id, 0, "Better.", written)
-    assert take(database, olga).item_id == task.item_id, "what is in hand first"
-    assert take(database, olga, [task.assignment_id]).item_id == child.item_id
-    marks = tuple(StepMark(step=n, label=1) for n in range(len(task.responses[0].steps)))
-    hand_in(database, olga, task, StepAnswer(marks=marks))
+    count = len(task.responses[0].steps)
+    marks = (StepMark(step=0, label=-1, reason="no"), *(StepMark(step=n, label=1) for n in range(1, count)))
+    given = Submission(client_key="again/0001", answer=StepAnswer(marks=marks, finish="found-error"))
+    going = working.mark(database, olga, task.assignment_id, given, "regenerated").going
+    assert going is not None
+    said = LiveResponse(text="Better. Then more.", model="runs/a")
+    _, child = working.add(database, olga, going, going.begun, said)
+    assert take(database, olga).item_id == child.item_id
     expire(database, child.assignment_id)
     assert queue.progress(database, olga).left >= 1
     again = take(database, olga)

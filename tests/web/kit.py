@@ -74,7 +74,9 @@ class Parrots(LiveGenerator):
     async def start(self) -> None:
         return
 
-    async def write(self, prompt: Prompt, count: int, begun: str | None = None) -> list[LiveResponse]:
+    async def write(
+        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+    ) -> list[LiveResponse]:
         self.asked.append((prompt, count, begun))
         said = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content
         words = ["I heard", "You said", "Indeed", "So"]

@@ -28,11 +28,11 @@ from tutelage.web.site import Site
 PUBLIC = {"/login", "/join/{secret}", "/healthz", "/readyz", "/api/v1/auth/login"}
 ALLOWED = {  # what each role may do, written down on its own: the truth that the routes are compared with
     "annotator": {"member", "label"},
-    "expert": {"member", "label"},
-    "adjudicator": {"member", "label", "adjudicate", "view"},
+    "expert": {"member", "label", "teach"},
+    "adjudicator": {"member", "label", "teach", "adjudicate", "view"},
     "viewer": {"member", "view"},
-    "manager": {"member", "label", "adjudicate", "view", "export", "manage"},
-    "owner": {"member", "label", "adjudicate", "view", "export", "manage", "own"},
+    "manager": {"member", "label", "teach", "adjudicate", "view", "export", "manage"},
+    "owner": {"member", "label", "teach", "adjudicate", "view", "export", "manage", "own"},
 }
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -209,10 +209,10 @@ def test_rate_every_criterion(world: World, server: Running, browser: Any, shots
     ] == [5, 6, 7, None]
 
 
-def test_steps_with_rewrite_and_regeneration(
+def test_steps_with_a_rewrite_and_the_round_after_it(
     world: World, server: Running, browser: Any, shots: Path
 ) -> None:
-    """A wrong step gets a reason and a better text, the model goes on from it, and its steps come next."""
+    """A wrong step gets a reason and a better text, the model goes on from it at once, and its steps are marked."""
     prompt, answer = (
         "What is 1/2 + 1/3?",
         "Take six as denominator.\n\nThen it is 3/6 + 1/6.\n\nSo four sixths.",
@@ -224,24 +224,27 @@ def test_steps_with_rewrite_and_regeneration(
         page.keyboard.press("+")
         page.keyboard.press("-")
         page.keyboard.type("One third is two sixths.")
-        page.locator(".step").nth(1).get_by_label("A better step").fill("Then it is 3/6 + 2/6.")
-        page.locator(".step").nth(1).get_by_role("button", name="Regenerate from here").click()
-        page.get_by_role("list", name="Steps").get_by_text("the new steps come next").wait_for()
-        page.locator(".step").nth(2).get_by_role("radio", name="Step 3: wrong").check(force=True)
+        second = page.locator(".step").nth(1)
+        assert second.get_by_role("button", name="Insert my step").is_visible()
+        second.get_by_label("A better step").fill("Then it is 3/6 + 2/6.")
         page.screenshot(path=shots / "steps.png")
-        page.keyboard.press("Escape")
-        ready(page)
-        page.keyboard.press("Enter")
-        page.get_by_text("That gives five sixths.").wait_for()
+        second.get_by_role("button", name="Insert my step").click()
+        page.get_by_text("That gives five sixths.").first.wait_for()
+        page.locator(".round-view.two").wait_for()
         assert page.locator(".step").count() == 4
-        for _ in range(4):
+        assert page.locator(".step input:checked").count() == 2  # as before, and as one wrote it
+        for _ in range(2):
             page.keyboard.press("+")
         ready(page)
+        page.keyboard.press("Enter")
+        page.get_by_text("Was the model right?").first.wait_for()  # no reference: one has to say
+        page.keyboard.press("n")
+        page.get_by_role("heading", name="This problem is done").wait_for()
         page.keyboard.press("Enter")
         page.get_by_text("Nothing left for you here").wait_for()
         saved(page)
     first, second = answers_of(world, "steps")
-    assert [mark.label for mark in first.answer.marks] == [1, -1, -1]
+    assert [(mark.label, mark.caused_by) for mark in first.answer.marks] == [(1, None), (-1, None), (-1, 1)]
     assert first.answer.marks[1].reason == "One third is two sixths."
     assert first.answer.marks[1].rewrite == "Then it is 3/6 + 2/6."
     assert first.answer.finish == "found-error"

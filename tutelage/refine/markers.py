@@ -156,7 +156,9 @@ def checked_sums(step: str) -> MarkedStep:
     judged = False
     for match in _SUM.finditer(step):
         true, said = _value(match["left"]), _number(match["right"])
-        inside = step[: match.start()].rstrip().endswith(tuple("-+*/x×÷"))  # of a longer sum, with words in it
+        inside = (
+            step[: match.start()].rstrip().endswith(tuple("-+*/x×÷"))
+        )  # of a longer sum, with words in it
         if true is None or said is None or inside:
             continue
         judged = True

@@ -23,7 +23,7 @@ class ServeSettings(DeviceSettings):
     certificate_key: str = setting("", "Private key file (PEM) of the certificate.", everyday=False)
     models: list[str] = setting(
         [],
-        "Models that write in chats and regenerate steps: run folders or hub names, each optionally name=path.",
+        "Models that write in chats and refinements: run folders or hub names, each optionally name=path.",
     )
     max_new_tokens: int = setting(128, "Longest text that a model writes at once.", unit="tokens", ge=1)
     temperature: float = setting(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, select, true
 from sqlalchemy.orm import aliased
 
 from tutelage.records import Demonstration, Finish, Prompt, Vote
@@ -261,9 +261,12 @@ def _answers(connection: Connection, project_id: int, type: str, which: ColumnEl
     return connection.execute(query).all()
 
 
-def read_items(connection: Connection, project_id: int, *types: str) -> list[ItemContent]:
-    """The items of some types with their contents, ordered by content."""
-    of_type = (Item.project_id == project_id, Item.type.in_(types))
+def read_items(
+    connection: Connection, project_id: int, *types: str, only: Collection[int] | None = None
+) -> list[ItemContent]:
+    """The items of some types (or those of them that are named) with their contents, ordered by content."""
+    named = true() if only is None else Item.id.in_(only)
+    of_type = (Item.project_id == project_id, Item.type.in_(types), named)
     responses: dict[int, list[Any]] = defaultdict(list)
     shown = (
         select(

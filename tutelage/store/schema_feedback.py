@@ -27,6 +27,11 @@ APPEND_ONLY = (  # tables in which the database refuses UPDATE and DELETE
     "audit_event",
 )
 
+RESERVED_FOR = (  # exactly one of them
+    "(CASE WHEN annotator_id IS NULL THEN 0 ELSE 1 END) + (CASE WHEN team IS NULL THEN 0 ELSE 1 END) + "
+    "(CASE WHEN role IS NULL THEN 0 ELSE 1 END) = 1"
+)
+
 # who ----------------------------------------------------------------------------------------------------------------
 
 
@@ -266,15 +271,17 @@ class GuidelineSeen(Base):
 
 
 class ItemReserved(Base):
-    """Whom an item with `Item.reserved` is for: one annotator or one team; several rows: any of them."""
+    """Whom an item with `Item.reserved` is for: one annotator, one team, or a role ("expert": experts and whoever may do
+    more); several rows: any of them."""
 
     __tablename__ = "item_reserved"
-    __table_args__ = (CheckConstraint("(annotator_id IS NULL) <> (team IS NULL)", name="item_reserved_for"),)
+    __table_args__ = (CheckConstraint(RESERVED_FOR, name="item_reserved_for"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
     annotator_id: Mapped[int | None] = mapped_column(ForeignKey("annotator.id"))
     team: Mapped[str | None]
+    role: Mapped[str | None]
 
 
 class ItemTag(Base):

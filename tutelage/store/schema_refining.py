@@ -52,7 +52,8 @@ class RefinementRound(Base):
 
 
 class RefinementCheck(Base):
-    """The `n`-th time (from 1) that the model was asked again and told nothing, and whether it was right."""
+    """The `n`-th time (from 1) that the model was asked again and told nothing, and whether it was right (NULL: nobody has
+    said yet)."""
 
     __tablename__ = "refinement_check"
 
@@ -61,5 +62,5 @@ class RefinementCheck(Base):
     )
     n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     response_id: Mapped[int] = mapped_column(ForeignKey("response.id"))
-    correct: Mapped[bool]
+    correct: Mapped[bool | None]
     made_at: Mapped[datetime] = mapped_column(default=now)

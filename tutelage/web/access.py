@@ -27,6 +27,7 @@ SCOPE_OF: dict[Need, Scope] = {
     "view": "read",
     "export": "read",
     "label": "label",
+    "teach": "label",
     "adjudicate": "label",
     "manage": "manage",
     "own": "manage",
@@ -143,6 +144,7 @@ Administrator = Annotated[Caller, Depends(Known("read", administrator=True))]
 AdministratorInPerson = Annotated[Caller, Depends(Known("manage", administrator=True, in_person=True))]
 AnyMember = Annotated[Member, Depends(Acting("member"))]
 Annotator = Annotated[Member, Depends(Acting("label"))]
+Teacher = Annotated[Member, Depends(Acting("teach"))]
 Adjudicator = Annotated[Member, Depends(Acting("adjudicate"))]
 Viewer = Annotated[Member, Depends(Acting("view"))]
 Exporter = Annotated[Member, Depends(Acting("export"))]

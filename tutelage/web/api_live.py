@@ -1,4 +1,4 @@
-"""API: text that a model writes on the spot: turns of a chat, and steps written again."""
+"""API: text that models write on the spot in a chat."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from tutelage.feedback.asking.payloads import Model, Receipt, SubmittedAnswer, Text
+from tutelage.feedback.asking.payloads import Model, Receipt, SubmittedAnswer
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import live
 from tutelage.web.access import Annotator, Reader, TheSite
@@ -35,13 +35,6 @@ class Choice(SubmittedAnswer):
     """The answer to a turn; `position` continues the conversation where several are equally good."""
 
     position: Annotated[int, Field(ge=0, le=8)] | None = None
-
-
-class Correction(Model):
-    """A step, counted from 0, and its better text."""
-
-    step: Annotated[int, Field(ge=0, le=10_000)]
-    rewrite: Text
 
 
 class TurnView(Model):
@@ -86,23 +79,3 @@ async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Messa
 def choose(site: TheSite, who: Annotator, assignment_id: Id, body: Choice, key: Key) -> Receipt:
     """Answer a turn (the assignment is the turn's own); the best candidate continues the conversation."""
     return live.choose(site.database, who, assignment_id, submission(body, key), body.position)
-
-
-@router.get("/projects/{project}/assignments/{assignment_id}/regenerations")
-def regenerations(site: TheSite, who: Annotator, assignment_id: Id) -> list[TaskView]:
-    """What a model has written again below an own item of steps, oldest first."""
-    return [task_view(task) for task in live.regenerations(site.database, who, assignment_id)]
-
-
-@router.post("/projects/{project}/assignments/{assignment_id}/regenerate", status_code=201)
-async def regenerate(site: TheSite, who: Annotator, assignment_id: Id, body: Correction) -> TaskView:
-    """Let a model go on from the corrected step; returns the new steps as a task of their own."""
-    site.limits.generate.take(who.user.name)
-    prompt, begun = await run_in_threadpool(
-        live.regeneration_prefix, site.database, who, assignment_id, body.step, body.rewrite
-    )
-    candidate = (await site.generator.write(prompt, 1, begun))[0]
-    task = await run_in_threadpool(
-        live.add_regeneration, site.database, who, assignment_id, body.step, body.rewrite, candidate
-    )
-    return await run_in_threadpool(task_view, task)

@@ -20,6 +20,7 @@ from tutelage.feedback.asking.payloads import (
 )
 from tutelage.feedback.insights import own
 from tutelage.feedback.insights.own import OwnAgreement
+from tutelage.feedback.refining import working
 from tutelage.feedback.work import answers, corrections, guidelines, queue
 from tutelage.feedback.work.answers import Settled
 from tutelage.feedback.work.queue import Progress
@@ -139,7 +140,10 @@ def heartbeat(site: TheSite, who: Annotator, assignment_id: Id) -> Lease:
 @router.post("/projects/{project}/assignments/{assignment_id}/submit")
 def submit(site: TheSite, who: Annotator, assignment_id: Id, body: SubmittedAnswer, key: Key) -> Receipt:
     """Store an answer; it is on disk when this returns.  The same key again gives the same receipt."""
-    return answers.submit(site.database, who, assignment_id, submission(body, key))
+    receipt = answers.submit(site.database, who, assignment_id, submission(body, key))
+    if body.answer.type == "step":
+        working.settle(site.database, who, assignment_id)
+    return receipt
 
 
 @router.post("/projects/{project}/annotations/{annotation_id}/revise")

@@ -25,11 +25,13 @@ from tutelage.web import (
     api_live,
     api_people,
     api_projects,
+    api_refining,
     api_results,
     api_webhooks,
     api_work,
     drawing,
     pages,
+    pages_refining,
 )
 from tutelage.web.generation import GenerationFailed
 from tutelage.web.limits import retry_after
@@ -82,6 +84,7 @@ def build_app(site: Site) -> FastAPI:
         api_webhooks,
         api_work,
         api_live,
+        api_refining,
         api_items,
         api_imports,
         api_results,
@@ -90,6 +93,7 @@ def build_app(site: Site) -> FastAPI:
     for module in modules:
         app.include_router(module.router, prefix=API, responses=refusals)
     app.include_router(pages.router, include_in_schema=False)
+    app.include_router(pages_refining.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     for kind in (
         Refused,

@@ -81,8 +81,10 @@ class LiveGenerator:
             process.kill()
             await process.wait()
 
-    async def write(self, prompt: Prompt, count: int, begun: str | None = None) -> list[LiveResponse]:
-        """`count` candidates by the models in turn, in random order; with `begun`, what they add to it.
+    async def write(
+        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+    ) -> list[LiveResponse]:
+        """`count` candidates by the models in turn, in random order, or all by one `model`; with `begun`, what they add to it.
 
         Refused: conflict (no model), invalid (the prompt does not fit the model), too-many (others wait already).
         Raises GenerationFailed when the worker dies or does not answer in time.
@@ -96,15 +98,17 @@ class LiveGenerator:
         self._waiting += 1
         try:
             async with self._turn:
-                found = await self._ask(self._request(prompt, count, begun))
+                found = await self._ask(self._request(prompt, count, begun, model))
         finally:
             self._waiting -= 1
         return [LiveResponse(**candidate) for candidate in found]
 
-    def _request(self, prompt: Prompt, count: int, begun: str | None) -> dict[str, Any]:
+    def _request(self, prompt: Prompt, count: int, begun: str | None, model: str | None) -> dict[str, Any]:
         first = random.randrange(len(self.models))
         writers = [(first + n) % len(self.models) for n in range(count)]
         random.shuffle(writers)
+        if model is not None:
+            writers = [[one.name for one in self.models].index(model)] * count
         return {
             "prompt": prompt.content_json(),
             "task": prompt.task,

@@ -28,6 +28,7 @@ from tutelage.feedback.people.invitations import accept_invitation, invitations,
 from tutelage.feedback.people.tokens import tokens_of
 from tutelage.feedback.projects import deletion, projects, webhooks
 from tutelage.feedback.projects.projects import ProjectInfo
+from tutelage.feedback.refining.history import waiting_for_experts
 from tutelage.feedback.work import queue
 from tutelage.feedback.work.guidelines import newest_seen
 from tutelage.store.schema import Project
@@ -78,6 +79,7 @@ def _card(site: Site, who: Caller, found: ProjectInfo) -> dict[str, Any]:
         "agreement": own.own_agreement(site.database, member) if labels else None,
         "new_guideline": seen < found.guideline.n,
         "offer": _offer(site, member),
+        "handed_up": waiting_for_experts(site.database, member) if member.may("teach") else 0,
         "training": training_command(site, member, progress) if progress and progress.answered else None,
     }
 
@@ -188,15 +190,15 @@ def _work_page(request: Request, site: Site, who: Member, mode: str) -> Response
         "version": __version__,
         "offer": mode == "work" and _offer(site, who),
     }
-    return _project_page(request, site, who, "work.html", data, info)
+    return project_page(request, site, who, "work.html", data, info)
 
 
 @router.get("/p/{project}/guidelines")
 def guidelines(request: Request, site: TheSite, who: AnyMember) -> Response:
     """The guidelines, and what they were before."""
     found = [guideline_view(version) for version in projects.guidelines(site.database, who)]
-    reading = {"seen": f"{_base(who)}/guidelines/{found[0].n}/seen"} if found and who.may("label") else {}
-    return _project_page(request, site, who, "guidelines.html", reading, versions=found)
+    reading = {"seen": f"{base_of(who)}/guidelines/{found[0].n}/seen"} if found and who.may("label") else {}
+    return project_page(request, site, who, "guidelines.html", reading, versions=found)
 
 
 @router.get("/p/{project}/manage")
@@ -223,14 +225,14 @@ def manage(request: Request, site: TheSite, who: Manager) -> Response:
         "generation": site.generator,
         "encodings": [(name, name) for name in ENCODINGS],
     }
-    return _project_page(request, site, who, "manage.html", data, info, **shown)
+    return project_page(request, site, who, "manage.html", data, info, **shown)
 
 
 @router.get("/p/{project}/insights")
 def insights_page(request: Request, site: TheSite, who: Viewer, whose: Whose | None = None) -> Response:
     """How far to trust the answers, and what they say."""
     counted, found = totals.totals(site.database, who), insight(site.database, who, whose)
-    return _project_page(request, site, who, "insights.html", totals=counted, found=found)
+    return project_page(request, site, who, "insights.html", totals=counted, found=found)
 
 
 @router.get("/new")
@@ -256,7 +258,7 @@ def data_browser(
         "choices": browsing.choices(site.database, who),
         "totals": totals.totals(site.database, who),
     }
-    return _project_page(request, site, who, "data.html", {"asked": asked, "total": found.total}, **shown)
+    return project_page(request, site, who, "data.html", {"asked": asked, "total": found.total}, **shown)
 
 
 def _asked(search: browsing.Query) -> dict[str, Any]:
@@ -284,14 +286,14 @@ def item_page(
         "query": urlencode(asked),
         "choices": browsing.choices(site.database, who),
     }
-    return _project_page(request, site, who, "item.html", data, info, **shown)
+    return project_page(request, site, who, "item.html", data, info, **shown)
 
 
 @router.get("/p/{project}/export")
 def export_page(request: Request, site: TheSite, who: Exporter) -> Response:
     """Make files."""
     splits = exporting.splits(site.database, who)
-    return _project_page(request, site, who, "export.html", splits=splits)
+    return project_page(request, site, who, "export.html", splits=splits)
 
 
 @router.get("/api/v1/openapi.json")
@@ -320,7 +322,7 @@ def metrics(site: TheSite, who: Administrator) -> Response:
     return Response(exposition(site.requests, census(site.database)), media_type=CONTENT_TYPE)
 
 
-def _project_page(
+def project_page(
     request: Request,
     site: Site,
     who: Member,
@@ -331,8 +333,10 @@ def _project_page(
 ) -> HTMLResponse:
     """A page of a project; `data` is for its script, which also gets the address of the project in the API."""
     info = info or projects.info(site.database, who)
-    return page(request, template, member=who, info=info, data={"base": _base(who), **(data or {})}, **values)
+    return page(
+        request, template, member=who, info=info, data={"base": base_of(who), **(data or {})}, **values
+    )
 
 
-def _base(who: Member) -> str:
+def base_of(who: Member) -> str:
     return f"/api/v1/projects/{segment(who.project)}"

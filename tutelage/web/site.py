@@ -9,6 +9,7 @@ from tutelage.web.exporting import Exports
 from tutelage.web.generation import LiveGenerator
 from tutelage.web.limits import Gate, Limit
 from tutelage.web.metrics import Requests
+from tutelage.web.tried import Trials
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     passwords: Gate = field(default_factory=Gate)  # before whatever hashes one
     requests: Requests = field(default_factory=Requests)
+    trials: Trials = field(default_factory=Trials)
+    busy: set[tuple[int, int]] = field(
+        default_factory=set
+    )  # refinements that a model is at work on; see api_refining
     https: bool = False
     hosts: tuple[str, ...] = ()
 

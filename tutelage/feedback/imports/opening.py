@@ -112,7 +112,8 @@ def _there(connection: Connection, key: int, first: int) -> _There:
     found = connection.execute(query.order_by(RefinementRound.n)).all()
     said = [{"text": row.text, "how": row.how, "since": row.since, "right": row.correct} for row in found]
     checks = select(RefinementCheck.correct).where(RefinementCheck.item_id == root)
-    given = tuple(connection.scalars(checks.order_by(RefinementCheck.n)))
+    said_of = connection.scalars(checks.order_by(RefinementCheck.n))
+    given = tuple(right for right in said_of if right is not None)  # None: nobody has said yet
     outcome = connection.scalar(select(RefinementRow.outcome).where(RefinementRow.item_id == root))
     return _There([row.item_id for row in found], said, given, outcome)
 
@@ -120,7 +121,8 @@ def _there(connection: Connection, key: int, first: int) -> _There:
 def _check_begun(record: Refinement, there: _There) -> None:
     """Whether a refinement that is there is this one, as far as both go."""
     for n, (one, other) in enumerate(zip(record.rounds, there.rounds, strict=False), 1):
-        what = next((name for name, value in other.items() if value != getattr(one, name)), None)
+        known = {name: value for name, value in other.items() if (name, value) != ("right", None)}
+        what = next((name for name, value in known.items() if value != getattr(one, name)), None)
         if what is not None:
             raise ValueError(
                 f"round {n} is in the project with another {what}: mend the row, or use another project"

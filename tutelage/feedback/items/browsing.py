@@ -46,6 +46,9 @@ from tutelage.store.schema_feedback import (
     SchemaVersion,
     SoftVote,
 )
+from tutelage.store.schema_refining import RefinementRound
+
+EXPERTS = "(experts)"  # among whom an item is reserved for
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class ItemRow:
     closed: bool
     priority: float
     tags: tuple[str, ...]
-    reserved: tuple[str, ...]  # names of people, and of teams with an '@' before them
+    reserved: tuple[str, ...]  # names of people, of teams with an '@' before them, and EXPERTS
     redacted: bool  # the prompt's or a response's text is gone
 
 
@@ -125,7 +128,8 @@ class ItemDetail:
     notes: tuple[dict[str, Any], ...]  # {id, text, by, at}
     gold_answer: Answer | None  # in canonical slots
     parent: int | None
-    children: tuple[int, ...]  # items below it: turns of a chat, steps written again
+    children: tuple[int, ...]  # items below it: turns of a chat, later rounds of a refinement
+    problem: int | None = None  # the first item of the refinement that it is a round of
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,9 @@ def detail(database: Database, who: Member, item_id: int) -> ItemDetail:
             gold_answer=_gold(connection, item_id),
             parent=found.parent_id,
             children=tuple(connection.scalars(children)),
+            problem=connection.scalar(
+                select(RefinementRound.root_id).where(RefinementRound.item_id == item_id)
+            ),
         )
 
 
@@ -309,7 +316,7 @@ def _tags(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
 
 
 def _reserved(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
-    whom = func.coalesce(Annotator.name, literal("@").concat(ItemReserved.team))
+    whom = func.coalesce(Annotator.name, literal("@").concat(ItemReserved.team), literal(EXPERTS))
     query = select(ItemReserved.item_id, whom).select_from(ItemReserved).outerjoin(Annotator)
     return _by_item(connection, query.where(ItemReserved.item_id.in_(ids)).order_by(ItemReserved.id))
 

@@ -54,11 +54,12 @@ class Label(Model):
 
 
 class Reserve(Model):
-    """For these people and teams only; for nobody in particular = for everybody."""
+    """For these people, teams, and experts (and whoever may do more) only; for nobody in particular = for everybody."""
 
     what: Literal["reserve"]
     people: tuple[Word, ...] = ()
     teams: tuple[Word, ...] = ()
+    experts: bool = False
 
 
 class Resolve(Model):
@@ -155,9 +156,11 @@ def _people(connection: Connection, who: Member, change: Reserve) -> list[dict[s
     for team in change.teams:
         if team not in teams:
             raise Refused("not-found", f"nobody is in a team '{team}': give its members that team first.")
+    nobody = {"annotator_id": None, "team": None, "role": None}
     return [
-        *({"annotator_id": annotators[name], "team": None} for name in dict.fromkeys(change.people)),
-        *({"annotator_id": None, "team": team} for team in dict.fromkeys(change.teams)),
+        *(nobody | {"annotator_id": annotators[name]} for name in dict.fromkeys(change.people)),
+        *(nobody | {"team": team} for team in dict.fromkeys(change.teams)),
+        *([nobody | {"role": "expert"}] if change.experts else []),
     ]
 
 

@@ -14,15 +14,18 @@ from tutelage.store.schema import Project
 from tutelage.store.schema_feedback import AuditEvent, Membership
 from tutelage.store.sql import insert_one
 
-Action = Literal["label", "adjudicate", "view", "export", "manage", "own"]
+Action = Literal["label", "teach", "adjudicate", "view", "export", "manage", "own"]
 ALLOWED: dict[Role, frozenset[Action]] = {
-    "owner": frozenset({"label", "adjudicate", "view", "export", "manage", "own"}),
-    "manager": frozenset({"label", "adjudicate", "view", "export", "manage"}),
-    "adjudicator": frozenset({"label", "adjudicate", "view"}),
-    "expert": frozenset({"label"}),  # an annotator whose answers weigh more
+    "owner": frozenset({"label", "teach", "adjudicate", "view", "export", "manage", "own"}),
+    "manager": frozenset({"label", "teach", "adjudicate", "view", "export", "manage"}),
+    "adjudicator": frozenset({"label", "teach", "adjudicate", "view"}),
+    "expert": frozenset(
+        {"label", "teach"}
+    ),  # whose answers weigh more; writes problems, and what nobody else can solve
     "annotator": frozenset({"label"}),  # sees nobody's answers: agreement must be independent
     "viewer": frozenset({"view"}),
 }
+TEACHERS: tuple[Role, ...] = tuple(role for role, actions in ALLOWED.items() if "teach" in actions)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, or_, select, true
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Schema, Splitter, StepAnswer, StepMark
@@ -67,8 +67,9 @@ def read_refinements(
         rounds = {root: rows for root, rows in rounds.items() if root in roots}
     if not rounds:
         return []
-    items = {item.item_id: item for item in read_items(connection, project_id, "step")}
-    marks, wanted = _marks(connection, project_id), _wanted(connection, project_id)
+    wanted_items = None if roots is None else [row.item_id for rows in rounds.values() for row in rows]
+    items = {item.item_id: item for item in read_items(connection, project_id, "step", only=wanted_items)}
+    marks, wanted = _marks(connection, project_id, wanted_items), _wanted(connection, project_id)
     checks, closed = _checks(connection, project_id), _closed(connection, project_id)
     splitter = current_schema(connection, project_id)[1].splitter
     found = []
@@ -148,12 +149,13 @@ def _round(row: Any, item: ItemContent, marks: Sequence[Marks], wanted: int, spl
     spoken, held = settled(marks)
     texts = split_steps(text, spoken.splitter)
     by_step = {mark.step: mark for mark in held}
+    steps = tuple(marked_step(step, by_step.get(number)) for number, step in enumerate(texts))
     rewrites = sum(mark.rewrite is not None for mark in held)
     return Round(
-        tuple(_step(step, by_step.get(number)) for number, step in enumerate(texts)),
+        steps,
         row.how,
         row.since,
-        row.correct,
+        _said_right(steps, spoken) if row.correct is None else row.correct,
         finish,
         spoken.by,
         spoken.role,
@@ -162,7 +164,15 @@ def _round(row: Any, item: ItemContent, marks: Sequence[Marks], wanted: int, spl
     )
 
 
-def _step(text: str, mark: StepMark | None) -> MarkedStep:
+def _said_right(steps: tuple[MarkedStep, ...], spoken: Marks) -> bool | None:
+    """What whoever marked every step as sound says of the answer; where nothing else says whether it is right."""
+    if not Round(steps).sound:
+        return None
+    return {"solution": True, "found-error": False}.get(spoken.answer.finish)
+
+
+def marked_step(text: str, mark: StepMark | None) -> MarkedStep:
+    """A step and its mark as a record."""
     if mark is None:
         return MarkedStep(text)
     return MarkedStep(text, mark.label, mark.reason, mark.rewrite, mark.caused_by, mark.error)
@@ -188,7 +198,8 @@ def _closed(connection: Connection, project_id: int) -> dict[int, tuple[Any, str
 def _checks(connection: Connection, project_id: int) -> Mapping[int, list[bool]]:
     found: dict[int, list[bool]] = defaultdict(list)
     query = select(RefinementCheck.item_id, RefinementCheck.correct).order_by(RefinementCheck.n)
-    query = query.join(Item, Item.id == RefinementCheck.item_id).where(Item.project_id == project_id)
+    query = query.join(Item, Item.id == RefinementCheck.item_id)
+    query = query.where(Item.project_id == project_id, RefinementCheck.correct.is_not(None))
     for row in connection.execute(query):
         found[row.item_id].append(row.correct)
     return found
@@ -203,9 +214,30 @@ def _wanted(connection: Connection, project_id: int) -> dict[int, int]:
     return {row.id: 1 if row.closed else row.overlap for row in rows}
 
 
-def _marks(connection: Connection, project_id: int) -> Mapping[int, list[Marks]]:
+def _marks(
+    connection: Connection, project_id: int, only: Collection[int] | None = None
+) -> Mapping[int, list[Marks]]:
     """item -> the current answers to it, in the order of their making."""
-    rows = connection.execute(
+    rows = _answered(connection, project_id, only)
+    weights = read_weights(connection, project_id)
+    answers = read_answers(connection, [row.id for row in rows])
+    now_asked = current_schema(connection, project_id)[1].splitter
+    found: dict[int, list[Marks]] = defaultdict(list)
+    for row in rows:
+        answer = answers[row.id]
+        assert isinstance(answer, StepAnswer)
+        asked = Schema.model_validate(row.content).splitter if row.content else now_asked
+        minutes = (row.active_ms or 0) / 60_000
+        weight = weights.get(row.name, 1.0)
+        settles = row.role == "adjudication"
+        found[row.item_id].append(Marks(row.name, _role(row), answer, asked, weight, minutes, settles))
+    return found
+
+
+def _answered(connection: Connection, project_id: int, only: Collection[int] | None) -> Sequence[Any]:
+    """The rows of the current answers to rounds, in the order of their making."""
+    named = true() if only is None else Annotation.item_id.in_(only)
+    query = (
         select(
             Annotation.id,
             Annotation.item_id,
@@ -225,22 +257,12 @@ def _marks(connection: Connection, project_id: int) -> Mapping[int, list[Marks]]
         .outerjoin(SchemaVersion, SchemaVersion.id == Assignment.schema_version_id)
         .outerjoin(Account, Account.annotator_id == Annotator.id)
         .outerjoin(Membership, (Membership.account_id == Account.id) & (Membership.project_id == project_id))
-        .where(Item.project_id == project_id, or_(Annotation.role == "answer", IS_SETTLING), IS_CURRENT)
+        .where(
+            named, Item.project_id == project_id, or_(Annotation.role == "answer", IS_SETTLING), IS_CURRENT
+        )
         .order_by(Annotation.id)
-    ).all()
-    weights = read_weights(connection, project_id)
-    answers = read_answers(connection, [row.id for row in rows])
-    now_asked = current_schema(connection, project_id)[1].splitter
-    found: dict[int, list[Marks]] = defaultdict(list)
-    for row in rows:
-        answer = answers[row.id]
-        assert isinstance(answer, StepAnswer)
-        asked = Schema.model_validate(row.content).splitter if row.content else now_asked
-        minutes = (row.active_ms or 0) / 60_000
-        weight = weights.get(row.name, 1.0)
-        settles = row.role == "adjudication"
-        found[row.item_id].append(Marks(row.name, _role(row), answer, asked, weight, minutes, settles))
-    return found
+    )
+    return connection.execute(query).all()
 
 
 def _role(row: Any) -> Role:

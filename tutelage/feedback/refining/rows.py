@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tutelage.feedback.errors import Refused
@@ -15,6 +15,7 @@ from tutelage.store.choosing import Candidate, item_digest
 from tutelage.store.generations import next_sample
 from tutelage.store.pairing import insert_item
 from tutelage.store.schema import Item, PromptRow, ResponseRow, digest, now
+from tutelage.store.schema_feedback import ItemReserved
 from tutelage.store.schema_refining import RefinementCheck, RefinementRound, RefinementRow
 from tutelage.store.sql import insert_one, storable
 
@@ -48,20 +49,24 @@ def open_refinement(connection: Connection, project_id: int, first: Written, ove
         overlap=overlap,
         digest=name,
     )
+    begin_with(connection, item_id, first.right)
+    return item_id
+
+
+def begin_with(connection: Connection, item_id: int, right: bool | None) -> None:
+    """Begin with the solution that an item of steps shows.  Again: nothing changes."""
     opened = select(RefinementRow.item_id).where(RefinementRow.item_id == item_id)
     if connection.scalar(opened) is None:
         insert_one(connection, RefinementRow, item_id=item_id)
-        insert_one(
-            connection,
-            RefinementRound,
-            item_id=item_id,
-            root_id=item_id,
-            n=1,
-            how="first",
-            since=0,
-            correct=first.right,
-        )
-    return item_id
+        first: dict[str, Any] = {"n": 1, "how": "first", "since": 0, "correct": right}
+        insert_one(connection, RefinementRound, item_id=item_id, root_id=item_id, **first)
+
+
+def reserve(connection: Connection, item_id: int, annotator_id: int | None = None) -> None:
+    """Let an item be for this annotator alone; for the experts where none is named."""
+    connection.execute(update(Item).where(Item.id == item_id).values(reserved=True))
+    whom = {"annotator_id": annotator_id, "team": None, "role": None if annotator_id else "expert"}
+    insert_one(connection, ItemReserved, item_id=item_id, **whom)
 
 
 def add_round(
@@ -98,6 +103,7 @@ def add_round(
         )
     except IntegrityError as error:  # two at once, in a database with several writers
         raise Refused("conflict", TAKEN) from error
+    _reserve_as(connection, item_id, root)
     insert_one(
         connection,
         RefinementRound,
@@ -111,8 +117,8 @@ def add_round(
     return item_id
 
 
-def add_check(connection: Connection, root: int, n: int, response_id: int, right: bool) -> None:
-    """What came of asking the model again, for the `n`-th time (from 1).  Again: nothing changes."""
+def add_check(connection: Connection, root: int, n: int, response_id: int, right: bool | None) -> None:
+    """What came of asking the model again, for the `n`-th time (from 1); None: somebody has to say.  Again: nothing changes."""
     own = (RefinementCheck.item_id == root, RefinementCheck.n == n)
     if connection.scalar(select(RefinementCheck.n).where(*own)) is None:
         insert_one(connection, RefinementCheck, item_id=root, n=n, response_id=response_id, correct=right)
@@ -122,6 +128,13 @@ def close(connection: Connection, root: int, outcome: Outcome, why: str = "") ->
     """End a refinement, or end it otherwise than before."""
     values: dict[str, Any] = {"outcome": outcome, "why": why, "closed_at": now()}
     connection.execute(update(RefinementRow).where(RefinementRow.item_id == root).values(values))
+
+
+def reopen(connection: Connection, root: int) -> None:
+    """Let a refinement that was handed up go on."""
+    handed = (RefinementRow.item_id == root, RefinementRow.outcome == "handed-up")
+    values = {"outcome": None, "why": "", "closed_at": None}
+    connection.execute(update(RefinementRow).where(*handed).values(values))
 
 
 def insert_solution(
@@ -153,3 +166,11 @@ def roots_of(connection: Connection, project_id: int) -> Sequence[int]:
     """The refinements of a project, oldest first."""
     query = select(RefinementRow.item_id).join(Item).where(Item.project_id == project_id)
     return connection.scalars(query.order_by(RefinementRow.item_id)).all()
+
+
+def _reserve_as(connection: Connection, item_id: int, other: int) -> None:
+    """Let an item be for whomever another one is for."""
+    whom = (ItemReserved.annotator_id, ItemReserved.team, ItemReserved.role)
+    same = select(literal(item_id), *whom).where(ItemReserved.item_id == other)
+    names = ("item_id", *(column.key for column in whom))
+    connection.execute(insert(ItemReserved).from_select(names, same))

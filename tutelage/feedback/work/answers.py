@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.answer_rows import normal, read_answers, write_answer
 from tutelage.feedback.asking.checking import check_answer
@@ -35,9 +36,11 @@ from tutelage.store.current import IS_CURRENT
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, ChatTurn, Draft, Withdrawal
+from tutelage.store.schema_refining import RefinementRound
 from tutelage.store.voting import recount
 
 LISTED = 200  # settled conflicts, at most
+GONE_ON = "the solution has gone on from these marks: they can no longer be changed."
 KIND_ORDER = ("human", "simulated", "rule", "judge")  # judges last: an adjudicator should think first
 
 
@@ -148,6 +151,8 @@ def revise_in(
         return known
     if latest_answer(connection, held.item_id, who.annotator_id) != annotation_id:
         raise Refused("conflict", "this answer was revised meanwhile (in another tab?): reload it.")
+    if following_round(connection, held.item_id) is not None:
+        raise Refused("conflict", GONE_ON)
     key = _store(connection, who, held, submission, row.role, annotation_id, position)
     return Receipt(annotation_id=key, assignment_id=held.id, extra=row.role == "extra")
 
@@ -186,14 +191,18 @@ def adjudicate(database: Database, who: Member, assignment_id: int, submission: 
     """Settle a conflict with a new annotation that is not counted as a vote; again: a revision.  Needs adjudicate."""
     who.require_account("adjudicate")
     with database.write() as connection:
-        held = hold(connection, who, assignment_id, submission)
-        known = _known(connection, who, held, submission)
-        if known is not None:
-            return known
-        if held.status not in ("review", "done"):
-            raise Refused("conflict", "open the conflict first: it may have been settled meanwhile.")
-        key = _store(connection, who, held, submission, "adjudication", _last_adjudication(connection, held))
-        return Receipt(annotation_id=key, assignment_id=held.id)
+        return settle_in(connection, who, hold(connection, who, assignment_id, submission), submission)
+
+
+def settle_in(connection: Connection, who: Member, held: Held, submission: Submission) -> Receipt:
+    """`adjudicate` inside a transaction that holds the item."""
+    known = _known(connection, who, held, submission)
+    if known is not None:
+        return known
+    if held.status not in ("review", "done"):
+        raise Refused("conflict", "open the conflict first: it may have been settled meanwhile.")
+    key = _store(connection, who, held, submission, "adjudication", _last_adjudication(connection, held))
+    return Receipt(annotation_id=key, assignment_id=held.id)
 
 
 def reopen(database: Database, who: Member, item_id: int) -> None:
@@ -305,6 +314,11 @@ def _continue_with(connection: Connection, held: Held, answer: Answer, position:
     connection.execute(update(ChatTurn).where(*turn).values(chosen_slot=wanted))
 
 
+def following_round(connection: Connection, item_id: int) -> int | None:
+    """The item of the round that a refinement has gone on with from this one."""
+    return connection.scalar(_FOLLOWING, {"item": item_id})
+
+
 def best_slots(answer: Answer) -> set[int]:
     """The slots of the best responses by a pair or rank answer (in slots)."""
     if isinstance(answer, PairAnswer):
@@ -367,3 +381,9 @@ _KNOWN = select(Annotation.id, Annotation.assignment_id, Annotation.role).where(
 )
 _NO_DRAFT = delete(Draft).where(Draft.assignment_id == bindparam("assignment"))
 _DONE = update(Assignment).where(Assignment.id == bindparam("assignment")).values(status="done")
+_here = aliased(RefinementRound)
+_FOLLOWING = (
+    select(RefinementRound.item_id)
+    .join(_here, (_here.root_id == RefinementRound.root_id) & (RefinementRound.n == _here.n + 1))
+    .where(_here.item_id == bindparam("item"))
+)

@@ -16,7 +16,7 @@ from tutelage.feedback.asking.payloads import About, Answer, ItemType, Shown, Su
 from tutelage.feedback.asking.slots import draw_order, to_positions
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.contents import lock_item, newest_note, steps_shown, texts_of, thread_of
-from tutelage.feedback.people.access import Member
+from tutelage.feedback.people.access import TEACHERS, Member
 from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.origins import IDENTITY
@@ -276,7 +276,7 @@ IS_GOLD = select(Gold.item_id).where(Gold.item_id == Item.id).exists()
 _COUNTED = select(Item.overlap, answers_of(Item.id).label("answers"), IS_GOLD.label("gold")).where(
     Item.id == bindparam("item")
 )
-# Whether `Item` is for everybody, or for `annotator` by name or team.  Counted, not EXISTS: see `queue`.
+# Whether `Item` is for everybody, or for `annotator` by name, team or role.  Counted, not EXISTS: see `queue`.
 _RESERVED = (
     select(func.count(ItemReserved.id))
     .where(
@@ -291,6 +291,18 @@ _RESERVED = (
                 )
                 .correlate(Item)
             ),
+            ItemReserved.role.is_not(None)
+            & select(Account.id)
+            .outerjoin(
+                Membership,
+                (Membership.account_id == Account.id) & (Membership.project_id == Item.project_id),
+            )
+            .where(
+                Account.annotator_id == bindparam("annotator"),
+                or_(Account.administrator, Membership.role.in_(TEACHERS)),
+            )
+            .correlate(Item)
+            .exists(),
         ),
     )
     .correlate(Item)

@@ -1,24 +1,21 @@
-"""Text written on the spot by a model: turns of a chat, and steps written again.  Generation itself happens elsewhere.
+"""Turns of a chat, written on the spot by models.  Generation itself happens elsewhere.
 
-A turn of a chat is a child item (pair or rank) below the chat's item, given to its annotator only, with responses
-whose prompt is the conversation so far; so chats reach training as comparisons like any others.  Steps written again
-are a child item of type step in the same way.
+A turn is a child item (pair or rank) below the chat's item, given to its annotator only, with responses whose prompt is the
+conversation so far; so chats reach training as comparisons like any others.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.payloads import MAX_TEXT, ItemType, LiveResponse, Receipt, Submission, Task
-from tutelage.feedback.asking.steps import split_steps
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.contents import lock_item, texts_of
+from tutelage.feedback.items.written import prompt_of, store_response
 from tutelage.feedback.people.access import Member
-from tutelage.feedback.projects.projects import schema_at
 from tutelage.feedback.work.answers import revise_in, submit_in
 from tutelage.feedback.work.leases import (
     Held,
@@ -31,12 +28,11 @@ from tutelage.feedback.work.leases import (
 )
 from tutelage.records import Message, Prompt
 from tutelage.store.database import Database
-from tutelage.store.generations import ensure_prompt, insert_generation_run, next_sample
+from tutelage.store.generations import ensure_prompt
 from tutelage.store.pairing import LIVE, insert_item
-from tutelage.store.rows import ModelInfo
-from tutelage.store.schema import Item, PromptRow, ResponseRow, digest
+from tutelage.store.schema import Item, digest
 from tutelage.store.schema_feedback import Assignment, ChatTurn
-from tutelage.store.sql import insert_one, lock_project, storable
+from tutelage.store.sql import insert_one, lock_project
 
 
 def chat_prompt(database: Database, who: Member, assignment_id: int, message: str) -> Prompt:
@@ -64,7 +60,7 @@ def add_turn(
         chat = _open_chat(connection, who, assignment_id)
         prompt = _next_prompt(connection, chat, message)
         prompt_id = ensure_prompt(connection, who.project_id, prompt, LIVE).id
-        responses = [_response(connection, prompt_id, candidate) for candidate in candidates]
+        responses = [store_response(connection, prompt_id, candidate) for candidate in candidates]
         n = len(_turns(connection, chat))
         type: ItemType = "pair" if len(responses) == 2 else "rank"
         held = _child(connection, who, chat, type, prompt_id, responses, ("turn", n))
@@ -105,48 +101,6 @@ def turns(database: Database, who: Member, assignment_id: int) -> list[dict[str,
         ]
 
 
-def regeneration_prefix(
-    database: Database, who: Member, assignment_id: int, step: int, rewrite: str
-) -> tuple[Prompt, str]:
-    """The prompt, and how the response begins (steps before `step` as they were, then `rewrite`) for a generator.
-
-    Refused: not-found; invalid (no such step, empty rewrite, not an item of steps).
-    """
-    who.require("label")
-    with database.write() as connection:
-        held = hold(connection, who, assignment_id)
-        return _prompt(connection, held.prompt_id), _prefix(connection, held, step, rewrite)
-
-
-def add_regeneration(
-    database: Database, who: Member, assignment_id: int, step: int, rewrite: str, candidate: LiveResponse
-) -> Task:
-    """Store what a model wrote from the corrected prefix (candidate.text is what comes after it); returns the child step task."""
-    who.require("label")
-    with database.write() as connection:
-        lock_project(connection, who.project, database.place)
-        held = hold(connection, who, assignment_id)
-        prefix = _prefix(connection, held, step, rewrite)
-        origin = {"continued_from": hashlib.sha256(prefix.encode()).hexdigest()[:16], "step": step}
-        whole = candidate.model_copy(
-            update={"text": prefix + candidate.text, "params": {**candidate.params, **origin}}
-        )
-        response_id = _response(connection, held.prompt_id, whole)
-        child = _child(connection, who, held, "step", held.prompt_id, [response_id], ("again", response_id))
-        return read_task(connection, who, child.id)
-
-
-def regenerations(database: Database, who: Member, assignment_id: int) -> list[Task]:
-    """The tasks that `add_regeneration` made below an own one, oldest first."""
-    who.require("label")
-    with database.write() as connection:
-        below = Item.parent_id == hold(connection, who, assignment_id).item_id
-        own = (below, Item.type == "step", Item.owner_id == who.annotator_id)
-        query = select(Assignment.id).join(Item).where(*own).order_by(Assignment.id)
-        ids = connection.scalars(query).all()
-        return [read_task(connection, who, key) for key in ids]
-
-
 # chats ----------------------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +130,7 @@ def _chosen(connection: Connection, turn: Any) -> str | None:
 def _next_prompt(connection: Connection, chat: Held, message: str) -> Prompt:
     if len(message) > MAX_TEXT:
         raise Refused("invalid", f"a message has at most {MAX_TEXT} characters.")
-    opening = _prompt(connection, chat.prompt_id)
+    opening = prompt_of(connection, chat.prompt_id)
     done = _turns(connection, chat)
     if done and done[-1].chosen_slot is None:
         raise Refused("conflict", "choose a response to your last message first.")
@@ -204,30 +158,6 @@ def _opening(prompt: Prompt, message: str) -> list[Message]:
 # rows -----------------------------------------------------------------------------------------------------------------
 
 
-def _prompt(connection: Connection, prompt_id: int) -> Prompt:
-    columns = (PromptRow.content, PromptRow.task, PromptRow.reference)
-    row = connection.execute(select(*columns).where(PromptRow.id == prompt_id)).one()
-    return Prompt.from_json(row.content, row.task, row.reference)
-
-
-def _response(connection: Connection, prompt_id: int, candidate: LiveResponse) -> int:
-    model = ModelInfo(candidate.model, candidate.model_sha256)
-    run_id = insert_generation_run(connection, model, candidate.engine, {"live": True, **candidate.params})
-    text = storable(candidate.text)
-    return insert_one(
-        connection,
-        ResponseRow,
-        prompt_id=prompt_id,
-        generation_run_id=run_id,
-        sample_index=next_sample(connection, run_id, prompt_id),
-        text=text,
-        finish_reason=candidate.finish,
-        n_tokens=candidate.n_tokens,
-        logprob=candidate.logprob,
-        digest=digest(text),
-    )
-
-
 def _child(
     connection: Connection,
     who: Member,
@@ -251,17 +181,3 @@ def _child(
     )
     lock_item(connection, item_id)
     return own_assignment(connection, who, lease(connection, who, item_id))
-
-
-def _prefix(connection: Connection, held: Held, step: int, rewrite: str) -> str:
-    if held.type != "step":
-        raise Refused("invalid", "only items of steps are written again from a step.")
-    _, schema = schema_at(connection, held.schema_version_id)
-    steps = split_steps(texts_of(connection, held.item_id)[0], schema.splitter)
-    if not 0 <= step < len(steps):
-        raise Refused("invalid", f"there is no step {step}: the response has {len(steps)}.")
-    if not rewrite.strip() or len(rewrite) > MAX_TEXT:
-        raise Refused("invalid", "write the corrected step first.")
-    wrong = steps[step]
-    gap = wrong[len(wrong.rstrip()) :] or "\n"
-    return "".join(steps[:step]) + rewrite.rstrip() + gap

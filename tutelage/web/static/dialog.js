@@ -59,7 +59,7 @@ const tagField = ({ tags }) => [{ name: "tag", label: t("Tag"), max: 60, known: 
 function people({ members, teams, reserved = [] }) {
   const field = (name, label, options, value) => ({ name, label, options, value, multiple: true, required: false });
   const ofTeams = reserved.map((name) => name.replace(/^@/, ""));
-  return [field("people", t("People"), members, reserved), ...(teams.length ? [field("teams", t("Teams"), teams, ofTeams)] : [])];
+  return [field("people", t("People"), members, reserved), field("roles", t("Roles"), [t("experts")], reserved.includes("(experts)") ? [t("experts")] : []), ...(teams.length ? [field("teams", t("Teams"), teams, ofTeams)] : [])];
 }
 
 /** Each asks what is needed and resolves to a change for the API, or null. `data` has members, teams, tags. */
@@ -73,7 +73,7 @@ export const CHANGES = {
   tag: asking((data) => ({ title: t("Add a tag"), fields: tagField(data), action: t("Add") }), ({ tag }) => ({ what: "tag", tag })),
   untag: asking((data) => ({ title: t("Take a tag away"), fields: tagField(data), action: t("Take away") }), ({ tag }) => ({ what: "tag", tag, on: false })),
   reserve: asking((data) => ({ title: t("Reserve"), intro: t("Only those chosen here get it. Nobody chosen: it is for everybody again."), fields: people(data), action: t("Save") }),
-    ({ people, teams = [] }) => ({ what: "reserve", people, teams })),
+    ({ people, roles, teams = [] }) => ({ what: "reserve", people, teams, experts: roles.length > 0 })),
   resolve: asking(() => ({ title: t("Resolve the flags"), fields: [{ name: "word", label: t("What came of it"), max: 500 }], action: t("Resolve") }),
     ({ word }) => ({ what: "resolve", word })),
 };

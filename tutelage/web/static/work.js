@@ -2,7 +2,7 @@
 
 import { ApiError, api } from "./api.js";
 import { ask } from "./dialog.js";
-import { announce, data, h, kbd, t } from "./dom.js";
+import { announce, data, h, kbd, randomKey, t } from "./dom.js";
 import { Drafts } from "./draft.js";
 import { keptBox, keptRow } from "./kept.js";
 import { Keys, helpDialog } from "./keys.js";
@@ -14,6 +14,7 @@ import { Tally } from "./tally.js";
 import { barOf, expiredNotice, keysEverywhere, revisionNotice, suggestionPart } from "./work/around.js";
 import { countWork, whileThere } from "./work/clock.js";
 import { Queue } from "./work/queue.js";
+import { afterRound, underWay } from "./work/rounds.js";
 
 const adjudicating = data.mode === "adjudicate";
 const SKIPS = [["too-hard", t("Too hard to tell")], ["not-my-field", t("Not my field")], ["unclear", t("The prompt is unclear")], ["broken", t("Something is broken")], ["other", t("Another reason")]];
@@ -38,12 +39,13 @@ const queue = new Queue(outbox, () => now?.view);
 
 async function start() {
   stage.replaceChildren(h("p", { class: "soft" }, t("Loading…")));
-  const wanted = Number(new URLSearchParams(location.search).get("open"));
+  const asked = new URLSearchParams(location.search);
+  const problem = adjudicating ? 0 : Number(asked.get("problem")), wanted = Number(asked.get("open")) || (adjudicating || problem ? 0 : underWay.get());
   drawRefused();
-  if (wanted) {
+  if (wanted || problem) {
     history.replaceState(null, "", location.pathname);
-    try { return await (adjudicating ? openConflict(wanted) : open(wanted)); }
-    catch (error) { announce(error.message); }
+    try { return await (problem ? takeOverRound(problem) : adjudicating ? openConflict(wanted) : open(wanted)); }
+    catch (error) { underWay.clear(); announce(error.message); }
   }
   await advance();
 }
@@ -57,6 +59,9 @@ async function opened(assignment) {
 }
 
 async function open(assignment) { show({ view: await opened(assignment) }); }
+
+/** The last round of a problem that was handed up. */
+async function takeOverRound(problem) { show({ view: await api("POST", `${data.base}/problems/${problem}/take`) }); }
 
 /** One conflict, or one that was settled before. */
 async function openConflict(item) {
@@ -86,7 +91,8 @@ function show({ view, conflict = null, left = null }) {
   now = { view, conflict, left, revising: task.annotation_id ?? null, shown: Date.now(), active: 0, expired: false };
   lock(false);
   const earlier = conflict?.settled?.answer ?? task.answer;
-  build(earlier ? { answer: earlier } : drafts.newest(task));
+  const draft = earlier && adjudicating ? null : drafts.newest(task); // what was given has none: it is newer
+  build(draft ?? (earlier ? { answer: earlier } : null));
   drawStrangers();
   queue.prefetch();
   scrollTo({ top: 0 });
@@ -106,7 +112,7 @@ function build(kept) {
   const { view } = now;
   const ctx = {
     base: data.base, settings: data.settings, generation: data.generation && t("No model is loaded: start the server with models=PATH to generate here."), version: data.version, raw, changed,
-    follow: (child) => queue.follow(child),
+    round: adjudicating ? null : sendRound, askWhy: whyHandUp,
   };
   now.screen = SCREENS[view.task.type](view, ctx);
   if (kept?.answer) now.screen.restore(kept.answer);
@@ -208,7 +214,7 @@ function changed() {
   if (!now || now.done) return;
   drawReady();
   if (now.opinions && !now.screen.read().problem) now.opinions.open = true; // one's own view stands: now the others'
-  if (!adjudicating && !now.revising) keepDraft();
+  if (!adjudicating && (!now.revising || now.sentRound)) keepDraft();
 }
 
 function draftOf(screen) {
@@ -230,6 +236,7 @@ function submit() {
   if (!now || now.done || document.querySelector("dialog[open]")) return;
   const why = problem();
   if (why) { drawReady(); announce(why); return; }
+  if (now.screen.inRound || now.sentRound) return submitRound();
   const { task } = now.view;
   const entry = {
     url: now.revising && !adjudicating ? `${data.base}/annotations/${now.revising}/revise`
@@ -245,6 +252,48 @@ function submit() {
   drawRefused();
   announce(t("Submitted."));
   advance();
+}
+
+/** Store the marks of a round; with `how` a model goes on, and its round is shown at once. Throws ApiError. */
+async function sendRound(more) {
+  const here = now, { task } = here.view;
+  here.sentRound = true;
+  underWay.set(task.assignment_id);
+  const body = { answer: here.screen.read().answer, active_ms: Math.min(86_400_000, here.active), ui_version: data.version, ...about(task), ...more };
+  const found = await api("POST", `${data.base}/assignments/${task.assignment_id}/round`, body, { key: randomKey(), wait: 400_000 });
+  underWay.clear();
+  drafts.forget(task);
+  tally.count(here.revising ? 0 : 1, here.revising || found.view ? 0 : -1);
+  data.offer = false;
+  if (now !== here) return;
+  here.done = true;
+  lastDone = { assignment: task.assignment_id };
+  drawState("saved", t("Saved"));
+  const { problem, view } = found;
+  if (view) show({ view });
+  else if (problem && (problem.outcome || ["check", "judge"].includes(problem.wants))) showAfter(problem);
+  else await advance();
+}
+
+async function submitRound() {
+  lock(true);
+  try { await sendRound({}); }
+  catch (error) { lock(false); note(error.message); }
+}
+
+function showAfter(problem) {
+  stop();
+  lock(false);
+  now = null;
+  bar.hidden = true;
+  keys.screen = afterRound(problem, { stage, next: advance });
+  scrollTo({ top: 0 });
+  document.getElementById("main").focus({ preventScroll: true });
+}
+
+async function whyHandUp() {
+  const said = await ask({ title: t("Hand it up to an expert?"), intro: t("Your marks are kept. The experts see them, and what you say here."), fields: [{ name: "why", label: t("What stands in the way"), tall: true, required: false }], action: t("Hand up") });
+  return said ? said.why : null;
 }
 
 const about = (task) => ({ store: task.store, item_digest: task.item_digest });

@@ -9,7 +9,7 @@ export class Queue {
   /** What is in the `outbox`, and `shown()`, the view on the screen, do not come again. */
   constructor(outbox, shown) {
     Object.assign(this, { outbox, shown });
-    this.waiting = []; // views to show before asking for another: put aside by undo, or written by a model
+    this.waiting = []; // views to show before asking for another: put aside by undo
     this.ahead = null; // promise of the next view
     this.aheadTask = null; // ... its task once it is here
     this.leftAlone = new Set(); // assignments sent back for correction that stay as they are for now
@@ -31,13 +31,6 @@ export class Queue {
     const fetched = this.fetch().catch(() => null);
     this.ahead = fetched;
     fetched.then((found) => { if (this.ahead === fetched) this.aheadTask = found?.view?.task ?? null; });
-  }
-
-  /** What a model wrote comes first: what was fetched ahead waits behind it. */
-  async follow(view) {
-    this.waiting.push(view);
-    const found = await this.takeAhead();
-    if (found?.view) this.waiting.push(found.view);
   }
 
   /** The page is left: nobody has seen what was fetched ahead, and others need not wait until its lease has run out. */
