@@ -32,13 +32,14 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.people.invitations import accept_invitation, invite
 from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import deletion, projects
+from tutelage.feedback.refining import rows
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.records import Prompt, Response
 from tutelage.settings.feedback import FeedbackDeleteSettings, FeedbackPurgeSettings, FeedbackUndeleteSettings
 from tutelage.store import ModelInfo, Question, Store
 from tutelage.store.database import Database
-from tutelage.store.schema import Annotation, Base
+from tutelage.store.schema import Annotation, Base, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import (
     GuidelineSeen,
     GuidelineVersion,
@@ -132,6 +133,10 @@ def furnish(database: Database, who: Member, ben: Member, item_id: int) -> None:
         insert_one(connection, ItemNote, item_id=item_id, text=SECRET)
         seen = {"annotator_id": ben.annotator_id, "guideline_version_id": version}
         insert_one(connection, GuidelineSeen, **seen)
+        of_project = select(func.max(ResponseRow.id)).join(PromptRow)
+        response = connection.scalar(of_project.where(PromptRow.project_id == who.project_id))
+        root = rows.open_refinement(connection, who.project_id, rows.Written(response, False))
+        rows.add_check(connection, root, 1, response, True)
 
 
 def test_a_deleted_project_is_hidden_and_comes_back_whole(store: Store, database: Database) -> None:
