@@ -351,6 +351,13 @@ COMMANDS = (
         "The whole loop in the embedded world, in minutes.",
         "All together",
     ),
+    Command(
+        "demo refine",
+        "tutelage.demo:refine",
+        "pipeline.DemoRefineSettings",
+        "Steps marked, rewritten and learnt, in minutes.",
+        "All together",
+    ),
 )
 
 

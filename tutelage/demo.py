@@ -1,9 +1,11 @@
-"""The demo: the pipeline of `demo.yaml` in the embedded world, and a table of what came of it."""
+"""The demos: the pipelines of `demo.yaml` and `demo_refine.yaml` in the embedded world, and tables of what came of them."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -14,34 +16,58 @@ from tutelage import pipeline
 from tutelage.commands import find, settings_class
 from tutelage.evals.findings import number, one
 from tutelage.evals.folders import find as find_runs
+from tutelage.evals.page import reasoning
 from tutelage.evals.rows import Row, read
 from tutelage.evals.shown import models_table
 from tutelage.models.cpu.compiler import kernels_here
 from tutelage.settings.base import build
 from tutelage.settings.groups import DeviceSettings
-from tutelage.settings.pipeline import DemoSettings, RunPipelineSettings
+from tutelage.settings.pipeline import DemoRefineSettings, DemoSettings, RunPipelineSettings
 
 MEASURES = ("gold", "win_rate", "kl", "length", "missing_eos")
 
 
 def main(settings: DemoSettings, console: Console) -> Path:
     """Run the whole loop; returns the folder, with report.html and results.json in it."""
-    started = time.monotonic()
-    text = resources.files("tutelage").joinpath("demo.yaml").read_text(encoding="utf-8")
+    with _told(settings, console):
+        _run("demo.yaml", settings, console)
+        show(settings.out / "results.json", console)
+    return settings.out
+
+
+def refine(settings: DemoRefineSettings, console: Console) -> Path:
+    """Refine solutions step by step and learn from it, beside choosing by answers for as many minutes; returns the folder, with
+    report.html and results.json in it."""
+    with _told(settings, console):
+        _run("demo_refine.yaml", settings, console)
+        rows = read(settings.out / "results.json")
+        for table in reasoning.tables(rows, ("sft", "chosen", "refined"), console.width):
+            console.print(table)
+    return settings.out
+
+
+def _run(name: str, settings: DemoSettings | DemoRefineSettings, console: Console) -> None:
+    """The pipeline of a file of ours."""
+    text = resources.files("tutelage").joinpath(name).read_text(encoding="utf-8")
     plan = {**yaml.safe_load(text), "out": str(settings.out), "seed": settings.seed}
     if _in_float32():
         for stage in plan["stages"]:
             if issubclass(settings_class(find(stage["command"])), DeviceSettings):
                 stage["precision"] = "fp32"
     pipeline.main(build(RunPipelineSettings, plan), console)
-    for name in ("report.html", "results.json"):
-        shutil.copyfile(settings.out / "report" / name, settings.out / name)
-    show(settings.out / "results.json", console)
+    for made in ("report.html", "results.json"):
+        shutil.copyfile(settings.out / "report" / made, settings.out / made)
+
+
+@contextmanager
+def _told(settings: DemoSettings | DemoRefineSettings, console: Console) -> Iterator[None]:
+    """Say at the end what it took, and where the report is."""
+    started = time.monotonic()
+    yield
     peak = max(run.lineage.get("peak_memory_mib", 0) for run in find_runs([settings.out])) / 2**10
     console.print(
         f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GiB.  Report: {settings.out}/report.html"
     )
-    return settings.out
 
 
 def _in_float32() -> bool:

@@ -84,3 +84,10 @@ class DemoSettings(Settings):
 
     out: Path = setting(Path("runs/demo"), "Folder of the demo: each stage's run folder is below it.")
     seed: int = setting(0, "Seed of everything random.", ge=0)
+
+
+class DemoRefineSettings(Settings):
+    """Steps marked, explained, rewritten and learnt in the embedded world, beside choosing by answers at equal minutes."""
+
+    out: Path = setting(Path("runs/demo-refine"), "Folder of the demo: each stage's run folder is below it.")
+    seed: int = setting(0, "Seed of everything random.", ge=0)
