@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +13,13 @@ from sqlalchemy import func, select, update
 from tests.feedback.kit import hand_in, join, keys, start, take
 from tutelage.feedback.asking.payloads import LiveResponse, Schema, StepAnswer, StepMark, Submission, Task
 from tutelage.feedback.errors import Refused
+from tutelage.feedback.imports import importing
 from tutelage.feedback.items import building
 from tutelage.feedback.items.changing import Reserve, change_items
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.refining import authoring, checking, experts, history, working
 from tutelage.feedback.refining.judging import is_right
+from tutelage.feedback.refining.reading import read_refinements
 from tutelage.feedback.refining.views import ProblemView
 from tutelage.feedback.work import answers, queue
 from tutelage.records import Prompt, Response
@@ -200,6 +204,11 @@ def test_without_a_reference_a_person_says_what_is_right(store: Store, database:
     assert checking.judge_check(database, school.ann, problem.root, 1, True).wants == "check"
     with pytest.raises(Refused, match="waits for nobody's word"):
         checking.judge_check(database, school.ann, problem.root, 1, False)
+    with database.read() as connection:
+        [found] = read_refinements(connection, school.owner.project_id)
+    row = json.dumps(found.refinement.to_json()).encode()
+    again = importing.import_stream(database, school.owner, "refinements", io.BytesIO(row), "r.jsonl")
+    assert not again.bad, "a person's word is no contradiction to a store that knows nothing"
 
 
 def test_who_cannot_tell_hands_it_up(store: Store, database: Database) -> None:
