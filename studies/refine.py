@@ -71,6 +71,7 @@ def main(settings: StudySettings) -> None:
                 flush=True,
             )
         write_jsonl_atomic(settings.out / "rows.jsonl", rows)
+        print(seed, study.ways_on(), flush=True)
     write_json_atomic(settings.out / "table.json", table(rows))
     for line in table(rows):
         print(line)
@@ -262,6 +263,53 @@ class Study:
         path = self.out / "dealt.jsonl"
         write_jsonl_atomic(path, rows)
         return str(path)
+
+    def ways_on(self) -> dict[str, float]:
+        """Of the problems that the model failed at first, at temperature 1: how often each way on was sound at once, and starting
+        again on the same problems; by the closed form of one hazard (`_form`), where there is one."""
+        found = {}
+        refiner = self._sft("refiner", f"store:{self._refined(self.settings.minutes)}", refined="corrections")
+        for name, more in {
+            "rewritten": {},
+            "explained": {"use_rewrites": False},
+            "refiner": {"use_rewrites": False, "refiner": str(refiner)},
+            "regenerated": {"use_rewrites": False, "fallback": "regenerated"},
+        }.items():
+            run = self._once(name, more)
+            way = "explained" if name == "refiner" else name
+            figures = read_metrics(run)[0]
+            found |= {name: figures[f"sound_after/{way}"], f"{name}_form": figures[f"sound_after/{way}_form"]}
+        return found | {"from scratch": self._from_scratch(self.out / "once-rewritten")}
+
+    def _once(self, name: str, more: dict[str, Any]) -> Path:
+        """One correction of each of 400 solutions of problems that no arm has learnt from."""
+        settings = RefineSettings(
+            model=str(self.start),
+            prompts=str(self.world / "prompts_heldout.jsonl"),
+            max_prompts=400,
+            marks="world",
+            rounds=1,
+            checks=0,
+            max_new_tokens=NEW_TOKENS,
+            store=str(self.out / "once.sqlite"),
+            project=name,
+            out=self.out / f"once-{name}",
+            seed=self.seed,
+            **CPU,
+            **more,
+        )
+        return done("refine", settings)
+
+    def _from_scratch(self, run: Path) -> float:
+        """How often the model is sound, starting again on the problems that it failed in a run."""
+        lines = (run / "refinements.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [Refinement.from_json(json.loads(line)) for line in lines]
+        failed = [one.prompt for one in records if len(one.rounds) > 1]
+        folder = result_folder(self.start)
+        policy = load_policy(folder, dtype=torch.float32, device="cpu")
+        generator = LocalGenerator(policy, load_tokenizer(folder))
+        again = generator.generate(failed, Sampling(NEW_TOKENS, 1.0, 4, seed=self.seed + 1))
+        return float(np.mean([grade(one.prompt, one.text).parts["sound"] for one in again]))
 
     def _prompts(self, name: str) -> Iterator[Prompt]:
         found = read_prompts(str(self.world / name))
