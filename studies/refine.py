@@ -267,14 +267,15 @@ class Study:
     def ways_on(self) -> dict[str, float]:
         """Of the problems that the model failed at first, at temperature 1: how often each way on was sound at once, and starting
         again on the same problems; by the closed form of one hazard (`_form`), where there is one."""
-        found = {}
+        found: dict[str, float] = {}
         refiner = self._sft("refiner", f"store:{self._refined(self.settings.minutes)}", refined="corrections")
-        for name, more in {
+        ways: dict[str, dict[str, Any]] = {
             "rewritten": {},
             "explained": {"use_rewrites": False},
             "refiner": {"use_rewrites": False, "refiner": str(refiner)},
             "regenerated": {"use_rewrites": False, "fallback": "regenerated"},
-        }.items():
+        }
+        for name, more in ways.items():
             run = self._once(name, more)
             way = "explained" if name == "refiner" else name
             figures = read_metrics(run)[0]
