@@ -40,7 +40,7 @@ def refine(settings: DemoRefineSettings, console: Console) -> Path:
     report.html and results.json in it."""
     with _told(settings, console):
         _run("demo_refine.yaml", settings, console)
-        rows = read(settings.out / "results.json")
+        rows = read(settings.out / "eval" / "results.json")
         for table in reasoning.tables(rows, ("sft", "chosen", "refined"), console.width):
             console.print(table)
     return settings.out
