@@ -19,6 +19,7 @@ from tutelage.store.current import IS_CURRENT, IS_SETTLING
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Account, Assignment, Membership, SchemaVersion
 from tutelage.store.schema_refining import RefinementCheck, RefinementRound, RefinementRow
+from tutelage.store.sql import CHUNK
 
 ROLES: dict[str, Role] = {"human": "expert", "simulated": "expert", "judge": "judge", "rule": "verifier"}
 """The role of an annotator of a kind, where nothing says otherwise."""
@@ -67,7 +68,9 @@ def read_refinements(
         rounds = {root: rows for root, rows in rounds.items() if root in roots}
     if not rounds:
         return []
-    wanted_items = None if roots is None else [row.item_id for rows in rounds.values() for row in rows]
+    of_rounds = [row.item_id for rows in rounds.values() for row in rows]
+    # By name only where they are few: no database takes any number of values in one statement.
+    wanted_items = of_rounds if roots is not None and len(of_rounds) <= CHUNK else None
     items = {item.item_id: item for item in read_items(connection, project_id, "step", only=wanted_items)}
     marks, wanted = _marks(connection, project_id, wanted_items), _wanted(connection, project_id)
     checks, closed = _checks(connection, project_id), _closed(connection, project_id)
