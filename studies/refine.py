@@ -43,7 +43,8 @@ NEW_TOKENS = 96
 PRICES = Minutes()
 CPU: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 LEARN: dict[str, Any] = {**CPU, "tensorboard": False, "save_every": 5000, "eval_every": 5000}
-SHARES = (0.25, 0.5, 1.0, 2.0)  # of the minutes, to see where a verdict would turn
+# Of the minutes, to see where a verdict would turn: with refining as dear, looking as cheap, writing as dear and as cheap as that.
+REFINED, CHOSEN, WRITTEN = (0.25, 0.5, 1.0), (1.0, 2.0, 4.0), (0.5, 1.0, 2.0)
 
 
 class StudySettings(Settings):
@@ -148,9 +149,9 @@ class Study:
                 f"refined {share:g}",
                 self._sft(f"refined-{share:g}", f"store:{self._refined(share * minutes)}"),
             )
-        for share in (*SHARES, 4.0):
+        for share in CHOSEN:
             yield f"chosen {share:g}", self._sft(f"chosen-{share:g}", self._chosen(share * minutes))
-        for share in SHARES:
+        for share in WRITTEN:
             yield f"written {share:g}", self._sft(f"written-{share:g}", self._written(share * minutes))
         project = self._refined(minutes)
         yield "steps", self._dpo("steps", f"store:{project}")
