@@ -43,7 +43,7 @@ NEW_TOKENS = 96
 PRICES = Minutes()
 CPU: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 LEARN: dict[str, Any] = {**CPU, "tensorboard": False, "save_every": 5000, "eval_every": 5000}
-# Of the minutes, to see where a verdict would turn: with refining as dear, looking as cheap, writing as dear and as cheap as that.
+# Of the minutes, to see where a verdict would turn: were refining dearer, looking cheaper, writing dearer or cheaper by so much.
 REFINED, CHOSEN, WRITTEN = (0.25, 0.5, 1.0), (1.0, 2.0, 4.0), (0.5, 1.0, 2.0)
 
 
@@ -144,7 +144,7 @@ class Study:
         minutes = self.settings.minutes
         yield "start", self.start
         yield "more of the same", self._sft("more", str(self.world / "demonstrations.jsonl"))
-        for share in SHARES:
+        for share in CHOSEN:
             yield (
                 f"refined {share:g}",
                 self._sft(f"refined-{share:g}", f"store:{self._refined(share * minutes)}"),
