@@ -144,7 +144,7 @@ class Study:
         minutes = self.settings.minutes
         yield "start", self.start
         yield "more of the same", self._sft("more", str(self.world / "demonstrations.jsonl"))
-        for share in CHOSEN:
+        for share in REFINED:
             yield (
                 f"refined {share:g}",
                 self._sft(f"refined-{share:g}", f"store:{self._refined(share * minutes)}"),
