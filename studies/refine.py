@@ -156,15 +156,29 @@ class Study:
         project = self._refined(minutes)
         yield "steps", self._dpo("steps", f"store:{project}")
         yield "steps, dealt out anew", self._dpo("dealt", self._dealt(project))
+        some = self._refined(minutes / 2, "some", prompts=self._some())
+        yield "refined, some traps", self._sft("refined-some", f"store:{some}")
         again = self._refined(minutes, "again", str(self.out / "refined-1"))
         yield "refined twice", self._sft("refined-twice", f"store:{again}", str(self.out / "refined-1"))
 
-    def _refined(self, minutes: float, name: str = "refined", model: str = "") -> str:
+    def _some(self) -> str:
+        """The problems that have a trap of reasoning, and none of misreading."""
+        found = [
+            one
+            for one in self._prompts("prompts_train.jsonl")
+            if {"each", "times"} & set(_traps(one)) and not {"turned", "more"} & set(_traps(one))
+        ]
+        path = self.out / "prompts_some.jsonl"
+        rows = [{"prompt": one.content_json(), "task": one.task, "reference": one.reference} for one in found]
+        write_jsonl_atomic(path, rows)
+        return str(path)
+
+    def _refined(self, minutes: float, name: str = "refined", model: str = "", prompts: str = "") -> str:
         """The project of refinements that take so many minutes."""
         project = f"{name}-{minutes:g}"
         settings = RefineSettings(
             model=model or str(self.start),
-            prompts=str(self.world / "prompts_train.jsonl"),
+            prompts=prompts or str(self.world / "prompts_train.jsonl"),
             marks="world",
             max_minutes=minutes,
             max_new_tokens=NEW_TOKENS,
@@ -331,11 +345,16 @@ class Study:
                 "arm": arm,
                 "temperature": temperature,
                 "prompt": prompt.id,
+                "traps": _traps(prompt),
                 "right": found["answer"],
                 "sound": found["sound"],
             }
             for prompt, found in zip(prompts, grades, strict=True)
         ]
+
+
+def _traps(prompt: Prompt) -> list[str]:
+    return list((prompt.reference or {})["traps"])
 
 
 def _derangement(count: int, seed: int) -> list[int]:
@@ -371,6 +390,10 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for other in ("start", "chosen 1", "written 1", "steps, dealt out anew"):
             if other != arm:
                 line[f"less {other}"] = {name: _difference(rows, arm, other, name) for name in MEASURES}
+        line["with a trap"] = {
+            trap: figures([row for row in rows if row["arm"] == arm and trap in row["traps"]])
+            for trap in ("each", "times", "turned", "more")
+        }
         found.append(line)
     return found
 
