@@ -22,6 +22,7 @@ import torch
 
 from studies.base import done
 from tutelage.data.reading.formats import read_prompts
+from tutelage.feedback.refining.lessons import Correction, corrections_of
 from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.records import Prompt, Refinement
@@ -155,7 +156,8 @@ class Study:
             yield f"written {share:g}", self._sft(f"written-{share:g}", self._written(share * minutes))
         project = self._refined(minutes)
         yield "steps", self._dpo("steps", f"store:{project}")
-        yield "steps, dealt out anew", self._dpo("dealt", self._dealt(project))
+        yield "steps, other places", self._dpo("shuffled", self._shuffled(project))
+        yield "steps, other solutions", self._dpo("dealt", self._dealt(project))
         some = self._refined(minutes / 2, "some", prompts=self._some())
         yield "refined, some traps", self._sft("refined-some", f"store:{some}")
         again = self._refined(minutes, "again", str(self.out / "refined-1"))
@@ -246,38 +248,46 @@ class Study:
         return done("dpo", settings)
 
     def _dealt(self, project: str) -> str:
-        """The same corrections behind the beginnings of other solutions: all that a pair says, but not its place."""
-        from tutelage.feedback.refining.lessons import corrections_of
+        """The same corrections behind the beginnings of other solutions: what is better than what, but not where."""
+        found = self._corrections(project)
+        order = _derangement(len(found), self.seed)
+        texts = [(one.after.steps[one.step].text, one.before.steps[one.step].text) for _, one in found]
+        pairs = [
+            (prompt, _before(one, one.step), *texts[other])
+            for (prompt, one), other in zip(found, order, strict=True)
+        ]
+        return self._pairs("dealt.jsonl", pairs)
 
+    def _shuffled(self, project: str) -> str:
+        """The same corrections, each put in the place of another step of its solution: as by somebody who knows that something
+        is wrong, and not where."""
         pairs = []
-        for line in (
-            (self.out / f"refine-{project}" / "refinements.jsonl").read_text(encoding="utf-8").splitlines()
-        ):
-            one = Refinement.from_json(json.loads(line))
-            for found in corrections_of(one):
-                kept = "".join(step.text for step in found.before.steps[: found.step])
-                pairs.append(
-                    (
-                        one.prompt,
-                        kept,
-                        found.after.steps[found.step].text,
-                        found.before.steps[found.step].text,
-                    )
-                )
-        order = _derangement(len(pairs), self.seed)
+        for number, (prompt, one) in enumerate(self._corrections(project)):
+            places = [place for place in range(len(one.before.steps)) if place != one.step]
+            place = places[int(rng(self.seed, "shuffled", number).integers(len(places)))]
+            better, there = one.after.steps[one.step].text, one.before.steps[place].text
+            pairs.append((prompt, _before(one, place), better, there))
+        return self._pairs("shuffled.jsonl", pairs)
+
+    def _corrections(self, project: str) -> list[tuple[Prompt, Correction]]:
+        lines = (self.out / f"refine-{project}" / "refinements.jsonl").read_text(encoding="utf-8")
+        records = [Refinement.from_json(json.loads(line)) for line in lines.splitlines()]
+        return [(record.prompt, one) for record in records for one in corrections_of(record)]
+
+    def _pairs(self, name: str, pairs: Sequence[tuple[Prompt, str, str, str]]) -> str:
+        """A file of (prompt, steps before, better step, worse step)."""
         rows = [
             {
                 "prompt": prompt.content_json(),
-                "chosen": [{"role": "assistant", "content": kept + pairs[other][2]}],
-                "rejected": [{"role": "assistant", "content": kept + pairs[other][3]}],
+                "chosen": [{"role": "assistant", "content": kept + better}],
+                "rejected": [{"role": "assistant", "content": kept + worse}],
                 "chosen_finish": "length",
                 "rejected_finish": "length",
             }
-            for (prompt, kept, _, _), other in zip(pairs, order, strict=True)
+            for prompt, kept, better, worse in pairs
         ]
-        path = self.out / "dealt.jsonl"
-        write_jsonl_atomic(path, rows)
-        return str(path)
+        write_jsonl_atomic(self.out / name, rows)
+        return str(self.out / name)
 
     def ways_on(self) -> dict[str, float]:
         """Of the problems that the model failed at first, at temperature 1: how often each way on was sound at once, and starting
@@ -353,6 +363,10 @@ class Study:
         ]
 
 
+def _before(one: Correction, step: int) -> str:
+    return "".join(each.text for each in one.before.steps[:step])
+
+
 def _traps(prompt: Prompt) -> list[str]:
     return list((prompt.reference or {})["traps"])
 
@@ -387,7 +401,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for arm in arms:
         line: dict[str, Any] = {"arm": arm} | figures([row for row in rows if row["arm"] == arm])
-        for other in ("start", "chosen 1", "written 1", "steps, dealt out anew"):
+        for other in ("start", "chosen 1", "written 1", "steps, other places"):
             if other != arm:
                 line[f"less {other}"] = {name: _difference(rows, arm, other, name) for name in MEASURES}
         line["with a trap"] = {
