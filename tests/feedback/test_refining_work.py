@@ -321,9 +321,14 @@ TRICK = authoring.Draft(
 
 def test_a_problem_is_kept_with_what_is_wrong(school: School) -> None:
     prompt = authoring.prompt_from(TRICK)
-    assert prompt.content.endswith(
-        "0.25x^2.\n\nA. compressed vertically\nB. stretched vertically\nC. compressed\nD. stretched horizontally"
-    )  # type: ignore[union-attr]
+    below = "\n\nA. compressed vertically\nB. stretched vertically\nC. compressed\nD. stretched horizontally"
+    assert prompt.content_json() == [{"role": "user", "content": f"x^2 becomes 0.25x^2.{below}"}], (
+        "in the chat template"
+    )
+    inline = authoring.prompt_from(TRICK.model_copy(update={"layout": "inline"}))
+    assert inline.content_json() == [
+        {"role": "user", "content": f"x^2 becomes 0.25x^2.{below}".replace("\n\n", " ").replace("\n", " ")}
+    ]
     assert prompt.reference == {"answer": ["A", "D"], "trap": "two readings", "error": "reasoning"}
     tried = authoring.judged(
         prompt, [said("Answer: A, D"), said("Answer: A"), said("A.\n\nAnswer: D", finish="length")]
@@ -331,6 +336,9 @@ def test_a_problem_is_kept_with_what_is_wrong(school: School) -> None:
     assert [one.right for one in tried] == [True, False, False]
     root = authoring.keep(school.database, school.eve, TRICK, tried)
     problem = school.view(root)
+    assert problem.prompt == f"x^2 becomes 0.25x^2.{below}", (
+        "nobody reads who said it where there is one turn"
+    )
     assert (problem.answer, problem.trap, problem.rounds[0].right) == (["A", "D"], "two readings", False)
     assert problem.rounds[0].steps[0].text == "Answer: A"
     assert take(school.database, school.eve).item_id == root

@@ -37,7 +37,12 @@ class Pupil(Parrots):
         self.rest, self.finish, self.fails, self.slow = REST, "eos", False, 0.0
 
     async def write(
-        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+        self,
+        prompt: Prompt,
+        count: int,
+        begun: str | None = None,
+        model: str | None = None,
+        one_step: Any = None,
     ) -> list[LiveResponse]:
         self.asked.append((prompt, count, begun))
         if self.fails:

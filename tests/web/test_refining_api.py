@@ -52,7 +52,12 @@ class Slow(Pupil):
     """Takes a while for what goes on from a step."""
 
     async def write(
-        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+        self,
+        prompt: Prompt,
+        count: int,
+        begun: str | None = None,
+        model: str | None = None,
+        one_step: Any = None,
     ) -> list[LiveResponse]:
         if begun is not None:
             await asyncio.sleep(0.4)

@@ -146,7 +146,7 @@ async def _write(site: Site, going: Going) -> tuple[str, LiveResponse]:
     model = _served(site, going.model)
     begun = going.begun
     if going.told is not None:
-        [step] = await site.generator.write(going.told, 1, model=model)
+        [step] = await site.generator.write(going.told, 1, model=model, one_step=going.splitter)
         try:
             begun = going.begun_with(step.text)
         except (ValueError, IndexError) as error:
@@ -233,7 +233,7 @@ async def try_it(site: TheSite, who: Teacher, body: authoring.Draft) -> Trial:
         )
         shown.append(ModelTried(model=model.name, answers=answers))
     name = site.trials.keep(who.user.name, prompt, tried)
-    return Trial(name=name, prompt=prompt.text(), models=tuple(shown))
+    return Trial(name=name, prompt=history.asked(prompt), models=tuple(shown))
 
 
 @router.post("/projects/{project}/author/problems", status_code=201)

@@ -20,6 +20,7 @@ from tutelage.feedback.refining.views import (
     doing,
     step_view,
 )
+from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import GenerationRun, Item, ModelRef, ResponseRow
 from tutelage.store.schema_feedback import Assignment
@@ -70,7 +71,7 @@ def problems(database: Database, who: Member, which: Which = "") -> list[Problem
             lines.append(
                 ProblemLine(
                     root=one.root,
-                    prompt=_beginning(refinement.prompt.text()),
+                    prompt=_beginning(asked(refinement.prompt)),
                     rounds=len(refinement.rounds),
                     outcome=refinement.outcome,
                     why=refinement.why,
@@ -121,7 +122,7 @@ def view_of(connection: Connection, who: Member, found: Standing) -> ProblemView
     unjudged = any(check.right is None for check in checks)
     return ProblemView(
         root=found.root,
-        prompt=refinement.prompt.text(),
+        prompt=asked(refinement.prompt),
         model=model_of(connection, found.responses[0]),
         answer=reference.get("answer") if knows else None,
         trap=str(reference["trap"]) if knows and reference.get("trap") else None,
@@ -139,6 +140,13 @@ def view_of(connection: Connection, who: Member, found: Standing) -> ProblemView
         minutes=sum(one.minutes for one in refinement.rounds),
         assignment_id=_assignments(connection, who, found.items[-1:]).get(found.items[-1]),
     )
+
+
+def asked(prompt: Prompt) -> str:
+    """A problem for people: without saying of a single turn that it is the user's."""
+    if isinstance(prompt.content, str) or len(prompt.content) > 1:
+        return prompt.text()
+    return prompt.content[0].text()
 
 
 def model_of(connection: Connection, response_id: int) -> str:
