@@ -11,12 +11,21 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.feedback.kit import hand_in, join, keys, start, take
-from tutelage.feedback.asking.payloads import LiveResponse, Schema, StepAnswer, StepMark, Submission, Task
+from tutelage.feedback.asking.payloads import (
+    LiveResponse,
+    ProjectSettings,
+    Schema,
+    StepAnswer,
+    StepMark,
+    Submission,
+    Task,
+)
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import building
 from tutelage.feedback.items.changing import Reserve, change_items
 from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import set_settings
 from tutelage.feedback.refining import authoring, checking, experts, history, working
 from tutelage.feedback.refining.judging import is_right
 from tutelage.feedback.refining.reading import read_refinements
@@ -307,6 +316,27 @@ def test_who_sees_which_problems(school: School) -> None:
     assert school.view(problem.root, school.eve).answer == "6"
     viewer = join(school.database, school.owner.user, "main", "vic", "viewer")
     assert school.view(problem.root, viewer).rounds[0].by == "amy"
+
+
+def test_a_project_says_how_many_corrections_and_checks(school: School) -> None:
+    set_settings(school.database, school.owner, ProjectSettings(refine_rounds=1, refine_checks=1))
+    wrong = marks(1, -1, "f", reason="no", rewrite="3*2=6.", error="reasoning")
+    problem, task = school.go_on(wrong, "rewritten", "Answer: 7.")
+    assert problem.checks_wanted == 1
+    after = school.mark(marks(1, 1, -1, reason="no"), task).problem
+    assert (after.outcome, after.why) == ("handed-up", "step 3 is still wrong after 1 correction")
+    taken = experts.take(school.database, school.eve, problem.root)
+    again, last = school.go_on(
+        marks(1, 1, -1, reason="no", rewrite="Answer: 6."), "rewritten", "", task=taken, who=school.eve
+    )
+    assert again.outcome is None, "experts are not stopped"
+    done = school.mark(marks(1, 1, 1), last, school.eve).problem
+    assert (done.wants, done.checks_wanted) == ("check", 1)
+    _, asked = checking.next_check(school.database, school.eve, problem.root)
+    assert asked is not None
+    assert (
+        checking.add_check(school.database, school.eve, asked, said("Answer: 6."), True).outcome == "accepted"
+    )
 
 
 # authors --------------------------------------------------------------------------------------------------------------

@@ -27,25 +27,23 @@ from tutelage.store.schema_feedback import Assignment
 from tutelage.store.schema_refining import RefinementCheck, RefinementRound, RefinementRow
 
 Which = Literal["", "open", "accepted", "sound", "handed-up", "written", "broken"]
-BY_HAND = Rules()
-"""What holds on the pages."""
-EXPERTS = Rules(rounds=1000, stuck=1000)
-"""Experts are not stopped: whoever gets what was handed up decides alone when it is enough."""
+UNSTOPPED = 1000
+"""Rounds: experts are not stopped, for whoever gets what was handed up decides alone when it is enough."""
 UNKNOWN = Next("close", outcome="handed-up", why="nobody can say whether the answer is right")
 LISTED = 500
 BEGINNING = 160
 
 
-def rules_for(who: Member) -> Rules:
-    """The rules by which a member's refinements go on."""
-    return EXPERTS if who.may("teach") else BY_HAND
+def rules_for(found: Standing, who: Member) -> Rules:
+    """The rules by which a refinement goes on in a member's hands."""
+    return replace(found.rules, rounds=UNSTOPPED, stuck=UNSTOPPED) if who.may("teach") else found.rules
 
 
 def following_of(found: Standing, who: Member) -> Next | None:
     """What comes next; None where the refinement is closed."""
     if found.refinement.outcome is None and found.broken:
         return Next("close", outcome="broken", why="the problem itself is broken")
-    following = next_of(found.refinement, rules_for(who))
+    following = next_of(found.refinement, rules_for(found, who))
     last = found.refinement.rounds[-1]
     return UNKNOWN if following and following.what == "check" and last.right is None else following
 
@@ -129,7 +127,7 @@ def view_of(connection: Connection, who: Member, found: Standing) -> ProblemView
         error=str(reference["error"]) if knows and reference.get("error") else None,
         rounds=tuple(_rounds(connection, who, found)),
         checks=checks,
-        checks_wanted=rules_for(who).checks,
+        checks_wanted=found.rules.checks,
         outcome=refinement.outcome,
         why=refinement.why,
         opened_at=row.opened_at,

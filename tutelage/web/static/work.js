@@ -263,7 +263,7 @@ async function sendRound(more) {
   const found = await api("POST", `${data.base}/assignments/${task.assignment_id}/round`, body, { key: randomKey(), wait: 400_000 });
   underWay.clear();
   drafts.forget(task);
-  tally.count(here.revising ? 0 : 1, here.revising || found.view ? 0 : -1);
+  tally.count(here.revising ? 0 : 1, here.revising || found.view ? 0 : -1, found.view ? 1 : 0);
   data.offer = false;
   if (now !== here) return;
   here.done = true;
