@@ -409,6 +409,24 @@ def test_a_problem_that_no_model_fails_is_asked_about_twice(school: School) -> N
     assert take(school.database, school.eve).item_id == root
 
 
+def test_a_problem_that_is_written_twice_is_begun_with_another_answer(school: School) -> None:
+    prompt = authoring.prompt_from(TRICK)
+    first = authoring.judged(prompt, [said("Answer: A")])
+    root = authoring.keep(school.database, school.eve, TRICK, first)
+    task = take(school.database, school.eve)
+    school.mark(marks(-1, reason="no", rewrite="Answer: A, D"), task, school.eve, hand_up="hard")
+    with pytest.raises(Refused, match=f"there already, with these very answers \\(item {root}\\)"):
+        authoring.keep(school.database, school.owner, TRICK, first)
+    with school.database.read() as connection:
+        assert connection.scalars(select(ItemReserved.annotator_id)).all() == [school.eve.annotator_id], (
+            "it stays hers"
+        )
+    again = authoring.judged(prompt, [said("Answer: A"), said("Answer: B")])
+    other = authoring.keep(school.database, school.eve, TRICK, again)
+    assert other != root and school.view(other).rounds[0].steps[0].text == "Answer: B"
+    assert school.view(other).outcome is None and take(school.database, school.eve).item_id == other
+
+
 def test_items_are_reserved_for_experts(school: School) -> None:
     queue.release(school.database, school.ann, school.task.assignment_id)
     change_items(school.database, school.owner, [school.task.item_id], Reserve(what="reserve", experts=True))

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from tutelage.feedback.asking.payloads import LiveResponse, Model
 from tutelage.feedback.errors import Refused
@@ -98,7 +98,8 @@ def keep(
     """Store a problem with the answers that are wrong, and begin to refine one of them; returns its item.  Needs teach.
 
     Its first round comes first in the author's queue, or in the experts'.
-    Refused: invalid (as `prompt_from`; nothing was tried); conflict (no model fails it, unless `anyway`).
+    Refused: invalid (as `prompt_from`; nothing was tried); conflict (no model fails it, unless `anyway`; every answer that could
+    be refined is there already).
     """
     who.require_account("teach")
     prompt = prompt_from(draft)
@@ -113,6 +114,7 @@ def keep(
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
         standing(connection, who.project_id)  # makes the project's questions where nobody has yet
+        kept = _new_ones(connection, who, prompt, kept)
         prompt_id = ensure_prompt(connection, who.project_id, prompt, "train").id
         stored = [store_response(connection, prompt_id, one.said, author=who.user.name) for one in kept]
         root = rows.open_refinement(connection, who.project_id, rows.Written(stored[0], kept[0].right))
@@ -120,6 +122,18 @@ def keep(
         connection.execute(update(Item).where(Item.id == root).values(priority=AHEAD))
         note(connection, who.user, "write-problem", str(root), who.project_id)
         return root
+
+
+def _new_ones(connection: Connection, who: Member, prompt: Prompt, kept: Sequence[Tried]) -> list[Tried]:
+    """Those that nobody has been asked about: somebody may have written this problem before.  Refused: conflict."""
+    there = [rows.item_of(connection, who.project_id, prompt, one.said.text) for one in kept]
+    new = [one for one, item in zip(kept, there, strict=True) if item is None]
+    if not new:
+        raise Refused(
+            "conflict",
+            f"this problem is there already, with these very answers (item {there[0]}): change it, or try it again.",
+        )
+    return new
 
 
 def _asked(text: str, reference: dict[str, Any]) -> Prompt:

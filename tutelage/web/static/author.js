@@ -23,6 +23,7 @@ const list = h("div", { class: "options", role: "group", "aria-label": t("Option
 const answerField = field(t("The right answer"), answer, t("Without options: a number or a formula."));
 const note = h("p", { class: "hint", role: "status" });
 const tried = document.getElementById("tried");
+const keepNote = h("p", { class: "hint" });
 const tryButton = h("button", { type: "button", class: "primary", onclick: tryIt }, t("Try it"), kbd(t("Ctrl+Enter")));
 
 const rows = () => [...list.querySelectorAll(".option")];
@@ -103,7 +104,8 @@ async function doing(words, act) {
   say(words);
   try { await act(); } catch (error) { say(error.message); } finally { busy = false; tryButton.removeAttribute("aria-disabled"); }
 }
-function say(words) { note.textContent = words; announce(words); }
+/** Beside the button that was pressed, too: on a phone the other one is far away. */
+function say(words) { note.textContent = keepNote.textContent = words; announce(words); }
 
 function tryIt() {
   return doing(t("The models answer…"), async () => {
@@ -127,7 +129,7 @@ function drawTrial() {
   whose.value = "me";
   const keep = (anyway) => h("button", { type: "button", class: anyway ? "" : "primary", onclick: () => keepIt(whose.value, anyway) }, anyway ? t("Keep it all the same") : t("Keep this problem"));
   tried.replaceChildren(h("h2", {}, t("What the models make of it")), ...trial.models.map(modelPart),
-    h("section", { class: "card" }, whose.element, fails ? null : h("p", { class: "hint" }, t("No model fails it, so there is nothing to learn from it yet.")), h("div", { class: "row" }, keep(!fails))));
+    h("section", { class: "card" }, whose.element, fails ? null : h("p", { class: "hint" }, t("No model fails it, so there is nothing to learn from it yet.")), h("div", { class: "row" }, keep(!fails)), keepNote));
   tried.querySelector("h2").setAttribute("tabindex", "-1");
   tried.querySelector(".card:last-child button").focus();
 }
