@@ -239,6 +239,28 @@ def test_what_goes_wrong_is_said_and_nothing_typed_is_lost(
     assert line.rounds == 2
 
 
+def test_the_same_round_in_two_tabs(school: World, served: Running, browser: Any) -> None:
+    """The second tab is told that the solution has gone on, and a reload shows it the new round; nothing is there twice."""
+    project(school, "tabs", prompts=["What happens to x^2?"], answers=[[FIRST]])
+    school.user("tom", "tabs")
+    with visitor(browser, served.url, "tom") as page:
+        first_round(page, school, "tabs")
+        late = page.context.new_page()
+        late.goto("/p/tabs/work")
+        late.locator(".step").nth(3).wait_for()
+        page.keyboard.press("x")
+        page.locator(".round-view.two").wait_for()
+        late.bring_to_front()
+        late.get_by_label("What is wrong with step 2?").fill("I see it otherwise.")
+        late.get_by_role("button", name="Regenerate", exact=False).last.click()
+        late.get_by_text("reload the page to see the new round").first.wait_for()
+        late.reload()
+        late.locator(".round-view.two").wait_for()
+        assert school_answers(school, "tabs") == 1
+    [line] = history.problems(school.database, school.member("tabs"))
+    assert line.rounds == 2
+
+
 def school_answers(school: World, name: str) -> int:
     """How many answers a project has."""
     with school.database.read() as connection:

@@ -18,7 +18,7 @@ export const textOfRound = (round) => round.steps.map((step) => step.text).join(
 const errorWords = (kind) => ERRORS.find(([value]) => value === kind)?.[1];
 
 /** How a refinement has ended, as a chip; null while it goes on. */
-export const outcomeChip = ({ outcome }) => (outcome ? h("span", { class: `chip ${OUTCOMES[outcome][1]}` }, OUTCOMES[outcome][0]) : null);
+export const outcomeChip = ({ outcome }) => (outcome ? h("span", { class: `chip ${OUTCOMES[outcome][1]}` }, outcome === "sound" ? t("sound, not right yet without help") : OUTCOMES[outcome][0]) : null);
 
 /** In one sentence: how a refinement has ended, and why, where that says more. */
 export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why && outcome !== "sound" ? `: ${why.replace(/[.]$/, "")}` : ""}.`;
