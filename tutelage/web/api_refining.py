@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import Query
@@ -255,9 +256,13 @@ def _check_models(site: Site) -> None:
 
 
 def _served(site: Site, model: str) -> str:
-    """The model that wrote the first solution where it is served, else the first that is."""
-    names = [one.name for one in site.generator.models]
-    return model if model in names else names[0]
+    """The model that wrote the first solution where it is served, else the first that is.
+
+    Commands name a model by its folder, in which a run folder's result is `model`.
+    """
+    served = site.generator.models
+    same = (one.name for one in served if model in (one.name, one.path, str(Path(one.path) / "model")))
+    return next(same, served[0].name)
 
 
 @contextmanager
