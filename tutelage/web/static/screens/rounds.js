@@ -20,8 +20,14 @@ const errorWords = (kind) => ERRORS.find(([value]) => value === kind)?.[1];
 /** How a refinement has ended, as a chip; null while it goes on. */
 export const outcomeChip = ({ outcome }) => (outcome ? h("span", { class: `chip ${OUTCOMES[outcome][1]}` }, outcome === "sound" ? t("sound, not right yet without help") : OUTCOMES[outcome][0]) : null);
 
+// What the rules say, in the reader's language; all else is what a person wrote.
+const WHYS = {
+  "nobody can say whether the answer is right": t("nobody can say whether the answer is right"), "not every step was marked": t("not every step was marked"),
+  "the solution does not end": t("the solution does not end"), "every step is marked right, but the answer is wrong": t("every step is marked right, but the answer is wrong"),
+};
+
 /** In one sentence: how a refinement has ended, and why, where that says more. */
-export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why && outcome !== "sound" ? `: ${why.replace(/[.]$/, "")}` : ""}.`;
+export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why && outcome !== "sound" ? `: ${(WHYS[why] ?? why).replace(/[.]$/, "")}` : ""}.`;
 
 /** What was said of a step, below it. */
 function saidOf(step) {
