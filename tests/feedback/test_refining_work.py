@@ -11,12 +11,21 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.feedback.kit import hand_in, join, keys, start, take
-from tutelage.feedback.asking.payloads import LiveResponse, Schema, StepAnswer, StepMark, Submission, Task
+from tutelage.feedback.asking.payloads import (
+    LiveResponse,
+    ProjectSettings,
+    Schema,
+    StepAnswer,
+    StepMark,
+    Submission,
+    Task,
+)
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.imports import importing
 from tutelage.feedback.items import building
 from tutelage.feedback.items.changing import Reserve, change_items
 from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects.projects import set_settings
 from tutelage.feedback.refining import authoring, checking, experts, history, working
 from tutelage.feedback.refining.judging import is_right
 from tutelage.feedback.refining.reading import read_refinements
@@ -151,7 +160,7 @@ def test_marks_are_there_when_the_model_fails_and_can_be_changed_until_a_round_f
     assert (line.wants, line.rounds, line.assignment_id) == ("go-on", 1, school.task.assignment_id)
     _, task = school.go_on(marks(-1, "f", "f", reason="no"), "regenerated", "Other.")
     assert task.responses[0].text == "Other."
-    with pytest.raises(Refused, match="has gone on from these marks"):
+    with pytest.raises(Refused, match="reload the page to see the new round"):
         school.mark(marks(1, 1, 1))
     revised = Submission(client_key=next(keys), answer=marks(1, 1, 1))
     with school.database.read() as connection:
@@ -309,6 +318,27 @@ def test_who_sees_which_problems(school: School) -> None:
     assert school.view(problem.root, viewer).rounds[0].by == "amy"
 
 
+def test_a_project_says_how_many_corrections_and_checks(school: School) -> None:
+    set_settings(school.database, school.owner, ProjectSettings(refine_rounds=1, refine_checks=1))
+    wrong = marks(1, -1, "f", reason="no", rewrite="3*2=6.", error="reasoning")
+    problem, task = school.go_on(wrong, "rewritten", "Answer: 7.")
+    assert problem.checks_wanted == 1
+    after = school.mark(marks(1, 1, -1, reason="no"), task).problem
+    assert (after.outcome, after.why) == ("handed-up", "step 3 is still wrong after 1 correction")
+    taken = experts.take(school.database, school.eve, problem.root)
+    again, last = school.go_on(
+        marks(1, 1, -1, reason="no", rewrite="Answer: 6."), "rewritten", "", task=taken, who=school.eve
+    )
+    assert again.outcome is None, "experts are not stopped"
+    done = school.mark(marks(1, 1, 1), last, school.eve).problem
+    assert (done.wants, done.checks_wanted) == ("check", 1)
+    _, asked = checking.next_check(school.database, school.eve, problem.root)
+    assert asked is not None
+    assert (
+        checking.add_check(school.database, school.eve, asked, said("Answer: 6."), True).outcome == "accepted"
+    )
+
+
 # authors --------------------------------------------------------------------------------------------------------------
 
 TRICK = authoring.Draft(
@@ -321,9 +351,14 @@ TRICK = authoring.Draft(
 
 def test_a_problem_is_kept_with_what_is_wrong(school: School) -> None:
     prompt = authoring.prompt_from(TRICK)
-    assert prompt.content.endswith(
-        "0.25x^2.\n\nA. compressed vertically\nB. stretched vertically\nC. compressed\nD. stretched horizontally"
-    )  # type: ignore[union-attr]
+    below = "\n\nA. compressed vertically\nB. stretched vertically\nC. compressed\nD. stretched horizontally"
+    assert prompt.content_json() == [{"role": "user", "content": f"x^2 becomes 0.25x^2.{below}"}], (
+        "in the chat template"
+    )
+    inline = authoring.prompt_from(TRICK.model_copy(update={"layout": "inline"}))
+    assert inline.content_json() == [
+        {"role": "user", "content": f"x^2 becomes 0.25x^2.{below}".replace("\n\n", " ").replace("\n", " ")}
+    ]
     assert prompt.reference == {"answer": ["A", "D"], "trap": "two readings", "error": "reasoning"}
     tried = authoring.judged(
         prompt, [said("Answer: A, D"), said("Answer: A"), said("A.\n\nAnswer: D", finish="length")]
@@ -331,6 +366,9 @@ def test_a_problem_is_kept_with_what_is_wrong(school: School) -> None:
     assert [one.right for one in tried] == [True, False, False]
     root = authoring.keep(school.database, school.eve, TRICK, tried)
     problem = school.view(root)
+    assert problem.prompt == f"x^2 becomes 0.25x^2.{below}", (
+        "nobody reads who said it where there is one turn"
+    )
     assert (problem.answer, problem.trap, problem.rounds[0].right) == (["A", "D"], "two readings", False)
     assert problem.rounds[0].steps[0].text == "Answer: A"
     assert take(school.database, school.eve).item_id == root
@@ -369,6 +407,24 @@ def test_a_problem_that_no_model_fails_is_asked_about_twice(school: School) -> N
     assert queue.next_task(school.database, school.ann, [school.task.assignment_id]) is None
     queue.release(school.database, school.owner, take(school.database, school.owner).assignment_id)
     assert take(school.database, school.eve).item_id == root
+
+
+def test_a_problem_that_is_written_twice_is_begun_with_another_answer(school: School) -> None:
+    prompt = authoring.prompt_from(TRICK)
+    first = authoring.judged(prompt, [said("Answer: A")])
+    root = authoring.keep(school.database, school.eve, TRICK, first)
+    task = take(school.database, school.eve)
+    school.mark(marks(-1, reason="no", rewrite="Answer: A, D"), task, school.eve, hand_up="hard")
+    with pytest.raises(Refused, match=f"there already, with these very answers \\(item {root}\\)"):
+        authoring.keep(school.database, school.owner, TRICK, first)
+    with school.database.read() as connection:
+        assert connection.scalars(select(ItemReserved.annotator_id)).all() == [school.eve.annotator_id], (
+            "it stays hers"
+        )
+    again = authoring.judged(prompt, [said("Answer: A"), said("Answer: B")])
+    other = authoring.keep(school.database, school.eve, TRICK, again)
+    assert other != root and school.view(other).rounds[0].steps[0].text == "Answer: B"
+    assert school.view(other).outcome is None and take(school.database, school.eve).item_id == other
 
 
 def test_items_are_reserved_for_experts(school: School) -> None:

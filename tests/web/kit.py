@@ -75,7 +75,12 @@ class Parrots(LiveGenerator):
         return
 
     async def write(
-        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+        self,
+        prompt: Prompt,
+        count: int,
+        begun: str | None = None,
+        model: str | None = None,
+        one_step: Any = None,
     ) -> list[LiveResponse]:
         self.asked.append((prompt, count, begun))
         said = prompt.content if isinstance(prompt.content, str) else prompt.content[-1].content

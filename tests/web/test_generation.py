@@ -6,6 +6,7 @@ import asyncio
 import io
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from tests.web.kit import run
 from tutelage.feedback.errors import Refused
 from tutelage.files import sha256_of
 from tutelage.models.tiny import train_tokenizer
-from tutelage.records import Prompt
-from tutelage.rollout.generator import Sampling
+from tutelage.records import Prompt, Response
+from tutelage.rollout.generator import Prefix, Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.web import generation_worker
 from tutelage.web.generation import Drawing, GenerationFailed, LiveGenerator, NamedModel
@@ -59,6 +60,41 @@ def test_the_worker_uses_kernels_as_it_is_told(kernels: str, monkeypatch: pytest
     config = {"drawing": asdict(Drawing(device="cpu", kernels=kernels)), "models": []}
     generation_worker.serve(config, io.StringIO(), io.StringIO())
     assert told == [kernels]
+
+
+class Letters:
+    """A generator that says a text letter by letter, and notes how many letters it was asked for."""
+
+    def __init__(self, text: str) -> None:
+        self.ids, self.asked, self.tokenizer = [ord(letter) for letter in text], list[int](), self
+
+    def batch_decode(self, rows: list[list[int]], **_: Any) -> list[str]:
+        return ["".join(map(chr, ids)) for ids in rows]
+
+    def continue_from(self, prefixes: list[Prefix], sampling: Sampling) -> list[Response]:
+        [prefix] = prefixes
+        assert list(prefix.begun) == self.ids[: len(prefix.begun)], "it goes on from what it said"
+        ids = self.ids[len(prefix.begun) : sampling.max_new_tokens]
+        self.asked.append(len(ids))
+        finish = "eos" if sampling.max_new_tokens > len(self.ids) else "length"
+        return [Response(prefix.prompt, "", (), tuple(ids), (-1.0,) * len(ids), finish)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "said"),
+    [
+        ("2. Leo: 6+3=9.\n3. A says 9: right.\n4. B says 8: wrong.", 96, "2. Leo: 6+3=9.\n3. A says"),
+        ("2. Leo: 6+3=9.", 96, "2. Leo: 6+3=9."),
+        ("9" * 200, 50, "9" * 50),
+    ],
+)
+def test_one_step_is_written_and_hardly_more(text: str, most: int, said: str) -> None:
+    writer = generation_worker.Writer.__new__(generation_worker.Writer)
+    writer.name, writer.sha256, writer.generator = "letters", "", Letters(text)  # type: ignore[assignment]
+    request = {"prompt": "Why?", "task": "", "begun": None, "one_step": "lines", "seed": 1}
+    found = writer.write(request, 0, {"max_new_tokens": most, "temperature": 1.0})
+    assert found["text"] == said and found["n_tokens"] == len(said) and found["logprob"] == -len(said)
+    assert max(writer.generator.asked) <= generation_worker.AT_ONCE  # type: ignore[attr-defined]
 
 
 def test_no_room_to_go_on_is_said() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.feedback import seed_example as seed
 from tests.web.conftest import Running
 from tests.web.kit import World
 from tests.web.people import visitor
@@ -104,3 +105,22 @@ def test_the_page_shows_rows_then_stores_them(
         page.get_by_text("2 new, 0 were there already, 0 not taken.", exact=True).wait_for()
     with Store(world.path) as store:
         assert "Zu spät€" in {row.chosen for row in store.comparisons("excel")}
+
+
+def test_what_an_import_mends_is_said_on_the_page(
+    world: World, server: Running, browser: Any, tmp_path: Path
+) -> None:
+    """A step of the example is said to follow from one that is not wrong: the page says what was taken instead."""
+    world.project("mended", {"type": "step"}, prompts=(), answers=())
+    file = tmp_path / "refinements.jsonl"
+    file.write_text(json.dumps(seed.ROW) + "\n")
+    with visitor(browser, server.url, "ann") as page:
+        page.goto("/p/mended/manage#import")
+        page.locator("#import-form [name=file]").set_input_files(file)
+        page.get_by_text("JSON lines, utf-8, refinements").wait_for()
+        note = page.locator("#bad-lines li")
+        note.first.wait_for()
+        assert "taken otherwise than it stands there" in note.first.inner_text()
+        page.get_by_role("button", name="Import", exact=True).click()
+        page.get_by_text("1 new").wait_for()
+        assert "taken otherwise than it stands there" in note.first.inner_text()

@@ -12,6 +12,7 @@ from tests.web.kit import PASSWORD, World
 from tests.web.people import follow, open_work, settled, visitor
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.feedback.exports.foreign import FOREIGN
+from tutelage.feedback.exports.refined import PARTS
 from tutelage.feedback.items import browsing
 from tutelage.feedback.items.browsing import Query
 from tutelage.feedback.people.passwords import check_password
@@ -198,6 +199,14 @@ def test_every_format_can_be_chosen_and_previewed(world: World, server: Running,
             with page.expect_response("**/exports/preview") as told:
                 choice.select_option(format)
             assert told.value.ok, format
+        assert not page.get_by_label("What of them").is_visible()
+        choice.select_option("refinements")
+        offered = (
+            page.get_by_label("What of them")
+            .locator("option")
+            .evaluate_all("all => all.map(one => one.value)")
+        )
+        assert offered == list(PARTS), "all of them at once are for programs: a page fetches one file"
         choice.select_option("orca")
         page.get_by_text("texts that this form would change: 1").wait_for()
         choice.select_option("nemo")

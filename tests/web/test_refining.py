@@ -37,7 +37,12 @@ class Pupil(Parrots):
         self.rest, self.finish, self.fails, self.slow = REST, "eos", False, 0.0
 
     async def write(
-        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+        self,
+        prompt: Prompt,
+        count: int,
+        begun: str | None = None,
+        model: str | None = None,
+        one_step: Any = None,
     ) -> list[LiveResponse]:
         self.asked.append((prompt, count, begun))
         if self.fails:
@@ -231,6 +236,28 @@ def test_what_goes_wrong_is_said_and_nothing_typed_is_lost(
         page.locator(".round-view.two").wait_for()
         assert school_answers(school, "faults") == 1
     [line] = history.problems(school.database, school.member("faults"))
+    assert line.rounds == 2
+
+
+def test_the_same_round_in_two_tabs(school: World, served: Running, browser: Any) -> None:
+    """The second tab is told that the solution has gone on, and a reload shows it the new round; nothing is there twice."""
+    project(school, "tabs", prompts=["What happens to x^2?"], answers=[[FIRST]])
+    school.user("tom", "tabs")
+    with visitor(browser, served.url, "tom") as page:
+        first_round(page, school, "tabs")
+        late = page.context.new_page()
+        late.goto("/p/tabs/work")
+        late.locator(".step").nth(3).wait_for()
+        page.keyboard.press("x")
+        page.locator(".round-view.two").wait_for()
+        late.bring_to_front()
+        late.get_by_label("What is wrong with step 2?").fill("I see it otherwise.")
+        late.get_by_role("button", name="Regenerate", exact=False).last.click()
+        late.get_by_text("reload the page to see the new round").first.wait_for()
+        late.reload()
+        late.locator(".round-view.two").wait_for()
+        assert school_answers(school, "tabs") == 1
+    [line] = history.problems(school.database, school.member("tabs"))
     assert line.rounds == 2
 
 

@@ -28,7 +28,9 @@ from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, ResponseRow
 from tutelage.store.schema_refining import RefinementRound
+from tutelage.web.api_refining import _served
 from tutelage.web.app import build_app
+from tutelage.web.generation import NamedModel
 from tutelage.web.limits import Limit
 from tutelage.web.site import Limits, Site
 
@@ -52,11 +54,35 @@ class Slow(Pupil):
     """Takes a while for what goes on from a step."""
 
     async def write(
-        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+        self,
+        prompt: Prompt,
+        count: int,
+        begun: str | None = None,
+        model: str | None = None,
+        one_step: Any = None,
     ) -> list[LiveResponse]:
         if begun is not None:
             await asyncio.sleep(0.4)
         return await super().write(prompt, count, begun, model)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "goes_on"),
+    [
+        ("old", "old"),
+        ("runs/old", "old"),
+        ("runs/old/model", "old"),
+        ("runs/new/model", "new"),
+        ("runs/x", "new"),
+    ],
+)
+def test_the_model_that_wrote_a_solution_goes_on(own: World, wrote: str, goes_on: str) -> None:
+    """Also where a command has written it, which names a model by its folder."""
+    pupil = Pupil()
+    pupil.models = (NamedModel("new", "runs/new"), NamedModel("old", "runs/old"))
+    site = Site(own.database, generator=pupil)
+    assert _served(site, wrote) == goes_on
+    site.exports.close()
 
 
 @pytest.fixture

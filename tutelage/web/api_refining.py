@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import Query
@@ -146,7 +147,7 @@ async def _write(site: Site, going: Going) -> tuple[str, LiveResponse]:
     model = _served(site, going.model)
     begun = going.begun
     if going.told is not None:
-        [step] = await site.generator.write(going.told, 1, model=model)
+        [step] = await site.generator.write(going.told, 1, model=model, one_step=going.splitter)
         try:
             begun = going.begun_with(step.text)
         except (ValueError, IndexError) as error:
@@ -233,7 +234,7 @@ async def try_it(site: TheSite, who: Teacher, body: authoring.Draft) -> Trial:
         )
         shown.append(ModelTried(model=model.name, answers=answers))
     name = site.trials.keep(who.user.name, prompt, tried)
-    return Trial(name=name, prompt=prompt.text(), models=tuple(shown))
+    return Trial(name=name, prompt=history.asked(prompt), models=tuple(shown))
 
 
 @router.post("/projects/{project}/author/problems", status_code=201)
@@ -255,9 +256,13 @@ def _check_models(site: Site) -> None:
 
 
 def _served(site: Site, model: str) -> str:
-    """The model that wrote the first solution where it is served, else the first that is."""
-    names = [one.name for one in site.generator.models]
-    return model if model in names else names[0]
+    """The model that wrote the first solution where it is served, else the first that is.
+
+    Commands name a model by its folder, in which a run folder's result is `model`.
+    """
+    served = site.generator.models
+    same = (one.name for one in served if model in (one.name, one.path, str(Path(one.path) / "model")))
+    return next(same, served[0].name)
 
 
 @contextmanager

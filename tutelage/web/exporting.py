@@ -30,7 +30,7 @@ class Exports:
         folder = self._root() / name
         folder.mkdir()
         try:
-            done = export(database, who, spec, folder / f"{spec.format}.{spec.file_format}")
+            done = export(database, who, spec, folder / f"{_title(spec)}.{spec.file_format}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -70,3 +70,10 @@ class Exports:
         for name in names:
             del self._kept[name]
             shutil.rmtree(self._root() / name, ignore_errors=True)
+
+
+def _title(spec: ExportSpec) -> str:
+    """What a file is called: after its rows, and the part where there are several."""
+    return (
+        f"{spec.format}-{spec.part}" if spec.format == "refinements" and spec.part != "all" else spec.format
+    )

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tutelage.feedback.asking.payloads import LiveResponse
+from tutelage.feedback.asking.payloads import LiveResponse, Splitter
 from tutelage.feedback.errors import Refused
 from tutelage.records import Prompt
 
@@ -82,9 +82,16 @@ class LiveGenerator:
             await process.wait()
 
     async def write(
-        self, prompt: Prompt, count: int, begun: str | None = None, model: str | None = None
+        self,
+        prompt: Prompt,
+        count: int,
+        begun: str | None = None,
+        model: str | None = None,
+        one_step: Splitter | None = None,
     ) -> list[LiveResponse]:
         """`count` candidates by the models in turn, in random order, or all by one `model`; with `begun`, what they add to it.
+
+        `one_step`: they are asked for one step, so they stop soon after the first one, as this cuts texts.
 
         Refused: conflict (no model), invalid (the prompt does not fit the model), too-many (others wait already).
         Raises GenerationFailed when the worker dies or does not answer in time.
@@ -98,7 +105,7 @@ class LiveGenerator:
         self._waiting += 1
         try:
             async with self._turn:
-                found = await self._ask(self._request(prompt, count, begun, model))
+                found = await self._ask(self._request(prompt, count, begun, model) | {"one_step": one_step})
         finally:
             self._waiting -= 1
         return [LiveResponse(**candidate) for candidate in found]

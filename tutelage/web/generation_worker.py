@@ -1,6 +1,6 @@
 """The process beside the server that runs the models: one JSON request per line in, one JSON line out.
 
-    {"prompt": ..., "task": "", "begun": null, "writers": [0, 1], "seed": 7}  ->  {"candidates": [...]}
+    {"prompt": ..., "task": "", "begun": null, "one_step": null, "writers": [0, 1], "seed": 7}  ->  {"candidates": [...]}
     a prompt that does not fit                                                ->  {"invalid": "one sentence"}
 
 It ends when its input ends, so it never outlives the server.
@@ -17,16 +17,19 @@ from typing import IO, Any
 
 import torch
 
+from tutelage.feedback.asking.payloads import Splitter
+from tutelage.feedback.asking.steps import split_steps
 from tutelage.files import sha256_of
 from tutelage.models.cpu.compiler import use
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.models.precision import choose
 from tutelage.records import Prompt, Response
-from tutelage.rollout.generator import Sampling
+from tutelage.rollout.generator import Prefix, Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import result_folder
 
 PARAMS = ("temperature", "max_new_tokens", "seed", "step")  # of the sampling that a candidate names
+AT_ONCE = 24  # tokens between two looks at whether a step is whole
 
 
 class Writer:
@@ -47,13 +50,30 @@ class Writer:
             step=number,
         )
         prompt = Prompt.from_json(request["prompt"], request["task"])
-        if request["begun"] is None:
+        if request["one_step"]:
+            response = self._one_step(prompt, sampling, request["one_step"])
+        elif request["begun"] is None:
             response = self.generator.generate([prompt], sampling)[0]
         else:
             prefix = self.generator.begun(prompt, request["begun"])
             longer = replace(sampling, max_new_tokens=sampling.max_new_tokens + len(prefix.begun))
             response = self.generator.continue_from([prefix], longer)[0]
         return self._candidate(response, sampling)
+
+    def _one_step(self, prompt: Prompt, sampling: Sampling, splitter: Splitter) -> Response:
+        """A response as far as its first step is whole, and a few tokens more: nobody waits for what is not used."""
+        begun: tuple[int, ...] = ()
+        logprobs: tuple[float, ...] = ()
+        while True:
+            some = replace(sampling, max_new_tokens=min(len(begun) + AT_ONCE, sampling.max_new_tokens))
+            part = self.generator.continue_from([Prefix(prompt, begun)], some)[0]
+            begun, logprobs = (*begun, *part.ids), (*logprobs, *part.logprobs)
+            text = self.generator.tokenizer.batch_decode(
+                [list(begun)], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )[0]
+            over = part.finish == "eos" or len(begun) >= sampling.max_new_tokens
+            if over or len(split_steps(text.strip(), splitter)) > 1:
+                return replace(part, text=text, ids=begun, logprobs=logprobs)
 
     def _candidate(self, response: Response, sampling: Sampling) -> dict[str, Any]:
         return {

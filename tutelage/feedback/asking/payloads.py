@@ -92,6 +92,10 @@ class ProjectSettings(Model):
     markdown: bool = True  # show responses as sanitised Markdown (else as written)
     show_suggestions: bool = False  # annotators see what a model suggests, where there is a suggestion
     expert_weight: Annotated[float, Field(ge=1, le=100)] = 3.0  # votes that one vote of an expert counts for
+    refine_rounds: Annotated[int, Field(ge=1, le=100)] = 4  # corrections of a solution, then experts get it
+    refine_checks: Annotated[int, Field(ge=0, le=9)] = (
+        2  # times in a row that a model must be right without help
+    )
 
 
 # what an annotator gets -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from tutelage.feedback.asking.payloads import LiveResponse, Model
 from tutelage.feedback.errors import Refused
@@ -16,7 +16,7 @@ from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import standing
 from tutelage.feedback.refining import rows
 from tutelage.feedback.refining.judging import is_right
-from tutelage.records import ErrorKind, Prompt
+from tutelage.records import ErrorKind, Message, Prompt
 from tutelage.store.database import Database
 from tutelage.store.generations import ensure_prompt
 from tutelage.store.schema import Item
@@ -29,11 +29,13 @@ AHEAD = 100.0
 class Draft(Model):
     """A problem: its text, its options in order with those that are right (by number, from 0), or else its answer.
 
-    `trap`: where the model is expected to go wrong; `error`: what kind of error that is.
+    `trap`: where the model is expected to go wrong; `error`: what kind of error that is.  `layout`: how the options stand behind
+    the text, as a model is used to them: one below the other, or in its line.
     """
 
     text: Annotated[str, Field(max_length=20_000)]
     options: Annotated[tuple[Annotated[str, Field(max_length=2_000)], ...], Field(max_length=12)] = ()
+    layout: Literal["lines", "inline"] = "lines"
     right: Annotated[tuple[Annotated[int, Field(ge=0, le=11)], ...], Field(max_length=12)] = ()
     answer: Annotated[str, Field(max_length=2_000)] = ""
     trap: Annotated[str, Field(max_length=2_000)] = ""
@@ -48,7 +50,8 @@ class Tried(Model):
 
 
 def prompt_from(draft: Draft) -> Prompt:
-    """The problem as a prompt, options below it by letters, with its reference.
+    """The problem as a user's turn, options behind it by letters, with its reference: models that are served are asked in their
+    chat template, as in training.
 
     Refused: invalid (no text; empty options; no right option; no answer).
     """
@@ -61,17 +64,22 @@ def prompt_from(draft: Draft) -> Prompt:
             raise Refused(
                 "invalid", "a problem without options needs its right answer: nothing could be checked."
             )
-        return Prompt(text, reference=_reference(draft, draft.answer.strip()))
+        return _asked(text, _reference(draft, draft.answer.strip()))
     if len(options) == 1 or not all(options) or len(set(options)) < len(options):
         raise Refused("invalid", "a problem has at least two options, none empty and none twice.")
     right = sorted(set(draft.right))
     if not right:
-        raise Refused("invalid", "a problem without a right option cannot be checked: tick what is right.")
+        raise Refused(
+            "invalid",
+            "a problem without a right option cannot be checked: tick what is right, or add an option that says so, such as "
+            "“None of them”.",
+        )
     if right[-1] >= len(options):
         raise Refused("invalid", f"there is no option {right[-1] + 1}: there are {len(options)}.")
     lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     letters = [ascii_uppercase[number] for number in right]
-    return Prompt("\n".join([text, "", *lines]), reference=_reference(draft, letters))
+    whole = " ".join([text, *lines]) if draft.layout == "inline" else "\n".join([text, "", *lines])
+    return _asked(whole, _reference(draft, letters))
 
 
 def judged(prompt: Prompt, said: Sequence[LiveResponse]) -> list[Tried]:
@@ -90,7 +98,8 @@ def keep(
     """Store a problem with the answers that are wrong, and begin to refine one of them; returns its item.  Needs teach.
 
     Its first round comes first in the author's queue, or in the experts'.
-    Refused: invalid (as `prompt_from`; nothing was tried); conflict (no model fails it, unless `anyway`).
+    Refused: invalid (as `prompt_from`; nothing was tried); conflict (no model fails it, unless `anyway`; every answer that could
+    be refined is there already).
     """
     who.require_account("teach")
     prompt = prompt_from(draft)
@@ -105,6 +114,7 @@ def keep(
     with database.write() as connection:
         lock_project(connection, who.project, database.place)
         standing(connection, who.project_id)  # makes the project's questions where nobody has yet
+        kept = _new_ones(connection, who, prompt, kept)
         prompt_id = ensure_prompt(connection, who.project_id, prompt, "train").id
         stored = [store_response(connection, prompt_id, one.said, author=who.user.name) for one in kept]
         root = rows.open_refinement(connection, who.project_id, rows.Written(stored[0], kept[0].right))
@@ -112,6 +122,22 @@ def keep(
         connection.execute(update(Item).where(Item.id == root).values(priority=AHEAD))
         note(connection, who.user, "write-problem", str(root), who.project_id)
         return root
+
+
+def _new_ones(connection: Connection, who: Member, prompt: Prompt, kept: Sequence[Tried]) -> list[Tried]:
+    """Those that nobody has been asked about: somebody may have written this problem before.  Refused: conflict."""
+    there = [rows.item_of(connection, who.project_id, prompt, one.said.text) for one in kept]
+    new = [one for one, item in zip(kept, there, strict=True) if item is None]
+    if not new:
+        raise Refused(
+            "conflict",
+            f"this problem is there already, with these very answers (item {there[0]}): change it, or try it again.",
+        )
+    return new
+
+
+def _asked(text: str, reference: dict[str, Any]) -> Prompt:
+    return Prompt((Message("user", text),), reference=reference)
 
 
 def _reference(draft: Draft, answer: Any) -> dict[str, Any]:

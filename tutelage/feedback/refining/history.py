@@ -20,31 +20,30 @@ from tutelage.feedback.refining.views import (
     doing,
     step_view,
 )
+from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import GenerationRun, Item, ModelRef, ResponseRow
 from tutelage.store.schema_feedback import Assignment
 from tutelage.store.schema_refining import RefinementCheck, RefinementRound, RefinementRow
 
 Which = Literal["", "open", "accepted", "sound", "handed-up", "written", "broken"]
-BY_HAND = Rules()
-"""What holds on the pages."""
-EXPERTS = Rules(rounds=1000, stuck=1000)
-"""Experts are not stopped: whoever gets what was handed up decides alone when it is enough."""
+UNSTOPPED = 1000
+"""Rounds: experts are not stopped, for whoever gets what was handed up decides alone when it is enough."""
 UNKNOWN = Next("close", outcome="handed-up", why="nobody can say whether the answer is right")
 LISTED = 500
 BEGINNING = 160
 
 
-def rules_for(who: Member) -> Rules:
-    """The rules by which a member's refinements go on."""
-    return EXPERTS if who.may("teach") else BY_HAND
+def rules_for(found: Standing, who: Member) -> Rules:
+    """The rules by which a refinement goes on in a member's hands."""
+    return replace(found.rules, rounds=UNSTOPPED, stuck=UNSTOPPED) if who.may("teach") else found.rules
 
 
 def following_of(found: Standing, who: Member) -> Next | None:
     """What comes next; None where the refinement is closed."""
     if found.refinement.outcome is None and found.broken:
         return Next("close", outcome="broken", why="the problem itself is broken")
-    following = next_of(found.refinement, rules_for(who))
+    following = next_of(found.refinement, rules_for(found, who))
     last = found.refinement.rounds[-1]
     return UNKNOWN if following and following.what == "check" and last.right is None else following
 
@@ -70,7 +69,7 @@ def problems(database: Database, who: Member, which: Which = "") -> list[Problem
             lines.append(
                 ProblemLine(
                     root=one.root,
-                    prompt=_beginning(refinement.prompt.text()),
+                    prompt=_beginning(asked(refinement.prompt)),
                     rounds=len(refinement.rounds),
                     outcome=refinement.outcome,
                     why=refinement.why,
@@ -121,14 +120,14 @@ def view_of(connection: Connection, who: Member, found: Standing) -> ProblemView
     unjudged = any(check.right is None for check in checks)
     return ProblemView(
         root=found.root,
-        prompt=refinement.prompt.text(),
+        prompt=asked(refinement.prompt),
         model=model_of(connection, found.responses[0]),
         answer=reference.get("answer") if knows else None,
         trap=str(reference["trap"]) if knows and reference.get("trap") else None,
         error=str(reference["error"]) if knows and reference.get("error") else None,
         rounds=tuple(_rounds(connection, who, found)),
         checks=checks,
-        checks_wanted=rules_for(who).checks,
+        checks_wanted=found.rules.checks,
         outcome=refinement.outcome,
         why=refinement.why,
         opened_at=row.opened_at,
@@ -139,6 +138,13 @@ def view_of(connection: Connection, who: Member, found: Standing) -> ProblemView
         minutes=sum(one.minutes for one in refinement.rounds),
         assignment_id=_assignments(connection, who, found.items[-1:]).get(found.items[-1]),
     )
+
+
+def asked(prompt: Prompt) -> str:
+    """A problem for people: without saying of a single turn that it is the user's."""
+    if isinstance(prompt.content, str) or len(prompt.content) > 1:
+        return prompt.text()
+    return prompt.content[0].text()
 
 
 def model_of(connection: Connection, response_id: int) -> str:

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, or_, select, true
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Schema, Splitter, StepAnswer, StepMark
 from tutelage.feedback.asking.steps import split_steps
-from tutelage.feedback.projects.projects import current_schema
+from tutelage.feedback.projects.projects import current_schema, settings_of
+from tutelage.feedback.refining.rules import Rules
 from tutelage.records import MarkedStep, Refinement, Role, Round
 from tutelage.store.comparing import ItemContent, read_items, read_weights
 from tutelage.store.current import IS_CURRENT, IS_SETTLING
@@ -42,7 +43,7 @@ class Marks:
 class Standing:
     """A refinement as it stands: its item (`root`), the items of its rounds, the split of its prompt, and the record.
 
-    `broken`: whoever marked the last round says that the problem itself is.
+    `broken`: whoever marked the last round says that the problem itself is.  `rules`: what the project's settings say.
     """
 
     root: int
@@ -52,6 +53,7 @@ class Standing:
     redacted: bool
     refinement: Refinement
     splitter: Splitter
+    rules: Rules
     broken: bool = False
 
     @property
@@ -75,6 +77,8 @@ def read_refinements(
     marks, wanted = _marks(connection, project_id, wanted_items), _wanted(connection, project_id)
     checks, closed = _checks(connection, project_id), _closed(connection, project_id)
     splitter = current_schema(connection, project_id)[1].splitter
+    settings = settings_of(connection, project_id)
+    rules = Rules(rounds=settings.refine_rounds, checks=settings.refine_checks)
     found = []
     for root, rows in sorted(rounds.items()):
         given = [marks.get(row.item_id, []) for row in rows]
@@ -94,6 +98,7 @@ def read_refinements(
                 any(items[row.item_id].redacted for row in rows),
                 record,
                 given[-1][0].splitter if given[-1] else splitter,
+                rules,
                 any(one.answer.finish == "bad-problem" for one in given[-1]),
             )
         )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tutelage.feedback.errors import Refused
-from tutelage.records import Finish, How, Outcome
+from tutelage.records import Finish, How, Outcome, Prompt
 from tutelage.store.choosing import Candidate, item_digest
 from tutelage.store.generations import next_sample
 from tutelage.store.pairing import insert_item
@@ -51,6 +51,12 @@ def open_refinement(connection: Connection, project_id: int, first: Written, ove
     )
     begin_with(connection, item_id, first.right)
     return item_id
+
+
+def item_of(connection: Connection, project_id: int, prompt: Prompt, text: str) -> int | None:
+    """The item of steps that shows this solution of a prompt; None where there is none yet."""
+    name = item_digest("step", prompt.id, [Candidate(0, 0, "", digest(storable(text)))])
+    return connection.scalar(select(Item.id).where(Item.project_id == project_id, Item.digest == name))
 
 
 def begin_with(connection: Connection, item_id: int, right: bool | None) -> None:

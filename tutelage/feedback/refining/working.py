@@ -32,7 +32,7 @@ from tutelage.feedback.refining.reading import Standing, marked_step
 from tutelage.feedback.refining.rules import GoingOn, prefix_of
 from tutelage.feedback.refining.telling import told
 from tutelage.feedback.refining.views import ProblemView
-from tutelage.feedback.work.answers import GONE_ON, following_round, revise_in, settle_in, submit_in
+from tutelage.feedback.work.answers import following_round, revise_in, settle_in, submit_in
 from tutelage.feedback.work.leases import Held, hold, latest_answer, lease, own_assignment, read_task
 from tutelage.records import Finish, Prompt, Round
 from tutelage.store.database import Database
@@ -202,7 +202,7 @@ def _gone_on(connection: Connection, who: Member, held: Held, given: Submission)
         raise Refused("conflict", rows.TAKEN)
     latest = latest_answer(connection, held.item_id, who.annotator_id)
     if latest is not None and not _says(connection, latest, held, given):
-        raise Refused("conflict", GONE_ON)
+        raise Refused("conflict", rows.TAKEN)
     return Marked(view_of(connection, who, found), None, read_task(connection, who, assignment))
 
 

@@ -7,8 +7,8 @@ import { ERRORS } from "./screens/rounds.js";
 
 const MOST = 12;
 const key = `tutelage:author:${data.user}:${data.project}`;
-const LETTERED = /^\s*(?:[(]?[A-La-l][.):]\s+|[-*]\s+)/;
-const empty = () => ({ text: "", options: ["", ""], right: [], answer: "", trap: "", error: "reasoning" });
+const LETTERED = /^\s*(?:[(]?(?:[A-La-l]|\d{1,2})[.):]+\s+|[-*•]\s+)/;
+const empty = () => ({ text: "", options: ["", ""], right: [], layout: "lines", answer: "", trap: "", error: "reasoning" });
 
 let trial = null; // what the models made of the problem as it stands
 let busy = false;
@@ -18,10 +18,12 @@ const area = (prefix, rows) => h("textarea", { id: uid(prefix), rows, maxlength:
 const text = area("text", 5), trap = area("trap", 2);
 const answer = h("input", { type: "text", id: uid("answer"), maxlength: 2000, oninput: changed });
 const kind = segments({ legend: t("Kind of trap"), css: "compact fit kinds", options: ERRORS, onchange: changed });
+const layout = segments({ legend: t("Options stand"), css: "compact fit", options: [["lines", t("one below the other")], ["inline", t("in the line of the text")]], onchange: changed });
 const list = h("div", { class: "options", role: "group", "aria-label": t("Options") });
 const answerField = field(t("The right answer"), answer, t("Without options: a number or a formula."));
 const note = h("p", { class: "hint", role: "status" });
 const tried = document.getElementById("tried");
+const keepNote = h("p", { class: "hint" });
 const tryButton = h("button", { type: "button", class: "primary", onclick: tryIt }, t("Try it"), kbd(t("Ctrl+Enter")));
 
 const rows = () => [...list.querySelectorAll(".option")];
@@ -31,7 +33,7 @@ function draft() {
   const filled = rows().filter((row) => inputOf(row).value.trim());
   return {
     text: text.value, options: filled.map((row) => inputOf(row).value.trim()), right: filled.flatMap((row, i) => (boxOf(row).checked ? [i] : [])),
-    answer: filled.length ? "" : answer.value, trap: trap.value, error: kind.value ?? "reasoning",
+    layout: layout.value ?? "lines", answer: filled.length ? "" : answer.value, trap: trap.value, error: kind.value ?? "reasoning",
   };
 }
 
@@ -102,7 +104,8 @@ async function doing(words, act) {
   say(words);
   try { await act(); } catch (error) { say(error.message); } finally { busy = false; tryButton.removeAttribute("aria-disabled"); }
 }
-function say(words) { note.textContent = words; announce(words); }
+/** Beside the button that was pressed, too: on a phone the other one is far away. */
+function say(words) { note.textContent = keepNote.textContent = words; announce(words); }
 
 function tryIt() {
   return doing(t("The models answer…"), async () => {
@@ -126,7 +129,7 @@ function drawTrial() {
   whose.value = "me";
   const keep = (anyway) => h("button", { type: "button", class: anyway ? "" : "primary", onclick: () => keepIt(whose.value, anyway) }, anyway ? t("Keep it all the same") : t("Keep this problem"));
   tried.replaceChildren(h("h2", {}, t("What the models make of it")), ...trial.models.map(modelPart),
-    h("section", { class: "card" }, whose.element, fails ? null : h("p", { class: "hint" }, t("No model fails it, so there is nothing to learn from it yet.")), h("div", { class: "row" }, keep(!fails))));
+    h("section", { class: "card" }, whose.element, fails ? null : h("p", { class: "hint" }, t("No model fails it, so there is nothing to learn from it yet.")), h("div", { class: "row" }, keep(!fails)), keepNote));
   tried.querySelector("h2").setAttribute("tabindex", "-1");
   tried.querySelector(".card:last-child button").focus();
 }
@@ -151,13 +154,14 @@ function fill(said) {
   trap.value = said.trap ?? "";
   answer.value = said.answer ?? "";
   kind.value = said.error ?? "reasoning";
+  layout.value = said.layout ?? "lines";
   const options = said.options?.length ? said.options : ["", ""];
   list.replaceChildren(...options.map((value, i) => option(value, said.right?.includes(i))));
   number();
 }
 
 document.getElementById("write").replaceChildren(h("section", { class: "card" }, field(t("The problem"), text),
-  h("h2", {}, t("Options")), h("p", { class: "soft small" }, t("Tick every one that is right. Several lines pasted into one become several options.")), list, h("p", {}, more), answerField,
+  h("h2", {}, t("Options")), h("p", { class: "soft small" }, t("Tick every one that is right. Several lines pasted into one become several options.")), list, h("p", {}, more), h("div", { class: "field" }, layout.element, h("span", { class: "hint" }, t("As the model is used to them."))), answerField,
   field(t("Where its trap is"), trap, t("For those who refine it; no model is told.")), h("div", { class: "field" }, kind.element), h("div", { class: "row" }, tryButton), note));
 fill({ ...empty(), ...(read(key) ?? {}) });
 changed();

@@ -15,10 +15,11 @@ export class Tally {
     try { this.at = await api("GET", `${this.base}/progress`); } catch { return; }
     this.draw();
   }
-  /** `done` answers more (or fewer), `left` items more (or fewer). */
-  count(done, left) {
+  /** `done` answers more (or fewer), `left` items more (or fewer); `made`: items that are new. */
+  count(done, left, made = 0) {
     if (!this.at) return;
     this.at.answered += done;
+    this.at.project_items += made;
     this.at.left = Math.max(0, this.at.left + left);
     this.draw();
     if (++this.counted >= AGAIN) this.load();

@@ -44,7 +44,7 @@ async function start() {
   drawRefused();
   if (wanted || problem) {
     history.replaceState(null, "", location.pathname);
-    try { return await (problem ? takeOverRound(problem) : adjudicating ? openConflict(wanted) : open(wanted)); }
+    try { return await (problem ? takeOverRound(problem) : adjudicating ? openConflict(wanted) : asked.get("open") ? open(wanted) : reopenRound(wanted)); }
     catch (error) { underWay.clear(); announce(error.message); }
   }
   await advance();
@@ -59,6 +59,15 @@ async function opened(assignment) {
 }
 
 async function open(assignment) { show({ view: await opened(assignment) }); }
+
+/** The round whose marks were on their way, unless the solution has gone on from it, in another tab perhaps: then the new one. */
+async function reopenRound(assignment) {
+  const view = await opened(assignment);
+  const { problem } = await api("GET", `${data.base}/assignments/${assignment}/refinement`);
+  if (!problem || problem.rounds.at(-1).item_id === view.task.item_id) return show({ view });
+  underWay.clear();
+  await advance();
+}
 
 /** The last round of a problem that was handed up. */
 async function takeOverRound(problem) { show({ view: await api("POST", `${data.base}/problems/${problem}/take`) }); }
@@ -263,7 +272,7 @@ async function sendRound(more) {
   const found = await api("POST", `${data.base}/assignments/${task.assignment_id}/round`, body, { key: randomKey(), wait: 400_000 });
   underWay.clear();
   drafts.forget(task);
-  tally.count(here.revising ? 0 : 1, here.revising || found.view ? 0 : -1);
+  tally.count(here.revising ? 0 : 1, here.revising || found.view ? 0 : -1, found.view ? 1 : 0);
   data.offer = false;
   if (now !== here) return;
   here.done = true;

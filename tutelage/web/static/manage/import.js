@@ -7,7 +7,7 @@ import { said } from "../forms.js";
 const SHOWN_BAD = 20; // rows that were not taken
 const KINDS = {
   prompts: t("prompts"), responses: t("responses"), preference: t("preferences"), scores: t("scores of responses"),
-  suggestions: t("suggested answers"), raw: t("a raw export"),
+  suggestions: t("suggested answers"), refinements: t("refinements"), raw: t("a raw export"),
 };
 const UNITS = { line: t("line"), row: t("row"), document: t("document") };
 const form = document.getElementById("import-form");
@@ -31,7 +31,9 @@ function notes(done, first = []) {
   const others = done.bad.filter((one) => !seen.has(one.line));
   const bad = others.slice(0, SHOWN_BAD).map((one) => `${place(one)}: ${one.why}`);
   if (others.length > SHOWN_BAD) bad.push(t("and {n} more", { n: others.length - SHOWN_BAD }));
-  list.replaceChildren(...[...unused, ...bad].map((note) => h("li", {}, note)));
+  const mended = done.mended.slice(0, SHOWN_BAD).map((one) => t("{place}, taken otherwise than it stands there: {what}", { place: place(one), what: one.why }));
+  if (done.mended.length > SHOWN_BAD) mended.push(t("and {n} more", { n: done.mended.length - SHOWN_BAD }));
+  list.replaceChildren(...[...unused, ...mended, ...bad].map((note) => h("li", {}, note)));
 }
 const outcome = (done) => done.needs && !done.new && !done.there ? done.needs : t("{new} new, {there} were there already, {bad} not taken.", { new: done.new, there: done.there, bad: done.bad.length });
 
@@ -78,7 +80,7 @@ form.addEventListener("submit", async (event) => {
   try {
     const done = await send("");
     if (turn !== asked) return;
-    said(form, outcome(done), done.bad.length || Object.keys(done.unused).length ? "warn" : "good");
+    said(form, outcome(done), done.bad.length || done.mended.length || Object.keys(done.unused).length ? "warn" : "good");
     document.getElementById("part-build").dataset.stale = "yes"; // there is more to build items from
     shown.replaceChildren(...(done.new ? [h("p", { class: "row" }, h("a", { class: "button", href: "#build" }, t("Go on to build items")))] : []));
     notes(done);

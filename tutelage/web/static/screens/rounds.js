@@ -18,10 +18,16 @@ export const textOfRound = (round) => round.steps.map((step) => step.text).join(
 const errorWords = (kind) => ERRORS.find(([value]) => value === kind)?.[1];
 
 /** How a refinement has ended, as a chip; null while it goes on. */
-export const outcomeChip = ({ outcome }) => (outcome ? h("span", { class: `chip ${OUTCOMES[outcome][1]}` }, OUTCOMES[outcome][0]) : null);
+export const outcomeChip = ({ outcome }) => (outcome ? h("span", { class: `chip ${OUTCOMES[outcome][1]}` }, outcome === "sound" ? t("sound, not right yet without help") : OUTCOMES[outcome][0]) : null);
 
-/** In one sentence: how a refinement has ended, and why. */
-export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why ? `: ${why.replace(/[.]$/, "")}` : ""}.`;
+// What the rules say, in the reader's language; all else is what a person wrote.
+const WHYS = {
+  "nobody can say whether the answer is right": t("nobody can say whether the answer is right"), "not every step was marked": t("not every step was marked"),
+  "the solution does not end": t("the solution does not end"), "every step is marked right, but the answer is wrong": t("every step is marked right, but the answer is wrong"),
+};
+
+/** In one sentence: how a refinement has ended, and why, where that says more. */
+export const outcomeWords = ({ outcome, why }) => `${OUTCOMES[outcome][0]}${why && outcome !== "sound" ? `: ${(WHYS[why] ?? why).replace(/[.]$/, "")}` : ""}.`;
 
 /** What was said of a step, below it. */
 function saidOf(step) {
@@ -57,8 +63,8 @@ export function roundPart(round, { open = false, ...against } = {}) {
 }
 
 /** Two lamps: how often the model was right when it was asked again and told nothing. `asking`: it is being asked. */
-export function lamps({ checks, checks_wanted: wanted }, { asking = false, judge } = {}) {
-  const all = Array.from({ length: Math.max(wanted, checks.length) }, (_, i) => checks[i] ?? null);
+export function lamps({ checks, checks_wanted: wanted, outcome }, { asking = false, judge } = {}) {
+  const all = Array.from({ length: Math.max(outcome ? 0 : wanted, checks.length) }, (_, i) => checks[i] ?? null);
   const state = (check, i) => (check ? (check.right === null ? "open" : check.right ? "right" : "wrong") : asking && i === checks.length ? "asking" : "off");
   const WORDS = { open: t("waits for your word"), right: t("right"), wrong: t("wrong"), asking: t("being asked…"), off: t("not asked yet") };
   return h("div", { class: "lamps", role: "group", "aria-label": t("The model, told nothing") }, all.map((check, i) => {
