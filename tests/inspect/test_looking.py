@@ -141,6 +141,7 @@ def test_prompts_are_for_every_command_that_has_them_as_a_setting(tmp_path: Path
         *(
             "eval",
             "eval overopt",
+            "eval reasoning",
             "eval task",
             "mark prompts=",
             "online-dpo",
