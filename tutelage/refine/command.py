@@ -58,9 +58,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         work = _Work(
             settings, store, writer, build_marker(settings, world), _origin(settings, world, run), run
         )
+        begun = work.begun_before()
         work.prepare(prompts)
         run.begin()
-        found = work.through(prompts) if prompts else work.on(work.begun_before())
+        found = work.through(prompts) if prompts else work.on(begun)
         run.note(tokens_generated=run.lineage.get("tokens_generated", 0) + work.tokens)
         close(found, settings, run)
     _refuse_waiting(found, settings)
@@ -137,10 +138,12 @@ class _Work:
             self.marker.judge.asker.tell_budget()
 
     def begun_before(self) -> list[int]:
-        """All refinements of the project.  Raises ValueError where there are none."""
-        with self.store.reading(self.settings.project) as (connection, key):
-            roots = list(rows.roots_of(connection, key))
-        if not roots:
+        """All refinements of the project.  Raises ValueError where there are none, and no prompts either."""
+        roots = list[int]()
+        if self.settings.project in self.store.projects():
+            with self.store.reading(self.settings.project) as (connection, key):
+                roots = list(rows.roots_of(connection, key))
+        if not roots and not self.settings.prompts:
             raise ValueError(
                 f"project '{self.settings.project}' of {self.store.place} has no problems that were begun: give prompts=FILE, or "
                 "write some in the web app."
