@@ -36,6 +36,7 @@ from tutelage.settings.refine import RefineSettings as Settings
 from tutelage.store import ModelInfo, Store
 from tutelage.store.rows import finish_of
 from tutelage.store.schema import PromptRow, ResponseRow
+from tutelage.worlds.expert import known
 
 POLL = 2.0  # seconds between two looks at what people have answered
 
@@ -50,6 +51,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if not isinstance(settings.marks, str) or settings.marks not in (PEOPLE, EQUATIONS, WORLD):
         note_judge(run, "marks", settings.marks)
     prompts = read_answerable(settings, generator, run) if settings.prompts else []
+    if settings.marks == WORLD:  # before anything is drawn
+        for prompt in prompts:
+            known(prompt)
     refiner = _refiner(settings, generator, world, run)
     judge = load_judge(settings, generator, prompts, world, run)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
