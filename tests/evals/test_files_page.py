@@ -122,3 +122,22 @@ def test_what_is_drawn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("PPO", "ROUGE-L", 0.42),
     ]
     assert len(drawn["Preferred to base"]) == 30
+
+
+def test_refinements_are_shown_by_how_they_ended(tmp_path: Path) -> None:
+    line = {
+        "step": 0,
+        "refined_problems": 40,
+        "refined_accepted": 10,
+        "refined_sound": 28,
+        "refined_handed_up": 2,
+    }
+    line |= {"refined_broken": 0, "first_right_rate": 0.5, "corrections": 44, "refine_minutes": 90.5}
+    line |= {"sound_after/rewritten": 0.62, "sound_after/rewritten_form": 0.57}
+    write_run(tmp_path / "refined", "refine", metrics=[line])
+    [found] = sections([run for run in find([tmp_path]) if run.command == "refine"])
+    shown = {name: cells[0].text for _, lines in found.table.parts for name, _, cells in lines if cells[0]}
+    assert shown["accepted: 10"] == "25 %" and shown["handed up: 2"] == "5.0 %" and "broken: 0" not in shown
+    assert (shown["Sound after a step put in"], shown["by the closed form"]) == ("62 %", "57 %")
+    assert (shown["Minutes"], shown["Corrections"]) == ("90.5", "44")
+    assert found.title == "Refinements" and len(found.figures) == 1

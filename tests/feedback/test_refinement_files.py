@@ -28,6 +28,7 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects import projects
 from tutelage.feedback.projects.projects import local_member
 from tutelage.feedback.refining.reading import read_refinements
+from tutelage.feedback.refining.rules import prefix_of
 from tutelage.feedback.training.source import (
     comparisons_digest,
     comparisons_from,
@@ -431,3 +432,11 @@ def test_kind_auto_knows_refinements(database: Database, who: Member) -> None:
     assert done.new == 1 and done.bad == []
     tried = importing.try_import(database, who, "auto", seed.FILE.read_bytes(), "refinement.json")
     assert tried.kind == "refinements" and tried.first[0]["parts"]["rounds"] == "2"
+
+
+def test_a_rewrite_keeps_its_line_break(database: Database, who: Member) -> None:
+    """It stands in the place of a last step: without the break, what is written behind it would be the same line."""
+    steps = [{"text": "I read.\n", "label": 1}, {"text": "Answer: 5.", "label": -1, "rewrite": "3*2=6.\n"}]
+    take(database, who, {"prompt": "Why?", "rounds": [{"steps": steps}]})
+    [found] = stored(database, who)
+    assert prefix_of(found.rounds[0], 1, found.rounds[0].steps[1].rewrite, "lines") == "I read.\n3*2=6.\n"

@@ -202,3 +202,20 @@ def test_a_project_without_problems_is_one_sentence(given: dict[str, Any]) -> No
         ValueError, match=r"project 'refine' of .* has no problems that were begun: give prompts=FILE"
     ):
         run(given | {"prompts": ""}, marks="world")
+
+
+def test_the_worlds_expert_refuses_before_anything_is_drawn(given: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "bare.jsonl"
+    path.write_text(json.dumps({"prompt": "Which?", "task": "options"}) + "\n")
+    with pytest.raises(ValueError, match="has no reference: the world's expert marks steps of options"):
+        run(given, prompts=str(path), marks="world")
+    assert not Path(given["store"]).exists()
+
+
+def test_going_on_with_nothing_makes_no_project(given: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"project 'nothing' of .* has no problems that were begun: give prompts=FILE"
+    ):
+        run(given, prompts="", project="nothing", marks="world")
+    with Store(given["store"]) as store:
+        assert store.projects() == []

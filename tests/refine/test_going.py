@@ -6,14 +6,20 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import func, select
 
 from tests.processes import CONTEXT
-from tests.refine.solver import RIGHT, WRONG, Knows, Solver, refined
+from tests.refine.solver import RIGHT, WRONG, Answers, Knows, Solver, refined
 from tutelage.feedback.refining.reading import Standing
 from tutelage.feedback.refining.rules import Rules
-from tutelage.records import MarkedStep, Response
+from tutelage.records import MarkedStep, Prompt, Response, Round
 from tutelage.refine.markers import Solution
+from tutelage.refine.writing import Going, Writer
 from tutelage.rollout.generator import Prefix, Sampling
+from tutelage.store import Store
+from tutelage.store.schema import ResponseRow
 
 P, T = 0.2, 6
 RULES = Rules(rounds=20, checks=2)
@@ -110,3 +116,63 @@ def test_a_rewrite_of_two_steps_is_handed_up(tmp_path: Path) -> None:
 def test_what_is_too_long_to_go_on_from_is_handed_up(tmp_path: Path) -> None:
     found = refined(tmp_path / "s.sqlite", Solver(1.0, 60), Rules(rounds=90, checks=0), Knows(), count=1)
     assert found[0].refinement.why == "the steps that stay leave no room for more within max_new_tokens=200"
+
+
+def test_steps_are_written_again_by_their_own_round() -> None:
+    """After a kill, refinements of several rounds stand in one group: each draws what it would have drawn alone."""
+    solver = Solver(0.5, 1)
+    writer = Writer(
+        cast(Any, solver), cast(Any, solver), Answers(), Sampling(max_new_tokens=200, seed=3), 0.5
+    )
+    last = Round((MarkedStep(WRONG, -1, "it is bad"),), "first", 0, False, "eos")
+    going = [
+        Going(Prompt(f"Problem {n}"), last, number, 0, "explained", "lines")
+        for n in range(20)
+        for number in (2, 3)
+    ]
+    together = writer.steps_again(going)
+    assert together == [writer.steps_again([one])[0] for one in going]
+    assert together[::2] != together[1::2]  # the rounds draw differently
+
+
+class Meanwhile(Solver):
+    """While it goes on for the first time, the same command comes to its end elsewhere."""
+
+    path: Path
+
+    def continue_from(self, prefixes: Sequence[Prefix], sampling: Sampling) -> list[Response]:
+        found = super().continue_from(prefixes, sampling)
+        if sampling.step == 2 and not getattr(self, "there", False):
+            self.there = True
+            self.other = refined(self.path, Solver(P, T), RULES, Knows(), count=10)
+        return found
+
+
+class MarkedMeanwhile(Knows):
+    """The same, while it marks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.there = path, False
+
+    def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
+        if not self.there:
+            self.there = True
+            self.other = refined(self.path, Solver(P, T), RULES, Knows(), count=10)
+        return super().mark(solutions, name)
+
+
+def test_the_same_loop_twice_at_once_ends_as_one(tmp_path: Path) -> None:
+    solver, marker = Meanwhile(P, T), MarkedMeanwhile(tmp_path / "marked.sqlite")
+    solver.path = tmp_path / "went.sqlite"
+    alone = records(refined(tmp_path / "alone.sqlite", Solver(P, T), RULES, Knows(), count=10))
+    went = refined(solver.path, solver, RULES, Knows(), count=10)
+    marked = refined(marker.path, Solver(P, T), RULES, marker, count=10)
+    assert records(went) == records(solver.other) == records(marked) == records(marker.other) == alone
+    for name in ("went", "marked"):  # nothing stands twice
+        assert _responses(tmp_path / f"{name}.sqlite") == _responses(tmp_path / "alone.sqlite")
+
+
+def _responses(path: Path) -> int:
+    with Store(path) as store, store.reading("p") as (connection, _):
+        return connection.scalar(select(func.count()).select_from(ResponseRow)) or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -74,8 +75,11 @@ def _work(rounds: Sequence[Round], number: int) -> tuple[int, int]:
 
 def close(found: Sequence[Standing], settings: Settings, run: Run) -> None:
     """refinements.jsonl, the figures, and the table."""
-    refinements = [_priced(one.refinement, settings.minutes) for one in found if not one.redacted]
-    write_jsonl_atomic(run.folder / "refinements.jsonl", (one.to_json() for one in refinements))
+    kept = [one for one in found if not one.redacted]
+    refinements = [_priced(one.refinement, settings.minutes) for one in kept]
+    splits = [{"split": one.split} for one in kept]
+    lines = (one.to_json() | split for one, split in zip(refinements, splits, strict=True))
+    write_jsonl_atomic(run.folder / "refinements.jsonl", lines)
     figures = measured(refinements, settings.minutes)
     run.rewind(-1)
     run.log(figures)
@@ -155,7 +159,9 @@ def _table(refinements: Sequence[Refinement], figures: Mapping[str, float]) -> T
     for how in WAYS:
         if f"sound_after/{how}" in figures:
             measured, form = figures[f"sound_after/{how}"], figures[f"sound_after/{how}_form"]
-            rows.insert(-1, (f"sound {HOW[how]}", f"{measured:.0%} (with one hazard {form:.0%})"))
+            rows.insert(
+                -1, (f"sound {HOW[how]}", f"{measured:.0%} ({form:.0%} if all steps were equally hard)")
+            )
     for name in ("written", "broken", "waiting"):
         if count := figures[f"refined_{name}"]:
             rows.insert(-2, (name, f"{count:,.0f}"))
@@ -164,7 +170,12 @@ def _table(refinements: Sequence[Refinement], figures: Mapping[str, float]) -> T
     return table
 
 
+_NUMBERED = re.compile(r"^step \d+ ")
+
+
 def _reasons(refinements: Sequence[Refinement]) -> str:
-    found = Counter(one.why for one in refinements if one.outcome == "handed-up" and one.why)
-    said = ", ".join(f"{why}: {count}" for why, count in found.most_common(3))
+    found = Counter(
+        _NUMBERED.sub("a step ", one.why) for one in refinements if one.outcome == "handed-up" and one.why
+    )
+    said = ", ".join(f"{why}: {count}" for why, count in found.most_common(5))
     return f" ({said})" if said else ""

@@ -36,6 +36,7 @@ from tutelage.settings.refine import RefineSettings as Settings
 from tutelage.store import ModelInfo, Store
 from tutelage.store.rows import finish_of
 from tutelage.store.schema import PromptRow, ResponseRow
+from tutelage.worlds.expert import known
 
 POLL = 2.0  # seconds between two looks at what people have answered
 
@@ -50,6 +51,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if not isinstance(settings.marks, str) or settings.marks not in (PEOPLE, EQUATIONS, WORLD):
         note_judge(run, "marks", settings.marks)
     prompts = read_answerable(settings, generator, run) if settings.prompts else []
+    if settings.marks == WORLD:  # before anything is drawn
+        for prompt in prompts:
+            known(prompt)
     refiner = _refiner(settings, generator, world, run)
     judge = load_judge(settings, generator, prompts, world, run)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
@@ -58,9 +62,10 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         work = _Work(
             settings, store, writer, build_marker(settings, world), _origin(settings, world, run), run
         )
+        begun = work.begun_before()
         work.prepare(prompts)
         run.begin()
-        found = work.through(prompts) if prompts else work.on(work.begun_before())
+        found = work.through(prompts) if prompts else work.on(begun)
         run.note(tokens_generated=run.lineage.get("tokens_generated", 0) + work.tokens)
         close(found, settings, run)
     _refuse_waiting(found, settings)
@@ -137,10 +142,12 @@ class _Work:
             self.marker.judge.asker.tell_budget()
 
     def begun_before(self) -> list[int]:
-        """All refinements of the project.  Raises ValueError where there are none."""
-        with self.store.reading(self.settings.project) as (connection, key):
-            roots = list(rows.roots_of(connection, key))
-        if not roots:
+        """All refinements of the project.  Raises ValueError where there are none, and no prompts either."""
+        roots = list[int]()
+        if self.settings.project in self.store.projects():
+            with self.store.reading(self.settings.project) as (connection, key):
+                roots = list(rows.roots_of(connection, key))
+        if not roots and not self.settings.prompts:
             raise ValueError(
                 f"project '{self.settings.project}' of {self.store.place} has no problems that were begun: give prompts=FILE, or "
                 "write some in the web app."

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.answer_rows import write_answer
 from tutelage.feedback.asking.payloads import StepAnswer, StepMark
+from tutelage.feedback.errors import Refused
 from tutelage.feedback.refining import rows
 from tutelage.feedback.refining.reading import Standing, read_refinements
 from tutelage.feedback.refining.rules import Next, Rules, next_of
@@ -127,9 +128,12 @@ class Loop:
             asked = self._unanswered(some, name)
             solutions = [_solution(one) for one in asked]
             found = self._marker.mark(solutions, name)
-            with self._store.writing(self._project) as (connection, _):
+            with self._store.writing(self._project) as (connection, key):
                 who = connection.scalar(select(Annotator.id).where(Annotator.name == name))
+                meanwhile = _answered(connection, key, name)  # by the same command, started twice
                 for one, solution, steps in zip(asked, solutions, found, strict=True):
+                    if one.items[-1] in meanwhile:
+                        continue
                     if steps is None:
                         self._silent.add(one.items[-1])
                         continue
@@ -148,9 +152,7 @@ class Loop:
 
     def _unanswered(self, some: Sequence[Standing], name: str) -> list[Standing]:
         with self._store.reading(self._project) as (connection, key):
-            query = select(Annotation.item_id).join(Annotator, Annotator.id == Annotation.annotator_id)
-            query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == key)
-            done = set(connection.scalars(query.where(Annotator.name == name)))
+            done = _answered(connection, key, name)
         return [one for one in some if one.items[-1] not in done]
 
     # what is written --------------------------------------------------------------------------------------------------
@@ -174,9 +176,15 @@ class Loop:
                     rows.close(connection, one.root, "handed-up", written.fault)
                     continue
                 origin = {"goes_on": asked.how, "round": asked.number}
-                response = self._insert(connection, one, written, origin)
-                solution = rows.Written(response, written.right)
-                rows.add_round(connection, one.root, asked.number, solution, asked.how, asked.step)
+                try:
+                    with connection.begin_nested():
+                        response = self._insert(connection, one, written, origin)
+                        solution = rows.Written(response, written.right)
+                        rows.add_round(connection, one.root, asked.number, solution, asked.how, asked.step)
+                except (
+                    Refused
+                ):  # somebody else has gone on: what they wrote stands, and this is as if never written
+                    continue
 
     def _check(self, some: Sequence[Standing]) -> None:
         numbers = [len(one.refinement.checks) + 1 for one in some]
@@ -191,6 +199,8 @@ class Loop:
                         "nobody can say whether the model is right without help",
                     )
                     continue
+                if rows.is_checked(connection, one.root, number):
+                    continue
                 response = self._insert(connection, one, written, {"check": number})
                 rows.add_check(connection, one.root, number, response, written.right)
 
@@ -202,6 +212,13 @@ class Loop:
         return rows.insert_solution(
             connection, run_id, prompt_id, written.text, written.finish, written.tokens
         )
+
+
+def _answered(connection: Connection, project_id: int, name: str) -> set[int]:
+    """The items of a project about which somebody has answered."""
+    query = select(Annotation.item_id).join(Annotator, Annotator.id == Annotation.annotator_id)
+    query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == project_id)
+    return set(connection.scalars(query.where(Annotator.name == name)))
 
 
 def answer_of(steps: Sequence[MarkedStep]) -> StepAnswer:

@@ -123,10 +123,16 @@ class Writer:
             told(one.prompt, one.last.steps, one.step, one.last.steps[one.step].explanation) for one in some
         ]
         longest = max(1, self._sampling.max_new_tokens // 2)
-        sampling = replace(self._sampling, samples=1, step=some[0].number, max_new_tokens=longest)
-        wrote = self.refiner.generate(prompts, sampling)
-        steps = [split_steps(one.text, going.splitter) for one, going in zip(wrote, some, strict=True)]
-        return [own[0].strip() if own else "" for own in steps]
+        found = [""] * len(some)
+        # By its own number, whatever else is in the group: after a kill that may be others than without one.
+        for number in sorted({one.number for one in some}):
+            places = [place for place, one in enumerate(some) if one.number == number]
+            sampling = replace(self._sampling, samples=1, step=number, max_new_tokens=longest)
+            wrote = self.refiner.generate([prompts[place] for place in places], sampling)
+            for place, one in zip(places, wrote, strict=True):
+                steps = split_steps(one.text, some[place].splitter)
+                found[place] = steps[0].strip() if steps else ""
+        return found
 
     def _fits(self, begun: tuple[Prompt, str]) -> Prefix | Written:
         prompt, text = begun

@@ -6,6 +6,7 @@ They read what the expert of the world would say, which there is for `options` a
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,18 @@ from .words import pick, pick_other
 
 def expert(prompt: Prompt, text: str) -> tuple[MarkedStep, ...]:
     """The marks of somebody who knows.  Raises ValueError for a prompt of another task."""
-    if prompt.task != "options" or prompt.reference is None:
-        raise ValueError(
-            f"prompt {prompt.id} has task {prompt.task!r}: the world's expert marks steps of options, with their reference."
-        )
-    return gold_options.mark(dict(prompt.reference), text)
+    return gold_options.mark(known(prompt), text)
+
+
+def known(prompt: Prompt) -> dict[str, Any]:
+    """The reference by which the expert marks.  Raises ValueError for a prompt of another task, and for one without reference."""
+    if prompt.task == "options" and prompt.reference is not None:
+        return dict(prompt.reference)
+    what = "has no reference" if prompt.reference is None else f"has task {prompt.task!r}"
+    raise ValueError(
+        f"prompt {prompt.id} {what}: the world's expert marks steps of options, with their reference; give prompts of `world "
+        "tasks=[options]`, or say otherwise who marks."
+    )
 
 
 def crowd(prompt: Prompt, text: str, generator: np.random.Generator, rate: float) -> tuple[MarkedStep, ...]:

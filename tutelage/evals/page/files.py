@@ -1,4 +1,4 @@
-"""What a report shows of measurements of files: outputs, verdicts and benchmarks.  No torch."""
+"""What a report shows of measurements of files (outputs, verdicts, benchmarks), and of refinements.  No torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tutelage.evals.folders import RunFolder
 from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.page import benchmarks as benchmarks_page
 from tutelage.evals.page import reasoning as reasoning_page
+from tutelage.evals.page import refined as refined_page
 from tutelage.evals.page.sections import (
     MOST,
     Section,
@@ -29,8 +30,9 @@ from tutelage.evals.rows import OVERALL, Row
 
 
 def sections(runs: Sequence[RunFolder]) -> list[Section]:
-    """A section for each such run that has results."""
-    return [SECTIONS[run.command](run) for run in runs if run.command in SECTIONS and run.results]
+    """A section for each such run that has results, and for each refinement that has come to an end."""
+    found = [SECTIONS[run.command](run) for run in runs if run.command in SECTIONS and run.results]
+    return found + [refined_page.section(run) for run in runs if run.command == "refine" and run.metrics]
 
 
 def rows_of(runs: Sequence[RunFolder]) -> list[Row]:

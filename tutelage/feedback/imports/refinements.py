@@ -235,7 +235,8 @@ def _mark(said: str | _Said | None, first: int, where: str) -> _Mark:
     if words.label not in (None, *_LABELS.values()):
         raise ValueError(f"{where}: the label is {words.label}, and it is 1, 0 or -1 (right, neutral, wrong)")
     cause = words.caused_by if said.caused_by is None else said.caused_by - first
-    rewrite = said.rewrite.strip() if said.rewrite and said.rewrite.strip() else None
+    # Its line break stays: a rewrite in the place of a last step says so that something follows.
+    rewrite = said.rewrite if said.rewrite and said.rewrite.strip() else None
     found = _Mark(words.label, said.explanation or words.explanation, rewrite, cause, said.error)
     if words.label != -1 and (cause is not None or said.error is not None):
         name = "caused_by" if cause is not None else "error"

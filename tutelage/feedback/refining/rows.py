@@ -125,9 +125,14 @@ def add_round(
 
 def add_check(connection: Connection, root: int, n: int, response_id: int, right: bool | None) -> None:
     """What came of asking the model again, for the `n`-th time (from 1); None: somebody has to say.  Again: nothing changes."""
-    own = (RefinementCheck.item_id == root, RefinementCheck.n == n)
-    if connection.scalar(select(RefinementCheck.n).where(*own)) is None:
+    if not is_checked(connection, root, n):
         insert_one(connection, RefinementCheck, item_id=root, n=n, response_id=response_id, correct=right)
+
+
+def is_checked(connection: Connection, root: int, n: int) -> bool:
+    """Whether the model was asked again for the `n`-th time."""
+    own = (RefinementCheck.item_id == root, RefinementCheck.n == n)
+    return connection.scalar(select(RefinementCheck.n).where(*own)) is not None
 
 
 def close(connection: Connection, root: int, outcome: Outcome, why: str = "") -> None:
