@@ -219,3 +219,15 @@ def test_going_on_with_nothing_makes_no_project(given: dict[str, Any]) -> None:
         run(given, prompts="", project="nothing", marks="world")
     with Store(given["store"]) as store:
         assert store.projects() == []
+
+
+def test_a_problem_without_a_right_option_is_one_sentence(given: dict[str, Any]) -> None:
+    path = Path(given["prompts"])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[2]["reference"]["answer"] = []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        ValueError, match=r"verify:choice does not apply to the prompt 'Problem 2' \(.*line 3\)"
+    ):
+        run(given, marks="world")
+    assert not Path(given["store"]).exists()

@@ -19,6 +19,7 @@ from tutelage.feedback.refining import rows
 from tutelage.feedback.refining.reading import Standing
 from tutelage.feedback.refining.rules import Rules
 from tutelage.judges.inputs import note_judge
+from tutelage.judges.judge import Judge, scores_of
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
@@ -30,9 +31,10 @@ from tutelage.rollout.drawing import load_generator, load_judge, read_answerable
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Bar, Run, result_folder
-from tutelage.settings.judges import WORLD
+from tutelage.settings.judges import WORLD, read_parts
 from tutelage.settings.refine import EQUATIONS, PEOPLE
 from tutelage.settings.refine import RefineSettings as Settings
+from tutelage.settings.rules import is_rule
 from tutelage.store import ModelInfo, Store
 from tutelage.store.rows import finish_of
 from tutelage.store.schema import PromptRow, ResponseRow
@@ -56,6 +58,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             known(prompt)
     refiner = _refiner(settings, generator, world, run)
     judge = load_judge(settings, generator, prompts, world, run)
+    _refuse_unanswerable(settings, judge, prompts)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
     writer = Writer(generator, refiner, judge, sampling, settings.right_above)
     with Store(settings.store) as store:
@@ -70,6 +73,14 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         close(found, settings, run)
     _refuse_waiting(found, settings)
     return run.folder
+
+
+def _refuse_unanswerable(settings: Settings, judge: Judge, prompts: Sequence[Prompt]) -> None:
+    """Raises ValueError, naming the problem, where a verifier finds no right answer in its reference; people can say for
+    themselves what is right."""
+    rules = all(isinstance(part.judge, str) and is_rule(part.judge) for part in read_parts(settings.reward))
+    if rules and not settings.by_people:
+        scores_of(judge, [Response.written(prompt, "Answer: none.") for prompt in prompts])
 
 
 class _Drawn:

@@ -47,7 +47,7 @@ def section(run: RunFolder) -> Section:
     total = int(found.get("refined_problems", 0))
     ends = {metric: words for metric, words in OUTCOMES.items() if found.get(metric)}
     shares = {metric: wilson(int(found[metric]), total) for metric in ends}
-    how = [
+    how: list[Line] = [
         (f"{name}: {found[metric]:,.0f}", what, [number(_share(metric, shares[metric], total))])
         for metric, (name, what) in ends.items()
     ]
@@ -85,7 +85,10 @@ def _rates(found: Mapping[str, float]) -> list[Line]:
 def _after(found: Mapping[str, float]) -> list[Line]:
     lines: list[Line] = []
     for way, name in WAYS.items():
-        for metric, said in ((f"sound_after/{way}", name), (f"sound_after/{way}_form", "by the closed form")):
+        for metric, said in (
+            (f"sound_after/{way}", name),
+            (f"sound_after/{way}_form", f"{name}, by the closed form"),
+        ):
             if metric in found:
                 row = Row("", metric, OVERALL, found[metric], None, None, 0, "share")
                 lines.append((said, "", [number(row)]))
