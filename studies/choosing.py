@@ -49,14 +49,14 @@ def best_of(scores: Floats, right: Floats) -> Floats:
 
 
 def within(scores: Floats, right: Floats) -> tuple[Floats, Floats]:
-    """[problems] twice: pairs of a right and a wrong solution of which the right one scores higher (equal: half), and all pairs."""
+    """[problems] twice: pairs of a right and a wrong solution with the right one higher (equal: half), and all pairs."""
     pairs = right[:, :, None] * (1 - right[:, None, :])
     above = scores[:, :, None] - scores[:, None, :]
     return (pairs * ((above > 0) + 0.5 * (above == 0))).sum(axis=(1, 2)), pairs.sum(axis=(1, 2))
 
 
 def auc(scores: Floats, right: Floats, weights: Any = None) -> float:
-    """The probability that a right solution scores above a wrong one of any problem; weights [problems]: how often each counts."""
+    """The probability that a right solution scores above a wrong one of any problem; weights [problems]: its counts."""
     each = np.broadcast_to(
         np.ones(len(scores))[:, None] if weights is None else weights[:, None], scores.shape
     )

@@ -260,7 +260,7 @@ def without_model(problems: Sequence[Problem]) -> dict[str, Floats]:
         return np.array([[float(score(one, own)) for one in own] for _, own in problems])
 
     return {
-        "sums hold": of(lambda one, own: all(checked_sums(step).label >= 0 for step in one.text.split("\n"))),
+        "sums hold": of(lambda one, own: all(checked_sums(step).label != -1 for step in one.text.split("\n"))),
         "shorter": of(lambda one, own: -len(one.text)),
         "fewer steps": of(lambda one, own: -one.text.count("\n")),
         "agreement": of(lambda one, own: sum(one.answer == other.answer for other in own)),

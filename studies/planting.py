@@ -87,9 +87,9 @@ def _changes(marks: Sequence[_Mark], kind: Kind, given: set[float]) -> Iterator[
                 for other in given - {value} if value in given else ():
                     yield _Change(place, mark.sum[:start] + shown(other) + mark.sum[end:], {})
         elif place + 1 < len(marks) and [one.step for one in marks].count(mark.step) == 1:
-            for _, _, value in operands:
-                if value in given and value != mark.value:
-                    yield _Change(place, mark.sum, {mark.value: value})
+            for _, _, operand in operands:
+                if operand in given and operand != mark.value:
+                    yield _Change(place, mark.sum, {mark.value: operand})
 
 
 def _carried(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from studies.choosing import auc, best_of, within
 from studies.gsm8k import (
     StudySettings,
     Written,
@@ -18,7 +19,6 @@ from studies.gsm8k import (
     real_solutions,
     without_model,
 )
-from studies.choosing import auc, best_of, within
 from studies.planting import KINDS, computed, planted, sound
 from tutelage.refine.sums import checked_sums
 from tutelage.seeds import rng

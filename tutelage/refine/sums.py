@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tutelage.records import MarkedStep
+from tutelage.refine.arithmetic import Side, Token, worth
 
 _MARK = re.compile(r"<<([^<>]*)>>")
 _VULGAR = {"½": 1 / 2, "¼": 1 / 4, "¾": 3 / 4, "⅓": 1 / 3, "⅔": 2 / 3, "⅕": 1 / 5, "⅛": 1 / 8}
@@ -59,34 +60,6 @@ _ORDINALS = {"st", "nd", "rd", "th", "am", "pm"}
 _ROUNDED = 0.01  # people round money
 
 
-class Token(NamedTuple):
-    """kind: number, operator, equal, open, close, word or other.  percent: of a number.  tight: of an operator, no space at
-    either side; word: it is one, and no sign."""
-
-    kind: str
-    start: int
-    end: int
-    text: str
-    value: float = math.nan
-    percent: bool = False
-    tight: bool = False
-    word: bool = False
-
-
-class Side(NamedTuple):
-    """Tokens that are an expression, or are none."""
-
-    tokens: tuple[Token, ...]
-
-    @property
-    def is_sum(self) -> bool:
-        return any(token.kind == "operator" for token in self.tokens[1:])
-
-    @property
-    def is_number(self) -> bool:
-        return len(self.tokens) == 1
-
-
 class Sum(NamedTuple):
     """An equation: both sides, and what the left one is."""
 
@@ -105,7 +78,7 @@ def checked_sums(step: str) -> MarkedStep:
     judged = False
     marked = _MARK.search(step) is not None
     for start, part in _parts(step):
-        for found in _sums(part, rounding=marked and not start):
+        for found in _sums(part, rounding=marked and start == 0):
             judged = True
             if not found.holds:
                 return _corrected(step, start, part, found)
@@ -113,29 +86,37 @@ def checked_sums(step: str) -> MarkedStep:
 
 
 def _parts(step: str) -> Iterator[tuple[int, str]]:
-    """(where it begins, text): what stands in calculator marks, and the step with these blanked out."""
+    """(where it begins, text): the step with calculator marks blanked out, and what stands in each of them."""
+    yield 0, _MARK.sub(lambda match: " " * len(match[0]), step)
     for match in _MARK.finditer(step):
         yield match.start(1), match[1]
-    yield 0, _MARK.sub(lambda match: " " * len(match[0]), step)
 
 
 def _corrected(step: str, start: int, part: str, found: Sum) -> MarkedStep:
-    """The step with the right result; without a rewrite where the right side is a sum itself."""
-    percent = found.right.tokens[0].percent
-    right = f"{found.value * 100:.10g}%" if percent else f"{found.value:.10g}"
+    """The step with the right result, and with those of what else is false in it; without a rewrite where the right side is a
+    sum itself."""
+    right = f"{found.value * 100:.10g}%" if found.right.tokens[0].percent else f"{found.value:.10g}"
     first, last = found.left.tokens[0].start, found.left.tokens[-1].end
     at, end = found.right.tokens[0].start, found.right.tokens[-1].end
-    said = " ".join(part[at:end].split())
-    note = f"{' '.join(part[first:last].split())} is {right}, not {said}"
+    left, said = (" ".join(part[one:other].split()) for one, other in ((first, last), (at, end)))
+    note = f"{left} is {right}, not {said}"
     if not found.right.is_number:
         return MarkedStep(step, -1, note, error="calculation")
     begin, finish = start + end - len(part[at:end].lstrip("$€£ ")), start + end
-    said = step[begin:finish]
-    behind = step[finish:]
-    closing = re.match(rf"(\s*>>\s*[$€£]?\s*){re.escape(said)}(?![\d.,]*\d)", behind)
+    between, behind = step[start + last : begin], step[finish:]
+    mark = f"<<{_in_mark(left)}={right}>>"
+    between = _MARK.sub(lambda _: mark, between)  # it was another sum's
+    closing = re.match(rf"(\s*>>\s*[$€£]?\s*){re.escape(step[begin:finish])}(?![\d.,]*\d)", behind)
     if closing is not None:  # GSM8K writes the result once more behind its mark
         behind = closing[1] + right + behind[closing.end() :]
-    return MarkedStep(step, -1, note, (step[:begin] + right + behind).rstrip(), error="calculation")
+    better = (step[: start + last] + between + right + behind).rstrip()
+    again = checked_sums(better) if better != step.rstrip() else MarkedStep(better, 1)
+    return MarkedStep(step, -1, note, again.rewrite or better, error="calculation")
+
+
+def _in_mark(left: str) -> str:
+    """A sum as it stands in a calculator mark."""
+    return re.sub(r"[\s$€£,]", "", re.sub(r"[x×·⋅]", "*", re.sub("[−–]", "-", left.replace("÷", "/"))))
 
 
 # ---- sums in a text ----------------------------------------------------------------------------------------------------
@@ -269,7 +250,7 @@ def _compared(left: Side, right: Side, text: str, rounding: bool) -> Sum | None:
         return None
     readings = (False, True)
     values = [
-        (_worth(left, units, close), _worth(right, units, close))
+        (worth(left, units, close), worth(right, units, close))
         for units, close in itertools.product(readings, readings)
     ]
     known = [(one, other) for one, other in values if one is not None and other is not None]
@@ -283,9 +264,9 @@ def _equal(true: float, said: float, left: Side, right: Side, text: str, roundin
     lowered = text.lower()
     scales = [1.0, *(scale for word, scale in _SCALES.items() if word in lowered)]
     slack = _slack(true, left, right, rounding or _ROUNDING.search(text) is not None)
-    worth = [one for scale in scales for one in (true, true * scale, true / scale)]
-    worth += [-true] if rounding and true < 0 else []
-    return any(abs(one - said) <= slack * max(1.0, abs(one / true) if true else 1.0) for one in worth)
+    ways = [one for scale in scales for one in (true, true * scale, true / scale)]
+    ways += [-true] if rounding and true < 0 else []
+    return any(abs(one - said) <= slack * max(1.0, abs(one / true) if true else 1.0) for one in ways)
 
 
 def _slack(true: float, left: Side, right: Side, rounding: bool) -> float:
@@ -297,72 +278,7 @@ def _slack(true: float, left: Side, right: Side, rounding: bool) -> float:
     if whole and not divided:
         return 1e-9 * max(1.0, abs(true))
     if rounding and right.is_number and right.tokens[0].value.is_integer():
-        return 1.0
+        return 1e-9 if true.is_integer() else 0.999
     decimals = re.search(r"\.(\d+)", right.tokens[0].text) if right.is_number else None
     unit = 10.0 ** -len(decimals[1]) if decimals else 0.0
     return max(_ROUNDED, abs(true) * 1e-3, (0.999 if divided else 0.501) * unit)
-
-
-def _worth(side: Side, units: bool, close: bool) -> float | None:
-    """The value of a side; None where it is no expression, or divides by 0.
-
-    units: % is a unit, not a hundredth.  close: 6 / 1/2 is 6 / (1/2): what stands close together goes first.
-    """
-    try:
-        value, rest = _added(list(side.tokens), units, close)
-    except (ZeroDivisionError, OverflowError, IndexError, ValueError):
-        return None
-    return value if not rest and isinstance(value, float) and math.isfinite(value) else None
-
-
-_Rest = list[Token]
-
-
-def _added(tokens: _Rest, units: bool, close: bool) -> tuple[float, _Rest]:
-    total, tokens = _multiplied(tokens, units, close)
-    while tokens and tokens[0].kind == "operator" and tokens[0].text in "+-":
-        sign = 1.0 if tokens[0].text == "+" else -1.0
-        value, tokens = _multiplied(tokens[1:], units, close)
-        total += sign * value
-    return total, tokens
-
-
-def _multiplied(tokens: _Rest, units: bool, close: bool) -> tuple[float, _Rest]:
-    total, tokens = _fraction(tokens, units, close)
-    while tokens and (tokens[0].kind == "open" or (tokens[0].kind == "operator" and tokens[0].text in "*/")):
-        divides = tokens[0].text == "/"
-        value, tokens = _fraction(tokens if tokens[0].kind == "open" else tokens[1:], units, close)
-        total = total / value if divides else total * value
-    return total, tokens
-
-
-def _fraction(tokens: _Rest, units: bool, close: bool) -> tuple[float, _Rest]:
-    """A power; with `close` also one that is divided by another without a space between them."""
-    value, tokens = _power(tokens, units, close)
-    if close and tokens and tokens[0].kind == "operator" and tokens[0].text == "/" and tokens[0].tight:
-        below, tokens = _power(tokens[1:], units, close)
-        value /= below
-    return value, tokens
-
-
-def _power(tokens: _Rest, units: bool, close: bool) -> tuple[float, _Rest]:
-    if tokens[0].kind == "operator" and tokens[0].text in "+-":
-        value, rest = _power(tokens[1:], units, close)
-        return (value if tokens[0].text == "+" else -value), rest
-    value, rest = _single(tokens, units, close)
-    if rest and rest[0].kind == "operator" and rest[0].text == "^":
-        exponent, rest = _power(rest[1:], units, close)
-        value = value**exponent
-    return value, rest
-
-
-def _single(tokens: _Rest, units: bool, close: bool) -> tuple[float, _Rest]:
-    token = tokens[0]
-    if token.kind == "number":
-        return token.value / (100 if token.percent and not units else 1), tokens[1:]
-    if token.kind != "open":
-        raise ValueError("no number")
-    value, rest = _added(tokens[1:], units, close)
-    if not rest or rest[0].kind != "close":
-        raise ValueError("no bracket")
-    return value, rest[1:]
