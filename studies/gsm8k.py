@@ -87,11 +87,11 @@ def main(settings: StudySettings) -> None:
                 model=str(steps), data=files[kind], out=settings.out / f"steps-{kind}".replace(" ", "-")
             ),
         )
-        rows += [{"kind": kind} | row for row in _results(run)]
+        rows += [{"kind": kind} | row for row in [*_results(run), without_threshold(run)]]
     scores = {
-        "outcome, planted": scored(whole, problems)["last"],
+        "outcome, planted": scored(whole, problems)["value"],
         "outcome, real": crossed(settings, start, problems),
-        **{f"process, {name}": own for name, own in scored(steps, problems).items()},
+        **{f"process, {name}": own for name, own in scored(steps, problems).items() if name != "value"},
         **without_model(problems),
     }
     right = np.array([[one.right for one in own] for _, own in problems], float)
@@ -223,7 +223,7 @@ def crossed(settings: StudySettings, start: str, problems: Sequence[Problem]) ->
         others = [one for number, one in enumerate(problems) if number % FEW != half]
         write_jsonl_atomic(path, (_labelled(*one).to_json() for own in others for one in _each(own)))
         run = trained(settings, start, f"outcome-real-{half}", str(path), "outcome-tokens")
-        found[half::FEW] = scored(run, problems[half::FEW])["last"]
+        found[half::FEW] = scored(run, problems[half::FEW])["value"]
     return found
 
 
@@ -242,14 +242,13 @@ def scored(model: Path, problems: Sequence[Problem]) -> dict[str, Floats]:
     responses = [
         Response.written(Prompt(question), one.text, "eos") for question, own in problems for one in own
     ]
-    scores = judge.score(responses)
-    assert all(score is not None for score in scores)
-    return {
-        name: np.array([score.parts[name] for score in scores if score is not None]).reshape(
-            len(problems), -1
-        )
-        for name in ("product", "minimum", "mean", "last")
-    }
+    scores = [score for score in judge.score(responses) if score is not None]
+    assert len(scores) == len(responses)
+    found = {"value": [score.value for score in scores]}
+    for name in ("product", "minimum", "mean", "last"):
+        if name in scores[0].parts:
+            found[name] = [score.parts[name] for score in scores]
+    return {name: np.array(own).reshape(len(problems), -1) for name, own in found.items()}
 
 
 def without_model(problems: Sequence[Problem]) -> dict[str, Floats]:
@@ -260,12 +259,32 @@ def without_model(problems: Sequence[Problem]) -> dict[str, Floats]:
         return np.array([[float(score(one, own)) for one in own] for _, own in problems])
 
     return {
-        "sums hold": of(lambda one, own: all(checked_sums(step).label != -1 for step in one.text.split("\n"))),
+        "sums hold": of(
+            lambda one, own: all(checked_sums(step).label != -1 for step in one.text.split("\n"))
+        ),
         "shorter": of(lambda one, own: -len(one.text)),
         "fewer steps": of(lambda one, own: -one.text.count("\n")),
         "agreement": of(lambda one, own: sum(one.answer == other.answer for other in own)),
         **{f"always {name}": of(lambda one, own, name=name: one.model == name) for name in names},
     }
+
+
+def without_threshold(run: Path) -> dict[str, Any]:
+    """Of solutions with an error: how often its step is the least probable one (and how often a step drawn at random is it);
+    and how often its sound twin has the higher product, equal ones half."""
+    lines = [json.loads(line) for line in (run / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    hits, chance, above, twin = [], [], [], 0.0
+    for line in lines:  # the sound solution stands before those with errors planted in it
+        right = np.array(line["right"])
+        if line["label"] < 0:
+            twin = float(right.prod())
+            continue
+        hits.append(float(np.argmin(right) == line["label"]))
+        chance.append(1 / len(right))
+        product = float(right.prod())
+        above.append((twin > product) + 0.5 * (twin == product))
+    shares = {"least probable": hits, "at random": chance, "twin above": above}
+    return {"n": len(hits)} | {name: round(float(np.mean(own)), 3) for name, own in shares.items()}
 
 
 def _results(run: Path) -> list[dict[str, Any]]:
