@@ -23,7 +23,10 @@ def compared(
     """
     counts = np.concatenate(list(resample_counts(len(right), seed, resamples)))
     chance, best = right.mean(axis=1), {name: best_of(own, right) for name, own in scores.items()}
-    rows = [{"by": "any", "best": _mean(chance, counts)}, {"by": "gold", "best": _mean(right.max(1), counts)}]
+    rows: list[dict[str, Any]] = [
+        {"by": "any", "best": _mean(chance, counts)},
+        {"by": "gold", "best": _mean(right.max(1), counts)},
+    ]
     for name, own in scores.items():
         wins, pairs = within(own, right)
         drawn = np.array([auc(own, right, weights) for weights in counts])
@@ -36,9 +39,10 @@ def compared(
                 ),
                 "best": _mean(best[name], counts),
                 "over any": _mean(best[name] - chance, counts),
-                f"{first} over it": _mean(best[first] - best[name], counts),
             }
         )
+        if name != first:
+            rows[-1][f"{first} over it"] = _mean(best[first] - best[name], counts)
     return rows
 
 
