@@ -84,8 +84,8 @@ def _changes(marks: Sequence[_Mark], kind: Kind, given: set[float]) -> Iterator[
                     yield _Change(place, mark.sum[:at] + other + mark.sum[at + 1 :], {})
         elif kind == "number":
             for start, end, value in operands:
-                for other in given - {value} if value in given else ():
-                    yield _Change(place, mark.sum[:start] + shown(other) + mark.sum[end:], {})
+                for taken in sorted(given - {value}) if value in given else ():
+                    yield _Change(place, mark.sum[:start] + shown(taken) + mark.sum[end:], {})
         elif place + 1 < len(marks) and [one.step for one in marks].count(mark.step) == 1:
             for _, _, operand in operands:
                 if operand in given and operand != mark.value:
