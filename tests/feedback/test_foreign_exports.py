@@ -41,6 +41,8 @@ from tutelage.feedback.projects import projects
 from tutelage.feedback.work import queue
 from tutelage.files import sha256_of
 from tutelage.records import Comparison, Labelled, Message, Prompt, Rating, Response, StepMarks
+from tutelage.settings.base import load
+from tutelage.settings.feedback import FeedbackExportSettings
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
 
@@ -343,6 +345,14 @@ def test_marks_come_back_from_the_forms_of_others(world: World, tmp_path: Path, 
     done = export(world, tmp_path, format)
     assert same(read(read_step_marks, done), expected)
     assert done.left_out == left_out and done.rows == len(expected)
+
+
+def test_what_neutral_steps_become_is_said_on_the_command_line() -> None:
+    said = {
+        value: load(FeedbackExportSettings, [f"neutral={value}"]).neutral
+        for value in ("true", "false", "drop")
+    }
+    assert said == {value: value for value in said}
 
 
 def test_a_neutral_step_may_be_the_first_wrong_one(world: World, tmp_path: Path) -> None:

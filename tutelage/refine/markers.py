@@ -5,7 +5,6 @@ People are no marker: they answer in the web app, and are waited for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +14,7 @@ from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.process import ProcessJudge
 from tutelage.parallel import World
 from tutelage.records import Finish, MarkedStep, Prompt, Response, Role
+from tutelage.refine.sums import checked_sums
 from tutelage.seeds import rng
 from tutelage.settings.judges import WORLD, read_parts
 from tutelage.settings.refine import EQUATIONS, RefineSettings
@@ -138,65 +138,6 @@ class Equations:
 
     def mark(self, solutions: Sequence[Solution], name: str) -> list[tuple[MarkedStep, ...] | None]:
         return [tuple(map(checked_sums, one.steps)) if one.steps else None for one in solutions]
-
-
-_NUMBER = r"-?\$?\d[\d,]*(?:\.\d+)?%?"
-_SUM = re.compile(
-    rf"(?<![\w.,])(?P<left>{_NUMBER}(?:\s*[-+*/x×÷]\s*{_NUMBER})+)\s*=\s*(?P<right>{_NUMBER})(?!\s*[-+*/x×÷]\s*\d)(?![\w]|\.\d)"
-)
-_ROUNDED = 0.01  # people round money
-
-
-def checked_sums(step: str) -> MarkedStep:
-    """A step with its first false sum: -1 with the right result in its place, 1 where all sums hold, 0 where there is none.
-
-    GSM8K's calculator marks (<<3*2=6>>) are read as what stands in them.  Sums with divisions by 0, or with percentages that
-    are added, are not judged.
-    """
-    judged = False
-    for match in _SUM.finditer(step):
-        true, said = _value(match["left"]), _number(match["right"])
-        inside = (
-            step[: match.start()].rstrip().endswith(tuple("-+*/x×÷"))
-        )  # of a longer sum, with words in it
-        if true is None or said is None or inside:
-            continue
-        judged = True
-        if abs(true - said) <= max(_ROUNDED, abs(true) * 1e-3):
-            continue
-        right = f"{true:.10g}"
-        better = step[: match.start("right")] + right + step[match.end("right") :]
-        note = f"{match['left'].strip()} is {right}, not {match['right']}"
-        return MarkedStep(step, -1, note, better.rstrip(), error="calculation")
-    return MarkedStep(step, 1 if judged else 0)
-
-
-def _number(text: str) -> float | None:
-    plain = text.replace("$", "").replace(",", "")
-    try:
-        return float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
-    except ValueError:
-        return None
-
-
-def _value(text: str) -> float | None:
-    """The value of numbers joined by + - * /, products first; None for a division by 0, and for a percentage that is added."""
-    parts = re.split(r"\s*([-+*/x×÷])\s*(?=[-$\d])", text.strip())
-    values = [_number(part) for part in parts[::2]]
-    if any(value is None for value in values) or ("%" in text and set(parts[1::2]) & {"+", "-"}):
-        return None
-    total, sign, product = 0.0, 1.0, float(values[0] or 0.0)
-    for operator, value in zip(parts[1::2], values[1:], strict=True):
-        assert value is not None
-        if operator in "*x×":
-            product *= value
-        elif operator in "/÷":
-            if value == 0:
-                return None
-            product /= value
-        else:
-            total, sign, product = total + sign * product, 1.0 if operator == "+" else -1.0, value
-    return total + sign * product
 
 
 class Process:

@@ -187,6 +187,12 @@ class FeedbackExportSettings(StoreSettings):
         everyday=False,
     )
 
+    @field_validator("neutral", mode="before")
+    @classmethod
+    def _said_as_yaml(cls, value: object) -> object:
+        """true and false are words here, and no booleans, as the command line reads them."""
+        return str(value).lower() if isinstance(value, bool) else value
+
 
 class FeedbackStatusSettings(StoreSettings):
     """Show how much of the work in a store is done, by project."""
