@@ -138,6 +138,9 @@ def test_refinements_are_shown_by_how_they_ended(tmp_path: Path) -> None:
     [found] = sections([run for run in find([tmp_path]) if run.command == "refine"])
     shown = {name: cells[0].text for _, lines in found.table.parts for name, _, cells in lines if cells[0]}
     assert shown["accepted: 10"] == "25 %" and shown["handed up: 2"] == "5.0 %" and "broken: 0" not in shown
-    assert (shown["Sound after a step put in"], shown["Sound after a step put in, by the closed form"]) == ("62 %", "57 %")
+    assert (shown["Sound after a step put in"], shown["Sound after a step put in, by the closed form"]) == (
+        "62 %",
+        "57 %",
+    )
     assert (shown["Minutes"], shown["Corrections"]) == ("90.5", "44")
     assert found.title == "Refinements" and len(found.figures) == 1
