@@ -159,6 +159,7 @@ def test_prompts_are_for_every_command_that_has_them_as_a_setting(tmp_path: Path
     ("row", "kind", "records"),
     [
         ({"input": "a? Step 1: b ки", "label": "a? Step 1: b +"}, "prompts", 1),
+        ({"prompt": "a?", "rounds": [{"steps": ["1. b.\n", "2. c."]}]}, "refinements", 1),
         ({"prompt": "a?", "completion": "b", "label": False}, "responses", 1),  # a bad response is one, too
         ({"instruction": "a?", "output": ["b", "c"]}, "responses", 2),
         ({"prompt": "a?", "chosen": "b", "rejected": "c"}, "preference", 1),

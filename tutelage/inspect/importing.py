@@ -20,6 +20,7 @@ WHAT: dict[Kind, str] = {
     "preference": "comparisons",
     "responses": "responses",
     "prompts": "prompts",
+    "refinements": "refinements",
     "raw": "answers",
 }
 
@@ -80,6 +81,8 @@ def _kind(row: Row | BadRow, read: Mapping[Reads, tuple[list[Any], Any]]) -> Kin
         return None
     if row.columns.get("kind") in ("questions", "guidelines", "answer"):
         return "raw"
+    if "rounds" in row.columns:
+        return "refinements"
     if read["comparisons"][0]:
         return "preference"
     labelled = any(name in row.columns for name in LABELS) and not published(row.columns)
