@@ -181,9 +181,7 @@ class Loop:
                         response = self._insert(connection, one, written, origin)
                         solution = rows.Written(response, written.right)
                         rows.add_round(connection, one.root, asked.number, solution, asked.how, asked.step)
-                except (
-                    Refused
-                ):  # somebody else has gone on: what they wrote stands, and this is as if never written
+                except Refused:  # somebody else has gone on: theirs stands, and this was never written
                     continue
 
     def _check(self, some: Sequence[Standing]) -> None:

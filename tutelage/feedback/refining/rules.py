@@ -93,9 +93,7 @@ def prefix_of(last: Round, step: int, rewrite: str | None, splitter: Splitter) -
         )
     wrong = last.steps[step].text
     gap = wrong[len(wrong.rstrip()) :]
-    if not gap and rewrite.endswith(
-        "\n"
-    ):  # written for a place before the one that it takes: something follows
+    if not gap and rewrite.endswith("\n"):  # the place that it was written for is not the last one
         gap = "\n"
     return kept + rewrite.strip() + gap
 
