@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
@@ -182,11 +184,25 @@ def post(port: int, token: str, path: str, body: Any, key: str) -> dict[str, Any
         return None
 
 
+def comes_to_an_end(folder: Path) -> None:
+    """Save a model that ends after any token with probability one half, and else writes any other, whatever stands before."""
+    model, tokenizer = build("llama"), train_tokenizer(WORDS, 280)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.fill_(1.0)
+        model.lm_head.weight.zero_()
+        hidden = model.lm_head.weight.shape[1]
+        model.lm_head.weight[tokenizer.eos_token_id] = math.log(len(model.lm_head.weight)) / hidden
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.mark.slow
 def test_a_killed_server_loses_no_marks_and_makes_no_round_twice(tmp_path: Path) -> None:
     model = tmp_path / "model"
-    build("llama").save_pretrained(model)
-    train_tokenizer(WORDS, 280).save_pretrained(model)
+    comes_to_an_end(model)
     world = make_world(tmp_path / "store.sqlite")
     world.project("steps", {"type": "step"}, prompts=["one two"], answers=[["one\n\ntwo"]])
     token = create_token(world.database, world.owner, "test", ("label",))
@@ -214,7 +230,7 @@ def test_a_killed_server_loses_no_marks_and_makes_no_round_twice(tmp_path: Path)
         assert lost.result() is None and count(RefinementRound.item_id) == 1
         server.start()
         made = None
-        for number in range(200):  # a model of chance comes to an end now and then
+        for number in range(20):  # it may still be loading
             made = post(port, token, path, body, f"key-after-{number}")
             if made is not None:
                 break
