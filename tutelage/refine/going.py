@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.answer_rows import write_answer
-from tutelage.feedback.asking.payloads import StepAnswer, StepMark
+from tutelage.feedback.asking.payloads import StepAnswer
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.refining import rows
-from tutelage.feedback.refining.reading import Standing, read_refinements
+from tutelage.feedback.refining.reading import Standing, marks_of, read_refinements
 from tutelage.feedback.refining.rules import Next, Rules, next_of
 from tutelage.records import MarkedStep, Refinement
 from tutelage.refine.markers import Marker, Solution, upright
 from tutelage.refine.writing import Going, Writer, Written
 from tutelage.store import ModelInfo, Store
-from tutelage.store.generations import insert_generation_run
+from tutelage.store.generations import insert_generation_run, insert_next
 from tutelage.store.schema import Annotation, Annotator, Item, now
 from tutelage.store.voting import recount
 
@@ -207,9 +207,7 @@ class Loop:
             connection, self._origin.model, "local", {**self._origin.params, **origin}
         )
         prompt_id = connection.scalar(select(Item.prompt_id).where(Item.id == one.root))
-        return rows.insert_solution(
-            connection, run_id, prompt_id, written.text, written.finish, written.tokens
-        )
+        return insert_next(connection, run_id, prompt_id, written.text, written.finish, written.tokens)
 
 
 def _answered(connection: Connection, project_id: int, name: str) -> set[int]:
@@ -221,21 +219,9 @@ def _answered(connection: Connection, project_id: int, name: str) -> set[int]:
 
 def answer_of(steps: Sequence[MarkedStep]) -> StepAnswer:
     """Marked steps as an answer, up to the first that was not marked."""
-    marks = []
-    for number, step in enumerate(steps):
-        if step.label is None:
-            break
-        mark = {
-            "step": number,
-            "label": step.label,
-            "reason": step.explanation,
-            "rewrite": step.rewrite,
-            "caused_by": step.caused_by,
-            "error": step.error,
-        }
-        marks.append(StepMark.model_validate(mark))
+    marks = marks_of(steps)
     wrong = any(mark.label == -1 for mark in marks)
-    return StepAnswer(marks=tuple(marks), finish="found-error" if wrong else "solution")
+    return StepAnswer(marks=marks, finish="found-error" if wrong else "solution")
 
 
 def _solution(one: Standing) -> Solution:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
 from tutelage.settings.base import setting
 from tutelage.settings.groups import (
     DeviceSettings,
     GeneratingSettings,
-    Reward,
     RowSettings,
     RunSettings,
     Source,
     run_folder,
 )
-from tutelage.settings.judges import MODEL, WORLD, kind_of
-from tutelage.settings.refine import EQUATIONS, PEOPLE, Splitter, checked_marks
+from tutelage.settings.judges import WORLD
+from tutelage.settings.refine import PEOPLE, MarkedSettings, Splitter, checked_marks
 from tutelage.settings.ways import way_of
 
 
-class ReasoningSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
+class ReasoningSettings(MarkedSettings, RunSettings, RowSettings, DeviceSettings, GeneratingSettings):
     """Measure reasoning step by step: what is right, sound, clear, complete, and what becomes of a correction."""
 
     out: Path = run_folder("runs/reasoning")
@@ -36,21 +35,6 @@ class ReasoningSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSett
         WORLD,
         "Who marks steps: world (its expert), equations (false sums), a process model's run folder, or a language model, "
         "{judge: llm:NAME, ...}.",
-    )
-    threshold: float = setting(
-        0.5,
-        "A step is wrong where a process model gives it a lower probability to be right.",
-        unit="probability",
-        everyday=False,
-        gt=0,
-        lt=1,
-    )
-    reward: Reward = setting(
-        "verify:choice",
-        "Who says whether an answer is right: a verifier, another judge, or a list of judges.",
-    )
-    right_above: float = setting(
-        0.5, "An answer is right if it scores more than this.", unit="score", everyday=False
     )
     max_new_tokens: int = setting(128, "Longest solution.", unit="tokens", ge=1)
     samples: int = setting(
@@ -99,10 +83,3 @@ class ReasoningSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSett
                 "{judge: llm:NAME, template: steps}"
             )
         return checked_marks(given)
-
-    @model_validator(mode="after")
-    def _nothing_ignored(self) -> Self:
-        marker = self.marks if isinstance(self.marks, str) else ""
-        if self.set_of("threshold") and (marker in (EQUATIONS, WORLD, "") or kind_of(marker) != MODEL):
-            raise ValueError("threshold is for marks by a process model: leave it out")
-        return self

@@ -43,7 +43,39 @@ def checked_marks(given: Any, also: str = "") -> Any:
     return given
 
 
-class RefineSettings(DrawingSettings):
+class MarkedSettings(Settings):
+    """What a process model's probabilities mean where it marks steps, and who says which answers are right."""
+
+    threshold: float = setting(
+        0.5,
+        "A step is wrong where a process model gives it a lower probability to be right.",
+        unit="probability",
+        everyday=False,
+        gt=0,
+        lt=1,
+    )
+    reward: Reward = setting(
+        "verify:choice",
+        "Who says whether an answer is right: a verifier, another judge, or a list of judges.",
+    )
+    right_above: float = setting(
+        0.5, "An answer is right if it scores more than this.", unit="score", everyday=False
+    )
+
+    @model_validator(mode="after")
+    def _threshold_of_a_model(self) -> Self:
+        marks = getattr(self, "marks", "")
+        if self.set_of("threshold") and not (isinstance(marks, str) and is_process_model(marks)):
+            raise ValueError("threshold is for marks by a process model: leave it out")
+        return self
+
+
+def is_process_model(marks: str) -> bool:
+    """Whether whoever marks is a model's run folder."""
+    return marks not in (PEOPLE, EQUATIONS, WORLD, "") and kind_of(marks) == MODEL
+
+
+class RefineSettings(MarkedSettings, DrawingSettings):
     """Refine solutions step by step: marks, a rewritten step, the rest anew, until they are sound and right twice."""
 
     from_checkpoints: ClassVar[bool] = False  # but from the store
@@ -58,14 +90,6 @@ class RefineSettings(DrawingSettings):
         PEOPLE,
         "Who marks steps: people (in the web app), equations (false sums), a process model's run folder, world (its expert), "
         "or a language model, {judge: llm:NAME, ...}.",
-    )
-    threshold: float = setting(
-        0.5,
-        "A step is wrong where a process model gives it a lower probability to be right.",
-        unit="probability",
-        everyday=False,
-        gt=0,
-        lt=1,
     )
     votes: int = setting(
         1, "Answers wanted about each solution, from people or the world's crowd.", unit="answers", ge=1, le=9
@@ -106,13 +130,6 @@ class RefineSettings(DrawingSettings):
     refiner: str = setting(
         "",
         "Run folder of a model that writes wrong steps again from their explanations; empty: the model itself.",
-    )
-    reward: Reward = setting(
-        "verify:choice",
-        "Who says whether an answer is right: a verifier, another judge, or a list of judges.",
-    )
-    right_above: float = setting(
-        0.5, "An answer is right if it scores more than this.", unit="score", everyday=False
     )
     splitter: Splitter = setting(
         "lines", "How solutions are cut into steps, in a project that has no questions yet.", everyday=False
@@ -179,11 +196,6 @@ class RefineSettings(DrawingSettings):
             )
         if self.wait and not self.by_people:
             raise ValueError("wait is for marks=people: nobody else is waited for")
-        marker = self.marks if isinstance(self.marks, str) else ""
-        if self.set_of("threshold") and (
-            marker in (PEOPLE, EQUATIONS, WORLD, "") or kind_of(marker) != MODEL
-        ):
-            raise ValueError("threshold is for marks by a process model: leave it out")
         if self.refiner and self.fallback != "explained":
             raise ValueError(
                 f"refiner writes from explanations, and fallback={self.fallback} uses none: leave one out"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from tutelage.records import Prompt, Response
+from tutelage.records import Finish, Prompt, Response
 from tutelage.store.rows import ModelInfo
 from tutelage.store.schema import GenerationRun, ModelRef, PromptRow, ResponseRow, digest
 from tutelage.store.sql import chunks, insert_one, insert_rows, is_storable, shown, storable
@@ -106,6 +106,31 @@ def next_sample(connection: Connection, run_id: int, prompt_id: int) -> int:
     own = (ResponseRow.generation_run_id == run_id, ResponseRow.prompt_id == prompt_id)
     last = connection.scalar(select(func.max(ResponseRow.sample_index)).where(*own))
     return 0 if last is None else last + 1
+
+
+def insert_next(
+    connection: Connection,
+    run_id: int,
+    prompt_id: int,
+    text: str,
+    finish: Finish,
+    n_tokens: int,
+    logprob: float | None = None,
+) -> int:
+    """A response of a generation run to a prompt (rows), as `storable` text, behind those that are there; returns its row."""
+    kept = storable(text)
+    return insert_one(
+        connection,
+        ResponseRow,
+        prompt_id=prompt_id,
+        generation_run_id=run_id,
+        sample_index=next_sample(connection, run_id, prompt_id),
+        text=kept,
+        finish_reason=finish,
+        n_tokens=n_tokens,
+        logprob=logprob,
+        digest=digest(kept),
+    )
 
 
 def _values(response: Response, run_id: int, prompt_id: int, text: str, text_digest: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tutelage.feedback.imports.refinements import RefinementLine, cut, fitting
 from tutelage.feedback.imports.rows import VOTER, prompt_row, store_response_to
 from tutelage.feedback.projects.projects import current_schema, insert_schema
 from tutelage.feedback.refining import rows
+from tutelage.feedback.refining.reading import marks_of
 from tutelage.records import Refinement, Role, Round
 from tutelage.store.current import IS_CURRENT
 from tutelage.store.origins import with_origin
@@ -174,18 +175,7 @@ def _mark(connection: Connection, key: int, item_id: int, one: Round, broken: bo
 
 
 def _answer(one: Round, broken: bool) -> StepAnswer:
-    marks = tuple(
-        StepMark(
-            step=number,
-            label=step.label,
-            reason=step.explanation,
-            rewrite=step.rewrite,
-            caused_by=step.caused_by,
-            error=step.error,
-        )
-        for number, step in enumerate(one.steps)
-        if step.label is not None
-    )
+    marks = marks_of(one.steps)
     if broken:
         return StepAnswer(marks=marks, finish="bad-problem")
     if len(marks) == len(one.steps):

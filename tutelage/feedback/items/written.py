@@ -8,10 +8,9 @@ from sqlalchemy import Connection, select
 
 from tutelage.feedback.asking.payloads import LiveResponse
 from tutelage.records import Prompt
-from tutelage.store.generations import insert_generation_run, next_sample
+from tutelage.store.generations import insert_generation_run, insert_next
 from tutelage.store.rows import ModelInfo
-from tutelage.store.schema import PromptRow, ResponseRow, digest
-from tutelage.store.sql import insert_one, storable
+from tutelage.store.schema import PromptRow
 
 
 def prompt_of(connection: Connection, prompt_id: int) -> Prompt:
@@ -26,16 +25,5 @@ def store_response(connection: Connection, prompt_id: int, candidate: LiveRespon
     model = ModelInfo(candidate.model, candidate.model_sha256)
     params = {"live": True, **candidate.params, **origin}
     run_id = insert_generation_run(connection, model, candidate.engine, params)
-    text = storable(candidate.text)
-    return insert_one(
-        connection,
-        ResponseRow,
-        prompt_id=prompt_id,
-        generation_run_id=run_id,
-        sample_index=next_sample(connection, run_id, prompt_id),
-        text=text,
-        finish_reason=candidate.finish,
-        n_tokens=candidate.n_tokens,
-        logprob=candidate.logprob,
-        digest=digest(text),
-    )
+    said = (candidate.text, candidate.finish, candidate.n_tokens, candidate.logprob)
+    return insert_next(connection, run_id, prompt_id, *said)

@@ -22,7 +22,7 @@ from tutelage.feedback.projects.projects import current_schema, standing
 from tutelage.feedback.refining import rows
 from tutelage.feedback.refining.history import own_problem, view_of
 from tutelage.feedback.refining.judging import is_right
-from tutelage.feedback.refining.reading import Standing, read_refinements
+from tutelage.feedback.refining.reading import Standing, marks_of, read_refinements
 from tutelage.feedback.refining.views import ProblemView
 from tutelage.feedback.work.answers import submit_in
 from tutelage.feedback.work.leases import lease, own_assignment, read_task
@@ -51,7 +51,7 @@ def take(database: Database, who: Member, root: int) -> Task:
         task = read_task(connection, who, mine)
         if task.annotation_id is not None or task.answer is not None:
             return task  # one's own marks
-        marks = _marks_of(found.refinement.rounds[-1])
+        marks = marks_of(found.refinement.rounds[-1].steps)
         return task.model_copy(update={"answer": StepAnswer(marks=marks)}) if marks else task
 
 
@@ -114,22 +114,6 @@ def _in_hand(connection: Connection, who: Member, item: int, last: Round) -> int
     owner = connection.scalar(select(Item.owner_id).where(Item.id == item))
     others = last.role is not None or owner not in (None, who.annotator_id)
     return lease(connection, who, item, status="review" if others else "leased")
-
-
-def _marks_of(last: Round) -> tuple[StepMark, ...]:
-    """The marks that a round has, as an answer."""
-    return tuple(
-        StepMark(
-            step=n,
-            label=step.label,
-            reason=step.explanation,
-            rewrite=step.rewrite,
-            caused_by=step.caused_by,
-            error=step.error,
-        )
-        for n, step in enumerate(last.steps)
-        if step.label is not None
-    )
 
 
 def _view(connection: Connection, who: Member, root: int) -> ProblemView:

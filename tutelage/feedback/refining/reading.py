@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Connection, or_, select, true
@@ -177,6 +178,22 @@ def _said_right(steps: tuple[MarkedStep, ...], spoken: Marks) -> bool | None:
     if not Round(steps).sound:
         return None
     return {"solution": True, "found-error": False}.get(spoken.answer.finish)
+
+
+def marks_of(steps: Sequence[MarkedStep]) -> tuple[StepMark, ...]:
+    """What is said of the steps, up to the first that nobody marked, as an answer has it: the inverse of `marked_step`."""
+    return tuple(
+        StepMark(
+            step=number,
+            label=step.label,
+            reason=step.explanation,
+            rewrite=step.rewrite,
+            caused_by=step.caused_by,
+            error=step.error,
+        )
+        for number, step in enumerate(takewhile(lambda step: step.label is not None, steps))
+        if step.label is not None
+    )
 
 
 def marked_step(text: str, mark: StepMark | None) -> MarkedStep:

@@ -10,9 +10,8 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tutelage.feedback.errors import Refused
-from tutelage.records import Finish, How, Outcome, Prompt
+from tutelage.records import How, Outcome, Prompt
 from tutelage.store.choosing import Candidate, item_digest
-from tutelage.store.generations import next_sample
 from tutelage.store.pairing import insert_item
 from tutelage.store.schema import Item, PromptRow, ResponseRow, digest, now
 from tutelage.store.schema_feedback import ItemReserved
@@ -146,31 +145,6 @@ def reopen(connection: Connection, root: int) -> None:
     handed = (RefinementRow.item_id == root, RefinementRow.outcome == "handed-up")
     values = {"outcome": None, "why": "", "closed_at": None}
     connection.execute(update(RefinementRow).where(*handed).values(values))
-
-
-def insert_solution(
-    connection: Connection,
-    run_id: int,
-    prompt_id: int,
-    text: str,
-    finish: Finish,
-    n_tokens: int,
-    logprob: float | None = None,
-) -> int:
-    """A response of a generation run, behind those that it has written to the prompt; returns its row."""
-    kept = storable(text)
-    return insert_one(
-        connection,
-        ResponseRow,
-        prompt_id=prompt_id,
-        generation_run_id=run_id,
-        sample_index=next_sample(connection, run_id, prompt_id),
-        text=kept,
-        finish_reason=finish,
-        n_tokens=n_tokens,
-        logprob=logprob,
-        digest=digest(kept),
-    )
 
 
 def roots_of(connection: Connection, project_id: int) -> Sequence[int]:
