@@ -68,10 +68,6 @@ def pytest_collection_finish() -> None:
 
         make_tables_at_once()
         compile_statements_once()
-    if "torch" in sys.modules:  # else nothing is trained here
-        from tests.train.making import rehearse_once
-
-        rehearse_once()
     gc.freeze()  # looking through all that was imported again and again is seconds of every run
     gc.enable()
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,33 +11,14 @@ from transformers import PreTrainedTokenizerFast
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
-from tutelage.models.loading import config_of
 from tutelage.models.policy import PolicyModule
-from tutelage.models.rehearsal import Part, Role
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.parallel import World
 from tutelage.runs import Run
 from tutelage.settings.train import TrainSettings
-from tutelage.train import plan
 
 CPU = World(torch.device("cpu"))
 TEXT = ["the cat sat on the mat.", "a dog ran to the cat.", "1 + 2 = 3.", "the mat is red."] * 5
-
-
-def rehearse_once() -> None:
-    """In this process a plan rehearses each model with each batch once, whichever folder it is in: the models of our tests
-    are much alike, and a rehearsal takes longer than most of what they are trained for."""
-    known: dict[tuple[object, ...], Part] = {}
-    rehearsed = plan.measure
-
-    def measure(role: Role, *how: Any) -> Part:
-        config = str(config_of(role.source).to_dict() | {"_name_or_path": ""})
-        key = (config, replace(role, name="", source="", beside=bool(role.beside) * "beside"), *how)
-        if key not in known:
-            known[key] = rehearsed(role, *how)
-        return replace(known[key], role=role)
-
-    plan.measure = measure
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -23,7 +23,8 @@ from tutelage.models.free import free_bytes
 from tutelage.models.loading import Source, context_at
 from tutelage.models.lora import read_adapter
 from tutelage.models.memory import Taken
-from tutelage.models.rehearsal import Part, Role, Shape, Way, measure
+from tutelage.models.rehearsal import Part, Role, Shape, Way
+from tutelage.models.rehearsed import measured
 from tutelage.models.tiny import tiny_config
 from tutelage.parallel import World
 from tutelage.rollout.drawing import GROUP
@@ -240,7 +241,7 @@ def _plan(
     found = roles(settings, arithmetic, checkpointing)
     fullest_batch = shape(settings, found[0].source)
     micro = settings.micro_batch_tokens if isinstance(settings, TrainSettings) else fullest_batch.length
-    parts = [measure(role, fullest_batch, micro, arithmetic, device_type) for role in found]
+    parts = [measured(role, fullest_batch, micro, arithmetic, device_type) for role in found]
     columns = fullest(parts, heap=device_type == "cpu")
     itself = _resident() + LIBRARIES if device_type == "cpu" else 0.0
     held = itself + sum(part.weights + part.optimizer for part in parts)
