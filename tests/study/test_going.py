@@ -152,7 +152,7 @@ STAGES = 13  # many, so that on a busy machine some are left when it is interrup
 
 def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
     """A study with two workers, in the middle; and its command without `parallel`."""
-    grid = {**GRID, "documents": 600}
+    grid = {**GRID, "documents": 1200}
     given = {"out": "out", "axes": {"seed": list(range(STAGES - 1))}, "stages": [WORLD, grid]}
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**given, "results": "grid"}))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from tutelage.cache import claim
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
 from tutelage.models.policy import PolicyModule
@@ -19,6 +20,16 @@ from tutelage.settings.train import TrainSettings
 
 CPU = World(torch.device("cpu"))
 TEXT = ["the cat sat on the mat.", "a dog ran to the cat.", "1 + 2 = 3.", "the mat is red."] * 5
+
+
+def made_once(name: str, make: Callable[[Path], object]) -> Path:
+    """The folder that `make` filled, in whichever of the processes that run the tests came first: the others wait for it."""
+    with claim("tests", name) as folder:
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

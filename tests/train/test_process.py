@@ -16,7 +16,7 @@ from rich.console import Console
 from transformers import AutoModelForTokenClassification
 
 from tests.train.chains import chain_tokenizer, chains
-from tests.train.making import CPU, gradients, make_run
+from tests.train.making import CPU, gradients, made_once, make_run
 from tutelage.data.preflight.steps import prepare_step_marks
 from tutelage.data.reading.formats import read_step_marks
 from tutelage.data.steps import StepTokens, collate_steps
@@ -209,26 +209,26 @@ def taught(base: Path, folder: Path, right_only: bool) -> Path:
     return settings.out
 
 
-@pytest.fixture(scope="module")
-def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def larger(folder: Path) -> Path:
     tokenizer = chain_tokenizer()
     model = tiny_model(tokenizer, hidden=48, layers=2, heads=2, context=64, seed=0)
-    return save(model, tokenizer, tmp_path_factory.mktemp("larger") / "model")
+    return save(model, tokenizer, folder / "larger")
 
 
 @pytest.fixture(scope="module")
-def finder(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finder")
-    start = taught(larger, folder, right_only=True)
-    settings = settings_for(start, folder, chains(2000, 3), epochs=15, batch_size=16, learning_rate=1e-3)
-    launch("process", settings, Console(quiet=True))
-    return settings.out
+def finder() -> Path:
+    def make(folder: Path) -> None:
+        start = taught(larger(folder), folder, right_only=True)
+        settings = settings_for(start, folder, chains(2000, 3), epochs=15, batch_size=16, learning_rate=1e-3)
+        launch("process", settings, Console(quiet=True))
+
+    return made_once("finder", make) / "run"
 
 
 @pytest.fixture(scope="module")
-def faulty(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def faulty() -> tuple[Path, float]:
     """A policy that learnt from chains of which half have an error, and how many of its own are sound."""
-    start = taught(larger, tmp_path_factory.mktemp("faulty"), right_only=False)
+    start = made_once("faulty", lambda folder: taught(larger(folder), folder, right_only=False)) / "sft"
     return start, share_sound(start)
 
 
