@@ -147,13 +147,15 @@ def test_a_label_stage_begins_with_a_copy_of_what_was_sampled(
     assert do_all() == [False, False, False]
 
 
-STAGES = 13  # many, so that on a busy machine some are left when it is interrupted
+SEEDS = 5
+LONG = {**WORLD, "name": "long", "documents": 4_000}  # begun last, and not done when the study is interrupted
+STAGES = SEEDS + 2
 
 
 def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
     """A study with two workers, in the middle; and its command without `parallel`."""
-    grid = {**GRID, "documents": 1200}
-    given = {"out": "out", "axes": {"seed": list(range(STAGES - 1))}, "stages": [WORLD, grid]}
+    grid = {**GRID, "documents": 50}
+    given = {"out": "out", "axes": {"seed": list(range(SEEDS))}, "stages": [WORLD, grid, LONG]}
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**given, "results": "grid"}))
     command = [sys.executable, "-m", "tutelage", "study", str(path)]

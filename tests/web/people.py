@@ -28,7 +28,7 @@ def visitor(
     `page.asking` holds the requests under way.
     """
     context = browser.new_context(base_url=url, viewport=viewport or DESKTOP, **options)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     if not os.environ.get(PICTURES):
         page.screenshot = lambda **_: None
