@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.data.order import Groups, epoch_order, in_parts, rows_for_step
+from tutelage.data.order import Groups, TaskOrder, epoch_order, in_parts, rows_for_step
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
@@ -45,6 +45,47 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert tuple(epoch_order(50, 1, 1)) == orders[3]
     with pytest.raises(ValueError):
         epoch_order(50, 0, 0)[0] = 1  # cached, so nobody may change it
+
+
+TASKS = ["maths"] * 64 + ["chat"] * 16 + ["poem"] * 4
+
+
+@pytest.mark.parametrize(
+    ("alpha", "shares"),
+    [(1.0, (64 / 84, 16 / 84, 4 / 84)), (0.5, (8 / 14, 4 / 14, 2 / 14)), (0.0, (1 / 3, 1 / 3, 1 / 3))],
+)
+def test_tasks_are_drawn_in_proportion_to_a_power_of_their_rows(
+    alpha: float, shares: tuple[float, ...]
+) -> None:
+    """In every stretch of the way, not on average alone."""
+    order = TaskOrder(TASKS, alpha, seed=1)
+    drawn = [TASKS[row] for step in range(60) for row in order.rows_for_step(14, step)]
+    for begin in range(0, 840, 140):
+        counts = Counter(drawn[begin : begin + 140])
+        for task, share in zip(("maths", "chat", "poem"), shares, strict=True):
+            assert counts[task] == pytest.approx(140 * share, abs=3), (begin, task)
+    assert order.shares == pytest.approx(dict(zip(("maths", "chat", "poem"), shares, strict=True)))
+
+
+@given(st.floats(0, 1), st.integers(1, 30), st.integers(0, 5))
+def test_each_task_has_epochs_of_its_own_and_batches_change_nothing(
+    alpha: float, size: int, seed: int
+) -> None:
+    order = TaskOrder(TASKS, alpha, seed)
+    walked = [row for step in range(200 // size + 1) for row in order.rows_for_step(size, step)]
+    assert walked[:200] == [row for step in range(200) for row in order.rows_for_step(1, step)]
+    for task in set(TASKS):
+        rows = [row for row in walked if TASKS[row] == task]
+        n = TASKS.count(task)
+        for epoch in range(len(rows) // n):
+            assert sorted(rows[epoch * n : epoch * n + n]) == [
+                i for i, name in enumerate(TASKS) if name == task
+            ]
+
+
+def test_seeds_visit_tasks_and_rows_otherwise() -> None:
+    ways = [TaskOrder(TASKS, 0.5, seed).rows_for_step(40, 3) for seed in (0, 1, 1)]
+    assert ways[0] != ways[1] and ways[1] == ways[2]
 
 
 def test_no_rows() -> None:

@@ -23,7 +23,7 @@ class Says(Judge):
         said = [self._said[response.text] for response in responses]
         return [value if value is None or isinstance(value, Score) else Score(value) for value in said]
 
-    def learn(self, scores: Sequence[Score | None]) -> None:
+    def learn(self, responses: Sequence[Response], scores: Sequence[Score | None]) -> None:
         self.learnt += scores
 
 

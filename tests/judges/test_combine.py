@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from scipy.stats import rankdata
 
 from tests.judges.kit import Said, Says, values, written
-from tutelage.judges.calibration import Calibration, RunningCalibration
+from tutelage.judges.calibration import Calibration, RunningCalibration, TaskCalibration
 from tutelage.judges.combine import Mix, Part, named, ranked
 from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge, scores_of
-from tutelage.records import Score
+from tutelage.records import Prompt, Response, Score
 
 A, B, C = written("a"), written("b"), written("c")
 
@@ -232,10 +233,10 @@ def zscored(said: Said) -> tuple[Mix, Says]:
 def test_scores_are_normalised_by_what_was_trained_on_and_not_by_what_evaluates() -> None:
     mix, _ = zscored({"a": 1.0, "b": 3.0, "c": 100.0})
     assert values(mix.score([A, C])) == [1.0, 100.0]  # nobody has measured them
-    mix.learn(mix.score([A, B]))  # mean 2, deviation 1
+    mix.learn([A, B], mix.score([A, B]))  # mean 2, deviation 1
     for _ in range(3):
         assert values(mix.score([A, B, C])) == [-1.0, 1.0, 98.0]
-    mix.learn(mix.score([A, B, C]))
+    mix.learn([A, B, C], mix.score([A, B, C]))
     sample = [1.0, 3.0, 1.0, 3.0, 100.0]
     assert values(mix.score([C])) == pytest.approx([(100 - np.mean(sample)) / np.std(sample)])
 
@@ -244,9 +245,10 @@ def test_it_learns_from_scores_as_they_are_and_not_from_cut_responses() -> None:
     mix, judge = zscored({"a": 1.0, "b": 3.0, "c": None})
     judged = Ends(mix, -9.0)
     for _ in range(2):
-        scores = judged.score([A, B, C, written("cut", finish="length")])
+        responses = [A, B, C, written("cut", finish="length")]
+        scores = judged.score(responses)
         assert values(scores[3:]) == [-9.0]
-        judged.learn(scores)
+        judged.learn(responses, scores)
     assert judged.state is mix.state
     assert values(mix.score([A, B])) == [-1.0, 1.0]
     assert judge.learnt == [Score(1.0), Score(3.0), None] * 2
@@ -255,7 +257,7 @@ def test_it_learns_from_scores_as_they_are_and_not_from_cut_responses() -> None:
 def test_a_judge_in_a_mix_learns_from_its_own_scores() -> None:
     judge = Says({"a": Score(2.0, {"x": 5.0})})
     mix = Mix([Part(judge, "judge", weight=3.0), part({"a": 1.0}, "judge-2")])
-    mix.learn(mix.score([A]))
+    mix.learn([A], mix.score([A]))
     assert [(score.value, score.parts) for score in judge.learnt if score] == [(2.0, {"x": 5.0})]
 
 
@@ -278,7 +280,7 @@ def test_the_references_responses_are_the_first_that_it_learns_from() -> None:
     deviation = math.sqrt(200 / 3)
     assert values(mix.score([A, C])) == pytest.approx([-1.0 - 10 / deviation, 10 / deviation])
     assert mix.calibrate(sample) is None and len(drawn) == 1
-    mix.learn(mix.score([B, B]))
+    mix.learn([B, B], mix.score([B, B]))
     assert values(mix.score([A]))[0] == pytest.approx((1 - 2.5) / math.sqrt(0.75) - 10 / deviation)
 
 
@@ -304,7 +306,7 @@ def test_a_restart_changes_no_bit() -> None:
                 assert mix.state is not None
                 mix.state.load_state_dict(saved)
             scores = mix.score(responses)
-            mix.learn(scores)
+            mix.learn(responses, scores)
             found += values(scores)
         return found
 
@@ -326,3 +328,71 @@ def test_names_are_given_or_the_judges_own_and_never_the_same() -> None:
         "reward-2",
     ]
     assert named(judges[:1], [""], taken=["reward"]) == ["reward-2"]
+
+
+# by task --------------------------------------------------------------------------------------------------------------------
+
+
+def of_task(text: str, task: str) -> Response:
+    answer = written(text)
+    return replace(answer, prompt=Prompt(f"prompt of {text}", task=task))
+
+
+def test_a_part_of_some_tasks_is_not_asked_about_others() -> None:
+    maths, chat = Says({"a": 1.0}, "right"), Says({"b": 5.0, "a": 7.0}, "kind")
+    mix = Mix([Part(maths, "right", tasks=frozenset({"maths"})), Part(chat, "kind", weight=0.5)])
+    first, second = mix.score([of_task("a", "maths"), of_task("b", "chat")])
+    assert first is not None and (first.value, first.parts) == (4.5, {"right": 1.0, "kind": 7.0})
+    assert second is not None and (second.value, second.parts) == (2.5, {"kind": 5.0})
+    assert (maths.asked, chat.asked) == (1, 2)
+    alone = Mix([Part(maths, "right", tasks=frozenset({"maths"}))])
+    assert alone.score([of_task("b", "chat")]) == [None]
+
+
+def by_task(said: Said) -> Mix:
+    return Mix([Part(Says(said), "judge", scale=TaskCalibration())])
+
+
+def test_each_task_is_in_units_of_its_own() -> None:
+    """One task's scores are a hundred times as large: with one scale it alone would be learnt from."""
+    drawn = np.random.default_rng(0)
+    small, large = drawn.normal(2, 1, 20), drawn.normal(-300, 100, 30)
+    responses = [of_task(f"s{i}", "small") for i in range(20)] + [
+        of_task(f"l{i}", "large") for i in range(30)
+    ]
+    said = {f"s{i}": float(v) for i, v in enumerate(small)} | {f"l{i}": float(v) for i, v in enumerate(large)}
+    mix = by_task(said)
+    assert mix.calibrate(lambda: responses[:10] + responses[20:30]) is not None
+    mix.learn(responses[10:20] + responses[30:], mix.score(responses[10:20] + responses[30:]))
+    found = np.array(values(mix.score(responses)), dtype=float)
+    assert found[:20] == pytest.approx((small - small.mean()) / small.std(), rel=1e-9)
+    assert found[20:] == pytest.approx((large - large.mean()) / large.std(), rel=1e-9)
+    plain, _ = zscored(said)
+    plain.learn(responses, plain.score(responses))
+    together = np.array(values(plain.score(responses)), dtype=float)
+    assert together[:20].std() < 0.02 < 0.5 < together[20:].std()
+
+
+def test_a_restart_knows_the_tasks_that_were_met() -> None:
+    said = {"a": 1.0, "b": 3.0, "c": 10.0, "d": 30.0, "e": 7.0}
+    responses = [
+        of_task(text, task) for text, task in zip("abcde", ("x", "x", "y.z/ü", "y.z/ü", ""), strict=True)
+    ]
+    mix, again = by_task(said), by_task(said)
+    mix.learn(responses, mix.score(responses))
+    assert mix.state is not None and again.state is not None
+    again.state.load_state_dict(mix.state.state_dict())
+    assert again.score(responses) == mix.score(responses)
+    assert values(mix.score(responses)) == [-1.0, 1.0, -1.0, 1.0, 0.0]
+    assert "10" not in (mix.calibrate(lambda: pytest.fail("it is known")) or "")  # type: ignore[arg-type, return-value]
+
+
+def test_what_is_not_said_of_a_task_moves_no_other() -> None:
+    mix = by_task({"a": 1.0, "b": 3.0, "c": 100.0})
+    mix.learn(
+        [of_task("a", "x"), of_task("b", "x")], [Score(1.0, {"judge": 1.0}), Score(3.0, {"judge": 3.0})]
+    )
+    before = values(mix.score([of_task("a", "x")]))
+    mix.learn([of_task("c", "y")], [Score(100.0, {"judge": 100.0})])
+    assert values(mix.score([of_task("a", "x")])) == before == [-1.0]
+    assert values(mix.score([of_task("a", "new")])) == [1.0]  # of which nothing is known

@@ -143,7 +143,7 @@ def test_a_mix_goes_on_after_a_restart_with_what_was_measured(models: list[str],
     spec = [models[2], {"judge": models, "combine": "worst"}, {"judge": models[0], "normalise": "zscore"}]
     mix = build_judge(spec, CPU)
     mix.calibrate(lambda: RESPONSES)
-    mix.learn(mix.score(RESPONSES[:2]))
+    mix.learn(RESPONSES[:2], mix.score(RESPONSES[:2]))
     assert mix.state is not None
     torch.save(mix.state.state_dict(), tmp_path / "state.pt")
     again = build_judge(spec, CPU)

@@ -74,11 +74,11 @@ def test_a_reward_is_read_and_written_as_it_was_given(tmp_path: Path, text: str,
     ("text", "parts"),
     [
         ("[{judge: world, wieght: 1}]", ["part 1 (world)", "'wieght'", "did you mean 'weight'"]),
-        ("[world, {judge: runs/a, batch_size: 3}]", ["'batch_size'", "known are judge, weight, normalise, gate, name"]),
+        ("[world, {judge: runs/a, batch_size: 3}]", ["'batch_size'", "known are judge, weight, tasks, normalise, gate, name"]),
         ("[{judge: world, weight: heavy}]", ["'weight' is heavy", "number"]),
         ("[{judge: world, weight: true}]", ["'weight' is true", "number"]),
         ("[{judge: world, weight: .inf}]", ["'weight' is inf", "number"]),
-        ("[{judge: world, normalise: zscores}]", ["'normalise' is zscores", "auto | none | zscore | rank"]),
+        ("[{judge: world, normalise: zscores}]", ["'normalise' is zscores", "auto | none | zscore | zscore-task | rank"]),
         ("[world, {judge: world, gate: 0, normalise: rank}]", ["gate and normalise: rank do not go together"]),
         ("[world, {judge: world, gate: low}]", ["'gate' is low", "number or null"]),
         ("[{judge: world, gate: 0}]", ["nothing is rewarded", "without a gate"]),
@@ -172,7 +172,7 @@ def test_the_rewards_of_the_page_are_understood() -> None:
     page = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml reward\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     found = [example["reward"] for block in blocks for example in yaml.safe_load_all(block)]
-    assert len(found) == 4 and [len(read_parts(reward)) for reward in found] == [1, 3, 2, 1]
+    assert len(found) == 5 and [len(read_parts(reward)) for reward in found] == [1, 3, 2, 2, 1]
 
 
 def test_settings_and_a_judge_by_a_rule_start_without_torch() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,9 +15,10 @@ from tests.train.test_oracle import PROMPTS, EndsAreFree, policy_table
 from tests.train.test_reinforce import command_settings
 from tutelage.judges.judge import Judge
 from tutelage.launch import launch
-from tutelage.records import Response, Score
+from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Rollouts
+from tutelage.rollout.generator import Sampling
 from tutelage.settings.base import Made
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
 
@@ -31,7 +34,8 @@ class Steps(Judge):
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         return [Score(3.0, {"half": 0.5}, ((0, 1.0), (max(len(r.ids) - 2, 0), 2.0))) for r in responses]
 
-    def learn(self, scores: Sequence[Score | None]) -> None:
+    def learn(self, responses: Sequence[Response], scores: Sequence[Score | None]) -> None:
+        assert len(responses) == len(scores)
         self.learnt.append(len(scores))
 
 
@@ -55,6 +59,48 @@ def test_scores_stand_where_the_judge_put_them() -> None:
     assert found.metrics(0.0)["objective/scores/half"] == 0.5
     bounded = rollouts(Steps(), score_clip=1.5).collect(0)
     assert bounded.scores.tolist() == [2.5] * 16
+
+
+def test_tasks_are_measured_apart() -> None:
+    """Score, KL and length of each; nothing where there is one."""
+    found = rollouts(Steps()).collect(0)
+    assert not [name for name in found.metrics(0.0) if name.startswith("task/")]
+    odd = list(range(1, len(found.responses), 2))
+    parted = [
+        replace(response, prompt=replace(response.prompt, task="" if number % 2 else "maths"))
+        for number, response in enumerate(found.responses)
+    ]
+    told = replace(found, responses=parted).metrics(0.0)
+    lengths = np.array(found.lengths)
+    assert told["task/mean_length/none"] == pytest.approx(lengths[odd].mean())
+    assert told["task/mean_length/maths"] == pytest.approx(np.delete(lengths, odd).mean())
+    assert told["task/scores/none"] == told["task/scores/maths"] == 3.0
+    assert told["task/kl/none"] == 0.0
+
+
+class Asked(EndsAreFree):
+    """Remembers what tasks it was asked about."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Response]:
+        self.tasks += [prompt.task for prompt in prompts]
+        return super().generate(prompts, sampling)
+
+
+def test_tasks_are_drawn_as_asked_and_one_alone_is_refused() -> None:
+    some = [replace(prompt, task="a" if number else "b") for number, prompt in enumerate(PROMPTS)]
+    settings = ReinforceSettings(prompts="-", batch_size=8, samples=2, task_alpha=0.0)
+    asked = Asked()
+    Rollouts(
+        policy_table(), policy_table(), Steps(), asked, some, settings, CPU, Console(quiet=True)
+    ).collect(0)
+    assert len(some) > 4 and asked.tasks.count("a") == asked.tasks.count("b") == 4
+    with pytest.raises(ValueError, match="all prompts are of one task"):
+        rollouts(Steps(), task_alpha=0.5).collect(0)
+    with pytest.raises(ValueError, match="dynamic_sampling=2 fills up from all prompts as they are"):
+        ReinforceSettings(prompts="-", samples=2, advantage="group", dynamic_sampling=2, task_alpha=0.5)
 
 
 def test_a_judge_learns_from_what_is_trained_on_only() -> None:

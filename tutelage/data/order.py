@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +12,10 @@ from tutelage.seeds import rng
 
 AT_ONCE = 2**20
 """Tokens of a pass over all rows that are in memory at the same time."""
+
+GOLDEN = (
+    5**0.5 - 1
+) / 2  # whose multiples are spread over [0, 1) as evenly as can be, however many there are
 
 TOGETHER = 2
 """So many single responses to one prompt are visited together, as in a pair; more would leave a batch with few prompts."""
@@ -49,12 +53,53 @@ def rows_for_step(n: int, batch_size: int, step: int, seed: int, groups: Groups 
     if n < 1:
         raise ValueError("there are no rows to train on")
     assert batch_size >= 1 and step >= 0
+    return _visited(n, step * batch_size, batch_size, seed, groups)
+
+
+def _visited(n: int, position: int, count: int, seed: int, groups: Groups | None = None) -> list[int]:
+    """So many rows from a position on, epoch after epoch."""
     rows: list[int] = []
-    position = step * batch_size
-    while len(rows) < batch_size:
+    while len(rows) < count:
         epoch, offset = divmod(position + len(rows), n)
-        rows += epoch_order(n, seed, epoch, groups)[offset : offset + batch_size - len(rows)].tolist()
+        rows += epoch_order(n, seed, epoch, groups)[offset : offset + count - len(rows)].tolist()
     return rows
+
+
+class TaskOrder:
+    """Which rows each step visits where tasks are drawn in proportion to n ** alpha, n being the rows of a task: 1 as they are, 0
+    all tasks alike (temperature sampling: Arivazhagan et al. 2019, arXiv 1907.05019, section 4.2, with alpha = 1 / T).
+
+    A task's turns are spread evenly (its k-th at about position k / p: a golden-ratio sequence, moved by the seed), and its rows
+    come in epochs of their own, as `rows_for_step` has them.  Depends on nothing but (tasks, alpha, seed, step).
+    """
+
+    def __init__(self, tasks: Sequence[str], alpha: float, seed: int) -> None:
+        names = sorted(set(tasks))
+        if not names:
+            raise ValueError("there are no rows to train on")
+        of = np.array([names.index(task) for task in tasks])
+        self._rows = [np.flatnonzero(of == number) for number in range(len(names))]
+        sizes = np.array([len(rows) for rows in self._rows], dtype=float) ** alpha
+        self.shares = dict(zip(names, (sizes / sizes.sum()).tolist(), strict=True))
+        self._ends = np.cumsum(sizes / sizes.sum())
+        self._seeds = [int(rng(seed, "task", name).integers(2**31)) for name in names]
+        self._start = float(rng(seed, "tasks").random())
+
+    def rows_for_step(self, batch_size: int, step: int) -> list[int]:
+        """`batch_size` rows; a row may come again before the rows of other tasks were all visited."""
+        begin = step * batch_size
+        turns = self._turns(begin + batch_size)
+        found = np.empty(batch_size, dtype=np.int64)
+        for task, rows in enumerate(self._rows):
+            mine = turns[begin:] == task
+            before, now = int(np.count_nonzero(turns[:begin] == task)), int(np.count_nonzero(mine))
+            found[mine] = rows[_visited(len(rows), before, now, self._seeds[task])]
+        return found.tolist()
+
+    def _turns(self, count: int) -> np.ndarray:
+        """int64 [count]: the task of each position."""
+        places = (self._start + np.arange(1, count + 1) * GOLDEN) % 1.0
+        return np.minimum(np.searchsorted(self._ends, places, side="right"), len(self._ends) - 1)
 
 
 def in_parts(sizes: np.ndarray, at_once: int = AT_ONCE) -> Iterator[slice]:

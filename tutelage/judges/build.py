@@ -35,7 +35,7 @@ from tutelage.settings.rules import FORMULA, RULES
 if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a rule starts without torch
     from transformers import PreTrainedTokenizerBase
 
-    from tutelage.judges.calibration import Calibration
+    from tutelage.judges.calibration import Calibration, TaskCalibration
     from tutelage.judges.process import ProcessJudge
     from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.policy import ScalarModule
@@ -99,20 +99,22 @@ def _mix(parts: list[RewardPart], reader: Reader) -> Judge:
     names = named(judges, [part.mix.name for part in parts])
     return Mix(
         [
-            Part(judge, name, part.mix.weight, _scale(part, judge), part.mix.gate)
+            Part(judge, name, part.mix.weight, _scale(part, judge), part.mix.gate, frozenset(part.mix.tasks))
             for part, judge, name in zip(parts, judges, names, strict=True)
         ]
     )
 
 
-def _scale(part: RewardPart, judge: Judge) -> Calibration | str | None:
+def _scale(part: RewardPart, judge: Judge) -> Calibration | TaskCalibration | str | None:
     """What normalises the scores of a part: those of a reward model have no unit, unless they only open a gate."""
-    from tutelage.judges.calibration import Calibration, RunningCalibration
+    from tutelage.judges.calibration import Calibration, RunningCalibration, TaskCalibration
     from tutelage.judges.combine import RANK
     from tutelage.judges.reward_model import RewardModelJudge
 
     if part.mix.normalise == "zscore":
         return RunningCalibration()
+    if part.mix.normalise == "zscore-task":
+        return TaskCalibration()
     if part.mix.normalise == "rank":
         return RANK
     if part.mix.normalise == "auto" and part.mix.gate is None and isinstance(judge, RewardModelJudge):

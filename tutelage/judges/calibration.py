@@ -4,7 +4,8 @@ or as they are over all batches of it."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,11 @@ class Calibration(nn.Module):
     @property
     def known(self) -> bool:
         return not bool(self.std.isnan())
+
+    @property
+    def told(self) -> str:
+        """Mean and deviation, in words."""
+        return f"{float(self.mean):.3g} and {float(self.std):.3g}"
 
     def measure(self, raw: Sequence[float]) -> None:
         """Take mean and standard deviation from scores; where all are equal the deviation counts as 1."""
@@ -97,6 +103,53 @@ class RunningCalibration(Calibration):
         self._set(mean, squares / count)
 
 
+TASK = "task_"  # begins the name of a task's own calibration, which must not be empty
+
+
+class TaskCalibration(nn.ModuleDict):
+    """A `RunningCalibration` for each task, so that the task whose scores spread most does not own what is learnt.
+
+    Tasks are met as a run goes on; a checkpoint has those that were met, by their names in hexadecimal (a module's name has
+    no dots).
+    """
+
+    @property
+    def known(self) -> bool:
+        return len(self) > 0
+
+    @property
+    def told(self) -> str:
+        """Mean and deviation of every task, in words."""
+        names = {key: bytes.fromhex(key.removeprefix(TASK)).decode() for key in self}
+        return ", ".join(f"{self.of(name).told} ({name or 'no task'})" for name in sorted(names.values()))
+
+    def of(self, task: str) -> RunningCalibration:
+        """That of one task; nothing is known of a new one."""
+        key = TASK + task.encode().hex()
+        if key not in self:
+            self[key] = RunningCalibration()
+        found = self[key]
+        assert isinstance(found, RunningCalibration)
+        return found
+
+    def scaled(self, scores: Sequence[Score | None], tasks: Sequence[str]) -> list[Score | None]:
+        """Each score in the units of its task."""
+        return [self.of(task).scaled([score])[0] for score, task in zip(scores, tasks, strict=True)]
+
+    def learn(self, raw: Sequence[tuple[str, float]]) -> None:
+        """Take in one batch of (task, score)."""
+        for task in sorted({task for task, _ in raw}):
+            self.of(task).learn([value for name, value in raw if name == task])
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Make what a checkpoint has, before it is read."""
+        for name in state_dict:
+            key, dot, _ = name.removeprefix(prefix).partition(".")
+            if name.startswith(prefix) and dot and key not in self:
+                self[key] = RunningCalibration()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
 class Calibrated(Judge):
     """A judge whose scores have no unit, brought to mean 0 and standard deviation 1 on responses of the reference.
 
@@ -115,27 +168,38 @@ class Calibrated(Judge):
         return self._judge.lacks(prompt)
 
     def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
-        return measured(self._judge, self._calibration, sample)
+        return measured(
+            self.name, lambda responses: checked(self._judge, responses), self._calibration, sample
+        )
 
 
-def measured(judge: Judge, calibration: Calibration, sample: Callable[[], Sequence[Response]]) -> str | None:
-    """Calibrate on the scores of responses, where nothing is known yet; what was measured, in one sentence.
+def measured(
+    name: str,
+    said: Callable[[Sequence[Response]], list[Score | None]],
+    calibration: Calibration | TaskCalibration,
+    sample: Callable[[], Sequence[Response]],
+) -> str | None:
+    """Calibrate on what a judge (`name`) has `said` of responses, where nothing is known yet; what was measured, in one sentence.
 
     Raises ValueError where the judge applies to none of the responses.
     """
     if calibration.known:
         return None
     responses = sample()
-    raw = [score.value for score in checked(judge, responses) if score is not None]
+    scores = zip(responses, said(responses), strict=True)
+    raw = [(response.prompt.task, score.value) for response, score in scores if score is not None]
     if not raw:
         raise ValueError(
-            f"the judge {judge.name} applies to none of the first {len(responses)} prompts, so the mean and spread of its "
+            f"the judge {name} applies to none of the first {len(responses)} prompts, so the mean and spread of its "
             "scores cannot be measured: put prompts that it is for among the first, or leave it out."
         )
-    calibration.measure(raw)
+    if isinstance(calibration, TaskCalibration):
+        calibration.learn(raw)
+    else:
+        calibration.measure([value for _, value in raw])
     return (
-        f"{judge.name} says nothing of its scores' mean and spread: measured on {len(raw)} responses of the "
-        f"reference, {float(calibration.mean):.3g} and {float(calibration.std):.3g}; scores are in these units."
+        f"{name} says nothing of its scores' mean and spread: measured on {len(raw)} responses of the "
+        f"reference, {calibration.told}; scores are in these units."
     )
 
 

@@ -11,7 +11,7 @@ from itertools import chain, count
 
 from torch import nn
 
-from tutelage.judges.calibration import Calibration, RunningCalibration, measured
+from tutelage.judges.calibration import Calibration, RunningCalibration, TaskCalibration, measured
 from tutelage.judges.judge import Judge, checked, ending_in, shared_vote
 from tutelage.records import Prompt, Response, Score, Vote
 
@@ -21,16 +21,29 @@ class Part:
     """One judge of a mix.
 
     scale: what normalises its scores: a calibration, "rank", or nothing.  gate: below this score, as the judge gives it,
-    `weight` times the score takes the place of the sum; None: a summand.
+    `weight` times the score takes the place of the sum; None: a summand.  tasks: those that it applies to; none: all.
     """
 
     judge: Judge
     name: str
     weight: float = 1.0
-    scale: Calibration | str | None = None
+    scale: Calibration | TaskCalibration | str | None = None
     gate: float | None = None
+    tasks: frozenset[str] = frozenset()
 
-    def normalised(self, scores: list[Score | None]) -> list[Score | None]:
+    def applies_to(self, prompt: Prompt) -> bool:
+        return not self.tasks or prompt.task in self.tasks
+
+    def said(self, responses: Sequence[Response]) -> list[Score | None]:
+        """What the judge says of the responses that it applies to; it is not asked about the others."""
+        theirs = [self.applies_to(response.prompt) for response in responses]
+        asked = [response for response, there in zip(responses, theirs, strict=True) if there]
+        scores = iter(checked(self.judge, asked, self.name))
+        return [next(scores) if there else None for there in theirs]
+
+    def normalised(self, responses: Sequence[Response], scores: list[Score | None]) -> list[Score | None]:
+        if isinstance(self.scale, TaskCalibration):
+            return self.scale.scaled(scores, [response.prompt.task for response in responses])
         if isinstance(self.scale, Calibration):
             return self.scale.scaled(scores)
         return self._ranked(scores) if self.scale == RANK else scores
@@ -81,8 +94,10 @@ class Mix(Judge):
         self.state = nn.ModuleList(held) if held else None
         self.places = any(part.judge.places for part in parts if part.gate is None and part.weight)
         self.pairwise = any(part.judge.pairwise for part in parts)
-        if self.pairwise and any(part.gate is not None or _scaled(part) for part in parts):
-            raise ValueError("judges that compare are mixed by weight alone: leave gate and normalise out.")
+        if self.pairwise and any(part.gate is not None or part.tasks or _scaled(part) for part in parts):
+            raise ValueError(
+                "judges that compare are mixed by weight alone: leave gate, tasks and normalise out."
+            )
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         """Raises ValueError naming the part and the prompt where a judge's score cannot be used, or a part that has none."""
@@ -92,8 +107,10 @@ class Mix(Judge):
                 f"{named} compares responses and has no scores to be added to those of others: take a template that rates, or "
                 "use the list where responses are compared (label, eval)."
             )
-        said = [checked(part.judge, responses, part.name) for part in self._parts]
-        normalised = [part.normalised(scores) for part, scores in zip(self._parts, said, strict=True)]
+        said = [part.said(responses) for part in self._parts]
+        normalised = [
+            part.normalised(responses, scores) for part, scores in zip(self._parts, said, strict=True)
+        ]
         rows = zip(responses, zip(*said, strict=True), zip(*normalised, strict=True), strict=True)
         return [self._mixed(*row) for row in rows]
 
@@ -121,20 +138,26 @@ class Mix(Judge):
         sample = cache(sample)  # the same responses do for all
         found = [part.judge.calibrate(sample) for part in self._parts]
         for part in self._parts:
-            if isinstance(part.scale, Calibration) and not self.pairwise:  # a vote asks for no unit
-                found.append(measured(part.judge, part.scale, sample))
+            if (
+                isinstance(part.scale, Calibration | TaskCalibration) and not self.pairwise
+            ):  # a vote asks for no unit
+                found.append(measured(part.judge.name, part.said, part.scale, sample))
         return "\n".join(sentence for sentence in found if sentence) or None
 
     def lacks(self, prompt: Prompt) -> str:
         """What the first part that can tell says."""
-        return next(filter(None, (part.judge.lacks(prompt) for part in self._parts)), "")
+        asked = (part for part in self._parts if part.applies_to(prompt))
+        return next(filter(None, (part.judge.lacks(prompt) for part in asked)), "")
 
-    def learn(self, scores: Sequence[Score | None]) -> None:
+    def learn(self, responses: Sequence[Response], scores: Sequence[Score | None]) -> None:
         for part in self._parts:
             own = [part.own(score) for score in scores]
-            part.judge.learn(own)
-            if isinstance(part.scale, RunningCalibration):
-                part.scale.learn([score.value for score in own if score is not None])
+            part.judge.learn(responses, own)
+            found = [(of.prompt.task, score.value) for of, score in zip(responses, own) if score is not None]
+            if isinstance(part.scale, TaskCalibration):
+                part.scale.learn(found)
+            elif isinstance(part.scale, RunningCalibration):
+                part.scale.learn([value for _, value in found])
 
     def _mixed(
         self, response: Response, said: Sequence[Score | None], normalised: Sequence[Score | None]
@@ -163,7 +186,9 @@ class Mix(Judge):
 def _scaled(part: Part) -> bool:
     """Whether the scores of a part are brought to another scale than their own; a reward model's own standard deviations (which
     change no vote) are none."""
-    return part.scale is not None and (part.scale == RANK or isinstance(part.scale, RunningCalibration))
+    return part.scale is not None and (
+        part.scale == RANK or isinstance(part.scale, RunningCalibration | TaskCalibration)
+    )
 
 
 def ranked(values: Sequence[float]) -> list[float]:

@@ -36,8 +36,10 @@ class Ends(Judge):
     def lacks(self, prompt: Prompt) -> str:
         return self._judge.lacks(prompt)
 
-    def learn(self, scores: Sequence[Score | None]) -> None:
-        self._judge.learn([score for score in scores if not isinstance(score, Fixed)])
+    def learn(self, responses: Sequence[Response], scores: Sequence[Score | None]) -> None:
+        pairs = zip(responses, scores, strict=True)
+        own = [(response, score) for response, score in pairs if not isinstance(score, Fixed)]
+        self._judge.learn([response for response, _ in own], [score for _, score in own])
 
     def _cut(self, response: Response, score: Score | None) -> Score:
         at = score.at if score is not None else ()

@@ -56,7 +56,7 @@ class Judge(Protocol):
         """What the row of a prompt lacks to which the judge does not apply ("a reference"), "" where it cannot tell."""
         return ""
 
-    def learn(self, scores: Sequence[Score | None]) -> None:
+    def learn(self, responses: Sequence[Response], scores: Sequence[Score | None]) -> None:
         """Take in what it said of a batch that is trained on (never of one that only evaluates), for its next scores."""
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from tutelage.data.batch import TokenBatch
-from tutelage.data.order import rows_for_step
+from tutelage.data.order import TaskOrder, rows_for_step
 from tutelage.data.responses import response_batch
 from tutelage.judges.ends import Ends
 from tutelage.judges.judge import Judge, scores_of
@@ -147,6 +148,7 @@ class Experience:
             **self._parts(),
             **self._cost(),
             **self._length_correlation(),
+            **self._tasks(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
             "objective/kl": kl,
@@ -176,6 +178,22 @@ class Experience:
         if len(ended) < 3 or np.ptp(scores) == 0 or np.ptp(lengths) == 0:
             return {}
         return {"objective/score_length_correlation": float(np.corrcoef(scores, lengths)[0, 1])}
+
+    def _tasks(self) -> dict[str, float]:
+        """Score, KL and length of each task, where there are several."""
+        tasks = [response.prompt.task or "none" for response in self.responses]
+        if len(set(tasks)) < 2:
+            return {}
+        kl = segment_sum(self.log_ratio, self.batch.lengths).tolist()
+        measured = {"scores": self.scores.tolist(), "kl": kl, "mean_length": self.lengths}
+        found: dict[str, float] = {}
+        for task in sorted(set(tasks)):
+            own = [number for number, other in enumerate(tasks) if other == task]
+            found |= {
+                f"task/{name}/{task}": float(np.mean([values[number] for number in own]))
+                for name, values in measured.items()
+            }
+        return found
 
     def _parts(self) -> dict[str, float]:
         """The mean of every part of the scores over the responses that it applies to."""
@@ -241,18 +259,35 @@ class Rollouts:
             return self._drawn([self._prompts[row] for row in rows], rows, step, settings.samples)
 
         # A prompt that stands there twice stands beside itself, as updates lay it out: equal sums have equal bits.
-        rows = sorted(rows_for_step(known, settings.batch_size, step, settings.seed))
+        rows = sorted(self._visits(step))
         first = drawn = draw(rows)
         drawing: Mapping[str, float] = {}
         if further_draws:
             further = further_rows(known, rows, further_draws * len(rows), settings.seed, step)
             drawn, drawing = filled_up(first, further, further_draws, draw)
         found = self._experience(drawn, reading or self._plainly, live, drawing)
-        self._judge.learn(drawn.judged)
+        self._judge.learn(drawn.responses, drawn.judged)
         if self._cost is not None:
-            self._cost.learn(drawn.costs)
+            self._cost.learn(drawn.responses, drawn.costs)
             self._price.update(float(np.mean([cost.value for cost in first.costs])))
         return found
+
+    def _visits(self, step: int) -> list[int]:
+        """The prompts of a step: as they stand, or their tasks in other shares."""
+        size, seed = self._settings.batch_size, self._settings.seed
+        if self._settings.task_alpha == 1.0:
+            return rows_for_step(len(self._prompts), size, step, seed)
+        return self._order.rows_for_step(size, step)
+
+    @cached_property
+    def _order(self) -> TaskOrder:
+        tasks = [prompt.task for prompt in self._prompts]
+        if len(set(tasks)) < 2:
+            raise ValueError(
+                f"task_alpha={self._settings.task_alpha:g} says how often tasks are drawn, and all prompts are of one task: give "
+                "prompts of several (in a column `task`), or leave it out."
+            )
+        return TaskOrder(tasks, self._settings.task_alpha, self._settings.seed)
 
     def answer(self, prompts: Sequence[Prompt]) -> Experience:
         """One response to each of these prompts, always with the same draws: for evaluation."""

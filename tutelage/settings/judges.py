@@ -36,10 +36,12 @@ class MixOptions(Settings):
     """How a judge stands in a mix."""
 
     weight: float = setting(1.0, "What its score is multiplied with; 0 only watches it.")
-    normalise: Literal["auto", "none", "zscore", "rank"] = setting(
+    tasks: list[str] = setting([], "It applies to prompts of these tasks alone; empty: to all.")
+    normalise: Literal["auto", "none", "zscore", "zscore-task", "rank"] = setting(
         "auto",
         "auto: a reward model in standard deviations of its scores on the reference's responses, all else as it is; none; "
-        "zscore: by the mean and deviation of all training batches so far; rank: its rank in the batch, from -1 to 1.",
+        "zscore: by the mean and deviation of all training batches so far; zscore-task: by those of the prompt's task; rank: "
+        "its rank in the batch, from -1 to 1.",
     )
     gate: float | None = setting(
         None,
@@ -58,7 +60,7 @@ class MixOptions(Settings):
 
     @model_validator(mode="after")
     def _gates_are_raw(self) -> MixOptions:
-        if self.gate is not None and self.normalise in ("zscore", "rank"):
+        if self.gate is not None and self.normalise not in ("auto", "none"):
             raise ValueError(
                 f"gate and normalise: {self.normalise} do not go together, for a gate compares the score as it is: leave one out"
             )

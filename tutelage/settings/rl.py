@@ -38,6 +38,13 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     learning_rate: float = setting(3e-6, "Peak learning rate of AdamW.", gt=0)
     epochs: float = setting(1.0, "Passes over the prompts.", unit="epochs", gt=0)
+    task_alpha: float = setting(
+        1.0,
+        "Tasks are drawn in proportion to (prompts of the task) to this power: 1 as they are, 0 all alike.",
+        everyday=False,
+        ge=0,
+        le=1,
+    )
     kl_coef: float = setting(0.05, "Weight of the KL to the reference.", unit="score per nat", ge=0)
     inner_epochs: int = setting(4, "Passes over each step's responses.", unit="epochs", ge=1)
     minibatches: int = setting(1, "Updates per pass.", unit="updates", everyday=False, ge=1)
@@ -421,6 +428,11 @@ class ReinforceSettings(PresetSettings, CriticSettings):
                 f"dynamic_sampling={self.dynamic_sampling} replaces prompts whose responses are all worth the same, which teach "
                 f"nothing to {', '.join(GROUPED)}, but something to advantage={self.advantage}: set dynamic_sampling=0, or "
                 "another advantage"
+            )
+        if self.dynamic_sampling and self.task_alpha != 1:
+            raise ValueError(
+                f"dynamic_sampling={self.dynamic_sampling} fills up from all prompts as they are, and task_alpha="
+                f"{self.task_alpha:g} draws tasks in other shares: set dynamic_sampling=0, or task_alpha=1"
             )
         if self.clip == "none" and self.inner_epochs * self.minibatches > 1:
             raise ValueError(

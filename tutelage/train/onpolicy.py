@@ -129,7 +129,8 @@ def evaluated(
     experience = rollouts.answer(prompts)
     found = experience.metrics(kl_coef)
     seen = monitor.see(experience) if monitor else {}
-    return {f"eval_{name}": found[name] for name in EVALUATED} | seen
+    told = [*EVALUATED, *(name for name in found if name.startswith("task/"))]
+    return {f"eval_{name}": found[name] for name in told} | seen
 
 
 def _prompts(
