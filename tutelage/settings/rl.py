@@ -140,6 +140,14 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         everyday=False,
         ge=0,
     )
+    task_gradients_every: int = setting(
+        0,
+        "Measure every so many steps how the gradients of tasks lie to each other, with one more pass over each task; 0 = never.",
+        unit="steps",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
     max_approx_kl: float = setting(
         0.03,
         "End a step's passes early when the policy has moved further than this.",

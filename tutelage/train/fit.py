@@ -267,13 +267,13 @@ def clip(trained: Mapping[str, nn.Module], max_norm: float, world: World) -> flo
     square = 0.0
     for module in trained.values():
         parameters = [p for p in module.parameters() if p.requires_grad]
-        _sum_gradients(parameters, world)
+        sum_gradients(parameters, world)
         if any(p.grad is not None for p in parameters):
             square += nn.utils.clip_grad_norm_(parameters, max_norm or float("inf")).item() ** 2
     return square**0.5
 
 
-def _sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
+def sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
     """Over the ranks; a rank whose share did not reach a parameter adds nothing to it."""
     if world.size == 1:
         return

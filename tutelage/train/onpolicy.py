@@ -33,6 +33,7 @@ from tutelage.train.mix import mixed
 from tutelage.train.monitor import BEST as BEST_BY_MONITOR
 from tutelage.train.monitor import Monitor, make_monitor, monitor_models
 from tutelage.train.stage import export, setup_for, show_preflight, show_sides, steps_for
+from tutelage.train.tasks import TaskGradients
 
 BEST = "max:eval_objective/rlhf_reward"
 """What tells the best policy: the highest score alone would choose the one that exploits the judge most."""
@@ -60,11 +61,14 @@ class OnPolicy:
     steps: int
     evaluate: Callable[[], dict[str, float]] | None
     place: Callable[[int], Place | None]  # of a prompt, in its file
+    task_of: Callable[[int], str]  # of a prompt
     monitor: Monitor | None = None
 
     def learn(self, algorithm: Algorithm, settings: RLSettings, world: World, run: Run) -> Path:
         """Train with the algorithm, and the text that the settings mix in; returns the exported policy's folder."""
         updates = settings.inner_epochs * settings.minibatches
+        if settings.task_gradients_every:
+            algorithm = TaskGradients(algorithm, self.task_of, settings, world, run.log)
         both, place = mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
         both.trained |= self.monitor.kept if self.monitor else {}
         fit(
@@ -118,7 +122,19 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     monitor = make_monitor(settings, setup, policy, tokenizer, world, len(held_out))
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef, monitor) if held_out else None
     place = prompts.table.place
-    return OnPolicy(setup, policy, tokenizer, loaded, judge, rollouts, steps, evaluate, place, monitor)
+    return OnPolicy(
+        setup,
+        policy,
+        tokenizer,
+        loaded,
+        judge,
+        rollouts,
+        steps,
+        evaluate,
+        place,
+        lambda row: prompts[row].task,
+        monitor,
+    )
 
 
 def evaluated(
