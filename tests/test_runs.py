@@ -155,7 +155,7 @@ def every_run_setting() -> list[tuple[type[RunSettings], str]]:
 FREE = {
     "out", "device", "max_dropped_share", "micro_batch_tokens", "eval_every", "save_every", "keep_checkpoints",
     "calls", "tensorboard", "max_tokens", "memory_mib", "plan", "plan_gib", "gradient_checkpointing", "kernels",
-    "wait",
+    "wait", "task_gradients_every",
 }  # fmt: skip
 
 
