@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -20,7 +21,10 @@ from tutelage.models.forward import Traits
 from tutelage.models.loading import save
 from tutelage.models.policy import PolicyModule
 from tutelage.models.tiny import tiny_model, train_tokenizer
+from tutelage.records import Prompt
 from tutelage.resume import read_metrics
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
 from tutelage.settings.base import build, load
 from tutelage.settings.distill import DistillSettings
@@ -158,8 +162,6 @@ def learn(
 def every_sequence(step: int) -> Lesson:
     """All 15, each once: whatever the student does, every prefix is visited."""
     ids = [(*PROMPT_IDS, *sequence) for sequence in SEQUENCES]
-    import numpy as np
-
     return Lesson([Tokens(np.array(i, np.int32), np.arange(len(i)) > 0) for i in ids], list(range(len(ids))))
 
 
@@ -240,8 +242,6 @@ def test_too_small_a_student_covers_its_teacher_or_takes_its_mode(tmp_path: Path
 
 def teachers(step: int) -> Lesson:
     """What the teacher of two modes writes: 000 and 111, as often."""
-    import numpy as np
-
     rows = [
         Tokens(np.array([*PROMPT_IDS, *ids], np.int32), np.arange(4) > 0) for ids in ((0, 0, 0), (1, 1, 1))
     ]
@@ -348,10 +348,6 @@ def test_distributions_are_learnt_from_its_own_or_from_both(given: dict[str, Any
 
 def test_only_what_the_student_would_say_itself_is_kept(given: dict[str, Any]) -> None:
     """Of two rows one is the student's own likeliest answer, written down beforehand with other capitals."""
-    from tutelage.records import Prompt
-    from tutelage.rollout.generator import Sampling
-    from tutelage.rollout.local import LocalGenerator
-
     own = (
         LocalGenerator(make_model(TOKENIZER, 0), TOKENIZER)
         .generate([Prompt("the cat")], Sampling(6, 0.0))[0]
@@ -378,3 +374,24 @@ def test_another_tokenizer_will_do_for_outputs_and_for_nothing_else(
             distilled(given, teacher=str(tmp_path / "other"), learn_from=way, out=tmp_path / way)
     out = distilled(given, teacher=str(tmp_path / "other"))
     assert len(read_metrics(out)) == 3
+
+
+@pytest.mark.slow
+def test_written_responses_are_gone_on_with_after_a_crash(given: dict[str, Any], monkeypatch: Any) -> None:
+    """Groups of two prompts; the file is cut in the middle of a line, and ends as if nothing had happened."""
+    monkeypatch.setattr("tutelage.rollout.written.GROUP", 2)
+    whole = distilled(given, samples=2, temperature=1.0)
+    text = (whole / "samples.jsonl").read_text()
+    broken = given["out"].parent / "broken"
+    monkeypatch.setattr(
+        "tutelage.train.distill.fit", lambda *_, **__: (_ for _ in ()).throw(ValueError("killed"))
+    )
+    with pytest.raises(ValueError, match="killed"):
+        distilled(given, samples=2, temperature=1.0, out=broken)
+    (broken / "samples.jsonl").write_text(text[: len(text) * 3 // 4])
+    monkeypatch.undo()
+    monkeypatch.setattr("tutelage.rollout.written.GROUP", 2)
+    distilled(given, samples=2, temperature=1.0, out=broken)
+    assert (broken / "samples.jsonl").read_text() == text
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, broken)]
+    assert weights[0] == weights[1]

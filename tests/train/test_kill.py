@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 STAGES = [
-    "pretrain", "sft", "reward", "process", "dpo", "ppo", "learned", "shared", "dapo", "raft", "ensemble", "kto", "online-dpo",
+    "pretrain", "sft", "reward", "process", "dpo", "ppo", "learned", "shared", "dapo", "raft", "ensemble", "kto", "online-dpo", "distill",
 ]  # fmt: skip
 
 
