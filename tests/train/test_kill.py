@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 STAGES = [
-    "pretrain", "sft", "reward", "process", "dpo", "ppo", "learned", "shared", "dapo", "raft", "ensemble", "kto", "online-dpo", "distill",
+    "pretrain", "sft", "reward", "process", "dpo", "ppo", "learned", "shared", "dapo", "raft", "ensemble", "kto", "online-dpo",
+    "distill",
 ]  # fmt: skip
 
 
