@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Distillation:
             {"divergence": Term(masked_sum(found.kl, mask), "tokens", temperature**2)},
             {
                 "mean_token_accuracy": Sum(masked_sum(found.hits, mask), "tokens"),
-                "entropy": Sum(masked_sum(found.entropy.detach(), mask), "tokens"),
+                "student_entropy": Sum(masked_sum(found.entropy.detach(), mask), "tokens"),
             },
         )
 
@@ -302,7 +302,8 @@ def _on_policy(start: Start) -> Course:
     generator = LocalGenerator(student, start.tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
     count = settings.batch_size - settings.data_rows
     own = OwnResponses(student, generator, prompts, count, settings, run.log)
-    lessons, tables = [own], [prompts]
+    lessons: list[Lessons] = [own]
+    tables: list[Examples[Any]] = [prompts]
     if given:
         lessons.append(from_rows(given.examples, settings.data_rows, settings.seed, len(prompts)))
         tables.append(given.examples)
@@ -324,7 +325,7 @@ def _evaluated(
     return heldout_metrics(algorithm, [batch], settings, world) | found
 
 
-def _place(first: Examples, *others: Examples) -> Callable[[int], Place | None]:
+def _place(first: Examples[Any], *others: Examples[Any]) -> Callable[[int], Place | None]:
     """Where a row stands: those of the second kind are numbered behind those of the first."""
 
     def place(row: int) -> Place | None:
