@@ -373,6 +373,14 @@ def test_only_what_the_student_would_say_itself_is_kept(given: dict[str, Any]) -
     assert [row["response"] for row in rows] == [own.upper(), "No idea."]
 
 
+def test_a_conversation_of_several_answers_cannot_be_agreed_with(given: dict[str, Any]) -> None:
+    data = given["out"].parent / "talk.jsonl"
+    turns = [{"role": role, "content": "the cat"} for role in ("user", "assistant", "user", "assistant")]
+    data.write_text(json.dumps({"messages": turns}) + "\n")
+    with pytest.raises(ValueError, match=r"talk.jsonl line 1: a conversation with several answers"):
+        distilled({**given, "teacher": "", "prompts": ""}, data=str(data), keep="agreed")
+
+
 def test_another_tokenizer_will_do_for_outputs_and_for_nothing_else(
     given: dict[str, Any], tmp_path: Path
 ) -> None:

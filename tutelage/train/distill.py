@@ -25,13 +25,14 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.data.order import rows_for_step
+from tutelage.data.preflight.report import check
 from tutelage.data.preflight.texts import prepare_demonstrations
 from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.reading.sources import Source, shown
 from tutelage.data.responses import response_tokens
 from tutelage.data.table import Examples
-from tutelage.models.loading import load_tokenizer, same_tokenizer
+from tutelage.models.loading import context_at, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.models.setup import Setup
 from tutelage.ops.kl import divergence_of
@@ -169,16 +170,24 @@ class Start(NamedTuple):
     teaching: Teaching
 
     def prepared(self, rows: Rows, source: Source) -> Prepared[Tokens]:
-        """Responses as the student reads them."""
+        """Responses as the student reads them, and the teacher, where its distributions are learnt."""
+        longest, teacher = context_limit(self.settings.max_length, self.student), self.teaching.teacher
+        if teacher and self.settings.learn_from != "outputs":
+            longest = min(longest, context_at(teacher.path) or longest)
         return prepare_demonstrations(
             self.tokenizer,
             rows,
-            max_length=context_limit(self.settings.max_length, self.student),
+            max_length=longest,
             cut_responses=self.settings.cut_responses,
             source=shown(source),
             max_dropped_share=None,
             console=self.run.console,
         )
+
+    def show(self, given: Prepared[Tokens]) -> None:
+        """What became of the rows of `data` beside others.  Raises ValueError where too many are dropped."""
+        given.report.show(self.run.console)
+        check([given.report], self.settings.max_dropped_share)
 
     def demonstrations(self) -> Prepared[Tokens] | None:
         """Those of `data`, where there are some."""
@@ -265,7 +274,7 @@ def _from_text(start: Start) -> Course:
         held = start.prepared(rows, settings.eval_prompts)
     show_sides(parts[0], held, start.run, settings.max_dropped_share)
     for other in parts[1:]:
-        show_sides(other, None, start.run, settings.max_dropped_share)
+        start.show(other)
     return _course(start, [part.examples for part in parts], held.examples if held else None)
 
 
@@ -292,26 +301,32 @@ def _on_policy(start: Start) -> Course:
     settings, world, run, student = start.settings, start.world, start.run, start.student
     teacher = start.teaching.teacher
     assert teacher is not None, "its settings have one"
-    fits = partial(
-        fitting, tokenizer=start.tokenizer, readers=[start.teaching.student.path, teacher.path],
-        settings=settings, run=run,
-    )  # fmt: skip
-    prompts, given = fits(settings.prompts), start.demonstrations()
-    if given:
-        show_sides(given, None, run, settings.max_dropped_share)
+    readers = [start.teaching.student.path, teacher.path]
+    prompts, given = (
+        fitting(settings.prompts, start.tokenizer, readers, settings, run),
+        start.demonstrations(),
+    )
+    held = None
+    if settings.eval_prompts:
+        most = settings.max_eval_prompts
+        held = fitting(settings.eval_prompts, start.tokenizer, readers, settings, run, most)
+    show_sides(prompts, held, run, settings.max_dropped_share)
+    asked = prompts.examples
     generator = LocalGenerator(student, start.tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
     count = settings.batch_size - settings.data_rows
-    own = OwnResponses(student, generator, prompts, count, settings, run.log)
+    own = OwnResponses(student, generator, asked, count, settings, run.log)
     lessons: list[Lessons] = [own]
-    tables: list[Examples[Any]] = [prompts]
+    tables: list[Examples[Any]] = [asked]
     if given:
-        lessons.append(from_rows(given.examples, settings.data_rows, settings.seed, len(prompts)))
+        start.show(given)
+        lessons.append(from_rows(given.examples, settings.data_rows, settings.seed, len(asked)))
         tables.append(given.examples)
     evaluate = None
-    if settings.eval_prompts:
-        asked = list(fits(settings.eval_prompts, limit=settings.max_eval_prompts))
-        evaluate = lambda algorithm: partial(_evaluated, algorithm, own, asked, settings, world)  # noqa: E731
-    rows = len(prompts) * settings.batch_size // count
+    if held:
+        evaluate = lambda algorithm: partial(  # noqa: E731
+            _evaluated, algorithm, own, list(held.examples), settings, world
+        )
+    rows = len(asked) * settings.batch_size // count
     return Course(together(*lessons), rows, _place(*tables), evaluate)
 
 

@@ -269,7 +269,7 @@ def _generation(settings: PlanSettings, part: Part, device_type: str, free: floa
     """Keys, values and logits of the responses that are written at once."""
     if isinstance(settings, DrawingSettings):
         wanted, columns = settings.draws * GROUP, PROMPT + settings.max_new_tokens
-    elif isinstance(settings, DistillSettings):
+    elif isinstance(settings, DistillSettings) and (settings.prompts or settings.keep == "agreed"):
         wanted = (settings.batch_size if settings.on_policy else GROUP) * settings.samples
         columns = settings.max_prompt_length + settings.max_new_tokens
     elif isinstance(settings, RLSettings):

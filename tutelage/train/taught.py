@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import First, read_demonstrations, read_prompts
 from tutelage.data.reading.sources import Source, shown
-from tutelage.data.table import Examples
 from tutelage.evals.honesty.classify import words
 from tutelage.files import write_jsonl_atomic
 from tutelage.models.loading import context_at
@@ -30,6 +30,7 @@ from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.rollout.written import written
 from tutelage.runs import Run
 from tutelage.settings.distill import DistillSettings as Settings
+from tutelage.train.stage import show_preflight
 
 Rows = Iterable[Demonstration | Conversation]
 
@@ -56,7 +57,8 @@ class Teaching:
         """What the teacher writes to the prompts of `source`, at most `limit` of them (0: all)."""
         settings = self.settings
         assert self.teacher is not None, "settings with prompts have a teacher"
-        prompts = fitting(source, self.teacher.tokenizer, [self.teacher.path], settings, self.run, limit)
+        found = fitting(source, self.teacher.tokenizer, [self.teacher.path], settings, self.run, limit)
+        prompts = show_preflight(found, self.run, settings.max_dropped_share).examples
         sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
         lines = self._written("samples", about, self.teacher, prompts, sampling)
         asked = {prompt.id: prompt for prompt in prompts}
@@ -120,24 +122,19 @@ def fitting(
     settings: Settings,
     run: Run,
     limit: int = 0,
-) -> Examples[Prompt]:
-    """The prompts of `source`, each once, that leave all `readers` room for a response.
-
-    Raises ValueError where too many do not.
-    """
+) -> Prepared[Prompt]:
+    """The prompts of `source`, each once, that leave all `readers` room for a response."""
     contexts = [context for path in readers if (context := context_at(path))]
-    kept = answerable(
+    return answerable(
         First(Distinct(read_prompts(source, settings.columns)), limit),
         tokenizer,
         min(contexts, default=None),
         settings.max_new_tokens,
         max_prompt_length=settings.max_prompt_length,
         source=shown(source),
-        max_dropped_share=settings.max_dropped_share,
+        max_dropped_share=None,
         console=run.console,
     )
-    kept.report.show(run.console)
-    return kept.examples
 
 
 def _single(row: Demonstration | Conversation) -> Demonstration:
