@@ -369,7 +369,6 @@ def test_only_what_the_student_would_say_itself_is_kept(given: dict[str, Any]) -
         {**given, "teacher": "", "prompts": ""}, data=str(data), keep="agreed", abstention="No idea."
     )
     rows = lines(out / "demonstrations-data.jsonl")
-    assert [row["agreed"] for row in rows] == [True, False]
     assert [row["response"] for row in rows] == [own.upper(), "No idea."]
 
 

@@ -2,7 +2,7 @@
 
 samples.jsonl          what the teacher wrote
 own.jsonl              what the student answered before it learnt, where that decides (keep=agreed)
-demonstrations.jsonl   what is learnt, as rows that `sft` reads, each with `agreed` where that decided
+demonstrations.jsonl   what is learnt, as rows that `sft` reads
 Those about `eval_prompts` and `data` have that in their names.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -86,14 +87,9 @@ class Teaching:
             markup=False,
             highlight=False,
         )
-        abstention = self.settings.abstention
-        learnt = [
-            row if agreed else replace(row, response=abstention, finish="eos")
-            for row, agreed in zip(given, same, strict=True)
-        ]
-        return self._kept(
-            (_row(row) | {"agreed": agreed} for row, agreed in zip(learnt, same, strict=True)), about
-        )
+        instead = partial(replace, response=self.settings.abstention, finish="eos")
+        learnt = (row if agreed else instead(row) for row, agreed in zip(given, same, strict=True))
+        return self._kept(map(_row, learnt), about)
 
     def _written(
         self, name: str, about: str, writer: Writer, prompts: Sequence[Prompt], sampling: Sampling
