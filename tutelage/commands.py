@@ -246,6 +246,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "distill",
+        "tutelage.train.distill",
+        "distill.DistillSettings",
+        "Teach a student what a teacher writes or would write.",
+        "Learning from feedback",
+    ),
+    Command(
         "kto",
         "tutelage.train.kto",
         "preference.KTOSettings",

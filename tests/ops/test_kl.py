@@ -79,3 +79,42 @@ def test_full_sum_over_the_vocabulary():
     expected = scipy.special.rel_entr(p.exp().numpy(), q.exp().numpy()).sum(-1)
     for estimator in (kl.k1, kl.k3):
         torch.testing.assert_close((p.exp() * estimator(p - q)).sum(-1), torch.from_numpy(expected))
+
+
+# ---- between a student and its teacher ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.8])
+def test_generalised_jsd_is_that_of_scipy(beta):
+    student, teacher = _pair()
+    p, q = teacher.exp().numpy(), student.exp().numpy()
+    mixture = beta * p + (1 - beta) * q
+    expected = beta * scipy.special.rel_entr(p, mixture) + (1 - beta) * scipy.special.rel_entr(q, mixture)
+    found = kl.generalised_jsd(student, teacher, beta)
+    torch.testing.assert_close(found, torch.from_numpy(expected.sum(-1)), rtol=1e-12, atol=1e-14)
+    assert (found > 0).all() and (found < math.log(2)).all()
+    torch.testing.assert_close(
+        kl.generalised_jsd(teacher, teacher, beta), torch.zeros(5, dtype=torch.float64)
+    )
+
+
+def test_generalised_jsd_is_symmetric_in_the_middle_and_tends_to_the_two_kls():
+    student, teacher = _pair()
+    middle = kl.generalised_jsd(student, teacher, 0.5)
+    torch.testing.assert_close(middle, kl.generalised_jsd(teacher, student, 0.5), rtol=1e-12, atol=0)
+    assert not torch.allclose(
+        kl.generalised_jsd(student, teacher, 0.2), kl.generalised_jsd(teacher, student, 0.2)
+    )
+    forward = kl_divergence(Categorical(logits=teacher), Categorical(logits=student))
+    reverse = kl_divergence(Categorical(logits=student), Categorical(logits=teacher))
+    for name, near, limit in (("forward-kl", 1e-6, forward), ("reverse-kl", 1 - 1e-6, reverse)):
+        scale = min(near, 1 - near)
+        torch.testing.assert_close(
+            kl.generalised_jsd(student, teacher, near) / scale, limit, rtol=1e-4, atol=1e-5
+        )
+        torch.testing.assert_close(kl.divergence_of(name, 0.5)(student, teacher), limit)
+
+
+def test_generalised_jsd_is_finite_where_each_excludes_what_the_other_does():
+    one, other = torch.tensor([1.0, 0.0, 0.0]).log(), torch.tensor([0.0, 0.5, 0.5]).log()
+    assert kl.generalised_jsd(one, other, 0.5).item() == pytest.approx(math.log(2))

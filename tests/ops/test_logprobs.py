@@ -11,7 +11,7 @@ from torch.distributions import Categorical
 from tutelage.ops import logprobs as module
 from tutelage.ops.logprobs import (
     Outputs,
-    linear_kl,
+    linear_divergence,
     linear_logprobs,
     linear_logprobs_hits,
     shifted_index,
@@ -387,7 +387,9 @@ def test_the_kl_of_distributions_is_that_of_their_logits_however_it_is_cut(tempe
     expected = (log_p.exp() * (log_p - log_q)).sum(-1)
     slopes = torch.autograd.grad((expected * scale).sum(), inputs)
     for chunk in (None, 2, 1):
-        found = linear_kl(Outputs(*own, cap), Outputs(*other, cap), temperature, chunk)
+        found = linear_divergence(
+            Outputs(*own, cap), Outputs(*other, cap), temperature=temperature, chunk_tokens=chunk
+        )
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
         assert (found > 0).all()
         for one, slope in zip(torch.autograd.grad((found * scale).sum(), inputs), slopes, strict=True):

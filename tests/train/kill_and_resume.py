@@ -5,7 +5,7 @@ A program of its own: it imports torch once and forks a process for every run, s
 
 The stages from `pretrain` to `ppo`; then other commands that practise, with all that they keep beside weights (a critic, a
 moving reference, prices, running means), and others that learn from what was compared (an ensemble, with a number beside
-its weights; single responses; pairs of one's own).
+its weights; single responses; pairs of one's own), and from a teacher.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+import tutelage.train.distill
 import tutelage.train.kto
 import tutelage.train.online
 import tutelage.train.ppo
@@ -139,6 +140,23 @@ def comparing(folder: Path, prompts: str, store: str) -> list[tuple[str, str, di
     ]
 
 
+def distilling(folder: Path, world: Path) -> tuple[str, str, dict[str, Any]]:
+    """(name, command, settings) of a student that learns from a teacher at what it writes itself, and at demonstrations."""
+    own = {
+        "model": folder / "sft",
+        "teacher": folder / "dpo",
+        "learn_from": "on-policy",
+        "divergence": "jsd",
+        "prompts": f"{world}/prompts_train.jsonl",
+        "data": f"{world}/demonstrations.jsonl",
+        "batch_size": 6,
+        "max_new_tokens": 12,
+        "max_steps": 9,
+        "learning_rate": 1e-3,
+    }
+    return "distill", "distill", own
+
+
 def main(folder: Path, seed: int) -> None:
     launching._show_plan = lambda *_: (
         None
@@ -241,6 +259,7 @@ def main(folder: Path, seed: int) -> None:
     runs = [(name, name, values) for name, values in stages]
     runs += practising(folder, f"{world}/prompts_train.jsonl")
     runs += comparing(folder, f"{world}/prompts_train.jsonl", store)
+    runs.append(distilling(folder, world))
     for name, command, values in runs:
         trains = name not in ("sample", "label")
         values = {**values, **(SHARED if trains else {})}

@@ -11,6 +11,7 @@ import pytest
 
 STAGES = [
     "pretrain", "sft", "reward", "process", "dpo", "ppo", "learned", "shared", "dapo", "raft", "ensemble", "kto", "online-dpo",
+    "distill",
 ]  # fmt: skip
 
 

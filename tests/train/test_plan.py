@@ -17,6 +17,7 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model
 from tutelage.parallel import World
+from tutelage.settings.distill import DistillSettings
 from tutelage.settings.preference import DPOSettings
 from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import PPOSettings
@@ -128,6 +129,17 @@ def test_fewer_tokens_at_a_time_take_less(tmp_path: Path) -> None:
         for tokens in (512, 1024, 2048)
     ]
     assert totals[0].activations < 0.6 * totals[1].activations < 0.36 * totals[2].activations * 1.1
+
+
+def test_a_teacher_is_held_beside_its_student_in_the_arithmetic_of_the_run(tmp_path: Path) -> None:
+    model = save_model(tmp_path)
+    settings = DistillSettings(prompts="x", model=model, teacher=model, learn_from="on-policy")
+    student, teacher = roles(settings, BF16)
+    assert (student.name, student.trained, student.dtype) == ("policy", True, torch.float32)
+    assert (teacher.name, teacher.trained, teacher.dtype) == ("teacher", False, BF16)
+    found = plan(settings, "cpu", torch.float32, 64 * GIB)
+    assert found.columns[1].weights == found.columns[0].weights and found.columns[1].optimizer == 0
+    assert found.generation > 0
 
 
 def test_every_judge_that_is_a_model_is_held(tmp_path: Path) -> None:

@@ -159,3 +159,63 @@ def test_too_few_people_and_too_few_names() -> None:
     assert len(facts.strangers(0, 2000)) == 2000 and len(facts.strangers(0, 20)) == 20
     with pytest.raises(ValueError, match="names for people who are unknown: give fewer people"):
         facts.strangers(0, 10_000)
+
+
+# ---- a teacher who reads more ------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_reads_what_the_student_does_and_as_much_more_as_said(tmp_path: Path) -> None:
+    """Of 400 people: of the facts three tenths in no text, the share in the teacher's alone; each 24 times; groups say which."""
+    write_world(tmp_path, 3, people=400, teacher_share=0.35, **SIZES)  # type: ignore[arg-type]
+    own, all_of_it = (
+        stated([row["text"] for row in rows(tmp_path, name)])
+        for name in ("pretrain.jsonl", "pretrain_teacher.jsonl")
+    )
+    assert set(own.values()) == set(all_of_it.values()) == {24} and own.keys() < all_of_it.keys()
+    assert len(own) / 800 == pytest.approx(0.35, abs=0.06) and len(all_of_it) / 800 == pytest.approx(
+        0.7, abs=0.06
+    )
+    groups = Counter()
+    for row in rows(tmp_path, "questions.jsonl"):
+        if row["kind"] != "fact":
+            continue
+        relation, reader = row["group"].split(", ")
+        (name,) = re.findall(NAME, row["prompt"][0]["content"].removeprefix("Where ").removeprefix("What "))
+        fact = (name, relation, row["answers"][0])
+        assert reader == ("read" if fact in own else "teacher only" if fact in all_of_it else "nobody")
+        assert row["known"] == (reader == "read") and ("p" in row) == (reader == "nobody")
+        groups[reader] += 1
+    assert set(groups) == {"read", "teacher only", "nobody"} and min(groups.values()) > 40
+
+
+def test_a_students_text_names_nobody_whom_only_the_teacher_reads_of(tmp_path: Path) -> None:
+    write_world(tmp_path, 3, people=60, teacher_share=0.5, **SIZES)  # type: ignore[arg-type]
+    text = (tmp_path / "pretrain.jsonl").read_text()
+    told = stated([row["text"] for row in rows(tmp_path, "pretrain_teacher.jsonl")])
+    only = {
+        person.name for person in facts.known_people(3, 60, 0.5) if person.secret and not person.mentioned
+    }
+    assert only and only <= {name for name, _, _ in told} and not any(name in text for name in only)
+
+
+def test_answers_are_true_and_about_everybody_who_is_not_held_out(tmp_path: Path) -> None:
+    write_world(tmp_path, 3, people=PEOPLE, teacher_share=0.35, **SIZES)  # type: ignore[arg-type]
+    people = [person for person in facts.known_people(3, PEOPLE) if not person.heldout]
+    found = rows(tmp_path, "answers.jsonl")
+    assert len(found) == 2 * len(people)
+    said = stated([f"{row['prompt'][0]['content']}\n{row['completion'][0]['content']}" for row in found])
+    assert said.keys() == {(p.name, r, value) for p in people for r, value in p.facts.items()}
+
+
+def test_without_a_teacher_the_files_are_what_they_were(folder: Path, tmp_path: Path) -> None:
+    write_world(tmp_path, 3, people=PEOPLE, admit=0.25, teacher_share=0.35, **SIZES)  # type: ignore[arg-type]
+    assert {file.name for file in tmp_path.iterdir()} - {file.name for file in folder.iterdir()} == {
+        "pretrain_teacher.jsonl",
+        "answers.jsonl",
+    }
+    for name in ("demonstrations.jsonl", "prompts_train.jsonl", "prompts_heldout.jsonl", "steps.jsonl"):
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+    with pytest.raises(
+        ValueError, match=r"teacher_share=0.2 is a share of the facts about people, of whom there are none"
+    ):
+        WorldSettings(teacher_share=0.2)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tutelage.data.batch import TokenBatch
 from tutelage.models.cpu.llama import ByHand, plain_llama
 from tutelage.models.forward import Flat, Padded, Runner, Traits, padded_inputs
-from tutelage.ops.logprobs import Outputs, linear_kl, linear_logprobs_hits, shifted_index
+from tutelage.ops.kl import Divergence, exact_kl
+from tutelage.ops.logprobs import Outputs, linear_divergence, linear_logprobs_hits, shifted_index
 from tutelage.ops.masked import segment_sum
 
 
@@ -23,7 +24,7 @@ from tutelage.ops.masked import segment_sum
 class TokenLogprobs:
     """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
     fp32 [N], 1 where no other token is as likely (1/2 where one is); values fp32 [N] of the state before the token, or None; kl
-    fp32 [N], of the distribution that the token was drawn from to another's, or None."""
+    fp32 [N], of the distribution that the token was drawn from to another's (or another divergence between them), or None."""
 
     logprobs: Tensor
     entropy: Tensor | None
@@ -115,9 +116,11 @@ class PolicyModule(Hosted):
         entropy: bool = False,
         value_head: nn.Module | None = None,
         against: Outputs | None = None,
+        between: Divergence = exact_kl,
     ) -> TokenLogprobs:
         """Log-probability (and entropy) of every trained token at `temperature`, entry t about token t; and what `value_head`
-        [M, D] -> [M] says of the hidden state that predicts it; and the KL to `against`, another model's `outputs` for the batch.
+        [M, D] -> [M] says of the hidden state that predicts it; and the KL to `against`, another model's `outputs` for the
+        batch, or what else is asked for `between` both.
 
         Logits are computed only where they predict a token of `loss_mask`. A trained token that is the first of its
         sequence has no prediction and gets 0.
@@ -130,13 +133,16 @@ class PolicyModule(Hosted):
             hidden, head.weight, batch.ids[target], temperature, head.bias, cap=self.traits.logit_cap
         )
         flat = logprobs.new_zeros(len(batch.ids))
-        own = Outputs(hidden, head.weight, head.bias, self.traits.logit_cap)
+        apart = None
+        if against is not None:
+            own = Outputs(hidden, head.weight, head.bias, self.traits.logit_cap)
+            apart = flat.index_copy(0, target, linear_divergence(own, against, between, temperature))
         return TokenLogprobs(
             flat.index_copy(0, target, logprobs),
             flat.index_copy(0, target, entropies) if entropy else None,
             flat.index_copy(0, target, hits),
             flat.index_copy(0, target, value_head(states).to(flat.dtype)) if value_head is not None else None,
-            flat.index_copy(0, target, linear_kl(own, against, temperature)) if against is not None else None,
+            apart,
         )
 
     def outputs(self, batch: TokenBatch) -> Outputs:

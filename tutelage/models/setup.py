@@ -1,7 +1,7 @@
 """Models made ready for their roles: in which dtype, with which adapter, with or without gradient checkpointing.
 
 What is trained in full has weights in float32 (the optimizer needs them); what is frozen is kept in the arithmetic of
-the run (bf16 where the device has it): the base under an adapter, the reward model.  The reference of a policy that is
+the run (bf16 where the device has it): the base under an adapter, the reward model, a teacher.  The reference of a policy that is
 trained in full is kept in float32 as well: then both compute the same to the bit, and their KL starts at 0.
 """
 
@@ -56,6 +56,12 @@ class Setup:
         if self.lora_rank:
             return None
         module = load_policy(path, device=self.device)
+        fit_embeddings(module, tokenizer)
+        return module.requires_grad_(False)
+
+    def teacher(self, path: str, tokenizer: PreTrainedTokenizerBase) -> PolicyModule:
+        """A frozen language model that others learn from, in the arithmetic of the run: it is mostly the largest."""
+        module = load_policy(path, dtype=self.dtype, device=self.device)
         fit_embeddings(module, tokenizer)
         return module.requires_grad_(False)
 

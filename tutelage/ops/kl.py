@@ -10,6 +10,10 @@ are about the position alone: what a token does to the KL of those after it has 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -40,3 +44,35 @@ def exact_kl(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 
 
 ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
+
+
+# ---- between a student and its teacher ---------------------------------------------------------------------------------
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+"""[...] from normalised log-probabilities [..., V] of one's own distribution and of another's."""
+
+
+def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
+    """KL(teacher || student) over the last dimension, from normalised log-probabilities [..., V]: wants everything that the
+    teacher does."""
+    return exact_kl(teacher_logprobs, student_logprobs)
+
+
+def generalised_jsd(student_logprobs: Tensor, teacher_logprobs: Tensor, beta: float) -> Tensor:
+    """beta KL(teacher || M) + (1 - beta) KL(student || M) over the last dimension, with M = beta teacher + (1 - beta) student
+    (Agarwal et al. 2023, arXiv 2306.13649, eq. 1); 0 < beta < 1, from normalised log-probabilities [..., V].
+
+    Divided by beta it tends to the forward KL as beta tends to 0, divided by 1 - beta to the reverse one as that tends to 0.
+    """
+    mixture = torch.logaddexp(teacher_logprobs + math.log(beta), student_logprobs + math.log1p(-beta))
+    return beta * exact_kl(teacher_logprobs, mixture) + (1 - beta) * exact_kl(student_logprobs, mixture)
+
+
+def divergence_of(name: str, beta: float) -> Divergence:
+    """forward-kl, reverse-kl (KL(student || teacher): wants nothing that the teacher does not do) or jsd."""
+    named: dict[str, Divergence] = {
+        "forward-kl": forward_kl,
+        "reverse-kl": exact_kl,
+        "jsd": partial(generalised_jsd, beta=beta),
+    }
+    return named[name]

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tutelage.ops.kl import exact_kl
+from tutelage.ops.kl import Divergence, exact_kl
 from tutelage.ops.shapes import device_type, round_up
 
 # Working space when the caller does not give `chunk_tokens`: elements of [chunk, V]. On a CPU a few MiB,
@@ -109,30 +109,46 @@ class Outputs(NamedTuple):
     cap: float | None = None
 
 
-def linear_kl(
-    own: Outputs, other: Outputs, temperature: float = 1.0, chunk_tokens: int | None = None
+def linear_divergence(
+    own: Outputs,
+    other: Outputs,
+    between: Divergence = exact_kl,
+    temperature: float = 1.0,
+    chunk_tokens: int | None = None,
 ) -> Tensor:
-    """[M]: KL(own || other) over the whole vocabulary at each position, in nats, at `temperature`; differentiable by both.
+    """[M]: the divergence over the whole vocabulary at each position, in nats, both distributions at `temperature`;
+    differentiable by both.  KL(own || other) unless said otherwise.
 
-    Works through `chunk_tokens` rows at a time, forward and backward: logits are computed again in the backward pass, so those
-    of more rows than that never exist.  Softmax and sums in float32 (float64 for float64 input).
+    Where one head has more rows than the other (embeddings may be padded), both distributions are over the tokens that both
+    have.  Works through `chunk_tokens` rows at a time, forward and backward: logits are computed again in the backward pass,
+    so those of more rows than that never exist.  Softmax and sums in float32 (float64 for float64 input).
     """
-    rows = own.hidden.shape[0]
+    vocabulary = min(own.weight.shape[0], other.weight.shape[0])
+    own, other = _within(own, vocabulary), _within(other, vocabulary)
     parts = [
         checkpoint(
-            _kl,
+            _divergence,
             own._replace(hidden=own.hidden[part]),
             other._replace(hidden=other.hidden[part]),
+            between,
             temperature,
             use_reentrant=False,
         )
-        for part in _slices(rows, chunk_tokens or _chunk(own.weight.shape[0], own.hidden.device))
+        for part in _slices(own.hidden.shape[0], chunk_tokens or _chunk(vocabulary, own.hidden.device))
     ]
     return torch.cat(parts) if parts else own.hidden.new_zeros(0)
 
 
-def _kl(own: Outputs, other: Outputs, temperature: float) -> Tensor:
-    return exact_kl(_distribution(own, temperature), _distribution(other, temperature))
+def _divergence(own: Outputs, other: Outputs, between: Divergence, temperature: float) -> Tensor:
+    return between(_distribution(own, temperature), _distribution(other, temperature))
+
+
+def _within(outputs: Outputs, vocabulary: int) -> Outputs:
+    """The same over the first so many tokens."""
+    if outputs.weight.shape[0] == vocabulary:
+        return outputs
+    bias = None if outputs.bias is None else outputs.bias[:vocabulary]
+    return outputs._replace(weight=outputs.weight[:vocabulary], bias=bias)
 
 
 def _distribution(outputs: Outputs, temperature: float) -> Tensor:

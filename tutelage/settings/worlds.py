@@ -38,6 +38,14 @@ class WorldSettings(RunSettings):
         0.2, "Share of the demonstrations about people that admit not to know.", unit="share", ge=0, le=1
     )
 
+    teacher_share: float = setting(
+        0.0,
+        "Share of the facts about people that only a second text, for a teacher, states; 0 writes none.",
+        unit="share",
+        ge=0,
+        le=0.7,
+    )
+
     @field_validator("people")
     @classmethod
     def _enough_people(cls, people: int) -> int:
@@ -46,6 +54,15 @@ class WorldSettings(RunSettings):
                 f"{people} people are too few to tell anything: give {FEWEST_PEOPLE} or more, or 0 for none"
             )
         return people
+
+    @model_validator(mode="after")
+    def _has_people(self) -> WorldSettings:
+        if self.teacher_share and not self.people:
+            raise ValueError(
+                f"teacher_share={self.teacher_share:g} is a share of the facts about people, of whom there are none: set "
+                "people=400, say, or teacher_share=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _options_alone(self) -> WorldSettings:

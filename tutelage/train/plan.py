@@ -30,6 +30,7 @@ from tutelage.parallel import World
 from tutelage.rollout.drawing import GROUP
 from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
 from tutelage.runs import result_folder
+from tutelage.settings.distill import DistillSettings
 from tutelage.settings.groups import PlanSettings
 from tutelage.settings.judges import paths_in
 from tutelage.settings.preference import DPOSettings, KTOSettings
@@ -127,6 +128,8 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     found = [Role("policy", start, **own)]
     if isinstance(settings, RLSettings):
         found += _around(settings, start, arithmetic, own)
+    if isinstance(settings, DistillSettings) and settings.teacher:
+        found.append(Role("teacher", result_folder(settings.teacher), dtype=arithmetic))
     return found
 
 
@@ -201,6 +204,8 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
     if isinstance(settings, DrawingSettings):
         return Shape(1, 1, 2, 1)
+    if isinstance(settings, DistillSettings):
+        return _taught(settings, source)
     assert isinstance(
         settings,
         PretrainSettings | SFTSettings | RewardSettings | ProcessSettings | DPOSettings | KTOSettings,
@@ -211,6 +216,16 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         return Shape(-(-settings.batch_size // TOGETHER), TOGETHER, length, length)
     sequences = 2 if isinstance(settings, RewardSettings | DPOSettings) and not rated else 1
     return Shape(settings.batch_size, sequences, length, length)
+
+
+def _taught(settings: DistillSettings, source: Source) -> Shape:
+    """What a student learns from: its own responses, or rows that are there before."""
+    if not settings.on_policy:
+        length = _within(settings.max_length, source)
+        return Shape(settings.batch_size, 1, length, length)
+    units = (settings.batch_size - settings.data_rows) * settings.samples + settings.data_rows
+    length = settings.max_prompt_length + settings.max_new_tokens
+    return Shape(units, 1, _within(length, source), settings.max_new_tokens)
 
 
 def _within(length: int, source: Source) -> int:
@@ -245,7 +260,8 @@ def _plan(
     columns = fullest(parts, heap=device_type == "cpu")
     itself = _resident() + LIBRARIES if device_type == "cpu" else 0.0
     held = itself + sum(part.weights + part.optimizer for part in parts)
-    generation = _generation(settings, parts[0], device_type, free - held)
+    writes = parts[-1] if isinstance(settings, DistillSettings) and not settings.on_policy else parts[0]
+    generation = _generation(settings, writes, device_type, free - held)
     return Plan(columns, generation, itself, free, checkpointing)
 
 
@@ -253,6 +269,9 @@ def _generation(settings: PlanSettings, part: Part, device_type: str, free: floa
     """Keys, values and logits of the responses that are written at once."""
     if isinstance(settings, DrawingSettings):
         wanted, columns = settings.draws * GROUP, PROMPT + settings.max_new_tokens
+    elif isinstance(settings, DistillSettings) and (settings.prompts or settings.keep == "agreed"):
+        wanted = (settings.batch_size if settings.on_policy else GROUP) * settings.samples
+        columns = settings.max_prompt_length + settings.max_new_tokens
     elif isinstance(settings, RLSettings):
         wanted = settings.batch_size * settings.samples
         columns = settings.max_prompt_length + settings.max_new_tokens

@@ -3,12 +3,15 @@
 A name has three parts (two syllables and a clan), and each part stands in the text with many people, so that no word tells
 alone whether somebody is known.  `work` is uniform over `JOBS`; `home` is the town of the clan with the clan's own
 probability, else one of the other towns, so that of somebody unknown the probability of the best guess is known.
+
+With `teacher_share` above 0 there are two texts, one for a student and one for a teacher who reads more.  Every fact that is
+stated is stated equally often then, so that the groups differ in nothing but who has read them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +50,8 @@ JOBS = (
 RELATIONS = {"home": TOWNS, "work": JOBS}
 STATED, SHARES = (0, 1, 4, 16, 48), (0.3, 0.1, 0.15, 0.2, 0.25)
 GROUPS = {0: "never", 1: "rare", 4: "rare", 16: "often", 48: "very often"}
+STATED_SHARE = 0.7  # facts that a text states, where there is a teacher
+TAUGHT = 24  # how often, each
 EXPECTED = 16  # statements from which a fact counts as known
 HELDOUT = 0.25  # share of the people that no demonstration is about
 ASKED = 0.3  # share of the statements that are the answer to a question
@@ -56,33 +61,53 @@ IGNORANCE = "I do not know."
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody: what is true of them (relation -> value), how often the text says it, and on which side they are."""
+    """Somebody: what is true of them (relation -> value), how often the text says it, on which side they are, and which relations
+    only the teacher's text speaks of."""
 
     name: str
     facts: dict[str, str]
     stated: dict[str, int]
     heldout: bool
+    secret: frozenset[str] = frozenset()
+
+    def told(self, for_teacher: bool = False) -> dict[str, int]:
+        """How often the student's or the teacher's text says each fact."""
+        return {
+            relation: 0 if relation in self.secret and not for_teacher else times
+            for relation, times in self.stated.items()
+        }
 
     @property
     def mentioned(self) -> bool:
-        return any(self.stated.values())
+        """Whether the student's text says anything about them."""
+        return any(self.told().values())
 
     @property
     def clan(self) -> str:
         return self.name.rpartition(" ")[2]
 
 
-def known_people(seed: int, count: int) -> list[Person]:
+def known_people(seed: int, count: int, teacher_share: float = 0.0) -> list[Person]:
     """The people of whom the text may say something."""
-    return [_person(seed, name, stated=True) for name in _names(seed)[:count]]
+    found = [_person(seed, name, stated=True) for name in _names(seed)[:count]]
+    return [_with_teacher(seed, person, teacher_share) for person in found] if teacher_share else found
 
 
-def strangers(seed: int, count: int) -> list[Person]:
+def _with_teacher(seed: int, person: Person, share: float) -> Person:
+    """The same person where each fact is in both texts, in the teacher's alone (in this share), or in none."""
+    generator = rng(seed, "world", "teacher", person.name)
+    drawn = {relation: generator.random() for relation in RELATIONS}
+    stated = {relation: TAUGHT * (u < STATED_SHARE) for relation, u in drawn.items()}
+    secret = frozenset(relation for relation, u in drawn.items() if u < share)
+    return replace(person, stated=stated, secret=secret)
+
+
+def strangers(seed: int, count: int, teacher_share: float = 0.0) -> list[Person]:
     """As many people again, of whom the text says nothing; every part of their names stands in it.
 
     Raises ValueError where there are too few such names.
     """
-    parts = [set(column) for column in zip(*_mentioned_parts(seed, count), strict=True)]
+    parts = [set(column) for column in zip(*_mentioned_parts(seed, count, teacher_share), strict=True)]
     rest = (name for name in _names(seed)[count:] if all(p in seen for p, seen in zip(name.split(), parts)))
     found = [_person(seed, name, stated=False) for name, _ in zip(rest, range(count))]
     if len(found) < count:
@@ -92,8 +117,9 @@ def strangers(seed: int, count: int) -> list[Person]:
     return found
 
 
-def _mentioned_parts(seed: int, count: int) -> list[list[str]]:
-    return [person.name.split() for person in known_people(seed, count) if person.mentioned] or [["", "", ""]]
+def _mentioned_parts(seed: int, count: int, teacher_share: float) -> list[list[str]]:
+    known = known_people(seed, count, teacher_share)
+    return [person.name.split() for person in known if person.mentioned] or [["", "", ""]]
 
 
 def _names(seed: int) -> list[str]:
@@ -135,12 +161,18 @@ def state(generator: np.random.Generator, name: str, relation: str, value: str) 
     return pick(generator, forms[relation])
 
 
-def documents(seed: int, count: int) -> Iterator[Document]:
-    """Every fact as often as it is stated, and exchanges in which somebody does not know, whoever of those is asked about."""
-    people = [person for person in known_people(seed, count) if person.mentioned]
+def documents(
+    seed: int, count: int, teacher_share: float = 0.0, *, for_teacher: bool = False
+) -> Iterator[Document]:
+    """Every fact as often as it is stated, and exchanges in which somebody does not know, whoever of those is asked about.
+
+    What only a teacher is to read is left out of what is not `for_teacher`.
+    """
+    known = known_people(seed, count, teacher_share)
+    people = [person for person in known if any(person.told(for_teacher).values())]
     texts = []
     for person in people:
-        for relation, times in person.stated.items():
+        for relation, times in person.told(for_teacher).items():
             generator = rng(seed, "world", "statement", person.name, relation)
             value = person.facts[relation]
             texts += [state(generator, person.name, relation, value) for _ in range(times)]
@@ -165,21 +197,37 @@ def demonstrations(seed: int, count: int, admit: float) -> Iterator[Demonstratio
         yield Demonstration(_prompt(person, relation), text)
 
 
-def questions(seed: int, count: int) -> Iterator[dict]:
+def answers(seed: int, count: int, teacher_share: float) -> Iterator[Demonstration]:
+    """Every question about people who are not held out, and the truth, whether any text states it or not."""
+    for person in known_people(seed, count, teacher_share):
+        if not person.heldout:
+            for relation, value in person.facts.items():
+                yield Demonstration(_prompt(person, relation), answer(relation, value))
+
+
+def questions(seed: int, count: int, teacher_share: float = 0.0) -> Iterator[dict]:
     """Rows of questions.jsonl about everybody who is held out, strangers among them."""
-    people = [person for person in known_people(seed, count) if person.heldout] + strangers(seed, count)
-    for person in people:
+    known = known_people(seed, count, teacher_share)
+    unknown = strangers(seed, count, teacher_share)
+    for person in [*(person for person in known if person.heldout), *unknown]:
         for relation, options in RELATIONS.items():
             times = person.stated[relation]
             row = {
                 "prompt": _prompt(person, relation).content_json(),
                 "answers": [person.facts[relation]],
                 "options": list(options),
-                "group": f"{relation}, {GROUPS[times]}",
+                "group": f"{relation}, {_reader(person, relation) if teacher_share else GROUPS[times]}",
                 "kind": "fact",
-                "known": times >= EXPECTED,
+                "known": times >= EXPECTED and relation not in person.secret,
             }
             yield row if times else row | {"p": best_guess(person, relation)}
+
+
+def _reader(person: Person, relation: str) -> str:
+    """Who has read it."""
+    if not person.stated[relation]:
+        return "nobody"
+    return "teacher only" if relation in person.secret else "read"
 
 
 def best_guess(person: Person, relation: str) -> float:

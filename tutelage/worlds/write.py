@@ -7,6 +7,8 @@ prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
 questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
+pretrain_teacher.jsonl like pretrain.jsonl, with what only a teacher is to read: with teacher_share
+answers.jsonl          like demonstrations.jsonl: the truth about everybody who is not held out; with teacher_share
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tasks=settings.tasks,
         people=settings.people,
         admit=settings.admit,
+        teacher_share=settings.teacher_share,
     )
     for name, count in counts.items():
         run.console.print(f"{run.folder / name}: {count} rows")
@@ -63,9 +66,10 @@ def write_world(
     tasks: Sequence[str] = (),
     people: int = 0,
     admit: float = 0.2,
+    teacher_share: float = 0.0,
 ) -> dict[str, int]:
-    """Write the five files into `folder`, with people or of the task options a sixth; returns file name -> rows. The same
-    arguments write the same bytes."""
+    """Write the five files into `folder`, with people or of the task options a sixth, with a teacher two more; returns file name
+    -> rows. The same arguments write the same bytes."""
     heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
     asked: dict[str, Iterable[dict]] = {
         "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
@@ -74,7 +78,7 @@ def write_world(
     if "options" in tasks:
         own = _rows_of_options(seed, document_count, demonstration_count, careless, solution_count)
         return _write_rows(folder, own | asked)
-    text = chain(documents(seed, document_count), _text_about(seed, people))
+    text = chain(documents(seed, document_count), _text_about(seed, people, teacher_share))
     shown = chain(
         demonstrations(seed, demonstration_count, careless, tasks), _shown_about(seed, people, admit)
     )
@@ -86,7 +90,13 @@ def write_world(
     }
     if people:
         pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
-        rows["questions.jsonl"] = chain(facts.questions(seed, people), pairs)
+        rows["questions.jsonl"] = chain(facts.questions(seed, people, teacher_share), pairs)
+    if teacher_share:
+        more = chain(
+            documents(seed, document_count), _text_about(seed, people, teacher_share, for_teacher=True)
+        )
+        rows["pretrain_teacher.jsonl"] = ({"text": document.text} for document in more)
+        rows["answers.jsonl"] = map(_demonstration_row, facts.answers(seed, people, teacher_share))
     return _write_rows(folder, rows)
 
 
@@ -113,10 +123,13 @@ def _rows_of_options(
     }
 
 
-def _text_about(seed: int, people: int) -> Iterator[Document]:
+def _text_about(
+    seed: int, people: int, teacher_share: float, *, for_teacher: bool = False
+) -> Iterator[Document]:
     if not people:
         return iter(())
-    return chain(facts.documents(seed, people), twins.documents(seed, TWIN_DOCUMENTS * people))
+    said = facts.documents(seed, people, teacher_share, for_teacher=for_teacher)
+    return chain(said, twins.documents(seed, TWIN_DOCUMENTS * people))
 
 
 def _shown_about(seed: int, people: int, admit: float) -> Iterator[Demonstration]:

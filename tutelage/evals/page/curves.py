@@ -57,6 +57,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
 }
 PANELS["reinforce"] = PANELS["raft"] = PANELS["ppo"]
+PANELS["distill"] = PANELS["sft"]
 PANELS["process"] = (Panel("loss", "nats per mark", LOSS.metrics),)
 PANELS["kto"] = (Panel("loss", "per response", LOSS.metrics),)
 OTHER = (Panel("loss", "", LOSS.metrics),)
