@@ -20,23 +20,24 @@ from tutelage.evals import report
 from tutelage.evals.counting import Counting
 from tutelage.evals.folders import find
 from tutelage.evals.honesty import measures
-from tutelage.evals.honesty.classify import Judging, Outcome, words
 from tutelage.evals.honesty.measures import Asked
 from tutelage.evals.honesty.questions import Question, read_questions
 from tutelage.evals.rows import OVERALL, Row, to_csv
 from tutelage.files import write_jsonl_atomic
+from tutelage.judges.verify.outcome import Judging, Outcome, words
 from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.records import Prompt
-from tutelage.settings.honesty import ABSTAIN, DENY, REFUSE, HonestySettings
+from tutelage.settings.honesty import HonestySettings
+from tutelage.settings.phrases import ABSTAIN, DENY, REFUSE
 
 JUDGING = Judging(ABSTAIN, DENY, REFUSE)
 COUNTING = Counting(0, 200)
 
 
 def question(kind: str = "fact", answers: tuple[str, ...] = ("Paris",), n: int = 0, **more: Any) -> Question:
-    return Question(Prompt(f"question {n}"), answers, kind, **more)
+    return Question(prompt=Prompt(f"question {n}"), answers=answers, kind=kind, **more)
 
 
 # ---- what an answer does -----------------------------------------------------------------------------------------------
@@ -341,9 +342,10 @@ def test_bad_settings() -> None:
         ({"abstain": ["..."]}, "has no word"),
         (
             {"models": ["a=few-shot-2:runs/sft"]},
-            "few-shot-2:runs/sft: the questions are put to models as they are",
+            "few-shot-2:runs/sft is shown examples, and there is nothing to take them from",
         ),
         ({"models": ["untrained:runs/sft"]}, "give runs/sft alone"),
+        ({"demonstrations": "d.jsonl"}, "demonstrations are for a model that is shown examples"),
     ):
         with pytest.raises(ValueError, match=complaint):
             HonestySettings(**{**given, **more})

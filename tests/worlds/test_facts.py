@@ -75,6 +75,32 @@ def test_strangers_are_nowhere_and_each_part_of_their_names_is_somewhere(folder:
     assert all(not person.mentioned and person.heldout for person in unknown)
 
 
+def test_prompts_to_practise_on_are_about_nobody_who_is_held_out(folder: Path) -> None:
+    asked = rows(folder, "prompts_people.jsonl")
+    people = {person.name: person for person in facts.known_people(3, PEOPLE)}
+    elsewhere = {person.name for person in facts.strangers(3, PEOPLE)}
+    said = stated([row["text"] for row in rows(folder, "pretrain.jsonl")])
+    names = Counter()
+    for row in asked:
+        (name,) = re.findall(NAME, row["prompt"][0]["content"].removeprefix("Where ").removeprefix("What "))
+        relation, times = row["reference"]["group"].split(", ")
+        [value] = row["reference"]["answers"]
+        count = said[name, relation, value]
+        assert {0: "never", 1: "rare", 4: "rare", 16: "often", 48: "very often"}[count] == times
+        assert name not in elsewhere and not (name in people and people[name].heldout)
+        assert value in row["reference"]["options"]
+        names[name in people] += 1
+    own = sum(not person.heldout for person in people.values())
+    assert names[True] == 2 * own and names[False] == 2 * round(own * 0.4 / 0.6)
+
+
+def test_the_share_of_people_who_are_mentioned_nowhere() -> None:
+    own = sum(not person.heldout for person in facts.known_people(0, 400))
+    assert facts.passers(0, 400, 0.0) == [] and len(facts.passers(0, 400, 0.5)) == own
+    with pytest.raises(ValueError, match="lower either"):
+        facts.passers(0, 2000, 0.9)
+
+
 def test_who_is_held_out_is_in_no_demonstration_and_in_the_questions(folder: Path) -> None:
     people = facts.known_people(3, PEOPLE)
     asked = " ".join(row["prompt"][0]["content"] for row in rows(folder, "questions.jsonl"))

@@ -8,7 +8,7 @@ probability, else one of the other towns, so that of somebody unknown the probab
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,14 +82,34 @@ def strangers(seed: int, count: int) -> list[Person]:
 
     Raises ValueError where there are too few such names.
     """
-    parts = [set(column) for column in zip(*_mentioned_parts(seed, count), strict=True)]
-    rest = (name for name in _names(seed)[count:] if all(p in seen for p, seen in zip(name.split(), parts)))
-    found = [_person(seed, name, stated=False) for name, _ in zip(rest, range(count))]
+    found = [_person(seed, name, stated=False) for name in _unmentioned(seed, count)[:count]]
     if len(found) < count:
         raise ValueError(
             f"people={count} leaves {len(found)} names for people who are unknown: give fewer people"
         )
     return found
+
+
+def passers(seed: int, count: int, share: float) -> list[Person]:
+    """People of whom the text says nothing either, to practise on, so that the questions about them are `share` of all.
+
+    They are others than the `strangers`.  Raises ValueError where there are too few names for so many.
+    """
+    known = sum(not person.heldout for person in known_people(seed, count))
+    wanted = round(known * share / (1 - share))
+    names = _unmentioned(seed, count)[count : count + wanted]
+    if len(names) < wanted:
+        raise ValueError(
+            f"unmentioned={share:g} wants {wanted} people who are mentioned nowhere, and people={count} leaves {len(names)} "
+            "names for them: lower either"
+        )
+    return [replace(_person(seed, name, stated=False), heldout=False) for name in names]
+
+
+def _unmentioned(seed: int, count: int) -> list[str]:
+    """The names behind those of `known_people` whose every part stands in the text."""
+    parts = [set(column) for column in zip(*_mentioned_parts(seed, count), strict=True)]
+    return [name for name in _names(seed)[count:] if all(p in seen for p, seen in zip(name.split(), parts))]
 
 
 def _mentioned_parts(seed: int, count: int) -> list[list[str]]:
@@ -163,6 +183,17 @@ def demonstrations(seed: int, count: int, admit: float) -> Iterator[Demonstratio
     for person, relation in asked[:count]:
         text = IGNORANCE if generator.random() < admit else answer(relation, person.facts[relation])
         yield Demonstration(_prompt(person, relation), text)
+
+
+def prompts(seed: int, count: int, unmentioned: float) -> Iterator[Prompt]:
+    """Every question about people who are not held out, and about people mentioned nowhere, who are `unmentioned` of all."""
+    known = [person for person in known_people(seed, count) if not person.heldout]
+    people = known + passers(seed, count, unmentioned)
+    generator = rng(seed, "world", "facts", "prompts")
+    for person, relation in shuffled(generator, [(person, name) for person in people for name in RELATIONS]):
+        group = f"{relation}, {GROUPS[person.stated[relation]]}"
+        wanted = {"answers": [person.facts[relation]], "options": list(RELATIONS[relation]), "group": group}
+        yield replace(_prompt(person, relation), reference=wanted)
 
 
 def questions(seed: int, count: int) -> Iterator[dict]:

@@ -6,6 +6,7 @@ prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
+prompts_people.jsonl   as prompts_train.jsonl: with people; to practise answering, or not
 questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
 """
 
@@ -44,6 +45,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         tasks=settings.tasks,
         people=settings.people,
         admit=settings.admit,
+        unmentioned=settings.unmentioned,
     )
     for name, count in counts.items():
         run.console.print(f"{run.folder / name}: {count} rows")
@@ -63,8 +65,9 @@ def write_world(
     tasks: Sequence[str] = (),
     people: int = 0,
     admit: float = 0.2,
+    unmentioned: float = 0.4,
 ) -> dict[str, int]:
-    """Write the five files into `folder`, with people or of the task options a sixth; returns file name -> rows. The same
+    """Write the five files into `folder`, of the task options a sixth, with people two more; returns file name -> rows. The same
     arguments write the same bytes."""
     heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
     asked: dict[str, Iterable[dict]] = {
@@ -85,6 +88,7 @@ def write_world(
         "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
     if people:
+        rows["prompts_people.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned))
         pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
         rows["questions.jsonl"] = chain(facts.questions(seed, people), pairs)
     return _write_rows(folder, rows)
