@@ -432,6 +432,47 @@ def test_the_command_from_a_file_to_a_report(folder: Path, samples: int) -> None
     )
 
 
+@pytest.mark.slow
+def test_a_model_that_is_shown_examples_answers_as_behind_them(folder: Path) -> None:
+    """As if they stood in the question, up to the blank line behind its answer; the report says how it was asked."""
+    shown = {"What? ": "x.", "Who? ": "I do not know."}
+    write_jsonl_atomic(folder / "shown.jsonl", [{"prompt": a, "response": b} for a, b in shown.items()])
+    rows = [{"prompt": f"question {i}", "answers": ["x"]} for i in range(4)]
+    by_hand = {"plain": "", **{a: f"{a}{b}\n\n" for a, b in shown.items()}}
+    told = {}
+    for name, before in by_hand.items():
+        write_jsonl_atomic(
+            folder / "q.jsonl", [row | {"prompt": before + str(row["prompt"])} for row in rows]
+        )
+        out = f"by-hand-{name[:4]}"
+        run(folder, out, questions=str(folder / "q.jsonl"), models=[f"m={folder / 'one'}"])
+        told[name] = answers_of(folder / "runs" / out)
+    write_jsonl_atomic(folder / "q.jsonl", rows)
+    given = {"questions": str(folder / "q.jsonl"), "models": [f"m=few-shot-1:{folder / 'one'}"]}
+    run(folder, "shown", demonstrations=str(folder / "shown.jsonl"), few_shot_form="text", **given)
+    found = answers_of(folder / "runs" / "shown")
+    assert found in [[text.partition("\n\n")[0] for text in told[name]] for name in shown]
+    assert found != told["plain"]
+
+
+def answers_of(out: Path) -> list[str]:
+    lines = (out / "answers.jsonl").read_text().splitlines()
+    return [json.loads(line)["responses"]["m"]["text"] for line in lines]
+
+
+def test_a_cut_of_the_agreement_by_hand() -> None:
+    """Given are those above a third, a half, two thirds: what they are worth, over all five questions."""
+    asked = Asked([question(n=i) for i in range(5)])
+    outcomes: list[Outcome] = ["right", "wrong", "right", "wrong", "abstained"]
+    agreement = np.array([0.9, 0.6, 0.4, 0.25, 1.0])
+    rows = measures.cut_rows("m", asked, outcomes, agreement, [0.5, 1, 2], COUNTING)
+    assert {r.metric: r.value for r in rows} == {
+        "utility_cut@0.5": pytest.approx((1 - 0.5 + 1) / 5),
+        "utility_cut@1": pytest.approx(0.0),
+        "utility_cut@2": pytest.approx(1 / 5),
+    }
+
+
 def test_rows_as_csv() -> None:
     text = to_csv([Row("a, b", "m", "all", 0.5), Row("c", "m", "all", None, n=3)])
     first, second = csv.DictReader(io.StringIO(text))

@@ -33,7 +33,7 @@ from tutelage.train.reinforce import Reinforce
 
 CHANCES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 SAYS = ("Yes.", "I do not know.")
-OF_A_KIND = 20
+OF_A_KIND = 10
 PROMPTS = [
     Prompt(
         f"{kind} {n}", reference={"answers": ["yes" if n < p * OF_A_KIND else "no"], "options": ["yes", "no"]}

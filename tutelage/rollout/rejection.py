@@ -217,6 +217,7 @@ def _table(figures: Mapping[str, float], settings: Settings) -> Table:
         ("different responses", f"{figures['unique_share']:.1%}"),
         ("without an end", cut),
         ("length of the kept", f"{figures['kept_length']:.1f} tokens, of all {figures['mean_length']:.1f}"),
+        *([("the others", f"answered with {settings.otherwise!r}")] if settings.otherwise else []),
         ("drawn and scored", f"{figures['tokens']:,.0f} tokens in {figures['drawing_seconds']:,.1f} s"),
     ):
         table.add_row(name, value)

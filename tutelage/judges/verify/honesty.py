@@ -51,7 +51,7 @@ def worth(outcome: Outcome, cost: float) -> Score:
 
 
 def truth_in(reference: Mapping[str, Any]) -> Truth | None:
-    """What a reference accepts: its `answer`, or its `answers`, beside its `options` and `kind`, as a question has them; None where it
+    """What a reference accepts: its `answer` or `answers`, beside its `options` and `kind`, as a question has them; None where it
     does not say."""
     kind = reference.get("kind", "fact")
     given = reference.get("answers", reference.get("answer", [] if kind == "unanswerable" else None))
