@@ -76,7 +76,7 @@ def test_strangers_are_nowhere_and_each_part_of_their_names_is_somewhere(folder:
 
 
 def test_prompts_to_practise_on_are_about_nobody_who_is_held_out(folder: Path) -> None:
-    asked = rows(folder, "prompts_people.jsonl")
+    asked = rows(folder, "people_train.jsonl")
     people = {person.name: person for person in facts.known_people(3, PEOPLE)}
     elsewhere = {person.name for person in facts.strangers(3, PEOPLE)}
     said = stated([row["text"] for row in rows(folder, "pretrain.jsonl")])
@@ -92,6 +92,19 @@ def test_prompts_to_practise_on_are_about_nobody_who_is_held_out(folder: Path) -
         names[name in people] += 1
     own = sum(not person.heldout for person in people.values())
     assert names[True] == 2 * own and names[False] == 2 * round(own * 0.4 / 0.6)
+
+
+def test_held_out_prompts_ask_what_the_questions_ask(folder: Path) -> None:
+    """The same people, answers and options, so that practice can be watched on them."""
+    asked = rows(folder, "people_heldout.jsonl")
+    wanted = [row for row in rows(folder, "questions.jsonl") if row["kind"] == "fact"]
+    mine = {row["prompt"][0]["content"]: row["reference"] for row in asked}
+    assert len(mine) == len(asked) == len(wanted)
+    for row in wanted:
+        reference = mine[row["prompt"][0]["content"]]
+        assert reference == {name: row[name] for name in ("answers", "options", "group")}
+    trained = {row["prompt"][0]["content"] for row in rows(folder, "people_train.jsonl")}
+    assert trained and not trained & set(mine)
 
 
 def test_the_share_of_people_who_are_mentioned_nowhere() -> None:

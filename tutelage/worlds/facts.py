@@ -188,9 +188,22 @@ def demonstrations(seed: int, count: int, admit: float) -> Iterator[Demonstratio
 def prompts(seed: int, count: int, unmentioned: float) -> Iterator[Prompt]:
     """Every question about people who are not held out, and about people mentioned nowhere, who are `unmentioned` of all."""
     known = [person for person in known_people(seed, count) if not person.heldout]
-    people = known + passers(seed, count, unmentioned)
-    generator = rng(seed, "world", "facts", "prompts")
-    for person, relation in shuffled(generator, [(person, name) for person in people for name in RELATIONS]):
+    return _asked_about(seed, "prompts", known + passers(seed, count, unmentioned))
+
+
+def heldout_prompts(seed: int, count: int) -> Iterator[Prompt]:
+    """Every question about people who are held out, strangers among them."""
+    return _asked_about(seed, "held-out prompts", _heldout(seed, count))
+
+
+def _heldout(seed: int, count: int) -> list[Person]:
+    return [person for person in known_people(seed, count) if person.heldout] + strangers(seed, count)
+
+
+def _asked_about(seed: int, name: str, people: list[Person]) -> Iterator[Prompt]:
+    """Both questions about each of them, in any order, with what `verify:honesty` must know."""
+    every = [(person, relation) for person in people for relation in RELATIONS]
+    for person, relation in shuffled(rng(seed, "world", "facts", name), every):
         group = f"{relation}, {GROUPS[person.stated[relation]]}"
         wanted = {"answers": [person.facts[relation]], "options": list(RELATIONS[relation]), "group": group}
         yield replace(_prompt(person, relation), reference=wanted)
@@ -198,8 +211,7 @@ def prompts(seed: int, count: int, unmentioned: float) -> Iterator[Prompt]:
 
 def questions(seed: int, count: int) -> Iterator[dict]:
     """Rows of questions.jsonl about everybody who is held out, strangers among them."""
-    people = [person for person in known_people(seed, count) if person.heldout] + strangers(seed, count)
-    for person in people:
+    for person in _heldout(seed, count):
         for relation, options in RELATIONS.items():
             times = person.stated[relation]
             row = {

@@ -6,7 +6,8 @@ prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
-prompts_people.jsonl   as prompts_train.jsonl: with people; to practise answering, or not
+people_train.jsonl     as prompts_train.jsonl: with people; to practise answering, or not
+people_heldout.jsonl   as prompts_heldout.jsonl: with people
 questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
 """
 
@@ -67,8 +68,8 @@ def write_world(
     admit: float = 0.2,
     unmentioned: float = 0.4,
 ) -> dict[str, int]:
-    """Write the five files into `folder`, of the task options a sixth, with people two more; returns file name -> rows. The same
-    arguments write the same bytes."""
+    """Write the five files into `folder`, of the task options a sixth, with people three more; returns file name -> rows.
+    The same arguments write the same bytes."""
     heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
     asked: dict[str, Iterable[dict]] = {
         "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
@@ -88,7 +89,8 @@ def write_world(
         "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
     if people:
-        rows["prompts_people.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned))
+        rows["people_train.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned))
+        rows["people_heldout.jsonl"] = map(_prompt_row, facts.heldout_prompts(seed, people))
         pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
         rows["questions.jsonl"] = chain(facts.questions(seed, people), pairs)
     return _write_rows(folder, rows)
