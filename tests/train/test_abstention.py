@@ -8,6 +8,7 @@ is found by trying all of them.  Judge, rollouts, advantages, loss and loop are 
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,10 +51,11 @@ def kind_of(prompt: Prompt) -> int:
 class Kinds(nn.Module):
     """A linear head on the one-hot kind of a question, which is the first token of a row: logits of the two answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, odds: float) -> None:
         super().__init__()
         self.score = nn.Linear(len(CHANCES), len(SAYS), bias=False)
-        self.score.weight = nn.Parameter(torch.zeros_like(self.score.weight))
+        answering = torch.tensor([[math.log(odds)], [0.0]])
+        self.score.weight = nn.Parameter(answering.repeat(1, len(CHANCES)))
         self.config = SimpleNamespace()
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -109,28 +111,42 @@ def test_the_best_policy_answers_exactly_where_it_pays(cost: float) -> None:
         assert answers == (p > threshold) or p == pytest.approx(threshold)  # there both are worth the same
 
 
-def practise(folder: Path, cost: float) -> Tensor:
-    settings = ReinforceSettings(
-        prompts="-", batch_size=len(PROMPTS), samples=4, max_new_tokens=1, learning_rate=0.3, warmup=0.0,
-        kl="none", advantage="batch", clip="none", reduction="sequence-sum", max_grad_norm=0.0,
-        weight_decay=0.0, tensorboard=False, save_every=10_000, micro_batch_tokens=100_000, max_approx_kl=100.0,
-    )  # fmt: skip
+def practise(folder: Path, cost: float, odds: float = 1.0, steps: int = 40, **changes: Any) -> Tensor:
+    """The probability of answering each kind after practice.  odds: of answering before it, and of the reference."""
+    settings = ReinforceSettings(**{
+        "prompts": "-", "batch_size": len(PROMPTS), "samples": 4, "max_new_tokens": 1, "learning_rate": 0.3, "warmup": 0.0,
+        "kl": "none", "advantage": "batch", "clip": "none", "reduction": "sequence-sum", "max_grad_norm": 0.0,
+        "weight_decay": 0.0, "tensorboard": False, "save_every": 10_000, "micro_batch_tokens": 100_000,
+        "max_approx_kl": 100.0, **changes,
+    })  # fmt: skip
     run = Run.open(folder, "reinforce", settings)
-    policy = PolicyModule(Kinds(), Traits(flat=True))
+    policy, reference = (PolicyModule(Kinds(odds), Traits(flat=True)) for _ in range(2))
     judge = build_judge([{"judge": "verify:honesty", "cost": cost, "name": "honesty"}])
-    rollouts = Rollouts(
-        policy, PolicyModule(Kinds(), Traits(flat=True)), judge, Draws(), PROMPTS, settings, CPU, run.console
-    )
-    fit(
-        Reinforce(policy, rollouts, settings, run.log, None, CPU),
-        settings,
-        CPU,
-        run,
-        steps=40,
-        tokenizer=make_tokenizer(),
-    )
+    rollouts = Rollouts(policy, reference, judge, Draws(), PROMPTS, settings, CPU, run.console)
+    algorithm = Reinforce(policy, rollouts, settings, run.log, None, CPU)
+    fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy.host.answering()  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.slow
+def test_a_kl_to_a_reference_that_answers_moves_the_threshold(tmp_path: Path) -> None:
+    """To where its odds times exp((p - c (1 - p)) / kl_coef) are even: a reference that answers nine times of ten is pulled below
+    one half by no question here, though at c = 1 four of nine kinds are not worth answering."""
+    found = practise(
+        tmp_path / "run",
+        1,
+        odds=9,
+        steps=80,
+        kl="k1-reward",
+        kl_coef=0.5,
+        learning_rate=0.1,
+        schedule="linear",
+    )
+    for p, rate in zip(CHANCES, found.tolist(), strict=True):
+        odds = 9 * math.exp((p - (1 - p)) / 0.5)
+        assert rate == pytest.approx(odds / (1 + odds), abs=0.06), p
+    assert min(found) > 0.5
 
 
 @pytest.mark.slow
