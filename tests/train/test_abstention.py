@@ -131,8 +131,8 @@ def practise(folder: Path, cost: float, odds: float = 1.0, steps: int = 40, **ch
 
 @pytest.mark.slow
 def test_a_kl_to_a_reference_that_answers_moves_the_threshold(tmp_path: Path) -> None:
-    """To where its odds times exp((p - c (1 - p)) / kl_coef) are even: a reference that answers nine times of ten is pulled below
-    one half by no question here, though at c = 1 four of nine kinds are not worth answering."""
+    """To where its odds times exp((p - c (1 - p)) / kl_coef) are even.  A reference that answers nine times of ten keeps the
+    policy answering every kind more often than not, though at c = 1 four of the nine are not worth it."""
     found = practise(
         tmp_path / "run",
         1,
