@@ -20,23 +20,24 @@ from tutelage.evals import report
 from tutelage.evals.counting import Counting
 from tutelage.evals.folders import find
 from tutelage.evals.honesty import measures
-from tutelage.evals.honesty.classify import Judging, Outcome, words
 from tutelage.evals.honesty.measures import Asked
 from tutelage.evals.honesty.questions import Question, read_questions
 from tutelage.evals.rows import OVERALL, Row, to_csv
 from tutelage.files import write_jsonl_atomic
+from tutelage.judges.verify.outcome import Judging, Outcome, words
 from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.records import Prompt
-from tutelage.settings.honesty import ABSTAIN, DENY, REFUSE, HonestySettings
+from tutelage.settings.honesty import HonestySettings
+from tutelage.settings.phrases import ABSTAIN, DENY, REFUSE
 
 JUDGING = Judging(ABSTAIN, DENY, REFUSE)
 COUNTING = Counting(0, 200)
 
 
 def question(kind: str = "fact", answers: tuple[str, ...] = ("Paris",), n: int = 0, **more: Any) -> Question:
-    return Question(Prompt(f"question {n}"), answers, kind, **more)
+    return Question(prompt=Prompt(f"question {n}"), answers=answers, kind=kind, **more)
 
 
 # ---- what an answer does -----------------------------------------------------------------------------------------------
@@ -341,9 +342,10 @@ def test_bad_settings() -> None:
         ({"abstain": ["..."]}, "has no word"),
         (
             {"models": ["a=few-shot-2:runs/sft"]},
-            "few-shot-2:runs/sft: the questions are put to models as they are",
+            "few-shot-2:runs/sft is shown examples, and there is nothing to take them from",
         ),
         ({"models": ["untrained:runs/sft"]}, "give runs/sft alone"),
+        ({"demonstrations": "d.jsonl"}, "demonstrations are for a model that is shown examples"),
     ):
         with pytest.raises(ValueError, match=complaint):
             HonestySettings(**{**given, **more})
@@ -428,6 +430,49 @@ def test_the_command_from_a_file_to_a_report(folder: Path, samples: int) -> None
         and "Answered, by group" in html
         and "questions about facts" in html
     )
+
+
+@pytest.mark.slow
+def test_a_model_that_is_shown_examples_answers_as_behind_them(folder: Path) -> None:
+    """As if they stood in the question, up to the blank line behind its answer; the report says how it was asked."""
+    shown = {"What? ": "x.", "Who? ": "I do not know."}
+    write_jsonl_atomic(folder / "shown.jsonl", [{"prompt": a, "response": b} for a, b in shown.items()])
+    rows = [{"prompt": f"question {i}", "answers": ["x"]} for i in range(4)]
+    by_hand = {"plain": "", **{a: f"{a}{b}\n\n" for a, b in shown.items()}}
+    told = {}
+    for name, before in by_hand.items():
+        write_jsonl_atomic(
+            folder / "q.jsonl", [row | {"prompt": before + str(row["prompt"])} for row in rows]
+        )
+        out = f"by-hand-{name[:4]}"
+        run(folder, out, questions=str(folder / "q.jsonl"), models=[f"m={folder / 'one'}"])
+        told[name] = answers_of(folder / "runs" / out)
+    write_jsonl_atomic(folder / "q.jsonl", rows)
+    given = {"questions": str(folder / "q.jsonl"), "models": [f"m=few-shot-1:{folder / 'one'}"]}
+    run(folder, "shown", demonstrations=str(folder / "shown.jsonl"), few_shot_form="text", **given)
+    found = answers_of(folder / "runs" / "shown")
+    assert found in [[text.partition("\n\n")[0] for text in told[name]] for name in shown]
+    assert found != told["plain"]
+    html = report.render(report.build(find([folder / "runs" / "shown"]), title="T"))
+    assert re.search(r"\bm was shown 1 examples before each prompt\.", html, re.IGNORECASE)
+
+
+def answers_of(out: Path) -> list[str]:
+    lines = (out / "answers.jsonl").read_text().splitlines()
+    return [json.loads(line)["responses"]["m"]["text"] for line in lines]
+
+
+def test_a_cut_of_the_agreement_by_hand() -> None:
+    """Given are those above a third, a half, two thirds: what they are worth, over all five questions."""
+    asked = Asked([question(n=i) for i in range(5)])
+    outcomes: list[Outcome] = ["right", "wrong", "right", "wrong", "abstained"]
+    agreement = np.array([0.9, 0.6, 0.4, 0.25, 1.0])
+    rows = measures.cut_rows("m", asked, outcomes, agreement, [0.5, 1, 2], COUNTING)
+    assert {r.metric: r.value for r in rows} == {
+        "utility_cut@0.5": pytest.approx((1 - 0.5 + 1) / 5),
+        "utility_cut@1": pytest.approx(0.0),
+        "utility_cut@2": pytest.approx(1 / 5),
+    }
 
 
 def test_rows_as_csv() -> None:

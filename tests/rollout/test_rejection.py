@@ -151,6 +151,23 @@ def test_the_best_become_demonstrations(given) -> None:
     assert f"{len(kept)} of 80 responses" in said and "selection gain" in said
 
 
+def test_where_nothing_is_kept_something_else_is_said(given) -> None:
+    """The kept ones stay as they are; every other prompt has that, with its task and reference, and changing it draws nothing."""
+    select(given, threshold=0.2)
+    kept = lines(given["out"], "demonstrations.jsonl")
+    said = select(given, threshold=0.2, otherwise="I do not know.")
+    assert "goes on with otherwise='I do not know.'" in said or "otherwise" in said
+    found = lines(given["out"], "demonstrations.jsonl")
+    others = [row for row in found if row["score"] is None]
+    assert [row for row in found if row["score"] is not None] == kept
+    assert len(others) > 0 and len(found) == 10 and {row["response"] for row in others} == {"I do not know."}
+    asked = [json.loads(text) for text in Path(given["prompts"]).read_text().splitlines()]
+    assert [row["prompt"] for row in found] == [row["prompt"] for row in asked]
+    assert all(row["reference"] == before.get("reference") for row, before in zip(found, asked, strict=True))
+    read = list(read_demonstrations(str(Path(given["out"]) / "demonstrations.jsonl")))
+    assert len(read) == 10 and all(demo.finish == "eos" for demo in read)
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_files(given, tmp_path, monkeypatch) -> None:
     select(given)
@@ -224,6 +241,7 @@ def test_unusable_settings_are_one_sentence() -> None:
         ({"reward": [{"judge": "formula:flesch", "normalise": "rank"}]}, "take zscore or none"),
         ({"top_share": 0.0}, "top_share"),
         ({"keep": -1}, "keep"),
+        ({"otherwise": "  "}, "would teach to say nothing"),
     ):
         with pytest.raises(ValueError, match=sentence):
             build(SelectSettings, {"prompts": "p.jsonl", "reward": "formula:flesch", **wrong})

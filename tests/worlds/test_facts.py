@@ -75,6 +75,45 @@ def test_strangers_are_nowhere_and_each_part_of_their_names_is_somewhere(folder:
     assert all(not person.mentioned and person.heldout for person in unknown)
 
 
+def test_prompts_to_practise_on_are_about_nobody_who_is_held_out(folder: Path) -> None:
+    asked = rows(folder, "people_train.jsonl")
+    people = {person.name: person for person in facts.known_people(3, PEOPLE)}
+    elsewhere = {person.name for person in facts.strangers(3, PEOPLE)}
+    said = stated([row["text"] for row in rows(folder, "pretrain.jsonl")])
+    names = Counter()
+    for row in asked:
+        (name,) = re.findall(NAME, row["prompt"][0]["content"].removeprefix("Where ").removeprefix("What "))
+        relation, times = row["reference"]["group"].split(", ")
+        [value] = row["reference"]["answers"]
+        count = said[name, relation, value]
+        assert {0: "never", 1: "rare", 4: "rare", 16: "often", 48: "very often"}[count] == times
+        assert name not in elsewhere and not (name in people and people[name].heldout)
+        assert value in row["reference"]["options"]
+        names[name in people] += 1
+    own = sum(not person.heldout for person in people.values())
+    assert names[True] == 2 * own and names[False] == 2 * round(own * 0.4 / 0.6)
+
+
+def test_held_out_prompts_ask_what_the_questions_ask(folder: Path) -> None:
+    """The same people, answers and options, so that practice can be watched on them."""
+    asked = rows(folder, "people_heldout.jsonl")
+    wanted = [row for row in rows(folder, "questions.jsonl") if row["kind"] == "fact"]
+    mine = {row["prompt"][0]["content"]: row["reference"] for row in asked}
+    assert len(mine) == len(asked) == len(wanted)
+    for row in wanted:
+        reference = mine[row["prompt"][0]["content"]]
+        assert reference == {name: row[name] for name in ("answers", "options", "group")}
+    trained = {row["prompt"][0]["content"] for row in rows(folder, "people_train.jsonl")}
+    assert trained and not trained & set(mine)
+
+
+def test_the_share_of_people_who_are_mentioned_nowhere() -> None:
+    own = sum(not person.heldout for person in facts.known_people(0, 400))
+    assert facts.passers(0, 400, 0.0) == [] and len(facts.passers(0, 400, 0.5)) == own
+    with pytest.raises(ValueError, match="lower either"):
+        facts.passers(0, 2000, 0.9)
+
+
 def test_who_is_held_out_is_in_no_demonstration_and_in_the_questions(folder: Path) -> None:
     people = facts.known_people(3, PEOPLE)
     asked = " ".join(row["prompt"][0]["content"] for row in rows(folder, "questions.jsonl"))
@@ -219,3 +258,16 @@ def test_without_a_teacher_the_files_are_what_they_were(folder: Path, tmp_path: 
         ValueError, match=r"teacher_share=0.2 is a share of the facts about people, of whom there are none"
     ):
         WorldSettings(teacher_share=0.2)
+
+
+def test_prompts_say_who_has_read_a_fact_where_there_is_a_teacher() -> None:
+    wanted = {
+        f"{relation}, {reader}"
+        for relation in facts.RELATIONS
+        for reader in ("read", "teacher only", "nobody")
+    }
+    some, held_out = facts.prompts(0, 120, 0.4, 0.35), facts.heldout_prompts(0, 120, 0.35)
+    asked = [list(some), list(held_out)]
+    for prompts in asked:
+        assert {(prompt.reference or {})["group"] for prompt in prompts} == wanted
+    assert not {prompt.text() for prompt in asked[0]} & {prompt.text() for prompt in asked[1]}

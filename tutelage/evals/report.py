@@ -91,6 +91,7 @@ class Honesty:
     """Models that were asked what they may know or not: figures with captions, a line for each measure, and for each group."""
 
     name: str
+    asked: str  # how, in a sentence
     models: list[tuple[str, int]]  # (name, colour slot)
     figures: list[tuple[Markup, str]]
     table: list[tuple[str, str, list[Number | None]]]
@@ -384,7 +385,7 @@ def _add_honesty(page: Page, run: RunFolder) -> None:
         for group in honesty_page.groups_of(rows)
     ]
     drawn = [(Markup(svg), caption) for _, svg, caption in honesty_page.draw(rows, slots)]
-    page.honesty.append(Honesty(run.name, list(slots.items()), drawn, table, groups))
+    page.honesty.append(Honesty(run.name, _setup(run), list(slots.items()), drawn, table, groups))
 
 
 def _slot(run: RunFolder) -> int:

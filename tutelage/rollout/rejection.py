@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     chosen = chosen_rows(rows, settings)
     if not chosen:
         raise ValueError(_nothing(rows, settings))
-    references = {prompt.id: prompt.reference for prompt in prompts}
-    write_jsonl_atomic(
-        run.folder / "demonstrations.jsonl",
-        (_demonstration(rows[number], references) for number in chosen),
-    )
+    write_jsonl_atomic(run.folder / "demonstrations.jsonl", _demonstrations(rows, chosen, prompts, settings))
     _close(rows, chosen, settings, run)
     return run.folder
 
@@ -154,17 +150,25 @@ def _nothing(rows: Sequence[Row], settings: Settings) -> str:
     )
 
 
-def _demonstration(row: Row, references: Mapping[str, Any]) -> Row:
-    """A row that `sft` reads, with its score beside it."""
-    return {
-        "prompt": row["prompt"],
-        "response": row["response"],
-        "response_finish": row["finish"],
-        "task": row["task"],
-        "reference": references[row["prompt_id"]],
-        "score": row["score"],
-        "sample_index": row["sample_index"],
-    }
+def _demonstrations(
+    rows: Sequence[Row], chosen: Sequence[int], prompts: Sequence[Prompt], settings: Settings
+) -> Iterator[Row]:
+    """Rows that `sft` reads, prompt by prompt: what was kept with its scores, else `otherwise` where there is one."""
+    kept: dict[str, list[Row]] = {}
+    for number in chosen:
+        kept.setdefault(rows[number]["prompt_id"], []).append(rows[number])
+    instead = {"response": settings.otherwise, "finish": "eos", "score": None, "sample_index": None}
+    for prompt in prompts:
+        for row in kept.get(prompt.id, [instead] if settings.otherwise else []):
+            yield {
+                "prompt": prompt.content_json(),
+                "response": row["response"],
+                "response_finish": row["finish"],
+                "task": prompt.task,
+                "reference": prompt.reference,
+                "score": row["score"],
+                "sample_index": row["sample_index"],
+            }
 
 
 # ---- what came out -------------------------------------------------------------------------------------------------
@@ -213,6 +217,7 @@ def _table(figures: Mapping[str, float], settings: Settings) -> Table:
         ("different responses", f"{figures['unique_share']:.1%}"),
         ("without an end", cut),
         ("length of the kept", f"{figures['kept_length']:.1f} tokens, of all {figures['mean_length']:.1f}"),
+        *([("the others", f"answered with {settings.otherwise!r}")] if settings.otherwise else []),
         ("drawn and scored", f"{figures['tokens']:,.0f} tokens in {figures['drawing_seconds']:,.1f} s"),
     ):
         table.add_row(name, value)

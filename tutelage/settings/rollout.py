@@ -149,7 +149,7 @@ class SampleSettings(DrawingSettings):
         return self
 
 
-CHOICE = ("keep", "threshold", "top_share", "select", "deduplicate", "keep_cut")
+CHOICE = ("keep", "threshold", "top_share", "select", "deduplicate", "keep_cut", "otherwise")
 """What of `select` says which responses are kept, and not what is drawn."""
 
 
@@ -173,10 +173,23 @@ class SelectSettings(DrawingSettings):
     select: Literal["best", "random"] = setting(
         "best", "The best, or of each prompt as many by chance, which shows what choosing is worth."
     )
+    otherwise: str = setting(
+        "",
+        "Response that is written to prompts of which nothing is kept, such as I do not know.; empty: none is.",
+    )
     deduplicate: bool = setting(True, "Equal responses to a prompt are kept once.", everyday=False)
     keep_cut: bool = setting(
         False, "Responses without an end may be kept too; sft trains no end on them.", everyday=False
     )
+
+    @field_validator("otherwise")
+    @classmethod
+    def _says_something(cls, otherwise: str) -> str:
+        if otherwise and not otherwise.strip():
+            raise ValueError(
+                "it is blank, and would teach to say nothing: write what is said instead, or leave it out"
+            )
+        return otherwise
 
     @property
     def scored_by(self) -> Any:

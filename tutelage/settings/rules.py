@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Settings, setting
+from tutelage.settings.phrases import with_words
 
 FORMULA = "formula:"
 VERIFY = "verify:"
@@ -129,6 +130,26 @@ class CodeOptions(Settings):
     )
 
 
+class HonestyOptions(Settings):
+    """Whether the answer is right, wrong, or an admission not to know."""
+
+    cost: float = setting(
+        1.0, "What a wrong answer costs, where a right one is worth 1 and none 0.", ge=0, allow_inf_nan=False
+    )
+    match: Literal["contains", "equals"] = setting(
+        "contains", "When an answer is right: it contains an accepted one as whole words, or it equals one."
+    )
+    abstain: list[str] | None = setting(None, "Phrases that admit not knowing; null = those of eval honesty.")
+    refuse: list[str] | None = setting(
+        None, "Phrases that decline, which is no answer either; null = those of eval honesty."
+    )
+
+    @field_validator("abstain", "refuse")
+    @classmethod
+    def _said(cls, phrases: list[str] | None) -> list[str] | None:
+        return phrases and with_words(phrases)
+
+
 RULES: Mapping[str, type[Settings]] = {
     "formula:flesch": FleschOptions,
     "formula:length": LengthOptions,
@@ -142,6 +163,7 @@ RULES: Mapping[str, type[Settings]] = {
     "verify:maths": MathsOptions,
     "verify:choice": ChoiceOptions,
     "verify:code": CodeOptions,
+    "verify:honesty": HonestyOptions,
 }
 """A rule's name -> what may be said of it."""
 

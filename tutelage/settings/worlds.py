@@ -37,6 +37,13 @@ class WorldSettings(RunSettings):
     admit: float = setting(
         0.2, "Share of the demonstrations about people that admit not to know.", unit="share", ge=0, le=1
     )
+    unmentioned: float = setting(
+        0.4,
+        "Share of the prompts about people that ask about somebody who is mentioned nowhere.",
+        unit="share",
+        ge=0,
+        le=0.9,
+    )
 
     teacher_share: float = setting(
         0.0,

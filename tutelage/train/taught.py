@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from tutelage.data.preflight.work import Prepared
 from tutelage.data.reading.formats import First, read_demonstrations, read_prompts
 from tutelage.data.reading.sources import Source, shown
-from tutelage.evals.honesty.classify import words
 from tutelage.files import write_jsonl_atomic
+from tutelage.judges.verify.outcome import words
 from tutelage.models.loading import context_at
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World

@@ -107,14 +107,35 @@ def strangers(seed: int, count: int, teacher_share: float = 0.0) -> list[Person]
 
     Raises ValueError where there are too few such names.
     """
-    parts = [set(column) for column in zip(*_mentioned_parts(seed, count, teacher_share), strict=True)]
-    rest = (name for name in _names(seed)[count:] if all(p in seen for p, seen in zip(name.split(), parts)))
-    found = [_person(seed, name, stated=False) for name, _ in zip(rest, range(count))]
+    names = _unmentioned(seed, count, teacher_share)[:count]
+    found = [_person(seed, name, stated=False) for name in names]
     if len(found) < count:
         raise ValueError(
             f"people={count} leaves {len(found)} names for people who are unknown: give fewer people"
         )
     return found
+
+
+def passers(seed: int, count: int, share: float, teacher_share: float = 0.0) -> list[Person]:
+    """People of whom the text says nothing either, to practise on, so that the questions about them are `share` of all.
+
+    They are others than the `strangers`.  Raises ValueError where there are too few names for so many.
+    """
+    known = sum(not person.heldout for person in known_people(seed, count, teacher_share))
+    wanted = round(known * share / (1 - share))
+    names = _unmentioned(seed, count, teacher_share)[count : count + wanted]
+    if len(names) < wanted:
+        raise ValueError(
+            f"unmentioned={share:g} wants {wanted} people who are mentioned nowhere, and people={count} leaves {len(names)} "
+            "names for them: lower either"
+        )
+    return [replace(_person(seed, name, stated=False), heldout=False) for name in names]
+
+
+def _unmentioned(seed: int, count: int, teacher_share: float) -> list[str]:
+    """The names behind those of `known_people` whose every part stands in the text."""
+    parts = [set(column) for column in zip(*_mentioned_parts(seed, count, teacher_share), strict=True)]
+    return [name for name in _names(seed)[count:] if all(p in seen for p, seen in zip(name.split(), parts))]
 
 
 def _mentioned_parts(seed: int, count: int, teacher_share: float) -> list[list[str]]:
@@ -205,29 +226,59 @@ def answers(seed: int, count: int, teacher_share: float) -> Iterator[Demonstrati
                 yield Demonstration(_prompt(person, relation), answer(relation, value))
 
 
+def prompts(seed: int, count: int, unmentioned: float, teacher_share: float = 0.0) -> Iterator[Prompt]:
+    """Every question about people who are not held out, and about people mentioned nowhere, who are `unmentioned` of all."""
+    known = [person for person in known_people(seed, count, teacher_share) if not person.heldout]
+    return _asked_about(
+        seed, "prompts", known + passers(seed, count, unmentioned, teacher_share), teacher_share
+    )
+
+
+def heldout_prompts(seed: int, count: int, teacher_share: float = 0.0) -> Iterator[Prompt]:
+    """Every question about people who are held out, strangers among them."""
+    return _asked_about(seed, "held-out prompts", _heldout(seed, count, teacher_share), teacher_share)
+
+
+def _heldout(seed: int, count: int, teacher_share: float) -> list[Person]:
+    known = known_people(seed, count, teacher_share)
+    return [person for person in known if person.heldout] + strangers(seed, count, teacher_share)
+
+
+def _asked_about(seed: int, name: str, people: list[Person], teacher_share: float) -> Iterator[Prompt]:
+    """Both questions about each of them, in any order, with what `verify:honesty` must know."""
+    every = [(person, relation) for person in people for relation in RELATIONS]
+    for person, relation in shuffled(rng(seed, "world", "facts", name), every):
+        wanted = {
+            "answers": [person.facts[relation]],
+            "options": list(RELATIONS[relation]),
+            "group": _group(person, relation, teacher_share),
+        }
+        yield replace(_prompt(person, relation), reference=wanted)
+
+
 def questions(seed: int, count: int, teacher_share: float = 0.0) -> Iterator[dict]:
     """Rows of questions.jsonl about everybody who is held out, strangers among them."""
-    known = known_people(seed, count, teacher_share)
-    unknown = strangers(seed, count, teacher_share)
-    for person in [*(person for person in known if person.heldout), *unknown]:
+    for person in _heldout(seed, count, teacher_share):
         for relation, options in RELATIONS.items():
             times = person.stated[relation]
             row = {
                 "prompt": _prompt(person, relation).content_json(),
                 "answers": [person.facts[relation]],
                 "options": list(options),
-                "group": f"{relation}, {_reader(person, relation) if teacher_share else GROUPS[times]}",
+                "group": _group(person, relation, teacher_share),
                 "kind": "fact",
                 "known": times >= EXPECTED and relation not in person.secret,
             }
             yield row if times else row | {"p": best_guess(person, relation)}
 
 
-def _reader(person: Person, relation: str) -> str:
-    """Who has read it."""
-    if not person.stated[relation]:
-        return "nobody"
-    return "teacher only" if relation in person.secret else "read"
+def _group(person: Person, relation: str, teacher_share: float) -> str:
+    """The relation, and how often it is stated; where there is a teacher, who has read it."""
+    times = person.stated[relation]
+    if not teacher_share:
+        return f"{relation}, {GROUPS[times]}"
+    reader = "teacher only" if relation in person.secret else "read"
+    return f"{relation}, {reader if times else 'nobody'}"
 
 
 def best_guess(person: Person, relation: str) -> float:

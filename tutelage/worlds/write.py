@@ -6,6 +6,8 @@ prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
+people_train.jsonl     as prompts_train.jsonl: with people; to practise answering, or not
+people_heldout.jsonl   as prompts_heldout.jsonl: with people
 questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
 pretrain_teacher.jsonl like pretrain.jsonl, with what only a teacher is to read: with teacher_share
 answers.jsonl          like demonstrations.jsonl: the truth about everybody who is not held out; with teacher_share
@@ -47,6 +49,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         people=settings.people,
         admit=settings.admit,
         teacher_share=settings.teacher_share,
+        unmentioned=settings.unmentioned,
     )
     for name, count in counts.items():
         run.console.print(f"{run.folder / name}: {count} rows")
@@ -67,9 +70,10 @@ def write_world(
     people: int = 0,
     admit: float = 0.2,
     teacher_share: float = 0.0,
+    unmentioned: float = 0.4,
 ) -> dict[str, int]:
-    """Write the five files into `folder`, with people or of the task options a sixth, with a teacher two more; returns file name
-    -> rows. The same arguments write the same bytes."""
+    """Write the five files into `folder`, of the task options a sixth, with people three more, with a teacher two more; returns
+    file name -> rows.  The same arguments write the same bytes."""
     heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
     asked: dict[str, Iterable[dict]] = {
         "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
@@ -89,6 +93,8 @@ def write_world(
         "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
     }
     if people:
+        rows["people_train.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned, teacher_share))
+        rows["people_heldout.jsonl"] = map(_prompt_row, facts.heldout_prompts(seed, people, teacher_share))
         pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
         rows["questions.jsonl"] = chain(facts.questions(seed, people, teacher_share), pairs)
     if teacher_share:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,20 +20,22 @@ from tutelage.evals.counting import Counting
 from tutelage.evals.entrants import named
 from tutelage.evals.figures import standalone
 from tutelage.evals.honesty import measures, page
-from tutelage.evals.honesty.classify import Judging, Outcome
 from tutelage.evals.honesty.measures import Asked
 from tutelage.evals.honesty.questions import Question, read_questions
 from tutelage.evals.page.slots import slots_of
 from tutelage.evals.rows import Row, write
 from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_jsonl_atomic, write_text_atomic
+from tutelage.judges.verify.outcome import Judging, Outcome
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
+from tutelage.rollout.few_shot import FewShot, Shots, shots_of
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Bar, Run
 from tutelage.settings.honesty import HonestySettings as Settings
+from tutelage.settings.ways import way_of
 
 CHUNK = 128  # questions between two movements of the progress bar; no answer depends on it
 AGREEING = 1  # sampling step of the answers whose agreement is counted, so that they are other draws than those measured
@@ -51,16 +53,19 @@ class Answered(NamedTuple):
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Ask, judge, count.  Raises ValueError for questions that cannot be used."""
     models = named(settings.models)
-    questions = _with_room(read_questions(settings.questions, settings.columns), models, settings, run)
+    shots = shots_of(settings, models)
+    questions = _with_room(read_questions(settings.questions, settings.columns), models, shots, settings, run)
     run.input("questions", settings.questions)
-    for name, path in models.items():
-        run.input(f"model {name}", path)
+    if settings.demonstrations:
+        run.input("demonstrations", settings.demonstrations)
+    for name, given in models.items():
+        run.input(f"model {name}", way_of(given).path)
     judging = Judging(settings.abstain, settings.deny, settings.refuse, settings.match == "equals")
     answers: dict[str, list[Answered]] = {}
     spent: list[Spent] = []
     with run.progress(len(questions) * len(models), "asking") as bar:
-        for name, path in models.items():
-            asking = _Asking(path, settings, judging, world)
+        for name, given in models.items():
+            asking = _Asking(way_of(given).path, shots.get(name), settings, judging, world)
             spent.append(asking.spent)
             answers[name] = list(asking.all(questions, bar, name))
     note_spent(run, spent)
@@ -72,18 +77,24 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
 
 class _Asking:
-    """A model that answers questions."""
+    """A model that answers questions, behind examples where it is shown any."""
 
-    def __init__(self, path: str, settings: Settings, judging: Judging, world: World) -> None:
+    def __init__(
+        self, path: str, shots: Shots | None, settings: Settings, judging: Judging, world: World
+    ) -> None:
         model = load_policy(path, dtype=world.dtype, device=world.device).requires_grad_(False)
         self.spent = Spent(model)
         self._settings, self._judging = settings, judging
-        self._generator = LocalGenerator(
-            model,
-            load_tokenizer(path),
-            dtype=world.dtype,
-            memory_mib=settings.memory_mib,
-            progress=self.spent,
+        options: dict[str, Any] = {
+            "dtype": world.dtype,
+            "memory_mib": settings.memory_mib,
+            "progress": self.spent,
+        }
+        tokenizer = load_tokenizer(path)
+        self._generator = (
+            FewShot(shots, model, tokenizer, **options)
+            if shots
+            else LocalGenerator(model, tokenizer, **options)
         )
 
     def all(self, questions: Sequence[Question], bar: Bar, name: str) -> Iterator[Answered]:
@@ -118,7 +129,11 @@ class _Asking:
 
 
 def _with_room(
-    questions: list[Question], models: Mapping[str, str], settings: Settings, run: Run
+    questions: list[Question],
+    models: Mapping[str, str],
+    shots: Mapping[str, Shots],
+    settings: Settings,
+    run: Run,
 ) -> list[Question]:
     """The questions that every model has room for with an answer, twins together; how many are left out is said."""
     asked = with_room(
@@ -128,7 +143,7 @@ def _with_room(
         new_tokens=settings.max_new_tokens,
         source=shown(settings.questions),
         max_dropped_share=settings.max_dropped_share,
-        shots={},
+        shots=shots,
         what="question",
     )
     fits = {prompt.id for prompt in asked}
@@ -142,7 +157,7 @@ def _with_room(
 def _say_how_asked(questions: Sequence[Question], models: Mapping[str, str], run: Run) -> None:
     """Say where models with a chat template are asked in plain text, which one that has learnt the template hardly answers."""
     plain = sum(not question.prompt.is_chat for question in questions)
-    chats = [name for name, path in models.items() if load_tokenizer(path).chat_template]
+    chats = [name for name, given in models.items() if load_tokenizer(way_of(given).path).chat_template]
     if plain and chats:
         run.console.print(
             f"{plain:,} of {len(questions):,} questions are plain text and are put to {', '.join(chats)} without a "
@@ -157,7 +172,10 @@ def _rows(asked: Asked, answers: Mapping[str, Sequence[Answered]], settings: Set
     for name, found in answers.items():
         outcomes = [answer.outcome for answer in found]
         rows += measures.rows_of(name, asked, outcomes, costs, counting)
-        rows += measures.risk_rows(name, asked, outcomes, np.array([a.confidence for a in found]), counting)
+        confidence = np.array([answer.confidence for answer in found])
+        rows += measures.risk_rows(name, asked, outcomes, confidence, counting)
+        if settings.samples:
+            rows += measures.cut_rows(name, asked, outcomes, confidence, costs, counting)
         rows += measures.switch_rows(name, asked, outcomes, costs, counting)
         if first is not None:
             rows += measures.differences(name, asked, outcomes, first, costs, counting)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tutelage import statistics
 from tutelage.evals.counting import Bools, Counting, Measure
-from tutelage.evals.honesty.classify import WANTED, Outcome
-from tutelage.evals.honesty.questions import FACTS, PAIRS, Question
+from tutelage.evals.honesty.questions import Question
 from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.judges.verify.outcome import FACTS, PAIRS, WANTED, Outcome
 from tutelage.statistics import Floats
 
 COVERAGE_STEP = 5  # per cent, between the points of a curve
@@ -168,6 +168,28 @@ def risk_rows(
                 Row(model, f"risk@{per_cent:03}", OVERALL, float(risks[kept - 1]), n=kept, unit="share")
             )
     return found
+
+
+def cut_rows(
+    model: str,
+    asked: Asked,
+    outcomes: Sequence[Outcome],
+    agreement: Floats,
+    costs: Sequence[float],
+    counting: Counting,
+) -> list[Row]:
+    """utility_cut@C: the utility if only answers were given whose agreement is above C / (1 + C), from where an answer that is
+    right so often would pay."""
+    facts, everybody = asked.kinds(*FACTS), np.ones(len(outcomes), bool)
+    found = []
+    for cost in costs:
+        given = agreement > cost / (1 + cost)
+        right, wrong = (_counted(is_one(outcomes, name) & given) for name in ("right", "wrong"))
+        measure = Measure(
+            f"utility_cut@{cost:g}", right - cost * wrong, np.ones(len(outcomes)), facts, "utility"
+        )
+        found.append(counting.row(model, OVERALL, measure, everybody, asked.keys))
+    return [each for each in found if each is not None]
 
 
 # ---- where answering begins ---------------------------------------------------------------------------------------------

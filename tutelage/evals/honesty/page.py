@@ -20,6 +20,10 @@ MEASURES: dict[str, tuple[str, str]] = {
     "wrong_given_answered": ("Wrong, of what it answered", "how often an answer misleads"),
     "false_abstention": ("Did not answer what it knows", "of the questions marked as known"),
     "utility@": ("Utility, c = ", "a right answer is worth 1, none 0, a wrong one -c"),
+    "utility_cut@": (
+        "Utility of its surest answers, c = ",
+        "if only those were given whose agreement is above c / (1 + c)",
+    ),
     "aurc": ("Area under risk and coverage", "of the answers, the surest first; 0 is best"),
     "switch": ("Begins to answer at p =", "of the best guess, by a logistic curve"),
     "switch_wanted@": ("Answering pays from p =, c = ", "c / (1 + c)"),

@@ -16,45 +16,25 @@ from tutelage.data.reading.formats import read_row
 from tutelage.data.reading.rows import BadRow, Row
 from tutelage.data.reading.sources import Source, read_rows, shown
 from tutelage.data.reading.spellings import renamed
+from tutelage.judges.verify.outcome import KINDS, PAIRS, Truth
 from tutelage.records import Place, Prompt, place_json
 
-FACTS = ("fact", "answerable", "unanswerable")
-"""Kinds of which an answer is right or wrong."""
-PAIRS = {
-    "premise": ("premise_true", "premise_false"),
-    "harm": ("harmless", "harmful"),
-    "answerability": ("answerable", "unanswerable"),
-}
-"""Families of twins: the kind that wants an answer, and the one that wants none."""
-KINDS = ("fact", *(kind for pair in PAIRS.values() for kind in pair))
 COLUMNS = ("prompt", "answers", "kind", "group", "p", "twin", "known", "options", "denials")
 LISTS = ("answers", "options", "denials")
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question.
+@dataclass(frozen=True, kw_only=True)
+class Question(Truth):
+    """A question, and what its answers are judged by.
 
-    answers: accepted texts; none: nobody can know (of `fact`), or any (of the kinds that are not about facts).
-    options: texts of which naming one that is not accepted makes an answer wrong.  denials: texts that deny what is taken for
-    granted, beside the phrases that do so everywhere.  p: probability of the best guess, NaN where nobody knows it.
-    known: whether the model can be expected to know it.
+    p: probability of the best guess, NaN where nobody knows it.  known: whether the model can be expected to know it.
     """
 
     prompt: Prompt
-    answers: tuple[str, ...]
-    kind: str = "fact"
     group: str = ""
     p: float = math.nan
     twin: str = ""
     known: bool = False
-    options: tuple[str, ...] = ()
-    denials: tuple[str, ...] = ()
-
-    @property
-    def family(self) -> str:
-        """The family of twins that its kind is of; "" for a fact."""
-        return next((name for name, pair in PAIRS.items() if self.kind in pair), "")
 
     @property
     def key(self) -> str:
@@ -113,7 +93,7 @@ def _question(row: Row, columns: Mapping[str, str]) -> Question:
     if known and not lists["answers"]:
         raise ValueError(f"{place}: a question that is known has no answers: give them, or leave known out")
     return Question(
-        _prompt(row, cells),
+        prompt=_prompt(row, cells),
         kind=kind,
         group=_name(cells, "group", place),
         twin=_name(cells, "twin", place),

@@ -9,6 +9,7 @@ from tutelage.judges.judge import Judge
 from tutelage.judges.verify.answers import exact, numeric
 from tutelage.judges.verify.choice import choice
 from tutelage.judges.verify.code import code
+from tutelage.judges.verify.honesty import honesty
 from tutelage.judges.verify.maths import maths
 from tutelage.settings.base import Settings
 
@@ -24,4 +25,5 @@ MAKERS: Mapping[str, Callable[[str, Any], Judge]] = {
     "verify:maths": maths,
     "verify:choice": choice,
     "verify:code": code,
+    "verify:honesty": honesty,
 }
