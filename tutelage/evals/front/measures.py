@@ -101,8 +101,8 @@ def model_rows(front: Front, tasks: Mapping[str, Sequence[int]]) -> Iterator[Row
 
 
 def group_rows(front: Front, groups: Mapping[str, Sequence[int]]) -> Iterator[Row]:
-    """Of every group: volume, ratio to each other's, share of its models on its own front; of two rewards whether one rises as the
-    other falls."""
+    """Of every group: volume, ratio to each other's, share of its models on its own front; of two rewards whether one rises as
+    the other falls."""
     prompts = front.values.shape[1]
     for name, members in groups.items():
         own = list(members)
