@@ -127,7 +127,7 @@ def test_an_adapter_is_merged_first(tokenizer, tmp_path: Path) -> None:  # type:
     for name, value in found.items():
         assert torch.allclose(value, (merged[name] + plain[name]) / 2, atol=1e-6), name
     (base / "extra.txt").write_text("changed")
-    with pytest.raises(ValueError, match="has changed since the adapter in .* was trained on it"):
+    with pytest.raises(ValueError, match=r"has changed since the adapter in .* was trained on it"):
         soup(tmp_path / "late", [0.5, 0.5], tmp_path / "adapter", base)
 
 

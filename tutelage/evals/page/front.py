@@ -101,7 +101,7 @@ def _columns(told: Told, metrics: Sequence[str]) -> list[str]:
 
 def _of_models(told: Told) -> dict[str, str]:
     """Metric -> heading, of what models have."""
-    own = {f"reward/{reward}": told.label(reward) for reward in told.rewards}
+    own = {f"reward/{name}": name if way > 0 else f"{name} (less)" for name, way in told.rewards.items()}
     shown = own | {"non_dominated": "On the front", "non_dominated_share": "How surely"} | COLUMNS
     return {metric: shown[metric] for metric in _columns(told, [*shown]) if metric != "training_time"}
 
