@@ -117,7 +117,7 @@ def _name_shards(folder: Path, shards: list[list[str]], total: int) -> None:
     if len(shards) == 1:
         (folder / "part-0.safetensors").rename(folder / SINGLE)
         return
-    places = {}
+    places: dict[str, str] = {}
     for number, names in enumerate(shards):
         file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
         (folder / f"part-{number}.safetensors").rename(folder / file)
@@ -138,8 +138,8 @@ def write_rest(folder: Path, source: str, dtype: torch.dtype | None, forget: tup
         tokenizer.save_pretrained(folder)
         host = _imagined(source)
         if host.can_generate():
-            if _file(source, "generation_config.json"):
-                host.generation_config = GenerationConfig.from_pretrained(source)
+            if own := _file(source, "generation_config.json"):
+                host.generation_config = GenerationConfig.from_pretrained(own.parent)
             generation_config(host, tokenizer).save_pretrained(folder)
 
 

@@ -118,17 +118,18 @@ def _front(
 
 def _rows(front: Front, members: Sequence[Member], found: dict[str, Measured], kept: list[int]) -> list[Row]:
     """The rows of all models in their order, then those of the groups."""
-    seeded = {"seed": front.seed, "resamples": front.resamples}
     samples = found[members[0].name].scores.shape[1]
     first = [found[members[0].name].responses[i * samples] for i in kept]
     rows = list(model_rows(front, by_task(first)))
     for member in members:
         measured = found[member.name]
         if measured.ratios is not None:
-            kl = statistics.bootstrap_mean(measured.ratios[kept].mean(axis=1), **seeded)
+            kl = statistics.bootstrap_mean(
+                measured.ratios[kept].mean(axis=1), seed=front.seed, resamples=front.resamples
+            )
             rows.append(row(member.name, "kl", OVERALL, kl, "nats"))
         responses = [measured.responses[i * samples + k] for i in kept for k in range(samples)]
-        rows += text.evaluate(member.name, responses, **seeded)
+        rows += text.evaluate(member.name, responses, seed=front.seed, resamples=front.resamples)
     order = {member.name: number for number, member in enumerate(members)}
     rows.sort(key=lambda one: order[one.model])
     groups = groups_of(members)

@@ -86,14 +86,13 @@ def monotone(means: Floats) -> bool:
 
 def model_rows(front: Front, tasks: Mapping[str, Sequence[int]]) -> Iterator[Row]:
     """reward/NAME of every model, overall and per task (task -> numbers of prompts), and whether others are better in all."""
-    seeded = {"seed": front.seed, "resamples": front.resamples}
     best = non_dominated(front.means)
     how_often = non_dominated(front.drawn).mean(axis=0)
     for number, name in enumerate(front.names):
         for place, reward in enumerate(front.rewards):
             for task, members in tasks.items():
                 values = front.values[number, list(members), place]
-                found = statistics.bootstrap_mean(values, **seeded)
+                found = statistics.bootstrap_mean(values, seed=front.seed, resamples=front.resamples)
                 yield row(name, f"reward/{reward}", task, found, "score")
         prompts = front.values.shape[1]
         yield Row(name, "non_dominated", OVERALL, float(best[number]), n=prompts)
