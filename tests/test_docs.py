@@ -232,6 +232,7 @@ LOGGING = (
     "train/*.py",
     "evals/*.py",
     "evals/card/*.py",
+    "evals/front/*.py",
     "evals/page/*.py",
     "evals/pairs/*.py",
     "evals/honesty/*.py",

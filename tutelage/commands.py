@@ -260,6 +260,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "soup",
+        "tutelage.train.soup",
+        "soup.SoupSettings",
+        "Average models that have one start, in their weights.",
+        "Learning from feedback",
+    ),
+    Command(
         "eval",
         "tutelage.evals.evaluate",
         "evals.EvalSettings",
@@ -271,6 +278,13 @@ COMMANDS = (
         "tutelage.evals.overopt",
         "evals.OveroptSettings",
         "Draw proxy and gold reward against KL.",
+        "Results",
+    ),
+    Command(
+        "eval front",
+        "tutelage.evals.front.command",
+        "front.FrontSettings",
+        "Measure models by several rewards, and their front.",
         "Results",
     ),
     Command(

@@ -13,10 +13,11 @@ from tutelage.rollout.few_shot import Shots
 from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Run
 from tutelage.settings.evals import EvalSettings, OveroptSettings
+from tutelage.settings.front import FrontSettings
 from tutelage.settings.reasoning import ReasoningSettings
 from tutelage.settings.ways import way_of
 
-Settings = EvalSettings | OveroptSettings | ReasoningSettings
+Settings = EvalSettings | FrontSettings | OveroptSettings | ReasoningSettings
 
 
 def held_out_prompts(

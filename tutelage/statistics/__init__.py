@@ -18,6 +18,7 @@ from tutelage.statistics.calibration import (
     temperature,
 )
 from tutelage.statistics.crossed import crossed_mean, crossed_test, holm, student_p, student_quantile
+from tutelage.statistics.fronts import hypervolume, non_dominated
 from tutelage.statistics.intervals import (
     NOISE,
     NOTHING,
@@ -75,9 +76,11 @@ __all__ = [
     "expected_calibration_error",
     "has_width",
     "holm",
+    "hypervolume",
     "in_order",
     "length_controlled",
     "ngrams",
+    "non_dominated",
     "outcomes",
     "percentile_interval",
     "percentiles",

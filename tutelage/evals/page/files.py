@@ -11,6 +11,7 @@ from tutelage.evals.findings import METRICS, Sentence, display, number, one
 from tutelage.evals.folders import RunFolder
 from tutelage.evals.overlap.sums import DIFFERENCE
 from tutelage.evals.page import benchmarks as benchmarks_page
+from tutelage.evals.page import front as front_page
 from tutelage.evals.page import reasoning as reasoning_page
 from tutelage.evals.page import refined as refined_page
 from tutelage.evals.page.sections import (
@@ -134,4 +135,5 @@ SECTIONS: dict[str, Callable[[RunFolder], Section]] = {
     "eval verdicts": _verdicts,
     "eval steps": benchmarks_page.steps,
     "eval reasoning": reasoning_page.section,
+    "eval front": front_page.section,
 }
