@@ -160,7 +160,7 @@ FREE = {
 
 
 ANEW = {
-    SelectSettings: {"keep", "threshold", "top_share", "select", "deduplicate", "keep_cut"},
+    SelectSettings: {"keep", "threshold", "top_share", "select", "deduplicate", "keep_cut", "otherwise"},
     MarkSettings: {"labels"},
 }
 """Settings by which `select` chooses, and `mark` labels, anew what was drawn."""
@@ -175,7 +175,14 @@ def test_each_setting_says_the_same_in_every_command(cls: type[RunSettings], nam
         cls.model_construct(load_best=False) if "load_best" in cls.model_fields else cls.model_construct()
     )
     before = settings.model_dump(mode="json")
-    if name not in ("epochs", "max_steps", "reward", "cost", "judge"):  # these look at what has changed
+    if name not in (
+        "epochs",
+        "max_steps",
+        "reward",
+        "rewards",
+        "cost",
+        "judge",
+    ):  # these look at what has changed
         free = FREE | ANEW.get(cls, set())
         assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in free)
 

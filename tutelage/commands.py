@@ -249,7 +249,7 @@ COMMANDS = (
         "distill",
         "tutelage.train.distill",
         "distill.DistillSettings",
-        "Teach a student what a teacher writes or would write.",
+        "Teach a model to write as another one does.",
         "Learning from feedback",
     ),
     Command(

@@ -139,7 +139,9 @@ def test_prompts_are_for_every_command_that_has_them_as_a_setting(tmp_path: Path
     commands = use(facts_of(tmp_path, [{"prompt": "a?"}]), "sample").commands
     assert sorted(commands) == [
         *(
+            "distill prompts=",
             "eval",
+            "eval front",
             "eval overopt",
             "eval reasoning",
             "eval task",

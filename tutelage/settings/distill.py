@@ -36,7 +36,7 @@ class DistillSettings(TrainSettings, RowSettings, CutSettings, LoraSettings, Gen
         "Between the distributions: forward-kl, KL(teacher || student); reverse-kl, KL(student || teacher); jsd, between both.",
     )
     batch_size: int = setting(32, "Rows per step; on-policy: prompts and rows of data.", unit="rows", ge=1)
-    samples: int = setting(1, "Responses per prompt.", unit="responses", ge=1)
+    samples: int = setting(1, "Responses per prompt.", unit="responses", everyday=False, ge=1)
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     keep: Literal["all", "agreed"] = setting(
         "all",
