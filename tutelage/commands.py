@@ -263,7 +263,7 @@ COMMANDS = (
         "soup",
         "tutelage.train.soup",
         "soup.SoupSettings",
-        "Average models that have one start, in their weights.",
+        "Average the weights of models of one start.",
         "Learning from feedback",
     ),
     Command(
