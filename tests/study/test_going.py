@@ -166,6 +166,8 @@ def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever was started in the background of a script ignores it, and so would what he starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while list(states(folder).values()).count("done") < 2:
         assert process.poll() is None
