@@ -395,4 +395,14 @@ def test_what_is_not_said_of_a_task_moves_no_other() -> None:
     before = values(mix.score([of_task("a", "x")]))
     mix.learn([of_task("c", "y")], [Score(100.0, {"judge": 100.0})])
     assert values(mix.score([of_task("a", "x")])) == before == [-1.0]
+    assert mix.state is not None
+    kept = set(mix.state.state_dict())
     assert values(mix.score([of_task("a", "new")])) == [1.0]  # of which nothing is known
+    assert set(mix.state.state_dict()) == kept
+
+
+def test_scores_before_the_first_measurement_do_not_pass_for_one() -> None:
+    mix = by_task({"a": 1.0, "b": 3.0})
+    responses = [of_task("a", "x"), of_task("b", "x")]
+    assert values(mix.score(responses)) == [1.0, 3.0]
+    assert mix.calibrate(lambda: responses) is not None and values(mix.score(responses)) == [-1.0, 1.0]

@@ -114,3 +114,11 @@ def test_measuring_changes_no_bit_of_what_is_learnt(tmp_path: Path, command: str
         cosines = [line.get("task/gradient_cosine/chat~maths") for line in read_metrics(out)]
         assert all((value is not None and -1 <= value <= 1) == bool(every) for value in cosines)
     assert found[0] == found[1]
+
+
+def test_a_part_for_a_task_that_no_prompt_has_is_refused(tmp_path: Path) -> None:
+    """Else a slip of the pen would be a judge that is never asked."""
+    reward = [{"judge": "formula:length", "target": 3}, {"judge": "formula:repetition", "tasks": ["math"]}]
+    settings = command_settings(tmp_path, reward=reward)
+    with pytest.raises(ValueError, match=r"is of the task 'math'.*those there are ''"):
+        launch("reinforce", settings, Console(quiet=True))

@@ -121,25 +121,25 @@ class TaskCalibration(nn.ModuleDict):
     def told(self) -> str:
         """Mean and deviation of every task, in words."""
         names = {key: bytes.fromhex(key.removeprefix(TASK)).decode() for key in self}
-        return ", ".join(f"{self.of(name).told} ({name or 'no task'})" for name in sorted(names.values()))
+        return ", ".join(f"{self._units(name).told} ({name or 'no task'})" for name in sorted(names.values()))
 
-    def of(self, task: str) -> RunningCalibration:
-        """That of one task; nothing is known of a new one."""
+    def _units(self, task: str) -> RunningCalibration:
+        """Those of one task; of a new one fresh ones, which are not kept: only what is learnt from belongs into a checkpoint."""
         key = TASK + task.encode().hex()
-        if key not in self:
-            self[key] = RunningCalibration()
-        found = self[key]
+        found = self[key] if key in self else RunningCalibration()
         assert isinstance(found, RunningCalibration)
         return found
 
     def scaled(self, scores: Sequence[Score | None], tasks: Sequence[str]) -> list[Score | None]:
-        """Each score in the units of its task."""
-        return [self.of(task).scaled([score])[0] for score, task in zip(scores, tasks, strict=True)]
+        """Each score in the units of its task; of a task of which nothing is known, as it is."""
+        return [self._units(task).scaled([score])[0] for score, task in zip(scores, tasks, strict=True)]
 
     def learn(self, raw: Sequence[tuple[str, float]]) -> None:
         """Take in one batch of (task, score)."""
         for task in sorted({task for task, _ in raw}):
-            self.of(task).learn([value for name, value in raw if name == task])
+            units = self._units(task)
+            units.learn([value for name, value in raw if name == task])
+            self[TASK + task.encode().hex()] = units
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """Make what a checkpoint has, before it is read."""

@@ -25,7 +25,7 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.runs import Run, result_folder
-from tutelage.settings.judges import paths_in
+from tutelage.settings.judges import paths_in, read_parts
 from tutelage.settings.rl import RLSettings
 from tutelage.train.algorithm import Algorithm
 from tutelage.train.fit import fit
@@ -98,6 +98,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     run.input("prompts", settings.prompts)
     tokenizer = load_tokenizer(policy_path)
     prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs, *watching), run)
+    _check_tasks(settings, prompts)
     setup = setup_for(settings, world)
     policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
     loaded: dict[str, ScalarModule] = {}
@@ -135,6 +136,20 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         lambda row: prompts[row].task,
         monitor,
     )
+
+
+def _check_tasks(settings: RLSettings, prompts: Sequence[Prompt]) -> None:
+    """Raises ValueError where a part of a reward, cost or monitor is for a task that no prompt is of."""
+    said = [spec for spec in (settings.reward, settings.cost, settings.monitor) if spec is not None]
+    wanted = {task for spec in said for part in read_parts(spec) for task in part.mix.tasks}
+    if not wanted:
+        return
+    known = {prompt.task for prompt in prompts}
+    if missing := sorted(wanted - known):
+        raise ValueError(
+            f"tasks: no prompt of {shown(settings.prompts)} is of the task {missing[0]!r}, so that what is for "
+            f"it would never be asked: those there are {', '.join(map(repr, sorted(known)))}."
+        )
 
 
 def evaluated(
