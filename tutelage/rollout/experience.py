@@ -46,7 +46,7 @@ class Experience:
     `ref_logprobs`: float32 [N] in nats, 0 where not `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last
     token of a response or at the places that it scored.  judged: what it said in full.  costs: float32 [B] where somebody
     says what a response costs; cost_coef: the price of it.  group: int64 [B], which of the step's prompts each response
-    answers.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
+    answers.  task_kl: the weight of the KL for tasks that have one of their own.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
     held everything.  drawing: what it took to draw them, as metrics, where prompts were left out.
     """
 
@@ -58,6 +58,7 @@ class Experience:
     costs: Tensor | None = None
     cost_coef: float = 0.0
     drawing: Mapping[str, float] = field(default_factory=dict)
+    task_kl: Mapping[str, float] = field(default_factory=dict)
 
     def without_cut(self) -> Experience:
         """Only the responses that ended, as if the others had never been drawn."""
@@ -113,6 +114,18 @@ class Experience:
         """Estimated KL(policy || reference), nats per response (k1)."""
         return self.log_ratio.sum().item() / len(self.responses)
 
+    def kl_coefs(self, kl_coef: float) -> Tensor:
+        """float64 [B]: the weight of each response's KL, that of its task or else this."""
+        weights = [self.task_kl.get(response.prompt.task, kl_coef) for response in self.responses]
+        return torch.tensor(weights, dtype=torch.float64, device=self.group.device)
+
+    def _kl_charge(self, kl_coef: float) -> float:
+        """What a response's KL costs, in units of the score: the mean over responses."""
+        if not self.task_kl:
+            return kl_coef * self.kl
+        each = segment_sum(self.log_ratio, self.batch.lengths)
+        return (self.kl_coefs(kl_coef) * each).mean().item()
+
     @property
     def equal_groups(self) -> float:
         """The share of prompts whose responses all have the same score, which no group can learn from."""
@@ -141,7 +154,7 @@ class Experience:
 
     def metrics(self, kl_coef: float) -> dict[str, float]:
         """Means over responses: scores, KL, lengths, ends; and how far the sampler is from the trainer."""
-        score, kl = self.scores.mean().item(), self.kl
+        score, charge = self.scores.mean().item(), self._kl_charge(kl_coef)
         sampled = self.batch.per_token["sampled_logprobs"]
         gap = (sampled - self.batch.per_token["old_logprobs"])[self.batch.loss_mask].abs()
         return {
@@ -151,10 +164,10 @@ class Experience:
             **self._tasks(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
-            "objective/kl": kl,
+            "objective/kl": self.kl,
             "objective/kl_coef": kl_coef,
-            "objective/non_score_reward": -kl_coef * kl,
-            "objective/rlhf_reward": self.paid.mean().item() - kl_coef * kl,
+            "objective/non_score_reward": -charge,
+            "objective/rlhf_reward": self.paid.mean().item() - charge,
             "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
             "completions/tokens": float(sum(self.lengths)),
             "completions/mean_length": float(np.mean(self.lengths)),
@@ -348,6 +361,7 @@ class Rollouts:
             torch.tensor([cost.value for cost in drawn.costs], device=device) if drawn.costs else None,
             float(self._price.coef),
             drawing,
+            self._settings.task_kl,
         )
 
     def _placed(self, score: Score, response: Response) -> list[float]:

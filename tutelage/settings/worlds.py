@@ -20,9 +20,10 @@ class WorldSettings(RunSettings):
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
-    tasks: list[Literal["conversation", "summary", "maths", "options"]] = setting(
+    tasks: list[Literal["conversation", "summary", "maths", "options", "tale"]] = setting(
         [],
-        "Tasks of the prompts and demonstrations; empty: all but options, in turn. options stands alone: its text is another.",
+        "Tasks of the prompts and demonstrations; empty: the first three, in turn. options and tale stand alone: their text is "
+        "another.",
     )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
@@ -72,11 +73,13 @@ class WorldSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
-    def _options_alone(self) -> WorldSettings:
-        if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people):
-            beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
-            raise ValueError(
-                f"the task options stands alone, for its text is another, and not with {beside}: "
-                "write two worlds, one of them with tasks=[options]"
-            )
+    def _some_stand_alone(self) -> WorldSettings:
+        """A tale may stand beside people: their text is short and says nothing of animals."""
+        for task, people in (("options", self.people), ("tale", 0)):
+            if task in self.tasks and (set(self.tasks) != {task} or people):
+                beside = f"people={people}" if people else f"tasks={list(self.tasks)}"
+                raise ValueError(
+                    f"the task {task} stands alone, for its text is another, and not with {beside}: "
+                    f"write two worlds, one of them with tasks=[{task}]"
+                )
         return self
