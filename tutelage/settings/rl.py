@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -212,7 +211,7 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
     @classmethod
     def _not_negative(cls, weights: dict[str, float]) -> dict[str, float]:
         for task, weight in weights.items():
-            if not 0 <= weight < math.inf:
+            if weight < 0:
                 raise ValueError(
                     f"the weight of the KL of {task} is {weight:g}: give a number that is 0 or more, or leave the task out"
                 )
