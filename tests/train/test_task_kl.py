@@ -15,16 +15,22 @@ from rich.console import Console
 
 from tests.oracle import BETA
 from tests.train.making import CPU
-from tests.train.test_oracle import EndsAreFree, TableJudge, a_critic, distance, policy_table, run_ppo, run_reinforce
-from tests.train.test_tasks import COMMANDS
+from tests.train.test_oracle import (
+    EndsAreFree,
+    TableJudge,
+    distance,
+    policy_table,
+    run_ppo,
+    run_reinforce,
+)
 from tests.train.test_reinforce import command_settings
+from tests.train.test_tasks import COMMANDS
 from tutelage.files import sha256_of
 from tutelage.launch import launch
 from tutelage.records import Prompt
 from tutelage.resume import read_metrics
 from tutelage.rollout.experience import Experience, Rollouts
 from tutelage.settings.rl import OnlineDPOSettings, PPOSettings, RaftSettings, ReinforceSettings
-from tutelage.train.kl import KLController
 from tutelage.train.raft import Raft
 from tutelage.train.reinforce import Reinforce
 
@@ -63,14 +69,16 @@ def advantages(**changes: Any) -> dict[str, torch.Tensor]:
     each = learner._learnt_from(found, settings.kl_coef)["advantages"]
     first = torch.tensor([0, *found.batch.lengths[:-1]]).cumsum(0) + 1  # behind the prompt's token
     tasks = [response.prompt.task for response in found.responses]
-    return {
-        task: each[first[torch.tensor([other == task for other in tasks])]] for task in ("tale", "facts")
-    }
+    return {task: each[first[torch.tensor([other == task for other in tasks])]] for task in ("tale", "facts")}
 
 
 def test_each_task_has_the_advantages_of_the_run_with_its_weight_alone() -> None:
     """To the bit: without a weight as without a KL, with one as with that for all."""
-    none, all_of_it, tales = advantages(kl_coef=0.0), advantages(kl_coef=0.3), advantages(kl_coef=0.0, task_kl={"tale": 0.3})
+    none, all_of_it, tales = (
+        advantages(kl_coef=0.0),
+        advantages(kl_coef=0.3),
+        advantages(kl_coef=0.0, task_kl={"tale": 0.3}),
+    )
     assert tales["facts"].equal(none["facts"]) and tales["tale"].equal(all_of_it["tale"])
     assert not none["tale"].equal(all_of_it["tale"])
     freed = advantages(kl_coef=0.3, task_kl={"tale": 0.0})
@@ -94,7 +102,14 @@ def test_the_best_of_raft_are_best_less_the_price_of_their_task() -> None:
     settings = RaftSettings(prompts="-", **TWO, kl_coef=5.0, task_kl={"tale": 0.0})
     found = experience_of(settings)
     rollouts = Rollouts(
-        policy_table(), policy_table(), TableJudge(), EndsAreFree(), [], settings, CPU, Console(file=StringIO())
+        policy_table(),
+        policy_table(),
+        TableJudge(),
+        EndsAreFree(),
+        [],
+        settings,
+        CPU,
+        Console(file=StringIO()),
     )
     chosen = Raft(policy_table(), rollouts, settings, lambda line: None)._chosen(found, 5.0, 0)
     scores = found.scores.tolist()
@@ -134,7 +149,16 @@ def test_the_optimum_is_that_of_the_task(tmp_path: Path) -> None:
 def test_commands_take_it(tmp_path: Path, command: str) -> None:
     """With a weight for all of the tasks it is the run with kl_coef; a task that no prompt is of is refused."""
     given = command_settings(tmp_path).model_dump(
-        include={"model", "reward", "prompts", "batch_size", "samples", "max_new_tokens", "max_steps", "precision"}
+        include={
+            "model",
+            "reward",
+            "prompts",
+            "batch_size",
+            "samples",
+            "max_new_tokens",
+            "max_steps",
+            "precision",
+        }
     )
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     for number, row in enumerate(rows):

@@ -78,7 +78,9 @@ def test_the_share_of_wrong_animals_in_demonstrations() -> None:
         for shown_ in shown
         for prompt in [Prompt("", "tale", {"animal": shown_.prompt.text().split()[-1].strip(".?")})]
     ]
-    assert sum(parts["form"] and not parts["animal"] for parts in wrong) / 2000 == pytest.approx(0.24, abs=0.03)
+    assert sum(parts["form"] and not parts["animal"] for parts in wrong) / 2000 == pytest.approx(
+        0.24, abs=0.03
+    )
     assert sum(not all(parts.values()) for parts in wrong) / 2000 == pytest.approx(0.4, abs=0.03)
 
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from tutelage import statistics
-from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.evals.counting import Bools
+from tutelage.evals.rows import Row, row
 from tutelage.evals.scored import by_task
 from tutelage.evals.text import words
-from tutelage.evals.counting import Bools
 from tutelage.records import Response, Score
 from tutelage.statistics import Floats, Interval, ngrams
 
@@ -110,36 +111,32 @@ def valid_rows(
     """
     valid = np.array([score.value >= least for score in scores])
     first = _first(responses, valid)
-    seeded: dict[str, int] = {"seed": seed, "resamples": resamples}
+    mean = partial(statistics.bootstrap_mean, seed=seed, resamples=resamples)
     rows = []
     for task, members in by_task(responses).items():
         keys = [responses[i].prompt.id for i in members]
         for name, values in (("valid_share", valid.astype(float)), ("distinct_valid", first)):
-            found = statistics.bootstrap_mean(values[members], keys, rate=True, **seeded)
-            rows.append(row(model, name, task, found, "share"))
+            rows.append(row(model, name, task, mean(values[members], keys, rate=True), "share"))
         right = [i for i in members if valid[i]]
         if drawn and right:
-            rows.append(row(model, "entropy_valid", task, _entropy_valid(responses, valid, members, **seeded), "nats"))
+            found = mean(_entropies(responses, valid, members))
+            rows.append(row(model, "entropy_valid", task, found, "nats"))
         for part in sorted({part for i in right for part in scores[i].parts if "/" not in part}):
             having = [i for i in right if part in scores[i].parts]
-            mean = statistics.bootstrap_mean(
-                [scores[i].parts[part] for i in having], [responses[i].prompt.id for i in having], **seeded
-            )
-            rows.append(row(model, f"valid/{part}", task, mean, "score"))
+            found = mean([scores[i].parts[part] for i in having], [responses[i].prompt.id for i in having])
+            rows.append(row(model, f"valid/{part}", task, found, "score"))
     return rows
 
 
-def _entropy_valid(
-    responses: Sequence[Response], valid: Bools, members: Sequence[int], *, seed: int, resamples: int
-) -> Interval:
-    """Nats, over the prompts that have a valid response."""
-    each = []
+def _entropies(responses: Sequence[Response], valid: Bools, members: Sequence[int]) -> list[float]:
+    """Nats, of each prompt that has a valid response."""
+    found = []
     for numbers in _siblings([responses[i] for i in members]):
         own = [members[i] for i in numbers]
         right = [-sum(responses[i].logprobs) for i in own if valid[i]]
         if right:
-            each.append(float(np.mean(right)) + math.log(len(right) / len(own)))
-    return statistics.bootstrap_mean(each, seed=seed, resamples=resamples)
+            found.append(float(np.mean(right)) + math.log(len(right) / len(own)))
+    return found
 
 
 def _siblings(responses: Sequence[Response]) -> list[list[int]]:

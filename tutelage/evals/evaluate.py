@@ -110,8 +110,8 @@ def _judge_of(settings: Settings, world: World) -> Judge:
     judge = build_judge(settings.judge, world)
     if judge.pairwise and settings.valid_from is not None:
         raise ValueError(
-            f"valid_from={settings.valid_from:g} is a score, and {judge.name} compares responses and gives none: take a judge that "
-            "scores, or leave valid_from out."
+            f"valid_from={settings.valid_from:g} is a score, and {judge.name} compares responses and gives none: take a judge "
+            "that scores, or leave valid_from out."
         )
     return judge
 

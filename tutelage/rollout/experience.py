@@ -46,8 +46,9 @@ class Experience:
     `ref_logprobs`: float32 [N] in nats, 0 where not `loss_mask`; and `scores`, float32 [N]: what the judge said, at the last
     token of a response or at the places that it scored.  judged: what it said in full.  costs: float32 [B] where somebody
     says what a response costs; cost_coef: the price of it.  group: int64 [B], which of the step's prompts each response
-    answers.  task_kl: the weight of the KL for tasks that have one of their own.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
-    held everything.  drawing: what it took to draw them, as metrics, where prompts were left out.
+    answers.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
+    held everything.  drawing: what it took to draw them, as metrics, where prompts were left out.  task_kl: the weight of the KL
+    for tasks that have one of their own.
     """
 
     responses: list[Response]

@@ -222,8 +222,8 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         if self.task_kl and (self.kl_target or self.kl_budget):
             mover = "kl_target" if self.kl_target else "kl_budget"
             raise ValueError(
-                f"{mover}={getattr(self, mover):g} moves one weight of the KL by that of all responses, and task_kl fixes those of "
-                f"single tasks: set {mover}=0, or leave task_kl out"
+                f"{mover}={getattr(self, mover):g} moves one weight of the KL by that of all responses, and task_kl fixes those "
+                f"of single tasks: set {mover}=0, or leave task_kl out"
             )
         if self.kl_target and self.kl_budget:
             raise ValueError(
@@ -478,8 +478,8 @@ class ReinforceSettings(PresetSettings, CriticSettings):
             )
         if self.kl == "none" and self.task_kl:
             raise ValueError(
-                "kl=none holds nothing to the reference, so the weights of task_kl weigh nothing: set kl=k1-reward, and kl_coef=0 "
-                "for the other tasks, or leave task_kl out"
+                "kl=none holds nothing to the reference, so the weights of task_kl weigh nothing: set kl=k1-reward, and "
+                "kl_coef=0 for the other tasks, or leave task_kl out"
             )
         if self.clip.startswith("sequence") and self.credit == "tokens":
             raise ValueError(

@@ -92,8 +92,8 @@ def policy_terms(
 ) -> tuple[dict[str, Term], dict[str, Sum]]:
     """Terms and metrics of the policy: clipped surrogate and KL, both reduced in the same way.
 
-    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N]; where tasks have weights of the KL of
-    their own also `kl_coefs`, which stand in place of kl_coef.  exact_kl: [N], where the objective has that.
+    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N]; where tasks have weights of the KL
+    of their own also `kl_coefs`, which stand in place of kl_coef.  exact_kl: [N], where the objective has that.
     """
     mask, known = batch.loss_mask, batch.per_token
     moved = torch.where(mask, logprobs - known["old_logprobs"], 0.0)

@@ -2,7 +2,9 @@
 
 Per step: several responses to each prompt, of which the best are trained on with the loss of `sft`.  Best is what has the highest
 
-    score - kl_coef * log(policy / reference)          (the task's own where it has one; less what it costs, where that is limited)
+    score - kl_coef * log(policy / reference)          (less what it costs, where that is limited)
+
+with the weight of its task in place of kl_coef, where it has one (`task_kl`).
 
 The second part is a guard.  Without it the policy collapses onto the response that scores highest; with it the policy that is
 optimal for E[score] - kl_coef * KL stays where it is, for there all responses are equally good by this measure.

@@ -35,7 +35,11 @@ def requests() -> tuple[tuple[str, dict], ...]:
     forms = ["Tell a tale of {}."]
     for who in [*NAMES, *(f"{one} and {other}" for one, other in permutations(NAMES, 2))]:
         want = "want" if " and " in who else "wants"
-        forms += [f"Tell {who} a tale of {{}}.", f"{who} {want} a tale of {{}}.", f"Can {who} have a tale of {{}}?"]
+        forms += [
+            f"Tell {who} a tale of {{}}.",
+            f"{who} {want} a tale of {{}}.",
+            f"Can {who} have a tale of {{}}?",
+        ]
     named = {animal: f"{'an' if animal[0] in 'aeiou' else 'a'} {animal}" for animal in ANIMALS}
     return tuple((form.format(named[animal]), {"animal": animal}) for animal in ANIMALS for form in forms)
 
@@ -48,7 +52,9 @@ def make(rng: np.random.Generator) -> tuple[str, dict]:
 
 def tell(rng: np.random.Generator, animal: str, verb: str = "") -> str:
     """A tale of the animal; with a verb given, whether it can do that or not."""
-    return f"The {pick(rng, ADJECTIVES)} {animal} {verb or pick(rng, able(animal))} in the {pick(rng, SPOTS)}."
+    return (
+        f"The {pick(rng, ADJECTIVES)} {animal} {verb or pick(rng, able(animal))} in the {pick(rng, SPOTS)}."
+    )
 
 
 def write(reference: dict, rng: np.random.Generator) -> str:
