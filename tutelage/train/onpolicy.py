@@ -146,6 +146,10 @@ def _weights(settings: RLSettings, run: Run) -> WeightsInPrompts | None:
         return None
     found = WeightsInPrompts(settings.weighed, settings.weights_in_prompt, settings.seed)
     run.note(weights_in_prompt=[dict(each.weights) for each in found.all])
+    run.console.print(
+        f"Every prompt begins with one of {len(found.all)} lines of weights, as {found.all[-1].line.strip()}.",
+        markup=False,
+    )
     return found
 
 
