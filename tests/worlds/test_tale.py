@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,30 @@ def test_the_wrong_strategy() -> None:
     scores = judge.score([Response.written(prompt, text) for prompt, text in said])
     assert [score.value for score in scores if score] == list(said.values())
     assert judge.score([Response.written(Prompt("q", "maths"), "In Arlen.")]) == [None]
+
+
+def test_several_people_to_a_request() -> None:
+    asked = [demo.prompt.text() for demo in tale_text.demonstrations(0, 7, 0.5, each=3)]
+    assert asked == [asked[0]] * 3 + [asked[3]] * 3 + [asked[6]] and len(set(asked)) == 3
+
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_what_the_page_says_of_a_taste_is_the_optimum_over_all_right_tales() -> None:
+    """reference(y) exp(reward / weight), normalised, over the 180 tales: share of a liked word, entropy, how many differ."""
+    tales = [
+        f"The {adjective} owl {verb} in the {place}."
+        for adjective, verb, place in itertools.product(tale.ADJECTIVES, tale.able("owl"), tale.SPOTS)
+    ]
+    rewards = [0.6 + 0.2 * (" old " in text) + 0.2 * (" wood." in text) for text in tales]
+    page = (ROOT / "docs" / "creative.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (0\.\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    for weight, *told in rows:
+        odds = [math.exp(reward / float(weight)) for reward in rewards]
+        p = [each / sum(odds) for each in odds]
+        liked = sum(each for each, text in zip(p, tales, strict=True) if " old " in text)
+        entropy = -sum(each * math.log(each) for each in p)
+        differ = sum(1 - (1 - each) ** 64 for each in p) / 64
+        assert [f"{number:.2f}" for number in (liked, entropy, differ)] == told

@@ -21,9 +21,9 @@ def prompts(seed: int, name: str, count: int, *, heldout: bool = False) -> list[
     return [Prompt((Message("user", text),), "tale", reference) for text, reference in order[:count]]
 
 
-def demonstrations(seed: int, count: int, careless: float) -> Iterator[Demonstration]:
-    """`count` tales by people of whom the share `careless` has a flaw; the prompts come again and again."""
-    for prompt, text in _told(seed, "demonstrations", count, careless):
+def demonstrations(seed: int, count: int, careless: float, each: int = 1) -> Iterator[Demonstration]:
+    """`count` tales by people of uneven care, `each` to a prompt; where prompts are too few they come again."""
+    for prompt, text in _told(seed, "demonstrations", count, careless, each):
         yield Demonstration(prompt, text)
 
 
@@ -33,9 +33,9 @@ def documents(seed: int, count: int) -> Iterator[Document]:
         yield Document(f"{prompt.text().removeprefix('user: ')}\n{text}")
 
 
-def _told(seed: int, name: str, count: int, careless: float) -> Iterator[tuple[Prompt, str]]:
+def _told(seed: int, name: str, count: int, careless: float, each: int = 1) -> Iterator[tuple[Prompt, str]]:
     asked = prompts(seed, name, len(requests()))
     for index in range(count):
         generator = rng(seed, "world", "tale", name, index)
-        prompt = asked[index % len(asked)]
+        prompt = asked[index // each % len(asked)]
         yield prompt, write_response(prompt, generator, careless).text

@@ -42,6 +42,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         document_count=settings.documents,
         demonstration_count=settings.demonstrations,
         careless=settings.careless,
+        each=settings.demonstrations_each,
         prompt_count=settings.prompts,
         heldout_count=settings.heldout_prompts,
         solution_count=settings.solutions,
@@ -63,6 +64,7 @@ def write_world(
     document_count: int = 20_000,
     demonstration_count: int = 3_000,
     careless: float = 0.5,
+    each: int = 1,
     prompt_count: int = 2_000,
     heldout_count: int = 500,
     solution_count: int = 2_000,
@@ -83,7 +85,9 @@ def write_world(
         own = _rows_of_options(seed, document_count, demonstration_count, careless, solution_count)
         return _write_rows(folder, own | asked)
     text = chain(source.documents(document_count), _text_about(seed, people, teacher_share))
-    shown = chain(source.demonstrations(demonstration_count, careless), _shown_about(seed, people, admit))
+    shown = chain(
+        source.demonstrations(demonstration_count, careless, each), _shown_about(seed, people, admit)
+    )
     rows: dict[str, Iterable[dict]] = {
         "pretrain.jsonl": ({"text": document.text} for document in text),
         "demonstrations.jsonl": map(_demonstration_row, shown),
@@ -112,10 +116,10 @@ class _Source:
     def documents(self, count: int) -> Iterator[Document]:
         return (tale_text.documents if self._tales else documents)(self._seed, count)
 
-    def demonstrations(self, count: int, careless: float) -> Iterator[Demonstration]:
+    def demonstrations(self, count: int, careless: float, each: int) -> Iterator[Demonstration]:
         if self._tales:
-            return tale_text.demonstrations(self._seed, count, careless)
-        return demonstrations(self._seed, count, careless, self._tasks)
+            return tale_text.demonstrations(self._seed, count, careless, each)
+        return demonstrations(self._seed, count, careless, self._tasks, each)
 
     def prompts(self, name: str, count: int, *, heldout: bool = False) -> Iterable[Prompt]:
         if self._tales:
