@@ -48,8 +48,10 @@ class ClaimSettings(Settings):
     source: str = setting(..., "Who says it, and where.")
     test: str = setting(..., "What is done to find out, in a sentence or two.")
     change: str = setting(..., "What would change the verdict.")
-    study: dict[str, Any] = setting(
-        ..., "The study, as a file of its own has it: axes, stages, results, constants, repeats."
+    study: dict[str, Any] | str = setting(
+        ...,
+        "The study, as a file of its own has it (axes, stages, results, constants, repeats); the path of such a file; or the "
+        "name of an earlier claim, whose study says something of this one, too.",
     )
     effects: list[dict[str, Any]] = setting(
         ..., "The numbers that decide: what, metric, first, second, and above, below or within."

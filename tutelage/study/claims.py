@@ -29,10 +29,12 @@ from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.settings.base import build, nearest
 from tutelage.settings.claims import ClaimSettings, EffectSettings
 from tutelage.settings.pipeline import StudySettings
+from tutelage.settings.yaml12 import read_mapping
 from tutelage.study import cells, claims_page, report
 from tutelage.study.claims_page import NOT_RUN, UNTESTED, Told
 from tutelage.study.doing import why_run
 from tutelage.study.going import go
+from tutelage.study.grid import put_in
 from tutelage.study.listing import sentence, show_failed, show_plan
 from tutelage.study.plan import Study, plan
 from tutelage.study.verdicts import Effect, effect_of, verdict_of
@@ -57,10 +59,7 @@ def main(settings: StudySettings, console: Console) -> Path:
 
     Raises ValueError before anything runs where a claim cannot be, and at the end where studies have failed.
     """
-    base, tested = (
-        _base(settings),
-        [_tested(name, given, settings) for name, given in settings.claims.items()],
-    )
+    base, tested = _base(settings), _all(settings)
     chosen = _chosen(settings, tested)
     if settings.plan:
         for study in [*([base[1]] if base else []), *(one.study for one in chosen)]:
@@ -103,7 +102,14 @@ def _base(settings: StudySettings) -> tuple[StudySettings, Study] | None:
     return found, plan(found)
 
 
-def _tested(name: str, given: Any, settings: StudySettings) -> Tested:
+def _all(settings: StudySettings) -> list[Tested]:
+    found: dict[str, Tested] = {}
+    for name, given in settings.claims.items():
+        found[name] = _tested(name, given, settings, found)
+    return list(found.values())
+
+
+def _tested(name: str, given: Any, settings: StudySettings, before: Mapping[str, Tested]) -> Tested:
     """A claim, ready to run.  Raises ValueError that names it."""
     if not name.replace("-", "").isalnum() or name == BASE or not isinstance(given, dict):
         raise ValueError(
@@ -114,17 +120,29 @@ def _tested(name: str, given: Any, settings: StudySettings) -> Tested:
         effects = tuple(build(EffectSettings, effect) for effect in said.effects)
         if not effects:
             raise ValueError("there is no effect that decides: give one in effects.")
-        own = _study_settings(name, said.study, settings, {BASE: str(settings.out / BASE)})
+        if isinstance(said.study, str) and said.study in before:
+            other = before[said.study]
+            return Tested(name, said, other.settings, other.study, effects)
+        own = _study_settings(name, _written(said.study), settings, {BASE: str(settings.out / BASE)})
         return Tested(name, said, own, plan(own), effects)
     except ValueError as error:
         raise ValueError(f"claims: {name}: {error}") from None
+
+
+def _written(study: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    """A study as it is written here, or in a file.  Raises ValueError where there is none."""
+    if not isinstance(study, str):
+        return study
+    if not study.endswith((".yaml", ".yml")):
+        raise ValueError(f"study: there is no earlier claim '{study}', and it is no file: write NAME.yaml.")
+    return read_mapping(Path(study)).values
 
 
 def _study_settings(
     name: str, given: Mapping[str, Any], settings: StudySettings, known: Mapping[str, Any]
 ) -> StudySettings:
     """The settings of one study of many: its folder is OUT/NAME, and what is not its own is that of all."""
-    shared = {**known, **settings.constants}
+    shared = {**known, **put_in(settings.constants, known)}
     text = str(given)
     used = {key: value for key, value in shared.items() if f"${key}" in text or f"${{{key}}}" in text}
     stages = given.get("stages", [])
