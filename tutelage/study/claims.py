@@ -59,7 +59,7 @@ def main(settings: StudySettings, console: Console) -> Path:
 
     Raises ValueError before anything runs where a claim cannot be, and at the end where studies have failed.
     """
-    base, tested = _base(settings), _all(settings)
+    base, tested = plan_all(settings)
     chosen = _chosen(settings, tested)
     if settings.plan:
         for study in [*([base[1]] if base else []), *(one.study for one in chosen)]:
@@ -102,11 +102,12 @@ def _base(settings: StudySettings) -> tuple[StudySettings, Study] | None:
     return found, plan(found)
 
 
-def _all(settings: StudySettings) -> list[Tested]:
+def plan_all(settings: StudySettings) -> tuple[tuple[StudySettings, Study] | None, list[Tested]]:
+    """(what all claims stand on, the claims), checked and planned.  Raises ValueError that names the claim at fault."""
     found: dict[str, Tested] = {}
     for name, given in settings.claims.items():
         found[name] = _tested(name, given, settings, found)
-    return list(found.values())
+    return _base(settings), list(found.values())
 
 
 def _tested(name: str, given: Any, settings: StudySettings, before: Mapping[str, Tested]) -> Tested:
