@@ -190,8 +190,10 @@ def test_the_claims_that_are_here_can_be_planned() -> None:
     base, tested = plan_all(given)
     assert base is not None and len(base[1].instances) > 20
     for one in tested:
-        cells_of = [instance.cell for instance in one.study.results]
         for effect in one.effects:
+            stages = one.study.instances.values()
+            measured = [each for each in stages if each.of == effect.results] or one.study.results
+            cells_of = [instance.cell for instance in measured]
             for side in (effect.first, effect.second or {}):
                 labels = {axis: str(label) for axis, label in side.items() if axis != "model"}
                 assert any(labels.items() <= cell.items() for cell in cells_of), (one.name, effect.what)
@@ -202,6 +204,14 @@ def test_the_claims_that_are_here_can_be_planned() -> None:
     [
         ({"claims": {"x": {"claim": "a"}}}, "claims: x: .*source"),
         ({"claims": {"x": claim(5, effects=[])}}, "claims: x: there is no effect that decides"),
+        (
+            {
+                "claims": {
+                    "x": claim(5, effects=[{"what": "a", "metric": "b", "results": "none", "above": 0}])
+                }
+            },
+            "claims: x: 'a': results=none names no stage: there are w",
+        ),
         ({"claims": {"x y": claim(5)}}, "claims: 'x y' cannot be a claim"),
         ({"claims": {"x": claim("many")}}, "claims: x: stage 1.*documents"),
         ({"only": ["secnd"]}, "there is no claim 'secnd': did you mean 'second'"),

@@ -14,6 +14,7 @@ class EffectSettings(Settings):
 
     what: str = setting(..., "What it is, in a few words.")
     metric: str = setting(..., "The metric, as the results name it.")
+    results: str = setting("", "Stage whose results it is in; empty: that of the study.")
     task: str = setting("", "Of this task alone; empty: of all.")
     first: dict[str, Any] = setting(
         {}, "The side that it is of: labels of axes, and `model` where cells have several; {}: all cells."

@@ -17,8 +17,8 @@ the others go on.  The page is written anew after every claim, so that what is k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +70,26 @@ def main(settings: StudySettings, console: Console) -> Path:
         if outcome.failed:
             show_failed(outcome, console)
             raise ValueError(sentence(outcome, len(base[1].instances)))
-    failed: dict[str, str] = {}
     told = {one.name: _told(one) for one in tested}
     for number, one in enumerate(chosen, 1):
         console.rule(f"claim {number}/{len(chosen)} {one.name}", align="left")
         console.print(one.said.claim, markup=False, highlight=False)
-        if reason := _run(one, console):
-            failed[one.name] = reason
-        told[one.name] = _told(one, reason)
+        told[one.name] = _told(one, _run(one, console))
+        console.print(told[one.name].verdict, markup=False, highlight=False)
         _write(list(told.values()), settings)
     console.print(f"Verdicts: {page_of(settings)}", markup=False, highlight=False)
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise ValueError(
-            f"{len(failed)} of {len(chosen)} claims could not be tested (the first is {name}: {reason.rstrip('.')}): mend it, "
-            "and the same command goes on."
-        )
+    _complain([told[one.name] for one in chosen])
     return settings.out
+
+
+def _complain(told: Sequence[Told]) -> None:
+    """Raise ValueError where claims could not be tested."""
+    if failed := [one for one in told if one.verdict.startswith(UNTESTED)]:
+        why = failed[0].verdict.removeprefix(f"{UNTESTED}: ").rstrip(".")
+        raise ValueError(
+            f"{len(failed)} of {len(told)} claims {UNTESTED} (the first is {failed[0].name}: {why}): mend it, and the same "
+            "command goes on."
+        )
 
 
 def page_of(settings: StudySettings) -> Path:
@@ -123,11 +126,22 @@ def _tested(name: str, given: Any, settings: StudySettings, before: Mapping[str,
             raise ValueError("there is no effect that decides: give one in effects.")
         if isinstance(said.study, str) and said.study in before:
             other = before[said.study]
-            return Tested(name, said, other.settings, other.study, effects)
+            return _checked(Tested(name, said, other.settings, other.study, effects))
         own = _study_settings(name, _written(said.study), settings, {BASE: str(settings.out / BASE)})
-        return Tested(name, said, own, plan(own), effects)
+        return _checked(Tested(name, said, own, plan(own), effects))
     except ValueError as error:
         raise ValueError(f"claims: {name}: {error}") from None
+
+
+def _checked(one: Tested) -> Tested:
+    """Raises ValueError for an effect of a stage that its study has not."""
+    stages = list(dict.fromkeys(each.of for each in one.study.instances.values()))
+    for effect in one.effects:
+        if effect.results and effect.results not in stages:
+            raise ValueError(
+                f"'{effect.what}': results={effect.results} names no stage: there are {', '.join(stages)}."
+            )
+    return one
 
 
 def _written(study: Mapping[str, Any] | str) -> Mapping[str, Any]:
@@ -181,15 +195,9 @@ def _run(one: Tested, console: Console) -> str | None:
         return sentence(outcome, len(one.study.instances))
     try:
         report.write(one.study, one.settings, console)
-        _effects(one)
     except ValueError as error:
         return str(error)
     return None
-
-
-def _effects(one: Tested) -> list[Effect]:
-    results = cells.read(one.study, one.settings.prices)
-    return [effect_of(effect, results, one.settings.repeats) for effect in one.effects]
 
 
 def _told(one: Tested, failed: str | None = None) -> Told:
@@ -201,8 +209,21 @@ def _told(one: Tested, failed: str | None = None) -> Told:
         return Told(one.name, one.said, seconds, (), f"{UNTESTED}: {failed}")
     if len(done) < len(instances):
         return Told(one.name, one.said, seconds, (), NOT_RUN)
-    effects = tuple(_effects(one))
+    try:
+        effects = tuple(_effect(effect, one) for effect in one.effects)
+    except ValueError as error:
+        return Told(one.name, one.said, seconds, (), f"{UNTESTED}: {error}")
     return Told(one.name, one.said, seconds, effects, verdict_of(effects))
+
+
+def _effect(wanted: EffectSettings, one: Tested) -> Effect:
+    """A number of its study, from the stage that has it."""
+    study = one.study
+    if wanted.results:
+        study = replace(
+            study, results=[each for each in study.instances.values() if each.of == wanted.results]
+        )
+    return effect_of(wanted, cells.read(study, one.settings.prices), one.settings.repeats)
 
 
 def _write(told: list[Told], settings: StudySettings) -> None:
