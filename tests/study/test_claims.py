@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from tests.study.making import WORLD, evaluation, recorded
-from tutelage.settings.base import build
+from tutelage.settings.base import build, load
 from tutelage.settings.claims import EffectSettings
 from tutelage.settings.pipeline import StudySettings
 from tutelage.study import cells, study
-from tutelage.study.claims import page_of
+from tutelage.study.claims import page_of, plan_all
 from tutelage.study.plan import plan
 from tutelage.study.verdicts import FAILS, HOLDS, OPEN, effect_of
 
+ROOT = Path(__file__).parents[2]
 EVAL = {"command": "eval", "models": ["sft=a", "policy=b"], "prompts": "$method-$seed.jsonl"}
 SCORES = {
     ("ppo", 0): [0.5, 0.6, 0.7, 0.6], ("ppo", 1): [0.6, 0.7, 0.7, 0.6], ("ppo", 2): [0.5, 0.7, 0.8, 0.6],
@@ -155,10 +156,47 @@ def test_bases_are_named_and_changed_claims_are_not_taken_for_done(tmp_path: Pat
     given = claims(tmp_path, claims={"uses": uses})
     shown = run(given.model_copy(update={"plan": True}))
     assert "1 stages, 1 with results" in shown and "4 stages, 2 with results" in shown
-    from tutelage.study.claims import _tested
-
-    stage = _tested("uses", uses, given).study.instances["eval/seed0"].stage
+    _, [one] = plan_all(given)
+    stage = one.study.instances["eval/seed0"].stage
     assert stage.settings.models[0] == f"sft={tmp_path}/base/world"  # type: ignore[attr-defined]
+
+
+def test_a_claim_may_stand_on_the_study_of_another_or_on_a_file(tmp_path: Path) -> None:
+    """One study, two claims: it runs once, and each has its own verdict."""
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps(claim(5)["study"]))
+    other = claim(
+        5,
+        study="first",
+        effects=[{"what": "x", "metric": "gold", "first": {"model": "policy"}, "below": 0.2}],
+    )
+    given = claims(tmp_path / "out", claims={"first": claim(5, study=str(path)), "other": other})
+    base, (first, second) = plan_all(given)
+    assert base is not None and second.study is first.study and len(first.study.instances) == 2
+    with pytest.raises(ValueError, match="could not be tested"):
+        run(given)
+    for seed in (0, 1):
+        graded(tmp_path / "out" / "first" / "w" / f"seed{seed}", [0.5, 0.6 + seed / 100, 0.55])
+    run(given)
+    found = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert [one["verdict"] for one in found] == ["holds here", "does not hold here"]
+    with pytest.raises(ValueError, match="there is no earlier claim 'later', and it is no file"):
+        run(claims(tmp_path / "out", claims={"x": claim(5, study="later")}))
+
+
+def test_the_claims_that_are_here_can_be_planned() -> None:
+    """Each with a source and what would change it, and every effect of a side that its study has."""
+    given = load(StudySettings, [str(ROOT / "docs" / "studies" / "claims.yaml")])
+    base, tested = plan_all(given)
+    assert base is not None and len(base[1].instances) > 20
+    for one in tested:
+        for effect in one.effects:
+            stages = one.study.instances.values()
+            measured = [each for each in stages if each.of == effect.results] or one.study.results
+            cells_of = [instance.cell for instance in measured]
+            for side in (effect.first, effect.second or {}):
+                labels = {axis: str(label) for axis, label in side.items() if axis != "model"}
+                assert any(labels.items() <= cell.items() for cell in cells_of), (one.name, effect.what)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +204,14 @@ def test_bases_are_named_and_changed_claims_are_not_taken_for_done(tmp_path: Pat
     [
         ({"claims": {"x": {"claim": "a"}}}, "claims: x: .*source"),
         ({"claims": {"x": claim(5, effects=[])}}, "claims: x: there is no effect that decides"),
+        (
+            {
+                "claims": {
+                    "x": claim(5, effects=[{"what": "a", "metric": "b", "results": "none", "above": 0}])
+                }
+            },
+            "claims: x: 'a': results=none names no stage: there are w",
+        ),
         ({"claims": {"x y": claim(5)}}, "claims: 'x y' cannot be a claim"),
         ({"claims": {"x": claim("many")}}, "claims: x: stage 1.*documents"),
         ({"only": ["secnd"]}, "there is no claim 'secnd': did you mean 'second'"),

@@ -14,6 +14,7 @@ class EffectSettings(Settings):
 
     what: str = setting(..., "What it is, in a few words.")
     metric: str = setting(..., "The metric, as the results name it.")
+    results: str = setting("", "Stage whose results it is in; empty: that of the study.")
     task: str = setting("", "Of this task alone; empty: of all.")
     first: dict[str, Any] = setting(
         {}, "The side that it is of: labels of axes, and `model` where cells have several; {}: all cells."
@@ -48,8 +49,10 @@ class ClaimSettings(Settings):
     source: str = setting(..., "Who says it, and where.")
     test: str = setting(..., "What is done to find out, in a sentence or two.")
     change: str = setting(..., "What would change the verdict.")
-    study: dict[str, Any] = setting(
-        ..., "The study, as a file of its own has it: axes, stages, results, constants, repeats."
+    study: dict[str, Any] | str = setting(
+        ...,
+        "The study, as a file of its own has it (axes, stages, results, constants, repeats); the path of such a file; or the "
+        "name of an earlier claim, whose study says something of this one, too.",
     )
     effects: list[dict[str, Any]] = setting(
         ..., "The numbers that decide: what, metric, first, second, and above, below or within."

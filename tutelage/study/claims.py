@@ -17,8 +17,8 @@ the others go on.  The page is written anew after every claim, so that what is k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from tutelage.files import write_json_atomic, write_text_atomic
 from tutelage.settings.base import build, nearest
 from tutelage.settings.claims import ClaimSettings, EffectSettings
 from tutelage.settings.pipeline import StudySettings
+from tutelage.settings.yaml12 import read_mapping
 from tutelage.study import cells, claims_page, report
 from tutelage.study.claims_page import NOT_RUN, UNTESTED, Told
 from tutelage.study.doing import why_run
 from tutelage.study.going import go
+from tutelage.study.grid import put_in
 from tutelage.study.listing import sentence, show_failed, show_plan
 from tutelage.study.plan import Study, plan
 from tutelage.study.verdicts import Effect, effect_of, verdict_of
@@ -57,10 +59,7 @@ def main(settings: StudySettings, console: Console) -> Path:
 
     Raises ValueError before anything runs where a claim cannot be, and at the end where studies have failed.
     """
-    base, tested = (
-        _base(settings),
-        [_tested(name, given, settings) for name, given in settings.claims.items()],
-    )
+    base, tested = plan_all(settings)
     chosen = _chosen(settings, tested)
     if settings.plan:
         for study in [*([base[1]] if base else []), *(one.study for one in chosen)]:
@@ -71,23 +70,26 @@ def main(settings: StudySettings, console: Console) -> Path:
         if outcome.failed:
             show_failed(outcome, console)
             raise ValueError(sentence(outcome, len(base[1].instances)))
-    failed: dict[str, str] = {}
     told = {one.name: _told(one) for one in tested}
     for number, one in enumerate(chosen, 1):
         console.rule(f"claim {number}/{len(chosen)} {one.name}", align="left")
         console.print(one.said.claim, markup=False, highlight=False)
-        if reason := _run(one, console):
-            failed[one.name] = reason
-        told[one.name] = _told(one, reason)
+        told[one.name] = _told(one, _run(one, console))
+        console.print(told[one.name].verdict, markup=False, highlight=False)
         _write(list(told.values()), settings)
     console.print(f"Verdicts: {page_of(settings)}", markup=False, highlight=False)
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise ValueError(
-            f"{len(failed)} of {len(chosen)} claims could not be tested (the first is {name}: {reason.rstrip('.')}): mend it, "
-            "and the same command goes on."
-        )
+    _complain([told[one.name] for one in chosen])
     return settings.out
+
+
+def _complain(told: Sequence[Told]) -> None:
+    """Raise ValueError where claims could not be tested."""
+    if failed := [one for one in told if one.verdict.startswith(UNTESTED)]:
+        why = failed[0].verdict.removeprefix(f"{UNTESTED}: ").rstrip(".")
+        raise ValueError(
+            f"{len(failed)} of {len(told)} claims {UNTESTED} (the first is {failed[0].name}: {why}): mend it, and the same "
+            "command goes on."
+        )
 
 
 def page_of(settings: StudySettings) -> Path:
@@ -103,7 +105,15 @@ def _base(settings: StudySettings) -> tuple[StudySettings, Study] | None:
     return found, plan(found)
 
 
-def _tested(name: str, given: Any, settings: StudySettings) -> Tested:
+def plan_all(settings: StudySettings) -> tuple[tuple[StudySettings, Study] | None, list[Tested]]:
+    """(what all claims stand on, the claims), checked and planned.  Raises ValueError that names the claim at fault."""
+    found: dict[str, Tested] = {}
+    for name, given in settings.claims.items():
+        found[name] = _tested(name, given, settings, found)
+    return _base(settings), list(found.values())
+
+
+def _tested(name: str, given: Any, settings: StudySettings, before: Mapping[str, Tested]) -> Tested:
     """A claim, ready to run.  Raises ValueError that names it."""
     if not name.replace("-", "").isalnum() or name == BASE or not isinstance(given, dict):
         raise ValueError(
@@ -114,17 +124,40 @@ def _tested(name: str, given: Any, settings: StudySettings) -> Tested:
         effects = tuple(build(EffectSettings, effect) for effect in said.effects)
         if not effects:
             raise ValueError("there is no effect that decides: give one in effects.")
-        own = _study_settings(name, said.study, settings, {BASE: str(settings.out / BASE)})
-        return Tested(name, said, own, plan(own), effects)
+        if isinstance(said.study, str) and said.study in before:
+            other = before[said.study]
+            return _checked(Tested(name, said, other.settings, other.study, effects))
+        own = _study_settings(name, _written(said.study), settings, {BASE: str(settings.out / BASE)})
+        return _checked(Tested(name, said, own, plan(own), effects))
     except ValueError as error:
         raise ValueError(f"claims: {name}: {error}") from None
+
+
+def _checked(one: Tested) -> Tested:
+    """Raises ValueError for an effect of a stage that its study has not."""
+    stages = list(dict.fromkeys(each.of for each in one.study.instances.values()))
+    for effect in one.effects:
+        if effect.results and effect.results not in stages:
+            raise ValueError(
+                f"'{effect.what}': results={effect.results} names no stage: there are {', '.join(stages)}."
+            )
+    return one
+
+
+def _written(study: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    """A study as it is written here, or in a file.  Raises ValueError where there is none."""
+    if not isinstance(study, str):
+        return study
+    if not study.endswith((".yaml", ".yml")):
+        raise ValueError(f"study: there is no earlier claim '{study}', and it is no file: write NAME.yaml.")
+    return read_mapping(Path(study)).values
 
 
 def _study_settings(
     name: str, given: Mapping[str, Any], settings: StudySettings, known: Mapping[str, Any]
 ) -> StudySettings:
     """The settings of one study of many: its folder is OUT/NAME, and what is not its own is that of all."""
-    shared = {**known, **settings.constants}
+    shared = {**known, **put_in(settings.constants, known)}
     text = str(given)
     used = {key: value for key, value in shared.items() if f"${key}" in text or f"${{{key}}}" in text}
     stages = given.get("stages", [])
@@ -162,15 +195,9 @@ def _run(one: Tested, console: Console) -> str | None:
         return sentence(outcome, len(one.study.instances))
     try:
         report.write(one.study, one.settings, console)
-        _effects(one)
     except ValueError as error:
         return str(error)
     return None
-
-
-def _effects(one: Tested) -> list[Effect]:
-    results = cells.read(one.study, one.settings.prices)
-    return [effect_of(effect, results, one.settings.repeats) for effect in one.effects]
 
 
 def _told(one: Tested, failed: str | None = None) -> Told:
@@ -182,8 +209,21 @@ def _told(one: Tested, failed: str | None = None) -> Told:
         return Told(one.name, one.said, seconds, (), f"{UNTESTED}: {failed}")
     if len(done) < len(instances):
         return Told(one.name, one.said, seconds, (), NOT_RUN)
-    effects = tuple(_effects(one))
+    try:
+        effects = tuple(_effect(effect, one) for effect in one.effects)
+    except ValueError as error:
+        return Told(one.name, one.said, seconds, (), f"{UNTESTED}: {error}")
     return Told(one.name, one.said, seconds, effects, verdict_of(effects))
+
+
+def _effect(wanted: EffectSettings, one: Tested) -> Effect:
+    """A number of its study, from the stage that has it."""
+    study = one.study
+    if wanted.results:
+        study = replace(
+            study, results=[each for each in study.instances.values() if each.of == wanted.results]
+        )
+    return effect_of(wanted, cells.read(study, one.settings.prices), one.settings.repeats)
 
 
 def _write(told: list[Told], settings: StudySettings) -> None:
