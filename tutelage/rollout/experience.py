@@ -389,7 +389,7 @@ class Rollouts:
         """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
 
         def sample() -> list[Response]:
-            return self._generate(self._prompts[:CALIBRATION_PROMPTS], -2, 1)
+            return self._generate(first_of_each(self._prompts, CALIBRATION_PROMPTS), -2, 1)
 
         for judge in (self._judge, self._cost):
             said = judge.calibrate(sample) if judge is not None else None
@@ -426,6 +426,21 @@ class Rollouts:
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
             return self._old(Reading(ref, self._settings.temperature), batch)["logprobs"]
+
+
+def first_of_each(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """The first `count` prompts; where a task is not among these, the first ones of every task instead, in equal shares, so
+    that a judge for that task has something to be measured on."""
+    first = list(prompts[:count])
+    if len(prompts) <= count:
+        return first
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt.task, []).append(row)
+    if len(rows) == len({prompt.task for prompt in first}):
+        return first
+    share = max(1, count // len(rows))
+    return [prompts[row] for row in sorted(row for each in rows.values() for row in each[:share])]
 
 
 def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:
