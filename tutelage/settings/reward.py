@@ -112,10 +112,10 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
         "Weigh each comparison by its column weight; from the store, by those who voted (experts count more).",
         everyday=False,
     )
-    groups: dict[str, list[str]] = setting(
+    groups: dict[str, list[str]] | Literal["each"] = setting(
         {},
         "A head for each group of annotators, as {experts: [ann, bob], crowd: [eve]}; in a file the column group names the "
-        "group, and the lists may be empty.",
+        "group, and the lists may be empty; each: one for every group of a file, for every annotator of a store.",
         everyday=False,
     )
     members: int = setting(
@@ -210,6 +210,8 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
             raise ValueError(
                 "policy_data is measured by one score, and groups has a head for each group: leave one of the two out"
             )
+        if self.groups == "each":
+            return self
         if len(self.groups) == 1:
             raise ValueError(
                 "groups has one group, and one head needs no name: name another, or leave groups out"

@@ -53,6 +53,18 @@ class WorldSettings(RunSettings):
         le=0.7,
     )
 
+    groups: int = setting(
+        0,
+        "Groups of annotators with tastes of their own, who compare letters; 0 = none.",
+        unit="groups",
+        ge=0,
+        le=99,
+    )
+    new_groups: int = setting(
+        16, "Groups besides, to adapt to with few labels: with groups.", unit="groups", ge=1, le=99
+    )
+    group_pairs: int = setting(600, "Pairs that each group has compared, with groups.", unit="pairs", ge=1)
+
     @field_validator("people")
     @classmethod
     def _enough_people(cls, people: int) -> int:
@@ -72,9 +84,16 @@ class WorldSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_groups(self) -> WorldSettings:
+        if not self.groups and (unused := self.set_of("new_groups", "group_pairs")):
+            raise ValueError(f"{unused} is about groups, of which there are none: set groups=24, say")
+        return self
+
+    @model_validator(mode="after")
     def _options_alone(self) -> WorldSettings:
-        if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people):
-            beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
+        if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people or self.groups):
+            more = f"people={self.people}" if self.people else f"groups={self.groups}"
+            beside = more if self.people or self.groups else f"tasks={list(self.tasks)}"
             raise ValueError(
                 f"the task options stands alone, for its text is another, and not with {beside}: "
                 "write two worlds, one of them with tasks=[options]"
