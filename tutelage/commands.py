@@ -298,7 +298,7 @@ COMMANDS = (
         "eval groups",
         "tutelage.train.group_curves",
         "adapt.GroupsSettings",
-        "Measure how models adapt to new groups of annotators.",
+        "Measure reward models on groups that are new.",
         "Results",
     ),
     Command(

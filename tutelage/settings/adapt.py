@@ -19,7 +19,7 @@ from tutelage.settings.groups import (
     run_folder,
 )
 
-Prior = Literal["gaussian", "ridge", "mixture"]
+Prior = Literal["gaussian", "ridge", "mixture", "inner-steps"]
 """What holds a head that is fitted to few labels near those that are known."""
 
 
@@ -70,7 +70,7 @@ class AdaptSettings(
     prior: Prior = setting(
         "gaussian",
         "What the head is held near: gaussian (mean and covariance of the known heads), ridge (their mean, alike in every "
-        "direction), mixture (it is a mixture of the known heads).",
+        "direction), mixture (it is a mixture of the known heads); inner-steps (of a model that was trained for these).",
     )
     folds: int = setting(5, "Parts of the cross-validation, by prompt.", unit="parts", everyday=False, ge=2)
     pooled: str = setting(
@@ -82,8 +82,8 @@ class AdaptSettings(
     def _prior_uses_all(self) -> Self:
         if self.prior != "gaussian" and self.set_of("shrinkage"):
             raise ValueError(f"shrinkage is of prior=gaussian, and prior is {self.prior}: leave it out")
-        if self.prior == "mixture" and self.strength != 1:
-            raise ValueError("strength is of a prior with a spread, and prior is mixture: leave it out")
+        if self.prior in ("mixture", "inner-steps") and self.strength != 1:
+            raise ValueError(f"strength is of a prior with a spread, and prior is {self.prior}: leave it out")
         return self
 
 
@@ -92,7 +92,8 @@ class GroupsSettings(RunSettings, RowSettings, HeadSettings, DeviceSettings, Pas
 
     out: Path = run_folder("runs/eval-groups")
     models: list[str] = setting(
-        ..., "Reward models with a head for each known group, each optionally as name=path."
+        ...,
+        "Reward models with a head for each known group, or trained for inner steps, each optionally as name=path.",
     )
     data: Source = setting(
         ..., "Comparisons with a column group, to learn from: the first so many of each group."
@@ -102,7 +103,9 @@ class GroupsSettings(RunSettings, RowSettings, HeadSettings, DeviceSettings, Pas
         [0, 8, 32], "Numbers of labels to learn from; 0 is what is known of all groups."
     )
     priors: list[Prior] = setting(
-        ["gaussian"], "What new heads are held near (see adapt), each measured: gaussian, ridge, mixture."
+        ["gaussian"],
+        "What new heads are held near (see adapt), each measured: gaussian, ridge, mixture; of a model that was trained for "
+        "inner steps, these alone.",
     )
     pooled: str = setting("", "Reward model that knows no groups, to compare with; empty: none.")
     tune_steps: int = setting(
@@ -126,4 +129,6 @@ class GroupsSettings(RunSettings, RowSettings, HeadSettings, DeviceSettings, Pas
     def _each_once(cls, priors: list[Prior]) -> list[Prior]:
         if not priors or len(set(priors)) < len(priors):
             raise ValueError(f"{priors} is no list of different priors: give priors=[gaussian,ridge], say")
+        if "inner-steps" in priors:
+            raise ValueError("inner-steps is of the model, which says so itself: leave it out of priors")
         return priors

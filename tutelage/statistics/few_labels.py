@@ -111,6 +111,15 @@ def _precision(z: Floats, chosen: Floats) -> Floats:
     return (z * (chosen * (1 - chosen))[:, None]).T @ z + np.eye(z.shape[1])
 
 
+def by_steps(differences: ArrayLike, p: ArrayLike, start: ArrayLike, steps: int, rate: float) -> Floats:
+    """[d]: the weights after so many gradient steps on the mean negative log-likelihood, from `start`; that, without a pair."""
+    w = np.array(start, float)
+    x, share = np.asarray(differences, float).reshape(-1, len(w)), np.asarray(p, float)
+    for _ in range(steps if len(x) else 0):
+        w = w + rate * x.T @ (share - sigmoid(x @ w)) / len(x)
+    return w
+
+
 def best_mixture(differences: ArrayLike, p: ArrayLike, weights: ArrayLike) -> Floats:
     """[g]: the shares, 0 or more and with sum 1, in which `weights` [g, d] are mixed into those that the votes make most probable
     (compare Chen et al. 2024, PAL, arXiv 2406.08469).

@@ -36,7 +36,7 @@ from tutelage.settings.adapt import AdaptSettings as Settings
 from tutelage.settings.groups import Source
 from tutelage.statistics import Floats
 from tutelage.statistics.few_labels import Gaussian, log_likelihood
-from tutelage.train.heads import Body, Labelled, fitted, prior_of, set_head
+from tutelage.train.heads import Body, Labelled, prior_of, set_head
 from tutelage.train.members import note_spread
 
 ADAPTED, MEAN, POOLED = "adapted", "mean head", "pooled"
@@ -46,19 +46,18 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     """Fit, measure and export; returns the run folder.  Raises ValueError for unusable inputs."""
     run.input("model", result_folder(settings.model))
     body = Body.at(settings.model, world, settings.max_length, settings.max_tokens)
-    heads = body.heads
     rows, held_out = _read(settings, run)
     labels = body.read(rows, shown(settings.data), run.console)
     if not labels.comparisons:
         raise ValueError(f"data={shown(settings.data)} has {_nothing(settings)}.")
     there = body.read(held_out, shown(settings.eval_data or settings.data), run.console)
-    head = fitted(labels, heads, settings.prior, settings)
-    found = _measured(settings, world, heads, head, labels, there)
+    head = body.fitted(labels, settings.prior, settings)
+    found = _measured(settings, world, body, head, labels, there)
     write(run.folder, found)
     with file_atomic(run.folder / "posterior.safetensors") as partial:
         named = {"mean": head.mean, "covariance": head.covariance}
         save_file({name: torch.from_numpy(np.array(value)).float() for name, value in named.items()}, partial)
-    _show(found, len(heads), run)
+    _show(found, len(body.heads), run)
     set_head(body.module, head.mean)
     seen = np.concatenate([labels.features, there.features])
     note_spread(body.module, torch.from_numpy(seen @ head.mean)[..., None], run)
@@ -106,14 +105,14 @@ def _of_group(source: Source, settings: Settings) -> Iterator[Comparison]:
 
 
 def _measured(
-    settings: Settings, world: World, heads: Floats, head: Gaussian, labels: Labelled, there: Labelled
+    settings: Settings, world: World, body: Body, head: Gaussian, labels: Labelled, there: Labelled
 ) -> list[Row]:
     """All rows of results.json."""
-    mean = heads.mean(0)
+    mean = body.heads.mean(0)
     margins = {
         "accuracy_cross_validated": (
             labels,
-            {ADAPTED: cross_validated(labels, heads, settings), MEAN: labels.differences @ mean},
+            {ADAPTED: cross_validated(labels, body, settings), MEAN: labels.differences @ mean},
         )
     }
     if there.comparisons:
@@ -126,7 +125,10 @@ def _measured(
             by_model[POOLED] = scores[:, 0] - scores[:, 1]
         for model, own in by_model.items():
             rows += accuracy_rows(model, metric, pairs, own)
-    prior = prior_of(heads, settings.prior, settings)
+    rows.append(Row(ADAPTED, "labels", OVERALL, len(labels.p), n=len(labels.p), unit="pairs"))
+    if settings.prior == "inner-steps":
+        return rows
+    prior = prior_of(body.heads, settings.prior, settings)
     return rows + _about(settings, prior, head, labels, there if there.comparisons else labels)
 
 
@@ -138,7 +140,7 @@ def accuracy_rows(model: str, metric: str, pairs: Labelled, margins: Floats) -> 
     return [row(model, metric, OVERALL, statistics.bootstrap_mean(agreed, pairs.prompts, rate=True), "share")]
 
 
-def cross_validated(labels: Labelled, heads: Floats, settings: Settings) -> Floats:
+def cross_validated(labels: Labelled, body: Body, settings: Settings) -> Floats:
     """[n]: the margin of every pair by a head that was fitted without its prompt; NaN where all are about one prompt."""
     prompts = sorted(set(labels.prompts))
     found = np.full(len(labels.comparisons), np.nan)
@@ -149,7 +151,7 @@ def cross_validated(labels: Labelled, heads: Floats, settings: Settings) -> Floa
     mine = np.array([fold[prompt] for prompt in labels.prompts])
     for number in set(mine.tolist()):
         rest = labels.take(np.flatnonzero(mine != number).tolist())
-        head = fitted(rest, heads, settings.prior, settings)
+        head = body.fitted(rest, settings.prior, settings)
         found[mine == number] = labels.differences[mine == number] @ head.mean
     return found
 
@@ -161,10 +163,7 @@ def _about(
     n = len(labels.comparisons)
     off = head.mean - prior.mean
     distance = float(np.sqrt(off @ np.linalg.pinv(prior.covariance, hermitian=True) @ off / len(off)))
-    found = [
-        Row(ADAPTED, "labels", OVERALL, n, n=n, unit="pairs"),
-        Row(ADAPTED, "prior_distance", OVERALL, distance, n=n, unit="standard deviations"),
-    ]
+    found = [Row(ADAPTED, "prior_distance", OVERALL, distance, n=n, unit="standard deviations")]
     if settings.prior == "mixture":
         return found
     before, after = (one.margins(pairs.differences)[1] for one in (prior, head))

@@ -30,11 +30,12 @@ from tutelage.parallel import World
 from tutelage.records import Comparison
 from tutelage.runs import Run, result_folder
 from tutelage.settings.adapt import GroupsSettings as Settings
+from tutelage.settings.adapt import Prior
 from tutelage.settings.groups import Source
 from tutelage.settings.reward import RewardSettings
 from tutelage.statistics import Floats
 from tutelage.train import reward
-from tutelage.train.heads import Body, fitted
+from tutelage.train.heads import Body
 
 POOLED, TUNED = "pooled", "fine-tuned"
 QUIET = Console(quiet=True)  # for what is said once for every group
@@ -95,17 +96,18 @@ def _adapted(
     name: str, body: Body, names: Sequence[str], support: Rows, query: Rows, settings: Settings, run: Run
 ) -> Curves:
     """Of a model with heads: a curve for each prior."""
+    priors: list[Prior] = settings.priors if body.steps is None else ["inner-steps"]
     curves: Curves = {
-        f"{name}/{prior}": {k: np.zeros(len(names)) for k in settings.labels} for prior in settings.priors
+        f"{name}/{prior}": {k: np.zeros(len(names)) for k in settings.labels} for prior in priors
     }
     with run.progress(len(names), f"adapting {name}") as bar:
         for number, group in enumerate(names):
             labels = body.read(support[group][: settings.labels[-1]], group, QUIET)
             there = body.read(query[group], group, QUIET)
-            for prior in settings.priors:
+            for prior in priors:
                 for k in settings.labels:
                     few = labels.take(range(min(k, len(labels.comparisons))))
-                    margins = there.differences @ fitted(few, body.heads, prior, settings).mean
+                    margins = there.differences @ body.fitted(few, prior, settings).mean
                     curves[f"{name}/{prior}"][k][number] = accuracy(margins, there.comparisons)
             bar.advance()
     return curves

@@ -24,7 +24,13 @@ from tutelage.records import Comparison
 from tutelage.runs import result_folder
 from tutelage.settings.adapt import HeadSettings, Prior
 from tutelage.statistics import Floats
-from tutelage.statistics.few_labels import Gaussian, best_mixture, gaussian_of, most_probable
+from tutelage.statistics.few_labels import (
+    Gaussian,
+    best_mixture,
+    by_steps,
+    gaussian_of,
+    most_probable,
+)
 from tutelage.train.stage import collate_pairs, context_limit
 
 
@@ -56,7 +62,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Body:
-    """A reward model with heads of groups, and how rows are read for it.  heads: [g, D]."""
+    """A reward model with heads of groups, and how rows are read for it.  heads: [g, D]; steps: how many inner steps lead from
+    its only head, and at which rate, where it was trained for them."""
 
     module: ScalarModule
     tokenizer: PreTrainedTokenizerBase
@@ -64,14 +71,35 @@ class Body:
     world: World
     max_length: int
     max_tokens: int
+    steps: tuple[int, float] | None = None
 
     @staticmethod
     def at(path: str, world: World, max_length: int, max_tokens: int) -> Body:
         """Raises ValueError for a model that has no heads of groups, or heads of another kind."""
         start = result_folder(path)
         module = load_scalar(start, device=world.device, fresh_head=False).requires_grad_(False)
-        limit = context_limit(max_length, module)
-        return Body(module, load_tokenizer(start), heads_of(module, path), world, limit, max_tokens)
+        limit, steps = context_limit(max_length, module), steps_of(module)
+        heads = heads_of(module, path, single=steps is not None)
+        return Body(module, load_tokenizer(start), heads, world, limit, max_tokens, steps)
+
+    def fitted(self, labels: Labelled, prior: Prior, settings: HeadSettings) -> Gaussian:
+        """The new head and how sure it is; of mixtures and inner steps nothing is said of how sure (covariance 0).
+
+        Raises ValueError for a prior that this model cannot give.
+        """
+        if (prior == "inner-steps") != (self.steps is not None):
+            how = (
+                "has heads of groups: take gaussian"
+                if self.steps is None
+                else "was trained for inner-steps: set that"
+            )
+            raise ValueError(f"prior={prior} is for another kind of model; this one {how}.")
+        x, nothing = labels.differences, np.zeros((self.heads.shape[1],) * 2)
+        if self.steps is not None:
+            return Gaussian(by_steps(x, labels.p, self.heads[0], *self.steps), nothing)
+        if prior == "mixture":
+            return Gaussian(best_mixture(x, labels.p, self.heads) @ self.heads, nothing)
+        return most_probable(x, labels.p, prior_of(self.heads, prior, settings))
 
     def read(self, rows: Iterable[Comparison], source: str, console: Console) -> Labelled:
         """Let the body run over comparisons.  What cannot be tokenised is told and left out."""
@@ -95,15 +123,21 @@ class Body:
         return Labelled(np.concatenate(found), [kept[row] for row in range(len(kept))])
 
 
-def heads_of(module: ScalarModule, name: str) -> Floats:
-    """[g, D]: a head for each group.  Raises ValueError for a model without, or with a head of another kind."""
+def steps_of(module: ScalarModule) -> tuple[int, float] | None:
+    """(inner steps, their rate) that a model was trained for; None: for none."""
+    steps, rate = (getattr(module.config, f"tutelage_inner_{name}", None) for name in ("steps", "rate"))
+    return None if steps is None or rate is None else (int(steps), float(rate))
+
+
+def heads_of(module: ScalarModule, name: str, single: bool = False) -> Floats:
+    """[g, D]: a head for each group, or a `single` one.  Raises ValueError for a model without, or with another kind of head."""
     if isinstance(module, EncoderModule):
         raise ValueError(
             f"model={name} is an encoder, whose head is more than one layer, and only the last layer is fitted to a group: train "
             "the groups' heads on a model that reads from left to right."
         )
     heads = module.head.weight.detach().double().cpu().numpy()
-    if len(heads) < 2:
+    if len(heads) < 2 and not single:
         raise ValueError(
             f"model={name} has one head, which says nothing of how groups differ: train one with a head for each, as tutelage "
             "reward groups=each."
@@ -118,14 +152,6 @@ def prior_of(heads: Floats, prior: Prior, settings: HeadSettings) -> Gaussian:
     return Gaussian(found.mean, found.covariance / settings.strength)
 
 
-def fitted(labels: Labelled, heads: Floats, prior: Prior, settings: HeadSettings) -> Gaussian:
-    """The new head and how sure it is; of a mixture nothing is said of how sure (covariance 0)."""
-    if prior == "mixture":
-        weights = best_mixture(labels.differences, labels.p, heads)
-        return Gaussian(weights @ heads, np.zeros((heads.shape[1], heads.shape[1])))
-    return most_probable(labels.differences, labels.p, prior_of(heads, prior, settings))
-
-
 def set_head(module: ScalarModule, head: Floats) -> None:
     """Put one head [D] in the place of those of groups; a bias, which no pair tells anything of, becomes their mean."""
     host, before = module.host, module.head
@@ -134,7 +160,15 @@ def set_head(module: ScalarModule, head: Floats) -> None:
         new.weight.copy_(torch.from_numpy(head)[None])
         if before.bias is not None:
             new.bias.copy_(before.bias.mean()[None])
-    host.score = new.to(before.weight.device).requires_grad_(False)
+    host.score = new.to(before.weight.device).requires_grad_(before.weight.requires_grad)
     host.num_labels = host.config.num_labels = 1
     if hasattr(host.config, "tutelage_head_weights"):
         del host.config.tutelage_head_weights
+    forget_steps(module)
+
+
+def forget_steps(module: ScalarModule) -> None:
+    """What is trained or adapted in another way is not made for inner steps any more."""
+    for name in ("tutelage_inner_steps", "tutelage_inner_rate"):
+        if hasattr(module.config, name):
+            delattr(module.config, name)

@@ -43,6 +43,7 @@ from tutelage.seeds import rng
 from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.train import reward_card
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.anil import learn_steps, start_of
 from tutelage.train.compared import (
     Compared,
     Differences,
@@ -202,6 +203,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if settings.learn_from == "ratings":
         return learn_ratings(settings, start, tokenizer, world, run)
     settings = settings.model_copy(update={"groups": named_groups(settings)})
+    if settings.adapts_by == "inner-steps":
+        model = start_of(settings, start, tokenizer, world)
+        return learn_steps(
+            settings, model, tokenizer, prepare_pairs(settings, tokenizer, model, run), world, run
+        )
     members = make_members(settings, start, tokenizer, world, dict.fromkeys(settings.groups, 1.0))
     pairs = prepare_pairs(settings, tokenizer, members[0].model, run)
     own = reward_card.of_the_policy(settings, run)
