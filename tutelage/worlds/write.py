@@ -49,6 +49,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         document_count=settings.documents,
         demonstration_count=settings.demonstrations,
         careless=settings.careless,
+        each=settings.demonstrations_each,
         prompt_count=settings.prompts,
         heldout_count=settings.heldout_prompts,
         solution_count=settings.solutions,
@@ -71,6 +72,7 @@ def write_world(
     document_count: int = 20_000,
     demonstration_count: int = 3_000,
     careless: float = 0.5,
+    each: int = 1,
     prompt_count: int = 2_000,
     heldout_count: int = 500,
     solution_count: int = 2_000,
@@ -101,7 +103,7 @@ def write_world(
         letters.documents(seed, some[0]),
     )
     shown = chain(
-        demonstrations(seed, demonstration_count, careless, tasks),
+        demonstrations(seed, demonstration_count, careless, tasks, each),
         _shown_about(seed, people, admit),
         letters.demonstrations(seed, some[1]),
     )
