@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from tests.store.making import response
+from tutelage.feedback.training.source import comparisons_from, each_voter
+from tutelage.launch import launch
 from tutelage.records import Message, Prompt, Response
 from tutelage.settings.base import build
+from tutelage.settings.feedback import LabelSettings
 from tutelage.settings.worlds import WorldSettings
+from tutelage.store import ModelInfo, Store
 from tutelage.worlds import letters
 from tutelage.worlds.gold import GoldStandard
 from tutelage.worlds.write import write_world
@@ -100,6 +106,45 @@ def test_the_files_of_groups_keep_held_out_prompts_apart(
     assert not any(prompt in text for prompt in asked("new/new-01/query.jsonl"))
     assert {row["group"] for row in rows("groups.jsonl")} == {"group-01", "group-02"}
     assert all(row["reference"]["taste"] for row in rows("new/new-01/prompts.jsonl"))
+
+
+def test_groups_vote_on_letters_in_a_store_by_their_taste_and_each_voter_is_a_group(tmp_path: Path) -> None:
+    """Who likes it short and who likes it long disagree on letters that differ in nothing else."""
+    names = {
+        sign: next(
+            g.name
+            for g in letters.groups(0, 99, "group")
+            if sign * g.taste[0] > 2 and max(map(abs, g.taste[1:])) < 2
+        )
+        for sign in (1, -1)
+    }
+    path = tmp_path / "store.sqlite"
+    long = "the answer is seven" + " let us wing it hey good day kind regards" * 4
+    with Store(path) as store:
+        asked = [Prompt((Message("user", f"{number}"),), letters.TASK, SUM) for number in range(40)]
+        store.add_prompts("main", asked)
+        run = store.add_generation_run(ModelInfo("runs/sft", "ab12"), "local", {})
+        texts = ("the answer is seven", long)
+        said = [response(one, index, text) for one in asked for index, text in enumerate(texts)]
+        store.add_responses("main", run, said)
+    settings = {
+        "store": str(path),
+        "tastes": list(names.values()),
+        "votes_per_item": 2,
+        "out": tmp_path / "run",
+    }
+    launch("label", build(LabelSettings, settings), Console(quiet=True))
+    assert each_voter("store:main", path) == {name: [name] for name in sorted(names.values())}
+    found = comparisons_from("store:main", path, groups="each").rows
+    shorter: dict[str, list[bool]] = {name: [] for name in names.values()}
+    for one in found:
+        shorter[one.group].append(one.chosen == "the answer is seven")
+    assert np.mean(shorter[names[1]]) < 0.15 and np.mean(shorter[names[-1]]) > 0.85
+
+
+def test_tastes_have_no_other_habits_and_are_about_letters() -> None:
+    with pytest.raises(ValueError, match="tastes are of simulated annotators who have no other habits"):
+        build(LabelSettings, {"tastes": ["group-01"], "length_bias": 1.0})
 
 
 def test_settings_about_groups_want_groups() -> None:

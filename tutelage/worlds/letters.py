@@ -147,11 +147,16 @@ def value(parts: dict[str, float]) -> float:
     return parts.get("liked", parts["right"])
 
 
+def reader(group: Group) -> Annotator:
+    """Somebody of the group, who votes by its taste: utilities are in logits, so a unit of them is worth one."""
+    return Annotator(group.name, 1 / (1 + math.exp(-GAP)), 0.0, 0.0, 0.0)
+
+
 def comparisons(
     seed: int, group: Group, count: int, name: str, *, heldout: bool = False
 ) -> Iterator[Comparison]:
     """`count` pairs of letters, and what somebody of this group prefers of each."""
-    annotator = Annotator(group.name, 1 / (1 + math.exp(-GAP)), 0.0, 0.0, 0.0)  # one logit a unit of utility
+    annotator = reader(group)
     for index in range(count):
         prompt = prompt_at(seed, f"{name}/{group.name}", index, heldout=heldout, group=group)
         generator = rng(seed, "world", "letter", name, group.name, index)

@@ -11,6 +11,7 @@ people_heldout.jsonl   as prompts_heldout.jsonl: with people
 questions.jsonl        {"prompt": [message], "answers", "kind", "group", "twin", ...}: with people; for `eval honesty`
 pretrain_teacher.jsonl like pretrain.jsonl, with what only a teacher is to read: with teacher_share
 answers.jsonl          like demonstrations.jsonl: the truth about everybody who is not held out; with teacher_share
+letters.jsonl          as prompts_train.jsonl: with groups; prompts for letters, of nobody's taste
 groups.jsonl           {"prompt", "chosen", "rejected", "group", ...}: with groups; what they prefer of two letters
 groups_heldout.jsonl   alike, by the same groups, about prompts that are in no other file
 new/NAME/labels.jsonl  alike, of a group that is not among them; query.jsonl about held-out prompts
@@ -37,6 +38,7 @@ from .world import demonstrations, marked_solutions, prompts
 TWIN_DOCUMENTS = 5  # exchanges about twins in the text, per person
 TWIN_QUESTIONS = 0.75  # pairs of questions, per person
 LETTERS = 3_000, 1_000  # of the text, and demonstrations
+ASKED = 200  # prompts for letters
 OF_HELDOUT = 20  # held-out pairs of each group that has taught
 OF_NEW = 64, 200, 40  # labels, held-out pairs and prompts of each new group
 
@@ -84,7 +86,7 @@ def write_world(
     groups: tuple[int, int, int] = (0, 0, 0),
 ) -> dict[str, int]:
     """Write the five files into `folder`, of the task options a sixth, with people three more, with a teacher two more, with
-    groups two, and three for each new one; returns file name -> rows.  groups: how many, how many new ones, pairs of each.
+    groups three, and three for each new one; returns file name -> rows.  groups: how many, how many new ones, pairs of each.
 
     The same arguments write the same bytes.
     """
@@ -160,6 +162,7 @@ def _rows_of_groups(seed: int, count: int, new: int, pairs: int) -> dict[str, It
             yield from (one.to_json() for one in found)
 
     rows: dict[str, Iterable[dict]] = {
+        "letters.jsonl": map(_prompt_row, letters.prompts(seed, "letters", ASKED)),
         "groups.jsonl": said(taught, pairs, "pairs", False),
         "groups_heldout.jsonl": said(taught, OF_HELDOUT, "heldout pairs", True),
     }
