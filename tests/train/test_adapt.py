@@ -16,6 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from tests.train.making import CPU, collate_rows, make_model, make_rows, make_tokenizer
+from tutelage.data.reading.formats import read_comparisons
 from tutelage.evals import rows
 from tutelage.judges.build import build_judge
 from tutelage.launch import launch
@@ -182,9 +183,7 @@ def test_the_adapted_model_is_a_plain_classifier_with_the_most_probable_head(
     model = hf.AutoModelForSequenceClassification.from_pretrained(folder)
     assert model.config.num_labels == 1 and model.score.weight.shape == (1, 32)
     body = Body.at(str(heads), CPU, 128, 4096)
-    from tutelage.data.reading.formats import read_comparisons
-
-    labels = body.read(read_comparisons(str(data)), "labels", QUIET)
+    labels = body.read(read_comparisons(str(data)), "labels", QUIET, 0.0)
     by_hand = most_probable(labels.differences, labels.p, gaussian_of(body.heads, 0.1))
     assert model.score.weight[0].detach().numpy() == pytest.approx(by_hand.mean, abs=1e-5)
     posterior = load_file(tmp_path / "run" / "posterior.safetensors")
@@ -227,6 +226,16 @@ def test_what_cannot_be_adapted_is_refused(
     with pytest.raises(ValueError, match=sentence):
         adapt(heads, out=tmp_path / "run", **asked)
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_rows_that_cannot_be_used_stop_it_where_they_are_too_many(heads: Path, tmp_path: Path) -> None:
+    data = comparisons(tmp_path / "labels.jsonl", 6)
+    with data.open("a") as file:
+        file.write(json.dumps({"prompt": "1 +", "chosen": " cat", "rejected": " cat"}) + "\n")
+    found = adapt(heads, data, tmp_path / "run", max_dropped_share=0.2)
+    assert found["adapted", "labels"].value == 6
+    with pytest.raises(ValueError, match="max_dropped_share"):
+        adapt(heads, data, tmp_path / "other")
 
 
 def test_one_head_says_nothing_of_how_groups_differ(base: Path, tmp_path: Path) -> None:

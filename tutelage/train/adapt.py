@@ -11,6 +11,7 @@ results.json            accuracy of the new head, of the known heads' mean, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -47,16 +48,21 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     run.input("model", result_folder(settings.model))
     body = Body.at(settings.model, world, settings.max_length, settings.max_tokens)
     rows, held_out = _read(settings, run)
-    labels = body.read(rows, shown(settings.data), run.console)
+    read = partial(
+        body.read,
+        console=run.console,
+        max_dropped_share=settings.max_dropped_share,
+        cut_responses=settings.cut_responses,
+    )
+    labels = read(rows, shown(settings.data))
     if not labels.comparisons:
         raise ValueError(f"data={shown(settings.data)} has {_nothing(settings)}.")
-    there = body.read(held_out, shown(settings.eval_data or settings.data), run.console)
+    there = read(held_out, shown(settings.eval_data or settings.data))
     head = body.fitted(labels, settings.prior, settings)
     found = _measured(settings, world, body, head, labels, there)
     write(run.folder, found)
-    with file_atomic(run.folder / "posterior.safetensors") as partial:
-        named = {"mean": head.mean, "covariance": head.covariance}
-        save_file({name: torch.from_numpy(np.array(value)).float() for name, value in named.items()}, partial)
+    with file_atomic(run.folder / "posterior.safetensors") as file:
+        save_file({name: torch.from_numpy(value.copy()).float() for name, value in vars(head).items()}, file)
     _show(found, len(body.heads), run)
     set_head(body.module, head.mean)
     seen = np.concatenate([labels.features, there.features])

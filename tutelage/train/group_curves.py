@@ -102,8 +102,9 @@ def _adapted(
     }
     with run.progress(len(names), f"adapting {name}") as bar:
         for number, group in enumerate(names):
-            labels = body.read(support[group][: settings.labels[-1]], group, QUIET)
-            there = body.read(query[group], group, QUIET)
+            share = settings.max_dropped_share
+            labels = body.read(support[group][: settings.labels[-1]], group, QUIET, share)
+            there = body.read(query[group], group, QUIET, share)
             for prior in priors:
                 for k in settings.labels:
                     few = labels.take(range(min(k, len(labels.comparisons))))

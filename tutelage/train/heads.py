@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from rich.console import Console
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tutelage.data.preflight.report import check
 from tutelage.data.preflight.responses import comparisons_of, prepare_comparisons
 from tutelage.models.loading import load_scalar, load_tokenizer
 from tutelage.models.passes import forward_pass
@@ -101,17 +103,28 @@ class Body:
             return Gaussian(best_mixture(x, labels.p, self.heads) @ self.heads, nothing)
         return most_probable(x, labels.p, prior_of(self.heads, prior, settings))
 
-    def read(self, rows: Iterable[Comparison], source: str, console: Console) -> Labelled:
-        """Let the body run over comparisons.  What cannot be tokenised is told and left out."""
+    def read(
+        self,
+        rows: Iterable[Comparison],
+        source: str,
+        console: Console,
+        max_dropped_share: float,
+        cut_responses: Literal["keep", "drop"] = "keep",
+    ) -> Labelled:
+        """Let the body run over comparisons.  What cannot be used is told and left out; ValueError where that is too much."""
         prepared = prepare_comparisons(
             self.tokenizer,
             rows,
             max_length=self.max_length,
+            cut_responses=cut_responses,
             keep_records=True,
             source=source,
             max_dropped_share=None,
             console=console,
         )
+        if prepared.report.dropped:
+            prepared.report.show(console)
+            check([prepared.report], max_dropped_share)
         examples, kept = prepared.examples, comparisons_of(prepared)
         found = [np.zeros((0, 2, self.heads.shape[1]))]
         for part in examples.parts():
