@@ -61,6 +61,18 @@ class WorldSettings(RunSettings):
         le=0.7,
     )
 
+    groups: int = setting(
+        0,
+        "Groups of annotators with tastes of their own, who compare letters; 0 = none.",
+        unit="groups",
+        ge=0,
+        le=99,
+    )
+    new_groups: int = setting(
+        16, "Groups besides, to adapt to with few labels: with groups.", unit="groups", ge=1, le=99
+    )
+    group_pairs: int = setting(600, "Pairs that each group has compared, with groups.", unit="pairs", ge=1)
+
     @field_validator("people")
     @classmethod
     def _enough_people(cls, people: int) -> int:
@@ -80,6 +92,12 @@ class WorldSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_groups(self) -> WorldSettings:
+        if not self.groups and (unused := self.set_of("new_groups", "group_pairs")):
+            raise ValueError(f"{unused} is about groups, of which there are none: set groups=24, say")
+        return self
+
+    @model_validator(mode="after")
     def _some_stand_alone(self) -> WorldSettings:
         """A tale may stand beside people: their text is short and says nothing of animals."""
         if "options" in self.tasks and self.demonstrations_each > 1:
@@ -88,8 +106,9 @@ class WorldSettings(RunSettings):
                 "options has one solution: leave it out"
             )
         for task, people in (("options", self.people), ("tale", 0)):
-            if task in self.tasks and (set(self.tasks) != {task} or people):
-                beside = f"people={people}" if people else f"tasks={list(self.tasks)}"
+            if task in self.tasks and (set(self.tasks) != {task} or people or self.groups):
+                more = f"people={people}" if people else f"groups={self.groups}"
+                beside = more if people or self.groups else f"tasks={list(self.tasks)}"
                 raise ValueError(
                     f"the task {task} stands alone, for its text is another, and not with {beside}: "
                     f"write two worlds, one of them with tasks=[{task}]"
