@@ -1,0 +1,101 @@
+"""Demonstrations, and what a model writes itself to their prompts: what `irl` and `contrast` begin with.
+
+The model's responses stand in samples.jsonl, written in fixed groups of prompts: a run that was stopped goes on with the group
+that is not whole, and ends with the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tutelage.data.encoding import Unusable
+from tutelage.data.reading.formats import read_demonstrations, walk
+from tutelage.data.reading.sources import shown
+from tutelage.data.template import encode
+from tutelage.records import Demonstration, Prompt, Response
+from tutelage.rollout.drawing import (
+    GROUP,
+    Meter,
+    Row,
+    add_lines,
+    keep_whole_groups,
+    line,
+    read_answerable,
+    read_lines,
+)
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
+from tutelage.runs import Run
+from tutelage.settings.irl import BesideSettings
+
+Lines = Callable[[Sequence[Response]], list[Row]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Demonstrations as a policy would have written them (with token ids), and their prompts, each once."""
+
+    prompts: list[Prompt]
+    demonstrations: list[Response]
+
+
+def read_shown(settings: BesideSettings, generator: LocalGenerator, run: Run) -> Shown:
+    """The demonstrations that end, of prompts that leave room for a response.
+
+    Raises ValueError when there are none, or when too many rows are dropped.
+    """
+    prompts = {prompt.id: prompt for prompt in read_answerable(settings, generator, run)}
+    found: list[Demonstration] = []
+    cut = turns = 0
+    for row in walk(read_demonstrations(settings.data, settings.columns)):
+        if isinstance(row, Demonstration) and row.prompt.id in prompts:
+            found += [row] * (row.finish != "length")
+            cut += row.finish == "length"
+        turns += not isinstance(row, Demonstration) and hasattr(row, "messages")
+    for number, why in ((cut, "have no end"), (turns, "are conversations with several answers")):
+        if number:
+            run.console.print(f"Left out: {number:,} demonstrations that {why}.")
+    written = _written(found, generator)
+    if not written:
+        raise ValueError(
+            f"data={shown(settings.data)} holds no demonstration that can be used: it wants prompts with one response each."
+        )
+    shown_to = {response.prompt.id for response in written}
+    return Shown([prompt for key, prompt in prompts.items() if key in shown_to], written)
+
+
+def _written(rows: Sequence[Demonstration], generator: LocalGenerator) -> list[Response]:
+    """Demonstrations as responses of which the ids are known, as lengths are counted in tokens; those that cannot be tokenised
+    are left out."""
+    encoded = encode(generator.tokenizer, [(row.prompt, row.response, row.finish) for row in rows])
+    return [
+        Response(row.prompt, row.response, tuple(ids.prompt), tuple(ids.response), (), row.finish)
+        for row, ids in zip(rows, encoded, strict=True)
+        if not isinstance(ids, Unusable)
+    ]
+
+
+def draw_own(
+    prompts: list[Prompt], generator: LocalGenerator, lines: Lines, settings: BesideSettings, run: Run
+) -> dict[str, list[Row]]:
+    """Prompt's id -> lines of samples.jsonl, those that were missing drawn now.  lines: what is written of responses."""
+    path, samples = run.folder / "samples.jsonl", settings.samples
+    total = len(prompts) * samples
+    answered = len(keep_whole_groups(path, total, GROUP * samples)) // samples
+    sampling = Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed)
+    with run.progress(total, "responses") as bar:
+        bar.advance(answered * samples)
+        generator.progress = Meter(bar)
+        for start in range(answered, len(prompts), GROUP):
+            responses = generator.generate(prompts[start : start + GROUP], sampling)
+            add_lines(path, lines(responses))
+    own: dict[str, list[Row]] = {}
+    for row in read_lines(path):
+        own.setdefault(row["prompt_id"], []).append(row)
+    return own
+
+
+def plain_lines(responses: Sequence[Response]) -> list[Row]:
+    """Responses by themselves."""
+    return [line(response) for response in responses]
