@@ -239,7 +239,7 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
         ([block(SFT, times="2")], "stage 1: repeat is '?2'?, but it is how often"),
         ([block(SFT, times=True)], "stage 1: repeat is true, but it is how often"),
         ([{"repeat": 2}], "stage 1: 'repeat' wants 'stages'"),
-        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat' and 'stages', and no 'seed'"),
+        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat', 'stages' and 'until', and no 'seed'"),
         ([block(block(SFT))], "stage 1.1: a block stands in a block"),
         ([block(SFT), block(SFT)], "stage 2: a pipeline has one block"),
         ([SFT, block(SFT)], "stage 2: the name 'sft' is taken by an earlier stage"),

@@ -268,7 +268,7 @@ COMMANDS = (
     ),
     Command(
         "contrast",
-        "tutelage.rollout.contrast",
+        "tutelage.train.contrast",
         "irl.ContrastSettings",
         "Set own responses against demonstrations: pairs.",
         "Learning from feedback",

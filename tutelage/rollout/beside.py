@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from tutelage.data.batch import TokenBatch
 from tutelage.data.encoding import Unusable
 from tutelage.data.reading.formats import read_demonstrations, walk
 from tutelage.data.reading.sources import shown
-from tutelage.data.template import encode
+from tutelage.data.template import Encoded, encode
+from tutelage.files import write_jsonl_atomic
+from tutelage.models.passes import forward_pass
+from tutelage.parallel import World
 from tutelage.records import Demonstration, Prompt, Response
 from tutelage.rollout.drawing import (
     GROUP,
@@ -27,8 +32,9 @@ from tutelage.rollout.drawing import (
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Run
-from tutelage.settings.irl import BesideSettings
+from tutelage.settings.irl import BesideSettings, IRLSettings
 
+AT_ONCE = 8192  # tokens in a forward
 Lines = Callable[[Sequence[Response]], list[Row]]
 
 
@@ -94,6 +100,50 @@ def draw_own(
     for row in read_lines(path):
         own.setdefault(row["prompt_id"], []).append(row)
     return own
+
+
+def weigh_listed(
+    seen: Shown, generator: LocalGenerator, lines: Lines, settings: IRLSettings, world: World, run: Run
+) -> dict[str, list[Row]]:
+    """Prompt's id -> all responses that it can have, in lines with `base`: the log-probability that the model gives each.
+
+    Raises ValueError naming a demonstration that is none of those to its prompt.
+    """
+    wanted = {prompt.id for prompt in seen.prompts}
+    rows = [
+        row
+        for row in walk(read_demonstrations(settings.candidates, settings.columns))
+        if isinstance(row, Demonstration) and row.prompt.id in wanted
+    ]
+    own: dict[str, list[Row]] = {}
+    with run.progress(len(rows), "candidates") as bar:
+        for start in range(0, len(rows), GROUP):
+            responses = _written(rows[start : start + GROUP], generator)
+            found = zip(
+                lines(responses), _logprobs(responses, generator, settings.temperature, world), strict=True
+            )
+            for row, base in found:
+                own.setdefault(row["prompt_id"], []).append({**row, "base": base})
+            bar.advance(len(responses))
+    write_jsonl_atomic(run.folder / "samples.jsonl", (row for rows in own.values() for row in rows))
+    for shown_one in seen.demonstrations:
+        listed = [row["response"] for row in own.get(shown_one.prompt.id, ())]
+        if shown_one.text not in listed:
+            raise ValueError(
+                f"candidates={shown(settings.candidates)} lists {len(listed)} responses to the prompt "
+                f"{shown_one.prompt.text()[:60]!r}, and its demonstration is none of them: add it."
+            )
+    return own
+
+
+def _logprobs(
+    responses: Sequence[Response], generator: LocalGenerator, temperature: float, world: World
+) -> list[float]:
+    """Log-probability of each response, its end included, under the generator's model: nats."""
+    sequences = [Encoded(list(response.prompt_ids), list(response.ids)).tokens() for response in responses]
+    batch = TokenBatch.collate(sequences).to(world.device)
+    read = partial(generator.model.sequence_logprobs, temperature=temperature)
+    return forward_pass(generator.model, read, batch, "sequences", AT_ONCE, world).tolist()
 
 
 def plain_lines(responses: Sequence[Response]) -> list[Row]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import Source, run_folder
@@ -54,6 +54,10 @@ class IRLSettings(BesideSettings):
         "What the reward is a weighted sum of: formulas, verifiers, functions or models, as parts of a reward.",
     )
     samples: int = setting(16, "Responses of the model per prompt.", unit="responses", ge=1)
+    candidates: Source = setting(
+        "",
+        "Instead of samples: all responses that prompts can have, a row each; the model says how likely each is.",
+    )
     kl_coef: float = setting(
         0.05,
         "With this kl_coef a policy that is trained on the reward writes as the demonstrations do.",
@@ -98,6 +102,20 @@ class IRLSettings(BesideSettings):
         if times > 1:
             raise ValueError(f"{times} features are called {twice}: give each a name, as in name: {twice}-2")
         return given
+
+    @model_validator(mode="after")
+    def _drawn_or_listed(self) -> Self:
+        if self.candidates and (unread := self.set_of("samples", "max_new_tokens")):
+            raise ValueError(
+                f"{unread} is for responses that are drawn, and candidates lists all: leave it out"
+            )
+        return self
+
+    @property
+    def reads(self) -> Mapping[str, Source]:
+        """The settings that name rows, with what they name."""
+        listed: dict[str, Source] = {"candidates": self.candidates} if self.candidates else {}
+        return {**super().reads, **listed}
 
     @property
     def names(self) -> list[str]:
@@ -148,6 +166,9 @@ class ContrastSettings(BesideSettings):
         "none",
         "Which of them a demonstration is set against: the next (none), or the one nearest in length.",
     )
+
+    project: str = setting("", "Project in the store that receives the pairs, too; empty: a file alone.")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
 
     @field_validator("match")
     @classmethod

@@ -61,7 +61,7 @@ class PairLossSettings(PresetSettings):
     """How a policy learns from pairs of responses directly."""
 
     beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
-    preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "simpo"] = setting(
+    preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "spin", "simpo"] = setting(
         "none",
         "A method by its name, which sets what it says; what is given beside it goes before.",
         everyday=False,

@@ -107,6 +107,15 @@ DIRECT: Mapping[str, Preset] = {
     "orpo": {
         "loss": ({"sft": 1.0, "orpo": 0.1}, "Hong et al. 2024 (arXiv 2403.07691), eq. 6, lambda = 0.1"),
     },
+    "spin": {
+        "loss": (
+            "sigmoid",
+            "Chen et al. 2024 (arXiv 2401.01335): DPO's loss, demonstration against own response (`contrast`) of the last round",
+        ),
+        "logprobs": ("sum", "as DPO"),
+        "beta": (0.1, "uclaml/SPIN, configs of all rounds; the paper calls it lambda"),
+        "learning_rate": (5e-7, "uclaml/SPIN, configs of all rounds"),
+    },
     "simpo": {
         "loss": ("simpo", "Meng et al. 2024 (arXiv 2405.14734), eq. 6"),
         "beta": (2.0, "Meng et al. 2024: 2.0 to 2.5"),

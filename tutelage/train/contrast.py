@@ -5,17 +5,23 @@
     dpo data=OUT/preference.jsonl        SPIN (Chen et al. 2024, arXiv 2401.01335): chosen is the demonstration, rejected what
                                          the starting policy wrote, which is also the reference
 
-preference.jsonl is made anew from samples.jsonl each time.
+preference.jsonl is made anew from samples.jsonl each time; with `project` the pairs stand in the store, too, each with a vote
+for the demonstration.
 """
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
+from tutelage.feedback.imports.importing import import_stream
+from tutelage.feedback.projects.projects import local_member
 from tutelage.files import write_jsonl_atomic
 from tutelage.parallel import World
 from tutelage.records import Comparison, Response
@@ -23,7 +29,9 @@ from tutelage.rollout.beside import draw_own, plain_lines, read_shown
 from tutelage.rollout.drawing import Row, load_generator
 from tutelage.runs import Run
 from tutelage.settings.irl import ContrastSettings as Settings
+from tutelage.store.database import Database
 
+VOTER = {"annotator": "demonstrations", "annotator_kind": "rule"}
 Pair = tuple[Response, Row]
 
 
@@ -41,8 +49,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         raise ValueError(
             f"all {len(pairs)} responses are the demonstrations themselves: there is nothing left to learn from these."
         )
-    write_jsonl_atomic(run.folder / "preference.jsonl", (_comparison(*pair).to_json() for pair in different))
-    _close(pairs, different, run)
+    comparisons = [_comparison(*pair).to_json() for pair in different]
+    write_jsonl_atomic(run.folder / "preference.jsonl", comparisons)
+    if settings.project:
+        _store(comparisons, settings, run)
+    _close(pairs, different, settings, run)
     return run.folder
 
 
@@ -69,8 +80,21 @@ def _comparison(demonstration: Response, row: Row) -> Comparison:
     )
 
 
-def _close(pairs: Sequence[Pair], different: Sequence[Pair], run: Run) -> None:
+def _store(comparisons: Sequence[Row], settings: Settings, run: Run) -> None:
+    """The pairs in the project, each with a vote; what is there already is not stored again."""
+    lines = "".join(json.dumps(row | VOTER, ensure_ascii=False) + "\n" for row in comparisons)
+    with closing(Database(settings.store)) as database:
+        who = local_member(database, settings.project, create=True)
+        done = import_stream(database, who, "preference", io.BytesIO(lines.encode()), "preference.jsonl")
+    run.note(store=settings.store, project=settings.project)
+    if done.bad:
+        why = done.bad[0].why
+        run.console.print(f"{len(done.bad)} pairs cannot be stored, the first of them: {why}.", markup=False)
+
+
+def _close(pairs: Sequence[Pair], different: Sequence[Pair], settings: Settings, run: Run) -> None:
     """Metrics and the closing table."""
+    path = run.folder / "preference.jsonl"
     lengths = np.array([(len(demonstration.ids), row["tokens"]) for demonstration, row in different], float)
     longer = (lengths[:, 0] > lengths[:, 1]) + (lengths[:, 0] == lengths[:, 1]) / 2
     figures = {
@@ -92,8 +116,5 @@ def _close(pairs: Sequence[Pair], different: Sequence[Pair], run: Run) -> None:
     table.add_row("the demonstration is the longer one", f"{figures['longer_chosen']:.0%}, equal ones half")
     table.add_row("own without an end", f"{figures['missing_eos_rate']:.1%}")
     run.console.print(table)
-    run.console.print(
-        f"{run.folder / 'preference.jsonl'} is what `reward` and `dpo` read as data=.",
-        markup=False,
-        highlight=False,
-    )
+    source = f"store:{settings.project}" if settings.project else path
+    run.console.print(f"`reward` and `dpo` read them as data={source}.", markup=False, highlight=False)
