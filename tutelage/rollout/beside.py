@@ -63,6 +63,13 @@ def read_shown(settings: BesideSettings, generator: LocalGenerator, run: Run) ->
         if number:
             run.console.print(f"Left out: {number:,} demonstrations that {why}.")
     written = _written(found, generator)
+    short = [one for one in written if len(one.ids) <= settings.max_new_tokens]
+    if len(short) < len(written):
+        run.console.print(
+            f"Left out: {len(written) - len(short):,} demonstrations that are longer than max_new_tokens="
+            f"{settings.max_new_tokens}, as the model's responses cannot be."
+        )
+    written = short
     if not written:
         raise ValueError(
             f"data={shown(settings.data)} holds no demonstration that can be used: it wants prompts with one response each."
@@ -119,6 +126,11 @@ def weigh_listed(
     with run.progress(len(rows), "candidates") as bar:
         for start in range(0, len(rows), GROUP):
             responses = _written(rows[start : start + GROUP], generator)
+            longest = max((len(one.ids) for one in responses), default=0)
+            if longest > settings.max_new_tokens:
+                raise ValueError(
+                    f"a candidate has {longest} tokens, and max_new_tokens={settings.max_new_tokens}: raise it."
+                )
             found = zip(
                 lines(responses), _logprobs(responses, generator, settings.temperature, world), strict=True
             )

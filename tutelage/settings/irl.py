@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, setting
+from tutelage.settings.describe import plain
 from tutelage.settings.groups import Source, run_folder
 from tutelage.settings.judges import ENSEMBLE, WRITTEN, MixOptions, RewardPart, read_parts, same_reward
 from tutelage.settings.rollout import AnsweringSettings
@@ -89,15 +90,17 @@ class IRLSettings(BesideSettings):
     def _features(cls, given: list[Any]) -> list[Any]:
         if not given:
             raise ValueError("it is empty: name at least one, such as formula:flesch")
-        parts = read_parts(given)
-        for one, part in zip(given, parts, strict=True):
-            if part.kind in (ENSEMBLE, WRITTEN):
-                raise ValueError(f"{part.judge} is made of several judges: name each as a feature of its own")
+        for one in given:
             unfit = next((name for name in NOT_OF_FEATURES if isinstance(one, dict) and name in one), None)
             if unfit:
                 raise ValueError(
-                    f"{part.judge} has {unfit}, and a feature is a judge's score as it is, whose weight is learnt: leave it out"
+                    f"{plain(one.get('judge'))} has {unfit}, and a feature is a judge's score as it is, whose weight is learnt: "
+                    "leave it out"
                 )
+        parts = read_parts(given)
+        for part in parts:
+            if part.kind in (ENSEMBLE, WRITTEN):
+                raise ValueError(f"{part.judge} is made of several judges: name each as a feature of its own")
         twice, times = Counter(map(feature_name, parts)).most_common(1)[0]
         if times > 1:
             raise ValueError(f"{times} features are called {twice}: give each a name, as in name: {twice}-2")
@@ -105,9 +108,9 @@ class IRLSettings(BesideSettings):
 
     @model_validator(mode="after")
     def _drawn_or_listed(self) -> Self:
-        if self.candidates and (unread := self.set_of("samples", "max_new_tokens")):
+        if self.candidates and self.set_of("samples"):
             raise ValueError(
-                f"{unread} is for responses that are drawn, and candidates lists all: leave it out"
+                "samples is for responses that are drawn, and candidates lists all: leave it out"
             )
         return self
 

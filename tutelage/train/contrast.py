@@ -89,7 +89,9 @@ def _store(comparisons: Sequence[Row], settings: Settings, run: Run) -> None:
     run.note(store=settings.store, project=settings.project)
     if done.bad:
         why = done.bad[0].why
-        run.console.print(f"{len(done.bad)} pairs cannot be stored, the first of them: {why}.", markup=False)
+        run.console.print(
+            f"{len(done.bad)} of the pairs cannot be stored, the first because {why}.", markup=False
+        )
 
 
 def _close(pairs: Sequence[Pair], different: Sequence[Pair], settings: Settings, run: Run) -> None:
