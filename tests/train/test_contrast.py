@@ -172,7 +172,7 @@ def spin_round(folder: Path, start: torch.Tensor, target: torch.Tensor) -> tuple
 
 @pytest.mark.slow
 def test_spin_is_there_in_one_round_and_stays(tmp_path: Path) -> None:
-    """With lambda 1 the optimum of the first round is the distribution of the demonstrations (here the oracle's best policy). Then
+    """With lambda 1 the optimum of the first round is the distribution of what is shown (here the oracle's best policy). Then
     nobody can tell them apart: the loss is ln 2 before and after a round."""
     target, theta = WORLD.best_logprobs, WORLD.theta_ref
     assert float(divergence(target, WORLD.ref_logprobs)) > 0.5

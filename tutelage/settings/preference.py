@@ -22,7 +22,7 @@ from tutelage.settings.groups import (
     refined_pairs,
     run_folder,
 )
-from tutelage.settings.presets import DIRECT, Preset
+from tutelage.settings.presets import DIRECT, PAIRED, Preset
 from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
 PAIR_LOSSES = ("sigmoid", "robust", "ipo", "hinge", "orpo", "simpo", "sft")
@@ -61,7 +61,7 @@ class PairLossSettings(PresetSettings):
     """How a policy learns from pairs of responses directly."""
 
     beta: float = setting(0.1, "How strongly the policy is held to the reference.", gt=0)
-    preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "spin", "simpo"] = setting(
+    preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "simpo"] = setting(
         "none",
         "A method by its name, which sets what it says; what is given beside it goes before.",
         everyday=False,
@@ -135,6 +135,12 @@ class DPOSettings(
     )
     out: Path = run_folder("runs/dpo")
     batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
+    preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "simpo", "spin"] = setting(  # type: ignore[assignment]
+        "none",
+        "A method by its name, which sets what it says; what is given beside it goes before.",
+        everyday=False,
+    )
+    presets: ClassVar[Mapping[str, Preset]] = PAIRED
     learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
     shared_prefix: Literal["keep", "mask"] = setting(
         "keep",

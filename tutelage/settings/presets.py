@@ -107,6 +107,17 @@ DIRECT: Mapping[str, Preset] = {
     "orpo": {
         "loss": ({"sft": 1.0, "orpo": 0.1}, "Hong et al. 2024 (arXiv 2403.07691), eq. 6, lambda = 0.1"),
     },
+    "simpo": {
+        "loss": ("simpo", "Meng et al. 2024 (arXiv 2405.14734), eq. 6"),
+        "beta": (2.0, "Meng et al. 2024: 2.0 to 2.5"),
+        "gamma": (1.0, "Meng et al. 2024: 0.5 to 1.5; outside beta"),
+        "learning_rate": (1e-6, "Meng et al. 2024: 3e-7 to 1e-6"),
+    },
+}
+"""Presets of `dpo` and `online-dpo`."""
+
+PAIRED: Mapping[str, Preset] = {
+    **DIRECT,
     "spin": {
         "loss": (
             "sigmoid",
@@ -115,12 +126,6 @@ DIRECT: Mapping[str, Preset] = {
         "logprobs": ("sum", "as DPO"),
         "beta": (0.1, "uclaml/SPIN, configs of all rounds; the paper calls it lambda"),
         "learning_rate": (5e-7, "uclaml/SPIN, configs of all rounds"),
-    },
-    "simpo": {
-        "loss": ("simpo", "Meng et al. 2024 (arXiv 2405.14734), eq. 6"),
-        "beta": (2.0, "Meng et al. 2024: 2.0 to 2.5"),
-        "gamma": (1.0, "Meng et al. 2024: 0.5 to 1.5; outside beta"),
-        "learning_rate": (1e-6, "Meng et al. 2024: 3e-7 to 1e-6"),
     },
 }
 """Presets of `dpo`."""
