@@ -18,7 +18,7 @@ from tutelage.data.template import Encoded, encode
 from tutelage.files import write_jsonl_atomic
 from tutelage.models.passes import forward_pass
 from tutelage.parallel import World
-from tutelage.records import Demonstration, Prompt, Response
+from tutelage.records import Conversation, Demonstration, Prompt, Response
 from tutelage.rollout.drawing import (
     GROUP,
     Meter,
@@ -52,30 +52,24 @@ def read_shown(settings: BesideSettings, generator: LocalGenerator, run: Run) ->
     Raises ValueError when there are none, or when too many rows are dropped.
     """
     prompts = {prompt.id: prompt for prompt in read_answerable(settings, generator, run)}
-    found: list[Demonstration] = []
-    cut = turns = 0
-    for row in walk(read_demonstrations(settings.data, settings.columns)):
-        if isinstance(row, Demonstration) and row.prompt.id in prompts:
-            found += [row] * (row.finish != "length")
-            cut += row.finish == "length"
-        turns += not isinstance(row, Demonstration) and hasattr(row, "messages")
-    for number, why in ((cut, "have no end"), (turns, "are conversations with several answers")):
+    read = list(walk(read_demonstrations(settings.data, settings.columns)))
+    asked = [row for row in read if isinstance(row, Demonstration) and row.prompt.id in prompts]
+    ended = [row for row in asked if row.finish != "length"]
+    written = _written(ended, generator)
+    short = [one for one in written if len(one.ids) <= settings.max_new_tokens]
+    for number, why in (
+        (sum(isinstance(row, Conversation) for row in read), "are conversations with several answers"),
+        (len(asked) - len(ended), "have no end"),
+        (len(written) - len(short), f"are longer than max_new_tokens={settings.max_new_tokens}"),
+    ):
         if number:
             run.console.print(f"Left out: {number:,} demonstrations that {why}.")
-    written = _written(found, generator)
-    short = [one for one in written if len(one.ids) <= settings.max_new_tokens]
-    if len(short) < len(written):
-        run.console.print(
-            f"Left out: {len(written) - len(short):,} demonstrations that are longer than max_new_tokens="
-            f"{settings.max_new_tokens}, as the model's responses cannot be."
-        )
-    written = short
-    if not written:
+    if not short:
         raise ValueError(
             f"data={shown(settings.data)} holds no demonstration that can be used: it wants prompts with one response each."
         )
-    shown_to = {response.prompt.id for response in written}
-    return Shown([prompt for key, prompt in prompts.items() if key in shown_to], written)
+    shown_to = {response.prompt.id for response in short}
+    return Shown([prompt for key, prompt in prompts.items() if key in shown_to], short)
 
 
 def _written(rows: Sequence[Demonstration], generator: LocalGenerator) -> list[Response]:
@@ -116,46 +110,47 @@ def weigh_listed(
 
     Raises ValueError naming a demonstration that is none of those to its prompt.
     """
-    wanted = {prompt.id for prompt in seen.prompts}
+    own: dict[str, list[Row]] = {prompt.id: [] for prompt in seen.prompts}
     rows = [
         row
         for row in walk(read_demonstrations(settings.candidates, settings.columns))
-        if isinstance(row, Demonstration) and row.prompt.id in wanted
+        if isinstance(row, Demonstration) and row.prompt.id in own
     ]
-    own: dict[str, list[Row]] = {}
     with run.progress(len(rows), "candidates") as bar:
         for start in range(0, len(rows), GROUP):
             responses = _written(rows[start : start + GROUP], generator)
-            longest = max((len(one.ids) for one in responses), default=0)
-            if longest > settings.max_new_tokens:
-                raise ValueError(
-                    f"a candidate has {longest} tokens, and max_new_tokens={settings.max_new_tokens}: raise it."
-                )
-            found = zip(
-                lines(responses), _logprobs(responses, generator, settings.temperature, world), strict=True
-            )
-            for row, base in found:
-                own.setdefault(row["prompt_id"], []).append({**row, "base": base})
+            bases = _logprobs(responses, generator, settings, world)
+            for row, base in zip(lines(responses), bases, strict=True):
+                own[row["prompt_id"]].append({**row, "base": base})
             bar.advance(len(responses))
     write_jsonl_atomic(run.folder / "samples.jsonl", (row for rows in own.values() for row in rows))
-    for shown_one in seen.demonstrations:
-        listed = [row["response"] for row in own.get(shown_one.prompt.id, ())]
-        if shown_one.text not in listed:
+    for one in seen.demonstrations:
+        listed = [row["response"] for row in own[one.prompt.id]]
+        if one.text not in listed:
             raise ValueError(
                 f"candidates={shown(settings.candidates)} lists {len(listed)} responses to the prompt "
-                f"{shown_one.prompt.text()[:60]!r}, and its demonstration is none of them: add it."
+                f"{one.prompt.text()[:60]!r}, and its demonstration is none of them: add it."
             )
     return own
 
 
 def _logprobs(
-    responses: Sequence[Response], generator: LocalGenerator, temperature: float, world: World
+    responses: Sequence[Response], generator: LocalGenerator, settings: IRLSettings, world: World
 ) -> list[float]:
-    """Log-probability of each response, its end included, under the generator's model: nats."""
-    sequences = [Encoded(list(response.prompt_ids), list(response.ids)).tokens() for response in responses]
+    """Log-probability of each response, its end included, under the generator's model: nats.  Raises ValueError for one that is
+    longer than a response may be."""
+    longest = max((len(one.ids) for one in responses), default=0)
+    if longest > settings.max_new_tokens:
+        raise ValueError(
+            f"a candidate has {longest} tokens, and max_new_tokens={settings.max_new_tokens}: raise it."
+        )
+    if not responses:
+        return []
+    sequences = [Encoded(list(one.prompt_ids), list(one.ids)).tokens() for one in responses]
     batch = TokenBatch.collate(sequences).to(world.device)
-    read = partial(generator.model.sequence_logprobs, temperature=temperature)
-    return forward_pass(generator.model, read, batch, "sequences", AT_ONCE, world).tolist()
+    read = partial(generator.model.sequence_logprobs, temperature=settings.temperature)
+    found: list[float] = forward_pass(generator.model, read, batch, "sequences", AT_ONCE, world).tolist()
+    return found
 
 
 def plain_lines(responses: Sequence[Response]) -> list[Row]:
