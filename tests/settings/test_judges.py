@@ -175,7 +175,7 @@ def test_the_rewards_of_the_page_are_understood() -> None:
     page = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml reward\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     found = [example["reward"] for block in blocks for example in yaml.safe_load_all(block)]
-    assert len(found) == 5 and [len(read_parts(reward)) for reward in found] == [1, 3, 2, 2, 1]
+    assert len(found) == 6 and [len(read_parts(reward)) for reward in found] == [1, 3, 2, 2, 2, 1]
 
 
 def test_settings_and_a_judge_by_a_rule_start_without_torch() -> None:

@@ -121,11 +121,19 @@ def test_where_nothing_is_left_to_learn_it_says_so(given, monkeypatch, tmp_path)
         contrast(given)
 
 
-def test_settings_that_say_nothing_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="with samples=1 there is one response and none to choose: set samples=4"
-    ):
-        build(ContrastSettings, {"data": "d.jsonl", "match": "length"})
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"match": "length"},
+            "match=length chooses, and with samples=1 there is one response: set samples=4",
+        ),
+        ({"samples": 4, "temperature": 0.0}, "temperature=0 draws the same response every time"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        build(ContrastSettings, {"data": "d.jsonl", **changes})
 
 
 # ---- SPIN, by the population of pairs ----------------------------------------------------------------------------------

@@ -275,6 +275,7 @@ def test_listed_candidates_weigh_what_the_model_says(given, tmp_path) -> None:
         ({"features": ["formula:flesch", "formula:flesch"]}, "2 features are called flesch: give each a name"),
         ({"features": ["formula:flush"]}, "there is no judge formula:flush"),
         ({"features": ["runs/a.yaml"]}, "runs/a.yaml is made of several judges"),
+        ({"samples": 1, "temperature": 0.0}, "temperature=0 leaves the model one response to each prompt"),
         ({"candidates": "x.jsonl", "samples": 3}, "samples is for responses that are drawn, and candidates lists all"),
     ],
 )  # fmt: skip

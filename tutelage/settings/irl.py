@@ -108,6 +108,11 @@ class IRLSettings(BesideSettings):
 
     @model_validator(mode="after")
     def _drawn_or_listed(self) -> Self:
+        if self.temperature == 0:
+            raise ValueError(
+                "temperature=0 leaves the model one response to each prompt, and a reward is learnt beside all that it may "
+                "write: set temperature=1"
+            )
         if self.candidates and self.set_of("samples"):
             raise ValueError(
                 "samples is for responses that are drawn, and candidates lists all: leave it out"
@@ -173,9 +178,14 @@ class ContrastSettings(BesideSettings):
     project: str = setting("", "Project in the store that receives the pairs, too; empty: a file alone.")
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
 
-    @field_validator("match")
-    @classmethod
-    def _something_to_choose(cls, match: str, info: Any) -> str:
-        if match == "length" and info.data.get("samples") == 1:
-            raise ValueError("with samples=1 there is one response and none to choose: set samples=4, say")
-        return match
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> Self:
+        if self.match == "length" and self.samples == 1:
+            raise ValueError(
+                "match=length chooses, and with samples=1 there is one response: set samples=4, say"
+            )
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(
+                "temperature=0 draws the same response every time: set temperature=1, or samples=1"
+            )
+        return self
