@@ -20,6 +20,13 @@ class WorldSettings(RunSettings):
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
+    demonstrations_each: int = setting(
+        1,
+        "People who write to each prompt of the demonstrations, which then has so many rows.",
+        unit="people",
+        everyday=False,
+        ge=1,
+    )
     tasks: list[Literal["conversation", "summary", "maths", "options"]] = setting(
         [],
         "Tasks of the prompts and demonstrations; empty: all but options, in turn. options stands alone: its text is another.",
@@ -73,6 +80,11 @@ class WorldSettings(RunSettings):
 
     @model_validator(mode="after")
     def _options_alone(self) -> WorldSettings:
+        if "options" in self.tasks and self.demonstrations_each > 1:
+            raise ValueError(
+                f"demonstrations_each={self.demonstrations_each} is for tasks with many good answers, and a problem of "
+                "options has one solution: leave it out"
+            )
         if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people):
             beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
             raise ValueError(
