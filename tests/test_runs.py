@@ -184,6 +184,7 @@ def test_each_setting_says_the_same_in_every_command(cls: type[RunSettings], nam
         "rewards",
         "cost",
         "judge",
+        "features",
     ):  # these look at what has changed
         free = FREE | ANEW.get(cls, set())
         assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in free)
