@@ -28,8 +28,9 @@ from tutelage.rollout import beside
 from tutelage.rollout.local import LocalGenerator
 from tutelage.settings.base import build
 from tutelage.settings.irl import IRLSettings
+from tutelage.statistics.choices import Choices
 from tutelage.train.irl import Beside, learn
-from tutelage.train.irl_results import explained
+from tutelage.train.irl_results import expected_by_draws, explained
 
 # ---- the enumerable world ----------------------------------------------------------------------------------------------
 
@@ -112,6 +113,29 @@ def test_the_reward_carries_over_to_another_model(seed: int) -> None:
         low, high = (middle, high) if kl(policy, other) > far else (low, middle)
     assert kl(policy, other) == pytest.approx(far, rel=1e-6)
     assert np.exp(policy) @ reward > shares @ reward + 0.01
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_gap_is_not_that_of_few_samples(seed: int) -> None:
+    """Where the reward is right, eight draws show a gap that is near what the demonstrations' own chance makes it: a deviation
+    over the root of 2,000."""
+    _, _, shown = demonstrated(seed)
+    data = drawn(shown, 8, seed)
+    found = learn(data, tabular())
+    own = data.choices(found.scale, ranked=False)
+    plain = np.abs(own.chosen.mean(0) - own.expected(own.weights(found.theta)[0]).mean(0)).max()
+    gap = explained(data, found).figures["feature_gap"]
+    assert gap < 0.05 and gap < 0.7 * plain
+
+
+def test_one_draw_is_its_own_mean() -> None:
+    draws = Choices(np.zeros((1, 1)), np.array([[3.0]]), np.array([0]), np.zeros(1), np.zeros(1, int))
+    assert expected_by_draws(draws, np.ones(1)) == pytest.approx(np.array([[3.0]]))
+    by_hand = Choices(
+        np.zeros((1, 1)), np.array([[1.0], [4.0]]), np.array([0]), np.zeros(2), np.zeros(1, int)
+    )
+    # 2 x (0.75 x 1 + 0.25 x 4) less (4 + 1) / 2
+    assert expected_by_draws(by_hand, np.array([0.75, 0.25])) == pytest.approx(np.array([[1.0]]))
 
 
 def test_few_samples_without_the_demonstration_would_not_do() -> None:

@@ -17,13 +17,14 @@ from tutelage.runs import Run
 from tutelage.settings.irl import IRLSettings as Settings
 from tutelage.settings.yaml12 import dump_yaml
 from tutelage.statistics import Floats
-from tutelage.statistics.choices import log_likelihood
+from tutelage.statistics.choices import Choices, log_likelihood
 
 if TYPE_CHECKING:
     from tutelage.train.irl import Beside, Learnt
 
 ALL = "all"  # what rows about the whole reward stand under
 Z = 1.959963984540054  # of a 95 % interval
+ALONE = 1e-9  # what is left beside a draw that has all the weight
 UNITS = {"gain": "nats", "accuracy": "share", "feature_gap": "deviations", "effective_share": "share"}
 
 
@@ -49,7 +50,8 @@ def explained(data: Beside, learnt: Learnt) -> Explained:
     ranked, own = data.choices(learnt.scale), data.choices(learnt.scale, ranked=False)
     nothing = np.zeros_like(learnt.theta)
     (now, _), (before, _) = own.weights(learnt.theta), own.weights(nothing)
-    expected, started = own.expected(now).mean(0), own.expected(before).mean(0)
+    means = own.expected(now) if data.listed else expected_by_draws(own, now)
+    expected, started = means.mean(0), own.expected(before).mean(0)
     ahead = (own.chosen @ learnt.theta)[own.sets] - own.candidates @ learnt.theta
     above = np.add.reduceat(before * (np.sign(ahead) + 1) / 2, own.starts)
     gained = log_likelihood(ranked, learnt.theta) - log_likelihood(ranked, nothing)
@@ -61,6 +63,19 @@ def explained(data: Beside, learnt: Learnt) -> Explained:
     if not data.listed:
         figures["effective_share"] = float((1 / np.add.reduceat(now**2, own.starts) / own.sizes).mean())
     return Explained(expected * learnt.scale, started * learnt.scale, figures, len(own.starts))
+
+
+def expected_by_draws(own: Choices, weights: Floats) -> Floats:
+    """[n, d]: the mean features of each set under the reward, by draws with normalised weights [R].
+
+    A ratio of k draws is off by about 1 / k; the jackknife (Quenouille 1956) takes that out: k times the whole less k - 1 times
+    the mean over all with one draw left out.  One draw stays as it is.
+    """
+    whole, k = own.expected(weights), own.sizes[:, None]
+    rest = 1 - weights[:, None]
+    others = (whole[own.sets] - weights[:, None] * own.candidates) / np.where(rest > ALONE, rest, 1)
+    without = np.where(rest > ALONE, others, whole[own.sets])
+    return k * whole - (k - 1) * np.add.reduceat(without, own.starts) / k
 
 
 def report(learnt: Learnt, data: Beside, responses: Sequence[Line], settings: Settings, run: Run) -> None:
