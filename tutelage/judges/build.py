@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tutelage.judges.functions import RewardFunction, is_reward_function
 from tutelage.judges.judge import Judge
 from tutelage.settings.judges import (
+    CHECKER,
     ENSEMBLE,
     HTTP,
     HTTPS,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a 
     from tutelage.parallel import World
 
 GOLD = "tutelage.worlds.gold:GoldStandard"
+CHECKS = "tutelage.worlds.checker"
 DEFAULTS = ModelOptions()
 
 
@@ -73,7 +75,7 @@ def build_judge(
 ) -> Judge:
     """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
-    world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
+    world: the embedded world's gold standard.  checker: a simulated judge who can verify only some steps (`worlds/checker.py`).  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
     makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
     http://... and https://...: an endpoint (`judges/remote.py`).  llm:NAME: a language model that is asked in words
     (`judges/llm`), whose questions and answers stand in `calls`.  Anything else: a reward model's run folder, folder or hub
@@ -85,8 +87,8 @@ def build_judge(
     """
     parts = read_parts(spec)  # all are understood before the first is loaded
     reader = Reader(world, tokenizer, max_tokens, load, calls)
-    if len(parts) == 1 and parts[0].kind == LLM and parts[0].mix == MixOptions():
-        return _llm(parts[0], reader)  # which says more of a pair than two scores
+    if len(parts) == 1 and parts[0].kind in (LLM, CHECKER) and parts[0].mix == MixOptions():
+        return MAKERS[parts[0].kind](parts[0], reader)  # which says more of a pair than two scores
     if not isinstance(spec, str):
         return _mix(parts, reader)
     return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
@@ -124,6 +126,11 @@ def _scale(part: RewardPart, judge: Judge) -> Calibration | TaskCalibration | st
 
 def _world(part: RewardPart, reader: Reader) -> Judge:
     return _from_python(GOLD)
+
+
+def _checker(part: RewardPart, reader: Reader) -> Judge:
+    judge: Judge = import_module(CHECKS).checker(part.options)
+    return judge
 
 
 def _python(part: RewardPart, reader: Reader) -> Judge:
@@ -279,6 +286,7 @@ def _model(part: RewardPart, reader: Reader) -> Judge:
 
 MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     WORLD: _world,
+    CHECKER: _checker,
     PYTHON: _python,
     HTTP: _remote,
     HTTPS: _remote,

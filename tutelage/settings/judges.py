@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
+from tutelage.settings.assist import HELP, AssistedOptions, CheckerOptions, read_assistant
 from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import mark, plain
 from tutelage.settings.rules import RULES, is_rule, known_rule
 
 # Kinds of judges, by what their names begin with.
 WORLD = "world"
+CHECKER = "checker"
 PYTHON = "python:"
 HTTP, HTTPS = "http://", "https://"
 LLM = "llm:"
@@ -245,6 +247,7 @@ _OF_ENDPOINTS = ("json_answer", "max_tokens_name", "key_env", "timeout", "patien
 
 OPTIONS: Mapping[str, type[Settings]] = {
     WORLD: NoOptions,
+    CHECKER: CheckerOptions,
     LLM: LLMOptions,
     PYTHON: NoOptions,
     HTTP: RemoteOptions,
@@ -274,13 +277,19 @@ class RewardPart:
         judges = self.judge if isinstance(self.judge, list) else [self.judge]
         return [judge for judge in judges if names_model(judge)]
 
+    @property
+    def helpers(self) -> list[str]:
+        """The models that help it."""
+        helped = isinstance(self.options, AssistedOptions) and self.options.assistant
+        return read_assistant(helped).models if helped else []
+
 
 def kind_of(judge: str | list[str]) -> str:
     """Which of OPTIONS is a judge's kind."""
     if isinstance(judge, list):
         return ENSEMBLE
-    if judge == WORLD:
-        return WORLD
+    if judge in (WORLD, CHECKER):
+        return judge
     if is_rule(judge):
         return known_rule(judge)
     return next((kind for kind in OPTIONS if kind.endswith((":", "//")) and judge.startswith(kind)), MODEL)
@@ -316,13 +325,14 @@ def paths_in(reward: str | Sequence[Any]) -> list[str]:
 
 
 def inputs_in(reward: str | Sequence[Any]) -> list[str]:
-    """The models that a reward runs here, in its order: reward models, and language models without an address."""
+    """The models that a reward runs here, in its order: reward models, language models without an address, assistants."""
     found = [
         model
         for part in read_parts(reward)
-        for model in (
-            [str(part.judge)[len(LLM) :]] if part.kind == LLM and not part.options.url else part.models
-        )
+        for model in [
+            *([str(part.judge)[len(LLM) :]] if part.kind == LLM and not part.options.url else part.models),
+            *part.helpers,
+        ]
     ]
     return list(dict.fromkeys(found))
 
@@ -423,4 +433,7 @@ def _check_address(judge: str) -> None:
 
 def _marked(options: Settings) -> dict[str, Any]:
     fields = type(options).model_fields
-    return {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
+    marked = {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
+    if isinstance(options, AssistedOptions) and not options.assistant:
+        return {name: value for name, value in marked.items() if name not in HELP}
+    return marked

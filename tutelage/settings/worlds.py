@@ -10,6 +10,7 @@ from pydantic import field_validator, model_validator
 from tutelage.settings.base import setting
 from tutelage.settings.groups import RunSettings
 
+ALONE = ("options", "chain")  # tasks whose text is another
 FEWEST_PEOPLE = 20  # with fewer the parts of their names make too few other names
 
 
@@ -20,9 +21,10 @@ class WorldSettings(RunSettings):
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
-    tasks: list[Literal["conversation", "summary", "maths", "options"]] = setting(
+    tasks: list[Literal["conversation", "summary", "maths", "options", "chain"]] = setting(
         [],
-        "Tasks of the prompts and demonstrations; empty: all but options, in turn. options stands alone: its text is another.",
+        "Tasks of the prompts and demonstrations; empty: the first three, in turn. options and chain stand alone: their text is "
+        "another.",
     )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
@@ -72,11 +74,12 @@ class WorldSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
-    def _options_alone(self) -> WorldSettings:
-        if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people):
+    def _alone(self) -> WorldSettings:
+        alone = next((task for task in ALONE if task in self.tasks), None)
+        if alone and (set(self.tasks) != {alone} or self.people):
             beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
             raise ValueError(
-                f"the task options stands alone, for its text is another, and not with {beside}: "
-                "write two worlds, one of them with tasks=[options]"
+                f"the task {alone} stands alone, for its text is another, and not with {beside}: "
+                f"write two worlds, one of them with tasks=[{alone}]"
             )
         return self

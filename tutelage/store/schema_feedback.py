@@ -22,6 +22,7 @@ APPEND_ONLY = (  # tables in which the database refuses UPDATE and DELETE
     "step_mark",
     "rewrite",
     "soft_vote",
+    "vote_help",
     "schema_version",
     "guideline_version",
     "audit_event",
@@ -405,6 +406,27 @@ class SoftVote(Base):
     annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
     share: Mapped[float | None]
     margin: Mapped[float]
+
+
+class VoteHelp(Base):
+    """Pairs: what an assistant had told whoever voted (see `records.Help`); `first` and `second` are what it said of each slot,
+    `argues` is the slot that it argues for."""
+
+    __tablename__ = "vote_help"
+    __table_args__ = (
+        CheckConstraint("arm IN ('none', 'honest', 'adversarial')", name="vote_help_arm"),
+        CheckConstraint("argues IN (0, 1)", name="vote_help_argues"),
+    )
+
+    annotation_id: Mapped[int] = mapped_column(
+        ForeignKey("annotation.id"), primary_key=True, autoincrement=False
+    )
+    arm: Mapped[str]
+    assistant: Mapped[str]
+    first: Mapped[str]
+    second: Mapped[str]
+    argues: Mapped[int | None]
+    template: Mapped[str]
 
 
 class SentBack(Base):

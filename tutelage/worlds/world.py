@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from tutelage.records import Demonstration, Message, Prompt, StepMarks
 from tutelage.seeds import rng
 
-from . import conversation, gold_maths, maths, options_lines, summary
+from . import chains, conversation, gold_maths, maths, options_lines, summary
 from .words import pick
 
 HELDOUT_SHARE = 0.2  # of all possible prompts
@@ -25,12 +25,18 @@ class Task(Protocol):
     flaws: object
 
 
-TASKS = {"conversation": conversation, "summary": summary, "maths": maths, "options": options_lines}
+TASKS = {
+    "conversation": conversation,
+    "summary": summary,
+    "maths": maths,
+    "options": options_lines,
+    "chain": chains,
+}
 TOGETHER = (
     "conversation",
     "summary",
     "maths",
-)  # a world has these, in turn; or `options` alone, which has a text of its own
+)  # a world has these, in turn; or `options` or `chain` alone, which have a text of their own
 
 
 class Written(NamedTuple):
@@ -92,14 +98,17 @@ def faultless(prompt: Prompt, draws: int = 16) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def marked_solutions(seed: int, count: int, wrong: float = 0.5) -> Iterator[StepMarks]:
-    """Solutions of maths problems, of which the share `wrong` has an error planted in some step; an expert has marked the
+def marked_solutions(
+    seed: int, count: int, wrong: float = 0.5, task: Literal["maths", "chain"] = "maths"
+) -> Iterator[StepMarks]:
+    """Solutions of maths problems, or of chains, of which the share `wrong` has an error planted in some step; an expert has marked the
     steps up to the first wrong one."""
     for index in range(count):
-        prompt = prompt_at(seed, "steps", index, "maths")
+        prompt = prompt_at(seed, "steps", index, task)
         generator, reference = rng(seed, "world", "solver", index), dict(prompt.reference or {})
         planted = generator.random() < wrong
-        text = maths.slip(reference, generator) if planted else maths.write(reference, generator)
+        slip = maths.slip if task == "maths" else chains.slip
+        text = slip(reference, generator) if planted else maths.write(reference, generator)
         steps = text.splitlines()
         outcome = bool(gold_maths.grade(reference, text)["answer"])
         yield StepMarks(prompt, tuple(steps), tuple(gold_maths.mark(reference, steps)), outcome=outcome)

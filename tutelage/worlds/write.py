@@ -4,7 +4,7 @@ pretrain.jsonl         {"text"}
 demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
-steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
+steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths, or chains
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
 people_train.jsonl     as prompts_train.jsonl: with people; to practise answering, or not
 people_heldout.jsonl   as prompts_heldout.jsonl: with people
@@ -27,7 +27,7 @@ from tutelage.runs import Run
 from tutelage.settings.worlds import WorldSettings as Settings
 
 from . import facts, options_text, twins
-from .corpus import documents
+from .corpus import documents, documents_of_chains
 from .world import demonstrations, marked_solutions, prompts
 
 TWIN_DOCUMENTS = 5  # exchanges about twins in the text, per person
@@ -82,7 +82,9 @@ def write_world(
     if "options" in tasks:
         own = _rows_of_options(seed, document_count, demonstration_count, careless, solution_count)
         return _write_rows(folder, own | asked)
-    text = chain(documents(seed, document_count), _text_about(seed, people, teacher_share))
+    chains = "chain" in tasks
+    written = documents_of_chains if chains else documents
+    text = chain(written(seed, document_count), _text_about(seed, people, teacher_share))
     shown = chain(
         demonstrations(seed, demonstration_count, careless, tasks), _shown_about(seed, people, admit)
     )
@@ -90,7 +92,10 @@ def write_world(
         "pretrain.jsonl": ({"text": document.text} for document in text),
         "demonstrations.jsonl": map(_demonstration_row, shown),
         **asked,
-        "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
+        "steps.jsonl": (
+            solution.to_json()
+            for solution in marked_solutions(seed, solution_count, task="chain" if chains else "maths")
+        ),
     }
     if people:
         rows["people_train.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned, teacher_share))

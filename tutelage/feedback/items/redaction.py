@@ -31,6 +31,7 @@ from tutelage.store.schema_feedback import (
     SentBack,
     StepMarkRow,
     Suggestion,
+    VoteHelp,
 )
 from tutelage.store.sql import chunks, lock_project
 
@@ -156,6 +157,9 @@ def _empty_around(connection: Connection, items: Iterable[int]) -> None:
             update(Assignment).where(mine, Assignment.skip_text != "").values(skip_text=""),
             update(Flag).where(Flag.item_id.in_(some)).values(text="", resolution=""),
             delete(ItemNote).where(ItemNote.item_id.in_(some)),
+            update(VoteHelp)
+            .where(VoteHelp.annotation_id.in_(select(Annotation.id).where(Annotation.item_id.in_(some))))
+            .values(first="", second=""),
             update(JudgeCall).where(_about(some), JudgeCall.text.is_not(None)).values(text=GONE, likely=None),
         ):
             connection.execute(change)
