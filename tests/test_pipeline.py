@@ -14,6 +14,7 @@ from tutelage.runs import Run
 from tutelage.settings.base import setting
 from tutelage.settings.groups import Reward, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
+from tutelage.stopping import Stop
 
 WORLD = {
     "command": "world",
@@ -239,7 +240,7 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
         ([block(SFT, times="2")], "stage 1: repeat is '?2'?, but it is how often"),
         ([block(SFT, times=True)], "stage 1: repeat is true, but it is how often"),
         ([{"repeat": 2}], "stage 1: 'repeat' wants 'stages'"),
-        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat' and 'stages', and no 'seed'"),
+        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat', 'stages' and 'stop', and no 'seed'"),
         ([block(block(SFT))], "stage 1.1: a block stands in a block"),
         ([block(SFT), block(SFT)], "stage 2: a pipeline has one block"),
         ([SFT, block(SFT)], "stage 2: the name 'sft' is taken by an earlier stage"),
@@ -269,6 +270,58 @@ def test_bad_rounds_are_refused_in_one_sentence(
     with pytest.raises(ValueError, match=sentence) as error:
         pipeline.plan(settings(tmp_path / "p", *stages))
     assert "\n" not in str(error.value) and not (tmp_path / "p").exists()
+
+
+def audited(folder: Path, values: list[float], monkeypatch: pytest.MonkeyPatch, fall: float) -> tuple[list[str], str]:
+    """Which stages run, and what is said, where the audits of the rounds come out so."""
+    left, ran = list(values), []
+
+    def start(stage: pipeline.Stage, reason: str, console: Console) -> None:
+        ran.append(stage.name)
+        stage.folder.mkdir(parents=True)
+        if stage.command == "label":
+            rows = [{"model": "judge", "metric": "gold_agreement", "task": "all", "value": left.pop(0)}]
+            (stage.folder / "results.json").write_text(json.dumps(rows))
+
+    monkeypatch.setattr(pipeline, "start", start)
+    stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge", "fall": fall}
+    rounds = block({"command": "label", "name": "audit"}, PPO | {"model": "base", "reward": "base"}, times=len(values)) | {"stop": stop}
+    after = {"command": "report", "runs": ["@all/ppo"]}
+    said = run(settings(folder, SFT, rounds, after))
+    return ran, said
+
+
+def test_rounds_stop_where_the_audit_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round that fell goes no further, and what comes behind the block knows the rounds before it alone."""
+    ran, said = audited(tmp_path / "falls", [0.7, 0.8, 0.75, 0.9], monkeypatch, 0.02)
+    assert ran == [
+        "sft", "round-1/audit", "round-1/ppo", "round-2/audit", "round-2/ppo", "round-3/audit", "report",
+    ]  # fmt: skip
+    assert "round-3/audit: gold_agreement has fallen from 0.800 to 0.750: the rounds stop here" in said
+    assert "goes on from round 2" in said
+    ran, said = audited(tmp_path / "little", [0.7, 0.8, 0.79, 0.9], monkeypatch, 0.02)
+    assert ran.count("report") == 1 and "round-4/ppo" in ran and "fallen" not in said
+    stages = pipeline.plan(settings(tmp_path / "p", block(SFT, times=3), {"command": "report", "runs": ["@all/sft"]}), 2)
+    assert stages[-1].settings.runs == [f"{tmp_path}/p/round-{n}/sft" for n in (1, 2)]  # type: ignore[attr-defined]
+
+
+def test_what_is_watched_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = {"stage": "sft", "metric": "gold", "model": "judge"}
+    for wrong, sentence in (
+        ({"stage": "stf"}, "stage 1: stop names 'stf', which is no stage of the block: did you mean 'sft'"),
+        ({"fall": -1}, "stage 1: stop: .*fall"),
+        ({"metrics": "gold"}, "stage 1: stop: unknown setting 'metrics'"),
+    ):
+        with pytest.raises(ValueError, match=sentence) as error:
+            pipeline.plan(settings(tmp_path / "p", block(SFT) | {"stop": stop | wrong}))
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="stop is 3, but it is a mapping"):
+        pipeline.plan(settings(tmp_path / "p", block(SFT) | {"stop": 3}))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "results.json").write_text('[{"model": "other", "metric": "gold", "task": "all", "value": 1}]')
+    with pytest.raises(ValueError, match=r"has no gold of judge: name one that it has \(gold of other\)"):
+        Stop(**stop).value(folder)
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +43,14 @@ from tutelage.settings.pipeline import RunPipelineSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
 from tutelage.settings.train import SFTSettings
+from tutelage.stopping import Stop, read_stop
+
+
+class Watched(NamedTuple):
+    """The block of a stage stops by it: what is compared, and the stage's folder in the round before (None: there is none)."""
+
+    stop: Stop
+    before: Path | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Stage:
     name: str
     command: str
     settings: RunSettings
+    round: int | None = None
+    watched: Watched | None = None
 
     @property
     def folder(self) -> Path:
@@ -64,14 +74,37 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
     if settings.plan:
         show_plan(stages, console)
         return settings.out
-    for number, stage in enumerate(stages, 1):
+    number = 0
+    while number < len(stages):
+        stage = stages[number]
+        number += 1
         console.rule(f"{number}/{len(stages)} {stage.name}", align="left")
         reason = why_run(stage)
         if reason is None:
             console.print(f"{stage.folder}: unchanged, skipped.")
-            continue
-        start(stage, reason, console)
+        else:
+            start(stage, reason, console)
+        if stage.round is not None and has_fallen(stage, console):
+            stages = plan(settings, rounds=stage.round - 1)
+            number = 1 + max(i for i, one in enumerate(stages) if one.round is not None)
     return settings.out
+
+
+def has_fallen(stage: Stage, console: Console) -> bool:
+    """Whether the rounds stop with this stage, which is said.  Raises ValueError where its results lack what is watched."""
+    if stage.watched is None:
+        return False
+    stop, before = stage.watched
+    now = stop.value(stage.folder)
+    then = None if before is None else stop.value(before)
+    if then is None or now >= then - stop.fall:
+        return False
+    console.print(
+        f"{stage.name}: {stop.metric} has fallen from {then:.3f} to {now:.3f}: the rounds stop here, and what comes behind "
+        f"them goes on from round {(stage.round or 1) - 1}.",
+        markup=False,
+    )
+    return True
 
 
 def start(stage: Stage, reason: str, console: Console) -> None:
@@ -82,8 +115,9 @@ def start(stage: Stage, reason: str, console: Console) -> None:
     gc.collect()
 
 
-def plan(settings: RunPipelineSettings) -> list[Stage]:
-    """Check all stages before the first one runs.  Raises ValueError for an unknown command, name or setting."""
+def plan(settings: RunPipelineSettings, rounds: int | None = None) -> list[Stage]:
+    """Check all stages before the first one runs; with fewer `rounds` than the file says where that is known.  Raises ValueError
+    for an unknown command, name or setting."""
     stages: list[Stage] = []
     known = Known(settings.out)
     for number, given in enumerate(settings.stages, 1):
@@ -95,37 +129,45 @@ def plan(settings: RunPipelineSettings) -> list[Stage]:
             raise ValueError(
                 f"{where}: a pipeline has one block with 'repeat', and an earlier one stands there."
             )
-        times, block = _block(given, where)
+        times, block, stop = _block(given, where)
         names = [str(stage.get("name", stage.get("command"))) for stage in block]
         for taken in (name for name in names if name in known.folders):
             raise ValueError(
                 f"{where}: the name '{taken}' is taken by an earlier stage: give it another 'name'."
             )
-        for _ in range(times):
+        for _ in range(times if rounds is None else rounds):
             known.begin_round(names)
             for inner, stage in enumerate(block, 1):
                 place = f"{where}.{inner} in round {known.round}"
-                stages.append(_stage(stage, known, settings, place))
+                made = _stage(stage, known, settings, place)
+                stages.append(replace(made, round=known.round, watched=_watched(stop, names[inner - 1], known)))
         known.round = None
     return stages
 
 
-def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, Any]]]:
-    """(how often, which stages) of a block that is repeated."""
+def _watched(stop: Stop | None, name: str, known: Known) -> Watched | None:
+    if stop is None or name != stop.stage:
+        return None
+    return Watched(stop, known.rounds[-2][name] if len(known.rounds) > 1 else None)
+
+
+def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, Any]], Stop | None]:
+    """(how often, which stages, when it stops before) of a block that is repeated."""
     times, block = given["repeat"], given.get("stages")
     if type(times) is not int or times < 1:
         raise ValueError(f"{where}: repeat is {plain(times)}, but it is how often: a whole number from 1.")
     for key in given:
-        if key not in ("repeat", "stages"):
+        if key not in ("repeat", "stages", "stop"):
             raise ValueError(
-                f"{where}: a block has 'repeat' and 'stages', and no '{key}': give that to its stages."
+                f"{where}: a block has 'repeat', 'stages' and 'stop', and no '{key}': give that to its stages."
             )
     if not isinstance(block, list) or not block or not all(isinstance(stage, dict) for stage in block):
         raise ValueError(f"{where}: 'repeat' wants 'stages', a list of what is repeated.")
     for inner, stage in enumerate(block, 1):
         if "repeat" in stage:
             raise ValueError(f"{where}.{inner}: a block stands in a block: leave one 'repeat' out.")
-    return times, block
+    names = [str(stage.get("name", stage.get("command"))) for stage in block]
+    return times, block, read_stop(given["stop"], names, where) if "stop" in given else None
 
 
 def _stage(given: Mapping[str, Any], known: Known, settings: RunPipelineSettings, where: str) -> Stage:

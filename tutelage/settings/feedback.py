@@ -33,6 +33,7 @@ class LabelSettings(RunSettings):
         "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), another judge, or a "
         "list of judges.",
     )
+    annotator: str = setting("", "Name under which the judge votes; empty: as its name and options say.")
     pairs_per_prompt: int = setting(
         3,
         "Random pairs of different responses per prompt and generation run; 0 = all pairs.",
@@ -85,6 +86,10 @@ class LabelSettings(RunSettings):
         if self.pairs == "all" and self.judge == WORLD:
             raise ValueError(
                 "pairs=all is for one judge, and the simulated annotators vote votes_per_item times a pair: raise that instead"
+            )
+        if self.annotator and self.judge == WORLD:
+            raise ValueError(
+                "annotator is for one judge, and the simulated annotators have names of their own: leave it out"
             )
         if self.people_below and self.judge == WORLD:
             raise ValueError(

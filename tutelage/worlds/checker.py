@@ -1,18 +1,20 @@
 """A simulated judge who cannot verify everything, and an expert who can help.
 
-The checker verifies `checks` random steps of each solution, or those first that an assistant points at, and prefers the solution in
-which it found fewer wrong ones; where that says nothing, it guesses.  Of two solutions of n steps, one sound and one with a single wrong
+The checker verifies `checks` random steps of each solution, or those first that an assistant points at, and prefers the solution that
+is right for longer: whose first step that was found wrong comes later, if any was.  Where that says nothing it guesses.  Of two solutions of n steps, one sound and one with a single wrong
 step, it is right with
 
     1/2 + 1/2 * checks / n      unaided
     1                           with an honest assistant that points at the wrong step
     1/2 + 1/2 * (checks - a) / (n - a)      with one that points at a steps that are right
 
-In general, with k wrong steps of n, the number found is hypergeometric.  What is plain to see (`checking.Faults.plain`) costs no check.
+In general one of k wrong steps of n is found with 1 - C(n-k, checks) / C(n, checks).  What is plain to see (`checking.Faults.plain`)
+costs no check, and decides where the steps do not.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -54,20 +56,24 @@ class Checker(Judge):
         shown = int(generator.integers(2))
         guess, believes = int(generator.integers(2)), generator.random() < self._options.trust
         steps = advice.steps if advice else ((), ())
-        found = [self._wrong(one, first, generator) for one, first in zip(pair, steps, strict=True)]
-        better = guess if found[0] == found[1] else int(found[1] < found[0])
+        first, second = (self._sound(one, told, generator) for one, told in zip(pair, steps, strict=True))
+        better = guess if first == second else int(second > first)
         if advice and believes and advice.help.argues is not None:
             better = advice.help.argues
         vote = Vote(self.name, 1 if better else -1, shown)
         return replace(vote, help=advice.help) if advice else vote
 
-    def _wrong(self, response: Response, first: Sequence[int], generator: np.random.Generator) -> int:
-        """How many faults it finds: what is plain, and what the steps are that it verifies, `first` those that it is told of."""
+    def _sound(
+        self, response: Response, told: Sequence[int], generator: np.random.Generator
+    ) -> tuple[float, bool]:
+        """Up to which step it finds nothing wrong (infinity: to the end), and whether nothing is plainly wrong.  It verifies the
+        steps that it is told of first."""
         wrong, plain = faults(response.prompt, response.text)
         drawn = [int(step) for step in generator.permutation(len(wrong))]
-        told = [step for step in first if step < len(wrong)]
+        told = [step for step in told if step < len(wrong)]
         order = [*told, *(step for step in drawn if step not in told)]
-        return int(plain) + sum(wrong[step] for step in order[: self._options.checks])
+        found = [step for step in order[: self._options.checks] if wrong[step]]
+        return min(found, default=math.inf), not plain
 
 
 def checker(options: CheckerOptions) -> Checker:
