@@ -218,7 +218,7 @@ def _reward_model(
     world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     folder = result_folder(path)
     head = StepHead.at(folder)
-    if head is None and options != DEFAULTS:
+    if head is None and options.set_of("combine", "places"):
         raise ValueError(
             f"{path} scores whole responses: combine and places are for a process reward model, so leave them out."
         )
@@ -229,9 +229,32 @@ def _reward_model(
         model = reader.load(path)
     common = (model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens)
     if head is None:
-        return RewardModelJudge(*common, name=path)
+        return _of_responses(common, options, reader, path)
+    if options.assistant:
+        raise ValueError(f"{path} scores steps and reads no critique: leave its assistant out.")
     chosen = (options.combine or "product", options.places or "dense")
     return ProcessJudge(*common, head, *chosen, name=path)
+
+
+def _of_responses(common: Any, options: ModelOptions, reader: Reader, path: str) -> RewardModelJudge:
+    """A reward model of whole responses, with its assistant where it reads critiques."""
+    from tutelage.judges.assist.build import build_assistant
+    from tutelage.judges.assist.critique import CritiqueJudge, reads_critiques
+    from tutelage.judges.reward_model import RewardModelJudge
+
+    model, tokenizer, _, world, max_tokens = common
+    reads = reads_critiques(model.config)
+    if reads != bool(options.assistant):
+        raise ValueError(
+            f"{path} reads a critique behind each response: name who writes it, as in {{judge: {path}, assistant: runs/sft}}."
+            if reads
+            else f"{path} reads no critiques: leave its assistant out, or train one with reward assistant=NAME."
+        )
+    if not reads:
+        return RewardModelJudge(*common, name=path)
+    judge = CritiqueJudge(model, tokenizer, None, world, max_tokens, name=path)
+    judge.assistant = build_assistant(options.assistant, world, max_tokens)
+    return judge
 
 
 def _calibrated(path: str, reader: Reader) -> Judge:

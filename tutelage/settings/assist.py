@@ -7,14 +7,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, model_validator
 
 from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import plain
 
 EXPERT = "world"
+LLM = "llm:"
+NOT_FOR_CRITICS = (
+    "mode",
+    "constitution",
+    "orders",
+    "exemplars",
+    "exemplar_count",
+    "unrated",
+    "assistant",
+)
+"""Options of a language model that judges which mean nothing for one that helps."""
 
 
 class PointingOptions(Settings):
@@ -30,18 +41,35 @@ class Assistant(NamedTuple):
     options: Any
 
     @property
+    def is_llm(self) -> bool:
+        """Whether it is a language model that is asked in words."""
+        return self.name.startswith(LLM)
+
+    @property
     def models(self) -> list[str]:
         """The model that runs here, an input of the run."""
+        if self.is_llm:
+            return [] if self.options.url else [self.name.removeprefix(LLM)]
         return [] if self.name == EXPERT else [self.name]
+
+
+def _checked(given: Any) -> Any:
+    if given:
+        read_assistant(given)
+    return given
+
+
+AssistantSpec = Annotated[str | dict[str, Any], AfterValidator(_checked)]
+"""An assistant by its name, or as {assistant: NAME, points: 2, ...}; "": none."""
 
 
 class AssistedOptions(Settings):
     """How somebody who judges is helped."""
 
-    assistant: str | dict[str, Any] = setting(
+    assistant: AssistantSpec = setting(
         "",
-        "Who looks first and says what is wrong: world (the expert of the embedded world), a run folder, or {assistant: NAME} "
-        "with options; empty: nobody.",
+        "Who looks first and says what is wrong: world (the expert of the embedded world), a run folder, llm:NAME, or "
+        "{assistant: NAME} with options; empty: nobody.",
     )
     control: float = setting(
         0.1, "Share of the pairs, by content, of which the assistant says nothing.", unit="share", ge=0, le=1
@@ -49,13 +77,6 @@ class AssistedOptions(Settings):
     adversarial: float = setting(
         0.0, "Share of the pairs of which it argues for the worse response.", unit="share", ge=0, le=1
     )
-
-    @field_validator("assistant")
-    @classmethod
-    def _known(cls, given: Any) -> Any:
-        if given:
-            read_assistant(given)
-        return given
 
     @model_validator(mode="after")
     def _arms(self) -> AssistedOptions:
@@ -94,10 +115,20 @@ def read_assistant(given: str | Mapping[str, Any]) -> Assistant:
     name = said.get("assistant")
     if not isinstance(name, str) or not name:
         raise ValueError(f"{plain(given)} names no assistant: write one, as in {{assistant: runs/policy, points: 2}}")
-    known = ["assistant", *PointingOptions.model_fields]
+    cls = _options_of(name)
+    own = [key for key in cls.model_fields if key not in NOT_FOR_CRITICS and key not in HELP]
+    known = ["assistant", *own]
     for key in said:
         if key not in known:
             near = nearest(str(key), known)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
             raise ValueError(f"assistant {name}: unknown option {key!r}: {hint}")
-    return Assistant(name, build(PointingOptions, {key: value for key, value in said.items() if key != "assistant"}))
+    return Assistant(name, build(cls, {key: value for key, value in said.items() if key != "assistant"}))
+
+
+def _options_of(name: str) -> type[Settings]:
+    if not name.startswith(LLM):
+        return PointingOptions
+    from tutelage.settings.judges import LLMOptions  # whose judges have assistants
+
+    return LLMOptions

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
-from tutelage.settings.assist import HELP, AssistedOptions, CheckerOptions, read_assistant
+from tutelage.settings.assist import HELP, AssistantSpec, AssistedOptions, CheckerOptions, read_assistant
 from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import mark, plain
 from tutelage.settings.rules import RULES, is_rule, known_rule
@@ -78,7 +78,7 @@ Places = Literal["dense", "end"]
 
 
 class ModelOptions(Settings):
-    """A trained model; the options are for one that scores steps (`process`)."""
+    """A trained model; the first two options are for one that scores steps (`process`), the last for one that reads critiques."""
 
     combine: Combine | None = setting(
         None,
@@ -89,6 +89,9 @@ class ModelOptions(Settings):
         None,
         "Where it stands in PPO and REINFORCE: dense (null), at the end of each step what that changes of it; end, all of it "
         "at the last token.",
+    )
+    assistant: AssistantSpec = setting(
+        "", "Who writes the critiques that a reward model reads which `reward` trained with an assistant."
     )
 
 
@@ -143,7 +146,7 @@ Mode = Literal["text", "logits"]
 TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating", "k-way", "steps")
 
 
-class LLMOptions(Settings):
+class LLMOptions(AssistedOptions):
     """A language model that is asked in words."""
 
     url: str = setting(
@@ -280,7 +283,7 @@ class RewardPart:
     @property
     def helpers(self) -> list[str]:
         """The models that help it."""
-        helped = isinstance(self.options, AssistedOptions) and self.options.assistant
+        helped = getattr(self.options, "assistant", "")
         return read_assistant(helped).models if helped else []
 
 
@@ -434,6 +437,6 @@ def _check_address(judge: str) -> None:
 def _marked(options: Settings) -> dict[str, Any]:
     fields = type(options).model_fields
     marked = {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
-    if isinstance(options, AssistedOptions) and not options.assistant:
+    if not getattr(options, "assistant", ""):
         return {name: value for name, value in marked.items() if name not in HELP}
     return marked

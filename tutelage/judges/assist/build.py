@@ -14,12 +14,23 @@ if TYPE_CHECKING:
 WORLDS = "tutelage.worlds.checker"
 
 
-def build_assistant(given: Any, world: World | None = None, max_tokens: int = 8192) -> Assistant:
-    """The assistant that `given` names: world, or a model's run folder, folder or hub name: a process reward model, or a policy.
+def build_assistant(
+    given: Any,
+    world: World | None = None,
+    max_tokens: int = 8192,
+    store: str | None = None,
+    project: str | None = None,
+) -> Assistant:
+    """The assistant that `given` names: world; llm:NAME, whose questions stand in a project of a `store`; or a model's run folder,
+    folder or hub name: a process reward model, or a policy.
 
     Raises ValueError for a model that says nothing of steps.
     """
     spec = read_assistant(given)
+    if spec.is_llm:
+        from tutelage.judges.llm.build import critic
+
+        return critic(spec.name, spec.options, store, project, world, max_tokens)
     if spec.name == EXPERT:
         expert: Assistant = import_module(WORLDS).Expert(spec.options.points)
         return expert
