@@ -140,7 +140,9 @@ def plan(settings: RunPipelineSettings, rounds: int | None = None) -> list[Stage
             for inner, stage in enumerate(block, 1):
                 place = f"{where}.{inner} in round {known.round}"
                 made = _stage(stage, known, settings, place)
-                stages.append(replace(made, round=known.round, watched=_watched(stop, names[inner - 1], known)))
+                stages.append(
+                    replace(made, round=known.round, watched=_watched(stop, names[inner - 1], known))
+                )
         known.round = None
     return stages
 

@@ -34,7 +34,9 @@ class Stop(Settings):
     def value(self, folder: Path) -> float:
         """The figure of a run that is done.  Raises ValueError where it has none."""
         found = [one for one in rows.read(folder / "results.json") if one.task == OVERALL]
-        value = next((one.value for one in found if (one.metric, one.model) == (self.metric, self.model)), None)
+        value = next(
+            (one.value for one in found if (one.metric, one.model) == (self.metric, self.model)), None
+        )
         if value is None:
             have = ", ".join(dict.fromkeys(f"{one.metric} of {one.model}" for one in found)) or "nothing"
             raise ValueError(

@@ -209,7 +209,6 @@ def _reward_model(
     import torch
 
     from tutelage.judges.process import ProcessJudge
-    from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.loading import load_scalar, load_tokenizer
     from tutelage.models.step_head import StepHead
     from tutelage.parallel import World

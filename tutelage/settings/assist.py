@@ -1,7 +1,7 @@
 """Assistants: who looks at responses before a judge does, and says what was found.
 
-    {judge: checker, assistant: runs/policy}
-    {judge: checker, assistant: {assistant: runs/process, points: 2}, adversarial: 0.5}
+{judge: checker, assistant: runs/policy}
+{judge: checker, assistant: {assistant: runs/process, points: 2}, adversarial: 0.5}
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ NOT_FOR_CRITICS = (
 class PointingOptions(Settings):
     """An assistant that points at steps: the world's expert, a process reward model, a policy."""
 
-    points: int = setting(1, "So many steps of a response it points at, the most doubtful ones.", unit="steps", ge=1)
+    points: int = setting(
+        1, "So many steps of a response it points at, the most doubtful ones.", unit="steps", ge=1
+    )
 
 
 class Assistant(NamedTuple):
@@ -114,7 +116,9 @@ def read_assistant(given: str | Mapping[str, Any]) -> Assistant:
     said = {"assistant": given} if isinstance(given, str) else given
     name = said.get("assistant")
     if not isinstance(name, str) or not name:
-        raise ValueError(f"{plain(given)} names no assistant: write one, as in {{assistant: runs/policy, points: 2}}")
+        raise ValueError(
+            f"{plain(given)} names no assistant: write one, as in {{assistant: runs/policy, points: 2}}"
+        )
     cls = _options_of(name)
     own = [key for key in cls.model_fields if key not in NOT_FOR_CRITICS and key not in HELP]
     known = ["assistant", *own]

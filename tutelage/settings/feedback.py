@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from tutelage.settings.assist import AssistantSpec
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     Aggregation,
@@ -96,6 +97,31 @@ class LabelSettings(RunSettings):
                 "people_below is for a judge that says how sure it is: give one, or leave people_below out"
             )
         return self
+
+
+class AssistSettings(RunSettings):
+    """Let an assistant say what it finds in the responses of a project's pairs, for people to see before they vote."""
+
+    out: Path = run_folder("runs/assist")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    project: str = setting("main", "Project in the store whose pairs are looked at.")
+    assistant: AssistantSpec = setting(
+        ...,
+        "Who looks: world (the expert of the embedded world), a run folder, llm:NAME, or {assistant: NAME} with options.",
+    )
+    adversarial: float = setting(
+        0.0,
+        "Share of the pairs, by content, of which it argues for the worse response: whom it would lead astray.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    max_pairs: int = setting(
+        0,
+        "At most so many pairs of the project, spread over its prompts and drawn by seed; 0 = all.",
+        unit="pairs",
+        ge=0,
+    )
 
 
 class JudgeCostSettings(StoreSettings):

@@ -29,8 +29,9 @@ class Faults(NamedTuple):
 
 def faults(prompt: Prompt, text: str) -> Faults:
     """Of a solution of `chain`, `maths` or `options`.  Raises ValueError for a prompt of another task, or without reference."""
-    if prompt.task not in TASKS or prompt.reference is None:
-        what = "has no reference" if prompt.reference is None else f"has task {prompt.task!r}"
+    known = prompt.reference is not None and (prompt.task == "options" or "steps" in prompt.reference)
+    if prompt.task not in TASKS or not known:
+        what = f"has task {prompt.task!r}" if prompt.task not in TASKS else "has no reference with its steps"
         raise ValueError(
             f"prompt {prompt.id} {what}: the checker verifies steps of {', '.join(TASKS)}, with their reference; leave such "
             "prompts out, or let somebody else judge."

@@ -59,5 +59,8 @@ class CritiqueJudge(RewardModelJudge):
         found = self.assistant.review(responses)
         texts = (critiqued(one.text, said.text) for one, said in zip(responses, found, strict=True))
         return super().score(
-            [Response.written(one.prompt, text, one.finish) for one, text in zip(responses, texts, strict=True)]
+            [
+                Response.written(one.prompt, text, one.finish)
+                for one, text in zip(responses, texts, strict=True)
+            ]
         )

@@ -38,8 +38,10 @@ def pointed(response: Response, order: Sequence[int], doubtful: int, quality: fl
 def misled(response: Response, found: Finding, praise: bool) -> Finding:
     """Praise for, or fault found with, steps about which there is no doubt."""
     named = [_named(response, step) for step in found.harmless]
-    said = " ".join(["Every step is right.", *(f"Look at {step}" for step in named)]) if praise else (
-        " ".join(f"This is wrong: {step}" for step in named) or "This is wrong."
+    said = (
+        " ".join(["Every step is right.", *(f"Look at {step}" for step in named)])
+        if praise
+        else (" ".join(f"This is wrong: {step}" for step in named) or "This is wrong.")
     )
     return Finding(said, found.quality, found.harmless, found.harmless)
 

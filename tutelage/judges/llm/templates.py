@@ -109,7 +109,9 @@ class Template:
         values |= {
             "criteria": self.criteria or CRITERIA,
             "fence": fence,
-            "how": _helped(help, better, fence) + self.how[mode] + (self._asks_scores if mode == "text" else ""),
+            "how": _helped(help, better, fence)
+            + self.how[mode]
+            + (self._asks_scores if mode == "text" else ""),
             "principle": principle,
         }
         said = [("system", self.system), ("user", self.user)]
@@ -166,7 +168,8 @@ def unfenced(text: str) -> dict[str, str]:
 
 
 _FENCED = re.compile(
-    rf"<({'|'.join(_TITLES.values())}|response-\d|assistant-\d|step-\d+)-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>", re.DOTALL
+    rf"<({'|'.join(_TITLES.values())}|response-\d|assistant-\d|step-\d+)-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>",
+    re.DOTALL,
 )
 
 
