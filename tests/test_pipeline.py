@@ -272,7 +272,9 @@ def test_bad_rounds_are_refused_in_one_sentence(
     assert "\n" not in str(error.value) and not (tmp_path / "p").exists()
 
 
-def audited(folder: Path, values: list[float], monkeypatch: pytest.MonkeyPatch, fall: float) -> tuple[list[str], str]:
+def audited(
+    folder: Path, values: list[float], monkeypatch: pytest.MonkeyPatch, fall: float
+) -> tuple[list[str], str]:
     """Which stages run, and what is said, where the audits of the rounds come out so."""
     left, ran = list(values), []
 
@@ -280,12 +282,21 @@ def audited(folder: Path, values: list[float], monkeypatch: pytest.MonkeyPatch, 
         ran.append(stage.name)
         stage.folder.mkdir(parents=True)
         if stage.command == "label":
-            rows = [{"model": "judge", "metric": "gold_agreement", "task": "all", "value": left.pop(0)}]
+            rows = [
+                {
+                    "model": f"judge-{stage.round}",
+                    "metric": "gold_agreement",
+                    "task": "all",
+                    "value": left.pop(0),
+                }
+            ]
             (stage.folder / "results.json").write_text(json.dumps(rows))
 
     monkeypatch.setattr(pipeline, "start", start)
-    stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge", "fall": fall}
-    rounds = block({"command": "label", "name": "audit"}, PPO | {"model": "base", "reward": "base"}, times=len(values)) | {"stop": stop}
+    stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge-{round}", "fall": fall}
+    rounds = block(
+        {"command": "label", "name": "audit"}, PPO | {"model": "base", "reward": "base"}, times=len(values)
+    ) | {"stop": stop}
     after = {"command": "report", "runs": ["@all/ppo"]}
     said = run(settings(folder, SFT, rounds, after))
     return ran, said
@@ -301,7 +312,9 @@ def test_rounds_stop_where_the_audit_falls(tmp_path: Path, monkeypatch: pytest.M
     assert "goes on from round 2" in said
     ran, said = audited(tmp_path / "little", [0.7, 0.8, 0.79, 0.9], monkeypatch, 0.02)
     assert ran.count("report") == 1 and "round-4/ppo" in ran and "fallen" not in said
-    stages = pipeline.plan(settings(tmp_path / "p", block(SFT, times=3), {"command": "report", "runs": ["@all/sft"]}), 2)
+    stages = pipeline.plan(
+        settings(tmp_path / "p", block(SFT, times=3), {"command": "report", "runs": ["@all/sft"]}), 2
+    )
     assert stages[-1].settings.runs == [f"{tmp_path}/p/round-{n}/sft" for n in (1, 2)]  # type: ignore[attr-defined]
 
 
@@ -321,7 +334,7 @@ def test_what_is_watched_must_be_there(tmp_path: Path, monkeypatch: pytest.Monke
     folder.mkdir()
     (folder / "results.json").write_text('[{"model": "other", "metric": "gold", "task": "all", "value": 1}]')
     with pytest.raises(ValueError, match=r"has no gold of judge: name one that it has \(gold of other\)"):
-        Stop(**stop).value(folder)
+        Stop(**stop).value(folder, 1)
 
 
 @pytest.mark.slow

@@ -33,7 +33,9 @@ def sample(path: Path, count: int = MANY) -> None:
         store.add_responses("main", run, written)
 
 
-def helped(arm: str, right: bool | None, argues: int | None = 1, margin: float = 1.0, prompt: str = "p") -> Helped:
+def helped(
+    arm: str, right: bool | None, argues: int | None = 1, margin: float = 1.0, prompt: str = "p"
+) -> Helped:
     """A vote (None: a tie) on a pair whose second response is better."""
     preference = 0 if right is None else 1 if right else -1
     return Helped(Vote("x", preference, 0, help=Help(arm, "a", argues=argues)), prompt, margin)  # type: ignore[arg-type]
@@ -43,7 +45,10 @@ def test_the_figures_by_hand() -> None:
     votes = [
         *(helped("none", right, None, prompt=str(n)) for n, right in enumerate((True, False, True, False))),
         *(helped("honest", right, 1, prompt=str(n)) for n, right in enumerate((True, True, True, None))),
-        *(helped("adversarial", right, 0, prompt=str(n)) for n, right in enumerate((False, False, False, True))),
+        *(
+            helped("adversarial", right, 0, prompt=str(n))
+            for n, right in enumerate((False, False, False, True))
+        ),
         helped("honest", True, None, margin=0.0, prompt="equal"),
     ]
     found = {row.metric: row for row in helped_rows(votes, 200)}
@@ -82,7 +87,9 @@ def test_help_is_stored_with_the_vote_and_reported_by_arm(tmp_path: Path) -> Non
     assert rows["gold_agreement/honest"]["value"] == 1.0 and rows["help_gain"]["value"] > 0.1
     assert "helped by help, right by gold: none" in printed
     said = {vote.help.said for vote in votes if vote.help and vote.help.arm == "honest"}
-    assert all("I find nothing wrong." in both and any("Look at step" in one for one in both) for both in said)
+    assert all(
+        "I find nothing wrong." in both and any("Look at step" in one for one in both) for both in said
+    )
     assert {vote.help.template for vote in votes if vote.help} == {"", "pointing-1"}
 
 
@@ -96,17 +103,19 @@ def test_the_same_again_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_name_is_for_one_judge(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="annotator is for one judge, and the simulated annotators have names"):
+    with pytest.raises(
+        ValueError, match="annotator is for one judge, and the simulated annotators have names"
+    ):
         settings(tmp_path, annotator="me")
 
 
 def test_help_travels_in_raw_files(tmp_path: Path) -> None:
+    from rich.console import Console
+
     from tests.feedback.test_exports import rows  # noqa: F401  the fixtures of exports are in the store's own terms
     from tutelage.feedback.commands.exporting import main as export
     from tutelage.feedback.commands.importing import main as take
     from tutelage.settings.feedback import FeedbackExportSettings, FeedbackImportSettings
-
-    from rich.console import Console
 
     sample(tmp_path / "store.sqlite", 12)
     judge = [{"judge": "checker", "assistant": "world", "adversarial": 0.4}]
@@ -114,7 +123,12 @@ def test_help_travels_in_raw_files(tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
     for ending in ("jsonl", "parquet"):
         file, other = tmp_path / f"raw.{ending}", tmp_path / f"{ending}.sqlite"
-        export(FeedbackExportSettings(store=str(tmp_path / "store.sqlite"), project="main", out=file, format="raw"), console)
+        export(
+            FeedbackExportSettings(
+                store=str(tmp_path / "store.sqlite"), project="main", out=file, format="raw"
+            ),
+            console,
+        )
         take(FeedbackImportSettings(store=str(other), project="main", file=file, kind="raw"), console)
         with Store(tmp_path / "store.sqlite") as one, Store(other) as two:
             ours, theirs = (
@@ -128,7 +142,9 @@ def test_a_vote_of_another_kind_has_no_help(tmp_path: Path) -> None:
         asked = Prompt("Q?")
         store.add_prompts("main", [asked])
         run = store.add_generation_run(ModelInfo("m"), "written", {})
-        store.add_responses("main", run, [Response(asked, text, (1,), (2,), (-1.0,), "eos", n) for n, text in enumerate("ab")])
+        store.add_responses(
+            "main", run, [Response(asked, text, (1,), (2,), (-1.0,), "eos", n) for n, text in enumerate("ab")]
+        )
         store.build_pairs("main", 0, 1)
         store.add_annotator("ann", "judge", {})
         pair = store.pairs("main")[0].item_id

@@ -87,6 +87,8 @@ def test_a_model_that_says_nothing_of_steps_is_refused(policy: Path, tmp_path: P
 
 def test_an_assistant_is_an_input_and_part_of_who_judges() -> None:
     helped = [{"judge": "checker", "assistant": "runs/policy", "control": 0.0}]
-    assert inputs_in(helped) == ["runs/policy"] and inputs_in([{"judge": "checker", "assistant": "world"}]) == []
+    assert (
+        inputs_in(helped) == ["runs/policy"] and inputs_in([{"judge": "checker", "assistant": "world"}]) == []
+    )
     assert not same_reward(helped, [{"judge": "checker"}])
     assert set(scoring([{"judge": "checker"}])[0]) & {"assistant", "control", "adversarial"} == set()

@@ -433,7 +433,9 @@ def test_0008_knows_no_help(either: str) -> None:
     with Store(either) as store:
         fill(store)
         first, second = (pair.item_id for pair in store.pairs("main")[:2])
-        store.add_votes("main", [NewVote(first, Vote("ann", 1, 0, help=help), "k"), new_vote(second, "ann", -1)])
+        store.add_votes(
+            "main", [NewVote(first, Vote("ann", 1, 0, help=help), "k"), new_vote(second, "ann", -1)]
+        )
         assert [vote.vote.help for vote in store.votes("main")] == [help, None]
     database = Database(either)
     for statement in ("UPDATE vote_help SET arm = 'none'", "DELETE FROM vote_help"):
@@ -446,7 +448,10 @@ def test_0008_knows_no_help(either: str) -> None:
         command.downgrade(migrations(connection), "0008")
     database.close()
     with Store(either) as store:
-        assert [vote.vote for vote in store.votes("main")] == [Vote("ann", 1, 0), new_vote(second, "ann", -1).vote]
+        assert [vote.vote for vote in store.votes("main")] == [
+            Vote("ann", 1, 0),
+            new_vote(second, "ann", -1).vote,
+        ]
 
 
 def test_a_share_goes_with_its_side(path: Path) -> None:

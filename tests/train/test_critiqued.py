@@ -63,7 +63,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_critiques_are_learnt_from_where_the_responses_alone_teach_nothing(trained: Path) -> None:
     found = {
-        name: {row.metric: row.value for row in rows.read(trained / name / "results.json")} for name in ("with", "without")
+        name: {row.metric: row.value for row in rows.read(trained / name / "results.json")}
+        for name in ("with", "without")
     }
     assert found["with"]["accuracy"] > 0.95 and found["without"]["accuracy"] < 0.8  # type: ignore[operator]
     assert found["with"]["ceiling"] == found["without"]["ceiling"] == 1.0  # gold reads the responses alone

@@ -24,7 +24,14 @@ CHAIN = Prompt(
     (Message("user", "Count: 5 +3 -2 +1 -1 +2 -3."),),
     "chain",
     {
-        "steps": [[5, "+", 3, 8], [8, "-", 2, 6], [6, "+", 1, 7], [7, "-", 1, 6], [6, "+", 2, 8], [8, "-", 3, 5]],
+        "steps": [
+            [5, "+", 3, 8],
+            [8, "-", 2, 6],
+            [6, "+", 1, 7],
+            [7, "-", 1, 6],
+            [6, "+", 2, 8],
+            [8, "-", 3, 5],
+        ],
         "answer": 5,
     },
 )
@@ -96,7 +103,10 @@ def test_of_two_wrong_solutions_the_one_that_is_right_for_longer() -> None:
     """Who verifies all steps agrees with gold, which counts the steps up to the first wrong one."""
     pairs = []
     for prompt, other in zip(PROMPTS[:300], range(300), strict=True):
-        first, second = spoilt(prompt), Response.written(prompt, chains.slip(reference(prompt), rng(2, other)))
+        first, second = (
+            spoilt(prompt),
+            Response.written(prompt, chains.slip(reference(prompt), rng(2, other))),
+        )
         pairs.append((first, second))
     gold = [grade(a.prompt, a.text).parts["steps"] - grade(b.prompt, b.text).parts["steps"] for a, b in pairs]
     said = [vote.preference for vote in votes(pairs, checks=6) if vote]
@@ -135,7 +145,10 @@ def test_what_the_expert_says() -> None:
     [vote] = votes([pair], assistant="world", control=0, adversarial=1)
     assert vote is not None and vote.help is not None and vote.help.argues == 1
     assert vote.help.said[0].startswith("This is wrong: step ")
-    assert vote.help.said[1].startswith("Every step is right. Look at step ") and "step 4" not in vote.help.said[1]
+    assert (
+        vote.help.said[1].startswith("Every step is right. Look at step ")
+        and "step 4" not in vote.help.said[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,7 +206,9 @@ def test_options_that_mean_nothing(options: dict, sentence: str) -> None:
 
 def test_what_has_no_steps_is_refused_and_it_has_no_scores() -> None:
     other = Response.written(Prompt("Why?", "conversation", {"kind": "said"}), "So.")
-    with pytest.raises(ValueError, match="has task 'conversation': the checker verifies steps of chain, maths, options"):
+    with pytest.raises(
+        ValueError, match="has task 'conversation': the checker verifies steps of chain, maths, options"
+    ):
         votes([(other, other)])
     with pytest.raises(ValueError, match="compares solutions and gives no scores"):
         build_judge("checker").score([other])

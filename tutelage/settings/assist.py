@@ -1,7 +1,7 @@
 """Assistants: who looks at responses before a judge does, and says what was found.
 
-    {judge: checker, assistant: runs/policy}
-    {judge: checker, assistant: {assistant: runs/process, points: 2}, adversarial: 0.5}
+{judge: checker, assistant: runs/policy}
+{judge: checker, assistant: {assistant: runs/process, points: 2}, adversarial: 0.5}
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tutelage.settings.describe import plain
 
 EXPERT = "world"
 LLM = "llm:"
+CRITIC = "critic"  # the template of a language model that helps
 NOT_FOR_CRITICS = (
     "mode",
     "constitution",
@@ -31,7 +32,9 @@ NOT_FOR_CRITICS = (
 class PointingOptions(Settings):
     """An assistant that points at steps: the world's expert, a process reward model, a policy."""
 
-    points: int = setting(1, "So many steps of a response it points at, the most doubtful ones.", unit="steps", ge=1)
+    points: int = setting(
+        1, "So many steps of a response it points at, the most doubtful ones.", unit="steps", ge=1
+    )
 
 
 class Assistant(NamedTuple):
@@ -114,16 +117,19 @@ def read_assistant(given: str | Mapping[str, Any]) -> Assistant:
     said = {"assistant": given} if isinstance(given, str) else given
     name = said.get("assistant")
     if not isinstance(name, str) or not name:
-        raise ValueError(f"{plain(given)} names no assistant: write one, as in {{assistant: runs/policy, points: 2}}")
+        raise ValueError(
+            f"{plain(given)} names no assistant: write one, as in {{assistant: runs/policy, points: 2}}"
+        )
     cls = _options_of(name)
-    own = [key for key in cls.model_fields if key not in NOT_FOR_CRITICS and key not in HELP]
-    known = ["assistant", *own]
+    known = ["assistant", *(key for key in cls.model_fields if key not in (*NOT_FOR_CRITICS, *HELP))]
     for key in said:
         if key not in known:
             near = nearest(str(key), known)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
             raise ValueError(f"assistant {name}: unknown option {key!r}: {hint}")
-    return Assistant(name, build(cls, {key: value for key, value in said.items() if key != "assistant"}))
+    usual = {"template": CRITIC} if name.startswith(LLM) else {}
+    own = usual | {key: value for key, value in said.items() if key != "assistant"}
+    return Assistant(name, build(cls, own))
 
 
 def _options_of(name: str) -> type[Settings]:

@@ -41,7 +41,8 @@ def with_critiques(
 def bare(rows: Iterable[Comparison]) -> list[Comparison]:
     """The comparisons without critiques: for whoever grades responses."""
     return [
-        replace(row, chosen=without_critique(row.chosen), rejected=without_critique(row.rejected)) for row in rows
+        replace(row, chosen=without_critique(row.chosen), rejected=without_critique(row.rejected))
+        for row in rows
     ]
 
 

@@ -46,8 +46,15 @@ def _of(name: str, own: Sequence[Helped], resamples: int) -> list[Row]:
     rows: list[Row] = []
     known = [one for one in own if one.margin is not None]
     for arm in ARMS:
-        rows += _share(name, f"gold_agreement/{arm}", [(one, _right(one)) for one in known if _arm(one) == arm], resamples)
-        argued = [one for one in own if _arm(one) == arm and one.vote.help and one.vote.help.argues is not None]
+        rows += _share(
+            name,
+            f"gold_agreement/{arm}",
+            [(one, _right(one)) for one in known if _arm(one) == arm],
+            resamples,
+        )
+        argued = [
+            one for one in own if _arm(one) == arm and one.vote.help and one.vote.help.argues is not None
+        ]
         rows += _share(name, f"followed/{arm}", [(one, _followed(one)) for one in argued], resamples)
     for metric, (first, second) in DIFFERENCES.items():
         rows += _difference(name, metric, known, first, second, resamples)
@@ -110,4 +117,6 @@ def say_helped(rows: Sequence[Row], run: Run) -> None:
             if (found := own.get(f"gold_agreement/{arm}")) is not None and found.value is not None
         ]
         if said:
-            run.console.print(f"{name} by help, right by gold: {', '.join(said)}.", markup=False, highlight=False)
+            run.console.print(
+                f"{name} by help, right by gold: {', '.join(said)}.", markup=False, highlight=False
+            )

@@ -284,7 +284,14 @@ INSIDE = {
     "rounds",
     "checks",
 }  # of our own columns: objects and lists, in CSV as JSON
-AS_JSON = ("content", "prompt", "reference", "responses", "answer", "help")  # raw: so they stand in Parquet and CSV
+AS_JSON = (
+    "content",
+    "prompt",
+    "reference",
+    "responses",
+    "answer",
+    "help",
+)  # raw: so they stand in Parquet and CSV
 
 
 # one row ----------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,9 @@ def arm_of(options: AssistedOptions, pair: Pair, seed: int = 0) -> Arm:
     """Which help a pair gets: always the same one, whatever the order of its responses, and each arm in its share."""
     texts = sorted(response.text for response in pair)
     content = "\0".join(["arm", str(seed), pair[0].prompt.id, *texts])
-    drawn = int.from_bytes(hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    drawn = (
+        int.from_bytes(hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    )
     if drawn < options.control:
         return "none"
     return "adversarial" if drawn < options.control + options.adversarial else "honest"
@@ -102,7 +104,11 @@ def _misled(
     """Praise of the worse response, and fault found with the better one; where neither is, with the second."""
     if not pairs:
         return []
-    praise = [number != (_better(both) or 0) if _better(both) is not None else number == 0 for both in found for number in (0, 1)]
+    praise = [
+        number != (_better(both) or 0) if _better(both) is not None else number == 0
+        for both in found
+        for number in (0, 1)
+    ]
     responses = [one for pair in pairs for one in pair]
     return _both(assistant.mislead(responses, [one for both in found for one in both], praise))
 

@@ -35,8 +35,8 @@ def reads_critiques(config: Any) -> bool:
     found = getattr(config, CONFIG, None)
     if found not in (None, TEMPLATE):
         raise ValueError(
-            f"{config.name_or_path or 'this reward model'} reads critiques as {found}, and this version writes them as {TEMPLATE}: "
-            "train it again."
+            f"{config.name_or_path or 'this reward model'} reads critiques as {found}, and this version writes them as "
+            f"{TEMPLATE}: train it again."
         )
     return found == TEMPLATE
 
@@ -59,5 +59,8 @@ class CritiqueJudge(RewardModelJudge):
         found = self.assistant.review(responses)
         texts = (critiqued(one.text, said.text) for one, said in zip(responses, found, strict=True))
         return super().score(
-            [Response.written(one.prompt, text, one.finish) for one, text in zip(responses, texts, strict=True)]
+            [
+                Response.written(one.prompt, text, one.finish)
+                for one, text in zip(responses, texts, strict=True)
+            ]
         )

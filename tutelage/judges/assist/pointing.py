@@ -1,7 +1,7 @@
 """Assistants that point at steps: the words they say it in, and the models that know which step is doubtful.
 
-A process reward model doubts a step that it holds to be wrong.  A policy doubts one that it would hardly have written itself there:
-its doubt is minus the log-probability of the step's tokens, given the problem and the steps before.
+A process reward model doubts a step that it holds to be wrong.  A policy doubts one that it would hardly have written itself
+there: its doubt is minus the log-probability of the step's tokens, given the problem and the steps before.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ def pointed(response: Response, order: Sequence[int], doubtful: int, quality: fl
 def misled(response: Response, found: Finding, praise: bool) -> Finding:
     """Praise for, or fault found with, steps about which there is no doubt."""
     named = [_named(response, step) for step in found.harmless]
-    said = " ".join(["Every step is right.", *(f"Look at {step}" for step in named)]) if praise else (
-        " ".join(f"This is wrong: {step}" for step in named) or "This is wrong."
+    said = (
+        " ".join(["Every step is right.", *(f"Look at {step}" for step in named)])
+        if praise
+        else (" ".join(f"This is wrong: {step}" for step in named) or "This is wrong.")
     )
     return Finding(said, found.quality, found.harmless, found.harmless)
 

@@ -16,8 +16,8 @@ from tutelage.judges.llm.critic import Critic
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.questions import Exemplar
 from tutelage.judges.llm.templates import HELPED, Template, read_constitution, read_template
-from tutelage.settings.describe import mark
 from tutelage.settings.assist import HELP as ABOUT_HELP
+from tutelage.settings.describe import mark
 from tutelage.settings.judges import LLM, LLMOptions
 from tutelage.store import Store
 
@@ -80,7 +80,7 @@ def critic(
     max_tokens: int,
 ) -> Critic:
     """A language model as an assistant; where nothing else is said (`store` None) its questions stand where its options say."""
-    template = read_template("critic" if not options.set_of("template") else options.template, ["finding"])
+    template = read_template(options.template, ["finding"])
     model = given.removeprefix(LLM)
     name = f"{given}/{_told_apart(model, options, template, None)}"
     asker, endpoint = asking(name, model, options, store or options.calls, project, world, max_tokens)
@@ -121,9 +121,7 @@ def _constitution(options: LLMOptions, template: Template) -> list[str]:
     return read_constitution(options.constitution) if template.wants_principle else []
 
 
-def _told_apart(
-    model: str, options: LLMOptions, template: Template, assistant: Assistant | None
-) -> str:
+def _told_apart(model: str, options: LLMOptions, template: Template, assistant: Assistant | None) -> str:
     """The template's name, and eight hex digits of all that changes a verdict."""
     fields = type(options).model_fields
     marked = {name: getattr(options, name) for name, one in fields.items() if mark(one, "changes_result")}

@@ -24,7 +24,7 @@ SILENT = "I cannot say."
 
 
 class Critic(Assistant):
-    """`asker` asks `endpoint`; an answer that cannot be read, even when asked again, is `SILENT` and in the middle of the scale."""
+    """`asker` asks `endpoint`; an answer that cannot be read, even when asked again, is `SILENT`, in the middle of the scale."""
 
     def __init__(
         self,
@@ -37,7 +37,9 @@ class Critic(Assistant):
         self.name = name
         self._options = options
         self._honest = template
-        self._praise, self._accuse = (read_template(f"critic-{way}", ["finding"]) for way in ("praise", "accuse"))
+        self._praise, self._accuse = (
+            read_template(f"critic-{way}", ["finding"]) for way in ("praise", "accuse")
+        )
         shas = [one.sha for one in (template, self._praise, self._accuse)]
         self.template = f"{template.name}-{hashlib.sha256(''.join(shas).encode()).hexdigest()[:8]}"
         self._hearing = Hearing(name, options, asker, endpoint, Tally())

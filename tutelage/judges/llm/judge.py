@@ -101,7 +101,8 @@ class LLMJudge(Judge):
         said = iter(self._hearing.heard(asked, self.progress))
         votes = [self._counted(shown, [next(said) for _ in shown]) for shown in orders]
         return [
-            vote if vote is None else replace(vote, help=help) for vote, help in zip(votes, helps, strict=True)
+            vote if vote is None else replace(vote, help=help)
+            for vote, help in zip(votes, helps, strict=True)
         ]
 
     def _helps(self, pairs: Sequence[Pair]) -> list[Help | None]:

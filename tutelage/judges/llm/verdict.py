@@ -45,9 +45,15 @@ def read_rating(text: str, low: int, high: int) -> Verdict | None:
 
 def read_finding(text: str, low: int, high: int) -> Verdict | None:
     """A critique (as the rationale) and a rating, from the last JSON object that has both."""
-    for found in reversed([one for one in _objects(without_reasoning(text)) if {"critique", "rating"} <= one.keys()]):
+    for found in reversed(
+        [one for one in _objects(without_reasoning(text)) if {"critique", "rating"} <= one.keys()]
+    ):
         said, rating = found["critique"], _rating(found["rating"], low, high)
-        return Verdict(rating, said.strip()) if isinstance(said, str) and said.strip() and rating is not None else None
+        return (
+            Verdict(rating, said.strip())
+            if isinstance(said, str) and said.strip() and rating is not None
+            else None
+        )
     return None
 
 
