@@ -233,6 +233,22 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
     assert {judge["name"] for judge in judges} == {"a@rm"}
 
 
+def test_a_stage_judges_as_a_language_model(tmp_path: Path) -> None:
+    judge = {"judge": "llm:@prev/policy | llm:@sft", "template": "rating"}
+    policy = {
+        "command": "online-dpo",
+        "name": "policy",
+        "model": "@prev/policy | @sft",
+        "reward": [judge],
+        "prompts": "p.jsonl",
+    }
+    made: dict[str, Any] = {
+        stage.name: stage.settings for stage in pipeline.plan(settings(tmp_path, SFT, block(policy)))
+    }
+    judges = [made[f"round-{n}/policy"].reward[0]["judge"] for n in (1, 2)]
+    assert judges == [f"llm:{tmp_path}/sft", f"llm:{tmp_path}/round-1/policy"]
+
+
 @pytest.mark.parametrize(
     ("stages", "sentence"),
     [

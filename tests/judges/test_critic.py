@@ -210,3 +210,55 @@ def test_what_helped_questions_cost_is_not_known_beforehand(tmp_path: Path) -> N
     pairs: Sequence[Sequence[Response]] = [PAIR]
     with pytest.raises(ValueError, match="not known before it is asked: leave its assistant out"):
         made.calls_for(pairs)
+
+
+class Rates:
+    """Answers by the seed that it is asked with."""
+
+    def __init__(self, by_seed: dict[int, str]) -> None:
+        self._by_seed, self.asked = by_seed, list[Call]()
+
+    async def __aenter__(self) -> Rates:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def answer(self, call: Call, key: str) -> Answer:
+        self.asked.append(call)
+        return Answer(key, "answered", self._by_seed[call.params["seed"]], "stop")
+
+
+def test_a_rating_is_the_mean_of_several_answers_of_those_that_can_be_read(tmp_path: Path) -> None:
+    """By hand, on the scale from 0 to 5: (5 + 4 + 1) / 3, and where one says nothing (5 + 1) / 2."""
+    options = {
+        "url": URL,
+        "template": "self-reward",
+        "answers": 3,
+        "temperature": 0.7,
+        "repair": False,
+        "seed": 10,
+    }
+    for second, mean in (('{"rating": 4}', 10 / 3), ("Well.", 3.0)):
+        stub = Rates({10: '{"rating": 5}', 11: second, 12: '{"rating": 1}'})
+        made = build_judge(
+            [{"judge": "llm:judge", **options}], calls=Calls(str(tmp_path / f"{len(second)}.sqlite"))
+        )
+        assert isinstance(made, LLMJudge)
+        made._hearing.endpoint = lambda stub=stub: stub
+        [score] = made.score([PAIR[0]])
+        assert score is not None and score.value == pytest.approx(mean / 5)
+        assert len(stub.asked) == len(made.calls_for([PAIR])) / 2 == 3
+        assert "add one point for each" in stub.asked[0].messages[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"answers": 3}, "at temperature 0 they are all the same"),
+        ({"answers": 3, "temperature": 1, "mode": "logits"}, "answers means nothing with mode: logits"),
+    ],
+)
+def test_several_answers_must_be_able_to_differ(options: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        read_parts([{"judge": "llm:judge", "url": URL, "template": "rating", **options}])

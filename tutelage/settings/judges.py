@@ -143,7 +143,17 @@ class RemoteOptions(Settings):
 
 
 Mode = Literal["text", "logits"]
-TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating", "self-reward", "points", "k-way", "steps")
+TEMPLATES = (
+    "pair",
+    "pair-with-reference",
+    "rlaif-4criteria",
+    "constitution",
+    "rating",
+    "self-reward",
+    "points",
+    "k-way",
+    "steps",
+)
 
 
 class LLMOptions(AssistedOptions):

@@ -60,7 +60,8 @@ class Questions:
             return [call]
         first = self.options.seed or 0
         return [
-            replace(call, params={**call.params, "seed": first + number}) for number in range(self.options.answers)
+            replace(call, params={**call.params, "seed": first + number})
+            for number in range(self.options.answers)
         ]
 
     def rating(self, response: Response, help: str = "") -> Call:
