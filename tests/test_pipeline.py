@@ -233,6 +233,22 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
     assert {judge["name"] for judge in judges} == {"a@rm"}
 
 
+def test_a_stage_judges_as_a_language_model(tmp_path: Path) -> None:
+    judge = {"judge": "llm:@prev/policy | llm:@sft", "template": "rating"}
+    policy = {
+        "command": "online-dpo",
+        "name": "policy",
+        "model": "@prev/policy | @sft",
+        "reward": [judge],
+        "prompts": "p.jsonl",
+    }
+    made: dict[str, Any] = {
+        stage.name: stage.settings for stage in pipeline.plan(settings(tmp_path, SFT, block(policy)))
+    }
+    judges = [made[f"round-{n}/policy"].reward[0]["judge"] for n in (1, 2)]
+    assert judges == [f"llm:{tmp_path}/sft", f"llm:{tmp_path}/round-1/policy"]
+
+
 @pytest.mark.parametrize(
     ("stages", "sentence"),
     [
@@ -282,11 +298,22 @@ def audited(
         ran.append(stage.name)
         stage.folder.mkdir(parents=True)
         if stage.command == "label":
-            rows = [{"model": "judge", "metric": "gold_agreement", "task": "all", "value": left.pop(0)}]
+            rows = [
+                {
+                    "model": f"judge-{stage.round}",
+                    "metric": "gold_agreement",
+                    "task": "all",
+                    "value": left.pop(0),
+                }
+            ]
             (stage.folder / "results.json").write_text(json.dumps(rows))
 
     monkeypatch.setattr(pipeline, "start", start)
+<<<<<<< HEAD
     stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge", "fall": fall}
+=======
+    stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge-{round}", "fall": fall}
+>>>>>>> rrm
     rounds = block(
         {"command": "label", "name": "audit"}, PPO | {"model": "base", "reward": "base"}, times=len(values)
     ) | {"stop": stop}
@@ -327,7 +354,7 @@ def test_what_is_watched_must_be_there(tmp_path: Path, monkeypatch: pytest.Monke
     folder.mkdir()
     (folder / "results.json").write_text('[{"model": "other", "metric": "gold", "task": "all", "value": 1}]')
     with pytest.raises(ValueError, match=r"has no gold of judge: name one that it has \(gold of other\)"):
-        Stop(**stop).value(folder)
+        Stop(**stop).value(folder, 1)
 
 
 @pytest.mark.slow

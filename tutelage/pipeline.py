@@ -92,16 +92,16 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
 
 def has_fallen(stage: Stage, console: Console) -> bool:
     """Whether the rounds stop with this stage, which is said.  Raises ValueError where its results lack what is watched."""
-    if stage.watched is None:
+    if stage.watched is None or stage.round is None:
         return False
     stop, before = stage.watched
-    now = stop.value(stage.folder)
-    then = None if before is None else stop.value(before)
+    now = stop.value(stage.folder, stage.round)
+    then = None if before is None else stop.value(before, stage.round - 1)
     if then is None or now >= then - stop.fall:
         return False
     console.print(
         f"{stage.name}: {stop.metric} has fallen from {then:.3f} to {now:.3f}: the rounds stop here, and what comes behind "
-        f"them goes on from round {(stage.round or 1) - 1}.",
+        f"them goes on from round {stage.round - 1}.",
         markup=False,
     )
     return True

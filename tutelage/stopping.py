@@ -1,11 +1,11 @@
 """When rounds stop before their number is reached: where a figure of a stage has fallen since the round before.
 
     - repeat: 4
-      stop: {stage: audit, metric: gold_agreement, model: judge, fall: 0.02}
+      stop: {stage: audit, metric: gold_agreement, model: "judge-{round}", fall: 0.02}
       stages: [...]
 
-Levels of recursive reward modelling are watched by an audit set so: a level whose judge is right less often than the one before it is
-not used, and none is built on it.
+Levels of recursive reward modelling are watched by an audit set so: a level whose judge is right less often than the one before
+it is not used, and none is built on it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from tutelage.settings.describe import plain
 
 class Stop(Settings):
     """`stage` of the block, whose results.json has `metric` of `model` on all tasks; more than `fall` below the round before
-    ends the block, without the round that fell."""
+    ends the block, without the round that fell.  `{round}` in `model` is the number of the round."""
 
     stage: str
     metric: str
     model: str
     fall: float = Field(0.0, ge=0)
 
-    def value(self, folder: Path) -> float:
-        """The figure of a run that is done.  Raises ValueError where it has none."""
+    def value(self, folder: Path, round: int) -> float:
+        """The figure of that round's run.  Raises ValueError where it has none."""
+        model = self.model.replace("{round}", str(round))
         found = [one for one in rows.read(folder / "results.json") if one.task == OVERALL]
-        value = next(
-            (one.value for one in found if (one.metric, one.model) == (self.metric, self.model)), None
-        )
+        value = next((one.value for one in found if (one.metric, one.model) == (self.metric, model)), None)
         if value is None:
             have = ", ".join(dict.fromkeys(f"{one.metric} of {one.model}" for one in found)) or "nothing"
             raise ValueError(
-                f"stop: {folder / 'results.json'} has no {self.metric} of {self.model}: name one that it has ({have})."
+                f"stop: {folder / 'results.json'} has no {self.metric} of {model}: name one that it has ({have})."
             )
         return value
 

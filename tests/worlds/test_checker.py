@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tutelage.judges.build import build_judge
+from tutelage.judges.llm.templates import read_template, unfenced
 from tutelage.records import Message, Prompt, Response, Vote
 from tutelage.seeds import rng
+from tutelage.settings.base import build
+from tutelage.settings.worlds import WorldSettings
 from tutelage.worlds import chains, maths, world
 from tutelage.worlds.checking import Faults, faults
 from tutelage.worlds.gold import grade
-from tutelage.worlds.options import TRAPS
+from tutelage.worlds.judging import judgements
 from tutelage.worlds.options_lines import write as write_options
+from tutelage.worlds.write import write_world
 
 N = 1500
 ERROR = 4 / math.sqrt(4 * N)  # four standard errors of a rate, at most
@@ -174,7 +180,6 @@ def test_a_sound_solution_of_every_task_has_no_fault() -> None:
         for prompt in world.prompts(0, "checker test", 40, tasks=[task]):
             found = faults(prompt, write(reference(prompt), rng(0, prompt.id)))
             assert not any(found.steps) and not found.plain
-    assert TRAPS
 
 
 def test_chains_have_one_wrong_step_and_no_number_below_zero() -> None:
@@ -212,3 +217,44 @@ def test_what_has_no_steps_is_refused_and_it_has_no_scores() -> None:
         votes([(other, other)])
     with pytest.raises(ValueError, match="compares solutions and gives no scores"):
         build_judge("checker").score([other])
+
+
+def test_judgements_are_gold_in_points_as_the_template_puts_them() -> None:
+    """The rows are what a judge with that template asks: word for word, so that what is learnt is what is asked."""
+    found = list(judgements(0, 200, careless=0.6))
+    points = [int(row.response) for row in found]
+    assert set(points) <= set(range(6)) and points.count(5) == pytest.approx(80, abs=30) and min(points) < 3
+    template = read_template("points")
+    for row in found[:20]:
+        [asked] = row.prompt.content
+        between = unfenced(asked.content)  # type: ignore[union-attr]
+        again = template.messages("logits", prompt=between["prompt"], response=between["response"])
+        assert asked.content == again[0]["content"]  # type: ignore[union-attr]
+        assert between["prompt"].startswith("user: Count: ") and "Answer: " in between["response"]
+
+
+def test_files_of_chains(tmp_path: Path) -> None:
+    sizes = {
+        "document_count": 40,
+        "demonstration_count": 8,
+        "prompt_count": 8,
+        "heldout_count": 4,
+        "solution_count": 10,
+    }
+    counts = write_world(tmp_path, 1, **sizes, tasks=["chain"])  # type: ignore[arg-type]
+    assert counts["judgements.jsonl"] == counts["steps.jsonl"] == 10 and "drills.jsonl" not in counts
+    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert {row["task"] for row in steps} == {"chain"} and {len(row["completions"]) for row in steps} == {7}
+    for row in steps:
+        prompt = Prompt.from_json(row["prompt"], row["task"], row["reference"])
+        wrong = faults(prompt, "\n".join(row["completions"])).steps
+        assert (-1 in row["marks"]) == any(wrong) and (
+            not any(wrong) or row["marks"].index(-1) == wrong.index(True)
+        )
+    text = (tmp_path / "pretrain.jsonl").read_text()
+    assert "Count: " in text and "Reader: " in text and "gives away" not in text
+
+
+def test_chains_stand_alone() -> None:
+    with pytest.raises(ValueError, match="the task chain stands alone"):
+        build(WorldSettings, {"tasks": ["chain", "maths"]})

@@ -75,7 +75,8 @@ def build_judge(
 ) -> Judge:
     """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
-    world: the embedded world's gold standard.  checker: a simulated judge who can verify only some steps (`worlds/checker.py`).  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
+    world: the embedded world's gold standard.  checker: a simulated judge who can verify only some steps (`worlds/checker.py`).
+    python:MODULE:NAME: what `NAME` of a module on the Python path is, or
     makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
     http://... and https://...: an endpoint (`judges/remote.py`).  llm:NAME: a language model that is asked in words
     (`judges/llm`), whose questions and answers stand in `calls`.  Anything else: a reward model's run folder, folder or hub

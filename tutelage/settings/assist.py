@@ -16,6 +16,7 @@ from tutelage.settings.describe import plain
 
 EXPERT = "world"
 LLM = "llm:"
+CRITIC = "critic"  # the template of a language model that helps
 NOT_FOR_CRITICS = (
     "mode",
     "constitution",
@@ -120,14 +121,15 @@ def read_assistant(given: str | Mapping[str, Any]) -> Assistant:
             f"{plain(given)} names no assistant: write one, as in {{assistant: runs/policy, points: 2}}"
         )
     cls = _options_of(name)
-    own = [key for key in cls.model_fields if key not in NOT_FOR_CRITICS and key not in HELP]
-    known = ["assistant", *own]
+    known = ["assistant", *(key for key in cls.model_fields if key not in (*NOT_FOR_CRITICS, *HELP))]
     for key in said:
         if key not in known:
             near = nearest(str(key), known)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
             raise ValueError(f"assistant {name}: unknown option {key!r}: {hint}")
-    return Assistant(name, build(cls, {key: value for key, value in said.items() if key != "assistant"}))
+    usual = {"template": CRITIC} if name.startswith(LLM) else {}
+    own = usual | {key: value for key, value in said.items() if key != "assistant"}
+    return Assistant(name, build(cls, own))
 
 
 def _options_of(name: str) -> type[Settings]:

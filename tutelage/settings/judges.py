@@ -143,7 +143,17 @@ class RemoteOptions(Settings):
 
 
 Mode = Literal["text", "logits"]
-TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating", "k-way", "steps")
+TEMPLATES = (
+    "pair",
+    "pair-with-reference",
+    "rlaif-4criteria",
+    "constitution",
+    "rating",
+    "self-reward",
+    "points",
+    "k-way",
+    "steps",
+)
 
 
 class LLMOptions(AssistedOptions):
@@ -180,6 +190,13 @@ class LLMOptions(AssistedOptions):
         False, "Ask the endpoint for JSON (response_format), where it can give nothing else."
     )
     seed: int | None = setting(None, "Seed that is sent; null: none.", ge=0)
+    answers: int = setting(
+        1,
+        "A rating is the mean of so many answers, each sampled with a seed of its own; wants a temperature above 0.",
+        unit="answers",
+        ge=1,
+        le=64,
+    )
     repair: bool = setting(True, "Ask once more where an answer holds no verdict; then there is no vote.")
     unrated: Literal["none", "mean"] = setting(
         "none",
@@ -234,6 +251,10 @@ class LLMOptions(AssistedOptions):
             raise ValueError(
                 f"max_cost is {self.max_cost:g}, but without price_in and price_out nothing costs anything: give them"
             )
+        if self.answers > 1 and self.temperature == 0:
+            raise ValueError(
+                f"answers is {self.answers}, but at temperature 0 they are all the same: set temperature, as 0.7, or leave it out"
+            )
         if self.url:
             _check_address(self.url)
         if self.mode == "logits" and (unread := self.set_of(*_NOT_WEIGHED)):
@@ -243,7 +264,7 @@ class LLMOptions(AssistedOptions):
         return self
 
 
-_NOT_WEIGHED = ("max_tokens", "json_answer", "repair", "seed")
+_NOT_WEIGHED = ("max_tokens", "json_answer", "repair", "seed", "answers")
 """What is only for answers that are written."""
 _OF_ENDPOINTS = ("json_answer", "max_tokens_name", "key_env", "timeout", "patience")
 
@@ -434,9 +455,14 @@ def _check_address(judge: str) -> None:
         )
 
 
+LATER = {"answers": 1}
+"""What there was not when judges were first written down: by default it is not spoken of, so that they are still the same."""
+
+
 def _marked(options: Settings) -> dict[str, Any]:
     fields = type(options).model_fields
     marked = {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
+    marked = {name: value for name, value in marked.items() if name not in LATER or value != LATER[name]}
     if not getattr(options, "assistant", ""):
         return {name: value for name, value in marked.items() if name not in HELP}
     return marked

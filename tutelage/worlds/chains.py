@@ -7,8 +7,8 @@
     ...
     Answer: 5.
 
-Reference, solutions and grading are those of maths; flawed solutions have one wrong step, which all that follows goes on from.  The
-text is another than that of the other tasks: solutions, each with a reader's remark on how good it is, and sums.
+Reference, solutions and grading are those of maths; flawed solutions have one wrong step, which all that follows goes on from.
+The text is another than that of the other tasks: solutions, each with a reader's remark on how good it is, and sums.
 """
 
 from __future__ import annotations

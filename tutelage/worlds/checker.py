@@ -1,15 +1,15 @@
 """A simulated judge who cannot verify everything, and an expert who can help.
 
-The checker verifies `checks` random steps of each solution, or those first that an assistant points at, and prefers the solution that
-is right for longer: whose first step that was found wrong comes later, if any was.  Where that says nothing it guesses.  Of two solutions of n steps, one sound and one with a single wrong
-step, it is right with
+The checker verifies `checks` random steps of each solution, or those first that an assistant points at, and prefers the solution
+that is right for longer: whose first step that was found wrong comes later, if any was.  Where that says nothing it guesses.  Of
+two solutions of n steps, one sound and one with a single wrong step, it is right with
 
-    1/2 + 1/2 * checks / n      unaided
-    1                           with an honest assistant that points at the wrong step
+    1/2 + 1/2 * checks / n                  unaided
+    1                                       with an honest assistant that points at the wrong step
     1/2 + 1/2 * (checks - a) / (n - a)      with one that points at a steps that are right
 
-In general one of k wrong steps of n is found with 1 - C(n-k, checks) / C(n, checks).  What is plain to see (`checking.Faults.plain`)
-costs no check, and decides where the steps do not.
+In general one of k wrong steps of n is found with 1 - C(n-k, checks) / C(n, checks).  What is plain to see
+(`checking.Faults.plain`) costs no check, and decides where the steps do not.
 """
 
 from __future__ import annotations

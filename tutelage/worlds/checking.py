@@ -20,8 +20,8 @@ TASKS = ("chain", "maths", "options")
 
 
 class Faults(NamedTuple):
-    """`steps`: for each step that takes work to verify, whether it is wrong by itself.  `plain`: what is wrong for everybody to see
-    without verifying anything: a line that is none, steps that are missing, an answer that is not what the last step says."""
+    """`steps`: for each step that takes work to verify, whether it is wrong by itself.  `plain`: whether something is wrong for
+    everybody to see: a line that is none, steps that are missing, an answer that is not what the last step says."""
 
     steps: tuple[bool, ...]
     plain: bool = False

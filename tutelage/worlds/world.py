@@ -101,8 +101,8 @@ def faultless(prompt: Prompt, draws: int = 16) -> tuple[str, ...]:
 def marked_solutions(
     seed: int, count: int, wrong: float = 0.5, task: Literal["maths", "chain"] = "maths"
 ) -> Iterator[StepMarks]:
-    """Solutions of maths problems, or of chains, of which the share `wrong` has an error planted in some step; an expert has marked the
-    steps up to the first wrong one."""
+    """Solutions of maths problems, or of chains, of which the share `wrong` has an error planted in some step; an expert has
+    marked the steps up to the first wrong one."""
     for index in range(count):
         prompt = prompt_at(seed, "steps", index, task)
         generator, reference = rng(seed, "world", "solver", index), dict(prompt.reference or {})

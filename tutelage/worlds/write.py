@@ -5,6 +5,7 @@ demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
 steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths, or chains
+judgements.jsonl       like demonstrations.jsonl: responses to be rated from 0 to 5, and their points; with tasks=[chain]
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
 people_train.jsonl     as prompts_train.jsonl: with people; to practise answering, or not
 people_heldout.jsonl   as prompts_heldout.jsonl: with people
@@ -28,6 +29,7 @@ from tutelage.settings.worlds import WorldSettings as Settings
 
 from . import facts, options_text, twins
 from .corpus import documents, documents_of_chains
+from .judging import judgements
 from .world import demonstrations, marked_solutions, prompts
 
 TWIN_DOCUMENTS = 5  # exchanges about twins in the text, per person
@@ -97,6 +99,8 @@ def write_world(
             for solution in marked_solutions(seed, solution_count, task="chain" if chains else "maths")
         ),
     }
+    if chains:
+        rows["judgements.jsonl"] = map(_demonstration_row, judgements(seed, solution_count, careless))
     if people:
         rows["people_train.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned, teacher_share))
         rows["people_heldout.jsonl"] = map(_prompt_row, facts.heldout_prompts(seed, people, teacher_share))

@@ -21,8 +21,8 @@ def build_assistant(
     store: str | None = None,
     project: str | None = None,
 ) -> Assistant:
-    """The assistant that `given` names: world; llm:NAME, whose questions stand in a project of a `store`; or a model's run folder,
-    folder or hub name: a process reward model, or a policy.
+    """The assistant that `given` names: world; llm:NAME, whose questions stand in a project of a `store`; or a model's run
+    folder, folder or hub name: a process reward model, or a policy.
 
     Raises ValueError for a model that says nothing of steps.
     """

@@ -35,8 +35,8 @@ def reads_critiques(config: Any) -> bool:
     found = getattr(config, CONFIG, None)
     if found not in (None, TEMPLATE):
         raise ValueError(
-            f"{config.name_or_path or 'this reward model'} reads critiques as {found}, and this version writes them as {TEMPLATE}: "
-            "train it again."
+            f"{config.name_or_path or 'this reward model'} reads critiques as {found}, and this version writes them as "
+            f"{TEMPLATE}: train it again."
         )
     return found == TEMPLATE
 

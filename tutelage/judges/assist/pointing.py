@@ -1,7 +1,7 @@
 """Assistants that point at steps: the words they say it in, and the models that know which step is doubtful.
 
-A process reward model doubts a step that it holds to be wrong.  A policy doubts one that it would hardly have written itself there:
-its doubt is minus the log-probability of the step's tokens, given the problem and the steps before.
+A process reward model doubts a step that it holds to be wrong.  A policy doubts one that it would hardly have written itself
+there: its doubt is minus the log-probability of the step's tokens, given the problem and the steps before.
 """
 
 from __future__ import annotations

@@ -18,7 +18,11 @@ from tutelage.judges.llm.questions import Exemplar
 from tutelage.judges.llm.templates import HELPED, Template, read_constitution, read_template
 from tutelage.settings.assist import HELP as ABOUT_HELP
 from tutelage.settings.describe import mark
+<<<<<<< HEAD
 from tutelage.settings.judges import LLM, LLMOptions
+=======
+from tutelage.settings.judges import LATER, LLM, LLMOptions
+>>>>>>> rrm
 from tutelage.store import Store
 
 if TYPE_CHECKING:
@@ -38,7 +42,11 @@ def llm_judge(
             f"the template {options.template} does not say how to answer with mode: {options.mode}: take mode: "
             f"{next(iter(template.how))}, or add {options.mode} to its how."
         )
-    for name, asks in (("orders", ("pair", "ranking")), ("unrated", ("rating",))):
+    for name, asks in (
+        ("orders", ("pair", "ranking")),
+        ("unrated", ("rating",)),
+        ("answers", ("rating",)),
+    ):
         if template.asks not in asks and options.set_of(name):
             raise ValueError(
                 f"{name} is for a template that asks for a {' or a '.join(asks)}, and {options.template} does not: leave it out."
@@ -80,7 +88,7 @@ def critic(
     max_tokens: int,
 ) -> Critic:
     """A language model as an assistant; where nothing else is said (`store` None) its questions stand where its options say."""
-    template = read_template("critic" if not options.set_of("template") else options.template, ["finding"])
+    template = read_template(options.template, ["finding"])
     model = given.removeprefix(LLM)
     name = f"{given}/{_told_apart(model, options, template, None)}"
     asker, endpoint = asking(name, model, options, store or options.calls, project, world, max_tokens)
@@ -125,6 +133,7 @@ def _told_apart(model: str, options: LLMOptions, template: Template, assistant: 
     """The template's name, and eight hex digits of all that changes a verdict."""
     fields = type(options).model_fields
     marked = {name: getattr(options, name) for name, one in fields.items() if mark(one, "changes_result")}
+    marked = {name: value for name, value in marked.items() if name not in LATER or value != LATER[name]}
     if assistant is None:
         marked = {name: value for name, value in marked.items() if name not in ABOUT_HELP}
     else:

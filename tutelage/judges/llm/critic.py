@@ -24,7 +24,7 @@ SILENT = "I cannot say."
 
 
 class Critic(Assistant):
-    """`asker` asks `endpoint`; an answer that cannot be read, even when asked again, is `SILENT` and in the middle of the scale."""
+    """`asker` asks `endpoint`; an answer that cannot be read, even when asked again, is `SILENT`, in the middle of the scale."""
 
     def __init__(
         self,

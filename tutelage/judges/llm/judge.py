@@ -74,10 +74,11 @@ class LLMJudge(Judge):
             raise ValueError(f"{self.name} {does} and gives no scores: take template: rating, or {other}.")
         helped = self._told(responses)
         asked = [
-            Asked(self._questions.rating(response, told), self._rating)
+            Asked(call, self._rating)
             for response, told in zip(responses, helped, strict=True)
+            for call in self._questions.ratings(response, told)
         ]
-        values = self._hearing.heard(asked, self.progress)
+        values = _means(self._hearing.heard(asked, self.progress), self.options.answers)
         low, high = self.template.scale
         known = [value for value in values if value is not None]
         instead = sum(known) / len(known) if known and self.options.unrated == "mean" else None
@@ -161,7 +162,7 @@ class LLMJudge(Judge):
                 for order in self._questions.rankings(group)
             ]
         if self.template.asks == "rating":
-            return [self._questions.rating(response) for pair in pairs for response in pair]
+            return [call for pair in pairs for response in pair for call in self._questions.ratings(response)]
         both: list[Pair] = [(pair[0], pair[1]) for pair in pairs]
         return [self._questions.pair(pair, first) for pair in both for first in self._questions.orders(pair)]
 
@@ -236,6 +237,13 @@ class LLMJudge(Judge):
             self.tally.scored({name: (first, second)})
             found.append((name, (second > first) - (second < first)))
         return tuple(found)
+
+
+def _means(values: Sequence[float | None], count: int) -> list[float | None]:
+    """The mean of every `count` values, of those that there are; None where there is none."""
+    groups = (values[start : start + count] for start in range(0, len(values), count))
+    there = ([value for value in group if value is not None] for group in groups)
+    return [math.fsum(own) / len(own) if own else None for own in there]
 
 
 def _from_likely(

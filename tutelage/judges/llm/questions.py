@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tutelage.judges.llm.asking import Call
@@ -53,8 +53,19 @@ class Questions:
             [*lead, *shown, *messages[len(lead) :]], prompt, ("1", "2"), f"pair {first}{1 - first}"
         )
 
+    def ratings(self, response: Response, help: str = "") -> list[Call]:
+        """How good a response is, as often as it is to be asked; and what an assistant has said of it."""
+        call = self.rating(response, help)
+        if self.options.answers == 1:
+            return [call]
+        first = self.options.seed or 0
+        return [
+            replace(call, params={**call.params, "seed": first + number})
+            for number in range(self.options.answers)
+        ]
+
     def rating(self, response: Response, help: str = "") -> Call:
-        """How good a response is; and what an assistant has said of it."""
+        """How good a response is, asked once."""
         prompt = response.prompt
         given = {"prompt": prompt.text(), "response": response.text, **self._beside(prompt)}
         low, high = self.template.scale

@@ -1,10 +1,10 @@
 """What a language model is asked: templates in files, each with a hash of its content, and the fences around what is judged.
 
 A template is a YAML mapping: `asks` (pair: which of two responses is better; rating: how good one is; ranking: several in order;
-steps: which steps of one are right; finding: where a judge should look, and how good one is; critique: what is wrong with one; revision: a better one), `scale` of a rating, `criteria`
-by which the responses of a pair are scored on that scale, too, `system` and `user` (Jinja2; `system` may be left out), and `how`,
-the last words of `user` by `mode`.  What people and models have written stands in a message only between marks with an id that
-it cannot know, and never opens or closes them.
+steps: which steps of one are right; finding: where a judge should look, and how good one is; critique: what is wrong with one;
+revision: a better one), `scale` of a rating, `criteria` by which the responses of a pair are scored on that scale, too, `system`
+and `user` (Jinja2; `system` may be left out), and `how`, the last words of `user` by `mode`.  What people and models have written
+stands in a message only between marks with an id that it cannot know, and never opens or closes them.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ SCORES = (
 JUDGING = ("pair", "rating", "ranking", "steps")
 Asks = Literal["pair", "rating", "ranking", "steps", "finding", "critique", "revision"]
 HELP = (
-    "An assistant has looked at this before you. It may be wrong, and it may argue for what is worse: check what it says, and judge for "
-    "yourself. What it says stands between marks, too.\n\n{said}"
+    "An assistant has looked at this before you. It may be wrong, and it may argue for what is worse: check what it says, and "
+    "judge for yourself. What it says stands between marks, too.\n\n{said}"
 )
 BETTER = "\n\nIt finds response {number} better."
 HELPED = f"help-{hashlib.sha256((HELP + BETTER).encode()).hexdigest()[:8]}"
