@@ -309,11 +309,7 @@ def audited(
             (stage.folder / "results.json").write_text(json.dumps(rows))
 
     monkeypatch.setattr(pipeline, "start", start)
-<<<<<<< HEAD
-    stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge", "fall": fall}
-=======
     stop = {"stage": "audit", "metric": "gold_agreement", "model": "judge-{round}", "fall": fall}
->>>>>>> rrm
     rounds = block(
         {"command": "label", "name": "audit"}, PPO | {"model": "base", "reward": "base"}, times=len(values)
     ) | {"stop": stop}

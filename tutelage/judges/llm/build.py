@@ -18,11 +18,7 @@ from tutelage.judges.llm.questions import Exemplar
 from tutelage.judges.llm.templates import HELPED, Template, read_constitution, read_template
 from tutelage.settings.assist import HELP as ABOUT_HELP
 from tutelage.settings.describe import mark
-<<<<<<< HEAD
-from tutelage.settings.judges import LLM, LLMOptions
-=======
 from tutelage.settings.judges import LATER, LLM, LLMOptions
->>>>>>> rrm
 from tutelage.store import Store
 
 if TYPE_CHECKING:
