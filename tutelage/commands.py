@@ -71,6 +71,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "assist",
+        "tutelage.feedback.commands.assist",
+        "feedback.AssistSettings",
+        "Let an assistant tell people what it finds.",
+        "Feedback",
+    ),
+    Command(
         "serve",
         "tutelage.web.serve",
         "web.ServeSettings",

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from tutelage.settings.assist import AssistantSpec
 from tutelage.settings.base import setting
 from tutelage.settings.groups import (
     CutSettings,
@@ -48,6 +49,7 @@ OF_COMPARISONS = (
     "adapts_by",
     "weighted",
     "half",
+    "assistant",
     "previous",
     "policy_data",
     "margin_coef",
@@ -172,6 +174,11 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
         "Train on all prompts, or on one half of them: two reward models that share none (see monitor of ppo).",
         everyday=False,
     )
+    assistant: AssistantSpec = setting(
+        "",
+        "Whose critique of each response the model reads behind it: world, a run folder, or {assistant: NAME} with options.",
+        everyday=False,
+    )
     previous: str = setting(
         "",
         "Earlier reward model, whose accuracy on the same held-out pairs is reported beside; empty: none.",
@@ -247,6 +254,14 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
         if len(self.criteria) == 1 and min(self.criteria.values()) < 0:
             raise ValueError(
                 "criteria has one criterion with a weight below 0: turn its ratings round in the data instead"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _critiques_alone(self) -> Self:
+        if self.assistant and (wrong := self.set_of("previous", "policy_data")):
+            raise ValueError(
+                f"{wrong} is scored without critiques, and assistant={self.assistant} writes some for data: leave one out"
             )
         return self
 

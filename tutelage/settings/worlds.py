@@ -10,6 +10,7 @@ from pydantic import field_validator, model_validator
 from tutelage.settings.base import setting
 from tutelage.settings.groups import RunSettings
 
+ALONE = ("options", "chain", "tale")  # tasks whose text is another
 FEWEST_PEOPLE = 20  # with fewer the parts of their names make too few other names
 
 
@@ -27,9 +28,9 @@ class WorldSettings(RunSettings):
         everyday=False,
         ge=1,
     )
-    tasks: list[Literal["conversation", "summary", "maths", "options", "tale"]] = setting(
+    tasks: list[Literal["conversation", "summary", "maths", "options", "chain", "tale"]] = setting(
         [],
-        "Tasks of the prompts and demonstrations; empty: the first three, in turn. options and tale stand alone: their text is "
+        "Tasks of the prompts and demonstrations; empty: the first three, in turn. Each of the others stands alone: its text is "
         "another.",
     )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
@@ -105,7 +106,8 @@ class WorldSettings(RunSettings):
                 f"demonstrations_each={self.demonstrations_each} is for tasks with many good answers, and a problem of "
                 "options has one solution: leave it out"
             )
-        for task, people in (("options", self.people), ("tale", 0)):
+        for task in ALONE:
+            people = 0 if task == "tale" else self.people
             if task in self.tasks and (set(self.tasks) != {task} or people or self.groups):
                 more = f"people={people}" if people else f"groups={self.groups}"
                 beside = more if people or self.groups else f"tasks={list(self.tasks)}"

@@ -158,15 +158,20 @@ def tell(told: Sequence[habits.Habits], run: Run) -> None:
         run.write_json("habits.json", [one.to_json() for one in told])
 
 
+Rows = Iterable[Comparison]
+
+
 def prepare_pairs(
     settings: RewardSettings | DPOSettings,
     tokenizer: PreTrainedTokenizerBase,
     model: Hosted,
     run: Run,
     keep_records: bool = False,
+    between: Callable[[Rows, Rows], tuple[Rows, Rows]] | None = None,
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair.  With `half` what is held
-    out is the same for both halves.  keep_records: keep the comparisons that are trained on as well."""
+    out is the same for both halves.  keep_records: keep the comparisons that are trained on as well.  `between` makes others of
+    both sides before they become tokens."""
     left_out: Mapping[str, int] = {}
     told: tuple[habits.Habits, ...] = ()
     groups = settings.groups if isinstance(settings, RewardSettings) else {}
@@ -188,6 +193,8 @@ def prepare_pairs(
         train, held_out = read_rows(read_comparisons, settings, run)
     if isinstance(settings, RewardSettings) and settings.half != "all":
         train = half_of(train, settings.half == "second", run.console)
+    if between is not None:
+        train, held_out = between(train, held_out)
     prepare = partial(
         prepare_comparisons,
         tokenizer,

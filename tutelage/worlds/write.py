@@ -4,7 +4,8 @@ pretrain.jsonl         {"text"}: with tasks=[tale] tales alone
 demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
-steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths
+steps.jsonl            {"prompt": [message], "completions": [step], "marks", "task", "reference", "outcome"}: maths, or chains
+judgements.jsonl       like demonstrations.jsonl: responses to be rated from 0 to 5, and their points; with tasks=[chain]
 drills.jsonl           {"text"}: with tasks=[options], whose other files are alike and its steps.jsonl also has "trap"
 people_train.jsonl     as prompts_train.jsonl: with people; to practise answering, or not
 people_heldout.jsonl   as prompts_heldout.jsonl: with people
@@ -32,7 +33,8 @@ from tutelage.runs import Run
 from tutelage.settings.worlds import WorldSettings as Settings
 
 from . import facts, letters, options_text, tale_text, twins
-from .corpus import documents
+from .corpus import documents, documents_of_chains
+from .judging import judgements
 from .world import demonstrations, marked_solutions, prompts
 
 TWIN_DOCUMENTS = 5  # exchanges about twins in the text, per person
@@ -98,7 +100,7 @@ def write_world(
     if "options" in tasks:
         own = _rows_of_options(seed, document_count, demonstration_count, careless, solution_count)
         return _write_rows(folder, own | asked)
-    some = LETTERS if groups[0] else (0, 0)
+    some, chains = LETTERS if groups[0] else (0, 0), "chain" in tasks
     text = chain(
         source.documents(document_count),
         _text_about(seed, people, teacher_share),
@@ -113,8 +115,13 @@ def write_world(
         "pretrain.jsonl": ({"text": document.text} for document in text),
         "demonstrations.jsonl": map(_demonstration_row, shown),
         **asked,
-        "steps.jsonl": (solution.to_json() for solution in marked_solutions(seed, solution_count)),
+        "steps.jsonl": (
+            solution.to_json()
+            for solution in marked_solutions(seed, solution_count, task="chain" if chains else "maths")
+        ),
     }
+    if chains:
+        rows["judgements.jsonl"] = map(_demonstration_row, judgements(seed, solution_count, careless))
     if people:
         rows["people_train.jsonl"] = map(_prompt_row, facts.prompts(seed, people, unmentioned, teacher_share))
         rows["people_heldout.jsonl"] = map(_prompt_row, facts.heldout_prompts(seed, people, teacher_share))
@@ -133,9 +140,12 @@ class _Source:
 
     def __init__(self, seed: int, tasks: Sequence[str]) -> None:
         self._seed, self._tasks, self._tales = seed, tasks, "tale" in tasks
+        self._write = (
+            documents_of_chains if "chain" in tasks else tale_text.documents if self._tales else documents
+        )
 
     def documents(self, count: int) -> Iterator[Document]:
-        return (tale_text.documents if self._tales else documents)(self._seed, count)
+        return self._write(self._seed, count)
 
     def demonstrations(self, count: int, careless: float, each: int) -> Iterator[Demonstration]:
         if self._tales:

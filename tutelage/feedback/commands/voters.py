@@ -92,7 +92,8 @@ class Single:
         given = settings.judge
         alone = isinstance(given, str)
         named = alone or isinstance(judge, LLMJudge)  # its name tells its options apart
-        self.name = judge.name if named else f"{judge.name}-{_digest(given)}"
+        own = judge.name if named else f"{judge.name}-{_digest(given)}"
+        self.name = settings.annotator or own
         self._profile = {"judge": given if alone else scoring(given)}
         self._shares: dict[int, float | None] = {}  # of its votes: item -> share of the better response
 
