@@ -21,6 +21,7 @@ from tutelage.data.preflight import responses, steps, texts
 from tutelage.data.reading import formats, spellings
 from tutelage.settings.base import build, load
 from tutelage.settings.pipeline import RunPipelineSettings, StudySettings
+from tutelage.study.claims import plan_all
 from tutelage.study.plan import plan as plan_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +170,9 @@ def test_python_examples_name_settings_that_exist(page: Path, block: str) -> Non
 @pytest.mark.parametrize("page, block", in_pages("yaml"), ids=lambda v: v.name if isinstance(v, Path) else "")
 def test_pipeline_examples_can_be_planned(page: Path, block: str) -> None:
     given = yaml.safe_load(block)
-    if "axes" in given:
+    if "claims" in given:
+        assert plan_all(build(StudySettings, given))[1]
+    elif "axes" in given:
         assert plan_study(build(StudySettings, given)).results
     else:
         assert pipeline.plan(build(RunPipelineSettings, given))

@@ -258,7 +258,7 @@ def _digest(path: Source, settings: RunSettings) -> str | None:
             settings.refined,
         )
     if isinstance(settings, SFTSettings):
-        return demonstrations_digest(path, settings.store, settings.refined)
+        return demonstrations_digest(path, settings.store, settings.refined, settings.preferred)
     if isinstance(settings, LabelSettings) and isinstance(path, str):
         return responses_digest(path, settings.store)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -155,6 +155,15 @@ class Prompt:
         if isinstance(self.content, str):
             return self.content
         return "\n\n".join(f"{message.role}: {message.text()}" for message in self.content)
+
+
+@dataclass(frozen=True)
+class WeighedPrompt(Prompt):
+    """A prompt that begins with what counts how much in a response: `weights` of a reward's parts, by name.  `plain` is the
+    prompt without them, which is what judges are shown."""
+
+    plain: Prompt = field(default=Prompt(""), compare=False)
+    weights: tuple[tuple[str, float], ...] = ()
 
 
 PromptJson = str | list[dict[str, Any]] | dict[str, Any]
@@ -477,6 +486,13 @@ class Response:
     def written(prompt: Prompt, text: str, finish: Finish = "eos") -> Response:
         """A response of which only the text is known, and how it ended."""
         return Response(prompt, text, (), (), (), finish)
+
+    @property
+    def judged(self) -> Response:
+        """The response as judges are shown it: to the prompt as it was asked, without weights in front."""
+        if not isinstance(self.prompt, WeighedPrompt):
+            return self
+        return replace(self, prompt=self.prompt.plain, prompt_ids=())
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def run_dpo(folder: Path, policy: PolicyModule, **given: Any) -> tuple[list[dict
         return rows[row].chosen, rows[row].rejected
 
     ref = reference_logprobs(policy, both, range(len(rows)), 4096, CPU, run)
-    algorithm = Preference(policy, rows, ref, settings)
+    algorithm = Preference(policy, rows, settings, ref)
     fit(algorithm, settings, CPU, run, steps=settings.max_steps, tokenizer=make_tokenizer())
     run.close()
     run.release()

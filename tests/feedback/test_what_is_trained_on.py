@@ -155,6 +155,28 @@ def test_held_out_demonstrations_are_never_trained_on(store: Store, database: Da
     assert [row["split"] for row in written] == ["train"] and left_out == {"split 'validation'": 1}
 
 
+def test_better_responses_are_positive_examples(store: Store, address: str) -> None:
+    """By the majority; ties are none, held-out prompts stay held out, and nothing of it comes unasked."""
+    for number in range(3):
+        store.add_prompts("main", [prompt(number)], split="test" if number == 2 else "train")
+    run = store.add_generation_run(ModelInfo("m"), "local", {})
+    store.add_responses("main", run, [response(prompt(n), index) for n in range(3) for index in range(2)])
+    store.build_pairs("main", 0, overlap=1)
+    store.add_annotator("ann", "simulated")
+    pairs = {pair.prompt.id: pair for pair in store.pairs("main")}
+    said = {0: 2, 1: 0, 2: -1}
+    for number, preference in said.items():
+        store.add_votes("main", [new_vote(pairs[prompt(number).id].item_id, "ann", preference)])
+    found = demonstrations_from("store:main", address, preferred=True)
+    assert [(row.prompt, row.response) for row in found.train] == [(prompt(0), pairs[prompt(0).id].texts[1])]
+    assert [(row.prompt, row.response) for row in found.held_out] == [
+        (prompt(2), pairs[prompt(2).id].texts[0])
+    ]
+    assert found.left_out == {"tie": 1}
+    with pytest.raises(ValueError, match="nobody has rewritten"):
+        demonstrations_from("store:main", address)
+
+
 def test_a_project_of_held_out_prompts_trains_nothing(store: Store, address: str) -> None:
     store.add_prompts("main", [prompt(9)], split="test")
     run = store.add_generation_run(ModelInfo("m"), "local", {})

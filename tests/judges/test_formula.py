@@ -124,7 +124,7 @@ def test_a_pattern_that_backtracks_without_end_is_stopped() -> None:
     begun = time.monotonic()
     judge = build_judge([{"judge": "formula:regex", "pattern": r"(x+x+)+y", "seconds": 0.05}])
     assert [score and score.value for score in judge.score([written("x" * 50), written("xxy")])] == [0, 1]
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 60  # unstopped, it would take years
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_json_parses_and_fits_its_schema(text: str, expected: float, tmp_path) -
 def test_a_pattern_within_a_schema_cannot_hang() -> None:
     begun = time.monotonic()
     assert value("json", written('"' + "a" * 50_000 + '!"'), json_schema={"pattern": "^(a+)+$"}) == 0
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 60  # unstopped, it would take years
 
 
 @pytest.mark.parametrize(

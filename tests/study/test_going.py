@@ -177,7 +177,7 @@ def started(folder: Path) -> tuple[list[str], subprocess.Popen[str]]:
 
 def nobody_left(group: int) -> None:
     """Wait until the process group is empty: workers and multiprocessing's own helper see the end a little later."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     with suppress(ProcessLookupError):
         while True:
             os.killpg(group, 0)

@@ -250,7 +250,7 @@ def run_dpo(folder: Path, steps: int) -> tuple[PolicyModule, Run]:
     ref = reference_logprobs(
         policy, lambda row: (pairs[row].chosen, pairs[row].rejected), range(len(pairs)), 100_000, CPU, run
     )
-    algorithm = Preference(policy, pairs, ref, settings)
+    algorithm = Preference(policy, pairs, settings, ref)
     fit(algorithm, settings, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy, run

@@ -151,7 +151,7 @@ def trained(folder: Path, pairs: list[PairTokens], steps: int = 200, **given: An
         return pairs[row].chosen, pairs[row].rejected
 
     ref = reference_logprobs(policy, both, range(len(pairs)), 100_000, CPU, run)
-    fit(Preference(policy, pairs, ref, chosen), chosen, CPU, run, steps=steps, tokenizer=make_tokenizer())
+    fit(Preference(policy, pairs, chosen, ref), chosen, CPU, run, steps=steps, tokenizer=make_tokenizer())
     run.close()
     return policy
 
@@ -247,7 +247,7 @@ def test_nothing_before_the_first_difference_is_moved() -> None:
 
     def moved(shared_prefix: str) -> list[bool]:
         chosen = settings(shared_prefix=shared_prefix, loss={"sigmoid": 1.0, "sft": 1.0})
-        batch = pairs_batch([one], [0], None, chosen)
+        batch = pairs_batch([one], [0], chosen)
         kept: list[Tensor] = []
         plain = model.sequence_logprobs
 

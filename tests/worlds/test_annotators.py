@@ -20,6 +20,13 @@ N = 4000
 ERROR = 4 / math.sqrt(N)  # more than four standard errors of a rate
 
 
+def test_a_pool_has_its_biases_in_common() -> None:
+    for alone, biased in zip(panel(3), panel(3, length_bias=1.0, position_bias=-0.5), strict=True):
+        assert biased.length_bias == pytest.approx(alone.length_bias + 1.0)
+        assert biased.position_bias == pytest.approx(alone.position_bias - 0.5)
+        assert (biased.name, biased.reliability) == (alone.name, alone.reliability)
+
+
 def someone(**changes):
     return Annotator(
         **(

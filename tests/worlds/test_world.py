@@ -112,6 +112,15 @@ def test_prompts_and_demonstrations_of_some_tasks_alone() -> None:
     assert not trained & {prompt.text() for prompt in heldout}
 
 
+def test_several_people_write_to_each_prompt() -> None:
+    """The first of them as if alone; nobody writes to a prompt that another group has."""
+    alone = list(world.demonstrations(0, 20, 0.5))
+    shared = list(world.demonstrations(0, 58, 0.5, each=3))
+    assert len(shared) == 58 and shared[::3] == alone
+    assert all(one.prompt == alone[number // 3].prompt for number, one in enumerate(shared))
+    assert sum(len({one.response for one in shared[i : i + 3]}) > 1 for i in range(0, 57, 3)) > 10
+
+
 def test_the_default_world_stays_as_it_is(tmp_path) -> None:
     """Beginnings of the hashes of its files as they were before there was a task that stands alone."""
     sizes = {"document_count": 40, "demonstration_count": 30, "prompt_count": 30, "heldout_count": 30}

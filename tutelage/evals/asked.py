@@ -9,7 +9,7 @@ from tutelage.data.reading.sources import shown
 from tutelage.evals.samples import stratified
 from tutelage.models.loading import context_at, load_tokenizer
 from tutelage.records import Prompt
-from tutelage.rollout.few_shot import Shots
+from tutelage.rollout.behind import Front
 from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.runs import Run
 from tutelage.settings.evals import EvalSettings, OveroptSettings
@@ -21,11 +21,11 @@ Settings = EvalSettings | FrontSettings | OveroptSettings | ReasoningSettings
 
 
 def held_out_prompts(
-    models: Mapping[str, str], settings: Settings, run: Run, shots: Mapping[str, Shots] | None = None
+    models: Mapping[str, str], settings: Settings, run: Run, fronts: Mapping[str, Front] | None = None
 ) -> list[Prompt]:
     """The prompts that the settings name and every model (name -> path) has room for with a response.
 
-    shots: what stands in front of every prompt, by the name of the model that is shown it.
+    fronts: what stands in front of every prompt, by the name of the model that is shown it.
     """
     return with_room(
         _prompts(settings),
@@ -34,7 +34,7 @@ def held_out_prompts(
         new_tokens=settings.max_new_tokens,
         source=shown(settings.prompts),
         max_dropped_share=settings.max_dropped_share,
-        shots=shots or {},
+        fronts=fronts or {},
     )
 
 
@@ -55,7 +55,7 @@ def with_room(
     new_tokens: int,
     source: str,
     max_dropped_share: float,
-    shots: Mapping[str, Shots],
+    fronts: Mapping[str, Front],
     what: str = "prompt",
 ) -> list[Prompt]:
     """The prompts that every model (name -> path) has room for with `new_tokens` of a response; what is left out is said.
@@ -64,7 +64,9 @@ def with_room(
     """
     for name, given in models.items():
         path = way_of(given).path
-        put = [shots[name].before(row) if isinstance(row, Prompt) and name in shots else row for row in rows]
+        put = [
+            fronts[name].before(row) if isinstance(row, Prompt) and name in fronts else row for row in rows
+        ]
         asked = {to.id: row for to, row in zip(put, rows, strict=True) if isinstance(to, Prompt)}
         prepared = answerable(
             put,

@@ -13,7 +13,7 @@ from torch import nn
 
 from tutelage.judges.calibration import Calibration, RunningCalibration, TaskCalibration, measured
 from tutelage.judges.judge import Judge, checked, ending_in, shared_vote
-from tutelage.records import Prompt, Response, Score, Vote
+from tutelage.records import Prompt, Response, Score, Vote, WeighedPrompt
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Part:
     def said(self, responses: Sequence[Response]) -> list[Score | None]:
         """What the judge says of the responses that it applies to; it is not asked about the others."""
         theirs = [self.applies_to(response.prompt) for response in responses]
-        asked = [response for response, there in zip(responses, theirs, strict=True) if there]
+        asked = [response.judged for response, there in zip(responses, theirs, strict=True) if there]
         scores = iter(checked(self.judge, asked, self.name))
         return [next(scores) if there else None for there in theirs]
 
@@ -47,6 +47,11 @@ class Part:
         if isinstance(self.scale, Calibration):
             return self.scale.scaled(scores)
         return self._ranked(scores) if self.scale == RANK else scores
+
+    def weight_of(self, prompt: Prompt) -> float:
+        """Its weight, times what the prompt says that it counts where it says it."""
+        told = dict(prompt.weights) if isinstance(prompt, WeighedPrompt) else {}
+        return self.weight * told.get(self.name, 1.0)
 
     def own(self, mixed: Score | None) -> Score | None:
         """What this judge said, from a score of the mix."""
@@ -170,8 +175,9 @@ class Mix(Judge):
                 continue
             parts[part.name] = score.value
             parts |= {f"{part.name}/{name}": value for name, value in score.parts.items()}
-            if part.gate is None and part.weight:  # what is only watched does not apply to anything
-                summands.append((part.weight, scaled))
+            weight = part.weight_of(response.prompt)
+            if part.gate is None and weight:  # what is only watched does not apply to anything
+                summands.append((weight, scaled))
             elif part.gate is not None and score.value < part.gate:
                 failed.append((part.weight, score))
         counted = failed or summands

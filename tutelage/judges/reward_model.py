@@ -22,7 +22,7 @@ class RewardModelJudge(Judge):
     """Scores by a reward model, as its head gives them (`Calibrated` brings them to standard deviations).
 
     When the policy shares the reward model's tokenizer its token ids are scored as they were sampled, without decoding and
-    encoding again; without `policy_tokenizer` the responses are texts.
+    encoding again; without `policy_tokenizer`, and where a response does not say what stood before it, they are texts.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RewardModelJudge(Judge):
         ]
 
     def _batch(self, responses: Sequence[Response]) -> TokenBatch:
-        if self._reads_ids:
+        if self._reads_ids and all(response.prompt_ids for response in responses):
             return response_batch(responses)
         rows = encode(self._tokenizer, [(r.prompt, r.text, r.finish) for r in responses])
         unusable = next((row for row in rows if isinstance(row, Unusable)), None)

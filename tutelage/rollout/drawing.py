@@ -19,11 +19,13 @@ from tutelage.judges.judge import Judge, rewarding
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, place_json
+from tutelage.rollout.behind import Behind, Front
 from tutelage.rollout.experience import CALIBRATION_PROMPTS
-from tutelage.rollout.few_shot import FewShot, Shots, draw_shots
+from tutelage.rollout.few_shot import FewShot, draw_shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import Distinct, answerable
+from tutelage.rollout.weights import Weighing
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.judges import paths_in
 from tutelage.settings.rollout import DrawingSettings, SampleSettings
@@ -44,6 +46,8 @@ def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGe
     tokenizer, memory = load_tokenizer(model), settings.memory_mib
     if isinstance(settings, SampleSettings) and way.shots:
         return FewShot(draw_shots(settings, way.shots, tokenizer), policy, tokenizer, memory_mib=memory)
+    if isinstance(settings, SampleSettings) and settings.weights:
+        return Behind(Weighing(settings.weights), policy, tokenizer, memory_mib=memory)
     return LocalGenerator(policy, tokenizer, memory_mib=memory)
 
 
@@ -51,9 +55,9 @@ def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: R
     """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
     found: Iterable[Prompt | Dropped]
     found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
-    asked: dict[str, Prompt] = {}  # what is read behind examples -> the prompt
-    if isinstance(generator, FewShot):
-        found, asked = _behind(generator.shots, walk(found))
+    asked: dict[str, Prompt] = {}  # what is read behind something -> the prompt
+    if isinstance(generator, Behind):
+        found, asked = _behind(generator.front, walk(found))
     prepared = answerable(
         found,
         generator.tokenizer,
@@ -68,10 +72,10 @@ def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: R
 
 
 def _behind(
-    shots: Shots, rows: Iterable[Prompt | Dropped]
+    front: Front, rows: Iterable[Prompt | Dropped]
 ) -> tuple[list[Prompt | Dropped], dict[str, Prompt]]:
-    """Prompts behind their examples, and the prompts by the ids of those."""
-    pairs = [(shots.before(row) if isinstance(row, Prompt) else row, row) for row in rows]
+    """Prompts behind what stands in front of them, and the prompts by the ids of those."""
+    pairs = [(front.before(row) if isinstance(row, Prompt) else row, row) for row in rows]
     return [put for put, _ in pairs], {
         put.id: row for put, row in pairs if isinstance(put, Prompt) and isinstance(row, Prompt)
     }

@@ -28,6 +28,7 @@ from tutelage.rollout.cost import Multiplier
 from tutelage.rollout.drawn import Drawn, filled_up, further_rows
 from tutelage.rollout.generator import Generator, Sampling
 from tutelage.rollout.reading import NOW, Reading
+from tutelage.rollout.weights import WeightsInPrompts
 from tutelage.settings.rl import RLSettings
 
 CALIBRATION_PROMPTS = 256
@@ -207,7 +208,8 @@ class Experience:
 class Rollouts:
     """Makes experience.  `ref` is the frozen reference; None: the policy is an adapter, its own reference when switched off.
 
-    console: where it says what it had to measure before the first scores.
+    console: where it says what it had to measure before the first scores.  weights: what stands in front of prompts, if something
+    does.
     """
 
     def __init__(
@@ -221,9 +223,11 @@ class Rollouts:
         world: World,
         console: Console,
         cost: Judge | None = None,
+        weights: WeightsInPrompts | None = None,
     ) -> None:
         self._cost, self._price = cost, Multiplier(settings.cost_limit, settings.cost_rate)
         self._policy, self._ref, self._generator, self._prompts = policy, ref, generator, prompts
+        self._weights = weights
         missing = settings.missing_eos_score
         self._judge = judge if missing is None else Ends(judge, missing)
         self._settings, self._world, self._console = settings, world, console
@@ -307,9 +311,11 @@ class Rollouts:
 
     def _drawn(self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int) -> Drawn:
         """Responses to prompts, and what is said of them."""
+        if self._weights is not None:
+            prompts = self._weights.before(prompts, rows, step)
         responses = self._generate(prompts, step, samples)
         judged = scores_of(self._judge, responses)
-        costs = [] if self._cost is None else scores_of(self._cost, responses)
+        costs = [] if self._cost is None else scores_of(self._cost, [each.judged for each in responses])
         price = float(self._price.coef)
         worth: list[float | None] = []
         for number, (score, response) in enumerate(zip(judged, responses, strict=True)):

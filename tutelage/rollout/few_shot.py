@@ -24,8 +24,8 @@ from tutelage.data.reading.sources import Source, shown
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.records import Conversation, Demonstration, Message, Prompt, Response
+from tutelage.rollout.behind import Behind
 from tutelage.rollout.generator import Sampling
-from tutelage.rollout.local import LocalGenerator
 from tutelage.seeds import rng
 from tutelage.settings.groups import FewShotForm
 from tutelage.settings.ways import way_of
@@ -73,21 +73,18 @@ class Shots:
         return NEXT_USER if self.text else ""
 
 
-class FewShot(LocalGenerator):
-    """A generator that shows its model examples; its responses are to the prompts as they were given.
+class FewShot(Behind):
+    """A generator that shows its model examples.
 
-    `prompt_ids` of a response hold the examples.  A response that reaches the text at which it ends (`Shots.end_of`) has ended
+    A response that reaches the text at which it ends (`Shots.end_of`) has ended
     by itself: it is cut there, and that text counts among its tokens as an end token does.
     """
 
     def __init__(
         self, shots: Shots, model: PolicyModule, tokenizer: PreTrainedTokenizerBase, **options: Any
     ) -> None:
-        super().__init__(model, tokenizer, **options)
+        super().__init__(shots, model, tokenizer, **options)
         self.shots = shots
-
-    def _encode(self, prompts: list[Prompt], new_tokens: int) -> list[list[int]]:
-        return super()._encode([self.shots.before(prompt) for prompt in prompts], new_tokens)
 
     def _responses(
         self,

@@ -130,6 +130,8 @@ def _params(settings: Settings, generator: LocalGenerator, world: World, run: Ru
         shots = generator.shots
         form = "text" if shots.text else "template"
         found["few_shot"] = {"examples": shots.count, "form": form, "sha256": shots.sha256}
+    if settings.weights:
+        names.append("weights")
     if settings.best_of > 1:
         names += ["best_of", "reward", "missing_eos_score"]
         found["reward_models"] = [

@@ -68,6 +68,19 @@ class LabelSettings(RunSettings):
         3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
     )
 
+    length_bias: float = setting(
+        0.0,
+        "What the simulated annotators have in common beside their own habits: what ten words more are worth; below 0: fewer.",
+        unit="logits",
+        everyday=False,
+    )
+    position_bias: float = setting(
+        0.0,
+        "The same of what is shown first.",
+        unit="logits",
+        everyday=False,
+    )
+
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
         """What changes no score of a judge, such as a timeout, may change."""
         if name == "judge" and same_reward(before[name], self.judge):
@@ -90,6 +103,10 @@ class LabelSettings(RunSettings):
         if self.annotator and self.judge == WORLD:
             raise ValueError(
                 "annotator is for one judge, and the simulated annotators have names of their own: leave it out"
+            )
+        if (self.length_bias or self.position_bias) and self.judge != WORLD:
+            raise ValueError(
+                "length_bias and position_bias are of the simulated annotators, and a judge votes here: leave them out"
             )
         if self.people_below and self.judge == WORLD:
             raise ValueError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from tutelage.settings.base import Settings, setting
 
@@ -27,10 +29,10 @@ class StudySettings(Settings):
     """Run a grid of settings: every stage once for each combination of the axes that it depends on; one report at the end."""
 
     axes: dict[str, Any] = setting(
-        ..., "Axes: name -> list of values, or label -> value; a value is a scalar or a mapping of variables."
+        {}, "Axes: name -> list of values, or label -> value; a value is a scalar or a mapping of variables."
     )
     stages: list[dict[str, Any]] = setting(
-        ...,
+        [],
         "The stages in order, as in `run`; $AXIS and $AXIS.VARIABLE stand for values, `where` says in which cells a stage is.",
     )
     constants: dict[str, Any] = setting(
@@ -63,6 +65,19 @@ class StudySettings(Settings):
     measures: list[str] = setting(
         [], "Metrics whose differences are tested; empty: gold, or else score, or accuracy."
     )
+    claims: dict[str, Any] = setting(
+        {},
+        "Instead of axes and stages: name -> a claim (claim, source, test, change) with a study of its own and the effects that "
+        "decide; its results make a page of verdicts.",
+    )
+    base: dict[str, Any] = setting(
+        {},
+        "A study that is done before the claims and shared by them (axes, stages): they name its folder as $base.",
+    )
+    only: list[str] = setting([], "Of the claims, run these alone; empty: all.", changes_result=False)
+    page: str = setting(
+        "", "Where the page of verdicts is written; empty: OUT/claims.md.", changes_result=False
+    )
     title: str = setting("Study", "Title of the report.")
     seed: int = setting(0, "Seed of every stage that does not set its own.", ge=0)
     split_seed: int = setting(0, "Which prompts are held out, in every stage that does not say.", ge=0)
@@ -77,6 +92,23 @@ class StudySettings(Settings):
         "Only list the stages and what would become of each; nothing runs.",
         changes_result=False,
     )
+
+    @model_validator(mode="after")
+    def _stages_or_claims(self) -> Self:
+        if bool(self.claims) == bool(self.stages):
+            both = "both" if self.claims else "neither"
+            raise ValueError(
+                f"a study has `stages`, or `claims` with a study each, and here are {both}: give one"
+            )
+        if not self.claims and (self.base or self.only or self.page):
+            raise ValueError(
+                "base, only and page are of a study of claims, and here are none: leave them out"
+            )
+        if self.claims and (self.axes or self.compare or self.contrasts or self.measures or self.tuning):
+            raise ValueError(
+                "axes, compare, contrasts, measures and tuning belong to one study, and every claim has its own: write them there"
+            )
+        return self
 
 
 class DemoSettings(Settings):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from tutelage.settings.base import nearest, setting
+from tutelage.settings.base import Made, nearest, setting
 from tutelage.settings.describe import plain
 from tutelage.settings.groups import (
     Aggregation,
@@ -18,10 +18,12 @@ from tutelage.settings.groups import (
     LabelsFrom,
     PresetSettings,
     RefinedPairs,
+    Reward,
     Source,
     refined_pairs,
     run_folder,
 )
+from tutelage.settings.judges import same_reward
 from tutelage.settings.presets import DIRECT, Preset
 from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
@@ -100,6 +102,11 @@ class PairLossSettings(PresetSettings):
         """Whether a loss looks at the ratio to the reference."""
         return any(name in BY_RATIO for name in self.losses)
 
+    @property
+    def weight_of_pairs(self) -> float:
+        """What the criterion that pairs are labelled by counts, beside other objectives."""
+        return 1.0
+
     @model_validator(mode="after")
     def _nothing_ignored(self) -> Self:
         names = self.losses
@@ -143,6 +150,37 @@ class DPOSettings(
         everyday=False,
     )
     refined: RefinedPairs = refined_pairs("steps")
+    other_rewards: Reward | None = setting(
+        None,
+        "What else counts beside what the comparisons are about, as judges with their weights; null: nothing (MODPO).",
+        everyday=False,
+    )
+    own_weight: float = setting(
+        1.0, "Weight of what the comparisons are about, beside other_rewards.", everyday=False, gt=0
+    )
+
+    @property
+    def weight_of_pairs(self) -> float:
+        return self.own_weight
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """What changes no score of a judge, such as a timeout, may change."""
+        now = self.other_rewards
+        if name == "other_rewards" and before[name] and now is not None and same_reward(before[name], now):
+            return None
+        return super().refuses(name, before, made)
+
+    @model_validator(mode="after")
+    def _objectives(self) -> Self:
+        if self.other_rewards is None and self.own_weight != 1:
+            raise ValueError(
+                f"own_weight={self.own_weight:g} weighs the comparisons beside other_rewards, and there are none: leave it out"
+            )
+        if self.other_rewards is not None and not set(self.losses) <= {"sigmoid", "robust", "sft"}:
+            raise ValueError(
+                f"other_rewards enter the Bradley-Terry model of a pair, and loss is {plain(self.loss)}: take sigmoid or robust"
+            )
+        return self
 
 
 class KTOSettings(TrainSettings, DataSettings, CutSettings, LoraSettings, MixSettings):

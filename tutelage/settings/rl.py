@@ -17,7 +17,7 @@ from tutelage.settings.groups import (
     Source,
     run_folder,
 )
-from tutelage.settings.judges import same_reward
+from tutelage.settings.judges import read_parts, same_reward
 from tutelage.settings.preference import PairLossSettings
 from tutelage.settings.presets import PRESETS, Preset
 from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
@@ -44,6 +44,14 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
         everyday=False,
         ge=0,
         le=1,
+    )
+    weights_in_prompt: int = setting(
+        0,
+        "One policy for all weights of the reward's parts: they are drawn from a grid of so many steps, written in front of each "
+        "prompt, and what it is scored by; 0 = the reward's own weights.",
+        unit="steps",
+        everyday=False,
+        ge=0,
     )
     kl_coef: float = setting(0.05, "Weight of the KL to the reference.", unit="score per nat", ge=0)
     inner_epochs: int = setting(4, "Passes over each step's responses.", unit="epochs", ge=1)
@@ -197,6 +205,24 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
             raise ValueError(
                 "monitor is the reward itself and can see none of its mistakes: give another judge, such as a reward model "
                 "trained on other prompts (half=first, half=second)"
+            )
+        return self
+
+    @property
+    def weighed(self) -> list[str]:
+        """The names of the reward's parts whose weights stand in front of prompts; [] where none do."""
+        if not self.weights_in_prompt:
+            return []
+        parts = [part.mix for part in read_parts(self.reward) if part.mix.gate is None and part.mix.weight]
+        return [part.name for part in parts]
+
+    @model_validator(mode="after")
+    def _has_something_to_weigh(self) -> Self:
+        names = self.weighed
+        if self.weights_in_prompt and (len(names) < 2 or not all(names) or len(set(names)) < len(names)):
+            raise ValueError(
+                f"weights_in_prompt={self.weights_in_prompt} writes what each part of the reward counts in front of prompts: "
+                "give reward two parts or more, each with a name of its own, as {judge: runs/reward, name: helpful}"
             )
         return self
 

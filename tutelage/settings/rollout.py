@@ -90,6 +90,11 @@ class SampleSettings(DrawingSettings):
     few_shot_form: FewShotForm = few_shot_form()
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     project: str = setting("main", "Project in the store that receives prompts and responses.")
+    weights: dict[str, float] = setting(
+        {},
+        "What counts how much, written in front of every prompt, for a policy that reads it (weights_in_prompt), as {short: 1}.",
+        everyday=False,
+    )
     best_of: int = setting(1, "Every response is the best of so many that are drawn.", unit="responses", ge=1)
     reward: MaybeReward = setting(
         "", "Who says which is best, with best_of: a reward model, another judge, or a list of judges."
@@ -114,6 +119,10 @@ class SampleSettings(DrawingSettings):
 
     @model_validator(mode="after")
     def _examples_or_none(self) -> Self:
+        if self.weights and self.way.shots:
+            raise ValueError(
+                f"weights are for a policy that learnt to read them, and {self.model} is shown examples: leave one of them out"
+            )
         check_demonstrations([self.model], self.demonstrations, "the model")
         if self.way.untrained:
             raise ValueError(

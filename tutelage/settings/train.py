@@ -231,4 +231,9 @@ class SFTSettings(TrainSettings, DataSettings, CutSettings, LoraSettings):
         "an answer to what is wrong with it: a refiner); none.",
         everyday=False,
     )
+    preferred: bool = setting(
+        False,
+        "From the store also the better responses of what was compared: positive examples alone.",
+        everyday=False,
+    )
     train_on_prompt: bool = setting(False, "Train the prompt's tokens too.", everyday=False)

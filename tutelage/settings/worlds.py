@@ -21,6 +21,13 @@ class WorldSettings(RunSettings):
     documents: int = setting(20_000, "Documents of pretraining text.", unit="documents", ge=1)
     demonstrations: int = setting(3_000, "Demonstrations for fine-tuning.", unit="rows", ge=1)
     careless: float = setting(0.5, "Share of the demonstrations that have a flaw.", unit="share", ge=0, le=1)
+    demonstrations_each: int = setting(
+        1,
+        "People who write to each prompt of the demonstrations, which then has so many rows.",
+        unit="people",
+        everyday=False,
+        ge=1,
+    )
     tasks: list[Literal["conversation", "summary", "maths", "options", "chain"]] = setting(
         [],
         "Tasks of the prompts and demonstrations; empty: the first three, in turn. options and chain stand alone: their text is "
@@ -76,6 +83,11 @@ class WorldSettings(RunSettings):
     @model_validator(mode="after")
     def _alone(self) -> WorldSettings:
         alone = next((task for task in ALONE if task in self.tasks), None)
+        if alone and self.demonstrations_each > 1:
+            raise ValueError(
+                f"demonstrations_each={self.demonstrations_each} is for tasks with many good answers, and a problem of "
+                f"{alone} has one solution: leave it out"
+            )
         if alone and (set(self.tasks) != {alone} or self.people):
             beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
             raise ValueError(

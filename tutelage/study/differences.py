@@ -111,7 +111,7 @@ def _between(
         pairs = _pairs([group for group in groups if group.model == model], first, second)
         tables: dict[tuple[tuple[str, str], ...], list[Paired]] = {}
         for key, pair in pairs.items():
-            if table := _paired(*pair, metric):
+            if table := paired(*pair, metric):
                 at = tuple((axis, label) for axis, label in key if axis not in tuning)
                 tables.setdefault(at, []).append(table)
         if not tables:
@@ -120,7 +120,7 @@ def _between(
         every = [table for parts in tables.values() for table in parts]
         several: list[tuple[Cell, list[Paired]]] = [({}, every)] if len(tables) > 1 else []
         for where, parts in [*several, *((dict(at), parts) for at, parts in tables.items())]:
-            drawn = _together(parts)
+            drawn = together(parts)
             if drawn is None:
                 continue
             name = f"{said(first)} - {said(second)}"
@@ -141,7 +141,7 @@ def _won(name: str, parts: Sequence[Paired]) -> Row | None:
         }
         for part in parts
     ]
-    drawn = _together(signs)
+    drawn = together(signs)
     return None if drawn is None else row(name, "win_rate", OVERALL, crossed_mean(drawn, rate=True), "share")
 
 
@@ -161,11 +161,11 @@ Paired = dict[str, dict[str, float]]
 """Repetition -> prompt -> difference; where prompts are not known there is one, named ""."""
 
 
-def _paired(ours: Group, theirs: Group, metric: str) -> Paired:
+def paired(ours: Group, theirs: Group, metric: str, task: str = OVERALL) -> Paired:
     """What both have measured, one less the other.  A side that is not repeated stands against every repetition of the other."""
-    of_ours, of_theirs = _beside(ours.of_prompts(metric), theirs.of_prompts(metric))
+    of_ours, of_theirs = _beside(ours.of_prompts(metric, task), theirs.of_prompts(metric, task))
     same = [label for label in of_ours if set(of_ours[label]) == set(of_theirs.get(label, {}))]
-    values, others = _beside(ours.values(metric), theirs.values(metric))
+    values, others = _beside(ours.values(metric, task), theirs.values(metric, task))
     both = [label for label in values if label in others]
     if same == both:
         return {
@@ -184,7 +184,7 @@ def _beside(ours: dict[str, T], theirs: dict[str, T]) -> tuple[dict[str, T], dic
     return ours, theirs
 
 
-def _together(parts: Sequence[Paired]) -> Floats | None:
+def together(parts: Sequence[Paired]) -> Floats | None:
     """Differences [repetitions, prompts] of several cells as one table; None where they have no repetition in common.
 
     What several cells have of a prompt is averaged.  Where some cell does not know its prompts, each counts as a whole.

@@ -11,7 +11,7 @@
     compare: {method: [ppo, dpo]}
 
 `grid.py` has the axes, `plan.py` which stages there are, `doing.py` one of them, `going.py` all; `cells.py`, `summary.py` and
-`differences.py` the numbers; `report.py` and `page.py` what is written.
+`differences.py` the numbers; `report.py` and `page.py` what is written; `claims.py` many studies with a verdict each.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tutelage.settings.pipeline import StudySettings as Settings
-from tutelage.study import report
-from tutelage.study.doing import why_run
-from tutelage.study.going import Outcome, go
-from tutelage.study.plan import Study, plan
+from tutelage.study import claims, report
+from tutelage.study.going import go
+from tutelage.study.listing import sentence, show_failed, show_plan
+from tutelage.study.plan import plan
 
 
 def main(settings: Settings, console: Console) -> Path:
@@ -35,6 +33,8 @@ def main(settings: Settings, console: Console) -> Path:
     Raises ValueError before anything runs where a stage cannot be, and at the end where stages have failed: all that does not
     depend on them is done then, and the same command goes on.
     """
+    if settings.claims:
+        return claims.main(settings, console)
     study = plan(settings)
     if settings.plan:
         show_plan(study, console)
@@ -42,48 +42,6 @@ def main(settings: Settings, console: Console) -> Path:
     outcome = go(study, settings, console)
     report.write(study, settings, console)
     if outcome.failed:
-        _show_failed(outcome, console)
-        raise ValueError(_sentence(outcome, len(study.instances)))
+        show_failed(outcome, console)
+        raise ValueError(sentence(outcome, len(study.instances)))
     return settings.out
-
-
-def show_plan(study: Study, console: Console) -> None:
-    """List the stages with what would become of each."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("stage", "command", "what would happen"):
-        table.add_column(heading, overflow="fold")
-    runs: set[str] = set()
-    for one in study.instances.values():
-        reason = why_run(one, study.instances)
-        after = runs & set(one.needs)
-        if reason is None:
-            told = "skipped unless its inputs change" if after else "unchanged, skipped"
-        elif reason:
-            told = f"runs again: {reason}"
-        else:
-            told = "goes on" if (one.stage.folder / "lineage.json").exists() else "runs"
-        if reason is not None or after:
-            runs.add(one.name)
-        table.add_row(one.name, one.stage.command, Text(told))
-    console.print(table)
-    console.print(f"{len(study.instances)} stages, {len(study.results)} with results.")
-
-
-def _show_failed(outcome: Outcome, console: Console) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("stage", "what became of it"):
-        table.add_column(heading, overflow="fold")
-    for name, reason in outcome.failed.items():
-        table.add_row(name, Text(reason, "red"))
-    for name, needed in outcome.waiting.items():
-        table.add_row(name, Text(f"not run: it needs {needed}"))
-    console.print(table)
-
-
-def _sentence(outcome: Outcome, count: int) -> str:
-    name, reason = next(iter(outcome.failed.items()))
-    left = f", and {len(outcome.waiting)} wait for them" if outcome.waiting else ""
-    return (
-        f"{len(outcome.failed)} of {count} stages failed{left} (the first is {name}: {reason.rstrip('.')}): mend it, "
-        "and the same command goes on."
-    )

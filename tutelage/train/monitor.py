@@ -70,8 +70,9 @@ class Monitor:
     def see(self, experience: Experience) -> dict[str, float]:
         """Judge the responses to the evaluation prompts, in their order; returns the metrics.  The first time the policy must be
         the reference, by which scores without a unit are measured.  Raises ValueError for scores that cannot be used."""
-        self._judge.calibrate(lambda: experience.responses)
-        values = [score.value for score in scores_of(self._judge, experience.responses)]
+        shown = [response.judged for response in experience.responses]
+        self._judge.calibrate(lambda: shown)
+        values = [score.value for score in scores_of(self._judge, shown)]
         scores, rewards = torch.tensor(values, dtype=torch.float64), experience.scores.double().cpu()
         memory = self._memory
         if not float(scores.mean()) <= float(memory.scores.mean()):  # higher, or the first

@@ -24,6 +24,7 @@ from tutelage.records import Place, Prompt
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
+from tutelage.rollout.weights import WeightsInPrompts
 from tutelage.runs import Run, result_folder
 from tutelage.settings.judges import paths_in, read_parts
 from tutelage.settings.rl import RLSettings
@@ -99,6 +100,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     tokenizer = load_tokenizer(policy_path)
     prompts, held_out = _prompts(settings, tokenizer, (policy_path, *models, *costs, *watching), run)
     _check_tasks(settings, prompts)
+    weights = _weights(settings, run)
     setup = setup_for(settings, world)
     policy, ref = setup.policy(policy_path, tokenizer), setup.reference(policy_path, tokenizer)
     loaded: dict[str, ScalarModule] = {}
@@ -118,7 +120,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     judge = judge_of(settings.reward)
     cost = None if settings.cost is None else judge_of(settings.cost)
     generator = LocalGenerator(policy, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
-    rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost)
+    rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost, weights)
     steps = steps_for(settings, len(prompts), run)
     monitor = make_monitor(settings, setup, policy, tokenizer, world, len(held_out))
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef, monitor) if held_out else None
@@ -136,6 +138,19 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         lambda row: prompts[row].task,
         monitor,
     )
+
+
+def _weights(settings: RLSettings, run: Run) -> WeightsInPrompts | None:
+    """What counts how much, in front of prompts, of which the run folder says what there is; None where nothing stands there."""
+    if not settings.weighed:
+        return None
+    found = WeightsInPrompts(settings.weighed, settings.weights_in_prompt, settings.seed)
+    run.note(weights_in_prompt=[dict(each.weights) for each in found.all])
+    run.console.print(
+        f"Every prompt begins with one of {len(found.all)} lines of weights, as {found.all[-1].line.strip()}.",
+        markup=False,
+    )
+    return found
 
 
 def _check_tasks(settings: RLSettings, prompts: Sequence[Prompt]) -> None:
@@ -164,15 +179,24 @@ def evaluated(
     return {f"eval_{name}": found[name] for name in told} | seen
 
 
+def _longest_line(settings: RLSettings, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The most tokens that stand in front of a prompt."""
+    if not settings.weighed:
+        return 0
+    weighings = WeightsInPrompts(settings.weighed, settings.weights_in_prompt, settings.seed).all
+    return max(len(tokenizer.encode(each.line, add_special_tokens=False)) for each in weighings)
+
+
 def _prompts(
     settings: RLSettings, tokenizer: PreTrainedTokenizerBase, readers: Sequence[str], run: Run
 ) -> tuple[Examples[Prompt], Sequence[Prompt]]:
     """The prompts to practise on and those to evaluate on, that leave all `readers` room for a response."""
     contexts = [context for path in readers if (context := context_at(path))]
+    longest = _longest_line(settings, tokenizer)
     fitting = partial(
         answerable,
         tokenizer=tokenizer,
-        context=min(contexts, default=None),
+        context=min(contexts) - longest if contexts else None,
         max_new_tokens=settings.max_new_tokens,
         max_prompt_length=settings.max_prompt_length,
         max_dropped_share=None,

@@ -66,7 +66,7 @@ def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Exa
     """(training rows, held-out rows, what was left out) from files, or what people have written in the store."""
     if not is_store_source(settings.data):
         return *read_rows(read_demonstrations, settings, run), {}
-    found = demonstrations_from(settings.data, settings.store, settings.refined)
+    found = demonstrations_from(settings.data, settings.store, settings.refined, settings.preferred)
     run.input("data", settings.data, sha256=found.digest)
     train: list[Example] = [*found.train]
     return *hold_out(train, read_demonstrations, settings, run, [*found.held_out]), found.left_out

@@ -141,13 +141,14 @@ def _checkpoints(settings: TrainSettings, world: World) -> bool:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Tokenised pairs, and the comparisons that those held out were made of, in the same order; annotators' habits, where they
-    were taken out."""
+    """Tokenised pairs, and the comparisons that those held out (`comparisons`) and, where they were kept, those to train on
+    (`trained`) were made of, in the same order; annotators' habits, where they were taken out."""
 
     train: Examples[PairTokens]
     held_out: Examples[PairTokens]
     comparisons: Examples[Comparison]
     told: tuple[habits.Habits, ...] = ()
+    trained: Sequence[Comparison] = ()
 
 
 def tell(told: Sequence[habits.Habits], run: Run) -> None:
@@ -166,9 +167,11 @@ def prepare_pairs(
     model: Hosted,
     run: Run,
     between: Callable[[Rows, Rows], tuple[Rows, Rows]] | None = None,
+    keep_records: bool = False,
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair.  With `half` what is held
-    out is the same for both halves.  `between` makes others of both sides before they become tokens."""
+    out is the same for both halves.  `between` makes others of both sides before they become tokens.  keep_records: keep the
+    comparisons that are trained on as well."""
     left_out: Mapping[str, int] = {}
     told: tuple[habits.Habits, ...] = ()
     groups = settings.groups if isinstance(settings, RewardSettings) else {}
@@ -201,10 +204,16 @@ def prepare_pairs(
         max_dropped_share=None,
         console=run.console,
     )
-    prepared = prepare(train, source=shown(settings.data))
+    prepared = prepare(train, source=shown(settings.data), keep_records=keep_records)
     kept = prepare(held_out, source=shown(settings.eval_data or settings.data), keep_records=True)
     show_sides(prepared, kept, run, settings.max_dropped_share, left_out)
-    return Pairs(prepared.examples, kept.examples, comparisons_of(kept), told)
+    return Pairs(
+        prepared.examples,
+        kept.examples,
+        comparisons_of(kept),
+        told,
+        comparisons_of(prepared) if keep_records else (),
+    )
 
 
 def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> TokenBatch:

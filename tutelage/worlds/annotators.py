@@ -59,8 +59,9 @@ class Annotator:
         return math.log(self.reliability / (1 - self.reliability)) / GAP
 
 
-def panel(seed: int) -> tuple[Annotator, ...]:
-    """Six people, from careful to careless; the seed varies each of them a little."""
+def panel(seed: int, length_bias: float = 0.0, position_bias: float = 0.0) -> tuple[Annotator, ...]:
+    """Six people, from careful to careless; the seed varies each of them a little.  The biases are what a pool has in common, in
+    logits beside each one's own."""
     people = []
     for number, (reliability, position, length) in enumerate(PEOPLE):
         draw = rng(seed, "world", "annotator", number)
@@ -68,8 +69,8 @@ def panel(seed: int) -> tuple[Annotator, ...]:
             Annotator(
                 name=f"sim-{seed}-{number}",
                 reliability=round(reliability + draw.uniform(-0.02, 0.02), 3),
-                position_bias=round(position + draw.uniform(-0.05, 0.05), 3),
-                length_bias=round(length + draw.uniform(-0.05, 0.05), 3),
+                position_bias=round(position + position_bias + draw.uniform(-0.05, 0.05), 3),
+                length_bias=round(length + length_bias + draw.uniform(-0.05, 0.05), 3),
                 tie_width=round(draw.uniform(0.1, 0.4), 3),
             )
         )

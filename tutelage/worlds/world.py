@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -115,9 +116,14 @@ def marked_solutions(
 
 
 def demonstrations(
-    seed: int, count: int, careless: float, tasks: Sequence[str] = ()
+    seed: int, count: int, careless: float, tasks: Sequence[str] = (), each: int = 1
 ) -> Iterator[Demonstration]:
-    """What people of uneven care wrote: `careless` is the share of responses with a flaw."""
-    for index, prompt in enumerate(prompts(seed, "demonstrations", count, tasks=tasks)):
-        written = write_response(prompt, rng(seed, "world", "demonstrator", index), careless)
+    """What people of uneven care wrote: `careless` is the share of responses with a flaw.  each: so many of them write to every
+    prompt, one behind the other; the first is the one who would have written alone."""
+    asked = prompts(seed, "demonstrations", math.ceil(count / each), tasks=tasks)
+    for number, (index, prompt) in enumerate((i, p) for i, p in enumerate(asked) for _ in range(each)):
+        if number == count:
+            return
+        who = (index, *((number % each,) if number % each else ()))
+        written = write_response(prompt, rng(seed, "world", "demonstrator", *who), careless)
         yield Demonstration(prompt, written.text)

@@ -44,6 +44,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         document_count=settings.documents,
         demonstration_count=settings.demonstrations,
         careless=settings.careless,
+        each=settings.demonstrations_each,
         prompt_count=settings.prompts,
         heldout_count=settings.heldout_prompts,
         solution_count=settings.solutions,
@@ -65,6 +66,7 @@ def write_world(
     document_count: int = 20_000,
     demonstration_count: int = 3_000,
     careless: float = 0.5,
+    each: int = 1,
     prompt_count: int = 2_000,
     heldout_count: int = 500,
     solution_count: int = 2_000,
@@ -88,7 +90,7 @@ def write_world(
     written = documents_of_chains if chains else documents
     text = chain(written(seed, document_count), _text_about(seed, people, teacher_share))
     shown = chain(
-        demonstrations(seed, demonstration_count, careless, tasks), _shown_about(seed, people, admit)
+        demonstrations(seed, demonstration_count, careless, tasks, each), _shown_about(seed, people, admit)
     )
     rows: dict[str, Iterable[dict]] = {
         "pretrain.jsonl": ({"text": document.text} for document in text),

@@ -29,6 +29,7 @@ from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.judges.inputs import note_judge
 from tutelage.parallel import World
 from tutelage.records import Prompt, place_json
+from tutelage.rollout.weights import Weighing
 from tutelage.runs import Run, result_folder
 from tutelage.settings.front import FrontSettings as Settings
 from tutelage.statistics import Floats
@@ -42,11 +43,12 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     if reference and reference not in [member.path for member in members]:
         asked.append(Member(REFERENCE, reference))
     asked.sort(key=lambda member: member.path != reference)  # which gives rewards their units
-    prompts = held_out_prompts({member.name: member.path for member in asked}, settings, run)
+    weighed = {member.name: Weighing(dict(member.weights)) for member in asked if member.weights}
+    prompts = held_out_prompts({member.name: member.path for member in asked}, settings, run, weighed)
     _note_inputs(asked, settings, run)
     measuring = Measuring(settings, reference, prompts, world, run)
     with run.progress(len(prompts) * settings.samples * len(asked), "responses") as bar:
-        found = {member.name: measuring(member.name, member.path, bar) for member in asked}
+        found = {member.name: measuring(member, bar) for member in asked}
     members += [member for member in asked if member not in members]
     kept = _complete(found, measuring.objectives, settings, run)
     front = _front(settings, members, found, kept, measuring.objectives)

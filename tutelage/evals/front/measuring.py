@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.evals import drift
+from tutelage.evals.front.members import Member
 from tutelage.evals.spent import Spent
 from tutelage.judges.build import build_judge
 from tutelage.judges.combine import named
@@ -18,8 +20,10 @@ from tutelage.models.loading import load_policy, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
+from tutelage.rollout.behind import Behind
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.weights import Weighing
 from tutelage.runs import Bar, Run
 from tutelage.settings.front import FrontSettings as Settings
 from tutelage.settings.judges import read_parts
@@ -58,23 +62,24 @@ class Measuring:
         self._reader = load_tokenizer(reference) if reference else None
         self._judges, self.objectives = _judges(settings, world)
         self._units_known = False
-        self._done: dict[str, Measured] = {}
+        self._done: dict[tuple[str, object], Measured] = {}
         self.spent: list[Spent] = []
 
-    def __call__(self, name: str, path: str, bar: Bar) -> Measured:
+    def __call__(self, member: Member, bar: Bar) -> Measured:
         """A model; one that stands in two groups is asked once."""
-        if path not in self._done:
-            self._done[path] = self._measure(name, path, bar)
+        key = (member.path, member.weights)
+        if key not in self._done:
+            self._done[key] = self._measure(member, bar)
         else:
-            bar.advance(len(self._prompts) * self._settings.samples, status=name)
-        return self._done[path]
+            bar.advance(len(self._prompts) * self._settings.samples, status=member.name)
+        return self._done[key]
 
-    def _measure(self, name: str, path: str, bar: Bar) -> Measured:
-        is_reference = path == self._path
+    def _measure(self, member: Member, bar: Bar) -> Measured:
+        path, is_reference = member.path, member.path == self._path
         model = self._reference if is_reference and self._reference is not None else self._load(path)
         tokenizer = load_tokenizer(path)
         samples, size = self._settings.samples, max(1, RESPONSES // self._settings.samples)
-        generator = self._generator(model, tokenizer)
+        generator = self._generator(model, tokenizer, member)
         responses: list[Response] = []
         scores: list[Floats] = []
         for start in range(0, len(self._prompts), size):
@@ -83,7 +88,7 @@ class Measuring:
             self._measure_units(drawn)
             scores.append(np.stack([_values(judge, drawn) for judge in self._judges], axis=-1))
             responses += drawn
-            bar.advance(len(drawn), status=name)
+            bar.advance(len(drawn), status=member.name)
         shape = (len(self._prompts), samples, len(self._judges))
         return Measured(
             np.concatenate(scores).reshape(shape), self._ratios(model, tokenizer, responses), responses
@@ -117,12 +122,18 @@ class Measuring:
         settings = self._settings
         return Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
 
-    def _generator(self, model: PolicyModule, tokenizer: PreTrainedTokenizerBase) -> LocalGenerator:
+    def _generator(
+        self, model: PolicyModule, tokenizer: PreTrainedTokenizerBase, member: Member
+    ) -> LocalGenerator:
         self.spent.append(Spent(model))
-        memory = self._settings.memory_mib
-        return LocalGenerator(
-            model, tokenizer, dtype=self._world.dtype, memory_mib=memory, progress=self.spent[-1]
-        )
+        options: dict[str, Any] = {
+            "dtype": self._world.dtype,
+            "memory_mib": self._settings.memory_mib,
+            "progress": self.spent[-1],
+        }
+        if member.weights:
+            return Behind(Weighing(dict(member.weights)), model, tokenizer, **options)
+        return LocalGenerator(model, tokenizer, **options)
 
     def _load(self, path: str) -> PolicyModule:
         return load_policy(path, dtype=self._world.dtype, device=self._world.device).requires_grad_(False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,24 @@ SOUP = "soup"
 
 @dataclass(frozen=True)
 class Member:
-    """A model, where it lies, and the group it belongs to ("": none)."""
+    """A model, where it lies, the group it belongs to ("": none), and the weights in front of its prompts, where it reads any."""
 
     name: str
     path: str
     group: str = ""
+    weights: tuple[tuple[str, float], ...] = ()
 
 
 def members_of(models: Sequence[str]) -> list[Member]:
     """The models in their order: GROUP/NAME is of the group GROUP; where none has a group they are one, "all".
 
-    The run folder of a soup with several models stands for all of them, as a group of its name.  Raises ValueError for one name
+    The run folder of a soup with several models stands for all of them, as a group of its name, and that of a policy that reads
+    weights for each of its weights.  Raises ValueError for one name
     twice, a soup that is not done, a group that is called as a model is, and fewer than two models.
     """
     found = [member for name, path in named(models).items() for member in _expanded(name, path)]
     if not any(member.group for member in found):
-        found = [Member(member.name, member.path, ALL) for member in found]
+        found = [replace(member, group=ALL) for member in found]
     names = [member.name for member in found]
     taken = [REFERENCE, *groups_of(found)]
     for name in names:
@@ -74,13 +76,22 @@ def training_time(members: Sequence[Member]) -> float | None:
 def _expanded(name: str, path: str) -> Iterator[Member]:
     run = _run_of(Path(path))
     if run is None or run.command != SOUP or Path(path).resolve() != run.path.resolve():
-        yield Member(name, path, name.rpartition("/")[0])
+        read = run.lineage.get("weights_in_prompt", ()) if run else ()
+        for weights in read:
+            yield Member(f"{name}/{_called(weights)}", path, name, tuple(weights.items()))
+        if not read:
+            yield Member(name, path, name.rpartition("/")[0])
         return
     if run.state != "done":
         raise ValueError(f"models: the soup in {path} is not done: run its command to the end.")
     for made in run.lineage["soups"]:
         folder = str(made["folder"])
         yield Member(f"{name}/{folder.removeprefix(f'{SOUP}-')}", str(Path(path) / folder), name)
+
+
+def _called(weights: Mapping[str, float]) -> str:
+    """As the models of a soup are: 0.25-0.75."""
+    return "-".join(f"{weight:g}" for weight in weights.values())
 
 
 def _behind(path: str) -> list[str]:

@@ -143,7 +143,7 @@ def _with_room(
         new_tokens=settings.max_new_tokens,
         source=shown(settings.questions),
         max_dropped_share=settings.max_dropped_share,
-        shots=shots,
+        fronts=shots,
         what="question",
     )
     fits = {prompt.id for prompt in asked}

@@ -156,7 +156,7 @@ def sentences(told: Told) -> list[str]:
         else "the worst mean of any model in each; give point=... to compare runs"
     )
     said = [f"Hypervolumes are measured from {where} ({why})."]
-    for ours, theirs in itertools.permutations(told.groups, 2):
+    for ours, theirs in _beside(told):
         found = one(told.rows, ours, f"hypervolume_ratio@{theirs}")
         if found is not None:
             told_of = number(found)
@@ -168,35 +168,43 @@ def sentences(told: Told) -> list[str]:
     return said
 
 
+def _beside(told: Told) -> list[tuple[str, str]]:
+    """Which groups are set beside each other: two as they stand, of more each beside the one that covers most."""
+    if len(told.groups) == 2:
+        first, second = told.groups
+        return [(first, second)]
+    volumes = {name: one(told.rows, name, "hypervolume") for name in told.groups}
+    most = max(
+        told.groups, key=lambda name: (found.value or 0.0) if (found := volumes[name]) else 0.0, default=""
+    )
+    return [(name, most) for name in told.groups if name != most]
+
+
 # ---- report ------------------------------------------------------------------------------------------------------------
 
 
 def section(run: RunFolder) -> Section:
     """A run of `eval front`."""
     told = Told.of(run.lineage, run.results)
-    models, groups = _of_models(told), _of_groups(told)
-    shown = list(dict.fromkeys([*models, *groups]))
-    parts = [
-        ("Models", [_cells(told, name, shown, models) for name in told.models]),
-        ("Groups", [_cells(told, name, shown, groups) for name in told.groups]),
-    ]
-    columns = [({**groups, **models}[metric], 0) for metric in shown]
     drawn = [(Markup(svg), caption) for _, svg, caption in draw(told)]
-    table = Table("Model", columns, parts, marked=False)
-    return Section(
-        "Front", run.name, " ".join(sentences(told)), drawn, table, [signature(run)], _headline(told)
-    )
+    groups = _table(told, "Group", list(told.groups), _of_groups(told))
+    models = _table(told, "Model", told.models, _of_models(told))
+    lead, signed = " ".join(sentences(told)), [signature(run)]
+    return Section("Front", run.name, lead, drawn, groups, signed, _headline(told), [models])
 
 
-def _cells(told: Told, name: str, shown: Sequence[str], own: Mapping[str, str]) -> Line:
-    return display(name), "", [_printed(told, name, metric) if metric in own else None for metric in shown]
+def _table(told: Told, corner: str, names: Sequence[str], shown: Mapping[str, str]) -> Table:
+    lines: list[Line] = [
+        (display(name), "", [_printed(told, name, metric) for metric in shown]) for name in names
+    ]
+    return Table(corner, [(heading, 0) for heading in shown.values()], [("", lines)], marked=False)
 
 
 def _headline(told: Told) -> Sentence:
-    """Of the first two groups, how much the first covers of the second."""
+    """Of the first two that stand beside each other, how much one covers of the other."""
     if len(told.groups) < 2:
         return []
-    ours, theirs = list(told.groups)[:2]
+    ours, theirs = _beside(told)[0]
     found = one(told.rows, ours, f"hypervolume_ratio@{theirs}")
     if found is None:
         return []

@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One run: figures with captions, a table, and the signatures of its numbers."""
+    """One run: figures with captions, a table (and `more` below it), and the signatures of its numbers."""
 
     title: str
     run: str
@@ -40,6 +40,11 @@ class Section:
     table: Table
     signatures: list[str]
     headline: Sentence = field(default_factory=list)
+    more: Sequence[Table] = ()
+
+    @property
+    def tables(self) -> list[Table]:
+        return [self.table, *self.more]
 
 
 def signature(run: RunFolder) -> str:

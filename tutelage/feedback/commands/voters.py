@@ -28,7 +28,8 @@ class Panel:
     """The simulated annotators: they see a judge's scores through noise and habits of their own."""
 
     def __init__(self, settings: LabelSettings, judge: Judge) -> None:
-        self._settings, self._judge, self._annotators = settings, judge, panel(settings.seed)
+        self._settings, self._judge = settings, judge
+        self._annotators = panel(settings.seed, settings.length_bias, settings.position_bias)
         self.name = "the panel"
         self.votes_per_item = settings.votes_per_item
         if self.votes_per_item > len(self._annotators):

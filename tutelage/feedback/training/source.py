@@ -212,10 +212,10 @@ def _by_group(
 
 
 def demonstrations_from(
-    source: str | list[str], store: str | Path, refined: RefinedRows = "none"
+    source: str | list[str], store: str | Path, refined: RefinedRows = "none", preferred: bool = False
 ) -> StoreRows[Demonstration]:
-    """The demonstrations and rewrites that people wrote in `store:PROJECT`, or in several, and what refinements give
-    (`refined`).
+    """The demonstrations and rewrites that people wrote in `store:PROJECT`, or in several, what refinements give (`refined`),
+    and the better responses of what was compared (`preferred`).
 
     Raises ValueError when the store does not exist, the project is not in it, or nothing in it can be trained on (yet).
     """
@@ -224,9 +224,11 @@ def demonstrations_from(
         lessons = [_lessons(part, store, refined) for part in parts]
         # What a refiner is told names the problem, but is another prompt: the problem is what is held out.
         kept = {one.problem for some in lessons for one in some if is_held_out(one.split)}
-        found = [_written(part, some, store, kept) for part, some in zip(parts, lessons, strict=True)]
+        found = [
+            _written(part, some, store, kept, preferred) for part, some in zip(parts, lessons, strict=True)
+        ]
         return joined(parts, found)
-    return _written(source, _lessons(source, store, refined), store)
+    return _written(source, _lessons(source, store, refined), store, preferred=preferred)
 
 
 def _lessons(source: str, store: str | Path, refined: RefinedRows) -> list[Lesson[Demonstration]]:
@@ -238,18 +240,33 @@ def _lessons(source: str, store: str | Path, refined: RefinedRows) -> list[Lesso
 
 
 def _written(
-    source: str, lessons: Sequence[Lesson[Demonstration]], store: str | Path, kept: Collection[str] = ()
+    source: str,
+    lessons: Sequence[Lesson[Demonstration]],
+    store: str | Path,
+    kept: Collection[str] = (),
+    preferred: bool = False,
 ) -> StoreRows[Demonstration]:
-    """What people wrote in a project, and what its refinements teach; of problems that are `kept` for evaluation, held out."""
+    """What people wrote in a project, what they preferred there, and what its refinements teach; of problems that are `kept` for
+    evaluation, held out."""
     with opened_at(source, store) as (opened, project):
         written = opened.written(project)
+        compared = opened.voted_pairs(project) if preferred else []
     own = [(row.item.split, REDACTED if row.redacted else row.demonstration) for row in written]
+    own += [(pair.split, _better(pair)) for pair in compared]
     found: StoreRows[Demonstration] = sorted_out([*own, *((one.split, one.row) for one in lessons)])
     nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
     require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
     if not kept:
         return found
     return sorted_out([*own, *((one.split, one.row) for one in refinements.held_out(lessons, kept))])
+
+
+def _better(pair: VotedPair) -> Demonstration | str:
+    """The response that more people preferred, or what was settled, as a demonstration; why there is none."""
+    if pair.redacted:
+        return REDACTED
+    row = comparison_of(pair, "majority" if pair.settled is None else "adjudicated", "drop")
+    return row if isinstance(row, str) else Demonstration(row.prompt, row.chosen, row.chosen_finish)
 
 
 def joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
@@ -301,11 +318,11 @@ def comparisons_digest(
 
 
 def demonstrations_digest(
-    source: str | list[str], store: str | Path, refined: RefinedRows = "none"
+    source: str | list[str], store: str | Path, refined: RefinedRows = "none", preferred: bool = False
 ) -> str | None:
     """The `digest` of what `demonstrations_from` returns; None where it would raise."""
     with suppress(ValueError):
-        return demonstrations_from(source, store, refined).digest
+        return demonstrations_from(source, store, refined, preferred).digest
     return None
 
 
