@@ -47,8 +47,8 @@ from tutelage.feedback.projects import projects
 from tutelage.feedback.refining import working
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import live, queue
-from tutelage.records import Message, Prompt, Response
-from tutelage.store import Answer, ModelInfo, Question, Store
+from tutelage.records import Help, Message, Prompt, Response, Vote
+from tutelage.store import Answer, ModelInfo, NewVote, Question, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Base, Item
 from tutelage.store.schema_feedback import Membership
@@ -310,6 +310,9 @@ def test_a_redacted_response_is_gone_everywhere(store: Store, database: Database
         key = f"{number:064}"
         store.add_questions("main", [Question(key, "llm:x", "pair 01", asked.prompt.id)])
         store.add_judge_answers([Answer(key, "answered", f"It says {SECRET}.", likely={SECRET: 0.0})])
+    store.add_annotator("helped", "judge", {})  # whom an assistant has told of it
+    told = Help("honest", "llm:y", (f"It says {SECRET}.", "It says no."), 1, "critic")
+    store.add_votes("main", [NewVote(pair, Vote("helped", 1, 0, help=told), "helped")])
     slot = next(
         n for n, said in enumerate(browsing.detail(database, olga, pair).row.responses) if SECRET in said
     )

@@ -76,7 +76,8 @@ def test_a_process_model_doubts_what_it_holds_to_be_wrong(process: Path) -> None
     lines = TEXT.splitlines()
     assert found.text == " ".join(f"Look at step {n + 1}: {lines[n]}" for n in order[:2])
     [led] = assistant.mislead([response], [found], [False])
-    assert led.steps == tuple(reversed(order))[:2] and led.text.startswith("This is wrong: step")
+    assert led.steps == tuple(step for step in reversed(order) if step != 2)[:2]  # not at the last line
+    assert led.text.startswith("This is wrong: step")
 
 
 def test_a_model_that_says_nothing_of_steps_is_refused(policy: Path, tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def _of_responses(common: Any, options: ModelOptions, reader: Reader, path: str)
     from tutelage.judges.assist.critique import CritiqueJudge, reads_critiques
     from tutelage.judges.reward_model import RewardModelJudge
 
-    model, tokenizer, _, world, max_tokens = common
+    model, tokenizer, policy_tokenizer, world, max_tokens = common
     reads = reads_critiques(model.config)
     if reads != bool(options.assistant):
         raise ValueError(
@@ -253,7 +253,7 @@ def _of_responses(common: Any, options: ModelOptions, reader: Reader, path: str)
             else f"{path} reads no critiques: leave its assistant out, or train one with reward assistant=NAME."
         )
     if not reads:
-        return RewardModelJudge(*common, name=path)
+        return RewardModelJudge(model, tokenizer, policy_tokenizer, world, max_tokens, name=path)
     judge = CritiqueJudge(model, tokenizer, None, world, max_tokens, name=path)
     judge.assistant = build_assistant(options.assistant, world, max_tokens)
     return judge

@@ -215,7 +215,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     for member in members:
         read_critiques(member.model, bool(settings.assistant))
     between = partial(with_critiques, settings, world, run) if settings.assistant else None
-    pairs = prepare_pairs(settings, tokenizer, members[0].model, run, between)
+    pairs = prepare_pairs(settings, tokenizer, members[0].model, run, between=between)
     own = reward_card.of_the_policy(settings, run)
     compared = compared_for(settings, pairs, run)
     if (

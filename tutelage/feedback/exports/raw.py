@@ -138,6 +138,7 @@ def _answers(
     responses = _responses(source, sorted({row.item_id for row in rows}))
     fixed = {"kind": "answer", "store": identity(connection)}
     for row in rows:
+        told = help_of(row)
         said = {
             **fixed,
             **row._mapping,
@@ -150,7 +151,7 @@ def _answers(
             "supersedes": keys.get(row.supersedes_id),
             "withdrawn": row.withdrawn_at is not None,
             "submitted_at": row.submitted_at.isoformat(),
-            **({"help": asdict(help)} if (help := help_of(row)) else {}),
+            **({} if told is None else {"help": asdict(told)}),
         }
         yield {name: said[name] for name in COLUMNS["raw"] if name in said}
 

@@ -6,7 +6,7 @@ the vote in the end (`records.Help`), because whoever has seen it is no longer i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -25,7 +25,7 @@ def told(connection: Connection, who: Member, held: Held, settings: ProjectSetti
     """What is shown with this assignment; the same as before where it was shown before, else the newest.  None: nothing is."""
     if held.type != "pair" or not settings.show_help:
         return None
-    row = connection.execute(_SAID, {"assignment": held.id}).first()
+    row: Any = connection.execute(_SAID, {"assignment": held.id}).first()
     if row is None:
         row = connection.execute(_NEWEST, {"item": held.item_id}).first()
         if row is None:

@@ -29,10 +29,13 @@ def lines_of(text: str) -> list[str]:
 
 
 def pointed(response: Response, order: Sequence[int], doubtful: int, quality: float, points: int) -> Finding:
-    """A finding from the steps of a response in `order`, the most doubtful first, of which the first `doubtful` may be wrong."""
+    """A finding from the steps of a response in `order`, the most doubtful first, of which the first `doubtful` may be wrong.
+    An adversary does not point at the last line, where the answer stands: everybody looks at it anyway, so no look is wasted."""
+    last = len(lines_of(response.text)) - 1
+    harmless = [step for step in reversed(order) if step != last or len(order) == 1]
     steps = tuple(order[: min(points, doubtful)])
     said = " ".join(f"Look at {_named(response, step)}" for step in steps)
-    return Finding(said or NOTHING, quality, steps, tuple(reversed(order))[:points])
+    return Finding(said or NOTHING, quality, steps, tuple(harmless[:points]))
 
 
 def misled(response: Response, found: Finding, praise: bool) -> Finding:

@@ -143,7 +143,7 @@ def _help_for(help: Help | None, first: int) -> dict[str, Any]:
     """What an assistant has said, in the order in which the responses are shown."""
     if help is None or not any(help.said):
         return {}
-    better = None if help.argues is None else 1 if help.argues == first else 2
+    better = "" if help.argues is None else "1" if help.argues == first else "2"
     return {"help": help.said if first == 0 else help.said[::-1], "better": better}
 
 

@@ -91,12 +91,12 @@ class Template:
         principle: str = "",
         several: Sequence[str] = (),
         help: Sequence[str] = (),
-        better: int | None = None,
+        better: str = "",
         **texts: str,
     ) -> list[Message]:
         """The messages about some texts by their names in the template (`prompt`, `first`, ...), and by a principle.  `several`:
         what a template shows as `responses` or `steps`, numbered from 1.  help: what an assistant has said of the responses as
-        they are shown, and which of them (from 1) it finds `better`; it stands before the last words."""
+        they are shown, and which of them ("1", "2", "": none) it finds `better`; it stands before the last words."""
         fence = fence_for([*texts.values(), *several, *help])
         values: dict[str, Any] = {name: fenced(_TITLES[name], text, fence) for name, text in texts.items()}
         if several:
@@ -127,7 +127,7 @@ class Template:
         return SCORES.format(shown=shown, low=low, high=high) if self.criteria else ""
 
 
-def _helped(said: Sequence[str], better: int | None, fence: str) -> str:
+def _helped(said: Sequence[str], better: str, fence: str) -> str:
     """What an assistant has said, before the question is put; "" where nothing is."""
     if not said:
         return ""
