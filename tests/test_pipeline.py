@@ -10,10 +10,13 @@ import pytest
 from rich.console import Console
 
 from tutelage import pipeline
+from tutelage.evals import rows
+from tutelage.rounds import last_round
 from tutelage.runs import Run
 from tutelage.settings.base import setting
 from tutelage.settings.groups import Reward, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
+from tutelage.stopping import Until
 
 WORLD = {
     "command": "world",
@@ -232,6 +235,22 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
     assert {judge["name"] for judge in judges} == {"a@rm"}
 
 
+def test_a_stage_judges_as_a_language_model(tmp_path: Path) -> None:
+    judge = {"judge": "llm:@prev/policy | llm:@sft", "template": "rating"}
+    policy = {
+        "command": "online-dpo",
+        "name": "policy",
+        "model": "@prev/policy | @sft",
+        "reward": [judge],
+        "prompts": "p.jsonl",
+    }
+    made: dict[str, Any] = {
+        stage.name: stage.settings for stage in pipeline.plan(settings(tmp_path, SFT, block(policy)))
+    }
+    judges = [made[f"round-{n}/policy"].reward[0]["judge"] for n in (1, 2)]
+    assert judges == [f"llm:{tmp_path}/sft", f"llm:{tmp_path}/round-1/policy"]
+
+
 @pytest.mark.parametrize(
     ("stages", "sentence"),
     [
@@ -239,7 +258,7 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
         ([block(SFT, times="2")], "stage 1: repeat is '?2'?, but it is how often"),
         ([block(SFT, times=True)], "stage 1: repeat is true, but it is how often"),
         ([{"repeat": 2}], "stage 1: 'repeat' wants 'stages'"),
-        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat' and 'stages', and no 'seed'"),
+        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat', 'stages' and 'until', and no 'seed'"),
         ([block(block(SFT))], "stage 1.1: a block stands in a block"),
         ([block(SFT), block(SFT)], "stage 2: a pipeline has one block"),
         ([SFT, block(SFT)], "stage 2: the name 'sft' is taken by an earlier stage"),
@@ -271,6 +290,71 @@ def test_bad_rounds_are_refused_in_one_sentence(
     assert "\n" not in str(error.value) and not (tmp_path / "p").exists()
 
 
+def audited(
+    folder: Path, values: list[float], monkeypatch: pytest.MonkeyPatch, fall: float
+) -> tuple[list[str], str]:
+    """Which stages run, and what is said, where the audits of the rounds come out so."""
+    left, ran = list(values), []
+
+    def start(stage: pipeline.Stage, reason: str, console: Console) -> None:
+        ran.append(stage.name)
+        stage.folder.mkdir(parents=True)
+        if stage.command == "label":
+            rows = [
+                {
+                    "model": f"judge-{stage.round}",
+                    "metric": "gold_agreement",
+                    "task": "all",
+                    "value": left.pop(0),
+                }
+            ]
+            (stage.folder / "results.json").write_text(json.dumps(rows))
+
+    monkeypatch.setattr(pipeline, "start", start)
+    until = {"stage": "audit", "metric": "gold_agreement", "model": "judge-{round}", "fall": fall}
+    rounds = block(
+        {"command": "label", "name": "audit"}, PPO | {"model": "base", "reward": "base"}, times=len(values)
+    ) | {"until": until}
+    after = {"command": "report", "runs": ["@all/ppo"]}
+    said = run(settings(folder, SFT, rounds, after))
+    return ran, said
+
+
+def test_rounds_stop_where_the_audit_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round that fell goes no further, and what comes behind the block knows the rounds before it alone."""
+    ran, said = audited(tmp_path / "falls", [0.7, 0.8, 0.75, 0.9], monkeypatch, 0.02)
+    assert ran == [
+        "sft", "round-1/audit", "round-1/ppo", "round-2/audit", "round-2/ppo", "round-3/audit", "report",
+    ]  # fmt: skip
+    assert (
+        "round-3/audit: gold_agreement has fallen from 0.800 to 0.750, so that round 2 is the last." in said
+    )
+    ran, said = audited(tmp_path / "little", [0.7, 0.8, 0.79, 0.9], monkeypatch, 0.02)
+    assert ran.count("report") == 1 and "round-4/ppo" in ran and "fallen" not in said
+    stages = pipeline.plan(
+        settings(tmp_path / "p", block(SFT, times=3), {"command": "report", "runs": ["@all/sft"]}), 2
+    )
+    assert stages[-1].settings.runs == [f"{tmp_path}/p/round-{n}/sft" for n in (1, 2)]  # type: ignore[attr-defined]
+
+
+def test_what_is_watched_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    until = {"stage": "sft", "metric": "gold", "model": "judge", "fall": 0.1}
+    for wrong, sentence in (
+        ({"stage": "stf"}, "stage 1: until names 'stf', which is no stage of the block: did you mean 'sft'"),
+        ({"fall": -1}, "stage 1: until: .*fall"),
+        ({"metrics": "gold"}, "stage 1: until: unknown setting 'metrics'"),
+    ):
+        with pytest.raises(ValueError, match=sentence) as error:
+            pipeline.plan(settings(tmp_path / "p", block(SFT) | {"until": until | wrong}))
+        assert "\n" not in str(error.value)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "results.json").write_text('[{"model": "other", "metric": "gold", "task": "all", "value": 1}]')
+    with pytest.raises(ValueError, match="has not measured 'gold' of judge: it has none"):
+        Until(**until).value(folder, 1)
+    assert Until(**until | {"model": ""}).value(folder, 1) == 1.0
+
+
 @pytest.mark.slow
 def test_rounds_are_skipped_go_on_and_are_listed(tmp_path: Path) -> None:
     """More rounds leave those that are there untouched; what was stopped goes on; a listing runs nothing."""
@@ -291,3 +375,61 @@ def test_rounds_are_skipped_go_on_and_are_listed(tmp_path: Path) -> None:
 def listing(folder: Path, *stages: dict[str, Any]) -> str:
     plan = settings(folder, *stages).model_copy(update={"plan": True})
     return run(plan)
+
+
+def test_rounds_end_where_until_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round in which it holds is done whole and is the last, also for what stands behind the block, and when run again."""
+    accuracy = iter([0.8, 0.52, 0.9])
+    started: list[str] = []
+
+    def start(stage: pipeline.Stage, reason: str, console: Console) -> None:
+        started.append(stage.name)
+        stage.folder.mkdir(parents=True)
+        if stage.command == "reward":
+            line = json.dumps({"step": 5, "eval_accuracy": next(accuracy)})
+            (stage.folder / "metrics.jsonl").write_text('{"step": 1, "eval_accuracy": 0.5}\n' + line + "\n")
+
+    monkeypatch.setattr(pipeline, "start", start)
+    monkeypatch.setattr(pipeline, "why_run", lambda stage: None if stage.folder.exists() else "")
+    until = {"stage": "reward", "metric": "eval_accuracy", "below": 0.55}
+    late = {"command": "eval", "prompts": "h.jsonl", "models": ["sft=@sft", "round-{rounds}=@all/ppo"]}
+    plan = settings(tmp_path, SFT, block(SAMPLE, REWARD, PPO, times=4) | {"until": until}, late)
+    said = run(plan)
+    whole = [f"round-{n}/{name}" for n in (1, 2) for name in ("sample", "reward", "ppo")]
+    assert started == ["sft", *whole, "eval"]
+    assert "reward: eval_accuracy is 0.52, below 0.55, so that round 2 is the last." in said
+    again = run(plan)
+    assert started == ["sft", *whole, "eval"] and again.count("unchanged, skipped") == 8
+
+
+@pytest.mark.parametrize(
+    ("until", "sentence"),
+    [
+        ("reward", "stage 1: until is reward: write it like {stage: reward, metric: accuracy, below: 0.55}"),
+        ({"stage": "reward", "metric": "x"}, "stage 1: until: .*one of below, above and fall"),
+        ({"stage": "reward", "metric": "x", "below": 1, "above": 2}, "stage 1: until: .*one of below, above and fall"),
+        ({"stage": "reward", "metric": "x", "below": "low"}, "stage 1: until: .*below"),
+        ({"stage": "sft", "metric": "x", "below": 1}, "stage 1: until names 'sft', which is no stage of the block: it has sample, reward"),
+    ],
+)  # fmt: skip
+def test_an_end_that_cannot_be_is_refused(tmp_path: Path, until: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        pipeline.plan(settings(tmp_path, block(SAMPLE, REWARD) | {"until": until}))
+
+
+def test_a_metric_that_is_not_measured_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "round-2" / "reward"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 1, "eval_accuracy": 0.5}\n')
+    until = {"stage": "reward", "metric": "eval_acuracy", "below": 0.5}
+    with pytest.raises(ValueError, match="has not measured 'eval_acuracy': did you mean 'eval_accuracy'"):
+        last_round({"repeat": 3, "until": until}, folder)
+    rows.write(
+        folder, [rows.Row("reward", "accuracy@round-2", "all", 0.7), rows.Row("reward", "x", "maths", 0.1)]
+    )
+    by_round = {"stage": "reward", "metric": "accuracy@round-{round}"}
+    assert last_round({"repeat": 3, "until": by_round | {"above": 0.75}}, folder) is None
+    assert last_round({"repeat": 3, "until": by_round | {"above": 0.65}}, folder) == (
+        2,
+        "reward: accuracy@round-2 is 0.7, above 0.65",
+    )

@@ -71,6 +71,13 @@ COMMANDS = (
         "Feedback",
     ),
     Command(
+        "assist",
+        "tutelage.feedback.commands.assist",
+        "feedback.AssistSettings",
+        "Let an assistant tell people what it finds.",
+        "Feedback",
+    ),
+    Command(
         "serve",
         "tutelage.web.serve",
         "web.ServeSettings",
@@ -190,6 +197,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "adapt",
+        "tutelage.train.adapt",
+        "adapt.AdaptSettings",
+        "Fit a reward model to a new group, from few labels.",
+        "Learning from feedback",
+    ),
+    Command(
         "mark",
         "tutelage.rollout.mark",
         "rollout.MarkSettings",
@@ -260,6 +274,20 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "irl",
+        "tutelage.train.irl",
+        "irl.IRLSettings",
+        "Learn a reward from demonstrations.",
+        "Learning from feedback",
+    ),
+    Command(
+        "contrast",
+        "tutelage.train.contrast",
+        "irl.ContrastSettings",
+        "Set own responses against demonstrations: pairs.",
+        "Learning from feedback",
+    ),
+    Command(
         "soup",
         "tutelage.train.soup",
         "soup.SoupSettings",
@@ -285,6 +313,13 @@ COMMANDS = (
         "tutelage.evals.front.command",
         "front.FrontSettings",
         "Measure models by several rewards, and their front.",
+        "Results",
+    ),
+    Command(
+        "eval groups",
+        "tutelage.train.group_curves",
+        "adapt.GroupsSettings",
+        "Measure reward models on groups that are new.",
         "Results",
     ),
     Command(

@@ -8,7 +8,8 @@
 
 A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder, also inside a
 reward ({judge: "@reward", weight: 0.5}).  `seed`, `split_seed` and `store` (OUT/store.sqlite) are handed to every stage that
-has such a setting and does not give its own.  A block {repeat: N, stages: [...]} is done N times: `rounds.py`.
+has such a setting and does not give its own.  A block {repeat: N, stages: [...]} is done N times: `rounds.py`; with
+`until: {stage: reward, metric: accuracy, below: 0.55}` no further round follows one in which that holds.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +36,7 @@ from tutelage.feedback.training.source import (
 from tutelage.launch import launch
 from tutelage.resume import read_lineage, standing
 from tutelage.rounds import Known
+from tutelage.settings.adapt import AdaptSettings
 from tutelage.settings.base import build
 from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
@@ -43,6 +45,14 @@ from tutelage.settings.pipeline import RunPipelineSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
 from tutelage.settings.train import SFTSettings
+from tutelage.stopping import Until, read_until
+
+
+class Watched(NamedTuple):
+    """Rounds end by a stage: by what of it, and the stage's folder in the round before (None: there is none)."""
+
+    until: Until
+    before: Path | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class Stage:
     name: str
     command: str
     settings: RunSettings
+    round: int | None = None
+    watched: Watched | None = None
 
     @property
     def folder(self) -> Path:
@@ -64,14 +76,36 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
     if settings.plan:
         show_plan(stages, console)
         return settings.out
-    for number, stage in enumerate(stages, 1):
+    number = 0
+    while number < len(stages):
+        stage = stages[number]
+        number += 1
         console.rule(f"{number}/{len(stages)} {stage.name}", align="left")
         reason = why_run(stage)
         if reason is None:
             console.print(f"{stage.folder}: unchanged, skipped.")
-            continue
-        start(stage, reason, console)
+        else:
+            start(stage, reason, console)
+        last = None if stage.watched is None else ended(stage.watched, stage, console)
+        if last is not None:
+            stages = plan(settings, rounds=last)
+            if stage.round != last:  # the round that has fallen is not gone on with
+                number = 1 + max(i for i, one in enumerate(stages) if one.round is not None)
     return settings.out
+
+
+def ended(watched: Watched, stage: Stage, console: Console) -> int | None:
+    """The number of the last round where the rounds end with this stage, which is said; None where they go on.
+
+    Raises ValueError where the stage has not measured what is watched.
+    """
+    assert stage.round is not None, "only stages of rounds are watched"
+    found = watched.until.last(stage.round, stage.folder, watched.before)
+    if found is None:
+        return None
+    last, why = found
+    console.print(f"{stage.name}: {why}, so that round {last} is the last.", markup=False)
+    return last
 
 
 def start(stage: Stage, reason: str, console: Console) -> None:
@@ -82,8 +116,9 @@ def start(stage: Stage, reason: str, console: Console) -> None:
     gc.collect()
 
 
-def plan(settings: RunPipelineSettings) -> list[Stage]:
-    """Check all stages before the first one runs.  Raises ValueError for an unknown command, name or setting."""
+def plan(settings: RunPipelineSettings, rounds: int | None = None) -> list[Stage]:
+    """Check all stages before the first one runs; with fewer `rounds` than the file says where that is known.  Raises ValueError
+    for an unknown command, name or setting."""
     stages: list[Stage] = []
     known = Known(settings.out)
     for number, given in enumerate(settings.stages, 1):
@@ -95,37 +130,47 @@ def plan(settings: RunPipelineSettings) -> list[Stage]:
             raise ValueError(
                 f"{where}: a pipeline has one block with 'repeat', and an earlier one stands there."
             )
-        times, block = _block(given, where)
+        times, block, until = _block(given, where)
         names = [str(stage.get("name", stage.get("command"))) for stage in block]
         for taken in (name for name in names if name in known.folders):
             raise ValueError(
                 f"{where}: the name '{taken}' is taken by an earlier stage: give it another 'name'."
             )
-        for _ in range(times):
+        for _ in range(times if rounds is None else rounds):
             known.begin_round(names)
             for inner, stage in enumerate(block, 1):
                 place = f"{where}.{inner} in round {known.round}"
-                stages.append(_stage(stage, known, settings, place))
+                made = _stage(stage, known, settings, place)
+                stages.append(
+                    replace(made, round=known.round, watched=_watched(until, names[inner - 1], known))
+                )
         known.round = None
     return stages
 
 
-def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, Any]]]:
-    """(how often, which stages) of a block that is repeated."""
+def _watched(until: Until | None, name: str, known: Known) -> Watched | None:
+    if until is None or name != until.stage:
+        return None
+    return Watched(until, known.rounds[-2][name] if len(known.rounds) > 1 else None)
+
+
+def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, Any]], Until | None]:
+    """(how often, which stages, when it ends before) of a block that is repeated."""
     times, block = given["repeat"], given.get("stages")
     if type(times) is not int or times < 1:
         raise ValueError(f"{where}: repeat is {plain(times)}, but it is how often: a whole number from 1.")
     for key in given:
-        if key not in ("repeat", "stages"):
+        if key not in ("repeat", "stages", "until"):
             raise ValueError(
-                f"{where}: a block has 'repeat' and 'stages', and no '{key}': give that to its stages."
+                f"{where}: a block has 'repeat', 'stages' and 'until', and no '{key}': give that to its stages."
             )
     if not isinstance(block, list) or not block or not all(isinstance(stage, dict) for stage in block):
         raise ValueError(f"{where}: 'repeat' wants 'stages', a list of what is repeated.")
     for inner, stage in enumerate(block, 1):
         if "repeat" in stage:
             raise ValueError(f"{where}.{inner}: a block stands in a block: leave one 'repeat' out.")
-    return times, block
+    names = [str(stage.get("name", stage.get("command"))) for stage in block]
+    return times, block, read_until(given["until"], names, where) if "until" in given else None
 
 
 def _stage(given: Mapping[str, Any], known: Known, settings: RunPipelineSettings, where: str) -> Stage:
@@ -212,6 +257,10 @@ def _digest(path: Source, settings: RunSettings) -> str | None:
             settings.annotators,
             groups,
             settings.refined,
+        )
+    if isinstance(settings, AdaptSettings):
+        return comparisons_digest(
+            path, settings.store, settings.aggregation, settings.ties, settings.annotators
         )
     if isinstance(settings, SFTSettings):
         return demonstrations_digest(path, settings.store, settings.refined, settings.preferred)

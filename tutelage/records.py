@@ -507,6 +507,25 @@ class Score:
     at: tuple[tuple[int, float], ...] = ()
 
 
+Arm = Literal["none", "honest", "adversarial"]
+"""What an assistant was for a voter: kept away, as a control; of help; or arguing for the worse response."""
+
+
+@dataclass(frozen=True)
+class Help:
+    """What an assistant had said of two responses before somebody voted on them, in canonical order.
+
+    `assistant` is its name.  `said`: of the first and the second response ("" where nothing was shown).  `argues`: the response
+    (0 or 1) that it argues for; None: for neither.  `template`: in which words it was put, by name and version ("": nowhere).
+    """
+
+    arm: Arm
+    assistant: str
+    said: tuple[str, str] = ("", "")
+    argues: int | None = None
+    template: str = ""
+
+
 @dataclass(frozen=True)
 class Vote:
     """One annotator's comparison of two responses, in canonical order (never in screen order).
@@ -517,7 +536,8 @@ class Vote:
     What comes from a file may say more than seven steps can: `share` is the probability that the side which `preference`
     names is the better one (0.5 to 1; 0.5 for a tie), where votes were counted before; `margin` is by how much it is
     better (0: not said).  None: `preference` says it all.  `weight`: how many times it counts (an expert's more than once).
-    `criteria`: (name, which is better by this criterion, like `preference`), of those that were answered.
+    `criteria`: (name, which is better by this criterion, like `preference`), of those that were answered.  `help`: what an
+    assistant had told the annotator; None: there was none.
     """
 
     annotator: str
@@ -527,6 +547,7 @@ class Vote:
     margin: float | None = None
     weight: float = 1.0
     criteria: tuple[tuple[str, int], ...] = ()
+    help: Help | None = None
 
     @property
     def for_first(self) -> float:

@@ -17,7 +17,11 @@ What stands in a value of a stage:
     @round-2/NAME   the stage of that round
     @all/NAME       the stage of every round so far: an item of a list stands there once for each, a text becomes a list
     {round}         the number of this round, from 1
+    llm:@NAME       that stage as a language model that judges: also within a reward
     {rounds}        the numbers of all rounds so far, this one included; an item or a text that holds it becomes several
+
+With `until` beside `repeat` the rounds may end before their number is reached (`stopping`): what stands behind the block is
+planned as if `repeat` had been the number of the last one.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ RESERVED = re.compile(r"prev|all|round-\d+")
 _REFERENCE = re.compile(r"@(?:(prev|all|round-\d+)/)?([\w.-]*\w)")
 _SEVERAL = re.compile(r"@all/|\{rounds\}")
 LEFT_OUT = object()
+LLM = "llm:"
+BEGINS = ("@", f"{LLM}@")
+"""How a text within a mapping begins that refers to a stage: by itself, or as a language model that judges."""
 
 
 def named_in(values: Mapping[str, Any]) -> set[str]:
@@ -47,7 +54,7 @@ def _named(value: Any, inside: bool) -> set[str]:
         return set().union(*(_named(item, True) for item in value.values()))
     if isinstance(value, list):
         return set().union(*(_named(item, inside) for item in value))
-    if not isinstance(value, str) or (inside and not value.startswith("@")):
+    if not isinstance(value, str) or (inside and not value.startswith(BEGINS)):
         return set()
     found = _REFERENCE.findall(value)[: 1 if inside else None]
     if any(of for of, _ in found) or _SEVERAL.search(value):
@@ -131,7 +138,7 @@ class Known:
         return found
 
     def _text(self, text: str, inside: bool) -> Any:
-        if "@prev/" in text and (not inside or text.startswith("@prev/")):
+        if "@prev/" in text and (not inside or text.startswith(("@prev/", f"{LLM}@prev/"))):
             text = self._of_round(text)
             if not text:
                 return LEFT_OUT
@@ -141,7 +148,7 @@ class Known:
             if text == "{round}":
                 return self.round
             text = text.replace("{round}", str(self.round))
-        if inside and not text.startswith("@"):
+        if inside and not text.startswith(BEGINS):
             return text
         return _REFERENCE.sub(lambda match: str(self._folder(*match.groups())), text, count=int(inside))
 

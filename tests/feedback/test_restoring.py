@@ -45,6 +45,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.add_votes("main", [new_vote(item, "ann", 1) for item in items[:FEW]])
         backup(path, path.with_name("backup.sqlite"))
     with Store(path) as store:
+        fill(store, "later", prompts=40)  # the file grows: by its size a log can be known
         for item in items[FEW:ALL]:
             store.add_votes("main", [new_vote(item, "ann", -1)])
         folder = shutil.copytree(path.parent, tmp_path_factory.mktemp("killed") / "stores")

@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.databases import fresh_database, postgres_server, prepared_sqlite
 from tests.store.making import fill, new_vote
-from tutelage.records import Vote
+from tutelage.records import Help, Vote
 from tutelage.store import NewVote, Store, Unsure
 from tutelage.store.calls import read_budgets
 from tutelage.store.database import VERSION_TABLE, Database, migrations
@@ -58,7 +58,7 @@ def test_the_migrations_make_the_models(path: Path) -> None:
         }
         indexes = {index["name"] for index in inspect(connection).get_indexes("annotation")}
     assert (
-        len(made) == 18 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+        len(made) == 20 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
     )
     assert {"annotation_once", "annotation_settled_once"} <= indexes
 
@@ -174,7 +174,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.commit()
     raw.close()
     assert_refused(
-        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0008.: update Tutelage"
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0009.: update Tutelage"
     )
 
 
@@ -425,6 +425,33 @@ def test_0006_knows_no_budgets(either: str) -> None:
     database = Database(either)
     assert contents(database, *SHARED) == old
     database.close()
+
+
+def test_0008_knows_no_help(either: str) -> None:
+    """On the way down what was told is forgotten, and the votes stay; rows of it are append-only."""
+    help = Help("adversarial", "runs/policy", ("This is wrong.", "Every step is right."), 1, "pointing-1")
+    with Store(either) as store:
+        fill(store)
+        first, second = (pair.item_id for pair in store.pairs("main")[:2])
+        store.add_votes(
+            "main", [NewVote(first, Vote("ann", 1, 0, help=help), "k"), new_vote(second, "ann", -1)]
+        )
+        assert [vote.vote.help for vote in store.votes("main")] == [help, None]
+    database = Database(either)
+    for statement in ("UPDATE vote_help SET arm = 'none'", "DELETE FROM vote_help"):
+        with (
+            pytest.raises(DBAPIError, match="rows of vote_help are append-only"),
+            database.write() as connection,
+        ):
+            connection.exec_driver_sql(statement)
+    with database.write() as connection:
+        command.downgrade(migrations(connection), "0008")
+    database.close()
+    with Store(either) as store:
+        assert [vote.vote for vote in store.votes("main")] == [
+            Vote("ann", 1, 0),
+            new_vote(second, "ann", -1).vote,
+        ]
 
 
 def test_a_share_goes_with_its_side(path: Path) -> None:

@@ -16,6 +16,8 @@ from tests.web.test_journeys import accept_both, answers_of, shown
 from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.feedback.projects import projects
 from tutelage.feedback.work import answers, corrections, queue
+from tutelage.records import Help
+from tutelage.store import Store
 from tutelage.store.schema import Item
 from tutelage.store.schema_feedback import Assignment, GuidelineVersion, Suggestion
 from tutelage.store.sql import insert_one
@@ -344,6 +346,40 @@ def test_a_suggestion_is_beside_and_is_taken_over(world: World, server: Running,
         place = Assignment.annotator_id == world.users["sven"].annotator_id
         done = select(Assignment.suggestion_id).where(place, Assignment.status == "done")
         assert connection.scalar(done) is not None
+
+
+def test_what_an_assistant_says_stands_below_each_response(
+    world: World, server: Running, browser: Any, shots: Path
+) -> None:
+    """By position, for whom it is shown to; nothing of it is filled in, and the vote says that it was seen."""
+    world.project("told", settings={"show_help": True, "help_control": 0.0})
+    with Store(world.path) as store:
+        store.add_help(
+            "told",
+            [
+                (
+                    pair.item_id,
+                    Help("honest", "critic", tuple(f"Look at “{text[:9]}”." for text in pair.texts), 0),
+                )  # type: ignore[arg-type]
+                for pair in store.pairs("told")
+            ],
+        )
+    world.user("tess", "told")
+    with visitor(browser, server.url, "tess") as page:
+        open_work(page, "told")
+        page.get_by_text("An assistant says:").first.wait_for()
+        told = page.locator(".told .asis").all_inner_texts()
+        assert [words.split("“")[1].split("”")[0] for words in told] == [text[:9] for text in shown(page)]
+        assert page.locator("#bar input:checked").count() == 0
+        page.screenshot(path=shots / "told.png", full_page=True)
+        page.keyboard.press("1")
+        accept_both(page)
+        ready(page)
+        page.keyboard.press("Enter")
+        saved(page)
+    with Store(world.path) as store:
+        [vote] = [one.vote for one in store.votes("told") if one.vote.help is not None]
+    assert vote.help is not None and vote.help.arm == "honest"
 
 
 def test_steps_say_what_follows_from_what(world: World, server: Running, browser: Any) -> None:

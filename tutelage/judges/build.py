@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tutelage.judges.functions import RewardFunction, is_reward_function
 from tutelage.judges.judge import Judge
 from tutelage.settings.judges import (
+    CHECKER,
     ENSEMBLE,
     HTTP,
     HTTPS,
@@ -21,6 +22,7 @@ from tutelage.settings.judges import (
     MODEL,
     PYTHON,
     UNCERTAINTY,
+    WRITTEN,
     EnsembleOptions,
     LLMOptions,
     MixOptions,
@@ -28,6 +30,7 @@ from tutelage.settings.judges import (
     RewardPart,
     names_model,
     read_parts,
+    written_reward,
 )
 from tutelage.settings.judges import WORLD as WORLD
 from tutelage.settings.rules import FORMULA, RULES
@@ -42,6 +45,7 @@ if TYPE_CHECKING:  # the models are imported where a judge is one: `label` by a 
     from tutelage.parallel import World
 
 GOLD = "tutelage.worlds.gold:GoldStandard"
+CHECKS = "tutelage.worlds.checker"
 DEFAULTS = ModelOptions()
 
 
@@ -73,20 +77,21 @@ def build_judge(
 ) -> Judge:
     """The judge that `spec` names: a string, or a mix of several: a mapping {judge: ..., weight: ...}, or a list of both.
 
-    world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
+    world: the embedded world's gold standard.  checker: a simulated judge who can verify only some steps (`worlds/checker.py`).
+    python:MODULE:NAME: what `NAME` of a module on the Python path is, or
     makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
     http://... and https://...: an endpoint (`judges/remote.py`).  llm:NAME: a language model that is asked in words
-    (`judges/llm`), whose questions and answers stand in `calls`.  Anything else: a reward model's run folder, folder or hub
-    name, which computes in `world` (default: this machine), and scores the token ids of a policy with this `tokenizer` as
-    they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of
-    mixes, ensembles and endpoints.
+    (`judges/llm`), whose questions and answers stand in `calls`.  NAME.yaml: the mix in that file.  Anything else: a reward
+    model's run folder, folder or hub name, which computes in `world` (default: this machine), and scores the token ids of a
+    policy with this `tokenizer` as they are; `load` gives its module where it is to share weights with others.
+    docs/rewards-mixing.md has the options of mixes, ensembles and endpoints.
 
     Raises ValueError when there is no such judge, or it has no such option.
     """
     parts = read_parts(spec)  # all are understood before the first is loaded
     reader = Reader(world, tokenizer, max_tokens, load, calls)
-    if len(parts) == 1 and parts[0].kind == LLM and parts[0].mix == MixOptions():
-        return _llm(parts[0], reader)  # which says more of a pair than two scores
+    if len(parts) == 1 and parts[0].kind in (LLM, CHECKER) and parts[0].mix == MixOptions():
+        return MAKERS[parts[0].kind](parts[0], reader)  # which says more of a pair than two scores
     if not isinstance(spec, str):
         return _mix(parts, reader)
     return _calibrated(spec, reader) if names_model(spec) else MAKERS[parts[0].kind](parts[0], reader)
@@ -124,6 +129,11 @@ def _scale(part: RewardPart, judge: Judge) -> Calibration | TaskCalibration | st
 
 def _world(part: RewardPart, reader: Reader) -> Judge:
     return _from_python(GOLD)
+
+
+def _checker(part: RewardPart, reader: Reader) -> Judge:
+    judge: Judge = import_module(CHECKS).checker(part.options)
+    return judge
 
 
 def _python(part: RewardPart, reader: Reader) -> Judge:
@@ -202,7 +212,6 @@ def _reward_model(
     import torch
 
     from tutelage.judges.process import ProcessJudge
-    from tutelage.judges.reward_model import RewardModelJudge
     from tutelage.models.loading import load_scalar, load_tokenizer
     from tutelage.models.step_head import StepHead
     from tutelage.parallel import World
@@ -211,7 +220,7 @@ def _reward_model(
     world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     folder = result_folder(path)
     head = StepHead.at(folder)
-    if head is None and options != DEFAULTS:
+    if head is None and options.set_of("combine", "places"):
         raise ValueError(
             f"{path} scores whole responses: combine and places are for a process reward model, so leave them out."
         )
@@ -222,9 +231,32 @@ def _reward_model(
         model = reader.load(path)
     common = (model, load_tokenizer(folder), reader.tokenizer, world, reader.max_tokens)
     if head is None:
-        return RewardModelJudge(*common, name=path)
+        return _of_responses(common, options, reader, path)
+    if options.assistant:
+        raise ValueError(f"{path} scores steps and reads no critique: leave its assistant out.")
     chosen = (options.combine or "product", options.places or "dense")
     return ProcessJudge(*common, head, *chosen, name=path)
+
+
+def _of_responses(common: Any, options: ModelOptions, reader: Reader, path: str) -> RewardModelJudge:
+    """A reward model of whole responses, with its assistant where it reads critiques."""
+    from tutelage.judges.assist.build import build_assistant
+    from tutelage.judges.assist.critique import CritiqueJudge, reads_critiques
+    from tutelage.judges.reward_model import RewardModelJudge
+
+    model, tokenizer, _, world, max_tokens = common
+    reads = reads_critiques(model.config)
+    if reads != bool(options.assistant):
+        raise ValueError(
+            f"{path} reads a critique behind each response: name who writes it, as in {{judge: {path}, assistant: runs/sft}}."
+            if reads
+            else f"{path} reads no critiques: leave its assistant out, or train one with reward assistant=NAME."
+        )
+    if not reads:
+        return RewardModelJudge(*common, name=path)
+    judge = CritiqueJudge(model, tokenizer, None, world, max_tokens, name=path)
+    judge.assistant = build_assistant(options.assistant, world, max_tokens)
+    return judge
 
 
 def _calibrated(path: str, reader: Reader) -> Judge:
@@ -267,6 +299,13 @@ def _joined(models: Sequence[str], options: EnsembleOptions, reader: Reader) -> 
     return Ensemble(dict(zip(names, members, strict=True)), options.combine, coef)
 
 
+def _written(part: RewardPart, reader: Reader) -> Judge:
+    """The mix in a file, under the file's name."""
+    judge = _mix(read_parts(written_reward(str(part.judge))), reader)
+    judge.name = str(part.judge)
+    return judge
+
+
 def _model(part: RewardPart, reader: Reader) -> Judge:
     """The reward model in a part of a mix, whose scale is the mix's affair."""
     from tutelage.runs import members_of
@@ -279,11 +318,13 @@ def _model(part: RewardPart, reader: Reader) -> Judge:
 
 MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     WORLD: _world,
+    CHECKER: _checker,
     PYTHON: _python,
     HTTP: _remote,
     HTTPS: _remote,
     LLM: _llm,
     MODEL: _model,
     ENSEMBLE: _ensemble,
+    WRITTEN: _written,
     **dict.fromkeys(RULES, _rule),
 }

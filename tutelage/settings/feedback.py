@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from tutelage.settings.assist import AssistantSpec
 from tutelage.settings.base import Made, setting
 from tutelage.settings.groups import (
     Aggregation,
@@ -33,6 +34,7 @@ class LabelSettings(RunSettings):
         "Who votes: world (simulated annotators, who see the embedded world's gold standard through noise), another judge, or a "
         "list of judges.",
     )
+    annotator: str = setting("", "Name under which the judge votes; empty: as its name and options say.")
     pairs_per_prompt: int = setting(
         3,
         "Random pairs of different responses per prompt and generation run; 0 = all pairs.",
@@ -67,6 +69,12 @@ class LabelSettings(RunSettings):
         3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
     )
 
+    tastes: list[str] = setting(
+        [],
+        "Instead of the panel one simulated annotator for each of these groups of the embedded world, who votes on letters by "
+        "its taste: [group-01, new-01].",
+        everyday=False,
+    )
     length_bias: float = setting(
         0.0,
         "What the simulated annotators have in common beside their own habits: what ten words more are worth; below 0: fewer.",
@@ -103,11 +111,44 @@ class LabelSettings(RunSettings):
             raise ValueError(
                 "length_bias and position_bias are of the simulated annotators, and a judge votes here: leave them out"
             )
+        if self.annotator and self.judge == WORLD:
+            raise ValueError(
+                "annotator is for one judge, and the simulated annotators have names of their own: leave it out"
+            )
+        if self.tastes and (self.judge != WORLD or self.length_bias or self.position_bias):
+            raise ValueError(
+                "tastes are of simulated annotators who have no other habits: leave judge, length_bias and position_bias out"
+            )
         if self.people_below and self.judge == WORLD:
             raise ValueError(
                 "people_below is for a judge that says how sure it is: give one, or leave people_below out"
             )
         return self
+
+
+class AssistSettings(RunSettings):
+    """Let an assistant say what it finds in the responses of a project's pairs, for people to see before they vote."""
+
+    out: Path = run_folder("runs/assist")
+    store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
+    project: str = setting("main", "Project in the store whose pairs are looked at.")
+    assistant: AssistantSpec = setting(
+        ...,
+        "Who looks: world (the expert of the embedded world), a run folder, llm:NAME, or {assistant: NAME} with options.",
+    )
+    adversarial: float = setting(
+        0.0,
+        "Share of the pairs, by content, of which it argues for the worse response: whom it would lead astray.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    max_pairs: int = setting(
+        0,
+        "At most so many pairs of the project, spread over its prompts and drawn by seed; 0 = all.",
+        unit="pairs",
+        ge=0,
+    )
 
 
 class JudgeCostSettings(StoreSettings):

@@ -5,6 +5,7 @@ of its kind.
 
     reward: runs/reward
     reward: [runs/reward, {judge: world, weight: 0.5}, {judge: "https://host/safety", gate: 0.5}]
+    reward: runs/irl/reward.yaml     a file with a line `reward:` and such a list below it
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
+from tutelage.settings.assist import HELP, AssistantSpec, AssistedOptions, CheckerOptions, read_assistant
 from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import mark, plain
 from tutelage.settings.rules import RULES, is_rule, known_rule
+from tutelage.settings.yaml12 import read_mapping
 
 # Kinds of judges, by what their names begin with.
 WORLD = "world"
+CHECKER = "checker"
 PYTHON = "python:"
 HTTP, HTTPS = "http://", "https://"
 LLM = "llm:"
 MODEL = ""  # any other name
 ENSEMBLE = "[]"  # a list of reward models
+WRITTEN = ".yaml"  # what the name of a file ends with in which a reward is written down
 
 UNCERTAINTY = 0.1
 
@@ -76,7 +81,7 @@ Places = Literal["dense", "end"]
 
 
 class ModelOptions(Settings):
-    """A trained model; the options are for one that scores steps (`process`)."""
+    """A trained model; the first two options are for one that scores steps (`process`), the last for one that reads critiques."""
 
     combine: Combine | None = setting(
         None,
@@ -87,6 +92,9 @@ class ModelOptions(Settings):
         None,
         "Where it stands in PPO and REINFORCE: dense (null), at the end of each step what that changes of it; end, all of it "
         "at the last token.",
+    )
+    assistant: AssistantSpec = setting(
+        "", "Who writes the critiques that a reward model reads which `reward` trained with an assistant."
     )
 
 
@@ -138,10 +146,20 @@ class RemoteOptions(Settings):
 
 
 Mode = Literal["text", "logits"]
-TEMPLATES = ("pair", "pair-with-reference", "rlaif-4criteria", "constitution", "rating", "k-way", "steps")
+TEMPLATES = (
+    "pair",
+    "pair-with-reference",
+    "rlaif-4criteria",
+    "constitution",
+    "rating",
+    "self-reward",
+    "points",
+    "k-way",
+    "steps",
+)
 
 
-class LLMOptions(Settings):
+class LLMOptions(AssistedOptions):
     """A language model that is asked in words."""
 
     url: str = setting(
@@ -175,6 +193,13 @@ class LLMOptions(Settings):
         False, "Ask the endpoint for JSON (response_format), where it can give nothing else."
     )
     seed: int | None = setting(None, "Seed that is sent; null: none.", ge=0)
+    answers: int = setting(
+        1,
+        "A rating is the mean of so many answers, each sampled with a seed of its own; wants a temperature above 0.",
+        unit="answers",
+        ge=1,
+        le=64,
+    )
     repair: bool = setting(True, "Ask once more where an answer holds no verdict; then there is no vote.")
     unrated: Literal["none", "mean"] = setting(
         "none",
@@ -229,6 +254,10 @@ class LLMOptions(Settings):
             raise ValueError(
                 f"max_cost is {self.max_cost:g}, but without price_in and price_out nothing costs anything: give them"
             )
+        if self.answers > 1 and self.temperature == 0:
+            raise ValueError(
+                f"answers is {self.answers}, but at temperature 0 they are all the same: set temperature, as 0.7, or leave it out"
+            )
         if self.url:
             _check_address(self.url)
         if self.mode == "logits" and (unread := self.set_of(*_NOT_WEIGHED)):
@@ -238,19 +267,21 @@ class LLMOptions(Settings):
         return self
 
 
-_NOT_WEIGHED = ("max_tokens", "json_answer", "repair", "seed")
+_NOT_WEIGHED = ("max_tokens", "json_answer", "repair", "seed", "answers")
 """What is only for answers that are written."""
 _OF_ENDPOINTS = ("json_answer", "max_tokens_name", "key_env", "timeout", "patience")
 
 
 OPTIONS: Mapping[str, type[Settings]] = {
     WORLD: NoOptions,
+    CHECKER: CheckerOptions,
     LLM: LLMOptions,
     PYTHON: NoOptions,
     HTTP: RemoteOptions,
     HTTPS: RemoteOptions,
     MODEL: ModelOptions,
     ENSEMBLE: EnsembleOptions,
+    WRITTEN: NoOptions,
     **RULES,
 }
 """Kind -> what may be said of its judges, beside how they are mixed.  `judges/build.py` says how they are made."""
@@ -270,20 +301,30 @@ class RewardPart:
 
     @property
     def models(self) -> list[str]:
-        """The reward models in it."""
+        """The reward models in it; those of a reward in a file, too, which is read for that."""
+        if self.kind == WRITTEN:
+            return paths_in(written_reward(str(self.judge)))
         judges = self.judge if isinstance(self.judge, list) else [self.judge]
         return [judge for judge in judges if names_model(judge)]
+
+    @property
+    def helpers(self) -> list[str]:
+        """The models that help it."""
+        helped = getattr(self.options, "assistant", "")
+        return read_assistant(helped).models if helped else []
 
 
 def kind_of(judge: str | list[str]) -> str:
     """Which of OPTIONS is a judge's kind."""
     if isinstance(judge, list):
         return ENSEMBLE
-    if judge == WORLD:
-        return WORLD
+    if judge in (WORLD, CHECKER):
+        return judge
     if is_rule(judge):
         return known_rule(judge)
-    return next((kind for kind in OPTIONS if kind.endswith((":", "//")) and judge.startswith(kind)), MODEL)
+    kinds = (kind for kind in OPTIONS if kind.endswith((":", "//")))
+    path = WRITTEN if judge.endswith(WRITTEN) else MODEL
+    return next((kind for kind in kinds if judge.startswith(kind)), path)
 
 
 def names_model(judge: str) -> bool:
@@ -310,21 +351,44 @@ def read_parts(reward: Any) -> list[RewardPart]:
     return parts
 
 
+def written_reward(path: str) -> list[Any]:
+    """The parts of the reward in a file.  Raises ValueError, naming the file, where there is none that can be used."""
+    found = read_mapping(path).values
+    if list(found) != ["reward"]:
+        raise ValueError(
+            f"{path} holds {', '.join(found) or 'nothing'}, and a reward in a file is `reward:` with a list of judges, and "
+            "nothing else: write it so"
+        )
+    given = found["reward"] if isinstance(found["reward"], list) else [found["reward"]]
+    try:
+        parts = read_parts(given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if any(part.kind == WRITTEN for part in parts):
+        raise ValueError(f"{path} names another file, and a reward in a file says all itself: copy its parts")
+    if by_rank(given):
+        raise ValueError(f"{path}: normalise: rank depends on the batch: take zscore or none in a file")
+    return given
+
+
 def paths_in(reward: str | Sequence[Any]) -> list[str]:
     """The reward models that a reward names, in its order."""
     return list(dict.fromkeys(model for part in read_parts(reward) for model in part.models))
 
 
 def inputs_in(reward: str | Sequence[Any]) -> list[str]:
-    """The models that a reward runs here, in its order: reward models, and language models without an address."""
-    found = [
-        model
-        for part in read_parts(reward)
-        for model in (
-            [str(part.judge)[len(LLM) :]] if part.kind == LLM and not part.options.url else part.models
-        )
-    ]
-    return list(dict.fromkeys(found))
+    """What a reward is made of here, in its order: reward models, language models without an address, assistants, and files with
+    a reward and what that is made of."""
+    return list(dict.fromkeys(name for part in read_parts(reward) for name in _inputs_of(part)))
+
+
+def _inputs_of(part: RewardPart) -> list[str]:
+    name = str(part.judge)
+    if part.kind == LLM and not part.options.url:
+        own = [name[len(LLM) :]]
+    else:
+        own = [name, *inputs_in(written_reward(name))] if part.kind == WRITTEN else part.models
+    return [*own, *part.helpers]
 
 
 def same_reward(before: Any, now: Any) -> bool:
@@ -421,6 +485,14 @@ def _check_address(judge: str) -> None:
         )
 
 
+LATER = {"answers": 1}
+"""What there was not when judges were first written down: by default it is not spoken of, so that they are still the same."""
+
+
 def _marked(options: Settings) -> dict[str, Any]:
     fields = type(options).model_fields
-    return {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
+    marked = {name: getattr(options, name) for name, field in fields.items() if mark(field, "changes_result")}
+    marked = {name: value for name, value in marked.items() if name not in LATER or value != LATER[name]}
+    if not getattr(options, "assistant", ""):
+        return {name: value for name, value in marked.items() if name not in HELP}
+    return marked

@@ -10,6 +10,7 @@ from pydantic import field_validator, model_validator
 from tutelage.settings.base import setting
 from tutelage.settings.groups import RunSettings
 
+ALONE = ("options", "chain", "tale")  # tasks whose text is another
 FEWEST_PEOPLE = 20  # with fewer the parts of their names make too few other names
 
 
@@ -27,9 +28,9 @@ class WorldSettings(RunSettings):
         everyday=False,
         ge=1,
     )
-    tasks: list[Literal["conversation", "summary", "maths", "options", "tale"]] = setting(
+    tasks: list[Literal["conversation", "summary", "maths", "options", "chain", "tale"]] = setting(
         [],
-        "Tasks of the prompts and demonstrations; empty: the first three, in turn. options and tale stand alone: their text is "
+        "Tasks of the prompts and demonstrations; empty: the first three, in turn. Each of the others stands alone: its text is "
         "another.",
     )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
@@ -61,6 +62,18 @@ class WorldSettings(RunSettings):
         le=0.7,
     )
 
+    groups: int = setting(
+        0,
+        "Groups of annotators with tastes of their own, who compare letters; 0 = none.",
+        unit="groups",
+        ge=0,
+        le=99,
+    )
+    new_groups: int = setting(
+        16, "Groups besides, to adapt to with few labels: with groups.", unit="groups", ge=1, le=99
+    )
+    group_pairs: int = setting(600, "Pairs that each group has compared, with groups.", unit="pairs", ge=1)
+
     @field_validator("people")
     @classmethod
     def _enough_people(cls, people: int) -> int:
@@ -80,6 +93,12 @@ class WorldSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_groups(self) -> WorldSettings:
+        if not self.groups and (unused := self.set_of("new_groups", "group_pairs")):
+            raise ValueError(f"{unused} is about groups, of which there are none: set groups=24, say")
+        return self
+
+    @model_validator(mode="after")
     def _some_stand_alone(self) -> WorldSettings:
         """A tale may stand beside people: their text is short and says nothing of animals."""
         if "options" in self.tasks and self.demonstrations_each > 1:
@@ -87,9 +106,11 @@ class WorldSettings(RunSettings):
                 f"demonstrations_each={self.demonstrations_each} is for tasks with many good answers, and a problem of "
                 "options has one solution: leave it out"
             )
-        for task, people in (("options", self.people), ("tale", 0)):
-            if task in self.tasks and (set(self.tasks) != {task} or people):
-                beside = f"people={people}" if people else f"tasks={list(self.tasks)}"
+        for task in ALONE:
+            people = 0 if task == "tale" else self.people
+            if task in self.tasks and (set(self.tasks) != {task} or people or self.groups):
+                more = f"people={people}" if people else f"groups={self.groups}"
+                beside = more if people or self.groups else f"tasks={list(self.tasks)}"
                 raise ValueError(
                     f"the task {task} stands alone, for its text is another, and not with {beside}: "
                     f"write two worlds, one of them with tasks=[{task}]"

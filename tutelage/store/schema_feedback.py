@@ -22,6 +22,7 @@ APPEND_ONLY = (  # tables in which the database refuses UPDATE and DELETE
     "step_mark",
     "rewrite",
     "soft_vote",
+    "vote_help",
     "schema_version",
     "guideline_version",
     "audit_event",
@@ -321,6 +322,39 @@ class Suggestion(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class ItemHelp(Base):
+    """Pairs: what an assistant says of both responses, for people to see before they vote (see `records.Help`)."""
+
+    __tablename__ = "item_help"
+    __table_args__ = (
+        UniqueConstraint("item_id", "assistant"),
+        CheckConstraint("arm IN ('honest', 'adversarial')", name="item_help_arm"),
+        CheckConstraint("argues IN (0, 1)", name="item_help_argues"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    arm: Mapped[str]
+    assistant: Mapped[str]
+    first: Mapped[str]
+    second: Mapped[str]
+    argues: Mapped[int | None]
+    template: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AssignmentHelp(Base):
+    """Which help there was when somebody was first shown an item; `shown`: whether they saw it, or are of the control."""
+
+    __tablename__ = "assignment_help"
+
+    assignment_id: Mapped[int] = mapped_column(
+        ForeignKey("assignment.id"), primary_key=True, autoincrement=False
+    )
+    help_id: Mapped[int] = mapped_column(ForeignKey("item_help.id"))
+    shown: Mapped[bool]
+
+
 # answers: rows below an annotation ----------------------------------------------------------------------------------
 
 
@@ -405,6 +439,27 @@ class SoftVote(Base):
     annotation_id: Mapped[int] = mapped_column(ForeignKey("annotation.id"), primary_key=True)
     share: Mapped[float | None]
     margin: Mapped[float]
+
+
+class VoteHelp(Base):
+    """Pairs: what an assistant had told whoever voted (see `records.Help`); `first` and `second` are what it said of each slot,
+    `argues` is the slot that it argues for."""
+
+    __tablename__ = "vote_help"
+    __table_args__ = (
+        CheckConstraint("arm IN ('none', 'honest', 'adversarial')", name="vote_help_arm"),
+        CheckConstraint("argues IN (0, 1)", name="vote_help_argues"),
+    )
+
+    annotation_id: Mapped[int] = mapped_column(
+        ForeignKey("annotation.id"), primary_key=True, autoincrement=False
+    )
+    arm: Mapped[str]
+    assistant: Mapped[str]
+    first: Mapped[str]
+    second: Mapped[str]
+    argues: Mapped[int | None]
+    template: Mapped[str]
 
 
 class SentBack(Base):

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from tutelage.records import Comparison, Demonstration, Prompt, Response
+from tutelage.records import Comparison, Demonstration, Help, Prompt, Response
 from tutelage.store.aggregate import Aggregation, Ties, comparison_of
 from tutelage.store.calls import (
     Answer,
@@ -34,6 +34,7 @@ from tutelage.store.comparing import Written, read_voted_pairs, read_written
 from tutelage.store.current import any_settled
 from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
+from tutelage.store.helping import helped_items, insert_help_of_items
 from tutelage.store.leaving import Left, ask_for_people, insert_left, read_left
 from tutelage.store.pairing import LIVE, insert_pairs, insert_rankings, pair_query, read_pairs
 from tutelage.store.rows import (
@@ -205,6 +206,20 @@ class Store:
         """
         with self._database.write() as connection:
             return insert_votes(connection, lock_project(connection, project, self.place), votes)
+
+    def add_help(self, project: str, said: Sequence[tuple[int, Help]]) -> int:
+        """Keep what an assistant says of pairs (item, help), for people to see; returns how much is new.
+
+        Raises ValueError for an item that is no pair of the project.
+        """
+        with self._database.write() as connection:
+            key = lock_project(connection, project, self.place)
+            return insert_help_of_items(connection, key, said)
+
+    def helped_by(self, project: str, assistant: str) -> set[int]:
+        """The pairs (items) of which an assistant has said something."""
+        with self._database.read() as connection:
+            return helped_items(connection, project_id(connection, project, self.place), assistant)
 
     def ask_people(self, project: str, judge: str, items: Sequence[Unsure]) -> None:
         """Let items that a judge leaves to people wait for more annotators, in an order of their own; never for fewer than they

@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from tutelage.records import Vote
+from tutelage.records import Help, Vote
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
 from tutelage.store.rows import NewVote, StoredVote
 from tutelage.store.schema import Annotation, Annotator, Item, now
-from tutelage.store.schema_feedback import CriterionPreference, SoftVote
+from tutelage.store.schema_feedback import CriterionPreference, SoftVote, VoteHelp
 from tutelage.store.sql import chunks, insert_one, insert_rows
 
 CONTENT = ("item_id", "annotator_id", "preference", "first_shown", "supersedes_id")
@@ -56,12 +56,17 @@ def insert_votes(connection: Connection, project_id: int, votes: Sequence[NewVot
 
 def _insert_below(connection: Connection, votes: Sequence[NewVote]) -> None:
     """What the votes, just inserted, say beyond their steps, and by criteria."""
-    more = {new.client_key: new.vote for new in votes if new.vote.margin is not None or new.vote.criteria}
+    more = {
+        new.client_key: new.vote
+        for new in votes
+        if new.vote.margin is not None or new.vote.criteria or new.vote.help
+    }
     criteria: list[dict[str, Any]] = []
     for some in chunks(list(more)):
         keys = select(Annotation.client_key, Annotation.id).where(Annotation.client_key.in_(some))
         for key, annotation_id in connection.execute(keys).all():
             insert_soft_vote(connection, annotation_id, more[key].share, more[key].margin)
+            insert_help(connection, annotation_id, more[key].help)
             criteria += [
                 {"annotation_id": annotation_id, "criterion": name, "preference": preference}
                 for name, preference in more[key].criteria
@@ -75,6 +80,33 @@ def insert_soft_vote(
     """Keep what a vote says beyond its steps, where it does (see `records.Vote`)."""
     if share is not None or margin is not None:
         insert_one(connection, SoftVote, annotation_id=annotation_id, share=share, margin=margin or 0.0)
+
+
+def insert_help(connection: Connection, annotation_id: int, help: Help | None) -> None:
+    """Keep what an assistant had told whoever voted, where there was one."""
+    if help is not None:
+        first, second = help.said
+        said = {"first": first, "second": second, "argues": help.argues, "template": help.template}
+        insert_one(
+            connection, VoteHelp, annotation_id=annotation_id, arm=help.arm, assistant=help.assistant, **said
+        )
+
+
+def help_of(row: Any) -> Help | None:
+    """From a row with the columns of `HELP`; None where the vote had none."""
+    if row.arm is None:
+        return None
+    return Help(row.arm, row.assistant, (row.first, row.second), row.argues, row.template)
+
+
+HELP = (
+    VoteHelp.arm,
+    VoteHelp.assistant,
+    VoteHelp.first,
+    VoteHelp.second,
+    VoteHelp.argues,
+    VoteHelp.template,
+)
 
 
 def recount(connection: Connection, items: Sequence[int]) -> None:
@@ -112,10 +144,12 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
             Annotation.supersedes_id,
             SoftVote.share,
             SoftVote.margin,
+            *HELP,
         )
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .join(Item, Item.id == Annotation.item_id)
         .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
         .where(Item.project_id == project_id, Annotation.role == "answer", Annotation.preference.is_not(None))
         .order_by(Annotation.id)
     )
@@ -133,6 +167,7 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
                 row.share,
                 row.margin,
                 criteria=tuple(criteria.get(row.id, ())),
+                help=help_of(row),
             ),
             client_key=row.client_key,
             submitted_at=row.submitted_at,

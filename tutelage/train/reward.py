@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from tutelage.evals.rows import Row, to_json
 from tutelage.feedback.training import habits
 from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic, write_text_atomic
+from tutelage.judges.assist.critique import read_critiques
 from tutelage.judges.build import WORLD, build_judge
 from tutelage.models.loading import load_tokenizer
 from tutelage.models.passes import forward_pass
@@ -43,6 +45,7 @@ from tutelage.seeds import rng
 from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.train import reward_card
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.anil import learn_steps, start_of
 from tutelage.train.compared import (
     Compared,
     Differences,
@@ -50,10 +53,19 @@ from tutelage.train.compared import (
     refuse_unranked,
     shares_responses,
 )
+from tutelage.train.critiqued import bare, with_critiques
 from tutelage.train.fit import fit
 from tutelage.train.members import Member, export_members, make_members, named, note_spread
 from tutelage.train.ratings import learn_ratings
-from tutelage.train.stage import Pairs, agreement, collate_pairs, context_limit, prepare_pairs, steps_for
+from tutelage.train.stage import (
+    Pairs,
+    agreement,
+    collate_pairs,
+    context_limit,
+    named_groups,
+    prepare_pairs,
+    steps_for,
+)
 from tutelage.train.ties import Ties
 
 TERMS = {
@@ -193,8 +205,17 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     if settings.learn_from == "ratings":
         return learn_ratings(settings, start, tokenizer, world, run)
+    settings = settings.model_copy(update={"groups": named_groups(settings)})
+    if settings.adapts_by == "inner-steps":
+        model = start_of(settings, start, tokenizer, world)
+        return learn_steps(
+            settings, model, tokenizer, prepare_pairs(settings, tokenizer, model, run), world, run
+        )
     members = make_members(settings, start, tokenizer, world, dict.fromkeys(settings.groups, 1.0))
-    pairs = prepare_pairs(settings, tokenizer, members[0].model, run)
+    for member in members:
+        read_critiques(member.model, bool(settings.assistant))
+    between = partial(with_critiques, settings, world, run) if settings.assistant else None
+    pairs = prepare_pairs(settings, tokenizer, members[0].model, run, between)
     own = reward_card.of_the_policy(settings, run)
     compared = compared_for(settings, pairs, run)
     if (
@@ -273,7 +294,8 @@ def report_held_out(
         votes=reward_card.votes_on(pairs.comparisons, settings),
         seed=settings.seed,
     )
-    figures += reward_model_figures.ceiling("reward", pairs.comparisons, build_judge(WORLD))
+    graded = bare(pairs.comparisons) if settings.assistant else pairs.comparisons
+    figures += reward_model_figures.ceiling("reward", graded, build_judge(WORLD))
     figures += reward_model_figures.by_project("reward", pairs.comparisons, scores)
     if len(by_member) > 1:
         figures += reward_model_figures.by_member("reward", pairs.comparisons, by_member)

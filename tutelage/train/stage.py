@@ -22,7 +22,7 @@ from tutelage.data.split import half_of, split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.feedback.training import habits
-from tutelage.feedback.training.source import comparisons_from, is_store_source
+from tutelage.feedback.training.source import comparisons_from, each_voter, is_store_source
 from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
@@ -158,15 +158,20 @@ def tell(told: Sequence[habits.Habits], run: Run) -> None:
         run.write_json("habits.json", [one.to_json() for one in told])
 
 
+Rows = Iterable[Comparison]
+
+
 def prepare_pairs(
     settings: RewardSettings | DPOSettings,
     tokenizer: PreTrainedTokenizerBase,
     model: Hosted,
     run: Run,
     keep_records: bool = False,
+    between: Callable[[Rows, Rows], tuple[Rows, Rows]] | None = None,
 ) -> Pairs:
     """Pairs to train on and pairs held out, from the store or a file; split by prompt, never by pair.  With `half` what is held
-    out is the same for both halves.  keep_records: keep the comparisons that are trained on as well."""
+    out is the same for both halves.  keep_records: keep the comparisons that are trained on as well.  `between` makes others of
+    both sides before they become tokens."""
     left_out: Mapping[str, int] = {}
     told: tuple[habits.Habits, ...] = ()
     groups = settings.groups if isinstance(settings, RewardSettings) else {}
@@ -188,6 +193,8 @@ def prepare_pairs(
         train, held_out = read_rows(read_comparisons, settings, run)
     if isinstance(settings, RewardSettings) and settings.half != "all":
         train = half_of(train, settings.half == "second", run.console)
+    if between is not None:
+        train, held_out = between(train, held_out)
     prepare = partial(
         prepare_comparisons,
         tokenizer,
@@ -207,6 +214,28 @@ def prepare_pairs(
         told,
         comparisons_of(prepared) if keep_records else (),
     )
+
+
+def named_groups(settings: RewardSettings) -> dict[str, list[str]]:
+    """Groups of annotators by name; with groups=each as the data have them.  Raises ValueError where these are fewer than two."""
+    if settings.groups != "each":
+        return settings.groups
+    if is_store_source(settings.data):
+        found = each_voter(settings.data, settings.store)
+        who, what = "annotators who have voted", "let another one vote"
+    else:
+        names = {row.group for row in read_comparisons(settings.data, settings.columns)} - {""}
+        found = {name: [] for name in sorted(names)}
+        who, what = (
+            "groups in its column group",
+            "name the column that says who voted, as columns={group: annotator}",
+        )
+    if len(found) < 2:
+        raise ValueError(
+            f"groups=each: data={shown(settings.data)} has {len(found)} {who}, and heads are for two or more: {what}, or leave "
+            "groups out."
+        )
+    return found
 
 
 def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> TokenBatch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .words import ITEMS, NAMES, pick
 from .world import TOGETHER, is_heldout, prompt_at, write_response
 
 CARELESS = 0.3  # share of flawed responses in the text
+CHAINS = 0.6  # share of solutions in the text about chains, half of them flawed; the rest are sums
 
 
 def _remark(value: float) -> str:
@@ -25,9 +26,15 @@ def _remark(value: float) -> str:
     return "Very bad."
 
 
-def _exchange(seed: int, index: int, generator: np.random.Generator) -> str:
-    prompt = prompt_at(seed, "pretrain", index, pick(generator, TOGETHER))
-    written = write_response(prompt, generator, CARELESS)
+def _exchange(
+    seed: int,
+    index: int,
+    generator: np.random.Generator,
+    tasks: Sequence[str] = TOGETHER,
+    careless: float = CARELESS,
+) -> str:
+    prompt = prompt_at(seed, "pretrain", index, pick(generator, tasks))
+    written = write_response(prompt, generator, careless)
     remark = _remark(grade(prompt, written.text).value)
     return "\n".join([prompt.text().removeprefix("user: "), written.text, f"Reader: {remark}"])
 
@@ -107,3 +114,11 @@ def documents(seed: int, count: int) -> Iterator[Document]:
         kind = pick(generator, tuple(KINDS), tuple(KINDS.values()))
         text = _exchange(seed, index, generator) if kind == "exchange" else WRITERS[kind](generator)
         yield Document(text)
+
+
+def documents_of_chains(seed: int, count: int) -> Iterator[Document]:
+    """`count` documents for the task chain: solutions good and bad, each with a reader's remark, and sums."""
+    for index in range(count):
+        generator = rng(seed, "world", "chain", "document", index)
+        solved = generator.random() < CHAINS
+        yield Document(_exchange(seed, index, generator, ("chain",), 0.5) if solved else _sums(generator))

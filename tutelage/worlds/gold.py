@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tutelage.judges.judge import Judge
 from tutelage.records import Prompt, Response, Score
 
-from . import gold_conversation, gold_maths, gold_options, gold_summary, gold_tale
+from . import gold_conversation, gold_maths, gold_options, gold_summary, gold_tale, letters
 
 Parts = dict[str, float]
 
@@ -24,8 +24,10 @@ STANDARDS = {
     "conversation": Standard(gold_conversation.grade, gold_conversation.value),
     "summary": Standard(gold_summary.grade, gold_summary.value),
     "maths": Standard(gold_maths.grade, gold_maths.value),
+    "chain": Standard(gold_maths.grade, gold_maths.value),
     "options": Standard(gold_options.grade, gold_options.value),
     "tale": Standard(gold_tale.grade, gold_tale.value),
+    letters.TASK: Standard(letters.judged, letters.value),
 }
 
 
@@ -53,7 +55,7 @@ def grade(prompt: Prompt, response_text: str) -> Score:
 def mark(prompt: Prompt, steps: Sequence[str]) -> list[int | None] | None:
     """What the expert says of the steps of a solution, up to the first wrong one: 1, 0 or -1; None for a task without steps."""
     reference = dict(prompt.reference or {})
-    if prompt.task == "maths":
+    if prompt.task in ("maths", "chain"):
         return gold_maths.mark(reference, list(steps))
     return gold_options.labels(reference, steps) if prompt.task == "options" else None
 

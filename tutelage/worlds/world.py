@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from tutelage.records import Demonstration, Message, Prompt, StepMarks
 from tutelage.seeds import rng
 
-from . import conversation, gold_maths, maths, options_lines, summary, tale
+from . import chains, conversation, gold_maths, maths, options_lines, summary, tale
 from .words import pick
 
 HELDOUT_SHARE = 0.2  # of all possible prompts
@@ -31,9 +31,10 @@ TASKS = {
     "summary": summary,
     "maths": maths,
     "options": options_lines,
+    "chain": chains,
     "tale": tale,
 }
-# A world has these, in turn; or `options` or `tale` alone, which have a text of their own.
+# A world has these, in turn; or one of the others alone, which have a text of their own.
 TOGETHER = ("conversation", "summary", "maths")
 
 
@@ -96,14 +97,17 @@ def faultless(prompt: Prompt, draws: int = 16) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def marked_solutions(seed: int, count: int, wrong: float = 0.5) -> Iterator[StepMarks]:
-    """Solutions of maths problems, of which the share `wrong` has an error planted in some step; an expert has marked the
-    steps up to the first wrong one."""
+def marked_solutions(
+    seed: int, count: int, wrong: float = 0.5, task: Literal["maths", "chain"] = "maths"
+) -> Iterator[StepMarks]:
+    """Solutions of maths problems, or of chains, of which the share `wrong` has an error planted in some step; an expert has
+    marked the steps up to the first wrong one."""
     for index in range(count):
-        prompt = prompt_at(seed, "steps", index, "maths")
+        prompt = prompt_at(seed, "steps", index, task)
         generator, reference = rng(seed, "world", "solver", index), dict(prompt.reference or {})
         planted = generator.random() < wrong
-        text = maths.slip(reference, generator) if planted else maths.write(reference, generator)
+        slip = maths.slip if task == "maths" else chains.slip
+        text = slip(reference, generator) if planted else maths.write(reference, generator)
         steps = text.splitlines()
         outcome = bool(gold_maths.grade(reference, text)["answer"])
         yield StepMarks(prompt, tuple(steps), tuple(gold_maths.mark(reference, steps)), outcome=outcome)

@@ -91,6 +91,8 @@ class ProjectSettings(Model):
     candidates: Annotated[int, Field(ge=2, le=9)] = 2  # chat: responses per turn
     markdown: bool = True  # show responses as sanitised Markdown (else as written)
     show_suggestions: bool = False  # annotators see what a model suggests, where there is a suggestion
+    show_help: bool = False  # annotators see what an assistant says of two responses, where it says something
+    help_control: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of them, by item, to whom it is not shown
     expert_weight: Annotated[float, Field(ge=1, le=100)] = 3.0  # votes that one vote of an expert counts for
     refine_rounds: Annotated[int, Field(ge=1, le=100)] = 4  # corrections of a solution, then experts get it
     refine_checks: Annotated[int, Field(ge=0, le=9)] = (
@@ -122,6 +124,13 @@ class Suggested(Model):
     source: str
     answer: Answer
     score: float | None = None
+
+
+class Told(Model):
+    """What an assistant says of each response, in positions."""
+
+    assistant: str
+    said: tuple[str, ...]
 
 
 class Task(Model):
@@ -158,6 +167,7 @@ class Task(Model):
     skipped: bool = False
     sent_back: str | None = None
     suggestion: Suggested | None = None
+    help: Told | None = None
 
 
 # what comes back --------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def label_items(settings: Settings, judge: LLMJudge, run: Run) -> None:
 
 
 def _refuse_unread(settings: Settings, judge: LLMJudge, type: str) -> None:
-    names = ["pairs_per_prompt", "max_pairs", "votes_per_item"]
+    names = ["annotator", "pairs_per_prompt", "max_pairs", "votes_per_item"]
     names += ["responses_per_ranking", "people_below"] if type == "step" else []
     if unread := settings.set_of(*names):
         raise ValueError(

@@ -16,6 +16,7 @@ from rich.table import Table
 from tutelage.evals.rows import OVERALL, Row, row, to_json
 from tutelage.feedback.commands.answering import TYPES, label_items
 from tutelage.feedback.commands.asked import asked_in_words, asked_rows, say_asked
+from tutelage.feedback.commands.helped import Helped, helped_rows, say_helped
 from tutelage.feedback.commands.voters import Panel, Single, Voters, both_of
 from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
@@ -129,7 +130,9 @@ def _close(store: Store, settings: Settings, voters: Voters, run: Run, asked: Se
     """Say how the annotators did: a table on the screen, the same numbers in results.json and metrics.jsonl."""
     project = settings.project
     rows = store.annotator_table(project)
-    agreement = _gold_agreement(store, project)
+    gold = _gold(store, project)
+    agreement = _gold_agreement(store, project, gold)
+    helped = helped_rows(_helped(store, project, gold), RESAMPLES)
     counts = store.counts(project)
     left = store.left(project).get(voters.name)
     waiting = (
@@ -137,9 +140,10 @@ def _close(store: Store, settings: Settings, voters: Voters, run: Run, asked: Se
         if left is None
         else [Row(voters.name, "waiting_for_people", OVERALL, left.waiting, n=left.items, unit="items")]
     )
-    found = [*agreement.values(), *_habits(rows), *asked, *waiting]
+    found = [*agreement.values(), *_habits(rows), *helped, *asked, *waiting]
     write_json_atomic(run.folder / "results.json", to_json(found))
     _print(rows, agreement, run)
+    say_helped(helped, run)
     say_asked(asked, run)
     run.console.print(f"{counts.votes} votes on {counts.labelled_pairs} pairs, {counts.ties} of them ties.")
     if left is not None and left.waiting:
@@ -153,18 +157,30 @@ def _close(store: Store, settings: Settings, voters: Voters, run: Run, asked: Se
     run.commit(counts.votes)
 
 
-def _gold_agreement(store: Store, project: str) -> dict[str, Row]:
+def _gold(store: Store, project: str) -> dict[int, float]:
+    """Pair -> by how much the second response is better by gold; without pairs that the gold standard does not know."""
+    pairs = [pair for pair in store.pairs(project) if pair.voters]
+    scores = iter(build_judge(WORLD).score([one for pair in pairs for one in both_of(pair)]))
+    both = {pair.item_id: (next(scores), next(scores)) for pair in pairs}
+    return {item: b.value - a.value for item, (a, b) in both.items() if a is not None and b is not None}
+
+
+def _helped(store: Store, project: str, gold: dict[int, float]) -> list[Helped]:
+    """The votes with help."""
+    prompts = {pair.item_id: pair.prompt.id for pair in store.pairs(project)}
+    votes = [one for one in store.votes(project) if one.vote.help is not None]
+    return [Helped(one.vote, prompts[one.item_id], gold.get(one.item_id)) for one in votes]
+
+
+def _gold_agreement(store: Store, project: str, gold: dict[int, float]) -> dict[str, Row]:
     """Per annotator and for the majority: the share of votes for the response that is better by gold.
 
     Ties, in the votes or in gold, count one half; the intervals are bootstrapped over prompts.  Empty where the gold
     standard knows none of the prompts.
     """
-    pairs = {pair.item_id: pair for pair in store.pairs(project) if pair.voters}
-    scores = iter(build_judge(WORLD).score([one for pair in pairs.values() for one in both_of(pair)]))
-    both = {item: (next(scores), next(scores)) for item in pairs}
-    gold = {item: b.value - a.value for item, (a, b) in both.items() if a is not None and b is not None}
     if not gold:
         return {}
+    pairs = {pair.item_id: pair for pair in store.pairs(project)}
     cast: dict[str, list[tuple[int, int]]] = defaultdict(list)  # name -> (pair, preference)
     totals: dict[int, int] = defaultdict(int)
     for stored in store.votes(project):

@@ -63,7 +63,7 @@ COLUMNS: dict[Format, Columns] = {
         "kind store n content markdown item type overlap prompt task reference split responses annotator annotator_kind "
         "role answer share margin shown_order key supersedes withdrawn submitted_at active_ms questions guidelines"
     )
-    | {"responses": "json"},  # with where they come from
+    | {"responses": "json", "help": "json"},  # with where they come from; what an assistant had said
     "orca": dict.fromkeys(("system", "question", "chosen", "rejected"), "text"),
     "helpsteer": dict.fromkeys(("prompt", "response"), "text"),
     "math-shepherd": dict.fromkeys(("input", "label", "task"), "text"),
@@ -140,6 +140,9 @@ def columns_of(spec: ExportSpec, rows: Iterable[RowDict], criteria: Sequence[str
     if spec.format == "helpsteer":
         used = {name for row in rows for name in row}
         return columns | {name: "number" for name in ATTRIBUTES if name in used}
+    if spec.format == "raw":
+        used = {name for row in rows for name in row}
+        return {name: kind for name, kind in columns.items() if name != "help" or name in used}
     if spec.format != "ratings":
         return columns
     if spec.aggregation != "all":

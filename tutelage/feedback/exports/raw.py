@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import select
@@ -27,8 +28,16 @@ from tutelage.store.schema import (
     ResponseRow,
     digest,
 )
-from tutelage.store.schema_feedback import Assignment, GuidelineVersion, SchemaVersion, SoftVote, Withdrawal
+from tutelage.store.schema_feedback import (
+    Assignment,
+    GuidelineVersion,
+    SchemaVersion,
+    SoftVote,
+    VoteHelp,
+    Withdrawal,
+)
 from tutelage.store.sql import chunks
+from tutelage.store.voting import HELP, help_of
 
 # How the client keys of imported answers begin; what follows is the key in the file.  The first is for one project, so
 # that others may hold the same file; the second was given before.
@@ -111,11 +120,12 @@ def _answers(
     )
     seen = (Annotation.first_shown, Assignment.presented_order, Withdrawal.created_at.label("withdrawn_at"))
     rows = connection.execute(
-        select(*as_they_are, *to_say, *seen)
+        select(*as_they_are, *to_say, *seen, *HELP)
         .select_from(Annotation)
         .join(Item)
         .join(PromptRow)
         .outerjoin(SoftVote)
+        .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
         .outerjoin(Withdrawal)
         .join(Annotator, Annotator.id == Annotation.annotator_id)  # an item has an owner, too
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
@@ -140,6 +150,7 @@ def _answers(
             "supersedes": keys.get(row.supersedes_id),
             "withdrawn": row.withdrawn_at is not None,
             "submitted_at": row.submitted_at.isoformat(),
+            **({"help": asdict(help)} if (help := help_of(row)) else {}),
         }
         yield {name: said[name] for name in COLUMNS["raw"] if name in said}
 

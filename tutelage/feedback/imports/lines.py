@@ -21,7 +21,7 @@ from tutelage.data.reading.spellings import LABELS, SIDES, check_columns, rename
 from tutelage.data.reading.steps import published
 from tutelage.feedback.asking.payloads import Answer, Model, Schema
 from tutelage.feedback.imports.refinements import RefinementColumns, RefinementLine
-from tutelage.records import Comparison, Conversation, Demonstration, Finish, Prompt
+from tutelage.records import Arm, Comparison, Conversation, Demonstration, Finish, Help, Prompt
 
 Kind = Literal["prompts", "responses", "preference", "scores", "suggestions", "refinements", "raw"]
 AnnotatorKind = Literal["human", "simulated", "judge", "rule"]
@@ -211,6 +211,19 @@ class RawGuidelines(_RawVersion):
     markdown: str
 
 
+class RawHelp(Model):
+    """As in `records.Help`."""
+
+    arm: Arm
+    assistant: str
+    said: tuple[str, str]
+    argues: Literal[0, 1] | None = None
+    template: str = ""
+
+    def to_help(self) -> Help:
+        return Help(**dict(self))
+
+
 class RawAnswer(Model):
     kind: Literal["answer"]
     store: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None  # whose annotators these are
@@ -228,6 +241,7 @@ class RawAnswer(Model):
     answer: Answer
     share: float | None = Field(None, ge=0.5, le=1)
     margin: Number | None = None
+    help: RawHelp | None = None  # what an assistant had said
     shown_order: Annotated[list[Count], Field(max_length=MOST_SLOTS)]
     key: str = Field(min_length=8, max_length=200)
     supersedes: str | None = Field(None, max_length=200)
@@ -265,11 +279,19 @@ RAW: TypeAdapter[Raw] = TypeAdapter(Annotated[Raw, Field(discriminator="kind")])
 INSIDE = {
     "params",
     "answer",
+    "help",
     "responses",
     "rounds",
     "checks",
 }  # of our own columns: objects and lists, in CSV as JSON
-AS_JSON = ("content", "prompt", "reference", "responses", "answer")  # raw: so they stand in Parquet and CSV
+AS_JSON = (
+    "content",
+    "prompt",
+    "reference",
+    "responses",
+    "answer",
+    "help",
+)  # raw: so they stand in Parquet and CSV
 
 
 # one row ----------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tutelage.store.pairing import insert_item
 from tutelage.store.schema import ITEM_TYPES, Annotation, Item, ItemResponse, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote, Withdrawal
 from tutelage.store.sql import insert_one, insert_rows
-from tutelage.store.voting import insert_soft_vote, recount
+from tutelage.store.voting import insert_help, insert_soft_vote, recount
 
 
 def store_answer(
@@ -54,6 +54,7 @@ def store_answer(
         submitted_at=row.submitted_at,
     )
     insert_soft_vote(connection, answer_id, row.share, row.margin)
+    insert_help(connection, answer_id, row.help.to_help() if row.help else None)
     if row.withdrawn:
         insert_rows(connection, Withdrawal, [{"annotation_id": answer_id}])
     recount(connection, [item_id])
@@ -82,8 +83,8 @@ def _ensure_raw_item(connection: Connection, key: int, row: RawAnswer) -> int:
     if sorted(row.shown_order) != list(range(len(row.responses))) and row.shown_order:
         raise ValueError("shown_order does not name every response once")
     _check_shape(row.answer, len(row.responses))
-    if row.answer.type != "pair" and (row.share, row.margin) != (None, None):
-        raise ValueError("share and margin are said of pairs only")
+    if row.answer.type != "pair" and (row.share, row.margin, row.help) != (None, None, None):
+        raise ValueError("share, margin and help are said of pairs only")
     if (
         row.answer.type == "pair"
         and row.share is not None

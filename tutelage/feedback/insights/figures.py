@@ -19,6 +19,7 @@ from tutelage.feedback import statistics
 from tutelage.feedback.asking.payloads import Model
 from tutelage.feedback.insights import labels
 from tutelage.feedback.insights.annotators import Person, first_won, longer_first, people
+from tutelage.feedback.insights.helped import Helped, helped
 from tutelage.feedback.insights.labels import Column, Pairs, Sides, Values, sides_of
 from tutelage.feedback.insights.shown import HOW, SCALE, SIDES, Line, value_votes, votes_of
 from tutelage.feedback.insights.timeline import Timeline, timeline
@@ -81,6 +82,7 @@ class Insight(Model):
     judges: tuple[Judge, ...] = ()
     people: tuple[Person, ...] = ()
     bias: tuple[Line, ...] = ()
+    help: tuple[Helped, ...] = ()
     leaderboard: tuple[Line, ...] = ()
     overturned: Overturn | None = None
     circles: tuple[Line, ...] = ()
@@ -156,6 +158,7 @@ def compute(pairs: Pairs, values: Values, sides: Sides, whose: Whose) -> Insight
         contrasts=contrasts(own_sides),
         people=people(own, own_sides),
         bias=bias(own),
+        help=helped(own),
         leaderboard=leaderboard(plain),
         overturned=overturn(plain),
         circles=circles(plain),

@@ -22,7 +22,7 @@ from tutelage.store.schema import (
     PromptRow,
     ResponseRow,
 )
-from tutelage.store.schema_feedback import Acceptance, Gold, RankEntry, Rating, StepMarkRow
+from tutelage.store.schema_feedback import Acceptance, Gold, RankEntry, Rating, StepMarkRow, VoteHelp
 
 Column = NDArray[Any]
 OVERALL = "overall"  # the criterion that stands for the rest, where there is one
@@ -55,6 +55,8 @@ class Pairs(Columns):
     response: Column  # [N, 2] ids by slot
     length: Column  # [N, 2] characters by slot
     model: Column  # [N, 2] names by slot
+    help: Column  # what an assistant was for the voter: none (kept away), honest, adversarial; "": there was none
+    argues: Column  # the slot that it argued for where it was seen, else -1
 
     @property
     def side(self) -> Column:
@@ -93,13 +95,15 @@ class Sides(Columns):
 def read_pairs(connection: Connection, project_id: int) -> Pairs:
     """All answers to pairs."""
     said = (Annotation.preference, Annotation.first_shown, Annotation.active_ms, Gold.answer)
+    told = (func.coalesce(VoteHelp.arm, ""), func.coalesce(VoteHelp.argues, -1))
     rows = connection.execute(
-        _current(project_id, *said)
+        _current(project_id, *said, *told)
         .outerjoin(Gold)
+        .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
         .where(Annotation.preference.is_not(None))
         .order_by(Annotation.id)
     ).all()
-    found = _columns(rows, preference=int, first_shown=int, seconds=float, gold=object)
+    found = _columns(rows, preference=int, first_shown=int, seconds=float, gold=object, help=str, argues=int)
     found["seconds"] /= 1000
     found["gold"] = np.array(
         [np.nan if right is None else right["preference"] for right in found["gold"]], float

@@ -26,11 +26,13 @@ from tutelage.store.schema_feedback import (
     Draft,
     Flag,
     Gold,
+    ItemHelp,
     ItemNote,
     Rewrite,
     SentBack,
     StepMarkRow,
     Suggestion,
+    VoteHelp,
 )
 from tutelage.store.sql import chunks, lock_project
 
@@ -153,9 +155,13 @@ def _empty_around(connection: Connection, items: Iterable[int]) -> None:
             delete(Draft).where(Draft.assignment_id.in_(select(Assignment.id).where(mine))),
             update(Assignment).where(mine, Assignment.suggestion_id.is_not(None)).values(suggestion_id=None),
             delete(Suggestion).where(Suggestion.item_id.in_(some)),
+            update(ItemHelp).where(ItemHelp.item_id.in_(some)).values(first="", second=""),
             update(Assignment).where(mine, Assignment.skip_text != "").values(skip_text=""),
             update(Flag).where(Flag.item_id.in_(some)).values(text="", resolution=""),
             delete(ItemNote).where(ItemNote.item_id.in_(some)),
+            update(VoteHelp)
+            .where(VoteHelp.annotation_id.in_(select(Annotation.id).where(Annotation.item_id.in_(some))))
+            .values(first="", second=""),
             update(JudgeCall).where(_about(some), JudgeCall.text.is_not(None)).values(text=GONE, likely=None),
         ):
             connection.execute(change)

@@ -30,6 +30,7 @@ from tutelage.feedback.work.leases import (
     read_task,
     turns_of,
 )
+from tutelage.feedback.work.telling import help_at
 from tutelage.records import Prompt
 from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT
@@ -37,7 +38,7 @@ from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, ChatTurn, Draft, Withdrawal
 from tutelage.store.schema_refining import RefinementRound
-from tutelage.store.voting import recount
+from tutelage.store.voting import insert_help, recount
 
 LISTED = 200  # settled conflicts, at most
 GONE_ON = "the solution has gone on from these marks: they can no longer be changed."
@@ -269,7 +270,7 @@ def _store(
         give_back_turns(connection, held)
     _continue_with(connection, held, answer, position)
     connection.execute(_NO_DRAFT, {"assignment": held.id})
-    return write_answer(
+    annotation_id = write_answer(
         connection,
         answer,
         steps,
@@ -283,6 +284,9 @@ def _store(
         active_ms=submission.active_ms,
         ui_version=submission.ui_version,
     )
+    if held.type == "pair" and role != "adjudication":
+        insert_help(connection, annotation_id, help_at(connection, held.id))
+    return annotation_id
 
 
 def _check_talked(connection: Connection, held: Held) -> None:

@@ -18,6 +18,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.contents import lock_item, newest_note, steps_shown, texts_of, thread_of
 from tutelage.feedback.people.access import TEACHERS, Member
 from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
+from tutelage.feedback.work.telling import told
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.origins import IDENTITY
 from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, now
@@ -207,6 +208,7 @@ def read_task(connection: Connection, who: Member, assignment_id: int, blank: bo
         skipped=held.status == "skipped",
         sent_back=None if blank else found.note,
         suggestion=_suggested(connection, held) if settings.show_suggestions and not blank else None,
+        help=None if blank else told(connection, who, held, settings),
     )
 
 

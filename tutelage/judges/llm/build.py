@@ -9,12 +9,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tutelage.judges.assist.assistant import Assistant
+from tutelage.judges.assist.build import build_assistant
 from tutelage.judges.llm.asking import Asker, Pace, Prices
+from tutelage.judges.llm.critic import Critic
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.judges.llm.questions import Exemplar
-from tutelage.judges.llm.templates import Template, read_constitution, read_template
+from tutelage.judges.llm.templates import HELPED, Template, read_constitution, read_template
+from tutelage.settings.assist import HELP as ABOUT_HELP
 from tutelage.settings.describe import mark
-from tutelage.settings.judges import LLMOptions
+from tutelage.settings.judges import LATER, LLM, LLMOptions
 from tutelage.store import Store
 
 if TYPE_CHECKING:
@@ -34,14 +38,29 @@ def llm_judge(
             f"the template {options.template} does not say how to answer with mode: {options.mode}: take mode: "
             f"{next(iter(template.how))}, or add {options.mode} to its how."
         )
-    for name, asks in (("orders", ("pair", "ranking")), ("unrated", ("rating",))):
+    for name, asks in (
+        ("orders", ("pair", "ranking")),
+        ("unrated", ("rating",)),
+        ("answers", ("rating",)),
+    ):
         if template.asks not in asks and options.set_of(name):
             raise ValueError(
                 f"{name} is for a template that asks for a {' or a '.join(asks)}, and {options.template} does not: leave it out."
             )
+    if options.assistant and template.asks not in ("pair", "rating"):
+        raise ValueError(
+            f"assistant is for a template that asks for a pair or a rating, and {options.template} does not: leave it out."
+        )
+    if options.adversarial and template.asks == "rating":
+        raise ValueError(
+            f"adversarial is for a template that compares, and {options.template} asks for a rating: leave it out."
+        )
+    assistant = (
+        build_assistant(options.assistant, world, max_tokens, store, project) if options.assistant else None
+    )
     exemplars = _exemplars(options, template)
     constitution = _constitution(options, template)
-    name = f"llm:{model}/{_told_apart(model, options, template)}"
+    name = f"llm:{model}/{_told_apart(model, options, template, assistant)}"
     asker, endpoint = asking(name, model, options, store, project, world, max_tokens)
     return LLMJudge(
         name,
@@ -52,7 +71,24 @@ def llm_judge(
         local=not options.url,
         exemplars=exemplars,
         constitution=constitution,
+        assistant=assistant,
     )
+
+
+def critic(
+    given: str,
+    options: LLMOptions,
+    store: str | None,
+    project: str | None,
+    world: World | None,
+    max_tokens: int,
+) -> Critic:
+    """A language model as an assistant; where nothing else is said (`store` None) its questions stand where its options say."""
+    template = read_template(options.template, ["finding"])
+    model = given.removeprefix(LLM)
+    name = f"{given}/{_told_apart(model, options, template, None)}"
+    asker, endpoint = asking(name, model, options, store or options.calls, project, world, max_tokens)
+    return Critic(name, options, asker, endpoint, template)
 
 
 def asking(
@@ -89,10 +125,15 @@ def _constitution(options: LLMOptions, template: Template) -> list[str]:
     return read_constitution(options.constitution) if template.wants_principle else []
 
 
-def _told_apart(model: str, options: LLMOptions, template: Template) -> str:
+def _told_apart(model: str, options: LLMOptions, template: Template, assistant: Assistant | None) -> str:
     """The template's name, and eight hex digits of all that changes a verdict."""
     fields = type(options).model_fields
     marked = {name: getattr(options, name) for name, one in fields.items() if mark(one, "changes_result")}
+    marked = {name: value for name, value in marked.items() if name not in LATER or value != LATER[name]}
+    if assistant is None:
+        marked = {name: value for name, value in marked.items() if name not in ABOUT_HELP}
+    else:
+        marked["help"] = [assistant.template, HELPED]
     content = json.dumps([model, template.sha, marked, *_constitution(options, template)], sort_keys=True)
     return f"{template.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 

@@ -17,15 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tutelage.judges.assist.assistant import Assistant, advise, arm_of
 from tutelage.judges.judge import Judge, shared_vote
 from tutelage.judges.llm.asking import Asker, Call
 from tutelage.judges.llm.hearing import Asked, Hearing
 from tutelage.judges.llm.questions import Exemplar, Pair, Questions
 from tutelage.judges.llm.ranking import FEWEST, MOST, Ranking, joined
 from tutelage.judges.llm.tally import Tally
-from tutelage.judges.llm.templates import Template
+from tutelage.judges.llm.templates import HELPED, Template
 from tutelage.judges.llm.verdict import Verdict, read_marks, read_pair, read_ranking, read_rating
-from tutelage.records import Prompt, Response, Score, Vote
+from tutelage.records import Help, Prompt, Response, Score, Vote
 from tutelage.settings.judges import LLMOptions
 from tutelage.store import Answer
 
@@ -51,6 +52,7 @@ class LLMJudge(Judge):
     constitution: Sequence[str] = ()
     progress: Callable[[int], None] | None = None
     tally: Tally = field(default_factory=Tally)
+    assistant: Assistant | None = None
 
     def __post_init__(self) -> None:
         self._questions = Questions(
@@ -70,8 +72,13 @@ class LLMJudge(Judge):
             does = "marks steps" if self.template.asks == "steps" else "compares responses"
             other = "mark" if self.template.asks == "steps" else "a command that compares"
             raise ValueError(f"{self.name} {does} and gives no scores: take template: rating, or {other}.")
-        asked = [Asked(self._questions.rating(response), self._rating) for response in responses]
-        values = self._hearing.heard(asked, self.progress)
+        helped = self._told(responses)
+        asked = [
+            Asked(call, self._rating)
+            for response, told in zip(responses, helped, strict=True)
+            for call in self._questions.ratings(response, told)
+        ]
+        values = _means(self._hearing.heard(asked, self.progress), self.options.answers)
         low, high = self.template.scale
         known = [value for value in values if value is not None]
         instead = sum(known) / len(known) if known and self.options.unrated == "mean" else None
@@ -86,13 +93,34 @@ class LLMJudge(Judge):
         if self.template.asks != "pair":
             return super().compare(pairs)
         orders = [self._questions.orders(pair) for pair in pairs]
+        helps = self._helps(pairs)
         asked = [
-            Asked(self._questions.pair(pair, first), self._better)
-            for pair, shown in zip(pairs, orders, strict=True)
+            Asked(self._questions.pair(pair, first, help), self._better)
+            for pair, shown, help in zip(pairs, orders, helps, strict=True)
             for first in shown
         ]
         said = iter(self._hearing.heard(asked, self.progress))
-        return [self._counted(shown, [next(said) for _ in shown]) for shown in orders]
+        votes = [self._counted(shown, [next(said) for _ in shown]) for shown in orders]
+        return [
+            vote if vote is None else replace(vote, help=help)
+            for vote, help in zip(votes, helps, strict=True)
+        ]
+
+    def _helps(self, pairs: Sequence[Pair]) -> list[Help | None]:
+        """What the assistant says of each pair, in the words in which it is shown; None where there is no assistant."""
+        if self.assistant is None:
+            return [None] * len(pairs)
+        found = [one.help for one in advise(self.assistant, self.options, pairs)]
+        return [replace(one, template=f"{one.template}/{HELPED}") if one.template else one for one in found]
+
+    def _told(self, responses: Sequence[Response]) -> list[str]:
+        """What the assistant says of single responses, but for those of the control."""
+        if self.assistant is None:
+            return [""] * len(responses)
+        shown = [arm_of(self.options, (one, one)) != "none" for one in responses]
+        asked = [one for one, helped in zip(responses, shown, strict=True) if helped]
+        said = iter(self.assistant.review(asked) if asked else [])
+        return [next(said).text if helped else "" for helped in shown]
 
     def rank(self, groups: Sequence[Sequence[Response]]) -> list[Ranking | None]:
         """One ranking per group of responses (2 to 9) to one prompt; None where an order has no verdict.  Raises ValueError for a
@@ -123,6 +151,10 @@ class LLMJudge(Judge):
 
     def calls_for(self, pairs: Sequence[Sequence[Response]]) -> list[Call]:
         """All that would be asked about pairs, or about groups to be ranked, before anything is repaired."""
+        if self.assistant is not None:
+            raise ValueError(
+                f"{self.name} is told what an assistant finds, which is not known before it is asked: leave its assistant out."
+            )
         if self.template.asks == "ranking":
             return [
                 self._questions.ranking(group, order)
@@ -130,7 +162,7 @@ class LLMJudge(Judge):
                 for order in self._questions.rankings(group)
             ]
         if self.template.asks == "rating":
-            return [self._questions.rating(response) for pair in pairs for response in pair]
+            return [call for pair in pairs for response in pair for call in self._questions.ratings(response)]
         both: list[Pair] = [(pair[0], pair[1]) for pair in pairs]
         return [self._questions.pair(pair, first) for pair in both for first in self._questions.orders(pair)]
 
@@ -205,6 +237,13 @@ class LLMJudge(Judge):
             self.tally.scored({name: (first, second)})
             found.append((name, (second > first) - (second < first)))
         return tuple(found)
+
+
+def _means(values: Sequence[float | None], count: int) -> list[float | None]:
+    """The mean of every `count` values, of those that there are; None where there is none."""
+    groups = (values[start : start + count] for start in range(0, len(values), count))
+    there = ([value for value in group if value is not None] for group in groups)
+    return [math.fsum(own) / len(own) if own else None for own in there]
 
 
 def _from_likely(

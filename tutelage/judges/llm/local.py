@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -84,9 +85,17 @@ class LocalModel:
 
     def _answers(self, asked: Sequence[tuple[Call, str]]) -> list[Answer]:
         started = time.monotonic()
-        prompts = [asked_of(self._tokenizer, call) for call, _ in asked]
-        among = asked[0][0].params.get("among")
-        said = self._weighed(prompts, among) if among else self._written(prompts, asked[0][0])
+        alike: dict[str, list[int]] = {}  # questions that are answered in the same way are answered together
+        for number, (call, _) in enumerate(asked):
+            alike.setdefault(json.dumps(dict(call.params), sort_keys=True), []).append(number)
+        found: dict[int, dict[str, Any]] = {}
+        for numbers in alike.values():
+            prompts = [asked_of(self._tokenizer, asked[number][0]) for number in numbers]
+            call = asked[numbers[0]][0]
+            among = call.params.get("among")
+            own = self._weighed(prompts, among) if among else self._written(prompts, call)
+            found |= dict(zip(numbers, own, strict=True))
+        said = [found[number] for number in range(len(asked))]
         seconds = (time.monotonic() - started) / len(asked)
         return [
             Answer(key, "answered", seconds=seconds, **one) for (_, key), one in zip(asked, said, strict=True)

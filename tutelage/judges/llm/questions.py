@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tutelage.judges.llm.asking import Call
 from tutelage.judges.llm.ranking import canonical, rotations
 from tutelage.judges.llm.templates import Message, Template, principle_for
-from tutelage.records import Prompt, Response
+from tutelage.records import Help, Prompt, Response
 from tutelage.settings.judges import LLMOptions
 
 LIKELY = 20  # first tokens that an endpoint is asked for
@@ -42,24 +42,36 @@ class Questions:
         key = self.pair(pair, 0).key(""), self.pair(pair, 1).key("")
         return (0,) if key[0] < key[1] else (1,)
 
-    def pair(self, pair: Pair, first: int) -> Call:
-        """Which is better, with the response of that number shown first."""
+    def pair(self, pair: Pair, first: int, help: Help | None = None) -> Call:
+        """Which is better, with the response of that number shown first, and what an assistant has said of both."""
         prompt, texts = pair[0].prompt, [pair[first].text, pair[1 - first].text]
         given = {"prompt": prompt.text(), "first": texts[0], "second": texts[1], **self._beside(prompt)}
         shown = [message for one in self.exemplars for message in self._shown(one)]
-        messages = self.template.messages(self.options.mode, **given)
+        messages = self.template.messages(self.options.mode, **_help_for(help, first), **given)
         lead = [message for message in messages if message["role"] == "system"]
         return self._call(
             [*lead, *shown, *messages[len(lead) :]], prompt, ("1", "2"), f"pair {first}{1 - first}"
         )
 
-    def rating(self, response: Response) -> Call:
-        """How good a response is."""
+    def ratings(self, response: Response, help: str = "") -> list[Call]:
+        """How good a response is, as often as it is to be asked; and what an assistant has said of it."""
+        call = self.rating(response, help)
+        if self.options.answers == 1:
+            return [call]
+        first = self.options.seed or 0
+        return [
+            replace(call, params={**call.params, "seed": first + number})
+            for number in range(self.options.answers)
+        ]
+
+    def rating(self, response: Response, help: str = "") -> Call:
+        """How good a response is, asked once."""
         prompt = response.prompt
         given = {"prompt": prompt.text(), "response": response.text, **self._beside(prompt)}
         low, high = self.template.scale
         numbers = tuple(map(str, range(low, high + 1)))
-        return self._call(self.template.messages(self.options.mode, **given), prompt, numbers, "rating")
+        messages = self.template.messages(self.options.mode, help=[help] if help else [], **given)
+        return self._call(messages, prompt, numbers, "rating")
 
     def rankings(self, responses: Sequence[Response]) -> list[tuple[int, ...]]:
         """Which responses (2 to 9, to one prompt) stand in which place in each question about them."""
@@ -125,6 +137,14 @@ class Questions:
         else:
             params = text_params(options)
         return Call(tuple(messages), params, about, prompt.id)
+
+
+def _help_for(help: Help | None, first: int) -> dict[str, Any]:
+    """What an assistant has said, in the order in which the responses are shown."""
+    if help is None or not any(help.said):
+        return {}
+    better = None if help.argues is None else 1 if help.argues == first else 2
+    return {"help": help.said if first == 0 else help.said[::-1], "better": better}
 
 
 def text_params(options: LLMOptions) -> dict[str, Any]:

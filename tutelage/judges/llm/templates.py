@@ -1,10 +1,10 @@
 """What a language model is asked: templates in files, each with a hash of its content, and the fences around what is judged.
 
 A template is a YAML mapping: `asks` (pair: which of two responses is better; rating: how good one is; ranking: several in order;
-steps: which steps of one are right; critique: what is wrong with one; revision: a better one), `scale` of a rating, `criteria`
-by which the responses of a pair are scored on that scale, too, `system` and `user` (Jinja2; `system` may be left out), and `how`,
-the last words of `user` by `mode`.  What people and models have written stands in a message only between marks with an id that
-it cannot know, and never opens or closes them.
+steps: which steps of one are right; finding: where a judge should look, and how good one is; critique: what is wrong with one;
+revision: a better one), `scale` of a rating, `criteria` by which the responses of a pair are scored on that scale, too, `system`
+and `user` (Jinja2; `system` may be left out), and `how`, the last words of `user` by `mode`.  What people and models have written
+stands in a message only between marks with an id that it cannot know, and never opens or closes them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ GIVEN = {
     "rating": ("prompt", "response", "reference", "principle", "criteria", "fence", "how"),
     "ranking": ("prompt", "responses", "count", "reference", "principle", "criteria", "fence", "how"),
     "steps": ("prompt", "steps", "count", "reference", "principle", "fence", "how"),
+    "finding": ("prompt", "response", "fence", "how"),
     "critique": ("prompt", "draft", "principle", "fence", "how"),
     "revision": ("prompt", "draft", "critique", "principle", "fence", "how"),
 }
@@ -40,6 +41,7 @@ NEEDED = {
     "rating": ("prompt", "response", "how"),
     "ranking": ("prompt", "responses", "how"),
     "steps": ("prompt", "steps", "how"),
+    "finding": ("prompt", "response", "how"),
     "critique": ("prompt", "draft", "principle", "how"),
     "revision": ("prompt", "draft", "critique", "how"),
 }
@@ -49,7 +51,14 @@ SCORES = (
     "good the first and the second response are by this criterion."
 )
 JUDGING = ("pair", "rating", "ranking", "steps")
-Asks = Literal["pair", "rating", "ranking", "steps", "critique", "revision"]
+Asks = Literal["pair", "rating", "ranking", "steps", "finding", "critique", "revision"]
+HELP = (
+    "An assistant has looked at this before you. It may be wrong, and it may argue for what is worse: check what it says, and "
+    "judge for yourself. What it says stands between marks, too.\n\n{said}"
+)
+BETTER = "\n\nIt finds response {number} better."
+HELPED = f"help-{hashlib.sha256((HELP + BETTER).encode()).hexdigest()[:8]}"
+"""In which words help is put before a judge, by name and version."""
 Message = Mapping[str, str]
 
 
@@ -77,11 +86,18 @@ class Template:
         return "principle" in _variables(self.name, self.user) | _variables(self.name, self.system)
 
     def messages(
-        self, mode: Mode, principle: str = "", several: Sequence[str] = (), **texts: str
+        self,
+        mode: Mode,
+        principle: str = "",
+        several: Sequence[str] = (),
+        help: Sequence[str] = (),
+        better: int | None = None,
+        **texts: str,
     ) -> list[Message]:
         """The messages about some texts by their names in the template (`prompt`, `first`, ...), and by a principle.  `several`:
-        what a template shows as `responses` or `steps`, numbered from 1."""
-        fence = fence_for([*texts.values(), *several])
+        what a template shows as `responses` or `steps`, numbered from 1.  help: what an assistant has said of the responses as
+        they are shown, and which of them (from 1) it finds `better`; it stands before the last words."""
+        fence = fence_for([*texts.values(), *several, *help])
         values: dict[str, Any] = {name: fenced(_TITLES[name], text, fence) for name, text in texts.items()}
         if several:
             one = "step" if self.asks == "steps" else "response"
@@ -93,7 +109,9 @@ class Template:
         values |= {
             "criteria": self.criteria or CRITERIA,
             "fence": fence,
-            "how": self.how[mode] + (self._asks_scores if mode == "text" else ""),
+            "how": _helped(help, better, fence)
+            + self.how[mode]
+            + (self._asks_scores if mode == "text" else ""),
             "principle": principle,
         }
         said = [("system", self.system), ("user", self.user)]
@@ -107,6 +125,15 @@ class Template:
         shown = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: [a, b]" for name in self.criteria)
         low, high = self.scale
         return SCORES.format(shown=shown, low=low, high=high) if self.criteria else ""
+
+
+def _helped(said: Sequence[str], better: int | None, fence: str) -> str:
+    """What an assistant has said, before the question is put; "" where nothing is."""
+    if not said:
+        return ""
+    parts = "\n\n".join(fenced(f"assistant-{number}", text, fence) for number, text in enumerate(said, 1))
+    found = HELP.format(said=parts) + (BETTER.format(number=better) if better else "")
+    return f"{found}\n\n"
 
 
 _TITLES = {
@@ -141,7 +168,8 @@ def unfenced(text: str) -> dict[str, str]:
 
 
 _FENCED = re.compile(
-    rf"<({'|'.join(_TITLES.values())}|response-\d|step-\d+)-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>", re.DOTALL
+    rf"<({'|'.join(_TITLES.values())}|response-\d|assistant-\d|step-\d+)-([0-9a-f]{{8}})>\n(.*?)\n</\1-\2>",
+    re.DOTALL,
 )
 
 

@@ -43,6 +43,20 @@ def read_rating(text: str, low: int, high: int) -> Verdict | None:
     return _read(text, "rating", lambda given: _rating(given, low, high), r"\d{1,3}(?:\.\d+)?")
 
 
+def read_finding(text: str, low: int, high: int) -> Verdict | None:
+    """A critique (as the rationale) and a rating, from the last JSON object that has both."""
+    for found in reversed(
+        [one for one in _objects(without_reasoning(text)) if {"critique", "rating"} <= one.keys()]
+    ):
+        said, rating = found["critique"], _rating(found["rating"], low, high)
+        return (
+            Verdict(rating, said.strip())
+            if isinstance(said, str) and said.strip() and rating is not None
+            else None
+        )
+    return None
+
+
 def read_ranking(text: str, count: int) -> tuple[int, ...] | None:
     """The ranks of `count` responses as they were shown (1: the best; equal: tied, and without gaps)."""
     return _agreed(text, {"rank": lambda given: _ranks(given, count)}, lambda ranks: ranks)

@@ -1,7 +1,7 @@
 // Compare two: how much better is one, is each acceptable, and what else the project asks.
 
 import { diffElement } from "../diff.js";
-import { h, segments, t, textOf } from "../dom.js";
+import { h, seen, segments, t, textOf } from "../dom.js";
 import { Cards, Remarks, promptPart, questionText, stepThrough } from "./parts.js";
 
 const WORDS = {
@@ -18,11 +18,16 @@ export function scale(strength, ties) {
   return [...left, ...(ties ? [[0, t("Equal")]] : []), ...right];
 }
 
+/** What an assistant says of a response, below it and apart from it. */
+function toldPart(help, position) {
+  return help?.said[position] ? [h("aside", { class: "told" }, h("span", { class: "soft small" }, t("An assistant says:")), h("div", { class: "asis", dir: "auto" }, seen(help.said[position])))] : [];
+}
+
 export function pairScreen(view, ctx) {
   const questions = view.task.questions;
   const steps = scale(questions.strength, questions.ties);
   const quick = questions.strength === 1;
-  const cards = new Cards(view, ctx, { key: (position) => "ab"[position] });
+  const cards = new Cards(view, ctx, { key: (position) => "ab"[position], more: (position) => ({ below: toldPart(view.task.help, position) }) });
   const main = segments({
     legend: questionText(view.task),
     options: steps.map(([value, words], i) => [value, words, String(i + 1), words]),

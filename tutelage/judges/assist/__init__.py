@@ -1,0 +1,1 @@
+"""Assistants of judges: who looks at responses first, and says what was found."""
