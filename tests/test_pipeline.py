@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from tutelage import pipeline
+from tutelage.evals import rows
+from tutelage.rounds import last_round
 from tutelage.runs import Run
 from tutelage.settings.base import setting
 from tutelage.settings.groups import Reward, RunSettings
@@ -239,7 +241,7 @@ def test_a_stage_later_in_the_round_is_there_for_the_rounds_before(tmp_path: Pat
         ([block(SFT, times="2")], "stage 1: repeat is '?2'?, but it is how often"),
         ([block(SFT, times=True)], "stage 1: repeat is true, but it is how often"),
         ([{"repeat": 2}], "stage 1: 'repeat' wants 'stages'"),
-        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat' and 'stages', and no 'seed'"),
+        ([block(SFT) | {"seed": 1}], "stage 1: a block has 'repeat', 'stages' and 'until', and no 'seed'"),
         ([block(block(SFT))], "stage 1.1: a block stands in a block"),
         ([block(SFT), block(SFT)], "stage 2: a pipeline has one block"),
         ([SFT, block(SFT)], "stage 2: the name 'sft' is taken by an earlier stage"),
@@ -291,3 +293,61 @@ def test_rounds_are_skipped_go_on_and_are_listed(tmp_path: Path) -> None:
 def listing(folder: Path, *stages: dict[str, Any]) -> str:
     plan = settings(folder, *stages).model_copy(update={"plan": True})
     return run(plan)
+
+
+def test_rounds_end_where_until_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round in which it holds is done whole and is the last, also for what stands behind the block, and when run again."""
+    accuracy = iter([0.8, 0.52, 0.9])
+    started: list[str] = []
+
+    def start(stage: pipeline.Stage, reason: str, console: Console) -> None:
+        started.append(stage.name)
+        stage.folder.mkdir(parents=True)
+        if stage.command == "reward":
+            line = json.dumps({"step": 5, "eval_accuracy": next(accuracy)})
+            (stage.folder / "metrics.jsonl").write_text('{"step": 1, "eval_accuracy": 0.5}\n' + line + "\n")
+
+    monkeypatch.setattr(pipeline, "start", start)
+    monkeypatch.setattr(pipeline, "why_run", lambda stage: None if stage.folder.exists() else "")
+    until = {"stage": "reward", "metric": "eval_accuracy", "below": 0.55}
+    late = {"command": "eval", "prompts": "h.jsonl", "models": ["sft=@sft", "round-{rounds}=@all/ppo"]}
+    plan = settings(tmp_path, SFT, block(SAMPLE, REWARD, PPO, times=4) | {"until": until}, late)
+    said = run(plan)
+    whole = [f"round-{n}/{name}" for n in (1, 2) for name in ("sample", "reward", "ppo")]
+    assert started == ["sft", *whole, "eval"]
+    assert "reward: eval_accuracy is 0.52, below 0.55, so that round 2 is the last." in said
+    again = run(plan)
+    assert started == ["sft", *whole, "eval"] and again.count("unchanged, skipped") == 8
+
+
+@pytest.mark.parametrize(
+    ("until", "sentence"),
+    [
+        ("reward", "stage 1: until is reward: write it like {stage: reward, metric: accuracy, below: 0.55}"),
+        ({"stage": "reward", "metric": "x"}, "stage 1: until is .*: write it like"),
+        ({"stage": "reward", "metric": "x", "below": 1, "above": 2}, "stage 1: until is .*: write it like"),
+        ({"stage": "reward", "metric": "x", "below": "low"}, "stage 1: until is .*: a bound is a number"),
+        ({"stage": "sft", "metric": "x", "below": 1}, "stage 1: until names the stage 'sft', and the block has sample, reward"),
+    ],
+)  # fmt: skip
+def test_an_end_that_cannot_be_is_refused(tmp_path: Path, until: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        pipeline.plan(settings(tmp_path, block(SAMPLE, REWARD) | {"until": until}))
+
+
+def test_a_metric_that_is_not_measured_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "round-2" / "reward"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 1, "eval_accuracy": 0.5}\n')
+    until = {"stage": "reward", "metric": "eval_acuracy", "below": 0.5}
+    with pytest.raises(ValueError, match="has not measured 'eval_acuracy': did you mean 'eval_accuracy'"):
+        last_round({"repeat": 3, "until": until}, folder)
+    rows.write(
+        folder, [rows.Row("reward", "accuracy@round-2", "all", 0.7), rows.Row("reward", "x", "maths", 0.1)]
+    )
+    by_round = {"stage": "reward", "metric": "accuracy@round-{round}"}
+    assert last_round({"repeat": 3, "until": by_round | {"above": 0.75}}, folder) is None
+    assert last_round({"repeat": 3, "until": by_round | {"above": 0.65}}, folder) == (
+        2,
+        "reward: accuracy@round-2 is 0.7, above 0.65",
+    )

@@ -22,6 +22,7 @@ from tutelage.settings.base import Made, load
 from tutelage.settings.describe import rows
 from tutelage.settings.evals import ReportSettings
 from tutelage.settings.groups import RunSettings
+from tutelage.settings.irl import IRLSettings
 from tutelage.settings.rollout import MarkSettings, SelectSettings
 from tutelage.settings.train import SFTSettings
 
@@ -162,8 +163,9 @@ FREE = {
 ANEW = {
     SelectSettings: {"keep", "threshold", "top_share", "select", "deduplicate", "keep_cut", "otherwise"},
     MarkSettings: {"labels"},
+    IRLSettings: {"kl_coef", "l2", "heldout_share", "split_seed"},
 }
-"""Settings by which `select` chooses, and `mark` labels, anew what was drawn."""
+"""Settings by which `select` chooses, `mark` labels and `irl` weighs anew what was drawn."""
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,7 @@ def test_each_setting_says_the_same_in_every_command(cls: type[RunSettings], nam
         "rewards",
         "cost",
         "judge",
+        "features",
     ):  # these look at what has changed
         free = FREE | ANEW.get(cls, set())
         assert (settings.refuses(name, before, Made(10, 100)) is None) == (name in free)

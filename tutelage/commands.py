@@ -267,6 +267,20 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "irl",
+        "tutelage.train.irl",
+        "irl.IRLSettings",
+        "Learn a reward from demonstrations.",
+        "Learning from feedback",
+    ),
+    Command(
+        "contrast",
+        "tutelage.train.contrast",
+        "irl.ContrastSettings",
+        "Set own responses against demonstrations: pairs.",
+        "Learning from feedback",
+    ),
+    Command(
         "soup",
         "tutelage.train.soup",
         "soup.SoupSettings",

@@ -8,7 +8,8 @@
 
 A stage's run folder is OUT/NAME (`name` defaults to the command).  "@NAME" in a value stands for that folder, also inside a
 reward ({judge: "@reward", weight: 0.5}).  `seed`, `split_seed` and `store` (OUT/store.sqlite) are handed to every stage that
-has such a setting and does not give its own.  A block {repeat: N, stages: [...]} is done N times: `rounds.py`.
+has such a setting and does not give its own.  A block {repeat: N, stages: [...]} is done N times: `rounds.py`; with
+`until: {stage: reward, metric: accuracy, below: 0.55}` no further round follows one in which that holds.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tutelage.feedback.training.source import (
 )
 from tutelage.launch import launch
 from tutelage.resume import read_lineage, standing
-from tutelage.rounds import Known
+from tutelage.rounds import Known, check_until, last_round
 from tutelage.settings.adapt import AdaptSettings
 from tutelage.settings.base import build
 from tutelage.settings.describe import plain
@@ -65,14 +66,31 @@ def main(settings: RunPipelineSettings, console: Console) -> Path:
     if settings.plan:
         show_plan(stages, console)
         return settings.out
-    for number, stage in enumerate(stages, 1):
-        console.rule(f"{number}/{len(stages)} {stage.name}", align="left")
+    number = 0
+    while number < len(stages):
+        stage = stages[number]
+        console.rule(f"{number + 1}/{len(stages)} {stage.name}", align="left")
         reason = why_run(stage)
         if reason is None:
             console.print(f"{stage.folder}: unchanged, skipped.")
-            continue
-        start(stage, reason, console)
+        else:
+            start(stage, reason, console)
+        settings = _ended(settings, stage, console)
+        stages = plan(settings)  # where rounds have ended, those up to here are the same
+        number += 1
     return settings.out
+
+
+def _ended(settings: RunPipelineSettings, stage: Stage, console: Console) -> RunPipelineSettings:
+    """The settings, with as many rounds as there are where the stage's round is the last (`until`)."""
+    for number, given in enumerate(settings.stages):
+        last = last_round(given, stage.folder)
+        if last and last[0] < given["repeat"]:
+            console.print(f"{last[1]}, so that round {last[0]} is the last.")
+            stages = [*settings.stages]
+            stages[number] = {**given, "repeat": last[0]}
+            return settings.model_copy(update={"stages": stages})
+    return settings
 
 
 def start(stage: Stage, reason: str, console: Console) -> None:
@@ -117,15 +135,17 @@ def _block(given: Mapping[str, Any], where: str) -> tuple[int, list[dict[str, An
     if type(times) is not int or times < 1:
         raise ValueError(f"{where}: repeat is {plain(times)}, but it is how often: a whole number from 1.")
     for key in given:
-        if key not in ("repeat", "stages"):
+        if key not in ("repeat", "stages", "until"):
             raise ValueError(
-                f"{where}: a block has 'repeat' and 'stages', and no '{key}': give that to its stages."
+                f"{where}: a block has 'repeat', 'stages' and 'until', and no '{key}': give that to its stages."
             )
     if not isinstance(block, list) or not block or not all(isinstance(stage, dict) for stage in block):
         raise ValueError(f"{where}: 'repeat' wants 'stages', a list of what is repeated.")
     for inner, stage in enumerate(block, 1):
         if "repeat" in stage:
             raise ValueError(f"{where}.{inner}: a block stands in a block: leave one 'repeat' out.")
+    if "until" in given:
+        check_until(given["until"], [str(stage.get("name", stage.get("command"))) for stage in block], where)
     return times, block
 
 

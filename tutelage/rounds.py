@@ -18,18 +18,25 @@ What stands in a value of a stage:
     @all/NAME       the stage of every round so far: an item of a list stands there once for each, a text becomes a list
     {round}         the number of this round, from 1
     {rounds}        the numbers of all rounds so far, this one included; an item or a text that holds it becomes several
+
+With `until: {stage: reward, metric: "accuracy@round-{round}", below: 0.55}` beside `repeat` the first round in which that holds
+is the last: what stands behind the block is planned as if `repeat` had been its number.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.evals import rows
 from tutelage.evals.folders import round_name
+from tutelage.resume import read_metrics
 from tutelage.settings.base import nearest
+from tutelage.settings.describe import plain
 
 RESERVED = re.compile(r"prev|all|round-\d+")
 _REFERENCE = re.compile(r"@(?:(prev|all|round-\d+)/)?([\w.-]*\w)")
@@ -192,3 +199,58 @@ class Known:
             return f"write '@{name}/NAME'."
         near = nearest(name, self.folders)
         return f"did you mean '@{near}'?" if near else f"there are {', '.join(self.folders) or 'none'}."
+
+
+# ---- until -----------------------------------------------------------------------------------------------------------------
+
+BOUNDS = ("below", "above")
+
+
+def check_until(until: Any, names: Sequence[str], where: str) -> None:
+    """Raises ValueError, beginning with `where`, unless `until` names a stage of the block (`names`), a metric and one bound."""
+    example = "{stage: reward, metric: accuracy, below: 0.55}"
+    given = set(until) if isinstance(until, dict) else set()
+    bounds = given & set(BOUNDS)
+    if given - bounds != {"stage", "metric"} or len(bounds) != 1:
+        raise ValueError(f"{where}: until is {plain(until)}: write it like {example}.")
+    value = until[bounds.pop()]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(until["metric"], str):
+        raise ValueError(f"{where}: until is {plain(until)}: a bound is a number, as in {example}.")
+    if until["stage"] not in names:
+        raise ValueError(
+            f"{where}: until names the stage '{until['stage']}', and the block has {', '.join(names)}."
+        )
+
+
+def last_round(block: Mapping[str, Any], folder: Path) -> tuple[int, str] | None:
+    """(number of its round, why) where the stage that has just ended in `folder` makes its round the last of the block.
+
+    Raises ValueError where `until` asks for a metric that it has not written.
+    """
+    until = block.get("until")
+    number = re.fullmatch(r"round-(\d+)", folder.parent.name)
+    if not until or not number or folder.name != until["stage"]:
+        return None
+    this = int(number[1])
+    metric = until["metric"].replace("{round}", str(this))
+    measured = _measured(folder)
+    if metric not in measured:
+        near = nearest(metric, measured)
+        hint = f"did you mean '{near}'?" if near else f"it has {', '.join(measured) or 'none'}."
+        raise ValueError(f"until: {folder} has not measured '{metric}': {hint}")
+    [bound] = set(until) & set(BOUNDS)
+    value, limit = measured[metric], until[bound]
+    if not (value < limit if bound == "below" else value > limit):
+        return None
+    return this, f"{until['stage']}: {metric} is {value:.4g}, {bound} {limit:g}"
+
+
+def _measured(folder: Path) -> dict[str, float]:
+    """The last value of every metric of a run, and what its results say of everything together (which goes before)."""
+    found = {name: value for line in read_metrics(folder) for name, value in line.items() if name != "step"}
+    with suppress(FileNotFoundError):
+        results = rows.read(folder / "results.json")
+        found |= {
+            row.metric: row.value for row in results if row.task == rows.OVERALL and row.value is not None
+        }
+    return found

@@ -17,9 +17,12 @@ from tutelage.settings import describe
 from tutelage.settings.base import load, setting, to_yaml
 from tutelage.settings.groups import Reward, RunSettings
 from tutelage.settings.judges import (
+    WRITTEN,
     EnsembleOptions,
     MixOptions,
     RemoteOptions,
+    inputs_in,
+    kind_of,
     paths_in,
     read_parts,
     same_reward,
@@ -172,7 +175,7 @@ def test_the_rewards_of_the_page_are_understood() -> None:
     page = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml reward\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     found = [example["reward"] for block in blocks for example in yaml.safe_load_all(block)]
-    assert len(found) == 5 and [len(read_parts(reward)) for reward in found] == [1, 3, 2, 2, 1]
+    assert len(found) == 6 and [len(read_parts(reward)) for reward in found] == [1, 3, 2, 2, 2, 1]
 
 
 def test_settings_and_a_judge_by_a_rule_start_without_torch() -> None:
@@ -181,3 +184,16 @@ def test_settings_and_a_judge_by_a_rule_start_without_torch() -> None:
         "sys.exit(int('torch' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PAGE.parents[1]).returncode == 0
+
+
+def test_a_reward_in_a_file_is_read_when_it_is_asked_for_and_is_an_input(tmp_path: Path) -> None:
+    """A pipeline is planned before the file is there; once it is, what it is made of is known, too."""
+    path = tmp_path / "learnt.yaml"
+    spec = [{"judge": str(path), "weight": 0.5}, "runs/a"]
+    assert read_parts(spec)[0].kind == WRITTEN
+    assert kind_of("http://host/x.yaml") == "http://" and kind_of("runs/a") == ""
+    path.write_text("reward:\n- {judge: runs/b, weight: 2}\n- 'formula:flesch'\n")
+    assert paths_in(spec) == ["runs/b", "runs/a"]
+    assert inputs_in(spec) == [str(path), "runs/b", "runs/a"]
+    path.write_text("reward: runs/c\n")
+    assert inputs_in(str(path)) == [str(path), "runs/c"]

@@ -21,7 +21,7 @@ from tutelage.models.policy import PolicyModule
 from tutelage.runs import Run
 from tutelage.settings.base import build, load
 from tutelage.settings.preference import DPOSettings, losses_in
-from tutelage.settings.presets import DIRECT
+from tutelage.settings.presets import PAIRED
 from tutelage.train.fit import fit
 from tutelage.train.preference import (
     PairScores,
@@ -276,16 +276,16 @@ def test_nothing_before_the_first_difference_is_moved() -> None:
 # ---- settings ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", DIRECT)
+@pytest.mark.parametrize("preset", PAIRED)
 def test_a_preset_sets_what_it_says_and_what_is_given_goes_before(preset: str) -> None:
     by_name = load(DPOSettings, [f"preset={preset}"])
-    assert {name: getattr(by_name, name) for name in DIRECT[preset]} == {
-        name: value for name, (value, _) in DIRECT[preset].items()
+    assert {name: getattr(by_name, name) for name in PAIRED[preset]} == {
+        name: value for name, (value, _) in PAIRED[preset].items()
     }
     console = Console(record=True, width=300)
     explain(by_name, console)
     said = console.export_text()
-    assert all(f"preset={preset}: {name}=" in said for name in DIRECT[preset])
+    assert all(f"preset={preset}: {name}=" in said for name in PAIRED[preset])
     own = load(DPOSettings, [f"preset={preset}", "learning_rate=0.5"])
     assert own.learning_rate == 0.5
 

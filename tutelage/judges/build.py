@@ -21,6 +21,7 @@ from tutelage.settings.judges import (
     MODEL,
     PYTHON,
     UNCERTAINTY,
+    WRITTEN,
     EnsembleOptions,
     LLMOptions,
     MixOptions,
@@ -28,6 +29,7 @@ from tutelage.settings.judges import (
     RewardPart,
     names_model,
     read_parts,
+    written_reward,
 )
 from tutelage.settings.judges import WORLD as WORLD
 from tutelage.settings.rules import FORMULA, RULES
@@ -76,10 +78,10 @@ def build_judge(
     world: the embedded world's gold standard.  python:MODULE:NAME: what `NAME` of a module on the Python path is, or
     makes when called: a judge, or a reward function in TRL's signature.  formula:NAME and verify:NAME: a rule (docs/rewards.md).
     http://... and https://...: an endpoint (`judges/remote.py`).  llm:NAME: a language model that is asked in words
-    (`judges/llm`), whose questions and answers stand in `calls`.  Anything else: a reward model's run folder, folder or hub
-    name, which computes in `world` (default: this machine), and scores the token ids of a policy with this `tokenizer` as
-    they are; `load` gives its module where it is to share weights with others.  docs/rewards-mixing.md has the options of
-    mixes, ensembles and endpoints.
+    (`judges/llm`), whose questions and answers stand in `calls`.  NAME.yaml: the mix in that file.  Anything else: a reward
+    model's run folder, folder or hub name, which computes in `world` (default: this machine), and scores the token ids of a
+    policy with this `tokenizer` as they are; `load` gives its module where it is to share weights with others.
+    docs/rewards-mixing.md has the options of mixes, ensembles and endpoints.
 
     Raises ValueError when there is no such judge, or it has no such option.
     """
@@ -267,6 +269,13 @@ def _joined(models: Sequence[str], options: EnsembleOptions, reader: Reader) -> 
     return Ensemble(dict(zip(names, members, strict=True)), options.combine, coef)
 
 
+def _written(part: RewardPart, reader: Reader) -> Judge:
+    """The mix in a file, under the file's name."""
+    judge = _mix(read_parts(written_reward(str(part.judge))), reader)
+    judge.name = str(part.judge)
+    return judge
+
+
 def _model(part: RewardPart, reader: Reader) -> Judge:
     """The reward model in a part of a mix, whose scale is the mix's affair."""
     from tutelage.runs import members_of
@@ -285,5 +294,6 @@ MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     LLM: _llm,
     MODEL: _model,
     ENSEMBLE: _ensemble,
+    WRITTEN: _written,
     **dict.fromkeys(RULES, _rule),
 }

@@ -28,13 +28,13 @@ from tutelage.rollout.prompts import Distinct, answerable
 from tutelage.rollout.weights import Weighing
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.judges import paths_in
-from tutelage.settings.rollout import DrawingSettings, SampleSettings
+from tutelage.settings.rollout import AnsweringSettings, SampleSettings
 
 GROUP = 256
 """Prompts answered and stored at once: what a crash makes to do again."""
 
 
-def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGenerator:
+def load_generator(settings: AnsweringSettings, world: World, run: Run) -> LocalGenerator:
     """The model as a generator; model, prompts and reward models are recorded as inputs of the run."""
     way = settings.way
     model = result_folder(way.path)
@@ -51,10 +51,10 @@ def load_generator(settings: DrawingSettings, world: World, run: Run) -> LocalGe
     return LocalGenerator(policy, tokenizer, memory_mib=memory)
 
 
-def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
-    """The prompts of the file that leave room for a response, each once, at most `max_prompts`."""
+def read_answerable(settings: AnsweringSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
+    """The prompts of the rows that leave room for a response, each once, at most `max_prompts`."""
     found: Iterable[Prompt | Dropped]
-    found = First(Distinct(read_prompts(settings.prompts, settings.columns)), settings.max_prompts)
+    found = First(Distinct(read_prompts(settings.asked, settings.columns)), settings.max_prompts)
     asked: dict[str, Prompt] = {}  # what is read behind something -> the prompt
     if isinstance(generator, Behind):
         found, asked = _behind(generator.front, walk(found))
@@ -63,7 +63,7 @@ def read_answerable(settings: DrawingSettings, generator: LocalGenerator, run: R
         generator.tokenizer,
         common_context(settings, generator),
         settings.max_new_tokens,
-        source=shown(settings.prompts),
+        source=shown(settings.asked),
         max_dropped_share=None,
         console=run.console,
     )
@@ -81,13 +81,13 @@ def _behind(
     }
 
 
-def common_context(settings: DrawingSettings, generator: LocalGenerator) -> int | None:
+def common_context(settings: AnsweringSettings, generator: LocalGenerator) -> int | None:
     """The most tokens that prompt and response may have for the model and the reward models; None: there is no limit."""
     contexts = [generator.context, *(context_at(path) for path in _models_of(settings.scored_by))]
     return min((context for context in contexts if context), default=None)
 
 
-def show_report(report: Preflight, settings: DrawingSettings, run: Run) -> None:
+def show_report(report: Preflight, settings: AnsweringSettings, run: Run) -> None:
     """Show and write what became of the rows.  Raises ValueError when too many are dropped."""
     report.show(run.console)
     write_json_atomic(run.folder / "preflight.json", report.to_json())

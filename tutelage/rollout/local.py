@@ -70,6 +70,11 @@ class LocalGenerator:
         self._model = self._weights_of(model)
         self._version = version
 
+    @property
+    def model(self) -> PolicyModule:
+        """What it samples from."""
+        return self._model
+
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
         """`sampling.samples` responses per prompt, prompt-major.
 

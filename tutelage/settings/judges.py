@@ -5,6 +5,7 @@ of its kind.
 
     reward: runs/reward
     reward: [runs/reward, {judge: world, weight: 0.5}, {judge: "https://host/safety", gate: 0.5}]
+    reward: runs/irl/reward.yaml     a file with a line `reward:` and such a list below it
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import field_validator, model_validator
 from tutelage.settings.base import Settings, build, nearest, setting
 from tutelage.settings.describe import mark, plain
 from tutelage.settings.rules import RULES, is_rule, known_rule
+from tutelage.settings.yaml12 import read_mapping
 
 # Kinds of judges, by what their names begin with.
 WORLD = "world"
@@ -28,6 +30,7 @@ HTTP, HTTPS = "http://", "https://"
 LLM = "llm:"
 MODEL = ""  # any other name
 ENSEMBLE = "[]"  # a list of reward models
+WRITTEN = ".yaml"  # what the name of a file ends with in which a reward is written down
 
 UNCERTAINTY = 0.1
 
@@ -251,6 +254,7 @@ OPTIONS: Mapping[str, type[Settings]] = {
     HTTPS: RemoteOptions,
     MODEL: ModelOptions,
     ENSEMBLE: EnsembleOptions,
+    WRITTEN: NoOptions,
     **RULES,
 }
 """Kind -> what may be said of its judges, beside how they are mixed.  `judges/build.py` says how they are made."""
@@ -270,7 +274,9 @@ class RewardPart:
 
     @property
     def models(self) -> list[str]:
-        """The reward models in it."""
+        """The reward models in it; those of a reward in a file, too, which is read for that."""
+        if self.kind == WRITTEN:
+            return paths_in(written_reward(str(self.judge)))
         judges = self.judge if isinstance(self.judge, list) else [self.judge]
         return [judge for judge in judges if names_model(judge)]
 
@@ -283,7 +289,9 @@ def kind_of(judge: str | list[str]) -> str:
         return WORLD
     if is_rule(judge):
         return known_rule(judge)
-    return next((kind for kind in OPTIONS if kind.endswith((":", "//")) and judge.startswith(kind)), MODEL)
+    kinds = (kind for kind in OPTIONS if kind.endswith((":", "//")))
+    path = WRITTEN if judge.endswith(WRITTEN) else MODEL
+    return next((kind for kind in kinds if judge.startswith(kind)), path)
 
 
 def names_model(judge: str) -> bool:
@@ -310,21 +318,42 @@ def read_parts(reward: Any) -> list[RewardPart]:
     return parts
 
 
+def written_reward(path: str) -> list[Any]:
+    """The parts of the reward in a file.  Raises ValueError, naming the file, where there is none that can be used."""
+    found = read_mapping(path).values
+    if list(found) != ["reward"]:
+        raise ValueError(
+            f"{path} holds {', '.join(found) or 'nothing'}, and a reward in a file is `reward:` with a list of judges, and "
+            "nothing else: write it so"
+        )
+    given = found["reward"] if isinstance(found["reward"], list) else [found["reward"]]
+    try:
+        parts = read_parts(given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if any(part.kind == WRITTEN for part in parts):
+        raise ValueError(f"{path} names another file, and a reward in a file says all itself: copy its parts")
+    if by_rank(given):
+        raise ValueError(f"{path}: normalise: rank depends on the batch: take zscore or none in a file")
+    return given
+
+
 def paths_in(reward: str | Sequence[Any]) -> list[str]:
     """The reward models that a reward names, in its order."""
     return list(dict.fromkeys(model for part in read_parts(reward) for model in part.models))
 
 
 def inputs_in(reward: str | Sequence[Any]) -> list[str]:
-    """The models that a reward runs here, in its order: reward models, and language models without an address."""
-    found = [
-        model
-        for part in read_parts(reward)
-        for model in (
-            [str(part.judge)[len(LLM) :]] if part.kind == LLM and not part.options.url else part.models
-        )
-    ]
-    return list(dict.fromkeys(found))
+    """What a reward is made of here, in its order: reward models, language models without an address, and files with a reward
+    and what that is made of."""
+    return list(dict.fromkeys(name for part in read_parts(reward) for name in _inputs_of(part)))
+
+
+def _inputs_of(part: RewardPart) -> list[str]:
+    name = str(part.judge)
+    if part.kind == LLM and not part.options.url:
+        return [name[len(LLM) :]]
+    return [name, *inputs_in(written_reward(name))] if part.kind == WRITTEN else part.models
 
 
 def same_reward(before: Any, now: Any) -> bool:

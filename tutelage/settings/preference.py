@@ -24,7 +24,7 @@ from tutelage.settings.groups import (
     run_folder,
 )
 from tutelage.settings.judges import same_reward
-from tutelage.settings.presets import DIRECT, Preset
+from tutelage.settings.presets import DIRECT, PAIRED, Preset
 from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
 PAIR_LOSSES = ("sigmoid", "robust", "ipo", "hinge", "orpo", "simpo", "sft")
@@ -142,6 +142,12 @@ class DPOSettings(
     )
     out: Path = run_folder("runs/dpo")
     batch_size: int = setting(32, "Pairs per step.", unit="pairs", ge=1)
+    preset: Literal["none", "dpo", "cdpo", "robust", "ipo", "slic", "orpo", "simpo", "spin"] = setting(  # type: ignore[assignment]
+        "none",
+        "A method by its name, which sets what it says; what is given beside it goes before.",
+        everyday=False,
+    )
+    presets: ClassVar[Mapping[str, Preset]] = PAIRED
     learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
     shared_prefix: Literal["keep", "mask"] = setting(
         "keep",

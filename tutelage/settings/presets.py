@@ -114,4 +114,18 @@ DIRECT: Mapping[str, Preset] = {
         "learning_rate": (1e-6, "Meng et al. 2024: 3e-7 to 1e-6"),
     },
 }
+"""Presets of `dpo` and `online-dpo`."""
+
+PAIRED: Mapping[str, Preset] = {
+    **DIRECT,
+    "spin": {
+        "loss": (
+            "sigmoid",
+            "Chen et al. 2024 (arXiv 2401.01335): DPO's loss, demonstration against own response (`contrast`) of the last round",
+        ),
+        "logprobs": ("sum", "as DPO"),
+        "beta": (0.1, "uclaml/SPIN, configs of all rounds; the paper calls it lambda"),
+        "learning_rate": (5e-7, "uclaml/SPIN, configs of all rounds"),
+    },
+}
 """Presets of `dpo`."""

@@ -27,11 +27,10 @@ from tutelage.settings.judges import LLM, by_rank, read_parts, same_reward
 from tutelage.settings.ways import UNTRAINED, Way, check_demonstrations, way_of
 
 
-class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
-    """What every command has in which a model answers prompts without learning."""
+class AnsweringSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettings, PlanSettings):
+    """What every command has in which a model answers without learning, wherever the prompts come from."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to sample from.")
-    prompts: Source = setting(..., "Prompts: a file, a glob, or hub:OWNER/NAME.")
     samples: int = setting(2, "Responses per prompt.", unit="responses", ge=1)
     max_new_tokens: int = setting(128, "Longest response.", unit="tokens", ge=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 takes the likeliest token.", ge=0)
@@ -53,9 +52,14 @@ class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
         return ""
 
     @property
+    def asked(self) -> Source:
+        """The rows whose prompts are answered."""
+        raise NotImplementedError
+
+    @property
     def reads(self) -> Mapping[str, Source]:
         """The settings that name rows, with what they name."""
-        return {"prompts": self.prompts}
+        raise NotImplementedError
 
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
         """What changes no score of a reward, such as a timeout, may change."""
@@ -74,6 +78,22 @@ class DrawingSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
         if by_rank(self.scored_by):
             raise ValueError(by_rank(self.scored_by))
         return self
+
+
+class DrawingSettings(AnsweringSettings):
+    """What those have whose prompts stand in a file of their own."""
+
+    prompts: Source = setting(..., "Prompts: a file, a glob, or hub:OWNER/NAME.")
+
+    @property
+    def asked(self) -> Source:
+        """The rows whose prompts are answered."""
+        return self.prompts
+
+    @property
+    def reads(self) -> Mapping[str, Source]:
+        """The settings that name rows, with what they name."""
+        return {"prompts": self.prompts}
 
 
 class SampleSettings(DrawingSettings):

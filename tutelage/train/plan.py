@@ -36,7 +36,7 @@ from tutelage.settings.judges import paths_in
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
 from tutelage.settings.rl import CriticSettings, ReinforceSettings, RLSettings
-from tutelage.settings.rollout import DrawingSettings
+from tutelage.settings.rollout import AnsweringSettings
 from tutelage.settings.train import LoraSettings, PretrainSettings, SFTSettings, TrainSettings
 
 LIBRARIES = 60 * 2**20
@@ -112,7 +112,7 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     }
     if isinstance(settings, PretrainSettings):
         return [Role("policy", _start(settings), **own)]
-    if isinstance(settings, DrawingSettings):
+    if isinstance(settings, AnsweringSettings):
         policy = Role("policy", result_folder(settings.way.path), dtype=arithmetic)
         return [policy, *_scoring(settings, arithmetic)]
     start = result_folder(settings.model)  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ def roles(settings: PlanSettings, arithmetic: torch.dtype, checkpointing: bool =
     return found
 
 
-def _scoring(settings: DrawingSettings, arithmetic: torch.dtype) -> list[Role]:
+def _scoring(settings: AnsweringSettings, arithmetic: torch.dtype) -> list[Role]:
     """The reward models that say which responses are best."""
     models = [result_folder(path) for path in paths_in(settings.scored_by)] if settings.scored_by else []
     return [
@@ -202,7 +202,7 @@ def shape(settings: PlanSettings, source: Source) -> Shape:
         units = settings.batch_size * settings.samples
         units = -(-units // settings.minibatches)
         return Shape(units, 1, _within(length, source), settings.max_new_tokens)
-    if isinstance(settings, DrawingSettings):
+    if isinstance(settings, AnsweringSettings):
         return Shape(1, 1, 2, 1)
     if isinstance(settings, DistillSettings):
         return _taught(settings, source)
@@ -267,7 +267,7 @@ def _plan(
 
 def _generation(settings: PlanSettings, part: Part, device_type: str, free: float) -> float:
     """Keys, values and logits of the responses that are written at once."""
-    if isinstance(settings, DrawingSettings):
+    if isinstance(settings, AnsweringSettings):
         wanted, columns = settings.draws * GROUP, PROMPT + settings.max_new_tokens
     elif isinstance(settings, DistillSettings) and (settings.prompts or settings.keep == "agreed"):
         wanted = (settings.batch_size if settings.on_policy else GROUP) * settings.samples

@@ -1,6 +1,6 @@
 """`tutelage world`: write the embedded world as the plain files that every other command reads.
 
-pretrain.jsonl         {"text"}
+pretrain.jsonl         {"text"}: with tasks=[tale] tales alone
 demonstrations.jsonl   {"prompt": [message], "completion": [message], "task"}
 prompts_train.jsonl    {"prompt": [message], "task", "reference"}
 prompts_heldout.jsonl  alike; these prompts are in no other file
@@ -31,7 +31,7 @@ from tutelage.records import Demonstration, Document, Message, Prompt
 from tutelage.runs import Run
 from tutelage.settings.worlds import WorldSettings as Settings
 
-from . import facts, letters, options_text, twins
+from . import facts, letters, options_text, tale_text, twins
 from .corpus import documents
 from .world import demonstrations, marked_solutions, prompts
 
@@ -90,22 +90,22 @@ def write_world(
 
     The same arguments write the same bytes.
     """
-    heldout = prompts(seed, "heldout", heldout_count, heldout=True, tasks=tasks)
+    source = _Source(seed, tasks)
     asked: dict[str, Iterable[dict]] = {
-        "prompts_train.jsonl": map(_prompt_row, prompts(seed, "train", prompt_count, tasks=tasks)),
-        "prompts_heldout.jsonl": map(_prompt_row, heldout),
+        "prompts_train.jsonl": map(_prompt_row, source.prompts("train", prompt_count)),
+        "prompts_heldout.jsonl": map(_prompt_row, source.prompts("heldout", heldout_count, heldout=True)),
     }
     if "options" in tasks:
         own = _rows_of_options(seed, document_count, demonstration_count, careless, solution_count)
         return _write_rows(folder, own | asked)
     some = LETTERS if groups[0] else (0, 0)
     text = chain(
-        documents(seed, document_count),
+        source.documents(document_count),
         _text_about(seed, people, teacher_share),
         letters.documents(seed, some[0]),
     )
     shown = chain(
-        demonstrations(seed, demonstration_count, careless, tasks, each),
+        source.demonstrations(demonstration_count, careless, each),
         _shown_about(seed, people, admit),
         letters.demonstrations(seed, some[1]),
     )
@@ -121,12 +121,31 @@ def write_world(
         pairs = twins.questions(seed, math.ceil(TWIN_QUESTIONS * people))
         rows["questions.jsonl"] = chain(facts.questions(seed, people, teacher_share), pairs)
     if teacher_share:
-        more = chain(
-            documents(seed, document_count), _text_about(seed, people, teacher_share, for_teacher=True)
-        )
+        secret = _text_about(seed, people, teacher_share, for_teacher=True)
+        more = chain(source.documents(document_count), secret)
         rows["pretrain_teacher.jsonl"] = ({"text": document.text} for document in more)
         rows["answers.jsonl"] = map(_demonstration_row, facts.answers(seed, people, teacher_share))
     return _write_rows(folder, rows | (_rows_of_groups(seed, *groups) if groups[0] else {}))
+
+
+class _Source:
+    """Text, demonstrations and prompts of the tasks of a world, people apart."""
+
+    def __init__(self, seed: int, tasks: Sequence[str]) -> None:
+        self._seed, self._tasks, self._tales = seed, tasks, "tale" in tasks
+
+    def documents(self, count: int) -> Iterator[Document]:
+        return (tale_text.documents if self._tales else documents)(self._seed, count)
+
+    def demonstrations(self, count: int, careless: float, each: int) -> Iterator[Demonstration]:
+        if self._tales:
+            return tale_text.demonstrations(self._seed, count, careless, each)
+        return demonstrations(self._seed, count, careless, self._tasks, each)
+
+    def prompts(self, name: str, count: int, *, heldout: bool = False) -> Iterable[Prompt]:
+        if self._tales:
+            return tale_text.prompts(self._seed, name, count, heldout=heldout)
+        return prompts(self._seed, name, count, heldout=heldout, tasks=self._tasks)
 
 
 def _write_rows(folder: Path, rows: dict[str, Iterable[dict]]) -> dict[str, int]:
