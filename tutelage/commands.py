@@ -190,6 +190,13 @@ COMMANDS = (
         "Learning from feedback",
     ),
     Command(
+        "adapt",
+        "tutelage.train.adapt",
+        "adapt.AdaptSettings",
+        "Fit a reward model to a new group, from few labels.",
+        "Learning from feedback",
+    ),
+    Command(
         "mark",
         "tutelage.rollout.mark",
         "rollout.MarkSettings",
@@ -299,6 +306,13 @@ COMMANDS = (
         "tutelage.evals.front.command",
         "front.FrontSettings",
         "Measure models by several rewards, and their front.",
+        "Results",
+    ),
+    Command(
+        "eval groups",
+        "tutelage.train.group_curves",
+        "adapt.GroupsSettings",
+        "Measure reward models on groups that are new.",
         "Results",
     ),
     Command(

@@ -36,6 +36,7 @@ from tutelage.feedback.training.source import (
 from tutelage.launch import launch
 from tutelage.resume import read_lineage, standing
 from tutelage.rounds import Known, check_until, last_round
+from tutelage.settings.adapt import AdaptSettings
 from tutelage.settings.base import build
 from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
@@ -232,6 +233,10 @@ def _digest(path: Source, settings: RunSettings) -> str | None:
             settings.annotators,
             groups,
             settings.refined,
+        )
+    if isinstance(settings, AdaptSettings):
+        return comparisons_digest(
+            path, settings.store, settings.aggregation, settings.ties, settings.annotators
         )
     if isinstance(settings, SFTSettings):
         return demonstrations_digest(path, settings.store, settings.refined, settings.preferred)

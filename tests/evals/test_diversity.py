@@ -13,7 +13,7 @@ from tests.evals.synthetic import response
 from tutelage import statistics
 from tutelage.evals import diversity
 from tutelage.evals.rows import Row
-from tutelage.records import Prompt, Response
+from tutelage.records import Prompt, Response, Score
 
 
 def value(rows: list[Row], metric: str, model: str = "m", task: str = "all") -> float | None:
@@ -88,3 +88,51 @@ def test_entropy_is_the_mean_surprise() -> None:
     rows = diversity.entropy_rows("m", found, resamples=100)
     assert value(rows, "entropy") == pytest.approx(3.5 / 3)
     assert value(rows, "entropy_response") == pytest.approx(3.5 / 2)
+
+
+# ---- valid responses ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_or_said_before_is_not_diverse() -> None:
+    """By hand: of p's four responses three are valid and two differ; of q's four one is."""
+    found = [*samples(["a", "b", "a", "wrong"], "p"), *samples(["no", "none", "a", "nothing"], "q")]
+    scores = [Score(float(r.text in "ab"), {"liked": float(r.text == "b"), "liked/x": 1.0}) for r in found]
+    rows = diversity.valid_rows("m", found, scores, 1.0, resamples=100)
+    assert value(rows, "valid_share") == 4 / 8 and value(rows, "distinct_valid") == 3 / 8
+    assert value(rows, "valid/liked") == 1 / 4 and not [r for r in rows if r.metric == "valid/liked/x"]
+    # All of them are valid from 0 on: then it is what unique_share is.
+    rows = diversity.valid_rows("m", found, scores, 0.0, resamples=100)
+    assert value(rows, "distinct_valid") == value(diversity.sibling_rows("m", found), "unique_share") == 7 / 8
+
+
+def test_valid_responses_by_task() -> None:
+    found = [
+        response(Prompt(task, task), text) for task, text in (("t", "a"), ("t", "b"), ("f", "a"), ("f", "a"))
+    ]
+    rows = diversity.valid_rows("m", found, [Score(1.0)] * 4, 0.5, resamples=100)
+    assert [value(rows, "distinct_valid", task=task) for task in ("t", "f", "all")] == [1.0, 0.5, 0.75]
+    rows = diversity.sibling_rows("m", found, resamples=100)
+    assert [value(rows, "unique_share", task=task) for task in ("t", "f")] == [1.0, 0.5]
+
+
+def test_entropy_of_valid_responses_is_that_of_the_distribution_given_that_they_are() -> None:
+    """Samples in exact proportion to a known distribution: -sum q log q of q = p renormalised over the valid ones."""
+    p = {"a": 0.5, "b": 0.125, "c": 0.125, "wrong": 0.25}
+    found = [
+        Response(Prompt("q"), text, (1,), (2,), (math.log(share),), "eos")
+        for text, share in p.items()
+        for _ in range(round(share * 64))
+    ]
+    scores = [Score(float(r.text != "wrong")) for r in found]
+    q = [share / 0.75 for text, share in p.items() if text != "wrong"]
+    expected = -sum(share * math.log(share) for share in q)
+    assert value(diversity.valid_rows("m", found, scores, 1.0), "entropy_valid") == pytest.approx(expected)
+    # Prompts without a valid response say nothing of it; and the best of several are no samples of a known distribution.
+    more = [*found, *samples(["x"] * 4, "other")]
+    rows = diversity.valid_rows("m", more, [*scores, *[Score(0.0)] * 4], 1.0)
+    assert value(rows, "entropy_valid") == pytest.approx(expected)
+    assert "entropy_valid" not in {
+        r.metric for r in diversity.valid_rows("m", found, scores, 1.0, drawn=False)
+    }
+    none = diversity.valid_rows("m", found, [Score(0.0)] * 64, 1.0)
+    assert {r.metric: r.value for r in none} == {"valid_share": 0.0, "distinct_valid": 0.0}

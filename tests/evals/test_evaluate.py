@@ -319,6 +319,31 @@ def test_diversity_of_several_responses_can_be_left_out(folder: Path) -> None:
         load(EvalSettings, ["models=a", "prompts=b", "diversity_samples=2"])
 
 
+def test_valid_responses_by_a_judge(folder: Path) -> None:
+    """What holds a letter from a to m is valid; a best of two by the same rule has more of it, and no entropy of its own."""
+    rule = [{"judge": "formula:regex", "pattern": "[a-m]", "name": "early"}]
+    more = {"judge": rule, "valid_from": 1.0, "best_of": 2, "reward": rule, "missing_eos_score": None}
+    launch("eval", settings(folder, **more, out=folder / "valid"), Console(quiet=True))
+    rows = json.loads((folder / "valid" / "results.json").read_text())
+    found = {(row["model"], row["metric"], row["task"]): row for row in rows}
+    for name in ("sft", "second"):
+        share, distinct = (found[name, metric, "all"] for metric in ("valid_share", "distinct_valid"))
+        assert 0 < distinct["value"] <= share["value"] < 1 and share["n"] == 6 * 8
+        assert distinct["value"] <= found[name, "unique_share", "all"]["value"]
+        assert found[name, "valid/early", "all"]["value"] == 1.0
+        assert found[name, "entropy_valid", "a"]["unit"] == "nats"
+    best = next(model for model, metric, _ in found if metric == "kl_bound")
+    assert found[best, "valid_share", "all"]["value"] > found["sft", "valid_share", "all"]["value"]
+    assert (best, "entropy_valid", "all") not in found
+    compares = "python:tests.evals.test_evaluations:TakesTheSecond"
+    with pytest.raises(ValueError, match=r"valid_from=1 is a score, and second compares"):
+        launch(
+            "eval", settings(folder, judge=compares, valid_from=1.0, out=folder / "no"), Console(quiet=True)
+        )
+    with pytest.raises(ValueError, match=r"valid_from=1 .* diversity_samples=0 draws none"):
+        load(EvalSettings, ["models=a", "prompts=b", "diversity_samples=0", "valid_from=1"])
+
+
 def test_the_checkpoints_load_with_plain_transformers(folder: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(folder / "sft").config.model_type == "llama"
 

@@ -15,7 +15,7 @@ from tutelage.judges.ends import Ends
 from tutelage.judges.judge import scores_of
 from tutelage.records import Message, Place, Prompt, Response
 from tutelage.seeds import rng
-from tutelage.worlds import conversation, maths, summary, world
+from tutelage.worlds import conversation, letters, maths, summary, world
 from tutelage.worlds.gold import STANDARDS, GoldStandard, grade
 from tutelage.worlds.words import COLOURS, FILLERS, NAMES, PLACES, THINGS
 from tutelage.worlds.world import TASKS
@@ -234,7 +234,7 @@ def test_what_is_no_prompt_of_this_world_is_refused():
         grade(Prompt("Hello"), "Hello")
     with pytest.raises(ValueError, match="no gold standard"):
         grade(Prompt("Hello", "maths"), "Answer: 3.")
-    assert set(STANDARDS) == set(world.TASKS)
+    assert set(STANDARDS) == {*world.TASKS, letters.TASK}
 
 
 def test_what_a_row_lacks_to_be_graded_is_said() -> None:

@@ -170,7 +170,7 @@ class Answering:
         rows = diversity.entropy_rows(name, drawn, **seeded)
         if self._settings.diversity_samples:
             siblings = loaded.generator.generate(self._few(), self._several())
-            rows += diversity.sibling_rows(name, siblings, **seeded)
+            rows += diversity.sibling_rows(name, siblings, **seeded) + self._valid(name, siblings)
         ratios = self._log_ratios(loaded, drawn)
         if ratios is not None:
             rows += drift.evaluate(name, ratios, drawn, **seeded)
@@ -196,6 +196,7 @@ class Answering:
         found = best.choose(self._few(), self._several())
         answers = [one.response for one in found]
         rows += diversity.sibling_rows(entrant.name, answers, **seeded)
+        rows += self._valid(entrant.name, answers, drawn=False)
         ratios = self._log_ratios(loaded, answers)
         if ratios is None:
             return rows
@@ -205,6 +206,19 @@ class Answering:
         chosen = {prompt: kl_estimate(torch.tensor(given), entrant.n) for prompt, given in values.items()}
         ratios = ratios + np.array([chosen[answer.prompt.id] for answer in answers])
         return rows + drift.evaluate(entrant.name, ratios, answers, **seeded)
+
+    def _valid(self, name: str, siblings: Sequence[Response], drawn: bool = True) -> list[Row]:
+        """Which of several responses to a prompt are valid, and how these differ; [] where that is not asked for."""
+        least = self._settings.valid_from
+        if least is None:
+            return []
+        said = zip(siblings, checked(self._judge, siblings), strict=True)
+        judged = [(response, score) for response, score in said if score is not None]
+        if not judged:
+            return []
+        responses, scores = zip(*judged, strict=True)
+        seeded = {"seed": self._seed, "resamples": self._resamples}
+        return diversity.valid_rows(name, responses, scores, least, drawn=drawn, **seeded)
 
     def _few(self) -> list[Prompt]:
         """The prompts that are answered several times."""

@@ -5,6 +5,8 @@ distinct_1, distinct_2     different word n-grams among equally many of each mod
                            the Distinct Metric")
 unique_share, self_bleu    of several responses to one prompt (Zhu et al. 2018, arXiv 1802.01886, section 3)
 entropy                    of the model's own samples, per token and per response
+valid_share, distinct_valid, entropy_valid
+                           of several responses to one prompt, where it is known which are right: what is wrong is not diverse
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from tutelage import statistics
-from tutelage.evals.rows import OVERALL, Row, row
+from tutelage.evals.counting import Bools
+from tutelage.evals.rows import Row, row
 from tutelage.evals.scored import by_task
 from tutelage.evals.text import words
-from tutelage.records import Response
-from tutelage.statistics import Interval, ngrams
+from tutelage.records import Response, Score
+from tutelage.statistics import Floats, Interval, ngrams
 
 LONGEST = 4  # words of the longest n-gram that self-BLEU compares
 
@@ -68,23 +72,90 @@ def entropy_rows(
 def sibling_rows(
     model: str, responses: Sequence[Response], *, seed: int = 0, resamples: int = statistics.RESAMPLES
 ) -> list[Row]:
-    """Rows unique_share and self_bleu, from several responses to each prompt; `n` is the number of responses."""
-    groups: dict[str, list[str]] = {}
-    for response in responses:
-        groups.setdefault(response.prompt.id, []).append(response.text)
-    keys = [key for key, texts in groups.items() for _ in texts]
-    first = [float(text not in texts[:i]) for texts in groups.values() for i, text in enumerate(texts)]
-    bleu = [value for texts in groups.values() for value in self_bleu([words(text) for text in texts])]
-    return [
-        row(
-            model,
-            name,
-            OVERALL,
-            statistics.bootstrap_mean(values, keys, rate=True, seed=seed, resamples=resamples),
-            "share",
-        )
-        for name, values in (("unique_share", first), ("self_bleu", bleu))
-    ]
+    """Rows unique_share and self_bleu, overall and per task, from several responses to each prompt; `n` is the number of
+    responses."""
+    rows = []
+    bleu = np.zeros(len(responses))
+    for members in _siblings(responses):
+        bleu[members] = self_bleu([words(responses[i].text) for i in members])
+    first = _first(responses, np.ones(len(responses), bool))
+    for task, members in by_task(responses).items():
+        keys = [responses[i].prompt.id for i in members]
+        for name, values in (("unique_share", first), ("self_bleu", bleu)):
+            found = statistics.bootstrap_mean(
+                values[members], keys, rate=True, seed=seed, resamples=resamples
+            )
+            rows.append(row(model, name, task, found, "share"))
+    return rows
+
+
+def valid_rows(
+    model: str,
+    responses: Sequence[Response],
+    scores: Sequence[Score],
+    least: float,
+    *,
+    drawn: bool = True,
+    seed: int = 0,
+    resamples: int = statistics.RESAMPLES,
+) -> list[Row]:
+    """What a model has of valid responses, those whose score is `least` or more, from several responses to each prompt.
+
+    valid_share        the valid ones among all
+    distinct_valid     the different valid ones among all: neither a wrong response nor one that was there before counts
+    entropy_valid      nats, where the responses are `drawn` from the model's own distribution; mean over the prompts with a
+                       valid one: H(response | valid) = E[-log p(response) | valid] + log P(valid)
+    valid/PART         the mean of a part of the score among the valid ones (not of what that is made of)
+
+    Overall and per task.
+    """
+    valid = np.array([score.value >= least for score in scores])
+    first = _first(responses, valid)
+    mean = partial(statistics.bootstrap_mean, seed=seed, resamples=resamples)
+    rows = []
+    for task, members in by_task(responses).items():
+        keys = [responses[i].prompt.id for i in members]
+        for name, values in (("valid_share", valid.astype(float)), ("distinct_valid", first)):
+            rows.append(row(model, name, task, mean(values[members], keys, rate=True), "share"))
+        right = [i for i in members if valid[i]]
+        if drawn and right:
+            found = mean(_entropies(responses, valid, members))
+            rows.append(row(model, "entropy_valid", task, found, "nats"))
+        for part in sorted({part for i in right for part in scores[i].parts if "/" not in part}):
+            having = [i for i in right if part in scores[i].parts]
+            found = mean([scores[i].parts[part] for i in having], [responses[i].prompt.id for i in having])
+            rows.append(row(model, f"valid/{part}", task, found, "score"))
+    return rows
+
+
+def _entropies(responses: Sequence[Response], valid: Bools, members: Sequence[int]) -> list[float]:
+    """Nats, of each prompt that has a valid response."""
+    found = []
+    for numbers in _siblings([responses[i] for i in members]):
+        own = [members[i] for i in numbers]
+        right = [-sum(responses[i].logprobs) for i in own if valid[i]]
+        if right:
+            found.append(float(np.mean(right)) + math.log(len(right) / len(own)))
+    return found
+
+
+def _siblings(responses: Sequence[Response]) -> list[list[int]]:
+    """The numbers of the responses to each prompt."""
+    groups: dict[str, list[int]] = {}
+    for number, response in enumerate(responses):
+        groups.setdefault(response.prompt.id, []).append(number)
+    return list(groups.values())
+
+
+def _first(responses: Sequence[Response], counted: Bools) -> Floats:
+    """float64 [n]: 1 for a response that counts and whose text no earlier one to its prompt has."""
+    found, seen = np.zeros(len(responses)), set()
+    for number, response in enumerate(responses):
+        key = (response.prompt.id, response.text)
+        if counted[number] and key not in seen:
+            found[number] = 1.0
+            seen.add(key)
+    return found
 
 
 def self_bleu(texts: Sequence[Sequence[str]]) -> list[float]:

@@ -54,6 +54,9 @@ SHOWN = (
     "distinct_2",
     "unique_share",
     "self_bleu",
+    "valid_share",
+    "distinct_valid",
+    "entropy_valid",
     "entropy",
     "copy_rate",
     "repetition",
@@ -76,7 +79,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     prompts = held_out_prompts(readers, settings, run, shots)
     documents = _documents(settings, run)
     _note_inputs(settings, models, reference, run)
-    judge = build_judge(settings.judge, world)
+    judge = _judge_of(settings, world)
     run.note(baseline=baseline, reference=reference, judge=named_judge(settings, judge))
     comparing = Comparing(settings, world, run)
     answering = Answering(settings, prompts, documents, reference, judge, world, run)
@@ -100,6 +103,17 @@ def main(settings: Settings, world: World, run: Run) -> Path:
             f"{shown(settings.prompts)} has prompts that {named_judge(settings, judge)} does not know: no score, no win rate."
         )
     return run.folder
+
+
+def _judge_of(settings: Settings, world: World) -> Judge:
+    """Who scores.  Raises ValueError where scores are asked for of one that only compares."""
+    judge = build_judge(settings.judge, world)
+    if judge.pairwise and settings.valid_from is not None:
+        raise ValueError(
+            f"valid_from={settings.valid_from:g} is a score, and {judge.name} compares responses and gives none: take a judge "
+            "that scores, or leave valid_from out."
+        )
+    return judge
 
 
 def named_judge(settings: Settings, judge: Judge) -> str:

@@ -183,6 +183,18 @@ class ScalarModule(Hosted):
         values = self._score(self.hidden_states(batch, source))
         return values.new_zeros(len(batch.ids), *values.shape[1:]).index_copy(0, target, values)
 
+    def features(self, batch: TokenBatch) -> Tensor:
+        """[B, D] fp32: what the head makes the score of every sequence of, in the forward pass at the ends."""
+        if self.pooling == "mean":
+            marked = batch.loss_mask.nonzero().squeeze(-1)
+            states = self.hidden_states(batch, marked).float()
+            flat = states.new_zeros(len(batch.ids), states.shape[1]).index_copy(0, marked, states)
+            sums = torch.stack([part.sum(0) for part in flat.split(list(batch.lengths))])
+            counts = segment_sum(batch.loss_mask.float(), batch.lengths).clamp(min=1)
+            return sums / counts[:, None]
+        last = torch.tensor(batch.lengths, device=batch.device).cumsum(0) - 1
+        return self.hidden_states(batch, last).float()
+
     @property
     def pooling(self) -> Pooling:
         """How states become the score of a sequence, as its config says."""

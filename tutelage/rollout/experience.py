@@ -48,7 +48,8 @@ class Experience:
     token of a response or at the places that it scored.  judged: what it said in full.  costs: float32 [B] where somebody
     says what a response costs; cost_coef: the price of it.  group: int64 [B], which of the step's prompts each response
     answers.  live: what the policy's forward gave, by name and with its graph, where that was asked for and one micro-batch
-    held everything.  drawing: what it took to draw them, as metrics, where prompts were left out.
+    held everything.  drawing: what it took to draw them, as metrics, where prompts were left out.  task_kl: the weight of the KL
+    for tasks that have one of their own.
     """
 
     responses: list[Response]
@@ -59,6 +60,7 @@ class Experience:
     costs: Tensor | None = None
     cost_coef: float = 0.0
     drawing: Mapping[str, float] = field(default_factory=dict)
+    task_kl: Mapping[str, float] = field(default_factory=dict)
 
     def without_cut(self) -> Experience:
         """Only the responses that ended, as if the others had never been drawn."""
@@ -114,6 +116,18 @@ class Experience:
         """Estimated KL(policy || reference), nats per response (k1)."""
         return self.log_ratio.sum().item() / len(self.responses)
 
+    def kl_coefs(self, kl_coef: float) -> Tensor:
+        """float64 [B]: the weight of each response's KL, that of its task or else this."""
+        weights = [self.task_kl.get(response.prompt.task, kl_coef) for response in self.responses]
+        return torch.tensor(weights, dtype=torch.float64, device=self.group.device)
+
+    def _kl_charge(self, kl_coef: float) -> float:
+        """What a response's KL costs, in units of the score: the mean over responses."""
+        if not self.task_kl:
+            return kl_coef * self.kl
+        each = segment_sum(self.log_ratio, self.batch.lengths)
+        return (self.kl_coefs(kl_coef) * each).mean().item()
+
     @property
     def equal_groups(self) -> float:
         """The share of prompts whose responses all have the same score, which no group can learn from."""
@@ -142,7 +156,7 @@ class Experience:
 
     def metrics(self, kl_coef: float) -> dict[str, float]:
         """Means over responses: scores, KL, lengths, ends; and how far the sampler is from the trainer."""
-        score, kl = self.scores.mean().item(), self.kl
+        score, charge = self.scores.mean().item(), self._kl_charge(kl_coef)
         sampled = self.batch.per_token["sampled_logprobs"]
         gap = (sampled - self.batch.per_token["old_logprobs"])[self.batch.loss_mask].abs()
         return {
@@ -152,10 +166,10 @@ class Experience:
             **self._tasks(),
             "objective/scores": score,
             "objective/scores_std": self.scores.std(correction=0).item(),
-            "objective/kl": kl,
+            "objective/kl": self.kl,
             "objective/kl_coef": kl_coef,
-            "objective/non_score_reward": -kl_coef * kl,
-            "objective/rlhf_reward": self.paid.mean().item() - kl_coef * kl,
+            "objective/non_score_reward": -charge,
+            "objective/rlhf_reward": self.paid.mean().item() - charge,
             "objective/entropy": -sampled[self.batch.loss_mask].mean().item(),
             "completions/tokens": float(sum(self.lengths)),
             "completions/mean_length": float(np.mean(self.lengths)),
@@ -354,6 +368,7 @@ class Rollouts:
             torch.tensor([cost.value for cost in drawn.costs], device=device) if drawn.costs else None,
             float(self._price.coef),
             drawing,
+            self._settings.task_kl,
         )
 
     def _placed(self, score: Score, response: Response) -> list[float]:
@@ -374,7 +389,7 @@ class Rollouts:
         """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
 
         def sample() -> list[Response]:
-            return self._generate(self._prompts[:CALIBRATION_PROMPTS], -2, 1)
+            return self._generate(first_of_each(self._prompts, CALIBRATION_PROMPTS), -2, 1)
 
         for judge in (self._judge, self._cost):
             said = judge.calibrate(sample) if judge is not None else None
@@ -411,6 +426,21 @@ class Rollouts:
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
             return self._old(Reading(ref, self._settings.temperature), batch)["logprobs"]
+
+
+def first_of_each(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """The first `count` prompts; where a task is not among these, the first ones of every task instead, in equal shares, so
+    that a judge for that task has something to be measured on."""
+    first = list(prompts[:count])
+    if len(prompts) <= count:
+        return first
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt.task, []).append(row)
+    if len(rows) == len({prompt.task for prompt in first}):
+        return first
+    share = max(1, count // len(rows))
+    return [prompts[row] for row in sorted(row for each in rows.values() for row in each[:share])]
 
 
 def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:

@@ -98,6 +98,12 @@ class EvalSettings(
     diversity_prompts: int = setting(
         16, "On so many of the prompts, in equal shares per task.", unit="prompts", everyday=False, ge=1
     )
+    valid_from: float | None = setting(
+        None,
+        "A response is valid from this score of the judge on: the share and variety of valid ones among diversity_samples is "
+        "measured; null: not.",
+        everyday=False,
+    )
     documents: Source = setting(
         "", "Held-out text for loss, perplexity by token and word, bits per byte; empty skips them."
     )
@@ -166,6 +172,15 @@ class EvalSettings(
         if self.sizes and self.temperature == 0:
             raise ValueError(
                 "temperature=0 draws the same response every time, so there is nothing to choose from: set temperature=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_to_be_valid(self) -> Self:
+        if self.valid_from is not None and not self.diversity_samples:
+            raise ValueError(
+                f"valid_from={self.valid_from:g} tells which of several responses to a prompt are valid, of which "
+                "diversity_samples=0 draws none: set diversity_samples=32, say, or leave valid_from out"
             )
         return self
 

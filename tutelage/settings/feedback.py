@@ -67,6 +67,12 @@ class LabelSettings(RunSettings):
         3, "Different simulated annotators who vote on each pair; a judge votes once.", unit="votes", ge=1
     )
 
+    tastes: list[str] = setting(
+        [],
+        "Instead of the panel one simulated annotator for each of these groups of the embedded world, who votes on letters by "
+        "its taste: [group-01, new-01].",
+        everyday=False,
+    )
     length_bias: float = setting(
         0.0,
         "What the simulated annotators have in common beside their own habits: what ten words more are worth; below 0: fewer.",
@@ -102,6 +108,10 @@ class LabelSettings(RunSettings):
         if (self.length_bias or self.position_bias) and self.judge != WORLD:
             raise ValueError(
                 "length_bias and position_bias are of the simulated annotators, and a judge votes here: leave them out"
+            )
+        if self.tastes and (self.judge != WORLD or self.length_bias or self.position_bias):
+            raise ValueError(
+                "tastes are of simulated annotators who have no other habits: leave judge, length_bias and position_bias out"
             )
         if self.people_below and self.judge == WORLD:
             raise ValueError(

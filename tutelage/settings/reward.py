@@ -45,6 +45,7 @@ OF_COMPARISONS = (
     "loss",
     "batch_by",
     "groups",
+    "adapts_by",
     "weighted",
     "half",
     "previous",
@@ -54,6 +55,20 @@ OF_COMPARISONS = (
     "refined",
 )
 """Settings of `reward` that mean nothing where it learns from ratings."""
+
+
+NOT_BY_STEPS = (
+    "loss",
+    "batch_by",
+    "weighted",
+    "members",
+    "lora_rank",
+    "previous",
+    "margin_coef",
+    "label_smoothing",
+    "center_coef",
+)
+"""Settings of `reward` that mean nothing where it learns to be adapted by gradient steps."""
 
 
 class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSettings):
@@ -112,11 +127,28 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
         "Weigh each comparison by its column weight; from the store, by those who voted (experts count more).",
         everyday=False,
     )
-    groups: dict[str, list[str]] = setting(
+    groups: dict[str, list[str]] | Literal["each"] = setting(
         {},
         "A head for each group of annotators, as {experts: [ann, bob], crowd: [eve]}; in a file the column group names the "
-        "group, and the lists may be empty.",
+        "group, and the lists may be empty; each: one for every group of a file, for every annotator of a store.",
         everyday=False,
+    )
+    adapts_by: Literal["heads", "inner-steps"] = setting(
+        "heads",
+        "With groups: a head for each (heads), or one head from which a few gradient steps lead to any group's (inner-steps, "
+        "ANIL).",
+        everyday=False,
+    )
+    inner_steps: int = setting(5, "These gradient steps.", unit="steps", everyday=False, ge=1, le=100)
+    inner_rate: float = setting(
+        0.1, "Their rate at first; it is learnt beside the rest.", everyday=False, gt=0
+    )
+    task_pairs: int = setting(
+        32,
+        "Pairs of one group that are learnt from together, a quarter to three quarters of them to step by.",
+        unit="pairs",
+        everyday=False,
+        ge=4,
     )
     members: int = setting(
         1,
@@ -164,8 +196,22 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
     )
 
     def peak_rate(self, name: str) -> float:
-        """As for every command; the model of ties has a rate of its own."""
-        return TIES_RATE if name.startswith("ties") else super().peak_rate(name)
+        """As for every command; the model of ties and the rate of inner steps are single numbers and have a rate of their own."""
+        return TIES_RATE if name.startswith(("ties", "inner")) else super().peak_rate(name)
+
+    @model_validator(mode="after")
+    def _inner_steps_alone(self) -> Self:
+        if self.adapts_by == "heads":
+            if unused := self.set_of("inner_steps", "inner_rate", "task_pairs"):
+                raise ValueError(f"{unused} is about adapts_by=inner-steps: set that, or leave {unused} out")
+            return self
+        if not self.groups:
+            raise ValueError(
+                "adapts_by=inner-steps learns from groups, and there are none: set groups=each, say"
+            )
+        if unread := self.set_of(*NOT_BY_STEPS):
+            raise ValueError(f"{unread} means nothing with adapts_by=inner-steps: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _loss_uses_all(self) -> Self:
@@ -210,6 +256,8 @@ class RewardSettings(ScoringSettings, FeedbackSettings, LoraSettings, CutSetting
             raise ValueError(
                 "policy_data is measured by one score, and groups has a head for each group: leave one of the two out"
             )
+        if self.groups == "each":
+            return self
         if len(self.groups) == 1:
             raise ValueError(
                 "groups has one group, and one head needs no name: name another, or leave groups out"

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Made, setting
+from tutelage.settings.describe import plain
 from tutelage.settings.groups import (
     GeneratingSettings,
     PresetSettings,
@@ -106,6 +107,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
     )
     entropy_coef: float = setting(
         0.0, "Weight of the entropy of responses, in the reward.", unit="score per nat", everyday=False, ge=0
+    )
+    task_kl: dict[str, float] = setting(
+        {},
+        "Weight of the KL for prompts of single tasks, in place of kl_coef: {tale: 0.1}.",
+        unit="score per nat",
+        everyday=False,
     )
     kl_target: float = setting(
         0.0,
@@ -208,6 +215,16 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
             )
         return self
 
+    @field_validator("task_kl")
+    @classmethod
+    def _not_negative(cls, weights: dict[str, float]) -> dict[str, float]:
+        for task, weight in weights.items():
+            if weight < 0:
+                raise ValueError(
+                    f"the weight of the KL of {task} is {weight:g}: give a number that is 0 or more, or leave the task out"
+                )
+        return weights
+
     @property
     def weighed(self) -> list[str]:
         """The names of the reward's parts whose weights stand in front of prompts; [] where none do."""
@@ -228,6 +245,12 @@ class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, M
 
     @model_validator(mode="after")
     def _has_one_control_of_the_kl(self) -> Self:
+        if self.task_kl and (self.kl_target or self.kl_budget):
+            mover = "kl_target" if self.kl_target else "kl_budget"
+            raise ValueError(
+                f"{mover}={getattr(self, mover):g} moves one weight of the KL by that of all responses, and task_kl fixes those "
+                f"of single tasks: set {mover}=0, or leave task_kl out"
+            )
         if self.kl_target and self.kl_budget:
             raise ValueError(
                 f"kl_target={self.kl_target:g} and kl_budget={self.kl_budget:g} both move kl_coef: set one of them to 0"
@@ -356,6 +379,7 @@ class OnlineDPOSettings(PairLossSettings, RLSettings):
         for name in (
             "kl_target",
             "kl_budget",
+            "task_kl",
             "entropy_coef",
             "clip_low",
             "clip_high",
@@ -364,7 +388,7 @@ class OnlineDPOSettings(PairLossSettings, RLSettings):
         ):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
-                    f"{name}={getattr(self, name):g} is for methods with advantages, and online-dpo is held by beta alone: "
+                    f"{name}={plain(getattr(self, name))} is for methods with advantages, and online-dpo is held by beta alone: "
                     "leave it out"
                 )
         return self
@@ -477,6 +501,11 @@ class ReinforceSettings(PresetSettings, CriticSettings):
             raise ValueError(
                 "kl=none holds nothing to the reference, so kl_target and kl_budget have nothing to move: set kl=k1-reward, or "
                 "both to 0"
+            )
+        if self.kl == "none" and self.task_kl:
+            raise ValueError(
+                "kl=none holds nothing to the reference, so the weights of task_kl weigh nothing: set kl=k1-reward, and "
+                "kl_coef=0 for the other tasks, or leave task_kl out"
             )
         if self.clip.startswith("sequence") and self.credit == "tokens":
             raise ValueError(

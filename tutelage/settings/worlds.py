@@ -27,9 +27,10 @@ class WorldSettings(RunSettings):
         everyday=False,
         ge=1,
     )
-    tasks: list[Literal["conversation", "summary", "maths", "options"]] = setting(
+    tasks: list[Literal["conversation", "summary", "maths", "options", "tale"]] = setting(
         [],
-        "Tasks of the prompts and demonstrations; empty: all but options, in turn. options stands alone: its text is another.",
+        "Tasks of the prompts and demonstrations; empty: the first three, in turn. options and tale stand alone: their text is "
+        "another.",
     )
     prompts: int = setting(2_000, "Prompts to train on, without responses.", unit="prompts", ge=1)
     heldout_prompts: int = setting(500, "Held-out prompts: they are in no other file.", unit="prompts", ge=1)
@@ -60,6 +61,18 @@ class WorldSettings(RunSettings):
         le=0.7,
     )
 
+    groups: int = setting(
+        0,
+        "Groups of annotators with tastes of their own, who compare letters; 0 = none.",
+        unit="groups",
+        ge=0,
+        le=99,
+    )
+    new_groups: int = setting(
+        16, "Groups besides, to adapt to with few labels: with groups.", unit="groups", ge=1, le=99
+    )
+    group_pairs: int = setting(600, "Pairs that each group has compared, with groups.", unit="pairs", ge=1)
+
     @field_validator("people")
     @classmethod
     def _enough_people(cls, people: int) -> int:
@@ -79,16 +92,25 @@ class WorldSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
-    def _options_alone(self) -> WorldSettings:
+    def _has_groups(self) -> WorldSettings:
+        if not self.groups and (unused := self.set_of("new_groups", "group_pairs")):
+            raise ValueError(f"{unused} is about groups, of which there are none: set groups=24, say")
+        return self
+
+    @model_validator(mode="after")
+    def _some_stand_alone(self) -> WorldSettings:
+        """A tale may stand beside people: their text is short and says nothing of animals."""
         if "options" in self.tasks and self.demonstrations_each > 1:
             raise ValueError(
                 f"demonstrations_each={self.demonstrations_each} is for tasks with many good answers, and a problem of "
                 "options has one solution: leave it out"
             )
-        if "options" in self.tasks and (set(self.tasks) != {"options"} or self.people):
-            beside = f"people={self.people}" if self.people else f"tasks={list(self.tasks)}"
-            raise ValueError(
-                f"the task options stands alone, for its text is another, and not with {beside}: "
-                "write two worlds, one of them with tasks=[options]"
-            )
+        for task, people in (("options", self.people), ("tale", 0)):
+            if task in self.tasks and (set(self.tasks) != {task} or people or self.groups):
+                more = f"people={people}" if people else f"groups={self.groups}"
+                beside = more if people or self.groups else f"tasks={list(self.tasks)}"
+                raise ValueError(
+                    f"the task {task} stands alone, for its text is another, and not with {beside}: "
+                    f"write two worlds, one of them with tasks=[{task}]"
+                )
         return self

@@ -15,6 +15,7 @@ from tutelage.parallel import World
 from tutelage.runs import MEMBERS, Run
 from tutelage.seeds import rng
 from tutelage.settings.reward import RewardSettings as Settings
+from tutelage.train.heads import forget_steps
 from tutelage.train.stage import export, setup_for
 from tutelage.train.ties import Ties
 
@@ -51,6 +52,7 @@ def make_members(
         name = f"member-{number + 1}" if settings.members > 1 else ""
         model = replace(setup, seed=seed).scalar(start, tokenizer, max(1, len(heads)))
         set_pooling(model, settings.pooling)
+        forget_steps(model)
         name_heads(model, list(heads), list(heads.values()))
         ties = Ties(settings.loss) if settings.loss in ("davidson", "rao-kupper") else None
         found.append(Member(name, model, seed, ties if ties is None else ties.to(world.device)))

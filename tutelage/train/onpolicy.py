@@ -154,17 +154,18 @@ def _weights(settings: RLSettings, run: Run) -> WeightsInPrompts | None:
 
 
 def _check_tasks(settings: RLSettings, prompts: Sequence[Prompt]) -> None:
-    """Raises ValueError where a part of a reward, cost or monitor is for a task that no prompt is of."""
+    """Raises ValueError where a part of a reward, cost or monitor, or a weight of the KL, is for a task that no prompt is of."""
     said = [spec for spec in (settings.reward, settings.cost, settings.monitor) if spec is not None]
-    wanted = {task for spec in said for part in read_parts(spec) for task in part.mix.tasks}
-    if not wanted:
+    asked = {task for spec in said for part in read_parts(spec) for task in part.mix.tasks}
+    if not asked and not settings.task_kl:
         return
     known = {prompt.task for prompt in prompts}
-    if missing := sorted(wanted - known):
-        raise ValueError(
-            f"tasks: no prompt of {shown(settings.prompts)} is of the task {missing[0]!r}, so that what is for "
-            f"it would never be asked: those there are {', '.join(map(repr, sorted(known)))}."
-        )
+    for name, wanted, never in (("tasks", asked, "asked"), ("task_kl", settings.task_kl.keys(), "used")):
+        if missing := sorted(wanted - known):
+            raise ValueError(
+                f"{name}: no prompt of {shown(settings.prompts)} is of the task {missing[0]!r}, so that what is for "
+                f"it would never be {never}: those there are {', '.join(map(repr, sorted(known)))}."
+            )
 
 
 def evaluated(

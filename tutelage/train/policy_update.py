@@ -61,9 +61,12 @@ def passes(
                 return
 
 
-def charges(experience: Experience, kl_coef: float, entropy_coef: float, estimator: str = "k1") -> Tensor:
+def charges(
+    experience: Experience, kl_coefs: Tensor | float, entropy_coef: float, estimator: str = "k1"
+) -> Tensor:
     """float32 [M]: what each response token costs, in units of the score: the KL to the reference, and less entropy.
 
+    kl_coefs: the weight of the KL of each response [B], or one for all.
     entropy_coef x log policy: the objective gains entropy_coef x the entropy of whole responses, whose optimum is
     ~ (reference^kl_coef exp(score))^(1 / (kl_coef + entropy_coef)) (maximum-entropy RL).
     """
@@ -74,7 +77,9 @@ def charges(experience: Experience, kl_coef: float, entropy_coef: float, estimat
         if exact
         else ESTIMATORS[estimator](experience.log_ratio[mask])
     )
-    return kl_coef * kl + entropy_coef * experience.batch.per_token["old_logprobs"][mask]
+    if isinstance(kl_coefs, Tensor):
+        kl_coefs = spread(kl_coefs.float(), experience.batch)[mask]
+    return kl_coefs * kl + entropy_coef * experience.batch.per_token["old_logprobs"][mask]
 
 
 def policy_terms(
@@ -87,12 +92,12 @@ def policy_terms(
 ) -> tuple[dict[str, Term], dict[str, Sum]]:
     """Terms and metrics of the policy: clipped surrogate and KL, both reduced in the same way.
 
-    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N].  exact_kl: [N], where the objective
-    has that.
+    The batch has `old_logprobs`, `ref_logprobs`, `advantages` and `importance`, float32 [N]; where tasks have weights of the KL
+    of their own also `kl_coefs`, which stand in place of kl_coef.  exact_kl: [N], where the objective has that.
     """
     mask, known = batch.loss_mask, batch.per_token
     moved = torch.where(mask, logprobs - known["old_logprobs"], 0.0)
-    tokens = _spread(segment_sum(mask.float(), batch.lengths), batch)  # of the token's own response
+    tokens = spread(segment_sum(mask.float(), batch.lengths), batch)  # of the token's own response
     ratio, share = _ratio(moved, tokens, batch, objective.clip)
     free = objective.clip == "none"
     loss, clipped = clipped_policy(
@@ -111,7 +116,8 @@ def policy_terms(
     if objective.kl:
         if exact_kl is None:
             exact_kl = ESTIMATORS[objective.kl](logprobs - known["ref_logprobs"])
-        terms["kl"] = reduced(exact_kl, kl_coef)
+        own = known.get("kl_coefs")
+        terms["kl"] = reduced(exact_kl, kl_coef) if own is None else reduced(exact_kl * own)
     metrics = {
         "policy/approxkl_avg": k2(moved),
         "policy/clipfrac_avg": clipped.float(),
@@ -120,7 +126,7 @@ def policy_terms(
     return terms, {name: Sum(masked_sum(value.detach(), mask), "tokens") for name, value in metrics.items()}
 
 
-def _spread(values: Tensor, batch: TokenBatch) -> Tensor:
+def spread(values: Tensor, batch: TokenBatch) -> Tensor:
     """[B] -> [N]: at every token the value of its sequence."""
     return values.repeat_interleave(torch.tensor(batch.lengths, device=values.device))
 
@@ -134,7 +140,7 @@ def _ratio(moved: Tensor, tokens: Tensor, batch: TokenBatch, clip: str) -> tuple
     """
     if not clip.startswith("sequence"):
         return moved, 1.0
-    whole = _spread(segment_sum(moved, batch.lengths), batch)
+    whole = spread(segment_sum(moved, batch.lengths), batch)
     return (whole, 1 / tokens.clamp(min=1)) if clip == "sequence" else (whole / tokens.clamp(min=1), 1.0)
 
 

@@ -107,7 +107,7 @@ class PPO:
     def _advantages(self, experience: Experience, values: Tensor, kl_coef: float) -> tuple[Tensor, Tensor]:
         """Whitened advantages and returns, float32 [N]."""
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
-        charged = charges(experience, kl_coef, settings.entropy_coef)
+        charged = charges(experience, experience.kl_coefs(kl_coef), settings.entropy_coef)
         rewards = token_rewards(charged, experience.token_scores, lengths, settings.whiten_rewards)
         real = mask_from_lengths(lengths).to(values.device)
         advantages, returns = gae(

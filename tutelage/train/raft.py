@@ -4,6 +4,8 @@ Per step: several responses to each prompt, of which the best are trained on wit
 
     score - kl_coef * log(policy / reference)          (less what it costs, where that is limited)
 
+with the weight of its task in place of kl_coef, where it has one (`task_kl`).
+
 The second part is a guard.  Without it the policy collapses onto the response that scores highest; with it the policy that is
 optimal for E[score] - kl_coef * KL stays where it is, for there all responses are equally good by this measure.
 """
@@ -72,7 +74,8 @@ class Raft:
         """The numbers of the responses to train on, in order."""
         settings = self._settings
         log_ratio = segment_sum(experience.log_ratio, experience.batch.lengths)
-        worth = (experience.paid.double() - kl_coef * log_ratio.double()).tolist()
+        weights = experience.kl_coefs(kl_coef)
+        worth = (experience.paid.double() - weights * log_ratio.double()).tolist()
         if settings.select == "random":
             worth = rng(settings.seed, "raft", step).random(len(worth)).tolist()
         seen: set[tuple[int, tuple[int, ...]]] = set()

@@ -34,7 +34,7 @@ from tutelage.train.algorithm import Loss, Term, Updates
 from tutelage.train.critic import Critic, explained_variance, first_tokens, make_critic, value_weight
 from tutelage.train.kl import KLController
 from tutelage.train.onpolicy import on_policy
-from tutelage.train.policy_update import Objective, charges, passes, policy_terms
+from tutelage.train.policy_update import Objective, charges, passes, policy_terms, spread
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -86,9 +86,11 @@ class Reinforce:
         """Updates with the responses that are trained on."""
         settings = self._settings
         batch = experience.batch.with_fields(
-            **self._learnt_from(experience, kl_coef if self._in_reward else 0.0),
+            **self._learnt_from(experience, kl_coef),
             importance=experience.importance(settings.importance_cap),
         )
+        if self._in_loss and settings.task_kl:
+            batch = batch.with_fields(kl_coefs=spread(experience.kl_coefs(kl_coef).float(), batch))
         yield from passes(batch, experience.live_fields, settings, step, self._log)
 
     def loss(self, batch: TokenBatch) -> Loss:
@@ -124,14 +126,15 @@ class Reinforce:
         settings, mask, lengths = self._settings, experience.batch.loss_mask, experience.lengths
         real = mask_from_lengths(lengths).to(mask.device)
         estimator = self._kl if self._in_reward else "k1"
-        charged = charges(experience, kl_coef, settings.entropy_coef, estimator)
+        coefs = experience.kl_coefs(kl_coef) if self._in_reward else 0.0
+        charged = charges(experience, coefs, settings.entropy_coef, estimator)
         rewards = token_rewards(charged, experience.token_scores, lengths)
         whole = rewards.double().sum(1)
         paid = (
             whole[:, None].expand_as(rewards) if settings.credit == "response" else self._to_go(rewards, real)
         )
 
-        def spread(values: Tensor) -> Tensor:
+        def laid_out(values: Tensor) -> Tensor:
             flat = unpad(values.float(), lengths)
             return torch.zeros_like(mask, dtype=torch.float32).masked_scatter(mask, flat)
 
@@ -140,12 +143,12 @@ class Reinforce:
             advantages = (paid - base[:, None]) / size[:, None]
             found = {}
         else:
-            found = {"returns": spread(paid)}
+            found = {"returns": laid_out(paid)}
             advantages = paid - self._values(self._critic, experience, found["returns"])
         advantages = torch.where(real, advantages, 0.0).float()
         if settings.whiten_advantages:
             advantages = whiten(advantages, real)
-        return {**found, "advantages": spread(advantages)}
+        return {**found, "advantages": laid_out(advantages)}
 
     def _values(self, critic: Critic, experience: Experience, returns: Tensor) -> Tensor:
         """[B, T] or [B, 1]: what the critic foretells before the update."""

@@ -43,6 +43,7 @@ from tutelage.seeds import rng
 from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.train import reward_card
 from tutelage.train.algorithm import Loss, Sum, Term, Updates
+from tutelage.train.anil import learn_steps, start_of
 from tutelage.train.compared import (
     Compared,
     Differences,
@@ -53,7 +54,15 @@ from tutelage.train.compared import (
 from tutelage.train.fit import fit
 from tutelage.train.members import Member, export_members, make_members, named, note_spread
 from tutelage.train.ratings import learn_ratings
-from tutelage.train.stage import Pairs, agreement, collate_pairs, context_limit, prepare_pairs, steps_for
+from tutelage.train.stage import (
+    Pairs,
+    agreement,
+    collate_pairs,
+    context_limit,
+    named_groups,
+    prepare_pairs,
+    steps_for,
+)
 from tutelage.train.ties import Ties
 
 TERMS = {
@@ -193,6 +202,12 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     if settings.learn_from == "ratings":
         return learn_ratings(settings, start, tokenizer, world, run)
+    settings = settings.model_copy(update={"groups": named_groups(settings)})
+    if settings.adapts_by == "inner-steps":
+        model = start_of(settings, start, tokenizer, world)
+        return learn_steps(
+            settings, model, tokenizer, prepare_pairs(settings, tokenizer, model, run), world, run
+        )
     members = make_members(settings, start, tokenizer, world, dict.fromkeys(settings.groups, 1.0))
     pairs = prepare_pairs(settings, tokenizer, members[0].model, run)
     own = reward_card.of_the_policy(settings, run)

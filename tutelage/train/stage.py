@@ -22,7 +22,7 @@ from tutelage.data.split import half_of, split_by_prompt
 from tutelage.data.table import Examples
 from tutelage.data.template import PairTokens
 from tutelage.feedback.training import habits
-from tutelage.feedback.training.source import comparisons_from, is_store_source
+from tutelage.feedback.training.source import comparisons_from, each_voter, is_store_source
 from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
@@ -207,6 +207,28 @@ def prepare_pairs(
         told,
         comparisons_of(prepared) if keep_records else (),
     )
+
+
+def named_groups(settings: RewardSettings) -> dict[str, list[str]]:
+    """Groups of annotators by name; with groups=each as the data have them.  Raises ValueError where these are fewer than two."""
+    if settings.groups != "each":
+        return settings.groups
+    if is_store_source(settings.data):
+        found = each_voter(settings.data, settings.store)
+        who, what = "annotators who have voted", "let another one vote"
+    else:
+        names = {row.group for row in read_comparisons(settings.data, settings.columns)} - {""}
+        found = {name: [] for name in sorted(names)}
+        who, what = (
+            "groups in its column group",
+            "name the column that says who voted, as columns={group: annotator}",
+        )
+    if len(found) < 2:
+        raise ValueError(
+            f"groups=each: data={shown(settings.data)} has {len(found)} {who}, and heads are for two or more: {what}, or leave "
+            "groups out."
+        )
+    return found
 
 
 def collate_pairs(pairs: Sequence[PairTokens], rows: Sequence[int]) -> TokenBatch:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tutelage.judges.judge import Judge
 from tutelage.records import Prompt, Response, Score
 
-from . import gold_conversation, gold_maths, gold_options, gold_summary
+from . import gold_conversation, gold_maths, gold_options, gold_summary, gold_tale, letters
 
 Parts = dict[str, float]
 
@@ -25,6 +25,8 @@ STANDARDS = {
     "summary": Standard(gold_summary.grade, gold_summary.value),
     "maths": Standard(gold_maths.grade, gold_maths.value),
     "options": Standard(gold_options.grade, gold_options.value),
+    "tale": Standard(gold_tale.grade, gold_tale.value),
+    letters.TASK: Standard(letters.judged, letters.value),
 }
 
 

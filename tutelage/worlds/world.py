@@ -12,7 +12,7 @@ import numpy as np
 from tutelage.records import Demonstration, Message, Prompt, StepMarks
 from tutelage.seeds import rng
 
-from . import conversation, gold_maths, maths, options_lines, summary
+from . import conversation, gold_maths, maths, options_lines, summary, tale
 from .words import pick
 
 HELDOUT_SHARE = 0.2  # of all possible prompts
@@ -26,12 +26,15 @@ class Task(Protocol):
     flaws: object
 
 
-TASKS = {"conversation": conversation, "summary": summary, "maths": maths, "options": options_lines}
-TOGETHER = (
-    "conversation",
-    "summary",
-    "maths",
-)  # a world has these, in turn; or `options` alone, which has a text of its own
+TASKS = {
+    "conversation": conversation,
+    "summary": summary,
+    "maths": maths,
+    "options": options_lines,
+    "tale": tale,
+}
+# A world has these, in turn; or `options` or `tale` alone, which have a text of their own.
+TOGETHER = ("conversation", "summary", "maths")
 
 
 class Written(NamedTuple):

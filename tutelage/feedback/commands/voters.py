@@ -21,6 +21,7 @@ from tutelage.seeds import rng
 from tutelage.settings.feedback import LabelSettings
 from tutelage.settings.judges import scoring
 from tutelage.store import NewVote, Pair, Store, Unsure
+from tutelage.worlds import letters
 from tutelage.worlds.annotators import panel, vote
 
 
@@ -29,7 +30,10 @@ class Panel:
 
     def __init__(self, settings: LabelSettings, judge: Judge) -> None:
         self._settings, self._judge = settings, judge
-        self._annotators = panel(settings.seed, settings.length_bias, settings.position_bias)
+        self._groups = {name: letters.group_at(settings.seed, name) for name in settings.tastes}
+        self._annotators = tuple(map(letters.reader, self._groups.values())) or panel(
+            settings.seed, settings.length_bias, settings.position_bias
+        )
         self.name = "the panel"
         self.votes_per_item = settings.votes_per_item
         if self.votes_per_item > len(self._annotators):
@@ -61,9 +65,21 @@ class Panel:
         for annotator in free[: settings.votes_per_item - len(pair.voters)]:
             generator = rng(settings.seed, "label", "vote", pair.digest, annotator.name)
             first_shown = int(generator.integers(2))
-            cast = vote(annotator, pair.texts, values, first_shown, generator)
+            own = self._worth(annotator.name, pair) if self._groups else values
+            cast = vote(annotator, pair.texts, own, first_shown, generator)
             votes.append(NewVote(pair.item_id, cast, f"{settings.project}/{pair.digest}/{annotator.name}"))
         return votes
+
+    def _worth(self, name: str, pair: Pair) -> tuple[float, float]:
+        """What both responses are worth to a group, in logits.  Raises ValueError for a prompt that asks for no letter."""
+        if pair.prompt.task != letters.TASK or not pair.prompt.reference:
+            raise ValueError(
+                f"tastes are for letters, and prompt {pair.prompt.id} asks for none (its task is {pair.prompt.task!r}): sample "
+                "the prompts in letters.jsonl, which world groups=24 writes, or leave tastes out."
+            )
+        first, second = (letters.grade(dict(pair.prompt.reference), text) for text in pair.texts)
+        taste = self._groups[name].taste
+        return letters.utility(first, taste), letters.utility(second, taste)
 
 
 class Single:

@@ -127,7 +127,7 @@ def comparisons_from(
     aggregation: Aggregation = "auto",
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
-    groups: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, Sequence[str]] | Literal["each"] | None = None,
     refined: RefinedPairs = "none",
 ) -> StoreRows[Comparison]:
     """The comparisons of `store:PROJECT`: everything that was compared in it (`Store.voted_pairs`), aggregated, and what its
@@ -135,8 +135,8 @@ def comparisons_from(
 
     Those of several projects stand one behind the other, each with its project as its place.  `annotators`: those whose word
     counts, by names or kinds; none given are all.  `groups`: name -> annotators; the votes of each are aggregated by themselves,
-    and each gives rows of its own.  Raises ValueError when the store does not exist, the project is not in it, or nothing in it
-    can be trained on (yet).
+    and each gives rows of its own; each: everybody is a group.  Raises ValueError when the store does not exist, the project is
+    not in it, or nothing in it can be trained on (yet).
     """
     if isinstance(source, list):
         parts = projects_of(source)
@@ -145,7 +145,8 @@ def comparisons_from(
             [comparisons_from(part, store, aggregation, ties, annotators, groups, refined) for part in parts],
         )
     if groups:
-        return _by_group(source, store, aggregation, ties, groups, refined)
+        named = each_voter(source, store) if groups == "each" else groups
+        return _by_group(source, store, aggregation, ties, named, refined)
     with opened_at(source, store) as (opened, project):
         pairs, kinds = opened.voted_pairs(project), opened.annotator_kinds()
         with opened.reading(project) as (connection, key):
@@ -209,6 +210,15 @@ def _by_group(
         held_out += [replace(row, group=name) for row in found.held_out]
         left_out.update(found.left_out)
     return StoreRows(train, held_out, dict(left_out), tuple(habits))
+
+
+def each_voter(source: str | list[str], store: str | Path) -> dict[str, list[str]]:
+    """Everybody who has voted in the projects, by name, each alone in a group.  Raises ValueError as `comparisons_from` does."""
+    voters: set[str] = set()
+    for part in projects_of(source):
+        with opened_at(part, store) as (opened, project):
+            voters |= {vote.annotator for pair in opened.voted_pairs(project) for vote in pair.votes}
+    return {name: [name] for name in sorted(voters)}
 
 
 def demonstrations_from(
@@ -308,7 +318,7 @@ def comparisons_digest(
     aggregation: Aggregation = "auto",
     ties: Ties = "keep",
     annotators: Sequence[str] = (),
-    groups: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, Sequence[str]] | Literal["each"] | None = None,
     refined: RefinedPairs = "none",
 ) -> str | None:
     """The `digest` of what `comparisons_from` returns; None where it would raise."""
