@@ -41,11 +41,11 @@ def test_adversarial_rounds(tmp_path: Path) -> None:
 def test_spin_rounds(tmp_path: Path) -> None:
     """Whoever wrote the rejected responses is the start, and so the reference."""
     found = planned("spin.yaml", tmp_path)
-    for number, before in ((1, "sft"), (2, "round-1/dpo"), (3, "round-2/dpo")):
+    for number, before in ((1, "sft"), (2, "round-1/dpo")):
         policy: DPOSettings = found[f"round-{number}/dpo"]
         assert policy.model == found[f"round-{number}/contrast"].model == str(tmp_path / before)
         assert policy.data == str(tmp_path / f"round-{number}" / "contrast" / "preference.jsonl")
-        assert (policy.loss, policy.beta) == ("sigmoid", 0.1)
+        assert (policy.preset, policy.loss, policy.beta) == ("spin", "sigmoid", 1.0)
 
 
 @pytest.mark.slow

@@ -73,10 +73,16 @@ class StudySettings(Settings):
     base: dict[str, Any] = setting(
         {},
         "A study that is done before the claims and shared by them (axes, stages): they name its folder as $base.",
+        everyday=False,
     )
-    only: list[str] = setting([], "Of the claims, run these alone; empty: all.", changes_result=False)
+    only: list[str] = setting(
+        [], "Of the claims, run these alone; empty: all.", everyday=False, changes_result=False
+    )
     page: str = setting(
-        "", "Where the page of verdicts is written; empty: OUT/claims.md.", changes_result=False
+        "",
+        "Where the page of verdicts is written; empty: OUT/claims.md.",
+        everyday=False,
+        changes_result=False,
     )
     title: str = setting("Study", "Title of the report.")
     seed: int = setting(0, "Seed of every stage that does not set its own.", ge=0)

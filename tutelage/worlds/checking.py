@@ -29,14 +29,14 @@ class Faults(NamedTuple):
 
 def faults(prompt: Prompt, text: str) -> Faults:
     """Of a solution of `chain`, `maths` or `options`.  Raises ValueError for a prompt of another task, or without reference."""
-    known = prompt.reference is not None and (prompt.task == "options" or "steps" in prompt.reference)
+    reference = dict(prompt.reference or {})
+    known = bool(reference) and (prompt.task == "options" or "steps" in reference)
     if prompt.task not in TASKS or not known:
         what = f"has task {prompt.task!r}" if prompt.task not in TASKS else "has no reference with its steps"
         raise ValueError(
             f"prompt {prompt.id} {what}: the checker verifies steps of {', '.join(TASKS)}, with their reference; leave such "
             "prompts out, or let somebody else judge."
         )
-    reference = dict(prompt.reference)
     if prompt.task == "options":
         marks = gold_options.mark(reference, text)
         return Faults(tuple(step.is_root for step in marks), not gold_options.complete(marks))
