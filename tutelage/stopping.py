@@ -51,16 +51,16 @@ class Until(Settings):
     def last(self, round: int, folder: Path, before: Path | None) -> tuple[int, str] | None:
         """(number of the last round, why), where this `round`, whose stage is in `folder`, ends the rounds; before: its folder in
         the round before.  Raises ValueError where it has not measured that."""
-        value = self.value(folder, round)
+        value, metric = self.value(folder, round), self.metric.replace("{round}", str(round))
         if self.fall is not None:
             then = None if before is None else self.value(before, round - 1)
             if then is None or value >= then - self.fall:
                 return None
-            return round - 1, f"{self.metric} has fallen from {then:.3f} to {value:.3f}"
+            return round - 1, f"{metric} has fallen from {then:.3f} to {value:.3f}"
         name, limit = ("below", self.below) if self.below is not None else ("above", self.above)
         assert limit is not None, "there is one bound"
         passed = value < limit if name == "below" else value > limit
-        return (round, f"{self.metric} is {value:.4g}, {name} {limit:g}") if passed else None
+        return (round, f"{metric} is {value:.4g}, {name} {limit:g}") if passed else None
 
     def value(self, folder: Path, round: int) -> float:
         """The metric of that round's run.  Raises ValueError where it has none."""
