@@ -58,7 +58,7 @@ def test_the_migrations_make_the_models(path: Path) -> None:
         }
         indexes = {index["name"] for index in inspect(connection).get_indexes("annotation")}
     assert (
-        len(made) == 20 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
+        len(made) == 22 and {("annotation", "preference BETWEEN -3 AND 3"), ("item", "overlap >= 1")} < made
     )
     assert {"annotation_once", "annotation_settled_once"} <= indexes
 
@@ -174,7 +174,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.commit()
     raw.close()
     assert_refused(
-        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0009.: update Tutelage"
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0010.: update Tutelage"
     )
 
 
