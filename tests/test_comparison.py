@@ -11,8 +11,8 @@ from rich.console import Console
 from tutelage import pipeline
 from tutelage.evals.rows import read
 from tutelage.pipeline import Stage
+from tutelage.settings.onpolicy import RLSettings
 from tutelage.settings.pipeline import RunPipelineSettings
-from tutelage.settings.rl import RLSettings
 from tutelage.settings.rollout import SelectSettings
 from tutelage.settings.yaml12 import read_mapping
 

@@ -33,8 +33,9 @@ from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.runs import Run
 from tutelage.seeds import rng
+from tutelage.settings.onpolicy import CriticSettings
 from tutelage.settings.preference import DPOSettings
-from tutelage.settings.rl import CriticSettings, PPOSettings, ReinforceSettings
+from tutelage.settings.rl import PPOSettings, ReinforceSettings
 from tutelage.train.critic import Critic
 from tutelage.train.fit import fit
 from tutelage.train.ppo import PPO

@@ -29,7 +29,7 @@ from tutelage.rollout.drawn import Drawn, filled_up, further_rows
 from tutelage.rollout.generator import Generator, Sampling
 from tutelage.rollout.reading import NOW, Reading
 from tutelage.rollout.weights import WeightsInPrompts
-from tutelage.settings.rl import RLSettings
+from tutelage.settings.onpolicy import RLSettings
 
 CALIBRATION_PROMPTS = 256
 """So many responses of the reference tell a judge's mean score to 0.06 of its standard deviation."""

@@ -16,7 +16,7 @@ from tutelage.models.step_head import StepHead
 from tutelage.models.value_head import ValueHead
 from tutelage.ops.masked import segment_sum
 from tutelage.runs import result_folder
-from tutelage.settings.rl import CriticSettings
+from tutelage.settings.onpolicy import CriticSettings
 from tutelage.train.onpolicy import OnPolicy
 
 

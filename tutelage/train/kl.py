@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tutelage.settings.rl import RLSettings
+from tutelage.settings.onpolicy import RLSettings
 
 
 class KLController(nn.Module):

@@ -22,8 +22,8 @@ from tutelage.data.reading.sources import shown
 from tutelage.models.policy import PolicyModule
 from tutelage.records import Place
 from tutelage.runs import Run
+from tutelage.settings.onpolicy import RLSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
-from tutelage.settings.rl import RLSettings
 from tutelage.train.algorithm import Algorithm, Loss, Updates
 from tutelage.train.pretrain import segments_batch
 from tutelage.train.sft import LanguageModelling

@@ -26,7 +26,7 @@ from tutelage.parallel import World
 from tutelage.rollout.experience import Experience
 from tutelage.runs import result_folder
 from tutelage.settings.judges import paths_in
-from tutelage.settings.rl import RLSettings
+from tutelage.settings.onpolicy import RLSettings
 
 BEST = "max:eval_monitor/scores"
 """What tells the best checkpoint of a run that is watched."""

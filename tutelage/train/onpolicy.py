@@ -27,7 +27,7 @@ from tutelage.rollout.prompts import answerable
 from tutelage.rollout.weights import WeightsInPrompts
 from tutelage.runs import Run, result_folder
 from tutelage.settings.judges import paths_in, read_parts
-from tutelage.settings.rl import RLSettings
+from tutelage.settings.onpolicy import RLSettings
 from tutelage.train.algorithm import Algorithm
 from tutelage.train.fit import fit
 from tutelage.train.mix import mixed

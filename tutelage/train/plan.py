@@ -33,9 +33,10 @@ from tutelage.runs import result_folder
 from tutelage.settings.distill import DistillSettings
 from tutelage.settings.groups import PlanSettings
 from tutelage.settings.judges import paths_in
+from tutelage.settings.onpolicy import CriticSettings, RLSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
-from tutelage.settings.rl import CriticSettings, ReinforceSettings, RLSettings
+from tutelage.settings.rl import ReinforceSettings
 from tutelage.settings.rollout import AnsweringSettings
 from tutelage.settings.train import LoraSettings, PretrainSettings, SFTSettings, TrainSettings
 

@@ -15,7 +15,7 @@ from tutelage.ops.losses import clipped_policy
 from tutelage.ops.masked import masked_sum, segment_sum
 from tutelage.rollout.experience import Experience
 from tutelage.seeds import rng
-from tutelage.settings.rl import RLSettings
+from tutelage.settings.onpolicy import RLSettings
 from tutelage.train.algorithm import Sum, Term, Updates
 
 UNCLIPPED = float("inf")

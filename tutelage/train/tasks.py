@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tutelage.data.batch import TokenBatch
 from tutelage.parallel import World
 from tutelage.rollout.reading import NOW
-from tutelage.settings.rl import RLSettings
+from tutelage.settings.onpolicy import RLSettings
 from tutelage.train.algorithm import Algorithm, Loss, Updates
 from tutelage.train.fit import accumulate, sum_gradients
 
