@@ -41,13 +41,17 @@ from tutelage.store import ModelInfo, Question, Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Base, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import (
+    Assignment,
+    AssignmentHelp,
     GuidelineSeen,
     GuidelineVersion,
+    ItemHelp,
     ItemNote,
     ItemReserved,
     ItemTag,
     SentBack,
     Suggestion,
+    VoteHelp,
     Webhook,
     WebhookDelivery,
     Withdrawal,
@@ -128,6 +132,18 @@ def furnish(database: Database, who: Member, ben: Member, item_id: int) -> None:
         insert_one(connection, SentBack, annotation_id=answer, note=SECRET)
         insert_one(connection, Withdrawal, annotation_id=answer)
         insert_one(connection, Suggestion, item_id=item_id, source="m", answer={"text": SECRET})
+        told = {
+            "first": SECRET,
+            "second": SECRET,
+            "argues": None,
+            "template": "",
+            "arm": "honest",
+            "assistant": "m",
+        }
+        insert_one(connection, VoteHelp, annotation_id=answer, **told)
+        help_id = insert_one(connection, ItemHelp, item_id=item_id, **told)
+        assignment = connection.scalar(select(func.max(Assignment.id)).where(Assignment.item_id == item_id))
+        insert_one(connection, AssignmentHelp, assignment_id=assignment, help_id=help_id, shown=True)
         insert_one(connection, ItemReserved, item_id=item_id, team=SECRET)
         insert_one(connection, ItemTag, item_id=item_id, tag=SECRET)
         insert_one(connection, ItemNote, item_id=item_id, text=SECRET)

@@ -38,6 +38,7 @@ def pairs_of(rows: list[Row], kinds: dict[str, str] | None = None, minutes: list
         item, item, name, np.array([(kinds or {}).get(who, "human") for who in name]), preference, item % 2,
         np.full(n, 3.0), at, np.full(n, np.nan), np.stack([2 * item, 2 * item + 1], axis=1),
         np.tile([40, 50], (n, 1)), np.tile(["a", "b"], (n, 1)),
+        np.full(n, ""), np.full(n, -1),
     )  # fmt: skip
 
 

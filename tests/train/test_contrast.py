@@ -162,7 +162,7 @@ def spin_round(folder: Path, start: torch.Tensor, target: torch.Tensor) -> tuple
     run = Run.open(folder, "dpo", settings)
     both = lambda row: (pairs[row].chosen, pairs[row].rejected)  # noqa: E731
     ref = reference_logprobs(policy, both, range(len(pairs)), 100_000, CPU, run)
-    fit(Preference(policy, pairs, ref, settings), settings, CPU, run, steps=200, tokenizer=make_tokenizer())
+    fit(Preference(policy, pairs, settings, ref), settings, CPU, run, steps=200, tokenizer=make_tokenizer())
     run.close()
     after = policy.host.score.weight.detach().T.double()
     ratio = TabularPolicy(after).sequence_logprobs().detach() - before

@@ -142,7 +142,7 @@ def columns_of(spec: ExportSpec, rows: Iterable[RowDict], criteria: Sequence[str
         return columns | {name: "number" for name in ATTRIBUTES if name in used}
     if spec.format == "raw":
         used = {name for row in rows for name in row}
-        return {name: kind for name, kind in columns.items() if name != "help" or name in used}
+        return {name: kind for name, kind in columns.items() if name != "help" or name in used or not used}
     if spec.format != "ratings":
         return columns
     if spec.aggregation != "all":
