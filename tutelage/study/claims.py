@@ -228,4 +228,4 @@ def _effect(wanted: EffectSettings, one: Tested) -> Effect:
 
 def _write(told: list[Told], settings: StudySettings) -> None:
     write_json_atomic(settings.out / f"{FILE}.json", [one.to_json() for one in told])
-    write_text_atomic(page_of(settings), claims_page.markdown(told, settings.title))
+    write_text_atomic(page_of(settings), claims_page.markdown(told, settings.title, settings.about))

@@ -48,22 +48,16 @@ class Told:
         }
 
 
-def markdown(told: Sequence[Told], title: str) -> str:
-    """The whole page."""
-    parts = [
-        f"# {title}",
-        HOW,
-        _counts(told),
-        _table(told),
-        *(part for one in told for part in _section(one)),
-    ]
-    return "\n\n".join(parts) + "\n"
+def markdown(told: Sequence[Told], title: str, about: str = "") -> str:
+    """The whole page; `about` stands above the claims."""
+    head = [f"# {title}", *([about] if about else []), HOW, _counts(told), _table(told)]
+    return "\n\n".join([*head, *(part for one in told for part in _section(one))]) + "\n"
 
 
 def _counts(told: Sequence[Told]) -> str:
     verdicts = [one.verdict if one.effects else one.verdict.partition(":")[0] for one in told]
-    counted = ", ".join(f"{verdicts.count(each)} {each}" for each in dict.fromkeys(verdicts))
-    return f"Of {len(told)} claims: {counted}. All took {duration(sum(one.seconds for one in told))}."
+    counted = ", ".join(f"{each} {verdicts.count(each)}" for each in dict.fromkeys(verdicts))
+    return f"Of {len(told)} claims: {counted}."
 
 
 def _table(told: Sequence[Told]) -> str:
@@ -85,7 +79,8 @@ def _section(one: Told) -> Iterator[str]:
         lines.append(
             f"- {effect.what}: {_number(effect)} over {runs}; set beforehand: {effect.bound}: {effect.verdict}."
         )
-    lines.append(f"- **Verdict**: {one.verdict}. It took {duration(one.seconds)}.")
+    took = f" Its runs took {duration(one.seconds)}." if one.seconds else ""
+    lines.append(f"- **Verdict**: {one.verdict.rstrip('.')}.{took}")
     lines.append(f"- **What would change it**: {one.said.change}")
     yield "\n".join(lines)
 
