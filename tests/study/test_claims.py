@@ -138,7 +138,8 @@ def test_the_page_grows_claim_by_claim(tmp_path: Path) -> None:
         told.count("unchanged, skipped") == 3
     )  # the base, and both of the first claim; nothing of the second
     page = page_of(given).read_text()
-    assert "1 holds here, 1 not run yet" in page
+    assert page.startswith("# T\n\nBy somebody.\n\nWritten by") and "not run yet.\n" in page
+    assert "holds here 1, not run yet 1" in page
     assert "| [More is better.](#first) | somebody, line 1 | how many: 0.55 [0." in page
     assert "set beforehand: above 0.20: holds here." in page and "2 repetitions" in page
     assert (tmp_path / "first" / "report.html").exists() and not (tmp_path / "second").exists()

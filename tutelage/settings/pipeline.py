@@ -75,6 +75,7 @@ class StudySettings(Settings):
         "A study that is done before the claims and shared by them (axes, stages): they name its folder as $base.",
         everyday=False,
     )
+    about: str = setting("", "What stands above the claims on their page.", everyday=False)
     only: list[str] = setting(
         [], "Of the claims, run these alone; empty: all.", everyday=False, changes_result=False
     )
@@ -106,9 +107,9 @@ class StudySettings(Settings):
             raise ValueError(
                 f"a study has `stages`, or `claims` with a study each, and here are {both}: give one"
             )
-        if not self.claims and (self.base or self.only or self.page):
+        if not self.claims and (self.base or self.about or self.only or self.page):
             raise ValueError(
-                "base, only and page are of a study of claims, and here are none: leave them out"
+                "base, about, only and page are of a study of claims, and here are none: leave them out"
             )
         if self.claims and (self.axes or self.compare or self.contrasts or self.measures or self.tuning):
             raise ValueError(
