@@ -99,6 +99,7 @@ def claims(out: Path, **more: Any) -> StudySettings:
     given = {
         "out": str(out),
         "base": base,
+        "about": "By somebody.",
         "claims": {"first": claim(5), "second": claim(5)},
         "title": "T",
     }
