@@ -63,6 +63,17 @@ def test_an_effect_against_its_bound(
     assert found.verdict == verdict
 
 
+def test_differences_of_shares_are_points_and_what_never_varies_is_taken_as_it_is(
+    results: list[cells.Result],
+) -> None:
+    """PPO's answers all score more than the start's."""
+    given = {"what": "x", "metric": "win_rate", "first": PPO}
+    alone = effect_of(build(EffectSettings, {**given, "below": 0.6}), results, "seed")
+    assert (alone.shown.text, alone.bound, alone.verdict) == ("100 %", "below 60 %", FAILS)
+    apart = effect_of(build(EffectSettings, {**given, "second": PPO, "within": 0.1}), results, "seed")
+    assert (apart.shown.text, apart.bound, apart.verdict) == ("0 points", "within ±10 points", HOLDS)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

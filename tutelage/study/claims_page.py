@@ -16,9 +16,10 @@ HOW = """\
 Written by `tutelage study`: every row is a study of its own, whose settings, runs and report lie in the study's folder. A bound
 was set for each number before the run. An effect *holds here* where its whole 95 % interval is on the right side of its bound,
 *does not hold here* where it is wholly on the other side, and is *not distinguishable* in between; a claim holds where all of its
-effects do, and does not where one does not. Intervals are over repetitions, and over prompts where they are known; they are not
-corrected for how many rows there are, so that one row in twenty is to be expected to mislead. What holds here holds for these
-models and this world; *what would change it* says how to look further."""
+effects do, and does not where one does not. Intervals are over repetitions, and over prompts where they are known (a number that
+is the same in every repetition has none, and is taken as it is); they are not corrected for how many rows there are, so that one
+row in twenty is to be expected to mislead. What holds here holds for these models and this world; *what would change it* says how
+to look further."""
 
 
 @dataclass(frozen=True)

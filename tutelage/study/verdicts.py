@@ -34,11 +34,16 @@ class Effect:
     row: Row
     bound: str
     verdict: str
+    difference: bool = False
 
     @property
     def shown(self) -> Number:
-        """As it is printed; what one side has more than another with a sign."""
-        return number(self.row)
+        """As it is printed; what one side has more than another with its sign, and in points where it is of shares."""
+        found = number(self.row)
+        if not self.difference:
+            return found
+        sign = "+" if (self.row.value or 0) > 0 else ""
+        return replace(found, text=f"{sign}{found.text.replace(' %', ' points')}")
 
 
 def verdict_of(effects: Sequence[Effect]) -> str:
@@ -72,8 +77,11 @@ def effect_of(wanted: EffectSettings, results: Sequence[Result], repeats: str) -
         if (name, of) == (wanted.metric, task)
     )
     found = crossed_mean(drawn)
+    if math.isnan(found.low) and len(drawn) > 1:  # every repetition gives the same
+        found = Interval(found.value, found.value, found.value, found.n)
     measured = row("", wanted.metric, task, replace(found, n=len(drawn)), unit)
-    return Effect(wanted.what, measured, _bound(wanted, unit), _judged(wanted, found))
+    apart = wanted.second is not None
+    return Effect(wanted.what, measured, _bound(wanted, unit), _judged(wanted, found), apart)
 
 
 def _lines(results: Sequence[Result], repeats: str) -> list[Group]:
@@ -124,10 +132,17 @@ def _alone(group: Group, metric: str, task: str) -> Paired:
 
 def _bound(wanted: EffectSettings, unit: str) -> str:
     """In the unit of the number."""
+    points = wanted.second is not None
+
+    def said(value: float) -> str:
+        text = number(Row("", wanted.metric, OVERALL, value, unit=unit)).text
+        return text.replace(" %", " points") if points else text
+
     if wanted.within is not None:
-        return f"within ±{number(Row('', wanted.metric, OVERALL, wanted.within, unit=unit)).text}"
+        return f"within ±{said(wanted.within)}"
     name, value = ("above", wanted.above) if wanted.above is not None else ("below", wanted.below)
-    return f"{name} {number(Row('', wanted.metric, OVERALL, value, unit=unit)).text}"
+    assert value is not None, "an effect has a bound"
+    return f"{name} {said(value)}"
 
 
 def _judged(wanted: EffectSettings, found: Interval) -> str:
