@@ -219,6 +219,8 @@ def test_runs_by_one_name_and_adapters_are_refused(folder: Path, tmp_path: Path)
         (tmp_path / name / "checkpoints" / "step-00000005" / "state.json").write_text("{}")
     with pytest.raises(ValueError, match="two curves would be named 'ppo'"):
         list(overopt.policies_in([str(tmp_path / "a/ppo"), str(tmp_path / "b/ppo")]))
+    two = overopt.policies_in([str(tmp_path / "a/ppo"), f"again={tmp_path / 'b/ppo'}"])
+    assert [(policy.curve, policy.at) for policy in two] == [("ppo", 5), ("again", 5)]
     (tmp_path / "a/ppo/checkpoints/step-00000005/policy/adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match="holds an adapter without its model"):
         list(overopt.policies_in([str(tmp_path / "a/ppo")]))

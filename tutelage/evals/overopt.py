@@ -108,23 +108,24 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
 
 def policies_in(places: Sequence[str]) -> Iterator[Policy]:
-    """The checkpoints of run folders, each a curve, and single models, which make one curve together.
+    """The checkpoints of run folders ("path" or "name=path"), each a curve, and single models, which make one curve together.
 
     Raises ValueError where two runs have one name, or a checkpoint holds an adapter only.
     """
     seen: set[str] = set()
     single = 0
-    for place in places:
+    for given in places:
+        name, _, place = given.rpartition("=")
         folder = Path(place)
         steps = checkpoint_steps(folder / "checkpoints")
         if not steps:
             single += 1
             yield Policy(MODELS, single, result_folder(place))
             continue
-        name = folder.resolve().name
+        name = name or folder.resolve().name
         if name in seen | {MODELS, BEST_OF}:
             raise ValueError(
-                f"policies: two curves would be named '{name}': give each run a folder of its own name."
+                f"policies: two curves would be named '{name}'; give them names as in policies=[first={place}, ...]."
             )
         seen.add(name)
         for step in steps:

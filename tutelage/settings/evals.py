@@ -215,7 +215,8 @@ class OveroptSettings(RunSettings, RowSettings, DeviceSettings, GeneratingSettin
         ge=0,
     )
     policies: list[str] = setting(
-        [], "Policies to measure: run folders (all checkpoints that they keep), or folders of models."
+        [],
+        "Policies to measure: run folders (all checkpoints that they keep; name=folder names the curve), or folders of models.",
     )
     samples: int = setting(4, "Responses of each policy to each prompt.", unit="responses", ge=1)
     max_prompts: int = setting(
