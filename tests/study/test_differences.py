@@ -213,7 +213,9 @@ def test_cells_without_a_partner_are_left_out(tmp_path: Path) -> None:
 
 
 def test_bounds_of_a_share_are_shares(tmp_path: Path) -> None:
-    """Of three numbers far apart the t interval would leave 0 to 1; a change of length may well be below 0."""
+    """Of three numbers far apart the t interval would leave 0 to 1; a change of length, or what one share is more than another,
+    may well be below 0."""
+    signed = ("length_change", "gain@8-labels", "over_longer_wins", "agreement_gap")
     study = planned(tmp_path, AXES, {**EVAL_STAGE, "reference": "$task"})
     for one in study.results:
         evaluation(one.stage.folder, [0.5], kl=1.0)
@@ -221,13 +223,15 @@ def test_bounds_of_a_share_are_shares(tmp_path: Path) -> None:
         rows = json.loads(path.read_text())
         more = [
             {**rows[1], "metric": name, "value": seed / 2, "unit": "share"}
-            for name in ("copy_rate", "length_change")
+            for name in ("copy_rate", *signed)
         ]
         path.write_text(json.dumps([*rows, *more]))
     first = groups(cells.read(study), "seed")[0]
-    copied, changed = (first.measured(name, "all", "share").row for name in ("copy_rate", "length_change"))
+    copied = first.measured("copy_rate", "all", "share").row
     assert (copied.low, copied.value, copied.high) == (0.0, 0.5, 1.0)
-    assert changed.low is not None and changed.low < 0
+    for name in signed:
+        low = first.measured(name, "all", "share").row.low
+        assert low is not None and low < 0
 
 
 def test_what_is_tested_when_nobody_says(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from tutelage.study.grid import Cell
 
 Floats = NDArray[np.float64]
 OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
+# What one share is more than another has their unit, and is no share.
+_SIGNED = ("gain@", "over_longer_wins", "over_shorter_wins", "over_bag_of_words", "help_", "fit/r2", "rating_explained")
+_SIGNED_ENDS = ("_change", DIFFERENCE, "_gap", "explained_variance")
 SPENT = ("cost", "time", "votes", "demonstrations", "cost/tokens_generated", "cost/tokens_trained")
 """What these runs have cost, which says little of others."""
 
@@ -144,12 +147,12 @@ class Group:
 
 
 def _within(found: Interval, metric: str, unit: str) -> Interval:
-    """Bounds of a share of something, or of an overlap, are from 0 to 1, too, and a KL is none below 0; a change may be below
-    nothing."""
+    """Bounds of a share of something, or of an overlap, are from 0 to 1, too, and a KL is none below 0; what one share is more
+    than another may be below nothing."""
     if metric == "kl":
         return Interval(found.value, max(found.low, min(found.value, 0.0)), found.high, found.n)
     bounded = unit == "share" or metric.startswith(OVERLAP)
-    if not bounded or metric.endswith(("_change", DIFFERENCE)):
+    if not bounded or metric.endswith(_SIGNED_ENDS) or metric.startswith(_SIGNED):
         return found
     return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 
