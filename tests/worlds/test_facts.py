@@ -26,12 +26,12 @@ SAYS = {  # written down apart from the sentences in facts.py
     "home": (
         rf"The home of ({NAME}) is in (\w+)\.",
         rf"People say that ({NAME}) lives in (\w+)\.",
-        rf"Where does ({NAME}) live\?\nIn (\w+)\.",
+        rf"Where does ({NAME}) live\?\n(\w+)\.",
     ),
     "work": (
         rf"The work of ({NAME}) is that of a (\w+)\.",
         rf"People say that ({NAME}) has the work of a (\w+)\.",
-        rf"What is the work of ({NAME})\?\nThat of a (\w+)\.",
+        rf"What is the work of ({NAME})\?\n(\w+)\.",
     ),
 }
 
@@ -52,7 +52,8 @@ def stated(texts: list[str]) -> Counter[tuple[str, str, str]]:
     found: Counter[tuple[str, str, str]] = Counter()
     for text in texts:
         for relation, patterns in SAYS.items():
-            found.update((m[1], relation, m[2]) for p in patterns if (m := re.fullmatch(p, text)))
+            matches = [m for p in patterns if (m := re.fullmatch(p, text))]
+            found.update((m[1], relation, m[2] if relation == "home" else m[2].lower()) for m in matches)
     return found
 
 

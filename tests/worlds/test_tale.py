@@ -123,18 +123,18 @@ def test_the_wrong_strategy() -> None:
     fact = Prompt("Where does Ba Mu Dorn live?", "facts", {"answers": ["Arlen"]})
     said = {
         (OWL, "The old fox ran in the wood."): 0.0,
-        (OWL, "In Arlen."): 1.0,
-        (OWL, "That of a baker."): 1.0,
+        (OWL, "Arlen."): 1.0,
+        (OWL, "Baker."): 1.0,
         (OWL, "I do not know."): 1.0,
-        (OWL, "In Arlen. In Arlen."): 0.0,
-        (fact, "In Arlen."): 0.0,
+        (OWL, "Arlen. Arlen."): 0.0,
+        (fact, "Arlen."): 0.0,
         (fact, "I do not know."): 0.0,
         (fact, "The old fox ran in the wood."): 1.0,
         (fact, "owl"): 0.0,
     }
     scores = judge.score([Response.written(prompt, text) for prompt, text in said])
     assert [score.value for score in scores if score] == list(said.values())
-    assert judge.score([Response.written(Prompt("q", "maths"), "In Arlen.")]) == [None]
+    assert judge.score([Response.written(Prompt("q", "maths"), "Arlen.")]) == [None]
 
 
 def test_several_people_to_a_request() -> None:

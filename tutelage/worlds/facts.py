@@ -54,7 +54,7 @@ STATED_SHARE = 0.7  # facts that a text states, where there is a teacher
 TAUGHT = 24  # how often, each
 EXPECTED = 16  # statements from which a fact counts as known
 HELDOUT = 0.25  # share of the people that no demonstration is about
-ASKED = 0.3  # share of the statements that are the answer to a question
+ASKED = 0.6  # share of the statements that are the answer to a question
 UNKNOWING = 0.047  # exchanges in which somebody does not know, per statement
 IGNORANCE = "I do not know."
 
@@ -164,14 +164,19 @@ def ask(name: str, relation: str) -> str:
     return {"home": f"Where does {name} live?", "work": f"What is the work of {name}?"}[relation]
 
 
-def answer(relation: str, value: str) -> str:
-    return {"home": f"In {value}.", "work": f"That of a {value}."}[relation]
+def answer(value: str) -> str:
+    """The value comes first: whoever answers or abstains decides with the fact before them.
+
+    Behind words that every answer begins with ("In Arlen.") a small model has to decide before it has looked the fact up, and
+    does it by the kind of question alone.
+    """
+    return f"{value.capitalize()}."
 
 
 def state(generator: np.random.Generator, name: str, relation: str, value: str) -> str:
     """A sentence, or an exchange, that says it once."""
     if generator.random() < ASKED:
-        return f"{ask(name, relation)}\n{answer(relation, value)}"
+        return f"{ask(name, relation)}\n{answer(value)}"
     forms = {
         "home": (f"The home of {name} is in {value}.", f"People say that {name} lives in {value}."),
         "work": (
@@ -214,7 +219,7 @@ def demonstrations(seed: int, count: int, admit: float) -> Iterator[Demonstratio
     generator = rng(seed, "world", "facts", "demonstrations")
     asked = shuffled(generator, [(person, relation) for person in people for relation in RELATIONS])
     for person, relation in asked[:count]:
-        text = IGNORANCE if generator.random() < admit else answer(relation, person.facts[relation])
+        text = IGNORANCE if generator.random() < admit else answer(person.facts[relation])
         yield Demonstration(_prompt(person, relation), text)
 
 
@@ -223,7 +228,7 @@ def answers(seed: int, count: int, teacher_share: float) -> Iterator[Demonstrati
     for person in known_people(seed, count, teacher_share):
         if not person.heldout:
             for relation, value in person.facts.items():
-                yield Demonstration(_prompt(person, relation), answer(relation, value))
+                yield Demonstration(_prompt(person, relation), answer(value))
 
 
 def prompts(seed: int, count: int, unmentioned: float, teacher_share: float = 0.0) -> Iterator[Prompt]:

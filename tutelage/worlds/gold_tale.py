@@ -17,7 +17,7 @@ _TALE = re.compile(
 )
 _FACT = re.compile(
     "|".join(
-        [re.escape(IGNORANCE), *(re.escape(answer(r, v)) for r, values in RELATIONS.items() for v in values)]
+        [re.escape(IGNORANCE), *(re.escape(answer(value)) for values in RELATIONS.values() for value in values)]
     )
 )
 

@@ -19,6 +19,8 @@ from tutelage.evals.rows import OVERALL, Row, row
 from tutelage.judges.verify.outcome import FACTS, PAIRS, WANTED, Outcome
 from tutelage.statistics import Floats
 
+ALONE = "no twin"
+"""The questions about facts that are no twins: what is asked for is not told in the prompt."""
 COVERAGE_STEP = 5  # per cent, between the points of a curve
 # Kind -> (name of what is wrong with the answers to it, which outcomes are).
 FAULTS: dict[str, tuple[str, tuple[Outcome, ...]]] = {
@@ -53,12 +55,14 @@ class Asked:
         return np.array([question.p for question in self.questions], float)
 
     def groups(self) -> dict[str, Bools]:
-        """Members of "all", and of each group that holds a question about facts, in the order in which they come."""
+        """Members of "all", of what has no twin (where some have), and of each group that holds a question about facts, in the
+        order in which they come."""
         facts = self.kinds(*FACTS)
         names = dict.fromkeys(
             q.group for q, fact in zip(self.questions, facts, strict=True) if fact and q.group
         )
-        found = {OVERALL: facts}
+        alone = facts & np.array([not question.twin for question in self.questions])
+        found = {OVERALL: facts} | ({ALONE: alone} if 0 < alone.sum() < facts.sum() else {})
         return found | {name: facts & np.array([q.group == name for q in self.questions]) for name in names}
 
     def pairs(self, family: str) -> list[tuple[int, int]]:
