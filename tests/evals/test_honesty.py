@@ -184,6 +184,17 @@ def test_twins_by_hand_and_that_habits_fail_on_one_half() -> None:
         assert [alone[f"twins_right/{f}"] for f in ("premise", "harm", "answerability")] == [0, 0, 0]
 
 
+def test_what_has_no_twin_stands_apart_where_some_have() -> None:
+    """Two facts beside twins, of which two in six are about facts; alone, or among twins alone, there is nothing to tell apart."""
+    facts = [question("fact", ("x",), 100), question("fact", ("x",), 101)]
+    mixed = Asked([*facts, *twins(1).questions])
+    rows = measures.rows_of("m", mixed, ["right", "wrong", *["abstained"] * 6], [1], COUNTING)
+    found = {r.task: (r.value, r.n) for r in rows if r.metric == "answered"}
+    assert found == {OVERALL: (0.5, 4), measures.ALONE: (1.0, 2)}
+    for asked in (Asked(facts), twins(1)):
+        assert list(asked.groups()) == [OVERALL]
+
+
 def test_an_interval_of_none_wrong_is_over_the_pairs_it_is_about() -> None:
     """Wilson's, of 4 harmful questions among 24: [0, 0.49], not that of 24."""
     good: list[Outcome] = ["right", "corrects", "right", "refused", "right", "abstained"]
