@@ -198,6 +198,20 @@ def test_a_conclusion_is_drawn_from_what_passed_alone(tmp_path: Path) -> None:
     assert not any(one.passed for one in none)
 
 
+def test_of_several_models_it_is_said_whose_number_it_is(tmp_path: Path) -> None:
+    study = planned(tmp_path, AXES, {**EVAL_STAGE, "reference": "$task"})
+    for one in study.results:
+        evaluation(one.stage.folder, [float(one.cell["method"] == "ppo")], kl=1.0)
+    pair = pairs_of({"method": ["ppo", "dpo"]}, [])
+    assert all(not one.whose for one in differences(groups(cells.read(study), "seed"), pair, ["gold"]))
+    for one in study.results:
+        path = one.stage.folder / "results.json"
+        rows = json.loads(path.read_text())
+        path.write_text(json.dumps([*rows, *({**row, "model": "majority"} for row in rows)]))
+    said = conclusion(differences(groups(cells.read(study), "seed"), pair, ["gold"]), "seed")
+    assert [line.partition(":")[0] for line in said] == ["Gold score (policy)", "Gold score (majority)"]
+
+
 def test_a_lower_first_label_is_said_to_be_lower(tmp_path: Path) -> None:
     found = differences(lines(tmp_path, 1.0)[0], pairs_of({"method": ["dpo", "ppo"]}, []), ["gold"])
     assert "higher with PPO than with DPO (DPO less PPO: -" in conclusion(found, "seed")[0]

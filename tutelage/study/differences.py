@@ -35,7 +35,7 @@ class Difference:
 
     at: the other axes, {} where it is over all of them.  row: mean, interval, and in `n` the repetitions.  won: the share of
     prompts on which `first` has more, ties half, None where prompts are not known.  p: of this test alone; p_holm: corrected for
-    all tests of the study; NaN where nothing varies.
+    all tests of the study; NaN where nothing varies.  whose: the model, where several are compared.
     """
 
     first: Cell
@@ -47,6 +47,7 @@ class Difference:
     won: Row | None
     p: float
     p_holm: float = math.nan
+    whose: str = ""
 
     @property
     def passed(self) -> bool:
@@ -88,7 +89,11 @@ def differences(
         for one in _between(groups, first, second, metric, tuning)
     ]
     corrected = holm([one.p for one in found])
-    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
+    several = len({one.model for one in found}) > 1
+    return [
+        replace(one, p_holm=p, whose=one.model if several else "")
+        for one, p in zip(found, corrected, strict=True)
+    ]
 
 
 def pairs_of(
@@ -217,6 +222,11 @@ def called(metric: str) -> str:
     return {**METRICS, **REWARD_METRICS}.get(metric, (metric.replace("_", " "), ""))[0]
 
 
+def compared(one: Difference) -> str:
+    """What is compared, on the page: a metric, and whose where there are several models."""
+    return called(one.metric) + (f" ({display(one.whose)})" if one.whose else "")
+
+
 def shown(one: Difference) -> Number:
     """A difference as it is printed, with its sign."""
     found = number(one.row)
@@ -260,7 +270,7 @@ def _sentence(one: Difference, tests: int, repeats: str) -> str:
     corrected = f" after correction for {tests} tests" if tests > 1 else ""
     p = f"p = {p_text(one.p_holm)}{corrected}".replace("= <", "<")
     basis = f"{'nothing varies' if math.isnan(one.p) else p}; {over}"
-    name = called(one.metric)
+    name = compared(one)
     if not one.passed:
         return f"{where}{name}: {first} and {second} are not distinguishable ({numbers}; {basis})."
     higher, lower = (first, second) if (one.row.value or 0) > 0 else (second, first)

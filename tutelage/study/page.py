@@ -16,7 +16,7 @@ from tutelage.evals.frontier import CAPTION
 from tutelage.evals.rows import Row
 from tutelage.evals.shown import columns_table
 from tutelage.evals.table import duration
-from tutelage.study.differences import called, conclusion, p_text, shown, side
+from tutelage.study.differences import called, compared, conclusion, p_text, shown, side
 from tutelage.study.drawing import FRONTIER
 from tutelage.study.grid import said
 from tutelage.study.summary import Measured
@@ -105,7 +105,7 @@ def tested(told: Told) -> Iterator[tuple[str, ...]]:
         yield (
             f"{side(one.first)} – {side(one.second)}",
             at,
-            called(one.metric),
+            compared(one),
             _cell(shown(one)),
             _cell(None if one.won is None else number(one.won)),
             str(one.row.n),
