@@ -236,8 +236,7 @@ def test_bounds_of_a_share_are_shares(tmp_path: Path) -> None:
         path, seed = one.stage.folder / "results.json", int(one.cell["seed"])
         rows = json.loads(path.read_text())
         more = [
-            {**rows[1], "metric": name, "value": seed / 2, "unit": "share"}
-            for name in ("copy_rate", *signed)
+            {**rows[1], "metric": name, "value": seed / 2, "unit": "share"} for name in ("copy_rate", *signed)
         ]
         path.write_text(json.dumps([*rows, *more]))
     first = groups(cells.read(study), "seed")[0]

@@ -25,7 +25,15 @@ from tutelage.study.grid import Cell
 Floats = NDArray[np.float64]
 OVERLAP = ("rouge", "bleu", "meteor", "bertscore")
 # What one share is more than another has their unit, and is no share.
-_SIGNED = ("gain@", "over_longer_wins", "over_shorter_wins", "over_bag_of_words", "help_", "fit/r2", "rating_explained")
+_SIGNED = (
+    "gain@",
+    "over_longer_wins",
+    "over_shorter_wins",
+    "over_bag_of_words",
+    "help_",
+    "fit/r2",
+    "rating_explained",
+)
 _SIGNED_ENDS = ("_change", DIFFERENCE, "_gap", "explained_variance")
 SPENT = ("cost", "time", "votes", "demonstrations", "cost/tokens_generated", "cost/tokens_trained")
 """What these runs have cost, which says little of others."""

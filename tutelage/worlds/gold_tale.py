@@ -15,11 +15,7 @@ from .tale import ADJECTIVES, ANIMALS, SPOTS, VERBS, able
 _TALE = re.compile(
     rf"The {one_of(ADJECTIVES)} ({one_of(ANIMALS)}) ({one_of(VERBS)}) in the {one_of(SPOTS)}\."
 )
-_FACT = re.compile(
-    "|".join(
-        [re.escape(IGNORANCE), *(re.escape(answer(value)) for values in RELATIONS.values() for value in values)]
-    )
-)
+_FACT = re.compile(one_of([IGNORANCE, *(answer(value) for values in RELATIONS.values() for value in values)]))
 
 
 def grade(reference: dict, text: str) -> dict[str, float]:
