@@ -185,7 +185,7 @@ def test_twins_by_hand_and_that_habits_fail_on_one_half() -> None:
 
 
 def test_what_has_no_twin_stands_apart_where_some_have() -> None:
-    """Two facts beside twins, of which two in six are about facts; where there are only either, there is nothing to tell apart."""
+    """Two facts beside twins, of which two in six are about facts; of one sort alone there is nothing to tell apart."""
     facts = [question("fact", ("x",), 100), question("fact", ("x",), 101)]
     mixed = Asked([*facts, *twins(1).questions])
     rows = measures.rows_of("m", mixed, ["right", "wrong", *["abstained"] * 6], [1], COUNTING)
