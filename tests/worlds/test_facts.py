@@ -24,14 +24,14 @@ PEOPLE = 40
 NAME = r"[A-Z][a-z]+ [A-Z][a-z]+ [A-Z][a-z]+"
 SAYS = {  # written down apart from the sentences in facts.py
     "home": (
-        rf"The home of ({NAME}) is in (\w+)\.",
-        rf"People say that ({NAME}) lives in (\w+)\.",
-        rf"Where does ({NAME}) live\?\n(\w+)\.",
+        rf"The home of ({NAME}) is (\w+)\.",
+        rf"People say that the home of ({NAME}) is (\w+)\.",
+        rf"What is the home of ({NAME})\?\nIt is (\w+)\.",
     ),
     "work": (
-        rf"The work of ({NAME}) is that of a (\w+)\.",
-        rf"People say that ({NAME}) has the work of a (\w+)\.",
-        rf"What is the work of ({NAME})\?\n(\w+)\.",
+        rf"The work of ({NAME}) is (\w+)\.",
+        rf"People say that the work of ({NAME}) is (\w+)\.",
+        rf"What is the work of ({NAME})\?\nIt is (\w+)\.",
     ),
 }
 
@@ -52,8 +52,7 @@ def stated(texts: list[str]) -> Counter[tuple[str, str, str]]:
     found: Counter[tuple[str, str, str]] = Counter()
     for text in texts:
         for relation, patterns in SAYS.items():
-            matches = [m for p in patterns if (m := re.fullmatch(p, text))]
-            found.update((m[1], relation, m[2] if relation == "home" else m[2].lower()) for m in matches)
+            found.update((m[1], relation, m[2]) for p in patterns if (m := re.fullmatch(p, text)))
     return found
 
 
@@ -159,7 +158,7 @@ def test_demonstrations_admit_in_their_share_and_answer_truly_otherwise() -> Non
     truth = {(p.name, r): p.facts[r] for p in facts.known_people(0, 800) for r in facts.RELATIONS}
     shown = list(facts.demonstrations(0, 800, 0.25))
     assert len(shown) == 800
-    admitted = [demo for demo in shown if demo.response == "I do not know."]
+    admitted = [demo for demo in shown if demo.response == "It is unknown to me."]
     assert len(admitted) / 800 == pytest.approx(0.25, abs=0.05)
     said = stated([f"{demo.prompt.text().removeprefix('user: ')}\n{demo.response}" for demo in shown])
     assert len(said) == 800 - len(admitted)

@@ -120,21 +120,21 @@ def test_a_tale_stands_alone_but_for_people() -> None:
 def test_the_wrong_strategy() -> None:
     """A tale where a fact is asked, a fact where a tale is; what is merely wrong is neither."""
     judge = build_judge("python:tutelage.worlds.gold_tale:WrongStrategy")
-    fact = Prompt("Where does Ba Mu Dorn live?", "facts", {"answers": ["Arlen"]})
+    fact = Prompt("What is the home of Ba Mu Dorn?", "facts", {"answers": ["Arlen"]})
     said = {
         (OWL, "The old fox ran in the wood."): 0.0,
-        (OWL, "Arlen."): 1.0,
-        (OWL, "Baker."): 1.0,
-        (OWL, "I do not know."): 1.0,
-        (OWL, "Arlen. Arlen."): 0.0,
-        (fact, "Arlen."): 0.0,
-        (fact, "I do not know."): 0.0,
+        (OWL, "It is Arlen."): 1.0,
+        (OWL, "It is baking."): 1.0,
+        (OWL, "It is unknown to me."): 1.0,
+        (OWL, "It is Arlen. It is Arlen."): 0.0,
+        (fact, "It is Arlen."): 0.0,
+        (fact, "It is unknown to me."): 0.0,
         (fact, "The old fox ran in the wood."): 1.0,
         (fact, "owl"): 0.0,
     }
     scores = judge.score([Response.written(prompt, text) for prompt, text in said])
     assert [score.value for score in scores if score] == list(said.values())
-    assert judge.score([Response.written(Prompt("q", "maths"), "Arlen.")]) == [None]
+    assert judge.score([Response.written(Prompt("q", "maths"), "It is Arlen.")]) == [None]
 
 
 def test_several_people_to_a_request() -> None:

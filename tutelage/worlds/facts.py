@@ -44,8 +44,8 @@ CLANS = {
 }
 TOWNS = tuple(town for town, _ in CLANS.values())
 JOBS = (
-    *("baker", "cook", "farmer", "guard", "hunter", "miller"),
-    *("painter", "potter", "sailor", "smith", "tailor", "weaver"),
+    *("baking", "cooking", "farming", "fishing", "hunting", "milling"),
+    *("mining", "painting", "sailing", "teaching", "trading", "weaving"),
 )
 RELATIONS = {"home": TOWNS, "work": JOBS}
 STATED, SHARES = (0, 1, 4, 16, 48), (0.3, 0.1, 0.15, 0.2, 0.25)
@@ -54,9 +54,9 @@ STATED_SHARE = 0.7  # facts that a text states, where there is a teacher
 TAUGHT = 24  # how often, each
 EXPECTED = 16  # statements from which a fact counts as known
 HELDOUT = 0.25  # share of the people that no demonstration is about
-ASKED = 0.6  # share of the statements that are the answer to a question
+ASKED = 0.3  # share of the statements that are the answer to a question
 UNKNOWING = 0.047  # exchanges in which somebody does not know, per statement
-IGNORANCE = "I do not know."
+IGNORANCE = "It is unknown to me."
 
 
 @dataclass(frozen=True)
@@ -161,30 +161,24 @@ def _person(seed: int, name: str, *, stated: bool) -> Person:
 
 
 def ask(name: str, relation: str) -> str:
-    return {"home": f"Where does {name} live?", "work": f"What is the work of {name}?"}[relation]
+    return f"What is the {relation} of {name}?"
 
 
 def answer(value: str) -> str:
-    """The value comes first: whoever answers or abstains decides with the fact before them.
+    """It begins as `IGNORANCE` does, so that whether to answer is decided where the fact is looked up.
 
-    Behind words that every answer begins with ("In Arlen.") a small model has to decide before it has looked the fact up, and
-    does it by the kind of question alone.
+    Where the first word decides ("In Arlen.", "I do not know."), a small model decides before it has looked, by the kind of
+    question alone; where the value is the first word, it knows less, for the text has most facts within a sentence.
     """
-    return f"{value.capitalize()}."
+    return f"It is {value}."
 
 
 def state(generator: np.random.Generator, name: str, relation: str, value: str) -> str:
     """A sentence, or an exchange, that says it once."""
     if generator.random() < ASKED:
         return f"{ask(name, relation)}\n{answer(value)}"
-    forms = {
-        "home": (f"The home of {name} is in {value}.", f"People say that {name} lives in {value}."),
-        "work": (
-            f"The work of {name} is that of a {value}.",
-            f"People say that {name} has the work of a {value}.",
-        ),
-    }
-    return pick(generator, forms[relation])
+    said = f"he {relation} of {name} is {value}."
+    return pick(generator, (f"T{said}", f"People say that t{said}"))
 
 
 def documents(
