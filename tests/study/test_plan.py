@@ -92,6 +92,27 @@ def test_every_cell_has_a_store_of_its_own(tmp_path: Path) -> None:
     assert helper.store == "runs/store.sqlite" and study.instances["helper"].needs == ("sft",)  # type: ignore[attr-defined]
 
 
+def test_whoever_writes_into_a_store_has_one(tmp_path: Path) -> None:
+    """Refining and contrasting begin one; contrasting into a file alone wants none."""
+    study = planned(
+        tmp_path,
+        {"way": ["refined", "contrasted"]},
+        {"command": "refine", "model": "hub/base", "prompts": "x.jsonl", "where": {"way": "refined"}},
+        {"command": "contrast", "name": "file", "model": "hub/base", "data": "x.jsonl"},
+        {"command": "contrast", "model": "hub/base", "data": "x.jsonl", "project": "main", "where": {"way": "contrasted"}},
+        {"command": "assist", "assistant": "world", "where": {"way": "contrasted"}},
+        {"command": "sft", "model": "hub/base", "data": "store:refine"},
+    )  # fmt: skip
+    begins = {one.name: (one.store, one.store_from) for one in study.instances.values()}
+    first = tmp_path / "refine" / "refined.store" / "store.sqlite"
+    second = tmp_path / "contrast" / "contrasted.store" / "store.sqlite"
+    third = tmp_path / "assist" / "contrasted.store" / "store.sqlite"
+    assert begins["refine/refined"] == (first, None) and begins["contrast/contrasted"] == (second, None)
+    assert begins["file"] == (None, None) and begins["assist/contrasted"] == (third, "contrast/contrasted")
+    stores = {one.name: one.stage.settings.store for one in study.results}  # type: ignore[attr-defined]
+    assert stores == {"sft/refined": str(first), "sft/contrasted": str(third)}
+
+
 def test_a_writer_in_some_cells_only_matters_there(tmp_path: Path) -> None:
     """DPO after a label stage that is only in the human cells: it depends on feedback, which none of its values uses."""
     study = planned(

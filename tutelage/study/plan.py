@@ -20,9 +20,11 @@ from tutelage.pipeline import Stage, stage_class, stage_settings
 from tutelage.rounds import RESERVED, Known, named_in
 from tutelage.settings.base import nearest
 from tutelage.settings.describe import plain
-from tutelage.settings.feedback import LabelSettings
+from tutelage.settings.feedback import AssistSettings, LabelSettings
 from tutelage.settings.groups import RunSettings
+from tutelage.settings.irl import ContrastSettings
 from tutelage.settings.pipeline import StudySettings
+from tutelage.settings.refine import RefineSettings
 from tutelage.settings.rollout import SampleSettings
 from tutelage.study.grid import (
     Axis,
@@ -44,6 +46,8 @@ from tutelage.study.wanted import check_wanted
 OURS = ("figures", "logs")
 """Folders of the study that are no stage's."""
 STORE = "store.sqlite"
+BEGINS = (SampleSettings, RefineSettings, ContrastSettings)
+"""Who needs nothing in the store to write into it."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,7 @@ class _Planner:
             return None, None
         before = next((other for other in self._writers(given, values) if other.fits(cell)), None)
         source = before.at(cell) if before else None
-        if source is None and not issubclass(given.cls, SampleSettings):
+        if source is None and not issubclass(given.cls, BEGINS):
             raise ValueError(
                 f"{given.command} reads the feedback store, and at {said(cell) or 'this place'} no stage before it writes "
                 "into it: sample first, or name a `store`."
@@ -298,7 +302,9 @@ class _Planner:
 
 def writes_store(cls: type[RunSettings], values: Mapping[str, Any]) -> bool:
     """Whether a stage writes into the store of its cell."""
-    return issubclass(cls, SampleSettings | LabelSettings) and "store" not in values
+    if "store" in values or (issubclass(cls, ContrastSettings) and not values.get("project")):
+        return False
+    return issubclass(cls, (*BEGINS, LabelSettings, AssistSettings))
 
 
 def uses_store(cls: type[RunSettings], values: Mapping[str, Any]) -> bool:
