@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from rich.console import Console
 
 from tutelage.evals import drift, entrants
+from tutelage.evals.answering import Answering
 from tutelage.evals.samples import stratified
 from tutelage.files import write_jsonl_atomic
+from tutelage.judges.judge import Judge
 from tutelage.launch import launch
 from tutelage.models.loading import load_policy, load_tokenizer, save
 from tutelage.models.tiny import tiny_model, train_tokenizer
@@ -165,6 +168,27 @@ def test_a_mix_judges_and_each_of_its_parts_is_shown(folder: Path) -> None:
     assert "  sums" in printed and "  formula:regex" in printed
     assert ("ppo", "win_rate") in rows and ("ppo", "gold") not in rows
     assert json.loads((folder / "mix" / "lineage.json").read_text())["judge"] == "mix"
+
+
+class Curious(Judge):
+    """Keeps what its units are measured on."""
+
+    name = "curious"
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
+        self.seen += [response.prompt.task for response in sample()]
+        return None
+
+
+def test_units_are_measured_on_every_task_although_one_stands_behind_many_prompts_of_another() -> None:
+    answering = object.__new__(Answering)
+    answering._judge = Curious()
+    tasks = [*["a"] * 300, *["b"] * 3]
+    answering._measure_units([Response.written(Prompt("q", task), "x") for task in tasks])
+    assert answering._judge.seen == [*["a"] * 128, *["b"] * 3]
 
 
 @pytest.mark.parametrize(

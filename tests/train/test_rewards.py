@@ -13,11 +13,11 @@ from rich.console import Console
 from tests.train.making import CPU
 from tests.train.test_oracle import PROMPTS, EndsAreFree, policy_table
 from tests.train.test_reinforce import command_settings
-from tutelage.judges.judge import Judge
+from tutelage.judges.judge import Judge, first_of_each
 from tutelage.launch import launch
 from tutelage.records import Prompt, Response, Score
 from tutelage.resume import read_metrics
-from tutelage.rollout.experience import Rollouts, first_of_each
+from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Sampling
 from tutelage.settings.base import Made
 from tutelage.settings.rl import PPOSettings, ReinforceSettings
@@ -107,12 +107,16 @@ def test_every_task_is_among_what_is_measured_first() -> None:
     """Files one behind the other: a judge for the second task has something to be measured on.  Else the first rows, as ever."""
     one = [Prompt(f"a{number}", "a") for number in range(9)]
     other = [Prompt(f"b{number}", "b") for number in range(3)]
-    assert first_of_each([*one, *other], 4) == [*one[:2], *other[:2]]
-    assert first_of_each([*one, *other], 10) == [*one, other[0]]
-    assert first_of_each([*one, *other], 100) == [*one, *other] and first_of_each(one, 4) == one[:4]
-    assert first_of_each([one[0], *other, *one[1:]], 2) == [one[0], other[0]]
+
+    def first(prompts: list[Prompt], count: int) -> list[Prompt]:
+        return first_of_each(prompts, [prompt.task for prompt in prompts], count)
+
+    assert first([*one, *other], 4) == [*one[:2], *other[:2]]
+    assert first([*one, *other], 10) == [*one, other[0]]
+    assert first([*one, *other], 100) == [*one, *other] and first(one, 4) == one[:4]
+    assert first([one[0], *other, *one[1:]], 2) == [one[0], other[0]]
     many = [Prompt(str(number), str(number)) for number in range(5)]
-    assert first_of_each(many, 2) == many
+    assert first(many, 2) == many
 
 
 def test_a_judge_learns_from_what_is_trained_on_only() -> None:

@@ -20,7 +20,7 @@ from tutelage.evals.rows import OVERALL, Row
 from tutelage.evals.samples import stratified
 from tutelage.evals.spent import Spent
 from tutelage.judges.build import WORLD
-from tutelage.judges.judge import Judge, checked
+from tutelage.judges.judge import Judge, checked, first_of_each
 from tutelage.models.loading import (
     fit_embeddings,
     load_policy,
@@ -33,7 +33,6 @@ from tutelage.ops.best_of_n import kl_bound, kl_estimate
 from tutelage.parallel import World
 from tutelage.records import Document, Prompt, Response, Score
 from tutelage.rollout.drawing import choosing_judge
-from tutelage.rollout.experience import CALIBRATION_PROMPTS
 from tutelage.rollout.few_shot import FewShot, Shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
@@ -149,7 +148,11 @@ class Answering:
     def _measure_units(self, responses: Sequence[Response]) -> None:
         """A mix adds up what its parts say, in units that these responses give where nobody knows them."""
         self._units_known = True
-        if said := self._judge.calibrate(lambda: responses[:CALIBRATION_PROMPTS]):
+
+        def first() -> list[Response]:
+            return first_of_each(responses, [response.prompt.task for response in responses])
+
+        if said := self._judge.calibrate(first):
             self._run.console.print(said)
 
     def _described(self, name: str, answers: Answers) -> list[Row]:

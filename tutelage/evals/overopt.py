@@ -33,7 +33,7 @@ from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_json_atomic, write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import Judge, checked
+from tutelage.judges.judge import Judge, checked, first_of_each
 from tutelage.models.loading import load_policy, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.parallel import World
@@ -45,7 +45,6 @@ from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.evals import OveroptSettings as Settings
 
 RESPONSES = 512  # written before they are scored: what is in memory at once
-CALIBRATION_PROMPTS = 256
 MODELS = "models"  # the curve of all policies that are given as single models
 Floats = NDArray[np.float64]
 
@@ -154,10 +153,9 @@ class _Measure:
         self.spent: list[Spent] = []
         self._proxy = build_judge(settings.proxy, world, tokenizer, settings.max_tokens)
         self._gold = build_judge(settings.gold, world, tokenizer, settings.max_tokens)
+        first = first_of_each(prompts, [prompt.task for prompt in prompts])
         for judge in (self._proxy, self._gold):
-            said = judge.calibrate(
-                partial(self._responses, self._reference, prompts[:CALIBRATION_PROMPTS], 1)
-            )
+            said = judge.calibrate(partial(self._responses, self._reference, first, 1))
             if said:
                 run.console.print(said)
 

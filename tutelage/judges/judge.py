@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tutelage.records import Prompt, Response, Score, Vote
 
 if TYPE_CHECKING:  # `label` by a rule starts without torch
     from torch import nn
+
+T = TypeVar("T")
+CALIBRATION_PROMPTS = 256
+"""So many responses of the reference tell a judge's mean score to 0.06 of its standard deviation."""
 
 
 class Judge(Protocol):
@@ -140,6 +145,21 @@ def ending_in(value: float, at: Sequence[tuple[int, float]], last: int) -> tuple
     placed = dict(at)
     placed[max(last, 0)] = placed.get(max(last, 0), 0.0) + value - math.fsum(given for _, given in at)
     return tuple(sorted(placed.items()))
+
+
+def first_of_each(rows: Sequence[T], tasks: Sequence[str], count: int = CALIBRATION_PROMPTS) -> list[T]:
+    """The first `count` rows (tasks: one for each row); where a task is not among these, the first ones of every task instead, in
+    equal shares, so that a judge for that task has something to be measured on."""
+    there = dict.fromkeys(tasks)
+    if len(rows) <= count or len(there) == len(set(tasks[:count])):
+        return list(rows[:count])
+    share, seen = max(1, count // len(there)), Counter[str]()
+    found = []
+    for row, task in zip(rows, tasks, strict=True):
+        seen[task] += 1
+        if seen[task] <= share:
+            found.append(row)
+    return found
 
 
 SCORE = "but a score is a finite number, or None where it does not apply"

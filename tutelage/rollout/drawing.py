@@ -15,12 +15,11 @@ from tutelage.files import write_json_atomic, write_jsonl_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.ends import Ends
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import Judge, rewarding
+from tutelage.judges.judge import Judge, first_of_each, rewarding
 from tutelage.models.loading import context_at, load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, place_json
 from tutelage.rollout.behind import Behind, Front
-from tutelage.rollout.experience import CALIBRATION_PROMPTS
 from tutelage.rollout.few_shot import FewShot, draw_shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
@@ -130,7 +129,7 @@ def load_judge(
 
     def sample() -> list[Response]:
         drawn = Sampling(settings.max_new_tokens, settings.temperature, seed=settings.seed, step=-2)
-        return generator.generate(list(prompts[:CALIBRATION_PROMPTS]), drawn)
+        return generator.generate(first_of_each(prompts, [prompt.task for prompt in prompts]), drawn)
 
     said = judge.calibrate(sample)
     if said:

@@ -16,7 +16,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.data.order import TaskOrder, rows_for_step
 from tutelage.data.responses import response_batch
 from tutelage.judges.ends import Ends
-from tutelage.judges.judge import Judge, scores_of
+from tutelage.judges.judge import Judge, first_of_each, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule
@@ -30,9 +30,6 @@ from tutelage.rollout.generator import Generator, Sampling
 from tutelage.rollout.reading import NOW, Reading
 from tutelage.rollout.weights import WeightsInPrompts
 from tutelage.settings.onpolicy import RLSettings
-
-CALIBRATION_PROMPTS = 256
-"""So many responses of the reference tell a judge's mean score to 0.06 of its standard deviation."""
 
 GAP = 0.1
 """Nats by which sampler and trainer may differ about a token before it is counted."""
@@ -389,7 +386,9 @@ class Rollouts:
         """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
 
         def sample() -> list[Response]:
-            return self._generate(first_of_each(self._prompts, CALIBRATION_PROMPTS), -2, 1)
+            return self._generate(
+                first_of_each(self._prompts, [prompt.task for prompt in self._prompts]), -2, 1
+            )
 
         for judge in (self._judge, self._cost):
             said = judge.calibrate(sample) if judge is not None else None
@@ -426,21 +425,6 @@ class Rollouts:
     def _ref_logprobs(self, batch: TokenBatch) -> Tensor:
         with reference(self._policy) if self._ref is None else nullcontext(self._ref) as ref:
             return self._old(Reading(ref, self._settings.temperature), batch)["logprobs"]
-
-
-def first_of_each(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """The first `count` prompts; where a task is not among these, the first ones of every task instead, in equal shares, so
-    that a judge for that task has something to be measured on."""
-    first = list(prompts[:count])
-    if len(prompts) <= count:
-        return first
-    rows: dict[str, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows.setdefault(prompt.task, []).append(row)
-    if len(rows) == len({prompt.task for prompt in first}):
-        return first
-    share = max(1, count // len(rows))
-    return [prompts[row] for row in sorted(row for each in rows.values() for row in each[:share])]
 
 
 def _at_tokens(rows: Sequence[Sequence[float]], batch: TokenBatch) -> Tensor:

@@ -22,7 +22,7 @@ from tutelage.feedback.training.source import responses_digest
 from tutelage.files import write_json_atomic
 from tutelage.judges.build import WORLD, Calls, build_judge
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import Judge
+from tutelage.judges.judge import Judge, first_of_each
 from tutelage.judges.llm.judge import LLMJudge
 from tutelage.records import Response
 from tutelage.runs import Run
@@ -82,7 +82,9 @@ def _measure_units(judge: Judge, store: Store, settings: Settings, run: Run) -> 
     have votes already among them, so that a run that goes on finds the same."""
 
     def first() -> list[Response]:
-        return [one for pair in store.pairs(settings.project)[:MEASURED] for one in both_of(pair)]
+        pairs = store.pairs(settings.project)
+        measured = first_of_each(pairs, [pair.prompt.task for pair in pairs], MEASURED)
+        return [one for pair in measured for one in both_of(pair)]
 
     if said := judge.calibrate(first):
         run.console.print(said)

@@ -27,7 +27,7 @@ from tutelage.evals.spent import Spent, note_spent
 from tutelage.files import write_jsonl_atomic, write_text_atomic
 from tutelage.judges.build import Calls, build_judge
 from tutelage.judges.inputs import note_judge
-from tutelage.judges.judge import rewarding
+from tutelage.judges.judge import first_of_each, rewarding
 from tutelage.models.loading import load_policy, load_tokenizer
 from tutelage.parallel import World
 from tutelage.records import Prompt, place_json
@@ -37,7 +37,6 @@ from tutelage.refine.reasoning.measures import Found, rows_of
 from tutelage.refine.reasoning.problems import Problems, kinds_of
 from tutelage.refine.reasoning.solving import Judging, Solved
 from tutelage.refine.writing import Writer
-from tutelage.rollout.experience import CALIBRATION_PROMPTS
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Bar, Run
@@ -119,8 +118,9 @@ class _Solving:
 
     def _greedy(self, prompts: list[Prompt]) -> list[Solved]:
         responses = self._generator.generate(prompts, self._likeliest)
+        tasks = [prompt.task for prompt in prompts]
         said = self._judging.judge.calibrate(
-            lambda: responses[:CALIBRATION_PROMPTS]
+            lambda: first_of_each(responses, tasks)
         )  # where its units are not known yet
         if said:
             self._run.console.print(said)
