@@ -160,6 +160,25 @@ def test_the_page_grows_claim_by_claim(tmp_path: Path) -> None:
     assert found[0]["effects"][0]["value"] == pytest.approx(0.5525, abs=0.01)
 
 
+def test_what_all_runs_took_counts_shared_ones_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds each: the base, and two of the study that both claims read."""
+
+    class Ten:
+        def __init__(self, folder: Path, name: str) -> None:
+            self.seconds = 10.0
+
+    shared = {"first": claim(5), "second": claim(5, study="first")}
+    given = claims(tmp_path, claims=shared, only=["first"])
+    with pytest.raises(ValueError, match="could not be tested"):
+        run(given)
+    for seed in (0, 1):
+        graded(tmp_path / "first" / "w" / f"seed{seed}", [0.5, 0.6, 0.55])
+    monkeypatch.setattr("tutelage.study.claims.RunFolder", Ten)
+    run(given)
+    page = page_of(given).read_text()
+    assert "All runs took 30 s, one after the other." in page and "Its runs took 20 s." in page
+
+
 def test_bases_are_named_and_changed_claims_are_not_taken_for_done(tmp_path: Path) -> None:
     """$base is the folder of the base, and a claim whose study has changed since it ran is told to be open."""
     uses = claim(5)

@@ -76,7 +76,11 @@ def main(settings: StudySettings, console: Console) -> Path:
         console.print(one.said.claim, markup=False, highlight=False)
         told[one.name] = _told(one, _run(one, console))
         console.print(told[one.name].verdict, markup=False, highlight=False)
-        _write(list(told.values()), settings)
+        _write(
+            list(told.values()),
+            settings,
+            _seconds([*([base[1]] if base else []), *(each.study for each in tested)]),
+        )
     console.print(f"Verdicts: {page_of(settings)}", markup=False, highlight=False)
     _complain([told[one.name] for one in chosen])
     return settings.out
@@ -200,11 +204,22 @@ def _run(one: Tested, console: Console) -> str | None:
     return None
 
 
+def _seconds(studies: Sequence[Study]) -> float:
+    """That all that is done of them took, what several share counted once."""
+    runs = {
+        each.stage.folder: each.name
+        for study in studies
+        for each in study.instances.values()
+        if why_run(each, study.instances) is None
+    }
+    return sum(RunFolder(folder, name).seconds or 0.0 for folder, name in runs.items())
+
+
 def _told(one: Tested, failed: str | None = None) -> Told:
     """What can be said of a claim now.  failed: why its study could not be done, if it could not."""
     instances = one.study.instances
     done = [each for each in instances.values() if why_run(each, instances) is None]
-    seconds = sum(RunFolder(each.stage.folder, each.name).seconds or 0.0 for each in done)
+    seconds = _seconds([one.study])
     if failed:
         return Told(one.name, one.said, seconds, (), f"{UNTESTED}: {failed}")
     if len(done) < len(instances):
@@ -226,6 +241,6 @@ def _effect(wanted: EffectSettings, one: Tested) -> Effect:
     return effect_of(wanted, cells.read(study, one.settings.prices), one.settings.repeats)
 
 
-def _write(told: list[Told], settings: StudySettings) -> None:
+def _write(told: list[Told], settings: StudySettings, seconds: float) -> None:
     write_json_atomic(settings.out / f"{FILE}.json", [one.to_json() for one in told])
-    write_text_atomic(page_of(settings), claims_page.markdown(told, settings.title, settings.about))
+    write_text_atomic(page_of(settings), claims_page.markdown(told, settings.title, settings.about, seconds))

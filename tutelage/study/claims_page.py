@@ -49,9 +49,10 @@ class Told:
         }
 
 
-def markdown(told: Sequence[Told], title: str, about: str = "") -> str:
-    """The whole page; `about` stands above the claims."""
-    head = [f"# {title}", *([about] if about else []), HOW, _counts(told), _table(told)]
+def markdown(told: Sequence[Told], title: str, about: str = "", seconds: float = 0.0) -> str:
+    """The whole page; `about` stands above the claims.  seconds: that all runs took, those that claims share counted once."""
+    took = f" All runs took {duration(seconds)}, one after the other." if seconds else ""
+    head = [f"# {title}", *([about] if about else []), HOW, _counts(told) + took, _table(told)]
     return "\n\n".join([*head, *(part for one in told for part in _section(one))]) + "\n"
 
 
