@@ -177,6 +177,7 @@ def test_what_all_runs_took_counts_shared_ones_once(tmp_path: Path, monkeypatch:
     run(given)
     page = page_of(given).read_text()
     assert "All runs took 30 s, one after the other." in page and "Its runs took 20 s." in page
+    assert "holds here 2." in page  # the second reads what the first has run
 
 
 def test_bases_are_named_and_changed_claims_are_not_taken_for_done(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def main(settings: StudySettings, console: Console) -> Path:
     for number, one in enumerate(chosen, 1):
         console.rule(f"claim {number}/{len(chosen)} {one.name}", align="left")
         console.print(one.said.claim, markup=False, highlight=False)
-        told[one.name] = _told(one, _run(one, console))
+        failed = _run(one, console)
+        # What reads the same study can be told now, too.
+        told |= {each.name: _told(each, failed) for each in tested if each.study is one.study}
         console.print(told[one.name].verdict, markup=False, highlight=False)
         _write(
             list(told.values()),
