@@ -6,7 +6,8 @@ import ctypes
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -46,6 +47,29 @@ class World:
         if self.size > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
+
+    @cached_property
+    def mesh(self) -> Any:
+        """The ranks as one row, over which models are cut (`models.sharding`)."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, (self.size,))
+
+    def most_of(self, numbers: Sequence[int]) -> list[int]:
+        """The greatest that any rank has, of each number."""
+        if self.size == 1 or not numbers:
+            return list(numbers)
+        together = torch.tensor(list(numbers), device=self.device)
+        distributed.all_reduce(together, distributed.ReduceOp.MAX)
+        return [int(number) for number in together.tolist()]
+
+    def gather(self, own: T) -> list[T]:
+        """What every rank has, in the order of the ranks, on all of them."""
+        if self.size == 1:
+            return [own]
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, own)
+        return found
 
     def sum_of(self, numbers: Sequence[float]) -> list[float]:
         """The same for plain numbers, in float64."""

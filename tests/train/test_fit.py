@@ -371,24 +371,6 @@ def test_micro_batches_of_a_model_that_pads_are_counted_with_their_padding(
     assert all(rows * width <= 60 for rows, width in laid_out)
 
 
-def test_a_checkpoint_of_a_gpu_loads_where_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a GPU run writes names the device of every tensor; here such a file is made by saying so."""
-    train(tmp_path / "run", 4)
-    path = tmp_path / "run" / "checkpoints" / "step-00000004" / "optimizer.pt"
-    state = torch.load(path, weights_only=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-        torch.save(state, path)
-    with pytest.raises(RuntimeError, match="CUDA"):
-        torch.load(path, weights_only=True)
-    model = make_model(make_tokenizer())
-    optimizer = make_optimizer({"policy": model}, settings_for())
-    checkpoint.load(tmp_path / "run" / "checkpoints", 4, {"policy": model}, optimizer)
-    assert all(value["step"] == 4 for value in optimizer.state_dict()["state"].values())
-
-
 def test_the_best_checkpoint_is_what_best_says(tmp_path: Path) -> None:
     found = {"eval_a": 1.0, "eval_b": 1.0}
     for best, steps in (("max:eval_a", [0, 1, 2]), ("min:eval_b", [0, 1, 2]), ("min:eval_a", [0])):

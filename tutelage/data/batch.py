@@ -193,6 +193,21 @@ class TokenBatch:
         groups = self.groups(max_tokens, padded)
         return iter([self]) if groups == [list(range(len(self)))] else (self.take(group) for group in groups)
 
+    def dealt(self, hands: int) -> list[list[int]]:
+        """The units in `hands` parts of about as many tokens, each in ascending order; what shares its start stays together where
+        there is enough to deal.  Fewer units than hands leave some empty."""
+        _, sizes, _ = self._measures()
+        rows, _ = self._by_row()
+        if len(rows) < 2 * hands:
+            rows = [[unit] for unit in range(len(self))]
+        parts: list[list[int]] = [[] for _ in range(hands)]
+        held = [0] * hands
+        for row in sorted(rows, key=lambda units: (-sum(sizes[unit] for unit in units), units)):
+            least = held.index(min(held))
+            parts[least] += row
+            held[least] += sum(sizes[unit] for unit in row)
+        return [sorted(part) for part in parts]
+
     def token_index(self, units: Sequence[int]) -> Tensor:
         """int64 positions in the flat layout of all tokens of the given units, in order."""
         return self._index(spans(self._first_token, self._sequences(units)))

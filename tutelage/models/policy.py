@@ -6,8 +6,7 @@ checkpointed as a whole, and nobody outside reads a weight.  Inside is a transfo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,7 @@ from tutelage.ops.logprobs import Outputs, linear_divergence, linear_logprobs_hi
 from tutelage.ops.masked import segment_sum
 
 
-@dataclass(frozen=True)
-class TokenLogprobs:
+class TokenLogprobs(NamedTuple):
     """Per token of a flat batch, zero where not trained on: logprobs fp32 [N] in nats; entropy fp32 [N] or None; hits
     fp32 [N], 1 where no other token is as likely (1/2 where one is); values fp32 [N] of the state before the token, or None; kl
     fp32 [N], of the distribution that the token was drawn from to another's (or another divergence between them), or None."""

@@ -16,6 +16,7 @@ from tutelage.models.ends import end_ids
 from tutelage.models.free import free_bytes
 from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
+from tutelage.models.sharding import is_sharded, parts, whole_tensor
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, Job, Key, decode
 from tutelage.rollout.draw import row_uniforms, sample_numbers
@@ -43,6 +44,8 @@ class LocalGenerator:
     dtype: None or the dtype of its weights: the model is used as it is, and training it changes what is generated.
         Another dtype: the generator keeps a copy in that dtype, which `sync` renews (fast decoding in bfloat16 beside
         float32 weights for the optimizer).
+    own: keep a copy in any case, because the weights will be cut over several ranks and a step of decoding would have to put them
+        together: `sync`, which all ranks must call, does it once.
     memory_mib: keys, values and logits of a batch take at most so many MiB (a single response may take more); 0: half of
         what is free when it begins.
     progress: told the tokens and responses of every step.
@@ -59,6 +62,7 @@ class LocalGenerator:
         tokenizer: PreTrainedTokenizerBase,
         *,
         dtype: torch.dtype | None = None,
+        own: bool = False,
         memory_mib: int = 0,
         version: int = 0,
         progress: Progress | None = None,
@@ -67,7 +71,7 @@ class LocalGenerator:
         self.progress = progress
         self._memory = memory_mib * 2**20
         self._dtype = dtype or model.dtype
-        self._model = self._weights_of(model)
+        self._model = self._copy_of(model) if own or model.dtype != self._dtype else model
         self._version = version
 
     @property
@@ -133,18 +137,19 @@ class LocalGenerator:
         the start (same parameter names and shapes).
         """
         if self._model is not policy:
-            if policy.dtype == self._dtype:
+            if policy.dtype == self._dtype and not is_sharded(policy):
                 self._model = policy
             else:
                 _copy_weights(policy, self._model)
         self._version = version
 
-    def _weights_of(self, model: PolicyModule) -> PolicyModule:
-        if model.dtype == self._dtype:
-            return model
+    def _copy_of(self, model: PolicyModule) -> PolicyModule:
+        """In the generator's dtype; frozen weights that are in it already are shared."""
         own = copy.deepcopy(model).requires_grad_(False)
-        for parameter in own.parameters():  # not .to(): buffers such as rotary frequencies stay in float32
-            parameter.data = parameter.data.to(self._dtype)
+        for copied, parameter in zip(own.parameters(), model.parameters(), strict=True):
+            shared = not parameter.requires_grad and parameter.dtype == self._dtype
+            # not .to() of the module: buffers such as rotary frequencies stay in float32
+            copied.data = parameter.data if shared else copied.data.to(self._dtype)
         return own.eval()
 
     def _encode(self, prompts: list[Prompt], new_tokens: int) -> list[list[int]]:
@@ -254,6 +259,8 @@ def _named(prompt: Prompt, number: str = "") -> str:
 
 @torch.no_grad()
 def _copy_weights(policy: PolicyModule, own: PolicyModule) -> None:
-    source = dict(policy.named_parameters())
-    for name, parameter in own.named_parameters():
-        parameter.copy_(source[name])
+    """Where the weights are cut over the ranks, only those that can have changed: the others are there from the start."""
+    target, cut = dict(own.named_parameters()), is_sharded(policy)
+    for name, parameter in parts(policy):
+        if parameter.requires_grad or not cut:
+            target[name].copy_(whole_tensor(parameter))

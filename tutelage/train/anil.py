@@ -171,7 +171,7 @@ def learn_steps(
         run.console.print(
             f"Held-out accuracy after inner steps on half of each group's pairs: {value:.3f} on {n} pairs."
         )
-    return export(run, model, tokenizer, settings)
+    return export(run, model, tokenizer, settings, world)
 
 
 def features_of(model: ScalarModule, pairs: Sequence[PairTokens], settings: Settings, world: World) -> Floats:

@@ -241,7 +241,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=course.evaluate(algorithm) if course.evaluate else None,
         place=course.place,
     )
-    return export(run, student, tokenizer, settings)
+    return export(run, student, tokenizer, settings, world)
 
 
 def _teacher(settings: Settings, setup: Setup, tokenizer: PreTrainedTokenizerBase, run: Run) -> Writer | None:
@@ -312,7 +312,9 @@ def _on_policy(start: Start) -> Course:
         held = fitting(settings.eval_prompts, start.tokenizer, readers, settings, run, most)
     show_sides(prompts, held, run, settings.max_dropped_share)
     asked = prompts.examples
-    generator = LocalGenerator(student, start.tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
+    generator = LocalGenerator(
+        student, start.tokenizer, dtype=world.dtype, own=world.size > 1, memory_mib=settings.memory_mib
+    )
     count = settings.batch_size - settings.data_rows
     own = OwnResponses(student, generator, asked, count, settings, run.log)
     lessons: list[Lessons] = [own]

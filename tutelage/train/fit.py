@@ -9,7 +9,7 @@ seed, current weights), so resuming needs no iterator state: load the weights an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import Hosted
+from tutelage.models.sharding import in_parts, shard, whole_tensor
 from tutelage.parallel import World
 from tutelage.records import Place
 from tutelage.resume import checkpoint_steps
@@ -131,6 +132,7 @@ class _Loop:
         self._place = place
         self._algorithm, self._settings, self._world, self._run = algorithm, settings, world, run
         self._steps, self._folder = steps, run.folder / "checkpoints"
+        shard(algorithm.trained.values(), world)
         self._optimizer = make_optimizer(algorithm.trained, settings)
         self._state = State()
 
@@ -147,13 +149,13 @@ class _Loop:
         return self._state
 
     def load(self, step: int) -> dict[str, Any]:
-        return checkpoint.load(self._folder, step, self._algorithm.trained, self._optimizer)
+        return checkpoint.load(self._folder, step, self._algorithm.trained, self._optimizer, self._world)
 
     def save(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        facts = {key: value for key, value in vars(self._state).items() if key != "step"}
+        trained, step = self._algorithm.trained, self._state.step
+        checkpoint.save(self._folder, step, trained, self._optimizer, tokenizer, facts, self._world)
         if self._world.leads:
-            facts = {key: value for key, value in vars(self._state).items() if key != "step"}
-            trained, step = self._algorithm.trained, self._state.step
-            checkpoint.save(self._folder, step, trained, self._optimizer, tokenizer, facts)
             checkpoint.prune(self._folder, self._settings.keep_checkpoints, self._state.best_step)
         self._world.wait()
 
@@ -240,20 +242,37 @@ def accumulate(algorithm: Algorithm, batches: Update, max_tokens: int, world: Wo
     counts = counts_of(shares, world)
     padded = any(isinstance(module, Hosted) and module.pads for module in algorithm.trained.values())
     sums = Sums()
-    for batch, own in zip(batches, shares, strict=True):
-        idle = len(own) == 0  # this rank takes part in sums by a unit that does not count
-        for micro in (batch.take([0]) if idle else own).to(world.device).split(max_tokens, padded):
-            with world.autocast():
-                loss = algorithm.loss(micro)
-            if torch.is_grad_enabled():
-                (total(loss, counts, batch.objective) * (not idle)).backward()
-            sums.add(batch.objective, loss, counts=not idle)
+    for micro, idle in _micro_batches(batches, shares, max_tokens, padded, world):
+        with world.autocast():
+            loss = algorithm.loss(micro)
+        if torch.is_grad_enabled():
+            (total(loss, counts, micro.objective) * (not idle)).backward()
+        sums.add(micro.objective, loss, counts=not idle)
     return sums.totals(counts, world)
 
 
 def share(batch: TokenBatch, world: World) -> TokenBatch:
     """The units of a batch that this rank computes; none where there are fewer units than ranks."""
-    return batch if world.size == 1 else batch.take(world.share(range(len(batch))))
+    return batch if world.size == 1 else batch.take(batch.dealt(world.size)[world.rank])
+
+
+def _micro_batches(
+    batches: Update, shares: Sequence[TokenBatch], max_tokens: int, padded: bool, world: World
+) -> Iterator[tuple[TokenBatch, bool]]:
+    """This rank's micro-batches, and whether one is idle.
+
+    All ranks go through a model equally often, for in every pass they put its weights together and add its gradients up: who has
+    fewer micro-batches takes part with a unit that does not count.
+    """
+    groups = [own.groups(max_tokens, padded) if len(own) else [] for own in shares]
+    most = world.most_of([len(own) for own in groups])
+    for batch, own, mine, number in zip(batches, shares, groups, most, strict=True):
+        if mine == [list(range(len(own)))]:
+            yield own.to(world.device), False
+        elif mine:
+            here = own.to(world.device)
+            yield from ((here.take(group), False) for group in mine)
+        yield from [(batch.take([0]).to(world.device), True)] * (number - len(mine))
 
 
 def total(loss: Loss, counts: Counts, objective: str) -> Tensor:
@@ -269,13 +288,16 @@ def clip(trained: Mapping[str, nn.Module], max_norm: float, world: World) -> flo
         parameters = [p for p in module.parameters() if p.requires_grad]
         sum_gradients(parameters, world)
         if any(p.grad is not None for p in parameters):
-            square += nn.utils.clip_grad_norm_(parameters, max_norm or float("inf")).item() ** 2
+            norm = nn.utils.clip_grad_norm_(parameters, max_norm or float("inf"))
+            square += whole_tensor(norm).item() ** 2
     return square**0.5
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
-    """Over the ranks; a rank whose share did not reach a parameter adds nothing to it."""
-    if world.size == 1:
+    """Over the ranks, of what is not cut over them (a gradient of a part is summed already); a rank whose share did not reach a
+    parameter adds nothing to it."""
+    parameters = [parameter for parameter in parameters if not in_parts(parameter)]
+    if world.size == 1 or not parameters:
         return
     reached = world.sum_of([float(p.grad is not None) for p in parameters])
     for parameter, ranks in zip(parameters, reached, strict=True):

@@ -294,7 +294,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         best="min:eval_loss",
         place=place,
     )
-    return export(run, policy, tokenizer, settings)
+    return export(run, policy, tokenizer, settings, world)
 
 
 def refuse_one_sided(responses: Responses) -> None:

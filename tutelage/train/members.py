@@ -71,10 +71,10 @@ def note_spread(model: ScalarModule, scores: Tensor, run: Run) -> None:
 
 
 def export_members(
-    run: Run, members: Sequence[Member], tokenizer: PreTrainedTokenizerBase, settings: Settings
+    run: Run, members: Sequence[Member], tokenizer: PreTrainedTokenizerBase, settings: Settings, world: World
 ) -> Path:
     """The first where a single one would be, the others in folders of their own."""
     for number, member in enumerate(members[1:], 2):
         names = f"{MEMBERS}/{number}/model", f"{MEMBERS}/{number}/adapter"
-        export(run, member.model, tokenizer, settings, names)
-    return export(run, members[0].model, tokenizer, settings)
+        export(run, member.model, tokenizer, settings, world, names)
+    return export(run, members[0].model, tokenizer, settings, world)

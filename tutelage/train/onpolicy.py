@@ -84,7 +84,7 @@ class OnPolicy:
             place=place,
             stop=self.monitor.stops if self.monitor and settings.monitor_stop else None,
         )
-        return export(run, self.policy, self.tokenizer, settings)
+        return export(run, self.policy, self.tokenizer, settings, world)
 
 
 def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
@@ -119,7 +119,9 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
 
     judge = judge_of(settings.reward)
     cost = None if settings.cost is None else judge_of(settings.cost)
-    generator = LocalGenerator(policy, tokenizer, dtype=world.dtype, memory_mib=settings.memory_mib)
+    generator = LocalGenerator(
+        policy, tokenizer, dtype=world.dtype, own=world.size > 1, memory_mib=settings.memory_mib
+    )
     rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost, weights)
     steps = steps_for(settings, len(prompts), run)
     monitor = make_monitor(settings, setup, policy, tokenizer, world, len(held_out))

@@ -259,7 +259,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         best="max:eval_rewards/accuracies",
         place=place,
     )
-    return export(run, policy, tokenizer, settings)
+    return export(run, policy, tokenizer, settings, world)
 
 
 def reference(

@@ -62,7 +62,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=evaluate,
         place=texts.table.place,
     )
-    return export(run, model, tokenizer, settings)
+    return export(run, model, tokenizer, settings, world)
 
 
 def segments_batch(texts: Table, segments: Sequence[Segment]) -> TokenBatch:

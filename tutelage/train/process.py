@@ -104,7 +104,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     )
     if held_out:
         report_held_out(model, held_out, marks, run, settings, world)
-    return export(run, model, tokenizer, settings)
+    return export(run, model, tokenizer, settings, world)
 
 
 def _prepare(

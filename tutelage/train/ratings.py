@@ -185,7 +185,7 @@ def learn_ratings(
         note_spread(member.model, torch.from_numpy(_scores(member, batch, settings, world)), run)
     if len(kept.examples):
         _report(kept, _scored(members, kept.examples, settings, world), criteria, settings, run)
-    return export_members(run, members, tokenizer, settings)
+    return export_members(run, members, tokenizer, settings, world)
 
 
 def _report(

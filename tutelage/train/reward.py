@@ -261,7 +261,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         run.console.print(
             "No pairs are held out: there is no card, and nothing that previous or policy_data stand beside."
         )
-    return export_members(run, members, tokenizer, settings)
+    return export_members(run, members, tokenizer, settings, world)
 
 
 def report_held_out(

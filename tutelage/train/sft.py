@@ -111,4 +111,4 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         evaluate=evaluate,
         place=prepared.examples.table.place,
     )
-    return export(run, policy, tokenizer, settings)
+    return export(run, policy, tokenizer, settings, world)

@@ -27,6 +27,7 @@ from tutelage.models.loading import context_of, save, stored_dtype
 from tutelage.models.lora import export_adapter
 from tutelage.models.policy import Hosted
 from tutelage.models.setup import Setup, finished
+from tutelage.models.sharding import whole
 from tutelage.parallel import World
 from tutelage.records import Comparison
 from tutelage.runs import Run
@@ -266,9 +267,11 @@ def export(
     model: Hosted,
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainSettings,
+    world: World,
     names: tuple[str, str] = ("model", "adapter"),
 ) -> Path:
-    """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself.
+    """Write the result where plain `from_pretrained` loads it, an adapter merged in; beside it the adapter by itself.  All ranks
+    must call it.
 
     names: of both folders in the run folder.
 
@@ -276,17 +279,18 @@ def export(
     ValueError when the base of an adapter is no longer what it was at the start: the checkpoints stay.
     """
     folder = run.folder / names[0]
-    if not run.leads:
+    plain = whole(model, world)
+    if plain is None or not run.leads:
         return folder
     base = next((str(entry["path"]) for entry in run.lineage["inputs"] if entry["name"] == "model"), None)
     name = _export_dtype(settings, base)
-    if not model.adapted:
-        save(model, tokenizer, folder, DTYPES[name])
+    if not plain.adapted:
+        save(plain, tokenizer, folder, DTYPES[name])
     else:
         assert base is not None, "an adapter has a base"
         run.input("model", base)
-        save(finished(model, base, tokenizer, DTYPES[name]), tokenizer, folder, DTYPES[name])
-        export_adapter(model, run.folder / names[1], base)
+        save(finished(plain, base, tokenizer, DTYPES[name]), tokenizer, folder, DTYPES[name])
+        export_adapter(plain, run.folder / names[1], base)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     run.console.print(f"Model: {folder}, weights in {name}, {amount(size)}.")
     return folder
