@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
@@ -70,6 +70,32 @@ class World:
         found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, own)
         return found
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """What `work` gives on every rank, in the order of the ranks, on all of them.
+
+        Raises the ValueError or OSError that it raised on one of them on every rank: nobody is waited for in vain.
+        """
+        own: T | None = None
+        failure: Exception | None = None
+        try:
+            own = work()
+        except (ValueError, OSError) as error:
+            if self.size == 1:
+                raise
+            failure = error
+        both = self.gather((own, failure))
+        if failed := next((error for _, error in both if error is not None), None):
+            raise failed
+        return [cast(T, value) for value, _ in both]
+
+    def told(self, work: Callable[[], T]) -> T:
+        """What `work` gives on rank 0, which alone does it, on all ranks; what it raises, too."""
+        return self.together(lambda: work() if self.leads else cast(T, None))[0]
+
+    def alone(self) -> World:
+        """The same place for work that this rank does by itself."""
+        return World(self.device, self.dtype)
 
     def sum_of(self, numbers: Sequence[float]) -> list[float]:
         """The same for plain numbers, in float64."""

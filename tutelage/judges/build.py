@@ -174,6 +174,21 @@ def _made(maker: Callable[..., Any], place: str) -> Any:
     return maker()
 
 
+def _by_ranks(make: Callable[[RewardPart, Reader], Judge]) -> Callable[[RewardPart, Reader], Judge]:
+    """The judge that `make` gives, shared by the ranks where there are several; each asks for itself.  Reward models share the
+    ranks' work inside, micro-batch by micro-batch."""
+
+    def made(part: RewardPart, reader: Reader) -> Judge:
+        world = reader.world
+        if world is None or world.size == 1:
+            return make(part, reader)
+        from tutelage.judges.shared import Shared
+
+        return Shared(make(part, reader._replace(world=world.alone())), world)
+
+    return made
+
+
 def _rule(part: RewardPart, reader: Reader) -> Judge:
     name = str(part.judge)
     if name.startswith(FORMULA):
@@ -319,12 +334,12 @@ def _model(part: RewardPart, reader: Reader) -> Judge:
 MAKERS: Mapping[str, Callable[[RewardPart, Reader], Judge]] = {
     WORLD: _world,
     CHECKER: _checker,
-    PYTHON: _python,
-    HTTP: _remote,
-    HTTPS: _remote,
-    LLM: _llm,
+    PYTHON: _by_ranks(_python),
+    HTTP: _by_ranks(_remote),
+    HTTPS: _by_ranks(_remote),
+    LLM: _by_ranks(_llm),
     MODEL: _model,
     ENSEMBLE: _ensemble,
     WRITTEN: _written,
-    **dict.fromkeys(RULES, _rule),
+    **dict.fromkeys(RULES, _by_ranks(_rule)),
 }

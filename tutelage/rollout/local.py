@@ -17,6 +17,7 @@ from tutelage.models.free import free_bytes
 from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
 from tutelage.models.sharding import is_sharded, parts, whole_tensor
+from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, Job, Key, decode
 from tutelage.rollout.draw import row_uniforms, sample_numbers
@@ -44,8 +45,9 @@ class LocalGenerator:
     dtype: None or the dtype of its weights: the model is used as it is, and training it changes what is generated.
         Another dtype: the generator keeps a copy in that dtype, which `sync` renews (fast decoding in bfloat16 beside
         float32 weights for the optimizer).
-    own: keep a copy in any case, because the weights will be cut over several ranks and a step of decoding would have to put them
-        together: `sync`, which all ranks must call, does it once.
+    world: the ranks that share the drawing; all of them must call everything here with the same prompts, and all get all
+        responses.  The weights may be cut over them, so that a step of decoding would have to put these together; the generator
+        keeps a copy of its own, which `sync` renews.
     memory_mib: keys, values and logits of a batch take at most so many MiB (a single response may take more); 0: half of
         what is free when it begins.
     progress: told the tokens and responses of every step.
@@ -62,7 +64,7 @@ class LocalGenerator:
         tokenizer: PreTrainedTokenizerBase,
         *,
         dtype: torch.dtype | None = None,
-        own: bool = False,
+        world: World | None = None,
         memory_mib: int = 0,
         version: int = 0,
         progress: Progress | None = None,
@@ -71,7 +73,8 @@ class LocalGenerator:
         self.progress = progress
         self._memory = memory_mib * 2**20
         self._dtype = dtype or model.dtype
-        self._model = self._copy_of(model) if own or model.dtype != self._dtype else model
+        self._world = world if world and world.size > 1 else None
+        self._model = self._copy_of(model) if self._world or model.dtype != self._dtype else model
         self._version = version
 
     @property
@@ -180,7 +183,7 @@ class LocalGenerator:
         sampling: Sampling,
     ) -> dict[Key, Drawn]:
         drawn: dict[Key, Drawn] = {}
-        waiting = self._jobs(ids, limits, sampling.samples)
+        waiting = self._own(self._jobs(ids, limits, sampling.samples))
         training = self._model.training
         self._model.eval()
         try:
@@ -196,7 +199,22 @@ class LocalGenerator:
                 )
         finally:
             self._model.train(training)
-        return drawn
+        if self._world is None:
+            return drawn
+        return {key: one for part in self._world.gather(drawn) for key, one in part.items()}
+
+    def _own(self, jobs: deque[Job]) -> deque[Job]:
+        """Those that this rank draws: each goes to the rank with the fewest tokens to draw so far."""
+        if self._world is None:
+            return jobs
+        tokens = [0] * self._world.size
+        own: deque[Job] = deque()
+        for job in jobs:
+            rank = tokens.index(min(tokens))
+            tokens[rank] += job.count * job.limit
+            if rank == self._world.rank:
+                own.append(job)
+        return own
 
     def _jobs(self, ids: Sequence[list[int]], limits: Sequence[int], samples: int) -> deque[Job]:
         """Prompts of similar length next to each other, longest first, each in parts that fit the memory."""
@@ -204,6 +222,8 @@ class LocalGenerator:
         rows = self._rows(max(len(own) + limit for own, limit in zip(ids, limits, strict=True)))
         if len(ids) * samples > rows:
             rows = max(1, rows // PARTS)
+        if self._world is not None:  # something for every rank
+            rows = min(rows, -(-len(ids) * samples // self._world.size))
         return deque(
             Job(i, first, min(rows, samples - first), ids[i], limits[i])
             for i in order

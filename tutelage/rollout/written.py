@@ -28,17 +28,18 @@ def written(
     """The lines of the file at `path` (`drawing.line`), prompt-major, `sampling.samples` for each prompt: those that are there
     already, and the rest, drawn now by what `load` gives, which is asked only then.  what: named on the progress bar.
 
-    Rank 0 draws and writes, the others wait and read.
+    All ranks draw, where `load` gives a generator that they share; rank 0 writes.
     """
-    if world.leads:
-        total = len(prompts) * sampling.samples
-        there = len(keep_whole_groups(path, total, GROUP * sampling.samples))
-        if there < total:
-            generator = load()
-            with run.progress(total, what, done=there) as bar:
-                generator.progress = Meter(bar)
-                for start in range(there // sampling.samples, len(prompts), GROUP):
-                    chunk = list(prompts[start : start + GROUP])
-                    add_lines(path, map(line, generator.generate(chunk, sampling)))
+    total, group = len(prompts) * sampling.samples, GROUP * sampling.samples
+    there = world.told(lambda: len(keep_whole_groups(path, total, group)))
+    if there < total:
+        generator = load()
+        with run.progress(total, what, done=there) as bar:
+            generator.progress = Meter(bar)
+            for start in range(there // sampling.samples, len(prompts), GROUP):
+                chunk = list(prompts[start : start + GROUP])
+                responses = generator.generate(chunk, sampling)
+                if world.leads:
+                    add_lines(path, map(line, responses))
     world.wait()
     return read_lines(path)

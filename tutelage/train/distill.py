@@ -313,7 +313,7 @@ def _on_policy(start: Start) -> Course:
     show_sides(prompts, held, run, settings.max_dropped_share)
     asked = prompts.examples
     generator = LocalGenerator(
-        student, start.tokenizer, dtype=world.dtype, own=world.size > 1, memory_mib=settings.memory_mib
+        student, start.tokenizer, dtype=world.dtype, world=world, memory_mib=settings.memory_mib
     )
     count = settings.batch_size - settings.data_rows
     own = OwnResponses(student, generator, asked, count, settings, run.log)

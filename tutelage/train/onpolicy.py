@@ -120,7 +120,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     judge = judge_of(settings.reward)
     cost = None if settings.cost is None else judge_of(settings.cost)
     generator = LocalGenerator(
-        policy, tokenizer, dtype=world.dtype, own=world.size > 1, memory_mib=settings.memory_mib
+        policy, tokenizer, dtype=world.dtype, world=world, memory_mib=settings.memory_mib
     )
     rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost, weights)
     steps = steps_for(settings, len(prompts), run)

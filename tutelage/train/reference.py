@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def reference_logprobs(
     `model` is the reference itself: call this before it is trained, and before a checkpoint is loaded into it.
     """
     weights = next((entry.get("sha256") for entry in run.lineage["inputs"] if entry["name"] == "model"), None)
-    if weights is None:
+    if weights is None or not world.leads:
         return _computed(model, sequences, rows, max_tokens, world, run, None)
     keys = _keys(sequences, rows)
     how = f"{weights} {model.dtype} {world.dtype} {world.device.type} {max_tokens} "
@@ -111,7 +112,7 @@ def reference_logprobs(
         # What a run knew before was perhaps put into other batches, when it was to make fewer steps.
         new = bool(np.isnan(Known(run.folder / FILE, False).values(keys)).all())
         found = _computed(model, sequences, rows, max_tokens, world, run, folder)
-        if world.leads and new and not folder.exists():
+        if new and not folder.exists():
             with folder_atomic(folder) as partial:
                 Known(partial / FILE, True).add(keys, found.values.flatten().numpy())
     return found
@@ -133,7 +134,7 @@ def _computed(
     cached: Path | None,
 ) -> RowValues:
     """What the run folder knows, then what the cache does (in the folder `cached`), then what the model says."""
-    known = Known(run.folder / FILE, world.leads)
+    known = Known(run.folder / FILE, world.leads)  # what rank 0 knows counts
     before = Known(cached / FILE, False) if cached is not None and cached.exists() else None
     values = []
     with run.progress(len(rows), "reference") as bar:
@@ -141,11 +142,7 @@ def _computed(
             tokens = [each for _, own in some for each in own]
             numbered = [(row, n, each) for row, own in some for n, each in enumerate(own)]
             keys = np.array([key_of(*each) for each in numbered], dtype=np.uint64)
-            found = known.values(keys)
-            if before is not None:
-                there = np.isnan(found) & ~np.isnan(told := before.values(keys))
-                found[there] = told[there]
-                known.add(keys[there], found[there])
+            found = world.told(partial(_known, known, before, keys))
             new = np.isnan(found)
             if new.any():
                 batch = TokenBatch.collate(tokens).to(world.device)
@@ -155,6 +152,16 @@ def _computed(
             values.append(torch.from_numpy(found).view(len(some), -1))
             bar.advance(len(some))
     return RowValues(np.asarray(rows, dtype=np.int64), torch.cat(values) if values else torch.empty(0, 1))
+
+
+def _known(known: Known, before: Known | None, keys: np.ndarray) -> np.ndarray:
+    """float32, one per key: what the run folder knows, and what it takes from the cache; NaN where neither does."""
+    found = known.values(keys)
+    if before is not None:
+        there = np.isnan(found) & ~np.isnan(told := before.values(keys))
+        found[there] = told[there]
+        known.add(keys[there], found[there])
+    return found
 
 
 def _chunks(

@@ -96,7 +96,9 @@ class Teaching:
     ) -> list[Row]:
         def generator() -> LocalGenerator:
             memory = self.settings.memory_mib
-            return LocalGenerator(writer.load(), writer.tokenizer, dtype=self.world.dtype, memory_mib=memory)
+            return LocalGenerator(
+                writer.load(), writer.tokenizer, dtype=self.world.dtype, world=self.world, memory_mib=memory
+            )
 
         path = self.run.folder / f"{'-'.join(filter(None, (name, about)))}.jsonl"
         what = "the student's own answers" if writer is self.student else "the teacher's responses"
