@@ -1,0 +1,118 @@
+"""Every training command on several ranks: the run of one, whichever way the models are cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.ranks import on_ranks
+from tests.train.making import make_model, make_tokenizer
+from tutelage.commands import find, settings_class
+from tutelage.launch import launch
+from tutelage.models.loading import load_scalar, save
+from tutelage.resume import read_metrics
+from tutelage.rollout.local import LocalGenerator
+from tutelage.settings.base import build
+
+SHARED = {
+    "max_steps": 4,
+    "micro_batch_tokens": 120,  # several micro-batches, not equally many on every rank
+    "precision": "fp32",
+    "adam_epsilon": 1e-4,  # Adam blows rounding up where gradients vanish
+    "batch_size": 7,
+    "tensorboard": False,
+    "eval_every": 2,
+    "save_every": 2,
+    "learning_rate": 1e-3,
+}
+ROLLOUTS = {"max_new_tokens": 6, "reward": [{"judge": "formula:length", "target": 4}]}
+COMMANDS: dict[str, dict[str, Any]] = {
+    "pretrain": {"data": "text.jsonl", "model": "base", "max_length": 24},
+    "sft": {"data": "demonstrations.jsonl"},
+    "sft-lora": {"data": "demonstrations.jsonl", "lora_rank": 2},
+    "reward": {"data": "pairs.jsonl"},
+    "reward-ensemble": {"data": "pairs.jsonl", "members": 2},
+    "dpo": {"data": "pairs.jsonl"},
+    "kto": {"data": "labelled.jsonl"},
+    "ppo": {"prompts": "prompts.jsonl", "reward": "reward", "eval_prompts": "prompts.jsonl", "max_approx_kl": 10},
+    "ppo-shared-lora": {
+        "prompts": "prompts.jsonl", "reward": "reward", "critic": "shared", "lora_rank": 2, "max_approx_kl": 10,
+    },
+    "reinforce": {"prompts": "prompts.jsonl", "samples": 3, "batch_size": 3, "ref_refresh": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models and rows; the tokens of the longest and the shortest rows are far apart."""
+    folder = tmp_path_factory.mktemp("inputs")
+    tokenizer = make_tokenizer()
+    save(make_model(tokenizer), tokenizer, folder / "base")
+    save(load_scalar(folder / "base"), tokenizer, folder / "reward")
+    rows = range(24)
+    lines = {
+        "text": [{"text": "the cat sat on the mat. " * (1 + i % 4)} for i in rows],
+        "demonstrations": [{"prompt": f"{i} +", "response": " the dog" * (1 + i % 5)} for i in rows],
+        "pairs": [{"prompt": f"the cat {i}", "chosen": " sat" * (1 + i % 4), "rejected": " ran on."} for i in rows],
+        "labelled": [{"prompt": f"{i} +", "response": f" {i % 3}." * (1 + i % 4), "label": i % 2 == 0} for i in rows],
+        "prompts": [{"prompt": f"the cat {i}" + " sat" * (i % 5)} for i in rows],
+    }  # fmt: skip
+    for name, some in lines.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in some))
+    return folder
+
+
+def run(name: str, inputs: Path, out: Path, **more: Any) -> list[list[int]]:
+    """Run a command on this rank; what it drew, in order."""
+    given = {"model": "base"} | COMMANDS[name]
+    for key in ("model", "data", "prompts", "eval_prompts", "reward"):
+        if key in given and isinstance(given[key], str):
+            given[key] = str(inputs / given[key])
+    drawn: list[list[int]] = []
+    generate = LocalGenerator.generate
+
+    def seen(self: LocalGenerator, *arguments: Any) -> Any:
+        found = generate(self, *arguments)
+        drawn.extend(list(one.ids) for one in found)
+        return found
+
+    command = find(name.partition("-")[0])
+    shared = {**SHARED, **(ROLLOUTS if "prompts" in given else {}), **given, "out": str(out), **more}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalGenerator, "generate", seen)
+        launch(command.name, build(settings_class(command), shared))
+    return drawn
+
+
+def compare(one: Path, other: Path) -> None:
+    """Two runs made the same steps and ended with the same model."""
+    lines, expected = read_metrics(one), read_metrics(other)
+    assert [line["step"] for line in lines] == [line["step"] for line in expected]
+    for line, known in zip(lines, expected, strict=True):
+        for key, value in known.items():
+            if key.startswith(("time/", "tokens_per")):
+                continue
+            bound = 3e-6 if key == "grad_norm" else 1e-6
+            if key.startswith("val/"):  # a ratio of variances, of which one is next to nothing
+                bound = 1e-4
+            assert line[key] == pytest.approx(value, abs=bound, rel=bound), (key, line["step"])
+    for path in sorted(other.glob("**/model/model.safetensors")):
+        weights, known = load_file(one / path.relative_to(other)), load_file(path)
+        assert weights.keys() == known.keys()
+        for key, value in known.items():
+            assert torch.allclose(weights[key], value, atol=5e-6), key
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ranks_make_the_run_of_one(tmp_path: Path, inputs: Path, name: str) -> None:
+    alone = run(name, inputs, tmp_path / "1")
+    for size in (2, 3, 4):
+        out = tmp_path / str(size)
+        found = on_ranks(size, tmp_path / f"ranks{size}", lambda _: run(name, inputs, out))  # noqa: B023
+        assert all(drawn == alone for drawn in found)
+        compare(out, tmp_path / "1")
