@@ -16,8 +16,31 @@ from typing import NamedTuple
 PACKAGE = "tutelage"
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("ops", "records", "settings", "diagnosis", "files", "cache", "seeds", "statistics", "__init__"),
-    ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost", "commands"),
+    (
+        "ops",
+        "records",
+        "settings",
+        "diagnosis",
+        "files",
+        "cache",
+        "seeds",
+        "statistics",
+        "errors",
+        "__init__",
+    ),
+    (
+        "store",
+        "models",
+        "data",
+        "hub",
+        "parallel",
+        "checkpoint",
+        "runs",
+        "resume",
+        "cost",
+        "commands",
+        "ranks",
+    ),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect", "refine"),
     ("pipeline", "rounds", "stopping", "study", "launch", "web", "demo", "cli", "__main__"),

@@ -19,6 +19,8 @@ from typer.core import TyperGroup
 
 from tutelage import __version__
 from tutelage.commands import COMMANDS, Command, settings_class, unknown
+from tutelage.errors import Ended, complain, sentence_of
+from tutelage.ranks.place import Place, is_a_rank
 from tutelage.settings.base import load
 from tutelage.settings.describe import Row, parts
 
@@ -35,12 +37,15 @@ def run_command(command: Command, args: Sequence[str]) -> int:
         settings = load(settings_class(command), args)
         import_module("tutelage.launch").launch(command.name, settings)
     except KeyboardInterrupt:
-        _complain("interrupted", "")
+        complain("interrupted", "")
         return 130
+    except Ended as error:
+        return error.code
     except (ValueError, OSError) as error:
         if os.environ.get("TUTELAGE_TRACEBACK"):
             raise
-        _complain("error", _message(error))
+        if Place.here().leads:
+            complain("error", sentence_of(error))
         return 1
     return 0
 
@@ -157,9 +162,7 @@ def _runner(command: Command) -> Callable[[list[str] | None], None]:
             print_help(command)
         else:
             code = run_command(command, given)
-            if (
-                int(os.environ.get("WORLD_SIZE", "1")) > 1
-            ):  # threads of the ranks' network may abort an ordinary exit
+            if is_a_rank():  # threads of the ranks' network may abort an ordinary exit
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
@@ -172,16 +175,3 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"tutelage {__version__}")
         raise typer.Exit()
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _complain(what: str, message: str) -> None:
-    """One line on standard error; never wrapped, so that a path can be copied from it."""
-    sys.stdout.flush()
-    text = Text.assemble((f"{what}: " if message else what, "bold red"), message)
-    Console(stderr=True, highlight=False).print(text, soft_wrap=True)

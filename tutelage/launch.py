@@ -9,6 +9,7 @@ launch("sft", SFTSettings(data="demonstrations.jsonl", model="runs/pretrain", ou
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from rich.console import Console
 
 from tutelage.commands import find, function
 from tutelage.cost import PeakMemory
+from tutelage.errors import complain
+from tutelage.ranks.place import Place, is_a_rank
 from tutelage.settings.base import Settings
-from tutelage.settings.groups import DeviceSettings, PlanSettings, RunSettings
-from tutelage.settings.train import TrainSettings
+from tutelage.settings.groups import DeviceSettings, LaunchSettings, PlanSettings, RunSettings
 
 if TYPE_CHECKING:  # torch is imported when a command needs it
     from tutelage.parallel import World
+    from tutelage.runs import Run
 
 
 def launch(name: str, settings: Settings, console: Console | None = None) -> Path | None:
@@ -30,31 +33,33 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     A run that is already done is not repeated; one that was stopped goes on.  Raises ValueError in one sentence for
     anything that the user can mend, OSError when the disk refuses.
     """
-    main = function(find(name))
     console = console or Console()
     if not isinstance(settings, RunSettings):
-        result: Path | None = main(settings, console)
+        result: Path | None = function(find(name))(settings, console)
         return result
+    if isinstance(settings, PlanSettings) and (settings.plan or settings.plan_gib):
+        _show_plan(settings, _world(settings, console, Place()), console)
+        return None
+    place = Place.here()
+    if place.size > 1 and not isinstance(settings, LaunchSettings):
+        raise ValueError(
+            f"only training runs on several ranks, and WORLD_SIZE is {place.size}: start one process."
+        )
+    if isinstance(settings, LaunchSettings) and settings.starts_ranks and not is_a_rank():
+        from tutelage.ranks.start import start
+
+        start(name, settings, settings.ranks)
+        return settings.out
+    carry_out = _alone if place.size == 1 else partial(_on_a_rank, place)
+    return carry_out(name, settings, console)
+
+
+def _alone(name: str, settings: RunSettings, console: Console) -> Path:
     from tutelage.runs import Run
 
-    if isinstance(settings, PlanSettings) and (settings.plan or settings.plan_gib):
-        _show_plan(settings, _world(settings, console, 0, 1), console)
-        return None
-    rank, size = _ranks(settings)
-    run = Run.open(settings.out, name, settings, console) if rank == 0 else None
-    world = _world(settings, console if rank == 0 else Console(quiet=True), rank, size)
-    run = run or Run.follow(settings.out)
-    if run.done:
-        console.print(f"{run.folder} is done already (remove it to run '{name}' again).")
-        return run.folder
-    peak = PeakMemory(world is not None and world.device.type == "cuda")
+    run = Run.open(settings.out, name, settings, console)
     try:
-        if rank == 0:
-            _show_plan(settings, world, console)
-        main(settings, world, run)
-        run.finish(**peak.facts())
-        if world is not None:
-            world.leave()
+        _do(name, settings, _world(settings, console, Place()), run)
     except Exception as error:
         run.fail(error)
         raise
@@ -64,15 +69,62 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     return run.folder
 
 
-def _ranks(settings: RunSettings) -> tuple[int, int]:
-    """(rank, size) of this process, as `torchrun` says in the environment.
+def _on_a_rank(place: Place, name: str, settings: RunSettings, console: Console) -> Path:
+    """The same as one of several ranks.  Rank 0 has the run folder and speaks for all; when one fails, all end."""
+    from tutelage.ranks.meeting import agree, part
+    from tutelage.ranks.watch import Watch
 
-    Raises ValueError for a command whose work is not shared out.
-    """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if size > 1 and not isinstance(settings, TrainSettings):
-        raise ValueError(f"only training runs on several ranks, and WORLD_SIZE is {size}: start one process.")
-    return rank, size
+    run: Run | None = None
+
+    def end(sentence: str) -> None:
+        """From the watching thread: this process waits for one that will not come."""
+        if place.leads:
+            complain("error", sentence)
+            if run is not None:
+                run.fail(ValueError(sentence))
+        os._exit(1)
+
+    console = console if place.leads else Console(quiet=True)
+    world = _world(settings, console, place)
+    assert world is not None, "what runs on ranks computes"
+    with Watch(place, console.print, end) as watch:
+        try:
+            agree(settings.model_dump(mode="json"))
+            run = _opened(name, settings, console, world)
+            _do(name, settings, world, run)
+            world.wait()
+        except Exception as error:
+            reason = watch.reason(error)
+            if run is not None:
+                run.fail(reason)
+            raise reason from None
+        finally:
+            if run is not None:
+                run.close()
+                run.release()
+    part()
+    return settings.out
+
+
+def _opened(name: str, settings: RunSettings, console: Console, world: World) -> Run:
+    """The run folder: opened by rank 0, looked on by the others."""
+    from tutelage.runs import Run
+
+    opened: list[Run] = []
+    world.told(lambda: opened.append(Run.open(settings.out, name, settings, console)))
+    return opened[0] if opened else Run.follow(settings.out)
+
+
+def _do(name: str, settings: RunSettings, world: World | None, run: Run) -> None:
+    """The command's own work, unless it is done already."""
+    if run.done:
+        run.console.print(f"{run.folder} is done already (remove it to run '{name}' again).")
+        return
+    peak = PeakMemory(world is not None and world.device.type == "cuda")
+    if run.leads:
+        _show_plan(settings, world, run.console)
+    function(find(name))(settings, world, run)
+    run.finish(**peak.facts())
 
 
 def _show_plan(settings: RunSettings, world: World | None, console: Console) -> None:
@@ -83,7 +135,7 @@ def _show_plan(settings: RunSettings, world: World | None, console: Console) -> 
         show(settings, world, console)
 
 
-def _world(settings: RunSettings, console: Console, rank: int, size: int) -> World | None:
+def _world(settings: RunSettings, console: Console, place: Place) -> World | None:
     """The world of a command that runs models; None for the others, which need no torch."""
     if not isinstance(settings, DeviceSettings):
         return None
@@ -92,16 +144,20 @@ def _world(settings: RunSettings, console: Console, rank: int, size: int) -> Wor
     from tutelage.models.cpu.compiler import kernels_here, use
     from tutelage.models.precision import choose
     from tutelage.parallel import World, keep_freed_memory
+    from tutelage.ranks.meeting import meet
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto.")
     device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    where = torch.device(device)
     choice = choose(settings.precision, device)
     console.print(choice.said, style="dim")
     use(settings.kernels)
     if device == "cpu":
         console.print(kernels_here().said, style="dim")
     keep_freed_memory()
-    world = World(torch.device(device), choice.dtype, rank, size)
-    world.join()
-    return world
+    if device == "cuda":
+        torch.cuda.set_device(place.local)
+        where = torch.device(device, place.local)
+    meet(place, device, console.print)
+    return World(where, choice.dtype, place.rank, place.size)

@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, distributed
 
+from tutelage.ranks.watch import moved
+
 T = TypeVar("T")
 
 
@@ -47,6 +49,7 @@ class World:
         if self.size > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
+            moved()
 
     @cached_property
     def mesh(self) -> Any:
@@ -69,6 +72,7 @@ class World:
             return [own]
         found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, own)
+        moved()
         return found
 
     def together(self, work: Callable[[], T]) -> list[T]:
@@ -104,18 +108,6 @@ class World:
         together = torch.tensor(list(numbers), dtype=torch.float64, device=self.device)
         self.sum([together])
         return list(together.tolist())
-
-    def join(self) -> None:
-        """Meet the other ranks, where there are some: the first has opened the run folder by then."""
-        if self.size > 1 and not distributed.is_initialized():
-            distributed.init_process_group("gloo", rank=self.rank, world_size=self.size)
-        self.wait()
-
-    def leave(self) -> None:
-        """Part from the other ranks, when all of them are done."""
-        if self.size > 1:
-            self.wait()
-            distributed.destroy_process_group()
 
     def wait(self) -> None:
         """Go on when every rank has come here."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.models import zoo
+from tests.ranks import on_ranks
 from tests.train.making import (
     CPU,
     batch_at,
@@ -27,11 +25,11 @@ from tests.train.making import (
     make_run,
     make_tokenizer,
 )
-from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.models import forward
 from tutelage.models.forward import padded_inputs
 from tutelage.models.loading import policy_module
+from tutelage.models.sharding import whole
 from tutelage.parallel import World
 from tutelage.resume import checkpoint_steps, read_metrics
 from tutelage.runs import Run
@@ -387,28 +385,6 @@ def test_the_best_checkpoint_is_what_best_says(tmp_path: Path) -> None:
         TrainSettings(best="eval_a")
 
 
-def on_two_ranks(folder: Path, train_on: Callable[[World, Path], None]) -> None:
-    """Run `train_on` in two processes that talk over gloo, rank 0 in `folder`/0."""
-
-    def work(rank: int) -> None:
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-        )
-        train_on(World(torch.device("cpu"), torch.float32, rank, 2), folder / str(rank))
-        torch.distributed.barrier()
-        os._exit(0)  # gloo's threads may abort an ordinary exit
-
-    folder.mkdir()
-    context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=work, args=(rank,)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(60)
-        process.kill()
-        assert process.exitcode == 0
-
-
 @pytest.mark.parametrize("batch_size", [pytest.param(5, marks=pytest.mark.slow), 1])
 def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
     """Ragged batches of an odd number of rows, and batches of which one rank has nothing."""
@@ -417,7 +393,7 @@ def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
         weight_decay=0.1, adam_epsilon=1e-4
     )  # Adam blows rounding up where gradients vanish
 
-    def train_on(world: World, folder: Path) -> None:
+    def train_on(world: World, folder: Path) -> dict[str, torch.Tensor] | None:
         model = make_model(tokenizer)
         algorithm = LanguageModelling(model, batch_at(rows, batch_size))
         held_out = collate_rows(rows, range(7))
@@ -431,20 +407,21 @@ def test_two_ranks_give_the_run_of_one(tmp_path: Path, batch_size: int) -> None:
             tokenizer=tokenizer,
             evaluate=lambda: heldout_metrics(algorithm, [held_out], settings, world),
         )
-        torch.save(model.state_dict(), folder / "weights.pt")
         run.close()
+        plain = whole(model, world)
+        return None if plain is None else plain.state_dict()
 
-    train_on(CPU, tmp_path / "alone")
-    on_two_ranks(tmp_path / "ranks", train_on)
-    alone = torch.load(tmp_path / "alone" / "weights.pt")
-    one, other = (torch.load(tmp_path / "ranks" / str(rank) / "weights.pt") for rank in range(2))
+    alone = train_on(CPU, tmp_path / "alone")
+    found, nothing = on_ranks(
+        2, tmp_path / "ranks", lambda world: train_on(world, tmp_path / "ranks" / f"run{world.rank}")
+    )
+    assert nothing is None and alone is not None
     for name, weight in alone.items():
-        assert torch.equal(one[name], other[name]), name
-        assert torch.allclose(one[name], weight, atol=2e-6), name
-    assert checkpoint_steps(tmp_path / "ranks" / "0" / "checkpoints") == [6]
-    assert not (tmp_path / "ranks" / "1" / "checkpoints").exists()
+        assert torch.allclose(found[name], weight, atol=2e-6), name
+    assert checkpoint_steps(tmp_path / "ranks" / "run0" / "checkpoints") == [6]
+    assert not (tmp_path / "ranks" / "run1" / "checkpoints").exists()
     for line, expected in zip(
-        read_metrics(tmp_path / "ranks" / "0"), read_metrics(tmp_path / "alone"), strict=True
+        read_metrics(tmp_path / "ranks" / "run0"), read_metrics(tmp_path / "alone"), strict=True
     ):
         kept = {k: v for k, v in expected.items() if not k.startswith(("time/", "tokens_per"))}
         assert {k: line[k] for k in kept} == pytest.approx(kept, rel=1e-4, abs=1e-6)

@@ -70,6 +70,39 @@ class PlanSettings(Settings):
     )
 
 
+class LaunchSettings(RunSettings):
+    """On how many processes a command runs, and who starts them."""
+
+    ranks: int = setting(
+        1,
+        "Processes that share the work and cut the models among them: one per GPU, or per core.",
+        unit="ranks",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+    launch: Literal["auto", "here", "torchrun"] = setting(
+        "auto",
+        "Who starts the ranks: here (this process is the one), torchrun (torch's launcher, on this machine); auto: torchrun "
+        "where ranks is more than 1.",
+        everyday=False,
+        changes_result=False,
+    )
+
+    @property
+    def starts_ranks(self) -> bool:
+        """Whether other processes do the work."""
+        return self.launch == "torchrun" or self.ranks > 1
+
+    @model_validator(mode="after")
+    def _one_here(self) -> Self:
+        if self.launch == "here" and self.ranks > 1:
+            raise ValueError(
+                f"launch=here is one process, and ranks={self.ranks}: take launch=torchrun, or leave ranks out"
+            )
+        return self
+
+
 class GeneratingSettings(Settings):
     """How responses are generated."""
 

@@ -12,6 +12,7 @@ from tutelage.settings.groups import (
     CutSettings,
     DataSettings,
     DeviceSettings,
+    LaunchSettings,
     PlanSettings,
     RefinedRows,
     RunSettings,
@@ -20,7 +21,7 @@ from tutelage.settings.groups import (
 )
 
 
-class TrainSettings(RunSettings, DeviceSettings, PlanSettings):
+class TrainSettings(LaunchSettings, DeviceSettings, PlanSettings):
     """What every training command has."""
 
     batch_size: int = setting(32, "Rows per step.", unit="rows", ge=1)

@@ -22,6 +22,7 @@ from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import Hosted
 from tutelage.models.sharding import in_parts, shard, whole_tensor
 from tutelage.parallel import World
+from tutelage.ranks.watch import moved
 from tutelage.records import Place
 from tutelage.resume import checkpoint_steps
 from tutelage.runs import Run
@@ -138,7 +139,7 @@ class _Loop:
 
     def resume(self) -> State:
         """Load the last checkpoint, if there is one."""
-        known = checkpoint_steps(self._folder)
+        known = self._world.told(lambda: checkpoint_steps(self._folder))
         if not known:
             self._run.rewind(-1)
             return self._state
@@ -248,6 +249,7 @@ def accumulate(algorithm: Algorithm, batches: Update, max_tokens: int, world: Wo
         if torch.is_grad_enabled():
             (total(loss, counts, micro.objective) * (not idle)).backward()
         sums.add(micro.objective, loss, counts=not idle)
+        moved()
     return sums.totals(counts, world)
 
 

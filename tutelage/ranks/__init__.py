@@ -1,0 +1,1 @@
+"""Several processes of one run: how they are started, find each other, and are watched."""
