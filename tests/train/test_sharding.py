@@ -116,3 +116,18 @@ def test_ranks_make_the_run_of_one(tmp_path: Path, inputs: Path, name: str) -> N
         found = on_ranks(size, tmp_path / f"ranks{size}", lambda _: run(name, inputs, out))  # noqa: B023
         assert all(drawn == alone for drawn in found)
         compare(out, tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["sft", "ppo"])
+def test_a_run_goes_on_with_other_ranks(tmp_path: Path, inputs: Path, name: str) -> None:
+    """Two steps alone, two on two ranks, two on four, two alone: as eight alone."""
+    constant = {"schedule": "constant", "warmup": 0.0}
+    run(name, inputs, tmp_path / "alone", max_steps=8, **constant)
+    for number, size in enumerate((1, 2, 4, 1)):
+        steps = 2 * (number + 1)
+        on_ranks(
+            size,
+            tmp_path / f"ranks{number}",
+            lambda _: run(name, inputs, tmp_path / "moved", max_steps=steps, **constant),  # noqa: B023
+        )
+    compare(tmp_path / "moved", tmp_path / "alone")
