@@ -46,6 +46,6 @@ def _one(rank: int, size: int, folder: Path, work: Callable[[World], Any]) -> No
         if torch.distributed.is_initialized():  # a command has left already
             torch.distributed.barrier()
     except BaseException:
-        (folder / f"{rank}.txt").write_text(traceback.format_exc())
+        (folder / f"{rank}.txt").write_text(traceback.format_exc()[-1500:])
         os._exit(1)
     os._exit(0)  # gloo's threads may abort an ordinary exit

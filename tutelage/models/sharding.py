@@ -104,7 +104,8 @@ def opened(module: M, world: World) -> Iterator[M | None]:
     for name, parameter in parts(module):
         full = written[name].detach() if world.leads else torch.empty(parameter.shape, dtype=parameter.dtype)
         part = distribute_tensor(full.to(world.device), parameter.device_mesh, parameter.placements)
-        parameter.to_local().copy_(part.to_local())
+        with torch.no_grad():
+            parameter.copy_(part)
 
 
 def parts(module: nn.Module) -> Iterator[tuple[str, Any]]:
