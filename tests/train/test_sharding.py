@@ -39,11 +39,12 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "reward-ensemble": {"data": "pairs.jsonl", "members": 2},
     "dpo": {"data": "pairs.jsonl"},
     "kto": {"data": "labelled.jsonl"},
+    "distill": {"prompts": "prompts.jsonl", "teacher": "base", "learn_from": "logits", "max_new_tokens": 6},
     "ppo": {"prompts": "prompts.jsonl", "reward": "reward", "eval_prompts": "prompts.jsonl", "max_approx_kl": 10},
     "ppo-shared-lora": {
         "prompts": "prompts.jsonl", "reward": "reward", "critic": "shared", "lora_rank": 2, "max_approx_kl": 10,
     },
-    "reinforce": {"prompts": "prompts.jsonl", "samples": 3, "batch_size": 3, "ref_refresh": 2},
+    "reinforce": {"prompts": "prompts.jsonl", "samples": 3, "batch_size": 3, "ref_refresh": 2, "kl_coef": 0.1},
 }  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(name: str, inputs: Path, out: Path, **more: Any) -> list[list[int]]:
     """Run a command on this rank; what it drew, in order."""
     given = {"model": "base"} | COMMANDS[name]
-    for key in ("model", "data", "prompts", "eval_prompts", "reward"):
+    for key in ("model", "teacher", "data", "prompts", "eval_prompts", "reward"):
         if key in given and isinstance(given[key], str):
             given[key] = str(inputs / given[key])
     drawn: list[list[int]] = []
@@ -82,7 +83,7 @@ def run(name: str, inputs: Path, out: Path, **more: Any) -> list[list[int]]:
         return found
 
     command = find(name.partition("-")[0])
-    shared = {**SHARED, **(ROLLOUTS if "prompts" in given else {}), **given, "out": str(out), **more}
+    shared = {**SHARED, **(ROLLOUTS if name.startswith(("ppo", "reinforce")) else {}), **given, "out": str(out), **more}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalGenerator, "generate", seen)
         launch(command.name, build(settings_class(command), shared))

@@ -20,6 +20,7 @@ from tutelage.judges.judge import Judge, first_of_each, scores_of
 from tutelage.models.lora import reference
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule
+from tutelage.models.sharding import parts
 from tutelage.ops.logprobs import Outputs
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
@@ -379,7 +380,7 @@ class Rollouts:
     def _refresh_reference(self) -> None:
         """The policy as it is becomes the reference."""
         assert self._ref is not None, "an adapter that is switched off cannot be another reference"
-        for own, new in zip(self._ref.parameters(), self._policy.parameters(), strict=True):
+        for (_, own), (_, new) in zip(parts(self._ref), parts(self._policy), strict=True):
             own.copy_(new)
 
     def _calibrate(self, step: int) -> None:
