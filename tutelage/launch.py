@@ -46,9 +46,9 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
             f"only training runs on several ranks, and WORLD_SIZE is {place.size}: start one process."
         )
     if isinstance(settings, LaunchSettings) and settings.starts_ranks and not is_a_rank():
-        from tutelage.ranks.start import start
+        from tutelage.ranks import ray, start
 
-        start(name, settings, settings.ranks)
+        ray.start(name, settings) if settings.launch == "ray" else start.start(name, settings, settings.ranks)
         return settings.out
     carry_out = _alone if place.size == 1 else partial(_on_a_rank, place)
     return carry_out(name, settings, console)
@@ -157,7 +157,8 @@ def _world(settings: RunSettings, console: Console, place: Place) -> World | Non
         console.print(kernels_here().said, style="dim")
     keep_freed_memory()
     if device == "cuda":
-        torch.cuda.set_device(place.local)
-        where = torch.device(device, place.local)
+        number = place.local % torch.cuda.device_count()  # whoever starts ranks may show each its own alone
+        torch.cuda.set_device(number)
+        where = torch.device(device, number)
     meet(place, device, console.print)
     return World(where, choice.dtype, place.rank, place.size)

@@ -83,7 +83,13 @@ def run(name: str, inputs: Path, out: Path, **more: Any) -> list[list[int]]:
         return found
 
     command = find(name.partition("-")[0])
-    shared = {**SHARED, **(ROLLOUTS if name.startswith(("ppo", "reinforce")) else {}), **given, "out": str(out), **more}
+    shared = {
+        **SHARED,
+        **(ROLLOUTS if name.startswith(("ppo", "reinforce")) else {}),
+        **given,
+        "out": str(out),
+        **more,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalGenerator, "generate", seen)
         launch(command.name, build(settings_class(command), shared))
@@ -109,16 +115,32 @@ def compare(one: Path, other: Path) -> None:
             assert torch.allclose(weights[key], value, atol=5e-6), key
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_ranks_make_the_run_of_one(tmp_path: Path, inputs: Path, name: str) -> None:
+FAST = ("sft", "dpo")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in COMMANDS]
+)
+def test_two_ranks_make_the_run_of_one(tmp_path: Path, inputs: Path, name: str) -> None:
     alone = run(name, inputs, tmp_path / "1")
-    for size in (2, 3, 4):
+    found = on_ranks(2, tmp_path / "ranks", lambda _: run(name, inputs, tmp_path / "2"))
+    assert all(drawn == alone for drawn in found)
+    compare(tmp_path / "2", tmp_path / "1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_more_ranks_make_the_run_of_one(tmp_path: Path, inputs: Path, name: str) -> None:
+    """Three, that do not divide the rows evenly, and four, of which some have none at times."""
+    alone = run(name, inputs, tmp_path / "1")
+    for size in (3, 4):
         out = tmp_path / str(size)
         found = on_ranks(size, tmp_path / f"ranks{size}", lambda _: run(name, inputs, out))  # noqa: B023
         assert all(drawn == alone for drawn in found)
         compare(out, tmp_path / "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sft", "ppo"])
 def test_a_run_goes_on_with_other_ranks(tmp_path: Path, inputs: Path, name: str) -> None:
     """Two steps alone, two on two ranks, two on four, two alone: as eight alone."""

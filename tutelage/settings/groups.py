@@ -81,21 +81,42 @@ class LaunchSettings(RunSettings):
         changes_result=False,
         ge=1,
     )
-    launch: Literal["auto", "here", "torchrun"] = setting(
+    launch: Literal["auto", "here", "torchrun", "ray"] = setting(
         "auto",
-        "Who starts the ranks: here (this process is the one), torchrun (torch's launcher, on this machine); auto: torchrun "
-        "where ranks is more than 1.",
+        "Who starts the ranks: here (this process is the one), torchrun (torch's launcher, on this machine), ray (Ray Train, "
+        "here or on the cluster of RAY_ADDRESS); auto: torchrun where ranks is more than 1.",
         everyday=False,
         changes_result=False,
+    )
+    min_ranks: int = setting(
+        0,
+        "With launch=ray go on with so few ranks where some are lost, until there are more again; 0 = as many as ranks.",
+        unit="ranks",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
+    restarts: int = setting(
+        3,
+        "With launch=ray how often lost ranks are started again from the last checkpoint.",
+        everyday=False,
+        changes_result=False,
+        ge=0,
     )
 
     @property
     def starts_ranks(self) -> bool:
         """Whether other processes do the work."""
-        return self.launch == "torchrun" or self.ranks > 1
+        return self.launch in ("torchrun", "ray") or self.ranks > 1
 
     @model_validator(mode="after")
-    def _one_here(self) -> Self:
+    def _fitting(self) -> Self:
+        if self.min_ranks > self.ranks:
+            raise ValueError(
+                f"min_ranks={self.min_ranks} is more than ranks={self.ranks}, the most that there may be"
+            )
+        if self.min_ranks and self.launch != "ray":
+            raise ValueError("min_ranks is for launch=ray: add that, or leave min_ranks out")
         if self.launch == "here" and self.ranks > 1:
             raise ValueError(
                 f"launch=here is one process, and ranks={self.ranks}: take launch=torchrun, or leave ranks out"
