@@ -37,13 +37,21 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "sft-lora": {"data": "demonstrations.jsonl", "lora_rank": 2},
     "reward": {"data": "pairs.jsonl"},
     "reward-ensemble": {"data": "pairs.jsonl", "members": 2},
+    "reward-groups": {"data": "pairs.jsonl", "groups": "each"},
+    "reward-steps": {"data": "pairs.jsonl", "groups": "each", "adapts_by": "inner-steps", "task_pairs": 4},
+    "reward-prompts": {"data": "pairs.jsonl", "batch_by": "prompts", "loss": "davidson"},
+    "process": {"data": "steps.jsonl"},
     "dpo": {"data": "pairs.jsonl"},
+    "dpo-text": {"data": "pairs.jsonl", "mix_data": "text.jsonl", "mix_coef": 0.5, "mix_batch_size": 3, "loss": "ipo"},
     "kto": {"data": "labelled.jsonl"},
     "distill": {"prompts": "prompts.jsonl", "teacher": "base", "learn_from": "logits", "max_new_tokens": 6},
     "ppo": {"prompts": "prompts.jsonl", "reward": "reward", "eval_prompts": "prompts.jsonl", "max_approx_kl": 10},
     "ppo-shared-lora": {
         "prompts": "prompts.jsonl", "reward": "reward", "critic": "shared", "lora_rank": 2, "max_approx_kl": 10,
     },
+    "raft": {"prompts": "prompts.jsonl", "samples": 3},
+    "online-dpo": {"prompts": "prompts.jsonl"},
+    "distill-own": {"prompts": "prompts.jsonl", "teacher": "base", "learn_from": "on-policy", "max_new_tokens": 6},
     "reinforce": {"prompts": "prompts.jsonl", "samples": 3, "batch_size": 3, "ref_refresh": 2, "kl_coef": 0.1},
 }  # fmt: skip
 
@@ -59,19 +67,40 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = {
         "text": [{"text": "the cat sat on the mat. " * (1 + i % 4)} for i in rows],
         "demonstrations": [{"prompt": f"{i} +", "response": " the dog" * (1 + i % 5)} for i in rows],
-        "pairs": [{"prompt": f"the cat {i}", "chosen": " sat" * (1 + i % 4), "rejected": " ran on."} for i in rows],
-        "labelled": [{"prompt": f"{i} +", "response": f" {i % 3}." * (1 + i % 4), "label": i % 2 == 0} for i in rows],
+        "pairs": [pair_of(i) for i in rows],
+        "steps": [steps_of(i) for i in rows],
+        "labelled": [
+            {"prompt": f"{i} +", "response": f" {i % 3}." * (1 + i % 4), "label": i % 2 == 0} for i in rows
+        ],
         "prompts": [{"prompt": f"the cat {i}" + " sat" * (i % 5)} for i in rows],
-    }  # fmt: skip
+    }
     for name, some in lines.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in some))
     return folder
 
 
+def pair_of(i: int) -> dict[str, Any]:
+    return {
+        "prompt": f"the cat {i}",
+        "chosen": " sat" * (1 + i % 4),
+        "rejected": " ran on.",
+        "group": "xyz"[i % 3],
+    }
+
+
+def steps_of(i: int) -> dict[str, Any]:
+    times = 1 + i % 3
+    return {
+        "prompt": f"{i} + 1",
+        "completions": ["the cat", " sat on"] * times,
+        "labels": [True, i % 2 == 0] * times,
+    }
+
+
 def run(name: str, inputs: Path, out: Path, **more: Any) -> list[list[int]]:
     """Run a command on this rank; what it drew, in order."""
     given = {"model": "base"} | COMMANDS[name]
-    for key in ("model", "teacher", "data", "prompts", "eval_prompts", "reward"):
+    for key in ("model", "teacher", "data", "mix_data", "prompts", "eval_prompts", "reward"):
         if key in given and isinstance(given[key], str):
             given[key] = str(inputs / given[key])
     drawn: list[list[int]] = []
@@ -82,16 +111,19 @@ def run(name: str, inputs: Path, out: Path, **more: Any) -> list[list[int]]:
         drawn.extend(list(one.ids) for one in found)
         return found
 
-    command = find(name.partition("-")[0])
+    command = find(name if name == "online-dpo" else name.partition("-")[0])
     shared = {
         **SHARED,
-        **(ROLLOUTS if name.startswith(("ppo", "reinforce")) else {}),
+        **(ROLLOUTS if name.startswith(("ppo", "reinforce", "raft", "online")) else {}),
         **given,
         "out": str(out),
         **more,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalGenerator, "generate", seen)
+        patch.setenv(
+            "TUTELAGE_CACHE", f"{out}-cache"
+        )  # what another run has left says nothing about this one
         launch(command.name, build(settings_class(command), shared))
     return drawn
 

@@ -7,6 +7,7 @@ trained in full is kept in float32 as well: then both compute the same to the bi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,7 +26,9 @@ from tutelage.models.loading import (
 )
 from tutelage.models.lora import Adapter, add_lora, copy_adapter, load_adapter, read_adapter, share_frozen
 from tutelage.models.policy import Hosted, PolicyModule, ScalarModule
+from tutelage.models.sharding import in_turn, shard
 from tutelage.models.step_head import StepHead
+from tutelage.parallel import World
 
 H = TypeVar("H", bound=Hosted)
 
@@ -35,7 +38,7 @@ class Setup:
     """What the models of a command have in common.
 
     dtype: of frozen weights.  lora_rank: 0 trains all weights.  checkpointing: layers are computed again in the backward
-    pass instead of kept.
+    pass instead of kept.  world: the ranks over which every model is cut as soon as it is made; None: there is one.
     """
 
     device: torch.device
@@ -44,44 +47,61 @@ class Setup:
     lora_alpha: float = 16.0
     seed: int = 0
     checkpointing: bool = False
+    world: World | None = None
 
     def policy(self, path: str, tokenizer: PreTrainedTokenizerBase) -> PolicyModule:
         """The policy to train: all weights in float32, or with a fresh adapter."""
-        module = load_policy(path, dtype=self._base_dtype, device=self.device)
-        fit_embeddings(module, tokenizer)
-        return self.trained(module)
+        with in_turn(self.world):
+            module = load_policy(path, dtype=self._base_dtype, device=self._first_device)
+            fit_embeddings(module, tokenizer)
+            return self.trained(module)
 
     def reference(self, path: str, tokenizer: PreTrainedTokenizerBase) -> PolicyModule | None:
         """The frozen start of the policy; None with an adapter: switched off, the policy is its own reference."""
         if self.lora_rank:
             return None
-        module = load_policy(path, device=self.device)
-        fit_embeddings(module, tokenizer)
-        return module.requires_grad_(False)
+        with in_turn(self.world):
+            module = load_policy(path, device=self._first_device)
+            fit_embeddings(module, tokenizer)
+            return self._cut(module.requires_grad_(False))
 
     def teacher(self, path: str, tokenizer: PreTrainedTokenizerBase) -> PolicyModule:
         """A frozen language model that others learn from, in the arithmetic of the run: it is mostly the largest."""
-        module = load_policy(path, dtype=self.dtype, device=self.device)
-        fit_embeddings(module, tokenizer)
-        return module.requires_grad_(False)
+        with in_turn(self.world):
+            module = load_policy(path, dtype=self.dtype, device=self._first_device)
+            fit_embeddings(module, tokenizer)
+            return self._cut(module.requires_grad_(False))
 
-    def scalar(self, path: str, tokenizer: PreTrainedTokenizerBase, heads: int = 1) -> ScalarModule:
-        """A scalar model to train from a language model, an encoder, or another scalar model."""
-        module = load_scalar(path, dtype=self._base_dtype, device=self.device, seed=self.seed, heads=heads)
-        fit_embeddings(module, tokenizer)
-        return self.trained(module)
+    def scalar(
+        self,
+        path: str,
+        tokenizer: PreTrainedTokenizerBase,
+        heads: int = 1,
+        prepare: Callable[[ScalarModule], object] = lambda module: None,
+    ) -> ScalarModule:
+        """A scalar model to train from a language model, an encoder, or another scalar model; `prepare` may write to its head."""
+        with in_turn(self.world):
+            module = load_scalar(
+                path, dtype=self._base_dtype, device=self._first_device, seed=self.seed, heads=heads
+            )
+            fit_embeddings(module, tokenizer)
+            prepare(module)
+            return self.trained(module)
 
     def reward_model(self, path: str, policy: PolicyModule, base: str) -> ScalarModule:
         """The frozen reward model; on the frozen weights of `policy`, which come from `base`, where it is an adapter on
         the same."""
         adapter, head = self._on_base(path, base), StepHead.at(path)
         heads = head.classes if head else heads_at(path)
-        if adapter is None:
-            module = load_scalar(path, dtype=self.dtype, device=self.device, heads=heads, fresh_head=False)
-        else:
-            module = self._adapted(adapter, path, base, heads)
-            take_what_is_known(module, path)
-        return share_frozen(policy, module.requires_grad_(False))
+        with in_turn(self.world):
+            if adapter is None:
+                module = load_scalar(
+                    path, dtype=self.dtype, device=self._first_device, heads=heads, fresh_head=False
+                )
+            else:
+                module = self._adapted(adapter, path, base, heads)
+                take_what_is_known(module, path)
+            return self.sharing(module.requires_grad_(False), policy)
 
     def critic(
         self, path: str, policy: PolicyModule, base: str, reward_model: ScalarModule | None = None
@@ -89,14 +109,15 @@ class Setup:
         """A critic that starts from the reward model at `path`, on the frozen weights of `reward_model` where that is there,
         too; with an adapter of its own where the policy has one."""
         adapter = self._on_base(path, base)
-        if adapter is None:
-            module = self.trained(
-                load_scalar(path, dtype=self._base_dtype, device=self.device, fresh_head=False)
-            )
-        else:
-            module = self._checkpointed(self._adapted(adapter, path, base, heads_at(path)))
-        module = share_frozen(policy, module)
-        return module if reward_model is None else share_frozen(reward_model, module)
+        with in_turn(self.world):
+            if adapter is None:
+                module = load_scalar(
+                    path, dtype=self._base_dtype, device=self._first_device, fresh_head=False
+                )
+                module = self._with_adapter(module)
+            else:
+                module = self._adapted(adapter, path, base, heads_at(path))
+            return self.sharing(self._checkpointed(module), policy, reward_model)
 
     @property
     def _base_dtype(self) -> torch.dtype:
@@ -104,9 +125,29 @@ class Setup:
 
     def trained(self, module: H) -> H:
         """A model that is there already, made ready to be trained."""
+        return self._cut(self._checkpointed(self._with_adapter(module)))
+
+    def _with_adapter(self, module: H) -> H:
         if self.lora_rank:
             module = add_lora(module, rank=self.lora_rank, alpha=self.lora_alpha, seed=self.seed)
-        return self._checkpointed(module)
+        return module
+
+    @property
+    def _first_device(self) -> torch.device:
+        """Where a model lies before it is cut: all of it would not fit where its parts will be."""
+        return self.device if self.world is None else torch.device("cpu")
+
+    def _cut(self, module: H) -> H:
+        if self.world is not None:
+            shard([module], self.world)
+        return module
+
+    def sharing(self, module: H, *owners: Hosted | None) -> H:
+        """On the frozen weights of those; what is cut over ranks has parts of its own."""
+        for owner in owners if self.world is None else ():
+            if owner is not None:
+                module = share_frozen(owner, module)
+        return self._cut(module)
 
     def _checkpointed(self, module: H) -> H:
         if self.checkpointing:
@@ -120,7 +161,7 @@ class Setup:
 
     def _adapted(self, adapter: Adapter, path: str, base: str, heads: int | None = 1) -> ScalarModule:
         """The reward model at `path` as its adapter on `base`, wherever the copy that it was trained on may be by now."""
-        module = load_scalar(base, dtype=self.dtype, device=self.device, seed=self.seed, heads=heads)
+        module = load_scalar(base, dtype=self.dtype, device=self._first_device, seed=self.seed, heads=heads)
         fit_embeddings(module, load_tokenizer(path))
         adapted = add_lora(module, rank=adapter.rank, alpha=adapter.alpha, seed=self.seed)
         load_adapter(adapted, adapter.folder)

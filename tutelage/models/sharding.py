@@ -8,8 +8,12 @@ sees are the parts; a gradient is summed over the ranks on its way back (not ave
 from __future__ import annotations
 
 import copy
+import fcntl
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -29,8 +33,8 @@ CALLED = ("outputs", "features")
 def shard(modules: Iterable[nn.Module | None], world: World) -> None:
     """Cut the models among these over the ranks, in place; the rest (small heads, controllers) stays whole on every rank.
 
-    Do it when nothing but training will write to the weights any more, and before the optimizer is made.  With one rank nothing
-    happens.
+    Do it when nothing but training will write to the weights any more, and before the optimizer is made.  What is cut already
+    stays so; with one rank nothing happens.
     """
     if world.size == 1:
         return
@@ -55,6 +59,18 @@ def shard(modules: Iterable[nn.Module | None], world: World) -> None:
         sharded.skeleton = (skeleton,)  # in a tuple, so that it is no part of the module
 
 
+@contextmanager
+def in_turn(world: World | None) -> Iterator[None]:
+    """Inside is one rank of this machine at a time, so that only one model is there as a whole at any moment."""
+    if world is None or world.size == 1:
+        yield
+        return
+    world.mesh  # noqa: B018  # the ranks make it together, so before one of them waits for another
+    with (Path(tempfile.gettempdir()) / f"tutelage-{os.getuid()}.turn").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def is_sharded(module: nn.Module) -> bool:
     """Whether the module's weights lie in parts on several ranks."""
     return hasattr(module, "skeleton")
@@ -63,6 +79,12 @@ def is_sharded(module: nn.Module) -> bool:
 def whole_tensor(tensor: Tensor) -> Tensor:
     """The tensor itself, or what all ranks' parts of it make together; all ranks must call it."""
     return cast("Any", tensor).full_tensor() if in_parts(tensor) else tensor
+
+
+def whole_weight(module: nn.Module, layer: nn.Linear) -> Tensor:
+    """The weight of a layer of the module, on every rank; all of them must call it."""
+    reshard(module)
+    return whole_tensor(layer.weight.detach())
 
 
 def in_parts(tensor: Tensor) -> bool:
@@ -77,15 +99,33 @@ def whole(module: M, world: World) -> M | None:
     """
     if not is_sharded(module):
         return module
-    state = {name: whole_tensor(value.detach()).cpu() for name, value in parts(module)}
-    if not world.leads:
-        return None
+    return _assembled(module, torch.device("cpu"), None, here=world.leads)
+
+
+def replica(module: H, dtype: torch.dtype, world: World) -> H:
+    """A copy with all its weights, frozen, on every rank, for what a model in parts is too slow for (a token at a time).
+
+    All ranks must call it.
+    """
+    found = _assembled(module, world.device, dtype, here=True)
+    assert found is not None
+    return found.requires_grad_(False)
+
+
+def _assembled(module: M, device: torch.device, dtype: torch.dtype | None, here: bool) -> M | None:
+    """The module put together from its parts, where `here`; one weight at a time."""
     (skeleton,) = cast("tuple[Any]", module.skeleton)
-    twin: Any = _copied(skeleton)
-    for name, value in state.items():
-        _put(twin, name, value)
-    twin.host.tie_weights()
-    return cast("M", twin)
+    twin: Any = _copied(skeleton) if here else None
+    for name, value in parts(module):
+        full = whole_tensor(value.detach())
+        if here:
+            _put(twin, name, full.to(device, dtype or full.dtype))
+    if here:
+        for part in twin.modules():
+            for name, buffer in part._buffers.items():
+                part._buffers[name] = None if buffer is None else buffer.to(device)
+        twin.host.tie_weights()
+    return cast("M | None", twin)
 
 
 @contextmanager
@@ -109,15 +149,23 @@ def opened(module: M, world: World) -> Iterator[M | None]:
 
 
 def parts(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Parameters by name, tied ones once, in the same order on every rank; where the module is cut, this rank's parts, which is
-    what may be read and written between two passes: a forward without a backward leaves the whole weights standing there."""
+    """Parameters by name, tied ones once, in the same order on every rank; where the module is cut, this rank's parts."""
+    reshard(module)
+    return module.named_parameters()
+
+
+def reshard(module: nn.Module) -> None:
+    """Where the module is cut, its parameters are this rank's parts from now on.
+
+    A forward without a backward leaves the whole weights standing in their place, to which nobody may write and which an
+    optimizer must not be given.
+    """
     if is_sharded(module):
         from torch.distributed.fsdp import FSDPModule
 
         for part in module.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()
-    return module.named_parameters()
 
 
 def _layers(module: Hosted) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from tutelage.models.ends import end_ids
 from tutelage.models.free import free_bytes
 from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
-from tutelage.models.sharding import is_sharded, parts, whole_tensor
+from tutelage.models.sharding import is_sharded, parts, replica, whole_tensor
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, Job, Key, decode
@@ -148,6 +148,8 @@ class LocalGenerator:
 
     def _copy_of(self, model: PolicyModule) -> PolicyModule:
         """In the generator's dtype; frozen weights that are in it already are shared."""
+        if self._world is not None and is_sharded(model):
+            return replica(model, self._dtype, self._world).eval()
         own = copy.deepcopy(model).requires_grad_(False)
         for copied, parameter in zip(own.parameters(), model.parameters(), strict=True):
             shared = not parameter.requires_grad and parameter.dtype == self._dtype

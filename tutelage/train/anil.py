@@ -27,6 +27,7 @@ from tutelage.evals.rows import OVERALL, Row, to_json
 from tutelage.models.loading import heads_at, set_pooling
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import ScalarModule
+from tutelage.models.sharding import whole_weight
 from tutelage.ops.losses import bradley_terry
 from tutelage.parallel import World
 from tutelage.runs import Run
@@ -125,9 +126,10 @@ def start_of(
 ) -> ScalarModule:
     """The model to train: where `start` has heads of groups, their mean is the shared head."""
     heads = heads_at(start) or 1
-    model = setup_for(settings, world).scalar(start, tokenizer, heads)
-    if heads > 1:
-        set_head(model, heads_of(model, start).mean(0))
+    prepare = (
+        (lambda model: set_head(model, heads_of(model, start).mean(0))) if heads > 1 else lambda model: None
+    )
+    model = setup_for(settings, world).scalar(start, tokenizer, heads, prepare)
     set_pooling(model, settings.pooling)
     return model
 
@@ -160,7 +162,7 @@ def learn_steps(
     model.config.tutelage_inner_steps = settings.inner_steps
     model.config.tutelage_inner_rate = rate.rate.item()
     sample = rng(settings.seed, "normalisation").permutation(len(pairs.train))[:NORMALISED]
-    head = model.head.weight.detach().double().cpu().numpy()[0]
+    head = whole_weight(model, model.head).double().cpu().numpy()[0]
     seen = features_of(model, [pairs.train[row] for row in sample], settings, world)
     note_spread(model, torch.from_numpy(seen @ head)[..., None], run)
     if pairs.held_out:
@@ -189,7 +191,7 @@ def _adapted(
     features = features_of(model, pairs, settings, world)
     differences, p = features[:, 0] - features[:, 1], np.array([pair.p_chosen for pair in pairs])
     group = np.array([pair.group for pair in pairs])
-    start = model.head.weight.detach().double().cpu().numpy()[0]
+    start = whole_weight(model, model.head).double().cpu().numpy()[0]
     right: list[float] = []
     for number in np.unique(group):
         rows = np.flatnonzero(group == number)

@@ -10,7 +10,6 @@ from torch import Tensor
 from tutelage.data.batch import TokenBatch
 from tutelage.judges.calibration import Calibration
 from tutelage.models.loading import load_tokenizer, same_tokenizer, score_normalisation
-from tutelage.models.lora import share_frozen
 from tutelage.models.policy import EncoderModule, ScalarModule
 from tutelage.models.step_head import StepHead
 from tutelage.models.value_head import ValueHead
@@ -64,6 +63,13 @@ def _prompts(batch: TokenBatch, first: Tensor) -> TokenBatch:
     return replace(batch, ids=batch.ids[kept], loss_mask=first[kept], lengths=tuple(lengths), per_token={})
 
 
+@torch.no_grad()
+def _foretelling_nothing(model: ScalarModule) -> None:
+    """At first the value of everything is 0."""
+    for parameter in model.head.parameters():
+        parameter.zero_()
+
+
 def gives_values(model: ScalarModule) -> bool:
     """Whether a reward model can say what a beginning is worth: it reads from left to right, and has one head."""
     return not isinstance(model, EncoderModule) and model.config.num_labels == 1
@@ -96,12 +102,8 @@ def make_critic(settings: CriticSettings, start: OnPolicy) -> Critic:
         chosen = readers[0] if readers else "policy"
     policy_path = result_folder(settings.model)
     if chosen == "policy":
-        model = start.setup.scalar(policy_path, start.tokenizer)
-        with torch.no_grad():
-            model.head.weight.zero_()
-            if model.head.bias is not None:
-                model.head.bias.zero_()
-        return Critic(share_frozen(start.policy, model), Calibration((0.0, 1.0)))
+        model = start.setup.scalar(policy_path, start.tokenizer, prepare=_foretelling_nothing)
+        return Critic(start.setup.sharing(model, start.policy), Calibration((0.0, 1.0)))
     path = result_folder(chosen)
     if not same_tokenizer(start.tokenizer, load_tokenizer(path)):
         raise ValueError(

@@ -35,7 +35,6 @@ from tutelage.data.table import Examples
 from tutelage.models.loading import context_at, load_tokenizer, same_tokenizer
 from tutelage.models.policy import PolicyModule
 from tutelage.models.setup import Setup
-from tutelage.models.sharding import shard
 from tutelage.ops.kl import divergence_of
 from tutelage.ops.masked import masked_sum
 from tutelage.parallel import World
@@ -232,7 +231,6 @@ def main(settings: Settings, world: World, run: Run) -> Path:
         algorithm = LanguageModelling(student, lambda step: TokenBatch.collate(*course.lessons(step)))
     else:
         algorithm = Distillation(student, teacher, course.lessons, settings)
-    shard([teacher], world)
     fit(
         algorithm,
         settings,

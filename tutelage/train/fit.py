@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import Hosted
-from tutelage.models.sharding import in_parts, shard, whole_tensor
+from tutelage.models.sharding import in_parts, reshard, shard, whole_tensor
 from tutelage.parallel import World
 from tutelage.ranks.watch import moved
 from tutelage.records import Place
@@ -134,6 +134,8 @@ class _Loop:
         self._algorithm, self._settings, self._world, self._run = algorithm, settings, world, run
         self._steps, self._folder = steps, run.folder / "checkpoints"
         shard(algorithm.trained.values(), world)
+        for module in algorithm.trained.values():
+            reshard(module)
         self._optimizer = make_optimizer(algorithm.trained, settings)
         self._state = State()
 

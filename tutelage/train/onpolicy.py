@@ -19,7 +19,6 @@ from tutelage.judges.judge import Judge, rewarding
 from tutelage.models.loading import context_at, load_tokenizer
 from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.models.setup import Setup
-from tutelage.models.sharding import shard
 from tutelage.parallel import World
 from tutelage.records import Place, Prompt
 from tutelage.rollout.experience import Rollouts
@@ -64,7 +63,6 @@ class OnPolicy:
     evaluate: Callable[[], dict[str, float]] | None
     place: Callable[[int], Place | None]  # of a prompt, in its file
     task_of: Callable[[int], str]  # of a prompt
-    ref: PolicyModule | None = None
     monitor: Monitor | None = None
 
     def learn(self, algorithm: Algorithm, settings: RLSettings, world: World, run: Run) -> Path:
@@ -74,7 +72,6 @@ class OnPolicy:
             algorithm = TaskGradients(algorithm, self.task_of, settings, world, run.log)
         both, place = mixed(algorithm, self.policy, self.tokenizer, settings, run, self.place, updates)
         both.trained |= self.monitor.kept if self.monitor else {}
-        shard([self.ref, *self.reward_models.values()], world)
         fit(
             both,
             settings,
@@ -141,7 +138,6 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         evaluate,
         place,
         lambda row: prompts[row].task,
-        ref,
         monitor,
     )
 

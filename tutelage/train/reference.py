@@ -23,7 +23,6 @@ from tutelage.data.batch import TokenBatch, Tokens
 from tutelage.files import folder_atomic
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import PolicyModule
-from tutelage.models.sharding import shard
 from tutelage.parallel import World
 from tutelage.runs import Run
 
@@ -104,7 +103,6 @@ def reference_logprobs(
 
     `model` is the reference itself: call this before it is trained, and before a checkpoint is loaded into it.
     """
-    shard([model], world)
     weights = next((entry.get("sha256") for entry in run.lineage["inputs"] if entry["name"] == "model"), None)
     if weights is None or not world.leads:
         return _computed(model, sequences, rows, max_tokens, world, run, None)

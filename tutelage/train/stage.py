@@ -129,6 +129,7 @@ def setup_for(settings: TrainSettings, world: World) -> Setup:
         lora.lora_alpha if lora else 1.0,
         settings.seed,
         _checkpoints(settings, world),
+        world if world.size > 1 else None,
     )
 
 
