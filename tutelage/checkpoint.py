@@ -103,6 +103,11 @@ def _load_moments(
 ) -> None:
     import torch.distributed.checkpoint as dcp
 
+    if not source.exists():
+        raise ValueError(
+            f"{source.parent} has no optimizer/: an earlier version wrote it, or it is not whole. Train on from its weights with "
+            f"model={source.parent}/policy and another out=, or go on with that version."
+        )
     known = dcp.FileSystemReader(source).read_metadata().state_dict_metadata
     found: dict[str, Tensor] = {}
     for name, module in trained.items():

@@ -49,7 +49,7 @@ def refine(settings: DemoRefineSettings, console: Console) -> Path:
 def _run(name: str, settings: DemoSettings | DemoRefineSettings, console: Console) -> None:
     """The pipeline of a file of ours."""
     text = resources.files("tutelage").joinpath(name).read_text(encoding="utf-8")
-    plan = {**yaml.safe_load(text), "out": str(settings.out), "seed": settings.seed}
+    plan = {**yaml.safe_load(text), **settings.model_dump(mode="json")}
     if _in_float32():
         for stage in plan["stages"]:
             if issubclass(settings_class(find(stage["command"])), DeviceSettings):

@@ -40,7 +40,7 @@ from tutelage.settings.adapt import AdaptSettings
 from tutelage.settings.base import build
 from tutelage.settings.describe import plain
 from tutelage.settings.feedback import LabelSettings
-from tutelage.settings.groups import RunSettings
+from tutelage.settings.groups import RanksSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
@@ -191,6 +191,7 @@ def _stage(given: Mapping[str, Any], known: Known, settings: RunPipelineSettings
         "seed": settings.seed,
         "split_seed": settings.split_seed,
         "store": str(settings.out / "store.sqlite"),
+        **settings.model_dump(include=set(RanksSettings.model_fields)),
     }
     return Stage(name, command, stage_settings(command, values, shared, folder, where))
 

@@ -70,8 +70,8 @@ class PlanSettings(Settings):
     )
 
 
-class LaunchSettings(RunSettings):
-    """On how many processes a command runs, and who starts them."""
+class RanksSettings(Settings):
+    """On how many processes the work is done, and who starts them."""
 
     ranks: int = setting(
         1,
@@ -122,6 +122,10 @@ class LaunchSettings(RunSettings):
                 f"launch=here is one process, and ranks={self.ranks}: take launch=torchrun, or leave ranks out"
             )
         return self
+
+
+class LaunchSettings(RunSettings, RanksSettings):
+    """A command that runs on several processes."""
 
 
 class GeneratingSettings(Settings):

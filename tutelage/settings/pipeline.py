@@ -8,9 +8,10 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from tutelage.settings.base import Settings, setting
+from tutelage.settings.groups import RanksSettings
 
 
-class RunPipelineSettings(Settings):
+class RunPipelineSettings(RanksSettings):
     """Run the stages of a pipeline file; a stage whose inputs and settings are unchanged is skipped."""
 
     stages: list[dict[str, Any]] = setting(
@@ -118,14 +119,14 @@ class StudySettings(Settings):
         return self
 
 
-class DemoSettings(Settings):
+class DemoSettings(RanksSettings):
     """The whole loop in the embedded world, from an untrained model to one that people prefer."""
 
     out: Path = setting(Path("runs/demo"), "Folder of the demo: each stage's run folder is below it.")
     seed: int = setting(0, "Seed of everything random.", ge=0)
 
 
-class DemoRefineSettings(Settings):
+class DemoRefineSettings(RanksSettings):
     """Steps marked, explained, rewritten and learnt in the embedded world, beside choosing by answers at equal minutes."""
 
     out: Path = setting(Path("runs/demo-refine"), "Folder of the demo: each stage's run folder is below it.")
