@@ -59,14 +59,18 @@ def run(work: Work, turns: Waits) -> None:
     if work.case == "generation":
         _generate(work, world, turns)
         return
-    command = COMMANDS.get(work.case, work.case.removesuffix("_ragged"))
+    command, given = settings_for(work)
     folder = Path(work.folder) / f"run-{work.case}-{work.size}"
-    settings = build(settings_class(find(command)), {**_settings(work), "out": str(folder)})
+    settings = build(settings_class(find(command)), {**given, "out": str(folder)})
     function(find(command))(settings, world, PacedRun(folder, command, turns))
 
 
+def settings_for(work: Work) -> tuple[str, dict[str, Any]]:
+    """The command, and what a user would set for this work; everything else stays at its default."""
+    return COMMANDS.get(work.case, work.case.removesuffix("_ragged")), _settings(work)
+
+
 def _settings(work: Work) -> dict[str, Any]:
-    """What a user would set for this work; everything else stays at its default."""
     given: dict[str, Any] = {
         "batch_size": work.kind.rows,
         "max_steps": work.steps,

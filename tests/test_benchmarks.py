@@ -263,3 +263,23 @@ def test_settings_name_what_is_known() -> None:
     assert load(BenchSettings, ["cases=sft,dpo", "sizes=S"]).cases == ["sft", "dpo"]
     with pytest.raises(ValueError, match=r"no case 'raft': choose from generation"):
         load(BenchSettings, ["cases=raft"])
+
+
+@pytest.mark.slow
+def test_ranks_take_turns_and_are_drawn(tmp_path: Path) -> None:
+    from benchmarks import ranks
+
+    words = [
+        "size=XS",
+        "cases=[sft]",
+        "prompts=[4]",
+        "responses=[12]",
+        "rounds=2",
+        "turns=1",
+        "precision=fp32",
+    ]
+    assert ranks.main([*words, f"out={tmp_path}/ranks.json"]) == 0
+    found = json.loads((tmp_path / "ranks.json").read_text())
+    assert [(one["ranks"], one["prompts"], one["response"]) for one in found] == [(1, 4, 12), (2, 4, 12)]
+    assert all(one["seconds"] > 0 for one in found)
+    assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
