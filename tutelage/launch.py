@@ -48,7 +48,9 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
     if isinstance(settings, LaunchSettings) and settings.starts_ranks and not is_a_rank():
         from tutelage.ranks import ray, start
 
-        ray.start(name, settings) if settings.launch == "ray" else start.start(name, settings, settings.ranks)
+        ray.start(name, settings, launch) if settings.launch == "ray" else start.start(
+            name, settings, settings.ranks
+        )
         return settings.out
     carry_out = _alone if place.size == 1 else partial(_on_a_rank, place)
     return carry_out(name, settings, console)
@@ -142,13 +144,11 @@ def _world(settings: RunSettings, console: Console, place: Place) -> World | Non
     import torch
 
     from tutelage.models.cpu.compiler import kernels_here, use
-    from tutelage.models.precision import choose
+    from tutelage.models.precision import choose, device_for
     from tutelage.parallel import World, keep_freed_memory
     from tutelage.ranks.meeting import meet
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto.")
-    device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = device_for(settings.device)
     where = torch.device(device)
     choice = choose(settings.precision, device)
     console.print(choice.said, style="dim")

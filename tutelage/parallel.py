@@ -30,6 +30,11 @@ class World:
     rank: int = 0
     size: int = 1
 
+    @staticmethod
+    def here() -> World:
+        """This machine's, for work that was given no place: a GPU where there is one."""
+        return World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
     @property
     def leads(self) -> bool:
         return self.rank == 0
@@ -62,7 +67,7 @@ class World:
         """The greatest that any rank has, of each number."""
         if self.size == 1 or not numbers:
             return list(numbers)
-        together = torch.tensor(list(numbers), device=self.device)
+        together = torch.tensor(list(numbers))
         distributed.all_reduce(together, distributed.ReduceOp.MAX)
         return [int(number) for number in together.tolist()]
 
@@ -105,7 +110,7 @@ class World:
         """The same for plain numbers, in float64."""
         if self.size == 1:
             return list(numbers)
-        together = torch.tensor(list(numbers), dtype=torch.float64, device=self.device)
+        together = torch.tensor(list(numbers), dtype=torch.float64)  # on the processor: gloo is always there
         self.sum([together])
         return list(together.tolist())
 

@@ -104,16 +104,17 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device (itself when it is there already)."""
-        if self.device == torch.device(device):
+        where = torch.device(device)
+        if self.device == where:
             return self
 
         def moved(fields: Fields) -> Fields:
-            return {name: value.to(device) for name, value in fields.items()}
+            return {name: _moved(value, where) for name, value in fields.items()}
 
         return replace(
             self,
-            ids=self.ids.to(device),
-            loss_mask=self.loss_mask.to(device),
+            ids=_moved(self.ids, where),
+            loss_mask=_moved(self.loss_mask, where),
             per_token=moved(self.per_token),
             per_sequence=moved(self.per_sequence),
             per_unit=moved(self.per_unit),
@@ -238,6 +239,13 @@ class TokenBatch:
             return list(self.lengths), list(self.lengths), [1] * len(self.lengths)
         parts = [self.lengths[low:high] for low, high in pairwise(self._first_sequence.tolist())]
         return [max(p) for p in parts], [sum(p) for p in parts], list(self.unit_sizes)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """On another device; to a GPU from memory that stays in its place, so that nobody waits for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def spans(first: np.ndarray, chosen: np.ndarray) -> np.ndarray:

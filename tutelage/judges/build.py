@@ -224,7 +224,6 @@ def _llm(part: RewardPart, reader: Reader) -> Judge:
 def _reward_model(
     path: str, reader: Reader, options: ModelOptions = DEFAULTS
 ) -> RewardModelJudge | ProcessJudge:
-    import torch
 
     from tutelage.judges.process import ProcessJudge
     from tutelage.models.loading import load_scalar, load_tokenizer
@@ -232,7 +231,7 @@ def _reward_model(
     from tutelage.parallel import World
     from tutelage.runs import result_folder
 
-    world = reader.world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    world = reader.world or World.here()
     folder = result_folder(path)
     head = StepHead.at(folder)
     if head is None and options.set_of("combine", "places"):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tutelage.ops.shapes import wide
+
 GROUP_EPS = 1e-4
 
 
@@ -41,20 +43,20 @@ def baseline(rewards: Tensor, group: Tensor, kind: str) -> tuple[Tensor, Tensor]
     n - 1 below, plus 1e-4: Shao et al. 2024, arXiv 2402.03300).  A group that is all equal has advantages 0, as
     has a response without others.
     """
-    wide = rewards.detach().double()
-    flat, one = torch.zeros_like(wide), torch.ones_like(wide)
+    exact = wide(rewards.detach())
+    flat, one = torch.zeros_like(exact), torch.ones_like(exact)
     if kind == "none":
         return flat, one
     if kind == "batch":
-        return flat + wide.mean(), one
-    total, count = _per_group(wide, group), _per_group(one, group)
+        return flat + exact.mean(), one
+    total, count = _per_group(exact, group), _per_group(one, group)
     others = (count - 1).clamp(min=1)
     if kind == "leave-one-out":
-        return torch.where(count > 1, (total - wide) / others, wide), one
+        return torch.where(count > 1, (total - exact) / others, exact), one
     mean = total / count
     if kind == "group":
         return mean, one
-    spread = (_per_group((wide - mean).square(), group) / others).sqrt()
+    spread = (_per_group((exact - mean).square(), group) / others).sqrt()
     return mean, spread + GROUP_EPS
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tutelage.ops.shapes import wide
+
 WHITEN_EPS = 1e-8
 
 
@@ -40,9 +42,9 @@ def whiten(x: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
     float64: a constant input gives zeros, not its rounding error divided by 1e-4. Detached: advantages are
     constants.
     """
-    wide = x.detach().double()
-    mean = masked_mean(wide, mask)
-    white = (wide - mean) * torch.rsqrt(masked_var(wide, mask) + WHITEN_EPS)
+    exact = wide(x.detach())
+    mean = masked_mean(exact, mask)
+    white = (exact - mean) * torch.rsqrt(masked_var(exact, mask) + WHITEN_EPS)
     if not shift_mean:
         white = white + mean
     return torch.where(mask, white, 0.0).to(x.dtype)
@@ -77,4 +79,4 @@ def segment_sum(flat: Tensor, lengths: Sequence[int]) -> Tensor:
 
     Summed in float64 over the padded form: the same bits whatever else is in the batch, on any device.
     """
-    return pad(flat.double(), lengths).sum(1).to(flat.dtype)
+    return pad(wide(flat), lengths).sum(1).to(flat.dtype)

@@ -27,6 +27,11 @@ def computing_as(kind: str) -> Iterator[None]:
         _said.reset(token)
 
 
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """`x` in the widest numbers that its device has: float64, or float32 on Apple's GPUs, which have no other."""
+    return x.float() if x.device.type == "mps" else x.double()
+
+
 def round_up(count: int, device_type: str = "cpu") -> int:
     """How many rows to compute for `count`: on a CPU the next of a few sizes, at most a 32nd more (or 15 rows).
 

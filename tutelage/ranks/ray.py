@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +24,6 @@ from rich.console import Console
 from tutelage.errors import sentence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tutelage.settings.groups import LaunchSettings
 
 QUIET = {
@@ -34,11 +33,12 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
 }
+Launch = Callable[[str, Any, Console | None], object]
 TEXT, ERROR = "text", "error"
 
 
-def start(command: str, settings: LaunchSettings) -> None:
-    """Run the command on the ranks that Ray gives; what rank 0 prints appears here.
+def start(command: str, settings: LaunchSettings, launch: Launch) -> None:
+    """Run the command on the ranks that Ray gives, each of which calls `launch`; what rank 0 prints appears here.
 
     Raises ValueError with what a rank cannot go on for, or where Ray is not installed or has too little, or when ranks were lost
     more often than `restarts` allows.
@@ -57,7 +57,9 @@ def start(command: str, settings: LaunchSettings) -> None:
     storage = Path(settings.out).absolute().parent / f".{Path(settings.out).name}.ray"
     try:
         with _screen() as (queue, failed):
-            trainer = _trainer(command, settings, queue, storage)
+            trainer = _trainer(
+                {"command": command, "settings": settings, "launch": launch, "queue": queue}, storage
+            )
             try:
                 trainer.fit()
             except TrainingFailedError as error:
@@ -85,8 +87,10 @@ def _connect(ray: Any, settings: LaunchSettings) -> None:
     ray.init(num_cpus=max(os.cpu_count() or 1, settings.ranks), include_dashboard=False, **shared)
 
 
-def _trainer(command: str, settings: LaunchSettings, queue: Any, storage: Path) -> Any:
+def _trainer(given: dict[str, Any], storage: Path) -> Any:
     import ray
+
+    settings: LaunchSettings = given["settings"]
 
     train: Any = import_module("ray.train")  # whose types are those of an older Ray
     trainer: Any = import_module("ray.train.torch").TorchTrainer
@@ -97,9 +101,7 @@ def _trainer(command: str, settings: LaunchSettings, queue: Any, storage: Path) 
     return trainer(
         _rank,
         train_loop_config={
-            "command": command,
-            "settings": settings,
-            "queue": queue,
+            **given,
             "folder": os.getcwd(),
             "terminal": sys.stdout.isatty(),
             "width": Console().width,
@@ -130,13 +132,11 @@ def _rank(given: dict[str, Any]) -> None:
     }
     os.chdir(given["folder"])
     sys.path[:] = given["path"]
-    from tutelage.launch import launch
-
     leads, queue = context.get_world_rank() == 0, given["queue"]
     screen: Any = _Sent(queue)
     console = Console(file=screen, force_terminal=given["terminal"], width=given["width"]) if leads else None
     try:
-        launch(given["command"], given["settings"], console)
+        given["launch"](given["command"], given["settings"], console)
     except (ValueError, OSError) as error:
         if leads:
             queue.put((ERROR, sentence_of(error)))

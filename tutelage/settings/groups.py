@@ -32,9 +32,9 @@ class RunSettings(Settings):
 class DeviceSettings(Settings):
     """Where and in which arithmetic models run."""
 
-    device: Literal["auto", "cpu", "cuda"] = setting(
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto",
-        "Where to compute; auto takes a GPU when there is one.",
+        "Where to compute; auto takes a GPU when there is one (mps, Apple's, has not been tried and must be asked for).",
         everyday=False,
         changes_result=False,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import TokenBatch, Unit
+from tutelage.ops.shapes import wide
 from tutelage.parallel import World
 from tutelage.train.algorithm import Loss, Sum, Term
 
@@ -78,7 +79,7 @@ class Sums:
         assert len(parts) == len(loss.terms) + len(loss.metrics), "terms and metrics have different names"
         for name, part in parts.items():
             key = Key(objective, name, part.per, part.weight if isinstance(part, Term) else None)
-            value = part.sum.detach().double() * counts
+            value = wide(part.sum.detach()) * counts
             self._sums[key] = self._sums[key] + value if key in self._sums else value
 
     def totals(self, counts: Counts, world: World) -> Totals:

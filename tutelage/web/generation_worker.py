@@ -22,7 +22,7 @@ from tutelage.feedback.asking.steps import split_steps
 from tutelage.files import sha256_of
 from tutelage.models.cpu.compiler import use
 from tutelage.models.loading import load_policy, load_tokenizer
-from tutelage.models.precision import choose
+from tutelage.models.precision import choose, device_for
 from tutelage.records import Prompt, Response
 from tutelage.rollout.generator import Prefix, Sampling
 from tutelage.rollout.local import LocalGenerator
@@ -91,10 +91,7 @@ class Writer:
 def serve(config: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
     """Load the models, then answer until the input ends."""
     drawing = config["drawing"]
-    cuda = torch.cuda.is_available()
-    if drawing["device"] == "cuda" and not cuda:
-        raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto.")
-    device = "cuda" if drawing["device"] != "cpu" and cuda else "cpu"
+    device = device_for(drawing["device"])
     dtype = choose(drawing["precision"], device).dtype
     use(drawing["kernels"])
     writers = [Writer(model["name"], model["path"], device, dtype) for model in config["models"]]

@@ -56,11 +56,9 @@ def _device(settings: Settings) -> str:
     """Where an encoder runs; nobody asks where there is none, for torch takes seconds to import."""
     if "bertscore" not in settings.overlap or settings.device == "cpu":
         return "cpu"
-    import torch
+    from tutelage.models.precision import device_for
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but there is no GPU here: use device=cpu or device=auto")
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return device_for(settings.device)
 
 
 # ---- what is read ------------------------------------------------------------------------------------------------------

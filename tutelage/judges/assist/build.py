@@ -38,7 +38,6 @@ def build_assistant(
 
 
 def _model(path: str, points: int, given: World | None, max_tokens: int) -> Assistant:
-    import torch
 
     from tutelage.judges.assist.pointing import PolicyAssistant, ProcessAssistant
     from tutelage.judges.process import ProcessJudge
@@ -48,7 +47,7 @@ def _model(path: str, points: int, given: World | None, max_tokens: int) -> Assi
     from tutelage.parallel import World
     from tutelage.runs import result_folder
 
-    world = given or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    world = given or World.here()
     folder = result_folder(path)
     head, tokenizer = StepHead.at(folder), load_tokenizer(folder)
     if head is None and heads_at(folder) is None:

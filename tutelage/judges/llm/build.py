@@ -158,14 +158,12 @@ def _weights(model: str) -> str:
 def _local(model: str, world: World | None, max_tokens: int) -> Callable[[], Any]:
     @cache
     def loaded() -> Any:
-        import torch
-
         from tutelage.judges.llm.local import LocalModel
         from tutelage.models.loading import load_policy, load_tokenizer
         from tutelage.parallel import World
         from tutelage.runs import result_folder
 
-        here = world or World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        here = world or World.here()
         folder = result_folder(model)
         policy = load_policy(folder, dtype=here.dtype, device=here.device)
         return LocalModel(policy, load_tokenizer(folder), here, f"llm:{model}", max_tokens)
