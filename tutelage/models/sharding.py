@@ -57,6 +57,9 @@ def shard(modules: Iterable[nn.Module | None], world: World) -> None:
             if hasattr(module, name):
                 register_fsdp_forward_method(module, name)
         sharded.skeleton = (skeleton,)  # in a tuple, so that it is no part of the module
+        sharded.is_one = not any(
+            isinstance(part, FSDPModule) for part in module.modules() if part is not module
+        )
 
 
 @contextmanager
@@ -74,6 +77,20 @@ def in_turn(world: World | None) -> Iterator[None]:
 def is_sharded(module: nn.Module) -> bool:
     """Whether the module's weights lie in parts on several ranks."""
     return hasattr(module, "skeleton")
+
+
+def hold(modules: Iterable[nn.Module], until_last: bool) -> None:
+    """Say before a backward pass whether it is the last one of several through the same modules (`until_last` False), or whether
+    weights may stay together and gradients be added up here until then.
+
+    Only where a module is one unit, whose weights are together at some moment in any case; one that is cut by layers because it
+    is too large for that puts each layer together in every pass.
+    """
+    for module in modules:
+        if getattr(module, "is_one", False):
+            unit: Any = module
+            unit.set_requires_gradient_sync(not until_last)
+            unit.set_reshard_after_backward(not until_last)
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:

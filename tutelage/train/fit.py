@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from tutelage import checkpoint
 from tutelage.data.batch import TokenBatch
 from tutelage.models.policy import Hosted
-from tutelage.models.sharding import in_parts, reshard, shard, whole_tensor
+from tutelage.models.sharding import hold, in_parts, reshard, shard, whole_tensor
 from tutelage.parallel import World
 from tutelage.ranks.watch import moved
 from tutelage.records import Place
@@ -245,7 +245,8 @@ def accumulate(algorithm: Algorithm, batches: Update, max_tokens: int, world: Wo
     counts = counts_of(shares, world)
     padded = any(isinstance(module, Hosted) and module.pads for module in algorithm.trained.values())
     sums = Sums()
-    for micro, idle in _micro_batches(batches, shares, max_tokens, padded, world):
+    for micro, idle, last in _micro_batches(batches, shares, max_tokens, padded, world):
+        hold(algorithm.trained.values(), until_last=not last)
         with world.autocast():
             loss = algorithm.loss(micro)
         if torch.is_grad_enabled():
@@ -262,8 +263,8 @@ def share(batch: TokenBatch, world: World) -> TokenBatch:
 
 def _micro_batches(
     batches: Update, shares: Sequence[TokenBatch], max_tokens: int, padded: bool, world: World
-) -> Iterator[tuple[TokenBatch, bool]]:
-    """This rank's micro-batches, and whether one is idle.
+) -> Iterator[tuple[TokenBatch, bool, bool]]:
+    """This rank's micro-batches, whether one is idle, and whether it is the last of its batch.
 
     All ranks go through a model equally often, for in every pass they put its weights together and add its gradients up: who has
     fewer micro-batches takes part with a unit that does not count.
@@ -271,12 +272,15 @@ def _micro_batches(
     groups = [own.groups(max_tokens, padded) if len(own) else [] for own in shares]
     most = world.most_of([len(own) for own in groups])
     for batch, own, mine, number in zip(batches, shares, groups, most, strict=True):
-        if mine == [list(range(len(own)))]:
-            yield own.to(world.device), False
-        elif mine:
-            here = own.to(world.device)
-            yield from ((here.take(group), False) for group in mine)
-        yield from [(batch.take([0]).to(world.device), True)] * (number - len(mine))
+        here = own.to(world.device) if mine else own
+        for place in range(number):
+            last = place == number - 1
+            if place >= len(mine):
+                yield batch.take([0]).to(world.device), True, last
+            elif mine[place] == list(range(len(own))):
+                yield here, False, last
+            else:
+                yield here.take(mine[place]), False, last
 
 
 def total(loss: Loss, counts: Counts, objective: str) -> Tensor:
