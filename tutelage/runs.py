@@ -100,6 +100,8 @@ class Run:
         Hub names have none.  Raises ValueError when the run was begun with another content under this name: going on
         would mix two.
         """
+        if not self.leads:  # one rank reads them for all
+            return
         named = str(path) if isinstance(path, str | Path) else list(map(str, path))
         entry: dict[str, Any] = {"name": name, "path": named}
         digest = sha256 or content_hash(path)
