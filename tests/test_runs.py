@@ -154,6 +154,10 @@ def every_run_setting() -> list[tuple[type[RunSettings], str]]:
 
 
 FREE = {
+    "ranks",
+    "launch",
+    "min_ranks",
+    "restarts",
     "out", "device", "max_dropped_share", "micro_batch_tokens", "eval_every", "save_every", "keep_checkpoints",
     "calls", "tensorboard", "max_tokens", "memory_mib", "plan", "plan_gib", "gradient_checkpointing", "kernels",
     "wait", "task_gradients_every",
