@@ -110,6 +110,5 @@ SERVERS_ONLY = (
     "rollouts_timeout",
     "rollouts_patience",
     "weights_folder",
-    "max_staleness",
 )
 """What says nothing where this process draws."""
