@@ -4,8 +4,8 @@ It is installed in vLLM's own environment (`pip install tools/vllm_disk`), where
 
     vllm serve MODEL --weight-transfer-config '{"backend": "tutelage_disk"}'
 
-Written for and tried with vLLM 0.32.  Weights come as `save_pretrained` writes them and pass through vLLM's own loader, which shards
-them.  What vLLM only warns of is an error here: a parameter that got no value, a name or a shape that is not the model's.
+Written for vLLM 0.32.  Weights come as `save_pretrained` writes them and pass through vLLM's own loader, which shards them.  What
+vLLM only warns of is an error here: a parameter that got no value, a name or a shape that is not the model's.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class DiskEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
         self._renew_tied_head()
 
     def _renew_tied_head(self) -> None:
-        """A head that shares the embedding's weights may compute from a packed copy of its own (on CPUs), which vLLM does not renew."""
+        """A head that shares the embedding's weights may compute from a packed copy (on CPUs), which vLLM does not renew."""
         head: Any = getattr(self.model, "lm_head", None)
         tied = getattr(self.model_config.hf_text_config, "tie_word_embeddings", False)
         process = getattr(getattr(head, "quant_method", None), "process_weights_after_loading", None)
@@ -87,7 +87,7 @@ def _tensors(path: str) -> Iterator[tuple[str, torch.Tensor]]:
         raise ValueError(f"there are no safetensors in {path}: does the server see that folder?")
     for part in parts:
         with safe_open(part, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118: it is no mapping
+            for name in list(tensors.keys()):
                 yield name, tensors.get_tensor(name)
 
 

@@ -51,7 +51,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     with Store(settings.store) as store:
         store.add_prompts(settings.project, prompts)
         run_id = store.add_generation_run(
-            _model_info(settings, run), "local", _params(settings, generator, world, run)
+            _model_info(settings, run),
+            "server" if settings.servers else "local",
+            _params(settings, generator, world, run),
         )
         stored = store.sampled(settings.project, run_id)
         lines = _Lines(run.folder / "samples.jsonl", stored)
@@ -125,7 +127,9 @@ def _model_info(settings: Settings, run: Run) -> ModelInfo:
 def _params(settings: Settings, generator: Writer, world: World, run: Run) -> dict[str, Any]:
     """All that the responses depend on besides the model and the prompts."""
     names = ["samples", "max_new_tokens", "temperature", "seed"]
-    found: dict[str, Any] = {"dtype": str(world.dtype).removeprefix("torch.")}
+    found: dict[str, Any] = {}
+    if not settings.servers:
+        found["dtype"] = str(world.dtype).removeprefix("torch.")
     if isinstance(generator, FewShot):
         shots = generator.shots
         form = "text" if shots.text else "template"

@@ -20,13 +20,14 @@ Fingerprint = tuple[int, ...]
 def fingerprint(policy: PolicyModule) -> Fingerprint:
     """Of all weights: others have another one.
 
-    Of each tensor how often it was written to in place (as optimizers and checkpoints do), and all of its bits put together by
-    exclusive or, for what was written past that count.
+    Of each tensor its bits put together by exclusive or, and its sum (equal changes in an even number of places cancel in the
+    first, not in the second).  How often a tensor was written to would be free, but fused optimizers do not count it.
     """
     parameters = list(policy.parameters())
     with torch.no_grad():
-        bits = torch.stack([torch.hash_tensor(parameter).view(torch.int64).cpu() for parameter in parameters])
-    return (*(parameter._version for parameter in parameters), *bits.tolist())
+        bits = [torch.hash_tensor(parameter).view(torch.int64) for parameter in parameters]
+        sums = [parameter.sum(dtype=torch.float64).view(torch.int64) for parameter in parameters]
+        return tuple(int(one) for one in torch.stack([*bits, *sums]).tolist())
 
 
 class Way(Protocol):
