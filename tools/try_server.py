@@ -2,10 +2,10 @@
 
     python -m tools.try_server http://localhost:8000 --model runs/sft/model --folder /shared/weights
 
-The server holds the model at --model, started as docs/remote.md says.  Tried are, in this order: its tokenizer; its tokens and their
-log-probabilities against the model here; that equal seeds give equal tokens; weights that are moved a little, sent and put back, each
-with the canary; and that the canary sees weights that the server does not have.  --fixed leaves out what weights are needed for.
-A line for each, with what was measured; the exit code is 1 where one failed.
+The server holds the model at --model, started as docs/remote.md says.  Tried are, in this order: its tokenizer; its tokens
+and their log-probabilities against the model here; that equal seeds give equal tokens; weights that are moved a little, sent
+and put back, each with the canary; and that the canary sees weights that the server does not have.  --fixed leaves out what
+weights are needed for. A line for each, with what was measured; the exit code is 1 where one failed.
 """
 
 from __future__ import annotations
