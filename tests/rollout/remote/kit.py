@@ -66,7 +66,7 @@ def serving(
 
 def plain(urls: Sequence[str], served: Served, **options: Any) -> RemoteGenerator:
     """A generator of weights that stay."""
-    engine, options = served.engine, {"timeout": 5.0, "patience": 5.0, "at_once": 8, **options}
+    engine, options = served.engine, {"timeout": 60.0, "patience": 60.0, "at_once": 8, **options}
     pool = Pool(urls, Plain(engine.ends), **options)
     for server in pool.servers:
         server.model = "stand-in"
@@ -82,7 +82,7 @@ def learning(
     **options: Any,
 ) -> RemoteGenerator:
     """A generator whose servers take weights."""
-    engine, options = served.engine, {"timeout": 5.0, "patience": 5.0, "at_once": 8, **options}
+    engine, options = served.engine, {"timeout": 60.0, "patience": 60.0, "at_once": 8, **options}
     pool = Pool(urls, Vllm(engine.ends), **options)
     canary = Canary(probes(engine.tokenizer, temperature), CPU)
     way = Disk(folder, engine.tokenizer, torch.float32)

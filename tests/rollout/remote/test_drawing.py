@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
-from tests.rollout.conftest import prepared
+from tests.rollout.conftest import build, prepared
 from tests.rollout.remote.kit import Served, learning, plain, serving
 from tests.rollout.test_local import _often_ending
 from tutelage.judges import patience
+from tutelage.models.loading import policy_module
 from tutelage.records import Response
 from tutelage.rollout.generator import Prefix, Sampling
 from tutelage.rollout.local import LocalGenerator
@@ -86,7 +88,7 @@ def test_faults_are_waited_out_and_nothing_is_counted_twice(
     fault, served, model, tokenizer, prompts, tmp_path
 ):
     counted: list[int] = []
-    generator = learning([served.url], served, tmp_path, timeout=0.5)
+    generator = learning([served.url], served, tmp_path, timeout=1.5)
     generator.sync(model, 7)
     served.ids.clear()
     generator.progress = lambda tokens, responses: counted.append(responses)
@@ -163,6 +165,21 @@ def test_the_canary_sees_what_is_wrong(fault, model, tokenizer, tmp_path):
         served.wrong(**fault)
         with pytest.raises(ValueError, match="does not compute what the policy does"):
             generator.sync(moved(model, 0.05), 1)
+
+
+def test_the_canary_sees_a_tied_head_that_nobody_renewed(tokenizer, tmp_path):
+    """The head's copy stays, all else is new: as a server does that packs the head for its processor."""
+    config = build("llama").config
+    config.tie_word_embeddings = True
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tied = policy_module(LlamaForCausalLM(config).eval(), "tied")
+    with serving(tied, tokenizer) as served:
+        generator = learning([served.url], served, tmp_path)
+        generator.sync(moved(tied, 0.05), 0)
+        served.wrong(stale="head")
+        with pytest.raises(ValueError, match=r"up to [\d.]+ nats off \(allowed: 0.001\)"):
+            generator.sync(moved(tied, 0.1), 1)
 
 
 @pytest.mark.parametrize("fault", [{"stale": "all"}, {"stale": "head"}, {"top_p": 0.9}])
