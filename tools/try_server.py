@@ -53,7 +53,6 @@ class Trial:
         self.generator = RemoteGenerator(
             self.pool,
             self.tokenizer,
-            ends,
             context_of(self.policy),
             1,
             way=None if given.fixed else Disk(Path(given.folder), self.tokenizer, self.world.dtype),
@@ -66,8 +65,9 @@ class Trial:
 
     def greets(self) -> str:
         """The name of the model, its tokenizer, and whether it takes weights."""
-        contexts = greet(self.pool, self.tokenizer, self.name, weights=not self.fixed)
-        return f"longest context {min(contexts, default=0) or 'not said'}"
+        contexts, compared = greet(self.pool, self.tokenizer, self.name, weights=not self.fixed)
+        known = "the same tokens" if compared else "it does not say how it cuts text"
+        return f"{known}; longest context {min(contexts, default=0) or 'not said'}"
 
     def agrees(self) -> str:
         """The server's log-probabilities are the model's."""

@@ -30,7 +30,7 @@ class Behind(Writer):
         self.front = front
 
     @property
-    def progress(self) -> Progress | None:  # type: ignore[override]
+    def progress(self) -> Progress | None:
         """The other one's: it draws."""
         return self._generator.progress
 

@@ -184,8 +184,7 @@ class Engine:
 
     def text(self, ids: Sequence[int]) -> str:
         """Ids as text, special tokens left out."""
-        said: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return said
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _uniforms(wanted: Wanted) -> Any:

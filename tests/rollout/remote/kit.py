@@ -70,7 +70,7 @@ def plain(urls: Sequence[str], served: Served, **options: Any) -> RemoteGenerato
     pool = Pool(urls, Plain(engine.ends), **options)
     for server in pool.servers:
         server.model = "stand-in"
-    return RemoteGenerator(pool, engine.tokenizer, engine.ends, engine.context, 1)
+    return RemoteGenerator(pool, engine.tokenizer, engine.context, 1)
 
 
 def learning(
@@ -86,6 +86,4 @@ def learning(
     pool = Pool(urls, Vllm(engine.ends), **options)
     canary = Canary(probes(engine.tokenizer, temperature), CPU)
     way = Disk(folder, engine.tokenizer, torch.float32)
-    return RemoteGenerator(
-        pool, engine.tokenizer, engine.ends, engine.context, 1, way=way, canary=canary, log=log
-    )
+    return RemoteGenerator(pool, engine.tokenizer, engine.context, 1, way=way, canary=canary, log=log)

@@ -17,6 +17,7 @@ from tutelage.launch import launch
 from tutelage.models.loading import load_policy, load_tokenizer, save
 from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.resume import read_metrics
+from tutelage.rollout.remote import greeting
 from tutelage.settings.base import build
 from tutelage.settings.rl import PPOSettings
 from tutelage.settings.rollout import SampleSettings, SelectSettings
@@ -84,6 +85,24 @@ def test_a_server_with_another_tokenizer_is_refused(endpoint, tmp_path):
     with pytest.raises(
         ValueError, match=r"reads text as other tokens than the model here .*: give it the same model"
     ):
+        launch("sample", sampling(other, tmp_path, rollouts=endpoint.url), QUIET)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_where_no_server_says_how_it_cuts_text_its_responses_do(
+    reads, endpoint, checkpoint, tmp_path, monkeypatch
+):
+    async def silent(*args):
+        return None, None
+
+    monkeypatch.setattr(greeting, "tokens_of", silent)
+    if reads:
+        launch("sample", sampling(checkpoint, tmp_path, rollouts=endpoint.url), QUIET)
+        return
+    tokenizer = train_tokenizer(["entirely other words", "zebra quagga"], 280)
+    other = tmp_path / "other"
+    save(tiny_model(tokenizer, hidden=16, layers=1, heads=2, context=40), tokenizer, other / "model")
+    with pytest.raises(ValueError, match=r"reads the tokens that it drew as .*: give it the same model"):
         launch("sample", sampling(other, tmp_path, rollouts=endpoint.url), QUIET)
 
 

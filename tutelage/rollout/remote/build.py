@@ -33,11 +33,11 @@ def fixed(settings: ServedSettings, path: str, tokenizer: PreTrainedTokenizerBas
     host = SimpleNamespace(config=config_of(path), generation_config=_generation_config(path))
     ends = end_ids(host, tokenizer)
     pool = _pool(settings, Plain(ends))
-    contexts = greet(pool, tokenizer, settings.rollouts_model, weights=False)
+    contexts, compared = greet(pool, tokenizer, settings.rollouts_model, weights=False)
     with imagining():
         parameters = sum(one.numel() for one in imagine(path, scalar=False).parameters())
     contexts += [own] if (own := context_at(path)) else []
-    return RemoteGenerator(pool, tokenizer, ends, min(contexts, default=None), parameters)
+    return RemoteGenerator(pool, tokenizer, min(contexts, default=None), parameters, by_text=not compared)
 
 
 def synced(
@@ -60,13 +60,12 @@ def synced(
         )
     ends = end_ids(policy.host, tokenizer)
     pool = _pool(settings, Vllm(ends))
-    contexts = greet(pool, tokenizer, settings.rollouts_model, weights=True)
+    contexts = greet(pool, tokenizer, settings.rollouts_model, weights=True).contexts
     contexts += [own] if (own := context_of(policy)) else []
     place = Path(settings.weights_folder) if settings.weights_folder else folder / WEIGHTS
     return RemoteGenerator(
         pool,
         tokenizer,
-        ends,
         min(contexts, default=None),
         sum(one.numel() for one in policy.parameters()),
         way=Disk(place, tokenizer, world.dtype),

@@ -12,7 +12,7 @@ from tutelage.rollout.generator import Sampling
 from tutelage.rollout.remote.canary import Canary
 from tutelage.rollout.remote.pool import Pool, Update
 from tutelage.rollout.remote.weights import Fingerprint, Way, fingerprint, new_label
-from tutelage.rollout.remote.wire import Ask, Said, Server
+from tutelage.rollout.remote.wire import Ask, Said
 from tutelage.rollout.writer import Progress, Writer
 from tutelage.seeds import rng
 
@@ -22,9 +22,10 @@ Log = Callable[[Mapping[str, float]], None]
 class RemoteGenerator(Writer):
     """Responses of a model that servers hold, with the log-probabilities of their tokens.
 
-    ends: the tokens at which a response ends.  context: the most tokens of prompt and response.  parameters: of the model.
+    context: the most tokens of prompt and response.  parameters: of the model.
     way: how the servers get the weights of a policy that learns; None: theirs stay, and `sync` is refused.  canary: what is
-    asked for after each sync.  log: takes its metric.
+    asked for after each sync.  log: takes its metric.  by_text: nobody
+    knows whether the servers read tokens as the tokenizer does, which is seen in the text that they make of theirs.
 
     Each response is one request, with a seed of its own made from the sampling's seed and step, the prompt's id and the sample's
     number.  A server that draws from such a seed alone gives the same responses again, whatever it is asked beside them.
@@ -34,18 +35,18 @@ class RemoteGenerator(Writer):
         self,
         pool: Pool,
         tokenizer: PreTrainedTokenizerBase,
-        ends: Sequence[int],
         context: int | None,
         parameters: int,
         *,
         way: Way | None = None,
         canary: Canary | None = None,
         log: Log | None = None,
+        by_text: bool = False,
         version: int = 0,
         progress: Progress | None = None,
     ) -> None:
         super().__init__(tokenizer, version=version, progress=progress)
-        self._pool, self._ends = pool, frozenset(ends)
+        self._pool, self._by_text = pool, by_text
         self._context, self._parameters = context, parameters
         self._way, self._canary, self._log = way, canary, log or (lambda metrics: None)
         self._update: Update | None = None
@@ -74,7 +75,10 @@ class RemoteGenerator(Writer):
         label = f"{self._labels}-{self._pushed}"
         canary = self._canary
         update = Update(label, self._way.ready(policy, label), canary.asks, canary.compare)
-        gaps = [canary.weigh(policy, server, said) for server, said in self._pool.push(update)]
+        gaps = []
+        for server, said in self._pool.push(update):
+            gaps.append(canary.weigh(policy, server, said))
+            server.proven = label
         self._log({"sampling/canary": max(gaps)})
         self._update, self._known = update, now
 
@@ -97,22 +101,23 @@ class RemoteGenerator(Writer):
                 self.progress(len(said.ids), 1)
 
         found = self._pool.draw(asks, self._update, done)
-        return {one.key: self._as_drawn(found[one.key], one, self._pool.servers[0]) for one in asks}
+        return {one.key: self._as_drawn(found[one.key]) for one in asks}
 
-    def _as_drawn(self, said: Said, ask: Ask, server: Server) -> Drawn:
-        """What was drawn, as the local generator would put it.  Raises ValueError where its end is none."""
-        ended = said.ids[-1] in self._ends
-        if said.stopped and not ended:
-            raise ValueError(
-                f"{server.name} ended a response at the token {said.ids[-1]}, which ends none of this model's: does it serve "
-                "the same model, with its generation_config.json?"
-            )
-        if not said.stopped and not ended and len(said.ids) < ask.limit:
-            raise ValueError(
-                f"{server.name} broke a response off at {len(said.ids)} of {ask.limit} tokens: give it a longer context "
-                "(--max-model-len of vLLM), or lower max_new_tokens."
-            )
-        return Drawn(list(said.ids), list(said.logprobs), ended)
+    def _as_drawn(self, said: Said) -> Drawn:
+        """What was drawn, as the local generator would put it.  Raises ValueError where its text is not that of its tokens."""
+        if self._by_text and said.text is not None:
+            own = str(self.tokenizer.decode(list(said.ids), skip_special_tokens=True))
+            if _letters(own) != _letters(said.text):
+                raise ValueError(
+                    f"{self._pool.servers[0].name} reads the tokens that it drew as {said.text[:40]!r}, which are {own[:40]!r} "
+                    "here: give it the same model."
+                )
+        return Drawn(list(said.ids), list(said.logprobs), said.ids[-1] in self._pool.dialect.ends)
+
+
+def _letters(text: str) -> str:
+    """Without spaces, which some servers leave out at the start, and characters that are not whole."""
+    return "".join(text.replace("\ufffd", "").split())
 
 
 def ask(key: Key, name: str, number: int, ids: Sequence[int], limit: int, sampling: Sampling) -> Ask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import httpx2
 from transformers import PreTrainedTokenizerBase
@@ -16,15 +17,22 @@ from tutelage.rollout.remote.wire import Refused, Server, field
 TEXTS = ("Once upon a time, in 1984, there was a town by the sea.", SPECIMEN)
 
 
-def greet(pool: Pool, tokenizer: PreTrainedTokenizerBase, model: str, *, weights: bool) -> list[int]:
-    """The longest context of each server that says so.
+class Greeting(NamedTuple):
+    """contexts: the longest of each server that says so.  compared: whether all servers said how they cut text into tokens."""
+
+    contexts: list[int]
+    compared: bool
+
+
+def greet(pool: Pool, tokenizer: PreTrainedTokenizerBase, model: str, *, weights: bool) -> Greeting:
+    """What servers say of themselves.
 
     model: the name to ask for; "": the only one that there is.  weights: the servers must take weights.  Raises ValueError, one
     sentence, for a server of which none of that is true.
     """
 
-    async def one(client: httpx2.AsyncClient, server: Server) -> list[int]:
-        async def hello() -> list[int]:
+    async def one(client: httpx2.AsyncClient, server: Server) -> Greeting:
+        async def hello() -> Greeting:
             server.model = await served(client, server, model)
             if weights:
                 assert isinstance(pool.dialect, Vllm)
@@ -34,10 +42,12 @@ def greet(pool: Pool, tokenizer: PreTrainedTokenizerBase, model: str, *, weights
 
         return await pool.until(hello, server.name)
 
-    async def work(client: httpx2.AsyncClient) -> list[list[int]]:
+    async def work(client: httpx2.AsyncClient) -> list[Greeting]:
         return await all_or_first_fault([one(client, server) for server in pool.servers])
 
-    return [length for lengths in pool.run(work) for length in lengths]
+    every = pool.run(work)
+    contexts = [length for each in every for length in each.contexts]
+    return Greeting(contexts, all(each.compared for each in every))
 
 
 async def served(client: httpx2.AsyncClient, server: Server, wanted: str) -> str:
@@ -55,16 +65,14 @@ async def served(client: httpx2.AsyncClient, server: Server, wanted: str) -> str
     return wanted or names[0]
 
 
-async def compare(
-    client: httpx2.AsyncClient, server: Server, tokenizer: PreTrainedTokenizerBase
-) -> list[int]:
-    """The longest context that the server names, if it does.  Raises ValueError where it cuts text into other tokens."""
+async def compare(client: httpx2.AsyncClient, server: Server, tokenizer: PreTrainedTokenizerBase) -> Greeting:
+    """What the server says of its tokens.  Raises ValueError where it cuts text into other tokens."""
     longest: list[int] = []
     for text in TEXTS:
         own = tokenizer(text, add_special_tokens=False)["input_ids"]
         found, context = await tokens_of(client, server, text)
         if found is None:
-            return []
+            return Greeting(longest, False)
         if list(found) != list(own):
             at = next(
                 (i for i, (a, b) in enumerate(zip(found, own, strict=False)) if a != b),
@@ -75,7 +83,7 @@ async def compare(
                 f"{_at(found, at)} there and {_at(own, at)} here): give it the same model."
             )
         longest = [context] if context else []
-    return longest
+    return Greeting(longest, True)
 
 
 async def tokens_of(

@@ -25,7 +25,7 @@ class Plain:
     """`ends`: the tokens at which a response ends."""
 
     def __init__(self, ends: Sequence[int]) -> None:
-        self._ends = list(ends)
+        self.ends = frozenset(ends)
 
     async def ask(self, client: httpx2.AsyncClient, server: Server, ask: Ask) -> Said:
         body = {
@@ -36,7 +36,7 @@ class Plain:
             "temperature": ask.temperature,
             **WHOLE,
             "seed": ask.seed,
-            "stop_token_ids": self._ends,
+            "stop_token_ids": sorted(self.ends),
             "logprobs": 1,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,

@@ -148,7 +148,7 @@ class Pool:
                 async with locks[server.url]:
                     await self._ready(client, server, update)
             said = await self.dialect.ask(client, server, ask)
-            check(said, ask, server)
+            check(said, ask, server, self.dialect.ends)
             if update is not None and said.label != update.label:
                 raise Again(f"{server.name} wrote with the weights {said.label} instead of {update.label}")
         except Again:
@@ -163,16 +163,16 @@ class Pool:
         """The server has the weights, by its own word and by what it draws."""
         if server.label == update.label:
             return
-        if await self._vllm.label(client, server) != update.label:
+        if server.proven != update.label or await self._vllm.label(client, server) != update.label:
             update.proven(server, await self._give(client, server, update))
-        server.label = update.label
+        server.label = server.proven = update.label
 
     async def _give(self, client: httpx2.AsyncClient, server: Server, update: Update) -> list[Said]:
         """Push the weights; what the server draws for the probes with them."""
         await self._vllm.push(client, server, update.label, update.info)
         said = await all_or_first_fault([self.dialect.ask(client, server, ask) for ask in update.probes])
         for one, ask in zip(said, update.probes, strict=True):
-            check(one, ask, server)
+            check(one, ask, server, self.dialect.ends)
             if one.label != update.label:
                 raise Again(f"{server.name} wrote with the weights {one.label} right after {update.label}")
         server.label = update.label
@@ -190,7 +190,7 @@ class Pool:
             _log.warning("No response (%s): trying again for %.0f s at most.", fault, self._patience)
 
 
-def check(said: Said, ask: Ask, server: Server) -> None:
+def check(said: Said, ask: Ask, server: Server, ends: frozenset[int]) -> None:
     """Raises ValueError for what is no response to what was asked."""
     if not said.ids or len(said.ids) > ask.limit or len(said.ids) != len(said.logprobs):
         raise ValueError(
@@ -199,3 +199,15 @@ def check(said: Said, ask: Ask, server: Server) -> None:
         )
     if not all(isinstance(value, float | int) and -math.inf < value < 1e-3 for value in said.logprobs):
         raise ValueError(f"{server.name} gave log-probabilities that are none: {list(said.logprobs)[:4]}.")
+    if said.ids[-1] in ends:
+        return
+    if said.stopped:
+        raise ValueError(
+            f"{server.name} ended a response at the token {said.ids[-1]}, which ends none of this model's: does it serve "
+            "the same model?"
+        )
+    if len(said.ids) < ask.limit:
+        raise ValueError(
+            f"{server.name} broke a response off at {len(said.ids)} of {ask.limit} tokens: give it a longer context "
+            "(--max-model-len of vLLM), or lower max_new_tokens."
+        )

@@ -37,7 +37,7 @@ class Vllm:
     """`ends`: the tokens at which a response ends."""
 
     def __init__(self, ends: Sequence[int]) -> None:
-        self._ends = list(ends)
+        self.ends = frozenset(ends)
 
     async def ask(self, client: httpx2.AsyncClient, server: Server, ask: Ask) -> Said:
         sampling = {
@@ -46,7 +46,7 @@ class Vllm:
             "temperature": ask.temperature,
             **WHOLE,
             "seed": ask.seed,
-            "stop_token_ids": self._ends,
+            "stop_token_ids": sorted(self.ends),
             "logprobs": 0,
             "detokenize": False,
         }

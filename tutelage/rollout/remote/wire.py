@@ -60,6 +60,7 @@ class Server:
         self.model = ""
         self.busy, self.down = 0, False
         self.label: str | None = None
+        self.proven: str | None = None
         self._timeout = timeout
 
     async def post(self, client: httpx2.AsyncClient, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -91,7 +92,9 @@ class Refused(ValueError):
 
 
 class Dialect(Protocol):
-    """How a kind of server is spoken to."""
+    """How a kind of server is spoken to.  ends: the tokens at which a response ends."""
+
+    ends: frozenset[int]
 
     async def ask(self, client: httpx2.AsyncClient, server: Server, ask: Ask) -> Said:
         """What it draws.  Raises Again for what may pass, ValueError for what will not."""
