@@ -243,6 +243,7 @@ LOGGING = (
     "feedback/verdicts/*.py",
     "refine/reasoning/*.py",
     "rollout/*.py",
+    "rollout/remote/*.py",
     "study/*.py",
 )  # who writes metrics
 NAMED = {"metrics", "figures", "totals"}  # what dictionaries of metrics are called

@@ -18,6 +18,7 @@ from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.records import Prompt
 from tutelage.rollout.few_shot import FewShot, shots_of
 from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
 from tutelage.settings.evals import EvalSettings
 
 NEW = 6
@@ -80,7 +81,7 @@ def test_examples_stand_in_front_of_the_model_alone(folder: Path) -> None:
     model, reference = (load_policy(str(folder / each)) for each in ("base", "sft"))
     shots = shots_of(given, {name: f"few-shot-1:{folder}/base"})[name]
     prompts = [Prompt.from_json(line["prompt"]) for line in lines]
-    responses = FewShot(shots, model, tokenizer).generate(prompts, Sampling(NEW, seed=0))
+    responses = FewShot(shots, LocalGenerator(model, tokenizer)).generate(prompts, Sampling(NEW, seed=0))
     assert [line["responses"][name]["text"] for line in lines] == [response.text for response in responses]
 
     ratios = []

@@ -15,6 +15,7 @@ from tutelage.models.loading import load_policy, load_untrained, policy_module, 
 from tutelage.records import Message, Prompt, Response
 from tutelage.rollout.few_shot import FewShot, Shots, draw_shots
 from tutelage.rollout.generator import Sampling
+from tutelage.rollout.local import LocalGenerator
 from tutelage.settings.base import load
 from tutelage.settings.evals import EvalSettings
 from tutelage.settings.ways import Way, way_of
@@ -52,7 +53,7 @@ def test_the_model_reads_the_examples_and_the_response_is_to_the_prompt(tokenize
     """The ids are those of transformers' own chat template over the whole conversation."""
     model = policy_module(build("llama", len(tokenizer)), "tiny")
     prompt = Prompt((Message("user", "hello"),))
-    (response,) = FewShot(Shots(CHATS, 2), model, tokenizer).generate([prompt], Sampling(4))
+    (response,) = FewShot(Shots(CHATS, 2), LocalGenerator(model, tokenizer)).generate([prompt], Sampling(4))
     turns = [message.to_json() for chat in CHATS[:2] for message in chat]
     whole = [*turns, {"role": "user", "content": "hello"}]
     text = tokenizer.apply_chat_template(whole, add_generation_prompt=True, tokenize=False)
@@ -67,7 +68,7 @@ def test_the_model_reads_the_examples_and_the_response_is_to_the_prompt(tokenize
 
 def test_a_response_in_text_ends_where_the_next_turn_begins(tokenizer: Any) -> None:
     model = policy_module(build("llama", len(tokenizer)), "tiny")
-    shown = FewShot(Shots(CHATS, 1, text=True), model, tokenizer)
+    shown = FewShot(Shots(CHATS, 1, text=True), LocalGenerator(model, tokenizer))
 
     def ended(text: str, prompt: Prompt) -> Response:
         ids = tuple(tokenizer(text)["input_ids"])

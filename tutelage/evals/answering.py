@@ -37,6 +37,7 @@ from tutelage.rollout.few_shot import FewShot, Shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import BestOf
+from tutelage.rollout.writer import Writer
 from tutelage.runs import Bar, Run
 from tutelage.settings.evals import EvalSettings as Settings
 from tutelage.settings.ways import Way, way_of
@@ -64,7 +65,7 @@ class Loaded:
     path: str
     model: PolicyModule
     tokenizer: PreTrainedTokenizerBase
-    generator: LocalGenerator
+    generator: Writer
     spent: Spent
     shots: Shots | None = None
 
@@ -123,11 +124,8 @@ class Answering:
         self.spent.append(spent)
         memory = self._settings.memory_mib
         options: dict[str, Any] = {"dtype": self._world.dtype, "memory_mib": memory, "progress": spent}
-        generator = (
-            FewShot(shots, model, tokenizer, **options)
-            if shots
-            else LocalGenerator(model, tokenizer, **options)
-        )
+        plain = LocalGenerator(model, tokenizer, **options)
+        generator = FewShot(shots, plain) if shots else plain
         return Loaded(path, model, tokenizer, generator, spent, shots)
 
     def _answers(self, entrant: Entrant, best: BestOf, control: set[int], bar: Bar) -> Answers:
@@ -234,7 +232,7 @@ class Answering:
             settings.max_new_tokens, settings.temperature or 1.0, settings.diversity_samples, self._seed
         )
 
-    def _samples(self, generator: LocalGenerator, responses: Sequence[Response]) -> Sequence[Response]:
+    def _samples(self, generator: Writer, responses: Sequence[Response]) -> Sequence[Response]:
         """Responses drawn from the model, for what describes its distribution: a greedy response is no sample of one."""
         if self._settings.temperature:
             return responses

@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class Again(Exception):
-    """What may pass, in words; `wait`: the server asked to be left alone for so many seconds."""
+    """What may pass, in words; `wait`: the server asked to be left alone for so many seconds; `said`: what else it said."""
 
-    def __init__(self, fault: str, wait: float = 0.0) -> None:
+    def __init__(self, fault: str, wait: float = 0.0, said: bytes = b"") -> None:
         super().__init__(fault)
-        self.wait = wait
+        self.wait, self.said = wait, said
 
 
 class GaveUp(Exception):

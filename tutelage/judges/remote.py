@@ -11,16 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import ssl
 from collections.abc import Sequence
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpx2
 
 from tutelage.judges.judge import LARGEST, Judge
-from tutelage.judges.patience import Again, GaveUp, all_or_first_fault, patiently, retry_after, run_here
+from tutelage.judges.patience import Again, GaveUp, all_or_first_fault, patiently, run_here
+from tutelage.judges.sending import authorization, received, shown, trusted
 from tutelage.records import Response, Score
 
 LARGEST_ANSWER = 16 * 2**20  # bytes
@@ -57,7 +55,7 @@ class RemoteJudge(Judge):
         self._url, self._batch_size, self._concurrency = url, batch_size, concurrency
         self._timeout, self._patience = timeout, patience
         self._told = False
-        self._headers = {"Content-Type": "application/json", **_authorization(token_env, self.name)}
+        self._headers = {"Content-Type": "application/json", **authorization(token_env, self.name)}
 
     def score(self, responses: Sequence[Response]) -> list[Score | None]:
         size = self._batch_size
@@ -69,7 +67,7 @@ class RemoteJudge(Judge):
     async def _ask_all(self, batches: Sequence[Sequence[Response]]) -> list[list[Score | None]]:
         gate = asyncio.Semaphore(self._concurrency)
         async with httpx2.AsyncClient(
-            headers=self._headers, verify=_trusted(), trust_env=False, timeout=None
+            headers=self._headers, verify=trusted(), trust_env=False, timeout=None
         ) as client:
 
             async def one(batch: Sequence[Response]) -> list[Score | None]:
@@ -95,42 +93,23 @@ class RemoteJudge(Judge):
 
     async def _post(self, client: httpx2.AsyncClient, body: bytes) -> tuple[int, bytes]:
         """(status, content) of the answer.  Raises Again for what may pass, ValueError for an answer without end."""
-        try:
-            async with (
-                asyncio.timeout(self._timeout),
-                client.stream("POST", self._url, content=body) as answer,
-            ):
-                status, content = answer.status_code, bytearray()
-                async for piece in answer.aiter_bytes():
-                    content += piece
-                    if len(content) > LARGEST_ANSWER:
-                        raise ValueError(
-                            f"{self.name} answered with more than {LARGEST_ANSWER >> 20} MiB, which are no scores."
-                        )
-        except TimeoutError:
-            raise Again(f"no answer within {self._timeout:g} s") from None
-        except httpx2.DecodingError as error:
-            raise ValueError(f"{self.name} answered with what cannot be unpacked ({error}).") from None
-        except (httpx2.RequestError, OSError) as error:
-            raise Again(f"{type(error).__name__}: {str(error) or 'the connection broke'}") from None
-        if status == 429 or status >= 500:
-            raise Again(f"status {status}", retry_after(answer.headers.get("Retry-After", "")))
-        return status, bytes(content)
+        asked = client.stream("POST", self._url, content=body)
+        return await received(asked, self.name, self._timeout, LARGEST_ANSWER, "scores")
 
     def _read(self, status: int, content: bytes, count: int) -> list[Score | None]:
         """Scores from an answer.  Raises ValueError saying what came instead."""
         if status != 200:
             hint = " (does token_env name the variable with its token?)" if status in (401, 403) else ""
-            raise ValueError(f"{self.name} answered with status {status}{hint}: {_shown(content)}.")
+            raise ValueError(f"{self.name} answered with status {status}{hint}: {shown(content)}.")
         try:
             answer = json.loads(
                 content, parse_int=float
             )  # a number too long for a float is infinite, as it should
         except (ValueError, RecursionError):
-            raise ValueError(f"{self.name} answered with what is not JSON: {_shown(content)}.") from None
+            raise ValueError(f"{self.name} answered with what is not JSON: {shown(content)}.") from None
         scores = answer.get("scores") if isinstance(answer, dict) else None
         if not isinstance(scores, list):
-            raise ValueError(f'{self.name} answered without {{"scores": [...]}}: {_shown(content)}.')
+            raise ValueError(f'{self.name} answered without {{"scores": [...]}}: {shown(content)}.')
         if len(scores) != count:
             raise ValueError(
                 f"{self.name} gave {len(scores)} scores for {count} completions: it must give one each."
@@ -138,7 +117,7 @@ class RemoteJudge(Judge):
         for number, value in enumerate(scores, 1):
             if value is not None and not (isinstance(value, float) and abs(value) < LARGEST):
                 raise ValueError(
-                    f"{self.name} gave {_shown(json.dumps(value).encode())} as score {number} of {count}: a score is a finite "
+                    f"{self.name} gave {shown(json.dumps(value).encode())} as score {number} of {count}: a score is a finite "
                     "number, or null where it does not apply."
                 )
         return [None if value is None else Score(value) for value in scores]
@@ -163,28 +142,3 @@ def _body(batch: Sequence[Response]) -> bytes:
         "tasks": [prompt.task for prompt in prompts],
     }
     return json.dumps(asked).encode()
-
-
-def _authorization(token_env: str, name: str) -> dict[str, str]:
-    if not token_env:
-        return {}
-    token = os.environ.get(token_env, "").strip()
-    if not token or not token.isascii() or not token.isprintable():
-        wrong = "holds what no token is made of" if token else "is not set"
-        raise ValueError(
-            f"the environment variable {token_env} {wrong}, and token_env of {name} names it: set it to the token."
-        )
-    return {"Authorization": f"Bearer {token}"}
-
-
-def _shown(content: bytes) -> str:
-    """The start of an answer on one line, for people."""
-    text = " ".join(content[:400].decode("utf-8", "replace").split())
-    text = "".join(letter for letter in text if letter.isprintable())
-    return f"{text[:80]}..." if len(text) > 80 else text or "nothing"
-
-
-@lru_cache(maxsize=1)
-def _trusted() -> ssl.SSLContext:
-    """This machine's certificates; reading them takes longer than a request."""
-    return ssl.create_default_context()

@@ -27,7 +27,7 @@ from tutelage.refine.closing import close, spent
 from tutelage.refine.going import GROUP, Loop, Origin
 from tutelage.refine.markers import InWords, Marker, build_marker, profile_of
 from tutelage.refine.writing import Writer
-from tutelage.rollout.drawing import load_generator, load_judge, read_answerable
+from tutelage.rollout.drawing import load_judge, load_local, read_answerable
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.runs import Bar, Run, result_folder
@@ -49,7 +49,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     Raises ValueError where there is nothing to refine, where a model or judge does not fit, and where people have not marked
     all that waits for them within `wait`: the same command goes on then.
     """
-    generator = load_generator(settings, world, run)
+    generator = load_local(settings, world, run)
     if not isinstance(settings.marks, str) or settings.marks not in (PEOPLE, EQUATIONS, WORLD):
         note_judge(run, "marks", settings.marks)
     prompts = read_answerable(settings, generator, run) if settings.prompts else []

@@ -24,33 +24,51 @@ from tutelage.rollout.few_shot import FewShot, draw_shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import Distinct, answerable
+from tutelage.rollout.remote.build import fixed
 from tutelage.rollout.weights import Weighing
+from tutelage.rollout.writer import Writer
 from tutelage.runs import Bar, Run, result_folder
 from tutelage.settings.judges import paths_in
 from tutelage.settings.rollout import AnsweringSettings, SampleSettings
+from tutelage.settings.served import ServedSettings
 
 GROUP = 256
 """Prompts answered and stored at once: what a crash makes to do again."""
 
 
-def load_generator(settings: AnsweringSettings, world: World, run: Run) -> LocalGenerator:
-    """The model as a generator; model, prompts and reward models are recorded as inputs of the run."""
-    way = settings.way
-    model = result_folder(way.path)
+def load_generator(settings: AnsweringSettings, world: World, run: Run) -> Writer:
+    """The model as a generator, here or at servers, with what stands in front of prompts; model, prompts and reward models are
+    recorded as inputs of the run."""
+    if isinstance(settings, ServedSettings) and settings.servers:
+        model = _inputs(settings, run)
+        generator: Writer = fixed(settings, model, load_tokenizer(model))
+    else:
+        generator = load_local(settings, world, run)
+    if isinstance(settings, SampleSettings) and settings.way.shots:
+        return FewShot(draw_shots(settings, settings.way.shots, generator.tokenizer), generator)
+    if isinstance(settings, SampleSettings) and settings.weights:
+        return Behind(Weighing(settings.weights), generator)
+    return generator
+
+
+def load_local(settings: AnsweringSettings, world: World, run: Run) -> LocalGenerator:
+    """The model in this process, with nothing in front of prompts; its inputs are recorded."""
+    model = _inputs(settings, run)
+    policy = load_policy(model, dtype=world.dtype, device=world.device)
+    return LocalGenerator(policy, load_tokenizer(model), memory_mib=settings.memory_mib)
+
+
+def _inputs(settings: AnsweringSettings, run: Run) -> str:
+    """Record what goes in; where the model is."""
+    model = result_folder(settings.way.path)
     run.input("model", model)
     for name, rows in settings.reads.items():
         run.input(name, rows)
     note_judge(run, "reward", settings.scored_by)
-    policy = load_policy(model, dtype=world.dtype, device=world.device)
-    tokenizer, memory = load_tokenizer(model), settings.memory_mib
-    if isinstance(settings, SampleSettings) and way.shots:
-        return FewShot(draw_shots(settings, way.shots, tokenizer), policy, tokenizer, memory_mib=memory)
-    if isinstance(settings, SampleSettings) and settings.weights:
-        return Behind(Weighing(settings.weights), policy, tokenizer, memory_mib=memory)
-    return LocalGenerator(policy, tokenizer, memory_mib=memory)
+    return model
 
 
-def read_answerable(settings: AnsweringSettings, generator: LocalGenerator, run: Run) -> list[Prompt]:
+def read_answerable(settings: AnsweringSettings, generator: Writer, run: Run) -> list[Prompt]:
     """The prompts of the rows that leave room for a response, each once, at most `max_prompts`."""
     found: Iterable[Prompt | Dropped]
     found = First(Distinct(read_prompts(settings.asked, settings.columns)), settings.max_prompts)
@@ -80,7 +98,7 @@ def _behind(
     }
 
 
-def common_context(settings: AnsweringSettings, generator: LocalGenerator) -> int | None:
+def common_context(settings: AnsweringSettings, generator: Writer) -> int | None:
     """The most tokens that prompt and response may have for the model and the reward models; None: there is no limit."""
     contexts = [generator.context, *(context_at(path) for path in _models_of(settings.scored_by))]
     return min((context for context in contexts if context), default=None)
@@ -114,7 +132,7 @@ class Chosen(Drawn, Protocol):
 
 
 def choosing_judge(
-    settings: Chosen, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
+    settings: Chosen, generator: Writer, prompts: Sequence[Prompt], world: World, run: Run
 ) -> Judge:
     """The judge of the settings' reward, for the choice of the best of several: what has no end scores what they say."""
     judge, missing = load_judge(settings, generator, prompts, world, run), settings.missing_eos_score
@@ -122,7 +140,7 @@ def choosing_judge(
 
 
 def load_judge(
-    settings: Drawn, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
+    settings: Drawn, generator: Writer, prompts: Sequence[Prompt], world: World, run: Run
 ) -> Judge:
     """The judge of the settings' reward, its scores in units that mean something (measured where they are not known)."""
     judge = rewarding(build_judge(settings.scored_by, world, generator.tokenizer))

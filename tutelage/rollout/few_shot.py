@@ -15,17 +15,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.reading.formats import read_demonstrations
 from tutelage.data.reading.sources import Source, shown
 from tutelage.models.loading import load_tokenizer
-from tutelage.models.policy import PolicyModule
 from tutelage.records import Conversation, Demonstration, Message, Prompt, Response
 from tutelage.rollout.behind import Behind
 from tutelage.rollout.generator import Sampling
+from tutelage.rollout.writer import Writer
 from tutelage.seeds import rng
 from tutelage.settings.groups import FewShotForm
 from tutelage.settings.ways import way_of
@@ -80,10 +80,8 @@ class FewShot(Behind):
     by itself: it is cut there, and that text counts among its tokens as an end token does.
     """
 
-    def __init__(
-        self, shots: Shots, model: PolicyModule, tokenizer: PreTrainedTokenizerBase, **options: Any
-    ) -> None:
-        super().__init__(shots, model, tokenizer, **options)
+    def __init__(self, shots: Shots, generator: Writer) -> None:
+        super().__init__(shots, generator)
         self.shots = shots
 
     def _responses(

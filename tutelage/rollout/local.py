@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.encoding import Unusable
-from tutelage.data.template import encode, encode_prompts
 from tutelage.models.decode import cache_bytes, logits_bytes
 from tutelage.models.ends import end_ids
 from tutelage.models.free import free_bytes
@@ -18,10 +16,10 @@ from tutelage.models.loading import context_of
 from tutelage.models.policy import PolicyModule
 from tutelage.models.sharding import is_sharded, parts, replica, whole_tensor
 from tutelage.parallel import World
-from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, Job, Key, decode
-from tutelage.rollout.draw import row_uniforms, sample_numbers
-from tutelage.rollout.generator import Prefix, Sampling
+from tutelage.rollout.draw import row_uniforms
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.writer import Progress, Writer
 
 MAX_ROWS = 256
 """On a CPU more rows at once bring nothing: its caches are full by then."""
@@ -34,11 +32,8 @@ PARTS = 4
 SHARE = 0.5
 """Of the memory that is free, what a batch may take: caches are copied when they grow."""
 
-Progress = Callable[[int, int], None]
-"""Called after every step with the tokens drawn and the responses finished in it."""
 
-
-class LocalGenerator:
+class LocalGenerator(Writer):
     """Responses from a model held in this process, with the log-probabilities of their tokens.
 
     model: a causal language model as `models.loading` prepares it, plain or wrapped by peft.
@@ -69,59 +64,16 @@ class LocalGenerator:
         version: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        self.tokenizer = tokenizer
-        self.progress = progress
+        super().__init__(tokenizer, version=version, progress=progress)
         self._memory = memory_mib * 2**20
         self._dtype = dtype or model.dtype
         self._world = world if world and world.size > 1 else None
         self._model = self._copy_of(model) if self._world or model.dtype != self._dtype else model
-        self._version = version
 
     @property
     def model(self) -> PolicyModule:
         """What it samples from."""
         return self._model
-
-    def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[Response]:
-        """`sampling.samples` responses per prompt, prompt-major.
-
-        Raises ValueError when a prompt has no tokens, or too many to leave room for the response in the model's
-        context.
-        """
-        if not prompts:
-            return []
-        ids = self._encode(prompts, sampling.max_new_tokens)
-        names, limits = [prompt.id for prompt in prompts], [sampling.max_new_tokens] * len(prompts)
-        return self._responses(prompts, names, ids, limits, sampling)
-
-    def continue_from(self, prefixes: Sequence[Prefix], sampling: Sampling) -> list[Response]:
-        """`sampling.samples` responses per prefix, prefix-major (see `Generator`).
-
-        Raises ValueError when a prompt has no tokens, or too many to leave room for the response in the model's context, or
-        when a beginning is as long as a response may be.
-        """
-        if not prefixes:
-            return []
-        prompts = list({prefix.prompt.id: prefix.prompt for prefix in prefixes}.values())
-        encoded = self._encode(prompts, sampling.max_new_tokens)
-        known = {prompt.id: ids for prompt, ids in zip(prompts, encoded, strict=True)}
-        limits = [sampling.max_new_tokens - len(prefix.begun) for prefix in prefixes]
-        for prefix, limit in zip(prefixes, limits, strict=True):
-            if limit < 1:
-                raise ValueError(
-                    f"{_named(prefix.prompt)} has an answer begun with {len(prefix.begun)} tokens, to which "
-                    f"max_new_tokens={sampling.max_new_tokens} lets nothing be added: raise it or shorten the beginning."
-                )
-        ids = [[*known[prefix.prompt.id], *prefix.begun] for prefix in prefixes]
-        names = [prefix.id for prefix in prefixes]
-        return self._responses([prefix.prompt for prefix in prefixes], names, ids, limits, sampling)
-
-    def begun(self, prompt: Prompt, text: str) -> Prefix:
-        """The prompt with a response that begins with `text`.  Raises ValueError where it cannot be tokenised."""
-        encoded = encode(self.tokenizer, [(prompt, text, "length")])[0]
-        if isinstance(encoded, Unusable):
-            raise ValueError(f"{_named(prompt)} cannot be tokenised: {encoded}.")
-        return Prefix(prompt, tuple(encoded.response))
 
     @property
     def context(self) -> int | None:
@@ -144,7 +96,7 @@ class LocalGenerator:
                 self._model = policy
             else:
                 _copy_weights(policy, self._model)
-        self._version = version
+        self.version = version
 
     def _copy_of(self, model: PolicyModule) -> PolicyModule:
         """In the generator's dtype; frozen weights that are in it already are shared."""
@@ -156,25 +108,6 @@ class LocalGenerator:
             # not .to() of the module: buffers such as rotary frequencies stay in float32
             copied.data = parameter.data if shared else copied.data.to(self._dtype)
         return own.eval()
-
-    def _encode(self, prompts: list[Prompt], new_tokens: int) -> list[list[int]]:
-        """The ids of every prompt; raises ValueError naming the first that cannot be answered."""
-        encoded = []
-        for number, (prompt, ids) in enumerate(
-            zip(prompts, encode_prompts(self.tokenizer, prompts), strict=True)
-        ):
-            name = _named(prompt, f"{number} ")
-            if isinstance(ids, Unusable):
-                raise ValueError(f"{name} cannot be tokenised: {ids}.")
-            if not ids:
-                raise ValueError(f"{name} has no tokens; give it some text.")
-            if self.context is not None and len(ids) + new_tokens > self.context:
-                raise ValueError(
-                    f"{name} has {len(ids)} tokens; with max_new_tokens={new_tokens} that exceeds the model's context "
-                    f"of {self.context}: shorten the prompt or lower max_new_tokens."
-                )
-            encoded.append(ids)
-        return encoded
 
     def _drawn(
         self,
@@ -244,39 +177,6 @@ class LocalGenerator:
     def _room(self) -> int:
         """Bytes that a batch may take."""
         return self._memory or int(SHARE * free_bytes(self._model.device))
-
-    def _responses(
-        self,
-        prompts: Sequence[Prompt],
-        names: Sequence[str],
-        ids: Sequence[list[int]],
-        limits: Sequence[int],
-        sampling: Sampling,
-    ) -> list[Response]:
-        """Draw, prompt-major; names: what the draws are fixed by; ids: what is there already; limits: what may be added."""
-        numbers = sample_numbers(names, sampling.samples)
-        drawn = self._drawn(names, ids, limits, numbers, sampling)
-        keys = [(i, k) for i, own in enumerate(numbers) for k in range(len(own))]
-        texts = self.tokenizer.batch_decode(
-            [drawn[key].ids for key in keys], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return [
-            Response(
-                prompt=prompts[i],
-                text=text,
-                prompt_ids=tuple(ids[i]),
-                ids=tuple(drawn[i, k].ids),
-                logprobs=tuple(drawn[i, k].logprobs),
-                finish="eos" if drawn[i, k].ended else "length",
-                sample_index=numbers[i][k],
-                version=self._version,
-            )
-            for (i, k), text in zip(keys, texts, strict=True)
-        ]
-
-
-def _named(prompt: Prompt, number: str = "") -> str:
-    return f"Prompt {number}({' '.join(prompt.text().split())[:40]!r}, id {prompt.id})"
 
 
 @torch.no_grad()

@@ -29,8 +29,8 @@ from tutelage.rollout.drawing import (
     common_context,
     keep_whole_groups,
     line,
-    load_generator,
     load_judge,
+    load_local,
     read_answerable,
     read_lines,
     show_report,
@@ -61,7 +61,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     Raises ValueError when there are no usable prompts or solutions, when the judge does not apply to a prompt, or when no step
     can be marked.
     """
-    generator = load_generator(settings, world, run)
+    generator = load_local(settings, world, run)
     source = _given(settings, generator, run) if settings.data else _asked(settings, generator, run)
     path = run.folder / "samples.jsonl"
     total = source.units * source.each

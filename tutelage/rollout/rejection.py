@@ -33,8 +33,8 @@ from tutelage.rollout.drawing import (
     read_lines,
 )
 from tutelage.rollout.generator import Sampling
-from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import best_of_each
+from tutelage.rollout.writer import Writer
 from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.rollout import SelectSettings as Settings
@@ -64,7 +64,7 @@ def _draw(
     path: Path,
     answered: int,
     prompts: list[Prompt],
-    generator: LocalGenerator,
+    generator: Writer,
     settings: Settings,
     world: World,
     run: Run,

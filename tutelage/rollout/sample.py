@@ -30,8 +30,8 @@ from tutelage.rollout.drawing import (
 )
 from tutelage.rollout.few_shot import FewShot
 from tutelage.rollout.generator import Sampling
-from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.select import Best, BestOf, Spent
+from tutelage.rollout.writer import Writer
 from tutelage.runs import Run
 from tutelage.settings.rollout import SampleSettings as Settings
 from tutelage.store import ModelInfo, Store
@@ -51,7 +51,9 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     with Store(settings.store) as store:
         store.add_prompts(settings.project, prompts)
         run_id = store.add_generation_run(
-            _model_info(settings, run), "local", _params(settings, generator, world, run)
+            _model_info(settings, run),
+            "server" if settings.servers else "local",
+            _params(settings, generator, world, run),
         )
         stored = store.sampled(settings.project, run_id)
         lines = _Lines(run.folder / "samples.jsonl", stored)
@@ -79,7 +81,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
 
 
 def _chooser(
-    settings: Settings, generator: LocalGenerator, prompts: Sequence[Prompt], world: World, run: Run
+    settings: Settings, generator: Writer, prompts: Sequence[Prompt], world: World, run: Run
 ) -> BestOf | None:
     """What chooses the best of several; None where every response that is drawn is one."""
     if settings.best_of == 1:
@@ -89,7 +91,7 @@ def _chooser(
 
 
 def _drawn(
-    generator: LocalGenerator, chooser: BestOf | None, prompts: list[Prompt], sampling: Sampling
+    generator: Writer, chooser: BestOf | None, prompts: list[Prompt], sampling: Sampling
 ) -> tuple[list[Response], list[float]]:
     """Responses and, where they were chosen, their scores."""
     if chooser is None:
@@ -122,10 +124,12 @@ def _model_info(settings: Settings, run: Run) -> ModelInfo:
     return ModelInfo(f"{settings.way.prefix}{entry['path']}", entry.get("sha256", ""))
 
 
-def _params(settings: Settings, generator: LocalGenerator, world: World, run: Run) -> dict[str, Any]:
+def _params(settings: Settings, generator: Writer, world: World, run: Run) -> dict[str, Any]:
     """All that the responses depend on besides the model and the prompts."""
     names = ["samples", "max_new_tokens", "temperature", "seed"]
-    found: dict[str, Any] = {"dtype": str(world.dtype).removeprefix("torch.")}
+    found: dict[str, Any] = {}
+    if not settings.servers:
+        found["dtype"] = str(world.dtype).removeprefix("torch.")
     if isinstance(generator, FewShot):
         shots = generator.shots
         form = "text" if shots.text else "template"

@@ -15,10 +15,11 @@ from tutelage.settings.groups import (
     Source,
 )
 from tutelage.settings.judges import read_parts, same_reward
+from tutelage.settings.served import SyncedSettings
 from tutelage.settings.train import LoraSettings, MixSettings, TrainSettings
 
 
-class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, MixSettings):
+class RLSettings(TrainSettings, RowSettings, LoraSettings, GeneratingSettings, MixSettings, SyncedSettings):
     """What every command has that samples responses, scores them and learns from the scores."""
 
     model: str = setting("runs/sft", "Run folder, checkpoint or hub model to start from; also the reference.")

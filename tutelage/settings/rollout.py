@@ -24,6 +24,7 @@ from tutelage.settings.groups import (
     run_folder,
 )
 from tutelage.settings.judges import LLM, by_rank, read_parts, same_reward
+from tutelage.settings.served import ServedSettings
 from tutelage.settings.ways import UNTRAINED, Way, check_demonstrations, way_of
 
 
@@ -96,7 +97,7 @@ class DrawingSettings(AnsweringSettings):
         return {"prompts": self.prompts}
 
 
-class SampleSettings(DrawingSettings):
+class SampleSettings(DrawingSettings, ServedSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = run_folder("runs/sample")
@@ -182,7 +183,7 @@ CHOICE = ("keep", "threshold", "top_share", "select", "deduplicate", "keep_cut",
 """What of `select` says which responses are kept, and not what is drawn."""
 
 
-class SelectSettings(DrawingSettings):
+class SelectSettings(DrawingSettings, ServedSettings):
     """Draw several responses to each prompt and write the best as demonstrations (rejection sampling)."""
 
     from_checkpoints: ClassVar[bool] = False  # but from the responses that are there

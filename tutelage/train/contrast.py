@@ -26,7 +26,7 @@ from tutelage.files import write_jsonl_atomic
 from tutelage.parallel import World
 from tutelage.records import Comparison, Response
 from tutelage.rollout.beside import draw_own, plain_lines, read_shown
-from tutelage.rollout.drawing import Row, load_generator
+from tutelage.rollout.drawing import Row, load_local
 from tutelage.runs import Run
 from tutelage.settings.irl import ContrastSettings as Settings
 from tutelage.store.database import Database
@@ -38,7 +38,7 @@ Pair = tuple[Response, Row]
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Draw and pair; returns the run folder.  Raises ValueError when there are no usable demonstrations, and when the model
     writes nothing but these."""
-    generator = load_generator(settings, world, run)
+    generator = load_local(settings, world, run)
     shown = read_shown(settings, generator, run)
     own = draw_own(shown.prompts, generator, plain_lines, settings, run)
     pairs = paired(shown.demonstrations, own, settings.match)

@@ -25,7 +25,7 @@ from tutelage.judges.judge import Judge, checked
 from tutelage.parallel import World
 from tutelage.records import Response
 from tutelage.rollout.beside import Shown, draw_own, read_shown, weigh_listed
-from tutelage.rollout.drawing import Row, line, load_generator, load_judge
+from tutelage.rollout.drawing import Row, line, load_judge, load_local
 from tutelage.runs import Run
 from tutelage.settings.irl import IRLSettings as Settings
 from tutelage.statistics import Floats
@@ -39,7 +39,7 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     Raises ValueError when there are no usable demonstrations, when none of the model's responses ends, or when a feature is the
     same for all responses to each prompt.
     """
-    generator = load_generator(settings, world, run)
+    generator = load_local(settings, world, run)
     seen = read_shown(settings, generator, run)
     judge = load_judge(settings, generator, seen.prompts, world, run)
 

@@ -22,8 +22,10 @@ from tutelage.models.setup import Setup
 from tutelage.parallel import World
 from tutelage.records import Place, Prompt
 from tutelage.rollout.experience import Rollouts
+from tutelage.rollout.generator import Generator
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
+from tutelage.rollout.remote.build import synced
 from tutelage.rollout.weights import WeightsInPrompts
 from tutelage.runs import Run, result_folder
 from tutelage.settings.judges import paths_in, read_parts
@@ -119,9 +121,7 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
 
     judge = judge_of(settings.reward)
     cost = None if settings.cost is None else judge_of(settings.cost)
-    generator = LocalGenerator(
-        policy, tokenizer, dtype=world.dtype, world=world, memory_mib=settings.memory_mib
-    )
+    generator = _generator(settings, policy, tokenizer, world, run)
     rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost, weights)
     steps = steps_for(settings, len(prompts), run)
     monitor = make_monitor(settings, setup, policy, tokenizer, world, len(held_out))
@@ -140,6 +140,17 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
         lambda row: prompts[row].task,
         monitor,
     )
+
+
+def _generator(
+    settings: RLSettings, policy: PolicyModule, tokenizer: PreTrainedTokenizerBase, world: World, run: Run
+) -> Generator:
+    """Who draws the policy's responses: this process, or servers that get its weights."""
+    if not settings.servers:
+        return LocalGenerator(
+            policy, tokenizer, dtype=world.dtype, world=world, memory_mib=settings.memory_mib
+        )
+    return synced(settings, policy, tokenizer, settings.temperature, world, run.folder, run.log)
 
 
 def _weights(settings: RLSettings, run: Run) -> WeightsInPrompts | None:

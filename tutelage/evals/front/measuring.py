@@ -24,6 +24,7 @@ from tutelage.rollout.behind import Behind
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.weights import Weighing
+from tutelage.rollout.writer import Writer
 from tutelage.runs import Bar, Run
 from tutelage.settings.front import FrontSettings as Settings
 from tutelage.settings.judges import read_parts
@@ -122,18 +123,17 @@ class Measuring:
         settings = self._settings
         return Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
 
-    def _generator(
-        self, model: PolicyModule, tokenizer: PreTrainedTokenizerBase, member: Member
-    ) -> LocalGenerator:
+    def _generator(self, model: PolicyModule, tokenizer: PreTrainedTokenizerBase, member: Member) -> Writer:
         self.spent.append(Spent(model))
         options: dict[str, Any] = {
             "dtype": self._world.dtype,
             "memory_mib": self._settings.memory_mib,
             "progress": self.spent[-1],
         }
+        generator = LocalGenerator(model, tokenizer, **options)
         if member.weights:
-            return Behind(Weighing(dict(member.weights)), model, tokenizer, **options)
-        return LocalGenerator(model, tokenizer, **options)
+            return Behind(Weighing(dict(member.weights)), generator)
+        return generator
 
     def _load(self, path: str) -> PolicyModule:
         return load_policy(path, dtype=self._world.dtype, device=self._world.device).requires_grad_(False)

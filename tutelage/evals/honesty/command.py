@@ -91,11 +91,8 @@ class _Asking:
             "progress": self.spent,
         }
         tokenizer = load_tokenizer(path)
-        self._generator = (
-            FewShot(shots, model, tokenizer, **options)
-            if shots
-            else LocalGenerator(model, tokenizer, **options)
-        )
+        plain = LocalGenerator(model, tokenizer, **options)
+        self._generator = FewShot(shots, plain) if shots else plain
 
     def all(self, questions: Sequence[Question], bar: Bar, name: str) -> Iterator[Answered]:
         settings = self._settings

@@ -1,0 +1,127 @@
+"""The generator whose responses servers draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.models.policy import PolicyModule
+from tutelage.rollout.decode import Drawn, Key
+from tutelage.rollout.generator import Sampling
+from tutelage.rollout.remote.canary import Canary
+from tutelage.rollout.remote.pool import Pool, Update
+from tutelage.rollout.remote.weights import Fingerprint, Way, fingerprint, new_label
+from tutelage.rollout.remote.wire import Ask, Said
+from tutelage.rollout.writer import Progress, Writer
+from tutelage.seeds import rng
+
+Log = Callable[[Mapping[str, float]], None]
+
+
+class RemoteGenerator(Writer):
+    """Responses of a model that servers hold, with the log-probabilities of their tokens.
+
+    context: the most tokens of prompt and response.  parameters: of the model.
+    way: how the servers get the weights of a policy that learns; None: theirs stay, and `sync` is refused.  canary: what is
+    asked for after each sync.  log: takes its metric.  by_text: nobody
+    knows whether the servers read tokens as the tokenizer does, which is seen in the text that they make of theirs.
+
+    Each response is one request, with a seed of its own made from the sampling's seed and step, the prompt's id and the sample's
+    number.  A server that draws from such a seed alone gives the same responses again, whatever it is asked beside them.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        tokenizer: PreTrainedTokenizerBase,
+        context: int | None,
+        parameters: int,
+        *,
+        way: Way | None = None,
+        canary: Canary | None = None,
+        log: Log | None = None,
+        by_text: bool = False,
+        version: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(tokenizer, version=version, progress=progress)
+        self._pool, self._by_text = pool, by_text
+        self._context, self._parameters = context, parameters
+        self._way, self._canary, self._log = way, canary, log or (lambda metrics: None)
+        self._update: Update | None = None
+        self._known: Fingerprint | None = None
+        self._labels, self._pushed = new_label(), 0
+
+    @property
+    def context(self) -> int | None:
+        return self._context
+
+    @property
+    def parameters(self) -> int:
+        return self._parameters
+
+    def sync(self, policy: PolicyModule, version: int) -> None:
+        """Have the servers draw from the weights of `policy`, if it has others than at the last time.
+
+        Raises ValueError where a server cannot take them, or computes something else with them (`canary`).
+        """
+        assert self._way is not None and self._canary is not None, "a pool of fixed weights is never synced"
+        self.version = version
+        now = fingerprint(policy)
+        if now == self._known:
+            return
+        self._pushed += 1
+        label = f"{self._labels}-{self._pushed}"
+        canary = self._canary
+        update = Update(label, self._way.ready(policy, label), canary.asks, canary.compare)
+        gaps = []
+        for server, said in self._pool.push(update):
+            gaps.append(canary.weigh(policy, server, said))
+            server.proven = label
+        self._log({"sampling/canary": max(gaps)})
+        self._update, self._known = update, now
+
+    def _drawn(
+        self,
+        names: Sequence[str],
+        ids: Sequence[list[int]],
+        limits: Sequence[int],
+        numbers: Sequence[range],
+        sampling: Sampling,
+    ) -> dict[Key, Drawn]:
+        asks = [
+            ask((i, k), names[i], number, ids[i], limits[i], sampling)
+            for i, own in enumerate(numbers)
+            for k, number in enumerate(own)
+        ]
+
+        def done(said: Said) -> None:
+            if self.progress is not None:
+                self.progress(len(said.ids), 1)
+
+        found = self._pool.draw(asks, self._update, done)
+        return {one.key: self._as_drawn(found[one.key]) for one in asks}
+
+    def _as_drawn(self, said: Said) -> Drawn:
+        """What was drawn, as the local generator would put it.  Raises ValueError where its text is not that of its tokens."""
+        if self._by_text and said.text is not None:
+            own = str(self.tokenizer.decode(list(said.ids), skip_special_tokens=True))
+            if _letters(own) != _letters(said.text):
+                raise ValueError(
+                    f"{self._pool.servers[0].name} reads the tokens that it drew as {said.text[:40]!r}, which are {own[:40]!r} "
+                    "here: give it the same model."
+                )
+        return Drawn(list(said.ids), list(said.logprobs), said.ids[-1] in self._pool.dialect.ends)
+
+
+def _letters(text: str) -> str:
+    """Without spaces, which some servers leave out at the start, and characters that are not whole."""
+    return "".join(text.replace("\ufffd", "").split())
+
+
+def ask(key: Key, name: str, number: int, ids: Sequence[int], limit: int, sampling: Sampling) -> Ask:
+    """The request for sample `number` of the prompt called `name`."""
+    seed = int(rng(sampling.seed, "rollout seed", sampling.step, name, number).integers(2**63))
+    identity = f"{sampling.seed}:{sampling.step}:{name}:{number}"
+    return Ask(key, identity, ids, limit, seed, sampling.temperature)

@@ -1,0 +1,114 @@
+"""Settings of commands whose responses servers may draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import field_validator, model_validator
+
+from tutelage.settings.base import Made, Settings, setting
+
+LOCAL = "local"
+
+
+class ServedSettings(Settings):
+    """Who draws responses: this process, or servers that are spoken to over HTTP."""
+
+    rollouts: str | list[str] = setting(
+        LOCAL,
+        "Who draws responses: local (this process), or a server's URL, or several: [http://a:8000, http://b:8000].",
+    )
+    rollouts_model: str = setting(
+        "", "The model's name at the servers; empty = the only one that they have.", everyday=False
+    )
+    rollouts_key_env: str = setting(
+        "",
+        "Environment variable with the servers' key; empty = they ask for none.",
+        everyday=False,
+        changes_result=False,
+    )
+    rollouts_at_once: int = setting(
+        64,
+        "Responses that each server is asked for at the same time.",
+        unit="responses",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+    rollouts_timeout: float = setting(
+        300.0,
+        "A server that has not answered for so long is asked again; new weights must be read in it, too.",
+        unit="s",
+        everyday=False,
+        changes_result=False,
+        gt=0,
+    )
+    rollouts_patience: float = setting(
+        1800.0,
+        "Servers that fail are waited for so long.",
+        unit="s",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
+
+    @property
+    def servers(self) -> list[str]:
+        """The URLs of servers; [] where this process draws."""
+        if self.rollouts == LOCAL:
+            return []
+        return [self.rollouts] if isinstance(self.rollouts, str) else self.rollouts
+
+    def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
+        """The same model may be served somewhere else; who draws, a server or this process, may not change: they draw
+        differently."""
+        if name == "rollouts" and before.get(name, LOCAL) != LOCAL and self.rollouts != LOCAL:
+            return None
+        return super().refuses(name, before, made)
+
+    @field_validator("rollouts")
+    @classmethod
+    def _addresses(cls, given: str | list[str]) -> str | list[str]:
+        for url in [given] if isinstance(given, str) else given:
+            address = urlsplit(url)
+            if url != LOCAL and (address.scheme not in ("http", "https") or not address.netloc):
+                raise ValueError(
+                    f"{url} is no address of a server: write local, or a URL such as http://localhost:8000"
+                )
+        if not given or (isinstance(given, list) and (LOCAL in given or len(set(given)) < len(given))):
+            raise ValueError("give local, or the URLs of servers, each once")
+        return given
+
+    @model_validator(mode="after")
+    def _for_servers(self) -> Self:
+        known = [name for name in SERVERS_ONLY if name in type(self).model_fields]
+        if not self.servers and (given := self.set_of(*known)):
+            raise ValueError(
+                f"{given} is for servers that draw responses, and rollouts=local asks none: set rollouts to a URL, or leave "
+                f"{given} out"
+            )
+        return self
+
+
+class SyncedSettings(ServedSettings):
+    """The same for commands whose policy learns: servers get its weights at every step."""
+
+    weights_folder: str = setting(
+        "",
+        "Folder for new weights, which servers see under the same path; empty = rollout-weights in the run folder.",
+        everyday=False,
+        changes_result=False,
+    )
+
+
+SERVERS_ONLY = (
+    "rollouts_model",
+    "rollouts_key_env",
+    "rollouts_at_once",
+    "rollouts_timeout",
+    "rollouts_patience",
+    "weights_folder",
+)
+"""What says nothing where this process draws."""
