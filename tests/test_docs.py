@@ -178,6 +178,18 @@ def test_pipeline_examples_can_be_planned(page: Path, block: str) -> None:
         assert pipeline.plan(build(RunPipelineSettings, given))
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "cluster").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_cluster_examples_run_commands_that_exist(path: Path) -> None:
+    given = yaml.safe_load(path.read_text())
+    script = given["run"] if "run" in given else given["spec"]["entrypoint"]
+    words = script.replace("\\\n", " ").partition("tutelage ")[2].split()
+    settings = settings_class(find(words[0]))
+    known = {word.partition("=")[0] for word in words[1:] if "=" in word}
+    assert known and known <= settings.model_fields.keys()
+
+
 @pytest.mark.parametrize("row", blocks(ROOT / "docs" / "data.md", "jsonl"))
 def test_example_rows_are_read_and_become_tokens(row: str, tmp_path: Path) -> None:
     """By every reader that takes them, with nothing dropped, through the tiny model's template."""
