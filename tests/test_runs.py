@@ -154,13 +154,10 @@ def every_run_setting() -> list[tuple[type[RunSettings], str]]:
 
 
 FREE = {
-    "ranks",
-    "launch",
-    "min_ranks",
-    "restarts",
     "out", "device", "max_dropped_share", "micro_batch_tokens", "eval_every", "save_every", "keep_checkpoints",
     "calls", "tensorboard", "max_tokens", "memory_mib", "plan", "plan_gib", "gradient_checkpointing", "kernels",
-    "wait", "task_gradients_every",
+    "wait", "task_gradients_every", "ranks", "launch", "min_ranks", "restarts", "weights_folder",
+    "rollouts_key_env", "rollouts_at_once", "rollouts_timeout", "rollouts_patience",
 }  # fmt: skip
 
 

@@ -42,9 +42,7 @@ def launch(name: str, settings: Settings, console: Console | None = None) -> Pat
         return None
     place = Place.here()
     if place.size > 1 and not isinstance(settings, LaunchSettings):
-        raise ValueError(
-            f"only training runs on several ranks, and WORLD_SIZE is {place.size}: start one process."
-        )
+        raise ValueError(f"'{name}' is the work of one process, and WORLD_SIZE is {place.size}: start one.")
     if isinstance(settings, LaunchSettings) and settings.starts_ranks and not is_a_rank():
         from tutelage.ranks import ray, start
 

@@ -90,5 +90,5 @@ def test_a_command_that_does_not_train_says_so_on_several_ranks(
     from tutelage.settings.worlds import WorldSettings
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="only training runs on several ranks"):
+    with pytest.raises(ValueError, match="'world' is the work of one process, and WORLD_SIZE is 2"):
         launch("world", WorldSettings(out=tmp_path / "world"))

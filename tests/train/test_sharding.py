@@ -15,7 +15,8 @@ from tests.train.making import make_model, make_tokenizer
 from tutelage.commands import find, settings_class
 from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
-from tutelage.resume import read_metrics
+from tutelage.resume import read_lineage, read_metrics
+from tutelage.rollout.drawing import read_lines
 from tutelage.rollout.local import LocalGenerator
 from tutelage.settings.base import build
 
@@ -186,3 +187,34 @@ def test_a_run_goes_on_with_other_ranks(tmp_path: Path, inputs: Path, name: str)
             lambda _: run(name, inputs, tmp_path / "moved", max_steps=steps, **constant),  # noqa: B023
         )
     compare(tmp_path / "moved", tmp_path / "alone")
+
+
+@pytest.mark.parametrize("name", ["sample", pytest.param("select", marks=pytest.mark.slow)])
+def test_ranks_share_the_drawing(tmp_path: Path, inputs: Path, name: str) -> None:
+    """One prompt more than the ranks can share evenly, best of two; the store has what one process gives it."""
+    given = {
+        "model": str(inputs / "base"),
+        "prompts": str(inputs / "prompts.jsonl"),
+        "reward": str(inputs / "reward"),
+    }
+    more = {"best_of": 2} if name == "sample" else {"keep_cut": True}
+    command = find(name)
+
+    def draw(out: Path) -> None:
+        own = {"out": str(out), "precision": "fp32", "samples": 3, "max_prompts": 7, "max_new_tokens": 6}
+        store = {"store": f"{out}.sqlite"} if name == "sample" else {}
+        launch(name, build(settings_class(command), {**given, **more, **own, **store}))
+
+    draw(tmp_path / "1")
+    on_ranks(2, tmp_path / "ranks", lambda _: draw(tmp_path / "2"))
+    one, two = (read_lines(tmp_path / run / "samples.jsonl") for run in "12")
+    assert len(one) == 21
+    for row, other in zip(one, two, strict=True):
+        scores = row.pop("score"), other.pop("score")
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+        row.pop("parts", None), other.pop("parts", None)
+        logprob = row.pop("logprob", 0.0), other.pop("logprob", 0.0)
+        assert logprob[0] == pytest.approx(logprob[1], abs=1e-5)
+        assert row == other
+    notes = [read_lineage(tmp_path / run) or {} for run in "12"]
+    assert notes[0].get("tokens_generated") == notes[1].get("tokens_generated")

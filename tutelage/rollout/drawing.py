@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from tutelage.data.preflight.report import Preflight, check
 from tutelage.data.reading.formats import Dropped, First, read_prompts, walk
 from tutelage.data.reading.sources import shown
-from tutelage.files import write_json_atomic, write_jsonl_atomic
+from tutelage.files import write_jsonl_atomic
 from tutelage.judges.build import build_judge
 from tutelage.judges.ends import Ends
 from tutelage.judges.inputs import note_judge
@@ -55,7 +55,7 @@ def load_local(settings: AnsweringSettings, world: World, run: Run) -> LocalGene
     """The model in this process, with nothing in front of prompts; its inputs are recorded."""
     model = _inputs(settings, run)
     policy = load_policy(model, dtype=world.dtype, device=world.device)
-    return LocalGenerator(policy, load_tokenizer(model), memory_mib=settings.memory_mib)
+    return LocalGenerator(policy, load_tokenizer(model), world=world, memory_mib=settings.memory_mib)
 
 
 def _inputs(settings: AnsweringSettings, run: Run) -> str:
@@ -107,7 +107,7 @@ def common_context(settings: AnsweringSettings, generator: Writer) -> int | None
 def show_report(report: Preflight, settings: AnsweringSettings, run: Run) -> None:
     """Show and write what became of the rows.  Raises ValueError when too many are dropped."""
     report.show(run.console)
-    write_json_atomic(run.folder / "preflight.json", report.to_json())
+    run.write_json("preflight.json", report.to_json())
     check([report], settings.max_dropped_share)
 
 

@@ -136,7 +136,11 @@ class LocalGenerator(Writer):
             self._model.train(training)
         if self._world is None:
             return drawn
-        return {key: one for part in self._world.gather(drawn) for key, one in part.items()}
+        everything = {key: one for part in self._world.gather(drawn) for key, one in part.items()}
+        if self.progress is not None:  # what the others drew
+            others = [one for key, one in everything.items() if key not in drawn]
+            self.progress(sum(len(one.ids) for one in others), len(others))
+        return everything
 
     def _own(self, jobs: deque[Job]) -> deque[Job]:
         """Those that this rank draws: each goes to the rank with the fewest tokens to draw so far."""

@@ -48,9 +48,12 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     generator = load_generator(settings, world, run)
     prompts = read_answerable(settings, generator, run)
     path = run.folder / "samples.jsonl"
-    there = keep_whole_groups(path, len(prompts) * settings.samples, GROUP * settings.samples)
-    if len(there) < len(prompts) * settings.samples:
-        _draw(path, len(there) // settings.samples, prompts, generator, settings, world, run)
+    total, group = len(prompts) * settings.samples, GROUP * settings.samples
+    there = world.told(lambda: len(keep_whole_groups(path, total, group)))
+    if there < total:
+        _draw(path, there // settings.samples, prompts, generator, settings, world, run)
+    if not run.leads:
+        return run.folder
     rows = read_lines(path)
     chosen = chosen_rows(rows, settings)
     if not chosen:
@@ -80,7 +83,8 @@ def _draw(
             responses = generator.generate(prompts[start : start + GROUP], sampling)
             scores = scores_of(judge, responses)
             rows = zip(map(line, responses), scores, strict=True)
-            add_lines(path, (row | {"score": s.value, "parts": dict(s.parts)} for row, s in rows))
+            if run.leads:
+                add_lines(path, (row | {"score": s.value, "parts": dict(s.parts)} for row, s in rows))
             run.note(drawing_seconds=_seconds(run) + time.monotonic() - started)
 
 

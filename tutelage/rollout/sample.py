@@ -7,6 +7,7 @@ had not stored, and ends with the same responses.  With `best_of` every response
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     prompts = read_answerable(settings, generator, run)
     chooser = _chooser(settings, generator, prompts, world, run)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.samples, settings.seed)
-    with Store(settings.store) as store:
-        store.add_prompts(settings.project, prompts)
-        run_id = store.add_generation_run(
-            _model_info(settings, run),
-            "server" if settings.servers else "local",
-            _params(settings, generator, world, run),
+    with _Kept(settings, run) if run.leads else nullcontext() as kept:
+        stored = world.told(
+            lambda: kept.begin(prompts, _params(settings, generator, world, run)) if kept else set()
         )
-        stored = store.sampled(settings.project, run_id)
-        lines = _Lines(run.folder / "samples.jsonl", stored)
-        run.note(generation_run=run_id, store=settings.store, project=settings.project)
-        total, replaced = len(prompts) * settings.samples, 0
+        total = len(prompts) * settings.samples
         with run.progress(total, "responses") as bar:
             meter = Meter(bar, settings.best_of)
             generator.progress = meter
@@ -66,17 +61,18 @@ def main(settings: Settings, world: World, run: Run) -> Path:
                 group = prompts[start : start + GROUP]
                 waiting = [p for p in group if any((p.id, k) not in stored for k in range(settings.samples))]
                 bar.advance((len(group) - len(waiting)) * settings.samples)
-                responses, scores = _drawn(generator, chooser, waiting, sampling)
-                lines.add(responses, scores)
-                store.add_responses(settings.project, run_id, responses)
-                replaced += sum(not is_storable(response.text) for response in responses)
+                drawn = _drawn(generator, chooser, waiting, sampling)
+                if kept:
+                    kept.add(*drawn)
+    if not kept:
+        return run.folder
     tokens = run.lineage.get("tokens_generated", 0) + meter.tokens  # with what earlier attempts drew
     run.note(tokens_generated=tokens, flops=flops(generator.parameters, 0, tokens))
-    if replaced:
+    if kept.replaced:
         run.console.print(
-            f"{replaced} responses held NUL or half characters: the store has U+FFFD in their place."
+            f"{kept.replaced} responses held NUL or half characters: the store has U+FFFD in their place."
         )
-    _close(lines, meter, total, settings.best_of, chooser.spent if chooser else Spent(), run)
+    _close(kept.lines, meter, total, settings.best_of, chooser.spent if chooser else Spent(), run)
     return run.folder
 
 
@@ -98,6 +94,39 @@ def _drawn(
         return generator.generate(prompts, sampling), []
     found: list[Best] = chooser.choose(prompts, sampling)
     return [best.response for best in found], [best.score.value for best in found]
+
+
+class _Kept:
+    """Where responses are kept: the store, and samples.jsonl; of rank 0.  replaced: responses that the store cannot hold as they
+    are."""
+
+    def __init__(self, settings: Settings, run: Run) -> None:
+        self._settings, self._run = settings, run
+        self._store = Store(settings.store)
+        self.replaced = 0
+
+    def __enter__(self) -> _Kept:
+        self._store.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._store.__exit__(*error)
+
+    def begin(self, prompts: Sequence[Prompt], params: dict[str, Any]) -> set[tuple[str, int]]:
+        """What the store has of this run already: (prompt, number of the sample)."""
+        settings, run = self._settings, self._run
+        self._store.add_prompts(settings.project, prompts)
+        who = "server" if settings.servers else "local"
+        self._id = self._store.add_generation_run(_model_info(settings, run), who, params)
+        stored = self._store.sampled(settings.project, self._id)
+        self.lines = _Lines(run.folder / "samples.jsonl", stored)
+        run.note(generation_run=self._id, store=settings.store, project=settings.project)
+        return stored
+
+    def add(self, responses: Sequence[Response], scores: Sequence[float]) -> None:
+        self.lines.add(responses, scores)
+        self._store.add_responses(self._settings.project, self._id, responses)
+        self.replaced += sum(not is_storable(response.text) for response in responses)
 
 
 class _Lines:

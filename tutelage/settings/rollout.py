@@ -13,6 +13,7 @@ from tutelage.settings.groups import (
     DeviceSettings,
     FewShotForm,
     GeneratingSettings,
+    LaunchSettings,
     MaybeReward,
     PlanSettings,
     Reward,
@@ -97,7 +98,7 @@ class DrawingSettings(AnsweringSettings):
         return {"prompts": self.prompts}
 
 
-class SampleSettings(DrawingSettings, ServedSettings):
+class SampleSettings(LaunchSettings, DrawingSettings, ServedSettings):
     """Sample responses to prompts, and record them in the store with where they came from."""
 
     out: Path = run_folder("runs/sample")
@@ -183,7 +184,7 @@ CHOICE = ("keep", "threshold", "top_share", "select", "deduplicate", "keep_cut",
 """What of `select` says which responses are kept, and not what is drawn."""
 
 
-class SelectSettings(DrawingSettings, ServedSettings):
+class SelectSettings(LaunchSettings, DrawingSettings, ServedSettings):
     """Draw several responses to each prompt and write the best as demonstrations (rejection sampling)."""
 
     from_checkpoints: ClassVar[bool] = False  # but from the responses that are there
