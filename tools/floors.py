@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("store", "models", "data", "hub", "parallel", "checkpoint", "runs", "resume", "cost", "commands"),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect", "refine"),
-    ("pipeline", "rounds", "stopping", "study", "launch", "web", "demo", "cli", "__main__"),
+    ("pipeline", "rounds", "stopping", "study", "launch", "web", "demo", "doctor", "cli", "__main__"),
 )
 HOUSES = ("feedback",)
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
