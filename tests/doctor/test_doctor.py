@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.databases import fresh_database, postgres_server
 from tutelage.doctor import devices, disk, endpoints, extras, interconnect, memory, run, store, versions
 from tutelage.doctor.asked import Asked, Server, asked
 from tutelage.doctor.check import Check
@@ -28,7 +29,7 @@ from tutelage.settings.base import load
 from tutelage.settings.doctor import DoctorSettings
 from tutelage.settings.train import SFTSettings
 from tutelage.store import Store
-from tutelage.store.database import VERSION_TABLE
+from tutelage.store.database import VERSION_TABLE, Database
 from tutelage.store.schema import REVISIONS
 
 GIB = 2**30
@@ -269,6 +270,19 @@ def test_a_servers_connections_are_counted() -> None:
         and "max_connections=202" in few.do
     )
     assert store.connections(most=300, kept=3, used=7, workers=4, each=48).state == "ok"
+
+
+@pytest.mark.slow
+def test_a_server_of_this_version_is_sound_and_left_alone() -> None:
+    with postgres_server() as server, fresh_database(server) as url:
+        empty = states(store.checks(wanting(store=url)))
+        Database(url).close()
+        found = list(store.checks(wanting(store=url, workers=2)))
+        few = states(store.checks(wanting(store=url, workers=50)))
+    assert empty["store"] == "warn"
+    assert [check.state for check in found if check.name != "store connections"] == ["ok"] * 3
+    assert found[1].said.startswith("PostgreSQL ") and found[2].facts["wanted"] == 96
+    assert few["store connections"] == "warn"
 
 
 def test_an_old_server_is_told() -> None:

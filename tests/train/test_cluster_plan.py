@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tutelage.train.cluster.gpus import GPUS, OF_LINKS, OF_MEMORY, Cluster
 from tutelage.train.cluster.memory import Held, Memory, Share, memory, whole
 from tutelage.train.cluster.models import Size, size_of
 from tutelage.train.cluster.plan import ClusterPlan, advice, cluster_plan, fewest_ranks
-from tutelage.train.cluster.work import decoding, forward_flops, micro_batch
+from tutelage.train.cluster.work import beside, decoding, forward_flops, micro_batch
 from tutelage.train.held import Writing
 from tutelage.train.plan import show
 
@@ -207,7 +208,13 @@ def test_70b_on_64_gpus_by_its_config_alone(seventy: str) -> None:
     """torchtitan trained it on 64 A100 of 80 GB with rows of 8,192 tokens, one per GPU, layers computed again: 331 tokens/s per
     GPU, 51.7 % of the peak (docs/performance.md there, June 2024)."""
     settings = _sft(
-        seventy, plan_gpu="A100-80", plan_ranks=64, batch_size=64, max_length=8192, micro_batch_tokens=8192
+        seventy,
+        plan_gpu="A100-80",
+        plan_ranks=64,
+        batch_size=64,
+        max_length=8192,
+        micro_batch_tokens=8192,
+        gradient_checkpointing="on",
     )
     found = cluster_plan(settings, 1)
     assert found.memory.fits and found.checkpointing
@@ -240,14 +247,21 @@ def test_8b_on_8_and_128_gpus(eight: str) -> None:
     assert few - many == pytest.approx(82.4 - 67.0, rel=0.15)  # what is sharded
 
 
-@pytest.mark.slow
-def test_ppo_of_70b_writes_on_other_gpus(seventy: str) -> None:
-    settings = PPOSettings(
-        prompts="x", model=seventy, reward=seventy, plan_gpu="H100", plan_ranks=64, micro_batch_tokens=1024
-    )
-    found = cluster_plan(settings, 1)
-    assert found.memory.remote and found.memory.replica == 0
-    assert found.decoding and found.decoding.gpus == 4 and found.decoding.copies == 2
+def test_a_copy_that_does_not_fit_beside_the_rest_is_remote(small: str) -> None:
+    models, wanted = [_held(small, trained=True)], Writing(4, 16, 16)
+    here = memory(models, torch.bfloat16, 4, wanted, 1e9)
+    assert here.replica == 2 * ALL and here.rows == 1 and not here.remote
+    tight = memory(models, torch.bfloat16, 4, wanted, here.total - 1)
+    assert tight.remote and tight.replica == 0 and tight.total < here.total
+    assert memory(models, torch.bfloat16, 4, wanted, 1e9, served=True).remote  # servers that a run has anyway
+
+
+def test_servers_take_as_few_gpus_as_hold_the_policy(small: str) -> None:
+    held = _held(small)
+    tiny = Cluster(replace(GPUS["H100"], bytes=6000.0), 64, 8, 400e9)  # the policy is 6,768 bytes in bf16
+    found = beside(held, tiny, Writing(64, 1, 1), 2)
+    assert found is not None and (found.gpus, found.copies) == (2, 4)
+    assert beside(held, replace(tiny, gpu=replace(tiny.gpu, bytes=1000.0)), Writing(64, 1, 1), 2) is None
 
 
 def test_a_plan_that_does_not_fit_says_how_many_would_do() -> None:

@@ -101,9 +101,15 @@ def held(role: Role, shape: Shape, micro: int, arithmetic: torch.dtype, ranks: i
 
 
 def memory(
-    models: Sequence[Held], arithmetic: torch.dtype, ranks: int, writing: Writing | None, free: float
+    models: Sequence[Held],
+    arithmetic: torch.dtype,
+    ranks: int,
+    writing: Writing | None,
+    free: float,
+    served: bool = False,
 ) -> Memory:
-    """What a rank takes; where the generator's copy of the policy does not fit beside the rest, it is remote."""
+    """What a rank takes.  The generator is remote where servers are there for it (`served`), and where the policy's copy does not
+    fit beside the rest."""
     shares = _fullest(models, arithmetic, ranks)
     scoring = max(
         (_reading(model, arithmetic, ranks) for model in models if not model.role.trained), default=0
@@ -112,15 +118,15 @@ def memory(
     if writing is None:
         return alone
     policy = models[0]
-    size = arithmetic.itemsize
-    shared = ranks == 1 and (policy.role.dtype == arithmetic or policy.role.lora_rank)
-    replica = 0 if shared else policy.size.parameters * size
+    shared = ranks == 1 and policy.role.dtype == arithmetic
+    replica = 0 if shared else policy.size.parameters * arithmetic.itemsize
     each = policy.part.token * writing.columns + policy.part.row
     wanted = -(-writing.rows // ranks)
     room = max(free - alone.stays - replica, 0) * SHARE
     rows = max(min(wanted, MAX_ROWS_GPU, int(room // each)), 1)
     here = replace(alone, replica=replica, generation=rows * each, rows=rows)
-    return here if here.fits or ranks == 1 else replace(alone, remote=True)
+    fits = here.fits or ranks == 1
+    return here if fits and not served else replace(alone, remote=True)
 
 
 def _fullest(models: Sequence[Held], arithmetic: torch.dtype, ranks: int) -> list[Share]:

@@ -112,7 +112,8 @@ def _plan(settings: TrainSettings, cluster: Cluster, checkpointing: bool) -> Clu
     models = [held(role, update, settings.micro_batch_tokens, arithmetic, cluster.ranks) for role in found]
     size = arithmetic.itemsize
     wanted = writing(settings) if _practises(settings) else None
-    taken = memory(models, arithmetic, cluster.ranks, wanted, cluster.gpu.bytes)
+    served = bool(getattr(settings, "servers", []))
+    taken = memory(models, arithmetic, cluster.ranks, wanted, cluster.gpu.bytes, served)
     passes, updates = _repeats(settings)
     return ClusterPlan(
         cluster,

@@ -74,7 +74,9 @@ def _besides(found: ClusterPlan) -> list[str]:
     if taken.scoring:
         lines.append(f"Between updates: a frozen model reads, {amount(taken.scoring)}.")
     if taken.remote:
-        lines.append("The generator is remote: its own copy of the policy does not fit beside the rest.")
+        lines.append(
+            "The generator is remote: servers on other GPUs hold its copy of the policy, which does not stand beside the rest."
+        )
     if found.checkpointing:
         lines.append("Layers are computed again in the backward pass (gradient_checkpointing).")
     return lines
