@@ -141,7 +141,7 @@ def gpu_check(number: int, gpu: GPUFound) -> Check:
         f"{gpu.name}, {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free, driver {gpu.driver}, compute capability "
         f"{gpu.capability:g}"
     )
-    facts = {"name": gpu.name, "free_gib": gpu.free / GIB, "driver": gpu.driver, "capability": gpu.capability}
+    facts = {"gpu": gpu.name, "free_gib": gpu.free / GIB, "driver": gpu.driver, "capability": gpu.capability}
     if gpu.free < 0.8 * gpu.total:
         return warn(f"gpu {number}", said, "another process holds its memory: nvidia-smi names it", **facts)
     if gpu.capability < BF16_FROM:
