@@ -31,6 +31,7 @@ from tutelage.settings.train import SFTSettings
 from tutelage.store import Store
 from tutelage.store.database import VERSION_TABLE, Database
 from tutelage.store.schema import REVISIONS
+from tutelage.train.plan import Column
 
 GIB = 2**30
 
@@ -458,13 +459,17 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {"model": model, "rows": rows}
 
 
-def test_the_room_that_checkpoints_take(files: dict[str, Path], tmp_path: Path) -> None:
-    given = [f"model={files['model']}", f"data={files['rows']}", f"out={tmp_path}/run", "keep_checkpoints=3"]
-    wanted = asked(DoctorSettings(command="sft", settings=given))
+def test_the_room_that_checkpoints_take(tmp_path: Path) -> None:
+    """Policy and critic of 12 and 10 numbers; a frozen reward model is in none."""
+    columns = [
+        Column("policy", 48, 48, 96, 1, 1),
+        Column("critic", 40, 40, 80, 1, 1),
+        Column("reward model", 24, 0, 0, 0, 0),
+    ]
+    settings = SFTSettings(data="x", keep_checkpoints=3, load_best=True)
     assert (
-        run.room(wanted).needs == 12 * 12 * 4 + 4 * 12
-    )  # three states, kept three times and written once more; an export
-    assert wanted.out == tmp_path / "run"
+        run.checkpoints(settings, columns) == 5 * 12 * (12 + 10) + 48
+    )  # three, the best, one that is written; the export
 
 
 def test_what_a_run_names_must_be_there(files: dict[str, Path], tmp_path: Path) -> None:

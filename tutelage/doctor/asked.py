@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,6 @@ class Asked:
     timeout: float
     run: Settings | None = None
     command: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def on_server(self) -> bool:

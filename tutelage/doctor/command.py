@@ -36,10 +36,6 @@ def main(settings: Settings, console: Console) -> None:
 
 def checks(wanted: Asked) -> Iterator[Check]:
     """All that is asked for; a check that breaks is one that failed."""
-    if wanted.run is not None:
-        from tutelage.doctor.run import room
-
-        wanted = room(wanted)
     for group in wanted.groups:
         module = import_module(f"tutelage.doctor.{group}")
         try:

@@ -149,4 +149,4 @@ def _speed(name: str, place: Path) -> Check:
 
 
 def _setting(name: str) -> str:
-    return "out" if name == "out" else "folder (TUTELAGE_CACHE)"
+    return "folder (TUTELAGE_CACHE)" if name == "cache" else "out"

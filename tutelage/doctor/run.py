@@ -1,25 +1,30 @@
-"""What one run would touch: its models, its rows, the memory that it plans for, the room that its checkpoints take."""
+"""What one run would touch: its models, rows and folder, the memory that it plans for, the room that its checkpoints take."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tutelage.doctor.asked import Asked
 from tutelage.doctor.check import GIB, Check, fail, ok, warn
+from tutelage.doctor.disk import nearest, room
 from tutelage.settings.base import Settings
 from tutelage.settings.groups import DeviceSettings, PlanSettings, RunSettings
 from tutelage.settings.judges import LLM, inputs_in
 from tutelage.settings.train import TrainSettings
 
+if TYPE_CHECKING:  # torch is imported where memory is planned
+    from tutelage.train.plan import Column
+
 MODELS = ("model", "teacher", "critic")
 ROWS = ("data", "eval_data", "prompts", "eval_prompts", "mix_data")
 STATES = 3 * 4
 """Bytes that a checkpoint holds of every trained weight: itself and AdamW's two moments, in float32."""
+OPTIMIZER = 2 * 4
+"""Bytes of these that a plan counts as the optimizer's."""
 NAMES = ("hub:", "store:")
 NO_FOLDER = ("auto", "policy", "shared", "")
 """What `critic` may be besides a folder."""
@@ -150,39 +155,15 @@ def plan(run: PlanSettings) -> Iterator[Check]:
         yield ok("memory plan", said, **facts)
     else:
         yield fail("memory plan", said, "plan=true names the settings that take less", **facts)
+    if isinstance(run, TrainSettings):
+        yield room("checkpoints", run.out, nearest(run.out), checkpoints(run, found.columns))
 
 
-def room(asked: Asked) -> Asked:
-    """The same with the room that the run's checkpoints will take, where nothing else was asked for."""
-    run = asked.run
-    if asked.needs or not isinstance(run, TrainSettings) or getattr(run, "model", "") in ("", None):
-        return asked
-    numbers = weights(str(run.model))  # type: ignore[attr-defined]
-    if not numbers:
-        return asked
-    trained = 0 if getattr(run, "lora_rank", 0) else numbers
-    kept = run.keep_checkpoints + 1 + bool(run.load_best)  # one more while it is written
-    return replace(asked, needs=float(STATES * trained * kept + 4 * numbers))
+def checkpoints(run: TrainSettings, columns: Sequence[Column]) -> float:
+    """Bytes that a run's checkpoints take at most, with one that is being written, and its exported model.
 
-
-def weights(path: str) -> int:
-    """Numbers of a model that is here, from the heads of its files; 0 where that cannot be told."""
-    folder = Path(path) / "model" if (Path(path) / "model").is_dir() else Path(path)
-    return sum(_numbers(file) for file in folder.glob("*.safetensors"))
-
-
-def _numbers(file: Path) -> int:
-    """A file of safetensors begins with the length of its header, which says the shape of everything."""
-    try:
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    except (OSError, ValueError, MemoryError, OverflowError):
-        return 0
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for side in tensor["shape"]:
-                count *= side
-            total += count
-    return total
+    columns: of its memory plan, which knows what is trained.
+    """
+    trained = sum(column.optimizer for column in columns) / OPTIMIZER
+    kept = run.keep_checkpoints + 1 + bool(run.load_best)
+    return STATES * trained * kept + columns[0].weights

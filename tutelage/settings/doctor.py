@@ -28,7 +28,7 @@ class DoctorSettings(Settings):
     )
     out: Path = setting(Path("runs"), "Folder in which runs will be written.")
     needs_gib: float = setting(
-        0.0, "Room that it will want there; 0 = what the run's checkpoints take.", unit="GiB", ge=0
+        0.0, "Room that will be wanted there, beside what a run's checkpoints take.", unit="GiB", ge=0
     )
     store: str = setting(
         "",
