@@ -325,7 +325,7 @@ def test_the_command_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["plan_gpu=H10"], "did you mean H100?"),
+        (["plan_gpu=H10"], "is H10 (command line), but it must be: none | A100-80 | H100 | H200 | B200"),
         (["plan_ranks=64"], "plan_ranks=64 does not say of which GPUs: add plan_gpu=H100, say"),
         (["plan_gpu=H100", "plan_ranks=12"], "no whole number of nodes of plan_gpus_per_node=8"),
     ],

@@ -51,7 +51,7 @@ class DeviceSettings(Settings):
     )
 
 
-GPUName = Literal["", "A100-80", "H100", "H200", "B200"]
+GPUName = Literal["none", "A100-80", "H100", "H200", "B200"]
 """The GPUs that a plan knows the data sheets of."""
 
 
@@ -73,8 +73,8 @@ class PlanSettings(Settings):
         ge=0,
     )
     plan_gpu: GPUName = setting(
-        "",
-        "Say it for such GPUs, with what a step takes of time and of the network; empty = this machine.",
+        "none",
+        "Say it for such GPUs, with what a step takes of time and of the network; none = this machine.",
         everyday=False,
         changes_result=False,
     )
@@ -116,13 +116,14 @@ class PlanSettings(Settings):
     @classmethod
     def _asked(cls, values: Any) -> Any:
         """Who says what a plan is to be for asks for one."""
-        if isinstance(values, Mapping) and (values.get("plan_gpu") or values.get("plan_ranks")):
-            return {**values, "plan": True}
-        return values
+        asked = isinstance(values, Mapping) and (
+            values.get("plan_gpu", "none") != "none" or values.get("plan_ranks")
+        )
+        return {**values, "plan": True} if asked else values
 
     @model_validator(mode="after")
     def _known_gpu(self) -> Self:
-        if self.plan_ranks > 1 and not self.plan_gpu:
+        if self.plan_ranks > 1 and self.plan_gpu == "none":
             raise ValueError(
                 f"plan_ranks={self.plan_ranks} does not say of which GPUs: add plan_gpu=H100, say"
             )

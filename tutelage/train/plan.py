@@ -196,7 +196,7 @@ def show(settings: PlanSettings, world: World, console: Console) -> None:
     `plan_gpu` on as many of these as there are ranks.
 
     Raises ValueError for what is wrong where a plan was asked for."""
-    if settings.plan_gpu:
+    if settings.plan_gpu != "none":
         cluster.show(settings, world.size, console)
         return
     if settings.plan_gib:
