@@ -85,7 +85,7 @@ def planned(run: Published, again: bool) -> ClusterPlan:
             "plan_network": run.network,
             "plan_gib": run.gib,
         }
-        return cluster_plan(build(PretrainSettings, given), 1)
+        return cluster_plan(build(PretrainSettings, given), 1, narrow=True)
 
 
 def main() -> None:

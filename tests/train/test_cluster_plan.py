@@ -118,23 +118,29 @@ def test_what_a_rank_sends_for_a_micro_batch(small: str) -> None:
     """ZeRO, section 7: three times the parameters: here twice in bf16, once in float32."""
     cluster = Cluster(GPUS["H100"], 4, 4, 400e9)
     held = _held(small, trained=True)
-    found = micro_batch(held, cluster, tokens=64, length=64, itemsize=2)
+    found = micro_batch(held, cluster, tokens=64, length=64)
     assert found.bytes == 0.75 * (2 * ALL * 2 + ALL * 4)
     assert found.model == 3 * 64 * (2 * (ALL - 800) + 4 * 24 * 64)
 
 
+def test_weights_that_are_gathered_as_they_are_kept_are_twice_as_much(small: str) -> None:
+    held = _held(small, trained=True)
+    found = micro_batch(replace(held, gathered=4), Cluster(GPUS["H100"], 4, 4, 400e9), 64, 64)
+    assert found.bytes == 0.75 * (2 * ALL * 4 + ALL * 4)
+
+
 def test_layers_that_are_computed_again_cost_a_third_more(small: str) -> None:
     cluster = Cluster(GPUS["H100"], 4, 4, 400e9)
-    kept = micro_batch(_held(small, trained=True), cluster, 64, 64, 2)
-    again = micro_batch(_held(small, trained=True, checkpointing=True), cluster, 64, 64, 2)
+    kept = micro_batch(_held(small, trained=True), cluster, 64, 64)
+    again = micro_batch(_held(small, trained=True, checkpointing=True), cluster, 64, 64)
     assert again.compute == pytest.approx(kept.compute * 4 / 3)
     assert again.model == kept.model  # which is why it lowers the share of the peak
 
 
 def test_a_network_that_is_too_slow_is_waited_for(small: str) -> None:
     held = _held(small, trained=True)
-    fast = micro_batch(held, Cluster(GPUS["H100"], 16, 8, 1e15), 1e6, 64, 2)
-    slow = micro_batch(held, Cluster(GPUS["H100"], 16, 8, 1e3), 1e6, 64, 2)
+    fast = micro_batch(held, Cluster(GPUS["H100"], 16, 8, 1e15), 1e6, 64)
+    slow = micro_batch(held, Cluster(GPUS["H100"], 16, 8, 1e3), 1e6, 64)
     assert fast.exposed < 0.05 * fast.compute
     assert slow.exposed + slow.compute == pytest.approx(slow.links)  # nothing but the network counts
 
@@ -153,7 +159,7 @@ def test_the_parts_of_a_ranks_memory_by_hand(small: str) -> None:
     found = cluster_plan(_sft(small, batch_size=4, max_length=32), 1)
     (share,) = found.memory.shares
     assert (share.weights, share.gradients, share.optimizer) == (ALL, ALL, 2 * ALL)  # 4 bytes, over 4 ranks
-    assert share.whole == (ROOT + 2 * LAYER) * 2 + (ROOT + LAYER) * 2 + LAYER * 4
+    assert share.whole == (ROOT + 2 * LAYER) * 4 + (ROOT + LAYER) * 4 + LAYER * 4
     assert share.activations > 0
     parts = (share.weights, share.gradients, share.optimizer, share.whole, share.activations, share.logits)
     assert found.memory.total == pytest.approx(sum(parts))
@@ -196,7 +202,7 @@ def _held(source: str, *, trained: bool = False, checkpointing: bool = False) ->
     from tutelage.train.cluster.memory import held
 
     role = Role("policy", source, trained=trained, checkpointing=checkpointing)
-    return held(role, Shape(1, 1, 32, 32), 32, torch.bfloat16, 4)
+    return held(role, Shape(1, 1, 32, 32), 32, torch.bfloat16, 4, narrow=True)
 
 
 def _sft(model: str, **given: object) -> SFTSettings:
@@ -216,7 +222,7 @@ def test_70b_on_64_gpus_by_its_config_alone(seventy: str) -> None:
         micro_batch_tokens=8192,
         gradient_checkpointing="on",
     )
-    found = cluster_plan(settings, 1)
+    found = cluster_plan(settings, 1, narrow=True)  # as theirs gathers
     assert found.memory.fits and found.checkpointing
     assert found.tokens_per_second == pytest.approx(331, rel=0.1)
     assert found.utilisation == pytest.approx(0.517, rel=0.1)
@@ -238,6 +244,7 @@ def test_8b_on_8_and_128_gpus(eight: str) -> None:
                 gradient_checkpointing="on",
             ),
             1,
+            narrow=True,
         )
         for ranks in (8, 128)
     ]

@@ -197,7 +197,7 @@ def show(settings: PlanSettings, world: World, console: Console) -> None:
 
     Raises ValueError for what is wrong where a plan was asked for."""
     if settings.plan_gpu != "none":
-        cluster.show(settings, world.size, console)
+        cluster.show(settings, max(world.size, getattr(settings, "ranks", 1)), console)
         return
     if settings.plan_gib:
         precision: str = settings.precision  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """What a rank takes where every model is sharded over all of them: FSDP2, layer by layer.
 
     a rank holds    (weights + gradients + AdamW's two moments) / ranks
-    and, at once    two whole layers (the one that computes and the next) and what is in no layer, in the arithmetic of the run;
-                    their whole gradients, and those of one layer once more in float32, while they are summed over the ranks;
+    and, at once    two whole layers (the one that computes and the next) and what is in no layer, in float32 (see NARROW);
+                    their whole gradients, and those of one layer once more, while they are summed over the ranks;
                     activations and logits of its own micro-batch
 
 The first line is ZeRO stage 3 (Rajbhandari et al. 2020, arXiv 1910.02054, section 5.3), the second the peak of FSDP (Zhao et al.
@@ -22,6 +22,10 @@ from tutelage.rollout.local import MAX_ROWS_GPU, SHARE
 from tutelage.train.cluster.models import Size, size_of
 from tutelage.train.held import Writing
 
+NARROW = False
+"""Whether sharded weights are gathered in the arithmetic of the run (FSDP2's MixedPrecisionPolicy).  No: they are gathered as
+they are kept, in float32, and autocast rounds them where they are used."""
+
 WHOLE_LAYERS = 2
 """Gathered at once: the one that computes and the next one."""
 
@@ -31,10 +35,12 @@ SUMMED = 4
 
 @dataclass(frozen=True)
 class Held:
-    """A role, its sizes, and what a pass of it over one micro-batch takes of one GPU."""
+    """A role, its sizes, and what a pass of it over one micro-batch takes of one GPU.  gathered: bytes of a number while it is
+    whole."""
 
     size: Size
     part: Part
+    gathered: int
 
     @property
     def role(self) -> Role:
@@ -93,11 +99,13 @@ class Memory:
         return self.total <= self.free
 
 
-def held(role: Role, shape: Shape, micro: int, arithmetic: torch.dtype, ranks: int) -> Held:
-    """Gathered weights are in the arithmetic of the run, so nothing has to be cast; one GPU alone casts them as it goes."""
-    asked = replace(role, dtype=arithmetic) if ranks > 1 else role
+def held(
+    role: Role, shape: Shape, micro: int, arithmetic: torch.dtype, ranks: int, narrow: bool = NARROW
+) -> Held:
+    """narrow: as NARROW; weights that are gathered in the arithmetic of the run need not be cast, and no copy is kept."""
+    asked = replace(role, dtype=arithmetic) if ranks > 1 and narrow else role
     part = measured(asked, shape, micro, arithmetic, "cuda")
-    return Held(size_of(role), replace(part, role=role))
+    return Held(size_of(role), replace(part, role=role), asked.dtype.itemsize)
 
 
 def memory(
@@ -110,10 +118,8 @@ def memory(
 ) -> Memory:
     """What a rank takes.  The generator is remote where servers are there for it (`served`), and where the policy's copy does not
     fit beside the rest."""
-    shares = _fullest(models, arithmetic, ranks)
-    scoring = max(
-        (_reading(model, arithmetic, ranks) for model in models if not model.role.trained), default=0
-    )
+    shares = _fullest(models, ranks)
+    scoring = max((_reading(model, ranks) for model in models if not model.role.trained), default=0)
     alone = Memory(shares, scoring, 0, 0, 0, free, remote=False)
     if writing is None:
         return alone
@@ -129,12 +135,12 @@ def memory(
     return here if fits and not served else replace(alone, remote=True)
 
 
-def _fullest(models: Sequence[Held], arithmetic: torch.dtype, ranks: int) -> list[Share]:
+def _fullest(models: Sequence[Held], ranks: int) -> list[Share]:
     """At the moment of an update when all together take most: the trained models go forward in their order and back in the
     other, each with the activations of those before it."""
     trained = [model for model in models if model.role.trained]
     moments = [
-        [_share(model, _alive(model, trained, back), model is back, arithmetic, ranks) for model in models]
+        [_share(model, _alive(model, trained, back), model is back, ranks) for model in models]
         for back in trained
     ]
     return max(moments, key=lambda shares: sum(share.total for share in shares))
@@ -148,7 +154,7 @@ def _alive(model: Held, trained: Sequence[Held], back: Held) -> tuple[float, flo
     return taken.activations, taken.logits
 
 
-def _share(model: Held, alive: tuple[float, float], back: bool, arithmetic: torch.dtype, ranks: int) -> Share:
+def _share(model: Held, alive: tuple[float, float], back: bool, ranks: int) -> Share:
     size, role = model.size, model.role
     frozen = 0 if role.beside else size.frozen * role.dtype.itemsize
     return Share(
@@ -156,19 +162,19 @@ def _share(model: Held, alive: tuple[float, float], back: bool, arithmetic: torc
         weights=(frozen + size.trained * SUMMED) / ranks,
         gradients=size.trained * SUMMED / ranks,
         optimizer=ADAM_STATES * size.trained * SUMMED / ranks,
-        whole=whole(size, arithmetic.itemsize) if back and ranks > 1 else 0.0,
+        whole=whole(size, model.gathered) if back and ranks > 1 else 0.0,
         activations=alive[0],
         logits=alive[1],
     )
 
 
 def whole(size: Size, itemsize: int) -> float:
-    """Bytes of what is gathered while a model goes back, with its gradients."""
+    """Bytes of what is gathered while a model goes back, with its gradients; itemsize: of a number of either."""
     weights = (size.root + min(WHOLE_LAYERS, size.layers) * size.layer) * itemsize
     gradients = (size.trained_root + size.trained_layer) * itemsize
     return weights + gradients + size.trained_layer * SUMMED
 
 
-def _reading(model: Held, arithmetic: torch.dtype, ranks: int) -> float:
+def _reading(model: Held, ranks: int) -> float:
     gathered = model.size.root + min(WHOLE_LAYERS, model.size.layers) * model.size.layer
-    return model.part.passes.most.total + (gathered * arithmetic.itemsize if ranks > 1 else 0)
+    return model.part.passes.most.total + (gathered * model.gathered if ranks > 1 else 0)

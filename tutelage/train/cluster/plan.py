@@ -14,7 +14,7 @@ from tutelage.settings.groups import PlanSettings
 from tutelage.settings.onpolicy import RLSettings
 from tutelage.settings.train import LoraSettings, TrainSettings
 from tutelage.train.cluster.gpus import GPUS, Cluster
-from tutelage.train.cluster.memory import Held, Memory, held, memory
+from tutelage.train.cluster.memory import NARROW, Held, Memory, held, memory
 from tutelage.train.cluster.work import (
     Decoding,
     Passes,
@@ -86,30 +86,33 @@ def cluster_of(settings: PlanSettings, ranks: int) -> Cluster:
     return Cluster(gpu, count, min(settings.plan_gpus_per_node, count), network)
 
 
-def cluster_plan(settings: TrainSettings, ranks: int) -> ClusterPlan:
-    """Where `gradient_checkpointing` is auto, it is on if the plan does not fit without and takes less with it.
+def cluster_plan(settings: TrainSettings, ranks: int, narrow: bool = NARROW) -> ClusterPlan:
+    """narrow: in which numbers weights are gathered (`memory.NARROW`).
 
-    Raises ValueError when there is no model where the settings say, when it cannot be rehearsed or sharded, and when an update
-    has fewer rows than there are ranks.
+    Where `gradient_checkpointing` is auto, it is on if the plan does not fit without and takes less with it.  Raises ValueError
+    when there is no model where the settings say, when it cannot be rehearsed or sharded, and when an update has fewer rows than
+    there are ranks.
     """
     cluster = cluster_of(settings, ranks)
     wanted = settings.gradient_checkpointing
     try:
-        found = _plan(settings, cluster, wanted == "on")
+        found = _plan(settings, cluster, wanted == "on", narrow)
         if wanted != "auto" or found.memory.fits:
             return found
-        again = _plan(settings, cluster, True)
+        again = _plan(settings, cluster, True, narrow)
     except (AttributeError, RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"what memory it will take cannot be told for this architecture ({why}).") from error
     return again if again.memory.total < found.memory.total else found
 
 
-def _plan(settings: TrainSettings, cluster: Cluster, checkpointing: bool) -> ClusterPlan:
+def _plan(settings: TrainSettings, cluster: Cluster, checkpointing: bool, narrow: bool) -> ClusterPlan:
     arithmetic = torch.float32 if settings.precision == "fp32" else torch.bfloat16
     found = [role for role in roles(settings, arithmetic, checkpointing) if role.name != "generator"]
     update = _update(settings, found, cluster.ranks)
-    models = [held(role, update, settings.micro_batch_tokens, arithmetic, cluster.ranks) for role in found]
+    models = [
+        held(role, update, settings.micro_batch_tokens, arithmetic, cluster.ranks, narrow) for role in found
+    ]
     size = arithmetic.itemsize
     wanted = writing(settings) if _practises(settings) else None
     served = bool(getattr(settings, "servers", []))
@@ -120,7 +123,7 @@ def _plan(settings: TrainSettings, cluster: Cluster, checkpointing: bool) -> Clu
         models,
         update,
         taken,
-        learning(_at_work(models), cluster, update, size, passes, updates, _practises(settings)),
+        learning(_at_work(models), cluster, update, passes, updates, _practises(settings)),
         optimizer_seconds(models, cluster) * passes * updates,
         _decoding(models[0], cluster, wanted, size, taken),
         checkpointing,

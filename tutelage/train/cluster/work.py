@@ -51,7 +51,7 @@ def forward_flops(size: Size, tokens: float, length: int) -> float:
     return tokens * (2 * (size.parameters - size.embedding) + 4 * size.attention * length)
 
 
-def micro_batch(model: Held, cluster: Cluster, tokens: float, length: int, itemsize: int) -> Passes:
+def micro_batch(model: Held, cluster: Cluster, tokens: float, length: int) -> Passes:
     """Forward and, where it is trained, backward, over a rank's `tokens`."""
     size, role, rate = model.size, model.role, cluster.gpu.flops * cluster.gpu.reached
     forward = forward_flops(size, tokens, length)
@@ -59,7 +59,7 @@ def micro_batch(model: Held, cluster: Cluster, tokens: float, length: int, items
     if role.trained:
         backward = forward + 2 * tokens * size.trained if role.lora_rank else 2 * forward
         again = forward if role.checkpointing else 0.0
-    gather = cluster.gather_seconds(size.parameters * itemsize)
+    gather = cluster.gather_seconds(size.parameters * model.gathered)
     reduce = cluster.gather_seconds(size.trained * SUMMED)
     units = size.layers + 1
     exposed = max(gather - forward / rate, gather / units)
@@ -67,19 +67,19 @@ def micro_batch(model: Held, cluster: Cluster, tokens: float, length: int, items
         exposed += max(gather + reduce - (backward + again) / rate, reduce / units)
     gathers = 2 if role.trained else 1
     share = (cluster.ranks - 1) / cluster.ranks
-    moved = share * (gathers * size.parameters * itemsize + size.trained * SUMMED)
+    moved = share * (gathers * size.parameters * model.gathered + size.trained * SUMMED)
     links = gathers * gather + reduce
     return Passes((forward + backward + again) / rate, links, exposed, moved, forward + backward)
 
 
-def reading(model: Held, cluster: Cluster, tokens: float, length: int, itemsize: int) -> Passes:
+def reading(model: Held, cluster: Cluster, tokens: float, length: int) -> Passes:
     """Forward alone."""
     rate = cluster.gpu.flops * cluster.gpu.reached
     forward = forward_flops(model.size, tokens, length)
-    gather = cluster.gather_seconds(model.size.parameters * itemsize)
+    gather = cluster.gather_seconds(model.size.parameters * model.gathered)
     exposed = max(gather - forward / rate, gather / (model.size.layers + 1))
     share = (cluster.ranks - 1) / cluster.ranks
-    return Passes(forward / rate, gather, exposed, share * model.size.parameters * itemsize)
+    return Passes(forward / rate, gather, exposed, share * model.size.parameters * model.gathered)
 
 
 def per_rank(shape: Shape, ranks: int) -> Shape:
@@ -88,13 +88,7 @@ def per_rank(shape: Shape, ranks: int) -> Shape:
 
 
 def learning(
-    models: Sequence[Held],
-    cluster: Cluster,
-    shape: Shape,
-    itemsize: int,
-    passes: int,
-    updates: int,
-    reads: bool,
+    models: Sequence[Held], cluster: Cluster, shape: Shape, passes: int, updates: int, reads: bool
 ) -> Passes:
     """A step: trained models go `passes` times over each of `updates` such updates; frozen ones read them once, and where the
     step's responses are its own (`reads`) and passed over more than once, trained ones too."""
@@ -104,9 +98,9 @@ def learning(
         count = model.part.micro_batches
         part, length = tokens / count, shape.length
         if model.role.trained:
-            total += micro_batch(model, cluster, part, length, itemsize) * (count * passes * updates)
+            total += micro_batch(model, cluster, part, length) * (count * passes * updates)
         if not model.role.trained or (reads and passes * updates > 1):
-            total += reading(model, cluster, part, length, itemsize) * (count * updates)
+            total += reading(model, cluster, part, length) * (count * updates)
     return total
 
 
