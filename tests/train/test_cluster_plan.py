@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 from tests.train.making import make_tokenizer
 from tutelage.launch import launch
 from tutelage.models.loading import save
-from tutelage.models.rehearsal import Role
+from tutelage.models.rehearsal import Role, Shape, measure
 from tutelage.models.tiny import tiny_model
 from tutelage.parallel import World
 from tutelage.settings.base import build, load
@@ -23,10 +23,10 @@ from tutelage.settings.rl import PPOSettings
 from tutelage.settings.rollout import SampleSettings
 from tutelage.settings.train import PretrainSettings, SFTSettings
 from tutelage.train.cluster.gpus import GPUS, OF_LINKS, OF_MEMORY, Cluster
-from tutelage.train.cluster.memory import Held, Memory, Share, memory, whole
+from tutelage.train.cluster.memory import Held, Memory, Share, held, memory, whole
 from tutelage.train.cluster.models import Size, size_of
 from tutelage.train.cluster.plan import ClusterPlan, advice, cluster_plan, fewest_ranks
-from tutelage.train.cluster.work import beside, decoding, forward_flops, micro_batch
+from tutelage.train.cluster.work import Passes, beside, decoding, forward_flops, micro_batch
 from tutelage.train.held import Writing
 from tutelage.train.plan import show
 
@@ -117,15 +117,15 @@ def test_gathering_waits_for_the_slower_link() -> None:
 def test_what_a_rank_sends_for_a_micro_batch(small: str) -> None:
     """ZeRO, section 7: three times the parameters: here twice in bf16, once in float32."""
     cluster = Cluster(GPUS["H100"], 4, 4, 400e9)
-    held = _held(small, trained=True)
-    found = micro_batch(held, cluster, tokens=64, length=64)
+    one = _held(small, trained=True)
+    found = micro_batch(one, cluster, tokens=64, length=64)
     assert found.bytes == 0.75 * (2 * ALL * 2 + ALL * 4)
     assert found.model == 3 * 64 * (2 * (ALL - 800) + 4 * 24 * 64)
 
 
 def test_weights_that_are_gathered_as_they_are_kept_are_twice_as_much(small: str) -> None:
-    held = _held(small, trained=True)
-    found = micro_batch(replace(held, gathered=4), Cluster(GPUS["H100"], 4, 4, 400e9), 64, 64)
+    one = _held(small, trained=True)
+    found = micro_batch(replace(one, gathered=4), Cluster(GPUS["H100"], 4, 4, 400e9), 64, 64)
     assert found.bytes == 0.75 * (2 * ALL * 4 + ALL * 4)
 
 
@@ -138,20 +138,20 @@ def test_layers_that_are_computed_again_cost_a_third_more(small: str) -> None:
 
 
 def test_a_network_that_is_too_slow_is_waited_for(small: str) -> None:
-    held = _held(small, trained=True)
-    fast = micro_batch(held, Cluster(GPUS["H100"], 16, 8, 1e15), 1e6, 64)
-    slow = micro_batch(held, Cluster(GPUS["H100"], 16, 8, 1e3), 1e6, 64)
+    one = _held(small, trained=True)
+    fast = micro_batch(one, Cluster(GPUS["H100"], 16, 8, 1e15), 1e6, 64)
+    slow = micro_batch(one, Cluster(GPUS["H100"], 16, 8, 1e3), 1e6, 64)
     assert fast.exposed < 0.05 * fast.compute
     assert slow.exposed + slow.compute == pytest.approx(slow.links)  # nothing but the network counts
 
 
 def test_decoding_reads_all_weights_for_every_token(small: str) -> None:
     cluster = Cluster(GPUS["H100"], 1, 1, 400e9)
-    held = _held(small)
-    found = decoding(held, cluster, Writing(4, 0, 10), 2, rows=2, copies=1, gpus=1)
+    one = _held(small)
+    found = decoding(one, cluster, Writing(4, 0, 10), 2, rows=2, copies=1, gpus=1)
     cache = 2 * 3 * 1 * 4 * 2  # keys and values of three layers, one head of four, two bytes
     read = (ALL * 2 + 2 * cache * 5) / (3.35e12 * OF_MEMORY)  # five tokens there on average
-    assert held.part.token == cache
+    assert one.part.token == cache
     assert found.seconds == pytest.approx(2 * 10 * read)  # two rows at a time, ten tokens each
 
 
@@ -161,7 +161,16 @@ def test_the_parts_of_a_ranks_memory_by_hand(small: str) -> None:
     assert (share.weights, share.gradients, share.optimizer) == (ALL, ALL, 2 * ALL)  # 4 bytes, over 4 ranks
     assert share.whole == (ROOT + 2 * LAYER) * 4 + (ROOT + LAYER) * 4 + LAYER * 4
     assert share.activations > 0
-    parts = (share.weights, share.gradients, share.optimizer, share.whole, share.activations, share.logits)
+    assert share.copies == (ALL - 800) * 2
+    parts = (
+        share.weights,
+        share.gradients,
+        share.optimizer,
+        share.whole,
+        share.activations,
+        share.logits,
+        share.copies,
+    )
     assert found.memory.total == pytest.approx(sum(parts))
 
 
@@ -170,6 +179,25 @@ def test_what_is_sharded_shrinks_with_the_ranks_and_the_rest_does_not(small: str
     many = cluster_plan(_sft(small, plan_ranks=8, batch_size=32, max_length=32), 1).memory.shares[0]
     assert many.weights == few.weights / 4 and many.optimizer == few.optimizer / 4
     assert (many.whole, many.activations, many.logits) == (few.whole, few.activations, few.logits)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_copies_are_those_that_autocast_makes(again: bool) -> None:
+    """The same passes rehearsed with float32 weights, all of which autocast rounds, and with rounded ones."""
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        tie_word_embeddings=False,
+    )
+    role, shape = Role("policy", config, trained=True, checkpointing=again), Shape(1, 1, 16, 16)
+    counted = held(role, shape, 16, torch.bfloat16, 2)
+    exact = measure(role, shape, 16, torch.bfloat16, "cuda").passes
+    ends = counted.part.passes.kept.activations + counted.copies
+    found = exact.loose.activations if again else exact.kept.activations
+    assert ends == pytest.approx(found, rel=0.05) and counted.copies > 0.7 * found
 
 
 def test_an_adapter_moves_its_base_but_sums_only_itself(small: str) -> None:
@@ -198,9 +226,6 @@ def test_a_policy_that_practises_has_a_copy_that_writes(small: str) -> None:
 
 
 def _held(source: str, *, trained: bool = False, checkpointing: bool = False) -> Held:
-    from tutelage.models.rehearsal import Shape
-    from tutelage.train.cluster.memory import held
-
     role = Role("policy", source, trained=trained, checkpointing=checkpointing)
     return held(role, Shape(1, 1, 32, 32), 32, torch.bfloat16, 4, narrow=True)
 
@@ -264,11 +289,11 @@ def test_a_copy_that_does_not_fit_beside_the_rest_is_remote(small: str) -> None:
 
 
 def test_servers_take_as_few_gpus_as_hold_the_policy(small: str) -> None:
-    held = _held(small)
+    one = _held(small)
     tiny = Cluster(replace(GPUS["H100"], bytes=6000.0), 64, 8, 400e9)  # the policy is 6,768 bytes in bf16
-    found = beside(held, tiny, Writing(64, 1, 1), 2)
+    found = beside(one, tiny, Writing(64, 1, 1), 2)
     assert found is not None and (found.gpus, found.copies) == (2, 4)
-    assert beside(held, replace(tiny, gpu=replace(tiny.gpu, bytes=1000.0)), Writing(64, 1, 1), 2) is None
+    assert beside(one, replace(tiny, gpu=replace(tiny.gpu, bytes=1000.0)), Writing(64, 1, 1), 2) is None
 
 
 def test_a_plan_that_does_not_fit_says_how_many_would_do() -> None:
@@ -290,9 +315,6 @@ def test_no_number_of_ranks_helps_against_activations() -> None:
 
 
 def _planned(taken: Memory, cluster: Cluster) -> ClusterPlan:
-    from tutelage.models.rehearsal import Shape
-    from tutelage.train.cluster.work import Passes
-
     return ClusterPlan(cluster, [], Shape(1, 1, 1024, 1024), taken, Passes(1.0), 0.1, None, False, 1024)
 
 

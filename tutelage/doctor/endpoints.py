@@ -101,11 +101,11 @@ def _listed(name: str, model: str, models: list[str], seconds: float) -> Check:
 def _token(client: Any, base: str, name: str, model: str, server: Server) -> Iterator[Check]:
     """One token, by the route that a run would take."""
     if server.kind == "chat":
-        route, body = "chat/completions", {"messages": [{"role": "user", "content": PROMPT}]}
+        route = "chat/completions"
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": PROMPT}]}
         wanted: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if server.logprobs else {}
     else:
-        route, body = "completions", {"prompt": PROMPT}
-        wanted = {"logprobs": 1}
+        route, body, wanted = "completions", {"prompt": PROMPT}, {"logprobs": 1}
     asked = {"model": model, "max_tokens": 1, "temperature": 0, **body, **wanted}
     answer, seconds = _timed(lambda: client.post(f"{base}/{route}", json=asked))
     if answer.status_code != 200:

@@ -36,11 +36,13 @@ SUMMED = 4
 @dataclass(frozen=True)
 class Held:
     """A role, its sizes, and what a pass of it over one micro-batch takes of one GPU.  gathered: bytes of a number while it is
-    whole."""
+    whole.  copies: bytes of the weights that autocast has rounded, which it keeps to the end of the forward pass, and the
+    backward pass of layers that are not computed again needs."""
 
     size: Size
     part: Part
     gathered: int
+    copies: float
 
     @property
     def role(self) -> Role:
@@ -50,7 +52,7 @@ class Held:
 @dataclass(frozen=True)
 class Share:
     """What a role takes of a rank at the moment when all together take most, in bytes.  whole: gathered layers and their
-    gradients."""
+    gradients; copies: weights that autocast has rounded."""
 
     role: str
     weights: float
@@ -59,10 +61,11 @@ class Share:
     whole: float
     activations: float
     logits: float
+    copies: float = 0
 
     @property
     def total(self) -> float:
-        return self.stays + self.gradients + self.whole + self.activations + self.logits
+        return self.stays + self.gradients + self.whole + self.activations + self.logits + self.copies
 
     @property
     def stays(self) -> float:
@@ -102,10 +105,16 @@ class Memory:
 def held(
     role: Role, shape: Shape, micro: int, arithmetic: torch.dtype, ranks: int, narrow: bool = NARROW
 ) -> Held:
-    """narrow: as NARROW; weights that are gathered in the arithmetic of the run need not be cast, and no copy is kept."""
-    asked = replace(role, dtype=arithmetic) if ranks > 1 and narrow else role
-    part = measured(asked, shape, micro, arithmetic, "cuda")
-    return Held(size_of(role), replace(part, role=role), asked.dtype.itemsize)
+    """narrow: as NARROW.  On several ranks passes are rehearsed with rounded weights, and the copies that autocast makes are
+    counted apart: they grow with the depth, other things do not, and what is rehearsed is shallow."""
+    size = size_of(role)
+    if ranks == 1:
+        return Held(size, measured(role, shape, micro, arithmetic, "cuda"), role.dtype.itemsize, 0)
+    part = measured(replace(role, dtype=arithmetic), shape, micro, arithmetic, "cuda")
+    rounded = narrow or role.dtype == arithmetic
+    copied = size.trained - size.embedding if role.trained and not role.lora_rank and not rounded else 0
+    gathered = arithmetic.itemsize if narrow else role.dtype.itemsize
+    return Held(size, replace(part, role=role), gathered, copied * arithmetic.itemsize)
 
 
 def memory(
@@ -146,15 +155,24 @@ def _fullest(models: Sequence[Held], ranks: int) -> list[Share]:
     return max(moments, key=lambda shares: sum(share.total for share in shares))
 
 
-def _alive(model: Held, trained: Sequence[Held], back: Held) -> tuple[float, float]:
-    """Activations and logits of a model while `back` goes back."""
+def _alive(model: Held, trained: Sequence[Held], back: Held) -> tuple[float, float, float]:
+    """Activations, logits and rounded copies of a model while `back` goes back, or begins to."""
     if model not in trained or trained.index(model) > trained.index(back):
-        return 0.0, 0.0
-    taken = model.part.passes.loose if model is back else model.part.passes.kept
-    return taken.activations, taken.logits
+        return 0.0, 0.0, 0.0
+    kept, most, again = model.part.passes.kept, model.part.passes.loose, model.role.checkpointing
+    if model is not back:
+        return kept.activations, kept.logits, 0.0 if again else model.copies
+    if not again:
+        return most.activations, most.logits, model.copies
+    ends = (
+        kept.activations,
+        most.logits,
+        model.copies,
+    )  # the forward pass ends: copies are there, no layer is computed again yet
+    return max(ends, (most.activations, most.logits, 0.0), key=sum)
 
 
-def _share(model: Held, alive: tuple[float, float], back: bool, ranks: int) -> Share:
+def _share(model: Held, alive: tuple[float, float, float], back: bool, ranks: int) -> Share:
     size, role = model.size, model.role
     frozen = 0 if role.beside else size.frozen * role.dtype.itemsize
     return Share(
@@ -165,6 +183,7 @@ def _share(model: Held, alive: tuple[float, float], back: bool, ranks: int) -> S
         whole=whole(size, model.gathered) if back and ranks > 1 else 0.0,
         activations=alive[0],
         logits=alive[1],
+        copies=alive[2],
     )
 
 

@@ -204,6 +204,8 @@ def _less_memory(settings: TrainSettings, found: ClusterPlan) -> list[str]:
         ways.append("gradient_checkpointing=on")
     if alive > states and settings.micro_batch_tokens > found.shape.length:
         ways.append(f"micro_batch_tokens={max(settings.micro_batch_tokens // 2, found.shape.length)}")
+    elif alive > states:
+        ways.append("shorter rows (max_length, max_new_tokens)")
     more = fewest_ranks(found)
     if more and more > found.cluster.ranks:
         ways.append(f"plan_ranks={more} (with batch_size in proportion)")

@@ -18,6 +18,7 @@ KINDS = {
     "whole": "whole layers",
     "activations": "activations",
     "logits": "logits",
+    "copies": "copies",
 }
 
 LIMITS = {
@@ -67,6 +68,9 @@ def _memory(found: ClusterPlan) -> Table:
 
 def _besides(found: ClusterPlan) -> list[str]:
     taken, lines = found.memory, []
+    copies = sum(share.copies for share in taken.shares)
+    if copies:
+        lines.append(f"Copies are the weights that autocast rounds to bf16, and keeps: {amount(copies)}.")
     if taken.replica:
         lines.append(f"Besides: the generator's own copy of the policy, whole: {amount(taken.replica)}.")
     if taken.generation:
