@@ -197,7 +197,8 @@ def test_copies_are_those_that_autocast_makes(again: bool) -> None:
     exact = measure(role, shape, 16, torch.bfloat16, "cuda").passes
     ends = counted.part.passes.kept.activations + counted.copies
     found = exact.loose.activations if again else exact.kept.activations
-    assert ends == pytest.approx(found, rel=0.05) and counted.copies > 0.7 * found
+    assert ends == pytest.approx(found, rel=0.1)  # the head's copy is gone again before the backward pass
+    assert counted.copies > 0.7 * found
 
 
 def test_an_adapter_moves_its_base_but_sums_only_itself(small: str) -> None:
