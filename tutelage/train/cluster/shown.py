@@ -15,7 +15,7 @@ KINDS = {
     "weights": "weights",
     "gradients": "gradients",
     "optimizer": "optimizer",
-    "whole": "whole layers",
+    "whole": "gathered",
     "activations": "activations",
     "logits": "logits",
     "copies": "copies",
