@@ -144,8 +144,8 @@ def plan(run: PlanSettings) -> Iterator[Check]:
     if wanted == "cuda" and device == "cpu":
         yield fail("memory plan", "device=cuda, and there is no GPU here", "use device=cpu or device=auto")
         return
-    precision = run.precision if isinstance(run, DeviceSettings) else "auto"
-    found = here(run, World(torch.device(device), choose(precision, device).dtype))
+    choice = choose(run.precision if isinstance(run, DeviceSettings) else "auto", device)
+    found = here(run, World(torch.device(device), choice.dtype))
     if found is None:
         yield warn("memory plan", "what it will take cannot be told", "start it with plan=true to see why")
         return

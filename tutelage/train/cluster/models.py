@@ -86,4 +86,5 @@ def _layers(host: nn.Module, count: int) -> list[nn.Module]:
     lists = [m for m in host.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not lists:
         raise ValueError("its layers stand in no list, so it cannot be sharded layer by layer")
-    return list(max(lists, key=_numbers))
+    most = max(range(len(lists)), key=lambda number: _numbers(lists[number]))
+    return list(lists[most])
