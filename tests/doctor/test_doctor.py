@@ -66,6 +66,25 @@ def test_a_library_that_is_not_there_fails() -> None:
     assert versions.library("no-such-library-of-ours", ">=1").said == "not installed"
 
 
+@pytest.mark.parametrize(
+    ("version", "rule", "fits"),
+    [
+        ("2.13.0+cpu", ">=2.13,<3", True),
+        ("2.9.1", ">=2.13,<3", False),
+        ("3.0.0", ">=2.13,<3", False),
+        ("0.23", ">=0.23", True),
+        ("0.1.2", "==0.1.2", True),
+        ("5", "<5.0.1", True),
+        ("2026.3.1", ">=2025.10.22", True),
+    ],
+)
+def test_versions_are_compared_number_by_number(version: str, rule: str, fits: bool) -> None:
+    from packaging.specifiers import SpecifierSet
+
+    assert versions._within(version, rule) is fits
+    assert SpecifierSet(rule).contains(version.partition("+")[0]) is fits  # what pip says
+
+
 def test_an_old_python_fails() -> None:
     found = versions._python((3, 9, 1), ">=3.11")
     assert found.state == "fail" and "wants >=3.11" in found.said

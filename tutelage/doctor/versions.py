@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 
 import tutelage
@@ -15,6 +16,7 @@ from tutelage.doctor.check import Check, fail, ok, warn
 PACKAGE = "tutelage"
 TOLD = ("torch", "transformers", "peft", "datasets", "safetensors", "sqlalchemy", "pydantic")
 """Named one by one where all is well; any other only where it is not."""
+COMPARED = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq, "!=": ne}
 TESTED = Path(tutelage.__file__).parent.parent / "constraints.txt"
 """In a checkout, the versions that the tests run with."""
 
@@ -83,9 +85,21 @@ def library(name: str, rule: str, tested: str = "") -> Check:
 
 
 def _within(version: str, rule: str) -> bool:
-    from packaging.specifiers import SpecifierSet
+    """Whether a version fits such a rule as >=2.13,<3 (our own say no more than that)."""
+    found = _numbers(version)
+    for one in filter(None, rule.replace(" ", "").split(",")):
+        sign, wanted = re.match(r"([<>=!]+)(.*)", one).groups()  # type: ignore[union-attr]
+        size = max(len(found), len(_numbers(wanted)))
+        here, there = (tuple(numbers) + (0,) * (size - len(numbers)) for numbers in (found, _numbers(wanted)))
+        if not COMPARED[sign](here, there):
+            return False
+    return True
 
-    return SpecifierSet(rule).contains(version.partition("+")[0], prereleases=True)
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a release: 2.13.0+cpu and 2.13.0rc1 are (2, 13, 0)."""
+    parts = (re.match(r"\d+", part) for part in version.partition("+")[0].split("."))
+    return tuple(int(part.group()) for part in parts if part)
 
 
 def _plain(name: str) -> str:
