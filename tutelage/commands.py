@@ -404,7 +404,7 @@ COMMANDS = (
         "doctor",
         "tutelage.doctor.command",
         "doctor.DoctorSettings",
-        "Check what a run stands on, before it costs anything.",
+        "Check what a run stands on, before it starts.",
         "All together",
     ),
     Command(
