@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("rollout", "judges"),
     ("train", "evals", "worlds", "feedback", "inspect", "refine"),
-    ("pipeline", "rounds", "stopping", "study", "launch", "web", "demo", "cli", "__main__"),
+    ("pipeline", "rounds", "stopping", "study", "launch", "web", "demo", "doctor", "cli", "__main__"),
 )
 HOUSES = ("feedback",)
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -401,6 +401,13 @@ COMMANDS = (
     ),
     Command("runs", "tutelage.evals.table", "evals.RunsSettings", "Show a table of runs.", "All together"),
     Command(
+        "doctor",
+        "tutelage.doctor.command",
+        "doctor.DoctorSettings",
+        "Check what a run stands on, before it starts.",
+        "All together",
+    ),
+    Command(
         "demo",
         "tutelage.demo",
         "pipeline.DemoSettings",

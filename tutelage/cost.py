@@ -81,3 +81,10 @@ def of_run(lineage: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> 
         if value:
             found[name] = float(value), unit
     return found
+
+
+def amount(size: float) -> str:
+    """Bytes in MiB or GiB; a dash for none."""
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{max(size / 2**20, 1):.0f} MiB" if size else "-"

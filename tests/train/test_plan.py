@@ -22,7 +22,8 @@ from tutelage.settings.preference import DPOSettings
 from tutelage.settings.reward import RewardSettings
 from tutelage.settings.rl import PPOSettings
 from tutelage.settings.train import SFTSettings
-from tutelage.train.plan import Plan, here, plan, roles
+from tutelage.train.held import roles
+from tutelage.train.plan import Plan, here, plan
 
 GIB = 2**30
 BF16 = torch.bfloat16

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # who asks about the machine alone need not wait for torch
+    import torch
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
@@ -16,8 +18,15 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
     GPU what the driver and torch's own cache have left.
     """
     if device.type == "cuda":
+        import torch
+
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
+    return machine_bytes(root)
+
+
+def machine_bytes(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take of the machine's memory."""
     return max(0, min([_available(root), *_left_in_groups(root)]))
 
 

@@ -51,8 +51,12 @@ class DeviceSettings(Settings):
     )
 
 
+GPUName = Literal["none", "A100-80", "H100", "H200", "B200"]
+"""The GPUs that a plan knows the data sheets of."""
+
+
 class PlanSettings(Settings):
-    """What memory it would take, instead of doing it."""
+    """What memory and time it would take, instead of doing it."""
 
     plan: bool = setting(
         False,
@@ -62,12 +66,74 @@ class PlanSettings(Settings):
     )
     plan_gib: float = setting(
         0.0,
-        "Say it for a GPU with so much memory; 0 = this machine.",
+        "Say it for a GPU with so much memory; 0 = this machine, or what plan_gpu has.",
         unit="GiB",
         everyday=False,
         changes_result=False,
         ge=0,
     )
+    plan_gpu: GPUName = setting(
+        "none",
+        "Say it for such GPUs, with what a step takes of time and of the network; none = this machine.",
+        everyday=False,
+        changes_result=False,
+    )
+    plan_ranks: int = setting(
+        0,
+        "On so many of them, with everything sharded; 0 = as many as the run has.",
+        unit="GPUs",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
+    plan_gpus_per_node: int = setting(
+        8,
+        "GPUs of a node, which NVLink joins.",
+        unit="GPUs",
+        everyday=False,
+        changes_result=False,
+        ge=1,
+    )
+    plan_network: float = setting(
+        0.0,
+        "Network of a node, all its ports together; 0 = as NVIDIA builds nodes of plan_gpu.",
+        unit="Gbit/s",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+    )
+    plan_reached: float = setting(
+        0.0,
+        "Share of the peak arithmetic that is reached while computing; 0 = as published for plan_gpu.",
+        unit="share",
+        everyday=False,
+        changes_result=False,
+        ge=0,
+        le=1,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked(cls, values: Any) -> Any:
+        """Who says what a plan is to be for asks for one."""
+        asked = isinstance(values, Mapping) and (
+            values.get("plan_gpu", "none") != "none" or values.get("plan_ranks")
+        )
+        return {**values, "plan": True} if asked else values
+
+    @model_validator(mode="after")
+    def _known_gpu(self) -> Self:
+        if self.plan_ranks > 1 and self.plan_gpu == "none":
+            raise ValueError(
+                f"plan_ranks={self.plan_ranks} does not say of which GPUs: add plan_gpu=H100, say"
+            )
+        whole = self.plan_ranks % self.plan_gpus_per_node == 0
+        if self.plan_ranks > self.plan_gpus_per_node and not whole:
+            raise ValueError(
+                f"plan_ranks={self.plan_ranks} is no whole number of nodes of plan_gpus_per_node="
+                f"{self.plan_gpus_per_node}: change one of them"
+            )
+        return self
 
 
 class RanksSettings(Settings):
