@@ -158,7 +158,7 @@ FREE = {
     "calls", "tensorboard", "max_tokens", "memory_mib", "plan", "plan_gib", "gradient_checkpointing", "kernels",
     "wait", "task_gradients_every", "ranks", "launch", "min_ranks", "restarts", "weights_folder",
     "rollouts_key_env", "rollouts_at_once", "rollouts_timeout", "rollouts_patience",
-    "wait", "task_gradients_every", "plan_gpu", "plan_ranks", "plan_gpus_per_node", "plan_network", "plan_reached",
+    "plan_gpu", "plan_ranks", "plan_gpus_per_node", "plan_network", "plan_reached",
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def shard(modules: Iterable[nn.Module | None], world: World) -> None:
             continue
         skeleton = _skeleton(module)
         for layer in _layers(module):
-            fully_shard(layer, mesh=world.mesh, reshard_after_forward=True)
+            fully_shard(layer, mesh=world.mesh, reshard_after_forward=True, mp_policy=_arithmetic(world))
         sharded: Any = fully_shard(
             module, mesh=world.mesh, reshard_after_forward=False
         )  # `outputs` gives its head away
@@ -183,6 +183,16 @@ def reshard(module: nn.Module) -> None:
         for part in module.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()
+
+
+def _arithmetic(world: World) -> Any:
+    """Layers are put together in the arithmetic of the run: half the traffic, and no copies of weights that autocast would make
+    and keep to the end of the forward pass, which are as large as the model.  Gradients are added up in float32."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    if world.dtype == torch.float32:
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(world.dtype, torch.float32, cast_forward_inputs=False)
 
 
 def _layers(module: Hosted) -> list[nn.Module]:

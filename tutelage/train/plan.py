@@ -25,7 +25,7 @@ from tutelage.models.rehearsed import measured
 from tutelage.parallel import World
 from tutelage.rollout.local import MAX_ROWS, MAX_ROWS_GPU, SHARE
 from tutelage.settings.distill import DistillSettings
-from tutelage.settings.groups import PlanSettings
+from tutelage.settings.groups import PlanSettings, RanksSettings
 from tutelage.settings.train import TrainSettings
 from tutelage.train.cluster import shown as cluster
 from tutelage.train.held import roles, shape, writing
@@ -197,7 +197,9 @@ def show(settings: PlanSettings, world: World, console: Console) -> None:
 
     Raises ValueError for what is wrong where a plan was asked for."""
     if settings.plan_gpu != "none":
-        cluster.show(settings, max(world.size, getattr(settings, "ranks", 1)), console)
+        cluster.show(
+            settings, max(world.size, settings.ranks if isinstance(settings, RanksSettings) else 1), console
+        )
         return
     if settings.plan_gib:
         precision: str = settings.precision  # type: ignore[attr-defined]

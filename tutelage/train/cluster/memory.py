@@ -1,7 +1,8 @@
 """What a rank takes where every model is sharded over all of them: FSDP2, layer by layer.
 
     a rank holds    (weights + gradients + AdamW's two moments) / ranks
-    and, at once    two whole layers (the one that computes and the next) and what is in no layer, in float32 (see NARROW);
+    and, at once    two whole layers (the one that computes and the next), in the arithmetic of the run, and what is in no layer,
+                    as it is kept (`models.sharding`);
                     their whole gradients, and those of one layer once more, while they are summed over the ranks;
                     activations and logits of its own micro-batch
 
@@ -22,10 +23,6 @@ from tutelage.rollout.local import MAX_ROWS_GPU, SHARE
 from tutelage.train.cluster.models import Size, size_of
 from tutelage.train.held import Writing
 
-NARROW = False
-"""Whether sharded weights are gathered in the arithmetic of the run (FSDP2's MixedPrecisionPolicy).  No: they are gathered as
-they are kept, in float32, and autocast rounds them where they are used."""
-
 WHOLE_LAYERS = 2
 """Gathered at once: the one that computes and the next one."""
 
@@ -35,14 +32,22 @@ SUMMED = 4
 
 @dataclass(frozen=True)
 class Held:
-    """A role, its sizes, and what a pass of it over one micro-batch takes of one GPU.  gathered: bytes of a number while it is
-    whole.  copies: bytes of the weights that autocast has rounded, which it keeps to the end of the forward pass, and the
-    backward pass of layers that are not computed again needs."""
+    """A role, its sizes, and what a pass of it over one micro-batch takes of one GPU.
+
+    gathered: bytes of a number of a layer while it is whole; rooted: of one that is in no layer.  copies: bytes of the weights in
+    no layer that autocast has rounded, which it keeps to the end of the forward pass, and the backward pass needs.
+    """
 
     size: Size
     part: Part
     gathered: int
+    rooted: int
     copies: float
+
+    @property
+    def moved(self) -> float:
+        """Bytes of the whole model as it is gathered."""
+        return (self.size.parameters - self.size.root) * self.gathered + self.size.root * self.rooted
 
     @property
     def role(self) -> Role:
@@ -103,18 +108,20 @@ class Memory:
 
 
 def held(
-    role: Role, shape: Shape, micro: int, arithmetic: torch.dtype, ranks: int, narrow: bool = NARROW
+    role: Role, shape: Shape, micro: int, arithmetic: torch.dtype, ranks: int, narrow: bool = False
 ) -> Held:
-    """narrow: as NARROW.  On several ranks passes are rehearsed with rounded weights, and the copies that autocast makes are
-    counted apart: they grow with the depth, other things do not, and what is rehearsed is shallow."""
+    """narrow: what is in no layer is gathered in the arithmetic of the run, too, as others do it.  On several ranks passes are
+    rehearsed with rounded weights, and the copies that autocast makes are counted apart."""
     size = size_of(role)
     if ranks == 1:
-        return Held(size, measured(role, shape, micro, arithmetic, "cuda"), role.dtype.itemsize, 0)
+        itemsize = role.dtype.itemsize
+        return Held(size, measured(role, shape, micro, arithmetic, "cuda"), itemsize, itemsize, 0)
     part = measured(replace(role, dtype=arithmetic), shape, micro, arithmetic, "cuda")
     rounded = narrow or role.dtype == arithmetic
-    copied = size.trained - size.embedding if role.trained and not role.lora_rank and not rounded else 0
-    gathered = arithmetic.itemsize if narrow else role.dtype.itemsize
-    return Held(size, replace(part, role=role), gathered, copied * arithmetic.itemsize)
+    copied = size.trained_root - size.embedding if role.trained and not role.lora_rank and not rounded else 0
+    rooted = arithmetic.itemsize if narrow else role.dtype.itemsize
+    whole_part = replace(part, role=role)
+    return Held(size, whole_part, arithmetic.itemsize, rooted, copied * arithmetic.itemsize)
 
 
 def memory(
@@ -180,20 +187,21 @@ def _share(model: Held, alive: tuple[float, float, float], back: bool, ranks: in
         weights=(frozen + size.trained * SUMMED) / ranks,
         gradients=size.trained * SUMMED / ranks,
         optimizer=ADAM_STATES * size.trained * SUMMED / ranks,
-        whole=whole(size, model.gathered) if back and ranks > 1 else 0.0,
+        whole=whole(size, model.gathered, model.rooted) if back and ranks > 1 else 0.0,
         activations=alive[0],
         logits=alive[1],
         copies=alive[2],
     )
 
 
-def whole(size: Size, itemsize: int) -> float:
-    """Bytes of what is gathered while a model goes back, with its gradients; itemsize: of a number of either."""
-    weights = (size.root + min(WHOLE_LAYERS, size.layers) * size.layer) * itemsize
-    gradients = (size.trained_root + size.trained_layer) * itemsize
+def whole(size: Size, gathered: int, rooted: int) -> float:
+    """Bytes of what is gathered while a model goes back, with its gradients; as `Held` has the bytes of a number."""
+    weights = size.root * rooted + min(WHOLE_LAYERS, size.layers) * size.layer * gathered
+    gradients = size.trained_root * rooted + size.trained_layer * gathered
     return weights + gradients + size.trained_layer * SUMMED
 
 
 def _reading(model: Held, ranks: int) -> float:
-    gathered = model.size.root + min(WHOLE_LAYERS, model.size.layers) * model.size.layer
-    return model.part.passes.most.total + (gathered * model.gathered if ranks > 1 else 0)
+    layers = min(WHOLE_LAYERS, model.size.layers) * model.size.layer
+    gathered = model.size.root * model.rooted + layers * model.gathered
+    return model.part.passes.most.total + (gathered if ranks > 1 else 0)

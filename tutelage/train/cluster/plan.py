@@ -12,9 +12,10 @@ from tutelage.models.rehearsal import Role, Shape
 from tutelage.settings.distill import DistillSettings
 from tutelage.settings.groups import PlanSettings
 from tutelage.settings.onpolicy import RLSettings
+from tutelage.settings.served import ServedSettings
 from tutelage.settings.train import LoraSettings, TrainSettings
 from tutelage.train.cluster.gpus import GPUS, Cluster
-from tutelage.train.cluster.memory import NARROW, Held, Memory, held, memory
+from tutelage.train.cluster.memory import Held, Memory, held, memory
 from tutelage.train.cluster.work import (
     Decoding,
     Passes,
@@ -86,8 +87,8 @@ def cluster_of(settings: PlanSettings, ranks: int) -> Cluster:
     return Cluster(gpu, count, min(settings.plan_gpus_per_node, count), network)
 
 
-def cluster_plan(settings: TrainSettings, ranks: int, narrow: bool = NARROW) -> ClusterPlan:
-    """narrow: in which numbers weights are gathered (`memory.NARROW`).
+def cluster_plan(settings: TrainSettings, ranks: int, narrow: bool = False) -> ClusterPlan:
+    """narrow: as of `memory.held`.
 
     Where `gradient_checkpointing` is auto, it is on if the plan does not fit without and takes less with it.  Raises ValueError
     when there is no model where the settings say, when it cannot be rehearsed or sharded, and when an update has fewer rows than
@@ -115,7 +116,7 @@ def _plan(settings: TrainSettings, cluster: Cluster, checkpointing: bool, narrow
     ]
     size = arithmetic.itemsize
     wanted = writing(settings) if _practises(settings) else None
-    served = bool(getattr(settings, "servers", []))
+    served = isinstance(settings, ServedSettings) and bool(settings.servers)
     taken = memory(models, arithmetic, cluster.ranks, wanted, cluster.gpu.bytes, served)
     passes, updates = _repeats(settings)
     return ClusterPlan(

@@ -59,7 +59,7 @@ def micro_batch(model: Held, cluster: Cluster, tokens: float, length: int) -> Pa
     if role.trained:
         backward = forward + 2 * tokens * size.trained if role.lora_rank else 2 * forward
         again = forward if role.checkpointing else 0.0
-    gather = cluster.gather_seconds(size.parameters * model.gathered)
+    gather = cluster.gather_seconds(model.moved)
     reduce = cluster.gather_seconds(size.trained * SUMMED)
     units = size.layers + 1
     exposed = max(gather - forward / rate, gather / units)
@@ -67,7 +67,7 @@ def micro_batch(model: Held, cluster: Cluster, tokens: float, length: int) -> Pa
         exposed += max(gather + reduce - (backward + again) / rate, reduce / units)
     gathers = 2 if role.trained else 1
     share = (cluster.ranks - 1) / cluster.ranks
-    moved = share * (gathers * size.parameters * model.gathered + size.trained * SUMMED)
+    moved = share * (gathers * model.moved + size.trained * SUMMED)
     links = gathers * gather + reduce
     return Passes((forward + backward + again) / rate, links, exposed, moved, forward + backward)
 
@@ -76,10 +76,10 @@ def reading(model: Held, cluster: Cluster, tokens: float, length: int) -> Passes
     """Forward alone."""
     rate = cluster.gpu.flops * cluster.gpu.reached
     forward = forward_flops(model.size, tokens, length)
-    gather = cluster.gather_seconds(model.size.parameters * model.gathered)
+    gather = cluster.gather_seconds(model.moved)
     exposed = max(gather - forward / rate, gather / (model.size.layers + 1))
     share = (cluster.ranks - 1) / cluster.ranks
-    return Passes(forward / rate, gather, exposed, share * model.size.parameters * model.gathered)
+    return Passes(forward / rate, gather, exposed, share * model.moved)
 
 
 def per_rank(shape: Shape, ranks: int) -> Shape:
