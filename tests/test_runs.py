@@ -156,7 +156,8 @@ def every_run_setting() -> list[tuple[type[RunSettings], str]]:
 FREE = {
     "out", "device", "max_dropped_share", "micro_batch_tokens", "eval_every", "save_every", "keep_checkpoints",
     "calls", "tensorboard", "max_tokens", "memory_mib", "plan", "plan_gib", "gradient_checkpointing", "kernels",
-    "wait", "task_gradients_every",
+    "wait", "task_gradients_every", "rollouts_key_env", "rollouts_at_once", "rollouts_timeout", "rollouts_patience",
+    "weights_folder",
 }  # fmt: skip
 
 
