@@ -79,6 +79,9 @@ class Engine:
         self.ends = end_ids(self.model.host, self.tokenizer)
         self.context = context_of(self.model)
         self._lock = threading.Lock()
+        host = self.model.host
+        self._shapes = {name: tuple(one.shape) for name, one in host.named_parameters()}
+        self._names = set(host.state_dict())
         self._incoming: dict[str, torch.Tensor] | None = None
 
     def draw(self, wanted: Sequence[Wanted]) -> tuple[list[Drawn], str]:
@@ -141,7 +144,7 @@ class Engine:
         self._incoming = incoming
 
     def _fit(self, incoming: dict[str, torch.Tensor]) -> None:
-        own = {name: tuple(one.shape) for name, one in self.model.host.named_parameters()}
+        own = self._shapes
         if not incoming:
             raise ValueError("there are no safetensors in the folder")
         for name, tensor in incoming.items():
@@ -151,7 +154,7 @@ class Engine:
                 )
         if missing := sorted(own.keys() - incoming.keys()):
             raise ValueError(f"there is no {missing[0]} among the new weights")
-        if unknown := sorted(incoming.keys() - {name for name, _ in self.model.host.state_dict().items()}):
+        if unknown := sorted(incoming.keys() - self._names):
             raise ValueError(f"there is no {unknown[0]} in the model here")
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ class ServedSettings(Settings):
     rollouts: str | list[str] = setting(
         LOCAL,
         "Who draws responses: local (this process), or a server's URL, or several: [http://a:8000, http://b:8000].",
+        everyday=False,
     )
     rollouts_model: str = setting(
         "", "The model's name at the servers; empty = the only one that they have.", everyday=False

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.ranks import on_ranks
 from tests.rollout.conftest import WORDS
 from tests.rollout.remote.kit import serving
 from tests.train.test_reinforce import command_settings
@@ -179,3 +180,30 @@ def test_a_model_may_move_to_another_server_and_not_into_this_process():
     assert settings.refuses("rollouts", {"rollouts": "local"}, None) == ""
     local = build(SampleSettings, {"prompts": "p.jsonl"})
     assert local.refuses("rollouts", {"rollouts": "http://c"}, None) == ""
+
+
+@pytest.mark.slow
+def test_two_ranks_ask_servers_once(checkpoint, tmp_path):
+    """The policy is cut over the ranks; rank 0 sends its weights and asks; the run is that of one process."""
+    folder = checkpoint / "model"
+
+    def settings(name: str, url: str, **more):
+        return command_settings(
+            tmp_path / name, model=str(checkpoint), rollouts=url, max_steps=3, learning_rate=1e-2, **more
+        )
+
+    counts = []
+    for size in (1, 2):
+        with serving(load_policy(folder), load_tokenizer(folder)) as found:
+            on_ranks(
+                size,
+                tmp_path / f"ranks{size}",
+                lambda _: launch("reinforce", settings(f"run{size}", found.url), QUIET),  # noqa: B023
+            )
+            counts.append(found.counts["generate"])
+    assert counts[0] == counts[1] > 0
+    one, two = (read_metrics(tmp_path / f"run{size}") for size in (1, 2))
+    for line, other in zip(one, two, strict=True):
+        for key in {"loss", "objective/scores", "completions/tokens"} & line.keys():
+            assert line[key] == pytest.approx(other[key], abs=1e-6), key
+    assert all(line["sampling/canary"] < 1e-3 for line in two if "sampling/canary" in line)

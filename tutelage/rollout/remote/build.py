@@ -25,7 +25,9 @@ from tutelage.settings.served import ServedSettings, SyncedSettings
 WEIGHTS = "rollout-weights"
 
 
-def fixed(settings: ServedSettings, path: str, tokenizer: PreTrainedTokenizerBase) -> RemoteGenerator:
+def fixed(
+    settings: ServedSettings, path: str, tokenizer: PreTrainedTokenizerBase, world: World
+) -> RemoteGenerator:
     """A model that servers hold and nobody changes: of the one at `path` only the tokenizer and the configuration are read.
 
     Raises ValueError for servers that do not serve it.
@@ -33,11 +35,12 @@ def fixed(settings: ServedSettings, path: str, tokenizer: PreTrainedTokenizerBas
     host = SimpleNamespace(config=config_of(path), generation_config=_generation_config(path))
     ends = end_ids(host, tokenizer)
     pool = _pool(settings, Plain(ends))
-    contexts, compared = greet(pool, tokenizer, settings.rollouts_model, weights=False)
+    contexts, compared = world.told(lambda: greet(pool, tokenizer, settings.rollouts_model, weights=False))
     with imagining():
         parameters = sum(one.numel() for one in imagine(path, scalar=False).parameters())
     contexts += [own] if (own := context_at(path)) else []
-    return RemoteGenerator(pool, tokenizer, min(contexts, default=None), parameters, by_text=not compared)
+    context = min(contexts, default=None)
+    return RemoteGenerator(pool, tokenizer, context, parameters, by_text=not compared, world=world)
 
 
 def synced(
@@ -53,14 +56,9 @@ def synced(
 
     Raises ValueError for servers that take no weights, or read other tokens.
     """
-    if world.size > 1:
-        raise ValueError(
-            f"rollouts={settings.servers[0]} is asked by one process, and WORLD_SIZE is {world.size}: start one process, or "
-            "leave rollouts out."
-        )
     ends = end_ids(policy.host, tokenizer)
     pool = _pool(settings, Vllm(ends))
-    contexts = greet(pool, tokenizer, settings.rollouts_model, weights=True).contexts
+    contexts = world.told(lambda: greet(pool, tokenizer, settings.rollouts_model, weights=True).contexts)
     contexts += [own] if (own := context_of(policy)) else []
     place = Path(settings.weights_folder) if settings.weights_folder else folder / WEIGHTS
     return RemoteGenerator(
@@ -70,6 +68,7 @@ def synced(
         sum(one.numel() for one in policy.parameters()),
         way=Disk(place, tokenizer, world.dtype),
         canary=Canary(probes(tokenizer, temperature), world),
+        world=world,
         log=log,
     )
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.models.policy import PolicyModule
+from tutelage.models.sharding import whole
+from tutelage.parallel import World
 from tutelage.rollout.decode import Drawn, Key
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.remote.canary import Canary
@@ -24,8 +27,8 @@ class RemoteGenerator(Writer):
 
     context: the most tokens of prompt and response.  parameters: of the model.
     way: how the servers get the weights of a policy that learns; None: theirs stay, and `sync` is refused.  canary: what is
-    asked for after each sync.  log: takes its metric.  by_text: nobody
-    knows whether the servers read tokens as the tokenizer does, which is seen in the text that they make of theirs.
+    asked for after each sync.  world: the ranks of the command; rank 0 asks for all.  log: takes its metric.  by_text: the servers do not say how they cut text into tokens, so that it
+    is seen in the text that they make of those that they drew.
 
     Each response is one request, with a seed of its own made from the sampling's seed and step, the prompt's id and the sample's
     number.  A server that draws from such a seed alone gives the same responses again, whatever it is asked beside them.
@@ -40,6 +43,7 @@ class RemoteGenerator(Writer):
         *,
         way: Way | None = None,
         canary: Canary | None = None,
+        world: World | None = None,
         log: Log | None = None,
         by_text: bool = False,
         version: int = 0,
@@ -49,8 +53,9 @@ class RemoteGenerator(Writer):
         self._pool, self._by_text = pool, by_text
         self._context, self._parameters = context, parameters
         self._way, self._canary, self._log = way, canary, log or (lambda metrics: None)
+        self._world = world or World(torch.device("cpu"))
         self._update: Update | None = None
-        self._known: Fingerprint | None = None
+        self._known: list[Fingerprint] | None = None
         self._labels, self._pushed = new_label(), 0
 
     @property
@@ -68,19 +73,31 @@ class RemoteGenerator(Writer):
         """
         assert self._way is not None and self._canary is not None, "a pool of fixed weights is never synced"
         self.version = version
-        now = fingerprint(policy)
+        now = self._world.gather(fingerprint(policy))
         if now == self._known:
             return
-        self._pushed += 1
-        label = f"{self._labels}-{self._pushed}"
-        canary = self._canary
-        update = Update(label, self._way.ready(policy, label), canary.asks, canary.compare)
+        plain = whole(policy, self._world)
+        answers = self._world.told(lambda: self._push(plain))
         gaps = []
-        for server, said in self._pool.push(update):
-            gaps.append(canary.weigh(policy, server, said))
-            server.proven = label
+        for number, said in answers:  # weighed by all ranks, which the policy may be cut over
+            server = self._pool.servers[number]
+            gaps.append(self._canary.weigh(policy, server, said))
+            server.proven = self._label
         self._log({"sampling/canary": max(gaps)})
-        self._update, self._known = update, now
+        self._known = now
+
+    def _push(self, plain: PolicyModule | None) -> list[tuple[int, list[Said]]]:
+        """Give the weights to the servers; the number of each that took them, and what it draws for the probes."""
+        assert self._way is not None and self._canary is not None and plain is not None, "rank 0 has it all"
+        self._pushed += 1
+        info = self._way.ready(plain, self._label)
+        self._update = Update(self._label, info, self._canary.asks, self._canary.compare)
+        return [(self._pool.servers.index(server), said) for server, said in self._pool.push(self._update)]
+
+    @property
+    def _label(self) -> str:
+        """Of the newest weights."""
+        return f"{self._labels}-{self._pushed}"
 
     def _drawn(
         self,
@@ -100,7 +117,7 @@ class RemoteGenerator(Writer):
             if self.progress is not None:
                 self.progress(len(said.ids), 1)
 
-        found = self._pool.draw(asks, self._update, done)
+        found = self._world.told(lambda: self._pool.draw(asks, self._update, done))
         return {one.key: self._as_drawn(found[one.key]) for one in asks}
 
     def _as_drawn(self, said: Said) -> Drawn:

@@ -23,8 +23,8 @@ from tutelage.judges.patience import Again
 from tutelage.rollout.remote.plain import WHOLE, first_choice, stopped
 from tutelage.rollout.remote.wire import Ask, Refused, Said, Server, field, why
 
-TESTED = "0.32"
-"""The versions of vLLM that this was written for and tried with."""
+WRITTEN_FOR = "0.32"
+"""The version of vLLM from whose source this was written; no server of it has been asked yet (docs/remote.md)."""
 
 DISK = "tutelage_disk"
 """The name under which tools/vllm_disk registers its way to read weights."""
@@ -67,8 +67,8 @@ class Vllm:
             if refused.status not in (404, 405):
                 raise
             raise ValueError(
-                f"{server.name} takes no weights, so that a policy that learns cannot be sampled from it: start vLLM {TESTED} "
-                "with VLLM_SERVER_DEV_MODE=1 and a --weight-transfer-config, as docs/remote.md says."
+                f"{server.name} takes no weights, so that a policy that learns cannot be sampled from it: start vLLM "
+                f"{WRITTEN_FOR} with VLLM_SERVER_DEV_MODE=1 and a --weight-transfer-config, as docs/remote.md says."
             ) from None
 
     async def begin(self, client: httpx2.AsyncClient, server: Server) -> None:
@@ -119,7 +119,7 @@ def _label(spans: Any, server: Server) -> str:
     """The label of the weights that wrote a whole response; of one that several wrote, all of them."""
     if not isinstance(spans, list) or not spans:
         raise ValueError(
-            f"{server.name} does not say which weights wrote a response: use vLLM {TESTED}, whose responses carry "
+            f"{server.name} does not say which weights wrote a response: use vLLM {WRITTEN_FOR}, whose responses carry "
             "weight_versions."
         )
     return "+".join(dict.fromkeys(str(span["version"]) for span in spans))

@@ -13,17 +13,18 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.models.loading import save
 from tutelage.models.policy import PolicyModule
+from tutelage.models.sharding import in_parts, parts
 
 Fingerprint = tuple[int, ...]
 
 
 def fingerprint(policy: PolicyModule) -> Fingerprint:
-    """Of all weights: others have another one.
+    """Of all weights, or of this rank's parts of them: others have another one.
 
     Of each tensor its bits put together by exclusive or, and its sum (equal changes in an even number of places cancel in the
     first, not in the second).  How often a tensor was written to would be free, but fused optimizers do not count it.
     """
-    parameters = list(policy.parameters())
+    parameters: list[Any] = [own.to_local() if in_parts(own) else own for _, own in parts(policy)]
     with torch.no_grad():
         bits = [torch.hash_tensor(parameter).view(torch.int64) for parameter in parameters]
         sums = [parameter.sum(dtype=torch.float64).view(torch.int64) for parameter in parameters]
