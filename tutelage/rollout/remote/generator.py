@@ -27,8 +27,8 @@ class RemoteGenerator(Writer):
 
     context: the most tokens of prompt and response.  parameters: of the model.
     way: how the servers get the weights of a policy that learns; None: theirs stay, and `sync` is refused.  canary: what is
-    asked for after each sync.  world: the ranks of the command; rank 0 asks for all.  log: takes its metric.  by_text: the servers do not say how they cut text into tokens, so that it
-    is seen in the text that they make of those that they drew.
+    asked for after each sync.  world: the ranks of the command; rank 0 asks for all.  log: takes the canary's metric.  by_text:
+    the servers do not say how they cut text into tokens, so that it is seen in the text that they make of those that they drew.
 
     Each response is one request, with a seed of its own made from the sampling's seed and step, the prompt's id and the sample's
     number.  A server that draws from such a seed alone gives the same responses again, whatever it is asked beside them.
