@@ -15,8 +15,8 @@ from tutelage.feedback.people.passwords import FAILURES_PER_NAME
 from tutelage.feedback.people.tokens import create_token
 from tutelage.store.database import Database
 from tutelage.web.app import build_app
-from tutelage.web.limits import Limit
-from tutelage.web.site import Limits, Site
+from tutelage.web.limits import Limit, Limits
+from tutelage.web.site import Site
 
 
 def test_a_burst_then_one_every_so_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

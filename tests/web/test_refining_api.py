@@ -33,8 +33,8 @@ from tutelage.store.schema_refining import RefinementRound
 from tutelage.web.api_refining import _served
 from tutelage.web.app import build_app
 from tutelage.web.generation import NamedModel
-from tutelage.web.limits import Limit
-from tutelage.web.site import Limits, Site
+from tutelage.web.limits import Limit, Limits
+from tutelage.web.site import Site
 
 MARKS = [
     {"step": 0, "label": 1},

@@ -9,8 +9,10 @@ from tutelage.store.schema import Annotation, Item
 from tutelage.store.schema_feedback import Withdrawal
 
 _later = aliased(Annotation)
-# Written out, not as a parameter: only then the index of adjudications (`ix_annotation_adjudications`) can answer.
-IS_ADJUDICATION = Annotation.role == literal_column("'adjudication'")
+# Written out, not as parameters, and in the index's own words: only then `ix_annotation_uncounted` can answer.
+IS_UNCOUNTED = Annotation.role != literal_column("'answer'")
+IS_ADJUDICATION = IS_UNCOUNTED & (Annotation.role == literal_column("'adjudication'"))
+IS_EXTRA = IS_UNCOUNTED & (Annotation.role == literal_column("'extra'"))
 # Conditions on `Annotation`.
 IS_CURRENT = ~select(_later.id).where(_later.supersedes_id == Annotation.id).correlate(Annotation).exists()
 IS_VOTE = Annotation.role != "adjudication"  # an annotator's own answer, counted or extra

@@ -185,7 +185,7 @@ ITEM_TYPES = ("pair", "rank", "rate", "step", "rewrite", "chat")
 FIRST_ANSWER = "supersedes_id IS NULL AND role <> 'adjudication'"
 REVISION = "supersedes_id IS NOT NULL"
 FIRST_ADJUDICATION = "supersedes_id IS NULL AND role = 'adjudication'"
-ADJUDICATION = "role = 'adjudication'"
+UNCOUNTED = "role <> 'answer'"
 # As SQLAlchemy writes these conditions for each database: an index answers only what is asked in its own words.
 SHARED = {"sqlite": "owner_id IS NULL AND closed IS 0", "postgresql": "owner_id IS NULL AND closed IS false"}
 OPEN = {name: f"{shared} AND n_done < overlap" for name, shared in SHARED.items()}
@@ -289,7 +289,7 @@ class Annotation(Base):
         partial_index(
             "annotation_settled_once", "item_id", where=everywhere(FIRST_ADJUDICATION), unique=True
         ),
-        partial_index("ix_annotation_adjudications", "item_id", where=everywhere(ADJUDICATION)),
+        partial_index("ix_annotation_uncounted", "item_id", where=everywhere(UNCOUNTED)),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

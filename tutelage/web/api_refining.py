@@ -131,7 +131,7 @@ async def mark(site: TheSite, who: Annotator, assignment_id: Id, body: MarkedRou
     """
     if body.how:
         _check_models(site)
-        await run_in_threadpool(site.limits.generate.take, site.database, who.user.name)
+        await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
     async with _one_at_a_time(site, who, assignment_id):
         given = submission(body, key)
         marked = await run_in_threadpool(
@@ -170,7 +170,7 @@ async def _write(site: Site, going: Going) -> tuple[str, LiveResponse]:
 async def check(site: TheSite, who: Annotator, root: Id) -> ProblemView:
     """Ask the model once more, telling it nothing, where the refinement waits for that."""
     _check_models(site)
-    await run_in_threadpool(site.limits.generate.take, site.database, who.user.name)
+    await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
     async with _one_at_a_time(site, who, -root):
         view, asked = await run_in_threadpool(checking.next_check, site.database, who, root)
         if asked is None:
@@ -229,7 +229,7 @@ async def try_it(site: TheSite, who: Teacher, body: authoring.Draft) -> Trial:
     tried: list[authoring.Tried] = []
     shown = []
     for model in site.generator.models:
-        await run_in_threadpool(site.limits.generate.take, site.database, who.user.name)
+        await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
         said = await site.generator.write(prompt, SAMPLES, model=model.name)
         found = await run_in_threadpool(authoring.judged, prompt, said)
         tried += found

@@ -59,7 +59,7 @@ def preview(site: TheSite, who: Exporter, body: ExportSpec) -> Preview:
 @router.post("/projects/{project}/exports", status_code=201)
 def export(site: TheSite, who: Exporter, body: ExportSpec) -> ExportedView:
     """Write an export."""
-    site.limits.export.take(site.database, who.user.name)
+    site.limits.take("export", site.database, who.user.name)
     name, done = site.exports.write(site.database, who, body)
     return ExportedView(name=name, rows=done.rows, left_out=done.left_out, sha256=done.sha256)
 

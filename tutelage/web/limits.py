@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 import anyio
 from fastapi.concurrency import run_in_threadpool
@@ -17,6 +17,7 @@ from tutelage.feedback.errors import Refused
 from tutelage.feedback.people import allowances
 from tutelage.store.database import Database
 
+Costly = Literal["generate", "export", "token", "invite"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -34,15 +35,26 @@ class Limit:
     seconds: float
     of: str = "requests"
 
-    def take(self, database: Database, name: str) -> None:
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a user may ask for what costs much, on all servers together (docs/serve.md lists these)."""
+
+    generate: Limit = Limit(burst=20, seconds=3, of="texts by models")
+    export: Limit = Limit(burst=10, seconds=10, of="exports")
+    token: Limit = Limit(burst=10, seconds=60, of="new tokens")
+    invite: Limit = Limit(burst=30, seconds=20, of="invitations")
+
+    def take(self, what: Costly, database: Database, name: str) -> None:
         """Count one try.  Refused: too-many."""
-        wait = allowances.take(database, self.of, name, self.burst, self.seconds)
+        limit: Limit = getattr(self, what)
+        wait = allowances.take(database, what, name, limit.burst, limit.seconds)
         if wait:
-            raise Refused("too-many", f"too many {self.of} at once: try again in {math.ceil(wait)} s.", wait)
+            raise Refused("too-many", f"too many {limit.of} at once: try again in {math.ceil(wait)} s.", wait)
 
 
 class Gate:
-    """A few of what takes much memory go on at once in this process, each in a thread; the others wait without one, for a while."""
+    """A few of what takes much memory go on at once in this process, each in a thread; the others wait for a while."""
 
     def __init__(self, at_once: int = 2, most_waiting: int = 400, patience: float = 10.0) -> None:
         self._places, self._most, self._patience = anyio.Semaphore(at_once), most_waiting, patience

@@ -7,18 +7,8 @@ from dataclasses import dataclass, field
 from tutelage.store.database import Database
 from tutelage.web.exporting import Exports
 from tutelage.web.generation import LiveGenerator
-from tutelage.web.limits import Gate, Limit
+from tutelage.web.limits import Gate, Limits
 from tutelage.web.metrics import Requests
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How often a user may ask for what costs much, on all servers together (docs/serve.md lists these)."""
-
-    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3, of="texts by models"))
-    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10, of="exports"))
-    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60, of="new tokens"))
-    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20, of="invitations"))
 
 
 @dataclass(frozen=True)

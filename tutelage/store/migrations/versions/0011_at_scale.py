@@ -18,7 +18,7 @@ depends_on = None
 SHARED = {"sqlite": "owner_id IS NULL AND closed IS 0", "postgresql": "owner_id IS NULL AND closed IS false"}
 OPEN = {name: f"{shared} AND n_done < overlap" for name, shared in SHARED.items()}
 LEASED = dict.fromkeys(SHARED, "status = 'leased'")
-ADJUDICATION = dict.fromkeys(SHARED, "role = 'adjudication'")
+UNCOUNTED = dict.fromkeys(SHARED, "role <> 'answer'")
 NEW: tuple[tuple[str, str, list[str], dict[str, str]], ...] = (
     ("ix_item_type", "item", ["project_id", "type", "digest"], {}),
     ("ix_item_shared", "item", ["project_id"], SHARED),
@@ -26,7 +26,7 @@ NEW: tuple[tuple[str, str, list[str], dict[str, str]], ...] = (
     ("ix_assignment_annotator", "assignment", ["annotator_id", "status", "id"], {}),
     ("ix_assignment_leased", "assignment", ["lease_expires_at"], LEASED),
     ("ix_annotation_annotator", "annotation", ["annotator_id", "id"], {}),
-    ("ix_annotation_adjudications", "annotation", ["item_id"], ADJUDICATION),
+    ("ix_annotation_uncounted", "annotation", ["item_id"], UNCOUNTED),
 )
 OLD = (("ix_assignment_annotator_id", "assignment"), ("ix_annotation_annotator_id", "annotation"))
 
