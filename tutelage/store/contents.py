@@ -46,10 +46,8 @@ def read_items(
     return sorted(found, key=lambda item: item.digest)
 
 
-def stream_items(
-    connection: Connection, project_id: int, *types: str, at_once: int = CHUNK
-) -> Iterator[list[ItemContent]]:
-    """The items of some types, ordered by content, `at_once` at a time.
+def stream_items(connection: Connection, project_id: int, *types: str) -> Iterator[list[ItemContent]]:
+    """The items of some types, ordered by content, `CHUNK` at a time.
 
     Each time those behind the last digest are asked for, which an index answers at once; in one transaction they are of one
     state of the store.
@@ -57,11 +55,11 @@ def stream_items(
     last = ""
     while True:
         behind = (Item.project_id == project_id, Item.type.in_(types), Item.digest > last)
-        some = _read(connection, *behind, limit=at_once)
+        some = _read(connection, *behind, limit=CHUNK)
         if some:
             yield some
             last = some[-1].digest
-        if len(some) < at_once:
+        if len(some) < CHUNK:
             return
 
 

@@ -15,9 +15,9 @@ IN_MEMORY = 20_000  # rows; beyond that all of them are on the disk
 READ_AHEAD = 500  # rows that are read at once where all are wanted in turn
 
 
-def kept(rows: Iterable[T], in_memory: int = IN_MEMORY) -> Sequence[T]:
+def kept(rows: Iterable[T]) -> Sequence[T]:
     """All rows, to be read as often as is wanted."""
-    keeper: Keeper[T] = Keeper(in_memory)
+    keeper: Keeper[T] = Keeper()
     for row in rows:
         keeper.add(row)
     return keeper.rows()
@@ -30,14 +30,14 @@ class Keeper(Sequence[T]):
     of memory a row: where it begins.
     """
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
-        self._most, self._few = in_memory, list[T]()
+    def __init__(self) -> None:
+        self._few: list[T] = []
         self._file: IO[bytes] | None = None
         self._starts = array("q", [0])  # of the rows in the file, and where the next will begin
 
     def add(self, row: T) -> None:
         """Put a row behind the others."""
-        if self._file is None and len(self._few) < self._most:
+        if self._file is None and len(self._few) < IN_MEMORY:
             self._few.append(row)
             return
         if self._file is None:
