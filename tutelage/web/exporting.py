@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from tutelage.feedback.people.access import Member
 from tutelage.store.database import Database
 
 KEPT = 20  # exports; the oldest goes first
+ABANDONED = 86_400.0  # seconds after which an export that is not finished never will be
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MANIFEST = ".manifest.json"
 
@@ -83,10 +85,13 @@ class Exports:
 
     def _forget_oldest(self) -> None:
         """Keep the latest; what another server removes meanwhile is gone anyway."""
-        made = []
+        made: list[tuple[float, Path]] = []
         for folder in self._root().glob("*.*.*"):
             with suppress(OSError):
-                made.append((folder.stat().st_mtime_ns, folder))
+                changed = folder.stat().st_mtime
+                # One without a manifest is still being written, or whoever wrote it is dead.
+                if any(folder.glob(f"*{_MANIFEST}")) or time.time() - changed > ABANDONED:
+                    made.append((changed, folder))
         for _, folder in sorted(made)[:-KEPT]:
             shutil.rmtree(folder, ignore_errors=True)
 

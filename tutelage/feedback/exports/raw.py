@@ -211,6 +211,7 @@ _SOME = (
 )
 _NEXT = (
     select(_SOME, (Item.project_id == bindparam("project")).label("mine"))
+    .select_from(_SOME)
     .join(Item, Item.id == _SOME.c.item_id)
     .order_by(_SOME.c.id)
 )

@@ -81,6 +81,7 @@ def totals(database: Database, who: Member) -> Totals:
                 query = query.join(Item, Item.id == table.item_id)
             return connection.scalar(query) or 0
 
+        people = _by_annotator(connection, who.project_id)
         done = select(func.sum(Item.n_done)).where(
             in_project
         )  # what all answers would have to be counted for
@@ -90,12 +91,12 @@ def totals(database: Database, who: Member) -> Totals:
             answers=int(connection.scalar(done) or 0),
             extra=count(Annotation, IS_FIRST, IS_EXTRA),
             revisions=count(Annotation, Annotation.supersedes_id.is_not(None)),
-            skips=sum(row.skips for row in _by_annotator(connection, who.project_id)),
+            skips=sum(row.skips for row in people),
             flags=count(Flag),
             gold_items=count(Gold),
             conflicts=number_of_conflicts(connection, who.project_id),
             settled=len(settled_items(connection, who.project_id)),
-            annotators=sum(row.answered for row in _by_annotator(connection, who.project_id)),
+            annotators=sum(row.answered for row in people),
         )
 
 
