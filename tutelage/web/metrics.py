@@ -102,7 +102,7 @@ def exposition(requests: Requests, projects: Sequence[ProjectCensus]) -> bytes:
     return generate_latest(requests.registry) + generate_latest(work)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Work:
     """The version that runs and how the work stands, as they are now: nothing that is counted on."""
 

@@ -73,14 +73,14 @@ class StoreRows(Generic[R]):
     habits: tuple[Habits, ...] = ()
 
     @property
-    def rows(self) -> Iterator[R]:
-        """All rows, one after the other."""
-        return itertools.chain(self.train, self.held_out)
+    def rows(self) -> list[R]:
+        """All rows, in memory."""
+        return [*self.train, *self.held_out]
 
     @property
     def digest(self) -> str:
         """A hash (sha256, hex) of them."""
-        return _sha256(map(_content, self.rows))
+        return _sha256(map(_content, itertools.chain(self.train, self.held_out)))
 
 
 def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
