@@ -151,8 +151,11 @@ def test_sorted_apart_is_sorted() -> None:
 
 # the queue ------------------------------------------------------------------------------------------------------------
 
-# What may be gone through from one end to the other: tables of rules and people, and indexes of what is few or counted.
-WHOLE = re.compile(r"SCAN (item|annotation|assignment|prompt|response|item_response)\b(?!.* ix_item_)")
+# How a step begins that goes through much: anything but tables of rules and people, and indexes of what is open or counted.
+WHOLE = re.compile(
+    r"^SCAN (item|annotation|assignment|prompt|response|item_response)(?! USING (COVERING )?INDEX ix_item_(open|shared))\b"
+    r"|^SEARCH item USING (COVERING )?INDEX (?!ix_item_(open|shared))\S+ \(project_id=\?( AND type=\?)?\)"
+)
 
 
 def plans(database: Database, work: Callable[[], object]) -> list[str]:
@@ -162,7 +165,8 @@ def plans(database: Database, work: Callable[[], object]) -> list[str]:
     def explain(connection: Any, cursor: Any, statement: str, values: Any, *_: object) -> None:
         if statement.startswith("SELECT") and not isinstance(values, list):
             raw = connection.connection.dbapi_connection
-            found.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+            steps = raw.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            found.extend(f"{step[3]} IN {statement}" for step in steps)
 
     for engine in (database._reader, database._writer):
         event.listen(engine, "before_cursor_execute", explain)

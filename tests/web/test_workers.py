@@ -73,7 +73,7 @@ def label_all(server: str, token: str) -> list[int]:
     with Client(server, token) as client:
         while task := client.next("main"):
             receipt = client.submit(task, {"type": "pair", "preference": 1})
-            assert receipt["counted"]
+            assert not receipt["extra"]
             items.append(task["item_id"])
     return items
 

@@ -373,21 +373,30 @@ def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]
 
 # statements: built once (see tasks.py) ------------------------------------------------------------------------------
 
-_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"))
+# Plus 0: to begin with the assignments, not with all items of the project.
+_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id + 0 == bindparam("project"))
 # What comes before anything new, in this order: answers sent back; own live leases; steps that a model wrote again, for
 # as long as they are not answered.
 _BACK, _LEASE, _AGAIN = range(3)
 _HAD = select(Assignment.id, literal(_LEASE).label("kind"), Assignment.id.label("nth"))
 _HAD = _HAD.join(Item, Item.id == Assignment.item_id).where(*_OF_MINE)
-_WAITING: Any = union_all(
-    select(Annotation.assignment_id.label("id"), literal(_BACK).label("kind"), SentBack.id.label("nth"))
-    .join(SentBack, SentBack.annotation_id == Annotation.id)
+# Looked up from the few that were ever sent back, not from all answers: so it is said in this way.
+_SENT = select(
+    SentBack.id.label("nth"),
+    select(Annotation.assignment_id)
     .join(Item, Item.id == Annotation.item_id)
-    .where(  # plus 0: to begin with what was sent back, not with all that the annotator ever answered
-        Annotation.annotator_id + 0 == bindparam("annotator"),
+    .where(
+        Annotation.id == SentBack.annotation_id,
+        Annotation.annotator_id == bindparam("annotator"),
         Item.project_id == bindparam("project"),
         IS_CURRENT,
-    ),
+    )
+    .correlate(SentBack)
+    .scalar_subquery()
+    .label("id"),
+).subquery()
+_WAITING: Any = union_all(
+    select(_SENT.c.id, literal(_BACK).label("kind"), _SENT.c.nth).where(_SENT.c.id.is_not(None)),
     _HAD.where(
         Assignment.status == "leased",
         Assignment.lease_expires_at > bindparam("at"),
