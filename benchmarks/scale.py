@@ -103,7 +103,7 @@ def exported(format: str) -> Callable[[str, ScaleBenchSettings], Figures]:
     def measure(place: str, settings: ScaleBenchSettings) -> Figures:
         database = Database(place)
         who = _member(database, "owner")
-        spec = ExportSpec(format=format)  # type: ignore[arg-type]
+        spec = ExportSpec(format=format)
         with tempfile.TemporaryDirectory(dir=settings.folder or None) as folder:
             rows = 0
 

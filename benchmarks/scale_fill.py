@@ -197,15 +197,13 @@ def key(*parts: object) -> str:
 def _copy(connection: Connection, table: str, names: str, rows: Iterable[Row]) -> None:
     """Insert rows by the shortest way that the database has."""
     columns = names.split()
-    raw = connection.connection.dbapi_connection
-    assert raw is not None
+    raw: Any = connection.connection.dbapi_connection
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(columns))
         with_times = (tuple(_plain(value) for value in row) for row in rows)
         raw.cursor().executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", with_times)
         return
-    into: Any = raw.cursor()
-    with into.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+    with raw.cursor().copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(
                 [value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row]

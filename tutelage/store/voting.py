@@ -160,7 +160,7 @@ def votes_on(connection: Connection, items: Sequence[int]) -> list[tuple[int, Vo
 
 def _voted() -> Select[Any]:
     """Counted answers to pairs, and what they say."""
-    return (
+    query: Select[Any] = (
         select(
             Annotation.id,
             Annotation.item_id,
@@ -177,6 +177,7 @@ def _voted() -> Select[Any]:
         .where(Annotation.role == "answer", Annotation.preference.is_not(None))
         .order_by(Annotation.id)
     )
+    return query
 
 
 def _vote(row: Any, criteria: Mapping[int, Sequence[tuple[str, int]]]) -> Vote:

@@ -137,11 +137,11 @@ def marked_steps(
     """The items whose steps were marked; by some annotators only (names, or `kinds` by name), where they are given."""
     refuse(source, ("crowd-bt", *WITHOUT_HABITS), "is for pairs, not for steps: use dawid-skene.")
     items: Iterable[AnsweredItem] = answered_items(source, "step")
+    soft: Mapping[str, Mapping[int, float]] = {}
     if annotators or source.aggregation == "dawid-skene":  # all have a say in each
-        items = list(items)
-    if annotators:
-        items = _answered_by(items, annotators, kinds or {})
-    soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
+        every = list(items)
+        items = every = _answered_by(every, annotators, kinds or {}) if annotators else every
+        soft = _step_skills(every) if source.aggregation == "dawid-skene" else {}
     rounds = _rounds(source)
     found = _marked(source, items, soft, rounds)
     yield from found if source.aggregation == "all" or not rounds else _last_words(list(found), rounds)

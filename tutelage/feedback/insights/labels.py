@@ -247,7 +247,7 @@ def _responses(
     """The ids of the responses in the slots of `items` [N, slots]; -1 where a slot is empty."""
     if not items.size:
         return np.full((0, slots), -1)
-    query = (
+    query: Select[Any] = (
         select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
         .join(Item)
         .where(Item.project_id == project_id, ItemResponse.slot < slots)

@@ -7,6 +7,8 @@ Going down forgets who had asked for how much lately, and problems that were tri
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -33,7 +35,7 @@ OLD = (("ix_assignment_annotator_id", "assignment"), ("ix_annotation_annotator_i
 
 def upgrade() -> None:
     for name, table, columns, where in NEW:
-        said = {f"{database}_where": sa.text(words) for database, words in where.items()}
+        said: dict[str, Any] = {f"{database}_where": sa.text(words) for database, words in where.items()}
         op.create_index(name, table, columns, **said)
     for name, table in OLD:
         op.drop_index(name, table)
