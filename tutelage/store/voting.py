@@ -160,24 +160,24 @@ def votes_on(connection: Connection, items: Sequence[int]) -> list[tuple[int, Vo
 
 def _voted() -> Select[Any]:
     """Counted answers to pairs, and what they say."""
-    query: Select[Any] = (
-        select(
-            Annotation.id,
-            Annotation.item_id,
-            Annotator.name,
-            Annotation.preference,
-            Annotation.first_shown,
-            SoftVote.share,
-            SoftVote.margin,
-            *HELP,
-        )
+    said: tuple[Any, ...] = (
+        Annotation.id,
+        Annotation.item_id,
+        Annotator.name,
+        Annotation.preference,
+        Annotation.first_shown,
+        SoftVote.share,
+        SoftVote.margin,
+        *HELP,
+    )
+    return (
+        select(*said)
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
         .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
         .where(Annotation.role == "answer", Annotation.preference.is_not(None))
         .order_by(Annotation.id)
     )
-    return query
 
 
 def _vote(row: Any, criteria: Mapping[int, Sequence[tuple[str, int]]]) -> Vote:

@@ -247,11 +247,8 @@ def _responses(
     """The ids of the responses in the slots of `items` [N, slots]; -1 where a slot is empty."""
     if not items.size:
         return np.full((0, slots), -1)
-    query: Select[Any] = (
-        select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
-        .join(Item)
-        .where(Item.project_id == project_id, ItemResponse.slot < slots)
-    )
+    columns: tuple[Any, ...] = (ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
+    query = select(*columns).join(Item).where(Item.project_id == project_id, ItemResponse.slot < slots)
     found = chain.from_iterable(_about(connection, query, prompts))
     rows = np.fromiter(found, int).reshape(-1, 3)
     known, number = np.unique(rows[:, 0], return_inverse=True)
