@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from benchmarks import scale
 from benchmarks.scale_fill import OVERLAP, PROJECT, answers_of, fill, key
 from tests.feedback.kit import hand_in, start, take, vote
 from tutelage.feedback.asking.payloads import PairAnswer
@@ -292,3 +293,19 @@ def test_busy_projects_are_counted_as_they_always_were(busy: Member, database: D
     assert found.revisions == sum(before is not None for _, before in rows)
     assert census.census(database)[0].answers == len(rows)
     assert json.dumps(found.conflicts)
+
+
+# the benchmark --------------------------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_measures_what_it_says(stores: dict[int, Path], tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(stores[SMALL].read_bytes())
+    settings = scale.ScaleBenchSettings(claims=3, folder=str(tmp_path))
+    figures = {name: scale.PARTS[name](str(path), settings) for name in ("claim", "home", "totals", "train")}
+    assert 0 < figures["claim"]["claim_ms"] <= figures["claim"]["claim_p99_ms"]
+    with Store(path) as store:
+        pairs = len(store.voted_pairs(PROJECT))
+    rows = figures["train"]["train_rows_per_s"] * figures["train"]["train_s"]
+    assert rows == pytest.approx(pairs)
+    assert figures["home"]["home_s"] > 0 and figures["totals"]["totals_s"] > 0
