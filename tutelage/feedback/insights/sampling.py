@@ -15,7 +15,7 @@ from tutelage.feedback.asking.payloads import Model
 from tutelage.store.schema import Annotation, Item, PromptRow
 from tutelage.store.schema_feedback import AuditEvent, Gold
 
-LARGEST = 100_000  # answers that are all read; a page of so many takes some seconds
+LARGEST = 50_000  # answers that are all read; a page of so many takes some seconds
 NEWS = LARGEST // 20  # answers (to whatever project) after which the numbers of a larger one are made anew
 PROMPTS = 500  # that are looked at together
 State = tuple[object, ...]
